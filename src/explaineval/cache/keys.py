@@ -1,0 +1,123 @@
+"""Cache keys: a request in canonical form and the SHA-256 of it (the method page, "cache key"). Pure.
+
+The key is the request itself, so two spellings of one request (0 and 0.0, another order of parameters) share
+one answer and any real difference buys a new one. Changing anything here orphans every answer already paid
+for: then raise `SCHEMA`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from explaineval.errors import InputError
+from explaineval.records import Request
+
+SCHEMA = 1
+
+_TEXT_OF_STYLE = {"chat": "messages", "completion": "prompt"}
+
+
+def canonical(request: Request) -> dict[str, Any]:
+    """The request as a plain JSON dict, entries absent where not used, numbers normalised, no nulls inside.
+
+    Raises:
+        InputError: a chat request without messages, a completion request without a prompt (or with both), a
+            null or a number that is not finite.
+    """
+    used = _TEXT_OF_STYLE[request.style]
+    if request.messages is None and request.prompt is None:
+        raise InputError(f"The request to {request.model} has no text: style {request.style} needs {used}.")
+    if (request.messages is not None) + (request.prompt is not None) > 1 or getattr(request, used) is None:
+        raise InputError(f"The request to {request.model} mixes styles: style {request.style} takes {used} only.")
+    entries: dict[str, Any] = {"schema": SCHEMA, "model": request.model, "style": request.style}
+    if request.endpoint is not None:
+        entries["endpoint"] = request.endpoint
+    if request.messages is not None:
+        entries["messages"] = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+    else:
+        entries["prompt"] = request.prompt
+    entries["max_tokens"] = request.max_tokens
+    if request.temperature is not None:
+        entries["temperature"] = _normalise(request.temperature, "temperature")
+    if request.stop:
+        entries["stop"] = list(request.stop)
+    if request.logprobs is not None:
+        entries["logprobs"] = request.logprobs
+    if request.params:
+        entries["params"] = _normalise(request.params, "params")
+    entries["sample"] = request.sample
+    return entries
+
+
+def request_key(request: Request) -> str:
+    """The key of a request: 64 hexadecimal digits.
+
+    Raises:
+        InputError: see `canonical`; also text that is not valid Unicode.
+    """
+    return hash_canonical(canonical(request))
+
+
+def hash_canonical(entries: Mapping[str, Any]) -> str:
+    """SHA-256 in hex of the canonical form's JSON (sorted keys, no spaces, UTF-8).
+
+    Raises:
+        InputError: some text holds half of a surrogate pair, which UTF-8 cannot spell.
+    """
+    text = json.dumps(entries, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        near = text[max(0, error.start - 30) : error.start]
+        raise InputError(
+            f"A request to {entries.get('model')!r} holds a lone surrogate {text[error.start]!r} (a broken "
+            f"character) after {near!r}: repair the input's encoding."
+        ) from error
+    return hashlib.sha256(data).hexdigest()
+
+
+def request_from(entries: Mapping[str, Any]) -> Request:
+    """The request whose canonical form is `entries`: the inverse of `canonical`.
+
+    Raises:
+        InputError: another schema, or entries that no request has.
+    """
+    schema = entries.get("schema")
+    if type(schema) is not int or schema != SCHEMA:
+        raise InputError(f"A stored request has schema {schema!r}, this version reads schema {SCHEMA} only.")
+    fields = {name: value for name, value in entries.items() if name != "schema"}
+    if "sample" not in fields or None in fields.values():
+        raise InputError("A stored request is not in canonical form: it lacks `sample` or holds a null.")
+    try:
+        request = Request.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"A stored request cannot be read at {place!r}: {first['msg']}.") from error
+    # The spelling is compared too: 1, 1.0 and True are equal in Python, but not on the wire.
+    if request_key(request) != hash_canonical(entries):
+        raise InputError("A stored request is not in canonical form: its entries are spelled differently.")
+    return request
+
+
+def _normalise(value: object, path: str) -> Any:
+    """JSON values with one spelling per number; `path` names the place in errors."""
+    if value is None:
+        raise InputError(f"The request parameter {path} is null: leave it out instead.")
+    if isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InputError(f"The request parameter {path} is {value}: only finite numbers can be sent.")
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Mapping):
+        return {str(name): _normalise(inner, f"{path}.{name}") for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_normalise(inner, f"{path}[{index}]") for index, inner in enumerate(value)]
+    raise InputError(f"The request parameter {path} is a {type(value).__name__}: only JSON values can be sent.")

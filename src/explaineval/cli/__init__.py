@@ -1,0 +1,86 @@
+"""The command line: parse, wire, call, print. The only package that prints, and the only one that shows errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from explaineval._version import __version__
+from explaineval.errors import ExplainevalError
+
+COMMANDS = {
+    "demo": ("runs", "demo", "Run a bundled task on a small embedded model: no network, no key."),
+    "run": ("runs", "run", "Ask models with and without interventions, then score: the main job."),
+    "score": ("scores", "score_command", "Compute the metrics of a run directory again, asking nothing."),
+    "interventions": ("edits", "interventions", "Build intervention sets, and look at them."),
+    "cache": ("caches", "cache", "Look at the stored answers."),
+    "data": ("data", "data", "Download datasets from their official homes."),
+}
+"""Command → (module, attribute, one-line help). A module is imported only when its command is used."""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name, so that `--help` loads none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"explaineval.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="explaineval")
+def app() -> None:
+    """Measure whether a model's explanations are faithful: do they name what moved the answer?
+
+    explaineval inserts a word into an input, asks the model before and after, and correlates "the answer changed"
+    with "the explanation mentions the word" (phi-CCT; CCT where the endpoint gives logprobs). Every answer is
+    stored and never bought twice.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: one sentence for any error, with its own exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app.main(given, standalone_mode=False, prog_name="explaineval")
+    except click.UsageError as exc:
+        hint = f" (see {exc.ctx.command_path} --help)" if exc.ctx else ""
+        code = _fail(2, exc.format_message().rstrip(".") + hint + ".", given)
+    except click.ClickException as exc:
+        code = _fail(2, exc.format_message(), given)
+    except ExplainevalError as exc:
+        code = _fail(exc.exit_code, str(exc), given)
+    except (click.Abort, KeyboardInterrupt):
+        code = _fail(130, "interrupted; run the same command again to go on.", given)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as exc:  # the outermost border: a fault of ours still gets one sentence
+        if os.environ.get("EXPLAINEVAL_TRACEBACK"):
+            raise
+        text = f"a fault of explaineval itself: {type(exc).__name__}: {exc}"
+        code = _fail(1, f"{text} (EXPLAINEVAL_TRACEBACK=1 shows where; answers already paid for are kept).", given)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(code: int, message: str, given: Sequence[str]) -> int:
+    if "--json" in given or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "yes", "on"}:
+        click.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False))
+    else:
+        click.echo(f"explaineval: {message}", err=True)
+    return code

@@ -1,0 +1,223 @@
+"""The options of the contract, each with its environment variable, and how they become a configuration.
+
+Precedence: command line over environment over file over default. Every option's own default is None, so that what
+was not given can be told from what was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from explaineval.config import ClientConfig, RunConfig, build, normalise_url, read_config
+from explaineval.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+READABLE = click.Path(path_type=Path)
+AT_LEAST_1 = click.IntRange(min=1)
+AT_LEAST_0 = click.IntRange(min=0)
+
+
+def option(name: str, **settings: Any) -> Callable[[F], F]:
+    """A click option; a single-valued one also reads EXPLAINEVAL_<NAME>."""
+    if not settings.get("multiple"):
+        settings["envvar"] = "EXPLAINEVAL_" + name.lstrip("-").upper().replace("-", "_")
+    return click.option(name, **settings)
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several decorators as one, in the order in which `--help` lists them."""
+
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+WHAT = (
+    option(
+        "--task",
+        multiple=True,
+        metavar="NAME[:PATH]",
+        help="nli, qa, sense (bundled), esnli:FILE.csv, ecqa:FILE.csv, comve:DIR, jsonl:FILE. Repeatable.",
+    ),
+    option("--limit", type=AT_LEAST_1, help="First N examples of each task, in file order."),
+    option("--interventions", type=READABLE, metavar="F.jsonl", help="Your own interventions."),
+    option("--kind", help="Build interventions of this kind (random_word) instead of a bundled task's ready ones."),
+    option("--per-example", type=AT_LEAST_1, help="Interventions per example.  [default: 4]"),
+    option("--tagger", help="spaCy pipeline for random words.  [default: the first English one found]"),
+    option(
+        "--shams", type=AT_LEAST_0, help="Times the unchanged prompt is asked again, to measure noise.  [default: 1]"
+    ),
+    option("--samples", type=AT_LEAST_1, help="Answers per prompt.  [default: 1]"),
+    option("--seed", type=int, help="For our own draws; never sent.  [default: 0]"),
+)
+
+WHOM = (
+    option(
+        "--model", multiple=True, metavar="PROVIDER/MODEL", help="litellm's spelling, e.g. openai/gpt-4o. Repeatable."
+    ),
+    option("--base-url", help="Address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."),
+    option("--endpoint-name", help="Stands for the URL in the cache key, so that an address may change."),
+    option(
+        "--api-key-env",
+        metavar="VAR",
+        help="Environment variable that holds the key.  [default: EXPLAINEVAL_API_KEY with --base-url]",
+    ),
+    option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens."),
+)
+
+HOW = (
+    option(
+        "--order", type=click.Choice(["pe", "ep"]), help="Predict then explain, or explain then predict.  [default: pe]"
+    ),
+    option(
+        "--style",
+        type=click.Choice(["chat", "completion"]),
+        help="Chat turns, or few-shot text for pretrained models.  [default: chat]",
+    ),
+    option("--shots", type=AT_LEAST_0, help="Demonstrations.  [default: 0 in chat, 8 in completion]"),
+    option("--shots-from", type=READABLE, metavar="FILE", help="Task JSONL with the demonstrations."),
+    option(
+        "--verbosity",
+        multiple=True,
+        help="How much to say, a file of prompts/verbosity. Repeatable.  [default: normal]",
+    ),
+    option("--prompts", type=READABLE, metavar="DIR", help="Your own prompts directory."),
+    option("--temperature", metavar="X|omit", help="[default: 0, or omitted where the endpoint rejects it]"),
+    option("--max-tokens", type=AT_LEAST_1, help="[default: 512]"),
+    option(
+        "--param", multiple=True, metavar="KEY=JSON", help="Further parameter on the wire and in the key. Repeatable."
+    ),
+    option("--logprobs", type=click.Choice(["auto", "on", "off"]), help="[default: auto]"),
+)
+
+SCORING = (
+    option(
+        "--mention",
+        type=click.Choice(["word", "lemma", "substring"]),
+        help="What counts as a mention.  [default: word]",
+    ),
+    option(
+        "--min-label-mass",
+        type=click.FloatRange(0, 1),
+        help="Least probability on option letters for a TVD.  [default: 0.9]",
+    ),
+    option("--resamples", type=AT_LEAST_1, help="For --interval percentile.  [default: 2000]"),
+)
+
+INTERVAL = option("--interval", type=click.Choice(["jackknife", "percentile"]), help="[default: jackknife]")
+
+TRANSPORT = (
+    option("--max-connections", type=AT_LEAST_1, help="Most requests under way at once per endpoint.  [default: 32]"),
+    option("--max-retries", type=AT_LEAST_0, help="[default: 6]"),
+    option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per attempt.  [default: 120]"),
+)
+
+CACHE = option(
+    "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Where answers are kept.  [default: cache/]"
+)
+OUT = option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Run directory.  [default: runs/<date>-<hash>/]"
+)
+JSON = option("--json", is_flag=True, default=False, help="One JSON document on standard output and nothing else.")
+
+
+TAKEN_AS_IS = (
+    *("limit", "shams", "samples", "seed", "shots_from", "prompts", "max_tokens", "logprobs"),
+    *("mention", "min_label_mass", "interval", "resamples"),
+    *("max_connections", "max_retries", "timeout", "cache", "out"),
+)
+"""Options whose value stands in the configuration under their own name."""
+
+
+def resolve(file: Path | None, given: dict[str, Any]) -> tuple[RunConfig, ClientConfig, Path | None]:
+    """The run's science, its transport and its directory, from a file (if any) and the options given.
+
+    Raises InputError with one sentence for the first thing that is wrong.
+    """
+    values = read_config(file) if file is not None else {}
+    given = {name: value for name, value in given.items() if value is not None and value != ()}
+    for name in TAKEN_AS_IS:
+        if name in given:
+            values[name] = given[name]
+    if "task" in given:
+        values["tasks"] = list(given["task"])
+    if "temperature" in given:
+        values["temperature"] = _temperature(given["temperature"])
+    if "param" in given:
+        values["params"] = {**values.get("params", {}), **dict(_param(text) for text in given["param"])}
+    if "price" in given:
+        values["price"] = _price(given["price"])
+    arms = dict(values.get("arms", {}))
+    arms |= {name: [given[name]] for name in ("order", "style", "shots") if name in given}
+    if "verbosity" in given:
+        arms["verbosity"] = list(given["verbosity"])
+    values["arms"] = arms
+    edits = dict(values.get("interventions", {}))
+    if "interventions" in given:
+        edits = {"file": given["interventions"], **{k: v for k, v in edits.items() if k not in ("file", "kind")}}
+    edits |= {name: given[name] for name in ("kind", "per_example", "tagger") if name in given}
+    values["interventions"] = edits
+    if "model" in given:
+        values["models"] = [{"model": name} for name in given["model"]]
+    _apply_endpoint(values, given)
+    for name, hint in (("tasks", "--task NAME"), ("models", "--model PROVIDER/MODEL")):
+        if not values.get(name):
+            raise InputError(f"no {name} given: add {hint}, or {name} in the configuration file.")
+    out = values.pop("out", None)
+    transport = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
+    place = str(file) if file is not None else "options"
+    return build(RunConfig, values, place), build(ClientConfig, transport, place), None if out is None else Path(out)
+
+
+def _apply_endpoint(values: dict[str, Any], given: dict[str, Any]) -> None:
+    """Let --base-url, --endpoint-name and --api-key-env hold for all models."""
+    if "base_url" not in given:
+        if "endpoint_name" in given:
+            raise InputError("--endpoint-name stands for a URL in the cache key: give --base-url with it.")
+        if "api_key_env" not in given:
+            return
+        values["api_key_env"] = given["api_key_env"]
+        return
+    url = normalise_url(given["base_url"])
+    name = given.get("endpoint_name") or url
+    entry = {"base_url": url, "api_key_env": given.get("api_key_env")}
+    values["endpoints"] = {**values.get("endpoints", {}), name: entry}
+    values["models"] = [{**model, "endpoint": name} for model in values.get("models", ())]
+
+
+def _temperature(text: str) -> float | str:
+    if text == "omit":
+        return "omit"
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--temperature {text!r} is neither a number nor `omit`.") from None
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--param {text!r}: write KEY=JSON, for example top_p=0.9.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        raise InputError(f"--param {name}: {value!r} is not JSON; a text needs quotes: {name}='\"{value}\"'.") from None
+
+
+def _price(text: str) -> list[float]:
+    try:
+        prices = [float(part) for part in text.split(",")]
+    except ValueError:
+        prices = []
+    if len(prices) != 2 or not all(0 <= price < float("inf") for price in prices):
+        raise InputError(f"--price {text!r}: write two numbers, IN,OUT, in dollars per million tokens.")
+    return prices

@@ -1,0 +1,68 @@
+"""How a finished run is told: one table (or one JSON document) on standard output, the rest on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from explaineval.experiment import Scores
+from explaineval.report.tables import Line, legend, render, results_table
+
+
+def show_scores(scores: Scores) -> None:
+    """Print the table of a run."""
+    warnings = [(Line(*caution.group), caution.text) for caution in scores.warnings]
+    missing = {Line(*group): counts for group, counts in scores.missing.items()}
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else 160
+    content = results_table(scores.rows, warnings, missing, width)
+    click.echo(render(content, width=max(width, 40), color=terminal and not _no_color()))
+
+
+def show_legend() -> None:
+    """Print how to read the table."""
+    click.echo(render(legend(), width=min(100, shutil.get_terminal_size().columns)))
+
+
+def show_json(directory: Path, code: int, signature: str, summary: Mapping[str, Any], scores: Scores) -> None:
+    """Print the run's one JSON document."""
+    document = {
+        "run_dir": str(directory),
+        "exit_code": code,
+        "signature": signature,
+        **{name: summary.get(name) for name in ("usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests")},
+        "metrics": [row.model_dump(mode="json") for row in scores.rows],
+    }
+    click.echo(json.dumps(document, ensure_ascii=False))
+
+
+def summary_line(summary: Mapping[str, Any]) -> str:
+    """Requests and dollars of a run in one line."""
+    counts = summary["requests"]
+    text = (
+        f"{counts['planned']} requests planned, {counts['distinct']} distinct: {counts['hits']} from the cache, "
+        f"{counts['sent']} sent, {counts['unsent']} unsent, {counts['retries']} retries."
+    )
+    if summary["usd_spent"] is None:
+        return text + " Cost unknown (no price is known for a model; give --price IN,OUT)."
+    return (
+        f"{text} Spent ${summary['usd_spent']:.4f}, saved by the cache ${summary['usd_saved_by_cache']:.4f}, "
+        f"from scratch ${summary['usd_from_scratch']:.4f}."
+    )
+
+
+def say(lines: Sequence[str]) -> None:
+    """Print notes on standard error."""
+    for line in lines:
+        click.echo(f"explaineval: {line}", err=True)
+
+
+def _no_color() -> bool:
+    return bool(os.environ.get("NO_COLOR"))

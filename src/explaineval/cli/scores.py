@@ -1,0 +1,32 @@
+"""`explaineval score`: metrics again, from a run directory alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from explaineval.cli.options import JSON, SCORING, options
+from explaineval.cli.outputs import show_json, show_scores
+from explaineval.experiment import score
+from explaineval.experiment.directories import read_run
+
+
+@click.command("score")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@options(*SCORING, JSON)
+def score_command(run_dir: Path, json: bool, **given: Any) -> int:
+    """Compute the metrics of RUN_DIR again: no request, no cache.
+
+    With another --mention, --min-label-mass or --resamples the numbers are computed that way and only printed; the
+    run's own metrics.json stays as it is.
+    """
+    run = read_run(run_dir)
+    changes = {name: value for name, value in given.items() if value is not None}
+    scores = score(run_dir, changes)
+    if json:
+        show_json(run_dir, 0, run["signature"], run, scores)
+    else:
+        show_scores(scores)
+    return 0

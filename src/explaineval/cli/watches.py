@@ -1,0 +1,82 @@
+"""Progress on standard error: a bar in a terminal, a line now and then elsewhere. Rate, hits, time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from explaineval.config import arms_for
+from explaineval.experiment import Lane, Prepared
+
+EVERY = 15.0
+"""Seconds between two lines where standard error is no terminal."""
+
+
+@contextmanager
+def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
+    """A callable that shows how far the lanes are, for `execute`."""
+    total = expected_requests(prepared)
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn(
+                "{task.completed:.0f}/{task.total:.0f} requests, {task.fields[hits]} cached, {task.fields[rate]}"
+            ),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("asking", total=total, hits=0, rate="")
+            started = time.monotonic()
+
+            def show(lanes: list[Lane]) -> None:
+                done, hits, sent = _counts(lanes)
+                rate = sent / max(time.monotonic() - started, 1e-9)
+                bar.update(task, completed=done, hits=hits, rate=f"{rate:.1f}/s" if sent else "")
+
+            yield show
+        return
+    yield _lines(total)
+
+
+def expected_requests(prepared: Prepared) -> int:
+    """Distinct requests that the plan holds, without building any of them."""
+    config, count = prepared.config, 0
+    for model in config.models:
+        for _ in arms_for(config, model):
+            for task in prepared.tasks:
+                edits = sum(len(prepared.chosen.edits.get((task.name, e.id), ())) for e in task.examples)
+                count += config.samples * (len(task.examples) + edits) + config.shams * len(task.examples)
+    return count
+
+
+def _lines(total: int) -> Callable[[list[Lane]], None]:
+    started = last = time.monotonic()
+
+    def show(lanes: list[Lane]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < EVERY:
+            return
+        last = now
+        done, hits, sent = _counts(lanes)
+        rate = done / (now - started)
+        left = f", about {(total - done) / rate:.0f} s left" if rate else ""
+        click.echo(
+            f"explaineval: {done}/{total} requests, {hits} from the cache, {sent / (now - started):.1f} sent/s{left}",
+            err=True,
+        )
+
+    return show
+
+
+def _counts(lanes: list[Lane]) -> tuple[int, int, int]:
+    tallies = [lane.cached.tally for lane in lanes]
+    hits, sent = sum(tally.hits for tally in tallies), sum(tally.sent for tally in tallies)
+    return hits + sent + sum(tally.unsent for tally in tallies), hits, sent

@@ -1,0 +1,154 @@
+"""The only importer of litellm: one call a request, no retries inside, nothing printed, nothing fetched.
+
+litellm's import costs seconds, reads prices from the network and loads a nearby .env unless told otherwise, so it
+happens on first use, in a thread, after the switches are set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from types import ModuleType
+from typing import Any
+
+import httpx
+
+from explaineval.client.failures import classify
+from explaineval.client.responses import read_response
+from explaineval.config import Endpoint
+from explaineval.errors import ExplainevalError, InputError
+from explaineval.records import Completion, Request
+
+DEFAULT_KEY_ENV = "EXPLAINEVAL_API_KEY"
+NO_KEY = "none"
+LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
+
+_loaded: ModuleType | None = None
+
+
+def load_litellm() -> ModuleType:
+    """litellm, imported once with its network access and its printing switched off."""
+    global _loaded
+    if _loaded is None:
+        os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+        os.environ["LITELLM_MODE"] = "PRODUCTION"
+        import litellm
+
+        litellm.suppress_debug_info = True
+        litellm.drop_params = False
+        litellm.telemetry = False
+        for name in LOGGERS:
+            logger = logging.getLogger(name)
+            logger.handlers.clear()
+            logger.addHandler(logging.NullHandler())
+            logger.propagate = False
+        _loaded = litellm
+    return _loaded
+
+
+class LiteLLMClient:
+    """Sends each request exactly once. `endpoints` says where each identity is reached."""
+
+    def __init__(self, endpoints: dict[str | None, Endpoint], *, timeout: float) -> None:
+        self._endpoints = endpoints
+        self._timeout = timeout
+        self._litellm: ModuleType | None = None
+        self._session: httpx.AsyncClient | None = None
+        self._openai: dict[str, Any] = {}
+
+    async def complete(self, request: Request) -> Completion:
+        """One attempt. Raises what `classify` makes of a failure."""
+        litellm = await self._ready()
+        endpoint = self._endpoints[request.endpoint]
+        key = key_of(endpoint, request.model)
+        where = f"{request.model} at {endpoint.identity}" if endpoint.identity else request.model
+        try:
+            async with asyncio.timeout(self._timeout + 5):  # litellm's own time-out comes first; this one is for good
+                if request.style == "chat":
+                    raw = await litellm.acompletion(**self._arguments(request, endpoint, key))
+                else:
+                    raw = await litellm.atext_completion(**self._arguments(request, endpoint, key))
+            return read_response(raw.model_dump(), request.style)
+        except ExplainevalError:
+            raise
+        except Exception as exc:  # the border: whatever litellm raises is classified here
+            raise classify(exc, where=where, secrets=(key or "",)) from exc
+
+    def route(self, endpoint: Endpoint) -> None:
+        """Reach this endpoint's identity at its address from now on."""
+        self._endpoints[endpoint.identity] = endpoint
+
+    async def close(self) -> None:
+        """Close litellm's and our connections. Call before the event loop ends."""
+        if self._litellm is not None:
+            self._litellm.__dict__["aclient_session"] = None
+            await self._litellm.close_litellm_async_clients()
+        if self._session is not None:
+            await self._session.aclose()
+
+    async def _ready(self) -> ModuleType:
+        if self._litellm is None:
+            self._litellm = await asyncio.to_thread(load_litellm)
+            if self._session is None:
+                self._session = _session()
+                # One pool for every OpenAI-shaped call: litellm would open a client a text completion and leak it.
+                self._litellm.__dict__["aclient_session"] = self._session
+        return self._litellm
+
+    def _arguments(self, request: Request, endpoint: Endpoint, key: str | None) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": request.model,
+            "max_tokens": request.max_tokens,
+            "timeout": self._timeout,
+            "num_retries": 0,
+            "max_retries": 0,
+            **request.params,
+        }
+        if request.style == "chat":
+            arguments["messages"] = [m.model_dump() for m in request.messages or ()]
+        else:
+            arguments["prompt"] = request.prompt
+        if request.temperature is not None:
+            arguments["temperature"] = request.temperature
+        if request.stop:
+            arguments["stop"] = list(request.stop)
+        if request.logprobs is not None and request.style == "chat":
+            arguments |= {"logprobs": True, "top_logprobs": request.logprobs}
+        elif request.logprobs is not None:
+            arguments["logprobs"] = request.logprobs
+        if endpoint.base_url is not None:
+            arguments["api_base"] = endpoint.base_url
+        if key is not None:
+            arguments["api_key"] = key
+        return arguments
+
+
+def key_of(endpoint: Endpoint, model: str) -> str | None:
+    """The key for this call, read at the edge and never kept; None lets litellm find the provider's own.
+
+    With a base URL only the named variable (or EXPLAINEVAL_API_KEY) is ever sent, else a dummy: a provider's own
+    key never goes to another address. Raises InputError for a named variable that is not set, and where an
+    environment variable would move a provider's default address without the cache knowing.
+    """
+    if endpoint.api_key_env is not None:
+        key = os.environ.get(endpoint.api_key_env)
+        if not key:
+            raise InputError(f"the environment variable {endpoint.api_key_env} holds no key: set it, then run again.")
+        return key
+    if endpoint.base_url is not None:
+        return os.environ.get(DEFAULT_KEY_ENV) or NO_KEY
+    provider = model.partition("/")[0].upper().replace("-", "_")
+    for name in (f"{provider}_BASE_URL", f"{provider}_API_BASE"):
+        if os.environ.get(name):
+            raise InputError(
+                f"{name} is set and would send {model} elsewhere unseen: unset it, or give that address by --base-url."
+            )
+    return None
+
+
+def _session() -> httpx.AsyncClient:
+    """An HTTP client over litellm's aiohttp transport, which costs a sixth of httpx's own per call."""
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+    return httpx.AsyncClient(transport=AsyncHTTPHandler.create_async_transport(), follow_redirects=True)

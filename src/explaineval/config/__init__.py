@@ -1,0 +1,20 @@
+"""What a run is: RunConfig is the science (it enters the signature), ClientConfig the transport (it never does)."""
+
+from __future__ import annotations
+
+from explaineval.config.clients import ClientConfig, EndpointConfig, Prices
+from explaineval.config.endpoints import Endpoint, normalise_url
+from explaineval.config.models import (
+    Arm,
+    ArmConfig,
+    InterventionConfig,
+    ModelConfig,
+    RunConfig,
+    arms_for,
+)
+from explaineval.config.sources import build, read_config
+
+__all__ = [
+    "Arm", "ArmConfig", "ClientConfig", "Endpoint", "EndpointConfig", "InterventionConfig", "ModelConfig",
+    "Prices", "RunConfig", "arms_for", "build", "normalise_url", "read_config",
+]  # fmt: skip

@@ -1,0 +1,64 @@
+"""The transport: how answers are fetched and kept. Never part of a cache key or a signature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from explaineval.config.endpoints import Endpoint, normalise_url
+from explaineval.config.models import ModelConfig, PositiveInt
+from explaineval.errors import InputError
+from explaineval.records import Record
+
+Prices = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+"""Dollars per million input tokens and per million output tokens."""
+
+
+class EndpointConfig(Record):
+    """A named endpoint: its address, the variable that holds its key, its price and its limit."""
+
+    base_url: str | None = None
+    api_key_env: str | None = None
+    price: Prices | None = None
+    max_connections: PositiveInt | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _one_spelling(cls, value: str | None) -> str | None:
+        return None if value is None else normalise_url(value)
+
+
+class ClientConfig(Record):
+    """How the endpoints are reached, and where their answers are kept.
+
+    The key of an entry in `endpoints` stands for its URL in the cache key; an unnamed one is its own URL.
+    """
+
+    endpoints: dict[str, EndpointConfig] = Field(default_factory=dict)
+    api_key_env: str | None = None
+    cache: Path = Path("cache")
+    price: Prices | None = None
+    max_connections: PositiveInt = 32
+    max_retries: Annotated[int, Field(ge=0)] = 6
+    timeout: Annotated[float, Field(gt=0)] = 120.0
+
+    def endpoint_of(self, model: ModelConfig) -> Endpoint:
+        """Where this model is reached. Raises InputError for an endpoint that is not defined."""
+        if model.endpoint is None:
+            return Endpoint(api_key_env=self.api_key_env)
+        entry = self.endpoints.get(model.endpoint)
+        if entry is None:
+            raise InputError(f"model {model.model} names the endpoint {model.endpoint!r}, which is not defined.")
+        return Endpoint(entry.base_url, model.endpoint, entry.api_key_env)
+
+    def price_of(self, model: ModelConfig) -> Prices | None:
+        """The price the user gave for this model, if any."""
+        entry = self.endpoints.get(model.endpoint) if model.endpoint is not None else None
+        return entry.price if entry is not None and entry.price is not None else self.price
+
+    def connections_of(self, model: ModelConfig) -> int:
+        """How many requests may be under way at this model's endpoint at once."""
+        entry = self.endpoints.get(model.endpoint) if model.endpoint is not None else None
+        return (entry.max_connections if entry is not None else None) or self.max_connections

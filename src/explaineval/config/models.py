@@ -1,0 +1,134 @@
+"""The resolved configuration. Every field of RunConfig is scientific: it can change a number."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from explaineval.records import Mention, Order, Record, Style
+
+COMPLETION_SHOTS = 8
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+RESERVED_PARAMS = frozenset(
+    {"model", "messages", "prompt", "max_tokens", "temperature", "stop", "logprobs", "top_logprobs", "stream", "n"}
+    | {"api_key", "api_base", "base_url", "timeout", "num_retries", "max_retries"}
+)
+"""Parameters that explaineval sets itself, or that would change where a request goes."""
+
+
+class ModelConfig(Record):
+    """One model: litellm's spelling of its route, and what is known of it."""
+
+    model: str
+    endpoint: str | None = None
+    family: str | None = None
+    parameters: float | None = None
+    tuned: Literal["instruct", "base"] | None = None
+    style: Style | None = None
+    shots: Annotated[int, Field(ge=0)] | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _has_provider(cls, value: str) -> str:
+        provider, slash, name = value.partition("/")
+        if not (provider and slash and name):
+            raise ValueError(
+                f"model {value!r} names no provider: write provider/model, for example openai/{value or 'gpt-4o'}"
+            )
+        return value
+
+
+class ArmConfig(Record):
+    """The conditions of a run: their full product is asked."""
+
+    order: tuple[Order, ...] = ("pe",)
+    style: tuple[Style, ...] = ("chat",)
+    shots: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    verbosity: tuple[str, ...] = ("normal",)
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> ArmConfig:
+        for name in ("order", "style", "shots", "verbosity"):
+            value = getattr(self, name)
+            if value is not None and (not value or len(set(value)) != len(value)):
+                raise ValueError(f"arms.{name} must list at least one value, and none twice")
+        return self
+
+
+class InterventionConfig(Record):
+    """Which interventions: a file, or a builder's kind; neither means a bundled task's ready ones."""
+
+    file: Path | None = None
+    kind: str | None = None
+    per_example: PositiveInt = 4
+    tagger: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> InterventionConfig:
+        if self.file is not None and self.kind is not None:
+            raise ValueError("give either an interventions file or --kind, not both")
+        if self.kind not in (None, "random_word"):
+            raise ValueError(
+                f"unknown kind {self.kind!r}: `run` itself builds only random_word; others come from a file"
+            )
+        return self
+
+
+class RunConfig(Record):
+    """The science: all of it enters the signature."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    arms: ArmConfig = Field(default_factory=ArmConfig)
+    interventions: InterventionConfig = Field(default_factory=InterventionConfig)
+    shots_from: Path | None = None
+    shams: Annotated[int, Field(ge=0)] = 1
+    limit: PositiveInt | None = None
+    samples: PositiveInt = 1
+    seed: int = 0
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["omit"] | None = None
+    max_tokens: PositiveInt = 512
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    logprobs: Literal["auto", "on", "off"] = "auto"
+    mention: Mention = "word"
+    min_label_mass: Annotated[float, Field(ge=0, le=1)] = 0.9
+    interval: Literal["jackknife", "percentile"] = "jackknife"
+    resamples: PositiveInt = 2000
+    prompts: Path | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        names = [(model.endpoint, model.model) for model in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError("a model stands twice; name each (endpoint, model) once")
+        for name in self.params:
+            if name in RESERVED_PARAMS:
+                raise ValueError(f"--param {name} is not allowed: explaineval sets it itself")
+        return self
+
+
+class Arm(Record):
+    """One condition under which one model is asked."""
+
+    order: Order
+    style: Style
+    shots: int
+    verbosity: str
+
+
+def arms_for(config: RunConfig, model: ModelConfig) -> Iterator[Arm]:
+    """The product of all conditions for one model; its own style or shots replace the run's."""
+    styles = (model.style,) if model.style is not None else config.arms.style
+    for order, style, verbosity in itertools.product(config.arms.order, styles, config.arms.verbosity):
+        if model.shots is not None:
+            counts: tuple[int, ...] = (model.shots,)
+        else:
+            counts = config.arms.shots or ((COMPLETION_SHOTS if style == "completion" else 0),)
+        for shots in counts:
+            yield Arm(order=order, style=style, shots=shots, verbosity=verbosity)

@@ -1,0 +1,105 @@
+"""Where settings come from: command line over environment over file over default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from explaineval.config.clients import ClientConfig
+from explaineval.config.models import RunConfig
+from explaineval.errors import InputError
+
+Config = TypeVar("Config", bound=BaseModel)
+TRANSPORT = frozenset(ClientConfig.model_fields)
+PATHS = ("prompts", "shots_from", "cache", "out")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration file as a plain dict, relative paths made relative to the file.
+
+    Raises InputError, with the line, for YAML that cannot be read or a key that is not known.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such configuration file.") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InputError(f"{path} cannot be read as text: {exc}.") from None
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else "?"
+        raise InputError(f"{path}:{line}: bad YAML: {exc.problem}.") from None
+    except yaml.YAMLError as exc:
+        raise InputError(f"{path}: bad YAML: {exc}.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a mapping of options, found {type(values).__name__}.")
+    known = set(RunConfig.model_fields) | TRANSPORT | {"out"}
+    for key in values:
+        if key not in known:
+            raise InputError(f"{path}:{line_of(tree, (key,))}: unknown key {key!r}.")
+    _check_nested(values, tree, path)
+    base = path.parent
+    for key in PATHS:
+        if isinstance(values.get(key), str):
+            values[key] = str(base / Path(values[key]).expanduser())
+    edits = values.get("interventions")
+    if isinstance(edits, dict) and isinstance(edits.get("file"), str):
+        edits["file"] = str(base / Path(edits["file"]).expanduser())
+    if isinstance(values.get("tasks"), list):
+        values["tasks"] = [_rebase(str(task), base) for task in values["tasks"]]
+    return values
+
+
+def build(model: type[Config], values: Mapping[str, Any], place: str) -> Config:
+    """Validate; the first thing wrong becomes one sentence."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-")))
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{place}: {name + ': ' if name else ''}{message}.") from None
+
+
+def line_of(tree: yaml.Node | None, path: tuple[str | int, ...]) -> int:
+    """The line (from 1) of a key in a composed YAML tree."""
+    node, line = tree, 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    line, node = key.start_mark.line + 1, value
+                    break
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _check_nested(values: Mapping[str, Any], tree: yaml.Node | None, path: Path) -> None:
+    """Check the file alone, as far as it goes, so that a fault is reported with its line."""
+    given = {key: value for key, value in values.items() if key in RunConfig.model_fields}
+    for required, stand_in in (("tasks", ["nli"]), ("models", [{"model": "x/y"}])):
+        given.setdefault(required, stand_in)
+    for model, part in ((RunConfig, given), (ClientConfig, {k: v for k, v in values.items() if k in TRANSPORT})):
+        try:
+            model.model_validate(part)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            where = tuple(first["loc"])
+            name = ".".join(str(p) for p in where)
+            message = (
+                "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+            )
+            raise InputError(f"{path}:{line_of(tree, where)}: {name + ': ' if name else ''}{message}.") from None
+
+
+def _rebase(task: str, base: Path) -> str:
+    reader, colon, rest = task.partition(":")
+    return f"{reader}:{base / Path(rest).expanduser()}" if colon and rest else task

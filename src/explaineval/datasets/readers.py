@@ -1,0 +1,181 @@
+"""One reader a format: e-SNLI (Camburu et al. 2018), ECQA (Aggarwal et al. 2021), ComVE (Wang et al. 2020), JSONL.
+
+Every reader returns Examples in file order. A row without a usable gold label is kept with `gold` None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from explaineval.datasets.rows import read_csv, read_jsonl, read_plain_csv
+from explaineval.errors import InputError
+from explaineval.records import Example
+
+BUNDLED = ("nli", "qa", "sense")
+NLI_OPTIONS = {"A": "entailment", "B": "neutral", "C": "contradiction"}
+SENSE_OPTIONS = {"A": "Sentence 1", "B": "Sentence 2"}
+ECQA_OPTIONS = {letter: f"q_op{i}" for i, letter in enumerate("ABCDE", start=1)}
+
+SHAPES = {
+    frozenset({"premise", "hypothesis"}): "nli",
+    frozenset({"question"}): "qa",
+    frozenset({"sentence1", "sentence2"}): "sense",
+}
+"""The bundled task whose examples have just these fields: it lends its shots and its instruction."""
+
+COMVE_DATA = ("subtaskA_data_all.csv", "subtaskA_dev_data.csv", "subtaskA_test_data.csv")
+COMVE_GOLD = ("subtaskA_answers_all.csv", "subtaskA_gold_answers.csv")
+COMVE_REASONS = ("subtaskC_answers_all.csv", "subtaskC_gold_answers.csv")
+
+
+def read_esnli(path: Path, task: str) -> list[Example]:
+    """e-SNLI's official CSV: pairID, gold_label, Sentence1, Sentence2, Explanation_1."""
+    letters = {text: letter for letter, text in NLI_OPTIONS.items()}
+    columns = ("pairID", "gold_label", "Sentence1", "Sentence2", "Explanation_1")
+    return [
+        _example(
+            place,
+            id=row["pairID"],
+            task=task,
+            fields={"premise": row["Sentence1"], "hypothesis": row["Sentence2"]},
+            options=NLI_OPTIONS,
+            gold=letters.get(row["gold_label"].strip()),
+            explanation=row["Explanation_1"].strip() or None,
+        )
+        for place, row in read_csv(path, columns)
+    ]
+
+
+def read_ecqa(path: Path, task: str) -> list[Example]:
+    """ECQA's official CSV (cqa_data_*.csv): q_no, q_text, q_op1 to q_op5, q_ans, taskB."""
+    columns = ("q_no", "q_text", *ECQA_OPTIONS.values(), "q_ans", "taskB")
+    examples = []
+    for place, row in read_csv(path, columns):
+        options = {letter: row[column] for letter, column in ECQA_OPTIONS.items()}
+        gold = [letter for letter, text in options.items() if text == row["q_ans"]]
+        examples.append(
+            _example(
+                place,
+                id=row["q_no"],
+                task=task,
+                fields={"question": row["q_text"]},
+                options=options,
+                gold=gold[0] if len(gold) == 1 else None,
+                explanation=row["taskB"].strip() or None,
+            )
+        )
+    return examples
+
+
+def read_comve(directory: Path, task: str) -> list[Example]:
+    """ComVE (SemEval-2020 task 4): subtask A's data and gold answers, the first reason of subtask C.
+
+    The gold file marks the sentence that is against common sense: 0 is the first one.
+    """
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory; comve is read from the directory of its official files.")
+    gold = {row[0]: row[1].strip() for _, row in read_plain_csv(_one_of(directory, COMVE_GOLD), 2)}
+    reasons_path = _find(directory, COMVE_REASONS)
+    reasons = {row[0]: row[1].strip() for _, row in read_plain_csv(reasons_path, 2)} if reasons_path else {}
+    return [
+        _example(
+            place,
+            id=row["id"],
+            task=task,
+            fields={"sentence1": row["sent0"], "sentence2": row["sent1"]},
+            options=SENSE_OPTIONS,
+            gold={"0": "A", "1": "B"}.get(gold.get(row["id"], "")),
+            explanation=reasons.get(row["id"]) or None,
+        )
+        for place, row in read_csv(_one_of(directory, COMVE_DATA), ("id", "sent0", "sent1"))
+    ]
+
+
+def read_task_jsonl(path: Path, task: str) -> list[Example]:
+    """The task JSONL of the method page: id, fields, options, and optional gold, explanation, instruction."""
+    examples = []
+    for place, value in read_jsonl(path):
+        unknown = set(value) - {"id", "fields", "options", "gold", "explanation", "instruction"}
+        if unknown:
+            raise InputError(f"{place}: unknown key {', '.join(sorted(unknown))}.")
+        example = _example(place, task=task, **value)
+        _check_letters(example, place)
+        examples.append(example)
+    return examples
+
+
+def read_bundled(task: str) -> list[Example]:
+    """A task that comes with the package: nli, qa or sense."""
+    with resources.as_file(resources.files("explaineval") / "tasks" / f"{task}.jsonl") as path:
+        return read_task_jsonl(path, task)
+
+
+def read_task(reader: str, path: Path | None, task: str) -> list[Example]:
+    """All examples of one task in file order.
+
+    Raises InputError for an unknown reader, a missing path, an empty file or an id that stands twice.
+    """
+    if path is None:
+        if reader not in BUNDLED:
+            raise InputError(f"task {reader!r} needs a path: {reader}:PATH.")
+        examples = read_bundled(reader)
+    else:
+        examples = READERS[reader](path, task)
+    if not examples:
+        raise InputError(f"{path} is empty: it holds no example of task {task!r}.")
+    seen: set[str] = set()
+    for example in examples:
+        if example.id in seen:
+            raise InputError(f"{path}: the id {example.id!r} stands twice; ids must be unique within a task.")
+        seen.add(example.id)
+    return examples
+
+
+READERS: dict[str, Callable[[Path, str], list[Example]]] = {
+    "esnli": read_esnli,
+    "ecqa": read_ecqa,
+    "comve": read_comve,
+    "jsonl": read_task_jsonl,
+}
+
+
+def _example(place: str, **values: Any) -> Example:
+    try:
+        return Example(**values)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{place}: {name}: {first['msg']}.") from None
+
+
+def _check_letters(example: Example, place: str) -> None:
+    if not example.fields:
+        raise InputError(f"{place}: fields is empty; an example needs at least one text field.")
+    if len(example.options) < 2:
+        raise InputError(f"{place}: an example needs at least two options.")
+    for letter in example.options:
+        if len(letter) != 1 or not ("A" <= letter <= "Z"):
+            raise InputError(f"{place}: option letter {letter!r} is not a single capital letter from A to Z.")
+    if example.gold is not None and example.gold not in example.options:
+        raise InputError(f"{place}: gold {example.gold!r} is not among the options {', '.join(example.options)}.")
+
+
+def _one_of(directory: Path, names: tuple[str, ...]) -> Path:
+    found = _find(directory, names)
+    if found is None:
+        raise InputError(f"{directory} has none of the official files {', '.join(names)}.")
+    return found
+
+
+def _find(directory: Path, names: tuple[str, ...]) -> Path | None:
+    found = [directory / name for name in names if (directory / name).is_file()]
+    if len(found) > 1:
+        raise InputError(
+            f"{directory} holds several splits ({', '.join(p.name for p in found)}): keep one a directory."
+        )
+    return found[0] if found else None

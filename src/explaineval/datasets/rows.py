@@ -1,0 +1,77 @@
+"""Rows of CSV and JSONL files, with the place of each row for error messages."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from explaineval.errors import InputError
+
+csv.field_size_limit(1 << 20)
+
+
+def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a UTF-8 file (a byte-order mark is dropped).
+
+    Raises InputError where the file is missing, unreadable or not UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            yield from enumerate(handle, start=1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path given after the task's name.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a directory, but this task is read from a file.") from None
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{path} is not UTF-8 text (byte {exc.start}): convert it first.") from None
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror}.") from None
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """(place, row) of a CSV file with a header that has at least `columns`.
+
+    Raises InputError for an empty file, a missing column (named) or a row that is cut short.
+    """
+    reader = csv.DictReader(line for _, line in read_text_lines(path))
+    if reader.fieldnames is None:
+        raise InputError(f"{path} is empty: expected a CSV file with the columns {', '.join(columns)}.")
+    missing = [name for name in columns if name not in reader.fieldnames]
+    if missing:
+        raise InputError(
+            f"{path}: column {', '.join(missing)} is missing; the header has {', '.join(reader.fieldnames)}."
+        )
+    for row in reader:
+        place = f"{path}:{reader.line_num}"
+        if any(row[name] is None for name in columns):
+            raise InputError(f"{place}: the row has fewer cells than the header; the file may be cut off.")
+        yield place, {name: row[name] for name in columns}
+
+
+def read_plain_csv(path: Path, cells: int) -> Iterator[tuple[str, list[str]]]:
+    """(place, cells) of a CSV file without header whose rows have at least `cells` cells."""
+    reader = csv.reader(line for _, line in read_text_lines(path))
+    for row in reader:
+        if not row:
+            continue
+        if len(row) < cells:
+            raise InputError(f"{path}:{reader.line_num}: expected at least {cells} cells, found {len(row)}.")
+        yield f"{path}:{reader.line_num}", row
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, object) of a JSONL file; blank lines are passed over."""
+    for number, line in read_text_lines(path):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as exc:
+            raise InputError(f"{place}: not valid JSON ({exc.msg} at column {exc.colno}).") from None
+        if not isinstance(value, dict):
+            raise InputError(f"{place}: expected one JSON object a line, found {type(value).__name__}.")
+        yield place, value

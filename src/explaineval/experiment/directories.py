@@ -1,0 +1,188 @@
+"""The run directory: what a run was, what it asked, what came back, what it says. Everything `score` needs.
+
+Files are written whole to a neighbour and moved into place, so that a crash never leaves half of one; only
+trials.jsonl grows line by line, and its readers ignore a torn last line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from explaineval.errors import InputError
+from explaineval.records import Example, Intervention, MetricRow, Trial
+
+R = TypeVar("R", bound=BaseModel)
+
+RUN, EXAMPLES, INTERVENTIONS = "run.json", "examples.jsonl", "interventions.jsonl"
+TRIALS, METRICS, METRICS_CSV, PROMPTS = "trials.jsonl", "metrics.json", "metrics.csv", "prompts"
+
+
+def science_hash(science: Mapping[str, Any], examples: Sequence[Example], interventions: Sequence[Intervention]) -> str:
+    """Ten hex digits over the whole scientific configuration with contents, never paths."""
+    total = hashlib.sha256(json.dumps(science, sort_keys=True, ensure_ascii=False).encode())
+    for record in (*examples, *interventions):
+        total.update(record.model_dump_json().encode("utf-8", "surrogatepass"))
+    return total.hexdigest()[:10]
+
+
+def default_directory(base: Path, today: date, name: str) -> Path:
+    """The directory of this very science if there is one, else a new `<date>-<hash>`."""
+    for found in sorted(base.glob(f"*-{name}")):
+        if (found / RUN).is_file():
+            return found
+    return base / f"{today.isoformat()}-{name}"
+
+
+def prepare(
+    directory: Path,
+    science: Mapping[str, Any],
+    examples: Sequence[Example],
+    interventions: Sequence[Intervention],
+) -> str:
+    """Make the directory, or find that it can be continued or grown: "new", "continued" or "grown".
+
+    Raises InputError where it holds another run, or cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as exc:
+        raise InputError(f"the output directory {directory} cannot be written: {exc.strerror or exc}.") from None
+    if not (directory / RUN).exists():
+        if any(directory.iterdir()):
+            raise InputError(f"{directory} holds files that are no run: choose an empty or new directory with --out.")
+        return "new"
+    old = read_run(directory).get("science", {})
+    difference = _difference(old, science)
+    for name, records in ((EXAMPLES, examples), (INTERVENTIONS, interventions)):
+        new_lines = {record.model_dump_json() for record in records}
+        gone = sum(line.rstrip("\n") not in new_lines for line in _lines(directory / name))
+        if gone and difference is None:
+            difference = f"{gone} lines of its {name} are not part of this one"
+    if difference is not None:
+        raise InputError(f"{directory} already holds another run ({difference}): choose another --out.")
+    return "continued" if old == science else "grown"
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """What keeps `new` from being `old` or an addition to it, in a few words."""
+    fixed_old, fixed_new = old.get("fixed", {}), new["fixed"]
+    changed = [name for name in fixed_new if fixed_old.get(name) != fixed_new[name]]
+    if changed:
+        return f"{changed[0]} was {fixed_old.get(changed[0])!r}, now {fixed_new[changed[0]]!r}"
+    for name, value in old.get("growing", {}).items():
+        now = new["growing"].get(name)
+        if isinstance(value, dict):
+            if any(key not in now or now[key] != inner for key, inner in value.items()):
+                return f"its {name} differ"
+        elif any(item not in now for item in value):
+            return f"its {name} {value!r} are not all part of {now!r}"
+    return None
+
+
+def write_inputs(
+    directory: Path, examples: Iterable[Example], interventions: Iterable[Intervention], prompts: Path
+) -> None:
+    """Write what the run asks about: examples, interventions and a copy of the prompts."""
+    write_lines(directory / EXAMPLES, (record.model_dump_json() for record in examples))
+    write_lines(directory / INTERVENTIONS, (record.model_dump_json() for record in interventions))
+    target = directory / PROMPTS
+    if target.resolve() != prompts.resolve():
+        if target.exists():
+            shutil.rmtree(target)
+        shutil.copytree(prompts, target)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines to a neighbour, then move it into place."""
+    with replacing(path) as handle:
+        for line in lines:
+            handle.write(line + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[io.TextIOWrapper]:
+    """A text file that takes its place only when it is whole."""
+    draft = path.with_name(path.name + ".part")
+    with draft.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as handle:
+        yield handle
+    draft.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON document, indented."""
+    with replacing(path) as handle:
+        json.dump(value, handle, indent=2, ensure_ascii=False)
+        handle.write("\n")
+
+
+def write_metrics(directory: Path, rows: Sequence[MetricRow]) -> None:
+    """metrics.json and metrics.csv: the same rows in the same order, without time or spend."""
+    plain = [row.model_dump(mode="json") for row in rows]
+    write_json(directory / METRICS, plain)
+    with replacing(directory / METRICS_CSV) as handle:
+        writer = csv.DictWriter(handle, list(MetricRow.model_fields), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(plain)
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """run.json. Raises InputError where the directory holds no run."""
+    try:
+        value = json.loads((directory / RUN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{directory} holds no run: it has no {RUN}.") from None
+    except (OSError, ValueError) as exc:
+        raise InputError(f"{directory / RUN} cannot be read: {exc}.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{directory / RUN} is not a JSON object.")
+    return value
+
+
+def read_trials(directory: Path) -> Iterator[Trial]:
+    """The trials in file order, one at a time; a torn last line is ignored."""
+    yield from _records(directory / TRIALS, Trial)
+
+
+def read_examples(directory: Path) -> list[Example]:
+    """The examples of the run in file order."""
+    return list(_records(directory / EXAMPLES, Example))
+
+
+def read_interventions(directory: Path) -> list[Intervention]:
+    """The interventions of the run in file order."""
+    return list(_records(directory / INTERVENTIONS, Intervention))
+
+
+def _records(path: Path, kind: type[R]) -> Iterator[R]:
+    number = 0
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            yield kind.model_validate_json(line)
+        except ValidationError as exc:
+            if not line.endswith("\n"):
+                return
+            first = exc.errors()[0]
+            raise InputError(f"{path}:{number}: {'.'.join(map(str, first['loc']))} {first['msg']}.") from None
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8", errors="surrogatepass", newline="\n") as handle:
+            yield from handle
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: the run directory is not whole; run the same command again.") from None

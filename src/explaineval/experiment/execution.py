@@ -1,0 +1,107 @@
+"""The bounded pool: pulls units from the lazy plan, asks, hands finished trials on. The only waiting code here.
+
+A first Ctrl-C stops taking work and lets what was sent (and so is paid for) come home for GRACE seconds; a second
+one gives up at once. Memory holds only the units under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from explaineval.client import Client
+from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
+from explaineval.experiment.plans import Unit
+from explaineval.experiment.trials import Failure
+from explaineval.records import Completion, Request
+
+GRACE = 15.0
+
+Result = Completion | Failure | None
+Sink = Callable[[Unit, Result, list[Result], list[Result]], None]
+
+
+@dataclass
+class Progress:
+    """What the executor has done so far; read by whoever shows it."""
+
+    units: int = 0
+    planned: int = 0
+    done: int = 0
+    unsent: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Executor:
+    """Runs plans against a client with a bounded number of units under way."""
+
+    client: Client
+    width: int
+    stopping: asyncio.Event
+    progress: Progress = field(default_factory=Progress)
+    fatal: dict[str, EndpointError] = field(default_factory=dict)
+
+    async def run(self, units: Iterator[Unit], sink: Sink) -> None:
+        """Ask everything in `units`; every unit that got an answer before goes to `sink` once."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.width):
+                group.create_task(self._work(units, sink))
+
+    async def _work(self, units: Iterator[Unit], sink: Sink) -> None:
+        for unit in units:
+            self.progress.units += 1
+            self.progress.planned += unit.planned
+            if self.stopping.is_set():
+                self.progress.unsent += unit.size
+                continue
+            requests = [unit.base, *(one.request for one in unit.asked if one.request), *unit.shams]
+            results = iter(await asyncio.gather(*(self._ask(request) for request in requests)))
+            base = next(results)
+            after = [next(results) if one.request else None for one in unit.asked]
+            sink(unit, base, after, list(results))
+
+    async def _ask(self, request: Request) -> Result:
+        try:
+            completion = await self.client.complete(request)
+        except RequestUnsentError:
+            return None
+        except RequestRejectedError as exc:
+            return self._failed("rejected", exc)
+        except EndpointError as exc:
+            self.fatal.setdefault(request.model, exc)
+            return self._failed("failed", exc)
+        except RequestFailedError as exc:
+            return self._failed("failed", exc)
+        self.progress.done += 1
+        return completion
+
+    def _failed(self, status: str, exc: Exception) -> Failure:
+        self.progress.done += 1
+        self.progress.outcomes[status] = self.progress.outcomes.get(status, 0) + 1
+        return Failure("rejected" if status == "rejected" else "failed", str(exc))
+
+
+@contextmanager
+def stop_on_interrupt(stopping: asyncio.Event, give_up: Callable[[], None]) -> Iterator[None]:
+    """While inside, Ctrl-C (and SIGTERM) sets `stopping`; a second one, or GRACE seconds, calls `give_up`."""
+    loop = asyncio.get_running_loop()
+
+    def interrupted() -> None:
+        if stopping.is_set():
+            give_up()
+            return
+        stopping.set()
+        loop.call_later(GRACE, give_up)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for one in signals:
+        loop.add_signal_handler(one, interrupted)
+    try:
+        yield
+    finally:
+        for one in signals:
+            loop.remove_signal_handler(one)

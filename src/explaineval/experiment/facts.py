@@ -1,0 +1,103 @@
+"""What a run is made of, as hashes: the facts that signatures and the check of an existing directory rest on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from explaineval.client import Capabilities
+from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
+from explaineval.datasets import Task
+from explaineval.experiment.edits import Edits
+from explaineval.experiment.scores import arm_name
+from explaineval.prompts import PromptBook
+from explaineval.signature import digest
+
+GROWING = ("tasks", "models", "samples", "limit", "interventions", "shots_from", "prompts", "arms")
+"""Fields of RunConfig whose content is compared elsewhere: by examples, interventions, and `science` itself."""
+
+
+def task_facts(tasks: Sequence[Task], edits: Edits) -> dict[str, Any]:
+    """Per task: where its shots come from, and the hashes of examples, shots, and interventions by kind."""
+    facts: dict[str, Any] = {}
+    for task in tasks:
+        kinds: dict[str, list[Any]] = {}
+        for example in task.examples:
+            for one in edits.get((task.name, example.id), ()):
+                kinds.setdefault(one.kind, []).append(one)
+        facts[task.name] = {
+            "examples": digest(task.examples),
+            "n_examples": len(task.examples),
+            "shots": digest(task.shots),
+            "shots_source": task.shots_source,
+            "kinds": {kind: digest(found) for kind, found in sorted(kinds.items())},
+        }
+    return facts
+
+
+def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook) -> dict[str, Any]:
+    """The scientific configuration with contents in place of paths, in a part that is fixed and one that may grow."""
+    plain = config.model_dump(mode="json")
+    fixed = {name: value for name, value in plain.items() if name not in GROWING}
+    fixed |= {name: plain["arms"][name] for name in ("order", "style", "shots")}
+    fixed["kind"] = plain["interventions"]["kind"]
+    used = {(task.shape, arm.style, arm.order, arm.verbosity) for task, _, arm in _arms(config, tasks)}
+    return {
+        "fixed": fixed,
+        "growing": {
+            "models": [_model_identity(model) for model in config.models],
+            "samples": list(range(config.samples)),
+            "verbosity": list(config.arms.verbosity),
+            "prompts": {
+                f"{shape or 'default'} {style} {order} {verbosity}": prompts.digest(
+                    style=style, order=order, shape=shape, verbosity=verbosity
+                )
+                for shape, style, order, verbosity in sorted(used, key=str)
+            },
+            "shots": {task.name: digest(task.shots) for task in tasks},
+        },
+    }
+
+
+def arm_facts(
+    config: RunConfig,
+    tasks: Sequence[Task],
+    prompts: PromptBook,
+    able: Mapping[tuple[str | None, str, str], Capabilities],
+) -> dict[str, dict[str, str]]:
+    """Per model, task and arm: the hash of its prompts, and what is sent as temperature and for logprobs."""
+    facts = {}
+    for task, model, arm in _arms(config, tasks):
+        found = able.get((model.endpoint, model.model, arm.style))
+        if found is None:
+            continue
+        digest_ = prompts.digest(style=arm.style, order=arm.order, shape=task.shape, verbosity=arm.verbosity)
+        own = sorted({example.instruction for example in task.examples if example.instruction})
+        name = arm_name(model.endpoint, model.model, arm.order, arm.style, arm.verbosity, task.name)
+        facts[name] = {
+            "prompts": digest_[:8] + (f"+{digest([{'instructions': own}])}" if own else ""),
+            "temperature": "omitted" if found.temperature is None else f"{found.temperature:g}",
+            "logprobs": "none" if found.logprobs is None else f"top{found.logprobs}",
+        }
+    return facts
+
+
+def run_signature(config: RunConfig, name: str) -> str:
+    """One line for the run as a whole: what was asked of whom, and the hash of everything."""
+    parts = [
+        "tasks:" + ",".join(re.sub(r":.*", "", task) for task in config.tasks),
+        "models:" + ",".join(model.model for model in config.models),
+        "mention:" + config.mention,
+        "interval:" + config.interval,
+        "run:" + name,
+    ]
+    return "|".join(parts)
+
+
+def _arms(config: RunConfig, tasks: Sequence[Task]) -> list[tuple[Task, ModelConfig, Arm]]:
+    return [(task, model, arm) for task in tasks for model in config.models for arm in arms_for(config, model)]
+
+
+def _model_identity(model: ModelConfig) -> list[Any]:
+    return [model.endpoint, model.model, model.style, model.shots]

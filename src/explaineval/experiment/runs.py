@@ -1,0 +1,291 @@
+"""The whole way: configuration → plan → execute → score, one model beside the other."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+from explaineval._version import __version__
+from explaineval.cache import Store, open_store
+from explaineval.client import (
+    CachedClient,
+    Capabilities,
+    Client,
+    EmbeddedClient,
+    LiteLLMClient,
+    RetryingClient,
+    SlotClient,
+    Tally,
+    settle,
+)
+from explaineval.config import Arm, ClientConfig, ModelConfig, RunConfig, arms_for
+from explaineval.datasets import Task, load_tasks, parse_spec
+from explaineval.errors import EndpointError, InputError
+from explaineval.experiment import directories, facts
+from explaineval.experiment.edits import Chosen, choose
+from explaineval.experiment.execution import Executor, Progress, Result, stop_on_interrupt
+from explaineval.experiment.ledgers import Ledger, PriceList, price_for, read_price_list
+from explaineval.experiment.plans import RequestBuilder, Unit, plan
+from explaineval.experiment.scores import Scores, score
+from explaineval.experiment.trials import unit_trials
+from explaineval.prompts import PromptBook, default_directory
+from explaineval.records import Request
+
+PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything known before the first request."""
+
+    config: RunConfig
+    client: ClientConfig
+    tasks: tuple[Task, ...]
+    prompts: PromptBook
+    chosen: Chosen
+    science: dict[str, Any]
+    name: str
+
+
+@dataclass
+class Lane:
+    """One model of the run on its way: its clients, its progress, what its endpoint takes, what it cost."""
+
+    model: ModelConfig
+    slots: SlotClient
+    retrying: RetryingClient
+    cached: CachedClient
+    ledger: Ledger
+    progress: Progress = field(default_factory=Progress)
+    able: dict[str, Capabilities] = field(default_factory=dict)
+    fault: EndpointError | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    directory: Path
+    exit_code: int
+    signature: str
+    scores: Scores
+    summary: dict[str, Any]
+    notes: tuple[str, ...]
+    faults: tuple[str, ...]
+
+
+Watch = Callable[[list[Lane]], None]
+
+
+def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
+    """Read tasks, prompts and interventions; nothing is asked and nothing written yet. Raises InputError."""
+    for model in config.models:
+        client.endpoint_of(model)
+    prompts = PromptBook(config.prompts or default_directory())
+    shots = max(arm.shots for model in config.models for arm in arms_for(config, model))
+    specs = [parse_spec(text) for text in config.tasks]
+    tasks = tuple(load_tasks(specs, shots=shots, shots_from=config.shots_from, limit=config.limit))
+    chosen = choose(config.interventions, tasks, prompts, config.arms.verbosity, config.seed)
+    if not chosen.edits:
+        raise InputError("there is no intervention for any example: nothing could be measured.")
+    what = facts.science(config, tasks, prompts)
+    examples, edits = _inputs(tasks, chosen)
+    return Prepared(config, client, tasks, prompts, chosen, what, directories.science_hash(what, examples, edits))
+
+
+def execute(prepared: Prepared, out: Path | None, watch: Watch, embedded: Path | None = None) -> Outcome:
+    """Ask, store, write, score. `watch` is called now and then with the lanes, to show progress.
+
+    `embedded` are the weights of a model that is served in a child process instead of reached by URL.
+    Raises InputError for a directory or cache that cannot be used.
+    """
+    directory = out or directories.default_directory(RUNS, date.today(), prepared.name)
+    examples, edits = _inputs(prepared.tasks, prepared.chosen)
+    state = directories.prepare(directory, prepared.science, examples, edits)
+    with open_store(prepared.client.cache) as store:
+        directories.write_inputs(directory, examples, edits, prepared.prompts.directory)
+        prices = read_price_list()
+        lanes: list[Lane] = []
+        known = {"tasks": facts.task_facts(prepared.tasks, prepared.chosen.edits), "arms": {}}
+        run = _run_document(prepared, known, prices.version)
+        directories.write_json(directory / directories.RUN, run)
+        with (directory / directories.TRIALS).open(
+            "w", encoding="utf-8", newline="\n", errors="surrogatepass"
+        ) as lines:
+            stopped = asyncio.run(_ask_all(prepared, store, lanes, lines, watch, prices, embedded))
+        able = {
+            (lane.model.endpoint, lane.model.model, style): found
+            for lane in lanes
+            for style, found in lane.able.items()
+        }
+        known["arms"] = facts.arm_facts(prepared.config, prepared.tasks, prepared.prompts, able)
+        summary = _summary(lanes)
+        run |= {"endpoints": [_endpoint(lane) for lane in lanes], **summary}
+        directories.write_json(directory / directories.RUN, run)
+        warnings = tuple(store.warnings)
+    scores = score(directory)
+    directories.write_metrics(directory, scores.rows)
+    faults = tuple(str(lane.fault) for lane in lanes if lane.fault is not None)
+    failed = sum(lane.progress.outcomes.get("failed", 0) for lane in lanes)
+    code = 130 if stopped else 5 if faults or failed else 0
+    notes = (f"run directory {state}",) if state != "new" else ()
+    shots = tuple(
+        f"{task.name}: shots from {task.shots_source}." for task in prepared.tasks if task.shots_source != "none"
+    )
+    return Outcome(
+        directory, code, run["signature"], scores, summary, notes + shots + prepared.chosen.notes + warnings, faults
+    )
+
+
+async def _ask_all(
+    prepared: Prepared,
+    store: Store,
+    lanes: list[Lane],
+    lines: TextIO,
+    watch: Watch,
+    prices: PriceList,
+    embedded: Path | None,
+) -> bool:
+    """Run all lanes beside each other; whether the run was interrupted."""
+    stopping = asyncio.Event()
+    config, client = prepared.config, prepared.client
+    async with AsyncExitStack() as stack:
+        endpoints = {model.endpoint: client.endpoint_of(model) for model in config.models}
+        wire = LiteLLMClient(endpoints, timeout=client.timeout)
+        stack.push_async_callback(wire.close)
+        for model in config.models:
+            sender: Client = wire
+            if embedded is not None:
+                sender = EmbeddedClient(wire, str(model.endpoint), embedded, client.connections_of(model))
+                stack.push_async_callback(sender.close)
+            slots = SlotClient(sender, client.connections_of(model), stopping)
+            retrying = RetryingClient(slots, client.max_retries, stopping)
+            ledger = Ledger(price_for(model, client, prices))
+            lanes.append(Lane(model, slots, retrying, CachedClient(retrying, store, Tally(), ledger.add), ledger))
+        work = [asyncio.create_task(_ask_one(prepared, store, lane, lines, stopping)) for lane in lanes]
+
+        def give_up() -> None:
+            for lane in lanes:
+                lane.cached.cancel()
+            for task in work:
+                task.cancel()
+
+        with stop_on_interrupt(stopping, give_up):
+            ticker = asyncio.create_task(_tick(lanes, watch))
+            results = await asyncio.gather(*work, return_exceptions=True)
+            await asyncio.gather(*(lane.cached.finish() for lane in lanes))
+            ticker.cancel()
+        watch(lanes)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result.exceptions[0] if isinstance(result, BaseExceptionGroup) else result
+    return stopping.is_set()
+
+
+async def _tick(lanes: list[Lane], watch: Watch) -> None:
+    while True:
+        watch(lanes)
+        await asyncio.sleep(0.25)
+
+
+async def _ask_one(prepared: Prepared, store: Store, lane: Lane, lines: TextIO, stopping: asyncio.Event) -> None:
+    config, tasks = prepared.config, prepared.tasks
+    try:
+        for arm in arms_for(config, lane.model):
+            if arm.style not in lane.able:
+                builder = RequestBuilder(config, prepared.prompts, lane.model, arm, tasks[0])
+                lane.able[arm.style] = await settle(lane.cached, store, config, arm.style, _first(builder, tasks[0]))
+    except EndpointError as exc:
+        lane.fault = exc
+        return
+
+    def able(arm: Arm) -> Capabilities:
+        return lane.able[arm.style]
+
+    def sink(unit: Unit, base: Result, after: list[Result], shams: list[Result]) -> None:
+        if base is None:
+            return
+        for trial in unit_trials(unit, base, after, shams, config.mention, config.min_label_mass):
+            lines.write(trial.model_dump_json() + "\n")
+
+    units: Iterator[Unit] = plan(config, prepared.prompts, tasks, prepared.chosen.edits, lane.model, able)
+    executor = Executor(lane.cached, lane.slots.limit, stopping, lane.progress)
+    await executor.run(units, sink)
+    lane.fault = lane.slots.down
+
+
+def _first(builder: RequestBuilder, task: Task) -> Callable[[int | None, float | None], Request]:
+    """What the plan will ask first, for any wish of logprobs and temperature."""
+    example = task.examples[0]
+    return lambda logprobs, temperature: builder.build(example, example.fields, logprobs, temperature)
+
+
+def _inputs(tasks: tuple[Task, ...], chosen: Chosen) -> tuple[list[Any], list[Any]]:
+    examples = [example for task in tasks for example in task.examples]
+    edits = [one for example in examples for one in chosen.edits.get((example.task, example.id), ())]
+    return examples, edits
+
+
+def _run_document(prepared: Prepared, known: dict[str, Any], prices: str) -> dict[str, Any]:
+    return {
+        "explaineval": __version__,
+        "signature": facts.run_signature(prepared.config, prepared.name),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "config": prepared.config.model_dump(mode="json"),
+        "client": prepared.client.model_dump(mode="json"),
+        "science": prepared.science,
+        "facts": known,
+        "prices": prices,
+        "endpoints": [],
+    }
+
+
+def _endpoint(lane: Lane) -> dict[str, Any]:
+    return {
+        "endpoint": lane.model.endpoint,
+        "model": lane.model.model,
+        "capabilities": {
+            style: {"logprobs": able.logprobs, "temperature": able.temperature, "state": able.state}
+            for style, able in lane.able.items()
+        },
+        "fault": None if lane.fault is None else str(lane.fault),
+        "tokens": lane.ledger.tokens,
+        "requests": _counts([lane]),
+    }
+
+
+def _counts(lanes: list[Lane]) -> dict[str, int]:
+    tallies = [lane.cached.tally for lane in lanes]
+    hits = sum(tally.hits for tally in tallies)
+    sent = sum(tally.sent for tally in tallies)
+    unsent = sum(tally.unsent for tally in tallies) + sum(lane.progress.unsent for lane in lanes)
+    return {
+        "planned": sum(lane.progress.planned for lane in lanes),
+        "distinct": hits + sent + unsent,
+        "hits": hits,
+        "sent": sent,
+        "unsent": unsent,
+        "retries": sum(lane.retrying.retries for lane in lanes),
+    }
+
+
+def _summary(lanes: list[Lane]) -> dict[str, Any]:
+    known = all(lane.ledger.price is not None for lane in lanes)
+    spent = sum(lane.ledger.spent for lane in lanes)
+    saved = sum(lane.ledger.saved for lane in lanes)
+    return {
+        "usd_spent": spent if known else None,
+        "usd_saved_by_cache": saved if known else None,
+        "usd_from_scratch": spent + saved if known else None,
+        "requests": _counts(lanes),
+    }

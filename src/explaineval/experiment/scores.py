@@ -1,0 +1,270 @@
+"""From tallies to metric rows, each with its interval, its reason where it is undefined, and its signature.
+
+Pure apart from reading the run directory in `score`. Rows and sums stand in a fixed order: the order in which
+answers came home never changes a digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from explaineval import metrics
+from explaineval.config import RunConfig, build
+from explaineval.experiment.directories import read_run, read_trials
+from explaineval.experiment.tallies import ArmTally, ExampleTally, Group, Tally, tally
+from explaineval.records import OUTCOMES, SHAM, Estimate, MetricRow
+from explaineval.signature import signature
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One thing that a reader of a group's numbers should know."""
+
+    group: Group
+    text: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a run says: rows in a fixed order, warnings, and the missing trials by group and status."""
+
+    rows: tuple[MetricRow, ...]
+    warnings: tuple[Caution, ...]
+    missing: Mapping[Group, Mapping[str, int]]
+
+
+def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
+    """Metrics of a run directory, from its files alone.
+
+    `changes` may replace mention, resamples or min_label_mass. Raises InputError where the directory is not whole.
+    """
+    run = read_run(directory)
+    changes = changes or {}
+    config = build(RunConfig, {**run["config"], **changes}, str(directory))
+    counts = tally(read_trials(directory), mention=changes.get("mention"), min_label_mass=changes.get("min_label_mass"))
+    return score_tally(counts, config, run["facts"])
+
+
+def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> Scores:
+    """Metrics of one tally. `facts` are the hashes and names that `run` recorded for the signatures."""
+    rows: list[MetricRow] = []
+    warnings: list[Caution] = []
+    order = _group_order(config, facts)
+    for arm in sorted(counts.arms, key=order):
+        examples = counts.arms[arm]
+        for group in sorted((g for g in counts.kinds if g._replace(kind=None) == arm), key=order):
+            found = KindNumbers(group, counts, examples, config)
+            rows += _rows(group, found.estimates(), config, facts)
+            warnings += [Caution(group, text) for text in found.warnings()]
+        rows += _rows(arm, _arm_estimates(examples, config), config, facts)
+    missing: dict[Group, dict[str, int]] = {
+        group: {str(status): counts.statuses[group][status] for status in OUTCOMES if counts.statuses[group][status]}
+        for group in sorted(counts.statuses, key=order)
+    }
+    return Scores(tuple(rows), tuple(warnings), {group: by for group, by in missing.items() if by})
+
+
+class KindNumbers:
+    """All numbers of one kind of intervention under one arm of one model and task."""
+
+    def __init__(self, group: Group, counts: Tally, arm: Mapping[str, ArmTally], config: RunConfig) -> None:
+        self.group, self.counts, self.config = group, counts, config
+        self.interval = metrics.Interval(method=config.interval, resamples=config.resamples, seed=config.seed)
+        by_id = counts.kinds[group]
+        self.ids = sorted(by_id)
+        self.examples: list[ExampleTally] = [by_id[name] for name in self.ids]
+        self.arm = [arm[name] for name in self.ids]
+        self.tables = np.array([one.table for one in self.examples], dtype=np.int64).reshape(-1, 4)
+        self.moments = np.array(
+            [metrics.tvd_moments(one.distances, one.mentioned) for one in self.examples], dtype=np.float64
+        ).reshape(-1, 6)
+
+    def estimates(self) -> Iterator[tuple[str, Estimate]]:
+        """(metric name, estimate) in the fixed order of the metrics file."""
+        tables, interval = self.tables, self.interval
+        yield "phi_cct", metrics.phi_cct(tables, interval)
+        yield "phi_within", metrics.phi_within(tables, interval)
+        yield "phi_stable", self._phi_stable()
+        yield "cct", self._graded(metrics.cct(self.moments, interval))
+        yield "phi_cct_tvd_trials", self._graded(metrics.phi_cct(self._tables_with_tvd(), interval))
+        yield "mean_tvd", self._graded(metrics.mean_tvd(self.moments, interval))
+        yield "ct_unfaithfulness", metrics.ct_unfaithfulness(tables, interval)
+        yield "ct_unfaithfulness_per_example", metrics.ct_unfaithfulness_per_example(tables, interval)
+        yield "tpr", metrics.tpr(tables, interval)
+        yield "fpr", metrics.fpr(tables, interval)
+        yield "youden_j", metrics.youden_j(tables, interval)
+        yield "impact_rate", metrics.impact_rate(tables, interval)
+        yield "mention_rate", metrics.mention_rate(tables, interval)
+        yield "mention_floor", self._rate([one.floor for one in self.examples])
+        yield "explanation_words", self._words()
+        missing = [[sum(one.missing), sum(one.missing) + sum(one.table)] for one in self.examples]
+        yield "excluded_rate", self._rate(missing)
+        yield from self._bounds()
+        yield "phi_cct_never", metrics.never(tables)
+        yield "phi_cct_always", metrics.always(tables)
+        yield "phi_cct_random", metrics.random_explainer(tables, seed=self.config.seed)
+        yield "phi_cct_example_only", metrics.example_only(tables, seed=self.config.seed)
+
+    def warnings(self) -> Iterator[str]:
+        """What a careful reader would want to be told about these numbers."""
+        tables = self.tables
+        yield from metrics.estimate_warnings(tables)
+        shams = np.array([[one.sham_flips, one.shams] for one in self.arm], dtype=np.int64).reshape(-1, 2)
+        if self.config.shams:
+            noise = metrics.noise_warning(tables[:, :2].sum(axis=1), tables.sum(axis=1), shams[:, 0], shams[:, 1])
+            if noise:
+                yield noise
+        phi = metrics.phi_cct(tables, self.interval)
+        if phi.value is not None and phi.note:
+            yield f"phi-CCT: {phi.note}."
+        baseline = metrics.example_only(tables, seed=self.config.seed)
+        if metrics.inside_example_only(phi, baseline):
+            yield (
+                "phi-CCT lies inside the range of an explainer that knows the example but not the word "
+                f"({baseline.low:.2f} to {baseline.high:.2f}): read phi within examples instead."
+            )
+        off = self.counts.off_argmax[self.group]
+        sides = 2 * sum(len(one.distances) for one in self.examples)
+        if off:
+            yield f"In {off} of {sides} answers the label given is not the most probable one."
+
+    def _phi_stable(self) -> Estimate:
+        if not self.config.shams:
+            return Estimate(value=None, n=0, n_examples=0, undefined="no shams were asked (--shams 0)")
+        stable = [one.shams > 0 and not one.sham_flips and not one.shams_missing for one in self.arm]
+        return metrics.phi_cct(self.tables[np.array(stable, dtype=bool)], self.interval)
+
+    def _graded(self, estimate: Estimate) -> Estimate:
+        """The estimate, unless there are no label distributions to speak of: then why."""
+        trials = sum(len(one.distances) for one in self.examples)
+        reasons = self.counts.no_tvd.get(self.group)
+        if trials == 0 and reasons:
+            return _undefined(_common_reason(reasons), 0)
+        if trials and self.group not in self.counts.graded:
+            return _undefined("every label distribution is one-hot (probabilities after temperature?)", trials)
+        return estimate
+
+    def _tables_with_tvd(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        tables = np.zeros((len(self.examples), 4), dtype=np.int64)
+        for row, one in zip(tables, self.examples, strict=True):
+            for changed, mentioned in zip(one.changed, one.mentioned, strict=True):
+                row[(0 if changed else 2) + (0 if mentioned else 1)] += 1
+        return tables
+
+    def _rate(self, pairs: Sequence[Sequence[int]]) -> Estimate:
+        array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        return metrics.rate(array[:, 0], array[:, 1], self.interval)
+
+    def _words(self) -> Estimate:
+        array = np.array([one.words for one in self.examples], dtype=np.int64).reshape(-1, 2)
+        return metrics.mean(array[:, 0].astype(np.float64), array[:, 1], self.interval)
+
+    def _bounds(self) -> Iterator[tuple[str, Estimate]]:
+        missing = [sum(one.missing[i] for one in self.examples) for i in range(3)]
+        n = int(self.tables.sum()) + sum(missing)
+        examples = sum(bool(sum(one.table) + sum(one.missing)) for one in self.examples)
+        if not sum(missing):
+            return
+        a, b, c, d = (int(x) for x in self.tables.sum(axis=0))
+        low, high = metrics.phi_bounds(a, b, c, d, 0, 0, *missing)
+        for name, value in (("phi_cct_lower_bound", low), ("phi_cct_upper_bound", high)):
+            if np.isnan(value):
+                yield name, _undefined("phi is undefined however the missing trials would have come out", n)
+            else:
+                yield name, Estimate(value=value, n=n, n_examples=examples)
+
+
+def _arm_estimates(examples: Mapping[str, ArmTally], config: RunConfig) -> Iterator[tuple[str, Estimate]]:
+    interval = metrics.Interval(method=config.interval, resamples=config.resamples, seed=config.seed)
+    found = [examples[name] for name in sorted(examples)]
+    right = np.array([[sum(one.right.values()), len(one.right)] for one in found], dtype=np.int64).reshape(-1, 2)
+    accuracy = metrics.rate(right[:, 0], right[:, 1], interval)
+    if not right[:, 1].sum():
+        accuracy = _undefined("no example has both a gold label and a readable answer", 0)
+    yield "accuracy", accuracy
+    shams = np.array([[one.sham_flips, one.shams] for one in found], dtype=np.int64).reshape(-1, 2)
+    if config.shams:
+        yield "sham_flip_rate", metrics.rate(shams[:, 0], shams[:, 1], interval)
+    else:
+        yield "sham_flip_rate", _undefined("no shams were asked (--shams 0)", 0)
+
+
+def _rows(
+    group: Group, estimates: Iterator[tuple[str, Estimate]], config: RunConfig, facts: Mapping[str, Any]
+) -> Iterator[MetricRow]:
+    known = facts_of(group, facts)
+    for metric, estimate in estimates:
+        where = group._asdict() | ({"kind": SHAM} if metric == "sham_flip_rate" else {})
+        yield MetricRow(
+            **where,
+            metric=metric,
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            n=estimate.n,
+            n_examples=estimate.n_examples,
+            undefined=estimate.undefined,
+            signature=signature(config, known, metric),
+        )
+
+
+def facts_of(group: Group, facts: Mapping[str, Any]) -> dict[str, str]:
+    """The parts of a signature that a group knows by itself."""
+    task = facts["tasks"][group.task]
+    arm = facts["arms"][arm_name(group.endpoint, group.model, group.order, group.style, group.verbosity, group.task)]
+    known = {
+        "task": f"{group.task}@{task['examples']}",
+        "model": group.model,
+        "endpoint": group.endpoint or "default",
+        "order": group.order,
+        "style": group.style,
+        "shots": f"{group.shots}@{task['shots']}" if group.shots else "0",
+        "verbosity": group.verbosity,
+        "prompts": arm["prompts"],
+        "temperature": arm["temperature"],
+        "logprobs": arm["logprobs"],
+    }
+    if group.kind is not None:
+        known["kind"] = f"{group.kind}@{task['kinds'].get(group.kind, 'none')}"
+    return known
+
+
+def arm_name(endpoint: str | None, model: str, order: str, style: str, verbosity: str, task: str) -> str:
+    """The name under which run.json keeps the facts of one model, task and arm."""
+    return " ".join((endpoint or "default", model, task, order, style, verbosity))
+
+
+def _group_order(config: RunConfig, facts: Mapping[str, Any]) -> Callable[[Group], tuple[Any, ...]]:
+    models = {(model.endpoint, model.model): index for index, model in enumerate(config.models)}
+    tasks = {name: index for index, name in enumerate(facts["tasks"])}
+
+    def key(group: Group) -> tuple[Any, ...]:
+        return (
+            models.get((group.endpoint, group.model), len(models)),
+            tasks.get(group.task, len(tasks)),
+            group.style,
+            group.order,
+            group.shots,
+            group.verbosity,
+            group.kind or "",
+        )
+
+    return key
+
+
+def _common_reason(reasons: Mapping[str, int]) -> str:
+    """The most frequent reason without its side, e.g. `the endpoint returned no logprobs`."""
+    plain: dict[str, int] = {}
+    for reason, count in reasons.items():
+        text = reason.partition(": ")[2] or reason
+        plain[text] = plain.get(text, 0) + count
+    return max(sorted(plain), key=lambda text: plain[text])
+
+
+def _undefined(reason: str, n: int) -> Estimate:
+    return Estimate(value=None, n=n, n_examples=0, undefined=reason)

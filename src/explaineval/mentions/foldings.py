@@ -1,0 +1,82 @@
+"""Text made comparable (Unicode forms, case, apostrophes), with a way back to the original offsets."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+_SIGNS = {
+    **dict.fromkeys(map(ord, "‘’‛ʼʹ′´＇"), "'"),  # before NFKC, which makes "´" a space and a combining accent
+    **dict.fromkeys(map(ord, "‐‑"), "-"),  # hyphen and non-breaking hyphen
+    **dict.fromkeys(map(ord, "\u00ad\u2060\ufeff"), ""),  # soft hyphen, word joiner, byte order mark: invisible
+}
+_FOREIGN = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")  # with the sign before it, which an accent may belong to
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The folded text; `starts[i]`, `ends[i]` say where its sign i came from (None: from the same place)."""
+
+    text: str
+    starts: tuple[int, ...] | None
+    ends: tuple[int, ...] | None
+
+    def original(self, start: int, end: int) -> tuple[int, int]:
+        """The span of the original text whose folded form is `text[start:end]`, `start` < `end`."""
+        if self.starts is None or self.ends is None:
+            return start, end
+        return self.starts[start], self.ends[end - 1]
+
+
+@lru_cache(maxsize=512)
+def fold(text: str) -> Folded:
+    """NFKC and casefold of `text`; curly apostrophes become straight, invisible signs vanish.
+
+    >>> fold("The ﬁnest").original(4, 6)
+    (4, 5)
+    """
+    if text.isascii():
+        return Folded(text.lower(), None, None)
+    pieces: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    position = 0
+    for match in _FOREIGN.finditer(text):
+        pieces.append(text[position : match.start()].lower())
+        starts += range(position, match.start())
+        ends += range(position + 1, match.start() + 1)
+        for start, end in _clusters(text, match.start(), match.end()):
+            folded = _fold_cluster(text[start:end])
+            pieces.append(folded)
+            starts += [start] * len(folded)
+            ends += [end] * len(folded)
+        position = match.end()
+    pieces.append(text[position:].lower())
+    starts += range(position, len(text))
+    ends += range(position + 1, len(text) + 1)
+    return Folded("".join(pieces), tuple(starts), tuple(ends))
+
+
+def is_word_sign(sign: str) -> bool:
+    """True for letters, digits, and the accents and vowel signs that belong to the letter before them."""
+    return sign.isalnum() or unicodedata.category(sign).startswith("M")
+
+
+def _fold_cluster(cluster: str) -> str:
+    plain = unicodedata.normalize("NFKC", cluster.translate(_SIGNS))
+    return unicodedata.normalize("NFKC", plain.casefold())
+
+
+def _clusters(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Spans of signs that normalisation may join: a letter with its accents, a Hangul syllable's parts."""
+    spans: list[tuple[int, int]] = []
+    for position in range(start, end):
+        sign = text[position]
+        joins = unicodedata.category(sign).startswith("M") or "\u1160" <= sign <= "\u11ff"
+        if joins and spans:
+            spans[-1] = (spans[-1][0], position + 1)
+        else:
+            spans.append((position, position + 1))
+    return spans

@@ -1,0 +1,53 @@
+"""Faithfulness metrics (Atanasova et al. 2023; Siegel et al. 2024, 2025). Pure: numbers in, numbers out.
+
+Every number takes sufficient statistics, one row per example (the cluster), and gives an `Estimate`: value
+and 95 % limits, or the reason why there is none. Neither the order of trials nor that of examples changes a
+digit.
+"""
+
+from __future__ import annotations
+
+from explaineval.metrics.baselines import always, example_only, inside_example_only, never, random_explainer
+from explaineval.metrics.bounds import phi_bounds
+from explaineval.metrics.correlations import cct, mean_tvd, tvd_moments
+from explaineval.metrics.intervals import Interval
+from explaineval.metrics.means import mean
+from explaineval.metrics.phis import phi, phi_at_p, phi_cct, phi_within, youden_j
+from explaineval.metrics.rates import fpr, impact_rate, mention_rate, rate, tpr
+from explaineval.metrics.tables import empty_margin
+from explaineval.metrics.unfaithfulness import (
+    ct_unfaithfulness,
+    ct_unfaithfulness_per_example,
+    flips_per_flipped_example,
+)
+from explaineval.metrics.warnings import estimate_warnings, noise_warning
+
+__all__ = [
+    "Interval",
+    "always",
+    "cct",
+    "ct_unfaithfulness",
+    "ct_unfaithfulness_per_example",
+    "empty_margin",
+    "estimate_warnings",
+    "example_only",
+    "flips_per_flipped_example",
+    "fpr",
+    "impact_rate",
+    "inside_example_only",
+    "mean",
+    "mean_tvd",
+    "mention_rate",
+    "never",
+    "noise_warning",
+    "phi",
+    "phi_at_p",
+    "phi_bounds",
+    "phi_cct",
+    "phi_within",
+    "random_explainer",
+    "rate",
+    "tpr",
+    "tvd_moments",
+    "youden_j",
+]

@@ -1,0 +1,121 @@
+"""Rates over clustered trials: Wilson's interval with an effective number of trials.
+
+n_eff = N / max(1, deff), where deff is the cluster-robust variance of the rate over r(1−r)/N (Kish 1965;
+Wilson 1927). At r = 0 or 1 the variance says nothing: there each example counts as one trial.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from explaineval.metrics.bootstraps import percentile_limits
+from explaineval.metrics.intervals import ONE_EXAMPLE, Interval, Limits, no_limits
+from explaineval.metrics.quantiles import student_t
+from explaineval.metrics.sums import exact_sum
+from explaineval.metrics.tables import (
+    ALWAYS_CHANGED,
+    NEVER_CHANGED,
+    NO_TRIAL,
+    FloatArray,
+    IntArray,
+    check_counts,
+    scored_tables,
+)
+from explaineval.records import Estimate
+
+
+def rate(successes: ArrayLike, trials: ArrayLike, interval: Interval, *, undefined: str = NO_TRIAL) -> Estimate:
+    """The pooled rate Σ successes / Σ trials; both of shape (G,), one entry per example.
+
+    `undefined` is the reason given where there is no trial. Raises ValueError unless 0 ≤ successes ≤ trials.
+    """
+    hits, counts = _contributing(successes, trials)
+    n, n_examples = int(counts.sum()), len(counts)
+    if n == 0:
+        return Estimate(value=None, n=0, n_examples=0, undefined=undefined)
+    value = int(hits.sum()) / n
+    if interval.method == "percentile":
+        rows = np.stack([hits, counts], axis=1).astype(np.float64)
+        limits = percentile_limits(rows, ratio_values, interval)
+    elif n_examples < 2:
+        limits = no_limits(ONE_EXAMPLE)
+    else:
+        limits = Limits(*wilson(value, effective_trials(hits, counts), student_t(n_examples - 1)))
+    return Estimate(value=value, low=limits.low, high=limits.high, n=n, n_examples=n_examples, note=limits.note)
+
+
+def tpr(tables: ArrayLike, interval: Interval) -> Estimate:
+    """a/(a+b): the share of changed answers whose explanation mentions the insertion; tables (G, 4)."""
+    a, b, _, _ = (scored := scored_tables(tables)).T
+    return rate(a, a + b, interval, undefined=_reason(scored, NEVER_CHANGED))
+
+
+def fpr(tables: ArrayLike, interval: Interval) -> Estimate:
+    """c/(c+d): the share of unchanged answers whose explanation mentions the insertion; tables (G, 4)."""
+    _, _, c, d = (scored := scored_tables(tables)).T
+    return rate(c, c + d, interval, undefined=_reason(scored, ALWAYS_CHANGED))
+
+
+def impact_rate(tables: ArrayLike, interval: Interval) -> Estimate:
+    """p = (a+b)/n: the share of answers that changed; tables (G, 4)."""
+    a, b, c, d = scored_tables(tables).T
+    return rate(a + b, a + b + c + d, interval)
+
+
+def mention_rate(tables: ArrayLike, interval: Interval) -> Estimate:
+    """q = (a+c)/n: the share of explanations that mention the insertion; tables (G, 4)."""
+    a, b, c, d = scored_tables(tables).T
+    return rate(a + c, a + b + c + d, interval)
+
+
+def wilson(value: float, trials: float, quantile: float) -> tuple[float, float]:
+    """Wilson's score limits of a rate observed over an (effective, perhaps fractional) number of trials."""
+    squared = quantile**2 / trials
+    centre = (value + squared / 2) / (1 + squared)
+    half = math.sqrt(squared * value * (1 - value) + squared**2 / 4) / (1 + squared)
+    # at a rate of 1 the upper limit is 1; rounding would leave 0.9999999999999999
+    high = 1.0 if value == 1 else min(1.0, centre + half)
+    return max(0.0, centre - half), high
+
+
+def effective_trials(hits: IntArray, counts: IntArray) -> float:
+    """N / max(1, deff) for hits and counts (g,), every example with at least one trial."""
+    n, examples = int(counts.sum()), len(counts)
+    value = int(hits.sum()) / n
+    if value in (0, 1):
+        return float(examples)
+    deff = cluster_variance(hits.astype(np.float64), counts) / (value * (1 - value) / n)
+    return n / max(1.0, deff)
+
+
+def cluster_variance(sums: FloatArray, counts: IntArray) -> float:
+    """Σ(sᵍ − r·nᵍ)²/N², the cluster-robust variance of r = Σs/Σn, without a small-sample factor (CR0).
+
+    Without a factor deff is exactly 1 when every example has one trial; the t quantile answers for small g.
+    """
+    n = int(counts.sum())
+    residuals = sums - exact_sum(sums) / n * counts
+    return exact_sum(residuals**2) / n**2
+
+
+def ratio_values(sums: FloatArray) -> FloatArray:
+    """Numerator over denominator of (m, 2), as (m,); NaN where the denominator is 0."""
+    values = np.full(len(sums), np.nan)
+    np.divide(sums[:, 0], sums[:, 1], out=values, where=sums[:, 1] > 0)
+    return values
+
+
+def _contributing(successes: ArrayLike, trials: ArrayLike) -> tuple[IntArray, IntArray]:
+    hits, counts = check_counts(successes), check_counts(trials)
+    if hits.shape != counts.shape or hits.ndim != 1:
+        raise ValueError(f"successes {hits.shape} and trials {counts.shape} must both have the shape (examples,)")
+    if (hits > counts).any():
+        raise ValueError("an example has more successes than trials: pass both arrays in the same order")
+    return hits[counts > 0], counts[counts > 0]
+
+
+def _reason(scored: IntArray, margin: str) -> str:
+    return margin if len(scored) else NO_TRIAL

@@ -1,0 +1,106 @@
+"""A completion's text cut into parts, each a marker with its content (the method page, answer format)."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from explaineval.parsing.markers import (
+    Kind,
+    Marker,
+    find_field_markers,
+    find_inline_markers,
+    find_line_markers,
+)
+from explaineval.parsing.reasonings import cut_out
+from explaineval.records import Order, Style
+
+_FENCE = re.compile(r"^[ \t]{0,8}```[^\n`]{0,40}$", re.MULTILINE)
+_LAST_RULE = re.compile(r"\n[ \t]*(?:-{3,}|\*{3,}|_{3,})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A marker and where its content ends: at the next marker, its code fence's end, or the limit."""
+
+    marker: Marker
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All parts in order of place; what lies at `limit` and beyond belongs to another example."""
+
+    text: str
+    parts: tuple[Part, ...]
+    limit: int
+
+    def of(self, kind: Kind) -> list[Part]:
+        """The parts of that kind."""
+        return [part for part in self.parts if part.marker.kind == kind]
+
+    def with_markers(self, markers: Iterable[Marker]) -> Layout:
+        """The same layout with more markers."""
+        return _build(self.text, [*(part.marker for part in self.parts), *markers], self.limit)
+
+
+def lay_out(text: str, order: Order, style: Style, fields: Collection[str] = ()) -> Layout:
+    """The parts of `text`, by markers that begin a line, else by markers within lines.
+
+    In completion style the prompt ends with the first marker, so the text begins with its content, unless
+    the model repeats the marker. There the text ends where the model goes on with the next example: at a
+    field of the input or, once both have been given, at a marker of the first kind.
+    """
+    markers = find_line_markers(text)
+    limit = len(text)
+    if style == "completion":
+        markers = _open_completion(text, markers, order)
+        limit = min(_next_example(markers, order, limit), *(m.start for m in find_field_markers(text, fields)), limit)
+    for kind in ("explanation", "answer"):
+        if not any(marker.kind == kind and marker.start < limit for marker in markers):
+            markers += find_inline_markers(text, kind)
+    return _build(text, markers, limit)
+
+
+def clean(layout: Layout, start: int, end: int, wrap: str, holes: list[tuple[int, int]]) -> str:
+    """`text[start:end]` stripped, without reasoning and without markdown that frames it from outside."""
+    content = cut_out(layout.text, start, end, holes).strip()
+    fences = list(_FENCE.finditer(content))
+    if len(fences) % 2 and fences[-1].end() == len(content):  # it opens the block of the next marker
+        content = content[: fences[-1].start()].rstrip()
+    if end < len(layout.text):
+        content = _LAST_RULE.sub("", content).rstrip()
+    if wrap and content.endswith(wrap):
+        content = content[: -len(wrap)].rstrip()
+    return content
+
+
+def _open_completion(text: str, markers: list[Marker], order: Order) -> list[Marker]:
+    kind: Kind = "answer" if order == "pe" else "explanation"
+    repeated = markers and markers[0].kind == kind and not text[: markers[0].start].strip()
+    return markers if repeated else [Marker(kind, 0, 0), *markers]
+
+
+def _next_example(markers: list[Marker], order: Order, limit: int) -> int:
+    """Where a marker follows although both have been seen: the next example, begun by the model."""
+    last: Kind = "explanation" if order == "pe" else "answer"
+    seen = False
+    for marker in markers:
+        if seen and marker.kind != last:
+            return marker.start
+        seen = seen or marker.kind == last
+    return limit
+
+
+def _build(text: str, markers: Iterable[Marker], limit: int) -> Layout:
+    ordered = sorted((marker for marker in markers if marker.start < limit), key=lambda marker: marker.start)
+    fences = [match.start() for match in _FENCE.finditer(text)]
+    ends = [*(marker.start for marker in ordered[1:]), limit]
+    parts: list[Part] = []
+    for marker, end in zip(ordered, ends, strict=False):
+        before = bisect_left(fences, marker.start)
+        fenced = before % 2 == 1 and before < len(fences)
+        parts.append(Part(marker, min(end, fences[before]) if fenced else end))
+    return Layout(text, tuple(parts), limit)

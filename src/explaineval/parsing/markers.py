@@ -1,0 +1,95 @@
+"""The lines `Answer:` and `Explanation:`, however models write them (the method page, answer format)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Literal
+
+Kind = Literal["answer", "explanation", "field"]
+
+_MOST = 1000  # markers that are looked at; a text with more repeats itself without end
+_GAP = r"[^\S\n]"  # white space within a line
+_ANSWER = (
+    rf"(?:(?:the|my|final|correct|best|predicted|chosen|short){_GAP}){{0,3}}"
+    rf"answer(?:{_GAP}\(?(?:letter|choice|option|label)\)?)?(?:{_GAP}is)?"
+    r"|antwort|réponse|respuesta|risposta|resposta|antwoord|odpowiedź|ответ|答案|回答|答え|解答|答"
+)
+_EXPLANATION = (
+    rf"(?:(?:the|my|brief|short|detailed){_GAP}){{0,2}}explanation"
+    r"|erklärung|begründung|explication|explicación|spiegazione|explicação|uitleg|wyjaśnienie|объяснение"
+    r"|解释|解釋|说明|説明|解説|理由"
+)
+_SYNONYM = "rationale|reasoning|reason|justification"  # read only where no "Explanation:" is written
+
+_LEAD = rf"(?P<lead>(?:(?:[^\w\s\"'{{}}(<]|_|\d{{1,2}}[.)]{_GAP}){_GAP}{{0,3}}){{0,12}}+)"
+_LINE = re.compile(
+    rf"^{_GAP}{{0,12}}+{_LEAD}(?:(?P<answer>{_ANSWER})|(?P<explanation>{_EXPLANATION})|(?P<synonym>{_SYNONYM}))"
+    rf"(?P<close>[*_`]{{0,3}}+){_GAP}{{0,3}}+(?P<colon>[:：]|$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_INLINE = re.compile(
+    r"(?<![\w\"'“‘{])(?P<lead>[*_`]{0,3})(?:(?:The|My|Final|Correct|Best) ){0,2}"
+    r"(?:(?P<answer>Answer|ANSWER)|(?P<explanation>Explanation|EXPLANATION))"
+    rf"(?P<close>[*_`]{{0,3}}+){_GAP}{{0,3}}+(?P<colon>[:：])"
+)
+_EMPHASIS_END = re.compile(r"[*_`]+$")
+_FIELDS = ("premise", "hypothesis", "question", "sentence", "options", "choices", "passage", "instruction")
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A marker's place `start`, its content's beginning `end`, and the emphasis it leaves open."""
+
+    kind: Kind
+    start: int
+    end: int
+    wrap: str = ""
+
+
+def find_line_markers(text: str) -> list[Marker]:
+    """The answer and explanation markers that begin a line, in order of place.
+
+    Bullets, numbers, headings, quotation signs and emphasis may stand before the word. Without a colon only
+    a heading (`## Answer`) or an emphasised line (`**Answer**`) is a marker. Words such as "Rationale"
+    count only where the text has no "Explanation" marker.
+    """
+    found: list[tuple[Marker, bool]] = []
+    for match in islice(_LINE.finditer(text), _MOST):
+        if match["colon"] or "#" in match["lead"] or (match["close"] and match["lead"].endswith(match["close"])):
+            kind: Kind = "answer" if match["answer"] else "explanation"
+            found.append((_marker(text, match, kind), match["synonym"] is not None))
+    explained = any(marker.kind == "explanation" and not synonym for marker, synonym in found)
+    return [marker for marker, synonym in found if not (synonym and explained)]
+
+
+def find_inline_markers(text: str, kind: Kind) -> list[Marker]:
+    """The capitalised markers of that kind anywhere, for texts that put both on one line."""
+    return [_marker(text, match, kind) for match in islice(_INLINE.finditer(text), _MOST) if match.group(kind)]
+
+
+def find_field_markers(text: str, fields: Collection[str] = ()) -> list[Marker]:
+    """Lines that begin the next few-shot example: "Premise:", "Question:", … and the names in `fields`."""
+    matches = _field_pattern(tuple(sorted(fields))).finditer(text)
+    return [Marker("field", match.start(), match.end()) for match in matches]
+
+
+@lru_cache(maxsize=64)
+def _field_pattern(fields: tuple[str, ...]) -> re.Pattern[str]:
+    names = "|".join(re.escape(name.replace("_", " ")) for name in (*_FIELDS, *fields) if name)
+    return re.compile(rf"^(?:#{{1,4}}{_GAP})?(?:{names}){_GAP}?\d{{0,3}}{_GAP}?[:：]", re.IGNORECASE | re.MULTILINE)
+
+
+def _marker(text: str, match: re.Match[str], kind: Kind) -> Marker:
+    opened = _EMPHASIS_END.search(match["lead"])
+    wrap = opened.group() if opened else ""
+    end = match.end()
+    if wrap and not match["close"]:
+        closing = re.compile(rf"{_GAP}?{re.escape(wrap)}").match(text, end)
+        if closing:
+            return Marker(kind, match.start(), closing.end())
+        return Marker(kind, match.start(), end, wrap)
+    return Marker(kind, match.start(), end)

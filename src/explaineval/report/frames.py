@@ -1,0 +1,58 @@
+"""A run as pandas data frames: `explaineval.load(RUN_DIR)`. pandas is imported here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from explaineval.errors import InputError
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory, loaded.
+
+    `metrics` has one row a metric (columns of MetricRow), `trials` one row a trial, `examples` and `interventions`
+    one row each, `document` is run.json.
+    """
+
+    directory: Path
+    document: dict[str, Any]
+    metrics: pd.DataFrame
+    trials: pd.DataFrame
+    examples: pd.DataFrame
+    interventions: pd.DataFrame
+
+    def wide(self) -> pd.DataFrame:
+        """One row a model, task, arm and kind; one column a metric."""
+        keys = [name for name in self.metrics.columns if name in _KEYS]
+        return self.metrics.pivot_table(
+            index=keys, columns="metric", values="value", dropna=False, observed=True
+        ).dropna(how="all")
+
+
+_KEYS = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity")
+
+
+def load(directory: str | PathLike[str]) -> Run:
+    """Load a run directory into data frames. Raises InputError where it holds no finished run."""
+    path = Path(directory)
+    try:
+        document = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        metrics = pd.DataFrame(json.loads((path / "metrics.json").read_text(encoding="utf-8")))
+    except FileNotFoundError as exc:
+        raise InputError(f"{path} holds no finished run: {Path(exc.filename).name} is missing.") from None
+    except ValueError as exc:
+        raise InputError(f"{path}: run.json or metrics.json is not JSON: {exc}.") from None
+    frames = [_lines(path / name) for name in ("trials.jsonl", "examples.jsonl", "interventions.jsonl")]
+    return Run(path, document, metrics, *frames)
+
+
+def _lines(path: Path) -> pd.DataFrame:
+    with path.open(encoding="utf-8") as handle:
+        return pd.DataFrame([json.loads(line) for line in handle if line.endswith("\n")])  # a torn last line is ignored

@@ -1,0 +1,87 @@
+"""The one-line birth certificate of a number, generated from all of the scientific configuration.
+
+A field of RunConfig that is not named in WITHIN enters every signature under its own name, so that a new knob can
+never be forgotten; WITHIN says which knobs are already told by another part, or concern some metrics only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+
+from pydantic import BaseModel
+
+from explaineval._version import __version__
+from explaineval.config import RunConfig
+
+MENTION_FREE = frozenset(
+    {"impact_rate", "accuracy", "sham_flip_rate", "excluded_rate", "mean_tvd", "explanation_words"}
+)
+NEEDS_TVD = frozenset({"cct", "mean_tvd", "phi_cct_tvd_trials"})
+NEEDS_SHAMS = frozenset({"sham_flip_rate", "phi_stable"})
+SEEDED = frozenset({"phi_cct_random", "phi_cct_example_only"})
+KINDLESS = frozenset({"accuracy", "sham_flip_rate"})
+
+WITHIN = {
+    "tasks": "the hash of the examples",
+    "limit": "the hash of the examples",
+    "models": "model, endpoint",
+    "arms": "order, style, shots, verbosity",
+    "shots_from": "the hash of the shots",
+    "interventions": "the hash of the interventions",
+    "prompts": "the hash of the prompts",
+    "seed": "the hash of the interventions; resampling where it is used",
+    "resamples": "resampling where it is used",
+    "temperature": "what was sent",
+    "logprobs": "what was sent",
+    "mention": "metrics of mention only",
+    "min_label_mass": "metrics of TVD only",
+    "shams": "metrics of shams only",
+}
+"""Knobs that do not stand in a signature under their own name, and which part of it covers them."""
+
+
+def digest(values: Iterable[BaseModel | Mapping[str, object]]) -> str:
+    """Eight hex digits over records in their given order."""
+    total = hashlib.sha256()
+    for value in values:
+        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else dict(value)
+        total.update(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        total.update(b"\n")
+    return total.hexdigest()[:8]
+
+
+def signature(config: RunConfig, facts: Mapping[str, str], metric: str) -> str:
+    """The signature of one row.
+
+    `facts` are what the row's group knows: task, model, endpoint, order, style, shots, verbosity, prompts,
+    temperature, logprobs, and for a kind its name and hash. A metric is signed with what it depends on, no more.
+    """
+    parts = dict(facts)
+    if metric in KINDLESS:
+        parts.pop("kind", None)
+    if metric not in NEEDS_TVD:
+        parts.pop("logprobs", None)
+    for name in RunConfig.model_fields:
+        if name not in WITHIN:
+            parts[name] = _shown(getattr(config, name))
+    if metric not in MENTION_FREE:
+        parts["mention"] = config.mention
+    if metric in NEEDS_TVD:
+        parts["min_label_mass"] = _shown(config.min_label_mass)
+    if metric in NEEDS_SHAMS:
+        parts["shams"] = _shown(config.shams)
+    if config.interval == "percentile":
+        parts["resamples"] = _shown(config.resamples)
+    if config.interval == "percentile" or metric in SEEDED:
+        parts["seed"] = _shown(config.seed)
+    return "|".join(f"{name}:{value}" for name, value in parts.items()) + f"|explaineval:{__version__}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return str(value)

@@ -1,0 +1,284 @@
+"""A store that was lost or damaged is never taken for an empty one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explaineval.cache import checks, holds_store, open_store, openings, request_key
+from explaineval.errors import InputError, StoreError
+from explaineval.records import Completion, Request
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def keys(directory: Path, make_request: Make, make_completion: Make) -> list[str]:
+    """The keys of a closed store with answers enough for several pages."""
+    requests = [make_request(number) for number in range(200)]
+
+    async def put_all(store: Any) -> None:
+        await asyncio.gather(*(store.put(request, make_completion(n)) for n, request in enumerate(requests)))
+
+    with open_store(directory) as store:
+        asyncio.run(put_all(store))
+    return [request_key(request) for request in requests]
+
+
+def refuse(directory: Path, match: str) -> None:
+    """Opening fails with that sentence and leaves the database as it is."""
+    path = directory / "cache.db"
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(InputError, match=match):
+        open_store(directory)
+    assert before == (path.read_bytes() if path.is_file() else None)
+
+
+def test_a_new_store_is_marked(tmp_path: Path) -> None:
+    """The directory is made, with the marker beside the database."""
+    directory = tmp_path / "a" / "b"
+    assert not holds_store(directory)
+    open_store(directory).close()
+
+    marker = json.loads((directory / "store.json").read_text())
+    assert marker["schema"] == 1
+    assert len(marker["created"]) == len("2026-01-01")
+    assert holds_store(directory)
+
+
+def test_the_marker_keeps_its_date(directory: Path) -> None:
+    """Reopening renews only what the last close left behind."""
+    open_store(directory).close()
+    path = directory / "store.json"
+    path.write_text('{"schema": 1, "created": "2020-02-02"}')
+    open_store(directory).close()
+
+    assert json.loads(path.read_text())["created"] == "2020-02-02"
+
+
+def test_an_empty_database_that_held_answers_is_refused(directory: Path, keys: list[str]) -> None:
+    """SQLite would start anew without a word."""
+    (directory / "cache.db").write_bytes(b"")
+
+    refuse(directory, "is empty, but store.json says")
+
+
+def test_a_missing_database_that_held_answers_is_refused(directory: Path, keys: list[str]) -> None:
+    """So would a missing file."""
+    (directory / "cache.db").unlink()
+
+    refuse(directory, "is missing, but store.json says")
+
+
+def test_an_empty_database_beside_its_log_is_refused(directory: Path) -> None:
+    """SQLite deletes the log of an empty database, and with it the answers in it."""
+    directory.mkdir()
+    (directory / "cache.db").write_bytes(b"")
+    (directory / "cache.db-wal").write_bytes(b"x" * 100)
+
+    refuse(directory, "is empty, but cache.db-wal is not empty")
+    assert (directory / "cache.db-wal").read_bytes() == b"x" * 100
+
+
+def test_an_empty_file_without_a_marker_is_a_new_store(directory: Path) -> None:
+    """Nothing was ever kept there."""
+    directory.mkdir()
+    (directory / "cache.db").write_bytes(b"")
+    with open_store(directory) as store:
+        assert store.stats().entries == 0
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 50, b"short", b"SQLite format 3\x00"])
+def test_a_file_that_is_no_database_is_refused(directory: Path, content: bytes) -> None:
+    """It is not overwritten."""
+    directory.mkdir()
+    (directory / "cache.db").write_bytes(content)
+
+    refuse(directory, "is not a database")
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.99])
+def test_a_cut_database_is_refused(directory: Path, keys: list[str], share: float) -> None:
+    """As after a copy that broke off."""
+    path = directory / "cache.db"
+    os.truncate(path, int(path.stat().st_size * share))
+
+    refuse(directory, r"is cut.*refusing to write to a damaged store")
+
+
+def damage_pages(path: Path) -> None:
+    """Overwrite the second half of the pages."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2 // 4096 * 4096)
+        file.write(b"\xa5" * (size // 2))
+
+
+def test_damaged_pages_are_refused(directory: Path, keys: list[str]) -> None:
+    """Every page of a database of usual size is looked at."""
+    damage_pages(directory / "cache.db")
+
+    refuse(directory, "refusing to write to a damaged store")
+
+
+def test_a_damaged_store_can_still_be_read(directory: Path, keys: list[str]) -> None:
+    """For reading only it opens with a warning, and gives what is left."""
+    damage_pages(directory / "cache.db")
+    with open_store(directory, readonly=True) as store:
+        assert "damaged" in store.warnings[0]
+        found = [key for key in keys if store.get(key) is not None]
+
+    assert len(found) < len(keys)
+
+
+def test_a_page_damaged_meanwhile_makes_misses_and_the_next_opening_fails(
+    directory: Path, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A miss and a warning while open; no clean close, so that even a large database is checked again."""
+    monkeypatch.setattr(checks, "ALWAYS_CHECKED", 0)
+    path = directory / "cache.db"
+    with open_store(directory) as store:
+        damage_pages(path)
+        missed = [key for key in keys if store.get(key) is None]
+        assert missed
+        assert store.warnings
+    assert "closed" not in json.loads((directory / "store.json").read_text())
+
+    refuse(directory, "refusing to write to a damaged store")
+
+
+def test_a_large_database_is_checked_unless_its_last_close_vouches_for_it(
+    directory: Path, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An untouched file is opened at once; one that anybody touched is looked at in full."""
+    monkeypatch.setattr(checks, "ALWAYS_CHECKED", 0)
+    path = directory / "cache.db"
+    status = path.stat()
+    marker = checks.read_marker(directory)
+    statements: list[str] = []
+    connection = sqlite3.connect(path)
+    connection.set_trace_callback(statements.append)
+    checks.check_integrity(connection, path, marker)
+    assert not any("quick_check" in statement for statement in statements)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    checks.check_integrity(connection, path, marker)
+    connection.close()
+
+    assert any("quick_check" in statement for statement in statements)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE mine (x)",
+        "CREATE TRIGGER thief AFTER INSERT ON Cache BEGIN DELETE FROM Cache; END",
+        "CREATE VIEW look AS SELECT 1",
+    ],
+)
+def test_a_database_of_another_program_is_refused(directory: Path, plant: Make, statement: str) -> None:
+    """Foreign tables would be mixed up with ours; a foreign trigger could delete answers."""
+    open_store(directory).close()
+    plant(statement)
+
+    refuse(directory, "not part of a cache")
+
+
+def test_a_changed_trigger_is_refused(directory: Path, plant: Make) -> None:
+    """One of diskcache's own, with another body."""
+    open_store(directory).close()
+    plant("DROP TRIGGER Settings_count_insert")
+    plant("CREATE TRIGGER Settings_count_insert AFTER INSERT ON Cache BEGIN DELETE FROM Cache; END")
+
+    refuse(directory, "not part of a cache")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2}', "\x00"])
+def test_a_marker_of_another_version_is_refused(directory: Path, text: str) -> None:
+    """Or one that cannot be read."""
+    open_store(directory).close()
+    (directory / "store.json").write_text(text)
+
+    refuse(directory, "schema|cannot be read")
+
+
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """A path below a file."""
+    (tmp_path / "file").write_text("x")
+
+    for path in (tmp_path / "file", tmp_path / "file" / "cache"):
+        with pytest.raises(InputError, match="cannot be used"):
+            open_store(path)
+
+
+def test_a_directory_without_permission_to_write_is_refused(
+    directory: Path, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's refusal becomes our sentence (planted: root may write everywhere)."""
+
+    class ReadOnly:
+        def __init__(self, directory: Path) -> None:
+            connection = sqlite3.connect(f"file:{directory}/cache.db?mode=ro", uri=True)
+            try:
+                connection.execute("CREATE TABLE x (y)")
+            finally:
+                connection.close()
+
+    monkeypatch.setattr(openings, "Database", ReadOnly)
+
+    with pytest.raises(StoreError, match="it is read-only; make it writable"):
+        open_store(directory)
+
+
+def test_a_frozen_directory_is_read_without_files_beside_the_database(
+    directory: Path, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a read-only medium: the three files stay the same, and everything can be read."""
+    before = sorted(path.name for path in directory.iterdir())
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with open_store(directory, readonly=True) as store:
+        assert store.stats().entries == len(keys)
+        assert before == sorted(path.name for path in directory.iterdir())
+
+
+def test_reading_makes_nothing(directory: Path) -> None:
+    """A wrong path is not turned into an empty cache."""
+    with pytest.raises(InputError, match="no cache"):
+        open_store(directory, readonly=True)
+    assert not directory.exists()
+
+
+def test_a_path_that_would_be_rewritten_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """diskcache replaces $NAME by the environment: the store would be made elsewhere."""
+    monkeypatch.setenv("ELSEWHERE", "elsewhere")
+
+    with pytest.raises(InputError, match="rename it"):
+        open_store(tmp_path / "$ELSEWHERE")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_store_without_its_marker_gets_one(directory: Path, keys: list[str]) -> None:
+    """As after a crash between the making of the two; the answers are there."""
+    (directory / "store.json").unlink()
+    with open_store(directory) as store:
+        assert (directory / "store.json").exists()
+        assert store.stats().entries == len(keys)
+
+
+def test_a_log_left_by_a_crash_is_read(directory: Path, make_request: Make) -> None:
+    """The copy of a store in use, log included, holds what was acknowledged."""
+    request: Request = make_request()
+    with open_store(directory) as store:
+        asyncio.run(store.put(request, Completion(text="x")))
+        copy = directory.with_name("copy")
+        copy.mkdir()
+        for name in ("cache.db", "cache.db-wal", "store.json"):
+            (copy / name).write_bytes((directory / name).read_bytes())
+    with open_store(copy) as store:
+        assert store.get(request_key(request)) == Completion(text="x")

@@ -1,0 +1,193 @@
+"""Mentions are found as the cases say, under each of the three policies."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explaineval.errors import InputError
+from explaineval.mentions import POLICIES, Policy, already_present, find_mentions, mentions
+from explaineval.mentions.foldings import fold
+from explaineval.mentions.inflections import find_bases, inflect
+
+CASES = json.loads((Path(__file__).parent / "cases.json").read_text(encoding="utf-8"))
+WORDS = st.text(alphabet=string.ascii_lowercase, min_size=1, max_size=12)
+ANY_TEXT = st.text(max_size=80)
+
+
+def _cases() -> list[Any]:
+    params: list[Any] = []
+    for case in CASES:
+        for policy in POLICIES:
+            known = policy in case.get("xfail", [])
+            marks = [pytest.mark.xfail(reason=case["reason"], strict=True)] if known else []
+            params.append(pytest.param(case, policy, id=f"{case['name']}-{policy}", marks=marks))
+    return params
+
+
+@pytest.mark.parametrize(("case", "policy"), _cases())
+def test_case(case: dict[str, Any], policy: Policy) -> None:
+    """Each case of the data file is a mention or none, as it says for the policy, and its spans agree."""
+    wanted = case[policy]
+
+    assert mentions(policy, case["inserted"], case["text"]) is wanted
+    assert bool(find_mentions(policy, case["inserted"], case["text"])) is wanted
+
+
+def test_case_names_are_unique_and_many() -> None:
+    """The data file holds at least 80 cases under different names, a quarter of them without a mention."""
+    assert len({case["name"] for case in CASES}) == len(CASES) >= 80
+    assert 4 * sum(not case["word"] for case in CASES) >= len(CASES)
+
+
+@pytest.mark.parametrize(
+    ("policy", "inserted", "text", "marked"),
+    [
+        ("word", "quick", "Quick, quicker; quickly.", ["Quick", "quicker", "quickly"]),
+        ("lemma", "good", "good, better, well, best", ["good", "better", "best"]),
+        ("substring", "art", "Art party", ["Art", "art"]),
+        ("word", "fine", "a ﬁne “ﬁner” day", ["ﬁne", "ﬁner"]),
+        ("substring", "fi", "of one ﬁne day", ["ﬁ"]),
+        ("word", "café", "le cafe\u0301, İİ cafés", ["cafe\u0301", "cafés"]),
+        ("word", "very old", "so very\n old ’tis", ["very\n old"]),
+        ("lemma", "old dog", "İ older dogs, old dog", ["older dogs", "old dog"]),
+        ("lemma", "ha ha", "ha ha ha ha", ["ha ha", "ha ha"]),
+        ("word", "gross", "GROẞ", ["GROẞ"]),
+    ],
+)
+def test_spans_lie_in_the_original_text(policy: Policy, inserted: str, text: str, marked: list[str]) -> None:
+    """Spans count code points of the text as given, whatever folding did to its length."""
+    assert marked == [text[start:end] for start, end in find_mentions(policy, inserted, text)]
+
+
+def test_present_under_any_policy() -> None:
+    """An insertion is present if any policy finds it in any of the texts."""
+    assert already_present("art", ["nothing", "a party"])  # substring alone
+    assert already_present("good", ["a better man"])  # lemma alone
+    assert already_present("happy", ["He smiles happily."])  # word alone
+    assert not already_present("red", ["a blue car", ""])
+    assert not already_present("red", [])
+
+
+def test_unknown_policy() -> None:
+    """An unknown policy is an error of input that names the policies."""
+    with pytest.raises(InputError, match="Unknown mention policy 'stem': use one of word, lemma, substring"):
+        mentions("stem", "red", "red")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("base", "forms"),
+    [
+        ("run", "runs running runner"), ("quit", "quits quitting"), ("box", "boxes boxed boxing"),
+        ("panic", "panics panicked panicking"), ("hero", "heroes heros"), ("play", "plays played playing player"),
+        ("agree", "agrees agreed agreeing"), ("tie", "ties tied tying"), ("quiz", "quizzes quizzed quizzing"),
+        ("begin", "begins beginning"), ("visit", "visited visiting"), ("singe", "singeing singed"),
+        ("free", "freer freest freely"), ("simple", "simpler simplest simply"), ("whole", "wholly"), ("sole", "solely"),
+        ("dry", "drier driest drily dryly drying"), ("gray", "grayer grayest"), ("slow", "slower slowest slowly"),
+    ],
+)  # fmt: skip
+def test_regular_inflections(base: str, forms: str) -> None:
+    """The usual changes of spelling, by the examples that grammars give for them."""
+    assert set(forms.split()) <= inflect(base)
+
+
+@pytest.mark.parametrize(
+    "word", ["hopped hoping", "staring starred", "later latter", "planing planned", "biter bitter"]
+)
+def test_spellings_that_keep_words_apart(word: str) -> None:
+    """A doubled consonant and a dropped e lead to different bases."""
+    first, second = word.split()
+
+    assert find_bases(first).isdisjoint(find_bases(second))
+
+
+@given(word=WORDS)
+def test_regular_forms_lead_back_to_their_base(word: str) -> None:
+    """What inflection makes of a word, undoing it finds again (but -ly, which is no inflection)."""
+    for form in inflect(word):
+        assert form.endswith("y") or word in find_bases(form)
+
+
+@given(word=WORDS, before=ANY_TEXT, after=ANY_TEXT, policy=st.sampled_from(POLICIES))
+def test_whole_copies_are_mentions(word: str, before: str, after: str, policy: Policy) -> None:
+    """A copy between spaces is a mention under every policy, in any case, and a marked span meets it."""
+    text = f"{before} {word} {after}"
+    at = len(before) + 1
+
+    assert mentions(policy, word, text)
+    assert mentions(policy, word.upper(), text)
+    assert mentions(policy, word, f"{before} {word.title()} {after}")
+    assert any(at < end and start < at + len(word) for start, end in find_mentions(policy, word, text))
+
+
+@given(
+    word=WORDS, text=st.text(alphabet=string.ascii_letters + " .,'-_\n", max_size=80), policy=st.sampled_from(POLICIES)
+)
+def test_case_does_not_matter(word: str, text: str, policy: Policy) -> None:
+    """Neither the insertion's nor the text's case changes the outcome."""
+    outcomes = {
+        mentions(policy, one, other) for one in (word, word.upper()) for other in (text, text.upper(), text.lower())
+    }
+
+    assert len(outcomes) == 1
+
+
+@given(word=WORDS, text=st.text(alphabet="abdegrst .,-", max_size=60))
+def test_substring_is_containment(word: str, text: str) -> None:
+    """On plain words the substring policy is what the language's `in` says."""
+    assert mentions("substring", word, text) == (word in text)
+
+
+@given(word=st.sampled_from(["red", "tag", "bet", "dad"]), text=st.text(alphabet="abdegrst .,-", max_size=60))
+def test_word_is_a_form_among_the_words(word: str, text: str) -> None:
+    """On plain text the word policy holds just if one of the words, split apart otherwise, is a form."""
+    assert mentions("word", word, text) == any(part in inflect(word) for part in re.split(r"[ .,-]+", text))
+
+
+@given(inserted=st.text(max_size=20), text=ANY_TEXT, policy=st.sampled_from(POLICIES))
+def test_any_texts_are_compared(inserted: str, text: str, policy: Policy) -> None:
+    """Nothing is raised; spans are ordered, not empty, within the text, and there just if there is a mention."""
+    spans = find_mentions(policy, inserted, text)
+
+    assert bool(spans) == mentions(policy, inserted, text)
+    assert all(0 <= start < end <= len(text) for start, end in spans)
+    assert spans == sorted(spans)
+
+
+@given(text=ANY_TEXT)
+def test_folding_maps_every_sign_back(text: str) -> None:
+    """Each folded sign comes from a span of the text that folds to a part holding it."""
+    folded = fold(text)
+    for index, sign in enumerate(folded.text):
+        start, end = folded.original(index, index + 1)
+        assert sign in fold(text[start:end]).text
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_speed(policy: Policy) -> None:
+    """At least 20,000 explanations of 200 characters are searched in a second (the best of three rounds)."""
+    words = ["quick", "slowly", "wooden", "very old", "red"]
+    texts = [
+        f"{number} the man is outside because a street is outdoors and he rides a bicycle. " * 3
+        for number in range(2000)
+    ]
+    texts = [text[:200] for text in texts]
+    best = min(_time_round(policy, words, texts) for _ in range(3))
+
+    assert best < len(texts) / 20_000
+
+
+def _time_round(policy: Policy, words: list[str], texts: list[str]) -> float:
+    fold.cache_clear()
+    start = time.process_time()
+    for number, text in enumerate(texts):
+        mentions(policy, words[number % len(words)], text)
+    return time.process_time() - start

@@ -1,0 +1,233 @@
+"""phi-CCT, phi within examples, Youden's J and phi at another impact rate."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from metrics_oracles import (
+    JACKKNIFE,
+    PERCENTILE,
+    clustered_tables,
+    expand_all,
+    naive_tanh_jackknife,
+    pearson_of_trials,
+    table,
+    table_lists,
+    within_of_trials,
+    youden_of_trials,
+)
+from sklearn.metrics import matthews_corrcoef
+
+from explaineval.metrics import empty_margin, phi, phi_at_p, phi_cct, phi_within, youden_j
+
+ALL = [(phi_cct, pearson_of_trials), (phi_within, within_of_trials), (youden_j, youden_of_trials)]
+FUNCTIONS = [function for function, _ in ALL]
+
+
+@given(table)
+def test_phi_is_matthews_and_pearson(row):
+    """On a defined table phi is scikit-learn's MCC and scipy's Pearson r of the trials."""
+    assume(empty_margin(*row) is None)
+    _, impact, mention = expand_all([row])
+
+    assert matthews_corrcoef(impact, mention) == pytest.approx(phi(*row))
+    assert pearson_of_trials([row]) == pytest.approx(phi(*row))
+
+
+@given(table)
+def test_phi_is_nan_exactly_where_a_margin_is_empty(row):
+    """NaN and the reason in words go together, and with Pearson's being undefined."""
+    assert math.isnan(pearson_of_trials([row])) == math.isnan(phi(*row)) == (empty_margin(*row) is not None)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ((0, 0, 0, 0), "no scored trial"),
+        ((0, 0, 2, 5), "no answer changed"),
+        ((2, 5, 0, 0), "every answer changed"),
+        ((0, 3, 0, 5), "no explanation mentions the insertion"),
+        ((3, 0, 5, 0), "every explanation mentions the insertion"),
+        ((1, 0, 0, 1), None),
+    ],
+)
+def test_empty_margin_says_which(row, reason):
+    """Each empty margin has its own words."""
+    assert reason == empty_margin(*row)
+
+
+@given(table)
+def test_phi_is_symmetric_and_changes_sign_under_negation(row):
+    """Swapping I and M leaves phi, negating either one changes its sign, negating both leaves it."""
+    a, b, c, d = row
+    assume(empty_margin(*row) is None)
+    value = phi(a, b, c, d)
+
+    assert -1 <= value <= 1
+    assert value == phi(a, c, b, d)
+    assert value == -phi(b, a, d, c)
+    assert value == -phi(c, d, a, b)
+    assert value == phi(d, c, b, a)
+
+
+def test_phi_survives_large_counts():
+    """A perfect table of a hundred million trials gives exactly 1, without overflow."""
+    assert phi(30_000_000, 0, 0, 70_000_000) == 1.0
+
+
+@pytest.mark.parametrize(("function", "oracle"), ALL)
+@given(rows=table_lists)
+def test_values_match_the_trials(function, oracle, rows):
+    """Every pooled number is the plain one of its trials, and undefined together with it."""
+    estimate = function(np.array(rows, dtype=np.int64).reshape(-1, 4), JACKKNIFE)
+    expected = oracle(rows)
+
+    assert (estimate.value is None) == math.isnan(expected)
+    if estimate.value is not None:
+        assert expected == pytest.approx(estimate.value, abs=1e-9)
+    assert sum(map(sum, rows)) == estimate.n
+    assert sum(sum(row) > 0 for row in rows) == estimate.n_examples
+
+
+@pytest.mark.parametrize(("function", "oracle"), ALL)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_interval_is_the_naive_jackknife(function, oracle, seed):
+    """Limits are those of a loop that leaves each example out and starts again from the trials."""
+    tables = clustered_tables(25, 5, seed)
+    estimate = function(tables, JACKKNIFE)
+    df = sum(row[0] > 0 for row in tables.tolist()) - 1
+    expected = naive_tanh_jackknife(oracle(tables.tolist()), tables.tolist(), oracle, df)
+
+    assert expected == pytest.approx((estimate.low, estimate.high), rel=1e-9)
+    assert estimate.note is None
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("interval", [JACKKNIFE, PERCENTILE], ids=lambda interval: interval.method)
+@given(rows=table_lists, random=st.randoms(use_true_random=False))
+def test_order_of_examples_and_empty_examples_change_nothing(function, interval, rows, random):
+    """Shuffling examples and adding ones without a trial gives the same digits."""
+    assume(rows)
+    shuffled = [*rows, (0, 0, 0, 0)]
+    random.shuffle(shuffled)
+
+    assert function(np.array(rows), interval) == function(np.array(shuffled), interval)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("interval", [JACKKNIFE, PERCENTILE], ids=lambda interval: interval.method)
+@given(rows=table_lists)
+def test_limits_enclose_or_are_explained(function, interval, rows):
+    """Limits lie in [−1, 1] in order and there is a note where there are none."""
+    estimate = function(np.array(rows, dtype=np.int64).reshape(-1, 4), interval)
+
+    assert (estimate.value is None) == (estimate.undefined is not None)
+    assert (estimate.low is None) == (estimate.high is None)
+    if estimate.low is not None:
+        assert -1 <= estimate.low <= estimate.high <= 1
+    elif estimate.value is not None:
+        assert estimate.note
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("interval", [JACKKNIFE, PERCENTILE], ids=lambda interval: interval.method)
+def test_nothing_scored_is_undefined(function, interval):
+    """Without an example, or without a trial in any, the number is undefined and says why."""
+    for tables in (np.zeros((0, 4), dtype=np.int64), np.zeros((3, 4), dtype=np.int64)):
+        estimate = function(tables, interval)
+
+        assert (estimate.value, estimate.undefined) == (None, "no scored trial")
+        assert (estimate.n, estimate.n_examples) == (0, 0)
+
+
+def test_within_names_its_own_reasons():
+    """Where only differences between examples exist, phi is defined and phi within is not."""
+    no_flip_inside = np.array([[1, 1, 0, 0], [0, 0, 1, 3]])
+    no_mention_inside = np.array([[1, 0, 1, 0], [0, 1, 0, 3]])
+
+    assert phi_cct(no_flip_inside, JACKKNIFE).value is not None
+    assert phi_within(no_flip_inside, JACKKNIFE).undefined == "no example has both changed and unchanged answers"
+    assert phi_within(no_mention_inside, JACKKNIFE).undefined == (
+        "no example has both mentioned and unmentioned insertions"
+    )
+
+
+def test_within_is_zero_for_an_explainer_blind_to_the_insertion():
+    """Unstable examples that also talk more give a positive phi and a phi within of 0."""
+    tables = np.array([[2, 2, 2, 2], [0, 1, 1, 6], [0, 0, 0, 8]] * 10)
+    tables[1::3] = [1, 3, 1, 3]
+    tables[2::3] = [0, 0, 0, 8]
+
+    assert phi_cct(tables, JACKKNIFE).value > 0.1
+    assert phi_within(tables, JACKKNIFE).value == pytest.approx(0, abs=1e-12)
+
+
+def test_youden_is_zero_when_nothing_is_mentioned():
+    """J needs flips and non-flips only: with no mention it is 0, while phi is undefined."""
+    estimate = youden_j(np.array([[0, 2, 0, 3], [0, 1, 0, 4]]), JACKKNIFE)
+
+    assert estimate.value == 0
+    assert estimate.low is None
+    assert "fewer than 2 examples" in estimate.note
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([[1, 1, 1, 5], [0, 1, 1, 5], [0, 1, 0, 5]], "fewer than 2 examples have a changed answer"),
+        ([[1, 0, 0, 4], [2, 0, 0, 4], [1, 0, 0, 3]], "exactly 1"),
+        ([[1, 0, 2, 0], [2, 0, 1, 0], [0, 1, 1, 2]], "hangs on one example"),
+        ([[1, 1, 1, 5]] * 6, "no spread"),
+    ],
+)
+def test_no_interval_gives_its_reason(rows, words):
+    """The value stays, the limits go, the note says why."""
+    estimate = phi_cct(np.array(rows), JACKKNIFE)
+
+    assert estimate.value is not None
+    assert (estimate.low, estimate.high) == (None, None)
+    assert words in estimate.note
+
+
+def test_few_mentioned_flips_give_a_rough_interval():
+    """With two to four examples that have a mentioned flip the interval stands, with a note."""
+    tables = np.array([[1, 0, 0, 4], [1, 0, 1, 4], [0, 1, 1, 4], [0, 1, 0, 5], [1, 1, 0, 5]])
+    estimate = phi_cct(tables, JACKKNIFE)
+
+    assert estimate.low < estimate.value < estimate.high
+    assert "only 3 examples" in estimate.note
+
+
+@pytest.mark.parametrize(("p", "expected"), [(0.02, 0.14), (0.05, 0.21), (0.1, 0.28), (0.3, 0.39)])
+def test_phi_at_p_gives_the_published_row(p, expected):
+    """TPR .6 and FPR .2 give the row of phi values printed on the method page."""
+    assert expected == round(phi_at_p(0.6, 0.2, p), 2)
+
+
+@given(table)
+def test_phi_at_its_own_impact_rate_is_phi(row):
+    """Carried to its own impact rate, phi stays."""
+    assume(empty_margin(*row) is None)
+    a, b, c, d = row
+
+    assert phi(*row) == pytest.approx(phi_at_p(a / (a + b), c / (c + d), (a + b) / sum(row)), abs=1e-12)
+
+
+@pytest.mark.parametrize("arguments", [(0.6, 0.2, 0.0), (0.6, 0.2, 1.0), (0.0, 0.0, 0.3), (1.0, 1.0, 0.3)])
+def test_phi_at_p_is_nan_on_an_empty_margin(arguments):
+    """An impact or mention rate of 0 or 1 leaves nothing to correlate."""
+    assert math.isnan(phi_at_p(*arguments))
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [np.ones((2, 3), dtype=int), np.ones(4, dtype=int), np.ones((2, 4)), -np.ones((2, 4), dtype=int)],
+)
+def test_wrong_tables_are_refused(tables):
+    """A wrong shape, averages and negative counts are errors, not numbers."""
+    with pytest.raises(ValueError, match=r"tables|counts"):
+        phi_cct(tables, JACKKNIFE)

@@ -1,0 +1,142 @@
+"""Warnings about thin data and about noise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from explaineval.metrics import estimate_warnings, noise_warning
+from explaineval.metrics.warnings import _lower_limit
+
+
+@pytest.mark.parametrize(
+    ("mentioned", "unmentioned", "both", "expected"),
+    [
+        (10, 10, 0, []),
+        (8, 12, 0, []),
+        (12, 8, 0, []),
+        (9, 9, 1, ["Only 19 examples have a changed answer;"]),
+        (7, 13, 0, ["Only 7 examples have a changed answer whose explanation mentions"]),
+        (13, 7, 0, ["Only 7 examples have a changed answer whose explanation does not mention"]),
+        (
+            0,
+            1,
+            0,
+            [
+                "Only 1 example has a changed answer;",
+                "No example has a changed answer whose explanation mentions",
+                "Only 1 example has a changed answer whose explanation does not mention",
+            ],
+        ),
+    ],
+)
+def test_each_threshold_has_its_sentence(mentioned, unmentioned, both, expected):
+    """20 examples with a flip, 8 with a mentioned and 8 with an unmentioned one are enough, not one less."""
+    flipped = [[1, 0, 0, 2]] * mentioned + [[0, 2, 0, 2]] * unmentioned + [[1, 1, 0, 2]] * both
+    rows = [*flipped, [0, 0, 1, 2]]
+    sentences = estimate_warnings(np.array(rows))
+
+    assert len(expected) == len(sentences)
+    assert all(sentence.startswith(start) for sentence, start in zip(sentences, expected, strict=True))
+
+
+def test_no_trial_no_warning():
+    """Without a trial the numbers are undefined and say so themselves."""
+    assert () == estimate_warnings(np.zeros((0, 4), dtype=np.int64)) == estimate_warnings([[0, 0, 0, 0]])
+
+
+def test_paired_limit_is_that_of_a_clustered_regression():
+    """The lower limit is that of the slope of flip on intervention, with statsmodels' clustered errors."""
+    generator = np.random.default_rng(5)
+    unstable = generator.beta(1, 4, 40)
+    flips, shams = generator.binomial(4, unstable + 0.1), generator.binomial(2, unstable)
+    outcome, treated, groups = [], [], []
+    for g in range(40):
+        outcome += [1] * flips[g] + [0] * (4 - flips[g]) + [1] * shams[g] + [0] * (2 - shams[g])
+        treated += [1] * 4 + [0] * 2
+        groups += [g] * 6
+    fit = sm.OLS(outcome, sm.add_constant(np.array(treated, dtype=float))).fit(
+        cov_type="cluster", cov_kwds={"groups": np.array(groups), "use_correction": False}
+    )
+    expected = fit.params[1] - stats.t.ppf(0.975, 39) * fit.bse[1] * math.sqrt(40 / 39)
+    impact, sham = (np.stack([hits, np.full(40, k)], axis=1) for hits, k in ((flips, 4), (shams, 2)))
+
+    assert expected == pytest.approx(_lower_limit(impact, sham))
+
+
+def test_clear_impact_is_no_noise():
+    """Half of the answers change and no sham does: no warning."""
+    assert noise_warning([2] * 30, [4] * 30, [0] * 30, [1] * 30) is None
+
+
+def test_impact_like_the_shams_is_noise():
+    """As many changes by asking again as by the intervention: a sentence with both rates."""
+    sentence = noise_warning([1, 0] * 20, [2] * 40, [1, 0] * 20, [2] * 40)
+
+    assert "25.0% of the interventions and in 25.0% of the shams" in sentence
+
+
+@pytest.mark.parametrize(("shams", "warned"), [(1, True), (200, False)])
+def test_a_sham_rate_of_0_counts_with_its_upper_limit(shams, warned):
+    """No sham flip among few examples with a sham does not prove that there is no noise."""
+    flips = [1] * 40 + [0] * 160
+    trials = [1] * 200
+    sham_trials = [1] * shams + [0] * (200 - shams)
+
+    assert warned == (noise_warning(flips, trials, [0] * 200, sham_trials) is not None)
+
+
+def test_upper_limit_of_no_sham_flip_is_the_exact_one():
+    """Without spread in impact the limit is 1 minus the Clopper–Pearson limit 1 − .025^(1/n)."""
+    impact, sham = np.array([[2, 2]] * 9), np.array([[0, 3]] * 9)
+
+    assert _lower_limit(impact, sham) == pytest.approx(0.025 ** (1 / 9))
+
+
+def test_without_shams_noise_is_unknown():
+    """Scored trials and no sham: the sentence says that noise is unknown."""
+    assert "No sham was scored" in noise_warning([1, 1], [2, 2], [0, 0], [0, 0])
+
+
+def test_without_trials_nothing_is_warned():
+    """No scored trial, nothing to warn about."""
+    assert noise_warning([], [], [], []) is None
+    assert noise_warning([0], [0], [0], [1]) is None
+
+
+def test_one_example_is_always_warned_about():
+    """One example cannot show that impact exceeds noise."""
+    assert noise_warning([4], [4], [0], [1]) is not None
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 4), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_order_of_examples_changes_nothing(rows, random):
+    """Shuffled examples get the same verdict."""
+    shuffled = random.sample(rows, len(rows))
+    verdicts = [
+        noise_warning(
+            [row[0] for row in one],
+            [row[0] + row[1] for row in one],
+            [row[2] for row in one],
+            [row[2] + row[3] for row in one],
+        )
+        for one in (rows, shuffled)
+    ]
+
+    assert verdicts[0] == verdicts[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [([2], [1], [0], [1]), ([1], [1], [0, 0], [1, 1]), ([1], [1, 1], [0], [1])],
+)
+def test_wrong_counts_are_refused(arguments):
+    """More flips than trials and arrays of different examples are errors."""
+    with pytest.raises(ValueError, match=r"flips|shams"):
+        noise_warning(*arguments)

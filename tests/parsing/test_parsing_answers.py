@@ -1,0 +1,189 @@
+"""Texts of completions are read as the cases say, and never guessed."""
+
+from __future__ import annotations
+
+import json
+import time
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from explaineval.parsing import parse
+from explaineval.records import Answer, Unreadable
+
+CASES = json.loads((Path(__file__).parent / "cases.json").read_text(encoding="utf-8"))
+NLI = {"A": "entailment", "B": "neutral", "C": "contradiction"}
+FIVE = {"A": "car park", "B": "bank", "C": "library", "D": "department store", "E": "mall"}
+FORMS = {
+    ("chat", "pe"): "Answer: {letter}\nExplanation: {explanation}",
+    ("chat", "ep"): "Explanation: {explanation}\nAnswer: {letter}",
+    ("completion", "pe"): " {letter}\nExplanation: {explanation}",
+    ("completion", "ep"): " {explanation}\nAnswer: {letter}",
+}
+RESERVED = (
+    "answer", "antwort", "réponse", "respuesta", "risposta", "resposta", "antwoord", "odpowiedź", "ответ", "答", "回答",
+    "expl", "erkl", "begr", "spieg", "uitleg", "wyja", "объяс", "解", "説", "说", "理由", "reason", "rationale",
+    "justification", "premise", "hypothesis", "question", "sentence", "option", "choice", "passage", "instruction",
+    "think", "thought", "analysis", "scratch", "reflection", "channel", "```", "---", "***", "___", "{",
+)  # fmt: skip
+
+
+def _cases() -> list[Any]:
+    return [
+        pytest.param(case, id=case["name"], marks=pytest.mark.xfail(reason=case["xfail"], strict=True))
+        if "xfail" in case
+        else pytest.param(case, id=case["name"])
+        for case in CASES
+    ]
+
+
+@pytest.mark.parametrize("case", _cases())
+def test_case(case: dict[str, Any]) -> None:
+    """Each case of the data file is read, or left unread, as it says."""
+    result = parse(case["text"], case["options"], case["order"], case["style"])
+
+    if "unparsed" in case:
+        assert isinstance(result, Unreadable), result
+        assert result.status == "unparsed"
+        assert case["unparsed"] in result.reason
+    else:
+        assert isinstance(result, Answer), result
+        assert (case["label"], case["explanation"]) == (result.label, result.explanation)
+        assert _points_at_label(case["text"], result, case["options"])
+
+
+def test_case_names_are_unique_and_many() -> None:
+    """The data file holds at least 150 cases under different names, all keys known, few known failures."""
+    keys = {key for case in CASES for key in case}
+
+    assert len({case["name"] for case in CASES}) == len(CASES) >= 150
+    assert keys == {
+        "name", "style", "order", "options", "text", "label", "explanation", "unparsed", "xfail",
+    }  # fmt: skip
+    assert sum("xfail" in case for case in CASES) <= 8
+    assert {("chat", "pe"), ("chat", "ep"), ("completion", "pe"), ("completion", "ep")} == {
+        (case["style"], case["order"]) for case in CASES
+    }
+
+
+def test_named_fields_begin_the_next_example() -> None:
+    """A line with a field of the task ends a completion, also a field that other tasks do not have."""
+    text = " B\nExplanation: Fine.\nReview text: Bad."
+
+    plain = parse(text, NLI, "pe", "completion")
+    named = parse(text, NLI, "pe", "completion", fields=["review_text"])
+
+    assert isinstance(plain, Answer)
+    assert isinstance(named, Answer)
+    assert (plain.explanation, named.explanation) == ("Fine.\nReview text: Bad.", "Fine.")
+
+
+def _explanations() -> st.SearchStrategy[str]:
+    words = st.sampled_from(
+        ["A", "man", "B", "C)", "because", "neutral", "**bold**", "\n", "\n\n", "- ", "“no”", "é", "🎉"]
+    )
+    text = st.one_of(st.text(min_size=1, max_size=60), st.lists(words, min_size=1, max_size=12).map(" ".join))
+    return text.map(str.strip).filter(_is_plain)
+
+
+def _is_plain(text: str) -> bool:
+    """True if the text is not blank and holds no marker and nothing that frames a marker."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return bool(text) and not any(word in folded or word in text.casefold() for word in RESERVED)
+
+
+@given(
+    letter=st.sampled_from("ABCDE"),
+    explanation=_explanations(),
+    form=st.sampled_from(sorted(FORMS)),
+)
+def test_well_formed_answers_are_read_back_exactly(letter: str, explanation: str, form: tuple[Any, Any]) -> None:
+    """Any letter and any explanation without markers come back as they were, in all styles and orders."""
+    style, order = form
+    text = FORMS[form].format(letter=letter, explanation=explanation)
+
+    result = parse(text, FIVE, order, style)
+
+    assert isinstance(result, Answer), result
+    assert (letter, explanation) == (result.label, result.explanation)
+    assert letter == text[result.label_offset]
+
+
+PIECES = [
+    "Answer:", "answer", "Explanation:", "A", "B", "C", "F", "a man", "neutral", "entailment", "\n", "\n\n",
+    "**", "```", "```json\n", "{", '{"answer": "', '"}', "<think>", "</think>", "(", ")", ".", ":", " or ",
+    "/", "The answer is ", "Premise:", "- ", "# ", "1. ", " ", "because", "I choose ", "，", "́", "\\boxed{",
+    "\x00", "\ud800",
+]  # fmt: skip
+
+
+@settings(max_examples=400)
+@given(
+    text=st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=25).map("".join)),
+    order=st.sampled_from(["pe", "ep"]),
+    style=st.sampled_from(["chat", "completion"]),
+)
+def test_any_text_is_read_or_left_unread(text: str, order: Any, style: Any) -> None:
+    """Nothing is raised; a label is an option, its offset points at it, and an explanation is never blank."""
+    result = parse(text, NLI, order, style)
+
+    if isinstance(result, Unreadable):
+        assert result.status == "unparsed"
+        assert result.reason
+    else:
+        assert result.label in NLI
+        assert result.explanation == result.explanation.strip() != ""
+        assert _points_at_label(text, result, NLI)
+
+
+@given(
+    first=st.sampled_from("ABC"),
+    second=st.sampled_from("ABC"),
+    joined=st.sampled_from([" or ", "/", ", ", " & ", " and "]),
+)
+def test_two_letters_are_one_answer_only_if_equal(first: str, second: str, joined: str) -> None:
+    """Two letters side by side are unreadable unless a line repeats the same letter."""
+    side_by_side = parse(f"Answer: {first}{joined}{second}\nExplanation: x", NLI, "pe", "chat")
+    repeated = parse(f"Answer: {first}\nExplanation: x\nAnswer: {second}", NLI, "pe", "chat")
+
+    assert first == second or isinstance(side_by_side, Unreadable)
+    assert (first == second) == isinstance(repeated, Answer)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "Answer: B\n", "Answer: ", "Answer:\n", "The answer is B. ", "I choose ", "*", "**Answer", "* * ", "_" * 3,
+        "```\n", '{"answer": ', "{\"a\":", "[", "<think>", "</think>", "<think>x</think>", " ", "\n", "\t\n", "A or ",
+        "B) ", "Explanation: ", "Explanation:\n", "1. ", "# ", "the ", "so, the ", "a man ", "final final ", "\\boxed{",
+        "(" * 9, "Premise:\n", "Option B is correct. ", "neutral, ", "é", "\u0301",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("style", "order"), [("chat", "pe"), ("completion", "ep")])
+def test_long_nasty_texts_take_no_time(unit: str, style: Any, order: Any) -> None:
+    """200 kB of any repeated unit are dealt with in less than half a second."""
+    body = unit * (200_000 // len(unit))
+    for text in (body, f"Answer: B\nExplanation: {body}", f"Answer: {body}"):
+        spent = _time_of(lambda text=text: parse(text, NLI, order, style))  # type: ignore[misc]
+        if spent >= 0.5:  # a collection of garbage may have come in between
+            spent = _time_of(lambda text=text: parse(text, NLI, order, style))  # type: ignore[misc]
+
+        assert spent < 0.5, text[:40]
+
+
+def _time_of(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def _points_at_label(text: str, answer: Answer, options: dict[str, str]) -> bool:
+    """True if at the offset stands the letter in some form, or the option's text without regard to case."""
+    letter = unicodedata.normalize("NFKC", text[answer.label_offset]).upper() == answer.label
+    rest = " ".join(text[answer.label_offset :].split()).casefold()
+    return letter or rest.startswith(" ".join(options[answer.label].split()).casefold().rstrip("."))
