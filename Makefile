@@ -1,0 +1,14 @@
+# The few recipes that are used daily. `make demo` and `make test` are the README's two commands.
+.PHONY: demo test check lock
+
+demo:
+	./scripts/demo
+
+test:
+	./scripts/test
+
+check:
+	./.ci/run
+
+lock:
+	./scripts/lock
