@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound
+from jinja2.meta import find_referenced_templates
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from explaineval.errors import InputError
@@ -57,7 +58,7 @@ class PromptBook:
 
     def level(self, style: Style, verbosity: str) -> str:
         """The text that asks for a verbosity level: chat only, since completion style shows it by its shots."""
-        return self.text(f"verbosity/{verbosity}.txt") if style == "chat" else ""
+        return self.text(f"verbosity/{_plain_name(verbosity)}.txt") if style == "chat" else ""
 
     def render(
         self,
@@ -93,14 +94,31 @@ class PromptBook:
         return tuple(turns)
 
     def digest(self, *, style: Style, order: Order, shape: str | None, verbosity: str) -> str:
-        """SHA-256 over the files that the prompts of one arm are made of, names included."""
-        names = [f"{style}/{order}.j2", "input.j2", f"reply.{order}.j2", f"tasks/{shape or 'default'}.txt"]
+        """SHA-256 over the files that the prompts of one arm are made of, names and included files among them."""
+        names = {f"{style}/{order}.j2", "input.j2", f"reply.{order}.j2", f"tasks/{shape or 'default'}.txt"}
         if style == "chat":
-            names.append(f"verbosity/{verbosity}.txt")
+            names.add(f"verbosity/{_plain_name(verbosity)}.txt")
         total = hashlib.sha256()
-        for name in sorted(names):
-            total.update(f"{name}\0{self.text(name)}\0".encode())
+        for name in sorted(self._with_included(names)):
+            self.text(name)  # raises the right sentence where it is missing
+            total.update(name.encode() + b"\0" + (self.directory / name).read_bytes() + b"\0")
         return total.hexdigest()
+
+    def _with_included(self, names: set[str]) -> set[str]:
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name in found:
+                continue
+            found.add(name)
+            if name.endswith(".j2"):
+                try:
+                    tree = self._environment.parse(self.text(name))
+                except TemplateError as exc:
+                    raise InputError(f"{self.directory}/{name} is no valid template: {exc}.") from None
+                waiting += [other for other in find_referenced_templates(tree) if other]
+        return found
 
     def _user(self, example: Example, fields: Mapping[str, str], order: Order, instruction: str, level: str) -> str:
         return self._fill(
@@ -131,8 +149,14 @@ class PromptBook:
             raise InputError(
                 f"{self.directory} has no template {exc.name}: copy it from the bundled prompts."
             ) from None
-        except TemplateError as exc:
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as exc:
             raise InputError(f"{self.directory}/{name} cannot be rendered: {exc}.") from None
+
+
+def _plain_name(verbosity: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", verbosity):
+        raise InputError(f"verbosity {verbosity!r} is no name: use letters, digits, - and _ only.")
+    return verbosity
 
 
 @lru_cache(maxsize=256)

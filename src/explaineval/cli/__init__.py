@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(code: int, message: str, given: Sequence[str]) -> int:
-    if "--json" in given or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "yes", "on"}:
+    if "--json" in given or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
         click.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False))
     else:
         click.echo(f"explaineval: {message}", err=True)

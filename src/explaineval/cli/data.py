@@ -13,7 +13,7 @@ import httpx
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TextColumn
 
-from explaineval.cli.options import options
+from explaineval.cli.options import option, options
 from explaineval.cli.outputs import say
 from explaineval.datasets import OFFICIAL, Download, join_ecqa
 from explaineval.errors import EndpointError, InputError
@@ -30,13 +30,13 @@ def data() -> None:
 @data.command()
 @click.argument("task", type=click.Choice(sorted(OFFICIAL)))
 @options(
-    click.option("--dir", "directory", type=click.Path(path_type=Path), help="Target directory.  [default: data/TASK]"),
-    click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True),
+    option("--dir", type=click.Path(path_type=Path), help="Target directory.  [default: data/TASK]"),
+    option("--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True),
 )
-def fetch(task: str, directory: Path | None, timeout: float) -> int:
+def fetch(task: str, dir: Path | None, timeout: float) -> int:
     """Download TASK's files. What is there with the recorded SHA-256 is not downloaded again."""
     official = OFFICIAL[task]
-    target = directory or Path("data") / task
+    target = dir or Path("data") / task
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as exc:

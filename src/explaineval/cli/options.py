@@ -164,11 +164,14 @@ def resolve(file: Path | None, given: dict[str, Any]) -> tuple[RunConfig, Client
     edits = dict(values.get("interventions", {}))
     if "interventions" in given:
         edits = {"file": given["interventions"], **{k: v for k, v in edits.items() if k not in ("file", "kind")}}
+    elif "kind" in given:
+        edits.pop("file", None)
     edits |= {name: given[name] for name in ("kind", "per_example", "tagger") if name in given}
     values["interventions"] = edits
     if "model" in given:
         values["models"] = [{"model": name} for name in given["model"]]
     _apply_endpoint(values, given)
+    _override_entries(values, given)
     for name, hint in (("tasks", "--task NAME"), ("models", "--model PROVIDER/MODEL")):
         if not values.get(name):
             raise InputError(f"no {name} given: add {hint}, or {name} in the configuration file.")
@@ -176,6 +179,21 @@ def resolve(file: Path | None, given: dict[str, Any]) -> tuple[RunConfig, Client
     transport = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
     place = str(file) if file is not None else "options"
     return build(RunConfig, values, place), build(ClientConfig, transport, place), None if out is None else Path(out)
+
+
+def _override_entries(values: dict[str, Any], given: dict[str, Any]) -> None:
+    """Let an option win over what the file says of a single endpoint or model."""
+    for names, entries in (
+        (("price", "max_connections", "api_key_env"), values.get("endpoints", {}).values()),
+        (("style", "shots"), values.get("models", ())),
+    ):
+        for name in names:
+            for entry in entries:
+                if name in given and isinstance(entry, dict):
+                    entry.pop(name, None)
+    if "api_key_env" in given:
+        for entry in values.get("endpoints", {}).values():
+            entry["api_key_env"] = given["api_key_env"]
 
 
 def _apply_endpoint(values: dict[str, Any], given: dict[str, Any]) -> None:

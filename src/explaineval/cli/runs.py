@@ -31,7 +31,7 @@ from explaineval.experiment import execute, prepare
 
 DEMO_TASK = "sense"
 DEMO_EXAMPLES = 30
-DEMO_CONNECTIONS = 4
+DEMO_CONNECTIONS = 1
 
 
 @click.command()
@@ -66,7 +66,7 @@ def demo(weights: Path | None, limit: int, cache: Path | None, out: Path | None,
     science = RunConfig(
         tasks=(DEMO_TASK,),
         models=(ModelConfig(model=model, endpoint=name),),
-        arms=ArmConfig(style=("completion",)),
+        arms=ArmConfig(order=("ep",), style=("completion",)),
         limit=limit,
         max_tokens=96,
     )

@@ -1,4 +1,4 @@
-"""From request to completion: litellm below, then slots, then retries, then the store."""
+"""From request to completion: litellm below, then storing, slots and retries, the look into the store on top."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from explaineval.client.llamacpp import EmbeddedClient, find_weights, weights_na
 from explaineval.client.protocols import Client
 from explaineval.client.retries import RetryingClient
 from explaineval.client.slots import SlotClient
+from explaineval.client.storing import StoringClient
 
 __all__ = [
     "EMBEDDED_MODEL", "CachedClient", "Capabilities", "Client", "EmbeddedClient", "LiteLLMClient", "RetryingClient",
-    "SlotClient", "Tally", "find_weights", "settle", "weights_name",
+    "SlotClient",
+    "StoringClient", "Tally", "find_weights", "settle", "weights_name",
 ]  # fmt: skip

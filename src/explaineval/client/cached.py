@@ -24,7 +24,7 @@ class Tally:
 
 @dataclass
 class CachedClient:
-    """Looks into the store first; asks each key once however many wait for it; stores before it answers.
+    """Looks into the store first; asks each key once however many wait for it.
 
     `book(completion, hit=...)` is told of every distinct answer, bought or found.
     """
@@ -77,5 +77,4 @@ class CachedClient:
         self.tally.sent += 1
         if self.book is not None:
             self.book(completion, hit=False)
-        await self.store.put(request, completion)
         return completion

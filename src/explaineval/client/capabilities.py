@@ -37,7 +37,7 @@ class Capabilities:
         """Why there is no CCT here, as far as the endpoint is the cause."""
         return {
             "returned": None,
-            "ignored": "the endpoint returned no logprobs",
+            "ignored": "the endpoint returned no log-probabilities",
             "rejected": "the endpoint rejects requests for logprobs",
             "off": "logprobs were switched off (--logprobs off)",
         }[self.state]

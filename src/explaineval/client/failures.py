@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from explaineval.errors import EndpointError, ExplainevalError, RequestRejectedError, TransientError
 
-FATAL = {401, 403, 404}
+FATAL = {401, 402, 403, 404}
 REJECTED = {400, 405, 409, 413, 415, 422}
 MAX_WAIT = 300.0
 
@@ -47,6 +47,7 @@ def classify(exc: BaseException, *, where: str, secrets: tuple[str, ...] = ()) -
 
 FATAL_HINTS = {
     401: "the key is not accepted; check the variable that holds it",
+    402: "payment is required; check the account's balance",
     403: "access is denied; check what the key may use",
     404: "unknown model or address; check the model's name and the base URL",
 }
@@ -99,5 +100,5 @@ def message_of(exc: BaseException, secrets: tuple[str, ...] = ()) -> str:
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    text = re.sub(r"\b(sk|key|Bearer)[-_ ][A-Za-z0-9_\-]{8,}", "***", text)
+    text = re.sub(r"\b(sk|pk|key|xai|gsk)[-_][A-Za-z0-9_\-]{8,}|(?<=Bearer )\S+", "***", text)
     return text[:240].rstrip(". ")

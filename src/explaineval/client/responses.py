@@ -72,7 +72,7 @@ def read_logprobs(text: str, logprobs: Mapping[str, Any] | None) -> tuple[TokenA
     for piece, token, top in tokens:
         letter = token.strip()
         if len(letter) == 1 and letter.isalpha() and at + len(piece) > 0 and at < len(wanted):
-            offset = len(wanted[:at].decode("utf-8", "ignore")) if at >= 0 else at
+            offset = _characters(wanted[:at]) if at >= 0 else -_characters(piece[:-at])
             kept.append(TokenAlternatives(offset=offset, token=token, top=tuple(top)))
         at += len(piece)
     return tuple(kept)
@@ -91,6 +91,19 @@ def _tokens(logprobs: Mapping[str, Any]) -> Iterator[tuple[bytes, str, Alternati
     for token, alternatives in zip(logprobs.get("tokens") or (), tops, strict=False):
         top = [(name, _finite(value)) for name, value in (alternatives or {}).items()]
         yield token.encode("utf-8", "surrogatepass"), token, top
+
+
+def _characters(raw: bytes) -> int:
+    """Code points of UTF-8 bytes that may end inside one."""
+    return len(raw.decode("utf-8", "surrogatepass" if _is_whole(raw) else "ignore"))
+
+
+def _is_whole(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _finite(value: object) -> float | None:

@@ -27,7 +27,10 @@ class EndpointConfig(Record):
     @field_validator("base_url")
     @classmethod
     def _one_spelling(cls, value: str | None) -> str | None:
-        return None if value is None else normalise_url(value)
+        try:
+            return None if value is None else normalise_url(value)
+        except InputError as exc:
+            raise ValueError(str(exc).rstrip(".")) from None
 
 
 class ClientConfig(Record):

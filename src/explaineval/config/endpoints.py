@@ -46,13 +46,13 @@ def normalise_url(text: str) -> str:
         parts = urlsplit(text.strip())
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError as exc:
-        raise InputError(f"--base-url {text!r} is not a URL: {exc}.") from None
+        raise InputError(f"the base URL {text!r} is not a URL: {exc}.") from None
     if parts.scheme.lower() not in DEFAULT_PORTS or not host:
-        raise InputError(f"--base-url {text!r} is not a URL: write it like http://127.0.0.1:8000/v1.")
+        raise InputError(f"the base URL {text!r} is not a URL: write it like http://127.0.0.1:8000/v1.")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InputError(
-            "--base-url may hold no user name, password, query or fragment: it is stored with every answer. "
-            "Give the key through the variable that --api-key-env names."
+            "a base URL may hold no user name, password, query or fragment: it is stored with every answer. "
+            "Give the key through the variable that api_key_env names."
         )
     scheme = parts.scheme.lower()
     if ":" in host:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from explaineval.datasets.downloads import OFFICIAL, Download, join_ecqa
 from explaineval.datasets.edits import read_interventions, ready_interventions
-from explaineval.datasets.readers import BUNDLED, SHAPES, read_task
+from explaineval.datasets.readers import BUNDLED, read_task
 from explaineval.datasets.tasks import Task, TaskSpec, load_tasks, parse_spec
 
 __all__ = [
-    "BUNDLED", "OFFICIAL", "SHAPES", "Download", "Task", "TaskSpec", "join_ecqa", "load_tasks", "parse_spec",
+    "BUNDLED", "OFFICIAL", "Download", "Task", "TaskSpec", "join_ecqa", "load_tasks", "parse_spec",
     "read_interventions", "read_task", "ready_interventions",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from explaineval.datasets.rows import read_csv, read_jsonl, read_plain_csv
 from explaineval.errors import InputError
@@ -26,7 +27,7 @@ SHAPES = {
     frozenset({"question"}): "qa",
     frozenset({"sentence1", "sentence2"}): "sense",
 }
-"""The bundled task whose examples have just these fields: it lends its shots and its instruction."""
+"""The bundled task whose examples have just these fields: it lends its shots."""
 
 COMVE_DATA = ("subtaskA_data_all.csv", "subtaskA_dev_data.csv", "subtaskA_test_data.csv")
 COMVE_GOLD = ("subtaskA_answers_all.csv", "subtaskA_gold_answers.csv")
@@ -115,6 +116,17 @@ def read_bundled(task: str) -> list[Example]:
         return read_task_jsonl(path, task)
 
 
+def shape_of(example: Example) -> str | None:
+    """The bundled task of the same fields and options: it lends its instruction."""
+    shape = SHAPES.get(frozenset(example.fields))
+    fits = {
+        "nli": example.options == NLI_OPTIONS,
+        "qa": True,
+        "sense": tuple(example.options) == tuple(SENSE_OPTIONS),
+    }
+    return shape if shape is not None and fits[shape] else None
+
+
 def read_task(reader: str, path: Path | None, task: str) -> list[Example]:
     """All examples of one task in file order.
 
@@ -146,11 +158,15 @@ READERS: dict[str, Callable[[Path, str], list[Example]]] = {
 
 def _example(place: str, **values: Any) -> Example:
     try:
-        return Example(**values)
+        example = Example(**values)
+        example.model_dump_json()
+    except PydanticSerializationError:
+        raise InputError(f"{place}: a text holds half of a surrogate pair, which is no character: mend it.") from None
     except ValidationError as exc:
         first = exc.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{place}: {name}: {first['msg']}.") from None
+    return example
 
 
 def _check_letters(example: Example, place: str) -> None:

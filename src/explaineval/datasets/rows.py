@@ -6,9 +6,11 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from explaineval.errors import InputError
+
+Row = TypeVar("Row")
 
 csv.field_size_limit(1 << 20)
 
@@ -36,7 +38,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
 
     Raises InputError for an empty file, a missing column (named) or a row that is cut short.
     """
-    reader = csv.DictReader(line for _, line in read_text_lines(path))
+    reader = csv.DictReader(_checked_lines(path))
     if reader.fieldnames is None:
         raise InputError(f"{path} is empty: expected a CSV file with the columns {', '.join(columns)}.")
     missing = [name for name in columns if name not in reader.fieldnames]
@@ -44,7 +46,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
         raise InputError(
             f"{path}: column {', '.join(missing)} is missing; the header has {', '.join(reader.fieldnames)}."
         )
-    for row in reader:
+    for row in _rows(reader, path):
         place = f"{path}:{reader.line_num}"
         if any(row[name] is None for name in columns):
             raise InputError(f"{place}: the row has fewer cells than the header; the file may be cut off.")
@@ -53,13 +55,32 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
 
 def read_plain_csv(path: Path, cells: int) -> Iterator[tuple[str, list[str]]]:
     """(place, cells) of a CSV file without header whose rows have at least `cells` cells."""
-    reader = csv.reader(line for _, line in read_text_lines(path))
-    for row in reader:
+    reader = csv.reader(_checked_lines(path))
+    for row in _rows(reader, path):
         if not row:
             continue
         if len(row) < cells:
             raise InputError(f"{path}:{reader.line_num}: expected at least {cells} cells, found {len(row)}.")
         yield f"{path}:{reader.line_num}", row
+
+
+def _checked_lines(path: Path) -> Iterator[str]:
+    for number, line in read_text_lines(path):
+        if "\0" in line:
+            raise InputError(f"{path}:{number}: the line holds a NUL character; this is no CSV file.")
+        yield line
+
+
+def _rows(reader: Iterator[Row], path: Path) -> Iterator[Row]:
+    """The reader's rows, csv's own complaints as ours."""
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as exc:
+            raise InputError(f"{path}: not readable as CSV ({exc}); look for a quote that is never closed.") from None
+        yield row
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from explaineval.datasets.readers import BUNDLED, READERS, SHAPES, read_bundled, read_task, read_task_jsonl
+from explaineval.datasets.readers import BUNDLED, READERS, SHAPES, read_bundled, read_task, read_task_jsonl, shape_of
 from explaineval.errors import InputError
 from explaineval.records import Example
 
@@ -75,7 +75,7 @@ def load_tasks(
 
 def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None) -> Task:
     examples = read_task(spec.reader, spec.path, spec.name)
-    shape = SHAPES.get(frozenset(examples[0].fields))
+    shape = shape_of(examples[0])
     shots: tuple[Example, ...] = ()
     source = "none"
     if count and shots_from is not None:
@@ -89,14 +89,16 @@ def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None
             source = f"the last {count} of {spec.path.name if spec.path else spec.name}"
             reserved = {shot.id for shot in shots}
             examples = [e for e in examples if e.id not in reserved]
-        elif shape is not None:
-            shots = tuple(read_bundled(shape)[-count:])
-            source = f"the bundled task {shape} ({spec.name} has {len(able)} usable explanations)"
+        elif (lender := SHAPES.get(frozenset(examples[0].fields))) is not None:
+            shots = tuple(read_bundled(lender)[-count:])
+            source = f"the bundled task {lender} ({spec.name} has {len(able)} usable explanations)"
     if len(shots) < count:
         raise InputError(
             f"task {spec.name!r} has too few rows with gold label and explanation for {count} shots: "
             "give --shots-from FILE, or --shots 0."
         )
+    if not examples:
+        raise InputError(f"task {spec.name!r}: every example serves as a shot, so none is left to evaluate.")
     return Task(spec, shape, tuple(examples[:limit]), shots, source)
 
 

@@ -69,8 +69,8 @@ def prepare(
     old = read_run(directory).get("science", {})
     difference = _difference(old, science)
     for name, records in ((EXAMPLES, examples), (INTERVENTIONS, interventions)):
-        new_lines = {record.model_dump_json() for record in records}
-        gone = sum(line.rstrip("\n") not in new_lines for line in _lines(directory / name))
+        new_lines = {record.model_dump_json().encode() for record in records}
+        gone = sum(line.rstrip(b"\n") not in new_lines for line in _lines(directory / name))
         if gone and difference is None:
             difference = f"{gone} lines of its {name} are not part of this one"
     if difference is not None:
@@ -174,15 +174,15 @@ def _records(path: Path, kind: type[R]) -> Iterator[R]:
         try:
             yield kind.model_validate_json(line)
         except ValidationError as exc:
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return
             first = exc.errors()[0]
             raise InputError(f"{path}:{number}: {'.'.join(map(str, first['loc']))} {first['msg']}.") from None
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with path.open(encoding="utf-8", errors="surrogatepass", newline="\n") as handle:
+        with path.open("rb") as handle:
             yield from handle
     except FileNotFoundError:
         raise InputError(f"{path} is missing: the run directory is not whole; run the same command again.") from None

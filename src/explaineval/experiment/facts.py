@@ -11,6 +11,7 @@ from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
 from explaineval.datasets import Task
 from explaineval.experiment.edits import Edits
 from explaineval.experiment.scores import arm_name
+from explaineval.experiment.tallies import Group
 from explaineval.prompts import PromptBook
 from explaineval.signature import digest
 
@@ -74,8 +75,9 @@ def arm_facts(
             continue
         digest_ = prompts.digest(style=arm.style, order=arm.order, shape=task.shape, verbosity=arm.verbosity)
         own = sorted({example.instruction for example in task.examples if example.instruction})
-        name = arm_name(model.endpoint, model.model, arm.order, arm.style, arm.verbosity, task.name)
-        facts[name] = {
+        group = Group(model.endpoint, model.model, task.name, None, arm.order, arm.style, arm.shots, arm.verbosity)
+        facts[arm_name(group)] = {
+            "shots": digest(task.shots[len(task.shots) - arm.shots :]),
             "prompts": digest_[:8] + (f"+{digest([{'instructions': own}])}" if own else ""),
             "temperature": "omitted" if found.temperature is None else f"{found.temperature:g}",
             "logprobs": "none" if found.logprobs is None else f"top{found.logprobs}",

@@ -36,6 +36,7 @@ class Unit:
     task: Task
     example: Example
     sample: int
+    no_logprobs: str | None
     base: Request
     asked: tuple[Asked, ...]
     shams: tuple[Request, ...]
@@ -163,6 +164,7 @@ def _unit(
         builder.task,
         example,
         sample,
+        able.reason,
         base,
         tuple(asked),
         tuple(base.model_copy(update={"sample": index}) for index in shams),

@@ -22,6 +22,7 @@ from explaineval.client import (
     LiteLLMClient,
     RetryingClient,
     SlotClient,
+    StoringClient,
     Tally,
     settle,
 )
@@ -166,7 +167,7 @@ async def _ask_all(
             if embedded is not None:
                 sender = EmbeddedClient(wire, str(model.endpoint), embedded, client.connections_of(model))
                 stack.push_async_callback(sender.close)
-            slots = SlotClient(sender, client.connections_of(model), stopping)
+            slots = SlotClient(StoringClient(sender, store), client.connections_of(model), stopping)
             retrying = RetryingClient(slots, client.max_retries, stopping)
             ledger = Ledger(price_for(model, client, prices))
             lanes.append(Lane(model, slots, retrying, CachedClient(retrying, store, Tally(), ledger.add), ledger))

@@ -15,6 +15,7 @@ import numpy as np
 
 from explaineval import metrics
 from explaineval.config import RunConfig, build
+from explaineval.errors import InputError
 from explaineval.experiment.directories import read_run, read_trials
 from explaineval.experiment.tallies import ArmTally, ExampleTally, Group, Tally, tally
 from explaineval.records import OUTCOMES, SHAM, Estimate, MetricRow
@@ -45,8 +46,17 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     """
     run = read_run(directory)
     changes = changes or {}
+    if not isinstance(run.get("config"), dict) or not isinstance(run.get("facts"), dict):
+        raise InputError(f"{directory}: run.json holds no configuration or no facts: it is no run of explaineval.")
     config = build(RunConfig, {**run["config"], **changes}, str(directory))
-    counts = tally(read_trials(directory), mention=changes.get("mention"), min_label_mass=changes.get("min_label_mass"))
+    counts = tally(
+        read_trials(directory),
+        config.mention,
+        rejudge=config.mention != run["config"].get("mention"),
+        min_label_mass=changes.get("min_label_mass"),
+    )
+    if counts.arms and not run["facts"].get("arms"):
+        raise InputError(f"{directory}: the run was cut off before it ended; give the same command again, then score.")
     return score_tally(counts, config, run["facts"])
 
 
@@ -216,14 +226,14 @@ def _rows(
 def facts_of(group: Group, facts: Mapping[str, Any]) -> dict[str, str]:
     """The parts of a signature that a group knows by itself."""
     task = facts["tasks"][group.task]
-    arm = facts["arms"][arm_name(group.endpoint, group.model, group.order, group.style, group.verbosity, group.task)]
+    arm = facts["arms"][arm_name(group)]
     known = {
         "task": f"{group.task}@{task['examples']}",
         "model": group.model,
         "endpoint": group.endpoint or "default",
         "order": group.order,
         "style": group.style,
-        "shots": f"{group.shots}@{task['shots']}" if group.shots else "0",
+        "shots": f"{group.shots}@{arm['shots']}" if group.shots else "0",
         "verbosity": group.verbosity,
         "prompts": arm["prompts"],
         "temperature": arm["temperature"],
@@ -234,9 +244,9 @@ def facts_of(group: Group, facts: Mapping[str, Any]) -> dict[str, str]:
     return known
 
 
-def arm_name(endpoint: str | None, model: str, order: str, style: str, verbosity: str, task: str) -> str:
+def arm_name(group: Group) -> str:
     """The name under which run.json keeps the facts of one model, task and arm."""
-    return " ".join((endpoint or "default", model, task, order, style, verbosity))
+    return " ".join(str(part) for name, part in group._asdict().items() if name != "kind")
 
 
 def _group_order(config: RunConfig, facts: Mapping[str, Any]) -> Callable[[Group], tuple[Any, ...]]:

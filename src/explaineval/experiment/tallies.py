@@ -61,8 +61,13 @@ class Tally:
     off_argmax: Counter[Group] = field(default_factory=Counter)
 
 
-def tally(trials: Iterable[Trial], *, mention: Mention | None = None, min_label_mass: float | None = None) -> Tally:
-    """Count all trials; a policy or mass given here replaces the one that the trials were judged by."""
+def tally(
+    trials: Iterable[Trial], policy: Mention, *, rejudge: bool = False, min_label_mass: float | None = None
+) -> Tally:
+    """Count all trials under a mention policy.
+
+    `rejudge` says that the trials were judged by another one; a mass given here replaces theirs likewise.
+    """
     total = Tally()
     for trial in trials:
         arm = Group(
@@ -77,7 +82,7 @@ def tally(trials: Iterable[Trial], *, mention: Mention | None = None, min_label_
             _count_sham(of_arm, trial)
             continue
         of_kind = total.kinds.setdefault(group, {}).setdefault(trial.example_id, ExampleTally())
-        _count(total, group, of_kind, trial, mention, min_label_mass)
+        _count(total, group, of_kind, trial, policy, rejudge, min_label_mass)
     return total
 
 
@@ -90,19 +95,26 @@ def _count_sham(of_arm: ArmTally, trial: Trial) -> None:
 
 
 def _count(
-    total: Tally, group: Group, counts: ExampleTally, trial: Trial, mention: Mention | None, mass: float | None
+    total: Tally,
+    group: Group,
+    counts: ExampleTally,
+    trial: Trial,
+    policy: Mention,
+    rejudge: bool,
+    mass: float | None,
 ) -> None:
     if trial.status in NOT_MISSING:
         return
     if trial.status != "ok":
-        known = _mentioned(trial, mention)
+        known = None if trial.explanation is None else mentions(policy, trial.inserted or "", trial.explanation)
         counts.missing[2 if known is None else (0 if known else 1)] += 1
         return
-    mentioned, changed = bool(_mentioned(trial, mention)), bool(trial.changed)
-    counts.table[(0 if changed else 2) + (0 if mentioned else 1)] += 1
+    mentioned, changed = bool(trial.mentioned), bool(trial.changed)
     in_before = trial.mentioned_before
-    if mention is not None and trial.inserted and trial.explanation_before is not None:
-        in_before = mentions(mention, trial.inserted, trial.explanation_before)
+    if rejudge:
+        mentioned = mentions(policy, trial.inserted or "", trial.explanation or "")
+        in_before = mentions(policy, trial.inserted or "", trial.explanation_before or "")
+    counts.table[(0 if changed else 2) + (0 if mentioned else 1)] += 1
     if in_before is not None:
         counts.floor[0] += in_before
         counts.floor[1] += 1
@@ -124,12 +136,3 @@ def _count(
             total.off_argmax[group] += argmax_disagrees(probs, label)
             if not is_one_hot(probs):
                 total.graded.add(group)
-
-
-def _mentioned(trial: Trial, policy: Mention | None) -> bool | None:
-    """M of a trial; of a missing one too, where its explanation could be read (for the bounds)."""
-    if trial.mentioned is not None and policy is None:
-        return trial.mentioned
-    if trial.explanation is None or trial.inserted is None:
-        return None
-    return mentions(policy or "word", trial.inserted, trial.explanation)

@@ -76,7 +76,7 @@ def read(unit: Unit, request: Request, result: Completion | Failure) -> Reading:
     if isinstance(answer, Unreadable):
         return Reading(answer.status, key)
     if request.logprobs is None:
-        return Reading("ok", key, answer, None, "logprobs were not asked for")
+        return Reading("ok", key, answer, None, unit.no_logprobs or "logprobs were not asked for")
     found = label_probabilities(result, answer, tuple(unit.example.options))
     if isinstance(found, str):
         return Reading("ok", key, answer, None, found)

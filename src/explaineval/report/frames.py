@@ -54,5 +54,14 @@ def load(directory: str | PathLike[str]) -> Run:
 
 
 def _lines(path: Path) -> pd.DataFrame:
-    with path.open(encoding="utf-8") as handle:
-        return pd.DataFrame([json.loads(line) for line in handle if line.endswith("\n")])  # a torn last line is ignored
+    rows, number = [], 0
+    try:
+        with path.open("rb") as handle:
+            for number, line in enumerate(handle, start=1):  # noqa: B007 - told where a line is broken
+                if line.endswith(b"\n"):  # a torn last line is ignored
+                    rows.append(json.loads(line))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: the run directory is not whole.") from None
+    except ValueError as exc:
+        raise InputError(f"{path}:{number}: not a line of a run ({exc}).") from None
+    return pd.DataFrame(rows)

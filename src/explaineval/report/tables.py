@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from explaineval.records import SHAM, MetricRow
-
-WIDE = 100
-"""Columns that the table needs; a narrower terminal gets the same numbers as a list."""
 
 
 class Line(NamedTuple):
@@ -69,7 +67,9 @@ def results_table(
     for model in dict.fromkeys((line.endpoint, line.model) for line in lines):
         own = [(number, line) for number, line in enumerate(lines, 1) if (line.endpoint, line.model) == model]
         title = Text(f"{model[1]}" + (f" at {model[0]}" if model[0] else ""), style="bold")
-        body = _wide(own, cells, notes) if width >= WIDE else _narrow(own, cells, notes)
+        table = _wide(own, cells, notes)
+        # a terminal that is too narrow for the table gets the same numbers as a list
+        body = table if _needed(table) <= width else _narrow(own, cells, notes)
         parts += [title, body, Text()]
     parts += [Text(f"[{number}] {reason}", style="dim") for number, reason in enumerate(notes.reasons, 1)]
     parts += [Text(f"Row {n}: {text}", style="yellow") for n, text in _numbered(warnings, lines)]
@@ -136,16 +136,21 @@ def _wide(own: Sequence[tuple[int, Line]], cells: Mapping[Line, dict[str, Metric
     table.add_column("excl.", justify="right", no_wrap=True)
     for index, line in own:
         found = cells[line]
-        values = [_cell(found.get(metric), interval, notes) for _, metric, interval in COLUMNS]
+        values = [Text(_cell(found.get(metric), interval, notes), justify="right") for _, metric, interval in COLUMNS]
         table.add_row(
             str(index),
-            f"{line.task}\n{line.kind}",
-            f"{line.style} {line.order}\n{_conditions(line)}",
+            Text(f"{line.task}\n{line.kind}"),
+            Text(f"{line.style} {line.order}\n{_conditions(line)}"),
             *values,
             str(found["phi_cct"].n),
             number(found["excluded_rate"].value) if found["excluded_rate"].value is not None else "–",
         )
     return table
+
+
+def _needed(table: Table) -> int:
+    console = Console(width=1000)
+    return Measurement.get(console, console.options, table).maximum
 
 
 def _narrow(own: Sequence[tuple[int, Line]], cells: Mapping[Line, dict[str, MetricRow]], notes: Footnotes) -> Group:
@@ -154,7 +159,7 @@ def _narrow(own: Sequence[tuple[int, Line]], cells: Mapping[Line, dict[str, Metr
         found = cells[line]
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
         for heading, metric, interval in COLUMNS:
-            table.add_row("", heading, _cell(found.get(metric), interval, notes).replace("\n", " "))
+            table.add_row("", heading, Text(_cell(found.get(metric), interval, notes).replace("\n", " ")))
         table.add_row("", "n", str(found["phi_cct"].n))
         table.add_row("", "excl.", number(found["excluded_rate"].value))
         parts += [Text(f"{index}  {line.task}, {line.kind}, {line.style} {line.order}, {_conditions(line)}"), table]
@@ -203,6 +208,9 @@ def interventions_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         before, word, after = row["marked"]
         table.add_row(
-            row["example_id"], row["id"], row["field"] or "–", Text.assemble(before, (word, "bold reverse"), after)
+            Text(row["example_id"]),
+            Text(row["id"]),
+            Text(row["field"] or "–"),
+            Text.assemble(before, (word, "bold reverse"), after),
         )
     return table

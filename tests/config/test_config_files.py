@@ -1,0 +1,133 @@
+"""The configuration file: what is wrong is told with its line, and paths are relative to the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from explaineval.config import ClientConfig, ModelConfig, RunConfig, build, read_config
+from explaineval.config.sources import PATHS
+from explaineval.errors import InputError
+
+HEAD = "tasks: [nli]\nmodels:\n  - {model: openai/smol}\n"
+
+
+def put(tmp_path: Path, text: str) -> Path:
+    """A configuration file."""
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        (HEAD + "sead: 1\n", 4, "sead"),
+        ("colour: red\n" + HEAD, 1, "colour"),
+        (HEAD + "arms:\n  order: [pe]\n  ordr: [ep]\n", 6, "ordr"),
+        (HEAD + "interventions:\n  kind: random_word\n\n  per_exmple: 3\n", 7, "per_exmple"),
+        (HEAD + "endpoints:\n  lab:\n    base_url: http://127.0.0.1:1/v1\n    rps: 3\n", 7, "rps"),
+        ("tasks: [nli]\nmodels:\n  - {model: a/b}\n  - model: c/d\n    famly: x\n", 5, "famly"),
+    ],
+)
+def test_an_unknown_key_is_told_with_its_line(tmp_path: Path, text: str, line: int, message: str) -> None:
+    """At every depth."""
+    with pytest.raises(InputError, match=rf"run\.yaml:{line}: .*{message}") as caught:
+        read_config(put(tmp_path, text))
+
+    assert "unknown key" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD + "samples: 0\n", r"run\.yaml:4: samples"),
+        (HEAD + "timeout: soon\n", r"run\.yaml:4: timeout"),
+        (HEAD + "arms: {order: [pe, pe]}\n", r"run\.yaml:4: .*none twice"),
+        (HEAD + "endpoints:\n  lab:\n    base_url: lab.example\n", r"run\.yaml:6: .*lab\.example"),
+        ("tasks: [nli]\nmodels:\n  - {model: gpt}\n", r"run\.yaml:3: .*names no provider"),
+        ("tasks: [nli\nmodels: 3\n", r"run\.yaml:\d: bad YAML"),
+        ("tasks: [nli]\n\tmodels: []\n", r"run\.yaml:2: bad YAML"),
+        ("- tasks\n", "expected a mapping"),
+        ("", "expected a mapping"),
+    ],
+)
+def test_a_bad_value_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    """Values out of range, of the wrong type, URLs that are none, and YAML that is none."""
+    with pytest.raises(InputError, match=message):
+        read_config(put(tmp_path, text))
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    """The path is named."""
+    with pytest.raises(InputError, match=r"gone\.yaml: no such configuration file"):
+        read_config(tmp_path / "gone.yaml")
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_relative_path_is_relative_to_the_file(tmp_path: Path, name: str) -> None:
+    """Wherever the command is given."""
+    directory = tmp_path / "deep"
+    directory.mkdir()
+
+    found = read_config(put(directory, HEAD + f"{name}: sub/x\n"))
+
+    assert str(directory / "sub" / "x") == str(found[name])
+
+
+def test_tasks_and_interventions_are_relative_to_the_file(tmp_path: Path) -> None:
+    """Paths after a task's name and the interventions file; absolute ones stay as they are."""
+    text = "tasks: [nli, 'esnli:e.csv', 'comve:/abs', 'jsonl:../t.jsonl']\ninterventions: {file: iv/F.jsonl}\n"
+
+    found = read_config(put(tmp_path, text))
+
+    assert ["nli", f"esnli:{tmp_path}/e.csv", "comve:/abs", f"jsonl:{tmp_path}/../t.jsonl"] == found["tasks"]
+    assert f"{tmp_path}/iv/F.jsonl" == str(found["interventions"]["file"])
+
+
+def test_no_path_of_the_configuration_is_forgotten() -> None:
+    """Every field that holds a path is among those made relative."""
+    fields = {**RunConfig.model_fields, **ClientConfig.model_fields}
+    paths = {name for name, field in fields.items() if "Path" in str(field.annotation)}
+
+    assert paths | {"out"} == set(PATHS)
+
+
+def test_the_contracts_example_is_read(tmp_path: Path) -> None:
+    """Endpoints, models with what is known of them, arms and interventions."""
+    text = (
+        'tasks: [nli, "esnli:esnli_dev.csv"]\n'
+        "endpoints:\n"
+        '  lab: {base_url: "http://127.0.0.1:8000/v1", api_key_env: LAB_KEY, price: [0.1, 0.4], max_connections: 64}\n'
+        "models:\n"
+        "  - {model: openai/smol, endpoint: lab, family: smollm2, parameters: 1.35e8, tuned: instruct}\n"
+        "arms: {order: [pe], style: [chat], shots: [0], verbosity: [normal]}\n"
+        "interventions: {kind: random_word, per_example: 4}\n"
+        "max_tokens: 64\n"
+    )
+    values = read_config(put(tmp_path, text))
+    client = build(ClientConfig, {"endpoints": values.pop("endpoints")}, "f")
+
+    science = build(RunConfig, values, "f")
+
+    assert science.models[0].parameters == 135_000_000
+    assert client.connections_of(science.models[0]) == 64
+    assert client.price_of(science.models[0]) == (0.1, 0.4)
+    assert client.endpoint_of(science.models[0]).api_key_env == "LAB_KEY"
+
+
+def test_a_model_at_an_unknown_endpoint_is_refused() -> None:
+    """The endpoint is named."""
+    with pytest.raises(InputError, match="the endpoint 'lab', which is not defined"):
+        ClientConfig().endpoint_of(ModelConfig(model="a/b", endpoint="lab"))
+
+
+@pytest.mark.parametrize(
+    "name", ["model", "messages", "max_tokens", "temperature", "api_key", "api_base", "n", "stream"]
+)
+def test_a_parameter_of_our_own_is_refused(name: str) -> None:
+    """What we set ourselves, or what would send a request elsewhere, cannot be slipped in."""
+    with pytest.raises(InputError, match=f"--param {name} is not allowed"):
+        build(RunConfig, {"tasks": ["nli"], "models": [{"model": "a/b"}], "params": {name: 1}}, "options")

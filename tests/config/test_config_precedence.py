@@ -1,0 +1,261 @@
+"""Command line over environment over file over default, for every option of `run`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from explaineval.cli import app
+from explaineval.cli.options import resolve
+from explaineval.cli.runs import run
+from explaineval.config import ClientConfig, ModelConfig, RunConfig, arms_for
+
+LAB = "http://127.0.0.1:1111/v1"
+Resolved = tuple[RunConfig, ClientConfig, Path | None]
+BASE: dict[str, Any] = {"tasks": ["nli"], "models": [{"model": "openai/base"}]}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One option: how to see its value, its default, what a file gives, and what variable and command line say."""
+
+    seen: Callable[[Resolved], Any]
+    default: Any
+    file: tuple[dict[str, Any], Any] | None
+    variable: tuple[str, Any]
+    command: tuple[str, Any]
+
+
+def science(name: str) -> Callable[[Resolved], Any]:
+    """A field of RunConfig."""
+    return lambda found: getattr(found[0], name)
+
+
+def transport(name: str) -> Callable[[Resolved], Any]:
+    """A field of ClientConfig."""
+    return lambda found: getattr(found[1], name)
+
+
+def arm(name: str) -> Callable[[Resolved], Any]:
+    """What the only arm of the first model says."""
+    return lambda found: getattr(next(arms_for(found[0], found[0].models[0])), name)
+
+
+def edits(name: str) -> Callable[[Resolved], Any]:
+    """A field of the interventions' configuration."""
+    return lambda found: getattr(found[0].interventions, name)
+
+
+def first(found: Resolved) -> ModelConfig:
+    """The first model."""
+    return found[0].models[0]
+
+
+def simple(name: str, default: Any, file: Any, variable: Any, command: Any, *, path: bool = False) -> Case:
+    """An option that stands in the file under its own name."""
+    see = transport(name) if name in ClientConfig.model_fields else science(name)
+    wrap: Callable[[Any], Any] = Path if path else lambda value: value
+    found = [None if value is None else wrap(value) for value in (default, file, variable, command)]
+    return Case(see, found[0], ({name: file}, found[1]), (str(variable), found[2]), (str(command), found[3]))
+
+
+CASES: dict[str, Case] = {
+    "limit": simple("limit", None, 3, 4, 5),
+    "shams": simple("shams", 1, 0, 2, 3),
+    "samples": simple("samples", 1, 2, 3, 4),
+    "seed": simple("seed", 0, 1, -2, 3),
+    "shots_from": simple("shots_from", None, "/f.jsonl", "/v.jsonl", "/c.jsonl", path=True),
+    "prompts": simple("prompts", None, "/f", "/v", "/c", path=True),
+    "temperature": simple("temperature", None, 0.5, 0.25, 1.0),
+    "max_tokens": simple("max_tokens", 512, 10, 20, 30),
+    "logprobs": simple("logprobs", "auto", "on", "off", "auto"),
+    "mention": simple("mention", "word", "lemma", "substring", "word"),
+    "min_label_mass": simple("min_label_mass", 0.9, 0.5, 0.25, 0.0),
+    "interval": simple("interval", "jackknife", "percentile", "jackknife", "percentile"),
+    "resamples": simple("resamples", 2000, 10, 20, 30),
+    "max_connections": simple("max_connections", 32, 1, 2, 3),
+    "max_retries": simple("max_retries", 6, 1, 2, 0),
+    "timeout": simple("timeout", 120.0, 1.5, 2.5, 3.5),
+    "cache": simple("cache", Path("cache"), "/f", "/v", "/c", path=True),
+    "out": Case(lambda found: found[2], None, ({"out": "/f"}, Path("/f")), ("/v", Path("/v")), ("/c", Path("/c"))),
+    "price": Case(transport("price"), None, ({"price": [1, 2]}, (1, 2)), ("3,4", (3, 4)), ("5,6.5", (5, 6.5))),
+    "order": Case(arm("order"), "pe", ({"arms": {"order": ["ep"]}}, "ep"), ("pe", "pe"), ("ep", "ep")),
+    "style": Case(
+        arm("style"), "chat", ({"arms": {"style": ["completion"]}}, "completion"), ("chat", "chat"),
+        ("completion", "completion"),
+    ),
+    "shots": Case(arm("shots"), 0, ({"arms": {"shots": [2]}}, 2), ("3", 3), ("0", 0)),
+    "interventions": Case(
+        edits("file"), None, ({"interventions": {"file": "/f"}}, Path("/f")), ("/v", Path("/v")), ("/c", Path("/c"))
+    ),
+    "kind": Case(edits("kind"), None, None, ("random_word", "random_word"), ("random_word", "random_word")),
+    "per_example": Case(edits("per_example"), 4, ({"interventions": {"per_example": 5}}, 5), ("6", 6), ("7", 7)),
+    "tagger": Case(edits("tagger"), None, ({"interventions": {"tagger": "f"}}, "f"), ("v", "v"), ("c", "c")),
+    "base_url": Case(
+        lambda found: found[1].endpoint_of(first(found)).base_url,
+        None,
+        ({"models": [{"model": "openai/base", "endpoint": "lab"}], "endpoints": {"lab": {"base_url": LAB}}}, LAB),
+        ("http://127.0.0.1:2222/v1", "http://127.0.0.1:2222/v1"),
+        ("HTTP://127.0.0.1:3333/v1/", "http://127.0.0.1:3333/v1"),
+    ),
+    "api_key_env": Case(
+        lambda found: found[1].endpoint_of(first(found)).api_key_env,
+        None,
+        ({"api_key_env": "FILE_KEY"}, "FILE_KEY"),
+        ("VARIABLE_KEY", "VARIABLE_KEY"),
+        ("COMMAND_KEY", "COMMAND_KEY"),
+    ),
+}  # fmt: skip
+"""Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too."""
+
+APART = {"config", "json", "endpoint_name", "task", "model", "verbosity", "param"}
+
+
+def context_of(*arguments: str) -> dict[str, Any]:
+    """The options of `run` as the program itself reads them."""
+    return run.make_context("run", list(arguments), parent=click.Context(app, **app.context_settings)).params
+
+
+def resolved(tmp_path: Path, values: dict[str, Any], *arguments: str) -> Resolved:
+    """What `run` makes of a file with `values` and of these arguments, the environment as it is."""
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({**BASE, **values}), encoding="utf-8")
+    given = context_of(str(file), *arguments)
+    given.pop("json")
+    return resolve(given.pop("config"), given)
+
+
+def dashed(name: str) -> str:
+    """The option as it is typed."""
+    return "--" + name.replace("_", "-")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the machine may reach the options."""
+    for name in CASES.keys() | APART:
+        monkeypatch.delenv(f"EXPLAINEVAL_{name.upper()}", raising=False)
+
+
+def test_every_option_is_covered() -> None:
+    """A new option cannot come without a case here."""
+    assert {parameter.name for parameter in run.params} == CASES.keys() | APART
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Each source wins over the ones below it, and nothing given leaves the default."""
+    case = CASES[name]
+    values, of_file = case.file or ({}, case.default)
+
+    assert case.default == case.seen(resolved(tmp_path, {}))
+    assert of_file == case.seen(resolved(tmp_path, values))
+    monkeypatch.setenv(f"EXPLAINEVAL_{name.upper()}", case.variable[0])
+    assert case.variable[1] == case.seen(resolved(tmp_path, values))
+    assert case.variable[1] == case.seen(resolved(tmp_path, {}))
+    assert case.command[1] == case.seen(resolved(tmp_path, values, dashed(name), case.command[0]))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_empty_variable_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A variable set to nothing counts as not set."""
+    monkeypatch.setenv(f"EXPLAINEVAL_{name.upper()}", "")
+
+    assert CASES[name].default == CASES[name].seen(resolved(tmp_path, {}))
+
+
+def test_the_endpoint_name_stands_for_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variable and command line name the address that --base-url gives."""
+    monkeypatch.setenv("EXPLAINEVAL_BASE_URL", LAB)
+    assert first(resolved(tmp_path, {})).endpoint == LAB
+    monkeypatch.setenv("EXPLAINEVAL_ENDPOINT_NAME", "house")
+    assert first(resolved(tmp_path, {})).endpoint == "house"
+
+    found = resolved(tmp_path, {}, "--endpoint-name", "room")
+
+    assert (first(found).endpoint, found[1].endpoint_of(first(found)).base_url) == ("room", LAB)
+
+
+def test_the_json_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EXPLAINEVAL_JSON switches the one-document output on, like --json."""
+    assert context_of()["json"] is False
+    monkeypatch.setenv("EXPLAINEVAL_JSON", "1")
+
+    assert context_of()["json"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seen", "expected"),
+    [
+        (("--task", "qa", "--task", "sense"), lambda found: found[0].tasks, ("qa", "sense")),
+        (("--model", "a/b", "--model", "c/d"), lambda found: [m.model for m in found[0].models], ["a/b", "c/d"]),
+        (("--verbosity", "brief", "--verbosity", "x"), lambda found: found[0].arms.verbosity, ("brief", "x")),
+        (("--param", "top_p=0.5", "--param", "b=[1]"), lambda found: found[0].params, {"top_p": 0.5, "a": 1, "b": [1]}),
+    ],
+)
+def test_repeatable_options_win_over_the_file(
+    tmp_path: Path, arguments: tuple[str, ...], seen: Callable[[Resolved], Any], expected: Any
+) -> None:
+    """Given on the command line they replace the file's; single parameters replace those of their name."""
+    values = {"arms": {"verbosity": ["detailed"]}, "params": {"top_p": 0.9, "a": 1}}
+
+    assert expected == seen(resolved(tmp_path, values, *arguments))
+
+
+def test_a_kind_given_wins_over_the_files_interventions(tmp_path: Path) -> None:
+    """--kind replaces the file's interventions file, as --interventions replaces the file's kind."""
+    found = resolved(tmp_path, {"interventions": {"file": "/f.jsonl"}}, "--kind", "random_word")
+
+    assert (found[0].interventions.file, found[0].interventions.kind) == (None, "random_word")
+
+
+def test_interventions_given_win_over_the_files_kind(tmp_path: Path) -> None:
+    """--interventions replaces the file's kind."""
+    found = resolved(tmp_path, {"interventions": {"kind": "random_word"}}, "--interventions", "/c.jsonl")
+
+    assert (Path("/c.jsonl"), None) == (found[0].interventions.file, found[0].interventions.kind)
+
+
+NAMED = {
+    "models": [{"model": "openai/base", "endpoint": "lab", "style": "chat", "shots": 0}],
+    "endpoints": {"lab": {"base_url": LAB, "price": [1, 1], "api_key_env": "FILE_KEY", "max_connections": 9}},
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seen", "expected"),
+    [
+        (("--price", "5,6"), lambda found: found[1].price_of(first(found)), (5.0, 6.0)),
+        (("--max-connections", "3"), lambda found: found[1].connections_of(first(found)), 3),
+        (("--api-key-env", "MINE"), lambda found: found[1].endpoint_of(first(found)).api_key_env, "MINE"),
+        (("--style", "completion"), arm("style"), "completion"),
+        (("--shots", "2"), arm("shots"), 2),
+    ],
+)
+def test_an_option_given_wins_over_what_the_file_says_of_one_model(
+    tmp_path: Path, arguments: tuple[str, ...], seen: Callable[[Resolved], Any], expected: Any
+) -> None:
+    """The command line holds for all models, those with settings of their own in the file included."""
+    assert expected == seen(resolved(tmp_path, NAMED, *arguments))
+
+
+def test_a_run_resolves_without_a_file() -> None:
+    """Options alone are enough."""
+    given = context_of("--task", "nli", "--model", "a/b", "--param", 'x="y"')
+
+    assert (
+        json.loads('{"x": "y"}')
+        == resolve(given.pop("config"), {k: v for k, v in given.items() if k != "json"})[0].params
+    )
+
+
+def test_options_are_documented() -> None:
+    """Each option of `run` shows a help text."""
+    assert [p.name for p in run.params if isinstance(p, click.Option) and not p.help] == []

@@ -1,0 +1,112 @@
+"""One spelling for each address, and the product of all arms."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explaineval.config import Endpoint, ModelConfig, RunConfig, arms_for, normalise_url
+from explaineval.errors import InputError
+
+HOSTS = st.from_regex(r"[a-zA-Z][a-zA-Z0-9-]{0,8}(\.[a-zA-Z]{2,5})?", fullmatch=True) | st.sampled_from(
+    ["127.0.0.1", "10.0.0.7", "[::1]", "[2001:DB8::1]"]
+)
+PATHS = st.lists(
+    st.from_regex(r"[A-Za-z0-9._~-]{1,6}", fullmatch=True).filter(lambda part: part.strip(".")), max_size=3
+)
+
+
+@st.composite
+def addresses(draw: st.DrawFn) -> tuple[str, str, int, list[str]]:
+    """Scheme, host, port and path segments."""
+    scheme = draw(st.sampled_from(["http", "https"]))
+    return scheme, draw(HOSTS), draw(st.integers(1, 65535)), draw(PATHS)
+
+
+@given(address=addresses(), slashes=st.integers(0, 2), swap=st.booleans(), spaces=st.booleans())
+def test_all_spellings_of_an_address_are_one(
+    address: tuple[str, str, int, list[str]], slashes: int, swap: bool, spaces: bool
+) -> None:
+    """Case of scheme and host, slashes at the end and a default port make no difference; the path's case does."""
+    scheme, host, port, parts = address
+    path = "".join(f"/{part}" for part in parts)
+    default = {"http": 80, "https": 443}[scheme]
+    plain = normalise_url(f"{scheme}://{host}:{port}{path}")
+    spelled = f"{scheme.upper() if swap else scheme}://{host.swapcase() if swap else host}:{port}{path}{'/' * slashes}"
+
+    assert plain == normalise_url(f" {spelled}\n" if spaces else spelled)
+    assert plain == normalise_url(plain)
+    assert path == urlsplit(plain).path
+    assert host.strip("[]").lower() == urlsplit(plain).hostname
+    assert (port if port != default else None) == urlsplit(plain).port
+    assert normalise_url(f"{scheme}://{host}{path}") == normalise_url(f"{scheme}://{host}:{default}{path}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "127.0.0.1:8000/v1", "ftp://host/v1", "http://", "http:///v1", "http://host:port/v1", "http://host:99999/v1",
+     "http://[::1/v1", "http://user:secret@host/v1", "http://secret@host/v1", "http://host/v1?key=secret",
+     "http://host/v1#secret"],
+)  # fmt: skip
+def test_what_is_no_base_url_is_refused(url: str) -> None:
+    """No scheme, no host, no port, and nothing that could be a secret."""
+    with pytest.raises(InputError, match="base URL"):
+        normalise_url(url)
+
+
+@pytest.mark.parametrize("url", ["http://user:hunter2@host/v1", "http://host/v1?key=hunter2", "http://host/#hunter2"])
+def test_a_secret_in_a_url_is_not_repeated(url: str) -> None:
+    """The message says what is wrong without showing it."""
+    with pytest.raises(InputError) as caught:
+        normalise_url(url)
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "private"),
+    [
+        ("http://127.0.0.1:1/v1", True), ("http://localhost/v1", True), ("http://[::1]:8/v1", True),
+        ("http://192.168.3.4/v1", True), ("http://10.1.2.3/v1", True), ("https://8.8.8.8/v1", False),
+        ("https://api.example.org/v1", False), ("https://localhost.example.org/v1", False), (None, False),
+    ],
+)  # fmt: skip
+def test_private_addresses_are_known(url: str | None, private: bool) -> None:
+    """Loopback and private addresses cost nothing."""
+    assert private is Endpoint(base_url=url).private
+
+
+@given(
+    orders=st.lists(st.sampled_from(["pe", "ep"]), min_size=1, unique=True),
+    styles=st.lists(st.sampled_from(["chat", "completion"]), min_size=1, unique=True),
+    shots=st.none() | st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
+    levels=st.lists(st.sampled_from(["brief", "normal", "detailed"]), min_size=1, unique=True),
+    own_style=st.sampled_from([None, "chat", "completion"]),
+    own_shots=st.none() | st.integers(0, 9),
+)
+def test_arms_are_the_full_product(
+    orders: list[str],
+    styles: list[str],
+    shots: list[int] | None,
+    levels: list[str],
+    own_style: Any,
+    own_shots: int | None,
+) -> None:
+    """Every combination once; a model's own style and shots replace the run's; shots default by style."""
+    arms = {"order": orders, "style": styles, "verbosity": levels, "shots": shots}
+    model = ModelConfig(model="a/b", style=own_style, shots=own_shots)
+    config = RunConfig.model_validate({"tasks": ["nli"], "models": [model], "arms": arms})
+    expected = set()
+    for order, style, level in itertools.product(orders, [own_style] if own_style else styles, levels):
+        counts = [own_shots] if own_shots is not None else (shots or [8 if style == "completion" else 0])
+        expected |= {(order, style, count, level) for count in counts}
+
+    found = [(arm.order, arm.style, arm.shots, arm.verbosity) for arm in arms_for(config, model)]
+
+    assert expected == set(found)
+    assert len(expected) == len(found)

@@ -1,0 +1,63 @@
+"""For all tests: no socket beyond loopback, no key and no setting from outside, no deadline for hypothesis."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from servers import guards
+
+FOREIGN = re.compile(
+    r"EXPLAINEVAL_|(OPENAI|ANTHROPIC|AZURE|GEMINI|GOOGLE|MISTRAL|COHERE|AWS|HF|LITELLM)_"
+    r"|.*_API_(KEY|BASE|TOKEN)$|.*_BASE_URL$|(ALL|HTTP|HTTPS)_PROXY$",
+    re.IGNORECASE,
+)
+"""Environment variables that could change what a test does, or be spent by it."""
+
+collect_ignore_glob = ["*conftest.py", "servers/*"]  # they hold no doctests; several files of one name would clash
+
+guards.install()
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The environment without keys and settings, and with the switch that guards child processes."""
+    before = dict(os.environ)
+    for name in before:
+        if FOREIGN.match(name):
+            del os.environ[name]
+    switch = guards.write_switch(tmp_path_factory.mktemp("guard"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (switch, before.get("PYTHONPATH"))))
+    os.environ[guards.NOTES_TO] = str(tmp_path_factory.mktemp("guard-notes") / "notes.txt")
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that tried to leave this machine even where the code under test swallowed the error."""
+    guards.violations.clear()
+    notes = Path(os.environ.get(guards.NOTES_TO, os.devnull))
+    try:
+        result = yield
+    finally:
+        tried = [*guards.violations, *(notes.read_text(encoding="utf-8").splitlines() if notes.is_file() else ())]
+        guards.violations.clear()
+        if tried:
+            notes.write_text("", encoding="utf-8")
+    if tried and "leaves_loopback" not in item.fixturenames:
+        pytest.fail(f"tried to leave this machine: {'; '.join(tried)}")
+    return result
+
+
+@pytest.fixture
+def leaves_loopback() -> None:
+    """Marks the tests of the guard itself, which try to leave on purpose."""
