@@ -47,12 +47,29 @@ def dollars(usage: Mapping[str, Any], price: Price) -> float:
     0.002
     """
     prompt = _count(usage.get("prompt_tokens"))
-    completion = _count(usage.get("completion_tokens"))
+    completion = output_tokens(usage)
     details = usage.get("prompt_tokens_details")
     cached = min(prompt, _count(details.get("cached_tokens"))) if isinstance(details, Mapping) else 0
     if price.cached_input is None:
         cached = 0
     return (prompt - cached) * price.input + cached * (price.cached_input or 0.0) + completion * price.output
+
+
+def output_tokens(usage: Mapping[str, Any]) -> int:
+    """Tokens that are billed as output: hidden reasoning too where the endpoint counts it apart from the completion.
+
+    >>> output_tokens({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115})
+    105
+    """
+    total = _count(usage.get("total_tokens")) - _count(usage.get("prompt_tokens"))
+    return max(_count(usage.get("completion_tokens")), total)
+
+
+def reasoning_tokens(usage: Mapping[str, Any]) -> int:
+    """Tokens spent on reasoning that is not shown, as far as the endpoint tells."""
+    details = usage.get("completion_tokens_details")
+    told = _count(details.get("reasoning_tokens")) if isinstance(details, Mapping) else 0
+    return max(told, output_tokens(usage) - _count(usage.get("completion_tokens")))
 
 
 def _count(value: object) -> int:

@@ -46,13 +46,17 @@ class RequestRejectedError(RequestFailedError):
 class TransientError(RequestFailedError):
     """Another attempt may succeed; after the last one the request counts as failed.
 
-    `retry_after` is the endpoint's own wish in seconds, `refused` marks a refused connection.
+    `retry_after` is the endpoint's own wish in seconds, `refused` marks a refused connection, `overload` an endpoint
+    that had too much to do (429, 503, 529).
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, refused: bool = False) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, refused: bool = False, overload: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.refused = refused
+        self.overload = overload
 
 
 class RequestUnsentError(RequestFailedError):

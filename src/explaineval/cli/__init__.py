@@ -16,6 +16,7 @@ from explaineval.errors import ExplainevalError
 COMMANDS = {
     "demo": ("runs", "demo", "Run a bundled task on a small embedded model: no network, no key."),
     "run": ("runs", "run", "Ask models with and without interventions, then score: the main job."),
+    "probe": ("probes", "probe", "Find out what an endpoint really does, by a few cheap requests."),
     "score": ("scores", "score_command", "Compute the metrics of a run directory again, asking nothing."),
     "interventions": ("edits", "interventions", "Build intervention sets, and look at them."),
     "cache": ("caches", "cache", "Look at the stored answers."),

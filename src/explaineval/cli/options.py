@@ -96,6 +96,12 @@ HOW = (
     option(
         "--param", multiple=True, metavar="KEY=JSON", help="Further parameter on the wire and in the key. Repeatable."
     ),
+    option(
+        "--retry",
+        multiple=True,
+        type=click.Choice(["truncated", "unparsed"]),
+        help="Ask once more for answers that ended so (truncated: with four times the limit). Repeatable.",
+    ),
     option("--logprobs", type=click.Choice(["auto", "on", "off"]), help="[default: auto]"),
 )
 
@@ -117,6 +123,8 @@ INTERVAL = option("--interval", type=click.Choice(["jackknife", "percentile"]), 
 
 TRANSPORT = (
     option("--max-connections", type=AT_LEAST_1, help="Most requests under way at once per endpoint.  [default: 32]"),
+    option("--rpm", type=click.FloatRange(min=0, min_open=True), help="Most requests a minute, per endpoint."),
+    option("--tpm", type=click.FloatRange(min=0, min_open=True), help="Most tokens a minute, per endpoint."),
     option("--max-retries", type=AT_LEAST_0, help="[default: 6]"),
     option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per attempt.  [default: 120]"),
 )
@@ -133,7 +141,7 @@ JSON = option("--json", is_flag=True, default=False, help="One JSON document on 
 TAKEN_AS_IS = (
     *("limit", "shams", "samples", "seed", "shots_from", "prompts", "max_tokens", "logprobs"),
     *("mention", "min_label_mass", "interval", "resamples"),
-    *("max_connections", "max_retries", "timeout", "cache", "out"),
+    *("max_connections", "rpm", "tpm", "max_retries", "timeout", "cache", "out"),
 )
 """Options whose value stands in the configuration under their own name."""
 
@@ -154,6 +162,8 @@ def resolve(file: Path | None, given: dict[str, Any]) -> tuple[RunConfig, Client
         values["temperature"] = _temperature(given["temperature"])
     if "param" in given:
         values["params"] = {**values.get("params", {}), **dict(_param(text) for text in given["param"])}
+    if "retry" in given:
+        values["retry"] = list(given["retry"])
     if "price" in given:
         values["price"] = _price(given["price"])
     arms = dict(values.get("arms", {}))
@@ -184,7 +194,7 @@ def resolve(file: Path | None, given: dict[str, Any]) -> tuple[RunConfig, Client
 def _override_entries(values: dict[str, Any], given: dict[str, Any]) -> None:
     """Let an option win over what the file says of a single endpoint or model."""
     for names, entries in (
-        (("price", "max_connections", "api_key_env"), values.get("endpoints", {}).values()),
+        (("price", "max_connections", "rpm", "tpm", "api_key_env"), values.get("endpoints", {}).values()),
         (("style", "shots"), values.get("models", ())),
     ):
         for name in names:

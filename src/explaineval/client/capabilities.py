@@ -1,116 +1,171 @@
-"""What an endpoint takes, found out with the first real request: whether it gives logprobs, whether it takes T = 0.
+"""How requests to an endpoint are sent: what `probe` found, else what the first real request shows.
 
-The verdict is stored beside the answers, so that a rerun asks under the same keys. An endpoint that ignores the
-wish for logprobs is still sent it: the key stays one, and nothing is asked twice.
+One document for each (endpoint, model) is kept beside the answers, so that a rerun asks under the same keys. An
+endpoint that ignores the wish for logprobs is still sent it by `run`, if no probe came first: the key stays one, and
+nothing is asked twice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from explaineval.cache import Store
+from explaineval.client.negotiations import Build, negotiate
 from explaineval.client.protocols import Client
 from explaineval.config import RunConfig
 from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError, TransientError
-from explaineval.records import Request, Style
+from explaineval.records import Style
 
 LADDERS: dict[Style, tuple[int, ...]] = {"chat": (20, 5, 1), "completion": (5, 1)}
 """How many top alternatives to ask for, in the order of trying."""
 
-LogprobsState = Literal["returned", "ignored", "rejected", "off"]
+LogprobsState = Literal["returned", "ignored", "rejected", "unusable", "off"]
+
+REASONS: dict[LogprobsState, str] = {
+    "ignored": "the endpoint returned no log-probabilities",
+    "rejected": "the endpoint rejects requests for logprobs",
+    "off": "logprobs were switched off (--logprobs off)",
+}
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """How every request of one (endpoint, model, style) is sent."""
+    """How every request of one (endpoint, model, style) is sent. `found` is the probe's sentence on bad logprobs."""
 
     logprobs: int | None
     temperature: float | None
     state: LogprobsState
+    found: str | None = None
 
     @property
     def reason(self) -> str | None:
         """Why there is no CCT here, as far as the endpoint is the cause."""
+        return self.found or REASONS.get(self.state)
+
+
+@dataclass(frozen=True)
+class StyleVerdict:
+    """What is known of one style. `unusable` says why its logprobs are not worth asking for; only a probe can tell."""
+
+    logprobs: int | None
+    temperature: Literal["sent", "omit"]
+    unusable: str | None = None
+    probed: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored."""
         return {
-            "returned": None,
-            "ignored": "the endpoint returned no log-probabilities",
-            "rejected": "the endpoint rejects requests for logprobs",
-            "off": "logprobs were switched off (--logprobs off)",
-        }[self.state]
+            "logprobs": self.logprobs,
+            "temperature": self.temperature,
+            "unusable": self.unusable,
+            "probed": self.probed,
+        }
 
 
-def verdict_name(endpoint: str | None, model: str, style: Style) -> str:
-    """The name under which the verdict on one (endpoint, model, style) is stored."""
-    return hashlib.sha256(json.dumps([endpoint, model, style]).encode()).hexdigest()[:32]
+def verdict_name(endpoint: str | None, model: str) -> str:
+    """The name under which the verdict on one (endpoint, model) is stored."""
+    return hashlib.sha256(json.dumps([endpoint, model]).encode()).hexdigest()[:32]
 
 
-async def settle(
-    client: Client,
-    store: Store,
-    config: RunConfig,
-    style: Style,
-    build: Callable[[int | None, float | None], Request],
-) -> Capabilities:
-    """Find out with one real request what this endpoint takes. `build(logprobs, temperature)` makes the request.
+def stored_probe(store: Store, endpoint: str | None, model: str) -> dict[str, Any] | None:
+    """The last probe's document, with the time it was made under `probed`; None where there was no probe."""
+    found = store.get_verdict(verdict_name(endpoint, model)) or {}
+    probe = found.get("probe")
+    return probe if isinstance(probe, dict) else None
+
+
+def style_verdict(store: Store, endpoint: str | None, model: str, style: Style) -> StyleVerdict | None:
+    """What is known of one style, None where nothing readable is stored."""
+    return _read(store.get_verdict(verdict_name(endpoint, model)) or {}, style)
+
+
+async def store_probe(
+    store: Store, endpoint: str | None, model: str, probe: Mapping[str, Any], styles: Mapping[Style, StyleVerdict]
+) -> None:
+    """Keep a probe's document and its verdicts until the next probe.
+
+    Where nothing comes back for a wish that is taken, an earlier run's wish stays: its paid answers stand under it.
+    """
+    name = verdict_name(endpoint, model)
+    before = store.get_verdict(name) or {}
+    new = {}
+    for style, verdict in styles.items():
+        old = _read(before, style)
+        keep = verdict.unusable == REASONS["ignored"] and old is not None and old.logprobs is not None
+        kept = StyleVerdict(old.logprobs, verdict.temperature, verdict.unusable, True) if keep and old else verdict
+        new[style] = kept.document()
+    await store.put_verdict(name, {"styles": {**_styles(before), **new}, "probe": dict(probe)})
+
+
+async def settle(client: Client, store: Store, config: RunConfig, style: Style, build: Build) -> Capabilities:
+    """How this style is sent, confirmed by one real request. `build(logprobs, temperature)` makes the request.
 
     Raises EndpointError where the endpoint cannot be used at all.
     """
     temperature = None if config.temperature == "omit" else (config.temperature or 0.0)
-    probe = build(None, temperature)
-    name = verdict_name(probe.endpoint, probe.model, style)
-    verdict = store.get_verdict(name) or {}
-    if config.temperature is None and verdict.get("temperature") == "omit":
+    first = build(None, temperature)
+    known = style_verdict(store, first.endpoint, first.model, style)
+    free = config.temperature is None
+    if free and known is not None and known.temperature == "omit":
         temperature = None
-    ladder: Iterable[int | None]
-    if config.logprobs == "off":
-        ladder = (None,)
-    elif config.logprobs == "on":
-        ladder = LADDERS[style]
-    elif verdict.get("logprobs") in (*LADDERS[style], "rejected"):
-        ladder = (None if verdict["logprobs"] == "rejected" else verdict["logprobs"],)
-    else:
-        ladder = (*LADDERS[style], None)
-    found = await _first_taken(client, config, ladder, temperature, build)
+    try:
+        found = await negotiate(client, _rungs(config, style, known), temperature, may_omit=free, build=build)
+    except RequestRejectedError as exc:
+        hint = "; with --logprobs on this cannot be mended" if config.logprobs == "on" else ""
+        raise EndpointError(f"{exc}{hint}.") from exc
+    except (TransientError, RequestUnsentError) as exc:
+        raise EndpointError(f"{exc}; is it running and reachable? `explaineval probe` tells more.") from exc
     if config.logprobs == "off":
         return Capabilities(None, found.temperature, "off")
-    new = {
-        "logprobs": "rejected" if found.logprobs is None else found.logprobs,
-        "temperature": "omit" if found.temperature is None and config.temperature is None else "sent",
-    }
-    if new != verdict:
-        await store.put_verdict(name, new)
-    return found
+    if known is None or not known.probed:
+        sent: Literal["sent", "omit"] = "sent" if found.temperature is not None else "omit"
+        if not free:
+            sent = known.temperature if known is not None else "sent"
+        await _store_style(store, first.endpoint, first.model, style, StyleVerdict(found.logprobs, sent))
+    if known is not None and known.unusable and config.logprobs == "auto":
+        state: LogprobsState = "unusable" if known.unusable not in REASONS.values() else "ignored"
+        return Capabilities(found.logprobs, found.temperature, state, f"{known.unusable} (found by probe)")
+    if found.logprobs is None:
+        return Capabilities(None, found.temperature, "rejected")
+    returned = found.completion.logprobs is not None
+    return Capabilities(found.logprobs, found.temperature, "returned" if returned else "ignored")
 
 
-async def _first_taken(
-    client: Client,
-    config: RunConfig,
-    ladder: Iterable[int | None],
-    temperature: float | None,
-    build: Callable[[int | None, float | None], Request],
-) -> Capabilities:
-    rungs = list(ladder)
-    last: RequestRejectedError | None = None
-    while rungs:
-        try:
-            completion = await client.complete(build(rungs[0], temperature))
-        except RequestRejectedError as exc:
-            last = exc
-            if temperature is not None and config.temperature is None and "temperature" in str(exc).lower():
-                temperature = None
-                continue
-            rungs.pop(0)
-            if rungs and rungs[0] is not None and "logprob" not in str(exc).lower():
-                rungs = rungs[-1:]  # the complaint is about something else: one try without logprobs tells
-            continue
-        except (TransientError, RequestUnsentError) as exc:
-            raise EndpointError(f"{exc}; is it running and reachable?") from exc
-        if rungs[0] is None:
-            return Capabilities(None, temperature, "rejected")
-        return Capabilities(rungs[0], temperature, "ignored" if completion.logprobs is None else "returned")
-    hint = "; with --logprobs on this cannot be mended" if config.logprobs == "on" else ""
-    raise EndpointError(f"{last}{hint}.") from last
+def _rungs(config: RunConfig, style: Style, known: StyleVerdict | None) -> tuple[int | None, ...]:
+    ladder = LADDERS[style]
+    if config.logprobs == "off":
+        return (None,)
+    if known is not None and known.logprobs is not None:
+        ladder = tuple(rung for rung in ladder if rung <= known.logprobs)
+    elif known is not None and config.logprobs == "auto":
+        return (None,)
+    return ladder if config.logprobs == "on" else (*ladder, None)
+
+
+async def _store_style(store: Store, endpoint: str | None, model: str, style: Style, verdict: StyleVerdict) -> None:
+    name = verdict_name(endpoint, model)
+    before = store.get_verdict(name) or {}
+    styles = _styles(before)
+    if styles.get(style) != verdict.document():
+        await store.put_verdict(name, {**before, "styles": {**styles, style: verdict.document()}})
+
+
+def _styles(document: Mapping[str, Any]) -> dict[str, Any]:
+    styles = document.get("styles")
+    return dict(styles) if isinstance(styles, dict) else {}
+
+
+def _read(document: Mapping[str, Any], style: Style) -> StyleVerdict | None:
+    entry = _styles(document).get(style)
+    if not isinstance(entry, dict):
+        return None
+    logprobs, temperature, unusable = entry.get("logprobs"), entry.get("temperature"), entry.get("unusable")
+    if logprobs not in (*LADDERS[style], None) or temperature not in ("sent", "omit"):
+        return None
+    return StyleVerdict(
+        logprobs, temperature, unusable if isinstance(unusable, str) else None, bool(entry.get("probed"))
+    )

@@ -12,37 +12,48 @@ from collections.abc import Iterator
 from explaineval.errors import EndpointError, ExplainevalError, RequestRejectedError, TransientError
 
 FATAL = {401, 402, 403, 404}
+OVERLOAD = {429, 503, 529}
 REJECTED = {400, 405, 409, 413, 415, 422}
 MAX_WAIT = 300.0
+
+TIMED_OUT = {"APITimeoutError", "Timeout", "ReadTimeout", "ConnectTimeout"}
+NO_HOST = {"gaierror", "ClientConnectorDNSError"}
+BROKEN = {
+    "APIConnectionError",
+    "ConnectError",
+    "ReadError",
+    "ClientPayloadError",
+    "ClientOSError",
+    "RemoteProtocolError",
+}
+NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|credit balance is too low", re.IGNORECASE)
+NO_KEY = re.compile(r"Missing credentials|api_key client option must be set|Missing \w+ API key", re.IGNORECASE)
+BAD_KEY = re.compile(r"API_KEY_INVALID|API key not valid", re.IGNORECASE)
+FLAGGED = re.compile(r"\bmoderation\b|\bflagged\b", re.IGNORECASE)
+WISHES = (re.compile(r"retry in (\d+(?:\.\d+)?) ?s\b", re.IGNORECASE), re.compile(r"retryDelay\W+(\d+(?:\.\d+)?)s\b"))
+"""How Gemini writes in the body of a 429 what others put into Retry-After."""
+
+NO_ANSWER = ("Error converting to valid response block", "Unable to get json response")
+"""What litellm says, with a status of its own making, when a body with status 200 cannot be read."""
 
 
 def classify(exc: BaseException, *, where: str, secrets: tuple[str, ...] = ()) -> ExplainevalError:
     """What to raise instead of a foreign exception. `where` names endpoint and model; `secrets` are blanked out."""
-    status = status_of(exc)
+    answered = wire_status(exc)
     text = message_of(exc, secrets)
-    names = {type(link).__name__ for link in chain(exc)}
-    if isinstance(exc, TimeoutError) or names & {"APITimeoutError", "Timeout", "ReadTimeout", "ConnectTimeout"}:
-        return TransientError(f"{where}: no answer within the time-out")
-    if any(isinstance(link, ConnectionRefusedError) for link in chain(exc)):
-        return TransientError(f"{where}: the connection is refused", refused=True)
-    if names & {"gaierror", "ClientConnectorDNSError"}:
-        return EndpointError(f"{where}: the host name cannot be resolved; check the base URL.")
-    if names & {"APIConnectionError", "ConnectError", "ReadError", "ClientPayloadError", "ClientOSError"}:
-        return TransientError(f"{where}: the connection broke")
-    if "insufficient_quota" in text or "exceeded your current quota" in text:
+    broken = None if answered else _without_status(exc, where, text)
+    if broken is not None:
+        return broken
+    whole = str(exc)
+    if NO_CREDIT.search(whole) and not _passes(exc, whole):
         return EndpointError(f"{where}: the account's quota is used up ({text}); add credit, then run again.")
-    if "Missing credentials" in text or "api_key client option must be set" in text:
-        return EndpointError(
-            f"{where}: no key was given; set the provider's key variable, or name yours by --api-key-env."
-        )
-    if "unexpected keyword argument" in text:
-        return RequestRejectedError(f"{where}: a parameter is not accepted: {text}")
-    if status in FATAL:
+    status = 401 if BAD_KEY.search(whole) else answered or status_of(exc)
+    if status in FATAL and not (status == 403 and FLAGGED.search(whole)):
         return EndpointError(f"{where}: {FATAL_HINTS[status]} (status {status}: {text}).")
-    if status in REJECTED:
+    if status in REJECTED or status == 403:
         return RequestRejectedError(f"{where}: rejected with status {status}: {text}")
-    shown = f"status {status}: " if status else ""
-    return TransientError(f"{where}: {shown}{text}", retry_after=retry_after(exc))
+    shown = f"status {status}: " if answered or status not in (None, 500) else ""  # 500 is litellm's for "no idea"
+    return TransientError(f"{where}: {shown}{text}", retry_after=retry_after(exc), overload=status in OVERLOAD)
 
 
 FATAL_HINTS = {
@@ -51,6 +62,42 @@ FATAL_HINTS = {
     403: "access is denied; check what the key may use",
     404: "unknown model or address; check the model's name and the base URL",
 }
+
+
+def _without_status(exc: BaseException, where: str, text: str) -> ExplainevalError | None:
+    """What happened where no status for an error came over the wire, as far as the chain of causes tells."""
+    links = list(chain(exc))
+    names = {type(link).__name__ for link in links if not _is_wrapper(link)}
+    if isinstance(exc, TimeoutError) or names & TIMED_OUT:
+        return TransientError(f"{where}: no answer within the time-out")
+    if any(isinstance(link, ConnectionRefusedError) for link in links):
+        return TransientError(f"{where}: the connection is refused", refused=True)
+    if names & NO_HOST:
+        return EndpointError(f"{where}: the host name cannot be resolved; check the base URL.")
+    if names & BROKEN or any(isinstance(link, ConnectionError) for link in links):
+        return TransientError(f"{where}: the connection broke")
+    if NO_KEY.search(str(exc)):
+        return EndpointError(
+            f"{where}: no key was given; set the provider's key variable, or name yours by --api-key-env."
+        )
+    if "unexpected keyword argument" in text:
+        return RequestRejectedError(f"{where}: a parameter is not accepted: {text}")
+    if any(getattr(link, "status_code", None) == 200 for link in links) or any(said in str(exc) for said in NO_ANSWER):
+        return TransientError(f"{where}: the endpoint answered 200 with what is no answer: {text}")
+    if any(isinstance(link, KeyError) and link.args == ("usageMetadata",) for link in links):
+        return RequestRejectedError(f"{where}: the provider's filter blocks this prompt")  # litellm stumbles over it
+    return None
+
+
+def _passes(exc: BaseException, whole: str) -> bool:
+    """Whether a used-up quota is one by the minute: the provider says when to come back, and soon."""
+    wish = _wish(exc)
+    return wish is not None and wish <= MAX_WAIT and "insufficient_quota" not in whole and "PerDay" not in whole
+
+
+def _is_wrapper(link: BaseException) -> bool:
+    """litellm's APIConnectionError wraps whatever went wrong, a fault of its own included."""
+    return type(link).__name__ == "APIConnectionError" and type(link).__module__.startswith("litellm")
 
 
 def chain(exc: BaseException) -> Iterator[BaseException]:
@@ -72,8 +119,22 @@ def status_of(exc: BaseException) -> int | None:
     return None
 
 
+def wire_status(exc: BaseException) -> int | None:
+    """The status of the error that came over the wire; litellm's own exceptions translate it, or make one up."""
+    for link in chain(exc):
+        status = getattr(getattr(link, "response", None), "status_code", None)
+        if isinstance(status, int) and status >= 400 and not type(link).__module__.startswith("litellm"):
+            return status
+    return None
+
+
 def retry_after(exc: BaseException) -> float | None:
-    """Seconds that the endpoint asks us to wait (Retry-After in seconds, or retry-after-ms)."""
+    """Seconds that the endpoint asks us to wait (Retry-After in seconds, retry-after-ms, Gemini's words), capped."""
+    wish = _wish(exc)
+    return None if wish is None else min(wish, MAX_WAIT)
+
+
+def _wish(exc: BaseException) -> float | None:
     for link in chain(exc):
         headers = getattr(link, "litellm_response_headers", None) or getattr(
             getattr(link, "response", None), "headers", None
@@ -84,17 +145,22 @@ def retry_after(exc: BaseException) -> float | None:
             except ValueError:  # an HTTP date: the exponential wait serves as well
                 seconds = None
             if seconds is not None and seconds >= 0:
-                return min(seconds, MAX_WAIT)
+                return seconds
+    for words in WISHES:
+        found = words.search(str(exc))
+        if found:
+            return float(found.group(1))
     return None
 
 
 def message_of(exc: BaseException, secrets: tuple[str, ...] = ()) -> str:
     """The innermost readable message on one line, short, without secrets or litellm's prefixes."""
-    text = " ".join(str(exc).split())
+    text = " ".join(str(exc).partition("Traceback (most recent call last)")[0].split())
     text = re.sub(r"^(litellm\.\w+: )+", "", text)
     text = re.sub(r"^(\w+(Error|Exception): )+(\w+Exception - )?", "", text)
     text = re.sub(r"^\w+Exception - ", "", text)
-    found = re.search(r"'message': (['\"])(.*?)\1", text)
+    text = re.sub(r"\.? Handle with `litellm\.\w+`\.?$", "", text)
+    found = re.search(r"""['"]message['"]: (['"])((?:\\.|(?!\1).)+)\1""", text)
     if found:
         text = found.group(2)
     for secret in secrets:

@@ -17,7 +17,7 @@ import httpx
 from explaineval.client.failures import classify
 from explaineval.client.responses import read_response
 from explaineval.config import Endpoint
-from explaineval.errors import ExplainevalError, InputError
+from explaineval.errors import ExplainevalError, InputError, RequestRejectedError
 from explaineval.records import Completion, Request
 
 DEFAULT_KEY_ENV = "EXPLAINEVAL_API_KEY"
@@ -34,7 +34,9 @@ def load_litellm() -> ModuleType:
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
         os.environ["LITELLM_MODE"] = "PRODUCTION"
         import litellm
+        from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
+        AsyncHTTPHandler.single_connection_post_request = _fail_at_once  # type: ignore[method-assign]
         litellm.suppress_debug_info = True
         litellm.drop_params = False
         litellm.telemetry = False
@@ -47,6 +49,11 @@ def load_litellm() -> ModuleType:
     return _loaded
 
 
+async def _fail_at_once(*_: Any, **__: Any) -> None:
+    """Stands in for litellm's own second attempt after a reset: what was sent may have been paid for already."""
+    raise  # what is being handled where this is called
+
+
 class LiteLLMClient:
     """Sends each request exactly once. `endpoints` says where each identity is reached."""
 
@@ -55,13 +62,23 @@ class LiteLLMClient:
         self._timeout = timeout
         self._litellm: ModuleType | None = None
         self._session: httpx.AsyncClient | None = None
-        self._openai: dict[str, Any] = {}
+        self._renamed: set[tuple[str | None, str]] = set()
 
     async def complete(self, request: Request) -> Completion:
         """One attempt. Raises what `classify` makes of a failure."""
-        litellm = await self._ready()
         endpoint = self._endpoints[request.endpoint]
         key = key_of(endpoint, request.model)
+        try:
+            return await self._send(request, endpoint, key)
+        except RequestRejectedError as exc:
+            # newer models take the limit under another name only; a rejection costs nothing, so ask again at once
+            if "max_completion_tokens" not in str(exc) or (request.endpoint, request.model) in self._renamed:
+                raise
+            self._renamed.add((request.endpoint, request.model))
+            return await self._send(request, endpoint, key)
+
+    async def _send(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
+        litellm = await self._ready()
         where = f"{request.model} at {endpoint.identity}" if endpoint.identity else request.model
         try:
             async with asyncio.timeout(self._timeout + 5):  # litellm's own time-out comes first; this one is for good
@@ -99,12 +116,13 @@ class LiteLLMClient:
     def _arguments(self, request: Request, endpoint: Endpoint, key: str | None) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "model": request.model,
-            "max_tokens": request.max_tokens,
             "timeout": self._timeout,
             "num_retries": 0,
             "max_retries": 0,
             **request.params,
         }
+        renamed = request.style == "chat" and (request.endpoint, request.model) in self._renamed
+        arguments["max_completion_tokens" if renamed else "max_tokens"] = request.max_tokens
         if request.style == "chat":
             arguments["messages"] = [m.model_dump() for m in request.messages or ()]
         else:

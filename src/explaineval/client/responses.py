@@ -11,9 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from explaineval.errors import TransientError
+from explaineval.parsing.outcomes import FILTERED, REFUSED, TRUNCATED
 from explaineval.records import Completion, Style, TokenAlternatives
 
 Alternatives = list[tuple[str, float | None]]
+
+BROKEN_OFF = frozenset({"error", "network_error"})
+"""Finish reasons by which a gateway says, with status 200, that the provider behind it failed half-way."""
 
 
 def read_response(raw: Mapping[str, Any], style: Style) -> Completion:
@@ -27,7 +31,9 @@ def read_response(raw: Mapping[str, Any], style: Style) -> Completion:
     if not choices:
         raise TransientError("the endpoint answered 200 without any choice")
     choice = choices[0]
-    finish = choice.get("finish_reason")
+    finish = _finish_reason(choice)
+    if finish in BROKEN_OFF:
+        raise TransientError("the endpoint answered 200, but its provider failed before the text was finished")
     if style == "chat":
         message = choice.get("message")
         if not isinstance(message, Mapping):
@@ -51,6 +57,18 @@ def read_response(raw: Mapping[str, Any], style: Style) -> Completion:
         fingerprint=raw.get("system_fingerprint"),
         created=raw.get("created"),
     )
+
+
+def _finish_reason(choice: Mapping[str, Any]) -> str | None:
+    """Why the text ended. litellm turns reasons that it does not know into "stop", but keeps the provider's word."""
+    finish: str | None = choice.get("finish_reason")
+    own = str((choice.get("provider_specific_fields") or {}).get("native_finish_reason") or "").strip().casefold()
+    if own in BROKEN_OFF:
+        return own
+    for reasons, word in ((TRUNCATED, "length"), (FILTERED, "content_filter"), (REFUSED, "refusal")):
+        if own in reasons:
+            return word
+    return finish
 
 
 def read_logprobs(text: str, logprobs: Mapping[str, Any] | None) -> tuple[TokenAlternatives, ...] | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+from tenacity.wait import wait_random_exponential
 
 from explaineval.client.protocols import Client
 from explaineval.errors import RequestUnsentError, TransientError
@@ -14,6 +15,9 @@ from explaineval.records import Completion, Request
 LONGEST_WAIT = 60.0
 ATTEMPTS_IF_REFUSED = 3
 """How often an address that has never answered may refuse a connection: nothing listens there."""
+PATIENCE = 3
+"""How many times more often a request may be turned away for overload (429, 503, 529) than fail: nothing is wrong
+with it, and nothing was paid."""
 
 
 @dataclass
@@ -23,15 +27,16 @@ class RetryingClient:
     inner: Client
     max_retries: int
     stopping: asyncio.Event
-    first_wait: float = 1.0
+    first_wait: float = 0.5
     retries: int = field(default=0, init=False)
     _answered: bool = field(default=False, init=False)
 
     async def complete(self, request: Request) -> Completion:
         """The first successful attempt; raises the last failure when all are used up."""
+        course = _Course(self.max_retries, self.first_wait, patient_with_refusal=self._answered)
         attempts = AsyncRetrying(
-            stop=self._stop,
-            wait=self._wait,
+            stop=course.stop,
+            wait=course.wait,
             retry=retry_if_exception_type(TransientError),
             sleep=self._sleep,
             before_sleep=self._count,
@@ -40,18 +45,6 @@ class RetryingClient:
         result: Completion = await attempts(self.inner.complete, request)
         self._answered = True
         return result
-
-    def _stop(self, state: RetryCallState) -> bool:
-        failure = state.outcome.exception() if state.outcome else None
-        refused = isinstance(failure, TransientError) and failure.refused and not self._answered
-        most = min(ATTEMPTS_IF_REFUSED, self.max_retries + 1) if refused else self.max_retries + 1
-        return state.attempt_number >= most
-
-    def _wait(self, state: RetryCallState) -> float:
-        failure = state.outcome.exception() if state.outcome else None
-        asked = failure.retry_after if isinstance(failure, TransientError) else None
-        jittered = wait_random_exponential(multiplier=self.first_wait, max=LONGEST_WAIT)(state)
-        return jittered if asked is None else asked + min(1.0, asked) * jittered / LONGEST_WAIT
 
     def _count(self, _: RetryCallState) -> None:
         self.retries += 1
@@ -64,3 +57,39 @@ class RetryingClient:
         except TimeoutError:
             return
         raise RequestUnsentError("stopped while waiting to ask again")
+
+
+@dataclass
+class _Course:
+    """One request's way through its attempts: how often it failed, how often it was turned away."""
+
+    max_retries: int
+    first_wait: float
+    patient_with_refusal: bool
+    failures: int = 0
+    turned_away: int = 0
+
+    def stop(self, state: RetryCallState) -> bool:
+        failure = _failure(state)
+        if failure.overload:
+            self.turned_away += 1
+            return self.turned_away > PATIENCE * self.max_retries
+        self.failures += 1
+        most = self.max_retries
+        if failure.refused and not self.patient_with_refusal:
+            most = min(ATTEMPTS_IF_REFUSED - 1, most)
+        return self.failures > most
+
+    def wait(self, state: RetryCallState) -> float:
+        failure = _failure(state)
+        times = self.turned_away if failure.overload else self.failures
+        state.attempt_number = max(1, times)
+        jittered = wait_random_exponential(multiplier=self.first_wait, max=LONGEST_WAIT)(state)
+        asked = failure.retry_after
+        return jittered if asked is None else asked + min(1.0, asked) * jittered / LONGEST_WAIT
+
+
+def _failure(state: RetryCallState) -> TransientError:
+    failure = state.outcome.exception() if state.outcome else None
+    assert isinstance(failure, TransientError)  # noqa: S101 - only these are retried
+    return failure

@@ -1,39 +1,38 @@
-"""How many requests are under way at one endpoint, and a pause that all of them share."""
+"""One model's way through its endpoint's gate, and the circuit that opens when the model cannot be reached."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
 
+from explaineval.client.gates import Gate
 from explaineval.client.protocols import Client
 from explaineval.errors import EndpointError, RequestUnsentError, TransientError
 from explaineval.records import Completion, Request
 
 FAILURES_IN_A_ROW = 20
+CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass
 class SlotClient:
-    """Bounds concurrency, holds everybody back while the endpoint asks to wait, and gives up on a dead endpoint.
+    """Sends a request when the gate lets it in, and gives up on a model that is dead.
 
-    After FAILURES_IN_A_ROW attempts without one success in between, or the first error that no retry can mend
-    (wrong key, unknown model), `down` says why and every further request is turned away unsent.
+    After FAILURES_IN_A_ROW failed attempts (and one for each place in the gate) without one success in between, or the
+    first error that no retry can mend (wrong key, unknown model), `down` says why and every further request is turned
+    away unsent.
     """
 
     inner: Client
-    limit: int
+    gate: Gate
     stopping: asyncio.Event
     down: EndpointError | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        self._slots = asyncio.Semaphore(self.limit)
-        self._resume_at = 0.0
-        self._failures = 0
+    _failures: int = field(default=0, init=False)
 
     async def complete(self, request: Request) -> Completion:
         """One attempt inside a slot."""
-        await self._wait_for_pause()
-        async with self._slots:
+        booked = _tokens(request)
+        async with self.gate.slot(booked):
             if self.stopping.is_set():
                 raise RequestUnsentError("the run is stopping")
             if self.down is not None:
@@ -41,28 +40,30 @@ class SlotClient:
             try:
                 completion = await self.inner.complete(request)
             except TransientError as exc:
-                self._note(exc)
+                self.gate.failed(exc)
+                self._count(exc)
                 raise
             except EndpointError as exc:
                 self.down = exc
                 raise
-        self._failures = 0
-        return completion
+            self._failures = 0
+            self.gate.answered(booked, _used(completion))
+            return completion
 
-    def _note(self, exc: TransientError) -> None:
-        if exc.retry_after is not None:
-            loop = asyncio.get_running_loop()
-            self._resume_at = max(self._resume_at, loop.time() + exc.retry_after)
+    def _count(self, exc: TransientError) -> None:
+        if exc.overload:  # it is alive, only busy
             return
         self._failures += 1
-        if self._failures >= FAILURES_IN_A_ROW + self.limit:
+        if self._failures >= FAILURES_IN_A_ROW + self.gate.ceiling:
             self.down = EndpointError(f"{exc}; {self._failures} attempts in a row failed, so no more are made.")
 
-    async def _wait_for_pause(self) -> None:
-        loop = asyncio.get_running_loop()
-        while (left := self._resume_at - loop.time()) > 0 and not self.stopping.is_set():
-            try:
-                async with asyncio.timeout(left):
-                    await self.stopping.wait()
-            except TimeoutError:
-                continue
+
+def _tokens(request: Request) -> int:
+    """About how many tokens a request takes: its text, and what it may answer at the most."""
+    characters = len(request.prompt or "") + sum(len(message.content) for message in request.messages or ())
+    return characters // CHARACTERS_PER_TOKEN + request.max_tokens
+
+
+def _used(completion: Completion) -> int:
+    total = completion.usage.get("total_tokens")
+    return int(total) if isinstance(total, (int, float)) else 0

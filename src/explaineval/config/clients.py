@@ -12,6 +12,7 @@ from explaineval.config.models import ModelConfig, PositiveInt
 from explaineval.errors import InputError
 from explaineval.records import Record
 
+Positive = Annotated[float, Field(gt=0)]
 Prices = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
 """Dollars per million input tokens and per million output tokens."""
 
@@ -23,6 +24,8 @@ class EndpointConfig(Record):
     api_key_env: str | None = None
     price: Prices | None = None
     max_connections: PositiveInt | None = None
+    rpm: Positive | None = None
+    tpm: Positive | None = None
 
     @field_validator("base_url")
     @classmethod
@@ -44,6 +47,8 @@ class ClientConfig(Record):
     cache: Path = Path("cache")
     price: Prices | None = None
     max_connections: PositiveInt = 32
+    rpm: Positive | None = None
+    tpm: Positive | None = None
     max_retries: Annotated[int, Field(ge=0)] = 6
     timeout: Annotated[float, Field(gt=0)] = 120.0
 
@@ -60,6 +65,12 @@ class ClientConfig(Record):
         """The price the user gave for this model, if any."""
         entry = self.endpoints.get(model.endpoint) if model.endpoint is not None else None
         return entry.price if entry is not None and entry.price is not None else self.price
+
+    def pace_of(self, model: ModelConfig) -> tuple[float | None, float | None]:
+        """Requests and tokens per minute that this model's endpoint may be sent; None is no limit."""
+        entry = self.endpoints.get(model.endpoint) if model.endpoint is not None else None
+        rpm, tpm = (entry.rpm, entry.tpm) if entry is not None else (None, None)
+        return rpm or self.rpm, tpm or self.tpm
 
     def connections_of(self, model: ModelConfig) -> int:
         """How many requests may be under way at this model's endpoint at once."""

@@ -95,6 +95,7 @@ class RunConfig(Record):
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["omit"] | None = None
     max_tokens: PositiveInt = 512
     params: dict[str, JsonValue] = Field(default_factory=dict)
+    retry: tuple[Literal["truncated", "unparsed"], ...] = ()
     logprobs: Literal["auto", "on", "off"] = "auto"
     mention: Mention = "word"
     min_label_mass: Annotated[float, Field(ge=0, le=1)] = 0.9

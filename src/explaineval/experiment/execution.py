@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from explaineval.client import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
 from explaineval.experiment.plans import Unit
-from explaineval.experiment.trials import Failure
+from explaineval.experiment.trials import Failure, Reply, ask_again
 from explaineval.records import Completion, Request
 
 GRACE = 15.0
 
-Result = Completion | Failure | None
-Sink = Callable[[Unit, Result, list[Result], list[Result]], None]
+Sink = Callable[[Unit, Reply | None, list[Reply | None], list[Reply | None]], None]
 
 
 @dataclass
@@ -42,6 +41,7 @@ class Executor:
     client: Client
     width: int
     stopping: asyncio.Event
+    retry: Collection[str] = ()
     progress: Progress = field(default_factory=Progress)
     fatal: dict[str, EndpointError] = field(default_factory=dict)
 
@@ -59,12 +59,25 @@ class Executor:
                 self.progress.unsent += unit.size
                 continue
             requests = [unit.base, *(one.request for one in unit.asked if one.request), *unit.shams]
-            results = iter(await asyncio.gather(*(self._ask(request) for request in requests)))
-            base = next(results)
-            after = [next(results) if one.request else None for one in unit.asked]
-            sink(unit, base, after, list(results))
+            replies = iter(await asyncio.gather(*(self._reply(unit, request) for request in requests)))
+            base = next(replies)
+            after = [next(replies) if one.request else None for one in unit.asked]
+            sink(unit, base, after, list(replies))
 
-    async def _ask(self, request: Request) -> Result:
+    async def _reply(self, unit: Unit, request: Request) -> Reply | None:
+        """The reply to a request, asked once more where its first answer has a status that is to be retried."""
+        result = await self._ask(request)
+        if result is None:
+            return None
+        reply = Reply(request, result)
+        again = ask_again(unit, reply, self.retry)
+        if again is None:
+            return reply
+        self.progress.planned += 1
+        second = await self._ask(again)
+        return reply if second is None else Reply(again, second)
+
+    async def _ask(self, request: Request) -> Completion | Failure | None:
         try:
             completion = await self.client.complete(request)
         except RequestUnsentError:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
 from typing import Any
 
 from explaineval.config import ClientConfig, ModelConfig
-from explaineval.costs import FREE, Price, dollars, price_given, price_listed
+from explaineval.costs import FREE, Price, dollars, price_given, price_listed, reasoning_tokens
 from explaineval.records import Completion
 
 PRICE_FILE = "model_prices_and_context_window_backup.json"
@@ -24,11 +24,18 @@ class Ledger:
     price: Price | None
     spent: float = 0.0
     saved: float = 0.0
+    reasoned: int = 0
+    cut: int = 0
+    cut_blank: int = 0
     tokens: dict[str, int] = field(default_factory=lambda: {"sent_in": 0, "sent_out": 0, "hit_in": 0, "hit_out": 0})
 
     def add(self, completion: Completion, *, hit: bool) -> None:
         """Book one completion, bought now or found in the store."""
         usage = completion.usage
+        self.reasoned += reasoning_tokens(usage) > 0
+        if completion.finish_reason in ("length", "max_tokens"):
+            self.cut += 1
+            self.cut_blank += not (completion.text or "").strip()
         where = "hit" if hit else "sent"
         for name, side in (("prompt_tokens", "in"), ("completion_tokens", "out")):
             count = usage.get(name)
@@ -41,6 +48,20 @@ class Ledger:
             self.saved += cost
         else:
             self.spent += cost
+
+    def notes(self, model: str, max_tokens: int, orders: Collection[str]) -> Iterator[str]:
+        """What the user should know about answers that were cut off, and about hidden reasoning."""
+        if self.cut:
+            blank = f" ({self.cut_blank} of them before any answer, on reasoning)" if self.cut_blank else ""
+            yield (
+                f"{model}: {self.cut} answers were cut off at {max_tokens} tokens{blank}: raise --max-tokens, or ask "
+                "those again with --retry truncated."
+            )
+        if self.reasoned and "pe" in orders:
+            yield (
+                f"{model} reasons before it answers ({self.reasoned} answers): order pe is then not "
+                "predict-then-explain, since the answer follows hidden reasoning."
+            )
 
 
 @dataclass(frozen=True)

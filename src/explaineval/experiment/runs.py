@@ -19,23 +19,28 @@ from explaineval.client import (
     Capabilities,
     Client,
     EmbeddedClient,
+    Gate,
     LiteLLMClient,
+    Pace,
     RetryingClient,
     SlotClient,
     StoringClient,
     Tally,
+    name_served,
+    route_caution,
     settle,
+    stored_probe,
 )
 from explaineval.config import Arm, ClientConfig, ModelConfig, RunConfig, arms_for
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.errors import EndpointError, InputError
 from explaineval.experiment import directories, facts
 from explaineval.experiment.edits import Chosen, choose
-from explaineval.experiment.execution import Executor, Progress, Result, stop_on_interrupt
+from explaineval.experiment.execution import Executor, Progress, stop_on_interrupt
 from explaineval.experiment.ledgers import Ledger, PriceList, price_for, read_price_list
 from explaineval.experiment.plans import RequestBuilder, Unit, plan
 from explaineval.experiment.scores import Scores, score
-from explaineval.experiment.trials import unit_trials
+from explaineval.experiment.trials import Reply, unit_trials
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Request
 
@@ -66,6 +71,7 @@ class Lane:
     cached: CachedClient
     ledger: Ledger
     progress: Progress = field(default_factory=Progress)
+    probe: dict[str, Any] | None = None
     able: dict[str, Capabilities] = field(default_factory=dict)
     fault: EndpointError | None = None
 
@@ -137,7 +143,10 @@ def execute(prepared: Prepared, out: Path | None, watch: Watch, embedded: Path |
     faults = tuple(str(lane.fault) for lane in lanes if lane.fault is not None)
     failed = sum(lane.progress.outcomes.get("failed", 0) for lane in lanes)
     code = 130 if stopped else 5 if faults or failed else 0
-    notes = (f"run directory {state}",) if state != "new" else ()
+    notes: tuple[str, ...] = (f"run directory {state}",) if state != "new" else ()
+    for lane in lanes:
+        notes += tuple(lane.ledger.notes(lane.model.model, prepared.config.max_tokens, prepared.config.arms.order))
+        notes += tuple(_probe_notes(lane, prepared.config))
     shots = tuple(
         f"{task.name}: shots from {task.shots_source}." for task in prepared.tasks if task.shots_source != "none"
     )
@@ -162,15 +171,22 @@ async def _ask_all(
         endpoints = {model.endpoint: client.endpoint_of(model) for model in config.models}
         wire = LiteLLMClient(endpoints, timeout=client.timeout)
         stack.push_async_callback(wire.close)
+        gates: dict[str, Gate] = {}
         for model in config.models:
             sender: Client = wire
             if embedded is not None:
                 sender = EmbeddedClient(wire, str(model.endpoint), embedded, client.connections_of(model))
                 stack.push_async_callback(sender.close)
-            slots = SlotClient(StoringClient(sender, store), client.connections_of(model), stopping)
+            gate = gates.setdefault(
+                model.endpoint or model.model.partition("/")[0],
+                Gate(client.connections_of(model), stopping, Pace(*client.pace_of(model))),
+            )
+            slots = SlotClient(StoringClient(sender, store), gate, stopping)
             retrying = RetryingClient(slots, client.max_retries, stopping)
             ledger = Ledger(price_for(model, client, prices))
-            lanes.append(Lane(model, slots, retrying, CachedClient(retrying, store, Tally(), ledger.add), ledger))
+            cached = CachedClient(retrying, store, Tally(), ledger.add)
+            probe = stored_probe(store, model.endpoint, model.model)
+            lanes.append(Lane(model, slots, retrying, cached, ledger, probe=probe))
         work = [asyncio.create_task(_ask_one(prepared, store, lane, lines, stopping)) for lane in lanes]
 
         def give_up() -> None:
@@ -205,22 +221,23 @@ async def _ask_one(prepared: Prepared, store: Store, lane: Lane, lines: TextIO, 
                 builder = RequestBuilder(config, prepared.prompts, lane.model, arm, tasks[0])
                 lane.able[arm.style] = await settle(lane.cached, store, config, arm.style, _first(builder, tasks[0]))
     except EndpointError as exc:
-        lane.fault = exc
+        lane.fault = await name_served(exc, prepared.client.endpoint_of(lane.model))
         return
 
     def able(arm: Arm) -> Capabilities:
         return lane.able[arm.style]
 
-    def sink(unit: Unit, base: Result, after: list[Result], shams: list[Result]) -> None:
+    def sink(unit: Unit, base: Reply | None, after: list[Reply | None], shams: list[Reply | None]) -> None:
         if base is None:
             return
         for trial in unit_trials(unit, base, after, shams, config.mention, config.min_label_mass):
             lines.write(trial.model_dump_json() + "\n")
 
     units: Iterator[Unit] = plan(config, prepared.prompts, tasks, prepared.chosen.edits, lane.model, able)
-    executor = Executor(lane.cached, lane.slots.limit, stopping, lane.progress)
+    executor = Executor(lane.cached, lane.slots.gate.ceiling, stopping, config.retry, lane.progress)
     await executor.run(units, sink)
-    lane.fault = lane.slots.down
+    if lane.slots.down is not None:
+        lane.fault = await name_served(lane.slots.down, prepared.client.endpoint_of(lane.model))
 
 
 def _first(builder: RequestBuilder, task: Task) -> Callable[[int | None, float | None], Request]:
@@ -255,6 +272,7 @@ def _endpoint(lane: Lane) -> dict[str, Any]:
     return {
         "endpoint": lane.model.endpoint,
         "model": lane.model.model,
+        "probe": lane.probe,
         "capabilities": {
             style: {"logprobs": able.logprobs, "temperature": able.temperature, "state": able.state}
             for style, able in lane.able.items()
@@ -263,6 +281,19 @@ def _endpoint(lane: Lane) -> dict[str, Any]:
         "tokens": lane.ledger.tokens,
         "requests": _counts([lane]),
     }
+
+
+def _probe_notes(lane: Lane, config: RunConfig) -> Iterator[str]:
+    """What a probe, or the name of the route, says against the way this model is asked."""
+    caution = route_caution(lane.model.model)
+    if caution is not None and config.logprobs != "off":
+        yield caution
+    reasons = (lane.probe or {}).get("reasoning_first") is True
+    if reasons and "pe" in config.arms.order and not lane.ledger.reasoned:  # else the ledger's note says it
+        yield (
+            f"the probe found that {lane.model.model} reasons before it answers: order pe is then not "
+            "predict-then-explain."
+        )
 
 
 def _counts(lanes: list[Lane]) -> dict[str, int]:

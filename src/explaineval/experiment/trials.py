@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from explaineval.cache import request_key
@@ -29,6 +29,14 @@ class Failure:
 
     status: Status
     reason: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one request of a unit; the request is another one where the first answer was asked again."""
+
+    request: Request
+    result: Completion | Failure
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,27 @@ class Reading:
         return self.probabilities.mass if self.probabilities else None
 
 
-def read(unit: Unit, request: Request, result: Completion | Failure) -> Reading:
+RETRY_SAMPLES = 1000
+"""Sample indices from here on are answers asked again because the first could not be scored."""
+
+LONGER = 4
+"""How many times the limit of tokens a truncated answer gets when it is asked again."""
+
+
+def ask_again(unit: Unit, reply: Reply, retry: Collection[str]) -> Request | None:
+    """The request that asks once more for an answer with one of these statuses; None where it is not wanted."""
+    if not retry or isinstance(reply.result, Failure):
+        return None
+    status = read(unit, reply).status
+    if status not in retry or reply.request.sample >= RETRY_SAMPLES:
+        return None
+    limit = reply.request.max_tokens * (LONGER if status == "truncated" else 1)
+    return reply.request.model_copy(update={"sample": RETRY_SAMPLES + reply.request.sample, "max_tokens": limit})
+
+
+def read(unit: Unit, reply: Reply) -> Reading:
     """Read one completion as an answer of this unit's example."""
+    request, result = reply.request, reply.result
     key = request_key(request)
     if isinstance(result, Failure):
         return Reading(result.status, key)
@@ -178,22 +205,19 @@ def _status(before: Reading, after: Reading) -> tuple[Status, Side | None]:
 
 def unit_trials(
     unit: Unit,
-    base: Completion | Failure,
-    after: Sequence[Completion | Failure | None],
-    shams: Sequence[Completion | Failure | None],
+    base: Reply,
+    after: Sequence[Reply | None],
+    shams: Sequence[Reply | None],
     policy: Mention,
     mass: float,
 ) -> list[Trial]:
     """All trials of a unit for which both sides have a result; None (never sent) makes no line."""
-    before = read(unit, unit.base, base)
+    before = read(unit, base)
     lines = []
-    for asked, result in zip(unit.asked, after, strict=True):
+    for asked, reply in zip(unit.asked, after, strict=True):
         if asked.request is None:
             lines.append(intervention_trial(unit, asked, before, None, policy, mass))
-        elif result is not None:
-            reading = read(unit, asked.request, result)
-            lines.append(intervention_trial(unit, asked, before, reading, policy, mass))
-    for request, result in zip(unit.shams, shams, strict=True):
-        if result is not None:
-            lines.append(sham_trial(unit, before, read(unit, request, result), mass))
+        elif reply is not None:
+            lines.append(intervention_trial(unit, asked, before, read(unit, reply), policy, mass))
+    lines += [sham_trial(unit, before, read(unit, reply), mass) for reply in shams if reply is not None]
     return lines

@@ -51,10 +51,19 @@ def classify(completion: Completion) -> Unreadable | None:
     if finish in FILTERED:
         return Unreadable(status="filtered", reason=f"a filter stopped the text (finish reason {finish})")
     if finish in TRUNCATED:
-        return Unreadable(status="truncated", reason=f"the text was cut at the token limit (finish reason {finish})")
+        return Unreadable(status="truncated", reason=f"{_cut(completion)} (finish reason {finish}); raise --max-tokens")
     if completion.text is None or not completion.text.strip():
         return Unreadable(status="empty", reason="the completion holds no text")
     return None
+
+
+def _cut(completion: Completion) -> str:
+    """What the token limit did to a text, as far as the counts tell."""
+    if completion.text and completion.text.strip():
+        return "the text was cut at the token limit"
+    details = completion.usage.get("completion_tokens_details")
+    hidden = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return f"the token limit was used up before any text{f' by {hidden} tokens of reasoning' if hidden else ''}"
 
 
 def _clip(text: str, limit: int = 120) -> str:

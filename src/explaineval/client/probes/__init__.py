@@ -1,0 +1,51 @@
+"""What an endpoint really does, found out by a few cheap requests; nothing is believed from a table."""
+
+from __future__ import annotations
+
+import asyncio
+
+from explaineval.client.listings import name_served
+from explaineval.client.probes.examinations import Examiner
+from explaineval.client.probes.findings import Findings, StyleFinding
+from explaineval.client.probes.wires import WatchedClient
+from explaineval.client.retries import RetryingClient
+from explaineval.config import Endpoint
+from explaineval.costs import Price
+from explaineval.errors import EndpointError
+
+__all__ = ["Findings", "StyleFinding", "probe_endpoint", "route_caution"]
+
+OLLAMA_ROUTES = ("ollama", "ollama_chat")
+
+
+async def probe_endpoint(
+    endpoint: Endpoint, model: str, price: Price | None, *, seconds: float, max_retries: int
+) -> Findings:
+    """Probe one model, each attempt within so many seconds.
+
+    Raises InputError for a key variable that is not set; every other trouble is a finding.
+    """
+    wire = WatchedClient({endpoint.identity: endpoint}, timeout=seconds)
+    try:
+        client = RetryingClient(wire, max_retries, asyncio.Event())
+        found = await Examiner(client, wire, endpoint.identity, model, price).examine()
+    finally:
+        await wire.close()
+    if found.fault is not None:
+        found.fault = str(await name_served(EndpointError(found.fault), endpoint))
+    return found
+
+
+def route_caution(model: str) -> str | None:
+    """What to say of a route that loses log-probabilities though the endpoint has them.
+
+    >>> route_caution("openai/llama3.2") is None
+    True
+    """
+    route, _, name = model.partition("/")
+    if route not in OLLAMA_ROUTES:
+        return None
+    return (
+        f"the route {route}/ loses log-probabilities, so there is no CCT: ask the same server as "
+        f"--model openai/{name} --base-url http://HOST:11434/v1."
+    )
