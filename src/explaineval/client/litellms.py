@@ -101,6 +101,7 @@ class LiteLLMClient:
         if self._litellm is not None:
             self._litellm.__dict__["aclient_session"] = None
             await self._litellm.close_litellm_async_clients()
+            self._litellm.in_memory_llm_clients_cache.flush_cache()  # or the next run of this process gets closed ones
         if self._session is not None:
             await self._session.aclose()
 

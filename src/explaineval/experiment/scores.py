@@ -123,6 +123,15 @@ class KindNumbers:
     def warnings(self) -> Iterator[str]:
         """What a careful reader would want to be told about these numbers."""
         tables = self.tables
+        scored = int(tables.sum())
+        missing = sum(sum(one.missing) for one in self.examples)
+        if missing > scored:
+            yield (
+                f"{missing} of {missing + scored} trials have no score. If most are unparsed, the model does not keep "
+                "the answer's form: try --shots 4, or --style completion."
+            )
+        if not tables[:, :2].sum():
+            return  # no answer changed: that phi is undefined says it all
         yield from metrics.estimate_warnings(tables)
         shams = np.array([[one.sham_flips, one.shams] for one in self.arm], dtype=np.int64).reshape(-1, 2)
         if self.config.shams:

@@ -170,7 +170,7 @@ def _cell(row: MetricRow | None, interval: bool, notes: Footnotes) -> str:
     if row is None:
         return "–"
     if row.value is None:
-        mark = notes.mark(f"{row.metric} is undefined: {row.undefined}")
+        mark = notes.mark(f"undefined: {row.undefined}")
         return f"undefined\n{mark}" if interval else f"– {mark}"
     if not interval:
         return number(row.value)
