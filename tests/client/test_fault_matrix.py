@@ -367,3 +367,14 @@ def write_run(directory: Path, faults: list[str | None]) -> list[str]:
         (directory / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     options = ["run", "--task", "jsonl:task.jsonl", "--interventions", "edits.jsonl", "--out", "out"]
     return [*options, "--shots", "0", "--shams", "0"]
+
+
+def test_one_hot_distributions_give_no_cct(tmp_path: Path, warm: WarmCommands) -> None:
+    """Probabilities after temperature look fine one by one; as a whole they are refused, with the reason."""
+    with FaultServer() as server:
+        options = write_run(tmp_path, ["logprobs-one-hot", "logprobs-one-hot"])
+        result = warm.run(*options, "--model", "openai/m", "--base-url", f"{server.root}/v1", "--json", cwd=tmp_path)
+
+    rows = {row["metric"]: row for row in result.document["metrics"]}
+    assert rows["cct"]["value"] is None
+    assert "one-hot" in rows["cct"]["undefined"]

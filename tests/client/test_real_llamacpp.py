@@ -49,19 +49,55 @@ def test_a_real_server_is_probed(warm: WarmCommands, url: str, place: Path) -> N
     assert "SmolLM2" in result.document["returned_model"]
 
 
-@pytest.mark.parametrize(("style", "order", "top"), [("completion", "ep", 5), ("chat", "pe", 20)])
-def test_a_real_server_is_measured(warm: WarmCommands, url: str, place: Path, style: str, order: str, top: int) -> None:
-    """Every planned request has an outcome; readable answers come with probabilities of their letters."""
-    options = ["run", "--task", "sense", "--limit", "2", "--shams", "0", "--max-tokens", "48", "--max-connections", "1"]
-    options += ["--model", "openai/smol", "--base-url", url, "--style", style, "--order", order, "--shots", "2"]
-    result = warm.run(*options, "--out", style, "--json", cwd=place)
+ROWS = (
+    ("She kept the milk in the fridge.", "She kept the milk in the sun.", "B", "Milk goes bad in the sun."),
+    ("He cut the bread with a cloud.", "He cut the bread with a knife.", "A", "A cloud cannot cut anything."),
+    ("The cat slept on the rain.", "The cat slept on the mat.", "A", "Nobody can sleep on rain."),
+    ("We crossed the river by boat.", "We crossed the river by spoon.", "B", "A spoon carries nobody."),
+)
+"""Two examples, and two more for the shots: sentence 1, sentence 2, the one against common sense, why."""
+
+
+def write_inputs(place: Path) -> None:
+    """The task and one inserted word for each of its first two examples."""
+    task, edits = place / "task.jsonl", place / "edits.jsonl"
+    rows = [
+        {
+            "id": f"r{number}",
+            "fields": {"sentence1": first, "sentence2": second},
+            "options": {"A": "Sentence 1", "B": "Sentence 2"},
+            "gold": gold,
+            "explanation": why,
+            "instruction": "Which sentence is against common sense?",
+        }
+        for number, (first, second, gold, why) in enumerate(ROWS)
+    ]
+    task.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    inserted = [
+        {"example_id": row["id"], "kind": "random_word", "field": "sentence1", "offset": 4, "inserted": "gladly"}
+        for row in rows[:2]
+    ]
+    edits.write_text("".join(json.dumps(row) + "\n" for row in inserted), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("style", "top"), [("completion", 5), ("chat", 20)])
+def test_a_real_server_is_measured(warm: WarmCommands, url: str, place: Path, style: str, top: int) -> None:
+    """Every request has an outcome; where a letter is written, its probabilities are read."""
+    write_inputs(place)
+    options = ["run", "--task", "jsonl:task.jsonl", "--interventions", "edits.jsonl", "--limit", "2", "--shams", "0"]
+    options += ["--model", "openai/smol", "--base-url", url, "--style", style, "--order", "pe", "--shots", "2"]
+    result = warm.run(*options, "--max-tokens", "32", "--max-connections", "1", "--out", style, "--json", cwd=place)
     recorded = json.loads((place / style / "run.json").read_text(encoding="utf-8"))
     trials = [json.loads(line) for line in (place / style / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
-    read = [one for one in trials if one["label_before"] is not None]
+    masses = [one["label_mass_before"] for one in trials if one["label_mass_before"] is not None]
+    counts = result.document["requests"]
 
     assert result.code == 0, result.stderr
-    assert result.document["requests"]["unsent"] == 0
+    assert (counts["sent"], counts["unsent"]) == (4, 0)
+    assert len(trials) == 2
     assert recorded["endpoints"][0]["capabilities"][style]["logprobs"] == top
+    assert recorded["endpoints"][0]["capabilities"][style]["state"] == "returned"
     assert recorded["endpoints"][0]["probe"]["logprobs"] is True
-    assert read
-    assert all(0 < one["label_mass_before"] <= 1.0001 for one in read)
+    assert all(0 < mass <= 1.0001 for mass in masses)
+    if style == "completion":
+        assert masses  # in chat this model may write the option's text instead of its letter

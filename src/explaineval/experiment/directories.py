@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from explaineval.config import ModelConfig, RunConfig
 from explaineval.errors import InputError
 from explaineval.records import Example, Intervention, MetricRow, Trial
 
@@ -81,9 +82,11 @@ def prepare(
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """What keeps `new` from being `old` or an addition to it, in a few words."""
     fixed_old, fixed_new = old.get("fixed", {}), new["fixed"]
-    changed = [name for name in fixed_new if fixed_old.get(name) != fixed_new[name]]
-    if changed:
-        return f"{changed[0]} was {fixed_old.get(changed[0])!r}, now {fixed_new[changed[0]]!r}"
+    defaults = RunConfig(tasks=("none",), models=(ModelConfig(model="no/model"),)).model_dump(mode="json")
+    for name, now in fixed_new.items():
+        was = fixed_old.get(name, defaults.get(name))  # a field that came with a later version had its default before
+        if was != now:
+            return f"{name} was {was!r}, now {now!r}"
     for name, value in old.get("growing", {}).items():
         now = new["growing"].get(name)
         if isinstance(value, dict):

@@ -147,6 +147,12 @@ class KindNumbers:
                 "phi-CCT lies inside the range of an explainer that knows the example but not the word "
                 f"({baseline.low:.2f} to {baseline.high:.2f}): read phi within examples instead."
             )
+        graded = sum(len(one.distances) for one in self.examples)
+        if graded and graded < scored / 2:
+            yield (
+                f"CCT rests on {graded} of {scored} trials: in the others the label probabilities are not usable "
+                f"({_common_reason(self.counts.no_tvd[self.group])})."
+            )
         off = self.counts.off_argmax[self.group]
         sides = 2 * sum(len(one.distances) for one in self.examples)
         if off:
