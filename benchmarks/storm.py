@@ -131,9 +131,9 @@ async def ours(url: str, count: int) -> int:
     await wire.complete(requests(1, url)[0].model_copy(update={"max_tokens": 31}))  # the import is not measured
     answered = 0
     with tempfile.TemporaryDirectory() as directory, open_store(Path(directory)) as store:
-        client = CachedClient(
-            RetryingClient(SlotClient(StoringClient(wire, store), Gate(64, stopping), stopping), 20, stopping), store
-        )
+        gate = Gate(64, stopping)
+        slots = SlotClient(StoringClient(wire, store), gate, stopping)
+        client = CachedClient(RetryingClient(slots, 6, stopping, gate.is_busy), store)
         work = iter(requests(count, url))
 
         async def worker() -> None:

@@ -40,7 +40,14 @@ class RequestFailedError(ExplainevalError):
 
 
 class RequestRejectedError(RequestFailedError):
-    """The endpoint rejects this very request (status 400, context too long): asking again cannot help."""
+    """This very request is rejected (status 400, context too long): asking again cannot help.
+
+    `sent` is False where the route refused it before anything went over the wire.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class TransientError(RequestFailedError):

@@ -138,14 +138,14 @@ def test_pace_spaces_requests() -> None:
     ("failure", "calls"),
     [
         (TransientError("reset"), 3),
-        (TransientError("slow", overload=True), 1 + PATIENCE * 2),
+        (TransientError("slow", overload=True), 3),
         (TransientError("nobody listens", refused=True), 3),
         (RequestRejectedError("400"), 1),
         (EndpointError("401"), 1),
     ],
 )
 def test_how_often_a_request_is_tried(failure: Exception, calls: int) -> None:
-    """With two retries: failures thrice, refusals for overload more patiently, what cannot be mended once."""
+    """With two retries: what may pass thrice, what cannot be mended once."""
     told = Told(always(failure))
 
     async def go() -> None:
@@ -154,6 +154,18 @@ def test_how_often_a_request_is_tried(failure: Exception, calls: int) -> None:
     with pytest.raises(type(failure)):
         asyncio.run(go())
     assert calls == told.calls
+
+
+def test_a_busy_endpoint_gets_more_patience() -> None:
+    """Where others are answered meanwhile, being turned away does not use up a request's retries so soon."""
+    told = Told(always(TransientError("slow", overload=True)))
+
+    async def go() -> None:
+        await RetryingClient(told, 2, asyncio.Event(), lambda: True, first_wait=0.001).complete(REQUEST)
+
+    with pytest.raises(TransientError):
+        asyncio.run(go())
+    assert told.calls == 1 + PATIENCE * 2
 
 
 def test_a_new_address_that_refuses_is_not_waited_for() -> None:

@@ -50,6 +50,11 @@ class Bench:
         with open_store(self.directory / "cache", readonly=True) as store:
             return style_verdict(store, "lab", model, style)
 
+    def kept(self, model: str = MODEL) -> dict[str, Any] | None:
+        """The probe's document, as it is kept."""
+        with open_store(self.directory / "cache", readonly=True) as store:
+            return stored_probe(store, "lab", model)
+
 
 @pytest.fixture
 def bench(warm: WarmCommands, tmp_path: Path) -> Bench:
@@ -279,6 +284,7 @@ def test_a_failed_probe_is_not_kept(bench: Bench, status: int, reachable: bool) 
     assert result.document["logprobs_reason"].startswith("not told")
     assert f"status {status}" in result.stderr
     assert bench.verdict() is None
+    assert bench.kept() is None
 
 
 def test_a_failed_probe_leaves_the_former_verdict(bench: Bench) -> None:
@@ -286,8 +292,11 @@ def test_a_failed_probe_leaves_the_former_verdict(bench: Bench) -> None:
     bench.find(Persona())
     with PersonaServer(Persona(status=500)) as server:
         bench.ask(server, "--max-retries", "0")
+    kept = bench.kept()
 
     assert bench.verdict().logprobs == 20
+    assert kept is not None
+    assert kept["logprobs"] is True
 
 
 def test_nobody_listens(bench: Bench) -> None:

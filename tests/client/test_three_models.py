@@ -127,7 +127,7 @@ def test_the_dead_one_is_told_in_one_sentence(told: Told) -> None:
 
 @pytest.mark.parametrize(("model", "path"), [("anthropic/claude-m", ""), ("gemini/gemini-m", "/v1beta")])
 def test_a_provider_without_logprobs(model: str, path: str, tmp_path: Path, warm: WarmCommands) -> None:
-    """By litellm's own route: phi-CCT as planted, no CCT, and the reason is the endpoint's, not the data's."""
+    """By litellm's own route: phi-CCT as planted, no CCT, and the reason is the route's, not the data's."""
     table = Table(examples=8, words=3, seed=2)
     table.write_task(tmp_path / "task.jsonl")
     table.write_interventions(tmp_path / "edits.jsonl")
@@ -140,5 +140,5 @@ def test_a_provider_without_logprobs(model: str, path: str, tmp_path: Path, warm
     assert (0, {model.partition("/")[0]}) == (result.code, shapes)
     assert pytest.approx(planted_phi(table)) == rows["phi_cct"]["value"]
     assert rows["cct"]["value"] is None
-    assert "endpoint" in rows["cct"]["undefined"]
+    assert "litellm's route" in rows["cct"]["undefined"]
     assert "logprobs" in rows["cct"]["undefined"] or "log-probabilities" in rows["cct"]["undefined"]

@@ -81,6 +81,8 @@ CASES: dict[str, Case] = {
     "interval": simple("interval", "jackknife", "percentile", "jackknife", "percentile"),
     "resamples": simple("resamples", 2000, 10, 20, 30),
     "max_connections": simple("max_connections", 32, 1, 2, 3),
+    "rpm": simple("rpm", None, 10, 20, 30),
+    "tpm": simple("tpm", None, 100, 200, 300),
     "max_retries": simple("max_retries", 6, 1, 2, 0),
     "timeout": simple("timeout", 120.0, 1.5, 2.5, 3.5),
     "cache": simple("cache", Path("cache"), "/f", "/v", "/c", path=True),
@@ -115,7 +117,7 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 """Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too."""
 
-APART = {"config", "json", "endpoint_name", "task", "model", "verbosity", "param"}
+APART = {"config", "json", "endpoint_name", "task", "model", "verbosity", "param", "retry"}
 
 
 def context_of(*arguments: str) -> dict[str, Any]:

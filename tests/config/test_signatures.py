@@ -24,7 +24,7 @@ FACTS = {
     "kind": "k@2",
 }
 PHI_FIELDS = {"tasks", "limit", "models", "arms", "shots_from", "interventions", "prompts", "temperature", "samples",
-              "max_tokens", "params", "interval", "mention", "seed"}  # fmt: skip
+              "max_tokens", "params", "interval", "mention", "seed", "retry"}  # fmt: skip
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "tasks": ({"tasks": ["jsonl:other.jsonl"]}, "phi_cct"),
@@ -45,6 +45,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "logprobs": ({"logprobs": "off"}, "cct"),
     "min_label_mass": ({"min_label_mass": 0.5}, "cct"),
     "shams": ({"shams": 2}, "sham_flip_rate"),
+    "retry": ({"retry": ["truncated"]}, "phi_cct"),
 }
 """For each scientific field another value, and a metric whose signature must show it."""
 
@@ -156,6 +157,8 @@ def test_another_value_gives_another_run(files: Path, name: str) -> None:
         {"cache": Path("elsewhere")},
         {"price": (1.0, 2.0)},
         {"max_connections": 3},
+        {"rpm": 30},
+        {"tpm": 3000},
         {"max_retries": 0},
         {"timeout": 1.5},
         {"api_key_env": "MY_KEY"},
@@ -172,7 +175,7 @@ def test_transport_enters_nothing(files: Path, change: dict[str, Any]) -> None:
 
 def test_all_of_the_transport_is_tried() -> None:
     """A new field of ClientConfig must be added above."""
-    tried = {"cache", "price", "max_connections", "max_retries", "timeout", "api_key_env", "endpoints"}
+    tried = {"cache", "price", "max_connections", "rpm", "tpm", "max_retries", "timeout", "api_key_env", "endpoints"}
 
     assert tried == set(ClientConfig.model_fields)
 

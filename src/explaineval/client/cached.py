@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from explaineval.cache import Store, request_key
 from explaineval.client.protocols import Client
-from explaineval.errors import RequestFailedError, RequestUnsentError
+from explaineval.errors import RequestFailedError, RequestRejectedError, RequestUnsentError
 from explaineval.records import Completion, Request
 
 
@@ -71,8 +71,8 @@ class CachedClient:
         except RequestUnsentError:
             self.tally.unsent += 1
             raise
-        except RequestFailedError:
-            self.tally.sent += 1
+        except RequestFailedError as exc:
+            self.tally.sent += not (isinstance(exc, RequestRejectedError) and not exc.sent)
             raise
         self.tally.sent += 1
         if self.book is not None:

@@ -32,6 +32,9 @@ REASONS: dict[LogprobsState, str] = {
 }
 
 
+ROUTE_LOSES = "litellm's route to this provider takes no wish for logprobs"
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """How every request of one (endpoint, model, style) is sent. `found` is the probe's sentence on bad logprobs."""
@@ -130,7 +133,7 @@ async def settle(client: Client, store: Store, config: RunConfig, style: Style, 
         state: LogprobsState = "unusable" if known.unusable not in REASONS.values() else "ignored"
         return Capabilities(found.logprobs, found.temperature, state, f"{known.unusable} (found by probe)")
     if found.logprobs is None:
-        return Capabilities(None, found.temperature, "rejected")
+        return Capabilities(None, found.temperature, "rejected", ROUTE_LOSES if found.refused_unsent else None)
     returned = found.completion.logprobs is not None
     return Capabilities(found.logprobs, found.temperature, "returned" if returned else "ignored")
 

@@ -50,6 +50,8 @@ def classify(exc: BaseException, *, where: str, secrets: tuple[str, ...] = ()) -
     status = 401 if BAD_KEY.search(whole) else answered or status_of(exc)
     if status in FATAL and not (status == 403 and FLAGGED.search(whole)):
         return EndpointError(f"{where}: {FATAL_HINTS[status]} (status {status}: {text}).")
+    if not answered and any(type(link).__name__ == "UnsupportedParamsError" for link in chain(exc)):
+        return RequestRejectedError(f"{where}: the route does not take a parameter: {text}", sent=False)
     if status in REJECTED or status == 403:
         return RequestRejectedError(f"{where}: rejected with status {status}: {text}")
     shown = f"status {status}: " if answered or status not in (None, 500) else ""  # 500 is litellm's for "no idea"

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from explaineval.client.limits import AdaptiveLimit, Pace
 from explaineval.errors import TransientError
 
+EVIDENCE, BUSY_SHARE = 24, 0.05
+
 
 @dataclass
 class Gate:
@@ -20,11 +22,17 @@ class Gate:
     stopping: asyncio.Event
     pace: Pace = field(default_factory=Pace)
     under_way: int = field(default=0, init=False)
+    answers: int = field(default=0, init=False)
+    refusals: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.adaptive = AdaptiveLimit(self.ceiling)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._resume_at = 0.0
+
+    def is_busy(self) -> bool:
+        """Whether the endpoint answers, but turns away so many that a refusal says nothing about a request."""
+        return self.answers >= EVIDENCE and self.refusals >= BUSY_SHARE * (self.answers + self.refusals)
 
     @asynccontextmanager
     async def slot(self, tokens: int) -> AsyncIterator[None]:
@@ -39,11 +47,13 @@ class Gate:
 
     def answered(self, booked: int, used: int) -> None:
         """Tell that a request came back with an answer that took `used` tokens."""
+        self.answers += 1
         self.adaptive.note(refused=False)
         self.pace.correct(booked, used)
 
     def failed(self, exc: TransientError) -> None:
         """Tell that a request came back without an answer."""
+        self.refusals += exc.overload
         self.adaptive.note(refused=exc.overload)
         if exc.overload and exc.retry_after is not None and self.adaptive.overloaded:
             self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + exc.retry_after)

@@ -20,6 +20,8 @@ class Accepted:
     logprobs: int | None
     temperature: float | None
     completion: Completion
+    refused_unsent: bool = False
+    """Whether the route itself refused the wish for logprobs, before the endpoint heard of it."""
 
 
 async def negotiate(
@@ -33,13 +35,16 @@ async def negotiate(
     """
     left = list(rungs)
     plain: Accepted | None = None
+    unsent = False
     while True:
         if left[0] is None and plain is not None:
             return plain
         try:
-            return Accepted(left[0], temperature, await client.complete(build(left[0], temperature)))
+            answer = await client.complete(build(left[0], temperature))
+            return Accepted(left[0], temperature, answer, unsent)
         except RequestRejectedError as exc:
             complaint = str(exc).lower()
+            unsent = unsent or ("logprob" in complaint and not exc.sent)
             droppable = may_omit and temperature is not None
             if droppable and ("temperature" in complaint or left[0] is None):
                 temperature = None

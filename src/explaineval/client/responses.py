@@ -89,7 +89,8 @@ def read_logprobs(text: str, logprobs: Mapping[str, Any] | None) -> tuple[TokenA
     at = -start
     for piece, token, top in tokens:
         letter = token.strip()
-        if len(letter) == 1 and letter.isalpha() and at + len(piece) > 0 and at < len(wanted):
+        blank = token[: len(token) - len(token.lstrip())].encode("utf-8", "surrogatepass")
+        if len(letter) == 1 and letter.isalpha() and 0 <= at + len(blank) < len(wanted):  # the letter itself is in it
             offset = _characters(wanted[:at]) if at >= 0 else -_characters(piece[:-at])
             kept.append(TokenAlternatives(offset=offset, token=token, top=tuple(top)))
         at += len(piece)

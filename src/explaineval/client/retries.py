@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
@@ -16,8 +17,8 @@ LONGEST_WAIT = 60.0
 ATTEMPTS_IF_REFUSED = 3
 """How often an address that has never answered may refuse a connection: nothing listens there."""
 PATIENCE = 3
-"""How many times more often a request may be turned away for overload (429, 503, 529) than fail: nothing is wrong
-with it, and nothing was paid."""
+"""How many times more often a request may be turned away for overload (429, 503, 529) by an endpoint that is busy but
+answering others than it may fail: nothing is wrong with it, and nothing was paid."""
 
 
 @dataclass
@@ -27,13 +28,14 @@ class RetryingClient:
     inner: Client
     max_retries: int
     stopping: asyncio.Event
+    busy: Callable[[], bool] = lambda: False
     first_wait: float = 0.5
     retries: int = field(default=0, init=False)
     _answered: bool = field(default=False, init=False)
 
     async def complete(self, request: Request) -> Completion:
         """The first successful attempt; raises the last failure when all are used up."""
-        course = _Course(self.max_retries, self.first_wait, patient_with_refusal=self._answered)
+        course = _Course(self.max_retries, self.first_wait, self.busy, patient_with_refusal=self._answered)
         attempts = AsyncRetrying(
             stop=course.stop,
             wait=course.wait,
@@ -65,6 +67,7 @@ class _Course:
 
     max_retries: int
     first_wait: float
+    busy: Callable[[], bool]
     patient_with_refusal: bool
     failures: int = 0
     turned_away: int = 0
@@ -73,12 +76,13 @@ class _Course:
         failure = _failure(state)
         if failure.overload:
             self.turned_away += 1
-            return self.turned_away > PATIENCE * self.max_retries
+            return self.turned_away + self.failures > self.max_retries * (PATIENCE if self.busy() else 1)
         self.failures += 1
         most = self.max_retries
         if failure.refused and not self.patient_with_refusal:
             most = min(ATTEMPTS_IF_REFUSED - 1, most)
-        return self.failures > most
+        spent = self.failures + (0 if self.busy() else self.turned_away)
+        return spent > most
 
     def wait(self, state: RetryCallState) -> float:
         failure = _failure(state)

@@ -33,7 +33,7 @@ from explaineval.client import (
 )
 from explaineval.config import Arm, ClientConfig, ModelConfig, RunConfig, arms_for
 from explaineval.datasets import Task, load_tasks, parse_spec
-from explaineval.errors import EndpointError, InputError
+from explaineval.errors import EndpointError, InputError, RequestRejectedError
 from explaineval.experiment import directories, facts
 from explaineval.experiment.edits import Chosen, choose
 from explaineval.experiment.execution import Executor, Progress, stop_on_interrupt
@@ -42,10 +42,12 @@ from explaineval.experiment.plans import RequestBuilder, Unit, plan
 from explaineval.experiment.scores import Scores, score
 from explaineval.experiment.trials import Reply, unit_trials
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.records import Request
+from explaineval.records import Example, Request
 
 PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
 RUNS = Path("runs")
+SETTLE_WITH = 3
+"""Examples that are tried before an endpoint that rejects them counts as unusable."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ async def _ask_all(
                 Gate(client.connections_of(model), stopping, Pace(*client.pace_of(model))),
             )
             slots = SlotClient(StoringClient(sender, store), gate, stopping)
-            retrying = RetryingClient(slots, client.max_retries, stopping)
+            retrying = RetryingClient(slots, client.max_retries, stopping, gate.is_busy)
             ledger = Ledger(price_for(model, client, prices))
             cached = CachedClient(retrying, store, Tally(), ledger.add)
             probe = stored_probe(store, model.endpoint, model.model)
@@ -218,8 +220,7 @@ async def _ask_one(prepared: Prepared, store: Store, lane: Lane, lines: TextIO, 
     try:
         for arm in arms_for(config, lane.model):
             if arm.style not in lane.able:
-                builder = RequestBuilder(config, prepared.prompts, lane.model, arm, tasks[0])
-                lane.able[arm.style] = await settle(lane.cached, store, config, arm.style, _first(builder, tasks[0]))
+                lane.able[arm.style] = await _settle(prepared, store, lane, arm)
     except EndpointError as exc:
         lane.fault = await name_served(exc, prepared.client.endpoint_of(lane.model))
         return
@@ -240,9 +241,24 @@ async def _ask_one(prepared: Prepared, store: Store, lane: Lane, lines: TextIO, 
         lane.fault = await name_served(lane.slots.down, prepared.client.endpoint_of(lane.model))
 
 
-def _first(builder: RequestBuilder, task: Task) -> Callable[[int | None, float | None], Request]:
-    """What the plan will ask first, for any wish of logprobs and temperature."""
-    example = task.examples[0]
+async def _settle(prepared: Prepared, store: Store, lane: Lane, arm: Arm) -> Capabilities:
+    """Find out what the endpoint takes with the plan's first request; where that very text is rejected, a later one.
+
+    Raises EndpointError where SETTLE_WITH examples are rejected whatever is asked along with them.
+    """
+    task = prepared.tasks[0]
+    builder = RequestBuilder(prepared.config, prepared.prompts, lane.model, arm, task)
+    examples = task.examples[:SETTLE_WITH]
+    for example in examples:
+        try:
+            return await settle(lane.cached, store, prepared.config, arm.style, _asking(builder, example))
+        except EndpointError as exc:
+            if not isinstance(exc.__cause__, RequestRejectedError) or example is examples[-1]:
+                raise
+    raise AssertionError("a task has at least one example")
+
+
+def _asking(builder: RequestBuilder, example: Example) -> Callable[[int | None, float | None], Request]:
     return lambda logprobs, temperature: builder.build(example, example.fields, logprobs, temperature)
 
 
