@@ -15,6 +15,7 @@ import math
 import random
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from explaineval.cache import open_store, request_key
 from explaineval.client import CachedClient, Gate, LiteLLMClient, RetryingClient, SlotClient, StoringClient
+from explaineval.client.litellms import load_litellm
 from explaineval.config import Endpoint
 from explaineval.errors import RequestFailedError
 from explaineval.records import Message, Request
@@ -52,14 +54,14 @@ class Storm:
                 lines = head.lower().split(b"\r\n")
                 length = int(next(line.split(b":")[1] for line in lines if b"content-length" in line))
                 body = await reader.readexactly(length)
-                if not await self.answer(body, writer):
+                if not await self.answer(body, reader, writer):
                     return
-        except (asyncio.IncompleteReadError, ConnectionError, StopIteration):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError, StopIteration):
             pass
         finally:
             writer.close()
 
-    async def answer(self, body: bytes, writer: asyncio.StreamWriter) -> bool:
+    async def answer(self, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         self.bodies[body] += 1
         draw, fault = self.random.random(), "200"
         for name, share in FAULTS:
@@ -83,7 +85,7 @@ class Storm:
                 writer.transport.abort()
                 return False
             if fault == "stall":
-                await asyncio.sleep(STALL * 2)
+                await reader.read(1)  # until the client gives up
                 return False
             await asyncio.sleep(MEDIAN * math.exp(self.random.gauss(0, SIGMA)))
             if fault == "500":
@@ -128,7 +130,6 @@ async def ours(url: str, count: int) -> int:
     """explaineval's whole client; returns how many were answered."""
     stopping = asyncio.Event()
     wire = LiteLLMClient({url: Endpoint(url, url)}, timeout=STALL)
-    await wire.complete(requests(1, url)[0].model_copy(update={"max_tokens": 31}))  # the import is not measured
     answered = 0
     with tempfile.TemporaryDirectory() as directory, open_store(Path(directory)) as store:
         gate = Gate(64, stopping)
@@ -180,26 +181,38 @@ async def bare(url: str, count: int) -> int:
     return answered
 
 
-async def main(count: int) -> None:
+async def serve() -> None:
+    """The storm in a process of its own: tells its port, and its counts when standard input closes."""
+    storm = Storm()
+    server = await asyncio.start_server(storm.handle, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    twice = sum(times > 1 for times in storm.answered.values())
+    print(json.dumps({"attempts": sum(storm.bodies.values()), "twice": twice, **storm.outcomes}), flush=True)
+
+
+def main(count: int) -> None:
     """Run both against a fresh storm each."""
     for name, client in (("explaineval", ours), ("bare litellm loop", bare)):
-        storm = Storm()
-        server = await asyncio.start_server(storm.handle, "127.0.0.1", 0, backlog=1024)
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        print(name)
+        child = subprocess.Popen([sys.executable, __file__, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        url = f"http://127.0.0.1:{int(child.stdout.readline())}/v1"
+        print(name, flush=True)
+        load_litellm()  # its import is not what is measured
         started, cpu = time.perf_counter(), time.process_time()
-        answered = await client(url, count)
+        answered = asyncio.run(client(url, count))
         seconds = time.perf_counter() - started
-        attempts = sum(storm.bodies.values())
-        twice = sum(times > 1 for times in storm.answered.values())
+        seen = json.loads(child.communicate()[0])
         share = answered / seconds / (CAPACITY / MEAN)
         print(
             f"  answered {answered} of {count} in {seconds:.1f} s ({time.process_time() - cpu:.1f} s of CPU), "
-            f"{attempts / count:.2f} attempts a request, {share:.0%} of capacity, answered twice: {twice}, "
-            f"{dict(storm.outcomes)}"
+            f"{seen['attempts'] / count:.2f} attempts a request, {share:.0%} of capacity, {seen}",
+            flush=True,
         )
-        server.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000))
+    if sys.argv[1:] == ["serve"]:
+        asyncio.run(serve())
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 SLOW_START = 4.0
 CUT = 0.85
-GROWTH, GROWTH_NEAR_KNEE = 0.15, 0.01
-"""Share by which the limit grows in a window: below, and near the level where congestion was last seen."""
+GROWTH, GROWTH_NEAR_KNEE, GROWTH_BEYOND = 0.15, 0.02, 0.05
+"""Share by which the limit grows in a window: below, near and beyond the level where congestion was last seen."""
 NEAR = 0.95
 MARGIN = 0.06
 DEVIATIONS = 2.0
@@ -79,7 +79,8 @@ class AdaptiveLimit:
         self._grow()
 
     def _grow(self) -> None:
-        growth = GROWTH_NEAR_KNEE if self.value > NEAR * self.knee else GROWTH
+        near = NEAR * self.knee < self.value < self.knee / NEAR
+        growth = GROWTH_NEAR_KNEE if near else GROWTH if self.value < self.knee else GROWTH_BEYOND
         share = 1.0 if self.starting else growth
         self.value = min(float(self.ceiling), self.value + max(0.5, share * self.value))
 

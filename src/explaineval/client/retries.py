@@ -14,6 +14,8 @@ from explaineval.errors import RequestUnsentError, TransientError
 from explaineval.records import Completion, Request
 
 LONGEST_WAIT = 60.0
+LONGEST_WAIT_IF_BUSY = 4.0
+"""Where others are answered meanwhile, the gate keeps the load down; a request need not stay away for long."""
 ATTEMPTS_IF_REFUSED = 3
 """How often an address that has never answered may refuse a connection: nothing listens there."""
 PATIENCE = 3
@@ -88,7 +90,8 @@ class _Course:
         failure = _failure(state)
         times = self.turned_away if failure.overload else self.failures
         state.attempt_number = max(1, times)
-        jittered = wait_random_exponential(multiplier=self.first_wait, max=LONGEST_WAIT)(state)
+        longest = LONGEST_WAIT_IF_BUSY if self.busy() else LONGEST_WAIT
+        jittered = wait_random_exponential(multiplier=self.first_wait, max=longest)(state)
         asked = failure.retry_after
         return jittered if asked is None else asked + min(1.0, asked) * jittered / LONGEST_WAIT
 
