@@ -191,3 +191,11 @@ def _time_round(policy: Policy, words: list[str], texts: list[str]) -> float:
     for number, text in enumerate(texts):
         mentions(policy, words[number % len(words)], text)
     return time.process_time() - start
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("inserted", ["\u00a8", "\u0301", "!?"])
+def test_signs_without_a_letter_are_found_as_they_are(policy: Policy, inserted: str) -> None:
+    """An insertion that holds no letter or digit has no forms: it is looked for literally, and nothing is raised."""
+    assert mentions(policy, inserted, f"before {inserted} after")
+    assert not mentions(policy, inserted, "0 words")

@@ -66,7 +66,7 @@ def _search(policy: Policy, inserted: str) -> Callable[[str], Spans]:
     if not wanted:
         return lambda _: iter(())
     core = _strip_signs(wanted)
-    if policy == "substring" or not core:
+    if policy == "substring" or not _TOKEN.search(core):  # signs alone have no word forms
         return _search_literally(wanted)
     return _search_words(core) if policy == "word" else _search_lemmas(core)
 
