@@ -85,8 +85,9 @@ def _go(science: RunConfig, transport: ClientConfig, out: Path | None, *, json: 
     if json:
         show_json(outcome.directory, outcome.exit_code, outcome.signature, outcome.summary, outcome.scores)
     else:
-        show_scores(outcome.scores)
-        click.echo()
+        if outcome.scores.rows:
+            show_scores(outcome.scores)
+            click.echo()
         if embedded is not None:
             show_legend()
         click.echo(summary_line(outcome.summary))
