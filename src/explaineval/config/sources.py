@@ -63,7 +63,7 @@ def build(model: type[Config], values: Mapping[str, Any], place: str) -> Config:
     except ValidationError as exc:
         first = exc.errors()[0]
         name = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-")))
-        message = first["msg"].removeprefix("Value error, ")
+        message = _plain(first["msg"])
         raise InputError(f"{place}: {name + ': ' if name else ''}{message}.") from None
 
 
@@ -94,10 +94,15 @@ def _check_nested(values: Mapping[str, Any], tree: yaml.Node | None, path: Path)
             first = exc.errors()[0]
             where = tuple(first["loc"])
             name = ".".join(str(p) for p in where)
-            message = (
-                "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-            )
+            message = "unknown key" if first["type"] == "extra_forbidden" else _plain(first["msg"])
             raise InputError(f"{path}:{line_of(tree, where)}: {name + ': ' if name else ''}{message}.") from None
+
+
+def _plain(message: str) -> str:
+    """pydantic's words in those of a configuration file."""
+    return message.removeprefix("Value error, ").replace(
+        "Input should be a valid tuple", "write a list, for example [x]"
+    )
 
 
 def _rebase(task: str, base: Path) -> str:

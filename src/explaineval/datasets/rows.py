@@ -24,7 +24,7 @@ def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             yield from enumerate(handle, start=1)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path given after the task's name.") from None
+        raise InputError(f"{path}: no such file; check the path.") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a directory, but this task is read from a file.") from None
     except UnicodeDecodeError as exc:

@@ -31,6 +31,7 @@ def run_document(prepared: Prepared, known: dict[str, Any], prices: str) -> dict
         "science": prepared.science,
         "facts": known,
         "prices": prices,
+        "complete": False,
         "endpoints": [],
     }
 

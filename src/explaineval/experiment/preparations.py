@@ -37,6 +37,12 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     chosen = choose(config.interventions, tasks, prompts, config.arms.verbosity, config.seed)
     if not chosen.edits:
         raise InputError("there is no intervention for any example: nothing could be measured.")
+    for task in tasks:
+        if not any((task.name, example.id) in chosen.edits for example in task.examples):
+            raise InputError(
+                f"task {task.name!r} has no intervention for any of its examples, so nothing could be measured there: "
+                "leave the task out, or add interventions for it."
+            )
     what = facts.science(config, tasks, prompts)
     examples, edits = inputs_of(tasks, chosen)
     return Prepared(config, client, tasks, prompts, chosen, what, directories.science_hash(what, examples, edits))

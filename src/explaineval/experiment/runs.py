@@ -62,12 +62,18 @@ def execute(prepared: Prepared, out: Path | None, watch: Watch, embedded: Path |
         }
         known["arms"] = facts.arm_facts(prepared.config, prepared.tasks, prepared.prompts, able)
         summary = summary_of(lanes)
+        run |= {"complete": not stopped and not summary["requests"]["unsent"]}
         run |= {"endpoints": [endpoint_document(lane) for lane in lanes], **summary}
         directories.write_json(directory / directories.RUN, run)
         warnings = tuple(store.warnings)
     scores = score(directory)
     directories.write_metrics(directory, scores.rows)
     faults = tuple(str(lane.fault) for lane in lanes if lane.fault is not None)
+    if stopped:
+        faults += (
+            f"interrupted: {summary['requests']['unsent']} requests were not sent, and the numbers are those of the "
+            "finished part; give the same command again to go on.",
+        )
     failed = sum(lane.progress.outcomes.get("failed", 0) for lane in lanes)
     code = 130 if stopped else 5 if faults or failed else 0
     notes: tuple[str, ...] = (f"run directory {state}",) if state != "new" else ()

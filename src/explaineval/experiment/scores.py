@@ -79,6 +79,12 @@ def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> S
     return Scores(tuple(rows), tuple(warnings), {group: by for group, by in missing.items() if by})
 
 
+FEW = 0.9
+"""CCT on a smaller share of the scored trials is said."""
+
+FEWEST_EXAMPLES = 20
+
+
 class KindNumbers:
     """All numbers of one kind of intervention under one arm of one model and task."""
 
@@ -141,18 +147,24 @@ class KindNumbers:
         phi = metrics.phi_cct(tables, self.interval)
         if phi.value is not None and phi.note:
             yield f"phi-CCT: {phi.note}."
+        within = metrics.phi_within(tables, self.interval).value
         baseline = metrics.example_only(tables, seed=self.config.seed)
         if metrics.inside_example_only(phi, baseline):
             yield (
                 "phi-CCT lies inside the range of an explainer that knows the example but not the word "
-                f"({baseline.low:.2f} to {baseline.high:.2f}): read phi within examples instead."
+                f"({baseline.low:.2f} to {baseline.high:.2f}): read phi within examples instead ({_shown(within)})."
             )
         graded = sum(len(one.distances) for one in self.examples)
-        if graded and graded < scored / 2:
+        if graded and graded < FEW * scored:
+            same = metrics.phi_cct(self._tables_with_tvd(), self.interval).value
             yield (
                 f"CCT rests on {graded} of {scored} trials: in the others the label probabilities are not usable "
-                f"({_common_reason(self.counts.no_tvd[self.group])})."
+                f"({_common_reason(self.counts.no_tvd[self.group])}). "
+                f"phi on the same trials: {_shown(same)}."
             )
+        with_tvd = sum(bool(one.distances) for one in self.examples)
+        if graded and with_tvd < FEWEST_EXAMPLES:
+            yield f"CCT rests on {with_tvd} examples; below {FEWEST_EXAMPLES} its interval is not reliable."
         off = self.counts.off_argmax[self.group]
         sides = 2 * sum(len(one.distances) for one in self.examples)
         if off:
@@ -289,6 +301,10 @@ def _common_reason(reasons: Mapping[str, int]) -> str:
         text = reason.partition(": ")[2] or reason
         plain[text] = plain.get(text, 0) + count
     return max(sorted(plain), key=lambda text: plain[text])
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def _undefined(reason: str, n: int) -> Estimate:

@@ -13,7 +13,7 @@ import pandas as pd
 from explaineval.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """One run directory, loaded.
 
@@ -27,6 +27,9 @@ class Run:
     trials: pd.DataFrame
     examples: pd.DataFrame
     interventions: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.directory)!r}, {len(self.metrics)} metric rows, {len(self.trials)} trials)"
 
     def wide(self) -> pd.DataFrame:
         """One row a model, task, arm and kind; one column a metric."""
