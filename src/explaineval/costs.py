@@ -1,21 +1,39 @@
-"""Dollars from raw usage and a price list. Pure; an unknown price is None, never 0."""
+"""Dollars from raw usage and prices, and what a request can cost at most. Pure; an unknown price is None, never 0."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 MILLION = 1e6
+
+Tier = Literal["", "batches", "flex", "priority"]
+"""How a request is served, as far as it changes the price; litellm's map names prices so."""
+
+BATCH_SHARE = 0.5
+"""What a batch costs of the usual price at OpenAI and Anthropic, where the list has no price of its own for it."""
+
+TOKENS_PER_TURN = 16
+TOKENS_PER_TEMPLATE = 192
+"""Room for what a chat template adds around a turn and around the whole (role marks, a default system text)."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars per token: input, output, and input read from the provider's own prompt cache."""
+    """Dollars per token, and for a request as such.
+
+    `cached_input` is input read from the provider's own prompt cache, `written_input` input put there, `reasoning`
+    output that is not shown; each None where it costs what input or output does.
+    """
 
     input: float
     output: float
     cached_input: float | None = None
+    written_input: float | None = None
+    reasoning: float | None = None
+    request: float = 0.0
 
 
 FREE = Price(0.0, 0.0, 0.0)
@@ -26,33 +44,106 @@ def price_given(per_million: tuple[float, float]) -> Price:
     return Price(per_million[0] / MILLION, per_million[1] / MILLION)
 
 
-def price_listed(model: str, price_map: Mapping[str, Mapping[str, Any]]) -> Price | None:
-    """The price of `provider/model` in litellm's map, None where the map has none."""
+def price_listed(model: str, price_map: Mapping[str, Mapping[str, Any]], tier: Tier = "") -> Price | None:
+    """The price of `provider/model` in litellm's map, None where the map has none (for this tier).
+
+    A batch without a price of its own costs BATCH_SHARE of the usual one.
+    """
     for name in (model, model.partition("/")[2]):
         entry = price_map.get(name)
-        if entry and entry.get("input_cost_per_token") is not None and entry.get("output_cost_per_token") is not None:
-            cached = entry.get("cache_read_input_token_cost")
-            return Price(
-                float(entry["input_cost_per_token"]),
-                float(entry["output_cost_per_token"]),
-                None if cached is None else float(cached),
-            )
+        if not entry:
+            continue
+        price = _entry_price(entry, f"_{tier}" if tier else "")
+        if price is None and tier == "batches" and (usual := _entry_price(entry, "")) is not None:
+            price = Price(usual.input * BATCH_SHARE, usual.output * BATCH_SHARE)
+        if price is not None:
+            return price
     return None
 
 
+def _entry_price(entry: Mapping[str, Any], suffix: str) -> Price | None:
+    def read(name: str) -> float | None:
+        value = entry.get(name + suffix)
+        return None if value is None else float(value)
+
+    into, out = read("input_cost_per_token"), read("output_cost_per_token")
+    if into is None or out is None:
+        return None
+    return Price(
+        into,
+        out,
+        read("cache_read_input_token_cost"),
+        read("cache_creation_input_token_cost"),
+        read("output_cost_per_reasoning_token"),
+        float(entry.get("input_cost_per_request") or 0.0),
+    )
+
+
 def dollars(usage: Mapping[str, Any], price: Price) -> float:
-    """What one completion cost. Tokens read from the provider's prompt cache have their own price where it is known.
+    """What one completion cost, each kind of token at its own price where that is known.
 
     >>> dollars({"prompt_tokens": 1000, "completion_tokens": 500}, Price(1e-6, 2e-6))
     0.002
     """
-    prompt = _count(usage.get("prompt_tokens"))
-    completion = output_tokens(usage)
+    prompt, out = input_tokens(usage), output_tokens(usage)
     details = usage.get("prompt_tokens_details")
-    cached = min(prompt, _count(details.get("cached_tokens"))) if isinstance(details, Mapping) else 0
-    if price.cached_input is None:
-        cached = 0
-    return (prompt - cached) * price.input + cached * (price.cached_input or 0.0) + completion * price.output
+    details = details if isinstance(details, Mapping) else {}
+    read = min(prompt, _count(details.get("cached_tokens")) or _count(usage.get("cache_read_input_tokens")))
+    written = _count(details.get("cache_creation_tokens")) or _count(usage.get("cache_creation_input_tokens"))
+    written = min(prompt - read, written)
+    hidden = min(out, reasoning_tokens(usage))
+    return (
+        (prompt - read - written) * price.input
+        + read * (price.input if price.cached_input is None else price.cached_input)
+        + written * (price.input if price.written_input is None else price.written_input)
+        + (out - hidden) * price.output
+        + hidden * (price.output if price.reasoning is None else price.reasoning)
+        + price.request
+    )
+
+
+def is_metered(usage: Mapping[str, Any]) -> bool:
+    """Whether the endpoint counted the tokens; where it did not, what was paid cannot be known.
+
+    >>> is_metered({"prompt_tokens": 3, "completion_tokens": 1}), is_metered({})
+    (True, False)
+    """
+    return _count(usage.get("total_tokens")) > 0 or _count(usage.get("prompt_tokens")) > 0
+
+
+def most_dollars(tokens_in: int, tokens_out: int, price: Price) -> float:
+    """What this many tokens cost if each is of the dearest kind."""
+    dearest_in = max(price.input, price.cached_input or 0.0, price.written_input or 0.0)
+    return tokens_in * dearest_in + tokens_out * max(price.output, price.reasoning or 0.0) + price.request
+
+
+def most_tokens(texts: Iterable[str]) -> int:
+    """An upper bound on the tokens of a prompt made of these turns.
+
+    No tokenizer in use makes more tokens than there are bytes: byte-level BPE begins with one token a byte,
+    SentencePiece falls back to bytes, after NFKC where that makes the text longer. Templates add a fixed amount.
+
+    >>> most_tokens(["ab"]) == 2 + TOKENS_PER_TURN + TOKENS_PER_TEMPLATE
+    True
+    """
+    total = TOKENS_PER_TEMPLATE
+    for text in texts:
+        total += TOKENS_PER_TURN + max(text_bytes(text), 0 if text.isascii() else _folded_bytes(text))
+    return total
+
+
+def text_bytes(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _folded_bytes(text: str) -> int:
+    return text_bytes(unicodedata.normalize("NFKC", text))
+
+
+def input_tokens(usage: Mapping[str, Any]) -> int:
+    """Tokens that are billed as input."""
+    return _count(usage.get("prompt_tokens"))
 
 
 def output_tokens(usage: Mapping[str, Any]) -> int:

@@ -2,12 +2,15 @@
 
 ExplainevalError                 1  a fault of ours
 ├── InputError                   2  bad input or configuration
-│   └── StoreError               2  the store of answers cannot be read or written (full, locked, damaged)
+│   ├── StoreError               2  the store of answers cannot be read or written (full, locked, damaged)
+│   └── DamageError              2  the store of answers is damaged or lost: what is left can be saved, nothing is added
 ├── EndpointError                5  an endpoint is unusable, or stayed so after all retries
 └── RequestFailedError                -  one request has no answer (an outcome, caught by the executor)
     ├── RequestRejectedError          -  the endpoint refused the request as such (400, context too long)
     ├── TransientError         -  worth another attempt (rate limit, 5xx, reset, time-out, broken body)
-    └── RequestUnsentError            -  the run is stopping: never sent, never paid
+    └── RequestUnsentError            -  never sent, never paid: the run is stopping, or
+        ├── BudgetReachedError        -  the spending limit leaves no room for it
+        └── NotStoredError            -  only stored answers are wanted (--offline), and it is not among them
 """
 
 from __future__ import annotations
@@ -27,6 +30,10 @@ class InputError(ExplainevalError):
 
 class StoreError(InputError):
     """The store of answers cannot be read or written: disk full, locked too long, read-only, damaged."""
+
+
+class DamageError(InputError):
+    """The store of answers is damaged or lost: what is left can be saved, nothing is added to it."""
 
 
 class EndpointError(ExplainevalError):
@@ -54,17 +61,37 @@ class TransientError(RequestFailedError):
     """Another attempt may succeed; after the last one the request counts as failed.
 
     `retry_after` is the endpoint's own wish in seconds, `refused` marks a refused connection, `overload` an endpoint
-    that had too much to do (429, 503, 529).
+    that had too much to do (429, 503, 529), `unbilled` an attempt that for certain was not charged: refused, or
+    answered with an error. After a time-out, a reset or a cut body nobody knows.
     """
 
     def __init__(
-        self, message: str, *, retry_after: float | None = None, refused: bool = False, overload: bool = False
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        refused: bool = False,
+        overload: bool = False,
+        unbilled: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.refused = refused
         self.overload = overload
+        self.unbilled = unbilled or refused or overload
 
 
 class RequestUnsentError(RequestFailedError):
     """The run is stopping; this request was never sent."""
+
+
+class BudgetReachedError(RequestUnsentError):
+    """The spending limit leaves no room for this request's worst case."""
+
+    exit_code = 3
+
+
+class NotStoredError(RequestUnsentError):
+    """Only stored answers are wanted, and there is none for this request."""
+
+    exit_code = 4

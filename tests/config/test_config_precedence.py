@@ -85,6 +85,8 @@ CASES: dict[str, Case] = {
     "tpm": simple("tpm", None, 100, 200, 300),
     "max_retries": simple("max_retries", 6, 1, 2, 0),
     "timeout": simple("timeout", 120.0, 1.5, 2.5, 3.5),
+    "max_usd": simple("max_usd", None, 1.5, 2.5, 0.0),
+    "batch_poll": simple("batch_poll", 30.0, 1.5, 2.5, 3.5),
     "cache": simple("cache", Path("cache"), "/f", "/v", "/c", path=True),
     "out": Case(lambda found: found[2], None, ({"out": "/f"}, Path("/f")), ("/v", Path("/v")), ("/c", Path("/c"))),
     "price": Case(transport("price"), None, ({"price": [1, 2]}, (1, 2)), ("3,4", (3, 4)), ("5,6.5", (5, 6.5))),
@@ -117,7 +119,7 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 """Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too."""
 
-APART = {"config", "json", "endpoint_name", "task", "model", "verbosity", "param", "retry"}
+APART = {"config", "json", "endpoint_name", "task", "model", "verbosity", "param", "retry", "offline", "batch"}
 
 
 def context_of(*arguments: str) -> dict[str, Any]:
@@ -144,6 +146,19 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the machine may reach the options."""
     for name in CASES.keys() | APART:
         monkeypatch.delenv(f"EXPLAINEVAL_{name.upper()}", raising=False)
+
+
+@pytest.mark.parametrize("name", ["offline", "batch"])
+def test_a_switch_goes_both_ways(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Default off; file over default, variable over file, command line over all of them."""
+    see = transport(name)
+
+    assert see(resolved(tmp_path, {})) is False
+    assert see(resolved(tmp_path, {name: True})) is True
+    monkeypatch.setenv(f"EXPLAINEVAL_{name.upper()}", "0")
+    assert see(resolved(tmp_path, {name: True})) is False
+    assert see(resolved(tmp_path, {name: False}, f"--{name}")) is True
+    assert see(resolved(tmp_path, {name: True}, f"--no-{name}")) is False
 
 
 def test_every_option_is_covered() -> None:

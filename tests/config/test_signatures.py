@@ -161,6 +161,10 @@ def test_another_value_gives_another_run(files: Path, name: str) -> None:
         {"tpm": 3000},
         {"max_retries": 0},
         {"timeout": 1.5},
+        {"max_usd": 1.5},
+        {"offline": True},
+        {"batch": True},
+        {"batch_poll": 1.5},
         {"api_key_env": "MY_KEY"},
         {"endpoints": {"lab": {"base_url": "http://127.0.0.1:10/v1", "api_key_env": "K", "price": [1, 2]}}},
     ],
@@ -176,6 +180,7 @@ def test_transport_enters_nothing(files: Path, change: dict[str, Any]) -> None:
 def test_all_of_the_transport_is_tried() -> None:
     """A new field of ClientConfig must be added above."""
     tried = {"cache", "price", "max_connections", "rpm", "tpm", "max_retries", "timeout", "api_key_env", "endpoints"}
+    tried |= {"max_usd", "offline", "batch", "batch_poll"}
 
     assert tried == set(ClientConfig.model_fields)
 

@@ -16,10 +16,17 @@ from explaineval.errors import ExplainevalError
 COMMANDS = {
     "demo": ("runs", "demo", "Run a bundled task on a small embedded model: no network, no key."),
     "run": ("runs", "run", "Ask models with and without interventions, then score: the main job."),
+    "plan": ("plans", "plan_command", "Say what a run would ask and cost; send nothing."),
     "probe": ("probes", "probe", "Find out what an endpoint really does, by a few cheap requests."),
     "score": ("scores", "score_command", "Compute the metrics of a run directory again, asking nothing."),
     "interventions": ("edits", "interventions", "Build intervention sets, and look at them."),
-    "cache": ("caches", "cache", "Look at the stored answers."),
+    "cache": ("caches", "cache", "Look at the stored answers, check them, pack them, share them."),
+    "export": (
+        "reproductions",
+        "export_command",
+        "Bundle a run with its answers, so that others can compute it again.",
+    ),
+    "reproduce": ("reproductions", "reproduce_command", "Compute a bundled run again, without network or key."),
     "data": ("data", "data", "Download datasets from their official homes."),
 }
 """Command → (module, attribute, one-line help). A module is imported only when its command is used."""

@@ -26,7 +26,7 @@ AT_LEAST_0 = click.IntRange(min=0)
 def option(name: str, **settings: Any) -> Callable[[F], F]:
     """A click option; a single-valued one also reads EXPLAINEVAL_<NAME>."""
     if not settings.get("multiple"):
-        settings["envvar"] = "EXPLAINEVAL_" + name.lstrip("-").upper().replace("-", "_")
+        settings["envvar"] = "EXPLAINEVAL_" + name.partition("/")[0].lstrip("-").upper().replace("-", "_")
     return click.option(name, **settings)
 
 
@@ -129,6 +129,32 @@ TRANSPORT = (
     option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per attempt.  [default: 120]"),
 )
 
+MAX_USD = option(
+    "--max-usd",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="Hard spending limit in dollars, over all models, retries included.",
+)
+
+MONEY = (
+    MAX_USD,
+    option(
+        "--offline/--no-offline",
+        default=None,
+        help="Answers from the cache only: nothing is sent, and what is missing is listed (exit code 4).",
+    ),
+    option(
+        "--batch/--no-batch",
+        default=None,
+        help="Send what is missing through the provider's batch endpoint (OpenAI, Azure, Anthropic) at half the price.",
+    ),
+    option(
+        "--batch-poll",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Seconds between two looks at a batch.  [default: 30]",
+    ),
+)
+
 CACHE = option(
     "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Where answers are kept.  [default: cache/]"
 )
@@ -142,6 +168,7 @@ TAKEN_AS_IS = (
     *("limit", "shams", "samples", "seed", "shots_from", "prompts", "max_tokens", "logprobs"),
     *("mention", "min_label_mass", "interval", "resamples"),
     *("max_connections", "rpm", "tpm", "max_retries", "timeout", "cache", "out"),
+    *("max_usd", "offline", "batch", "batch_poll"),
 )
 """Options whose value stands in the configuration under their own name."""
 

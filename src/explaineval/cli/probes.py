@@ -16,13 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from explaineval.cache import open_store
-from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, WHOM, option, options, resolve
+from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHOM, option, options, resolve
 from explaineval.cli.outputs import say
 from explaineval.client.capabilities import store_probe
 from explaineval.client.probes import Findings, StyleFinding, probe_endpoint, route_caution
 from explaineval.config import ClientConfig, ModelConfig
-from explaineval.errors import InputError
-from explaineval.experiment.ledgers import price_for, read_price_list
+from explaineval.costs import Price
+from explaineval.errors import BudgetReachedError, InputError
+from explaineval.experiment import prices_of, read_price_list
 from explaineval.report.tables import render
 
 MAX_RETRIES = 2
@@ -37,6 +38,7 @@ Row = tuple[str, str, str]
     *WHOM,
     option("--max-retries", type=AT_LEAST_0, default=MAX_RETRIES, show_default=True),
     option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per attempt.  [default: 120]"),
+    MAX_USD,
     CACHE,
     JSON,
 )
@@ -52,7 +54,13 @@ def probe(json: bool, **given: Any) -> int:
     # a probe has no task; `resolve` wants one, and everything else is read as `run` reads it
     science, transport, _ = resolve(None, {**given, "task": ("sense",)})
     model = science.models[0]
-    found = asyncio.run(_probe_and_keep(model, transport))
+    price = prices_of(science, transport, read_price_list())[model.endpoint, model.model]
+    try:
+        found = asyncio.run(_probe_and_keep(model, transport, price))
+    except BudgetReachedError:
+        raise BudgetReachedError(
+            f"--max-usd {transport.max_usd:g} leaves no room for the probe's next question: give more; nothing was kept."
+        ) from None
     if json:
         click.echo(json_format.dumps(found.document(), ensure_ascii=False))
     else:
@@ -61,12 +69,16 @@ def probe(json: bool, **given: Any) -> int:
     return 0 if found.usable else UNUSABLE
 
 
-async def _probe_and_keep(model: ModelConfig, transport: ClientConfig) -> Findings:
-    price = price_for(model, transport, read_price_list())
+async def _probe_and_keep(model: ModelConfig, transport: ClientConfig, price: Price | None) -> Findings:
     endpoint = transport.endpoint_of(model)
     with open_store(transport.cache) as store:  # first: a cache that cannot be used should cost nothing
         found = await probe_endpoint(
-            endpoint, model.model, price, seconds=transport.timeout, max_retries=transport.max_retries
+            endpoint,
+            model.model,
+            price,
+            seconds=transport.timeout,
+            max_retries=transport.max_retries,
+            max_usd=transport.max_usd,
         )
         if found.usable:
             made = datetime.now(UTC).isoformat(timespec="seconds")

@@ -13,6 +13,7 @@ from explaineval.cli.options import (
     HOW,
     INTERVAL,
     JSON,
+    MONEY,
     OUT,
     SCORING,
     TRANSPORT,
@@ -36,7 +37,7 @@ DEMO_CONNECTIONS = 1
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.yaml]")
-@options(*WHAT, *WHOM, *HOW, *SCORING, INTERVAL, *TRANSPORT, CACHE, OUT, JSON)
+@options(*WHAT, *WHOM, *HOW, *SCORING, INTERVAL, *MONEY, *TRANSPORT, CACHE, OUT, JSON)
 def run(config: Path | None, json: bool, **given: Any) -> int:
     """Ask models with and without interventions, store every answer, and score.
 

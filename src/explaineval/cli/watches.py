@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from explaineval.config import arms_for
-from explaineval.experiment import Lane, Prepared
+from explaineval.experiment import GRACE, Lane, Prepared
 
 EVERY = 15.0
 """Seconds between two lines where standard error is no terminal."""
@@ -22,6 +22,18 @@ EVERY = 15.0
 def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
     """A callable that shows how far the lanes are, for `execute`."""
     total = expected_requests(prepared)
+    told = False
+
+    def tell_stop(lanes: list[Lane]) -> None:
+        nonlocal told
+        if not told and any(lane.slots.stopping.is_set() for lane in lanes):
+            told = True
+            click.echo(
+                "explaineval: stopping: nothing more is sent; answers under way, which are paid for, are waited for "
+                f"({GRACE:g} s at the most; Ctrl-C again gives them up).",
+                err=True,
+            )
+
     if sys.stderr.isatty():
         columns = (
             TextColumn("{task.description}"),
@@ -38,11 +50,18 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
             def show(lanes: list[Lane]) -> None:
                 done, hits, sent = _counts(lanes)
                 rate = sent / max(time.monotonic() - started, 1e-9)
+                tell_stop(lanes)
                 bar.update(task, completed=done, hits=hits, rate=f"{rate:.1f}/s" if sent else "")
 
             yield show
         return
-    yield _lines(total)
+    lines = _lines(total)
+
+    def show_lines(lanes: list[Lane]) -> None:
+        tell_stop(lanes)
+        lines(lanes)
+
+    yield show_lines
 
 
 def expected_requests(prepared: Prepared) -> int:

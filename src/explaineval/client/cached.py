@@ -1,4 +1,4 @@
-"""The outermost layer: every distinct request is paid for at most once, here or in an earlier run."""
+"""The outermost layer: every distinct request is paid for at most once, here, earlier or in another process."""
 
 from __future__ import annotations
 
@@ -6,34 +6,55 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from explaineval.cache import Store, request_key
+from explaineval.cache import Claims, Store, request_key
 from explaineval.client.protocols import Client
-from explaineval.errors import RequestFailedError, RequestRejectedError, RequestUnsentError
+from explaineval.errors import NotStoredError, RequestFailedError, RequestRejectedError, RequestUnsentError
 from explaineval.records import Completion, Request
+
+LOOK_AGAIN = 0.05
+LOOK_AGAIN_AT_MOST = 0.5
+"""Seconds between two looks for an answer that another process is asking for."""
 
 
 @dataclass
 class Tally:
-    """Counts of distinct keys by where their answers came from: the store, the wire (answered or not), nowhere."""
+    """Counts of distinct keys by where their answers came from: the store, the wire (answered or not), nowhere.
+
+    `shared` counts the hits that another process brought while this one was about to ask.
+    """
 
     hits: int = 0
     sent: int = 0
     unsent: int = 0
+    shared: int = 0
     seen: set[int] = field(default_factory=set, repr=False)
+
+
+def _book_nothing(request: Request, completion: Completion, hit: bool) -> None:
+    """Stands in where nobody keeps books."""
+
+
+def _miss_nothing(request: Request) -> None:
+    """Stands in where nobody asks what was not sent."""
 
 
 @dataclass
 class CachedClient:
     """Looks into the store first; asks each key once however many wait for it.
 
-    `book(completion, hit=...)` is told of every distinct answer, bought or found.
+    `book(request, completion, hit)` is told of every distinct answer, bought or found; `miss(request)` of every
+    distinct request that stayed unsent. With `claims` no two processes ask the same at the same time.
     """
 
     inner: Client
     store: Store
+    stopping: asyncio.Event
+    claims: Claims | None = None
     tally: Tally = field(default_factory=Tally)
-    book: Callable[..., None] | None = None
+    book: Callable[[Request, Completion, bool], None] = _book_nothing
+    miss: Callable[[Request], None] = _miss_nothing
     _flying: dict[str, asyncio.Task[Completion]] = field(default_factory=dict, init=False)
+    _missed: set[str] = field(default_factory=set, init=False)
 
     async def complete(self, request: Request) -> Completion:
         """The stored completion, or the one that is under way, or a new one, stored first."""
@@ -45,11 +66,10 @@ class CachedClient:
         if flying is None:
             stored = self.store.get(key)
             if stored is not None:
-                self.tally.hits += new
-                if new and self.book is not None:
-                    self.book(stored, hit=True)
+                if new:
+                    self._found(request, stored)
                 return stored
-            flying = asyncio.create_task(self._fetch(request))
+            flying = asyncio.create_task(self._fetch(request, key))
             self._flying[key] = flying
             flying.add_done_callback(lambda _: self._flying.pop(key, None))
         # shielded: a waiter that is cancelled must not cancel an answer that is being paid for
@@ -65,16 +85,60 @@ class CachedClient:
         for task in self._flying.values():
             task.cancel()
 
-    async def _fetch(self, request: Request) -> Completion:
+    def _found(self, request: Request, completion: Completion) -> None:
+        self.tally.hits += 1
+        self.book(request, completion, True)
+
+    async def _fetch(self, request: Request, key: str) -> Completion:
         try:
-            completion = await self.inner.complete(request)
+            completion = await self._claim(key)
+            if completion is not None:
+                self.tally.shared += 1
+                self._found(request, completion)
+                return completion
+            try:
+                completion = await self.inner.complete(request)
+            finally:
+                if self.claims is not None:
+                    self.claims.release(key)
         except RequestUnsentError:
-            self.tally.unsent += 1
+            if key not in self._missed:
+                self._missed.add(key)
+                self.tally.unsent += 1
+                self.miss(request)
             raise
         except RequestFailedError as exc:
             self.tally.sent += not (isinstance(exc, RequestRejectedError) and not exc.sent)
             raise
+        if key in self._missed:  # there was no room for it before, and now there was
+            self._missed.discard(key)
+            self.tally.unsent -= 1
         self.tally.sent += 1
-        if self.book is not None:
-            self.book(completion, hit=False)
+        self.book(request, completion, False)
         return completion
+
+    async def _claim(self, key: str) -> Completion | None:
+        """Wait until the key is ours; the completion where another process stored one meanwhile."""
+        if self.claims is None:
+            return None
+        wait = LOOK_AGAIN
+        while not self.claims.claim(key):
+            if self.stopping.is_set():
+                raise RequestUnsentError("stopped while another process asks the same")
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, LOOK_AGAIN_AT_MOST)
+            stored = self.store.get(key)
+            if stored is not None:
+                return stored
+        stored = self.store.get(key)
+        if stored is not None:
+            self.claims.release(key)
+        return stored
+
+
+class StoredOnlyClient:
+    """Stands in for the wire where only stored answers are wanted: nothing is ever sent."""
+
+    async def complete(self, request: Request) -> Completion:
+        """Raises NotStoredError."""
+        raise NotStoredError(f"the answer of {request.model} is not stored")

@@ -7,17 +7,15 @@ nothing is asked twice.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from explaineval.cache import Store
+from explaineval.cache import Store, verdict_name
 from explaineval.client.negotiations import Build, negotiate
 from explaineval.client.protocols import Client
-from explaineval.config import RunConfig
-from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError, TransientError
+from explaineval.config import ModelConfig, RunConfig
+from explaineval.errors import EndpointError, RequestRejectedError, TransientError
 from explaineval.records import Style
 
 LADDERS: dict[Style, tuple[int, ...]] = {"chat": (20, 5, 1), "completion": (5, 1)}
@@ -69,11 +67,6 @@ class StyleVerdict:
         }
 
 
-def verdict_name(endpoint: str | None, model: str) -> str:
-    """The name under which the verdict on one (endpoint, model) is stored."""
-    return hashlib.sha256(json.dumps([endpoint, model]).encode()).hexdigest()[:32]
-
-
 def stored_probe(store: Store, endpoint: str | None, model: str) -> dict[str, Any] | None:
     """The last probe's document, with the time it was made under `probed`; None where there was no probe."""
     found = store.get_verdict(verdict_name(endpoint, model)) or {}
@@ -104,10 +97,31 @@ async def store_probe(
     await store.put_verdict(name, {"styles": {**_styles(before), **new}, "probe": dict(probe)})
 
 
-async def settle(client: Client, store: Store, config: RunConfig, style: Style, build: Build) -> Capabilities:
+def assume(store: Store | None, config: RunConfig, model: ModelConfig, style: Style) -> tuple[Capabilities, bool]:
+    """How this style would be sent, without asking: as the stored verdict says, else as most endpoints take it.
+
+    The second value tells whether there is a verdict, or none is needed.
+    """
+    known = None if store is None else style_verdict(store, model.endpoint, model.model, style)
+    temperature = None if config.temperature == "omit" else (config.temperature or 0.0)
+    if config.temperature is None and known is not None and known.temperature == "omit":
+        temperature = None
+    logprobs = _rungs(config, style, known)[0]
+    state: LogprobsState = "off" if config.logprobs == "off" else "rejected" if logprobs is None else "returned"
+    found = None
+    if known is not None and known.unusable and config.logprobs == "auto":
+        state, found = "unusable", f"{known.unusable} (found by probe)"
+    settled = known is not None or (config.logprobs == "off" and config.temperature is not None)
+    return Capabilities(logprobs, temperature, state, found), settled
+
+
+async def settle(
+    client: Client, store: Store, config: RunConfig, style: Style, build: Build, *, keep: bool = True
+) -> Capabilities:
     """How this style is sent, confirmed by one real request. `build(logprobs, temperature)` makes the request.
 
-    Raises EndpointError where the endpoint cannot be used at all.
+    `keep` stores what was found out, unless a probe did before. Raises EndpointError where the endpoint cannot be used
+    at all, RequestUnsentError where it was not asked.
     """
     temperature = None if config.temperature == "omit" else (config.temperature or 0.0)
     first = build(None, temperature)
@@ -120,11 +134,11 @@ async def settle(client: Client, store: Store, config: RunConfig, style: Style, 
     except RequestRejectedError as exc:
         hint = "; with --logprobs on this cannot be mended" if config.logprobs == "on" else ""
         raise EndpointError(f"{exc}{hint}.") from exc
-    except (TransientError, RequestUnsentError) as exc:
+    except TransientError as exc:
         raise EndpointError(f"{exc}; is it running and reachable? `explaineval probe` tells more.") from exc
     if config.logprobs == "off":
         return Capabilities(None, found.temperature, "off")
-    if known is None or not known.probed:
+    if keep and (known is None or not known.probed):
         sent: Literal["sent", "omit"] = "sent" if found.temperature is not None else "omit"
         if not free:
             sent = known.temperature if known is not None else "sent"

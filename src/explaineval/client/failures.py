@@ -13,6 +13,8 @@ from explaineval.errors import EndpointError, ExplainevalError, RequestRejectedE
 
 FATAL = {401, 402, 403, 404}
 OVERLOAD = {429, 503, 529}
+GAVE_UP = {408, 499, 504, 522, 524}
+"""Statuses by which a gateway says that it waited no longer: the answer may have been made, and charged, yet."""
 REJECTED = {400, 405, 409, 413, 415, 422}
 MAX_WAIT = 300.0
 
@@ -57,7 +59,12 @@ def classify(exc: BaseException, *, where: str, secrets: tuple[str, ...] = ()) -
     if status in REJECTED or status == 403:
         return RequestRejectedError(f"{where}: rejected with status {status}: {text}")
     shown = f"status {status}: " if answered or status not in (None, 500) else ""  # 500 is litellm's for "no idea"
-    return TransientError(f"{where}: {shown}{text}", retry_after=retry_after(exc), overload=status in OVERLOAD)
+    return TransientError(
+        f"{where}: {shown}{text}",
+        retry_after=retry_after(exc),
+        overload=status in OVERLOAD,
+        unbilled=answered is not None and answered not in GAVE_UP,
+    )
 
 
 FATAL_HINTS = {

@@ -51,6 +51,10 @@ class ClientConfig(Record):
     tpm: Positive | None = None
     max_retries: Annotated[int, Field(ge=0)] = 6
     timeout: Annotated[float, Field(gt=0)] = 120.0
+    max_usd: Annotated[float, Field(ge=0)] | None = None
+    offline: bool = False
+    batch: bool = False
+    batch_poll: Positive = 30.0
 
     def endpoint_of(self, model: ModelConfig) -> Endpoint:
         """Where this model is reached. Raises InputError for an endpoint that is not defined."""

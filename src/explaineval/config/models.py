@@ -32,6 +32,8 @@ class ModelConfig(Record):
     tuned: Literal["instruct", "base"] | None = None
     style: Style | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
+    max_usd: Annotated[float, Field(ge=0)] | None = None
+    """This model's own spending limit, in dollars; it stands here for the configuration file and changes no number."""
 
     @field_validator("model")
     @classmethod

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from explaineval.experiment.edits import random_words
+from explaineval.experiment.execution import GRACE
 from explaineval.experiment.lanes import Lane
+from explaineval.experiment.ledgers import prices_of, read_price_list
 from explaineval.experiment.preparations import Prepared, prepare
+from explaineval.experiment.projections import Projection, project, total_of
 from explaineval.experiment.runs import Outcome, execute
 from explaineval.experiment.scores import Caution, Scores, score
 
-__all__ = ["Caution", "Lane", "Outcome", "Prepared", "Scores", "execute", "prepare", "random_words", "score"]
+__all__ = [
+    "GRACE", "Caution", "Lane", "Outcome", "Prepared", "Projection", "Scores", "execute", "prepare", "prices_of",
+    "project", "random_words", "read_price_list", "score", "total_of",
+]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
@@ -26,7 +27,7 @@ from explaineval.records import Example, Intervention, MetricRow, Trial
 
 R = TypeVar("R", bound=BaseModel)
 
-RUN, EXAMPLES, INTERVENTIONS = "run.json", "examples.jsonl", "interventions.jsonl"
+RUN, EXAMPLES, INTERVENTIONS, SHOTS = "run.json", "examples.jsonl", "interventions.jsonl", "shots.jsonl"
 TRIALS, METRICS, METRICS_CSV, PROMPTS = "trials.jsonl", "metrics.json", "metrics.csv", "prompts"
 
 
@@ -68,18 +69,18 @@ def prepare(
             raise InputError(f"{directory} holds files that are no run: choose an empty or new directory with --out.")
         return "new"
     old = read_run(directory).get("science", {})
-    difference = _difference(old, science)
+    reason = difference(old, science)
     for name, records in ((EXAMPLES, examples), (INTERVENTIONS, interventions)):
         new_lines = {record.model_dump_json().encode() for record in records}
         gone = sum(line.rstrip(b"\n") not in new_lines for line in _lines(directory / name))
-        if gone and difference is None:
-            difference = f"{gone} lines of its {name} are not part of this one"
-    if difference is not None:
-        raise InputError(f"{directory} already holds another run ({difference}): choose another --out.")
+        if gone and reason is None:
+            reason = f"{gone} lines of its {name} are not part of this one"
+    if reason is not None:
+        raise InputError(f"{directory} already holds another run ({reason}): choose another --out.")
     return "continued" if old == science else "grown"
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """What keeps `new` from being `old` or an addition to it, in a few words."""
     fixed_old, fixed_new = old.get("fixed", {}), new["fixed"]
     defaults = RunConfig(tasks=("none",), models=(ModelConfig(model="no/model"),)).model_dump(mode="json")
@@ -98,16 +99,59 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
 
 
 def write_inputs(
-    directory: Path, examples: Iterable[Example], interventions: Iterable[Intervention], prompts: Path
+    directory: Path,
+    examples: Iterable[Example],
+    interventions: Iterable[Intervention],
+    prompts: Path,
+    shots: Iterable[Example] = (),
 ) -> None:
-    """Write what the run asks about: examples, interventions and a copy of the prompts."""
-    write_lines(directory / EXAMPLES, (record.model_dump_json() for record in examples))
-    write_lines(directory / INTERVENTIONS, (record.model_dump_json() for record in interventions))
+    """Write what the run asks about: examples, interventions, shots (task after task) and a copy of the prompts."""
+    files: tuple[tuple[str, Iterable[BaseModel]], ...]
+    files = ((EXAMPLES, examples), (INTERVENTIONS, interventions), (SHOTS, shots))
+    for name, records in files:
+        write_lines(directory / name, (record.model_dump_json() for record in records))
     target = directory / PROMPTS
     if target.resolve() != prompts.resolve():
         if target.exists():
             shutil.rmtree(target)
         shutil.copytree(prompts, target)
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """The directory, made where it is missing, for this process alone as long as it is inside.
+
+    Raises InputError where it cannot be made, or another process is writing it.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError as exc:
+        raise InputError(f"the output directory {directory} cannot be written: {exc.strerror or exc}.") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another run is writing {directory}: wait for its end, or choose another --out."
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_in_use(directory: Path) -> bool:
+    """Whether another process is writing the directory."""
+    if not directory.is_dir():
+        return False
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
@@ -169,6 +213,11 @@ def read_examples(directory: Path) -> list[Example]:
 def read_interventions(directory: Path) -> list[Intervention]:
     """The interventions of the run in file order."""
     return list(_records(directory / INTERVENTIONS, Intervention))
+
+
+def read_shots(directory: Path) -> list[Example] | None:
+    """The reserved shots of all tasks, task after task; None where the directory comes from before they were kept."""
+    return list(_records(directory / SHOTS, Example)) if (directory / SHOTS).exists() else None
 
 
 def _records(path: Path, kind: type[R]) -> Iterator[R]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -48,6 +49,7 @@ def endpoint_document(lane: Lane) -> dict[str, Any]:
         },
         "fault": None if lane.fault is None else str(lane.fault),
         "tokens": lane.ledger.tokens,
+        "price": None if lane.ledger.price is None else asdict(lane.ledger.price),
         "requests": request_counts([lane]),
     }
 
@@ -83,12 +85,13 @@ def request_counts(lanes: list[Lane]) -> dict[str, int]:
 
 def summary_of(lanes: list[Lane]) -> dict[str, Any]:
     """The three cost lines (None where a price is unknown) and the request counts."""
-    known = all(lane.ledger.price is not None for lane in lanes)
+    known = all(lane.ledger.known for lane in lanes)
     spent = sum(lane.ledger.spent for lane in lanes)
     saved = sum(lane.ledger.saved for lane in lanes)
     return {
         "usd_spent": spent if known else None,
         "usd_saved_by_cache": saved if known else None,
         "usd_from_scratch": spent + saved if known else None,
+        "usd_unbilled_at_most": sum(lane.budgeted.unknown for lane in lanes if lane.budgeted is not None),
         "requests": request_counts(lanes),
     }

@@ -20,7 +20,7 @@ GROWING = ("tasks", "models", "samples", "limit", "interventions", "shots_from",
 
 
 def task_facts(tasks: Sequence[Task], edits: Edits) -> dict[str, Any]:
-    """Per task: where its shots come from, and the hashes of examples, shots, and interventions by kind."""
+    """Per task: its shape, its shots and where they come from, the hashes of examples, shots, interventions by kind."""
     facts: dict[str, Any] = {}
     for task in tasks:
         kinds: dict[str, list[Any]] = {}
@@ -31,7 +31,9 @@ def task_facts(tasks: Sequence[Task], edits: Edits) -> dict[str, Any]:
             "examples": digest(task.examples),
             "n_examples": len(task.examples),
             "shots": digest(task.shots),
+            "n_shots": len(task.shots),
             "shots_source": task.shots_source,
+            "shape": task.shape,
             "kinds": {kind: digest(found) for kind, found in sorted(kinds.items())},
         }
     return facts

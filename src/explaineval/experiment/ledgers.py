@@ -10,8 +10,20 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from explaineval.config import ClientConfig, ModelConfig
-from explaineval.costs import FREE, Price, dollars, price_given, price_listed, reasoning_tokens
+from explaineval.config import ClientConfig, ModelConfig, RunConfig
+from explaineval.costs import (
+    FREE,
+    Price,
+    Tier,
+    dollars,
+    input_tokens,
+    is_metered,
+    output_tokens,
+    price_given,
+    price_listed,
+    reasoning_tokens,
+)
+from explaineval.errors import InputError
 from explaineval.records import Completion
 
 PRICE_FILE = "model_prices_and_context_window_backup.json"
@@ -24,6 +36,7 @@ class Ledger:
     price: Price | None
     spent: float = 0.0
     saved: float = 0.0
+    unmetered: int = 0
     reasoned: int = 0
     cut: int = 0
     cut_blank: int = 0
@@ -37,20 +50,29 @@ class Ledger:
             self.cut += 1
             self.cut_blank += not (completion.text or "").strip()
         where = "hit" if hit else "sent"
-        for name, side in (("prompt_tokens", "in"), ("completion_tokens", "out")):
-            count = usage.get(name)
-            if isinstance(count, (int, float)):
-                self.tokens[f"{where}_{side}"] += int(count)
+        self.tokens[f"{where}_in"] += input_tokens(usage)
+        self.tokens[f"{where}_out"] += output_tokens(usage)
         if self.price is None:
             return
+        self.unmetered += not is_metered(usage)
         cost = dollars(usage, self.price)
         if hit:
             self.saved += cost
         else:
             self.spent += cost
 
+    @property
+    def known(self) -> bool:
+        """Whether the sums in dollars are right: the price is known, and every answer came with its count of tokens."""
+        return self.price is not None and (self.price == FREE or not self.unmetered)
+
     def notes(self, model: str, max_tokens: int, orders: Collection[str]) -> Iterator[str]:
         """What the user should know about answers that were cut off, and about hidden reasoning."""
+        if self.price is not None and not self.known:
+            yield (
+                f"{model}: {self.unmetered} answers came without a count of tokens, so their cost is unknown; under "
+                "--max-usd each counts as if it were as long as it may be."
+            )
         if self.cut:
             blank = f" ({self.cut_blank} of them before any answer, on reasoning)" if self.cut_blank else ""
             yield (
@@ -82,7 +104,7 @@ def read_price_list() -> PriceList:
     return PriceList(json.loads(text), f"litellm:{hashlib.sha256(text).hexdigest()[:12]}")
 
 
-def price_for(model: ModelConfig, config: ClientConfig, prices: PriceList) -> Price | None:
+def price_for(model: ModelConfig, config: ClientConfig, prices: PriceList, tier: Tier = "") -> Price | None:
     """The user's price, else 0 for a loopback or private address, else the list's for the provider's own address."""
     given = config.price_of(model)
     if given is not None:
@@ -90,4 +112,27 @@ def price_for(model: ModelConfig, config: ClientConfig, prices: PriceList) -> Pr
     endpoint = config.endpoint_of(model)
     if endpoint.private:
         return FREE
-    return price_listed(model.model, prices.prices) if endpoint.base_url is None else None
+    return price_listed(model.model, prices.prices, tier) if endpoint.base_url is None else None
+
+
+def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> dict[tuple[str | None, str], Price | None]:
+    """The price of every model by (endpoint, model).
+
+    Raises InputError where a spending limit is set and a price is unknown: the limit could not hold.
+    """
+    tier = service_tier(config)
+    found: dict[tuple[str | None, str], Price | None] = {}
+    for model in config.models:
+        price = found[model.endpoint, model.model] = price_for(model, client, listed, tier)
+        if price is None and not client.offline and (client.max_usd is not None or model.max_usd is not None):
+            raise InputError(
+                f"a spending limit is set, but the price of {model.model} is not known: give --price IN,OUT (dollars "
+                "per million tokens), or its endpoint's `price` in the configuration file."
+            )
+    return found
+
+
+def service_tier(config: RunConfig) -> Tier:
+    """The provider's tier that the run asks for by `--param service_tier`, as far as it has prices of its own."""
+    named = config.params.get("service_tier")
+    return "flex" if named == "flex" else "priority" if named == "priority" else ""

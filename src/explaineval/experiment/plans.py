@@ -121,20 +121,36 @@ def plan(
     edits: Mapping[tuple[str, str], Sequence[Intervention]],
     model: ModelConfig,
     capabilities: Callable[[Arm], Capabilities],
+    start: float = 0.0,
 ) -> Iterator[Unit]:
     """All units of one model, in a fixed order: task, arm, example, sample.
 
-    `edits` holds the interventions by (task, example id); `capabilities` says how an arm's requests are sent.
+    `edits` holds the interventions by (task, example id); `capabilities` says how an arm's requests are sent; `start`
+    is where in that order to begin, as a share of the whole: what lies before comes last.
     """
-    for task in tasks:
-        for arm in arms_for(config, model):
-            able = capabilities(arm)
-            builder = RequestBuilder(config, prompts, model, arm, task)
-            for example in task.examples:
-                fixed = builder.fixed_text(example)
-                own = "\n".join((*example.fields.values(), *example.options.values()))
-                for sample in range(config.samples):
-                    yield _unit(builder, able, example, edits.get((task.name, example.id), ()), sample, (fixed, own))
+    cells = [(task, arm, range(len(task.examples))) for task in tasks for arm in arms_for(config, model)]
+    for task, arm, numbers in _from(cells, start):
+        able = capabilities(arm)
+        builder = RequestBuilder(config, prompts, model, arm, task)
+        for example in (task.examples[number] for number in numbers):
+            fixed = builder.fixed_text(example)
+            own = "\n".join((*example.fields.values(), *example.options.values()))
+            for sample in range(config.samples):
+                yield _unit(builder, able, example, edits.get((task.name, example.id), ()), sample, (fixed, own))
+
+
+Cell = tuple[Task, Arm, range]
+
+
+def _from(cells: Sequence[Cell], start: float) -> list[Cell]:
+    """The cells in their order, begun at a share of all examples in them."""
+    left = int(start * sum(len(numbers) for _, _, numbers in cells))
+    for at, (task, arm, numbers) in enumerate(cells):
+        if left < len(numbers):
+            later, earlier = (task, arm, numbers[left:]), (task, arm, numbers[:left])
+            return [later, *cells[at + 1 :], *cells[:at], earlier]
+        left -= len(numbers)
+    return list(cells)
 
 
 def _unit(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from explaineval.cache import open_store
+from explaineval.cache import Claims, Store, holds_store, open_store
 from explaineval.experiment import directories, facts
+from explaineval.experiment.askings import ask_all
 from explaineval.experiment.documents import endpoint_document, probe_notes, run_document, summary_of
-from explaineval.experiment.lanes import Lane, ask_all
-from explaineval.experiment.ledgers import read_price_list
+from explaineval.experiment.faults import limit_fault, money_notes, offline_fault
+from explaineval.experiment.lanes import Lane
+from explaineval.experiment.ledgers import prices_of, read_price_list
 from explaineval.experiment.preparations import Prepared, inputs_of
 from explaineval.experiment.scores import Scores, score
 
@@ -39,22 +43,25 @@ def execute(prepared: Prepared, out: Path | None, watch: Watch, embedded: Path |
     """Ask, store, write, score. `watch` is called now and then with the lanes, to show progress.
 
     `embedded` are the weights of a model that is served in a child process instead of reached by URL.
-    Raises InputError for a directory or cache that cannot be used.
+    Raises InputError for a directory or cache that cannot be used, or a spending limit that could not hold.
     """
-    directory = out or directories.default_directory(RUNS, date.today(), prepared.name)
+    listed = read_price_list()
+    prices = prices_of(prepared.config, prepared.client, listed)
     examples, edits = inputs_of(prepared.tasks, prepared.chosen)
-    state = directories.prepare(directory, prepared.science, examples, edits)
-    with open_store(prepared.client.cache) as store:
-        directories.write_inputs(directory, examples, edits, prepared.prompts.directory)
-        prices = read_price_list()
-        lanes: list[Lane] = []
+    lanes: list[Lane] = []
+    with ExitStack() as stack:
+        store, claims = _open(prepared, stack)
+        directory = _directory(prepared, out, stack)
+        state = directories.prepare(directory, prepared.science, examples, edits)
+        shots = [shot for task in prepared.tasks for shot in task.shots]
+        directories.write_inputs(directory, examples, edits, prepared.prompts.directory, shots)
         known = {"tasks": facts.task_facts(prepared.tasks, prepared.chosen.edits), "arms": {}}
-        run = run_document(prepared, known, prices.version)
+        run = run_document(prepared, known, listed.version)
         directories.write_json(directory / directories.RUN, run)
         with (directory / directories.TRIALS).open(
             "w", encoding="utf-8", newline="\n", errors="surrogatepass"
         ) as lines:
-            stopped = asyncio.run(ask_all(prepared, store, lanes, lines, watch, prices, embedded))
+            stopped = asyncio.run(ask_all(prepared, store, claims, lanes, lines, watch, prices, embedded))
         able = {
             (lane.model.endpoint, lane.model.model, style): found
             for lane in lanes
@@ -65,24 +72,79 @@ def execute(prepared: Prepared, out: Path | None, watch: Watch, embedded: Path |
         run |= {"complete": not stopped and not summary["requests"]["unsent"]}
         run |= {"endpoints": [endpoint_document(lane) for lane in lanes], **summary}
         directories.write_json(directory / directories.RUN, run)
+        _learn(lanes, store)
         warnings = tuple(store.warnings)
-    scores = score(directory)
-    directories.write_metrics(directory, scores.rows)
+        scores = score(directory)
+        directories.write_metrics(directory, scores.rows)
+    code, faults = _verdict(prepared, lanes, stopped, summary)
+    notes = (*_notes(prepared, lanes, state), *warnings)
+    return Outcome(directory, code, run["signature"], scores, summary, notes, faults)
+
+
+def _open(prepared: Prepared, stack: ExitStack) -> tuple[Store, Claims | None]:
+    """The store, and this process's claims on it; offline nothing is written, so nothing is claimed."""
+    client = prepared.client
+    if not client.offline:
+        store = stack.enter_context(open_store(client.cache))
+        return store, stack.enter_context(Claims(store.directory))
+    if not holds_store(client.cache):  # then every answer is missing, and the list of them says so
+        return stack.enter_context(open_store(Path(stack.enter_context(TemporaryDirectory())))), None
+    return stack.enter_context(open_store(client.cache, readonly=True)), None
+
+
+def _directory(prepared: Prepared, out: Path | None, stack: ExitStack) -> Path:
+    """The run directory, made and locked: the one asked for, else the first of this science that nobody uses."""
+    if out is not None:
+        stack.enter_context(directories.locked(out))
+        return out
+    base = directories.default_directory(RUNS, date.today(), prepared.name)
+    number = 1
+    while True:
+        directory = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        if not directories.is_in_use(directory):
+            stack.enter_context(directories.locked(directory))
+            return directory
+        number += 1
+
+
+def _learn(lanes: list[Lane], store: Store) -> None:
+    """Let the forecasts of what is left take the lengths of stored answers, where anything is left."""
+    for lane in lanes:
+        if lane.forecast.misses:
+            lane.forecast.learn(store, lane.model)
+
+
+def _verdict(
+    prepared: Prepared, lanes: list[Lane], stopped: bool, summary: dict[str, Any]
+) -> tuple[int, tuple[str, ...]]:
+    """The exit code, and the sentences that say why it is not 0."""
     faults = tuple(str(lane.fault) for lane in lanes if lane.fault is not None)
+    failed = sum(lane.progress.outcomes.get("failed", 0) for lane in lanes)
+    codes = [5] if faults or failed else []
+    for code, fault in ((3, limit_fault(lanes, prepared.client.max_usd)), (4, offline_fault(prepared, lanes))):
+        if fault is not None:
+            codes.append(code)
+            faults += (fault,)
     if stopped:
+        codes.append(130)
         faults += (
             f"interrupted: {summary['requests']['unsent']} requests were not sent, and the numbers are those of the "
             "finished part; give the same command again to go on.",
         )
-    failed = sum(lane.progress.outcomes.get("failed", 0) for lane in lanes)
-    code = 130 if stopped else 5 if faults or failed else 0
+    worst_first = (130, 1, 2, 3, 5, 4)
+    return min(codes, key=worst_first.index, default=0), faults
+
+
+def _notes(prepared: Prepared, lanes: list[Lane], state: str) -> tuple[str, ...]:
     notes: tuple[str, ...] = (f"run directory {state}",) if state != "new" else ()
     for lane in lanes:
         notes += tuple(lane.ledger.notes(lane.model.model, prepared.config.max_tokens, prepared.config.arms.order))
         notes += tuple(probe_notes(lane, prepared.config))
-    shots = tuple(
+    notes += tuple(money_notes(lanes))
+    shared = sum(lane.cached.tally.shared for lane in lanes)
+    if shared:
+        notes += (f"{shared} answers came from another process that was asking the same.",)
+    notes += tuple(
         f"{task.name}: shots from {task.shots_source}." for task in prepared.tasks if task.shots_source != "none"
     )
-    return Outcome(
-        directory, code, run["signature"], scores, summary, notes + shots + prepared.chosen.notes + warnings, faults
-    )
+    return notes + prepared.chosen.notes

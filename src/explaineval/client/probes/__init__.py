@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from explaineval.client.budgets import Budget, BudgetedClient, Gauge, Purse
 from explaineval.client.listings import name_served
 from explaineval.client.probes.examinations import Examiner
 from explaineval.client.probes.findings import Findings, StyleFinding
 from explaineval.client.probes.wires import WatchedClient
+from explaineval.client.protocols import Client
 from explaineval.client.retries import RetryingClient
 from explaineval.config import Endpoint
 from explaineval.costs import Price
@@ -19,15 +21,25 @@ OLLAMA_ROUTES = ("ollama", "ollama_chat")
 
 
 async def probe_endpoint(
-    endpoint: Endpoint, model: str, price: Price | None, *, seconds: float, max_retries: int
+    endpoint: Endpoint,
+    model: str,
+    price: Price | None,
+    *,
+    seconds: float,
+    max_retries: int,
+    max_usd: float | None = None,
 ) -> Findings:
-    """Probe one model, each attempt within so many seconds.
+    """Probe one model, each attempt within so many seconds, all of them for so many dollars.
 
-    Raises InputError for a key variable that is not set; every other trouble is a finding.
+    Raises InputError for a key variable that is not set, BudgetReachedError where the money does not suffice; every
+    other trouble is a finding.
     """
     wire = WatchedClient({endpoint.identity: endpoint}, timeout=seconds)
+    paid: Client = wire
+    if price is not None:
+        paid = BudgetedClient(wire, Gauge(price), Budget(Purse(max_usd)), Purse(None))
     try:
-        client = RetryingClient(wire, max_retries, asyncio.Event())
+        client = RetryingClient(paid, max_retries, asyncio.Event())
         found = await Examiner(client, wire, endpoint.identity, model, price).examine()
     finally:
         await wire.close()

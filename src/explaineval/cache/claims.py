@@ -1,0 +1,84 @@
+"""Claims between the processes of one machine: who is asking which request now, and who started where.
+
+A claim is a lock on one byte of `claims.lock`; where the byte stands says what is claimed. The kernel keeps the locks
+and drops them with their process, however it ends, so nothing is left over and no service is needed. The file stays
+empty: bytes beyond its end can be locked too. Locks of POSIX belong to a process, so one directory must be claimed by
+one `Claims` at a time in each process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from explaineval.errors import InputError
+
+FILE = "claims.lock"
+PLACES = 1024
+_KEYS_FROM = 2**20
+_KEYS = 2**62
+
+
+class Claims:
+    """The claims of this process on one cache directory. Use as a context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        path = directory / FILE
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise InputError(f"{path} cannot be opened ({exc.strerror or exc}): make the cache writable.") from exc
+
+    def claim(self, key: str) -> bool:
+        """Claim a key (hexadecimal digits); False where another process has it."""
+        return self._lock(_place_of(key))
+
+    def release(self, key: str) -> None:
+        """Give a key up."""
+        fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, _place_of(key))
+
+    def take_place(self) -> int:
+        """The lowest number that no other process on this directory has: 0 for the first, and so on."""
+        return next((place for place in range(PLACES) if self._lock(place)), 0)
+
+    def close(self) -> None:
+        """Give up everything."""
+        os.close(self._handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _lock(self, place: int) -> bool:
+        try:
+            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+
+def spread(place: int) -> float:
+    """Where in its plan the process of this number begins, as a share: 0, 1/2, 1/4, 3/4, 1/8, …
+
+    The van der Corput sequence: however many there are, they begin about equally far apart.
+
+    >>> [spread(place) for place in range(5)]
+    [0.0, 0.5, 0.25, 0.75, 0.125]
+    """
+    share, part = 0.0, 0.5
+    while place:
+        share += part * (place & 1)
+        place >>= 1
+        part /= 2
+    return share
+
+
+def _place_of(key: str) -> int:
+    return _KEYS_FROM + int(key[:16], 16) % _KEYS

@@ -1,0 +1,170 @@
+"""The spending limit: before each attempt its worst case is reserved, with its answer the true cost is settled.
+
+What is settled and what is held never exceed a limit together, whatever the concurrency, as long as no attempt costs
+more than its worst case; an endpoint that counts more tokens than a text can hold, or writes more than it was allowed,
+raises the worst case of what follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from explaineval.client.protocols import Client
+from explaineval.costs import Price, dollars, input_tokens, is_metered, most_dollars, most_tokens, output_tokens
+from explaineval.errors import BudgetReachedError, EndpointError, RequestRejectedError, TransientError
+from explaineval.records import Completion, Request
+
+
+@dataclass
+class Purse:
+    """A limit in dollars (None: none), what is spent of it, and what is held for attempts under way."""
+
+    limit: float | None
+    spent: float = field(default=0.0, init=False)
+    held: float = field(default=0.0, init=False)
+    under_way: int = field(default=0, init=False)
+
+    def is_short(self, amount: float) -> bool:
+        """Whether the amount can no longer be spent, whatever the attempts under way will cost."""
+        return self.limit is not None and self.spent + amount > self.limit
+
+    def has(self, amount: float) -> bool:
+        """Whether the amount fits beside all that is held."""
+        return self.limit is None or self.spent + self.held + amount <= self.limit
+
+    def hold(self, amount: float) -> None:
+        """Reserve."""
+        self.under_way += 1
+        self.held += amount
+
+    def settle(self, amount: float, cost: float) -> None:
+        """Give back what was held and book what it cost."""
+        self.under_way -= 1
+        self.held = self.held - amount if self.under_way else 0.0  # no rounding is left behind
+        self.spent += cost
+
+
+@dataclass(eq=False)
+class _Claim:
+    amount: float
+    purses: Sequence[Purse]
+    turn: asyncio.Future[bool]
+
+
+@dataclass
+class Budget:
+    """Hands out reservations over all models of a run; who does not fit yet waits until something is settled."""
+
+    total: Purse
+    _waiting: deque[_Claim] = field(default_factory=deque, init=False)
+
+    async def reserve(self, amount: float, own: Purse) -> bool:
+        """Hold an amount of the whole budget and of a model's own; False where it can no longer fit."""
+        claim = _Claim(amount, (self.total, own), asyncio.get_running_loop().create_future())
+        verdict = self._judge(claim)
+        if verdict is not None:
+            return verdict
+        self._waiting.append(claim)
+        try:
+            return await claim.turn
+        except asyncio.CancelledError:
+            if claim.turn.done() and not claim.turn.cancelled() and claim.turn.result():
+                self.settle(amount, 0.0, own)
+            raise
+
+    def settle(self, amount: float, cost: float, own: Purse) -> None:
+        """End a reservation with what the attempt cost."""
+        for purse in (self.total, own):
+            purse.settle(amount, cost)
+        waiting, self._waiting = self._waiting, deque()
+        for claim in waiting:
+            if claim.turn.done():
+                continue
+            verdict = self._judge(claim)
+            if verdict is None:
+                self._waiting.append(claim)
+            else:
+                claim.turn.set_result(verdict)
+
+    def _judge(self, claim: _Claim) -> bool | None:
+        if any(purse.is_short(claim.amount) for purse in claim.purses):
+            return False
+        if not all(purse.has(claim.amount) for purse in claim.purses):
+            return None
+        for purse in claim.purses:
+            purse.hold(claim.amount)
+        return True
+
+
+@dataclass
+class Gauge:
+    """What a request of one model can cost at most, corrected by what its endpoint has counted so far."""
+
+    price: Price
+    extra_in: int = field(default=0, init=False)
+    stretch_out: float = field(default=1.0, init=False)
+
+    def worst(self, request: Request) -> float:
+        """Dollars of the longest prompt this text can be, answered in full length."""
+        return most_dollars(self._most_in(request), self._most_out(request), self.price)
+
+    def bill(self, request: Request, completion: Completion) -> float:
+        """Dollars of an answer; its worst case where the endpoint did not count."""
+        usage = completion.usage
+        if not is_metered(usage):
+            return self.worst(request)
+        self.extra_in = max(self.extra_in, input_tokens(usage) - most_tokens(texts_of(request)))
+        self.stretch_out = max(self.stretch_out, output_tokens(usage) / request.max_tokens)
+        return dollars(usage, self.price)
+
+    def _most_in(self, request: Request) -> int:
+        return most_tokens(texts_of(request)) + self.extra_in
+
+    def _most_out(self, request: Request) -> int:
+        return int(request.max_tokens * self.stretch_out + 0.999)
+
+
+@dataclass
+class BudgetedClient:
+    """Makes an attempt only where its worst case fits. `unknown` sums what attempts without a bill may have cost."""
+
+    inner: Client
+    gauge: Gauge
+    budget: Budget
+    own: Purse
+    unknown: float = field(default=0.0, init=False)
+    unbilled: int = field(default=0, init=False)
+    refused: int = field(default=0, init=False)
+
+    async def complete(self, request: Request) -> Completion:
+        """The inner client's completion. Raises BudgetReachedError where the limit leaves no room for the attempt."""
+        amount = self.gauge.worst(request)
+        if not await self.budget.reserve(amount, self.own):
+            self.refused += 1
+            raise BudgetReachedError("the spending limit leaves no room for this request")
+        cost: float | None = None
+        try:
+            completion = await self.inner.complete(request)
+            cost = self.gauge.bill(request, completion)
+        except (RequestRejectedError, EndpointError):
+            cost = 0.0
+            raise
+        except TransientError as exc:
+            cost = 0.0 if exc.unbilled else None
+            raise
+        finally:
+            if cost is None:  # a time-out, a reset, a cut body: it may have been charged in full
+                self.unbilled += 1
+                self.unknown += amount
+            self.budget.settle(amount, amount if cost is None else cost, self.own)
+        return completion
+
+
+def texts_of(request: Request) -> tuple[str, ...]:
+    """The texts of a request, a turn each."""
+    if request.prompt is not None:
+        return (request.prompt,)
+    return tuple(turn.content for turn in request.messages or ())

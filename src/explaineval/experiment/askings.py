@@ -1,0 +1,133 @@
+"""How the lanes of a run are asked beside each other, and how each finds out what its endpoint takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from explaineval.cache import Claims, Store, spread
+from explaineval.client import Capabilities, assume, name_served, settle
+from explaineval.config import Arm, arms_for
+from explaineval.costs import Price
+from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError
+from explaineval.experiment.execution import Executor, stop_on_interrupt
+from explaineval.experiment.lanes import Lane, build_lanes
+from explaineval.experiment.plans import RequestBuilder, Unit, plan
+from explaineval.experiment.preparations import Prepared
+from explaineval.experiment.trials import Reply, unit_trials
+from explaineval.records import Example, Request
+
+SETTLE_WITH = 3
+"""Examples that are tried before an endpoint that rejects them counts as unusable."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What all lanes share. `start` is where in its plan this process begins, as a share."""
+
+    prepared: Prepared
+    store: Store
+    lines: TextIO
+    stopping: asyncio.Event
+    start: float
+
+
+async def ask_all(
+    prepared: Prepared,
+    store: Store,
+    claims: Claims | None,
+    lanes: list[Lane],
+    lines: TextIO,
+    watch: Callable[[list[Lane]], None],
+    prices: Mapping[tuple[str | None, str], Price | None],
+    embedded: Path | None,
+) -> bool:
+    """Run all lanes beside each other; whether the run was interrupted. Appends to `lanes`."""
+    stopping = asyncio.Event()
+    start = spread(claims.take_place()) if claims is not None else 0.0
+    asking = Asking(prepared, store, lines, stopping, start)
+    async with AsyncExitStack() as stack:
+        lanes += build_lanes(prepared, store, claims, prices, stopping, stack, embedded)
+        work = [asyncio.create_task(_ask_one(asking, lane)) for lane in lanes]
+
+        def give_up() -> None:
+            for lane in lanes:
+                lane.cached.cancel()
+            for task in work:
+                task.cancel()
+
+        with stop_on_interrupt(stopping, give_up):
+            ticker = asyncio.create_task(_tick(lanes, watch))
+            results = await asyncio.gather(*work, return_exceptions=True)
+            await asyncio.gather(*(lane.cached.finish() for lane in lanes))
+            ticker.cancel()
+        watch(lanes)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result.exceptions[0] if isinstance(result, BaseExceptionGroup) else result
+    return stopping.is_set()
+
+
+async def _tick(lanes: list[Lane], watch: Callable[[list[Lane]], None]) -> None:
+    while True:
+        watch(lanes)
+        await asyncio.sleep(0.25)
+
+
+async def _ask_one(asking: Asking, lane: Lane) -> None:
+    config, tasks = asking.prepared.config, asking.prepared.tasks
+    try:
+        for arm in arms_for(config, lane.model):
+            if arm.style not in lane.able:
+                lane.able[arm.style] = await _settle(asking, lane, arm)
+    except EndpointError as exc:
+        lane.fault = await name_served(exc, asking.prepared.client.endpoint_of(lane.model))
+        return
+
+    def able(arm: Arm) -> Capabilities:
+        return lane.able[arm.style]
+
+    def sink(unit: Unit, base: Reply | None, after: list[Reply | None], shams: list[Reply | None]) -> None:
+        if base is None:
+            return
+        for trial in unit_trials(unit, base, after, shams, config.mention, config.min_label_mass):
+            asking.lines.write(trial.model_dump_json() + "\n")
+
+    edits = asking.prepared.chosen.edits
+    units: Iterator[Unit] = plan(config, asking.prepared.prompts, tasks, edits, lane.model, able, asking.start)
+    executor = Executor(lane.cached, lane.slots.gate.ceiling, asking.stopping, config.retry, lane.progress)
+    await executor.run(units, sink)
+    if lane.slots.down is not None:
+        lane.fault = await name_served(lane.slots.down, asking.prepared.client.endpoint_of(lane.model))
+
+
+async def _settle(asking: Asking, lane: Lane, arm: Arm) -> Capabilities:
+    """Find out what the endpoint takes with the plan's first request; where that very text is rejected, a later one.
+
+    Where nothing may be asked (offline, no money, stopping) it is assumed. Raises EndpointError where SETTLE_WITH
+    examples are rejected whatever is asked along with them.
+    """
+    config, store = asking.prepared.config, asking.store
+    task = asking.prepared.tasks[0]
+    builder = RequestBuilder(config, asking.prepared.prompts, lane.model, arm, task)
+    examples = task.examples[:SETTLE_WITH]
+    for example in examples:
+        try:
+            build = _asking(builder, example)
+            return await settle(lane.cached, store, config, arm.style, build, keep=not asking.prepared.client.offline)
+        except RequestUnsentError:
+            found, settled = assume(store, config, lane.model, arm.style)
+            lane.assumed = lane.assumed or not settled
+            return found
+        except EndpointError as exc:
+            if not isinstance(exc.__cause__, RequestRejectedError) or example is examples[-1]:
+                raise
+    raise AssertionError("a task has at least one example")
+
+
+def _asking(builder: RequestBuilder, example: Example) -> Callable[[int | None, float | None], Request]:
+    return lambda logprobs, temperature: builder.build(example, example.fields, logprobs, temperature)

@@ -1,0 +1,128 @@
+"""What unsent requests would take: tokens and dollars, low, expected and worst, from the lengths of stored answers."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from explaineval.cache import Store
+from explaineval.client import texts_of
+from explaineval.config import ModelConfig
+from explaineval.costs import Price, input_tokens, is_metered, most_dollars, most_tokens, output_tokens, text_bytes
+from explaineval.records import Completion, Request
+
+ENOUGH = 20
+"""Answers from which lengths are taken rather than from the prior."""
+
+SCANNED = 20_000
+"""Rows of a store that are looked at for answers of a model, at the most."""
+
+KEPT = 5_000
+"""Lengths of answers that are remembered."""
+
+TOKENS_PER_BYTE = 0.25
+TOKENS_OUT = (20, 100)
+"""The prior where nothing is known: a token for four bytes in, so many tokens out (low, expected)."""
+
+LOW = 0.1
+"""The share of answers that are shorter than the low figure."""
+
+
+@dataclass
+class Lengths:
+    """How long prompts and answers of one model were, in tokens."""
+
+    bytes_in: int = 0
+    tokens_in: int = 0
+    tokens_out: list[int] = field(default_factory=list)
+
+    def see(self, request: Request, completion: Completion) -> None:
+        """Take one answer into account."""
+        if not is_metered(completion.usage) or len(self.tokens_out) >= KEPT:
+            return
+        self.bytes_in += _bytes(request)
+        self.tokens_in += input_tokens(completion.usage)
+        self.tokens_out.append(output_tokens(completion.usage))
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are enough answers to go by."""
+        return len(self.tokens_out) >= ENOUGH
+
+
+@dataclass
+class Forecast:
+    """Counts what is missing of one model, and tells what asking it would take."""
+
+    price: Price | None
+    lengths: Lengths = field(default_factory=Lengths)
+    basis: str = ""
+    misses: int = 0
+    bytes_in: int = 0
+    most_in: int = 0
+    most_out: int = 0
+
+    def miss(self, request: Request) -> None:
+        """Count a request without answer."""
+        self.misses += 1
+        self.bytes_in += _bytes(request)
+        self.most_in += most_tokens(texts_of(request))
+        self.most_out += request.max_tokens
+
+    def learn(self, store: Store | None, model: ModelConfig) -> None:
+        """Where too few answers were seen on the way, take the lengths of others of the model from the store."""
+        if self.lengths.enough:
+            self.basis = f"lengths as in {len(self.lengths.tokens_out)} answers of this plan"
+            return
+        if store is not None and self.misses:
+            for _, request, completion in itertools.islice(store.iterate(), SCANNED):
+                if (request.endpoint, request.model) == (model.endpoint, model.model):
+                    self.lengths.see(request, completion)
+            if self.lengths.enough:
+                self.basis = f"lengths as in {len(self.lengths.tokens_out)} stored answers of this model"
+                return
+        low, expected = TOKENS_OUT
+        self.basis = (
+            f"nothing is stored to take lengths from, so they are guessed: {TOKENS_PER_BYTE:g} tokens a byte, "
+            f"{low} (low) or {expected} (expected) an answer"
+        )
+
+    def tokens(self) -> tuple[int, dict[str, int]]:
+        """Tokens in, and tokens out by how well it goes (low, expected, worst)."""
+        known = self.lengths
+        mean_limit = self.most_out / self.misses if self.misses else 0.0
+        if known.enough:
+            into = self.bytes_in * known.tokens_in / max(1, known.bytes_in)
+            ordered = sorted(known.tokens_out)
+            low, expected = ordered[int(LOW * len(ordered))], sum(ordered) / len(ordered)
+        else:
+            into = self.bytes_in * TOKENS_PER_BYTE
+            low, expected = TOKENS_OUT
+        out = {
+            "low": round(self.misses * min(low, mean_limit)),
+            "expected": round(self.misses * min(expected, mean_limit)),
+            "worst": self.most_out,
+        }
+        return round(into), out
+
+    def usd(self) -> dict[str, float | None]:
+        """Dollars likewise; the worst case is what a spending limit would have to allow. None without a price."""
+        if self.price is None:
+            return {"low": None, "expected": None, "worst": None}
+        into, out = self.tokens()
+        fixed = self.misses * self.price.request
+        found: dict[str, float | None] = {
+            name: fixed + into * self.price.input + out[name] * self.price.output for name in ("low", "expected")
+        }
+        found["worst"] = fixed + most_dollars(self.most_in, self.most_out, replace(self.price, request=0.0))
+        return found
+
+    def document(self) -> dict[str, Any]:
+        """Tokens and dollars as in `plan --json`."""
+        into, out = self.tokens()
+        return {"tokens_in": into, "tokens_out": out, "usd": self.usd()}
+
+
+def _bytes(request: Request) -> int:
+    return sum(text_bytes(text) for text in texts_of(request))
