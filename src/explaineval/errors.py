@@ -3,7 +3,8 @@
 ExplainevalError                 1  a fault of ours
 ├── InputError                   2  bad input or configuration
 │   ├── StoreError               2  the store of answers cannot be read or written (full, locked, damaged)
-│   └── DamageError              2  the store of answers is damaged or lost: what is left can be saved, nothing is added
+│   ├── DamageError              2  the store of answers is damaged or lost: what is left can be saved, nothing is added
+│   └── InUseError               2  another process is writing the same run directory
 ├── EndpointError                5  an endpoint is unusable, or stayed so after all retries
 └── RequestFailedError                -  one request has no answer (an outcome, caught by the executor)
     ├── RequestRejectedError          -  the endpoint refused the request as such (400, context too long)
@@ -34,6 +35,10 @@ class StoreError(InputError):
 
 class DamageError(InputError):
     """The store of answers is damaged or lost: what is left can be saved, nothing is added to it."""
+
+
+class InUseError(InputError):
+    """Another process is writing the same run directory."""
 
 
 class EndpointError(ExplainevalError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.cache import canonical, hash_canonical, request_from, request_key
+from explaineval.cache import canonical, hash_canonical, request_from, request_key, verdict_name
+from explaineval.cache.keys import is_key
 from explaineval.errors import InputError
 from explaineval.records import Message, Request
 
@@ -40,6 +42,36 @@ COMPLETION_JSON = (
     '"style":"completion"}'
 )
 COMPLETION_KEY = "1ba606303665fb987e379aa5c4f0f3378b64c4532a58450cc6c02c6e5b6dc03d"
+
+FULL = COMPLETION.model_copy(
+    update={
+        "endpoint": "http://127.0.0.1:8000/v1",
+        "temperature": 0.7,
+        "stop": ("\n\n", "###"),
+        "logprobs": 5,
+        "params": {"top_p": 1.0, "flags": [True, "é", {"b": 2, "a": 0.5}]},
+        "sample": 1000,
+    }
+)
+FULL_JSON = (
+    '{"endpoint":"http://127.0.0.1:8000/v1","logprobs":5,"max_tokens":64,"model":"text/base",'
+    '"params":{"flags":[true,"é",{"a":0.5,"b":2}],"top_p":1},"prompt":"Q: x\\nAnswer:","sample":1000,"schema":1,'
+    '"stop":["\\n\\n","###"],"style":"completion","temperature":0.7}'
+)
+FULL_KEY = "aae399ab41f50fc1c3bdbad682a746529caa46006f0fb626468939bdf9739311"
+
+BARE = Request(model="openai/smol", style="chat", messages=(Message(role="user", content="Hi"),), max_tokens=1)
+BARE_JSON = (
+    '{"max_tokens":1,"messages":[{"content":"Hi","role":"user"}],"model":"openai/smol","sample":0,"schema":1,'
+    '"style":"chat"}'
+)
+BARE_KEY = "1c6650a96c6cc01b73cdadbb50be383b7ad4111f2ba1867a9f901acf79442eda"
+
+RETRIED = BARE.model_copy(update={"endpoint": "embedded:0123456789ab", "max_tokens": 4, "sample": 1001})
+RETRIED_JSON = BARE_JSON.replace('{"max_tokens":1', '{"endpoint":"embedded:0123456789ab","max_tokens":4').replace(
+    '"sample":0', '"sample":1001'
+)
+RETRIED_KEY = "dcef5bc9a0143ec45e95fda3eb50a7fb288ff37d78f0177b8ada7079c5cd4166"
 
 numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -72,11 +104,20 @@ def requests(draw: st.DrawFn) -> Request:
 
 @pytest.mark.parametrize(
     ("request_", "text", "key"),
-    [(CHAT, CHAT_JSON, CHAT_KEY), (COMPLETION, COMPLETION_JSON, COMPLETION_KEY)],
-    ids=["chat", "completion"],
+    [
+        (CHAT, CHAT_JSON, CHAT_KEY),
+        (COMPLETION, COMPLETION_JSON, COMPLETION_KEY),
+        (FULL, FULL_JSON, FULL_KEY),
+        (BARE, BARE_JSON, BARE_KEY),
+        (RETRIED, RETRIED_JSON, RETRIED_KEY),
+    ],
+    ids=["chat", "completion", "everything", "nothing", "asked again"],
 )
 def test_known_keys_never_change(request_: Request, text: str, key: str) -> None:
     """A key that changes orphans every answer already paid for."""
+    spelled = json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    assert text == spelled
     assert key == hashlib.sha256(text.encode()).hexdigest()
     assert key == request_key(request_)
 
@@ -229,3 +270,22 @@ def test_a_stored_request_needs_its_sample() -> None:
 def test_key_of_the_stored_form_is_the_key() -> None:
     """Verifying a row needs no Request."""
     assert hash_canonical(canonical(CHAT)) == CHAT_KEY
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "model", "name"),
+    [
+        (None, "openai/gpt-4o", "2049e18e0d6da8fc212a73a1282114c8"),
+        ("lab", "openai/smol", "1836f652963da12db9b506e20762b26a"),
+        ("http://127.0.0.1:8000/v1", "é", "77f9f99f375ee35eca366332fbffbd3d"),
+    ],
+)
+def test_names_of_verdicts_never_change(endpoint: str | None, model: str, name: str) -> None:
+    """A name that changes forgets what was found out about an endpoint, and so asks under other keys."""
+    assert name == verdict_name(endpoint, model)
+
+
+def test_the_form_of_a_key() -> None:
+    """64 hexadecimal digits in lower case."""
+    assert is_key(CHAT_KEY)
+    assert not any(map(is_key, (CHAT_KEY[1:], CHAT_KEY.upper(), "g" * 64, CHAT_KEY + "0", "")))

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from explaineval.cache import find_network_type, open_store, openings
+from explaineval.errors import InputError
 
 MOUNTS = r"""
 /dev/vda1 / ext4 rw 0 0
@@ -47,10 +48,20 @@ def test_nothing_is_said_without_a_table() -> None:
     assert find_network_type("", PurePosixPath("/home")) is None
 
 
-def test_a_store_on_a_network_file_system_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It opens, and says so in one sentence."""
+def test_a_store_on_a_network_file_system_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before anything is made; the sentence says where to go, and how the answers come along."""
     monkeypatch.setattr(openings, "find_network_type", lambda *_: "nfs4")
-    with open_store(tmp_path / "cache") as store:
+
+    with pytest.raises(InputError, match=r"network file system \(nfs4\).*choose a local.*cache export.*cache import"):
+        open_store(tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_store_on_a_network_file_system_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the answers in it can be moved."""
+    open_store(tmp_path / "cache").close()
+    monkeypatch.setattr(openings, "find_network_type", lambda *_: "nfs4")
+    with open_store(tmp_path / "cache", readonly=True) as store:
         warnings = store.warnings
 
     assert len(warnings) == 1

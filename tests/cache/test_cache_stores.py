@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.cache import Store, canonical, databases, open_store, request_key, stores
+from explaineval.cache import Store, canonical, complaints, databases, open_store, request_key
 from explaineval.cache.rows import make_row, read_completion
 from explaineval.errors import InputError, StoreError
 from explaineval.records import Completion, Request, TokenAlternatives
@@ -279,11 +279,11 @@ def test_rows_of_strangers_are_counted_not_read(filled: Store, plant: Make) -> N
 
 def test_warnings_are_bounded(store: Store) -> None:
     """A ruined store does not fill the memory with sentences."""
-    for number in range(stores.MAX_WARNINGS + 7):
+    for number in range(complaints.MAX_WARNINGS + 7):
         store.warn(f"Row {number} is bad.")
         store.warn("Row 0 is bad.")
 
-    assert len(store.warnings) == stores.MAX_WARNINGS + 1
+    assert len(store.warnings) == complaints.MAX_WARNINGS + 1
     assert store.warnings[-1].startswith("7 more warnings")
 
 

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from explaineval.cache.databases import FILE, KNOWN_SETTINGS, primary_code
+from explaineval.cache.databases import FILE, KNOWN_SETTINGS, READ_ERRORS, primary_code
 from explaineval.cache.keys import SCHEMA
-from explaineval.errors import InputError, StoreError
+from explaineval.errors import DamageError, InputError, StoreError
 
 MARKER = "store.json"
 
@@ -52,6 +52,7 @@ def read_marker(directory: Path) -> dict[str, Any] | None:
     """The marker of a store, None where there is none.
 
     Raises:
+        DamageError: the marker is not JSON.
         InputError: the marker cannot be read, or belongs to another version.
     """
     path = directory / MARKER
@@ -59,8 +60,13 @@ def read_marker(directory: Path) -> dict[str, Any] | None:
         marker = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"The marker {path} of the cache cannot be read ({error}): restore it.") from error
+    except OSError as error:
+        raise InputError(f"The marker {path} of the cache cannot be read ({error}): make it readable.") from error
+    except ValueError as error:
+        raise DamageError(
+            f"The marker {path} of the cache cannot be read ({error}): where `explaineval cache verify` finds every "
+            "answer sound, delete the marker, and the next run writes a new one."
+        ) from error
     schema = marker.get("schema") if isinstance(marker, dict) else None
     if schema != SCHEMA:
         raise InputError(
@@ -85,53 +91,66 @@ def write_marker(directory: Path, marker: dict[str, Any] | None, *, clean: bool)
     draft.replace(directory / MARKER)
 
 
-def check_files(directory: Path, marker: dict[str, Any] | None) -> None:
+def check_files(directory: Path, marker: dict[str, Any] | None, *, readonly: bool = False) -> str | None:
     """Refuse files that SQLite would silently take for an empty database, and files that are no database.
 
+    Returns the sentence about a database that is cut where it is opened for reading only: what is left of it can
+    still be saved.
+
     Raises:
-        InputError: the database is missing, empty, cut or not a database though answers were stored there.
+        DamageError: the database is missing, empty, cut or not a database though answers were stored there.
     """
     path, log = directory / FILE, directory / f"{FILE}-wal"
     size, waiting = _size(path), _size(log) > 0
     if size == 0 and (marker is not None or waiting):
         state = "empty" if path.exists() else "missing"
         proof = f"{MARKER} says that a store was kept here" if marker is not None else f"{log.name} is not empty"
-        raise InputError(
+        raise DamageError(
             f"The database {path} is {state}, but {proof}: restore it from a backup, or delete {MARKER} and "
             f"{FILE}* to start anew and pay again."
         )
     if size == 0:
-        return
+        return None
     with path.open("rb") as file:
         header = file.read(_HEADER)
     if len(header) < _HEADER or not header.startswith(_MAGIC):
-        raise InputError(f"The file {path} is not a database (or was damaged at its start): {_REMEDY}.")
+        raise DamageError(
+            f"The file {path} is not a database (or was damaged at its start): refusing to touch it. Restore a "
+            "backup, or use a new directory."
+        )
     page = int.from_bytes(header[16:18], "big")
     expected = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
-    if size < expected and not waiting:
-        raise InputError(f"The database {path} is cut: {size:,} of {expected:,} bytes are left; {_REMEDY}.")
+    if size >= expected or waiting:
+        return None
+    cut = f"The database {path} is cut: {size:,} of {expected:,} bytes are left; {_REMEDY}."
+    if not readonly:
+        raise DamageError(cut)
+    return cut
 
 
 def check_integrity(connection: sqlite3.Connection, path: Path, marker: dict[str, Any] | None) -> None:
     """Check the database's tables, and its pages where the last close does not vouch for them.
 
     Raises:
-        InputError: damaged pages, or tables and triggers of another program.
+        DamageError: damaged pages.
+        InputError: tables and triggers of another program.
         StoreError: the database cannot be read at all.
     """
     try:
         if not _is_vouched_for(path, marker):
             rows = connection.execute("PRAGMA quick_check(1)").fetchall()
             if rows != [("ok",)]:
-                raise InputError(f"The database {path} is damaged ({rows[0][0]}): {_REMEDY}.")
+                raise DamageError(f"The database {path} is damaged ({' '.join(rows[0][0].split())}): {_REMEDY}.")
         objects = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         settings = []
         if any(name == "Settings" for name, _ in objects):
             settings = connection.execute("SELECT key FROM Settings").fetchall()
-    except sqlite3.Error as error:
+    except READ_ERRORS as error:
         if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
             raise StoreError(f"The database {path} cannot be read ({error}): run again.") from error
-        raise InputError(f"The database {path} is damaged ({error}): {_REMEDY}.") from error
+        raise DamageError(f"The database {path} is damaged ({error}): {_REMEDY}.") from error
+    if marker is not None and not {"Cache", "Settings"} <= {name for name, _ in objects}:
+        raise DamageError(f"The database {path} is damaged (its tables are missing): {_REMEDY}.")
     for (key,) in settings:
         if key not in KNOWN_SETTINGS:
             raise InputError(

@@ -51,6 +51,9 @@ _REASONS = {
     sqlite3.SQLITE_NOTADB: "it is damaged; copy the directory aside and restore a backup",
 }
 
+READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading may raise: SQLite puts bytes of a damaged database into its messages, and Python cannot decode them."""
+
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 """Primary result codes that mean a damaged database."""
 
@@ -101,6 +104,14 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache ships no typ
         self._con.text_factory = _decode
         self._sql("PRAGMA synchronous = FULL")
 
+    def forget(self, key: str) -> bool:
+        """Delete the row of a key, whatever it holds; False where there is none. A file that it names is left alone."""
+        return bool(self._sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,)).rowcount)
+
+    def discard(self, row: int, stored: float | None) -> bool:
+        """Delete the row of this number, unless it was stored anew since `stored`; False where it is not there."""
+        return bool(self._sql("DELETE FROM Cache WHERE rowid = ? AND store_time IS ?", (row, stored)).rowcount)
+
 
 def connect_readonly(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
     """A connection that cannot write, whatever is asked of it.
@@ -118,7 +129,7 @@ def connect_readonly(path: Path, *, immutable: bool = False) -> sqlite3.Connecti
     return connection
 
 
-def primary_code(error: sqlite3.Error) -> int | None:
+def primary_code(error: BaseException) -> int | None:
     """SQLite's primary result code of an error; None for one that Python's module found by itself."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF

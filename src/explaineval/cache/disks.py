@@ -45,7 +45,7 @@ def pack(value: object) -> Packed:
         RefusedRowError: not a JSON value (NaN and infinities are none), or larger than `MAX_BYTES`.
     """
     try:
-        data = _encode(value)
+        data = encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise RefusedRowError(f"A value cannot be stored because it is not JSON: {error}.") from error
     if len(data) > MAX_BYTES:
@@ -70,6 +70,15 @@ def unpack(data: bytes) -> Any:
         raise RefusedRowError("its compressed data are cut short")
     if inflater.unused_data:
         raise RefusedRowError("something follows its compressed data")
+    return decode(text)
+
+
+def decode(text: bytes) -> Any:
+    """The JSON value in a UTF-8 text.
+
+    Raises:
+        RefusedRowError: not JSON (NaN and infinities are none), or nested too deep.
+    """
     try:
         return _DECODER.decode(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -148,12 +157,17 @@ class JsonDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache ships no type
         _log.warning("A row named the file %r; it was not touched, because rows never have files.", file_path)
 
 
-def _encode(value: object) -> bytes:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+def encode(value: object, *, ordered: bool = False) -> bytes:
+    """Compact JSON in UTF-8, with JSON's escapes where a text holds half of a surrogate pair; `ordered` sorts names.
+
+    Raises:
+        TypeError, ValueError, RecursionError: not a JSON value.
+    """
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, sort_keys=ordered)
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:  # a lone surrogate in an answer: JSON's escapes keep it, UTF-8 could not
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+        return json.dumps(value, separators=(",", ":"), allow_nan=False, sort_keys=ordered).encode("ascii")
 
 
 def _refuse_constant(name: str) -> NoReturn:

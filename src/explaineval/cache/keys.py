@@ -82,6 +82,11 @@ def hash_canonical(entries: Mapping[str, Any]) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def is_key(text: str) -> bool:
+    """Whether a text has the form of a key."""
+    return len(text) == 64 and not text.strip("0123456789abcdef")
+
+
 def request_from(entries: Mapping[str, Any]) -> Request:
     """The request whose canonical form is `entries`: the inverse of `canonical`.
 

@@ -38,17 +38,6 @@ def verify_row(key: str, row: object) -> dict[str, Any]:
     return dict(entries)
 
 
-def read_verdict(name: str, row: object) -> dict[str, Any]:
-    """The document about an endpoint in the row of that name.
-
-    Raises:
-        RefusedRowError: another shape, or the row of another name.
-    """
-    if not isinstance(row, dict) or row.get("name") != name or not isinstance(row.get("verdict"), dict):
-        raise RefusedRowError("it is not the document of that name")
-    return dict(row["verdict"])
-
-
 def read_completion(row: dict[str, Any]) -> Completion:
     """The completion in a row.
 

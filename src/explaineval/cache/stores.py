@@ -1,4 +1,4 @@
-"""The store of paid answers: `open_store` is the only place where a cache is opened.
+"""The store of paid answers, as the rest of the program sees it (`openings.open_store` makes it).
 
 Reads stay on the event loop (tens of microseconds, never waiting for a writer, thanks to SQLite's log);
 writes go through one thread. Several processes may share one store. The last put of a key wins.
@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from explaineval.cache.checks import check_files, read_marker, write_marker
+from explaineval.cache.checks import read_marker, write_marker
+from explaineval.cache.complaints import Complaints
 from explaineval.cache.databases import FILE, Database
 from explaineval.cache.disks import RefusedRowError
-from explaineval.cache.keys import canonical, hash_canonical, request_from
-from explaineval.cache.openings import check_pages, connect, describe_network, holds_store
+from explaineval.cache.keys import canonical, hash_canonical
+from explaineval.cache.listings import iterate_answers
 from explaineval.cache.readers import Reader
-from explaineval.cache.rows import make_row, read_completion, read_verdict, verify_row
-from explaineval.cache.summaries import StoreStats, summarise
-from explaineval.cache.writers import Writer
+from explaineval.cache.rows import make_row, read_completion, verify_row
+from explaineval.cache.summaries import PriceOf, StoreStats, summarise, total_usd
+from explaineval.cache.verdicts import PREFIX, make_verdict, read_verdict
+from explaineval.cache.writers import Act, Version, Writer
 from explaineval.errors import InputError, StoreError
 from explaineval.records import Completion, Request
 
-MAX_WARNINGS = 100
-
-_VERDICT = "verdict:"
 _log = logging.getLogger("explaineval.cache")
 
 
@@ -39,31 +36,41 @@ class Store:
     Reading methods belong to one thread at a time, best that of the event loop.
     """
 
-    def __init__(self, directory: Path, reader: Reader, database: Database | None) -> None:
+    def __init__(self, directory: Path, reader: Reader, database: Database | None, damage: str | None = None) -> None:
         self.directory = directory
+        self.damage = damage
+        """What opening found damaged; only a store for reading is opened all the same."""
         self._reader = reader
-        self._warnings: dict[str, None] = {}
-        self._unlisted = 0
-        self._refusals = 0
-        self._seen_damage = False
+        self._complaints = Complaints(directory)
         self._closed = False
         self._writer = None if database is None else Writer(database, self.warn)
+        if damage is not None:
+            self.warn(damage)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What went wrong without stopping anything: `MAX_WARNINGS` sentences at most, and a count."""
-        more = (f"{self._unlisted} more warnings are not listed.",) if self._unlisted else ()
-        return (*self._warnings, *more)
+        """What went wrong without stopping anything: a bounded number of sentences, and a count."""
+        return self._complaints.sentences
+
+    @property
+    def refusals(self) -> int:
+        """How many times a row was not used because it was damaged or not one of ours."""
+        return self._complaints.refusals
+
+    @property
+    def reader(self) -> Reader:
+        """The rows themselves, for looking past what `get` and `iterate` give.
+
+        Raises:
+            StoreError: the store is closed.
+        """
+        if self._closed:
+            raise StoreError(f"The cache {self.directory} is closed: nothing can be read any more.")
+        return self._reader
 
     def warn(self, text: str) -> None:
         """Collect a warning, and log it the first time."""
-        if text in self._warnings:
-            return
-        if len(self._warnings) < MAX_WARNINGS:
-            self._warnings[text] = None
-            _log.warning("%s", text)
-        else:
-            self._unlisted += 1
+        self._complaints.warn(text)
 
     def get(self, key: str) -> Completion | None:
         """The answer under a key, after checking that it was stored for the request of that key.
@@ -75,14 +82,22 @@ class Store:
                 bought again.
         """
         try:
-            row = self._fetch(key)
+            row = self.reader.fetch(key)
             if row is None:
                 return None
             verify_row(key, row)
             return read_completion(row)
         except RefusedRowError as error:
-            self._warn_refused(key, error)
+            self._complaints.refuse(key, error)
             return None
+
+    def contains(self, key: str) -> bool:
+        """Whether `get` would give an answer: a row that is unreadable or refused is none.
+
+        Raises:
+            StoreError: see `get`.
+        """
+        return self.get(key) is not None
 
     async def put(self, request: Request, completion: Completion) -> None:
         """Store an answer; returns once it is committed to the disk. Cancelling it does not undo the write.
@@ -92,7 +107,33 @@ class Store:
             StoreError: not stored: disk full, locked too long, read-only, damaged, closed, or not JSON.
         """
         entries = canonical(request)
-        await self._write(hash_canonical(entries), make_row(entries, completion))
+        await self._write("set", hash_canonical(entries), make_row(entries, completion))
+
+    async def add(self, request: Request, completion: Completion) -> bool:
+        """Store an answer unless there is a readable one; returns whether it was stored, once it is committed.
+
+        Raises:
+            InputError, StoreError: see `put`.
+        """
+        entries = canonical(request)
+        key = hash_canonical(entries)
+        return await self._write_new(key, make_row(entries, completion), lambda: self.get(key))
+
+    async def delete(self, keys: Iterable[str]) -> int:
+        """Delete the answers under these keys; returns how many there were, once that is committed.
+
+        Raises:
+            StoreError: see `put`.
+        """
+        return sum(await asyncio.gather(*[self._write("forget", key) for key in keys]))
+
+    async def discard(self, versions: Iterable[Version]) -> int:
+        """Delete rows as `scan` saw them, whatever they hold; one that was stored anew since then stays.
+
+        Raises:
+            StoreError: see `put`.
+        """
+        return sum(await asyncio.gather(*[self._write("discard", version) for version in versions]))
 
     def get_verdict(self, name: str) -> dict[str, Any] | None:
         """The document kept about an endpoint, None where there is none or (with a warning) none readable.
@@ -100,14 +141,12 @@ class Store:
         Raises:
             StoreError: see `get`.
         """
-        key = f"{_VERDICT}{name}"
+        key = f"{PREFIX}{name}"
         try:
-            row = self._fetch(key)
-            if row is None:
-                return None
-            return read_verdict(name, row)
+            row = self.reader.fetch(key)
+            return None if row is None else read_verdict(name, row)
         except RefusedRowError as error:
-            self._warn_refused(key, error)
+            self._complaints.refuse(key, error)
             return None
 
     async def put_verdict(self, name: str, verdict: dict[str, Any]) -> None:
@@ -116,35 +155,57 @@ class Store:
         Raises:
             StoreError: see `put`.
         """
-        await self._write(f"{_VERDICT}{name}", {"name": name, "verdict": verdict})
+        await self._write("set", f"{PREFIX}{name}", make_verdict(name, verdict))
 
-    def iterate(self) -> Iterator[tuple[str, Request, Completion]]:
-        """All answers in the order of their keys, in bounded memory; bad rows are skipped with a warning.
+    async def add_verdict(self, name: str, verdict: dict[str, Any]) -> bool:
+        """Keep a document unless there is a readable one of that name; returns whether it was stored.
+
+        Raises:
+            StoreError: see `put`.
+        """
+        return await self._write_new(f"{PREFIX}{name}", make_verdict(name, verdict), lambda: self.get_verdict(name))
+
+    def iterate(self, keys: Collection[str] | None = None) -> Iterator[tuple[str, Request, Completion]]:
+        """Answers in the order of their keys (all, or those of `keys`), in bounded memory.
+
+        Bad rows are skipped with a warning; what a damaged index does not show is looked for in the table, and comes
+        last.
 
         Raises:
             StoreError: see `get`.
         """
-        for key, entries, row in self._iterate_rows():
-            try:
-                answer = key, request_from(entries), read_completion(row)
-            except (RefusedRowError, InputError) as error:
-                self._warn_refused(key, error)
-            else:
-                yield answer
+        yield from iterate_answers(self.reader, self._complaints, keys, damaged=self.damage is not None)
 
-    def stats(self) -> StoreStats:
-        """Counts over all rows, read one by one.
+    def iterate_verdicts(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The documents kept about endpoints, by name; bad ones are skipped with a warning.
 
         Raises:
             StoreError: see `get`.
         """
-        before = self._refusals
-        models = summarise(self.iterate())
+        try:
+            for key in self.reader.iterate_verdicts():
+                name = key.removeprefix(PREFIX)
+                document = self.get_verdict(name)
+                if document is not None:
+                    yield name, document
+        except RefusedRowError as error:
+            self._complaints.damaged = True
+            self.warn(f"The documents on endpoints in the cache {self.directory} cannot all be listed: {error}.")
+
+    def stats(self, price_of: PriceOf | None = None) -> StoreStats:
+        """Counts over all rows, read one by one; with `price_of(request)` also what they cost.
+
+        Raises:
+            StoreError: see `get`.
+        """
+        before = self.refusals
+        models = summarise(self.iterate(), price_of)
         return StoreStats(
             entries=sum(group.entries for group in models),
-            refused=self._refusals - before,
+            refused=self.refusals - before,
             bytes=sum(path.stat().st_size for path in self.directory.glob(f"{FILE}*")),
             models=models,
+            usd=None if price_of is None else total_usd(models),
         )
 
     def close(self) -> None:
@@ -156,7 +217,7 @@ class Store:
         if self._writer is None:
             return
         self._writer.close()
-        clean = self._writer.damage is None and not self._seen_damage
+        clean = self._writer.damage is None and not self._complaints.damaged
         try:
             write_marker(self.directory, read_marker(self.directory), clean=clean)
         except (OSError, InputError) as error:
@@ -170,78 +231,14 @@ class Store:
     ) -> None:
         self.close()
 
-    def _fetch(self, key: str) -> Any:
-        self._require_open()
-        return self._reader.fetch(key)
+    async def _write_new(self, key: str, value: object, stored: Callable[[], object]) -> bool:
+        """Write unless something readable is there, also if it comes there meanwhile."""
+        before = self.refusals
+        if stored() is not None:
+            return False
+        return await self._write("set" if self.refusals > before else "add", key, value)
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise StoreError(f"The cache {self.directory} is closed: nothing can be read any more.")
-
-    async def _write(self, key: str, value: object) -> None:
+    async def _write(self, act: Act, target: str | Version, value: object = None) -> bool:
         if self._writer is None:
             raise StoreError(f"The cache {self.directory} is open for reading only: nothing can be stored.")
-        await asyncio.wrap_future(self._writer.submit(key, value))
-
-    def _iterate_rows(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-        """(key, canonical request, row) of rows whose request hashes to their key."""
-        self._require_open()
-        try:
-            for key in self._reader.iterate_keys():
-                try:
-                    row = self._fetch(key)
-                    if row is None:
-                        continue  # deleted meanwhile
-                    entries = verify_row(key, row)
-                except RefusedRowError as error:
-                    self._warn_refused(key, error)
-                else:
-                    yield key, entries, row
-            strangers = self._reader.count_strangers()
-        except RefusedRowError as error:
-            self._seen_damage = True
-            self.warn(f"The rows of the cache {self.directory} cannot all be listed: {error}.")
-            return
-        if strangers:
-            self.warn(f"The cache {self.directory} holds {strangers} rows that are no answers: ignored.")
-
-    def _warn_refused(self, key: str, error: Exception) -> None:
-        self._refusals += 1
-        if isinstance(error.__cause__, sqlite3.DatabaseError):
-            self._seen_damage = True  # then the next opening checks every page
-        self.warn(f"The row {key} of the cache {self.directory} was not used: {error}.")
-
-
-def open_store(directory: Path, *, readonly: bool = False) -> Store:
-    """Open the store in a directory, making both where they are missing (never with `readonly`).
-
-    Raises:
-        InputError: the directory cannot be used; the database is damaged, lost, or another program's; with
-            `readonly`, there is no store.
-        StoreError: another process kept the database locked, or the disk fails.
-    """
-    directory = Path(os.path.abspath(directory))  # noqa: PTH100  # keeps links: messages name the user's path
-    path = directory / FILE
-    try:
-        if readonly and not holds_store(directory):
-            raise InputError(f"There is no cache in {directory}: check the path.")
-        if not readonly:
-            directory.mkdir(parents=True, exist_ok=True)
-        marker = read_marker(directory)
-        check_files(directory, marker)
-        damage = check_pages(path, marker, readonly=readonly)
-        store = Store(directory, *connect(path, readonly=readonly))
-        try:
-            if marker is None and not readonly:
-                write_marker(directory, None, clean=False)
-        except OSError:
-            store.close()
-            raise
-    except OSError as error:
-        raise InputError(
-            f"The cache directory {directory} cannot be used ({error.strerror or error}): choose another."
-        ) from error
-    for warning in (damage, describe_network(directory)):
-        if warning is not None:
-            store.warn(warning)
-    return store
+        return await asyncio.wrap_future(self._writer.submit(act, target, value))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import diskcache
 
@@ -27,15 +28,25 @@ MAX_BATCH = 500
 _log = logging.getLogger("explaineval.cache")
 
 
+Act = Literal["set", "add", "forget", "discard"]
+"""What is done with a row: stored, stored unless there is one, deleted by its key, deleted as this very version."""
+
+Version = tuple[int, float | None]
+"""A row as it was seen: its number in the table, and when it was stored (s since 1970)."""
+
+
 @dataclass(eq=False)
 class _Job:
-    key: str
-    value: object
-    done: Future[None] = field(default_factory=Future)
+    act: Act
+    target: str | Version
+    value: object = None
+    packed: Packed | None = None
+    changed: bool = False
+    done: Future[bool] = field(default_factory=Future)
 
 
 class Writer:
-    """Writes rows in a thread of its own; `submit` returns at once with a future."""
+    """Writes and deletes rows in a thread of its own; `submit` returns at once with a future."""
 
     def __init__(self, database: Database, complain: Callable[[str], None]) -> None:
         self._database = database
@@ -49,13 +60,16 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="explaineval-cache-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, key: str, value: object) -> Future[None]:
-        """Queue a row. The future is done once the row is committed, or holds a StoreError.
+    def submit(self, act: Act, target: str | Version, value: object = None) -> Future[bool]:
+        """Queue a change of one row. The future is done once it is committed, or holds a StoreError.
+
+        Its result tells whether anything was changed: `add` leaves a row that is there, `discard` one that was stored
+        anew since it was seen. `set` and `add` take a key and a JSON value, `forget` a key, `discard` a version.
 
         Raises:
             StoreError: the writer is closed.
         """
-        job = _Job(key, value)
+        job = _Job(act, target, value)
         with self._lock:
             if not self._open:
                 raise StoreError(f"The cache {self._path} is closed: nothing can be stored any more.")
@@ -98,14 +112,14 @@ class Writer:
         """Write the batch in one transaction; the error that hit all of it, if any."""
         if self.damage is not None:
             return self.damage
-        rows = self._pack()
-        if not rows:
+        self._pack()
+        if not self._batch:
             return None
         try:
             self._database.prepare_writes()
             with self._database.transact():
-                for key, packed in rows:
-                    self._database.set(key, packed)
+                for job in self._batch:
+                    job.changed = self._act(job)
         except (sqlite3.Error, diskcache.Timeout, OSError, InputError) as error:
             failure = explain(error, self._path, doing="write to")
             cause = find_cause(error)
@@ -115,18 +129,26 @@ class Writer:
             return failure
         return None
 
-    def _pack(self) -> list[tuple[str, Packed]]:
+    def _act(self, job: _Job) -> bool:
+        target = job.target
+        if isinstance(target, tuple):
+            return self._database.discard(*target)
+        if job.act == "forget":
+            return self._database.forget(target)
+        return bool((self._database.add if job.act == "add" else self._database.set)(target, job.packed))
+
+    def _pack(self) -> None:
         """Compress the rows before the lock is taken; a value that is not JSON fails alone."""
-        rows, kept = [], []
+        kept = []
         for job in self._batch:
             try:
-                rows.append((job.key, pack(job.value)))
+                if job.act in ("set", "add"):
+                    job.packed = pack(job.value)
             except RefusedRowError as error:
                 self._finish(job, StoreError(str(error)))
             else:
                 kept.append(job)
         self._batch = kept
-        return rows
 
     def _settle(self, failure: StoreError | None) -> None:
         batch, self._batch = self._batch, []
@@ -139,6 +161,6 @@ class Writer:
             if failure is not None:
                 self._complain(str(failure))
         elif failure is None:
-            job.done.set_result(None)
+            job.done.set_result(job.changed)
         else:
             job.done.set_exception(StoreError(str(failure)))  # one each: a raised error grows a traceback

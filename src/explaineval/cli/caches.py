@@ -1,44 +1,48 @@
-"""`explaineval cache stats`: what is stored."""
+"""`explaineval cache …`: the commands about stored answers, each in a module of its own."""
 
 from __future__ import annotations
 
-import json as json_module
-from dataclasses import asdict
-from pathlib import Path
+from importlib import import_module
 
 import click
-from rich.table import Table
 
-from explaineval.cache import open_store
-from explaineval.cli.options import CACHE, JSON, options
-from explaineval.cli.outputs import say
-from explaineval.report.tables import render
+COMMANDS = {
+    "stats": (
+        "holdings",
+        "stats_command",
+        "Count the stored answers, per endpoint and model, with tokens and dollars.",
+    ),
+    "verify": ("verifications", "verify_command", "Check every page and every answer of a cache."),
+    "explain": (
+        "explanations",
+        "explain_command",
+        "Say why a request is a miss: the nearest stored one, and what differs.",
+    ),
+    "export": ("packs", "export_command", "Write answers into a pack, a file that others can import."),
+    "import": ("packs", "import_command", "Lay the answers of packs into a cache; what is there stays."),
+    "prune": ("prunings", "prune_command", "Delete answers, after saying what goes and what it cost."),
+}
+"""Command → (module, attribute, one-line help). A module is imported only when its command is used."""
 
 
-@click.group()
+class CacheGroup(click.Group):
+    """Knows its commands by name, so that `--help` loads none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"explaineval.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=CacheGroup)
 def cache() -> None:
-    """Look at the stored answers."""
-
-
-@cache.command()
-@options(CACHE, JSON)
-def stats(cache: Path | None, json: bool) -> int:
-    """Count the stored answers, per endpoint and model, with their tokens."""
-    directory = cache or Path("cache")
-    with open_store(directory, readonly=True) as store:
-        found = store.stats()
-        warnings = store.warnings
-    say(warnings)
-    if json:
-        click.echo(json_module.dumps({"directory": str(directory), **asdict(found)}, ensure_ascii=False))
-        return 0
-    click.echo(f"{directory}: {found.entries} answers, {found.bytes / 1e6:.1f} MB")
-    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
-    for heading in ("endpoint", "model", "answers", "tokens in", "tokens out"):
-        table.add_column(heading, justify="left" if heading in ("endpoint", "model") else "right", no_wrap=True)
-    for one in found.models:
-        tokens = (one.tokens.get("prompt_tokens", 0), one.tokens.get("completion_tokens", 0))
-        table.add_row(one.endpoint or "default", one.model, f"{one.entries:,}", *(f"{count:,.0f}" for count in tokens))
-    if found.models:
-        click.echo(render(table))
-    return 0
+    """Look at the stored answers, check them, pack them, share them."""

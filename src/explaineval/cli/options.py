@@ -60,18 +60,23 @@ WHAT = (
     option("--seed", type=int, help="For our own draws; never sent.  [default: 0]"),
 )
 
+BASE_URL = option("--base-url", help="Address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1.")
+ENDPOINT_NAME = option("--endpoint-name", help="Stands for the URL in the cache key, so that an address may change.")
+API_KEY_ENV = option(
+    "--api-key-env",
+    metavar="VAR",
+    help="Environment variable that holds the key.  [default: EXPLAINEVAL_API_KEY with --base-url]",
+)
+PRICE = option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens.")
+
 WHOM = (
     option(
         "--model", multiple=True, metavar="PROVIDER/MODEL", help="litellm's spelling, e.g. openai/gpt-4o. Repeatable."
     ),
-    option("--base-url", help="Address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."),
-    option("--endpoint-name", help="Stands for the URL in the cache key, so that an address may change."),
-    option(
-        "--api-key-env",
-        metavar="VAR",
-        help="Environment variable that holds the key.  [default: EXPLAINEVAL_API_KEY with --base-url]",
-    ),
-    option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens."),
+    BASE_URL,
+    ENDPOINT_NAME,
+    API_KEY_ENV,
+    PRICE,
 )
 
 HOW = (
@@ -192,7 +197,7 @@ def resolve(file: Path | None, given: dict[str, Any]) -> tuple[RunConfig, Client
     if "retry" in given:
         values["retry"] = list(given["retry"])
     if "price" in given:
-        values["price"] = _price(given["price"])
+        values["price"] = read_price(given["price"])
     arms = dict(values.get("arms", {}))
     arms |= {name: [given[name]] for name in ("order", "style", "shots") if name in given}
     if "verbosity" in given:
@@ -268,7 +273,8 @@ def _param(text: str) -> tuple[str, Any]:
         raise InputError(f"--param {name}: {value!r} is not JSON; a text needs quotes: {name}='\"{value}\"'.") from None
 
 
-def _price(text: str) -> list[float]:
+def read_price(text: str) -> list[float]:
+    """`IN,OUT` as two numbers. Raises InputError."""
     try:
         prices = [float(part) for part in text.split(",")]
     except ValueError:

@@ -59,7 +59,7 @@ def probe(json: bool, **given: Any) -> int:
         found = asyncio.run(_probe_and_keep(model, transport, price))
     except BudgetReachedError:
         raise BudgetReachedError(
-            f"--max-usd {transport.max_usd:g} leaves no room for the probe's next question: give more; nothing was kept."
+            f"--max-usd {transport.max_usd:g} leaves no room for the probe's next question: nothing was kept."
         ) from None
     if json:
         click.echo(json_format.dumps(found.document(), ensure_ascii=False))
