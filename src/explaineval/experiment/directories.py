@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from explaineval.config import ModelConfig, RunConfig
-from explaineval.errors import InputError
+from explaineval.errors import InputError, InUseError
 from explaineval.records import Example, Intervention, MetricRow, Trial
 
 R = TypeVar("R", bound=BaseModel)
@@ -121,7 +121,7 @@ def write_inputs(
 def locked(directory: Path) -> Iterator[None]:
     """The directory, made where it is missing, for this process alone as long as it is inside.
 
-    Raises InputError where it cannot be made, or another process is writing it.
+    Raises InputError where it cannot be made, InUseError where another process is writing it.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -132,26 +132,12 @@ def locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
+            raise InUseError(
                 f"another run is writing {directory}: wait for its end, or choose another --out."
             ) from None
         yield
     finally:
         os.close(handle)
-
-
-def is_in_use(directory: Path) -> bool:
-    """Whether another process is writing the directory."""
-    if not directory.is_dir():
-        return False
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -44,7 +44,12 @@ def endpoint_document(lane: Lane) -> dict[str, Any]:
         "model": lane.model.model,
         "probe": lane.probe,
         "capabilities": {
-            style: {"logprobs": able.logprobs, "temperature": able.temperature, "state": able.state}
+            style: {
+                "logprobs": able.logprobs,
+                "temperature": able.temperature,
+                "state": able.state,
+                "found": able.found,
+            }
             for style, able in lane.able.items()
         },
         "fault": None if lane.fault is None else str(lane.fault),
