@@ -18,7 +18,9 @@ PIECES = ["<think>", "</think>", "a", " ", "\n", "[THINK]", "[/THINK]", "<|chann
     [
         ("a<think>b</think>c", "ac"), ("b</think>c", "c"), ("a<think>b", "a"), ("a<think>b<think>c</think>d", "ad"),
         ("<think>a</think>b</think>c", "c"), ("a<THINKING>b</THINKING>c", "ac"), ("a <thinker>b", "a <thinker>b"),
-        ("abc", "abc"),        ("◁think▷a◁/think▷b", "b"),
+        ("abc", "abc"), ("a[reflection]b", "a[reflection]b"), ("<seed:think>a</seed:think>b", "b"),
+        ("[THINK]a[/THINK]b", "b"),
+        ("◁think▷a◁/think▷b", "b"),
     ],
 )  # fmt: skip
 def test_what_is_left(text: str, left: str) -> None:

@@ -1,7 +1,8 @@
-"""Does an explanation mention the inserted text? Named policies, and spans for marking. Pure."""
+"""Does an explanation mention the inserted text? Named policies, phrase lists, and spans for marking. Pure."""
 
 from __future__ import annotations
 
-from explaineval.mentions.policies import POLICIES, Policy, already_present, find_mentions, mentions
+from explaineval.mentions.phrases import mentions_phrase
+from explaineval.mentions.policies import POLICIES, Policy, already_present, find_mention, find_mentions, mentions
 
-__all__ = ["POLICIES", "Policy", "already_present", "find_mentions", "mentions"]
+__all__ = ["POLICIES", "Policy", "already_present", "find_mention", "find_mentions", "mentions", "mentions_phrase"]

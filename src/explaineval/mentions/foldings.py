@@ -10,8 +10,15 @@ from functools import lru_cache
 _SIGNS = {
     **dict.fromkeys(map(ord, "‘’‛ʼʹ′´＇"), "'"),  # before NFKC, which makes "´" a space and a combining accent
     **dict.fromkeys(map(ord, "‐‑"), "-"),  # hyphen and non-breaking hyphen
-    **dict.fromkeys(map(ord, "\u00ad\u2060\ufeff"), ""),  # soft hyphen, word joiner, byte order mark: invisible
+    **dict.fromkeys([0xAD, 0x61C, *range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF], ""),
 }
+"""Signs made equal. The last line's are invisible within a word: soft hyphen, joiners, marks of direction, byte order
+mark; the zero-width space is not among them, since it is there to part words."""
+
+WORD_START = r"(?<![^\W_])"
+WORD_END = r"(?![^\W_]|'t(?![^\W_]))"
+"""Where a word begins and ends in folded text; "don't" does not end after "don"."""
+
 _FOREIGN = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")  # with the sign before it, which an accent may belong to
 
 
@@ -62,6 +69,18 @@ def fold(text: str) -> Folded:
 def is_word_sign(sign: str) -> bool:
     """True for letters, digits, and the accents and vowel signs that belong to the letter before them."""
     return sign.isalnum() or unicodedata.category(sign).startswith("M")
+
+
+def strip_signs(phrase: str) -> str:
+    """The phrase from its first to its last letter or digit: quotes or a full stop around it do not count."""
+    kept = [index for index, sign in enumerate(phrase) if is_word_sign(sign)]
+    return phrase[kept[0] : kept[-1] + 1] if kept else ""
+
+
+def stands_alone(text: str, start: int, end: int) -> bool:
+    """True unless a vowel sign or an accent, no letter to a pattern, joins the span to its neighbours."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    return not (before and is_word_sign(before)) and not (after and is_word_sign(after))
 
 
 def _fold_cluster(cluster: str) -> str:

@@ -20,7 +20,7 @@ from itertools import pairwise, takewhile
 from typing import Literal
 
 from explaineval.errors import InputError
-from explaineval.mentions.foldings import fold, is_word_sign
+from explaineval.mentions.foldings import WORD_END, WORD_START, fold, stands_alone, strip_signs
 from explaineval.mentions.inflections import inflect
 from explaineval.mentions.lemmas import share_lemma
 
@@ -28,7 +28,6 @@ Policy = Literal["word", "lemma", "substring"]
 POLICIES: tuple[Policy, ...] = ("word", "lemma", "substring")
 
 _TOKEN = re.compile(r"[^\W_]+(?:'t(?![^\W_]))?")
-_AFTER = r"(?![^\W_]|'t(?![^\W_]))"
 Spans = Iterator[tuple[int, int]]
 
 
@@ -40,6 +39,17 @@ def mentions(policy: Policy, inserted: str, explanation: str) -> bool:
     """
     search, folded = _search(policy, inserted), fold(explanation)
     return next(search(folded.text), None) is not None
+
+
+def find_mention(policy: Policy, inserted: str, text: str) -> tuple[int, int] | None:
+    """The first span of `text`, in code points, that mentions `inserted`; None just if `mentions` is False.
+
+    >>> find_mention("word", "quick", "It moves QUICKLY.")
+    (9, 16)
+    """
+    search, folded = _search(policy, inserted), fold(text)
+    first = next(search(folded.text), None)
+    return None if first is None else folded.original(*first)
 
 
 def find_mentions(policy: Policy, inserted: str, text: str) -> list[tuple[int, int]]:
@@ -65,16 +75,10 @@ def _search(policy: Policy, inserted: str) -> Callable[[str], Spans]:
         raise InputError(f"Unknown mention policy {policy!r}: use one of {', '.join(POLICIES)}.")
     if not wanted:
         return lambda _: iter(())
-    core = _strip_signs(wanted)
+    core = strip_signs(wanted)
     if policy == "substring" or not _TOKEN.search(core):  # signs alone have no word forms
         return _search_literally(wanted)
     return _search_words(core) if policy == "word" else _search_lemmas(core)
-
-
-def _strip_signs(phrase: str) -> str:
-    """The phrase from its first to its last letter or digit: quotes or a full stop around it do not count."""
-    kept = [index for index, sign in enumerate(phrase) if is_word_sign(sign)]
-    return phrase[kept[0] : kept[-1] + 1] if kept else ""
 
 
 def _search_literally(phrase: str) -> Callable[[str], Spans]:
@@ -86,12 +90,12 @@ def _search_words(phrase: str) -> Callable[[str], Spans]:
     words = [_inflect_last_part(word) for word in phrase.split()]
     stem = _common_start(words[0])
     options = ("|".join(map(re.escape, sorted(forms, key=len, reverse=True))) for forms in words)
-    pattern = re.compile(r"(?<![^\W_])" + r"\s+".join(f"(?:{option})" for option in options) + _AFTER)
+    pattern = re.compile(WORD_START + r"\s+".join(f"(?:{option})" for option in options) + WORD_END)
 
     def search(text: str) -> Spans:
         if stem not in text:  # spares the slow search in nearly all texts
             return iter(())
-        return (match.span() for match in pattern.finditer(text) if _stands_alone(text, *match.span()))
+        return (match.span() for match in pattern.finditer(text) if stands_alone(text, *match.span()))
 
     return search
 
@@ -130,10 +134,4 @@ def _fits(text: str, run: list[re.Match[str]], words: list[str], gaps: list[str]
     same_words = all(share_lemma(word, token.group()) for word, token in zip(words, run, strict=True))
     between = [text[one.end() : two.start()] for one, two in pairwise(run)]
     same_gaps = all(" ".join(have.split()) == " ".join(want.split()) for have, want in zip(between, gaps, strict=True))
-    return same_words and same_gaps and _stands_alone(text, run[0].start(), run[-1].end())
-
-
-def _stands_alone(text: str, start: int, end: int) -> bool:
-    """True unless a vowel sign or an accent, no letter to a pattern, joins the span to its neighbours."""
-    before, after = text[start - 1 : start], text[end : end + 1]
-    return not (before and is_word_sign(before)) and not (after and is_word_sign(after))
+    return same_words and same_gaps and stands_alone(text, run[0].start(), run[-1].end())

@@ -1,12 +1,13 @@
 """Answers out of completions: what a model's text says, or why it cannot be read. Pure.
 
-`classify` sorts out completions that are not to be read, `parse` reads label and explanation,
+`classify` sorts out completions that are not to be read, `parse` reads label and explanation, `parse_label` and
+`parse_explanation` one of them each,
 `label_probabilities` reads p(label) at the letter's own token. Terms: the method page.
 """
 
 from __future__ import annotations
 
-from explaineval.parsing.answers import parse
+from explaineval.parsing.answers import Label, parse, parse_explanation, parse_label
 from explaineval.parsing.outcomes import classify
 from explaineval.parsing.probabilities import (
     argmax_disagrees,
@@ -15,4 +16,14 @@ from explaineval.parsing.probabilities import (
     total_variation,
 )
 
-__all__ = ["argmax_disagrees", "classify", "is_one_hot", "label_probabilities", "parse", "total_variation"]
+__all__ = [
+    "Label",
+    "argmax_disagrees",
+    "classify",
+    "is_one_hot",
+    "label_probabilities",
+    "parse",
+    "parse_explanation",
+    "parse_label",
+    "total_variation",
+]

@@ -1,22 +1,40 @@
-"""Completion text → Answer or Unreadable: lenient in what it accepts, never guessing (answer format)."""
+"""Completion text → Answer or Unreadable: lenient in what it accepts, never guessing (answer format).
+
+`parse` reads both lines of one completion; `parse_label` and `parse_explanation` read one each, where the
+explanation is asked for in a second call with the answer given.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-from explaineval.parsing.layouts import Layout, Part, clean, lay_out
-from explaineval.parsing.markers import Marker, find_line_markers
+from explaineval.parsing.claims import Claim, agree, find_claims, find_firm_claims, first_line, read_answer_lines
+from explaineval.parsing.layouts import Layout, clean, lay_out, lay_out_explanation
+from explaineval.parsing.markers import Marker
 from explaineval.parsing.objects import read_objects
-from explaineval.parsing.reasonings import find_reasoning, mask
-from explaineval.parsing.statements import find_bare_lines, find_statements
-from explaineval.parsing.values import Clash, Value, is_bare, read_value, skip_ending, two_answers
+from explaineval.parsing.statements import find_bare_lines
+from explaineval.parsing.values import Clash, Value, skip_ending
+from explaineval.parsing.views import View, see
 from explaineval.records import Answer, Order, Style, Unreadable
 
-_MOST = 100  # answers in one text that are looked at; a text with more repeats itself without end
-_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 
-Reading = tuple[Marker, Value]
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label read without an explanation; `label_offset` counts code points of the text, as in Answer."""
+
+    label: str
+    label_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The value that all claims agree on, its marker in the layout (None: in JSON), and what JSON explains or ""."""
+
+    value: Value
+    marker: Marker | None
+    layout: Layout
+    explanation: str
 
 
 def parse(
@@ -36,129 +54,142 @@ def parse(
     >>> parse(" A or B\\nExplanation: It may rain.", options, "pe", "completion").reason
     'two different answers: A and B'
     """
-    holes = find_reasoning(text)
-    masked = mask(text, holes)
-    if not masked.strip():
-        return _unparsed("nothing follows the reasoning" if holes else "the text is blank")
-    found = read_objects(masked, options)
-    if found is not None:
-        answer, start, end = found
-        if all(start <= marker.start < end for marker in find_line_markers(masked)):
-            return answer
-    layout = lay_out(masked, order, style, fields)
-    readings, layout = _read_answers(layout, options, style)
-    if isinstance(readings, str):
-        return _unparsed(readings)
-    marker, value = readings[0]
-    explanation = _read_explanation(layout, marker, value, options, order, holes)
+    reading = _read_label(see(text), options, order, style, fields)
+    if isinstance(reading, Unreadable):
+        return reading
+    explanation = _read_explanation(reading, options, order)
     if isinstance(explanation, Unreadable):
         return explanation
-    return Answer(label=value.letter, explanation=explanation, label_offset=value.start)
+    return Answer(label=reading.value.letter, explanation=explanation, label_offset=reading.value.start)
 
 
-def _read_answers(layout: Layout, options: Mapping[str, str], style: Style) -> tuple[list[Reading] | str, Layout]:
-    """All readings of the answer, which agree, or why there is none; and the layout that shows them."""
-    parts = layout.of("answer")
-    claims = [claim for part in parts[:_MOST] for claim in _read_part(layout.text, part, options)]
-    if len(parts) > _MOST:
-        return f"more than {_MOST} lines begin with an answer", layout
-    if parts and not claims:
-        line = _first_line(layout.text, parts[0].marker.end, parts[0].end)
-        return _say_none(layout.text[line[0] : line[1]] if line else ""), layout
-    outside = find_statements(layout.text[: layout.limit], options, _MOST)
-    if parts:
-        outside = [claim for claim in outside if not _in_explanation(layout, claim[0])]
-    else:
-        first = min((part.marker.start for part in layout.of("explanation")), default=layout.limit)
-        bare = find_bare_lines(layout.text[: layout.limit], first, options) if style == "chat" else []
-        closing = [marker for marker, _ in outside if _closes_explanation(layout, marker)]
-        layout = layout.with_markers([*(marker for marker, _ in bare), *closing])
-        outside = [*bare, *outside]
-    return _agree([*claims, *outside]), layout
+def parse_label(
+    text: str, options: Mapping[str, str], style: Style, *, fields: Collection[str] = ()
+) -> Label | Unreadable:
+    """Read the label alone, as `parse` does in order pe; an explanation is not wanted and may be missing.
+
+    One that is given is left out, but a second answer in it still makes the text unreadable.
+
+    >>> parse_label(" B", {"A": "yes", "B": "no"}, "completion")
+    Label(label='B', label_offset=1)
+    """
+    reading = _read_label(see(text), options, "pe", style, fields)
+    if isinstance(reading, Unreadable):
+        return reading
+    return Label(reading.value.letter, reading.value.start)
 
 
-def _agree(claims: Iterable[tuple[Marker, Value | Clash]]) -> list[Reading] | str:
-    readings: list[Reading] = []
-    for marker, value in claims:
-        if isinstance(value, Clash):
-            return value.reason
-        readings.append((marker, value))
-    letters = list(dict.fromkeys(value.letter for _, value in readings))
-    if len(letters) > 1:
-        return two_answers(letters).reason
-    return readings or "there is no answer: no line begins with 'Answer:' and nothing else names an option"
-
-
-def _read_part(text: str, part: Part, options: Mapping[str, str]) -> list[tuple[Marker, Value | Clash]]:
-    """What the first line after an answer marker names, and the next if it is nothing but a label too."""
-    line = _first_line(text, part.marker.end, part.end)
-    value = read_value(text, *line, options) if line else None
-    if line is None or value is None:
-        return []
-    claims = [(part.marker, value)]
-    after = _first_line(text, line[1], part.end)
-    if after:
-        second = read_value(text, *after, options)
-        if isinstance(second, Value) and is_bare(text, skip_ending(text, second, options), after[1]):
-            claims.append((part.marker, second))
-    return claims
-
-
-def _read_explanation(
-    layout: Layout,
-    marker: Marker,
-    value: Value,
-    options: Mapping[str, str],
-    order: Order,
-    holes: list[tuple[int, int]],
+def parse_explanation(
+    text: str, label: str, options: Mapping[str, str], style: Style, *, fields: Collection[str] = ()
 ) -> str | Unreadable:
-    """The content of the first explanation marker that has one.
+    """Read the explanation alone, where the model was given `label` as its answer.
+
+    It need not begin with `Explanation:`; without that word all of the text but its answer lines is the
+    explanation. Unreadable has status "unparsed": nothing is said, or another answer than `label` is given.
+
+    >>> parse_explanation("It may rain.", "B", {"A": "yes", "B": "no"}, "chat")
+    'It may rain.'
+    >>> parse_explanation("Answer: A\\nExplanation: It rains.", "B", {"A": "yes", "B": "no"}, "chat").reason
+    'the answer A contradicts the answer B that was given'
+    """
+    view = see(text)
+    if not view.text.strip():
+        return _say_blank(view)
+    found = read_objects(view.unreasoned, options)
+    if found is not None:
+        view = view.without(found.start, found.end)
+    layout = lay_out_explanation(view, style, fields)
+    lines = read_answer_lines(layout, options)
+    if style == "chat" and not layout.of("answer"):
+        lines = find_bare_lines(layout.text, layout.limit, options)
+        layout = layout.with_markers(marker for marker, _ in lines)
+    claims = [value for _, value in [*lines, *find_firm_claims(layout, options)]]
+    for value in [found.value, *claims] if found and found.value else claims:
+        if isinstance(value, Clash):
+            return _unparsed(value.reason)
+        if value.letter != label:
+            return _unparsed(f"the answer {value.letter} contradicts the answer {label} that was given")
+    if found is not None and found.explanation:
+        return found.explanation
+    return _read_only_explanation(layout, lines, options)
+
+
+def _read_label(
+    view: View, options: Mapping[str, str], order: Order, style: Style, fields: Collection[str]
+) -> _Reading | Unreadable:
+    if not view.text.strip():
+        return _say_blank(view)
+    found = read_objects(view.unreasoned, options)
+    if found is not None and found.value is not None:
+        view = view.without(found.start, found.end)
+    layout = lay_out(view, order, style, fields)
+    claims, layout = find_claims(layout, options, style)
+    in_object: list[Claim] = []
+    if found is not None and found.value is not None and found.start < layout.limit:
+        in_object = [(Marker("answer", found.start, found.start), found.value)]
+    first = agree([*claims, *in_object])
+    if isinstance(first, Clash):
+        return _unparsed(first.reason)
+    if first is None:
+        return _say_none(layout)
+    marker, value = first
+    if isinstance(value, Clash):
+        return _unparsed(value.reason)
+    return _Reading(value, marker if claims else None, layout, found.explanation if found and in_object else "")
+
+
+def _read_explanation(reading: _Reading, options: Mapping[str, str], order: Order) -> str | Unreadable:
+    """The content of the first explanation marker that has one; JSON's own where the label stands in it.
 
     Without such a marker, in order pe, it is what follows the answer.
     """
+    layout, marker = reading.layout, reading.marker
     parts = layout.of("explanation")
-    for part in parts:
-        content = clean(layout, part.marker.end, part.end, part.marker.wrap, holes)
-        if content:
-            return content
+    contents = [clean(layout, part.marker.end, part.end, part.marker.wrap) for part in parts]
+    written = next(filter(None, contents), "")
+    if marker is None or not written:
+        written = reading.explanation or written
+    if written:
+        return written
     if parts:
         return _unparsed("the explanation is empty")
+    if marker is None:
+        return _unparsed("the explanation is empty: the JSON object holds none as text")
     if order == "ep":
         return _unparsed("there is no explanation: no line begins with 'Explanation:'")
     end = next((part.end for part in layout.parts if part.marker == marker), layout.limit)
-    content = clean(layout, min(end, skip_ending(layout.text, value, options)), end, marker.wrap, holes)
+    content = clean(layout, min(end, skip_ending(layout.text, reading.value, options)), end, marker.wrap)
     return content or _unparsed("there is no explanation: nothing follows the answer")
 
 
-def _first_line(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """The first line of `text[start:end]` that holds a letter or a digit."""
-    sign = _LETTER_OR_DIGIT.search(text, start, end)
-    if sign is None:
-        return None
-    stop = text.find("\n", sign.end(), end)
-    return max(start, text.rfind("\n", 0, sign.start()) + 1), end if stop < 0 else stop
+def _read_only_explanation(layout: Layout, lines: list[Claim], options: Mapping[str, str]) -> str | Unreadable:
+    """The explanation in a text that need not say so: after its marker, else all but the answer lines."""
+    parts = layout.of("explanation")
+    contents = [clean(layout, part.marker.end, part.end, part.marker.wrap) for part in parts]
+    answers = layout.of("answer")
+    if not parts and answers:
+        ends = {marker: skip_ending(layout.text, value, options) for marker, value in lines if isinstance(value, Value)}
+        contents = [clean(layout, 0, answers[0].marker.start)]
+        contents += [clean(layout, min(part.end, ends.get(part.marker, part.end)), part.end) for part in answers]
+    elif not parts:
+        contents = [clean(layout, 0, layout.limit)]
+    return next(filter(None, contents), None) or _unparsed("the explanation is empty")
 
 
-def _in_explanation(layout: Layout, marker: Marker) -> bool:
-    return any(part.marker.end <= marker.start < part.end for part in layout.of("explanation"))
+def _say_blank(view: View) -> Unreadable:
+    return _unparsed("nothing follows the reasoning" if view.holes else "the text is blank")
 
 
-def _closes_explanation(layout: Layout, marker: Marker) -> bool:
-    """True if the statement is the last line of an explanation that has lines before it."""
-    text = layout.text
-    for part in layout.of("explanation"):
-        if part.marker.end <= marker.start < part.end:
-            own_line = text[: marker.start].endswith("\n")
-            last = "\n" not in text[marker.end : part.end].strip()
-            return own_line and last and bool(text[part.marker.end : marker.start].strip())
-    return False
-
-
-def _say_none(line: str) -> str:
-    shown = " ".join(line[:200].split())
+def _say_none(layout: Layout) -> Unreadable:
+    """Why there is no answer: the first answer line names none, or there is no such line."""
+    parts = layout.of("answer")
+    if not parts:
+        return _unparsed("there is no answer: no line begins with 'Answer:' and nothing else names an option")
+    line = first_line(layout.text, parts[0].marker.end, parts[0].end)
+    shown = " ".join(layout.text[slice(*line)][:200].split()) if line else ""
     if not shown:
-        return "there is no answer: nothing follows 'Answer:'"
-    return f"the answer names no option: {shown if len(shown) <= 60 else shown[:59] + '…'!r}"
+        return _unparsed("there is no answer: nothing follows 'Answer:'")
+    return _unparsed(f"the answer names no option: {shown if len(shown) <= 60 else shown[:59] + '…'!r}")
 
 
 def _unparsed(reason: str) -> Unreadable:

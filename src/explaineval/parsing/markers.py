@@ -28,7 +28,8 @@ _SYNONYM = "rationale|reasoning|reason|justification"  # read only where no "Exp
 _LEAD = rf"(?P<lead>(?:(?:[^\w\s\"'{{}}(<]|_|\d{{1,2}}[.)]{_GAP}){_GAP}{{0,3}}){{0,12}}+)"
 _LINE = re.compile(
     rf"^{_GAP}{{0,12}}+{_LEAD}(?:(?P<answer>{_ANSWER})|(?P<explanation>{_EXPLANATION})|(?P<synonym>{_SYNONYM}))"
-    rf"(?P<close>[*_`]{{0,3}}+){_GAP}{{0,3}}+(?P<colon>[:：]|$)",
+    rf"(?P<close>[*_`\]]{{0,4}}+)(?:{_GAP}{{0,3}}+(?P<colon>[:：])|{_GAP}{{1,3}}+(?P<dash>[-–—=→]|[-=]>)(?={_GAP})"
+    rf"|{_GAP}{{0,3}}+(?P<alone>$)|(?<=\]))",
     re.IGNORECASE | re.MULTILINE,
 )
 _INLINE = re.compile(
@@ -53,17 +54,29 @@ class Marker:
 def find_line_markers(text: str) -> list[Marker]:
     """The answer and explanation markers that begin a line, in order of place.
 
-    Bullets, numbers, headings, quotation signs and emphasis may stand before the word. Without a colon only
-    a heading (`## Answer`) or an emphasised line (`**Answer**`) is a marker. Words such as "Rationale"
-    count only where the text has no "Explanation" marker.
+    Bullets, numbers, headings, quotation signs and emphasis may stand before the word. In place of the colon
+    a capitalised word may have a dash or an equals sign between spaces (`Answer - B`), be in square brackets
+    (`[Answer] B`), or be a line of its own, and so may a heading (`## Answer`) or an emphasised word. Words
+    such as "Rationale" count only where the text has no "Explanation" marker.
     """
     found: list[tuple[Marker, bool]] = []
     for match in islice(_LINE.finditer(text), _MOST):
-        if match["colon"] or "#" in match["lead"] or (match["close"] and match["lead"].endswith(match["close"])):
+        if match["colon"] or _marks_without_colon(match):
             kind: Kind = "answer" if match["answer"] else "explanation"
             found.append((_marker(text, match, kind), match["synonym"] is not None))
     explained = any(marker.kind == "explanation" and not synonym for marker, synonym in found)
     return [marker for marker, synonym in found if not (synonym and explained)]
+
+
+def _marks_without_colon(match: re.Match[str]) -> bool:
+    word = match["answer"] or match["explanation"] or ""
+    if match["dash"]:
+        return word[:1].isupper()
+    if match["close"].startswith("]"):
+        return match["lead"].endswith("[") and bool(word)
+    if "#" in match["lead"] or (match["close"] and match["lead"].endswith(match["close"])):
+        return True
+    return word[:1].isupper() and not match["lead"] and not match["close"]
 
 
 def find_inline_markers(text: str, kind: Kind) -> list[Marker]:

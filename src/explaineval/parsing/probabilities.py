@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from explaineval.parsing.answers import Label
 from explaineval.records import Answer, Completion, LabelProbabilities, TokenAlternatives
 
 POSITIVE_TOLERANCE = 1e-6
@@ -14,7 +15,9 @@ SUM_TOLERANCE = 1e-4
 """By how much the probabilities of one token's alternatives may exceed 1."""
 
 
-def label_probabilities(completion: Completion, answer: Answer, letters: Iterable[str]) -> LabelProbabilities | str:
+def label_probabilities(
+    completion: Completion, answer: Answer | Label, letters: Iterable[str]
+) -> LabelProbabilities | str:
     """p(label) at the very token that holds the answer's letter, or the reason why there is none.
 
     The probabilities of all top alternatives that, stripped, are the same option letter are added up (" B"
@@ -57,7 +60,7 @@ def argmax_disagrees(probs: Mapping[str, float], label: str) -> bool:
     return max(probs.values(), default=0.0) > probs.get(label, 0.0)
 
 
-def _find_token(completion: Completion, answer: Answer) -> TokenAlternatives | None:
+def _find_token(completion: Completion, answer: Answer | Label) -> TokenAlternatives | None:
     """The token that covers the answer's letter and holds nothing but that letter.
 
     The first token of an option's text may look like a letter ("B" + "anana"), so the text after it counts

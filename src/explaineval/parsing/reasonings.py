@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _NAMES = "think|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection"
-_TAG = re.compile(rf"[<\[◁](?P<close>/?)(?P<name>{_NAMES})[>\]▷]", re.IGNORECASE)
+_TAG = re.compile(  # in square brackets only names that no explanation uses as a word in brackets
+    rf"<(?P<close>/?)(?:\w{{1,16}}:)?(?:{_NAMES})>|(?P<square>\[/?|◁/?)think(?:ing)?[\]▷]", re.IGNORECASE
+)
 _FINAL_CHANNEL = "<|channel|>final<|message|>"
 
 
@@ -24,7 +27,8 @@ def find_reasoning(text: str) -> list[tuple[int, int]]:
     if channel >= 0:
         spans.append((0, channel + len(_FINAL_CHANNEL)))
     for tag in _TAG.finditer(text, spans[0][1] if spans else 0):
-        if not tag["close"]:
+        closes = (tag["close"] or tag["square"] or "").endswith("/")
+        if not closes:
             opened = tag.start() if opened is None else opened
         elif opened is not None:
             spans.append((opened, tag.end()))
@@ -36,7 +40,7 @@ def find_reasoning(text: str) -> list[tuple[int, int]]:
     return spans
 
 
-def mask(text: str, spans: list[tuple[int, int]]) -> str:
+def mask(text: str, spans: Iterable[tuple[int, int]]) -> str:
     """`text` with line ends in place of the spans: offsets stay, and a line may begin after a span."""
     pieces: list[str] = []
     position = 0
@@ -46,7 +50,7 @@ def mask(text: str, spans: list[tuple[int, int]]) -> str:
     return "".join([*pieces, text[position:]])
 
 
-def cut_out(text: str, start: int, end: int, spans: list[tuple[int, int]]) -> str:
+def cut_out(text: str, start: int, end: int, spans: Iterable[tuple[int, int]]) -> str:
     """`text[start:end]` without what lies in the spans."""
     pieces: list[str] = []
     for low, high in spans:

@@ -9,14 +9,18 @@ from itertools import islice
 from explaineval.parsing.markers import Marker
 from explaineval.parsing.values import Clash, Value, is_bare, read_value, skip_ending
 
-_SENTENCE = r"(?:^|(?<=[.!?。:]\s))[ \t>#*_]{0,8}+(?:(?:so|thus|therefore|hence|overall|in conclusion),?\s{1,3})?"
+_TURN = (
+    "so|thus|therefore|hence|overall|in conclusion|wait|no|sorry|oops|actually|rather|correction|hmm|on second thought"
+)
+_SENTENCE = rf"(?:^|(?<=[.!?。:]\s))[ \t>#*_]{{0,8}}+(?:(?:{_TURN})[,:.…]{{0,3}}\s{{1,3}}){{0,3}}"
 _SAYING = re.compile(
     rf"{_SENTENCE}(?:"
     r"(?:(?:the|my)\s{1,3})?(?:(?:correct|right|best|final|most likely)\s{1,3}){0,2}"
     r"(?:answer|option|choice|label)"
     r"\s{1,3}(?:is|would be|must be|should be)\s{0,3}[:：]?"
     r"|i(?:\s{1,3}would|['’]d)?\s{1,3}(?:choose|pick|select|answer|go with)(?=\s)"
-    r"|(?=(?:(?:option|choice|answer)\s{1,3})?[(\[*]{0,4}[A-Z][)\]*]{0,4}\s{1,3}is\s{1,3}(?:the\s{1,3})?(?:correct|right|best)\b)"
+    r"|(?=(?:(?:option|choice|answer)\s{1,3})?[(\[*]{0,4}[A-Z][)\]*]{0,4}\s{1,3}is\s{1,3}(?:the\s{1,3})?(?:correct|right|best)"
+    r"(?:\s{1,3}(?:answer|option|choice|label|one))?\s{0,3}(?:[.,;!*)]|$|because|since|as\b|given|here))"
     r")",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 _LONGEST = 1000  # characters of a line that are looked at; an answer stands at its beginning
 
 _OPEN = re.compile(
-    r"(?:[\s*_`~\"'“”‘’«»「」『』【】()\[\]{}<>$（）［］:：\-–—•]|\\(?:boxed|text|textbf|mathbf|mathrm)\{){0,16}"
+    r"(?:[\s*_`~\"'“”‘’«»「」『』【】()\[\]{}<>$（）［］:：\-–—•]|\\(?:boxed|text|textbf|mathbf|mathrm)\{|\\[(\[]){0,16}"
 )
 _LEAD = re.compile(
     r"(?:(?:so|thus|therefore|hence),?\s{1,3})?(?:it\s{1,3}is\s{1,3}|it['’]s\s{1,3})?"
@@ -22,9 +22,9 @@ _LEAD = re.compile(
     r"(?:(?:answer|option|choice|letter|label)\s{0,3}(?:is\s{1,3}|would be\s{1,3})?)?[:：]?",
     re.IGNORECASE,
 )
-_CLOSERS = r"[*_`~\"'”’»」』】)\]}>）］$]{0,8}+"
+_CLOSERS = r"[*_`~\"'”’»」』】)\]}>）］$\\]{0,8}+"
 _TAIL = re.compile(rf"(?P<close>{_CLOSERS})(?P<gap>\s*+)(?P<sep>->|[:：;,，、.。=/&+|(（\[–—→-]?)\s*+")
-_NOTHING = re.compile(r"[\s*_`~\"'”’»」』】()\[\]{}<>）］$.．。,，;:：!?！？、|–—\-✅✓✔️]*+\Z")
+_NOTHING = re.compile(r"[\s*_`~\"'”’»」』】()\[\]{}<>）］$\\.．。,，;:：!?！？、|–—\-✅✓✔️]*+\Z")
 _BECAUSE = re.compile(
     r"(?:because|since|as|due to|given|weil|porque|parce|car|perché"
     r"|is (?:the )?(?:correct|right|best|answer|most))\b",
@@ -32,8 +32,11 @@ _BECAUSE = re.compile(
 )
 _TEXT_END = re.compile(rf"{_CLOSERS}\s{{0,3}}(?:[.。,，;:：!?！？(（\[–—|]|-\s|->)")
 _OTHER = re.compile(
-    r"(?P<joined>(?:or|and|vs\.?|/|&|,|\+|oder|ou|und|et)\s{0,3})?[\"'(\[*_]{0,4}(?P<letter>[A-Z])(?![^\W_]|['’-][^\W_])"
+    r"(?:[.…]{0,3}\s{0,3}(?:or|and|vs\.?|/|&|,|\+|oder|ou|und|et)\s{0,3})?"
+    r"(?:[.…]{0,3}\s{0,3}(?i:no|wait|rather|actually|maybe|perhaps|possibly|probably|also|even)\b[\s,:]{1,3}){0,3}"
+    r"[\"'(\[*_]{0,4}(?P<letter>[A-Z])(?![^\W_]|['’-][^\W_])"
 )
+_SHARE = re.compile(r"(?<!\w)(?P<letter>[A-Z])\s?[:=(]\s?\d")
 _BRACKETED = re.compile(
     rf"{_CLOSERS}[\s:：=,|–—-]{{0,4}}[\[(（*\"']{{0,4}}(?:option )?(?P<letter>[a-z])(?![^\W_]|['-][^\W_])"
 )
@@ -127,6 +130,8 @@ def _read_letter(text: str, place: int, end: int, options: Mapping[str, str]) ->
     if not (bare or own_text or _separates(tail, rest) or (letter in options and _names_other(rest, letter, options))):
         return None
     if letter not in options:
+        if _starting_options(text[place:end], options):  # a letter as the text of an option
+            return None
         return Clash(f"the letter {letter} is not among the options {', '.join(options)}")
     rivals = own_text if own_text and letter not in own_text else []
     rivals = rivals or _names_other(rest, letter, options, strict=tail["sep"] in {".", "。", "-"})
@@ -152,6 +157,9 @@ def _names_other(rest: str, letter: str, options: Mapping[str, str], *, strict: 
         word = other["letter"] in "AI" and re.match(r"\s+[^\W\d_]", after) and not _BECAUSE.match(after.lstrip())
         if alone or (not strict and not word):
             return [other["letter"]]
+    shares = [share["letter"] for share in _SHARE.finditer(rest)]  # "A: 30%, B: 60%"
+    if any(share in options and share != letter for share in shares):
+        return [share for share in shares if share in options and share != letter]
     folded = _fold(rest)
     for key, option in options.items():
         if key != letter and option.strip():
@@ -203,7 +211,7 @@ def _starting_options(rest: str, options: Mapping[str, str]) -> list[str]:
 
 
 def _fold(text: str) -> str:
-    return " ".join(text.translate(_QUOTES).split()).casefold()
+    return " ".join(unicodedata.normalize("NFKC", text.translate(_QUOTES)).split()).casefold()
 
 
 def _fold_option(option: str) -> str:
