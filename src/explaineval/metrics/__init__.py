@@ -7,9 +7,12 @@ digit.
 
 from __future__ import annotations
 
+from explaineval.metrics.aurocs import f_auroc, f_auroc_own, verbosity_points
 from explaineval.metrics.baselines import always, example_only, inside_example_only, never, random_explainer
+from explaineval.metrics.bootstraps import seeded_generator
 from explaineval.metrics.bounds import phi_bounds
 from explaineval.metrics.correlations import cct, mean_tvd, tvd_moments
+from explaineval.metrics.hulls import HullArea, f_auroc_hull
 from explaineval.metrics.intervals import Interval
 from explaineval.metrics.means import mean
 from explaineval.metrics.phis import phi, phi_at_p, phi_cct, phi_within, youden_j
@@ -23,6 +26,7 @@ from explaineval.metrics.unfaithfulness import (
 from explaineval.metrics.warnings import estimate_warnings, noise_warning
 
 __all__ = [
+    "HullArea",
     "Interval",
     "always",
     "cct",
@@ -31,6 +35,9 @@ __all__ = [
     "empty_margin",
     "estimate_warnings",
     "example_only",
+    "f_auroc",
+    "f_auroc_hull",
+    "f_auroc_own",
     "flips_per_flipped_example",
     "fpr",
     "impact_rate",
@@ -47,7 +54,9 @@ __all__ = [
     "phi_within",
     "random_explainer",
     "rate",
+    "seeded_generator",
     "tpr",
     "tvd_moments",
+    "verbosity_points",
     "youden_j",
 ]

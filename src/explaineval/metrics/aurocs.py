@@ -1,0 +1,175 @@
+"""F-AUROC: what explanations tell of the influence of insertions, over levels of verbosity (Siegel et al. 2025).
+
+Each level is a point: the share of insertions mentioned where the answer changed (TPR) over the share mentioned
+where it did not (FPR). Saying nothing is (0, 0), repeating the input is (1, 1). The area under the points, sorted by
+FPR and then TPR, is 0.5 where mentions tell nothing of the influence.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from explaineval.metrics.bootstraps import percentile_limits
+from explaineval.metrics.intervals import Interval
+from explaineval.metrics.jackknives import deviations, error_of, expit_limits
+from explaineval.metrics.sums import column_sums
+from explaineval.metrics.tables import (
+    ALWAYS_CHANGED,
+    NEVER_CHANGED,
+    NO_TRIAL,
+    FloatArray,
+    IntArray,
+    check_counts,
+)
+from explaineval.records import Estimate
+
+FEWEST_LEVELS = 2
+FLIP = "a changed answer"
+UNSURE_ORDER = (
+    "rough interval: TPR falls between two levels whose order by FPR is within chance, and the area jumps where "
+    "that order turns: read f_auroc_hull beside it"
+)
+RESOLVED = 2.0
+"""Standard errors between the FPR of two levels from which on their order counts as sure."""
+
+
+def f_auroc(tables: ArrayLike, interval: Interval) -> Estimate:
+    """F-AUROC where the answer was asked once and explained at every level; tables (G, V, 4) over V levels.
+
+    n counts trials: one for each intervention and level. Raises ValueError where the impacts of an example
+    differ between levels: that is `f_auroc_own`.
+    """
+    scored = _scored_levels(tables)
+    impacts = scored[..., (0, 2)] + scored[..., (1, 3)]  # changed and unchanged answers, (G, V, 2)
+    if (impacts != impacts[:, :1]).any():
+        raise ValueError("an example has different impacts at different levels: only f_auroc_own allows that")
+    return _area(scored, interval)
+
+
+def f_auroc_own(tables: ArrayLike, interval: Interval) -> Estimate:
+    """The same area where each level asked for the answer again; tables (G, V, 4).
+
+    A level without a changed, or without an unchanged, answer has no point and is left out. The answers of
+    different levels differ, so this is never ranked with `f_auroc`.
+    """
+    return _area(_scored_levels(tables), interval)
+
+
+def verbosity_points(tables: ArrayLike) -> FloatArray:
+    """(FPR, TPR) of each level, (V, 2), from tables (G, V, 4); NaN where a level has no such trial."""
+    scored = _scored_levels(tables)
+    sums = scored.sum(axis=0, dtype=np.float64).reshape(1, -1)
+    points: FloatArray = np.stack(_rates(sums), axis=-1)[0]
+    return points
+
+
+def areas(fpr: FloatArray, tpr: FloatArray) -> FloatArray:
+    """Trapezoid areas under points (m, V) with (0, 0) and (1, 1), sorted by FPR then TPR, as (m,); NaN carries through.
+
+    >>> areas(np.array([[0.5, 0.0]]), np.array([[1.0, 0.5]]))
+    array([0.875])
+    """
+    order = np.lexsort((tpr, fpr), axis=1)
+    ends = ((0, 0), (1, 1))
+    x = np.pad(np.take_along_axis(fpr, order, axis=1), ends, constant_values=(0.0, 1.0))
+    y = np.pad(np.take_along_axis(tpr, order, axis=1), ends, constant_values=(0.0, 1.0))
+    found: FloatArray = (np.diff(x, axis=1) * (y[:, 1:] + y[:, :-1])).sum(axis=1) / 2
+    return np.clip(found, 0.0, 1.0)
+
+
+def why_no_area(scored: IntArray) -> str | None:
+    """Why there is no area under the levels of tables (G, V, 4), in words; None where there is one."""
+    if not scored.size:
+        return NO_TRIAL
+    levels = scored.shape[1]
+    if levels < FEWEST_LEVELS:
+        return "only one level of verbosity was asked: two are needed"
+    a, b, c, d = scored.sum(axis=0).T
+    if not (a + b).any():
+        return NEVER_CHANGED
+    if not (c + d).any():
+        return ALWAYS_CHANGED
+    usable = int(_usable(scored).sum())
+    if usable < FEWEST_LEVELS:
+        found = "no level" if usable == 0 else "only one level"
+        return f"{found} of verbosity has both changed and unchanged answers: two are needed"
+    return None
+
+
+def _area(scored: IntArray, interval: Interval) -> Estimate:
+    undefined = why_no_area(scored)
+    if undefined:
+        return Estimate(value=None, n=int(scored.sum()), n_examples=len(scored), undefined=undefined)
+    used = scored[:, _usable(scored)]
+    used = used[used.sum(axis=(1, 2)) > 0]
+    rows = used.reshape(len(used), -1).astype(np.float64)
+    value = float(_area_values(column_sums(rows)[np.newaxis])[0])
+    if interval.method == "percentile":
+        limits = percentile_limits(rows, _area_values, interval)
+    else:
+        flipped = used[..., :2].sum(axis=2) > 0
+        # where levels have answers of their own, the level with the fewest flipped examples sets the degrees of freedom
+        limits = expit_limits(value, rows, _area_values, int(flipped.sum(axis=0).min()), FLIP)
+        if limits.low is not None and _is_order_unsure(rows):
+            limits = limits._replace(note="; ".join(filter(None, (limits.note, UNSURE_ORDER))))
+    return Estimate(
+        value=value, low=limits.low, high=limits.high, n=int(used.sum()), n_examples=len(used), note=limits.note
+    )
+
+
+def _area_values(sums: FloatArray) -> FloatArray:
+    """Areas of sums (m, V·4), as (m,); NaN where one of the levels has no point."""
+    return areas(*_rates(sums))
+
+
+def _is_order_unsure(rows: FloatArray) -> bool:
+    """Whether some two levels stand so close by FPR that chance decides whether the higher TPR comes first.
+
+    With the lower TPR on the right the area jumps when they change places, which no interval around a smooth
+    function foresees (simulated: 50 to 90 % for a nominal 95 % where this is True, 94 to 97 % elsewhere).
+    """
+    fpr, tpr = (rates[0] for rates in _rates(column_sums(rows)[np.newaxis]))
+    cells = rows.reshape(len(rows), -1, 4)
+    for left, right in itertools.permutations(range(len(fpr)), 2):
+        if fpr[left] <= fpr[right] and tpr[left] > tpr[right]:
+            both = cells[:, (left, right)].reshape(len(rows), -1)
+            if fpr[right] - fpr[left] < RESOLVED * error_of(deviations(both, _fpr_gaps)):
+                return True
+    return False
+
+
+def _fpr_gaps(sums: FloatArray) -> FloatArray:
+    """FPR of the second level minus that of the first, from sums (m, 8), as (m,)."""
+    fpr, _ = _rates(sums)
+    gaps: FloatArray = fpr[:, 1] - fpr[:, 0]
+    return gaps
+
+
+def _rates(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """FPR and TPR of each level from sums (m, V·4), (m, V) each; NaN where undefined."""
+    a, b, c, d = np.moveaxis(sums.reshape(len(sums), -1, 4), 2, 0)
+    fpr, tpr = np.full(c.shape, np.nan), np.full(a.shape, np.nan)
+    np.divide(c, c + d, out=fpr, where=c + d > 0)
+    np.divide(a, a + b, out=tpr, where=a + b > 0)
+    return fpr, tpr
+
+
+def _usable(scored: IntArray) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Which levels of tables (G, V, 4) have both changed and unchanged answers, (V,)."""
+    a, b, c, d = scored.sum(axis=0).T
+    usable: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (a + b > 0) & (c + d > 0)
+    return usable
+
+
+def _scored_levels(tables: ArrayLike) -> IntArray:
+    """The examples of `tables` with a trial at some level, as int64. Raises ValueError on a wrong shape."""
+    array = check_counts(tables)
+    if array.size == 0:
+        return np.zeros((0, 0, 4), dtype=np.int64)
+    if array.ndim != 3 or array.shape[2] != 4:
+        raise ValueError(f"tables must have the shape (examples, levels, 4), got {array.shape}: columns are a, b, c, d")
+    scored: IntArray = array[array.sum(axis=(1, 2)) > 0]
+    return scored
