@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Style = Literal["chat", "completion"]
-Order = Literal["pe", "ep"]
+Order = Literal["pe", "pe2", "ep"]
 Status = Literal[
     "ok", "refused", "filtered", "truncated", "empty", "unparsed", "rejected", "failed",
     "cue_is_own_answer", "already_in_prompt",
@@ -175,6 +175,9 @@ class Trial(Record):
     explanation: str | None
     key_before: str | None
     key_after: str | None
+    key_answer_before: str | None = None
+    """The keys of the calls that asked for the answers, where the explanations were asked for in calls of their own."""
+    key_answer_after: str | None = None
 
 
 class Estimate(Record):

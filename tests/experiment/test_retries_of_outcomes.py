@@ -11,7 +11,8 @@ from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.experiment import prepare
 from explaineval.experiment.execution import Executor
 from explaineval.experiment.plans import Unit, plan
-from explaineval.experiment.trials import LONGER, RETRY_SAMPLES, Reply, unit_trials
+from explaineval.experiment.readings import LONGER, RETRY_SAMPLES, Reply
+from explaineval.experiment.trials import unit_trials
 from explaineval.records import Completion, Request, Trial
 
 GOOD = Completion(text="Answer: A\nExplanation: It is so.", finish_reason="stop")

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 
 from explaineval.client.protocols import Client
 from explaineval.costs import Price, dollars, input_tokens, is_metered, most_dollars, most_tokens, output_tokens
-from explaineval.errors import BudgetReachedError, EndpointError, RequestRejectedError, TransientError
+from explaineval.errors import (
+    BudgetReachedError,
+    EndpointError,
+    RequestRejectedError,
+    RequestUnsentError,
+    TransientError,
+)
 from explaineval.records import Completion, Request
 
 
@@ -28,12 +34,12 @@ class Purse:
     under_way: int = field(default=0, init=False)
 
     def is_short(self, amount: float) -> bool:
-        """Whether the amount can no longer be spent, whatever the attempts under way will cost."""
-        return self.limit is not None and self.spent + amount > self.limit
+        """Whether the amount can no longer be spent, whatever the attempts under way will cost; nothing always can."""
+        return self.limit is not None and amount > 0 and self.spent + amount > self.limit
 
     def has(self, amount: float) -> bool:
         """Whether the amount fits beside all that is held."""
-        return self.limit is None or self.spent + self.held + amount <= self.limit
+        return self.limit is None or amount <= 0 or self.spent + self.held + amount <= self.limit
 
     def hold(self, amount: float) -> None:
         """Reserve."""
@@ -135,6 +141,7 @@ class BudgetedClient:
     gauge: Gauge
     budget: Budget
     own: Purse
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     unknown: float = field(default=0.0, init=False)
     unbilled: int = field(default=0, init=False)
     refused: int = field(default=0, init=False)
@@ -147,9 +154,11 @@ class BudgetedClient:
             raise BudgetReachedError("the spending limit leaves no room for this request")
         cost: float | None = None
         try:
+            if self.stopping.is_set():  # while this waited for its turn
+                raise RequestUnsentError("the run is stopping")
             completion = await self.inner.complete(request)
             cost = self.gauge.bill(request, completion)
-        except (RequestRejectedError, EndpointError):
+        except (RequestRejectedError, RequestUnsentError, EndpointError):
             cost = 0.0
             raise
         except TransientError as exc:

@@ -54,7 +54,7 @@ class CachedClient:
     book: Callable[[Request, Completion, bool], None] = _book_nothing
     miss: Callable[[Request], None] = _miss_nothing
     _flying: dict[str, asyncio.Task[Completion]] = field(default_factory=dict, init=False)
-    _missed: set[str] = field(default_factory=set, init=False)
+    _answerless: dict[int, bool] = field(default_factory=dict, init=False)
 
     async def complete(self, request: Request) -> Completion:
         """The stored completion, or the one that is under way, or a new one, stored first."""
@@ -66,10 +66,10 @@ class CachedClient:
         if flying is None:
             stored = self.store.get(key)
             if stored is not None:
-                if new:
-                    self._found(request, stored)
+                if new or short in self._answerless:
+                    self._found(request, stored, short)
                 return stored
-            flying = asyncio.create_task(self._fetch(request, key))
+            flying = asyncio.create_task(self._fetch(request, key, short))
             self._flying[key] = flying
             flying.add_done_callback(lambda _: self._flying.pop(key, None))
         # shielded: a waiter that is cancelled must not cancel an answer that is being paid for
@@ -85,16 +85,31 @@ class CachedClient:
         for task in self._flying.values():
             task.cancel()
 
-    def _found(self, request: Request, completion: Completion) -> None:
+    def _found(self, request: Request, completion: Completion, short: int) -> None:
+        self._forget(short)
         self.tally.hits += 1
         self.book(request, completion, True)
 
-    async def _fetch(self, request: Request, key: str) -> Completion:
+    def _forget(self, short: int) -> bool:
+        """Take back how an earlier asking of a key without answer was counted; whether it had been sent."""
+        was_sent = self._answerless.pop(short, None)
+        self.tally.sent -= was_sent is True
+        self.tally.unsent -= was_sent is False
+        return was_sent is True
+
+    def _leave(self, short: int, *, sent: bool) -> None:
+        """Count a key without answer; it went out once, whatever came of it later."""
+        sent = self._forget(short) or sent
+        self._answerless[short] = sent
+        self.tally.sent += sent
+        self.tally.unsent += not sent
+
+    async def _fetch(self, request: Request, key: str, short: int) -> Completion:
         try:
             completion = await self._claim(key)
             if completion is not None:
                 self.tally.shared += 1
-                self._found(request, completion)
+                self._found(request, completion, short)
                 return completion
             try:
                 completion = await self.inner.complete(request)
@@ -102,17 +117,15 @@ class CachedClient:
                 if self.claims is not None:
                     self.claims.release(key)
         except RequestUnsentError:
-            if key not in self._missed:
-                self._missed.add(key)
-                self.tally.unsent += 1
+            if short not in self._answerless:
                 self.miss(request)
+            self._leave(short, sent=False)
             raise
         except RequestFailedError as exc:
-            self.tally.sent += not (isinstance(exc, RequestRejectedError) and not exc.sent)
+            if not isinstance(exc, RequestRejectedError) or exc.sent:
+                self._leave(short, sent=True)
             raise
-        if key in self._missed:  # there was no room for it before, and now there was
-            self._missed.discard(key)
-            self.tally.unsent -= 1
+        self._forget(short)
         self.tally.sent += 1
         self.book(request, completion, False)
         return completion

@@ -110,7 +110,7 @@ def assume(store: Store | None, config: RunConfig, model: ModelConfig, style: St
     state: LogprobsState = "off" if config.logprobs == "off" else "rejected" if logprobs is None else "returned"
     found = None
     if known is not None and known.unusable and config.logprobs == "auto":
-        state, found = "unusable", f"{known.unusable} (found by probe)"
+        state, found = _told(known)
     settled = known is not None or (config.logprobs == "off" and config.temperature is not None)
     return Capabilities(logprobs, temperature, state, found), settled
 
@@ -142,14 +142,22 @@ async def settle(
         sent: Literal["sent", "omit"] = "sent" if found.temperature is not None else "omit"
         if not free:
             sent = known.temperature if known is not None else "sent"
-        await _store_style(store, first.endpoint, first.model, style, StyleVerdict(found.logprobs, sent))
+        lost = ROUTE_LOSES if found.refused_unsent else known.unusable if known is not None else None
+        await _store_style(store, first.endpoint, first.model, style, StyleVerdict(found.logprobs, sent, lost))
     if known is not None and known.unusable and config.logprobs == "auto":
-        state: LogprobsState = "unusable" if known.unusable not in REASONS.values() else "ignored"
-        return Capabilities(found.logprobs, found.temperature, state, f"{known.unusable} (found by probe)")
+        return Capabilities(found.logprobs, found.temperature, *_told(known))
     if found.logprobs is None:
         return Capabilities(None, found.temperature, "rejected", ROUTE_LOSES if found.refused_unsent else None)
     returned = found.completion.logprobs is not None
     return Capabilities(found.logprobs, found.temperature, "returned" if returned else "ignored")
+
+
+def _told(known: StyleVerdict) -> tuple[LogprobsState, str]:
+    """The state that a verdict against logprobs stands for, and its sentence."""
+    assert known.unusable is not None  # noqa: S101 - asked only where there is one
+    if not known.probed:  # the route's own word, kept from an earlier run
+        return "rejected", known.unusable
+    return "ignored" if known.unusable in REASONS.values() else "unusable", f"{known.unusable} (found by probe)"
 
 
 def _rungs(config: RunConfig, style: Style, known: StyleVerdict | None) -> tuple[int | None, ...]:

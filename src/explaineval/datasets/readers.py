@@ -18,6 +18,10 @@ from explaineval.errors import InputError
 from explaineval.records import Example
 
 BUNDLED = ("nli", "qa", "sense")
+LEVELS = "explanations"
+NORMAL = "normal"
+"""The verbosity of the explanations that a dataset comes with."""
+
 NLI_OPTIONS = {"A": "entailment", "B": "neutral", "C": "contradiction"}
 SENSE_OPTIONS = {"A": "Sentence 1", "B": "Sentence 2"}
 ECQA_OPTIONS = {letter: f"q_op{i}" for i, letter in enumerate("ABCDE", start=1)}
@@ -98,22 +102,47 @@ def read_comve(directory: Path, task: str) -> list[Example]:
 
 
 def read_task_jsonl(path: Path, task: str) -> list[Example]:
-    """The task JSONL of the method page: id, fields, options, and optional gold, explanation, instruction."""
+    """The task JSONL of the method page: id, fields, options, and optional gold, explanation, instruction.
+
+    `explanations`, the same explanation by verbosity level, is for shots and read by `read_levels`.
+    """
     examples = []
     for place, value in read_jsonl(path):
-        unknown = set(value) - {"id", "fields", "options", "gold", "explanation", "instruction"}
+        unknown = set(value) - {"id", "fields", "options", "gold", "explanation", "instruction", LEVELS}
         if unknown:
             raise InputError(f"{place}: unknown key {', '.join(sorted(unknown))}.")
+        value.pop(LEVELS, None)
         example = _example(place, task=task, **value)
         _check_letters(example, place)
         examples.append(example)
     return examples
 
 
+def read_levels(path: Path) -> dict[str, dict[str, str]]:
+    """By id, the explanations of a task JSONL at other verbosity levels: level → text; rows without are left out."""
+    found = {}
+    for place, value in read_jsonl(path):
+        levels = value.get(LEVELS)
+        if levels is None:
+            continue
+        if not isinstance(levels, dict) or not all(isinstance(text, str) and text.strip() for text in levels.values()):
+            raise InputError(f"{place}: {LEVELS} must map verbosity levels to texts that are not blank.")
+        if NORMAL in levels:
+            raise InputError(
+                f"{place}: the explanation at level {NORMAL} is `explanation` itself: take it out of {LEVELS}."
+            )
+        found[str(value.get("id"))] = {str(level): text.strip() for level, text in levels.items()}
+    return found
+
+
+def bundled_path(task: str) -> Path:
+    """The file of a task that comes with the package."""
+    return Path(str(resources.files("explaineval") / "tasks" / f"{task}.jsonl"))
+
+
 def read_bundled(task: str) -> list[Example]:
     """A task that comes with the package: nli, qa or sense."""
-    with resources.as_file(resources.files("explaineval") / "tasks" / f"{task}.jsonl") as path:
-        return read_task_jsonl(path, task)
+    return read_task_jsonl(bundled_path(task), task)
 
 
 def shape_of(example: Example) -> str | None:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from explaineval.datasets.readers import BUNDLED, READERS, SHAPES, read_bundled, read_task, read_task_jsonl, shape_of
+from explaineval.datasets.readers import (
+    BUNDLED,
+    NORMAL,
+    READERS,
+    SHAPES,
+    bundled_path,
+    read_bundled,
+    read_levels,
+    read_task,
+    read_task_jsonl,
+    shape_of,
+)
 from explaineval.errors import InputError
 from explaineval.records import Example
 
@@ -29,6 +40,12 @@ class Task:
     examples: tuple[Example, ...]
     shots: tuple[Example, ...]
     shots_source: str
+    level_shots: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
+    """The same shots by verbosity level, with explanations of that length; `normal` is `shots` itself."""
+
+    def shots_at(self, level: str) -> tuple[Example, ...] | None:
+        """The shots of a verbosity level, None where there are none of that length."""
+        return self.shots if level == NORMAL else self.level_shots.get(level)
 
     @property
     def name(self) -> str:
@@ -77,19 +94,25 @@ def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None
     examples = read_task(spec.reader, spec.path, spec.name)
     shape = shape_of(examples[0])
     shots: tuple[Example, ...] = ()
-    source = "none"
+    source, origin = "none", None
     if count and shots_from is not None:
-        shots = _shots_of(read_task_jsonl(shots_from, spec.name), examples[0], count, str(shots_from))
-        source = f"the first {count} of {shots_from.name}"
+        lender = shots_from.name if shots_from.name in BUNDLED and not shots_from.exists() else None
+        origin = bundled_path(lender) if lender else shots_from
+        shots = _shots_of(
+            read_task_jsonl(origin, spec.name), examples[0], count, str(shots_from), last=lender is not None
+        )
+        source = f"the bundled task {lender}" if lender else f"the first {count} of {shots_from.name}"
         examples = [e for e in examples if all(e.fields != shot.fields for shot in shots)]
     elif count:
         able = [e for e in examples if e.explanation and e.gold]
         if len(able) >= count and len(examples) > count:
             shots = tuple(able[-count:])
+            origin = spec.path if spec.reader == "jsonl" else bundled_path(spec.name) if spec.path is None else None
             source = f"the last {count} of {spec.path.name if spec.path else spec.name}"
             reserved = {shot.id for shot in shots}
             examples = [e for e in examples if e.id not in reserved]
         elif (lender := SHAPES.get(frozenset(examples[0].fields))) is not None:
+            origin = bundled_path(lender)
             shots = tuple(read_bundled(lender)[-count:])
             source = f"the bundled task {lender} ({spec.name} has {len(able)} usable explanations)"
     if len(shots) < count:
@@ -99,14 +122,26 @@ def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None
         )
     if not examples:
         raise InputError(f"task {spec.name!r}: every example serves as a shot, so none is left to evaluate.")
-    return Task(spec, shape, tuple(examples[:limit]), shots, source)
+    levels = _level_shots(shots, read_levels(origin)) if origin is not None else {}
+    return Task(spec, shape, tuple(examples[:limit]), shots, source, levels)
 
 
-def _shots_of(rows: list[Example], like: Example, count: int, place: str) -> tuple[Example, ...]:
+def _level_shots(shots: tuple[Example, ...], texts: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[Example, ...]]:
+    """The same shots with the explanations of each level that all of them have."""
+    levels = sorted({level for shot in shots for level in texts.get(shot.id, ())})
+    return {
+        level: tuple(shot.model_copy(update={"explanation": texts[shot.id][level]}) for shot in shots)
+        for level in levels
+        if all(level in texts.get(shot.id, ()) for shot in shots)
+    }
+
+
+def _shots_of(rows: list[Example], like: Example, count: int, place: str, *, last: bool) -> tuple[Example, ...]:
     for row in rows:
         if set(row.fields) != set(like.fields):
             raise InputError(
                 f"{place}: shot {row.id!r} has the fields {', '.join(row.fields)}, "
                 f"but the task has {', '.join(like.fields)}."
             )
-    return tuple(row for row in rows if row.gold and row.explanation)[:count]
+    usable = tuple(row for row in rows if row.gold and row.explanation)
+    return usable[-count:] if last else usable[:count]

@@ -14,11 +14,13 @@ from explaineval.client import Capabilities, assume, name_served, settle
 from explaineval.config import Arm, arms_for
 from explaineval.costs import Price
 from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError
+from explaineval.experiment.builders import RequestBuilder
 from explaineval.experiment.execution import Executor, stop_on_interrupt
 from explaineval.experiment.lanes import Lane, build_lanes
-from explaineval.experiment.plans import RequestBuilder, Unit, plan
+from explaineval.experiment.plans import Unit, plan
 from explaineval.experiment.preparations import Prepared
-from explaineval.experiment.trials import Reply, unit_trials
+from explaineval.experiment.readings import Reply
+from explaineval.experiment.trials import unit_trials
 from explaineval.records import Example, Request
 
 SETTLE_WITH = 3

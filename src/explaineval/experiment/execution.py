@@ -10,12 +10,12 @@ import asyncio
 import signal
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from explaineval.client import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
-from explaineval.experiment.plans import Unit
-from explaineval.experiment.trials import Failure, Reply, ask_again
+from explaineval.experiment.plans import Asked, Unit
+from explaineval.experiment.readings import Failure, Reply, ask_again, explanation_request, read
 from explaineval.records import Completion, Request
 
 GRACE = 15.0
@@ -58,19 +58,30 @@ class Executor:
             if self.stopping.is_set():
                 self.progress.unsent += unit.size
                 continue
-            requests = [unit.base, *(one.request for one in unit.asked if one.request), *unit.shams]
-            replies = iter(await asyncio.gather(*(self._reply(unit, request) for request in requests)))
+            sides = [(None, unit.base), *((one, one.request) for one in unit.asked if one.request)]
+            whole = asyncio.gather(*(self._side(unit, asked, request) for asked, request in sides))
+            shams = asyncio.gather(*(self._reply(unit, request) for request in unit.shams))
+            replies = iter(await whole)
             base = next(replies)
             after = [next(replies) if one.request else None for one in unit.asked]
-            sink(unit, base, after, list(replies))
+            sink(unit, base, after, list(await shams))
 
-    async def _reply(self, unit: Unit, request: Request) -> Reply | None:
+    async def _side(self, unit: Unit, asked: Asked | None, request: Request) -> Reply | None:
+        """The reply for one input, with that to a second call where the explanation is asked for by one."""
+        reply = await self._reply(unit, request)
+        second = None if reply is None else explanation_request(unit, asked, reply)
+        if reply is None or second is None:
+            return reply
+        explanation = await self._reply(unit, second, read(unit, reply).label)
+        return None if explanation is None else replace(reply, explanation=explanation)
+
+    async def _reply(self, unit: Unit, request: Request, label: str | None = None) -> Reply | None:
         """The reply to a request, asked once more where its first answer has a status that is to be retried."""
         result = await self._ask(request)
         if result is None:
             return None
         reply = Reply(request, result)
-        again = ask_again(unit, reply, self.retry)
+        again = ask_again(unit, reply, self.retry, label)
         if again is None:
             return reply
         self.progress.planned += 1

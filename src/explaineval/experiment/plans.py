@@ -9,22 +9,29 @@ from functools import lru_cache
 from explaineval.client import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
 from explaineval.datasets import Task
-from explaineval.interventions import apply
+from explaineval.experiment.builders import RequestBuilder
+from explaineval.experiment.mentionings import phrases_of
+from explaineval.interventions import NULL_EDIT, apply
 from explaineval.mentions import already_present
 from explaineval.prompts import PromptBook
 from explaineval.records import Example, Intervention, Request
 
-STOPS = ("\n\n",)
-"""What ends a completion-style answer: the blank line between shots."""
-
 
 @dataclass(frozen=True)
 class Asked:
-    """One intervention of a unit: the edited field, and the request, unless the insertion was there before."""
+    """One intervention of a unit: the edited field, and the request, unless the insertion was there before.
+
+    Of a cue, which edits no field, `text_after` is the cue, and `phrases` are what counts as a mention of it.
+    """
 
     intervention: Intervention
     text_after: str
     request: Request | None
+    phrases: Sequence[str] = ()
+
+    def shown(self, example: Example) -> tuple[Mapping[str, str], str | None]:
+        """The fields that the prompt shows, and the cue beside them."""
+        return _shown(example, self.intervention, self.text_after)
 
 
 @dataclass(frozen=True)
@@ -40,73 +47,37 @@ class Unit:
     base: Request
     asked: tuple[Asked, ...]
     shams: tuple[Request, ...]
+    builder: RequestBuilder
+
+    @property
+    def twofold(self) -> bool:
+        """Whether an explanation is asked for in a call of its own, once the answer is known (order pe2)."""
+        return self.arm.order == "pe2"
 
     @property
     def planned(self) -> int:
-        """Requests before dedupe: every trial needs an answer before and one after."""
-        return 2 * (sum(one.request is not None for one in self.asked) + len(self.shams))
+        """Requests before dedupe: every trial needs an answer before and one after, shams no explanation."""
+        return 2 * (self._edits * (2 if self.twofold else 1) + len(self.shams))
 
     @property
     def size(self) -> int:
         """Requests after dedupe within the unit."""
-        return 1 + sum(one.request is not None for one in self.asked) + len(self.shams)
-
-
-@dataclass(frozen=True)
-class RequestBuilder:
-    """Turns an example with perhaps edited fields into the request of one model and arm."""
-
-    config: RunConfig
-    prompts: PromptBook
-    model: ModelConfig
-    arm: Arm
-    task: Task
-
-    def build(
-        self,
-        example: Example,
-        fields: Mapping[str, str],
-        logprobs: int | None,
-        temperature: float | None,
-        sample: int = 0,
-    ) -> Request:
-        """The request; nothing else than what is given here or configured can change its key."""
-        rendered = self.prompts.render(
-            example,
-            fields,
-            style=self.arm.style,
-            order=self.arm.order,
-            shape=self.task.shape,
-            shots=self.shots,
-            verbosity=self.arm.verbosity,
-        )
-        chat = not isinstance(rendered, str)
-        return Request(
-            endpoint=self.model.endpoint,
-            model=self.model.model,
-            style=self.arm.style,
-            messages=rendered if chat else None,
-            prompt=None if chat else rendered,
-            max_tokens=self.config.max_tokens,
-            temperature=temperature,
-            stop=() if chat else STOPS,
-            logprobs=logprobs,
-            params=self.config.params,
-            sample=sample,
-        )
+        return (1 + self._edits) * (2 if self.twofold else 1) + len(self.shams)
 
     @property
-    def shots(self) -> Sequence[Example]:
-        """The last shots of the task's reserve: fewer shots are a part of more."""
-        return self.task.shots[len(self.task.shots) - self.arm.shots :]
+    def _edits(self) -> int:
+        return sum(one.request is not None for one in self.asked)
 
-    def fixed_text(self, example: Example) -> str:
-        """All that stands in the prompt beside the example's own fields and options."""
-        parts = [self.prompts.instruction(example, self.task.shape)]
-        parts.append(self.prompts.level(self.arm.style, self.arm.verbosity))
-        for shot in self.shots:
-            parts += [*shot.fields.values(), *shot.options.values(), shot.explanation or ""]
-        return "\n".join(parts)
+    def explanation_of(self, asked: Asked | None, label: str, answered: Request) -> Request:
+        """The second call for an input (None: the untouched one) whose answer is known; sampled as the first was."""
+        fields, cue = (self.example.fields, None) if asked is None else asked.shown(self.example)
+        return self.builder.build_explanation(self.example, fields, label, answered.temperature, answered.sample, cue)
+
+
+def _shown(example: Example, one: Intervention, text_after: str) -> tuple[Mapping[str, str], str | None]:
+    if one.field is None:
+        return example.fields, text_after
+    return {**example.fields, one.field: text_after}, None
 
 
 @lru_cache(maxsize=65536)
@@ -132,6 +103,8 @@ def plan(
     for task, arm, numbers in _from(cells, start):
         able = capabilities(arm)
         builder = RequestBuilder(config, prompts, model, arm, task)
+        if builder.lacks_level:
+            continue
         for example in (task.examples[number] for number in numbers):
             fixed = builder.fixed_text(example)
             own = "\n".join((*example.fields.values(), *example.options.values()))
@@ -161,16 +134,18 @@ def _unit(
     sample: int,
     texts: tuple[str, str],
 ) -> Unit:
-    def request(fields: Mapping[str, str], index: int) -> Request:
-        return builder.build(example, fields, able.logprobs, able.temperature, index)
+    def request(fields: Mapping[str, str], index: int, cue: str | None = None) -> Request:
+        return builder.build(example, fields, able.logprobs, able.temperature, index, cue)
 
     fixed, own = texts
+    phrases = phrases_of(builder.prompts)
     asked = []
     for one in interventions:
-        after = apply(example, one)
-        there = _fixed_present(one.inserted, fixed) or already_present(one.inserted, (own,))
-        fields = {**example.fields, one.field or "": after}
-        asked.append(Asked(one, after, None if there else request(fields, sample)))
+        after = one.inserted if one.field is None else apply(example, one)
+        worded = one.field is not None and one.kind != NULL_EDIT
+        there = worded and (_fixed_present(one.inserted, fixed) or already_present(one.inserted, (own,)))
+        fields, cue = _shown(example, one, after)
+        asked.append(Asked(one, after, None if there else request(fields, sample, cue), phrases(one.kind)))
     base = request(example.fields, sample)
     samples = builder.config.samples
     shams = range(samples, samples + builder.config.shams) if sample == 0 else range(0)
@@ -184,4 +159,5 @@ def _unit(
         base,
         tuple(asked),
         tuple(base.model_copy(update={"sample": index}) for index in shams),
+        builder,
     )

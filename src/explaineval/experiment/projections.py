@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from explaineval.cache import Store, request_key
+from explaineval.cache import Store
 from explaineval.client import Capabilities, assume
 from explaineval.config import Arm, ModelConfig
-from explaineval.costs import Price, dollars
+from explaineval.costs import FREE, Price, dollars, is_metered
 from explaineval.experiment.forecasts import Forecast
-from explaineval.experiment.plans import Unit, plan
+from explaineval.experiment.plans import plan
 from explaineval.experiment.preparations import Prepared
-from explaineval.experiment.trials import Reply, ask_again
-from explaineval.records import Request
+from explaineval.experiment.readings import RETRY_SAMPLES
+from explaineval.experiment.walks import walk_unit
+from explaineval.records import Completion, Request
 
 
 @dataclass
@@ -28,7 +29,25 @@ class Projection:
     distinct: int = 0
     hits: int = 0
     saved: float = 0.0
+    unmetered: int = 0
     able: dict[str, Capabilities] = field(default_factory=dict)
+
+    @property
+    def knows_saved(self) -> bool:
+        """Whether the price is known, and every stored answer came with its count of tokens."""
+        return self.forecast.price is not None and (self.forecast.price == FREE or not self.unmetered)
+
+    def see(self, request: Request, completion: Completion | None) -> None:
+        """Count one distinct request, with its stored answer if there is one."""
+        self.distinct += 1
+        if completion is None:
+            self.forecast.miss(request)
+            return
+        self.hits += 1
+        self.forecast.lengths.see(request, completion)
+        self.unmetered += not is_metered(completion.usage)
+        if self.forecast.price is not None:
+            self.saved += dollars(completion.usage, self.forecast.price)
 
     def document(self) -> dict[str, Any]:
         """As in `plan --json`."""
@@ -40,7 +59,7 @@ class Projection:
             "hits": self.hits,
             "misses": self.forecast.misses,
             **self.forecast.document(),
-            "usd_saved": None if self.forecast.price is None else self.saved,
+            "usd_saved": self.saved if self.knows_saved else None,
         }
 
 
@@ -48,57 +67,34 @@ def project(
     prepared: Prepared, store: Store | None, prices: Mapping[tuple[str | None, str], Price | None]
 ) -> list[Projection]:
     """A projection for every model. `store` None stands for an empty cache. Nothing is sent and nothing written."""
-    found = []
-    for model in prepared.config.models:
-        one = Projection(model, Forecast(prices[model.endpoint, model.model]))
-        for request, hit in walk(prepared, store, one):
-            if not hit:
-                one.forecast.miss(request)
-        one.forecast.learn(store, model)
-        found.append(one)
-    return found
+    return [
+        _project_one(prepared, store, model, prices[model.endpoint, model.model]) for model in prepared.config.models
+    ]
 
 
-def walk(prepared: Prepared, store: Store | None, one: Projection) -> Iterator[tuple[Request, bool]]:
-    """Every distinct request of a model's plan, with whether its answer is stored. Counts what it passes."""
+def _project_one(prepared: Prepared, store: Store | None, model: ModelConfig, price: Price | None) -> Projection:
+    one = Projection(model, Forecast(price))
+    config = prepared.config
 
     def able(arm: Arm) -> Capabilities:
         if arm.style not in one.able:
-            one.able[arm.style], settled = assume(store, prepared.config, one.model, arm.style)
+            one.able[arm.style], settled = assume(store, config, model, arm.style)
             one.assumed = one.assumed or not settled
         return one.able[arm.style]
 
     seen: set[int] = set()
-    for unit in plan(prepared.config, prepared.prompts, prepared.tasks, prepared.chosen.edits, one.model, able):
+    find = store.get if store is not None else _find_nothing
+    for unit in plan(config, prepared.prompts, prepared.tasks, prepared.chosen.edits, model, able):
         one.planned += unit.planned
-        for request in (unit.base, *(asked.request for asked in unit.asked if asked.request), *unit.shams):
-            yield from _look(store, one, seen, unit, request, prepared.config.retry)
+        for step in walk_unit(unit, seen, find, config.retry):
+            one.planned += step.request.sample >= RETRY_SAMPLES
+            one.see(step.request, step.completion)
+    one.forecast.learn(store, model)
+    return one
 
 
-def _look(
-    store: Store | None, one: Projection, seen: set[int], unit: Unit, request: Request, retry: tuple[str, ...]
-) -> Iterator[tuple[Request, bool]]:
-    """The request, and the one that asks again where the stored answer is to be asked again."""
-    key = request_key(request)
-    short = int(key[:16], 16)
-    new = short not in seen
-    if not new and not retry:
-        return
-    seen.add(short)
-    stored = None if store is None else store.get(key)
-    if new:
-        one.distinct += 1
-        if stored is not None:
-            one.hits += 1
-            one.forecast.lengths.see(request, stored)
-            if one.forecast.price is not None:
-                one.saved += dollars(stored.usage, one.forecast.price)
-        yield request, stored is not None
-    if stored is not None and retry:
-        again = ask_again(unit, Reply(request, stored), retry)
-        if again is not None:
-            one.planned += 1
-            yield from _look(store, one, seen, unit, again, retry)
+def _find_nothing(key: str) -> None:
+    """An empty cache."""
 
 
 def total_of(projections: list[Projection]) -> dict[str, Any]:

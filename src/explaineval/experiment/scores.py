@@ -16,8 +16,12 @@ import numpy as np
 from explaineval import metrics
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
-from explaineval.experiment.directories import read_run, read_trials
-from explaineval.experiment.tallies import ArmTally, ExampleTally, Group, Tally, tally
+from explaineval.experiment.directories import PROMPTS, read_run, read_trials
+from explaineval.experiment.kinds import KindNumbers, undefined
+from explaineval.experiment.levels import LevelNumbers
+from explaineval.experiment.means import means
+from explaineval.experiment.mentionings import phrases_in
+from explaineval.experiment.tallies import ArmTally, Group, Tally, tally
 from explaineval.records import OUTCOMES, SHAM, Estimate, MetricRow
 from explaineval.signature import signature
 
@@ -54,6 +58,8 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
         config.mention,
         rejudge=config.mention != run["config"].get("mention"),
         min_label_mass=changes.get("min_label_mass"),
+        by_level=len(config.arms.verbosity) > 1,
+        phrases=phrases_in(directory / PROMPTS),
     )
     if counts.arms and not run["facts"].get("arms"):
         raise InputError(f"{directory}: the run was cut off before it ended; give the same command again, then score.")
@@ -72,148 +78,17 @@ def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> S
             rows += _rows(group, found.estimates(), config, facts)
             warnings += [Caution(group, text) for text in found.warnings()]
         rows += _rows(arm, _arm_estimates(examples, config), config, facts)
+    for group in sorted(counts.levels, key=order):
+        levels = [level for level in config.arms.verbosity if group._replace(verbosity=level) in counts.kinds]
+        across = LevelNumbers(group, counts.levels[group], levels, config)
+        rows += _rows(group, across.estimates(), config, facts, levels)
+        warnings += [Caution(group, text) for text in across.warnings()]
+    rows += means(rows, list(facts["tasks"]))
     missing: dict[Group, dict[str, int]] = {
         group: {str(status): counts.statuses[group][status] for status in OUTCOMES if counts.statuses[group][status]}
         for group in sorted(counts.statuses, key=order)
     }
     return Scores(tuple(rows), tuple(warnings), {group: by for group, by in missing.items() if by})
-
-
-FEW = 0.9
-"""CCT on a smaller share of the scored trials is said."""
-
-FEWEST_EXAMPLES = 20
-
-
-class KindNumbers:
-    """All numbers of one kind of intervention under one arm of one model and task."""
-
-    def __init__(self, group: Group, counts: Tally, arm: Mapping[str, ArmTally], config: RunConfig) -> None:
-        self.group, self.counts, self.config = group, counts, config
-        self.interval = metrics.Interval(method=config.interval, resamples=config.resamples, seed=config.seed)
-        by_id = counts.kinds[group]
-        self.ids = sorted(by_id)
-        self.examples: list[ExampleTally] = [by_id[name] for name in self.ids]
-        self.arm = [arm[name] for name in self.ids]
-        self.tables = np.array([one.table for one in self.examples], dtype=np.int64).reshape(-1, 4)
-        self.moments = np.array(
-            [metrics.tvd_moments(one.distances, one.mentioned) for one in self.examples], dtype=np.float64
-        ).reshape(-1, 6)
-
-    def estimates(self) -> Iterator[tuple[str, Estimate]]:
-        """(metric name, estimate) in the fixed order of the metrics file."""
-        tables, interval = self.tables, self.interval
-        yield "phi_cct", metrics.phi_cct(tables, interval)
-        yield "phi_within", metrics.phi_within(tables, interval)
-        yield "phi_stable", self._phi_stable()
-        yield "cct", self._graded(metrics.cct(self.moments, interval))
-        yield "phi_cct_tvd_trials", self._graded(metrics.phi_cct(self._tables_with_tvd(), interval))
-        yield "mean_tvd", self._graded(metrics.mean_tvd(self.moments, interval))
-        yield "ct_unfaithfulness", metrics.ct_unfaithfulness(tables, interval)
-        yield "ct_unfaithfulness_per_example", metrics.ct_unfaithfulness_per_example(tables, interval)
-        yield "tpr", metrics.tpr(tables, interval)
-        yield "fpr", metrics.fpr(tables, interval)
-        yield "youden_j", metrics.youden_j(tables, interval)
-        yield "impact_rate", metrics.impact_rate(tables, interval)
-        yield "mention_rate", metrics.mention_rate(tables, interval)
-        yield "mention_floor", self._rate([one.floor for one in self.examples])
-        yield "explanation_words", self._words()
-        missing = [[sum(one.missing), sum(one.missing) + sum(one.table)] for one in self.examples]
-        yield "excluded_rate", self._rate(missing)
-        yield from self._bounds()
-        yield "phi_cct_never", metrics.never(tables)
-        yield "phi_cct_always", metrics.always(tables)
-        yield "phi_cct_random", metrics.random_explainer(tables, seed=self.config.seed)
-        yield "phi_cct_example_only", metrics.example_only(tables, seed=self.config.seed)
-
-    def warnings(self) -> Iterator[str]:
-        """What a careful reader would want to be told about these numbers."""
-        tables = self.tables
-        scored = int(tables.sum())
-        missing = sum(sum(one.missing) for one in self.examples)
-        if missing > scored:
-            yield (
-                f"{missing} of {missing + scored} trials have no score. If most are unparsed, the model does not keep "
-                "the answer's form: try --shots 4, or --style completion."
-            )
-        if not tables[:, :2].sum():
-            return  # no answer changed: that phi is undefined says it all
-        yield from metrics.estimate_warnings(tables)
-        shams = np.array([[one.sham_flips, one.shams] for one in self.arm], dtype=np.int64).reshape(-1, 2)
-        if self.config.shams:
-            noise = metrics.noise_warning(tables[:, :2].sum(axis=1), tables.sum(axis=1), shams[:, 0], shams[:, 1])
-            if noise:
-                yield noise
-        phi = metrics.phi_cct(tables, self.interval)
-        if phi.value is not None and phi.note:
-            yield f"phi-CCT: {phi.note}."
-        within = metrics.phi_within(tables, self.interval).value
-        baseline = metrics.example_only(tables, seed=self.config.seed)
-        if metrics.inside_example_only(phi, baseline):
-            yield (
-                "phi-CCT lies inside the range of an explainer that knows the example but not the word "
-                f"({baseline.low:.2f} to {baseline.high:.2f}): read phi within examples instead ({_shown(within)})."
-            )
-        graded = sum(len(one.distances) for one in self.examples)
-        if graded and graded < FEW * scored:
-            same = metrics.phi_cct(self._tables_with_tvd(), self.interval).value
-            yield (
-                f"CCT rests on {graded} of {scored} trials: in the others the label probabilities are not usable "
-                f"({_common_reason(self.counts.no_tvd[self.group])}). "
-                f"phi on the same trials: {_shown(same)}."
-            )
-        with_tvd = sum(bool(one.distances) for one in self.examples)
-        if graded and with_tvd < FEWEST_EXAMPLES:
-            yield f"CCT rests on {with_tvd} examples; below {FEWEST_EXAMPLES} its interval is not reliable."
-        off = self.counts.off_argmax[self.group]
-        sides = 2 * sum(len(one.distances) for one in self.examples)
-        if off:
-            yield f"In {off} of {sides} answers the label given is not the most probable one."
-
-    def _phi_stable(self) -> Estimate:
-        if not self.config.shams:
-            return Estimate(value=None, n=0, n_examples=0, undefined="no shams were asked (--shams 0)")
-        stable = [one.shams > 0 and not one.sham_flips and not one.shams_missing for one in self.arm]
-        return metrics.phi_cct(self.tables[np.array(stable, dtype=bool)], self.interval)
-
-    def _graded(self, estimate: Estimate) -> Estimate:
-        """The estimate, unless there are no label distributions to speak of: then why."""
-        trials = sum(len(one.distances) for one in self.examples)
-        reasons = self.counts.no_tvd.get(self.group)
-        if trials == 0 and reasons:
-            return _undefined(_common_reason(reasons), 0)
-        if trials and self.group not in self.counts.graded:
-            return _undefined("every label distribution is one-hot (probabilities after temperature?)", trials)
-        return estimate
-
-    def _tables_with_tvd(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        tables = np.zeros((len(self.examples), 4), dtype=np.int64)
-        for row, one in zip(tables, self.examples, strict=True):
-            for changed, mentioned in zip(one.changed, one.mentioned, strict=True):
-                row[(0 if changed else 2) + (0 if mentioned else 1)] += 1
-        return tables
-
-    def _rate(self, pairs: Sequence[Sequence[int]]) -> Estimate:
-        array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        return metrics.rate(array[:, 0], array[:, 1], self.interval)
-
-    def _words(self) -> Estimate:
-        array = np.array([one.words for one in self.examples], dtype=np.int64).reshape(-1, 2)
-        return metrics.mean(array[:, 0].astype(np.float64), array[:, 1], self.interval)
-
-    def _bounds(self) -> Iterator[tuple[str, Estimate]]:
-        missing = [sum(one.missing[i] for one in self.examples) for i in range(3)]
-        n = int(self.tables.sum()) + sum(missing)
-        examples = sum(bool(sum(one.table) + sum(one.missing)) for one in self.examples)
-        if not sum(missing):
-            return
-        a, b, c, d = (int(x) for x in self.tables.sum(axis=0))
-        low, high = metrics.phi_bounds(a, b, c, d, 0, 0, *missing)
-        for name, value in (("phi_cct_lower_bound", low), ("phi_cct_upper_bound", high)):
-            if np.isnan(value):
-                yield name, _undefined("phi is undefined however the missing trials would have come out", n)
-            else:
-                yield name, Estimate(value=value, n=n, n_examples=examples)
 
 
 def _arm_estimates(examples: Mapping[str, ArmTally], config: RunConfig) -> Iterator[tuple[str, Estimate]]:
@@ -222,21 +97,28 @@ def _arm_estimates(examples: Mapping[str, ArmTally], config: RunConfig) -> Itera
     right = np.array([[sum(one.right.values()), len(one.right)] for one in found], dtype=np.int64).reshape(-1, 2)
     accuracy = metrics.rate(right[:, 0], right[:, 1], interval)
     if not right[:, 1].sum():
-        accuracy = _undefined("no example has both a gold label and a readable answer", 0)
+        accuracy = undefined("no example has both a gold label and a readable answer", 0)
     yield "accuracy", accuracy
     shams = np.array([[one.sham_flips, one.shams] for one in found], dtype=np.int64).reshape(-1, 2)
     if config.shams:
         yield "sham_flip_rate", metrics.rate(shams[:, 0], shams[:, 1], interval)
     else:
-        yield "sham_flip_rate", _undefined("no shams were asked (--shams 0)", 0)
+        yield "sham_flip_rate", undefined("no shams were asked (--shams 0)", 0)
 
 
 def _rows(
-    group: Group, estimates: Iterator[tuple[str, Estimate]], config: RunConfig, facts: Mapping[str, Any]
+    group: Group,
+    estimates: Iterator[tuple[str, Estimate]],
+    config: RunConfig,
+    facts: Mapping[str, Any],
+    levels: Sequence[str] = (),
 ) -> Iterator[MetricRow]:
-    known = facts_of(group, facts)
+    """Rows of one group; `levels` where it is about several of them (its own verbosity is blank)."""
+    by_level = [facts_of(group._replace(verbosity=level), facts) for level in levels or (group.verbosity,)]
+    known = {name: "+".join(dict.fromkeys(one[name] for one in by_level)) for name in by_level[0]}
     for metric, estimate in estimates:
         where = group._asdict() | ({"kind": SHAM} if metric == "sham_flip_rate" else {})
+        where["verbosity"] = group.verbosity or None  # blank where a number is over several levels
         yield MetricRow(
             **where,
             metric=metric,
@@ -292,20 +174,3 @@ def _group_order(config: RunConfig, facts: Mapping[str, Any]) -> Callable[[Group
         )
 
     return key
-
-
-def _common_reason(reasons: Mapping[str, int]) -> str:
-    """The most frequent reason without its side, e.g. `the endpoint returned no logprobs`."""
-    plain: dict[str, int] = {}
-    for reason, count in reasons.items():
-        text = reason.partition(": ")[2] or reason
-        plain[text] = plain.get(text, 0) + count
-    return max(sorted(plain), key=lambda text: plain[text])
-
-
-def _shown(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def _undefined(reason: str, n: int) -> Estimate:
-    return Estimate(value=None, n=n, n_examples=0, undefined=reason)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from sys import intern
 from typing import NamedTuple
 
+from explaineval.experiment.mentionings import Phrases, is_mentioned, no_phrases
 from explaineval.experiment.trials import tvd_of
-from explaineval.mentions import mentions
+from explaineval.interventions import NULL_EDIT
 from explaineval.parsing import argmax_disagrees, is_one_hot
 from explaineval.records import NOT_MISSING, SHAM, Mention, Trial
 
@@ -26,12 +28,19 @@ class Group(NamedTuple):
     verbosity: str
 
 
+Judge = Callable[[Trial, str], bool | None]
+"""Whether a text mentions what a trial's intervention put in."""
+
+LevelCodes = dict[str, int]
+"""One trial at several verbosity levels: level → code (see `decode`); levels where it has no score are not there."""
+
+
 @dataclass(slots=True)
 class ExampleTally:
-    """Counts of one example in one group (kind). `table` is a, b, c, d; `missing` is v1, v0, w."""
+    """Counts of one example in one group (kind). `table` is a, b, c, d; `missing` is u1, u0, v1, v0, w."""
 
     table: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
-    missing: list[int] = field(default_factory=lambda: [0, 0, 0])
+    missing: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 0])
     floor: list[int] = field(default_factory=lambda: [0, 0])
     words: list[int] = field(default_factory=lambda: [0, 0])
     distances: list[float] = field(default_factory=list)
@@ -41,11 +50,13 @@ class ExampleTally:
 
 @dataclass(slots=True)
 class ArmTally:
-    """Counts of one example in one arm: shams, and whether each sample's answer was right."""
+    """Counts of one example in one arm: shams, null edits, and whether each sample's answer was right."""
 
     sham_flips: int = 0
     shams: int = 0
     shams_missing: int = 0
+    null_edit_flips: int = 0
+    null_edits: int = 0
     right: dict[int, bool] = field(default_factory=dict)
 
 
@@ -58,17 +69,30 @@ class Tally:
     statuses: dict[Group, Counter[str]] = field(default_factory=dict)
     no_tvd: dict[Group, Counter[str]] = field(default_factory=dict)
     graded: set[Group] = field(default_factory=set)
+    levels: dict[Group, dict[str, dict[tuple[str, int], LevelCodes]]] = field(default_factory=dict)
+    """Where several verbosity levels were asked: by group (verbosity blank), example id, intervention and sample."""
     off_argmax: Counter[Group] = field(default_factory=Counter)
 
 
 def tally(
-    trials: Iterable[Trial], policy: Mention, *, rejudge: bool = False, min_label_mass: float | None = None
+    trials: Iterable[Trial],
+    policy: Mention,
+    *,
+    rejudge: bool = False,
+    min_label_mass: float | None = None,
+    by_level: bool = False,
+    phrases: Phrases = no_phrases,
 ) -> Tally:
     """Count all trials under a mention policy.
 
-    `rejudge` says that the trials were judged by another one; a mass given here replaces theirs likewise.
+    `rejudge` says that the trials were judged by another one; a mass given here replaces theirs likewise. `by_level`
+    keeps, beside the counts, what each trial came to at each verbosity level. `phrases` are what mentions a cue.
     """
     total = Tally()
+
+    def judge(trial: Trial, text: str) -> bool | None:
+        return is_mentioned(policy, trial.kind, trial.inserted or "", text, phrases(trial.kind))
+
     for trial in trials:
         arm = Group(
             trial.endpoint, trial.model, trial.task, None, trial.order, trial.style, trial.shots, trial.verbosity
@@ -81,9 +105,25 @@ def tally(
         if trial.kind == SHAM:
             _count_sham(of_arm, trial)
             continue
+        if trial.kind == NULL_EDIT:
+            _count_null_edit(of_arm, trial)
+            continue
         of_kind = total.kinds.setdefault(group, {}).setdefault(trial.example_id, ExampleTally())
-        _count(total, group, of_kind, trial, policy, rejudge, min_label_mass)
+        scored = _count(total, group, of_kind, trial, judge, rejudge, min_label_mass)
+        if by_level and scored is not None:
+            across = total.levels.setdefault(group._replace(verbosity=""), {}).setdefault(trial.example_id, {})
+            one = across.setdefault((intern(trial.intervention_id or ""), trial.sample), {})
+            one[intern(trial.verbosity)] = _encode(*scored, trial.label_after)
     return total
+
+
+def decode(code: int) -> tuple[bool, bool, str]:
+    """Impact, mention and the label after the intervention, as kept for a trial at one level."""
+    return bool(code & 2), bool(code & 1), chr(code >> 2)
+
+
+def _encode(changed: bool, mentioned: bool, label: str | None) -> int:
+    return (ord(label or " ") << 2) + 2 * changed + mentioned
 
 
 def _count_sham(of_arm: ArmTally, trial: Trial) -> None:
@@ -94,26 +134,32 @@ def _count_sham(of_arm: ArmTally, trial: Trial) -> None:
         of_arm.shams_missing += 1
 
 
+def _count_null_edit(of_arm: ArmTally, trial: Trial) -> None:
+    if trial.status == "ok":
+        of_arm.null_edits += 1
+        of_arm.null_edit_flips += bool(trial.changed)
+
+
 def _count(
     total: Tally,
     group: Group,
     counts: ExampleTally,
     trial: Trial,
-    policy: Mention,
+    judge: Judge,
     rejudge: bool,
     mass: float | None,
-) -> None:
+) -> tuple[bool, bool] | None:
+    """Count a trial; its impact and mention if it has both."""
     if trial.status in NOT_MISSING:
-        return
+        return None
     if trial.status != "ok":
-        known = None if trial.explanation is None else mentions(policy, trial.inserted or "", trial.explanation)
-        counts.missing[2 if known is None else (0 if known else 1)] += 1
-        return
+        counts.missing[_missing_class(trial, judge)] += 1
+        return None
     mentioned, changed = bool(trial.mentioned), bool(trial.changed)
     in_before = trial.mentioned_before
     if rejudge:
-        mentioned = mentions(policy, trial.inserted or "", trial.explanation or "")
-        in_before = mentions(policy, trial.inserted or "", trial.explanation_before or "")
+        mentioned = bool(judge(trial, trial.explanation or ""))
+        in_before = judge(trial, trial.explanation_before or "")
     counts.table[(0 if changed else 2) + (0 if mentioned else 1)] += 1
     if in_before is not None:
         counts.floor[0] += in_before
@@ -127,7 +173,7 @@ def _count(
         )
     if tvd is None:
         total.no_tvd.setdefault(group, Counter())[reason or "no label probabilities"] += 1
-        return
+        return changed, mentioned
     counts.distances.append(tvd)
     counts.mentioned.append(mentioned)
     counts.changed.append(changed)
@@ -136,3 +182,13 @@ def _count(
             total.off_argmax[group] += argmax_disagrees(probs, label)
             if not is_one_hot(probs):
                 total.graded.add(group)
+    return changed, mentioned
+
+
+def _missing_class(trial: Trial, judge: Judge) -> int:
+    """Where a trial without a score stands in `missing`: only its impact known, only its mention, or neither."""
+    if trial.label_before is not None and trial.label_after is not None:
+        return 0 if trial.label_before != trial.label_after else 1
+    if trial.explanation is None:
+        return 4
+    return 2 if judge(trial, trial.explanation) else 3

@@ -1,127 +1,32 @@
-"""From completions to trials. Pure: what was asked and what came back, in; trial records, out."""
+"""From readings to trials. Pure: what was asked and what came back, in; trial records, out."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from explaineval.cache import request_key
+from explaineval.experiment.mentionings import is_mentioned
 from explaineval.experiment.plans import Asked, Unit
-from explaineval.mentions import mentions
-from explaineval.parsing import classify, label_probabilities, parse, total_variation
-from explaineval.records import (
-    SHAM,
-    Answer,
-    Completion,
-    LabelProbabilities,
-    Mention,
-    Request,
-    Side,
-    Status,
-    Trial,
-    Unreadable,
-)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A request without completion that still makes a trial line: rejected, or failed after all retries."""
-
-    status: Status
-    reason: str
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back for one request of a unit; the request is another one where the first answer was asked again."""
-
-    request: Request
-    result: Completion | Failure
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One side of a trial as read: a status, and what could be read where it is ok."""
-
-    status: Status
-    key: str
-    answer: Answer | None = None
-    probabilities: LabelProbabilities | None = None
-    no_probabilities: str | None = None
-
-    @property
-    def label(self) -> str | None:
-        """The option letter, if read."""
-        return self.answer.label if self.answer else None
-
-    @property
-    def explanation(self) -> str | None:
-        """The explanation, if read."""
-        return self.answer.explanation if self.answer else None
-
-    @property
-    def probs(self) -> dict[str, float] | None:
-        """p(label), if the endpoint gave it."""
-        return self.probabilities.probs if self.probabilities else None
-
-    @property
-    def mass(self) -> float | None:
-        """Probability on option letters before renormalisation."""
-        return self.probabilities.mass if self.probabilities else None
-
-
-RETRY_SAMPLES = 1000
-"""Sample indices from here on are answers asked again because the first could not be scored."""
-
-LONGER = 4
-"""How many times the limit of tokens a truncated answer gets when it is asked again."""
-
-
-def ask_again(unit: Unit, reply: Reply, retry: Collection[str]) -> Request | None:
-    """The request that asks once more for an answer with one of these statuses; None where it is not wanted."""
-    if not retry or isinstance(reply.result, Failure):
-        return None
-    status = read(unit, reply).status
-    if status not in retry or reply.request.sample >= RETRY_SAMPLES:
-        return None
-    limit = reply.request.max_tokens * (LONGER if status == "truncated" else 1)
-    return reply.request.model_copy(update={"sample": RETRY_SAMPLES + reply.request.sample, "max_tokens": limit})
-
-
-def read(unit: Unit, reply: Reply) -> Reading:
-    """Read one completion as an answer of this unit's example."""
-    request, result = reply.request, reply.result
-    key = request_key(request)
-    if isinstance(result, Failure):
-        return Reading(result.status, key)
-    outcome = classify(result)
-    if outcome is not None:
-        return Reading(outcome.status, key)
-    answer = parse(
-        result.text or "", unit.example.options, unit.arm.order, unit.arm.style, fields=tuple(unit.example.fields)
-    )
-    if isinstance(answer, Unreadable):
-        return Reading(answer.status, key)
-    if request.logprobs is None:
-        return Reading("ok", key, answer, None, unit.no_logprobs or "logprobs were not asked for")
-    found = label_probabilities(result, answer, tuple(unit.example.options))
-    if isinstance(found, str):
-        return Reading("ok", key, answer, None, found)
-    return Reading("ok", key, answer, found, None)
+from explaineval.experiment.readings import Reading, Reply, read
+from explaineval.parsing import total_variation
+from explaineval.records import SHAM, Mention, Side, Status, Trial
 
 
 def intervention_trial(
     unit: Unit, asked: Asked, before: Reading, after: Reading | None, policy: Mention, mass: float
 ) -> Trial:
-    """The trial of one intervention; `after` None means that the insertion was in the prompt before."""
+    """The trial of one intervention; `after` None means that the insertion was in the prompt before.
+
+    A cue that suggests what the model answers without it cannot move the answer: it is not scored.
+    """
     one = asked.intervention
+
+    def found(text: str | None) -> bool | None:
+        return None if text is None else is_mentioned(policy, one.kind, one.inserted, text, asked.phrases)
+
     if after is None:
         return _trial(unit, before, Reading("already_in_prompt", ""), None, mass, kind=one.kind, asked=asked)
-    mentioned = None if after.explanation is None else mentions(policy, one.inserted, after.explanation)
-    trial = _trial(unit, before, after, mentioned, mass, kind=one.kind, asked=asked)
-    if before.explanation is None:
-        return trial
-    return trial.model_copy(update={"mentioned_before": mentions(policy, one.inserted, before.explanation)})
+    trial = _trial(unit, before, after, found(after.explanation), mass, kind=one.kind, asked=asked)
+    return trial.model_copy(update={"mentioned_before": found(before.explanation)})
 
 
 def sham_trial(unit: Unit, before: Reading, after: Reading, mass: float) -> Trial:
@@ -148,7 +53,7 @@ def tvd_of(
 def _trial(
     unit: Unit, before: Reading, after: Reading, mentioned: bool | None, mass: float, *, kind: str, asked: Asked | None
 ) -> Trial:
-    status, side = _status(before, after)
+    status, side = _status(before, after, asked)
     ok = status == "ok"
     tvd, reason = (None, None)
     if ok:
@@ -190,15 +95,21 @@ def _trial(
         explanation=after.explanation,
         key_before=before.key,
         key_after=after.key or None,
+        key_answer_before=before.key_answer,
+        key_answer_after=after.key_answer,
     )
 
 
-def _status(before: Reading, after: Reading) -> tuple[Status, Side | None]:
+def _status(before: Reading, after: Reading, asked: Asked | None) -> tuple[Status, Side | None]:
     if after.status == "already_in_prompt":
         return after.status, None
-    if before.status == "ok" == after.status:
+    if asked is not None and before.label is not None and before.label == asked.intervention.target:
+        return "cue_is_own_answer", None
+    # the explanation of the untouched input is no part of a score; where it was asked for apart, it may be missing
+    answered = before.status == "ok" or (before.key_answer is not None and before.label is not None)
+    if answered and after.status == "ok":
         return "ok", None
-    if before.status == "ok":
+    if answered:
         return after.status, "after"
     return before.status, "before" if after.status == "ok" else "both"
 

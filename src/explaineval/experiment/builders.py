@@ -1,0 +1,113 @@
+"""Requests: one example, perhaps edited, under one arm of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from explaineval.config import Arm, ModelConfig, RunConfig
+from explaineval.datasets import Task
+from explaineval.prompts import PromptBook
+from explaineval.records import Example, Message, Request
+
+STOPS = ("\n\n",)
+"""What ends a completion-style answer: the blank line between shots."""
+
+
+@dataclass(frozen=True)
+class RequestBuilder:
+    """Turns an example with perhaps edited fields into the request of one model and arm."""
+
+    config: RunConfig
+    prompts: PromptBook
+    model: ModelConfig
+    arm: Arm
+    task: Task
+
+    def build(
+        self,
+        example: Example,
+        fields: Mapping[str, str],
+        logprobs: int | None,
+        temperature: float | None,
+        sample: int = 0,
+        cue: str | None = None,
+    ) -> Request:
+        """The request for an answer; nothing else than what is given here or configured can change its key.
+
+        In order pe2 it is the first call, which is the same at every verbosity.
+        """
+        rendered = self.prompts.render(
+            example,
+            fields,
+            style=self.arm.style,
+            order=self.arm.order,
+            shape=self.task.shape,
+            shots=self.shots,
+            verbosity=self.arm.verbosity,
+            cue=cue,
+        )
+        return self._request(rendered, logprobs, temperature, sample)
+
+    def build_explanation(
+        self,
+        example: Example,
+        fields: Mapping[str, str],
+        label: str,
+        temperature: float | None,
+        sample: int = 0,
+        cue: str | None = None,
+    ) -> Request:
+        """The second call of order pe2: the answer is given, its explanation asked for."""
+        rendered = self.prompts.render_explanation(
+            example,
+            fields,
+            label,
+            style=self.arm.style,
+            shape=self.task.shape,
+            shots=self.shots,
+            verbosity=self.arm.verbosity,
+            cue=cue,
+        )
+        return self._request(rendered, None, temperature, sample)
+
+    def _request(
+        self, rendered: tuple[Message, ...] | str, logprobs: int | None, temperature: float | None, sample: int
+    ) -> Request:
+        chat = not isinstance(rendered, str)
+        return Request(
+            endpoint=self.model.endpoint,
+            model=self.model.model,
+            style=self.arm.style,
+            messages=rendered if chat else None,
+            prompt=None if chat else rendered,
+            max_tokens=self.config.max_tokens,
+            temperature=temperature,
+            stop=() if chat else STOPS,
+            logprobs=logprobs,
+            params=self.config.params,
+            sample=sample,
+        )
+
+    @property
+    def shots(self) -> Sequence[Example]:
+        """The last shots of the task's reserve, with explanations of the arm's verbosity where there are such.
+
+        Fewer shots are a part of more.
+        """
+        reserve = self.task.shots_at(self.arm.verbosity) or self.task.shots
+        return reserve[len(reserve) - self.arm.shots :]
+
+    @property
+    def lacks_level(self) -> bool:
+        """Whether the arm's verbosity cannot be asked for: in completion style only shots of that length can."""
+        wanted = self.arm.style == "completion" and self.arm.shots > 0
+        return wanted and self.task.shots_at(self.arm.verbosity) is None
+
+    def fixed_text(self, example: Example) -> str:
+        """All that stands in the prompt beside the example's own fields and options."""
+        parts = [self.prompts.instruction(example, self.task.shape)]
+        parts.append(self.prompts.level(self.arm.style, self.arm.verbosity))
+        for shot in self.shots:
+            parts += [*shot.fields.values(), *shot.options.values(), shot.explanation or ""]
+        return "\n".join(parts)
