@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -55,10 +56,25 @@ def price_listed(model: str, price_map: Mapping[str, Mapping[str, Any]], tier: T
             continue
         price = _entry_price(entry, f"_{tier}" if tier else "")
         if price is None and tier == "batches" and (usual := _entry_price(entry, "")) is not None:
-            price = Price(usual.input * BATCH_SHARE, usual.output * BATCH_SHARE)
+            price = _halved(usual)
         if price is not None:
             return price
     return None
+
+
+def _halved(usual: Price) -> Price:
+    """A batch's price; whether what is read from the provider's cache gets cheaper once more, nobody says."""
+
+    def half(value: float | None) -> float | None:
+        return None if value is None else value * BATCH_SHARE
+
+    return Price(
+        usual.input * BATCH_SHARE,
+        usual.output * BATCH_SHARE,
+        written_input=half(usual.written_input),
+        reasoning=half(usual.reasoning),
+        request=usual.request,
+    )
 
 
 def _entry_price(entry: Mapping[str, Any], suffix: str) -> Price | None:
@@ -164,4 +180,4 @@ def reasoning_tokens(usage: Mapping[str, Any]) -> int:
 
 
 def _count(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) and value > 0 else 0
+    return int(value) if isinstance(value, (int, float)) and 0 < value < math.inf else 0

@@ -71,7 +71,8 @@ class PromptBook:
 
     def level(self, style: Style, verbosity: str) -> str:
         """The text that asks for a verbosity level: chat only, since completion style shows it by its shots."""
-        return self.text(f"verbosity/{_plain_name(verbosity)}.txt") if style == "chat" else ""
+        name = _plain_name(verbosity)
+        return self.text(f"verbosity/{name}.txt") if style == "chat" else ""
 
     def render(
         self,

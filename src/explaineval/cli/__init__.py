@@ -19,6 +19,7 @@ COMMANDS = {
     "plan": ("plans", "plan_command", "Say what a run would ask and cost; send nothing."),
     "probe": ("probes", "probe", "Find out what an endpoint really does, by a few cheap requests."),
     "score": ("scores", "score_command", "Compute the metrics of a run directory again, asking nothing."),
+    "show": ("shows", "show_command", "Show one example with all its trials: inputs, answers, explanations, matches."),
     "interventions": ("edits", "interventions", "Build intervention sets, and look at them."),
     "cache": ("caches", "cache", "Look at the stored answers, check them, pack them, share them."),
     "export": (

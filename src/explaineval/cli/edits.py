@@ -1,4 +1,4 @@
-"""`explaineval interventions build` and `show`."""
+"""`explaineval interventions`: the group, and `show`."""
 
 from __future__ import annotations
 
@@ -6,88 +6,56 @@ import json as json_module
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from explaineval.cli.options import AT_LEAST_1, JSON, READABLE, option, options
+from explaineval.cli.options import AT_LEAST_1, JSON, option, options
 from explaineval.cli.outputs import say
 from explaineval.datasets import BUNDLED, Task, load_tasks, parse_spec, read_interventions, ready_interventions
 from explaineval.errors import InputError
-from explaineval.experiment import random_words
-from explaineval.interventions import apply, mark_insertion
-from explaineval.prompts import PromptBook, default_directory
+from explaineval.interventions import NULL_EDIT, apply, is_inside_word, mark_insertion
 from explaineval.records import Example, Intervention
 from explaineval.report.tables import interventions_table, render
 
-LEVELS = ("normal",)
 TASKS = option("--task", multiple=True, required=True, metavar="NAME[:PATH]", help="Task to edit. Repeatable.")
 LIMIT = option("--limit", type=AT_LEAST_1, help="First N examples of each task.")
+SHOWN = 5
+"""Warnings of one sort that are told in full."""
+
+Examples = dict[str, dict[str, Example]]
 
 
-@click.group()
+class _Group(click.Group):
+    """Imports the module of `build`, with all that it asks models through, only when that is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["build", "show"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "build":
+            command: click.Command = import_module("explaineval.cli.builds").build_command
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Group)
 def interventions() -> None:
     """Build intervention sets, and look at them."""
-
-
-@interventions.command("build")
-@options(
-    TASKS,
-    LIMIT,
-    option("--kind", type=click.Choice(["random_word"]), default="random_word", show_default=True),
-    option("--per-example", type=AT_LEAST_1, default=4, show_default=True),
-    option("--seed", type=int, default=0, show_default=True),
-    option(
-        "--shots",
-        type=click.IntRange(min=0),
-        default=8,
-        show_default=True,
-        help="Shots whose words are never inserted.",
-    ),
-    option("--tagger", help="spaCy pipeline.  [default: the first English one found]"),
-    option("--prompts", type=READABLE, metavar="DIR", help="Prompts whose words are never inserted."),
-    option(
-        "--out", type=click.Path(path_type=Path), metavar="F.jsonl", help="Where to write.  [default: show a table]"
-    ),
-    JSON,
-)
-def build_command(task: tuple[str, ...], out: Path | None, json: bool, **given: Any) -> int:
-    """Insert random words: an adjective before a noun or an adverb before a verb (Atanasova et al. 2023).
-
-    The same example always gets the same words, whatever the number or order of examples; asking for more
-    interventions per example adds to the ones before.
-    """
-    prompts = PromptBook(given["prompts"] or default_directory())
-    tasks = load_tasks([parse_spec(text) for text in task], shots=given["shots"], limit=given["limit"])
-    built: list[Intervention] = []
-    for one in tasks:
-        found = list(random_words(one, prompts, LEVELS, given["per_example"], given["seed"], given["tagger"]))
-        short = len(one.examples) * given["per_example"] - len(found)
-        if short:
-            say([f"{one.name}: {short} interventions fewer than asked for, since some texts offer too few places."])
-        built += found
-    if out is not None:
-        _write(out, built)
-        say([f"{len(built)} interventions written to {out}."])
-    if json:
-        click.echo(
-            json_module.dumps(
-                [record.model_dump(mode="json", exclude_none=True) for record in built], ensure_ascii=False
-            )
-        )
-    elif out is None:
-        _show(_by_id(tasks), built)
-    return 0
 
 
 @interventions.command("show")
 @click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[F.jsonl]")
 @options(TASKS, LIMIT, JSON)
 def show_command(file: Path | None, task: tuple[str, ...], limit: int | None, json: bool) -> int:
-    """Show interventions in their texts, the inserted word marked: those of F.jsonl, or a bundled task's own."""
+    """Show interventions in their texts, the inserted word marked: those of F.jsonl, or a bundled task's own.
+
+    A cue is shown by itself, with the letter that it suggests.
+    """
     tasks = load_tasks([parse_spec(text) for text in task], shots=0, limit=None)
-    examples = _by_id(tasks)
+    examples = by_id(tasks)
     if file is not None:
         found = read_interventions(file, examples)
     else:
@@ -107,40 +75,58 @@ def show_command(file: Path | None, task: tuple[str, ...], limit: int | None, js
             )
         )
     else:
-        _show(examples, found)
+        show_table(examples, found)
+    say(list(_warnings(examples, found)))
     return 0
 
 
-def _by_id(tasks: list[Task]) -> dict[str, dict[str, Example]]:
+def by_id(tasks: list[Task]) -> Examples:
+    """Examples by task and id."""
     return {task.name: {example.id: example for example in task.examples} for task in tasks}
 
 
-def _show(examples: dict[str, dict[str, Example]], found: list[Intervention]) -> None:
+def show_table(examples: Examples, found: list[Intervention]) -> None:
+    """Print the interventions as a table."""
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160
     table = interventions_table(list(_rows(examples, found, brackets=not terminal)))
     click.echo(render(table, width=width, color=terminal))
 
 
-def _rows(
-    examples: dict[str, dict[str, Example]], found: list[Intervention], *, brackets: bool
-) -> Iterator[dict[str, Any]]:
+def _rows(examples: Examples, found: list[Intervention], *, brackets: bool) -> Iterator[dict[str, Any]]:
     for one in found:
-        if one.field is None:
-            marked = ("", one.inserted, "")
+        field = one.field
+        if field is None:
+            marked = (one.inserted, "", "")
+            field = f"{one.kind} → {one.target}" if one.target else one.kind
         else:
-            marked = mark_insertion(apply(examples[one.task][one.example_id], one), one.inserted, one.offset or 0)
-        if brackets:  # no colour to mark the word with
-            marked = (marked[0], f"[{marked[1]}]", marked[2])
-        yield {"example_id": one.example_id, "id": one.id, "field": one.field, "marked": marked}
+            text = apply(examples[one.task][one.example_id], one)
+            marked = _mark_space(text, one) or mark_insertion(text, one.inserted, one.offset or 0)
+            if brackets:  # no colour to mark the word with
+                marked = (marked[0], f"[{marked[1]}]", marked[2])
+        yield {"example_id": one.example_id, "id": one.id, "field": field, "marked": marked}
 
 
-def _write(path: Path, records: list[Intervention]) -> None:
-    try:
-        with path.open("w", encoding="utf-8", newline="\n") as handle:
-            for record in records:
-                handle.write(
-                    json_module.dumps(record.model_dump(mode="json", exclude_none=True), ensure_ascii=False) + "\n"
-                )
-    except OSError as exc:
-        raise InputError(f"{path} cannot be written: {exc.strerror}.") from None
+def _mark_space(text: str, one: Intervention) -> tuple[str, str, str] | None:
+    """A null edit is marked where its space is; one space looks like any other."""
+    if one.kind != NULL_EDIT or one.offset is None:
+        return None
+    return text[: one.offset], text[one.offset : one.offset + 1], text[one.offset + 1 :]
+
+
+def _warnings(examples: Examples, found: list[Intervention]) -> Iterator[str]:
+    """What looks like a mistake in a set, though it can be run."""
+    inside = [
+        one
+        for one in found
+        if one.field is not None
+        and one.edited is None
+        and is_inside_word(examples[one.task][one.example_id].fields[one.field], one.offset or 0)
+    ]
+    for one in inside[:SHOWN]:
+        yield (
+            f"intervention {one.id!r} of example {one.example_id!r} cuts a word in two: offset {one.offset} of "
+            f"{one.field!r} is inside a word. Offsets count code points from 0, and the word goes before the offset."
+        )
+    if len(inside) > SHOWN:
+        yield f"{len(inside) - SHOWN} more interventions cut a word in two."

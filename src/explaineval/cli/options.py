@@ -81,7 +81,9 @@ WHOM = (
 
 HOW = (
     option(
-        "--order", type=click.Choice(["pe", "ep"]), help="Predict then explain, or explain then predict.  [default: pe]"
+        "--order",
+        type=click.Choice(["pe", "pe2", "ep"]),
+        help="Predict then explain, the same in two calls, or explain then predict.  [default: pe]",
     ),
     option(
         "--style",

@@ -54,7 +54,7 @@ def probe(json: bool, **given: Any) -> int:
     # a probe has no task; `resolve` wants one, and everything else is read as `run` reads it
     science, transport, _ = resolve(None, {**given, "task": ("sense",)})
     model = science.models[0]
-    price = prices_of(science, transport, read_price_list())[model.endpoint, model.model]
+    price = prices_of(science, transport, read_price_list()).singly[model.endpoint, model.model]
     try:
         found = asyncio.run(_probe_and_keep(model, transport, price))
     except BudgetReachedError:

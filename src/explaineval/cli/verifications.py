@@ -89,7 +89,7 @@ def _ask_again(directory: Path, count: int, models: tuple[str, ...], given: dict
     whom = sorted({(one.endpoint, one.model) for one, _ in pairs}, key=str)
     client = client_for(whom, given)
     config = RunConfig(tasks=("none",), models=tuple(ModelConfig(model=name, endpoint=at) for at, name in whom))
-    return reask_stored(pairs, client, prices_of(config, client, read_price_list()))
+    return reask_stored(pairs, client, prices_of(config, client, read_price_list()).singly)
 
 
 def client_for(whom: Sequence[tuple[str | None, str]], given: Mapping[str, Any]) -> ClientConfig:

@@ -24,8 +24,14 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
     total = expected_requests(prepared)
     told = False
 
-    def tell_stop(lanes: list[Lane]) -> None:
+    heard: dict[str, int] = {}
+
+    def tell_news(lanes: list[Lane]) -> None:
         nonlocal told
+        for lane in lanes:
+            for message in lane.messages[heard.get(lane.model.model, 0) :]:
+                click.echo(f"explaineval: {message}", err=True)
+            heard[lane.model.model] = len(lane.messages)
         if not told and any(lane.slots.stopping.is_set() for lane in lanes):
             told = True
             click.echo(
@@ -50,7 +56,7 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
             def show(lanes: list[Lane]) -> None:
                 done, hits, sent = _counts(lanes)
                 rate = sent / max(time.monotonic() - started, 1e-9)
-                tell_stop(lanes)
+                tell_news(lanes)
                 bar.update(task, completed=done, hits=hits, rate=f"{rate:.1f}/s" if sent else "")
 
             yield show
@@ -58,7 +64,7 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
     lines = _lines(total)
 
     def show_lines(lanes: list[Lane]) -> None:
-        tell_stop(lanes)
+        tell_news(lanes)
         lines(lanes)
 
     yield show_lines

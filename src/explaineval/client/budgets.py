@@ -57,7 +57,7 @@ class Purse:
 class _Claim:
     amount: float
     purses: Sequence[Purse]
-    turn: asyncio.Future[bool]
+    turn: asyncio.Future[bool] | None
 
 
 @dataclass
@@ -69,17 +69,22 @@ class Budget:
 
     async def reserve(self, amount: float, own: Purse) -> bool:
         """Hold an amount of the whole budget and of a model's own; False where it can no longer fit."""
-        claim = _Claim(amount, (self.total, own), asyncio.get_running_loop().create_future())
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        claim = _Claim(amount, (self.total, own), turn)
         verdict = self._judge(claim)
         if verdict is not None:
             return verdict
         self._waiting.append(claim)
         try:
-            return await claim.turn
+            return await turn
         except asyncio.CancelledError:
-            if claim.turn.done() and not claim.turn.cancelled() and claim.turn.result():
+            if turn.done() and not turn.cancelled() and turn.result():
                 self.settle(amount, 0.0, own)
             raise
+
+    def try_reserve(self, amount: float, own: Purse) -> bool:
+        """Hold an amount if it fits now, without waiting."""
+        return bool(self._judge(_Claim(amount, (self.total, own), None)))
 
     def settle(self, amount: float, cost: float, own: Purse) -> None:
         """End a reservation with what the attempt cost."""
@@ -87,7 +92,7 @@ class Budget:
             purse.settle(amount, cost)
         waiting, self._waiting = self._waiting, deque()
         for claim in waiting:
-            if claim.turn.done():
+            if claim.turn is None or claim.turn.done():
                 continue
             verdict = self._judge(claim)
             if verdict is None:

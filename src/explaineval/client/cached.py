@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from explaineval.cache import Claims, Store, request_key
@@ -20,13 +20,15 @@ LOOK_AGAIN_AT_MOST = 0.5
 class Tally:
     """Counts of distinct keys by where their answers came from: the store, the wire (answered or not), nowhere.
 
-    `shared` counts the hits that another process brought while this one was about to ask.
+    `shared` counts the hits that another process brought while this one was about to ask, `in_batches` what is unsent
+    because a batch that nobody fetched yet has it.
     """
 
     hits: int = 0
     sent: int = 0
     unsent: int = 0
     shared: int = 0
+    in_batches: int = 0
     seen: set[int] = field(default_factory=set, repr=False)
 
 
@@ -53,6 +55,10 @@ class CachedClient:
     tally: Tally = field(default_factory=Tally)
     book: Callable[[Request, Completion, bool], None] = _book_nothing
     miss: Callable[[Request], None] = _miss_nothing
+    bought: Collection[str] = ()
+    """Keys whose answers this run has bought on another way (by batches): found in the store, but no hits."""
+    pending: Collection[str] = ()
+    """Keys that are in a batch which is not fetched yet: asking them here would buy them twice."""
     _flying: dict[str, asyncio.Task[Completion]] = field(default_factory=dict, init=False)
     _answerless: dict[int, bool] = field(default_factory=dict, init=False)
 
@@ -67,7 +73,7 @@ class CachedClient:
             stored = self.store.get(key)
             if stored is not None:
                 if new or short in self._answerless:
-                    self._found(request, stored, short)
+                    self._found(request, stored, key, short)
                 return stored
             flying = asyncio.create_task(self._fetch(request, key, short))
             self._flying[key] = flying
@@ -85,10 +91,12 @@ class CachedClient:
         for task in self._flying.values():
             task.cancel()
 
-    def _found(self, request: Request, completion: Completion, short: int) -> None:
+    def _found(self, request: Request, completion: Completion, key: str, short: int) -> None:
         self._forget(short)
-        self.tally.hits += 1
-        self.book(request, completion, True)
+        hit = key not in self.bought
+        self.tally.hits += hit
+        self.tally.sent += not hit
+        self.book(request, completion, hit)
 
     def _forget(self, short: int) -> bool:
         """Take back how an earlier asking of a key without answer was counted; whether it had been sent."""
@@ -109,9 +117,12 @@ class CachedClient:
             completion = await self._claim(key)
             if completion is not None:
                 self.tally.shared += 1
-                self._found(request, completion, short)
+                self._found(request, completion, key, short)
                 return completion
             try:
+                if key in self.pending:
+                    self.tally.in_batches += short not in self._answerless
+                    raise RequestUnsentError("it is in a batch that is not fetched yet")
                 completion = await self.inner.complete(request)
             finally:
                 if self.claims is not None:

@@ -62,7 +62,7 @@ class LiteLLMClient:
         self._timeout = timeout
         self._litellm: ModuleType | None = None
         self._session: httpx.AsyncClient | None = None
-        self._renamed: set[tuple[str | None, str]] = set()
+        self.renamed: set[tuple[str | None, str]] = set()
 
     async def complete(self, request: Request) -> Completion:
         """One attempt. Raises what `classify` makes of a failure."""
@@ -72,9 +72,9 @@ class LiteLLMClient:
             return await self._send(request, endpoint, key)
         except RequestRejectedError as exc:
             # newer models take the limit under another name only; a rejection costs nothing, so ask again at once
-            if "max_completion_tokens" not in str(exc) or (request.endpoint, request.model) in self._renamed:
+            if "max_completion_tokens" not in str(exc) or (request.endpoint, request.model) in self.renamed:
                 raise
-            self._renamed.add((request.endpoint, request.model))
+            self.renamed.add((request.endpoint, request.model))
             return await self._send(request, endpoint, key)
 
     async def _send(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
@@ -122,7 +122,7 @@ class LiteLLMClient:
             "max_retries": 0,
             **request.params,
         }
-        renamed = request.style == "chat" and (request.endpoint, request.model) in self._renamed
+        renamed = request.style == "chat" and (request.endpoint, request.model) in self.renamed
         arguments["max_completion_tokens" if renamed else "max_tokens"] = request.max_tokens
         if request.style == "chat":
             arguments["messages"] = [m.model_dump() for m in request.messages or ()]

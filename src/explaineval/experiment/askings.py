@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,15 @@ from typing import TextIO
 from explaineval.cache import Claims, Store, spread
 from explaineval.client import Capabilities, assume, name_served, settle
 from explaineval.config import Arm, arms_for
-from explaineval.costs import Price
 from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError
 from explaineval.experiment.builders import RequestBuilder
 from explaineval.experiment.execution import Executor, stop_on_interrupt
 from explaineval.experiment.lanes import Lane, build_lanes
+from explaineval.experiment.ledgers import Prices
 from explaineval.experiment.plans import Unit, plan
 from explaineval.experiment.preparations import Prepared
 from explaineval.experiment.readings import Reply
+from explaineval.experiment.submissions import pending_of, submit
 from explaineval.experiment.trials import unit_trials
 from explaineval.records import Example, Request
 
@@ -45,7 +46,7 @@ async def ask_all(
     lanes: list[Lane],
     lines: TextIO,
     watch: Callable[[list[Lane]], None],
-    prices: Mapping[tuple[str | None, str], Price | None],
+    prices: Prices,
     embedded: Path | None,
 ) -> bool:
     """Run all lanes beside each other; whether the run was interrupted. Appends to `lanes`."""
@@ -83,9 +84,9 @@ async def _tick(lanes: list[Lane], watch: Callable[[list[Lane]], None]) -> None:
 async def _ask_one(asking: Asking, lane: Lane) -> None:
     config, tasks = asking.prepared.config, asking.prepared.tasks
     try:
-        for arm in arms_for(config, lane.model):
-            if arm.style not in lane.able:
-                lane.able[arm.style] = await _settle(asking, lane, arm)
+        for builder in _builders(asking.prepared, lane):
+            if builder.arm.style not in lane.able:
+                lane.able[builder.arm.style] = await _settle(asking, lane, builder)
     except EndpointError as exc:
         lane.fault = await name_served(exc, asking.prepared.client.endpoint_of(lane.model))
         return
@@ -99,30 +100,45 @@ async def _ask_one(asking: Asking, lane: Lane) -> None:
         for trial in unit_trials(unit, base, after, shams, config.mention, config.min_label_mass):
             asking.lines.write(trial.model_dump_json() + "\n")
 
-    edits = asking.prepared.chosen.edits
-    units: Iterator[Unit] = plan(config, asking.prepared.prompts, tasks, edits, lane.model, able, asking.start)
-    executor = Executor(lane.cached, lane.slots.gate.ceiling, asking.stopping, config.retry, lane.progress)
-    await executor.run(units, sink)
-    if lane.slots.down is not None:
+    def units() -> Iterator[Unit]:
+        edits = asking.prepared.chosen.edits
+        return plan(config, asking.prepared.prompts, tasks, edits, lane.model, able, asking.start)
+
+    if asking.prepared.client.batch and not asking.prepared.client.offline:
+        await submit(asking.prepared, asking.store, lane, units)
+    elif not asking.prepared.client.offline:
+        lane.cached.pending = pending_of(asking.prepared, lane)
+    executor = Executor(
+        lane.cached, lane.slots.gate.ceiling, asking.stopping, config.retry, lane.forecast.miss, lane.progress
+    )
+    await executor.run(units(), sink)
+    if lane.slots.down is not None and lane.fault is None:
         lane.fault = await name_served(lane.slots.down, asking.prepared.client.endpoint_of(lane.model))
 
 
-async def _settle(asking: Asking, lane: Lane, arm: Arm) -> Capabilities:
+def _builders(prepared: Prepared, lane: Lane) -> Iterator[RequestBuilder]:
+    """One for each arm and task of the lane's model that will be asked."""
+    for arm in arms_for(prepared.config, lane.model):
+        for task in prepared.tasks:
+            builder = RequestBuilder(prepared.config, prepared.prompts, lane.model, arm, task)
+            if not builder.lacks_level:
+                yield builder
+
+
+async def _settle(asking: Asking, lane: Lane, builder: RequestBuilder) -> Capabilities:
     """Find out what the endpoint takes with the plan's first request; where that very text is rejected, a later one.
 
     Where nothing may be asked (offline, no money, stopping) it is assumed. Raises EndpointError where SETTLE_WITH
     examples are rejected whatever is asked along with them.
     """
     config, store = asking.prepared.config, asking.store
-    task = asking.prepared.tasks[0]
-    builder = RequestBuilder(config, asking.prepared.prompts, lane.model, arm, task)
-    examples = task.examples[:SETTLE_WITH]
+    style, examples = builder.arm.style, builder.task.examples[:SETTLE_WITH]
     for example in examples:
         try:
             build = _asking(builder, example)
-            return await settle(lane.cached, store, config, arm.style, build, keep=not asking.prepared.client.offline)
+            return await settle(lane.cached, store, config, style, build, keep=not asking.prepared.client.offline)
         except RequestUnsentError:
-            found, settled = assume(store, config, lane.model, arm.style)
+            found, settled = assume(store, config, lane.model, style)
             lane.assumed = lane.assumed or not settled
             return found
         except EndpointError as exc:

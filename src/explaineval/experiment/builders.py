@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from explaineval.config import Arm, ModelConfig, RunConfig
 from explaineval.datasets import Task
@@ -43,7 +43,7 @@ class RequestBuilder:
             style=self.arm.style,
             order=self.arm.order,
             shape=self.task.shape,
-            shots=self.shots,
+            shots=self.shots if self.arm.order != "pe2" else self._last(self.task.shots),
             verbosity=self.arm.verbosity,
             cue=cue,
         )
@@ -95,7 +95,9 @@ class RequestBuilder:
 
         Fewer shots are a part of more.
         """
-        reserve = self.task.shots_at(self.arm.verbosity) or self.task.shots
+        return self._last(self.task.shots_at(self.arm.verbosity) or self.task.shots)
+
+    def _last(self, reserve: Sequence[Example]) -> Sequence[Example]:
         return reserve[len(reserve) - self.arm.shots :]
 
     @property
@@ -103,6 +105,17 @@ class RequestBuilder:
         """Whether the arm's verbosity cannot be asked for: in completion style only shots of that length can."""
         wanted = self.arm.style == "completion" and self.arm.shots > 0
         return wanted and self.task.shots_at(self.arm.verbosity) is None
+
+    @property
+    def leads(self) -> bool:
+        """Whether the arm's verbosity is the first of the run that can be asked for: the answers of pe2 are its own."""
+        first = next((one for one in self._levels if not one.lacks_level), self)
+        return first.arm.verbosity == self.arm.verbosity
+
+    @property
+    def _levels(self) -> Iterator[RequestBuilder]:
+        for verbosity in self.config.arms.verbosity:
+            yield replace(self, arm=self.arm.model_copy(update={"verbosity": verbosity}))
 
     def fixed_text(self, example: Example) -> str:
         """All that stands in the prompt beside the example's own fields and options."""

@@ -29,7 +29,7 @@ FILES = (
     *(directories.RUN, directories.EXAMPLES, directories.INTERVENTIONS, directories.SHOTS),
     *(directories.TRIALS, directories.METRICS),
 )
-"""What a bundle takes from the run directory, beside the prompts."""
+"""What a bundle takes from the run directory, beside the prompts and the shots of verbosity levels."""
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 KEPT = (
@@ -57,7 +57,7 @@ def write_bundle(directory: Path, prepared: Prepared, store: Store, target: Path
     Raises InputError where the directory lacks a file or the target cannot be written.
     """
     run = directories.read_run(directory)
-    lacking = [name for name in FILES if not (directory / name).is_file()]
+    lacking = [name for name in (*FILES, *level_files(run)) if not (directory / name).is_file()]
     if lacking:
         raise InputError(f"{directory} lacks {', '.join(lacking)}: give its `run` command again, then export.")
     keys = needed_keys(directory, run, prepared, store)
@@ -76,6 +76,13 @@ def write_bundle(directory: Path, prepared: Prepared, store: Store, target: Path
     return Bundled(packed.entries, len(packed.missing), target.stat().st_size, run.get("complete") is True)
 
 
+def level_files(run: Mapping[str, Any]) -> list[str]:
+    """The files that keep a run's shots of verbosity levels other than the normal one."""
+    tasks = run.get("facts", {}).get("tasks", {}).values()
+    levels = {level for task in tasks for level in task.get("level_shots", ())}
+    return [directories.shots_file(level) for level in sorted(levels)]
+
+
 def needed_keys(directory: Path, run: Mapping[str, Any], prepared: Prepared, store: Store) -> set[str]:
     """The keys of every answer that the run's numbers rest on: those of its plan, and those of its trials."""
     recorded = recorded_capabilities(run)
@@ -83,7 +90,8 @@ def needed_keys(directory: Path, run: Mapping[str, Any], prepared: Prepared, sto
     def able(model: ModelConfig, arm: Arm) -> Capabilities | None:
         return recorded.get((model.endpoint, model.model, arm.style))
 
-    find = store.get if prepared.config.retry else None
+    told_by_answers = prepared.config.retry or "pe2" in prepared.config.arms.order
+    find = store.get if told_by_answers else None
     keys = {step.key for step in walk(prepared, able, find)}
     for trial in directories.read_trials(directory):
         keys.update(key for key in (trial.key_before, trial.key_after) if key)
@@ -120,7 +128,7 @@ def _last(path: object) -> str:
 
 def _write_zip(target: Path, directory: Path, run: Mapping[str, Any], pack: Path) -> None:
     document = json.dumps(shared_run(run), indent=2, ensure_ascii=False) + "\n"
-    members: dict[str, Path | bytes] = {name: directory / name for name in FILES}
+    members: dict[str, Path | bytes] = {name: directory / name for name in (*FILES, *level_files(run))}
     members |= {f"{directories.PROMPTS}/{name}": path for name, path in _prompts(directory / directories.PROMPTS)}
     members |= {directories.RUN: document.encode("utf-8", "surrogatepass"), PACK: pack}
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as bundle:

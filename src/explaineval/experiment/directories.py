@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from explaineval.config import ModelConfig, RunConfig
+from explaineval.datasets import Task
 from explaineval.errors import InputError, InUseError
 from explaineval.records import Example, Intervention, MetricRow, Trial
 
@@ -103,11 +105,17 @@ def write_inputs(
     examples: Iterable[Example],
     interventions: Iterable[Intervention],
     prompts: Path,
-    shots: Iterable[Example] = (),
+    tasks: Sequence[Task] = (),
 ) -> None:
-    """Write what the run asks about: examples, interventions, shots (task after task) and a copy of the prompts."""
-    files: tuple[tuple[str, Iterable[BaseModel]], ...]
-    files = ((EXAMPLES, examples), (INTERVENTIONS, interventions), (SHOTS, shots))
+    """Write what the run asks about: examples, interventions, the shots of all tasks and a copy of the prompts.
+
+    Shots stand task after task; those of a verbosity level in a file of their own.
+    """
+    files: list[tuple[str, Iterable[BaseModel]]]
+    files = [(EXAMPLES, examples), (INTERVENTIONS, interventions)]
+    files.append((SHOTS, (shot for task in tasks for shot in task.shots)))
+    for level in sorted({level for task in tasks for level in task.level_shots}):
+        files.append((shots_file(level), [shot for task in tasks for shot in task.level_shots.get(level, ())]))
     for name, records in files:
         write_lines(directory / name, (record.model_dump_json() for record in records))
     target = directory / PROMPTS
@@ -201,9 +209,20 @@ def read_interventions(directory: Path) -> list[Intervention]:
     return list(_records(directory / INTERVENTIONS, Intervention))
 
 
-def read_shots(directory: Path) -> list[Example] | None:
-    """The reserved shots of all tasks, task after task; None where the directory comes from before they were kept."""
-    return list(_records(directory / SHOTS, Example)) if (directory / SHOTS).exists() else None
+def shots_file(level: str) -> str:
+    """The file that keeps the shots of a verbosity level. Raises InputError for a level that is no plain name."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", level):
+        raise InputError(f"verbosity {level!r} is no name: use letters, digits, - and _ only.")
+    return f"{SHOTS.removesuffix('.jsonl')}.{level}.jsonl"
+
+
+def read_shots(directory: Path, level: str | None = None) -> list[Example] | None:
+    """The reserved shots of all tasks (of a verbosity level: of the tasks that have them), task after task.
+
+    None where the directory lacks the file: it comes from before shots were kept.
+    """
+    path = directory / (SHOTS if level is None else shots_file(level))
+    return list(_records(path, Example)) if path.exists() else None
 
 
 def _records(path: Path, kind: type[R]) -> Iterator[R]:

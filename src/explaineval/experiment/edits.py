@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from explaineval.config import InterventionConfig
 from explaineval.datasets import BUNDLED, Task, read_interventions, read_task, ready_interventions
-from explaineval.interventions import build_random_words
-from explaineval.mentions import already_present
+from explaineval.errors import InputError
+from explaineval.experiment.mentionings import phrases_of
+from explaineval.interventions import (
+    CONTROL,
+    CUE,
+    Token,
+    build_atanasova,
+    build_cue,
+    build_null_edit,
+    build_random_words,
+    is_cue,
+)
+from explaineval.mentions import already_present, mentions_phrase
 from explaineval.prompts import PromptBook
 from explaineval.records import Example, Intervention
 from explaineval.taggers import open_tagger
@@ -36,7 +48,10 @@ def choose(
     Raises InputError for a file that does not fit, or where words are to be built and no tagger is installed.
     """
     if wanted.file is not None:
-        return _from_file(wanted.file, tasks)
+        chosen = _from_file(wanted.file, tasks)
+        for kind in sorted({one.kind for found in chosen.edits.values() for one in found}):
+            check_phrases(prompts, kind)
+        return chosen
     edits: Edits = {}
     notes: list[str] = []
     for task in tasks:
@@ -64,32 +79,85 @@ def random_words(
     done: Callable[[int], None] | None = None,
 ) -> Iterator[Intervention]:
     """Random-word interventions for the task's examples, in their order; `done` is told how many are finished."""
-    nlp = open_tagger(tagger)
-    fixed = [shot_text for shot in task.shots for shot_text in _texts(shot)]
-    fixed += [prompts.level("chat", level) for level in levels]
+    fixed = fixed_texts(task, prompts, levels)
     coin = task.shape in ("nli", "sense")
+    for number, (example, tokens) in enumerate(_tagged(task, tagger), start=1):
+        yield from build_random_words(
+            example,
+            tokens,
+            per_example=per_example,
+            seed=seed,
+            fields=tuple(example.fields),
+            coin=coin,
+            forbidden_texts=(*fixed, prompts.instruction(example, task.shape)),
+            is_present=already_present,
+        )
+        if done is not None:
+            done(number)
+
+
+def atanasova_words(task: Task, per_example: int, seed: int, tagger: str | None) -> Iterator[Intervention]:
+    """Random words as Atanasova et al. (2023) insert them, for the task's examples in their order."""
+    for example, tokens in _tagged(task, tagger):
+        fields = tuple(example.fields)
+        yield from build_atanasova(example, tokens, per_example=per_example, seed=seed, fields=fields)
+
+
+def cues(task: Task, prompts: PromptBook, name: str, seed: int) -> Iterator[Intervention]:
+    """The cue `name` of the prompts directory and its control for the task's examples, in their order.
+
+    Raises InputError where the directory lacks the cue, its control or its phrases, where the cue does not show its
+    letter, and where the control asks for one.
+    """
+    check_phrases(prompts, f"{CUE}{name}")
+
+    def text(letter: str) -> str:
+        said = prompts.fill(f"cues/{name}.txt", letter=letter)
+        if not re.search(rf"(?<!\w){re.escape(letter)}(?!\w)", said):
+            raise InputError(f"{prompts.directory}/cues/{name}.txt does not show its letter: write {{{{ letter }}}}.")
+        return said
+
+    control = prompts.fill(f"cues/{name}{CONTROL}.txt")
+    for example in task.examples:
+        yield from build_cue(example, name, seed=seed, text=text, control=control)
+
+
+def with_null_edits(examples: Iterable[Example], built: Iterable[Intervention]) -> Iterator[Intervention]:
+    """The interventions of each example, followed by one null edit at the place of its first; cues give no place."""
+    by_example: dict[tuple[str, str], list[Intervention]] = {}
+    for one in built:
+        by_example.setdefault((one.task, one.example_id), []).append(one)
+    for example in examples:
+        found = by_example.get((example.task, example.id), [])
+        yield from found
+        null_edit = build_null_edit(example, found)
+        if null_edit is not None:
+            yield null_edit
+
+
+def fixed_texts(task: Task, prompts: PromptBook, levels: Collection[str]) -> list[str]:
+    """What stands in a task's prompts beside the example and its instruction: shots, and the texts of the levels."""
+    shots = [*task.shots, *(shot for level in levels for shot in task.level_shots.get(level, ()))]
+    texts = [t for shot in shots for t in (*shot.fields.values(), *shot.options.values(), shot.explanation or "")]
+    return [*dict.fromkeys(texts), *(prompts.level("chat", level) for level in levels)]
+
+
+def check_phrases(prompts: PromptBook, kind: str) -> None:
+    """Raise InputError unless the mentions of a kind can be told: a cue needs its list of phrases."""
+    if is_cue(kind):
+        mentions_phrase(phrases_of(prompts)(kind), "")
+
+
+def _tagged(task: Task, tagger: str | None) -> Iterator[tuple[Example, dict[str, list[Token]]]]:
+    """Each example with the tokens of its fields."""
+    nlp = open_tagger(tagger)
     for start in range(0, len(task.examples), BATCH):
         batch = task.examples[start : start + BATCH]
         names = [(example, name) for example in batch for name in example.fields]
         tagged = nlp.tag_many([example.fields[name] for example, name in names])
         tokens = {(example.id, name): found for (example, name), found in zip(names, tagged, strict=True)}
         for example in batch:
-            yield from build_random_words(
-                example,
-                {name: tokens[example.id, name] for name in example.fields},
-                per_example=per_example,
-                seed=seed,
-                fields=tuple(example.fields),
-                coin=coin,
-                forbidden_texts=(*fixed, prompts.instruction(example, task.shape)),
-                is_present=already_present,
-            )
-        if done is not None:
-            done(start + len(batch))
-
-
-def _texts(example: Example) -> list[str]:
-    return [*example.fields.values(), *example.options.values(), example.explanation or ""]
+            yield example, {name: tokens[example.id, name] for name in example.fields}
 
 
 def _from_file(path: Path, tasks: Sequence[Task]) -> Chosen:

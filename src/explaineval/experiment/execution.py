@@ -20,6 +20,11 @@ from explaineval.records import Completion, Request
 
 GRACE = 15.0
 
+
+def _miss_nothing(request: Request) -> None:
+    """Stands in where nobody asks what was not sent."""
+
+
 Sink = Callable[[Unit, Reply | None, list[Reply | None], list[Reply | None]], None]
 
 
@@ -36,12 +41,16 @@ class Progress:
 
 @dataclass
 class Executor:
-    """Runs plans against a client with a bounded number of units under way."""
+    """Runs plans against a client with a bounded number of units under way.
+
+    `miss` is told of second calls that were not sent because their first was not; their letter is a guess.
+    """
 
     client: Client
     width: int
     stopping: asyncio.Event
     retry: Collection[str] = ()
+    miss: Callable[[Request], None] = _miss_nothing
     progress: Progress = field(default_factory=Progress)
     fatal: dict[str, EndpointError] = field(default_factory=dict)
 
@@ -69,8 +78,13 @@ class Executor:
     async def _side(self, unit: Unit, asked: Asked | None, request: Request) -> Reply | None:
         """The reply for one input, with that to a second call where the explanation is asked for by one."""
         reply = await self._reply(unit, request)
-        second = None if reply is None else explanation_request(unit, asked, reply)
-        if reply is None or second is None:
+        if reply is None:
+            if unit.twofold:
+                self.progress.unsent += 1
+                self.miss(unit.explanation_of(asked, next(iter(unit.example.options)), request))
+            return None
+        second = explanation_request(unit, asked, reply)
+        if second is None:
             return reply
         explanation = await self._reply(unit, second, read(unit, reply).label)
         return None if explanation is None else replace(reply, explanation=explanation)

@@ -9,6 +9,7 @@ from typing import Any
 from explaineval.client import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
 from explaineval.datasets import Task
+from explaineval.experiment.builders import RequestBuilder
 from explaineval.experiment.edits import Edits
 from explaineval.experiment.scores import arm_name
 from explaineval.experiment.tallies import Group
@@ -33,6 +34,7 @@ def task_facts(tasks: Sequence[Task], edits: Edits) -> dict[str, Any]:
             "shots": digest(task.shots),
             "n_shots": len(task.shots),
             "shots_source": task.shots_source,
+            "level_shots": {level: digest(found) for level, found in sorted(task.level_shots.items())},
             "shape": task.shape,
             "kinds": {kind: digest(found) for kind, found in sorted(kinds.items())},
         }
@@ -58,7 +60,14 @@ def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook) -> di
                 )
                 for shape, style, order, verbosity in sorted(used, key=str)
             },
-            "shots": {task.name: digest(task.shots) for task in tasks},
+            "shots": {
+                name: digest(found)
+                for task in tasks
+                for name, found in (
+                    (task.name, task.shots),
+                    *((f"{task.name} {level}", shots) for level, shots in sorted(task.level_shots.items())),
+                )
+            },
         },
     }
 
@@ -72,19 +81,34 @@ def arm_facts(
     """Per model, task and arm: the hash of its prompts, and what is sent as temperature and for logprobs."""
     facts = {}
     for task, model, arm in _arms(config, tasks):
+        builder = RequestBuilder(config, prompts, model, arm, task)
         found = able.get((model.endpoint, model.model, arm.style))
+        if found is None and builder.lacks_level:
+            found = Capabilities(None, None, "off")
         if found is None:
             continue
         digest_ = prompts.digest(style=arm.style, order=arm.order, shape=task.shape, verbosity=arm.verbosity)
         own = sorted({example.instruction for example in task.examples if example.instruction})
         group = Group(model.endpoint, model.model, task.name, None, arm.order, arm.style, arm.shots, arm.verbosity)
         facts[arm_name(group)] = {
-            "shots": digest(task.shots[len(task.shots) - arm.shots :]),
+            "shots": digest(builder.shots),
             "prompts": digest_[:8] + (f"+{digest([{'instructions': own}])}" if own else ""),
             "temperature": "omitted" if found.temperature is None else f"{found.temperature:g}",
             "logprobs": "none" if found.logprobs is None else f"top{found.logprobs}",
         }
     return facts
+
+
+def no_level_shots(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook) -> list[dict[str, Any]]:
+    """The arms that are not asked, since their verbosity is shown by shots and there are none of that length.
+
+    Each is a group without its kind, as its metric rows name it.
+    """
+    return [
+        {"endpoint": model.endpoint, "model": model.model, "task": task.name, **arm.model_dump()}
+        for task, model, arm in _arms(config, tasks)
+        if RequestBuilder(config, prompts, model, arm, task).lacks_level
+    ]
 
 
 def run_signature(config: RunConfig, name: str) -> str:

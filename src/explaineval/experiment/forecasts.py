@@ -76,10 +76,12 @@ class Forecast:
             self.basis = f"lengths as in {len(self.lengths.tokens_out)} answers of this plan"
             return
         if store is not None and self.misses:
+            found = Lengths()  # anew: what was seen on the way is among the stored
             for _, request, completion in itertools.islice(store.iterate(), SCANNED):
                 if (request.endpoint, request.model) == (model.endpoint, model.model):
-                    self.lengths.see(request, completion)
-            if self.lengths.enough:
+                    found.see(request, completion)
+            if found.enough:
+                self.lengths = found
                 self.basis = f"lengths as in {len(self.lengths.tokens_out)} stored answers of this model"
                 return
         low, expected = TOKENS_OUT
@@ -95,7 +97,8 @@ class Forecast:
         if known.enough:
             into = self.bytes_in * known.tokens_in / max(1, known.bytes_in)
             ordered = sorted(known.tokens_out)
-            low, expected = ordered[int(LOW * len(ordered))], sum(ordered) / len(ordered)
+            expected = sum(ordered) / len(ordered)
+            low = min(ordered[int(LOW * len(ordered))], expected)  # a few very short ones can draw the mean below it
         else:
             into = self.bytes_in * TOKENS_PER_BYTE
             low, expected = TOKENS_OUT

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from explaineval.cache import Claims, Store
+from explaineval.cache import Claims, Store, request_key
 from explaineval.client import (
     Budget,
     BudgetedClient,
@@ -29,11 +28,10 @@ from explaineval.client import (
     stored_probe,
 )
 from explaineval.config import ModelConfig
-from explaineval.costs import Price
 from explaineval.errors import EndpointError
 from explaineval.experiment.execution import Progress
 from explaineval.experiment.forecasts import Forecast
-from explaineval.experiment.ledgers import Ledger
+from explaineval.experiment.ledgers import Ledger, Prices
 from explaineval.experiment.preparations import Prepared
 from explaineval.records import Completion, Request
 
@@ -58,10 +56,13 @@ class Lane:
     assumed: bool = False
     fault: EndpointError | None = None
     unsent: list[Request] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    """What is to be told while the run goes on."""
 
     def book(self, request: Request, completion: Completion, hit: bool) -> None:
-        """Enter an answer into the books."""
-        self.ledger.add(completion, hit=hit)
+        """Enter an answer into the books: what went over the wire at its own price, all else at the ledger's."""
+        singly = not hit and self.budgeted is not None and request_key(request) not in self.cached.bought
+        self.ledger.add(completion, hit=hit, price=self.budgeted.gauge.price if singly and self.budgeted else None)
         self.forecast.lengths.see(request, completion)
 
     def miss(self, request: Request) -> None:
@@ -80,7 +81,7 @@ def build_lanes(
     prepared: Prepared,
     store: Store,
     claims: Claims | None,
-    prices: Mapping[tuple[str | None, str], Price | None],
+    prices: Prices,
     stopping: asyncio.Event,
     stack: AsyncExitStack,
     embedded: Path | None,
@@ -105,17 +106,18 @@ def build_lanes(
             model.endpoint or model.model.partition("/")[0],
             Gate(client.connections_of(model), stopping, Pace(*client.pace_of(model))),
         )
-        price = prices[model.endpoint, model.model]
+        price = prices.singly[model.endpoint, model.model]
         inner: Client = StoringClient(sender, store)
         budgeted = None
         if price is not None:
-            inner = budgeted = BudgetedClient(inner, Gauge(price), budget, Purse(model.max_usd))
+            inner = budgeted = BudgetedClient(inner, Gauge(price), budget, Purse(model.max_usd), stopping)
         slots = SlotClient(inner, gate, stopping)
         retrying = RetryingClient(slots, client.max_retries, stopping, gate.is_busy)
         outer: Client = StoredOnlyClient() if client.offline else retrying
         cached = CachedClient(outer, store, stopping, claims)
         probe = stored_probe(store, model.endpoint, model.model)
-        lane = Lane(model, Ledger(price), Forecast(price), slots, retrying, cached, budgeted, probe)
+        asked_at = prices.of_run[model.endpoint, model.model]
+        lane = Lane(model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, probe)
         cached.book, cached.miss = lane.book, lane.miss
         lanes.append(lane)
     return lanes

@@ -42,8 +42,8 @@ class Ledger:
     cut_blank: int = 0
     tokens: dict[str, int] = field(default_factory=lambda: {"sent_in": 0, "sent_out": 0, "hit_in": 0, "hit_out": 0})
 
-    def add(self, completion: Completion, *, hit: bool) -> None:
-        """Book one completion, bought now or found in the store."""
+    def add(self, completion: Completion, *, hit: bool, price: Price | None = None) -> None:
+        """Book one completion, bought now or found in the store; `price` where it had another than the run's."""
         usage = completion.usage
         self.reasoned += reasoning_tokens(usage) > 0
         if completion.finish_reason in ("length", "max_tokens"):
@@ -55,7 +55,7 @@ class Ledger:
         if self.price is None:
             return
         self.unmetered += not is_metered(usage)
-        cost = dollars(usage, self.price)
+        cost = dollars(usage, self.price if price is None else price)
         if hit:
             self.saved += cost
         else:
@@ -115,21 +115,31 @@ def price_for(model: ModelConfig, config: ClientConfig, prices: PriceList, tier:
     return price_listed(model.model, prices.prices, tier) if endpoint.base_url is None else None
 
 
-def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> dict[tuple[str | None, str], Price | None]:
-    """The price of every model by (endpoint, model).
+@dataclass(frozen=True)
+class Prices:
+    """Prices by (endpoint, model): of one request alone, and as the run asks (in batches with --batch)."""
+
+    singly: Mapping[tuple[str | None, str], Price | None]
+    of_run: Mapping[tuple[str | None, str], Price | None]
+
+
+def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> Prices:
+    """The prices of every model.
 
     Raises InputError where a spending limit is set and a price is unknown: the limit could not hold.
     """
-    tier = service_tier(config)
-    found: dict[tuple[str | None, str], Price | None] = {}
+    usual = service_tier(config)
+    tier: Tier = "batches" if client.batch else usual
+    singly = {(one.endpoint, one.model): price_for(one, client, listed, usual) for one in config.models}
+    of_run = {(one.endpoint, one.model): price_for(one, client, listed, tier) for one in config.models}
     for model in config.models:
-        price = found[model.endpoint, model.model] = price_for(model, client, listed, tier)
-        if price is None and not client.offline and (client.max_usd is not None or model.max_usd is not None):
+        unknown = of_run[model.endpoint, model.model] is None
+        if unknown and not client.offline and (client.max_usd is not None or model.max_usd is not None):
             raise InputError(
                 f"a spending limit is set, but the price of {model.model} is not known: give --price IN,OUT (dollars "
                 "per million tokens), or its endpoint's `price` in the configuration file."
             )
-    return found
+    return Prices(singly, of_run)
 
 
 def service_tier(config: RunConfig) -> Tier:

@@ -61,17 +61,22 @@ class Unit:
 
     @property
     def size(self) -> int:
-        """Requests after dedupe within the unit."""
-        return (1 + self._edits) * (2 if self.twofold else 1) + len(self.shams)
+        """Requests that are this unit's alone: in order pe2 the answers, and shams, are those of the first level."""
+        if not self.twofold:
+            return 1 + self._edits + len(self.shams)
+        return (1 + self._edits) * (2 if self.builder.leads else 1) + (len(self.shams) if self.builder.leads else 0)
 
     @property
     def _edits(self) -> int:
         return sum(one.request is not None for one in self.asked)
 
     def explanation_of(self, asked: Asked | None, label: str, answered: Request) -> Request:
-        """The second call for an input (None: the untouched one) whose answer is known; sampled as the first was."""
+        """The second call for an input (None: the untouched one) whose answer is known.
+
+        Its index is the unit's own, however often the answer was asked for.
+        """
         fields, cue = (self.example.fields, None) if asked is None else asked.shown(self.example)
-        return self.builder.build_explanation(self.example, fields, label, answered.temperature, answered.sample, cue)
+        return self.builder.build_explanation(self.example, fields, label, answered.temperature, self.sample, cue)
 
 
 def _shown(example: Example, one: Intervention, text_after: str) -> tuple[Mapping[str, str], str | None]:
@@ -101,10 +106,10 @@ def plan(
     """
     cells = [(task, arm, range(len(task.examples))) for task in tasks for arm in arms_for(config, model)]
     for task, arm, numbers in _from(cells, start):
-        able = capabilities(arm)
         builder = RequestBuilder(config, prompts, model, arm, task)
         if builder.lacks_level:
             continue
+        able = capabilities(arm)
         for example in (task.examples[number] for number in numbers):
             fixed = builder.fixed_text(example)
             own = "\n".join((*example.fields.values(), *example.options.values()))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 from explaineval.config import ClientConfig, RunConfig, arms_for
@@ -33,7 +34,10 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     prompts = PromptBook(config.prompts or default_directory())
     shots = max(arm.shots for model in config.models for arm in arms_for(config, model))
     specs = [parse_spec(text) for text in config.tasks]
-    tasks = tuple(load_tasks(specs, shots=shots, shots_from=config.shots_from, limit=config.limit))
+    tasks = tuple(
+        _with_levels(task, config.arms.verbosity)
+        for task in load_tasks(specs, shots=shots, shots_from=config.shots_from, limit=config.limit)
+    )
     chosen = choose(config.interventions, tasks, prompts, config.arms.verbosity, config.seed)
     if not chosen.edits:
         raise InputError("there is no intervention for any example: nothing could be measured.")
@@ -46,6 +50,11 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     what = facts.science(config, tasks, prompts)
     examples, edits = inputs_of(tasks, chosen)
     return Prepared(config, client, tasks, prompts, chosen, what, directories.science_hash(what, examples, edits))
+
+
+def _with_levels(task: Task, levels: Collection[str]) -> Task:
+    """The task with the shots of these verbosity levels alone: what is not asked for is no part of the run."""
+    return replace(task, level_shots={level: found for level, found in task.level_shots.items() if level in levels})
 
 
 def inputs_of(tasks: tuple[Task, ...], chosen: Chosen) -> tuple[list[Any], list[Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from explaineval.client import Capabilities, assume
 from explaineval.config import Arm, ModelConfig
 from explaineval.costs import FREE, Price, dollars, is_metered
 from explaineval.experiment.forecasts import Forecast
+from explaineval.experiment.ledgers import Prices
 from explaineval.experiment.plans import plan
 from explaineval.experiment.preparations import Prepared
 from explaineval.experiment.readings import RETRY_SAMPLES
@@ -63,12 +63,11 @@ class Projection:
         }
 
 
-def project(
-    prepared: Prepared, store: Store | None, prices: Mapping[tuple[str | None, str], Price | None]
-) -> list[Projection]:
+def project(prepared: Prepared, store: Store | None, prices: Prices) -> list[Projection]:
     """A projection for every model. `store` None stands for an empty cache. Nothing is sent and nothing written."""
     return [
-        _project_one(prepared, store, model, prices[model.endpoint, model.model]) for model in prepared.config.models
+        _project_one(prepared, store, model, prices.of_run[model.endpoint, model.model])
+        for model in prepared.config.models
     ]
 
 

@@ -112,11 +112,19 @@ def _tasks(run: Mapping[str, Any], config: RunConfig, directory: Path) -> tuple[
             )
         by_task[example.task].append(example)
     shots = _shots(known, specs, directory)
-    return tuple(_task(spec, known, by_task[spec.name], next(shots), directory) for spec in specs)
+    levels = _level_shots(known, specs, directory)
+    return tuple(
+        _task(spec, known, by_task[spec.name], next(shots), levels.get(spec.name, {}), directory) for spec in specs
+    )
 
 
 def _task(
-    spec: TaskSpec, known: Mapping[str, Any], examples: Sequence[Example], shots: tuple[Example, ...], directory: Path
+    spec: TaskSpec,
+    known: Mapping[str, Any],
+    examples: Sequence[Example],
+    shots: tuple[Example, ...],
+    levels: Mapping[str, tuple[Example, ...]],
+    directory: Path,
 ) -> Task:
     if not examples:
         raise InputError(f"{directory / directories.EXAMPLES} was changed: it lacks the examples of {spec.name!r}.")
@@ -124,7 +132,7 @@ def _task(
     shape = told["shape"] if "shape" in told else shape_of(examples[0])
     if not (shape is None or (isinstance(shape, str) and shape.isalnum())):
         raise InputError(f"{directory}: run.json was changed: the shape {shape!r} of {spec.name!r} is no name.")
-    return Task(spec, shape, tuple(examples), shots, str(told.get("shots_source", "none")))
+    return Task(spec, shape, tuple(examples), shots, str(told.get("shots_source", "none")), levels)
 
 
 def _shots(known: Mapping[str, Any], specs: Sequence[TaskSpec], directory: Path) -> Iterator[tuple[Example, ...]]:
@@ -135,11 +143,31 @@ def _shots(known: Mapping[str, Any], specs: Sequence[TaskSpec], directory: Path)
             f"{directory} lacks {directories.SHOTS}: an older version made it. Give its `run` command again, which "
             "adds the file and takes the answers from the cache."
         )
+    yield from _cut(kept or [], known, specs)
+
+
+def _level_shots(
+    known: Mapping[str, Any], specs: Sequence[TaskSpec], directory: Path
+) -> dict[str, dict[str, tuple[Example, ...]]]:
+    """By task, the shots of each verbosity level that it has."""
+    found: dict[str, dict[str, tuple[Example, ...]]] = {spec.name: {} for spec in specs}
+    levels = {spec.name: _part(_part(known, spec.name), "level_shots") for spec in specs}
+    for level in sorted({level for own in levels.values() for level in own}):
+        kept = directories.read_shots(directory, level)
+        if kept is None:
+            raise InputError(f"{directory} lacks {directories.shots_file(level)}: give its `run` command again.")
+        owners = [spec for spec in specs if level in levels[spec.name]]
+        for spec, shots in zip(owners, _cut(kept, known, owners), strict=True):
+            found[spec.name][level] = shots
+    return found
+
+
+def _cut(kept: Sequence[Example], known: Mapping[str, Any], specs: Sequence[TaskSpec]) -> Iterator[tuple[Example, ...]]:
     at = 0
     for spec in specs:
         count = _part(known, spec.name).get("n_shots", 0)
         end = at + count if isinstance(count, int) and count > 0 else at
-        yield tuple((kept or [])[at:end])
+        yield tuple(kept[at:end])
         at = end
 
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from explaineval.cache import Claims, Store, holds_store, open_store
+from explaineval.errors import InUseError
 from explaineval.experiment import directories, facts
 from explaineval.experiment.askings import ask_all
 from explaineval.experiment.documents import endpoint_document, probe_notes, run_document, summary_of
@@ -53,9 +54,12 @@ def execute(prepared: Prepared, out: Path | None, watch: Watch, embedded: Path |
         store, claims = _open(prepared, stack)
         directory = _directory(prepared, out, stack)
         state = directories.prepare(directory, prepared.science, examples, edits)
-        shots = [shot for task in prepared.tasks for shot in task.shots]
-        directories.write_inputs(directory, examples, edits, prepared.prompts.directory, shots)
-        known = {"tasks": facts.task_facts(prepared.tasks, prepared.chosen.edits), "arms": {}}
+        directories.write_inputs(directory, examples, edits, prepared.prompts.directory, prepared.tasks)
+        known = {
+            "tasks": facts.task_facts(prepared.tasks, prepared.chosen.edits),
+            "no_level_shots": facts.no_level_shots(prepared.config, prepared.tasks, prepared.prompts),
+            "arms": {},
+        }
         run = run_document(prepared, known, listed.version)
         directories.write_json(directory / directories.RUN, run)
         with (directory / directories.TRIALS).open(
@@ -101,10 +105,12 @@ def _directory(prepared: Prepared, out: Path | None, stack: ExitStack) -> Path:
     number = 1
     while True:
         directory = base if number == 1 else base.with_name(f"{base.name}-{number}")
-        if not directories.is_in_use(directory):
+        try:  # looking first and locking then would let two processes see the same free one
             stack.enter_context(directories.locked(directory))
+        except InUseError:
+            number += 1
+        else:
             return directory
-        number += 1
 
 
 def _learn(lanes: list[Lane], store: Store) -> None:
@@ -125,6 +131,13 @@ def _verdict(
         if fault is not None:
             codes.append(code)
             faults += (fault,)
+    waiting = sum(lane.cached.tally.in_batches for lane in lanes)
+    if waiting:
+        codes.append(5)
+        faults += (
+            f"{waiting} requests are in a batch that is not fetched yet, and were not asked again; the same command "
+            "with --batch fetches them.",
+        )
     if stopped:
         codes.append(130)
         faults += (
@@ -147,4 +160,10 @@ def _notes(prepared: Prepared, lanes: list[Lane], state: str) -> tuple[str, ...]
     notes += tuple(
         f"{task.name}: shots from {task.shots_source}." for task in prepared.tasks if task.shots_source != "none"
     )
+    lacking = facts.no_level_shots(prepared.config, prepared.tasks, prepared.prompts)
+    for task, level in dict.fromkeys((one["task"], one["verbosity"]) for one in lacking):
+        notes += (
+            f"{task}: completion style was not asked at verbosity {level}, which only shots of that length can show: "
+            "give every shot such an explanation (`explanations` in --shots-from FILE).",
+        )
     return notes + prepared.chosen.notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from explaineval.experiment.mentionings import is_mentioned
 from explaineval.experiment.plans import Asked, Unit
@@ -123,12 +124,13 @@ def unit_trials(
     mass: float,
 ) -> list[Trial]:
     """All trials of a unit for which both sides have a result; None (never sent) makes no line."""
-    before = read(unit, base)
+    before, answered = read(unit, base), read(unit, replace(base, explanation=None))
     lines = []
     for asked, reply in zip(unit.asked, after, strict=True):
         if asked.request is None:
             lines.append(intervention_trial(unit, asked, before, None, policy, mass))
         elif reply is not None:
             lines.append(intervention_trial(unit, asked, before, read(unit, reply), policy, mass))
-    lines += [sham_trial(unit, before, read(unit, reply), mass) for reply in shams if reply is not None]
+    # whether an answer is steady does not hang on how it was explained, so shams rest on the answers alone
+    lines += [sham_trial(unit, answered, read(unit, reply), mass) for reply in shams if reply is not None]
     return lines

@@ -26,6 +26,7 @@ TIGHTEST = 100
 MOST_BYTES = 16 << 30
 MOST_FILES = 1000
 
+_LEVEL_SHOTS = re.compile(r"shots\.[A-Za-z0-9_-]+\.jsonl")
 _PROMPT = re.compile(rf"{directories.PROMPTS}/(?:\w[\w.-]*/){{0,4}}\w[\w.-]*")
 
 
@@ -61,7 +62,8 @@ def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
     if len(members) > MOST_FILES or len(set(names)) != len(names):
         raise _foreign(source, "it has too many entries, or one of them twice")
     for info in members:
-        if info.filename not in (*FILES, PACK) and not _PROMPT.fullmatch(info.filename):
+        known = info.filename in (*FILES, PACK) or _LEVEL_SHOTS.fullmatch(info.filename)
+        if not known and not _PROMPT.fullmatch(info.filename):
             raise _foreign(source, f"its entry {info.filename[:80]!r} does not belong there")
         if info.orig_filename != info.filename or info.flag_bits & 0x1:
             raise _foreign(source, f"its entry {info.filename!r} is encrypted or named twice over")

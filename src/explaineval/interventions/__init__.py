@@ -1,24 +1,24 @@
-"""Edits of an example's text: built, read and applied. Pure; the only file read is the shipped word lists."""
+"""Interventions on an example: built, read, checked and applied. Pure; the only files read are the word lists."""
 
 from __future__ import annotations
 
-from explaineval.interventions.edits import apply, check, mark_insertion
+from explaineval.interventions.compat import build_atanasova
+from explaineval.interventions.cues import build_cue, cue_targets, draw_letter
+from explaineval.interventions.edits import apply, check, is_inside_word, mark_insertion
+from explaineval.interventions.kinds import CONTROL, CUE, NULL_EDIT, cue_name, is_control, is_cue
 from explaineval.interventions.lines import intervention_from, intervention_id
+from explaineval.interventions.null_edits import build_null_edit
+from explaineval.interventions.proposals import Proposal, Refusal, read_proposal
 from explaineval.interventions.random_words import build_random_words
+from explaineval.interventions.selections import LEAST_MASS, Judged, call_natural, keep_natural
 from explaineval.interventions.splices import splice, splice_naturally
 from explaineval.interventions.tokens import Token
-from explaineval.interventions.words import WordLists, load_words
+from explaineval.interventions.words import SenseLists, WordLists, load_sense_words, load_words
 
 __all__ = [
-    "Token",
-    "WordLists",
-    "apply",
-    "build_random_words",
-    "check",
-    "intervention_from",
-    "intervention_id",
-    "load_words",
-    "mark_insertion",
-    "splice",
+    "CONTROL", "CUE", "LEAST_MASS", "NULL_EDIT", "Judged", "Proposal", "Refusal", "SenseLists", "Token", "WordLists",
+    "apply", "build_atanasova", "build_cue", "build_null_edit", "build_random_words", "call_natural", "check",
+    "cue_name", "cue_targets", "draw_letter", "intervention_from", "intervention_id", "is_control", "is_cue",
+    "is_inside_word", "keep_natural", "load_sense_words", "load_words", "mark_insertion", "read_proposal", "splice",
     "splice_naturally",
-]
+]  # fmt: skip

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from explaineval.errors import InputError
-from explaineval.interventions.splices import splice
+from explaineval.interventions.kinds import NULL_EDIT, edits_a_field, is_control, is_cue
+from explaineval.interventions.splices import add_space, splice
 from explaineval.records import Example, Intervention
 
 
@@ -29,12 +30,18 @@ def check(example: Example, intervention: Intervention) -> None:
 
     An edit needs a field of the example and an offset from 0 to the length of its text, and its `edited`,
     where given, must contain `inserted` (in any case). A cue has neither field nor offset nor `edited`; its
-    target, if it has one, must be the letter of an option.
+    target, if it has one, must be the letter of an option, and the control of a cue has none. A null edit adds
+    one space and nothing else.
     """
     if intervention.target is not None and intervention.target not in example.options:
         raise InputError(
             f"intervention {intervention.id!r} points to option {intervention.target!r}, but example "
             f"{example.id!r} has the options {_listed(example.options)}"
+        )
+    if is_control(intervention.kind) and intervention.target is not None:
+        raise InputError(
+            f"intervention {intervention.id!r} of kind {intervention.kind!r} is the control of a cue, which says no "
+            "letter: leave out 'target'"
         )
     if intervention.field is None:
         _check_cue(intervention)
@@ -49,7 +56,7 @@ def _check_cue(intervention: Intervention) -> None:
                 f"intervention {intervention.id!r} has {name!r} but no field; "
                 "name the field, or leave both null if it is a cue"
             )
-    if intervention.kind in ("random_word", "editor"):
+    if edits_a_field(intervention.kind):
         raise InputError(
             f"intervention {intervention.id!r} of kind {intervention.kind!r} has no field; "
             "name the field of the example that it edits"
@@ -58,6 +65,11 @@ def _check_cue(intervention: Intervention) -> None:
 
 def _check_edit(example: Example, intervention: Intervention, field: str) -> None:
     named = f"intervention {intervention.id!r}"
+    if is_cue(intervention.kind):
+        raise InputError(
+            f"{named} of kind {intervention.kind!r} edits the field {field!r}, but a kind that begins with 'cue_' "
+            "stands beside the fields: leave out field and offset, or choose another kind"
+        )
     if field not in example.fields:
         raise InputError(
             f"{named} names the field {field!r}, but example {example.id!r} has the fields {_listed(example.fields)}"
@@ -71,11 +83,28 @@ def _check_edit(example: Example, intervention: Intervention, field: str) -> Non
             f"{length} characters; the offset counts Unicode code points from 0 to {length}"
         )
     edited = intervention.edited
-    if edited is not None and _find(edited, intervention.inserted, intervention.offset) is None:
+    if intervention.kind == NULL_EDIT:
+        if intervention.inserted != " " or edited != add_space(example.fields[field], intervention.offset):
+            raise InputError(
+                f"{named} of kind {NULL_EDIT!r} must have one space as 'inserted' and the field with one more space at "
+                "its offset as 'edited'"
+            )
+    elif edited is not None and _find(edited, intervention.inserted, intervention.offset) is None:
         raise InputError(
             f"the edited text of {named} does not contain the inserted {intervention.inserted!r}; "
             "'edited' is the whole field after the edit"
         )
+
+
+def is_inside_word(text: str, offset: int) -> bool:
+    """Whether an insertion at the offset would cut a word in two: letters, digits, hyphens, apostrophes on both sides.
+
+    >>> is_inside_word("A dog barks.", 2), is_inside_word("A dog barks.", 4), is_inside_word("A T-shirt", 4)
+    (False, True, True)
+    """
+    inside = re.compile(r"[\w'’-]")
+    around = text[max(offset - 1, 0) : offset + 1]
+    return 0 < offset < len(text) and all(map(inside.match, around))
 
 
 def mark_insertion(text_after: str, inserted: str, offset: int) -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from explaineval.errors import InputError
 from explaineval.interventions.edits import check
+from explaineval.interventions.kinds import NULL_EDIT
 from explaineval.records import SHAM, Example, Intervention
 
 Tasks = Mapping[str, Mapping[str, Example]]
@@ -79,7 +80,7 @@ def _checked_types(obj: object, where: str) -> dict[str, Any]:
                 raise InputError(f"{where}: 'offset' must be a whole number, not {_json_name(value)}")
         elif not isinstance(value, str):
             raise InputError(f"{where}: {key!r} must be a string, not {_json_name(value)}")
-        elif not value.strip() and key != "edited":
+        elif not value.strip() and key != "edited" and not (key == "inserted" and line["kind"] == NULL_EDIT and value):
             raise InputError(f"{where}: {key!r} is empty")
     if line["kind"] == SHAM:
         raise InputError(f"{where}: the kind {SHAM!r} is reserved for unchanged inputs; choose another name")

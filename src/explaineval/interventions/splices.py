@@ -34,6 +34,15 @@ def splice(text: str, offset: int, inserted: str) -> str:
     return f"{text[:offset]}{inserted} {text[offset:]}"
 
 
+def add_space(text: str, offset: int) -> str:
+    """The text with one more space at the offset, and nothing else.
+
+    >>> add_space("A dog.", 2)
+    'A  dog.'
+    """
+    return f"{text[:offset]} {text[offset:]}"
+
+
 def splice_naturally(text: str, offset: int, inserted: str, *, proper: bool = False) -> str:
     """`splice`, with two repairs.
 

@@ -1,0 +1,162 @@
+"""What was submitted, on disk before it is submitted: a batch is neither lost nor bought twice, however a run ends.
+
+One batch is two files under `<cache>/batches/`: `<tag>.requests.jsonl`, its requests in canonical form, written once
+and gone when all its answers are stored; and `<tag>.json`, a page on how far it is, replaced as a whole. Both reach
+the disk before the step that they announce. No key and no secret is in them.
+
+planned → submitting → submitted → ended → fetched, or abandoned with a reason from wherever it was. Between
+"submitting" and "submitted" nobody knows whether the batch exists: then the provider's list must tell.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from explaineval.client.batches.contents import RequestFile, replacing, write_requests
+from explaineval.errors import InputError, StoreError
+from explaineval.records import Record, Request
+
+PAGE, REQUESTS, LOCK = ".json", ".requests.jsonl", ".lock"
+
+State = Literal["planned", "submitting", "submitted", "ended", "fetched", "abandoned"]
+CLOSED: tuple[State, ...] = ("fetched", "abandoned")
+
+
+class Ledger(Record):
+    """How far one batch is. `created` in seconds since the epoch.
+
+    `turn` counts the batches that its requests went into, this one included, after one that was executed without an
+    answer for them; `tries` how often these requests were about to be submitted in this turn. `uploaded` is the file
+    that the batch was made of, where the provider has such a step.
+    """
+
+    format: Literal[1] = 1
+    tag: str
+    provider: str
+    endpoint: str | None
+    model: str
+    count: int
+    state: State
+    created: float
+    turn: int = 1
+    tries: int = 1
+    uploaded: str | None = None
+    batch: str | None = None
+    reason: str | None = None
+
+
+class Shelf:
+    """The ledgers of one cache that are about one model at one endpoint."""
+
+    def __init__(self, directory: Path, provider: str, endpoint: str | None, model: str) -> None:
+        self.directory = directory
+        self._about = (provider, endpoint, model)
+
+    def plan(self, tag: str, requests: Iterable[tuple[str, Request]], created: float, turn: int, tries: int) -> Ledger:
+        """Plan a batch: its requests and its first page are on the disk when this returns. Raises StoreError."""
+        self._make_directory()
+        count = write_requests(self._path(tag, REQUESTS), requests)
+        provider, endpoint, model = self._about
+        ledger = Ledger(
+            tag=tag, provider=provider, endpoint=endpoint, model=model, count=count, state="planned", created=created,
+            turn=turn, tries=tries,
+        )  # fmt: skip
+        return self.move(ledger, "planned")
+
+    def move(self, ledger: Ledger, state: State, **news: str | None) -> Ledger:
+        """The ledger in its next state, on the disk when this returns. A closed one lets go of its requests.
+
+        `news` are `uploaded`, `batch`, `reason`. Raises StoreError.
+        """
+        moved = ledger.model_copy(update={"state": state, **news})
+        with replacing(self._path(ledger.tag, PAGE)) as out:
+            out.write(moved.model_dump_json(indent=1).encode() + b"\n")
+        if state in CLOSED:
+            self._path(ledger.tag, REQUESTS).unlink(missing_ok=True)
+        return moved
+
+    def open_ledgers(self) -> list[Ledger]:
+        """Those of this model whose batches are not done with, oldest first. Raises InputError for a damaged page."""
+        ours = [one for one in self._all() if (one.provider, one.endpoint, one.model) == self._about]
+        return sorted((one for one in ours if one.state not in CLOSED), key=lambda one: (one.created, one.tag))
+
+    def batches(self) -> frozenset[str]:
+        """The ids of all batches that any ledger of this cache knows. Raises InputError for a damaged page."""
+        return frozenset(one.batch for one in self._all() if one.batch is not None)
+
+    def requests(self, ledger: Ledger) -> RequestFile:
+        """The requests of an open ledger."""
+        return RequestFile(self._path(ledger.tag, REQUESTS))
+
+    def page(self, ledger: Ledger) -> Path:
+        """The file that tells of this ledger."""
+        return self._path(ledger.tag, PAGE)
+
+    @contextmanager
+    def hold(self) -> Iterator[bool]:
+        """Whether this process may work on this model's batches now: one at a time may, until it ends or lets go.
+
+        The kernel drops the lock with its process, however that ends. Raises StoreError.
+        """
+        self._make_directory()
+        name = hashlib.sha256(json.dumps(self._about).encode()).hexdigest()[:32]
+        try:
+            handle = os.open(self._path(name, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = True
+            except BlockingIOError:
+                held = False
+            yield held
+        finally:
+            os.close(handle)
+
+    def _all(self) -> Iterator[Ledger]:
+        for path in sorted(self.directory.glob(f"*{PAGE}")):
+            try:
+                yield Ledger.model_validate_json(path.read_bytes())
+            except (OSError, ValidationError) as exc:
+                raise InputError(
+                    f"{path} cannot be read, or was written by another version: it tells of a batch that may be paid "
+                    "for; restore it, or remove it to give that batch up."
+                ) from exc
+
+    def _path(self, name: str, end: str) -> Path:
+        return self.directory / f"{name}{end}"
+
+    def _make_directory(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+
+    def _unwritable(self, exc: OSError) -> StoreError:
+        return StoreError(f"{self.directory} cannot be written ({exc.strerror or exc}): make the cache writable.")
+
+
+def pending_keys(directory: Path, provider: str, endpoint: str | None, model: str) -> set[str]:
+    """The keys that are in batches under way: asking them now would buy them twice. Raises InputError as `Shelf`."""
+    shelf = Shelf(directory, provider, endpoint, model)
+    found: set[str] = set()
+    for ledger in shelf.open_ledgers():
+        if ledger.state == "planned":
+            continue
+        try:
+            with shelf.requests(ledger) as requests:
+                found.update(requests)
+        except InputError:
+            if any(one.tag == ledger.tag for one in shelf.open_ledgers()):  # else another process was done with it
+                raise
+    return found

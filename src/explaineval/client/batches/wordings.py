@@ -1,0 +1,47 @@
+"""What a line of results becomes: a completion by the ordinary route, or a failure with its reason."""
+
+from __future__ import annotations
+
+import os
+
+from explaineval.client.batches.protocols import BatchFailure, Line
+from explaineval.client.batches.rehearsals import DUMMY, Rehearsal, Sent
+from explaineval.client.batches.wires import Wire
+from explaineval.client.litellms import key_of
+from explaineval.config import Endpoint
+from explaineval.errors import EndpointError, RequestRejectedError, TransientError
+from explaineval.records import Completion, Request
+
+RENAMED = "max_completion_tokens"
+"""A rejection that names it is mended by the rehearsal, which writes the limit by that name from then on."""
+
+
+async def read_line(rehearsal: Rehearsal, request: Request, line: Line) -> Completion | BatchFailure:
+    """The completion of a line as the ordinary route would have read it, or why there is none."""
+    if line.status is None:
+        return BatchFailure(line.reason or "the batch did not execute it", retryable=line.expired)
+    try:
+        return await rehearsal.receive(request, line.status, line.body)
+    except RequestRejectedError as exc:
+        return BatchFailure(str(exc), retryable=RENAMED in str(exc), rejected=True)
+    except TransientError as exc:
+        return BatchFailure(str(exc), retryable=True)
+    except EndpointError as exc:
+        return BatchFailure(str(exc))
+
+
+async def address_wire(rehearsal: Rehearsal, wire: Wire, endpoint: Endpoint, model: str) -> Sent:
+    """Where the ordinary route sends its requests; the wire takes its headers, with the key in them.
+
+    Raises EndpointError where there is no key, InputError as `key_of`.
+    """
+    provider = model.partition("/")[0]
+    key = key_of(endpoint, model) or os.environ.get(f"{provider.upper()}_API_KEY")
+    if not key:
+        raise EndpointError(
+            f"{model}: no key was given; set {provider.upper()}_API_KEY, or name your variable by --api-key-env."
+        )
+    sent = await rehearsal.address()
+    wire.headers = {name: value.replace(DUMMY, key) for name, value in sent.headers.items()}
+    wire.secret = key
+    return sent

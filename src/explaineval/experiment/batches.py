@@ -1,0 +1,33 @@
+"""Which models can be asked by batches, and by whose."""
+
+from __future__ import annotations
+
+from explaineval.client.batches import AnthropicBatches, BatchProvider, OpenAIBatches
+from explaineval.config import Endpoint, ModelConfig
+from explaineval.errors import InputError
+
+OPENAI_SHAPED = ("openai", "azure")
+ANTHROPIC = "anthropic"
+
+
+def provider_for(
+    model: ModelConfig,
+    endpoint: Endpoint,
+    timeout: float,
+    renamed: set[tuple[str | None, str]] | None = None,
+) -> BatchProvider:
+    """The provider of this model's batches; with a base URL, the batches of that server. `timeout` in seconds.
+
+    `renamed` is shared with the ordinary client (see `Rehearsal`). Raises InputError where there are no batches.
+    """
+    provider = model.model.partition("/")[0]
+    if provider == "azure" and endpoint.base_url is None:
+        raise InputError(f"{model.model}: Azure has no common address; give your resource's by --base-url.")
+    if provider in OPENAI_SHAPED:
+        return OpenAIBatches(endpoint, model.model, timeout=timeout, renamed=renamed)
+    if provider == ANTHROPIC:
+        return AnthropicBatches(endpoint, model.model, timeout=timeout)
+    raise InputError(
+        f"{model.model} cannot be asked by batches, which only openai/, azure/ and anthropic/ models have; leave out "
+        "--batch."
+    )

@@ -1,0 +1,148 @@
+"""--batch: what a lane lacks goes through its provider's batch endpoint, wave after wave, then the cache is read.
+
+Afterwards the ordinary course finds the answers in the store. What failed in the batch is a failed request there, and
+what the spending limit left out is unsent: nothing is sent one by one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from explaineval.cache import Store, request_key
+from explaineval.client import Gauge, Purse
+from explaineval.client.batches import BatchFailure, pending_keys, run_batches
+from explaineval.errors import (
+    BudgetReachedError,
+    EndpointError,
+    RequestFailedError,
+    RequestRejectedError,
+    RequestUnsentError,
+)
+from explaineval.experiment.batches import provider_for
+from explaineval.experiment.lanes import Lane
+from explaineval.experiment.plans import Unit
+from explaineval.experiment.preparations import Prepared
+from explaineval.experiment.walks import walk_unit
+from explaineval.records import Completion, Request
+
+DIRECTORY = "batches"
+"""Where the ledgers are kept, inside the cache directory."""
+
+
+@dataclass
+class BatchedClient:
+    """Stands in for the wire after the batches: says of each request why it has no answer."""
+
+    failed: dict[str, BatchFailure] = field(default_factory=dict)
+    waiting: bool = False
+    out_of_money: set[str] = field(default_factory=set)
+
+    async def complete(self, request: Request) -> Completion:
+        """Raises what became of the request."""
+        key = request_key(request)
+        failure = self.failed.get(key)
+        if failure is not None and failure.rejected:
+            raise RequestRejectedError(failure.reason)
+        if failure is not None:
+            raise RequestFailedError(failure.reason)
+        if key in self.out_of_money:
+            raise BudgetReachedError("the spending limit leaves no room for this request")
+        raise RequestUnsentError("its batch is not back yet" if self.waiting else "it was in no batch")
+
+
+@dataclass
+class Till:
+    """The spending limit's part in a batch: reserves before an item goes in, settles with its answer."""
+
+    lane: Lane
+    gauge: Gauge | None
+    client: BatchedClient
+    bought: set[str] = field(default_factory=set)
+    _held: dict[str, float] = field(default_factory=dict)
+
+    def reserve(self, request: Request) -> bool:
+        """Hold the request's worst case; False where it does not fit now."""
+        key = request_key(request)
+        amount = 0.0 if self.gauge is None else self.gauge.worst(request)
+        if self.lane.budgeted is not None and not self.lane.budgeted.budget.try_reserve(amount, self.own):
+            self.client.out_of_money.add(key)
+            return False
+        self.client.out_of_money.discard(key)
+        self._held[key] = amount
+        return True
+
+    def settle(self, request: Request, completion: Completion | None) -> None:
+        """Book an answer, or give back what was held for none."""
+        key = request_key(request)
+        if completion is not None:
+            self.bought.add(key)
+        amount = self._held.pop(key, None)
+        if amount is None or self.lane.budgeted is None:
+            return  # submitted by an earlier run, whose limit it was
+        cost = 0.0 if completion is None or self.gauge is None else self.gauge.bill(request, completion)
+        self.lane.budgeted.budget.settle(amount, cost, self.own)
+
+    @property
+    def own(self) -> Purse:
+        """The model's own purse."""
+        assert self.lane.budgeted is not None  # noqa: S101 - asked only where there is one
+        return self.lane.budgeted.own
+
+
+def pending_of(prepared: Prepared, lane: Lane) -> set[str]:
+    """The keys that are in a batch which an earlier run submitted and nobody fetched."""
+    provider = lane.model.model.partition("/")[0]
+    return pending_keys(prepared.client.cache / DIRECTORY, provider, lane.model.endpoint, lane.model.model)
+
+
+async def submit(prepared: Prepared, store: Store, lane: Lane, units: Callable[[], Iterator[Unit]]) -> None:
+    """Ask by batches whatever the lane's plan lacks; afterwards its client answers from the store and that alone."""
+    config, client = prepared.config, prepared.client
+    provider = provider_for(lane.model, client.endpoint_of(lane.model), client.timeout)
+    after = BatchedClient()
+    till = Till(lane, None if lane.ledger.price is None else Gauge(lane.ledger.price), after)
+
+    def misses() -> Iterator[tuple[str, Request]]:
+        seen: set[int] = set()
+        for unit in units():
+            for step in walk_unit(unit, seen, store.get, config.retry):
+                if step.completion is None and step.certain and step.key not in after.failed:
+                    yield step.key, step.request
+
+    try:
+        # again after each wave: explanations follow answers, and what is settled makes room under a spending limit
+        while next(misses(), None) is not None:
+            found = await run_batches(
+                provider,
+                store,
+                client.cache / DIRECTORY,
+                lane.model.endpoint,
+                lane.model.model,
+                misses(),
+                poll=client.batch_poll,
+                stopping=lane.slots.stopping,
+                reserve=till.reserve,
+                settle=till.settle,
+                tell=lane.messages.append,
+            )
+            after.failed |= found.failed
+            after.waiting = found.waiting
+            if found.faults:
+                lane.fault = EndpointError(found.faults[0])
+            if found.waiting or found.faults or lane.slots.stopping.is_set() or not found.stored:
+                break
+    finally:
+        await provider.close()
+    if after.waiting:
+        lane.messages.append(
+            f"{lane.model.model}: a batch goes on at the provider; the same command fetches it when it is done."
+        )
+    if after.failed:
+        reasons = Counter(failure.reason for failure in after.failed.values())
+        told = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
+        lane.messages.append(f"{lane.model.model}: {len(after.failed)} requests failed in their batch: {told}")
+    if lane.budgeted is not None:
+        lane.budgeted.refused += len(after.out_of_money)
+    lane.cached.inner, lane.cached.bought = after, till.bought

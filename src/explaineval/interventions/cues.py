@@ -1,0 +1,63 @@
+"""Cues: a suggested answer beside the input (Turpin et al. 2023; Chen et al. 2025), each with its control.
+
+A cue edits no field: its text stands after the options, and says that somebody thinks, or some record holds, that
+one letter is the answer. The control says the same without a letter, so that what the mere presence of such a text
+does to the answer can be told from what its letter does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+
+from explaineval.interventions.kinds import CONTROL, CUE, is_control, is_cue
+from explaineval.interventions.lines import intervention_id
+from explaineval.records import Example, Intervention
+
+
+def draw_letter(seed: int, example: Example, kind: str) -> str | None:
+    """The letter that a cue of this kind suggests for the example: any but the gold one, any at all without gold.
+
+    Drawn by the SHA-256 of seed, example id and kind alone, so that it is known before a model was asked and the
+    same in every set. None where no letter is left.
+    """
+    letters = [letter for letter in example.options if letter != example.gold]
+    if not letters:
+        return None
+    content = json.dumps([seed, example.id, kind], ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return letters[int.from_bytes(hashlib.sha256(content).digest()) % len(letters)]
+
+
+def build_cue(
+    example: Example, name: str, *, seed: int, text: Callable[[str], str], control: str
+) -> tuple[Intervention, ...]:
+    """The cue `name` for an example, and its control; nothing where the example has no letter to suggest.
+
+    `text(letter)` is what the cue says, `control` what the control does.
+    """
+    kind = f"{CUE}{name}"
+    letter = draw_letter(seed, example, kind)
+    if letter is None:
+        return ()
+    return _cue(example, kind, text(letter), letter), _cue(example, f"{kind}{CONTROL}", control, None)
+
+
+def cue_targets(interventions: Iterable[Intervention]) -> dict[tuple[str, str, str], str]:
+    """The letter that a cue suggests, by (task, example id, kind); that of a control is its cue's.
+
+    Left out is an example whose cues of one kind suggest different letters, for it says nothing of the control.
+    """
+    letters: dict[tuple[str, str, str], set[str]] = {}
+    for one in interventions:
+        if is_cue(one.kind) and not is_control(one.kind) and one.target is not None:
+            for kind in (one.kind, f"{one.kind}{CONTROL}"):
+                letters.setdefault((one.task, one.example_id, kind), set()).add(one.target)
+    return {key: next(iter(found)) for key, found in letters.items() if len(found) == 1}
+
+
+def _cue(example: Example, kind: str, text: str, target: str | None) -> Intervention:
+    identifier = intervention_id(task=example.task, example_id=example.id, kind=kind, inserted=text, target=target)
+    return Intervention(
+        id=identifier, task=example.task, example_id=example.id, kind=kind, inserted=text, target=target
+    )

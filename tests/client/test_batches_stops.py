@@ -1,0 +1,279 @@
+"""A course that dies or stops at any stage, and the next one: everything is stored, and each request billed once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explaineval.cache import open_store, request_key
+from explaineval.client.batches import AnthropicBatches, BatchOutcome, pending_keys, retrievals, run_batches
+from explaineval.records import Completion, Request
+from servers.batch_bench import MODELS, POLL, BatchBench, Route, chat
+from servers.batch_lines import Batch
+from servers.batch_server import BatchServer, Call, Fault
+
+COUNT = 9
+Stage = tuple[Call, Fault | None]
+STAGES: dict[str, Stage] = {
+    "planned": ("upload", None),
+    "submitting, never made": ("create", "reset"),
+    "made, response lost": ("create", "lost"),
+    "in progress": ("poll", None),
+    "ended, not fetched": ("results", None),
+}
+"""At which call the course ends, and what happens to that call."""
+NO_UPLOAD = ("planned", "anthropic")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., BatchBench]]:
+    """A bench with its server, by the server's settings."""
+    running: list[BatchServer] = []
+
+    def start(route: Route, **settings: Any) -> BatchBench:
+        server = BatchServer(**settings)
+        running.append(server.__enter__())
+        return BatchBench(server, tmp_path, route)
+
+    yield start
+    for server in running:
+        server.__exit__(None, None, None)
+
+
+def end_at(server: BatchServer, call: Call, do: Callable[[], object]) -> None:
+    """Do it when the server gets such a call, before it answers."""
+
+    def told(one: Call) -> None:
+        if one == call:
+            server.on_call = None
+            do()
+
+    server.on_call = told
+
+
+def die_at(bench: BatchBench, requests: list[Request], stage: Stage) -> None:
+    """A course that is cancelled at a stage: nothing runs after it but what closes connections."""
+    call, fault = stage
+    bench.server.faults = {call: [fault]}
+
+    def during(task: asyncio.Task[BatchOutcome], _: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
+        def kill() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+            end = time.monotonic() + 10
+            while not task.done() and time.monotonic() < end:
+                time.sleep(0.002)
+
+        end_at(bench.server, call, kill)
+
+    with pytest.raises(asyncio.CancelledError):
+        bench.run(requests, during=during)
+
+
+def check_complete(bench: BatchBench, requests: list[Request], outcome: BatchOutcome) -> None:
+    """All answers are there, each was billed once, and every ledger is closed."""
+    keys = {request_key(request) for request in requests}
+
+    assert (outcome.failed, outcome.unsent, outcome.waiting, outcome.faults) == ({}, 0, False, [])
+    assert set(bench.stored()) == keys
+    assert dict(bench.server.billed) == dict.fromkeys(keys, 1)
+    assert {"fetched", "abandoned"} >= set(bench.states())
+    assert pending_keys(bench.ledgers, bench.route, "lab", MODELS[bench.route]) == set()
+
+
+@pytest.mark.parametrize(
+    ("stage", "route"),
+    [(stage, route) for stage in STAGES for route in ("openai", "anthropic") if (stage, route) != NO_UPLOAD],
+)
+def test_death_at_every_stage(make: Callable[..., BatchBench], route: Route, stage: str) -> None:
+    """The course dies there; the next completes it, and puts no request into a second batch that was in a first."""
+    bench = make(route)
+    requests = bench.requests(COUNT)
+    die_at(bench, requests, STAGES[stage])
+    made = len(bench.server.batches)
+
+    assert made == (stage not in ("planned", "submitting, never made"))
+    check_complete(bench, requests, bench.run(requests))
+    assert len(bench.server.batches) == 1
+
+
+@pytest.mark.parametrize("stage", ["made, response lost", "in progress"])
+def test_the_next_run_asks_for_something_else(make: Callable[..., BatchBench], stage: str) -> None:
+    """What an earlier run paid for is fetched all the same; what is new goes into a batch of its own."""
+    bench = make("openai")
+    requests = bench.requests(COUNT)
+    die_at(bench, requests[:6], STAGES[stage])
+    outcome = bench.run(requests[4:])
+
+    assert (outcome.submitted, outcome.stored) == (3, 9)
+    check_complete(bench, requests, outcome)
+
+
+def test_a_batch_that_was_never_made_is_asked_again_only_if_wanted(make: Callable[..., BatchBench]) -> None:
+    """A run that died before its batch came into being leaves nothing to be paid for by another run."""
+    bench = make("openai")
+    requests = bench.requests(COUNT)
+    die_at(bench, requests[:6], STAGES["submitting, never made"])
+    outcome = bench.run(requests[4:])
+
+    assert (outcome.submitted, outcome.stored) == (5, 5)
+    check_complete(bench, requests[4:], outcome)
+
+
+@pytest.mark.parametrize("route", ["openai", "anthropic"])
+def test_death_half_way_through_fetching(
+    make: Callable[..., BatchBench], route: Route, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was stored before stays; the rest is fetched from the same batch, and only that is told of."""
+    monkeypatch.setattr(retrievals, "GROUP", 2)
+    bench = make(route)
+    requests = bench.requests(COUNT)
+    settled: list[Request] = []
+    tasks: list[asyncio.Task[BatchOutcome]] = []
+
+    def settle(request: Request, _: Completion | None) -> None:
+        settled.append(request)
+        if len(settled) == 4:
+            tasks[0].cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        bench.run(requests, during=lambda task, *_: tasks.append(task), settle=settle)
+    before = set(bench.stored())
+    outcome = bench.run(requests)
+
+    assert 4 <= len(before) < COUNT
+    assert outcome.stored == COUNT - len(before)
+    check_complete(bench, requests, outcome)
+
+
+@pytest.mark.parametrize("route", ["openai", "anthropic"])
+@pytest.mark.parametrize("call", ["create", "poll", "results"])
+def test_stopping_returns_at_once_and_the_batch_goes_on(
+    make: Callable[..., BatchBench], route: Route, call: Call
+) -> None:
+    """Ctrl-C: what is submitted is waiting, its keys are known as pending, and the next course fetches it."""
+    bench = make(route)
+    requests = bench.requests(COUNT)
+
+    def during(_: object, stopping: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
+        end_at(bench.server, call, lambda: loop.call_soon_threadsafe(stopping.set))
+
+    outcome = bench.run(requests, during=during)
+
+    assert (outcome.waiting, outcome.unsent, outcome.submitted) == (True, 0, COUNT)
+    assert pending_keys(bench.ledgers, route, "lab", MODELS[route]) == {request_key(one) for one in requests}
+    check_complete(bench, requests, bench.run(requests))
+    assert len(bench.server.batches) == 1
+
+
+def test_stopping_before_anything_is_submitted(make: Callable[..., BatchBench]) -> None:
+    """Everything is unsent, nothing is waiting, and nothing reached the endpoint."""
+    bench = make("openai")
+    outcome = bench.run(bench.requests(COUNT), during=lambda _, stopping, __: stopping.set())
+
+    assert (outcome.unsent, outcome.waiting, bench.server.calls) == (COUNT, False, [])
+
+
+@pytest.mark.parametrize("route", ["openai", "anthropic"])
+@pytest.mark.parametrize("fault", ["lost", "late-500", "html", "reset", "500"])
+def test_a_creation_of_unknown_fate(make: Callable[..., BatchBench], route: Route, fault: Fault) -> None:
+    """After a reset, a 5xx or a broken answer the provider's list tells: the batch is found, or submitted once more."""
+    bench = make(route, page=1)
+    bench.server.faults = {"create": [fault], "list": ["500", "reset"]}
+    requests = bench.requests(COUNT)
+    outcome = bench.run(requests)
+
+    check_complete(bench, requests, outcome)
+    assert len(bench.server.batches) == 1
+    assert bench.server.count("list") > 2
+
+
+def test_batches_of_others_are_told_apart(make: Callable[..., BatchBench]) -> None:
+    """Anthropic keeps no mark of ours: an ended batch of another is known by its results, a running one waited for."""
+    bench = make("anthropic", polls=None)
+    requests = bench.requests(COUNT)
+    foreign = [(f"theirs-{number}", "/v1/messages", {"model": "m", "messages": [{"role": "user", "content": "?"}]})
+               for number in range(COUNT)]  # fmt: skip
+    ended, running = (Batch(name, "anthropic", foreign, time.time()) for name in ("msgbatch_a", "msgbatch_b"))
+    old = Batch("msgbatch_old", "anthropic", foreign, time.time() - 86_400)
+    for batch in (ended, running, old):
+        bench.server.add(batch)
+    bench.server._execute(ended)
+    die_at(bench, requests, STAGES["submitting, never made"])
+
+    def during(_: object, stopping: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(20 * POLL, stopping.set)
+
+    waiting = bench.run(requests, during=during)
+    assert (waiting.waiting, waiting.submitted) == (True, 0)
+
+    bench.server.finish()
+    bench.server.billed.clear()
+    bench.server.polls = 1
+    check_complete(bench, requests, bench.run(requests))
+
+
+def test_two_courses_at_once(make: Callable[..., BatchBench]) -> None:
+    """One does the asking, the other waits for it and finds the answers in the store."""
+    bench = make("anthropic")
+    requests = bench.requests(COUNT)
+    misses = [(request_key(request), request) for request in requests]
+
+    async def both() -> list[BatchOutcome]:
+        with open_store(bench.directory) as store:
+            providers = [AnthropicBatches(bench.endpoint, MODELS["anthropic"], timeout=5) for _ in range(2)]
+            try:
+                courses = [
+                    run_batches(
+                        provider, store, bench.ledgers, "lab", MODELS["anthropic"], misses, poll=POLL,
+                        stopping=asyncio.Event(), tell=bench.said.append,
+                    )
+                    for provider in providers
+                ]  # fmt: skip
+                return await asyncio.gather(*courses)
+            finally:
+                for provider in providers:
+                    await provider.close()
+
+    first, second = asyncio.run(both())
+
+    check_complete(bench, requests, first)
+    assert (second.submitted, second.stored, second.waiting) == (0, 0, False)
+    assert any("another process" in said for said in bench.said)
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from servers.batch_bench import BatchBench, chat
+from types import SimpleNamespace
+bench = BatchBench(SimpleNamespace(root=sys.argv[1]), Path(sys.argv[2]), "openai")
+bench.run([chat(number) for number in range(int(sys.argv[3]))])
+"""
+
+
+def test_kill_9_while_the_batch_is_made(make: Callable[..., BatchBench]) -> None:
+    """The process is killed after the batch was made, before it heard of it; its lock is gone, its ledger is not."""
+    bench = make("openai")
+    requests = [chat(number) for number in range(COUNT)]
+    script = bench.directory / "child.py"
+    script.write_text(CHILD, encoding="utf-8")
+    end_at(bench.server, "create", lambda: os.kill(child.pid, signal.SIGKILL))
+    paths = os.pathsep.join((str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
+    child = subprocess.Popen(
+        [sys.executable, str(script), bench.server.root, str(bench.directory), str(COUNT)],
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+
+    assert child.wait(60) == -signal.SIGKILL
+    assert bench.states() == ["submitting"]
+    check_complete(bench, requests, bench.run(requests))
+    assert len(bench.server.batches) == 1
