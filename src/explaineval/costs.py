@@ -124,7 +124,8 @@ def is_metered(usage: Mapping[str, Any]) -> bool:
     >>> is_metered({"prompt_tokens": 3, "completion_tokens": 1}), is_metered({})
     (True, False)
     """
-    return _count(usage.get("total_tokens")) > 0 or _count(usage.get("prompt_tokens")) > 0
+    into, out = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return _count(usage.get("total_tokens")) > 0 or (_count(into) > 0 and isinstance(out, (int, float)))
 
 
 def most_dollars(tokens_in: int, tokens_out: int, price: Price) -> float:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from importlib import util
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from explaineval.costs import FREE, Price, dollars, price_given, price_listed
+from explaineval.costs import (
+    FREE,
+    Price,
+    Tier,
+    dollars,
+    input_tokens,
+    is_metered,
+    most_dollars,
+    most_tokens,
+    output_tokens,
+    price_given,
+    price_listed,
+    reasoning_tokens,
+)
 
 MAP: dict[str, dict[str, Any]] = {
     "openai/listed": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6, "cache_read_input_token_cost": 5e-7},
@@ -15,6 +33,24 @@ MAP: dict[str, dict[str, Any]] = {
     "half": {"input_cost_per_token": None, "output_cost_per_token": 1.0},
     "openai/free": {"input_cost_per_token": 0, "output_cost_per_token": 0.0},
     "spec": {},
+    "openai/tiers": {
+        "input_cost_per_token": 8.0,
+        "output_cost_per_token": 16.0,
+        "cache_read_input_token_cost": 4.0,
+        "cache_creation_input_token_cost": 10.0,
+        "output_cost_per_reasoning_token": 32.0,
+        "input_cost_per_request": 0.5,
+        "input_cost_per_token_flex": 5.0,
+        "output_cost_per_token_flex": 9.0,
+        "cache_read_input_token_cost_flex": 2.0,
+        "input_cost_per_token_priority": 12.0,
+    },
+    "openai/batched": {
+        "input_cost_per_token": 8.0,
+        "output_cost_per_token": 16.0,
+        "input_cost_per_token_batches": 3.0,
+        "output_cost_per_token_batches": 7.0,
+    },
 }
 
 
@@ -61,3 +97,170 @@ def test_a_listed_price_is_found_with_and_without_provider(model: str, expected:
 def test_dollars(usage: dict[str, Any], price: Price, expected: float) -> None:
     """Input, output, and input from the provider's own cache at its own price, where that is known."""
     assert expected == pytest.approx(dollars(usage, price), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("model", "tier", "expected"),
+    [
+        ("openai/tiers", "", Price(8.0, 16.0, 4.0, 10.0, 32.0, 0.5)),
+        ("openai/tiers", "flex", Price(5.0, 9.0, 2.0, request=0.5)),
+        ("openai/tiers", "priority", None),
+        ("openai/tiers", "batches", Price(4.0, 8.0, None, 5.0, 16.0, 0.5)),
+        ("openai/batched", "batches", Price(3.0, 7.0)),
+        ("openai/half", "batches", None),
+        ("openai/batched", "flex", None),
+    ],
+)
+def test_tiers(model: str, tier: Tier, expected: Price | None) -> None:
+    """A tier has its own prices or none; a batch without its own costs half of everything but the request's price."""
+    assert expected == price_listed(model, MAP, tier)
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        # 100 in: 60 plain, 30 read, 10 written; 50 out, 20 of them hidden
+        (
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 50,
+                "prompt_tokens_details": {"cached_tokens": 30, "cache_creation_tokens": 10},
+                "completion_tokens_details": {"reasoning_tokens": 20},
+            },
+            60 * 8 + 30 * 4 + 10 * 10 + 30 * 16 + 20 * 32 + 0.5,
+        ),
+        # Anthropic's names
+        (
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 1,
+                "cache_read_input_tokens": 30,
+                "cache_creation_input_tokens": 10,
+            },
+            60 * 8 + 30 * 4 + 10 * 10 + 16 + 0.5,
+        ),
+        # the parts cannot be more than the whole
+        (
+            {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 8, "cache_creation_tokens": 8}},
+            8 * 4 + 2 * 10 + 0.5,
+        ),
+        ({"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 9}}, 5 * 32 + 0.5),
+        # reasoning that is counted apart from the completion shows only in the total
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}, 10 * 8 + 5 * 16 + 100 * 32 + 0.5),
+        ({}, 0.5),
+    ],
+)
+def test_each_kind_of_token_has_its_price(usage: dict[str, Any], expected: float) -> None:
+    """Read from the provider's cache, written to it, shown, hidden, and the request as such; by hand."""
+    price = price_listed("openai/tiers", MAP)
+    assert price is not None
+
+    assert expected == pytest.approx(dollars(usage, price), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({}, False),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, False),
+        ({"prompt_tokens": None, "total_tokens": None}, False),
+        ({"completion_tokens": 7}, False),
+        ({"prompt_tokens": math.inf}, False),
+        ({"prompt_tokens": 3}, False),
+        ({"total_tokens": 9}, True),
+    ],
+)
+def test_an_answer_without_a_count_is_not_metered(usage: dict[str, Any], expected: bool) -> None:
+    """Zeros count as no count: no prompt is empty."""
+    assert expected is is_metered(usage)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, -1, "3", None, [1]])
+def test_what_is_no_count_is_no_tokens(value: object) -> None:
+    """An endpoint may say anything; nothing of it may stop a run."""
+    usage = {"prompt_tokens": value, "completion_tokens": value, "total_tokens": value}
+
+    assert (input_tokens(usage), output_tokens(usage), reasoning_tokens(usage)) == (0, 0, 0)
+
+
+AMOUNTS = st.integers(0, 10**6)
+COSTS = st.floats(0, 1e-3)
+PRICES = st.builds(Price, COSTS, COSTS, st.none() | COSTS, st.none() | COSTS, st.none() | COSTS, st.floats(0, 1))
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> dict[str, Any]:
+    """A count as some endpoint may give it, details that contradict the whole included."""
+    prompt, completion = draw(AMOUNTS), draw(AMOUNTS)
+    found: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion}
+    if draw(st.booleans()):
+        found["total_tokens"] = prompt + completion + draw(st.sampled_from((0, 0, 1000)))
+    if draw(st.booleans()):
+        found["prompt_tokens_details"] = {"cached_tokens": draw(AMOUNTS), "cache_creation_tokens": draw(AMOUNTS)}
+    else:
+        found |= {"cache_read_input_tokens": draw(AMOUNTS), "cache_creation_input_tokens": draw(AMOUNTS)}
+    if draw(st.booleans()):
+        found["completion_tokens_details"] = {"reasoning_tokens": draw(AMOUNTS)}
+    return found
+
+
+@given(usages(), PRICES, st.integers(0, 5), st.integers(0, 5))
+def test_no_usage_costs_more_than_the_most_dollars_of_its_bounds(
+    usage: dict[str, Any], price: Price, more_in: int, more_out: int
+) -> None:
+    """What is reserved covers what is billed, of whatever kinds the tokens are."""
+    cost = dollars(usage, price)
+    most = most_dollars(input_tokens(usage) + more_in, output_tokens(usage) + more_out, price)
+
+    assert 0 <= cost <= most * (1 + 1e-12)
+
+
+# -- the bound on tokens, against tokenizers that litellm brings along
+
+LITELLM = Path(str(getattr(util.find_spec("litellm"), "origin", ""))).parent  # found without its long import
+TOKENIZERS = LITELLM / "litellm_core_utils" / "tokenizers"
+EXPANDERS = "\ufdfa\ufdfb\u3300\u33ff\u2a74\u1f82\ufb2c\u2057\u00bc\ufe19"
+"""Characters of which NFKC makes several."""
+
+
+@pytest.fixture(scope="session")
+def tokenizers() -> dict[str, Any]:
+    """Functions from a text to its number of tokens: OpenAI's two byte-level ones, and one that folds by NFKC."""
+    tiktoken = pytest.importorskip("tiktoken")
+    loaded = pytest.importorskip("tokenizers").Tokenizer.from_file(str(TOKENIZERS / "anthropic_tokenizer.json"))
+    found: dict[str, Any] = {"nfkc": lambda text: len(loaded.encode(text).ids)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(TOKENIZERS))
+        for name in ("cl100k_base", "o200k_base"):
+            encoding = tiktoken.get_encoding(name)
+            found[name] = lambda text, encoding=encoding: len(encoding.encode(text, disallowed_special=()))
+    return found
+
+
+ALPHABET = st.sampled_from([*EXPANDERS, *"\U0001f469\u200d\U0001f52c\ufe0f\u4e2d\u0e33\u0627\u0301\t \x00aZ9"])
+TEXTS = st.text(ALPHABET | st.characters(exclude_categories=["Cs"]), max_size=120)
+
+
+@given(TEXTS)
+@example("\ufdfa" * 200)
+@example("a\u0301\u0327" * 50)
+@example("\U0001f469\u200d\U0001f52c" * 50)
+@example("<|endoftext|>" * 20)
+@example("")
+def test_most_tokens_bounds_real_tokenizers(tokenizers: dict[str, Any], text: str) -> None:
+    """No tokenizer at hand makes more of a text, whatever is in it; the room for templates comes on top."""
+    bound = most_tokens([text]) - most_tokens([""])
+
+    assert {name: count for name, read in tokenizers.items() if (count := read(text)) > bound} == {}
+
+
+def test_the_folding_tokenizer_needs_the_folded_length(tokenizers: dict[str, Any]) -> None:
+    """One character of three bytes becomes eighteen: the plain bytes alone would be no bound."""
+    assert tokenizers["nfkc"]("\ufdfa" * 10) > len(("\ufdfa" * 10).encode())
+
+
+@given(st.lists(st.text(st.characters()), max_size=4), st.text(st.characters()))
+def test_most_tokens_grows_with_every_turn(texts: list[str], more: str) -> None:
+    """Another turn adds at least its bytes, lone surrogates included; and the order of turns does not matter."""
+    assert most_tokens([*texts, more]) >= most_tokens(texts) + len(more.encode("utf-8", "surrogatepass"))
+    assert most_tokens([*texts, more]) == most_tokens([more, *texts])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from explaineval.config.clients import ClientConfig, EndpointConfig, Prices
 from explaineval.config.endpoints import Endpoint, normalise_url
 from explaineval.config.models import (
+    FEWEST_TVD_SAMPLES,
     Arm,
     ArmConfig,
     InterventionConfig,
@@ -15,6 +16,6 @@ from explaineval.config.models import (
 from explaineval.config.sources import build, read_config
 
 __all__ = [
-    "Arm", "ArmConfig", "ClientConfig", "Endpoint", "EndpointConfig", "InterventionConfig", "ModelConfig",
-    "Prices", "RunConfig", "arms_for", "build", "normalise_url", "read_config",
+    "FEWEST_TVD_SAMPLES", "Arm", "ArmConfig", "ClientConfig", "Endpoint", "EndpointConfig", "InterventionConfig",
+    "ModelConfig", "Prices", "RunConfig", "arms_for", "build", "normalise_url", "read_config",
 ]  # fmt: skip

@@ -13,7 +13,8 @@ from explaineval.errors import InputError
 from explaineval.records import Record
 
 Positive = Annotated[float, Field(gt=0)]
-Prices = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Prices = tuple[Dollars, Dollars]
 """Dollars per million input tokens and per million output tokens."""
 
 
@@ -51,7 +52,7 @@ class ClientConfig(Record):
     tpm: Positive | None = None
     max_retries: Annotated[int, Field(ge=0)] = 6
     timeout: Annotated[float, Field(gt=0)] = 120.0
-    max_usd: Annotated[float, Field(ge=0)] | None = None
+    max_usd: Dollars | None = None
     offline: bool = False
     batch: bool = False
     batch_poll: Positive = 30.0

@@ -7,19 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from explaineval.records import Mention, Order, Record, Style
 
 COMPLETION_SHOTS = 8
+FEWEST_TVD_SAMPLES = 50
+"""On fewer samples a sampled label distribution says too little of a shift."""
 PositiveInt = Annotated[int, Field(ge=1)]
-
 
 RESERVED_PARAMS = frozenset(
     {"model", "messages", "prompt", "max_tokens", "temperature", "stop", "logprobs", "top_logprobs", "stream", "n"}
     | {"api_key", "api_base", "base_url", "timeout", "num_retries", "max_retries"}
+    | {"max_completion_tokens", "max_output_tokens", "best_of", "extra_body", "extra_headers"}
 )
-"""Parameters that explaineval sets itself, or that would change where a request goes."""
+"""Parameters that explaineval sets itself, or that would change where a request goes or what it can cost at most."""
 
 
 class ModelConfig(Record):
@@ -32,7 +34,7 @@ class ModelConfig(Record):
     tuned: Literal["instruct", "base"] | None = None
     style: Style | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
-    max_usd: Annotated[float, Field(ge=0)] | None = None
+    max_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """This model's own spending limit, in dollars; it stands here for the configuration file and changes no number."""
 
     @field_validator("model")
@@ -92,7 +94,9 @@ class RunConfig(Record):
     shots_from: Path | None = None
     shams: Annotated[int, Field(ge=0)] = 1
     limit: PositiveInt | None = None
-    samples: PositiveInt = 1
+    tvd_samples: Annotated[int, Field(ge=FEWEST_TVD_SAMPLES)] | None = None
+    samples: Annotated[int, Field(ge=1, validate_default=True)] = 1
+    """Never below `tvd_samples`."""
     seed: int = 0
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["omit"] | None = None
     max_tokens: PositiveInt = 512
@@ -105,8 +109,18 @@ class RunConfig(Record):
     resamples: PositiveInt = 2000
     prompts: Path | None = None
 
+    @field_validator("samples")
+    @classmethod
+    def _enough_samples(cls, value: int, info: ValidationInfo) -> int:
+        return max(value, info.data.get("tvd_samples") or 1)
+
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
+        if self.tvd_samples is not None and not self.temperature:
+            raise ValueError(
+                "tvd_samples: sampling at temperature 0 gives one-hot distributions: add --temperature 1 (or omit, for "
+                "the endpoint's own)"
+            )
         names = [(model.endpoint, model.model) for model in self.models]
         if len(set(names)) != len(names):
             raise ValueError("a model stands twice; name each (endpoint, model) once")

@@ -1,0 +1,354 @@
+"""The layer over the store: each key once, counted once, whatever becomes of it; and two processes at one key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explaineval.cache import Store, open_store, request_key
+from explaineval.client import CachedClient, StoredOnlyClient, StoringClient
+from explaineval.errors import (
+    BudgetReachedError,
+    ExplainevalError,
+    NotStoredError,
+    RequestRejectedError,
+    RequestUnsentError,
+    TransientError,
+)
+from explaineval.records import Completion, Request
+
+ANSWER = Completion(text="x", usage={"prompt_tokens": 1, "completion_tokens": 1})
+
+
+def ask(number: int) -> Request:
+    """One of several requests."""
+    return Request(model="a/b", style="completion", prompt=f"Q{number}", max_tokens=9)
+
+
+@dataclass
+class Wire:
+    """Ends the askings of each prompt as it is told, then with an answer; every asking takes a moment."""
+
+    ends: dict[str, list[ExplainevalError]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def complete(self, request: Request) -> Completion:
+        prompt = str(request.prompt)
+        self.asked.append(prompt)
+        await asyncio.sleep(0.001)
+        if self.ends.get(prompt):
+            raise self.ends[prompt].pop(0)
+        return ANSWER
+
+
+@dataclass
+class Neighbours:
+    """Claims as other processes hold them: a key is free when its number of refusals is used up."""
+
+    refusals: dict[str, int] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
+    most: int = 0
+
+    def claim(self, key: str) -> bool:
+        if self.refusals.get(key, 0):
+            self.refusals[key] -= 1
+            return False
+        assert key not in self.held
+        self.held.add(key)
+        self.most = max(self.most, len(self.held))
+        return True
+
+    def release(self, key: str) -> None:
+        self.held.discard(key)
+
+
+@dataclass
+class Books:
+    """What a cached client told of answers and misses."""
+
+    entered: list[tuple[str, bool]] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+
+
+def run(course: Coroutine[Any, Any, Any]) -> Any:
+    """Run it, and fail instead of waiting for ever."""
+
+    async def bounded() -> Any:
+        async with asyncio.timeout(10):
+            return await course
+
+    return asyncio.run(bounded())
+
+
+def cached(wire: Any, store: Store, claims: Any = None) -> tuple[CachedClient, Books]:
+    """A cached client over a wire that stores, with books."""
+    books = Books()
+    client = CachedClient(
+        StoringClient(wire, store) if isinstance(wire, Wire) else wire,
+        store,
+        asyncio.Event(),
+        claims,
+        book=lambda request, _, hit: books.entered.append((str(request.prompt), hit)),
+        miss=lambda request: books.missed.append(str(request.prompt)),
+    )
+    return client, books
+
+
+async def ask_all(client: CachedClient, numbers: list[int]) -> list[Any]:
+    """Ask all at once."""
+    return await asyncio.gather(*(client.complete(ask(number)) for number in numbers), return_exceptions=True)
+
+
+def counts(client: CachedClient) -> tuple[int, int, int]:
+    """Hits, sent, unsent."""
+    return client.tally.hits, client.tally.sent, client.tally.unsent
+
+
+@pytest.mark.parametrize("claims", [None, Neighbours()], ids=["alone", "with claims"])
+def test_each_key_is_asked_once_however_many_wait(tmp_path: Path, claims: Neighbours | None) -> None:
+    """Thirty callers, three keys, at once and again later: three askings, three bookings, no claim left."""
+
+    async def course() -> None:
+        wire = Wire()
+        with open_store(tmp_path) as store:
+            client, books = cached(wire, store, claims)
+            for _ in range(2):
+                assert await ask_all(client, [0, 1, 2] * 10) == [ANSWER] * 30
+        assert sorted(wire.asked) == ["Q0", "Q1", "Q2"]
+        assert sorted(books.entered) == [("Q0", False), ("Q1", False), ("Q2", False)]
+        assert counts(client) == (0, 3, 0)
+        assert claims is None or not claims.held
+
+    run(course())
+
+
+def test_what_is_stored_is_a_hit_once(tmp_path: Path) -> None:
+    """A second client over the same store asks nothing and counts each key once."""
+
+    async def course() -> None:
+        with open_store(tmp_path) as store:
+            await ask_all(cached(Wire(), store)[0], [0, 1])
+            wire = Wire()
+            client, books = cached(wire, store)
+            await ask_all(client, [0, 1, 0, 1])
+            await ask_all(client, [0, 2])
+        assert wire.asked == ["Q2"]
+        assert sorted(books.entered) == [("Q0", True), ("Q1", True), ("Q2", False)]
+        assert counts(client) == (2, 1, 0)
+
+    run(course())
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected", "missed"),
+    [
+        ([BudgetReachedError("no")], (0, 0, 1), 1),
+        ([BudgetReachedError("no")] * 2, (0, 0, 1), 1),
+        ([BudgetReachedError("no"), None], (0, 1, 0), 1),
+        ([TransientError("500")] * 2, (0, 1, 0), 0),
+        ([TransientError("500"), None], (0, 1, 0), 0),
+        ([TransientError("500"), BudgetReachedError("no")], (0, 1, 0), 0),
+        ([BudgetReachedError("no"), TransientError("500")], (0, 1, 0), 1),
+        ([RequestRejectedError("400")] * 3, (0, 1, 0), 0),
+        ([RequestRejectedError("route", sent=False)], (0, 0, 0), 0),
+    ],
+)
+def test_a_key_is_counted_once_however_its_askings_end(
+    tmp_path: Path, ends: list[ExplainevalError | None], expected: tuple[int, int, int], missed: int
+) -> None:
+    """Asked as often as there are ends (None: answered): sent if it ever went out, else unsent; missed once."""
+
+    async def course() -> None:
+        with open_store(tmp_path) as store:
+            client, books = cached(Wire({"Q0": [one for one in ends if one is not None]}), store)
+            for _ in ends:
+                await ask_all(client, [0])
+        assert counts(client) == expected
+        assert len(books.missed) == missed
+
+    run(course())
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abnu")), max_size=25))
+def test_distinct_is_the_sum_whatever_happens(events: list[tuple[int, str]]) -> None:
+    """Answered, broken, no money, unsent in any order: hits + sent + unsent is the number of distinct keys."""
+    kinds = {"b": TransientError("x"), "n": BudgetReachedError("x"), "u": RequestUnsentError("x")}
+
+    class Memory:
+        """As much of a store as this layer needs."""
+
+        answers: dict[str, Completion] = {}  # noqa: RUF012 - made anew for each example
+
+        def get(self, key: str) -> Completion | None:
+            return self.answers.get(key)
+
+    memory = Memory()
+    memory.answers = {request_key(ask(4)): ANSWER}
+
+    async def course() -> None:
+        ends: list[ExplainevalError | None] = []
+
+        class Ending:
+            async def complete(self, request: Request) -> Completion:
+                end = ends.pop()
+                if end is not None:
+                    raise end
+                memory.answers[request_key(request)] = ANSWER
+                return ANSWER
+
+        client, books = cached(Ending(), memory)  # type: ignore[arg-type]
+        for number, kind in events:
+            ends[:] = [kinds.get(kind)]
+            await ask_all(client, [number])
+            assert len({one for one, _ in events[: events.index((number, kind)) + 1]}) <= sum(counts(client))
+        answered = {request_key(ask(number)) for number, _ in events} & set(memory.answers)
+        assert sum(counts(client)) == len({number for number, _ in events})
+        assert len(books.entered) == len(answered)
+        assert counts(client)[0] == any(number == 4 for number, _ in events)
+
+    run(course())
+
+
+def test_waiting_for_a_neighbour_costs_nothing(tmp_path: Path) -> None:
+    """Another process asks the same and stores the answer: it is taken from there, counted as a hit, and shared."""
+
+    async def course() -> None:
+        key = request_key(ask(0))
+        with open_store(tmp_path / "one") as store:
+            wire, claims = Wire(), Neighbours({key: 10**9})
+            client, books = cached(wire, store, claims)
+            waiting = asyncio.create_task(client.complete(ask(0)))
+            await asyncio.sleep(0.12)
+            assert not waiting.done()
+            await store.put(ask(0), ANSWER)
+            assert await waiting == ANSWER
+        assert (wire.asked, claims.held) == ([], set())
+        assert counts(client) == (1, 0, 0)
+        assert client.tally.shared == 1
+        assert books.entered == [("Q0", True)]
+
+    run(course())
+
+
+def test_a_neighbour_that_gives_up_leaves_the_key_to_us(tmp_path: Path) -> None:
+    """Its claim ends without an answer (it failed, or was killed): we ask."""
+
+    async def course() -> None:
+        with open_store(tmp_path) as store:
+            wire = Wire()
+            client, _ = cached(wire, store, Neighbours({request_key(ask(0)): 2}))
+            assert await client.complete(ask(0)) == ANSWER
+        assert wire.asked == ["Q0"]
+        assert (counts(client), client.tally.shared) == ((0, 1, 0), 0)
+
+    run(course())
+
+
+def test_an_answer_stored_between_look_and_claim_is_found(tmp_path: Path) -> None:
+    """The neighbour stores and lets go just before we claim: a second look saves us from buying it again."""
+
+    async def course() -> None:
+        with open_store(tmp_path) as store:
+            wire = Wire()
+
+            class Late(Neighbours):
+                def claim(self, key: str) -> bool:
+                    monkey["get"] = ANSWER
+                    return super().claim(key)
+
+            monkey: dict[str, Completion] = {}
+            claims = Late()
+            client, _ = cached(wire, store, claims)
+            client.store = type("Changing", (), {"get": lambda _, __: monkey.get("get")})()  # type: ignore[assignment]
+            assert await client.complete(ask(0)) == ANSWER
+        assert (wire.asked, claims.held, counts(client)) == ([], set(), (1, 0, 0))
+
+    run(course())
+
+
+@pytest.mark.parametrize("end", [BudgetReachedError("no"), TransientError("500")], ids=repr)
+def test_what_had_no_answer_may_be_found_later(tmp_path: Path, end: ExplainevalError) -> None:
+    """Turned away or failed at first, then another process stores the answer: a hit, and nothing else any more."""
+
+    async def course() -> None:
+        with open_store(tmp_path) as store:
+            client, books = cached(Wire({"Q0": [end]}), store)
+            await ask_all(client, [0])
+            await store.put(ask(0), ANSWER)
+            await ask_all(client, [0])
+            await ask_all(client, [0])
+        assert counts(client) == (1, 0, 0)
+        assert books.entered == [("Q0", True)]
+
+    run(course())
+
+
+def test_stopping_ends_the_wait_for_a_neighbour(tmp_path: Path) -> None:
+    """Ctrl-C while another process has the key: unsent, and soon."""
+
+    async def course() -> None:
+        with open_store(tmp_path) as store:
+            wire = Wire()
+            client, books = cached(wire, store, Neighbours({request_key(ask(0)): 10**9}))
+            waiting = asyncio.create_task(client.complete(ask(0)))
+            await asyncio.sleep(0.01)
+            client.stopping.set()
+            with pytest.raises(RequestUnsentError):
+                await asyncio.wait_for(waiting, 2)
+        assert (wire.asked, books.missed, counts(client)) == ([], ["Q0"], (0, 0, 1))
+
+    run(course())
+
+
+@pytest.mark.parametrize("end", [TransientError("x"), RequestRejectedError("x"), BudgetReachedError("x")], ids=repr)
+def test_a_claim_is_given_up_after_a_failure(tmp_path: Path, end: ExplainevalError) -> None:
+    """A key that could not be answered is free for other processes."""
+
+    async def course() -> None:
+        claims = Neighbours()
+        with open_store(tmp_path) as store:
+            client, _ = cached(Wire({"Q0": [end]}), store, claims)
+            with pytest.raises(type(end)):
+                await client.complete(ask(0))
+        assert (claims.held, claims.most) == (set(), 1)
+
+    run(course())
+
+
+def test_a_caller_that_leaves_does_not_cancel_what_is_paid_for(tmp_path: Path) -> None:
+    """Cancelled while its answer is under way: the answer is stored and booked all the same."""
+
+    async def course() -> None:
+        with open_store(tmp_path) as store:
+            client, books = cached(Wire(), store)
+            caller = asyncio.create_task(client.complete(ask(0)))
+            await asyncio.sleep(0)
+            caller.cancel()
+            await client.finish()
+            assert store.get(request_key(ask(0))) == ANSWER
+        assert caller.cancelled()
+        assert books.entered == [("Q0", False)]
+
+    run(course())
+
+
+def test_only_stored_answers(tmp_path: Path) -> None:
+    """Without a wire a stored answer is a hit, and another one a miss that says so."""
+
+    async def course() -> None:
+        with open_store(tmp_path) as store:
+            await store.put(ask(0), ANSWER)
+            client, books = cached(StoredOnlyClient(), store)
+            found = await ask_all(client, [0, 1, 1])
+        assert found[0] == ANSWER
+        assert [NotStoredError] * 2 == [type(one) for one in found[1:]]
+        assert (counts(client), books.missed) == ((1, 0, 1), ["Q1"])
+
+    run(course())
