@@ -270,7 +270,12 @@ class PromptBook:
 
 def _environment(loader: BaseLoader) -> ImmutableSandboxedEnvironment:
     made = ImmutableSandboxedEnvironment(
-        loader=loader, undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,  # all prompts of a run come from one state of its files
     )
     made.filters["label"] = field_label
     return made

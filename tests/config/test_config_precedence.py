@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Case:
     file: tuple[dict[str, Any], Any] | None
     variable: tuple[str, Any]
     command: tuple[str, Any]
+    beside: dict[str, Any] = field(default_factory=dict)
+    """What the file must say too, for the option to be allowed."""
 
 
 def science(name: str) -> Callable[[Resolved], Any]:
@@ -70,6 +72,7 @@ CASES: dict[str, Case] = {
     "limit": simple("limit", None, 3, 4, 5),
     "shams": simple("shams", 1, 0, 2, 3),
     "samples": simple("samples", 1, 2, 3, 4),
+    "tvd_samples": replace(simple("tvd_samples", None, 50, 60, 70), beside={"temperature": 0.5}),
     "seed": simple("seed", 0, 1, -2, 3),
     "shots_from": simple("shots_from", None, "/f.jsonl", "/v.jsonl", "/c.jsonl", path=True),
     "prompts": simple("prompts", None, "/f", "/v", "/c", path=True),
@@ -90,7 +93,7 @@ CASES: dict[str, Case] = {
     "cache": simple("cache", Path("cache"), "/f", "/v", "/c", path=True),
     "out": Case(lambda found: found[2], None, ({"out": "/f"}, Path("/f")), ("/v", Path("/v")), ("/c", Path("/c"))),
     "price": Case(transport("price"), None, ({"price": [1, 2]}, (1, 2)), ("3,4", (3, 4)), ("5,6.5", (5, 6.5))),
-    "order": Case(arm("order"), "pe", ({"arms": {"order": ["ep"]}}, "ep"), ("pe", "pe"), ("ep", "ep")),
+    "order": Case(arm("order"), "pe", ({"arms": {"order": ["pe2"]}}, "pe2"), ("pe", "pe"), ("ep", "ep")),
     "style": Case(
         arm("style"), "chat", ({"arms": {"style": ["completion"]}}, "completion"), ("chat", "chat"),
         ("completion", "completion"),
@@ -171,12 +174,13 @@ def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) 
     """Each source wins over the ones below it, and nothing given leaves the default."""
     case = CASES[name]
     values, of_file = case.file or ({}, case.default)
+    values = values | case.beside
 
-    assert case.default == case.seen(resolved(tmp_path, {}))
+    assert case.default == case.seen(resolved(tmp_path, case.beside))
     assert of_file == case.seen(resolved(tmp_path, values))
     monkeypatch.setenv(f"EXPLAINEVAL_{name.upper()}", case.variable[0])
     assert case.variable[1] == case.seen(resolved(tmp_path, values))
-    assert case.variable[1] == case.seen(resolved(tmp_path, {}))
+    assert case.variable[1] == case.seen(resolved(tmp_path, case.beside))
     assert case.command[1] == case.seen(resolved(tmp_path, values, dashed(name), case.command[0]))
 
 

@@ -45,6 +45,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "logprobs": ({"logprobs": "off"}, "cct"),
     "min_label_mass": ({"min_label_mass": 0.5}, "cct"),
     "shams": ({"shams": 2}, "sham_flip_rate"),
+    "tvd_samples": ({"tvd_samples": 51, "samples": 60, "temperature": 1}, "cct_sampled"),
     "retry": ({"retry": ["truncated"]}, "phi_cct"),
 }
 """For each scientific field another value, and a metric whose signature must show it."""
@@ -137,7 +138,9 @@ def test_every_field_is_tried() -> None:
 def test_another_value_gives_another_signature(files: Path, name: str) -> None:
     """Two configurations that differ in one field sign the row that depends on it differently."""
     metric = CHANGES[name][1]
-    base = {"interval": "percentile"} if name == "resamples" else {}
+    needed = {"resamples": {"interval": "percentile"},
+              "tvd_samples": {"tvd_samples": 50, "samples": 60, "temperature": 1}}  # fmt: skip
+    base = needed.get(name, {})
 
     before = signed(prepared(files, base), metric)
 
@@ -211,11 +214,21 @@ def test_paths_enter_nothing(files: Path, tmp_path_factory: pytest.TempPathFacto
         ("sham_flip_rate", "mention"),
         ("impact_rate", "mention"),
         ("mean_tvd", "mention"),
+        ("null_edit_flip_rate", "mention"),
+        ("flip_to_cue_rate", "mention"),
+        ("f_auroc", "seed"),
     ],
 )
 def test_a_row_is_signed_with_what_it_depends_on_and_no_more(files: Path, metric: str, name: str) -> None:
     """A field that cannot change a row leaves its signature alone."""
     assert signed(prepared(files, {}), metric) == signed(prepared(files, change_of(name, files)), metric)
+
+
+def test_a_number_of_samples_that_makes_no_difference_is_not_signed(files: Path) -> None:
+    """A row that does not rest on sampled distributions is signed with the samples that were asked, not with why."""
+    plain, sampled = {"samples": 60, "temperature": 1}, {"tvd_samples": 60, "temperature": 1}
+
+    assert signed(prepared(files, plain), "phi_cct") == signed(prepared(files, sampled), "phi_cct")
 
 
 def test_a_digest_follows_contents_and_order() -> None:

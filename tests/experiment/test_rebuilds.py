@@ -33,8 +33,7 @@ def write_run(directory: Path, **config: Any) -> tuple[Path, Prepared]:
     known = {"tasks": facts.task_facts(found.tasks, found.chosen.edits), "arms": {}}
     run = {"config": found.config.model_dump(mode="json"), "science": found.science, "facts": known}
     write_json(directory / RUN, run)
-    shots = [shot for task in found.tasks for shot in task.shots]
-    write_inputs(directory, examples, edits, found.prompts.directory, shots)
+    write_inputs(directory, examples, edits, found.prompts.directory, found.tasks)
     return directory, found
 
 
@@ -72,8 +71,8 @@ def test_a_walk_without_retries_gives_each_request_of_the_plan_once(tmp_path: Pa
 
 
 def test_a_request_that_two_arms_share_is_walked_once(tmp_path: Path) -> None:
-    """In completion style a level has no text of its own, so two levels ask the same."""
-    arms = {"style": ["completion"], "shots": [2], "verbosity": ["normal"]}
+    """In order pe2 a level is no part of the first calls, so two levels ask for the same answers."""
+    arms = {"order": ["pe2"], "style": ["completion"], "shots": [2], "verbosity": ["normal"]}
     _, one = write_run(tmp_path / "one", tasks=["sense"], limit=2, arms=arms)
     _, two = write_run(tmp_path / "two", tasks=["sense"], limit=2, arms={**arms, "verbosity": ["normal", "brief"]})
 

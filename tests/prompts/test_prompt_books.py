@@ -14,7 +14,9 @@ from explaineval.errors import InputError
 from explaineval.prompts import MARKERS, PromptBook, default_directory
 from explaineval.records import Example, Order, Style
 
-ARMS: list[tuple[Style, Order]] = [("chat", "pe"), ("chat", "ep"), ("completion", "pe"), ("completion", "ep")]
+ARMS: list[tuple[Style, Order]] = [
+    ("chat", "pe"), ("chat", "pe2"), ("chat", "ep"), ("completion", "pe"), ("completion", "pe2"), ("completion", "ep"),
+]  # fmt: skip
 
 
 def example(number: int, gold: str, explanation: str | None) -> Example:
@@ -40,11 +42,19 @@ FORM = "Give your reply in exactly this form, two lines and nothing else:"
 LETTER, LEVEL = "<letter> is one of A, B, C.", "<text> says in a sentence or two why."
 CHAT_PE = f"{ASK}\n\n{INPUT}\n\n{FORM}\nAnswer: <letter>\nExplanation: <text>\n{LETTER} {LEVEL}"
 CHAT_EP = f"{ASK}\n\n{INPUT}\n\n{FORM}\nExplanation: <text>\nAnswer: <letter>\n{LEVEL} {LETTER}"
+CHAT_PE2 = (
+    f"{ASK}\n\n{INPUT}\n\nGive your reply in exactly this form, one line and nothing else:\nAnswer: <letter>\n{LETTER}"
+)
 GOLDEN: dict[tuple[Style, Order], str | list[tuple[str, str]]] = {
     ("chat", "pe"): [
         ("user", CHAT_PE.format(1)), ("assistant", "Answer: A\nExplanation: First reason."),
         ("user", CHAT_PE.format(2)), ("assistant", "Answer: B\nExplanation: Second reason."),
         ("user", CHAT_PE.format(3)),
+    ],
+    ("chat", "pe2"): [
+        ("user", CHAT_PE2.format(1)), ("assistant", "Answer: A"),
+        ("user", CHAT_PE2.format(2)), ("assistant", "Answer: B"),
+        ("user", CHAT_PE2.format(3)),
     ],
     ("chat", "ep"): [
         ("user", CHAT_EP.format(1)), ("assistant", "Explanation: First reason.\nAnswer: A"),
@@ -54,6 +64,9 @@ GOLDEN: dict[tuple[Style, Order], str | list[tuple[str, str]]] = {
     ("completion", "pe"): (
         f"{ASK}\n\n{INPUT.format(1)}\nAnswer: A\nExplanation: First reason.\n\n"
         f"{INPUT.format(2)}\nAnswer: B\nExplanation: Second reason.\n\n{INPUT.format(3)}\nAnswer:"
+    ),
+    ("completion", "pe2"): (
+        f"{ASK}\n\n{INPUT.format(1)}\nAnswer: A\n\n{INPUT.format(2)}\nAnswer: B\n\n{INPUT.format(3)}\nAnswer:"
     ),
     ("completion", "ep"): (
         f"{ASK}\n\n{INPUT.format(1)}\nExplanation: First reason.\nAnswer: A\n\n"
@@ -154,7 +167,8 @@ def test_what_a_user_writes_is_never_a_template(text: str) -> None:
     for style, order in ARMS:
         found = text_of(render(book, style, order, asked, (shot,)))
 
-        assert found.count(written) == {"chat": 6, "completion": 5}[style]
+        explained = 0 if order == "pe2" else 1  # the first call shows answers alone
+        assert found.count(written) == {"chat": 5, "completion": 4}[style] + explained
 
 
 @pytest.mark.parametrize(("style", "order"), ARMS)
@@ -165,7 +179,7 @@ def test_completion_prompts_end_with_their_marker(style: Style, order: Order) ->
     assert (style == "completion") is found.endswith("\n" + MARKERS[order])
 
 
-@pytest.mark.parametrize("order", ["pe", "ep"])
+@pytest.mark.parametrize("order", ["pe", "pe2", "ep"])
 def test_a_completion_template_without_marker_is_refused(own: Path, order: Order) -> None:
     """A template of one's own must end so that the answer can be read."""
     path = own / "completion" / f"{order}.j2"
@@ -266,11 +280,17 @@ def used_by(style: str | None = None, order: str | None = None, shapes: tuple[st
 
 USED: dict[str, Any] = {
     "chat/pe.j2": used_by("chat", "pe"),
+    "chat/pe2.j2": used_by("chat", "pe2"),
+    "chat/pe2.explain.j2": used_by("chat", "pe2"),
     "chat/ep.j2": used_by("chat", "ep"),
     "completion/pe.j2": used_by("completion", "pe"),
+    "completion/pe2.j2": used_by("completion", "pe2"),
+    "completion/pe2.explain.j2": used_by("completion", "pe2"),
     "completion/ep.j2": used_by("completion", "ep"),
     "input.j2": used_by(),
     "reply.pe.j2": used_by(order="pe"),
+    "reply.pe2.j2": used_by(order="pe2"),
+    "reply.pe2.explain.j2": used_by(order="pe2"),
     "reply.ep.j2": used_by(order="ep"),
     "tasks/nli.txt": used_by(shapes=("nli",)),
     "tasks/qa.txt": used_by(shapes=("qa",)),
@@ -294,12 +314,13 @@ def test_the_digest_follows_the_files_that_are_used(own: Path, name: str) -> Non
 
 
 def test_every_file_is_tried() -> None:
-    """A new file of the bundled prompts must be added above (or is another verbosity level)."""
+    """A new file of the bundled prompts must be added above, or is another level, a cue, or what others are asked."""
     bundled = default_directory()
     names = {str(path.relative_to(bundled)) for path in bundled.rglob("*") if path.is_file()}
 
     assert set(USED) <= names
-    assert {"verbosity"} >= {Path(name).parent.name for name in names - set(USED)}
+    others = {name for name in names - set(USED) if Path(name).parent.name not in ("verbosity", "cues")}
+    assert others == {"judge.j2", "editor.j2"}
 
 
 @pytest.mark.parametrize(("style", "order"), ARMS)

@@ -20,15 +20,20 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from explaineval.prompts import default_directory
 from servers import replies
-from servers.tables import Arm, Table
+from servers.tables import EAGERNESS, LETTERS, Arm, Table
 
 TOKEN, MARKER = re.compile(r"\bzq(\d{3})\b"), re.compile(r"\bmork[a-t]{4}q\b")
+LEVELS = {
+    name: (default_directory() / "verbosity" / f"{name}.txt").read_text(encoding="utf-8").strip() for name in EAGERNESS
+}
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Error"}
 
 Fault = Literal[
     "429", "500", "400", "reset",  # no answer
     "truncated", "refusal", "content_filter", "empty", "unparsed",  # an answer that cannot be scored
+    "contradiction",  # an explanation that begins with another answer than the one it was given
 ]  # fmt: skip
 Place = tuple[str, str | None]
 """(example id, inserted word or None for the untouched input)."""
@@ -53,6 +58,8 @@ class Received:
     authorization: str | None
     body: Mapping[str, Any]
     outcome: list[str] = field(default_factory=list)
+    given: str | None = None
+    """The answer that is given and to be explained (the second call of order pe2)."""
 
     @property
     def answered(self) -> bool:
@@ -70,6 +77,9 @@ class PlantedServer:
     latency: float = 0.0
     faults: dict[Place, list[Fault]] = field(default_factory=dict)
     always: dict[Place, Fault] = field(default_factory=dict)
+    explained_faults: dict[Place, list[Fault]] = field(default_factory=dict)
+    explained_always: dict[Place, Fault] = field(default_factory=dict)
+    """The same for second calls, of every level."""
     accepted_key: str | None = None
     received: list[Received] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
@@ -156,12 +166,15 @@ class PlantedServer:
         body = json.loads(payload)
         style = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}[path]
         order, place = recognise(body, style)
+        given = given_answer(body, style)
+        level = level_of(body, style) if order != "pe2" or given else None
         one = Received(
             hashlib.sha256(path.encode() + payload).hexdigest(),
-            Arm(body["model"], style, order),
+            Arm(body["model"], style, order, level),
             place,
             headers.get("authorization"),
             body,
+            given=given,
         )
         self.received.append(one)
         if self.latency:
@@ -174,8 +187,9 @@ class PlantedServer:
         if complaint:
             one.outcome.append("400")
             return await _send(writer, 400, replies.error(complaint))
-        waiting = self.faults.get(place)
-        fault = waiting.pop(0) if waiting else self.always.get(place)
+        some, always = (self.faults, self.always) if given is None else (self.explained_faults, self.explained_always)
+        waiting = some.get(place)
+        fault = waiting.pop(0) if waiting else always.get(place)
         if fault in ("429", "500", "400", "reset"):
             one.outcome.append(fault)
             return await _refuse(writer, fault)
@@ -202,11 +216,15 @@ class PlantedServer:
         if fault in ("content_filter", "empty"):
             finish = "content_filter" if fault == "content_filter" else "stop"
             return replies.body(arm.style, arm.model, "" if fault == "empty" else None, finish, None)
-        text = replies.compose(
-            arm.order, arm.style, table.label(arm, example, word, visit), table.explanation(arm, example, word)
-        )
+        form = arm.order if one.given is None else f"{arm.order} explained"
+        label, explanation = table.label(arm, example, word, visit), table.explanation(arm, example, word)
+        if one.given is not None and one.given not in (label, table.label(arm, example, word, visit + 1)):
+            raise AssertionError(f"{one.given} was never answered for {one.place}")
+        text = replies.compose(form, arm.style, label, explanation)
         if fault == "unparsed":
-            text = "Who knows?"
+            text = "Who knows?" if one.given is None else "Explanation:"
+        if fault == "contradiction":
+            text = f"Answer: {next(letter for letter in LETTERS if letter != one.given)}\n{text}"
         top = one.body.get("top_logprobs") if arm.style == "chat" else one.body.get("logprobs")
         logprobs = None
         if behaviour.logprobs == "on" and top:
@@ -218,16 +236,38 @@ class PlantedServer:
 
 def recognise(body: Mapping[str, Any], style: str) -> tuple[str, Place]:
     """Order, example and inserted word of a request, from the last input block of its prompt."""
+    given = given_answer(body, style)
     if style == "chat":
-        text = body["messages"][-1]["content"]
-        order = "pe" if text.index("\nAnswer: <") < text.index("\nExplanation: <") else "ep"
+        text = body["messages"][-1 if given is None else -3]["content"]
+        answer, explanation = text.find("\nAnswer: <"), text.find("\nExplanation: <")
+        order = "pe2" if explanation < 0 else "pe" if answer < explanation else "ep"
     else:
         text = body["prompt"].rpartition("\n\n")[2]
         order = "pe" if text.endswith("\nAnswer:") else "ep"
+        if given is not None or (order == "pe" and "\nExplanation:" not in body["prompt"]):
+            order = "pe2"
     tokens, words = TOKEN.findall(text), MARKER.findall(text)
     if len(tokens) != 1 or len(words) > 1 or not text.rstrip().endswith(("Explanation:", "Answer:", ".")):
         raise AssertionError(f"the last input block shows not one example: {text!r}")
     return order, (f"x{tokens[0]}", words[0] if words else None)
+
+
+def given_answer(body: Mapping[str, Any], style: str) -> str | None:
+    """The letter that a second call of order pe2 was given; None in every other call."""
+    if style == "chat":
+        turns = body["messages"]
+        asked = "\nAnswer: <" not in turns[-1]["content"] and len(turns) > 2
+        return turns[-2]["content"].removeprefix("Answer: ") if asked else None
+    found = re.search(r"\nAnswer: ([A-Z])\nExplanation:$", body["prompt"])
+    return found[1] if found else None
+
+
+def level_of(body: Mapping[str, Any], style: str) -> str | None:
+    """The verbosity that is asked for, None for the normal one: in chat by its text, else by how the shots explain."""
+    if style == "chat":
+        return next((name for name, text in LEVELS.items() if text in body["messages"][-1]["content"]), None)
+    found = re.search(rf"The ({'|'.join(EAGERNESS)}) note about", body["prompt"])
+    return found[1] if found else None
 
 
 async def _send(writer: asyncio.StreamWriter, status: int, content: object, extra: str = "") -> bool:

@@ -12,9 +12,13 @@ DECOY = {"A": 0.1, "B": 0.2, "C": 0.3}
 
 
 def compose(order: str, style: str, label: str, explanation: str) -> str:
-    """The text of an answer; in completion style it goes on after the marker that ends the prompt."""
+    """The text of an answer; in completion style it goes on after the marker that ends the prompt.
+
+    Order "pe2" is the answer alone, "pe2 explained" the explanation alone.
+    """
     answer, reason = f"Answer: {label}", f"Explanation: {explanation}"
-    text = f"{answer}\n{reason}" if order == "pe" else f"{reason}\n{answer}"
+    parts = {"pe": (answer, reason), "ep": (reason, answer), "pe2": (answer,), "pe2 explained": (reason,)}
+    text = "\n".join(parts[order])
     return text.partition(":")[2] if style == "completion" else text
 
 
@@ -25,7 +29,7 @@ def spell_tokens(text: str, order: str, probabilities: dict[str, float], top: in
     """
     pieces = re.findall(r"\s*[A-Za-z0-9]+|\s*[^A-Za-z0-9\s]|\s+", text)
     letters = [number for number, piece in enumerate(pieces) if re.fullmatch("[ABC]", piece.strip())]
-    answer = (letters[0] if order == "pe" else letters[-1]) if letters else None
+    answer = (letters[0] if order in ("pe", "pe2") else letters[-1]) if letters else None
     tokens = []
     for number, piece in enumerate(pieces):
         if number == answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ LETTERS = ("A", "B", "C")
 MASS, LOW_MASS = 0.97, 0.6
 SHOTS = 2
 KIND = "planted_word"
+EAGERNESS = {"minimal": 0.3, "brief": 0.6, "detailed": 1.2, "exhaustive": 1.5}
+"""By verbosity level, how often an inserted word is named, as a multiple of how often the normal one names it."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Arm:
     model: str
     style: str
     order: str
+    level: str | None = field(default=None, repr=False)
+    """The verbosity of the explanation, None for the normal one; no part of the name, so it decides no answer."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Table:
     seed: int = 0
     shaky: bool = False
     low_mass: bool = True
+    levels: bool = False
+    """Whether the task file has its shots explained at every verbosity level."""
 
     @cached_property
     def ids(self) -> list[str]:
@@ -72,8 +78,8 @@ class Table:
 
     def mention(self, arm: Arm, example: str, word: str) -> str:
         """How the explanation names the inserted word: as a "word", as "part" of a longer one, or not ("none")."""
-        draw = self._draw("mention", arm, example, word)
-        if draw < (0.6 if self.changed(arm, example, word) else 0.25):
+        draw = self._draw("mention", arm, example, word, *([arm.level] if arm.level else []))
+        if draw < (0.6 if self.changed(arm, example, word) else 0.25) * EAGERNESS.get(arm.level or "", 1):
             return "word"
         return "part" if draw > 0.85 else "none"
 
@@ -130,6 +136,10 @@ class Table:
             gold = self.gold(example)
             if number >= self.examples:
                 row |= {"gold": LETTERS[number % 3], "explanation": f"The note about {self.token(example)} shows it."}
+                if self.levels:
+                    row["explanations"] = {
+                        level: f"The {level} note about {self.token(example)} shows it." for level in EAGERNESS
+                    }
             elif gold is not None:
                 row["gold"] = gold
             rows.append(row)

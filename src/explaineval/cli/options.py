@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from explaineval.config import ClientConfig, RunConfig, build, normalise_url, read_config
+from explaineval.config import FEWEST_TVD_SAMPLES, ClientConfig, RunConfig, build, normalise_url, read_config
 from explaineval.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,6 +57,12 @@ WHAT = (
         "--shams", type=AT_LEAST_0, help="Times the unchanged prompt is asked again, to measure noise.  [default: 1]"
     ),
     option("--samples", type=AT_LEAST_1, help="Answers per prompt.  [default: 1]"),
+    option(
+        "--tvd-samples",
+        type=click.IntRange(min=FEWEST_TVD_SAMPLES),
+        metavar="N",
+        help="Sample N answers per prompt in place of logprobs (cct_sampled); needs --temperature.",
+    ),
     option("--seed", type=int, help="For our own draws; never sent.  [default: 0]"),
 )
 
@@ -172,7 +178,7 @@ JSON = option("--json", is_flag=True, default=False, help="One JSON document on 
 
 
 TAKEN_AS_IS = (
-    *("limit", "shams", "samples", "seed", "shots_from", "prompts", "max_tokens", "logprobs"),
+    *("limit", "shams", "samples", "tvd_samples", "seed", "shots_from", "prompts", "max_tokens", "logprobs"),
     *("mention", "min_label_mass", "interval", "resamples"),
     *("max_connections", "rpm", "tpm", "max_retries", "timeout", "cache", "out"),
     *("max_usd", "offline", "batch", "batch_poll"),

@@ -83,6 +83,8 @@ async def _tick(lanes: list[Lane], watch: Callable[[list[Lane]], None]) -> None:
 
 async def _ask_one(asking: Asking, lane: Lane) -> None:
     config, tasks = asking.prepared.config, asking.prepared.tasks
+    if not asking.prepared.client.offline:  # also for the settling request, which may be in a batch of another plan
+        lane.cached.pending = pending_of(asking.prepared, lane)
     try:
         for builder in _builders(asking.prepared, lane):
             if builder.arm.style not in lane.able:
@@ -104,13 +106,11 @@ async def _ask_one(asking: Asking, lane: Lane) -> None:
         edits = asking.prepared.chosen.edits
         return plan(config, asking.prepared.prompts, tasks, edits, lane.model, able, asking.start)
 
+    stopping = asking.stopping
     if asking.prepared.client.batch and not asking.prepared.client.offline:
         await submit(asking.prepared, asking.store, lane, units)
-    elif not asking.prepared.client.offline:
-        lane.cached.pending = pending_of(asking.prepared, lane)
-    executor = Executor(
-        lane.cached, lane.slots.gate.ceiling, asking.stopping, config.retry, lane.forecast.miss, lane.progress
-    )
+        stopping = asyncio.Event()  # nothing is sent from here on, so what is paid for is read to its end
+    executor = Executor(lane.cached, lane.slots.gate.ceiling, stopping, config.retry, lane.forecast.miss, lane.progress)
     await executor.run(units(), sink)
     if lane.slots.down is not None and lane.fault is None:
         lane.fault = await name_served(lane.slots.down, asking.prepared.client.endpoint_of(lane.model))

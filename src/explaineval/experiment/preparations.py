@@ -34,11 +34,10 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     prompts = PromptBook(config.prompts or default_directory())
     shots = max(arm.shots for model in config.models for arm in arms_for(config, model))
     specs = [parse_spec(text) for text in config.tasks]
-    tasks = tuple(
-        _with_levels(task, config.arms.verbosity)
-        for task in load_tasks(specs, shots=shots, shots_from=config.shots_from, limit=config.limit)
-    )
-    chosen = choose(config.interventions, tasks, prompts, config.arms.verbosity, config.seed)
+    whole = load_tasks(specs, shots=shots, shots_from=config.shots_from, limit=config.limit)
+    # words are built against the texts of all levels, so that a level added later changes none of them
+    chosen = choose(config.interventions, whole, prompts, prompts.levels(), config.seed)
+    tasks = tuple(_with_levels(task, config.arms.verbosity) for task in whole)
     if not chosen.edits:
         raise InputError("there is no intervention for any example: nothing could be measured.")
     for task in tasks:

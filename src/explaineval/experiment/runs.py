@@ -15,6 +15,7 @@ from explaineval.cache import Claims, Store, holds_store, open_store
 from explaineval.errors import InUseError
 from explaineval.experiment import directories, facts
 from explaineval.experiment.askings import ask_all
+from explaineval.experiment.batches import check_batches
 from explaineval.experiment.documents import endpoint_document, probe_notes, run_document, summary_of
 from explaineval.experiment.faults import limit_fault, money_notes, offline_fault
 from explaineval.experiment.lanes import Lane
@@ -44,10 +45,14 @@ def execute(prepared: Prepared, out: Path | None, watch: Watch, embedded: Path |
     """Ask, store, write, score. `watch` is called now and then with the lanes, to show progress.
 
     `embedded` are the weights of a model that is served in a child process instead of reached by URL.
-    Raises InputError for a directory or cache that cannot be used, or a spending limit that could not hold.
+    Raises InputError for a directory or cache that cannot be used, a spending limit that could not hold, or a model
+    without batches where they are wanted.
     """
     listed = read_price_list()
     prices = prices_of(prepared.config, prepared.client, listed)
+    if prepared.client.batch and not prepared.client.offline:
+        for model in prepared.config.models:
+            check_batches(model, prepared.client.endpoint_of(model))
     examples, edits = inputs_of(prepared.tasks, prepared.chosen)
     lanes: list[Lane] = []
     with ExitStack() as stack:

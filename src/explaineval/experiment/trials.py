@@ -26,8 +26,8 @@ def intervention_trial(
 
     if after is None:
         return _trial(unit, before, Reading("already_in_prompt", ""), None, mass, kind=one.kind, asked=asked)
-    trial = _trial(unit, before, after, found(after.explanation), mass, kind=one.kind, asked=asked)
-    return trial.model_copy(update={"mentioned_before": found(before.explanation)})
+    floor = found(before.explanation)
+    return _trial(unit, before, after, found(after.explanation), mass, kind=one.kind, asked=asked, floor=floor)
 
 
 def sham_trial(unit: Unit, before: Reading, after: Reading, mass: float) -> Trial:
@@ -52,7 +52,15 @@ def tvd_of(
 
 
 def _trial(
-    unit: Unit, before: Reading, after: Reading, mentioned: bool | None, mass: float, *, kind: str, asked: Asked | None
+    unit: Unit,
+    before: Reading,
+    after: Reading,
+    mentioned: bool | None,
+    mass: float,
+    *,
+    kind: str,
+    asked: Asked | None,
+    floor: bool | None = None,
 ) -> Trial:
     status, side = _status(before, after, asked)
     ok = status == "ok"
@@ -91,7 +99,7 @@ def _trial(
         label_mass_after=after.mass,
         tvd=tvd,
         tvd_reason=reason,
-        mentioned_before=None,
+        mentioned_before=floor,
         explanation_before=before.explanation,
         explanation=after.explanation,
         key_before=before.key,
@@ -124,7 +132,8 @@ def unit_trials(
     mass: float,
 ) -> list[Trial]:
     """All trials of a unit for which both sides have a result; None (never sent) makes no line."""
-    before, answered = read(unit, base), read(unit, replace(base, explanation=None))
+    before = read(unit, base)
+    answered = before if base.explanation is None else read(unit, replace(base, explanation=None))
     lines = []
     for asked, reply in zip(unit.asked, after, strict=True):
         if asked.request is None:

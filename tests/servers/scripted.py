@@ -1,0 +1,39 @@
+"""An OpenAI-shaped server that answers every prompt as a function of its text says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from servers import replies
+from servers.personas import PersonaServer
+
+Script = Callable[[str], tuple[str | None, dict[str, float] | None]]
+"""From the last turn (or the prompt) to the text of the answer, and p(letter) at its letter (None: no logprobs)."""
+
+
+@dataclass
+class ScriptedServer(PersonaServer):
+    """Use as a context manager. `prompts` holds what was asked, in order; `down` answers everything with 401."""
+
+    script: Script = field(default=lambda _: ("Answer: A", None))
+    prompts: list[str] = field(default_factory=list)
+    down: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, object]:
+        """The status and the body of an answer."""
+        style = "chat" if path.endswith("/chat/completions") else "completion"
+        prompt = body["messages"][-1]["content"] if style == "chat" else body["prompt"]
+        with self._lock:
+            self.prompts.append(prompt)
+        if self.down:
+            return 401, replies.error("Incorrect API key provided")
+        text, probabilities = self.script(prompt)
+        top = body.get("top_logprobs") if style == "chat" else body.get("logprobs")
+        logprobs = None
+        if text is not None and probabilities is not None and top:
+            logprobs = replies.content_logprobs(replies.spell_tokens(text, "pe", probabilities, int(top)))
+        return 200, replies.body(style, body["model"], text, "stop", logprobs)
