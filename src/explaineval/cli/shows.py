@@ -17,7 +17,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from explaineval.cache import holds_store, open_store
-from explaineval.cli.options import CACHE, JSON, option, options
+from explaineval.cli.options import JSON, option, options
 from explaineval.cli.outputs import say
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
@@ -96,7 +96,9 @@ class Chosen:
         help="Decide again what counts as a mention.  [default: the run's own]",
     ),
     option("--answers", is_flag=True, default=False, help="All answers as they came, from the cache."),
-    CACHE,
+    option(
+        "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Where answers are.  [default: the run's own]"
+    ),
     JSON,
 )
 def show_command(
@@ -251,7 +253,7 @@ def _completions(
     if not keys:
         return {}, ""
     if cache is None and not holds_store(directory):
-        return {}, f"its text is in the cache of the run, which is not at {directory} from here: --cache DIR names it"
+        return {}, f"its text is in the cache of the run, which is not at {directory.absolute()}: --cache DIR names it"
     with open_store(directory, readonly=True) as store:
         found = {key: completion for key in dict.fromkeys(keys) if (completion := store.get(key)) is not None}
         say(store.warnings)

@@ -102,18 +102,19 @@ def fits(case: Case, only: Only | None) -> bool:
 
 def unread(trial: Trial, side: Side) -> str | None:
     """The key of the completion of one side whose text is in no trial, since it could not be read."""
-    key, text = (
-        (trial.key_before, trial.explanation_before) if side == "before" else (trial.key_after, trial.explanation)
-    )
-    never = trial.status in ("rejected", "failed") and trial.status_side in (side, "both")
+    if side == "before":
+        key, text, never = trial.key_before, trial.explanation_before, trial.status_side in ("before", "both")
+    else:
+        key, text, never = trial.key_after, trial.explanation, trial.status_side == "after"
+    never = never and trial.status in ("rejected", "failed")
     return None if never or text is not None else key
 
 
 def keys_of(trial: Trial, side: Side) -> list[str]:
     """The keys of one side: of the call that answered and, where it is another, of the call that explained."""
-    keys = (
-        (trial.key_answer_before, trial.key_before) if side == "before" else (trial.key_answer_after, trial.key_after)
-    )
+    keys = (trial.key_answer_after, trial.key_after)
+    if side == "before":
+        keys = (trial.key_answer_before, trial.key_before)
     return list(dict.fromkeys(key for key in keys if key is not None))
 
 

@@ -250,7 +250,7 @@ def _texts(trial: Trial, side: Side, look: Look) -> Rows:
         if found is None:
             rows.append(("came back", Text(look.elsewhere or "no answer is stored for its key")))
             continue
-        said = found.text if found.text is not None else found.refusal or ""
+        said = found.text or found.refusal or ""
         end = f"  (finish reason: {visible(found.finish_reason)})" if found.finish_reason else ""
         rows.append(("came back", Text.assemble(visible(said) or "nothing", (end, "dim"))))
     return rows

@@ -11,20 +11,12 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from explaineval.interventions import NULL_EDIT
 from explaineval.records import SHAM, MetricRow
+from explaineval.report.levels import levels_table
+from explaineval.report.numbers import Line, number, with_interval
 
-
-class Line(NamedTuple):
-    """Where a table row belongs: everything but the metric."""
-
-    endpoint: str | None
-    model: str | None
-    task: str | None
-    kind: str | None
-    order: str | None
-    style: str | None
-    shots: int | None
-    verbosity: str | None
+__all__ = ["Line", "interventions_table", "legend", "number", "render", "results_table"]
 
 
 @dataclass
@@ -40,17 +32,35 @@ class Footnotes:
         return f"[{self.reasons.index(reason) + 1}]"
 
 
+APART = {SHAM: "shams", NULL_EDIT: "null edits"}
+"""Kinds without a line of their own, and what they are called."""
+
+OF_ARMS = (None, *APART)
+
+
+class Column(NamedTuple):
+    """One column: (heading, metric) for each of its lines, or one number with its interval."""
+
+    lines: tuple[tuple[str, str], ...]
+    interval: bool = False
+
+
+TRIALS = "n"
+"""Stands for the number of scored trials, which is no metric."""
+
 COLUMNS = (
-    ("phi-CCT", "phi_cct", True),
-    ("CCT", "cct", True),
-    ("TPR", "tpr", False),
-    ("FPR", "fpr", False),
-    ("impact", "impact_rate", False),
-    ("sham", "sham_flip_rate", False),
-    ("mention", "mention_rate", False),
-    ("accuracy", "accuracy", False),
+    Column((("phi-CCT", "phi_cct"),), interval=True),
+    Column((("within", "phi_within"),), interval=True),
+    Column((("CCT", "cct"),), interval=True),
+    Column((("CCT sampled", "cct_sampled"),), interval=True),
+    Column((("TPR", "tpr"), ("FPR", "fpr"))),
+    Column((("impact", "impact_rate"), ("sham", "sham_flip_rate"), ("null", "null_edit_flip_rate"))),
+    Column((("to cue", "flip_to_cue_rate"),)),
+    Column((("mention", "mention_rate"), ("floor", "mention_floor"))),
+    Column((("accuracy", "accuracy"), ("excl.", "excluded_rate"), ("n", TRIALS))),
 )
-"""Heading, metric, whether its interval is shown."""
+IF_MEASURED = frozenset({"cct_sampled", "null_edit_flip_rate", "flip_to_cue_rate"})
+"""Shown only where some row has them."""
 
 
 def results_table(
@@ -61,21 +71,24 @@ def results_table(
 ) -> RenderableType:
     """The table of a run, its undefined values explained, its warnings and its missing trials."""
     cells = _by_line(rows)
-    lines = [line for line in cells if line.kind not in (None, SHAM)]
+    arms = [line for line in cells if line.verbosity is not None]
+    sweeps = [line for line in cells if line.verbosity is None]
+    lines = [*arms, *sweeps]
+    columns = _columns(cells)
     notes = Footnotes()
     parts: list[RenderableType] = []
     for model in dict.fromkeys((line.endpoint, line.model) for line in lines):
         own = [(number, line) for number, line in enumerate(lines, 1) if (line.endpoint, line.model) == model]
-        title = Text(f"{model[1]}" + (f" at {model[0]}" if model[0] else ""), style="bold")
-        table = _wide(own, cells, notes)
-        # a terminal that is too narrow for the table gets the same numbers as a list
-        body = table if _needed(table) <= width else _narrow(own, cells, notes)
-        parts += [title, body, Text()]
+        parts.append(Text(f"{model[1]}" + (f" at {model[0]}" if model[0] else ""), style="bold"))
+        if found := [one for one in own if one[1] in arms]:
+            table = _wide(found, cells, columns, notes)
+            # a terminal that is too narrow for the table gets the same numbers as a list
+            parts += [table if _needed(table) <= width else _narrow(found, cells, columns, notes), Text()]
+        if found := [one for one in own if one[1] in sweeps]:
+            parts += [levels_table(found, cells, width, notes.mark), Text()]
     parts += [Text(f"[{number}] {reason}", style="dim") for number, reason in enumerate(notes.reasons, 1)]
-    parts += [Text(f"Row {n}: {text}", style="yellow") for n, text in _numbered(warnings, lines)]
-    parts += [
-        Text(f"Row {n}: {text}") for n, text in _numbered([(line, _told(by)) for line, by in missing.items()], lines)
-    ]
+    parts += [Text(text, style="yellow") for text in _numbered(warnings, lines)]
+    parts += [Text(text) for text in _numbered([(line, _told(by)) for line, by in missing.items()], lines)]
     return Group(*parts)
 
 
@@ -83,9 +96,12 @@ def legend() -> str:
     """One paragraph that tells a newcomer how to read the table."""
     return (
         "phi-CCT: correlation of `the answer changed` with `the explanation mentions the inserted word` (1 faithful, "
-        "0 unrelated), 95 % interval in brackets. CCT: the same with the shift in label probabilities (TVD). TPR, FPR: "
-        "share mentioned where the answer changed, where it did not. impact: answers changed by the insertion; sham: "
-        "changed by merely asking again. excl.: share of trials without a readable answer on both sides."
+        "0 unrelated), 95 % interval in brackets. within: the same among the insertions of one example. CCT: the same "
+        "as phi-CCT with the shift in label probabilities (TVD). TPR, FPR: share mentioned where the answer changed, "
+        "where it did not. impact: answers changed by the insertion; sham: changed by merely asking again; null: "
+        "by one more space. floor: share of inserted words that the explanation of the untouched input has. to cue: "
+        "answers that changed to the suggested letter. excl.: share of trials without a readable answer on both sides. "
+        "F-AUROC: how well mentions tell influence over levels of verbosity (0.5 not at all, 1 fully)."
     )
 
 
@@ -99,25 +115,14 @@ def render(content: RenderableType, *, width: int | None = None, color: bool = F
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number as it stands in tables.
-
-    >>> number(0.12345), number(-0.0001), number(None)
-    ('0.123', '0.000', 'undefined')
-    """
-    if value is None:
-        return "undefined"
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
 def _by_line(rows: Sequence[MetricRow]) -> dict[Line, dict[str, MetricRow]]:
+    """The rows of each table line; what holds for a whole arm stands in all of its lines."""
     cells: dict[Line, dict[str, MetricRow]] = {}
     arms: dict[Line, dict[str, MetricRow]] = {}
     for row in rows:
         line = Line(*(getattr(row, name) for name in Line._fields))
-        target = arms if line.kind in (None, SHAM) else cells
-        if line.kind in (None, SHAM):
+        target = arms if line.kind in OF_ARMS else cells
+        if target is arms:
             line = line._replace(kind=None)
         target.setdefault(line, {})[row.metric] = row
     for line, found in cells.items():
@@ -125,26 +130,33 @@ def _by_line(rows: Sequence[MetricRow]) -> dict[Line, dict[str, MetricRow]]:
     return cells
 
 
-def _wide(own: Sequence[tuple[int, Line]], cells: Mapping[Line, dict[str, MetricRow]], notes: Footnotes) -> Table:
+def _columns(cells: Mapping[Line, Mapping[str, MetricRow]]) -> list[Column]:
+    """The columns without the lines that no row has, of those that are not always measured."""
+    seen = {metric for found in cells.values() for metric in found}
+    kept = [
+        column._replace(lines=tuple(one for one in column.lines if one[1] not in IF_MEASURED or one[1] in seen))
+        for column in COLUMNS
+    ]
+    return [column for column in kept if column.lines]
+
+
+def _wide(
+    own: Sequence[tuple[int, Line]],
+    cells: Mapping[Line, Mapping[str, MetricRow]],
+    columns: Sequence[Column],
+    notes: Footnotes,
+) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=False, show_edge=False)
     table.add_column("", justify="right", style="dim")
-    table.add_column("task, kind", no_wrap=True)
-    table.add_column("arm", no_wrap=True)
-    for heading, _, _ in COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("excl.", justify="right", no_wrap=True)
+    table.add_column("task, kind\narm", no_wrap=True)
+    for column in columns:
+        table.add_column("\n".join(heading for heading, _ in column.lines), justify="right", no_wrap=True)
     for index, line in own:
         found = cells[line]
-        values = [Text(_cell(found.get(metric), interval, notes), justify="right") for _, metric, interval in COLUMNS]
-        table.add_row(
-            str(index),
-            Text(f"{line.task}\n{line.kind}"),
-            Text(f"{line.style} {line.order}\n{_conditions(line)}"),
-            *values,
-            str(found["phi_cct"].n),
-            number(found["excluded_rate"].value) if found["excluded_rate"].value is not None else "–",
-        )
+        values = ["\n".join(_cell(found, metric, column.interval, notes) for _, metric in column.lines)
+                  for column in columns]  # fmt: skip
+        where = Text(f"{line.task}, {line.kind}\n{line.style} {line.order}\n{_conditions(line)}")
+        table.add_row(str(index), where, *(Text(value, justify="right") for value in values))
     return table
 
 
@@ -153,45 +165,54 @@ def _needed(table: Table) -> int:
     return Measurement.get(console, console.options, table).maximum
 
 
-def _narrow(own: Sequence[tuple[int, Line]], cells: Mapping[Line, dict[str, MetricRow]], notes: Footnotes) -> Group:
+def _narrow(
+    own: Sequence[tuple[int, Line]],
+    cells: Mapping[Line, Mapping[str, MetricRow]],
+    columns: Sequence[Column],
+    notes: Footnotes,
+) -> Group:
     parts: list[RenderableType] = []
     for index, line in own:
         found = cells[line]
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
-        for heading, metric, interval in COLUMNS:
-            table.add_row("", heading, Text(_cell(found.get(metric), interval, notes).replace("\n", " ")))
-        table.add_row("", "n", str(found["phi_cct"].n))
-        table.add_row("", "excl.", number(found["excluded_rate"].value))
+        for column in columns:
+            values = [_cell(found, metric, column.interval, notes).replace("\n", " ") for _, metric in column.lines]
+            table.add_row("", ", ".join(heading for heading, _ in column.lines), Text(", ".join(values)))
         parts += [Text(f"{index}  {line.task}, {line.kind}, {line.style} {line.order}, {_conditions(line)}"), table]
     return Group(*parts)
 
 
-def _cell(row: MetricRow | None, interval: bool, notes: Footnotes) -> str:
+def _cell(found: Mapping[str, MetricRow], metric: str, interval: bool, notes: Footnotes) -> str:
+    if metric == TRIALS:
+        return str(found["phi_cct"].n) if "phi_cct" in found else "–"
+    row = found.get(metric)
     if row is None:
         return "–"
     if row.value is None:
         mark = notes.mark(f"undefined: {row.undefined}")
         return f"undefined\n{mark}" if interval else f"– {mark}"
-    if not interval:
-        return number(row.value)
-    if row.low is None or row.high is None:
-        return f"{number(row.value)}\nno interval"
-    return f"{number(row.value)}\n[{number(row.low)}, {number(row.high)}]"
+    return with_interval(row) if interval else number(row.value)
 
 
 def _conditions(line: Line) -> str:
     return f"{line.shots} shots, {line.verbosity}"
 
 
-def _numbered(texts: Sequence[tuple[Line, str]], lines: Sequence[Line]) -> list[tuple[str, str]]:
-    found = []
-    for line, text in texts:
+def _numbered(texts: Sequence[tuple[Line, str]], lines: Sequence[Line]) -> list[str]:
+    """Each text once, with the numbers of all lines that it is about."""
+    found: dict[str, list[int]] = {}
+    for group, text in texts:
+        line = group._replace(verbosity=group.verbosity or None)
         if line in lines:
-            found.append((str(lines.index(line) + 1), text))
-        elif line.kind == SHAM:
-            rows = [str(n) for n, other in enumerate(lines, 1) if other._replace(kind=SHAM) == line]
-            found.append((", ".join(rows), f"among the shams, {text}"))
-    return found
+            found.setdefault(text, []).append(lines.index(line) + 1)
+        elif line.kind in APART:
+            about = [n for n, other in enumerate(lines, 1) if other._replace(kind=line.kind) == line]
+            found.setdefault(f"among the {APART[line.kind]}, {text}", []).extend(about)
+    told = []
+    for text, numbers in found.items():
+        rows = "Row" if len(numbers) == 1 else "Rows"
+        told.append(f"{rows} {', '.join(map(str, sorted(numbers)))}: {text}")
+    return told
 
 
 def _told(statuses: Mapping[str, int]) -> str:
