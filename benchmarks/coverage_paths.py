@@ -130,7 +130,7 @@ def through_pipeline(draw: Draw, directory: Path) -> dict[str, Estimate]:
     trials = asyncio.run(ask(prepared, PlantedClient({model.model: PlantedModel(draw)}), able))
     counts = tally(trials, config.mention)
     facts = {
-        "tasks": task_facts(prepared.tasks, prepared.chosen.edits),
+        "tasks": task_facts(prepared.tasks, prepared.chosen.edits, prepared.prompts),
         "arms": arm_facts(config, prepared.tasks, prepared.prompts, {(None, model.model, "chat"): able}),
     }
     rows = [row for row in score_tally(counts, config, facts).rows if row.verbosity == LEVELS[MIDDLE]]

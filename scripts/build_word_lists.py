@@ -8,11 +8,13 @@ Run from the root of the repository:
     pip install wordfreq==3.1.1
     python scripts/build_word_lists.py /usr/share/wordnet
 
-It writes `adjectives.txt` and `adverbs.txt` into src/explaineval/interventions/words; with `--check` it
-writes nothing and fails unless the files there are exactly what it would write. A changed list is a changed
-experiment: the same seed draws other words.
+It writes `adjectives.txt` and `adverbs.txt` into src/explaineval/interventions/words, and beside them
+`adjectives.senses.txt` and `adverbs.senses.txt`: every adjective and adverb of WordNet as spelled there, with its
+number of senses where that is not 1 (for the kind random_word_atanasova; nothing is left out or read through). With
+`--check` it writes nothing and fails unless the files there are exactly what it would write. A changed list is a
+changed experiment: the same seed draws other words.
 
-Both lists were read through, and the words dropped by name below are those that the rules let pass.
+The first two lists were read through, and the words dropped by name below are those that the rules let pass.
 """
 
 from __future__ import annotations
@@ -275,6 +277,12 @@ def choose_adverbs(wordnet: WordNet) -> list[str]:
     return sorted(chosen)
 
 
+def count_senses(wordnet: WordNet, part: str) -> list[str]:
+    """Lines of a word, and of its number of senses where it has several: how often it stands in WordNet's synsets."""
+    counts = Counter(re.sub(r"\(.*", "", member) for sense in wordnet.senses[part].values() for member in sense.members)
+    return [word if count == 1 else f"{word} {count}" for word, count in sorted(counts.items())]
+
+
 def _common(wordnet: WordNet, part: str, floor: float) -> list[str]:
     return [
         word for word in wordnet.index[part] if re.fullmatch("[a-z]{3,}", word) and zipf_frequency(word, "en") >= floor
@@ -321,13 +329,19 @@ def _read_counts(path: Path) -> Counter[tuple[str, str]]:
 
 
 def main() -> None:
-    """Write the two lists, or compare them with those in the package."""
+    """Write the lists, or compare them with those in the package."""
     parser = argparse.ArgumentParser(description="Builds the word lists of the random-word intervention.")
     parser.add_argument("wordnet", type=Path, help="folder of WordNet 3.0's dictionary files")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a list differs")
     options = parser.parse_args()
     wordnet = WordNet(options.wordnet)
-    for name, words in (("adjectives", choose_adjectives(wordnet)), ("adverbs", choose_adverbs(wordnet))):
+    lists = {
+        "adjectives": choose_adjectives(wordnet),
+        "adverbs": choose_adverbs(wordnet),
+        "adjectives.senses": count_senses(wordnet, "adj"),
+        "adverbs.senses": count_senses(wordnet, "adv"),
+    }
+    for name, words in lists.items():
         path = TARGET / f"{name}.txt"
         text = "".join(f"{word}\n" for word in words)
         if options.check and path.read_text(encoding="utf-8") != text:

@@ -108,7 +108,7 @@ def signed(found: Prepared, metric: str) -> str:
     from explaineval.experiment.tallies import Group
 
     order = config.arms.order[0]
-    known = {"tasks": facts.task_facts(found.tasks, found.chosen.edits), "arms": arms}
+    known = {"tasks": facts.task_facts(found.tasks, found.chosen.edits, found.prompts), "arms": arms}
     group = Group(model.endpoint, model.model, task.name, "hand", order, "chat", 1, "normal")
     assert arm_name(group) in arms
     return signature(config, facts_of(group, known), metric)

@@ -79,7 +79,7 @@ def make_run(directory: Path, trials: Sequence[dict[str, Any]], examples: int, *
     found = prepare(science, client)
     able = {(ENDPOINT, MODEL, "chat"): Capabilities(20, 0.0, "returned")}
     known = {
-        "tasks": facts.task_facts(found.tasks, found.chosen.edits),
+        "tasks": facts.task_facts(found.tasks, found.chosen.edits, found.prompts),
         "arms": facts.arm_facts(science, found.tasks, found.prompts, able),
     }
     run = {"signature": "s", "config": science.model_dump(mode="json"), "science": found.science, "facts": known}

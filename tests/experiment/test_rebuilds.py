@@ -30,7 +30,7 @@ def write_run(directory: Path, **config: Any) -> tuple[Path, Prepared]:
     found = prepare(build(RunConfig, values, "test"), CLIENT)
     directory.mkdir()
     examples, edits = inputs_of(found.tasks, found.chosen)
-    known = {"tasks": facts.task_facts(found.tasks, found.chosen.edits), "arms": {}}
+    known = {"tasks": facts.task_facts(found.tasks, found.chosen.edits, found.prompts), "arms": {}}
     run = {"config": found.config.model_dump(mode="json"), "science": found.science, "facts": known}
     write_json(directory / RUN, run)
     write_inputs(directory, examples, edits, found.prompts.directory, found.tasks)

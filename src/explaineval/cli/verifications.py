@@ -33,7 +33,7 @@ from explaineval.experiment import prices_of, read_price_list
 from explaineval.experiment.reasks import Agreement, choose_stored
 from explaineval.experiment.reasks import reask as reask_stored
 
-OUT_OF_MONEY, UNUSABLE, DIFFERENT = 3, 5, 6
+OUT_OF_MONEY, UNUSABLE, DIFFERENT, INTERRUPTED = 3, 5, 6, 130
 
 
 @click.command("verify")
@@ -71,10 +71,18 @@ def verify_command(cache: Path | None, reask: int | None, model: tuple[str, ...]
     say(list(advise(directory, found)))
     if again is not None and again.fault is not None:
         say([f"{again.failed} requests stayed without answer; the first: {again.fault}"])
+    if again is not None and again.unsent:
+        limit = f", {again.over_limit} of them for the spending limit" if again.over_limit else ""
+        say([f"{again.unsent} requests were not sent{limit}."])
+    return _verdict(found, again)
+
+
+def _verdict(found: Verification, again: Agreement | None) -> int:
+    if again is not None and again.interrupted:
+        return INTERRUPTED
     if not found.whole or (again is not None and again.differs):
         return DIFFERENT
-    if again is not None and again.unsent:
-        say([f"the spending limit left {again.unsent} of them unsent."])
+    if again is not None and again.over_limit:
         return OUT_OF_MONEY
     return UNUSABLE if again is not None and again.failed else 0
 

@@ -24,14 +24,15 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
     total = expected_requests(prepared)
     told = False
 
-    heard: dict[str, int] = {}
+    heard: dict[tuple[str | None, str], int] = {}
 
     def tell_news(lanes: list[Lane]) -> None:
         nonlocal told
         for lane in lanes:
-            for message in lane.messages[heard.get(lane.model.model, 0) :]:
+            name = (lane.model.endpoint, lane.model.model)
+            for message in lane.messages[heard.get(name, 0) :]:
                 click.echo(f"explaineval: {message}", err=True)
-            heard[lane.model.model] = len(lane.messages)
+            heard[name] = len(lane.messages)
         if not told and any(lane.slots.stopping.is_set() for lane in lanes):
             told = True
             click.echo(

@@ -13,15 +13,20 @@ from explaineval.experiment.builders import RequestBuilder
 from explaineval.experiment.edits import Edits
 from explaineval.experiment.scores import arm_name
 from explaineval.experiment.tallies import Group
+from explaineval.interventions import cue_name, is_cue
 from explaineval.prompts import PromptBook
+from explaineval.records import Intervention
 from explaineval.signature import digest
 
 GROWING = ("tasks", "models", "samples", "limit", "interventions", "shots_from", "prompts", "arms")
 """Fields of RunConfig whose content is compared elsewhere: by examples, interventions, and `science` itself."""
 
 
-def task_facts(tasks: Sequence[Task], edits: Edits) -> dict[str, Any]:
-    """Per task: its shape, its shots and where they come from, the hashes of examples, shots, interventions by kind."""
+def task_facts(tasks: Sequence[Task], edits: Edits, prompts: PromptBook) -> dict[str, Any]:
+    """Per task: its shape, its shots and where they come from, the hashes of examples, shots, interventions by kind.
+
+    To the hash of a cue belong its place in the prompt and its phrases.
+    """
     facts: dict[str, Any] = {}
     for task in tasks:
         kinds: dict[str, list[Any]] = {}
@@ -36,17 +41,24 @@ def task_facts(tasks: Sequence[Task], edits: Edits) -> dict[str, Any]:
             "shots_source": task.shots_source,
             "level_shots": {level: digest(found) for level, found in sorted(task.level_shots.items())},
             "shape": task.shape,
-            "kinds": {kind: digest(found) for kind, found in sorted(kinds.items())},
+            "kinds": {kind: _kind_digest(kind, found, prompts) for kind, found in sorted(kinds.items())},
         }
     return facts
 
 
-def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook) -> dict[str, Any]:
+def _kind_digest(kind: str, found: Sequence[Intervention], prompts: PromptBook) -> str:
+    if not is_cue(kind):
+        return digest(found)
+    return digest([*found, {"cue": prompts.cue_digest(cue_name(kind))}])
+
+
+def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook, edits: Edits) -> dict[str, Any]:
     """The scientific configuration with contents in place of paths, in a part that is fixed and one that may grow."""
     plain = config.model_dump(mode="json")
     fixed = {name: value for name, value in plain.items() if name not in GROWING}
     fixed |= {name: plain["arms"][name] for name in ("order", "style", "shots")}
     fixed["kind"] = plain["interventions"]["kind"]
+    cues = {cue_name(one.kind) for found in edits.values() for one in found if is_cue(one.kind)}
     used = {(task.shape, arm.style, arm.order, arm.verbosity) for task, _, arm in _arms(config, tasks)}
     return {
         "fixed": fixed,
@@ -59,7 +71,8 @@ def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook) -> di
                     style=style, order=order, shape=shape, verbosity=verbosity
                 )
                 for shape, style, order, verbosity in sorted(used, key=str)
-            },
+            }
+            | {f"cue {cue}": prompts.cue_digest(cue) for cue in sorted(cues)},
             "shots": {
                 name: digest(found)
                 for task in tasks

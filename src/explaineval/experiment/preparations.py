@@ -46,7 +46,7 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
                 f"task {task.name!r} has no intervention for any of its examples, so nothing could be measured there: "
                 "leave the task out, or add interventions for it."
             )
-    what = facts.science(config, tasks, prompts)
+    what = facts.science(config, tasks, prompts, chosen.edits)
     examples, edits = inputs_of(tasks, chosen)
     return Prepared(config, client, tasks, prompts, chosen, what, directories.science_hash(what, examples, edits))
 

@@ -44,10 +44,10 @@ def prepared_from(directory: Path, client: ClientConfig) -> Prepared:
     tasks = _tasks(run, config, directory)
     edits = _edits(tasks, directory)
     prompts = PromptBook(directory / directories.PROMPTS)
-    science = facts.science(config, tasks, prompts)
+    science = facts.science(config, tasks, prompts, edits)
     recorded = run.get("science")
     gone = _changed_science(recorded if isinstance(recorded, dict) else {}, science)
-    gone = gone or _changed_inputs(_facts(run), facts.task_facts(tasks, edits))
+    gone = gone or _changed_inputs(_facts(run), facts.task_facts(tasks, edits, prompts))
     if gone:
         raise InputError(
             f"{directory} is no longer what was run: {gone}. Put the original back, or run again into another "

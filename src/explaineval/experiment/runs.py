@@ -61,7 +61,7 @@ def execute(prepared: Prepared, out: Path | None, watch: Watch, embedded: Path |
         state = directories.prepare(directory, prepared.science, examples, edits)
         directories.write_inputs(directory, examples, edits, prepared.prompts.directory, prepared.tasks)
         known = {
-            "tasks": facts.task_facts(prepared.tasks, prepared.chosen.edits),
+            "tasks": facts.task_facts(prepared.tasks, prepared.chosen.edits, prepared.prompts),
             "no_level_shots": facts.no_level_shots(prepared.config, prepared.tasks, prepared.prompts),
             "arms": {},
         }
