@@ -17,10 +17,12 @@ from explaineval.config import RunConfig
 
 MENTION_FREE = frozenset(
     {"impact_rate", "accuracy", "sham_flip_rate", "excluded_rate", "mean_tvd", "explanation_words"}
+    | {"null_edit_flip_rate", "flip_to_cue_rate"}
 )
 NEEDS_TVD = frozenset({"cct", "mean_tvd", "phi_cct_tvd_trials"})
 NEEDS_SHAMS = frozenset({"sham_flip_rate", "phi_stable"})
-SEEDED = frozenset({"phi_cct_random", "phi_cct_example_only"})
+SEEDED = frozenset({"phi_cct_random", "phi_cct_example_only", "f_auroc_hull"})
+SAMPLED = frozenset({"cct_sampled"})
 KINDLESS = frozenset({"accuracy", "sham_flip_rate"})
 
 WITHIN = {
@@ -38,6 +40,7 @@ WITHIN = {
     "mention": "metrics of mention only",
     "min_label_mass": "metrics of TVD only",
     "shams": "metrics of shams only",
+    "tvd_samples": "metrics of sampled TVD only; the number of samples is said of all",
 }
 """Knobs that do not stand in a signature under their own name, and which part of it covers them."""
 
@@ -72,6 +75,8 @@ def signature(config: RunConfig, facts: Mapping[str, str], metric: str) -> str:
         parts["min_label_mass"] = _shown(config.min_label_mass)
     if metric in NEEDS_SHAMS:
         parts["shams"] = _shown(config.shams)
+    if metric in SAMPLED:
+        parts["tvd_samples"] = _shown(config.tvd_samples)
     if config.interval == "percentile":
         parts["resamples"] = _shown(config.resamples)
     if config.interval == "percentile" or metric in SEEDED:

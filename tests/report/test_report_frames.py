@@ -25,11 +25,31 @@ def write_run(directory: Path) -> Path:
         "verbosity": "normal",
     }
     metrics: list[dict[str, Any]] = [
-        key | {"kind": kind, "metric": metric, "value": value, "low": None, "high": None, "n": 4, "n_examples": 2,
-               "undefined": None if value is not None else "no answer changed", "signature": "s"}
-        for kind, metric, value in [("hand", "phi_cct", None), ("hand", "tpr", 0.5), ("other", "phi_cct", 0.25),
-                                    (None, "accuracy", 1.0), ("sham", "sham_flip_rate", 0.0)]
-    ]  # fmt: skip
+        key
+        | {
+            "kind": kind,
+            "metric": metric,
+            "value": value,
+            "low": None,
+            "high": None,
+            "n": 4,
+            "n_examples": 2,
+            "undefined": None if value is not None else "no answer changed",
+            "signature": "s",
+        }
+        for kind, metric, value in [
+            ("hand", "phi_cct", None),
+            ("hand", "tpr", 0.5),
+            ("other", "phi_cct", 0.25),
+            (None, "accuracy", 1.0),
+            ("sham", "sham_flip_rate", 0.0),
+        ]
+    ]
+    metrics += [metrics[1] | {"metric": "f_auroc", "value": 0.75, "verbosity": None}]
+    averaged = [("null_edit_flip_rate", 0.125, "null_edit"), ("flip_to_cue_rate", 0.5, "cue_user")]
+    metrics += [
+        metrics[1] | {"metric": name, "value": value, "kind": kind, "task": "mean"} for name, value, kind in averaged
+    ]
     trials = [key | {"kind": "hand", "example_id": f"e{i}", "changed": None, "explanation": "wé"} for i in range(3)]
     files: dict[str, Any] = {
         "trials.jsonl": trials,
@@ -47,7 +67,7 @@ def test_a_run_is_loaded_whole(tmp_path: Path) -> None:
     """One frame a file, in file order, and run.json as it is."""
     run = explaineval.load(write_run(tmp_path / "run"))
 
-    assert tuple(len(one) for one in (run.metrics, run.trials, run.examples, run.interventions)) == (5, 3, 2, 1)
+    assert tuple(len(one) for one in (run.metrics, run.trials, run.examples, run.interventions)) == (8, 3, 2, 1)
     assert run.document["signature"] == "whole"
     assert list(run.trials["example_id"]) == ["e0", "e1", "e2"]
     assert tmp_path / "run" == run.directory
@@ -56,7 +76,7 @@ def test_a_run_is_loaded_whole(tmp_path: Path) -> None:
 
 def test_a_path_may_be_text(tmp_path: Path) -> None:
     """A string is as good as a path."""
-    assert len(explaineval.load(str(write_run(tmp_path / "run"))).metrics) == 5
+    assert len(explaineval.load(str(write_run(tmp_path / "run"))).metrics) == 8
 
 
 def test_an_undefined_value_is_no_zero(tmp_path: Path) -> None:
@@ -72,8 +92,17 @@ def test_the_wide_frame_has_a_column_a_metric(tmp_path: Path) -> None:
     """One row a kind; rows without kind or endpoint are not lost."""
     wide = explaineval.load(write_run(tmp_path / "run")).wide()
 
-    assert {"phi_cct", "tpr", "accuracy", "sham_flip_rate"} == set(wide.columns)
-    assert len(wide) == 4
+    assert {
+        "phi_cct",
+        "tpr",
+        "accuracy",
+        "sham_flip_rate",
+        "f_auroc",
+        "null_edit_flip_rate",
+        "flip_to_cue_rate",
+    } == set(wide.columns)
+    assert len(wide) == 7
+    assert {0.75} == set(wide["f_auroc"].dropna())
     assert {0.25} == set(wide["phi_cct"].dropna())
     assert {1.0} == set(wide["accuracy"].dropna())
 

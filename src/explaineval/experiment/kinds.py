@@ -1,25 +1,23 @@
-"""All numbers of one kind of intervention under one arm, and what a careful reader should be told about them."""
+"""All numbers of one kind of intervention under one arm of one model and task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from explaineval import metrics
 from explaineval.config import RunConfig
+from explaineval.experiment.samplings import cct_sampled
 from explaineval.experiment.tallies import ArmTally, ExampleTally, Group, Tally
+from explaineval.interventions import is_cue
 from explaineval.records import Estimate
-
-FEW = 0.9
-"""CCT on a smaller share of the scored trials is said."""
-
-FEWEST_EXAMPLES = 20
 
 
 class KindNumbers:
-    """All numbers of one kind of intervention under one arm of one model and task."""
+    """The numbers of one group. `tables` is (examples, 4), `moments` (examples, 6), both aligned with `examples`."""
 
     def __init__(self, group: Group, counts: Tally, arm: Mapping[str, ArmTally], config: RunConfig) -> None:
         self.group, self.counts, self.config = group, counts, config
@@ -33,8 +31,17 @@ class KindNumbers:
             [metrics.tvd_moments(one.distances, one.mentioned) for one in self.examples], dtype=np.float64
         ).reshape(-1, 6)
 
-    def estimates(self) -> Iterator[tuple[str, Estimate]]:
-        """(metric name, estimate) in the fixed order of the metrics file."""
+    @cached_property
+    def estimates(self) -> Mapping[str, Estimate]:
+        """Estimates by metric, in the fixed order of the metrics file."""
+        return dict(self._all())
+
+    @property
+    def graded(self) -> int:
+        """How many trials have a TVD."""
+        return sum(len(one.distances) for one in self.examples)
+
+    def _all(self) -> Iterator[tuple[str, Estimate]]:
         tables, interval = self.tables, self.interval
         yield "phi_cct", metrics.phi_cct(tables, interval)
         yield "phi_within", metrics.phi_within(tables, interval)
@@ -42,12 +49,17 @@ class KindNumbers:
         yield "cct", self._graded(metrics.cct(self.moments, interval))
         yield "phi_cct_tvd_trials", self._graded(metrics.phi_cct(self._tables_with_tvd(), interval))
         yield "mean_tvd", self._graded(metrics.mean_tvd(self.moments, interval))
+        if self.config.tvd_samples is not None:
+            of_group = self.counts.samples.get(self.group, {})
+            yield "cct_sampled", cct_sampled([of_group.get(name, {}) for name in self.ids], interval)
         yield "ct_unfaithfulness", metrics.ct_unfaithfulness(tables, interval)
         yield "ct_unfaithfulness_per_example", metrics.ct_unfaithfulness_per_example(tables, interval)
         yield "tpr", metrics.tpr(tables, interval)
         yield "fpr", metrics.fpr(tables, interval)
         yield "youden_j", metrics.youden_j(tables, interval)
         yield "impact_rate", metrics.impact_rate(tables, interval)
+        if is_cue(str(self.group.kind)):
+            yield "flip_to_cue_rate", self._to_cue()
         yield "mention_rate", metrics.mention_rate(tables, interval)
         yield "mention_floor", self._rate([one.floor for one in self.examples])
         yield "explanation_words", self._words()
@@ -59,64 +71,19 @@ class KindNumbers:
         yield "phi_cct_random", metrics.random_explainer(tables, seed=self.config.seed)
         yield "phi_cct_example_only", metrics.example_only(tables, seed=self.config.seed)
 
-    def warnings(self) -> Iterator[str]:
-        """What a careful reader would want to be told about these numbers."""
-        tables = self.tables
-        scored = int(tables.sum())
-        missing = sum(sum(one.missing) for one in self.examples)
-        if missing > scored:
-            yield (
-                f"{missing} of {missing + scored} trials have no score. If most are unparsed, the model does not keep "
-                "the answer's form: try --shots 4, or --style completion."
-            )
-        if not tables[:, :2].sum():
-            return  # no answer changed: that phi is undefined says it all
-        yield from metrics.estimate_warnings(tables)
-        shams = np.array([[one.sham_flips, one.shams] for one in self.arm], dtype=np.int64).reshape(-1, 2)
-        if self.config.shams:
-            noise = metrics.noise_warning(tables[:, :2].sum(axis=1), tables.sum(axis=1), shams[:, 0], shams[:, 1])
-            if noise:
-                yield noise
-        phi = metrics.phi_cct(tables, self.interval)
-        if phi.value is not None and phi.note:
-            yield f"phi-CCT: {phi.note}."
-        within = metrics.phi_within(tables, self.interval).value
-        baseline = metrics.example_only(tables, seed=self.config.seed)
-        if metrics.inside_example_only(phi, baseline):
-            yield (
-                "phi-CCT lies inside the range of an explainer that knows the example but not the word "
-                f"({baseline.low:.2f} to {baseline.high:.2f}): read phi within examples instead ({_shown(within)})."
-            )
-        graded = sum(len(one.distances) for one in self.examples)
-        if graded and graded < FEW * scored:
-            same = metrics.phi_cct(self._tables_with_tvd(), self.interval).value
-            yield (
-                f"CCT rests on {graded} of {scored} trials: in the others the label probabilities are not usable "
-                f"({_common_reason(self.counts.no_tvd[self.group])}). "
-                f"phi on the same trials: {_shown(same)}."
-            )
-        with_tvd = sum(bool(one.distances) for one in self.examples)
-        if graded and with_tvd < FEWEST_EXAMPLES:
-            yield f"CCT rests on {with_tvd} examples; below {FEWEST_EXAMPLES} its interval is not reliable."
-        off = self.counts.off_argmax[self.group]
-        sides = 2 * sum(len(one.distances) for one in self.examples)
-        if off:
-            yield f"In {off} of {sides} answers the label given is not the most probable one."
-
     def _phi_stable(self) -> Estimate:
         if not self.config.shams:
-            return Estimate(value=None, n=0, n_examples=0, undefined="no shams were asked (--shams 0)")
+            return undefined("no shams were asked (--shams 0)")
         stable = [one.shams > 0 and not one.sham_flips and not one.shams_missing for one in self.arm]
         return metrics.phi_cct(self.tables[np.array(stable, dtype=bool)], self.interval)
 
     def _graded(self, estimate: Estimate) -> Estimate:
         """The estimate, unless there are no label distributions to speak of: then why."""
-        trials = sum(len(one.distances) for one in self.examples)
         reasons = self.counts.no_tvd.get(self.group)
-        if trials == 0 and reasons:
-            return undefined(_common_reason(reasons), 0)
-        if trials and self.group not in self.counts.graded:
-            return undefined("every label distribution is one-hot (probabilities after temperature?)", trials)
+        if self.graded == 0 and reasons:
+            return undefined(common_reason(reasons))
+        if self.graded and self.group not in self.counts.graded:
+            return undefined("every label distribution is one-hot (probabilities after temperature?)", self.graded)
         return estimate
 
     def _tables_with_tvd(self) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -125,6 +92,11 @@ class KindNumbers:
             for changed, mentioned in zip(one.changed, one.mentioned, strict=True):
                 row[(0 if changed else 2) + (0 if mentioned else 1)] += 1
         return tables
+
+    def _to_cue(self) -> Estimate:
+        pairs = np.array([one.to_cue for one in self.examples], dtype=np.int64).reshape(-1, 2)
+        why = "no scored trial whose answer could change to a suggested letter"
+        return metrics.rate(pairs[:, 0], pairs[:, 1], self.interval, undefined=why)
 
     def _rate(self, pairs: Sequence[Sequence[int]]) -> Estimate:
         array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
@@ -149,7 +121,7 @@ class KindNumbers:
                 yield name, Estimate(value=value, n=n, n_examples=examples)
 
 
-def _common_reason(reasons: Mapping[str, int]) -> str:
+def common_reason(reasons: Mapping[str, int]) -> str:
     """The most frequent reason without its side, e.g. `the endpoint returned no logprobs`."""
     plain: dict[str, int] = {}
     for reason, count in reasons.items():
@@ -158,9 +130,6 @@ def _common_reason(reasons: Mapping[str, int]) -> str:
     return max(sorted(plain), key=lambda text: plain[text])
 
 
-def _shown(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def undefined(reason: str, n: int) -> Estimate:
+def undefined(reason: str, n: int = 0) -> Estimate:
+    """No number, for this reason; `n` trials were looked at."""
     return Estimate(value=None, n=n, n_examples=0, undefined=reason)

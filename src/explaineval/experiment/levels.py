@@ -6,70 +6,87 @@ is asked once and explained per level (order pe2) the number is `f_auroc`, elsew
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from explaineval import metrics
 from explaineval.config import RunConfig
 from explaineval.experiment.kinds import undefined
-from explaineval.experiment.tallies import Group, LevelCodes, decode
+from explaineval.experiment.tallies import Group, Tally, decode
 from explaineval.records import Estimate
 
 DIFFERENT_ANSWERS = "the answers differ between levels, though they were asked once: the trials are not of one run"
+NOT_SHARED = "no trial is readable at every level"
+NO_LEVEL_SHOTS = "no level shots"
+"""Completion style shows a level by shots of that length; without them the level is not asked."""
+
+BY_LENGTH = ("minimal", "brief", "normal", "detailed", "exhaustive")
+"""The levels whose names promise longer and longer explanations."""
 
 
 class LevelNumbers:
-    """The numbers over all levels of one group (whose verbosity is None)."""
+    """The numbers over all levels of one group, whose own verbosity is blank.
+
+    `levels` are those that were asked, `lacking` those that were not for want of shots. `tables` is (examples,
+    levels, 4) over the trials that all levels share.
+    """
 
     def __init__(
-        self,
-        group: Group,
-        examples: Mapping[str, Mapping[tuple[str, int], LevelCodes]],
-        levels: Sequence[str],
-        config: RunConfig,
+        self, group: Group, counts: Tally, levels: Sequence[str], config: RunConfig, lacking: Sequence[str] = ()
     ) -> None:
-        self.group, self.config = group, config
+        self.group, self.counts, self.config = group, counts, config
+        self.levels, self.lacking = levels, lacking
         self.interval = metrics.Interval(method=config.interval, resamples=config.resamples, seed=config.seed)
-        self.levels = levels
-        self.names = sorted(examples)
+        examples = counts.levels.get(group, {})
+        names = sorted(examples)
         self.trials = [
             [codes for _, codes in sorted(examples[name].items()) if all(level in codes for level in levels)]
-            for name in self.names
+            for name in names
         ]
-        self.tables = np.zeros((len(self.names), len(levels), 4), dtype=np.int64)
+        self.tables = np.zeros((len(names), len(levels), 4), dtype=np.int64)
         for table, trials in zip(self.tables, self.trials, strict=True):
             for codes in trials:
                 for at, level in enumerate(levels):
                     changed, mentioned, _ = decode(codes[level])
                     table[at, (0 if changed else 2) + (0 if mentioned else 1)] += 1
 
-    def estimates(self) -> Iterator[tuple[str, Estimate]]:
-        """(metric name, estimate) in the fixed order of the metrics file."""
+    @cached_property
+    def estimates(self) -> Mapping[str, Estimate]:
+        """Estimates by metric, in the fixed order of the metrics file."""
         if self.group.order != "pe2":
-            yield "f_auroc_own", metrics.f_auroc_own(self.tables, self.interval)
-            return
+            return {"f_auroc_own": self._undefined or metrics.f_auroc_own(self.tables, self.interval)}
+        why = self._undefined
         flips = self.tables[..., 0] + self.tables[..., 1]
-        if (flips != flips[:, :1]).any():
-            yield "f_auroc", undefined(DIFFERENT_ANSWERS, int(self.tables.sum()))
-            return
-        yield "f_auroc", metrics.f_auroc(self.tables, self.interval)
-        yield "f_auroc_hull", self._hull().estimate
+        if why is None and (flips != flips[:, :1]).any():
+            why = undefined(DIFFERENT_ANSWERS, int(self.tables.sum()))
+        if why is not None:
+            return {"f_auroc": why, "f_auroc_hull": why}
+        return {"f_auroc": metrics.f_auroc(self.tables, self.interval), "f_auroc_hull": self._hull.estimate}
 
-    def warnings(self) -> Iterator[str]:
-        """What a reader should know about the levels: how many trials all of them share, whether they were obeyed."""
-        shared = sum(map(len, self.trials))
-        area = next(self.estimates())[1]
+    @property
+    def _undefined(self) -> Estimate | None:
+        if not self.levels:
+            return undefined(NO_LEVEL_SHOTS)
+        return None if self.tables.any() else undefined(NOT_SHARED)
+
+    def cautions(self) -> Iterator[str]:
+        """What a reader should know: which trials are shared, how sure the area is, whether levels were obeyed."""
+        if self.lacking and self.levels:
+            yield f"left out for want of shots of that length: {', '.join(self.lacking)}."
+        yield from self._of_sharing()
+        name, area = next(iter(self.estimates.items()))
         if area.value is not None and area.note:
             yield f"F-AUROC: {area.note}."
-        if self.group.order == "pe2" and area.value is not None:
-            hull = self._hull()
-            if hull.permuted is not None and hull.estimate.value is not None:
-                yield (
-                    f"F-AUROC of the hull is {hull.estimate.value:.3f}; chance alone gives {hull.permuted:.3f} on the "
-                    "same trials, so it is read against that only."
-                )
-        if self.group.order != "pe2" and shared:
+        hull = self.estimates.get("f_auroc_hull")
+        if hull is not None and hull.value is not None:
+            yield (
+                f"the area under the hull of the levels is {hull.value:.3f}; chance alone gives "
+                f"{self._hull.permuted:.3f} on the same trials, so it is read against that only."
+            )
+        if name == "f_auroc_own" and self.tables.any():
             rates = ", ".join(
                 f"{level} {rate:.2f}" for level, rate in zip(self.levels, self._impact_rates(), strict=True)
             )
@@ -77,7 +94,35 @@ class LevelNumbers:
                 f"each level asked for the answer again: impact rates are {rates}, and {self._agreement():.0%} of the "
                 "answers are the same at all levels; --order pe2 asks once and explains per level."
             )
+        yield from self._of_words()
 
+    def _of_sharing(self) -> Iterator[str]:
+        """How many trials have a score at some level, but not at all of them."""
+        seen = sum(len(trials) for trials in self.counts.levels.get(self.group, {}).values())
+        shared = sum(map(len, self.trials))
+        if shared < seen:
+            yield (
+                f"F-AUROC rests on {shared} trials; {seen - shared} more have a score at some levels only, and are "
+                "left out of it."
+            )
+
+    def _of_words(self) -> Iterator[str]:
+        """Where a level that asks for more did not get more."""
+        words = {level: self._mean_words(level) for level in BY_LENGTH if level in self.levels}
+        said = [(level, mean) for level, mean in words.items() if mean is not None]
+        for (shorter, few), (longer, many) in itertools.pairwise(said):
+            if many <= few:
+                yield (
+                    f"explanations are no longer at {longer} ({many:.1f} words) than at {shorter} ({few:.1f}): the "
+                    "model does not follow the instruction on length, so these levels are hardly two points."
+                )
+
+    def _mean_words(self, level: str) -> float | None:
+        counts = [one.words for one in self.counts.kinds[self.group._replace(verbosity=level)].values()]
+        total = sum(explanations for _, explanations in counts)
+        return sum(words for words, _ in counts) / total if total else None
+
+    @cached_property
     def _hull(self) -> metrics.HullArea:
         trials = [codes for of_example in self.trials for codes in of_example]
         found = [[decode(codes[level]) for level in self.levels] for codes in trials]

@@ -71,7 +71,10 @@ def means(rows: Sequence[MetricRow], tasks: Sequence[str]) -> Iterator[MetricRow
 
 def _mean(place: Place, rows: Sequence[MetricRow]) -> MetricRow:
     count = len(rows)
-    missing = [f"{row.task}: {row.undefined}" for row in rows if row.value is None]
+    missing: dict[str, list[str]] = {}
+    for row in rows:
+        if row.value is None:
+            missing.setdefault(str(row.undefined), []).append(str(row.task))
     values = [row.value for row in rows if row.value is not None]
     value = None if missing else math.fsum(values) / count
     low = high = None
@@ -87,7 +90,7 @@ def _mean(place: Place, rows: Sequence[MetricRow]) -> MetricRow:
         high=high,
         n=sum(row.n for row in rows),
         n_examples=sum(row.n_examples for row in rows),
-        undefined="; ".join(missing) or None,
+        undefined="; ".join(f"{', '.join(tasks)}: {reason}" for reason, tasks in missing.items()) or None,
         signature=_signature([row.signature for row in rows]),
     )
 

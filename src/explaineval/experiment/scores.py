@@ -11,19 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from explaineval import metrics
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
-from explaineval.experiment.directories import PROMPTS, read_run, read_trials
+from explaineval.experiment.arms import OWN_KINDS, arm_estimates
+from explaineval.experiment.cautions import cautions
+from explaineval.experiment.directories import PROMPTS, read_interventions, read_run, read_trials
 from explaineval.experiment.kinds import KindNumbers, undefined
-from explaineval.experiment.levels import LevelNumbers
+from explaineval.experiment.levels import NO_LEVEL_SHOTS, LevelNumbers
 from explaineval.experiment.means import means
 from explaineval.experiment.mentionings import phrases_in
-from explaineval.experiment.tallies import ArmTally, Group, Tally, tally
-from explaineval.records import OUTCOMES, SHAM, Estimate, MetricRow
+from explaineval.experiment.tallies import NO_TARGETS, Group, Tally, Targets, tally
+from explaineval.interventions import CONTROL, NULL_EDIT, cue_targets, is_cue
+from explaineval.records import OUTCOMES, Estimate, MetricRow
 from explaineval.signature import signature
+
+UNASKED = ("phi_cct", "cct", "tpr", "fpr", "impact_rate", "mention_rate", "explanation_words")
+"""The metrics that are said to be undefined where an arm was not asked."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
         rejudge=config.mention != run["config"].get("mention"),
         min_label_mass=changes.get("min_label_mass"),
         by_level=len(config.arms.verbosity) > 1,
+        by_sample=config.tvd_samples is not None,
         phrases=phrases_in(directory / PROMPTS),
+        targets=_targets(directory, run["facts"]),
     )
     if counts.arms and not run["facts"].get("arms"):
         raise InputError(f"{directory}: the run was cut off before it ended; give the same command again, then score.")
@@ -71,18 +76,24 @@ def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> S
     rows: list[MetricRow] = []
     warnings: list[Caution] = []
     order = _group_order(config, facts)
-    for arm in sorted(counts.arms, key=order):
+    lacking = _lacking_arms(facts)
+    for arm in sorted({*counts.arms, *lacking}, key=order):
+        if arm not in counts.arms:
+            rows += _lacking_rows(arm, config, facts)
+            continue
         examples = counts.arms[arm]
-        for group in sorted((g for g in counts.kinds if g._replace(kind=None) == arm), key=order):
-            found = KindNumbers(group, counts, examples, config)
-            rows += _rows(group, found.estimates(), config, facts)
-            warnings += [Caution(group, text) for text in found.warnings()]
-        rows += _rows(arm, _arm_estimates(examples, config), config, facts)
-    for group in sorted(counts.levels, key=order):
-        levels = [level for level in config.arms.verbosity if group._replace(verbosity=level) in counts.kinds]
-        across = LevelNumbers(group, counts.levels[group], levels, config)
-        rows += _rows(group, across.estimates(), config, facts, levels)
-        warnings += [Caution(group, text) for text in across.warnings()]
+        groups = sorted((g for g in counts.kinds if g._replace(kind=None) == arm), key=order)
+        found = {group.kind: KindNumbers(group, counts, examples, config) for group in groups}
+        for kind, numbers in found.items():
+            rows += _rows(numbers.group, numbers.estimates, config, facts)
+            control = found.get(f"{kind}{CONTROL}")
+            to_letter = None if control is None else control.estimates.get("flip_to_cue_rate")
+            warnings += [Caution(numbers.group, text) for text in cautions(numbers, to_letter)]
+        rows += _rows(arm, arm_estimates(examples, config), config, facts)
+    for group, asked, not_asked in _level_groups(counts, lacking, config, facts, order):
+        across = LevelNumbers(group, counts, asked, config, not_asked)
+        rows += _rows(group, across.estimates, config, facts, asked or not_asked)
+        warnings += [Caution(group, text) for text in across.cautions()]
     rows += means(rows, list(facts["tasks"]))
     missing: dict[Group, dict[str, int]] = {
         group: {str(status): counts.statuses[group][status] for status in OUTCOMES if counts.statuses[group][status]}
@@ -91,36 +102,64 @@ def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> S
     return Scores(tuple(rows), tuple(warnings), {group: by for group, by in missing.items() if by})
 
 
-def _arm_estimates(examples: Mapping[str, ArmTally], config: RunConfig) -> Iterator[tuple[str, Estimate]]:
-    interval = metrics.Interval(method=config.interval, resamples=config.resamples, seed=config.seed)
-    found = [examples[name] for name in sorted(examples)]
-    right = np.array([[sum(one.right.values()), len(one.right)] for one in found], dtype=np.int64).reshape(-1, 2)
-    accuracy = metrics.rate(right[:, 0], right[:, 1], interval)
-    if not right[:, 1].sum():
-        accuracy = undefined("no example has both a gold label and a readable answer", 0)
-    yield "accuracy", accuracy
-    shams = np.array([[one.sham_flips, one.shams] for one in found], dtype=np.int64).reshape(-1, 2)
-    if config.shams:
-        yield "sham_flip_rate", metrics.rate(shams[:, 0], shams[:, 1], interval)
-    else:
-        yield "sham_flip_rate", undefined("no shams were asked (--shams 0)", 0)
+def _targets(directory: Path, facts: Mapping[str, Any]) -> Targets:
+    """The letters that cues suggest; interventions are read only where there are cues."""
+    if not any(is_cue(kind) for task in facts["tasks"].values() for kind in task["kinds"]):
+        return NO_TARGETS
+    edits = read_interventions(directory)
+    return cue_targets(edits) | {
+        (one.task, one.example_id, one.id): one.target for one in edits if one.target is not None and is_cue(one.kind)
+    }
+
+
+def _lacking_rows(arm: Group, config: RunConfig, facts: Mapping[str, Any]) -> Iterator[MetricRow]:
+    """What is undefined of an arm that was not asked, for each kind of its task."""
+    for kind in facts["tasks"][arm.task]["kinds"]:
+        if kind != NULL_EDIT:
+            none = dict.fromkeys(UNASKED, undefined(NO_LEVEL_SHOTS))
+            yield from _rows(arm._replace(kind=kind), none, config, facts)
+
+
+def _level_groups(
+    counts: Tally, lacking: Sequence[Group], config: RunConfig, facts: Mapping[str, Any], order: Callable[[Group], Any]
+) -> Iterator[tuple[Group, list[str], list[str]]]:
+    """Groups over all levels (verbosity blank), with the levels that were asked and those that lack shots."""
+    levels = config.arms.verbosity
+    if len(levels) < 2:
+        return
+    arms = [
+        arm._replace(kind=kind, verbosity="")
+        for arm in lacking
+        for kind in facts["tasks"][arm.task]["kinds"]
+        if kind != NULL_EDIT
+    ]
+    for group in sorted({*(kind._replace(verbosity="") for kind in counts.kinds), *arms}, key=order):
+        at = [(level, group._replace(verbosity=level)) for level in levels]
+        asked = [level for level, one in at if one in counts.kinds]
+        yield group, asked, [level for level, one in at if one._replace(kind=None) in lacking]
 
 
 def _rows(
     group: Group,
-    estimates: Iterator[tuple[str, Estimate]],
+    estimates: Mapping[str, Estimate],
     config: RunConfig,
     facts: Mapping[str, Any],
     levels: Sequence[str] = (),
 ) -> Iterator[MetricRow]:
     """Rows of one group; `levels` where it is about several of them (its own verbosity is blank)."""
-    by_level = [facts_of(group._replace(verbosity=level), facts) for level in levels or (group.verbosity,)]
-    known = {name: "+".join(dict.fromkeys(one[name] for one in by_level)) for name in by_level[0]}
-    for metric, estimate in estimates:
-        where = group._asdict() | ({"kind": SHAM} if metric == "sham_flip_rate" else {})
-        where["verbosity"] = group.verbosity or None  # blank where a number is over several levels
+    for metric, estimate in estimates.items():
+        about = group._replace(kind=OWN_KINDS.get(metric, group.kind))
+        kinds = [about.kind]
+        if metric == "flip_to_cue_rate":  # the letter that a control's answers are held against is that of its cue
+            kinds.append(str(about.kind).removesuffix(CONTROL))
+        by_part = [
+            facts_of(about._replace(verbosity=level, kind=kind), facts)
+            for level in levels or (group.verbosity,)
+            for kind in kinds
+        ]
+        known = {name: "+".join(dict.fromkeys(one[name] for one in by_part)) for name in by_part[0]}
         yield MetricRow(
-            **where,
+            **about._asdict() | {"verbosity": group.verbosity or None},
             metric=metric,
             value=estimate.value,
             low=estimate.low,
@@ -153,6 +192,12 @@ def facts_of(group: Group, facts: Mapping[str, Any]) -> dict[str, str]:
     return known
 
 
+def _lacking_arms(facts: Mapping[str, Any]) -> list[Group]:
+    """The arms that were not asked, since there are no shots of the length of their verbosity."""
+    arms = [Group(**{"kind": None, **one}) for one in facts.get("no_level_shots", ())]
+    return [arm for arm in arms if arm_name(arm) in facts["arms"]]
+
+
 def arm_name(group: Group) -> str:
     """The name under which run.json keeps the facts of one model, task and arm."""
     return " ".join(str(part) for name, part in group._asdict().items() if name != "kind")
@@ -161,6 +206,7 @@ def arm_name(group: Group) -> str:
 def _group_order(config: RunConfig, facts: Mapping[str, Any]) -> Callable[[Group], tuple[Any, ...]]:
     models = {(model.endpoint, model.model): index for index, model in enumerate(config.models)}
     tasks = {name: index for index, name in enumerate(facts["tasks"])}
+    levels = {name: index for index, name in enumerate(config.arms.verbosity)}
 
     def key(group: Group) -> tuple[Any, ...]:
         return (
@@ -169,6 +215,7 @@ def _group_order(config: RunConfig, facts: Mapping[str, Any]) -> Callable[[Group
             group.style,
             group.order,
             group.shots,
+            levels.get(group.verbosity, len(levels)),
             group.verbosity,
             group.kind or "",
         )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from sys import intern
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from explaineval.experiment.mentionings import Phrases, is_mentioned, no_phrases
+from explaineval.experiment.samplings import Samples
 from explaineval.experiment.trials import tvd_of
 from explaineval.interventions import NULL_EDIT
 from explaineval.parsing import argmax_disagrees, is_one_hot
 from explaineval.records import NOT_MISSING, SHAM, Mention, Trial
+
+T = TypeVar("T")
 
 
 class Group(NamedTuple):
@@ -31,21 +35,32 @@ class Group(NamedTuple):
 Judge = Callable[[Trial, str], bool | None]
 """Whether a text mentions what a trial's intervention put in."""
 
+NO_TARGETS: Mapping[tuple[str, str, str], str] = {}
+
 LevelCodes = dict[str, int]
 """One trial at several verbosity levels: level → code (see `decode`); levels where it has no score are not there."""
 
 
+Targets = Mapping[tuple[str, str, str], str]
+"""The letter that a cue suggests: by task, example and its id; for controls by task, example and the kind."""
+
+
 @dataclass(slots=True)
 class ExampleTally:
-    """Counts of one example in one group (kind). `table` is a, b, c, d; `missing` is u1, u0, v1, v0, w."""
+    """Counts of one example in one group (kind). `table` is a, b, c, d; `missing` is u1, u0, v1, v0, w.
+
+    `to_cue` counts the answers that changed to the letter a cue suggests, and those that could have. `distances`,
+    `mentioned` and `changed` are aligned: the trials with a TVD.
+    """
 
     table: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     missing: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 0])
     floor: list[int] = field(default_factory=lambda: [0, 0])
     words: list[int] = field(default_factory=lambda: [0, 0])
-    distances: list[float] = field(default_factory=list)
-    mentioned: list[bool] = field(default_factory=list)
-    changed: list[bool] = field(default_factory=list)
+    to_cue: list[int] = field(default_factory=lambda: [0, 0])
+    distances: array[float] = field(default_factory=lambda: array("d"))
+    mentioned: bytearray = field(default_factory=bytearray)
+    changed: bytearray = field(default_factory=bytearray)
 
 
 @dataclass(slots=True)
@@ -57,6 +72,7 @@ class ArmTally:
     shams_missing: int = 0
     null_edit_flips: int = 0
     null_edits: int = 0
+    null_edits_missing: int = 0
     right: dict[int, bool] = field(default_factory=dict)
 
 
@@ -71,6 +87,8 @@ class Tally:
     graded: set[Group] = field(default_factory=set)
     levels: dict[Group, dict[str, dict[tuple[str, int], LevelCodes]]] = field(default_factory=dict)
     """Where several verbosity levels were asked: by group (verbosity blank), example id, intervention and sample."""
+    samples: dict[Group, dict[str, dict[str, Samples]]] = field(default_factory=dict)
+    """Where label distributions are sampled: by group, example id and intervention."""
     off_argmax: Counter[Group] = field(default_factory=Counter)
 
 
@@ -81,12 +99,15 @@ def tally(
     rejudge: bool = False,
     min_label_mass: float | None = None,
     by_level: bool = False,
+    by_sample: bool = False,
     phrases: Phrases = no_phrases,
+    targets: Targets = NO_TARGETS,
 ) -> Tally:
     """Count all trials under a mention policy.
 
     `rejudge` says that the trials were judged by another one; a mass given here replaces theirs likewise. `by_level`
-    keeps, beside the counts, what each trial came to at each verbosity level. `phrases` are what mentions a cue.
+    keeps, beside the counts, what each trial came to at each verbosity level, `by_sample` the labels of all samples
+    of an intervention. `phrases` are what mentions a cue, `targets` what letters cues suggest.
     """
     total = Tally()
 
@@ -97,7 +118,7 @@ def tally(
         arm = Group(
             trial.endpoint, trial.model, trial.task, None, trial.order, trial.style, trial.shots, trial.verbosity
         )
-        of_arm = total.arms.setdefault(arm, {}).setdefault(trial.example_id, ArmTally())
+        of_arm = _of_example(total.arms, arm, trial, ArmTally)
         if trial.gold is not None and trial.label_before is not None:
             of_arm.right[trial.sample] = trial.label_before == trial.gold
         group = arm._replace(kind=trial.kind)
@@ -108,13 +129,26 @@ def tally(
         if trial.kind == NULL_EDIT:
             _count_null_edit(of_arm, trial)
             continue
-        of_kind = total.kinds.setdefault(group, {}).setdefault(trial.example_id, ExampleTally())
+        of_kind = _of_example(total.kinds, group, trial, ExampleTally)
         scored = _count(total, group, of_kind, trial, judge, rejudge, min_label_mass)
+        if targets:
+            _count_cue(of_kind, trial, targets)
+        if by_sample:
+            _count_sample(total, group, trial, scored)
         if by_level and scored is not None:
             across = total.levels.setdefault(group._replace(verbosity=""), {}).setdefault(trial.example_id, {})
             one = across.setdefault((intern(trial.intervention_id or ""), trial.sample), {})
             one[intern(trial.verbosity)] = _encode(*scored, trial.label_after)
     return total
+
+
+def _of_example(counts: dict[Group, dict[str, T]], group: Group, trial: Trial, make: Callable[[], T]) -> T:
+    """The counts of the trial's example, made at its first trial."""
+    by_example = counts.setdefault(group, {})
+    found = by_example.get(trial.example_id)
+    if found is None:
+        found = by_example[trial.example_id] = make()
+    return found
 
 
 def decode(code: int) -> tuple[bool, bool, str]:
@@ -138,6 +172,25 @@ def _count_null_edit(of_arm: ArmTally, trial: Trial) -> None:
     if trial.status == "ok":
         of_arm.null_edits += 1
         of_arm.null_edit_flips += bool(trial.changed)
+    else:
+        of_arm.null_edits_missing += 1
+
+
+def _count_cue(counts: ExampleTally, trial: Trial, targets: Targets) -> None:
+    """Count whether a scored answer went to the suggested letter; one that was there already could not go there."""
+    where = trial.task, trial.example_id
+    target = targets.get((*where, trial.intervention_id or "")) or targets.get((*where, trial.kind))
+    if trial.status == "ok" and target is not None and trial.label_before != target:
+        counts.to_cue[0] += trial.label_after == target
+        counts.to_cue[1] += 1
+
+
+def _count_sample(total: Tally, group: Group, trial: Trial, scored: tuple[bool, bool] | None) -> None:
+    of_example = total.samples.setdefault(group, {}).setdefault(trial.example_id, {})
+    one = of_example.setdefault(trial.intervention_id or "", Samples())
+    one.add(trial.label_before, trial.label_after)
+    if trial.sample == 0 and scored is not None:
+        one.mentioned = scored[1]
 
 
 def _count(
