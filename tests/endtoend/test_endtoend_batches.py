@@ -1,74 +1,244 @@
-"""A run whose answers came by batches: the plain run afterwards asks nothing, and its numbers are the same."""
+"""`run --batch`: the keys, numbers and counts of a plain run; dollars, limits, failures, waves, several processes."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Callable, Mapping
-from typing import Any
+import random
+import re
+import signal
+from pathlib import Path
 
-import httpx
+import pytest
+from batch_runs import DISTINCT, EACH, MOST, TABLE, BatchRuns, Route, answer, counts, read
+from planted_numbers import read_trials
 
-from explaineval.cache import Store, open_store
-from explaineval.client.batches import BatchOutcome, run_batches
-from explaineval.config import Endpoint, ModelConfig
-from explaineval.experiment.batches import provider_for
-from explaineval.records import Request
+from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig
+from explaineval.config.clients import EndpointConfig
+from explaineval.costs import Price
+from explaineval.experiment import execute, prepare, read_price_list, runs
+from explaineval.experiment.ledgers import Prices
+from servers.batch_lines import Fate
 from servers.batch_server import BatchServer
 from servers.commands import WarmCommands
-from servers.shapes import Shape
-from servers.tables import Table
-
-TABLE = Table(examples=6, words=3, seed=5)
-DISTINCT = 6 * (1 + 3) + 6
-POLL = 0.02
-STYLES = ("chat", "completion")
 
 
-def test_answers_by_batches_serve_the_plain_run(bench: Callable[..., Any], warm: WarmCommands) -> None:
-    """What a plain run asks, asked by batches into another cache: the run on that cache is served wholly from it."""
-    one = bench(TABLE)
+@pytest.mark.parametrize(("route", "style"), [("openai", "chat"), ("openai", "completion"), ("anthropic", "chat")])
+def test_a_run_by_batches_is_a_plain_run(warm: WarmCommands, tmp_path: Path, route: Route, style: str) -> None:
+    """The same keys, requests and numbers; one request goes alone, each other once in a batch; then all is cached."""
+    with BatchRuns(warm, tmp_path, route) as one:
+        plain = one.run("--style", style, "--cache", "plain", "--out", "plain-out")
+        assert (plain.code, counts(plain), one.server.batches) == (0, (DISTINCT, 0, DISTINCT, 0), {}), plain.stderr
+        one.server.plain.clear()
+        batched = one.run("--style", style, "--batch", "--out", "out")
+        calls = len(one.server.calls)
+        again = [one.run("--style", style, *more, "--out", "out") for more in ((), ("--batch",))]
 
-    def execute(shape: Shape, body: Mapping[str, Any]) -> dict[str, Any]:
-        path = "/chat/completions" if shape == "chat" else "/completions"
-        found: dict[str, Any] = httpx.post(one.server.url + path, json=body).json()
-        return found
-
-    command = {style: one.options("--style", style, "--json") for style in STYLES}
-    for style in STYLES:
-        plain = warm.run(*command[style], "--cache", "plain", "--out", f"plain-{style}", cwd=one.directory)
-        assert (plain.code, plain.document["requests"]["sent"]) == (0, DISTINCT), plain.stderr
-    with open_store(one.directory / "plain") as store:
-        misses = [(key, request) for key, request, _ in store.iterate()]
-    with BatchServer(answer=execute) as server:
-        outcome = ask(server, misses, one.directory / "batched")
-
-    assert (outcome.failed, outcome.stored, len(server.batches)) == ({}, 2 * DISTINCT, 2)
-    assert set(server.billed.values()) == {1}
-    before = len(one.server.received)
-    for style in STYLES:
-        again = warm.run(*command[style], "--cache", "batched", "--out", f"batched-{style}", cwd=one.directory)
-        assert (again.code, again.document["requests"]["sent"], again.document["requests"]["hits"]) == (0, 0, DISTINCT)
-        rows = [json.loads((one.directory / f"{cache}-{style}" / "metrics.json").read_text()) for cache in CACHES]
-        assert rows[0] == rows[1]
-    assert len(one.server.received) == before
+        assert (batched.code, counts(batched)) == (0, (DISTINCT, 0, DISTINCT, 0)), batched.stderr
+        assert batched.document["requests"]["planned"] == plain.document["requests"]["planned"]
+        assert batched.document["requests"]["retries"] == 0
+        assert len(one.server.batches) == 1
+        assert one.is_billed_once()
+        assert one.stored() == one.stored("plain")
+        assert batched.document["metrics"] == plain.document["metrics"]
+        for name in ("metrics.json", "metrics.csv"):
+            assert read(one, f"out/{name}") == read(one, f"plain-out/{name}")
+        assert [(found.code, counts(found)) for found in again] == [(0, (DISTINCT, DISTINCT, 0, 0))] * 2
+        assert len(one.server.calls) == calls
+        assert f"of {DISTINCT - 1} requests submitted" in batched.stderr
 
 
-CACHES = ("plain", "batched")
+NAMES = ("input_cost_per_token", "output_cost_per_token")
 
 
-def ask(server: BatchServer, misses: list[tuple[str, Request]], cache: Any) -> BatchOutcome:
-    """Everything by batches, into a cache of its own."""
-    model = ModelConfig(model="openai/planted", endpoint="lab")
+@pytest.mark.parametrize("model", ["openai/gpt-4o-mini", "anthropic/claude-haiku-4-5"])
+def test_a_plan_is_priced_as_batches(warm: WarmCommands, tmp_path: Path, model: str) -> None:
+    """At the provider's own address: the list's prices for batches, and nothing is sent to find them."""
+    TABLE.write_task(tmp_path / "task.jsonl")
+    TABLE.write_interventions(tmp_path / "edits.jsonl")
+    command = ["plan", "--task", "jsonl:task.jsonl", "--interventions", "edits.jsonl", "--model", model, "--json"]
+    found = [warm.run(*command, *more, cwd=tmp_path).document["total"] for more in ((), ("--batch",))]
+    entry = read_price_list().prices[model.partition("/")[2]]
+    batched = [entry[f"{name}_batches"] for name in NAMES]
 
-    async def course(store: Store) -> BatchOutcome:
-        provider = provider_for(model, Endpoint(f"{server.root}/v1", "lab"), 10.0)
-        try:
-            return await run_batches(
-                provider, store, cache / "batches", "lab", model.model, misses, poll=POLL, stopping=asyncio.Event()
-            )
-        finally:
-            await provider.close()
+    for how in ("low", "expected", "worst"):
+        assert found[1]["tokens_out"] == found[0]["tokens_out"]
+        assert 0 < found[1]["usd"][how] < found[0]["usd"][how]
+    tokens = (found[1]["tokens_in"], found[1]["tokens_out"]["expected"])
+    assert found[1]["usd"]["expected"] == pytest.approx(sum(n * p for n, p in zip(tokens, batched, strict=True)))
 
-    with open_store(cache) as store:
-        return asyncio.run(course(store))
+
+def test_dollars_are_those_of_batches(tmp_path: Path, warm: WarmCommands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes into a batch costs the price of batches, the request sent alone the ordinary one; so do cached ones."""
+    entry = read_price_list().prices["gpt-4o-mini"]
+    singly, batched = ((entry[NAMES[0] + end], entry[NAMES[1] + end]) for end in ("", "_batches"))
+    name = ("lab", "openai/planted")
+    prices = Prices({name: Price(*singly)}, {name: Price(*batched)})
+    monkeypatch.setattr(runs, "prices_of", lambda *_: prices)
+    monkeypatch.chdir(tmp_path)
+    with BatchRuns(warm, tmp_path) as one:
+        config, client = (
+            RunConfig(
+                tasks=("jsonl:task.jsonl",),
+                models=(ModelConfig(model=name[1], endpoint=name[0]),),
+                arms=ArmConfig(shots=(2,)),
+                interventions={"file": tmp_path / "edits.jsonl"},
+                max_tokens=MOST,
+            ),
+            ClientConfig(endpoints={"lab": EndpointConfig(base_url=one.url)}, batch=True, batch_poll=0.02),
+        )
+        first, second = (execute(prepare(config, client), None, lambda _: None).summary for _ in range(2))
+
+        assert batched == (singly[0] / 2, singly[1] / 2)
+        assert one.is_billed_once()
+        assert first["usd_spent"] == pytest.approx(one.dollars(singly, batched))
+        assert first["usd_spent"] > one.dollars(batched, batched)
+        assert second["usd_spent"] == 0
+        assert second["usd_saved_by_cache"] == pytest.approx(one.dollars(batched, batched))
+
+
+def test_a_price_that_is_given_holds_for_batches_too(warm: WarmCommands, tmp_path: Path) -> None:
+    """--price is what everything costs, alone or in a batch; without it a loopback address costs nothing."""
+    with BatchRuns(warm, tmp_path) as one:
+        planned = [one.run("--price", "10,20", *more, command="plan") for more in ((), ("--batch",))]
+        free = one.run("--batch", "--cache", "free", "--max-usd", "0")
+        assert (free.code, free.document["usd_spent"], free.document["usd_from_scratch"]) == (0, 0, 0), free.stderr
+        one.server.plain.clear()
+        one.server.bodies.clear()
+        paid = one.run("--batch", "--price", "10,20")
+
+        assert planned[0].document == planned[1].document
+        assert paid.document["usd_spent"] == pytest.approx(one.dollars((1e-5, 2e-5), (1e-5, 2e-5)))
+        assert paid.document["usd_spent"] > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_spending_limit_holds_over_batches(warm: WarmCommands, tmp_path: Path, seed: int) -> None:
+    """The server's own bill stays within the limit; exit 3 says what the rest costs; more money buys just that."""
+    draw = random.Random(seed)
+    route: Route = draw.choice(["openai", "anthropic"])
+    price = (draw.choice([0, 50]), draw.choice([1000, 3000]))
+    per_token = (price[0] / 1e6, price[1] / 1e6)
+    server = BatchServer(answer=answer, polls=draw.randint(0, 2), ends=draw.choice([[], ["expired"]]))
+    options = ("--batch", "--price", f"{price[0]},{price[1]}", "--order", draw.choice(["pe", "pe2"]), "--out", "out")
+    worst = (price[0] * 3000 + price[1] * MOST) / 1e6  # a token has a byte at the least
+    limit = MOST * price[1] / 1e6 * draw.uniform(2, 6) + worst * (price[0] > 0)
+    with BatchRuns(warm, tmp_path, route, server) as one:
+        poor = one.run(*options, "--max-usd", str(limit))
+        paid = one.dollars(per_token, per_token)
+        asked = sum(server.billed.values()) + len(server.plain)
+
+        assert (poor.code, counts(poor)[2]) == (3, asked), poor.stderr
+        assert 1 < asked < counts(poor)[0]
+        assert poor.document["usd_spent"] == pytest.approx(paid)
+        assert limit - worst < paid <= limit
+        said = next(line for line in poor.stderr.splitlines() if "the spending limit" in line)
+        numbers = [float(found.rstrip(".")) for found in re.findall(r"\$([\d.]+)", said)]
+        assert numbers[1] == pytest.approx(paid, abs=1e-4)
+        assert f"The other {counts(poor)[3]} requests would cost" in said
+        assert numbers[2] <= numbers[3]
+
+        rich = one.run(*options)
+        assert (rich.code, counts(rich)[1], counts(rich)[2]) == (0, asked, counts(rich)[0] - asked), rich.stderr
+        assert one.is_billed_once(counts(rich)[0])
+        assert rich.document["usd_spent"] == pytest.approx(one.dollars(per_token, per_token) - paid)
+        assert rich.document["usd_spent"] <= numbers[3] * (1 + 1e-3)
+
+
+def test_what_failed_in_a_batch_is_named_in_the_trials(warm: WarmCommands, tmp_path: Path) -> None:
+    """Rejected and failed requests: exit 5, the rest is scored; a better day asks only those again."""
+    fates: dict[str, Fate] = {"zq001": "400", "zq002": "500", "zq003": "canceled", "zq005": "missing"}
+    with BatchRuns(warm, tmp_path, server=BatchServer(answer=answer, fates=dict(fates))) as one:
+        bad = one.run("--batch", "--out", "out")
+        found = {(trial["example_id"], trial["status"]) for trial in read_trials(tmp_path / "out")}
+        cut = ("x004", "truncated")
+
+        assert (bad.code, counts(bad)) == (5, (DISTINCT, 0, DISTINCT, 0)), bad.stderr
+        assert found - {cut} == {("x000", "ok"), ("x001", "rejected")} | {
+            (name, "failed") for name in ("x002", "x003", "x005")
+        }
+        assert f"{4 * EACH} requests failed in their batch" in bad.stderr
+        assert "this prompt is not taken" in bad.stderr
+        assert len(one.server.batches) == 2  # what failed for a while was in a second one
+
+        one.server.fates.clear()
+        good = one.run("--batch", "--out", "out")
+        assert (good.code, counts(good)) == (0, (DISTINCT, 2 * EACH, 4 * EACH, 0)), good.stderr
+        assert {trial["status"] for trial in read_trials(tmp_path / "out")} == {"ok", "truncated"}
+
+
+def test_what_expired_goes_into_a_second_batch(warm: WarmCommands, tmp_path: Path) -> None:
+    """Half of the batch expires: the same run asks it again, and nothing is billed twice."""
+    with BatchRuns(warm, tmp_path, server=BatchServer(answer=answer, ends=["expired"])) as one:
+        done = one.run("--batch")
+
+        assert (done.code, counts(done), len(one.server.batches)) == (0, (DISTINCT, 0, DISTINCT, 0), 2), done.stderr
+        assert one.is_billed_once()
+
+
+@pytest.mark.parametrize(
+    ("more", "known"),
+    [(("--order", "pe2"), 1), (("--retry", "truncated"), 0), (("--order", "pe2", "--retry", "truncated"), 1)],
+    ids=str,
+)
+def test_what_follows_from_answers_goes_into_a_second_batch(
+    warm: WarmCommands, tmp_path: Path, more: tuple[str, ...], known: int
+) -> None:
+    """Explanations after answers, and what is asked once more: waves of batches, and the numbers of a plain run."""
+    with BatchRuns(warm, tmp_path) as one:
+        plain = one.run(*more, "--cache", "plain", "--out", "plain-out")
+        one.server.plain.clear()
+        batched = one.run(*more, "--batch", "--out", "out")
+        sizes = [len(batch.items) for batch in one.server.batches.values()]
+
+        assert (batched.code, counts(batched)) == (0, counts(plain)), batched.stderr
+        assert sum(sizes) == counts(plain)[2] - 1
+        assert sizes[0] == DISTINCT - 1 + known  # the first answer's explanation is known already
+        assert len(sizes) >= 2
+        assert one.stored() == one.stored("plain")
+        assert one.is_billed_once(counts(plain)[0])
+        assert read(one, "out/metrics.json") == read(one, "plain-out/metrics.json")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_model_without_batches_is_refused_before_anything_is_sent(
+    warm: WarmCommands, tmp_path: Path, order: int
+) -> None:
+    """Beside one that has them, whichever comes first: exit 2 in one sentence, no request, no directory."""
+    with BatchRuns(warm, tmp_path) as one:
+        models = ["openai/planted", "gemini/planted"][::order]
+        command = [part for part in one.options("--batch") if part not in ("--model", one.model)]
+        for model in models:
+            command += ["--model", model]
+        refused = warm.run(*command, cwd=tmp_path)
+        offline = warm.run(*command, "--offline", cwd=tmp_path)
+
+        assert (refused.code, offline.code) == (2, 4)
+        assert "gemini/planted cannot be asked by batches" in refused.document["error"]["message"]
+        assert "leave out --batch" in refused.document["error"]["message"]
+        assert one.server.calls == []
+        assert not (tmp_path / "cache").exists()
+
+
+def test_offline_sends_nothing(warm: WarmCommands, tmp_path: Path) -> None:
+    """Not even a look at a batch under way."""
+    with BatchRuns(warm, tmp_path, server=BatchServer(answer=answer, polls=None)) as one:
+        one.end_at(signal.SIGKILL, "poll", "--batch")
+        calls = len(one.server.calls)
+        found = one.run("--batch", "--offline")
+
+        assert (found.code, counts(found)) == (4, (DISTINCT, 1, 0, DISTINCT - 1)), found.stderr
+        assert len(one.server.calls) == calls
+
+
+def test_two_processes_with_batches_pay_once(warm: WarmCommands, tmp_path: Path) -> None:
+    """The same command twice at once: one batch, each request billed once, the same numbers."""
+    with BatchRuns(warm, tmp_path, server=BatchServer(answer=answer, polls=10)) as one:
+        children = [one.start("--batch", "--out", f"out{number}") for number in range(2)]
+        results = [child.finish() for child in children]
+
+        assert [result.code for result in results] == [0, 0], [result.stderr for result in results]
+        assert sum(counts(result)[2] for result in results) == DISTINCT
+        assert {counts(result)[0] for result in results} == {DISTINCT}
+        assert one.is_billed_once()
+        assert len(one.server.batches) == 1
+        assert read(one, "out0/metrics.json") == read(one, "out1/metrics.json")
+        assert any("another process works on this model's batches" in result.stderr for result in results)

@@ -25,7 +25,7 @@ from explaineval.cli.options import (
     resolve,
 )
 from explaineval.cli.outputs import say
-from explaineval.experiment import Projection, prepare, prices_of, project, read_price_list, total_of
+from explaineval.experiment import Projection, check_batches, prepare, prices_of, project, read_price_list, total_of
 from explaineval.report.tables import render
 
 
@@ -40,6 +40,9 @@ def plan_command(config: Path | None, json: bool, **given: Any) -> int:
     """
     science, transport, _ = resolve(config, given)
     prepared = prepare(science, transport)
+    if transport.batch and not transport.offline:
+        for model in science.models:
+            check_batches(model, transport.endpoint_of(model))
     listed = read_price_list()
     prices = prices_of(science, transport, listed)
     warnings: tuple[str, ...] = ()

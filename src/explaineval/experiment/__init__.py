@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from explaineval.experiment.batches import check_batches
 from explaineval.experiment.edits import random_words
 from explaineval.experiment.execution import GRACE
 from explaineval.experiment.lanes import Lane
@@ -12,6 +13,6 @@ from explaineval.experiment.runs import Outcome, execute
 from explaineval.experiment.scores import Caution, Scores, score
 
 __all__ = [
-    "GRACE", "Caution", "Lane", "Outcome", "Prepared", "Projection", "Scores", "execute", "prepare", "prices_of",
+    "GRACE", "Caution", "Lane", "Outcome", "Prepared", "Projection", "Scores", "check_batches", "execute", "prepare", "prices_of",
     "project", "random_words", "read_price_list", "score", "total_of",
 ]  # fmt: skip

@@ -20,14 +20,19 @@ def provider_for(
 
     `renamed` is shared with the ordinary client (see `Rehearsal`). Raises InputError where there are no batches.
     """
+    check_batches(model, endpoint)
+    if model.model.partition("/")[0] == ANTHROPIC:
+        return AnthropicBatches(endpoint, model.model, timeout=timeout)
+    return OpenAIBatches(endpoint, model.model, timeout=timeout, renamed=renamed)
+
+
+def check_batches(model: ModelConfig, endpoint: Endpoint) -> None:
+    """Raises InputError where this model cannot be asked by batches."""
     provider = model.model.partition("/")[0]
     if provider == "azure" and endpoint.base_url is None:
         raise InputError(f"{model.model}: Azure has no common address; give your resource's by --base-url.")
-    if provider in OPENAI_SHAPED:
-        return OpenAIBatches(endpoint, model.model, timeout=timeout, renamed=renamed)
-    if provider == ANTHROPIC:
-        return AnthropicBatches(endpoint, model.model, timeout=timeout)
-    raise InputError(
-        f"{model.model} cannot be asked by batches, which only openai/, azure/ and anthropic/ models have; leave out "
-        "--batch."
-    )
+    if provider not in (*OPENAI_SHAPED, ANTHROPIC):
+        raise InputError(
+            f"{model.model} cannot be asked by batches, which only openai/, azure/ and anthropic/ models have; leave "
+            "out --batch."
+        )

@@ -133,7 +133,8 @@ def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> Pri
     singly = {(one.endpoint, one.model): price_for(one, client, listed, usual) for one in config.models}
     of_run = {(one.endpoint, one.model): price_for(one, client, listed, tier) for one in config.models}
     for model in config.models:
-        unknown = of_run[model.endpoint, model.model] is None
+        both = (singly[model.endpoint, model.model], of_run[model.endpoint, model.model])
+        unknown = None in both  # with --batch the settling request goes alone
         if unknown and not client.offline and (client.max_usd is not None or model.max_usd is not None):
             raise InputError(
                 f"a spending limit is set, but the price of {model.model} is not known: give --price IN,OUT (dollars "

@@ -23,7 +23,7 @@ from explaineval.client import (
 )
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.costs import Price, dollars
-from explaineval.errors import BudgetReachedError, EndpointError, RequestFailedError
+from explaineval.errors import BudgetReachedError, EndpointError, RequestFailedError, RequestUnsentError
 from explaineval.experiment.execution import stop_on_interrupt
 from explaineval.records import Completion, Request
 
@@ -35,7 +35,10 @@ Prices = Mapping[tuple[str | None, str], Price | None]
 
 @dataclass
 class Agreement:
-    """How the new answers compare with the stored ones. `lettered` counts pairs in which both name a letter."""
+    """How the new answers compare with the stored ones. `lettered` counts pairs in which both name a letter.
+
+    `unsent` counts what was not asked, `over_limit` those of them that the spending limit left no room for.
+    """
 
     asked: int = 0
     same_text: int = 0
@@ -44,6 +47,8 @@ class Agreement:
     other_model: int = 0
     failed: int = 0
     unsent: int = 0
+    over_limit: int = 0
+    interrupted: bool = False
     usd: float = 0.0
     fault: str | None = None
 
@@ -94,10 +99,14 @@ async def _reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, 
 
     try:
         with stop_on_interrupt(stopping, give_up):
-            await asyncio.gather(*work, return_exceptions=True)
+            results = await asyncio.gather(*work, return_exceptions=True)
     finally:
         await wire.close()
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result
     found.unsent = len(pairs) - found.asked - found.failed
+    found.interrupted = stopping.is_set()
     return found
 
 
@@ -105,6 +114,9 @@ async def _compare(client: Client, request: Request, old: Completion, found: Agr
     try:
         new = await client.complete(request)
     except BudgetReachedError:
+        found.over_limit += 1
+        return
+    except RequestUnsentError:  # stopped, or the endpoint is unusable, which another request told
         return
     except (RequestFailedError, EndpointError) as exc:
         found.failed += 1

@@ -68,7 +68,16 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     )
     if counts.arms and not run["facts"].get("arms"):
         raise InputError(f"{directory}: the run was cut off before it ended; give the same command again, then score.")
-    return score_tally(counts, config, run["facts"])
+    known = run["facts"]
+    strange = next(
+        (arm for arm in counts.arms if arm.task not in known["tasks"] or arm_name(arm) not in known["arms"]), None
+    )
+    if strange is not None:
+        raise InputError(
+            f"{directory}: run.json says nothing of the trials of {strange.model} on {strange.task}, {strange.style} "
+            f"{strange.order}: it was written by an earlier version or changed; give the same run command again."
+        )
+    return score_tally(counts, config, known)
 
 
 def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> Scores:

@@ -84,6 +84,15 @@ class Till:
         cost = 0.0 if completion is None or self.gauge is None else self.gauge.bill(request, completion)
         self.lane.budgeted.budget.settle(amount, cost, self.own)
 
+    def close(self) -> float:
+        """Count as spent what is still held: batches that go on may cost it. Returns these dollars."""
+        held, self._held = self._held, {}
+        if self.lane.budgeted is not None:
+            for amount in held.values():
+                self.lane.budgeted.unknown += amount
+                self.lane.budgeted.budget.settle(amount, amount, self.own)
+        return sum(held.values())
+
     @property
     def own(self) -> Purse:
         """The model's own purse."""
@@ -111,6 +120,7 @@ async def submit(prepared: Prepared, store: Store, lane: Lane, units: Callable[[
                 if step.completion is None and step.certain and step.key not in after.failed:
                     yield step.key, step.request
 
+    lane.cached.pending, lane.cached.tally.in_batches = (), 0  # they are taken up again
     try:
         # again after each wave: explanations follow answers, and what is settled makes room under a spending limit
         while next(misses(), None) is not None:
@@ -134,10 +144,12 @@ async def submit(prepared: Prepared, store: Store, lane: Lane, units: Callable[[
             if found.waiting or found.faults or lane.slots.stopping.is_set() or not found.stored:
                 break
     finally:
+        open_bill = till.close()
         await provider.close()
     if after.waiting:
+        bill = f" and may cost ${open_bill:.4f} at the most" if open_bill else ""
         lane.messages.append(
-            f"{lane.model.model}: a batch goes on at the provider; the same command fetches it when it is done."
+            f"{lane.model.model}: a batch goes on at the provider{bill}; the same command fetches it when it is done."
         )
     if after.failed:
         reasons = Counter(failure.reason for failure in after.failed.values())
