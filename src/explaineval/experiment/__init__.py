@@ -13,6 +13,6 @@ from explaineval.experiment.runs import Outcome, execute
 from explaineval.experiment.scores import Caution, Scores, score
 
 __all__ = [
-    "GRACE", "Caution", "Lane", "Outcome", "Prepared", "Projection", "Scores", "check_batches", "execute", "prepare", "prices_of",
-    "project", "random_words", "read_price_list", "score", "total_of",
+    "GRACE", "Caution", "Lane", "Outcome", "Prepared", "Projection", "Scores", "check_batches", "execute", "prepare",
+    "prices_of", "project", "random_words", "read_price_list", "score", "total_of",
 ]  # fmt: skip
