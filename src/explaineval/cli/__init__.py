@@ -6,11 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
 import click
 
 from explaineval._version import __version__
+from explaineval.cli.groups import LazyGroup
 from explaineval.errors import ExplainevalError
 
 COMMANDS = {
@@ -30,28 +30,11 @@ COMMANDS = {
     "reproduce": ("reproductions", "reproduce_command", "Compute a bundled run again, without network or key."),
     "data": ("data", "data", "Download datasets from their official homes."),
 }
-"""Command → (module, attribute, one-line help). A module is imported only when its command is used."""
 
 
-class LazyGroup(click.Group):
-    """Knows its commands by name, so that `--help` loads none of them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(f"explaineval.cli.{module}"), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="explaineval")
 def app() -> None:
     """Measure whether a model's explanations are faithful: do they name what moved the answer?
