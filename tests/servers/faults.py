@@ -30,7 +30,7 @@ ROUTES: tuple[tuple[str, Shape], ...] = (
     ("/chat/completions", "chat"), ("/completions", "text"), ("/v1/messages", "anthropic"),
     (":generateContent", "gemini"),
 )  # fmt: skip
-WAIT = 0.15
+WAIT = 0.6
 """Seconds that a 429 with Retry-After asks to wait."""
 REASONING = 400
 
