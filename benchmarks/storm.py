@@ -9,6 +9,7 @@ server's capacity (48 requests under way, mean latency 0.4 s).
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import math
@@ -134,7 +135,7 @@ async def ours(url: str, count: int) -> int:
     with tempfile.TemporaryDirectory() as directory, open_store(Path(directory)) as store:
         gate = Gate(64, stopping)
         slots = SlotClient(StoringClient(wire, store), gate, stopping)
-        client = CachedClient(RetryingClient(slots, 6, stopping, gate.is_busy), store)
+        client = CachedClient(RetryingClient(slots, 6, stopping, gate.is_busy), store, stopping)
         work = iter(requests(count, url))
 
         async def worker() -> None:
@@ -215,4 +216,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
         asyncio.run(serve())
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)
+        parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("requests", nargs="?", type=int, default=5000, help="how many to ask (default 5000)")
+    main(parser.parse_args().requests)
