@@ -20,6 +20,7 @@ COMMANDS = {
     "probe": ("probes", "probe", "Find out what an endpoint really does, by a few cheap requests."),
     "score": ("scores", "score_command", "Compute the metrics of a run directory again, asking nothing."),
     "show": ("shows", "show_command", "Show one example with all its trials: inputs, answers, explanations, matches."),
+    "judge": ("judges", "judge_command", "Let a model judge which explanations mention a cue, beside the phrase list."),
     "interventions": ("edits", "interventions", "Build intervention sets, and look at them."),
     "cache": ("caches", "cache", "Look at the stored answers, check them, pack them, share them."),
     "export": (
