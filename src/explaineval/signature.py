@@ -70,7 +70,7 @@ def signature(config: RunConfig, facts: Mapping[str, str], metric: str) -> str:
         if name not in WITHIN:
             parts[name] = _shown(getattr(config, name))
     if metric not in MENTION_FREE:
-        parts["mention"] = config.mention
+        parts["mention"] = "phrases" if facts.get("kind", "").startswith("cue_") else config.mention
     if metric in NEEDS_TVD:
         parts["min_label_mass"] = _shown(config.min_label_mass)
     if metric in NEEDS_SHAMS:

@@ -158,7 +158,7 @@ def score_judged(directory: Path, who: Consultant, verdicts: Verdicts) -> Scores
     rows = [row for row in scores.rows if row.kind is not None and is_cue(row.kind) and row.metric not in LEFT_OUT]
     warnings = tuple(one for one in scores.warnings if is_cue(one.group.kind or ""))
     missing = {group: by for group, by in scores.missing.items() if is_cue(group.kind or "")}
-    return Scores(tuple(_sign(row, config, _name(who)) for row in rows), warnings, missing)
+    return Scores(tuple(_sign(row, _name(who)) for row in rows), warnings, missing)
 
 
 def _name(who: Consultant) -> str:
@@ -168,8 +168,8 @@ def _name(who: Consultant) -> str:
     return f"|judge:{who.model.model}{at}@{asked}"
 
 
-def _sign(row: MetricRow, config: RunConfig, judge: str) -> MetricRow:
+def _sign(row: MetricRow, judge: str) -> MetricRow:
     """The row with the judge in its signature: even a number without mentions rests on the trials it could judge."""
-    policy, version = f"|mention:{config.mention}", "|explaineval:"
+    policy, version = "|mention:phrases", "|explaineval:"
     old, new = (policy, judge) if policy in row.signature else (version, judge + version)
     return row.model_copy(update={"signature": row.signature.replace(old, new)})
