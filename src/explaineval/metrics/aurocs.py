@@ -112,7 +112,7 @@ def _area(scored: IntArray, interval: Interval) -> Estimate:
     else:
         flipped = used[..., :2].sum(axis=2) > 0
         # where levels have answers of their own, the level with the fewest flipped examples sets the degrees of freedom
-        limits = expit_limits(value, rows, _area_values, int(flipped.sum(axis=0).min()), FLIP)
+        limits = expit_limits(value, rows, _area_values, int(np.min(flipped.sum(axis=0))), FLIP)
         if limits.low is not None and _is_order_unsure(rows):
             limits = limits._replace(note="; ".join(filter(None, (limits.note, UNSURE_ORDER))))
     return Estimate(

@@ -64,4 +64,4 @@ def _scan(table: Counts, known: Counts, moved: Counts, w: int) -> float:
     tables[:, 3] = d + u0 + v0 + (w - in_a)
     values = phi_values(tables)
     defined = values[~np.isnan(values)]
-    return float(defined.max()) if defined.size else math.nan
+    return float(np.max(defined)) if defined.size else math.nan

@@ -27,8 +27,8 @@ def check_counts(counts: ArrayLike) -> IntArray:
     if array.dtype.kind not in "biu":
         raise ValueError(f"counts must be integers, got an array of {array.dtype}: count trials, do not average")
     whole = array.astype(np.int64)
-    if whole.min() < 0:
-        raise ValueError(f"counts must not be negative, got {whole.min()}")
+    if (least := int(np.min(whole))) < 0:
+        raise ValueError(f"counts must not be negative, got {least}")
     return whole
 
 

@@ -51,7 +51,7 @@ def noise_warning(flips: ArrayLike, trials: ArrayLike, sham_flips: ArrayLike, sh
         return None
     if not sham[:, 1].sum():
         return "No sham was scored, so it is unknown how many answers change by noise alone."
-    impact_rate, sham_rate = (part[:, 0].sum() / part[:, 1].sum() for part in (impact, sham))
+    impact_rate, sham_rate = (int(part[:, 0].sum()) / int(part[:, 1].sum()) for part in (impact, sham))
     seen = (impact[:, 1] > 0) | (sham[:, 1] > 0)
     limit = _lower_limit(impact[seen], sham[seen])
     if limit > 0:
