@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ Tier = Literal["", "batches", "flex", "priority"]
 
 BATCH_SHARE = 0.5
 """What a batch costs of the usual price at OpenAI and Anthropic, where the list has no price of its own for it."""
+
+MOST_COUNTED = 10**9
+"""A number of tokens beyond this is no count: no model reads or writes so many for one answer."""
 
 TOKENS_PER_TURN = 16
 TOKENS_PER_TEMPLATE = 192
@@ -121,11 +123,17 @@ def dollars(usage: Mapping[str, Any], price: Price) -> float:
 def is_metered(usage: Mapping[str, Any]) -> bool:
     """Whether the endpoint counted the tokens; where it did not, what was paid cannot be known.
 
+    Where one of its counts cannot be one (negative, not finite, beyond MOST_COUNTED), none of them is trusted.
+
     >>> is_metered({"prompt_tokens": 3, "completion_tokens": 1}), is_metered({})
     (True, False)
+    >>> is_metered({"prompt_tokens": 3, "completion_tokens": -1, "total_tokens": 2})
+    False
     """
-    into, out = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return _count(usage.get("total_tokens")) > 0 or (_count(into) > 0 and isinstance(out, (int, float)))
+    into, out, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    if not all(value is None or _is_count(value) for value in (into, out, total)):
+        return False
+    return _count(total) > 0 or (_count(into) > 0 and _is_count(out))
 
 
 def most_dollars(tokens_in: int, tokens_out: int, price: Price) -> float:
@@ -180,5 +188,9 @@ def reasoning_tokens(usage: Mapping[str, Any]) -> int:
     return max(told, output_tokens(usage) - _count(usage.get("completion_tokens")))
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MOST_COUNTED
+
+
 def _count(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) and 0 < value < math.inf else 0
+    return int(value) if isinstance(value, (int, float)) and _is_count(value) else 0

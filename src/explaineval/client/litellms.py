@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import warnings
 from types import ModuleType
 from typing import Any
 
 import httpx
 
-from explaineval.client.failures import classify
-from explaineval.client.responses import read_response
+from explaineval.client.failures import classify, wire_status
+from explaineval.client.received import keeping, note_response
+from explaineval.client.responses import most_bytes, read_body, read_response
 from explaineval.config import Endpoint
-from explaineval.errors import ExplainevalError, InputError, RequestRejectedError
+from explaineval.errors import ExplainevalError, InputError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request
 
 DEFAULT_KEY_ENV = "EXPLAINEVAL_API_KEY"
@@ -40,6 +42,8 @@ def load_litellm() -> ModuleType:
         litellm.suppress_debug_info = True
         litellm.drop_params = False
         litellm.telemetry = False
+        # pydantic, inside litellm, would print what an endpoint sent in a wrong type
+        warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
         for name in LOGGERS:
             logger = logging.getLogger(name)
             logger.handlers.clear()
@@ -80,17 +84,24 @@ class LiteLLMClient:
     async def _send(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
         litellm = await self._ready()
         where = f"{request.model} at {endpoint.identity}" if endpoint.identity else request.model
-        try:
-            async with asyncio.timeout(self._timeout + 5):  # litellm's own time-out comes first; this one is for good
-                if request.style == "chat":
-                    raw = await litellm.acompletion(**self._arguments(request, endpoint, key))
-                else:
-                    raw = await litellm.atext_completion(**self._arguments(request, endpoint, key))
-            return read_response(raw.model_dump(), request.style)
-        except ExplainevalError:
-            raise
-        except Exception as exc:  # the border: whatever litellm raises is classified here
-            raise classify(exc, where=where, secrets=(key,) if key and key != NO_KEY else ()) from exc
+        most = most_bytes(request.max_tokens)
+        with keeping() as received:
+            try:
+                async with asyncio.timeout(self._timeout + 5):  # litellm's own time-out comes first; this one is for good
+                    if request.style == "chat":
+                        raw = await litellm.acompletion(**self._arguments(request, endpoint, key))
+                    else:
+                        raw = await litellm.atext_completion(**self._arguments(request, endpoint, key))
+                return read_response(raw.model_dump(warnings=False), request.style, most)
+            except Exception as exc:  # the border: whatever litellm raises is classified here
+                known = isinstance(exc, ExplainevalError)
+                if not known or isinstance(exc, TransientError):
+                    found = None if wire_status(exc) else read_body(received.body, request.style, most)
+                    if found is not None:  # it was answered, and paid for; litellm stumbled over its form
+                        return found
+                if known:
+                    raise
+                raise classify(exc, where=where, secrets=(key,) if key and key != NO_KEY else ()) from exc
 
     def route(self, endpoint: Endpoint) -> None:
         """Reach this endpoint's identity at its address from now on."""
@@ -170,4 +181,8 @@ def _session() -> httpx.AsyncClient:
     """An HTTP client over litellm's aiohttp transport, which costs a sixth of httpx's own per call."""
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-    return httpx.AsyncClient(transport=AsyncHTTPHandler.create_async_transport(), follow_redirects=True)
+    return httpx.AsyncClient(
+        transport=AsyncHTTPHandler.create_async_transport(),
+        follow_redirects=True,
+        event_hooks={"response": [note_response]},
+    )

@@ -17,6 +17,7 @@ from explaineval.client.batches.protocols import BatchFailure, BatchState, Found
 from explaineval.client.batches.rehearsals import Rehearsal
 from explaineval.client.batches.wires import Wire, is_identifier, segment
 from explaineval.client.batches.wordings import address_wire, read_line
+from explaineval.client.responses import read_json
 from explaineval.config import Endpoint
 from explaineval.errors import TransientError
 from explaineval.records import Completion, Request
@@ -127,8 +128,8 @@ def _state(one: Mapping[str, Any]) -> BatchState:
 
 def _line(text: bytes) -> Line:
     try:
-        one = json.loads(text)
-    except ValueError:  # also bytes that are not UTF-8
+        one = read_json(text)
+    except (ValueError, RecursionError):  # also bytes that are not UTF-8
         return Line(None)
     result = one.get("result") if isinstance(one, dict) else None
     if not isinstance(result, dict) or not isinstance(one.get("custom_id"), str):

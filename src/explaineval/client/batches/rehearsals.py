@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from explaineval.client.litellms import LiteLLMClient, load_litellm
+from explaineval.client.received import note
 from explaineval.config import Endpoint
 from explaineval.records import Completion, Message, Request
 
@@ -67,6 +68,7 @@ class _DeadEnd(httpx.AsyncBaseTransport):
         headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
         self.sent = Sent(request.url, headers, body)
         status, content = self.answer or (200, _reply(request.url.path))
+        note(status, content)
         return httpx.Response(status, content=content, headers={"content-type": "application/json"}, request=request)
 
 
