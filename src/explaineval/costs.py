@@ -17,6 +17,9 @@ Tier = str
 """How a request is served, as far as it changes the price: litellm's map names prices so ("batches", "flex",
 "priority" and others); empty for the usual way."""
 
+USUAL_TIERS = (None, "", "auto", "default", "standard", "standard_only", "on_demand")
+"""What `service_tier` may be for the usual price."""
+
 BATCH_SHARE = 0.5
 """What a batch costs of the usual price at OpenAI and Anthropic, where the list has no price of its own for it."""
 
@@ -28,6 +31,17 @@ FROM_THE_LIMIT_ON = ("xai",)
 TOKENS_PER_TURN = 16
 TOKENS_PER_TEMPLATE = 192
 """Room for what a chat template adds around a turn and around the whole (role marks, a default system text)."""
+
+
+def tier_of(params: Mapping[str, Any]) -> Tier:
+    """The way of being served that a request asks for by its parameters.
+
+    >>> tier_of({"service_tier": "flex"}), tier_of({"service_tier": "auto"}), tier_of({})
+    ('flex', '', '')
+    """
+    body = params.get("extra_body")
+    named = params.get("service_tier") or (body.get("service_tier") if isinstance(body, Mapping) else None)
+    return "" if named in USUAL_TIERS else str(named)
 
 
 @dataclass(frozen=True)

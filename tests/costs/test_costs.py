@@ -27,6 +27,7 @@ from explaineval.costs import (
     price_given,
     price_listed,
     reasoning_tokens,
+    tier_of,
 )
 
 LITELLM = Path(str(getattr(util.find_spec("litellm"), "origin", ""))).parent  # found without its long import
@@ -424,3 +425,21 @@ def test_most_tokens_grows_with_every_turn(texts: list[str], more: str) -> None:
     """Another turn adds at least its bytes, lone surrogates included; and the order of turns does not matter."""
     assert most_tokens([*texts, more]) >= most_tokens(texts) + len(more.encode("utf-8", "surrogatepass"))
     assert most_tokens([*texts, more]) == most_tokens([more, *texts])
+
+
+@pytest.mark.parametrize(
+    ("params", "tier"),
+    [
+        ({}, ""),
+        ({"service_tier": "default"}, ""),
+        ({"service_tier": "priority"}, "priority"),
+        ({"service_tier": "ultrafast"}, "ultrafast"),
+        ({"extra_body": {"service_tier": "flex"}}, "flex"),
+        ({"service_tier": "no such"}, "no such"),
+    ],
+    ids=str,
+)
+def test_a_dearer_way_of_being_served_has_its_own_price_or_none(params: dict[str, Any], tier: Tier) -> None:
+    """Whatever it is called: at the usual price a spending limit would not hold."""
+    assert tier_of(params) == tier
+    assert (price_listed("openai/listed", MAP, tier_of(params)) is None) is bool(tier)
