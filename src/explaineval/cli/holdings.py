@@ -16,7 +16,7 @@ from explaineval.cli.options import CACHE, JSON, option, options, read_price
 from explaineval.cli.outputs import say
 from explaineval.config import normalise_url
 from explaineval.config.endpoints import is_private
-from explaineval.costs import FREE, Price, Tier, price_given, price_listed
+from explaineval.costs import FREE, Price, Tier, price_given, price_listed, tier_of
 from explaineval.experiment.ledgers import read_price_list
 from explaineval.records import Request
 from explaineval.report.tables import render
@@ -27,7 +27,6 @@ DEFAULT = "default"
 EMBEDDED = "embedded:"
 """What the endpoint name of weights on this machine begins with."""
 
-TIERS: dict[object, Tier] = {"flex": "flex", "priority": "priority"}
 
 PRICE = option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens, instead of the list's.")
 FILTERS = (
@@ -80,7 +79,7 @@ def pricing(given: str | None) -> tuple[PriceOf, str]:
     known: dict[tuple[str | None, str, Tier], Price | None] = {}
 
     def price_of(request: Request) -> Price | None:
-        tier = TIERS.get(request.params.get("service_tier"), "") if request.params else ""
+        tier = tier_of(request.params)
         group = (request.endpoint, request.model, tier)
         if group not in known:
             known[group] = _look_up(*group)

@@ -22,7 +22,7 @@ from explaineval.client.capabilities import store_probe
 from explaineval.client.probes import Findings, StyleFinding, probe_endpoint, route_caution
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.costs import Price
-from explaineval.errors import BudgetReachedError, InputError
+from explaineval.errors import InputError
 from explaineval.experiment import prices_of, read_price_list
 from explaineval.report.tables import render
 
@@ -55,12 +55,7 @@ def probe(json: bool, **given: Any) -> int:
     science, transport, _ = resolve(None, {**given, "task": ("sense",)})
     model = science.models[0]
     price = prices_of(science, transport, read_price_list()).singly[model.endpoint, model.model]
-    try:
-        found = asyncio.run(_probe_and_keep(model, transport, price))
-    except BudgetReachedError:
-        raise BudgetReachedError(
-            f"--max-usd {transport.max_usd:g} leaves no room for the probe's next question: nothing was kept."
-        ) from None
+    found = asyncio.run(_probe_and_keep(model, transport, price))
     if json:
         click.echo(json_format.dumps(found.document(), ensure_ascii=False))
     else:

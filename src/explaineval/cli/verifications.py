@@ -70,7 +70,8 @@ def verify_command(cache: Path | None, reask: int | None, model: tuple[str, ...]
             click.echo(line)
     say(list(advise(directory, found)))
     if again is not None and again.fault is not None:
-        say([f"{again.failed} requests stayed without answer; the first: {again.fault}"])
+        failed = f"{again.failed} requests stayed without answer; the first: " if again.failed else ""
+        say([f"{failed}{again.fault}"])
     if again is not None and again.unsent:
         limit = f", {again.over_limit} of them for the spending limit" if again.over_limit else ""
         say([f"{again.unsent} requests were not sent{limit}."])
@@ -84,7 +85,7 @@ def _verdict(found: Verification, again: Agreement | None) -> int:
         return DIFFERENT
     if again is not None and again.over_limit:
         return OUT_OF_MONEY
-    return UNUSABLE if again is not None and again.failed else 0
+    return UNUSABLE if again is not None and again.fault is not None else 0
 
 
 def _ask_again(directory: Path, count: int, models: tuple[str, ...], given: dict[str, Any]) -> Agreement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explaineval.client.budgets import Budget, BudgetedClient, Gauge, Purse, texts_of
+from explaineval.client.budgets import BillCheck, Budget, BudgetedClient, Gauge, Purse, texts_of
 from explaineval.client.cached import CachedClient, StoredOnlyClient, Tally
 from explaineval.client.capabilities import Capabilities, assume, settle, stored_probe
 from explaineval.client.gates import Gate
@@ -18,7 +18,7 @@ from explaineval.client.slots import SlotClient
 from explaineval.client.storing import StoringClient
 
 __all__ = [
-    "EMBEDDED_MODEL", "Budget", "BudgetedClient", "CachedClient", "Capabilities", "Client", "EmbeddedClient",
+    "EMBEDDED_MODEL", "BillCheck", "Budget", "BudgetedClient", "CachedClient", "Capabilities", "Client", "EmbeddedClient",
     "Gate", "Gauge", "LiteLLMClient", "Pace", "Purse", "RetryingClient", "SlotClient", "StoredOnlyClient",
     "StoringClient", "Tally", "assume", "find_weights", "name_served", "route_caution", "settle", "stored_probe",
     "texts_of", "weights_name",
