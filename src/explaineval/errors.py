@@ -16,11 +16,19 @@ ExplainevalError                 1  a fault of ours
 
 from __future__ import annotations
 
+from explaineval.secrets import SECRETS
+
 
 class ExplainevalError(Exception):
-    """The root. Its text is one sentence for the user: what is wrong, where, and what to do."""
+    """The root. Its text is one sentence for the user: what is wrong, where, and what to do.
+
+    Read, printed or stored, it is without secrets, whatever was put into it.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return SECRETS.mask(super().__str__())
 
 
 class InputError(ExplainevalError):

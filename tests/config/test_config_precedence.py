@@ -218,14 +218,18 @@ def test_the_json_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--task", "qa", "--task", "sense"), lambda found: found[0].tasks, ("qa", "sense")),
         (("--model", "a/b", "--model", "c/d"), lambda found: [m.model for m in found[0].models], ["a/b", "c/d"]),
         (("--verbosity", "brief", "--verbosity", "x"), lambda found: found[0].arms.verbosity, ("brief", "x")),
-        (("--param", "top_p=0.5", "--param", "b=[1]"), lambda found: found[0].params, {"top_p": 0.5, "a": 1, "b": [1]}),
+        (
+            ("--param", "top_p=0.5", "--param", 'extra_body={"b": [1]}'),
+            lambda found: found[0].params,
+            {"top_p": 0.5, "top_k": 1, "extra_body": {"b": [1]}},
+        ),
     ],
 )
 def test_repeatable_options_win_over_the_file(
     tmp_path: Path, arguments: tuple[str, ...], seen: Callable[[Resolved], Any], expected: Any
 ) -> None:
     """Given on the command line they replace the file's; single parameters replace those of their name."""
-    values = {"arms": {"verbosity": ["detailed"]}, "params": {"top_p": 0.9, "a": 1}}
+    values = {"arms": {"verbosity": ["detailed"]}, "params": {"top_p": 0.9, "top_k": 1}}
 
     assert expected == seen(resolved(tmp_path, values, *arguments))
 
@@ -269,10 +273,10 @@ def test_an_option_given_wins_over_what_the_file_says_of_one_model(
 
 def test_a_run_resolves_without_a_file() -> None:
     """Options alone are enough."""
-    given = context_of("--task", "nli", "--model", "a/b", "--param", 'x="y"')
+    given = context_of("--task", "nli", "--model", "a/b", "--param", 'verbosity="low"')
 
     assert (
-        json.loads('{"x": "y"}')
+        json.loads('{"verbosity": "low"}')
         == resolve(given.pop("config"), {k: v for k, v in given.items() if k != "json"})[0].params
     )
 

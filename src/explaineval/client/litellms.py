@@ -16,7 +16,7 @@ import httpx
 
 from explaineval.client.failures import classify
 from explaineval.client.responses import read_response
-from explaineval.config import Endpoint
+from explaineval.config import Endpoint, check_params
 from explaineval.errors import ExplainevalError, InputError, RequestRejectedError
 from explaineval.records import Completion, Request
 
@@ -67,6 +67,9 @@ class LiteLLMClient:
     async def complete(self, request: Request) -> Completion:
         """One attempt. Raises what `classify` makes of a failure."""
         endpoint = self._endpoints[request.endpoint]
+        fault = check_params(request.params, request.model) if request.params else None
+        if fault is not None:  # a request from a pack or a file of somebody else's
+            raise RequestRejectedError(f"{request.model}: {fault}", sent=False)
         key = key_of(endpoint, request.model)
         try:
             return await self._send(request, endpoint, key)

@@ -13,9 +13,10 @@ from explaineval.config.models import (
     RunConfig,
     arms_for,
 )
+from explaineval.config.params import check_params
 from explaineval.config.sources import build, read_config
 
 __all__ = [
     "FEWEST_TVD_SAMPLES", "Arm", "ArmConfig", "ClientConfig", "Endpoint", "EndpointConfig", "InterventionConfig",
-    "ModelConfig", "Prices", "RunConfig", "arms_for", "build", "normalise_url", "read_config",
+    "ModelConfig", "Prices", "RunConfig", "arms_for", "build", "check_params", "normalise_url", "read_config",
 ]  # fmt: skip
