@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from explaineval._version import __version__
-from explaineval.cli.groups import LazyGroup
+from explaineval.cli.groups import REPEATED, LazyGroup
 from explaineval.errors import ExplainevalError
 
 COMMANDS = {
@@ -44,6 +44,15 @@ def app() -> None:
     with "the explanation mentions the word" (phi-CCT; CCT where the endpoint gives logprobs). Every answer is
     stored and never bought twice.
     """
+
+
+@app.result_callback()
+@click.pass_context
+def _tell_repeated(ctx: click.Context, code: int | None) -> int | None:
+    """Say which options were given several values, unless the command has said it."""
+    for line in ctx.meta.get(REPEATED, ()):
+        click.echo(f"explaineval: {line}", err=True)
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

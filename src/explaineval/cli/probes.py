@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explaineval.cache import open_store
-from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHOM, option, options, resolve
+from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHERE, option, options, resolve
 from explaineval.cli.outputs import say
 from explaineval.client.capabilities import store_probe
 from explaineval.client.probes import Findings, StyleFinding, probe_endpoint, route_caution
@@ -35,7 +35,8 @@ Row = tuple[str, str, str]
 
 @click.command()
 @options(
-    *WHOM,
+    option("--model", metavar="PROVIDER/MODEL", help="litellm's spelling, e.g. openai/gpt-4o."),
+    *WHERE,
     option("--max-retries", type=AT_LEAST_0, default=MAX_RETRIES, show_default=True),
     option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per attempt.  [default: 120]"),
     MAX_USD,
@@ -48,11 +49,10 @@ def probe(json: bool, **given: Any) -> int:
     What is found is kept in the cache, and `run` keeps to it until `probe` is run again. Nothing is kept of a probe
     that failed.
     """
-    models = given["model"]
-    if len(models) != 1:
-        raise InputError("probe asks one model: give --model PROVIDER/MODEL once.")
+    if not given["model"]:
+        raise InputError("no model given: add --model PROVIDER/MODEL.")
     # a probe has no task; `resolve` wants one, and everything else is read as `run` reads it
-    science, transport, _ = resolve(None, {**given, "task": ("sense",)})
+    science, transport, _ = resolve(None, {**given, "model": (given["model"],), "task": ("sense",)})
     model = science.models[0]
     price = prices_of(science, transport, read_price_list()).singly[model.endpoint, model.model]
     try:

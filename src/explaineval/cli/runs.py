@@ -21,6 +21,7 @@ from explaineval.cli.options import (
     WHOM,
     option,
     options,
+    repeated,
     resolve,
 )
 from explaineval.cli.outputs import say, show_json, show_legend, show_scores, summary_line
@@ -80,6 +81,7 @@ def demo(weights: Path | None, limit: int, cache: Path | None, out: Path | None,
 
 def _go(science: RunConfig, transport: ClientConfig, out: Path | None, *, json: bool, embedded: Path | None) -> int:
     prepared = prepare(science, transport)
+    say(repeated(click.get_current_context()))
     with progress(prepared) as watch:
         outcome = execute(prepared, out, watch, embedded)
     say(outcome.notes)

@@ -79,9 +79,7 @@ class Chosen:
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @options(
     option("--example", metavar="ID", help="The example to show."),
-    click.option(
-        "--list", "listing", is_flag=True, envvar="EXPLAINEVAL_LIST", help="List all examples with their counts."
-    ),
+    option("--list", "listing", is_flag=True, default=False, help="List all examples with their counts."),
     option("--task", multiple=True, metavar="NAME", help="Only this task. Repeatable."),
     option("--model", multiple=True, metavar="PROVIDER/MODEL", help="Only this model. Repeatable."),
     option(
