@@ -337,9 +337,10 @@ def test_a_model_that_the_file_lacks_goes_where_base_url_says(tmp_path: Path) ->
     """--base-url is explicit: a new model is asked there, and one of the file keeps its other settings."""
     found = resolved(tmp_path, STUDY, "--model", "openai/other", "--model", "openai/smol", "--base-url", HOUSE)
 
-    assert [
-        (one.endpoint, one.model, one.tuned) for one in found[0].models
-    ] == [(HOUSE, "openai/other", None), (HOUSE, "openai/smol", "instruct")]
+    assert [(one.endpoint, one.model, one.tuned) for one in found[0].models] == [
+        (HOUSE, "openai/other", None),
+        (HOUSE, "openai/smol", "instruct"),
+    ]
 
 
 def test_a_file_with_endpoints_alone_wants_the_endpoint_named(tmp_path: Path) -> None:
@@ -364,9 +365,9 @@ def test_a_file_without_models_and_endpoints_takes_any_model(tmp_path: Path) -> 
     given = context_of(str(file), "--model", "openai/gpt-4o-mini")
     given.pop("json")
 
-    assert [
-        (one.endpoint, one.model) for one in resolve(given.pop("config"), given)[0].models
-    ] == [(None, "openai/gpt-4o-mini")]
+    assert [(one.endpoint, one.model) for one in resolve(given.pop("config"), given)[0].models] == [
+        (None, "openai/gpt-4o-mini")
+    ]
 
 
 @pytest.mark.parametrize("text", ["pe ep", "pe,ep", "pe, ep"])

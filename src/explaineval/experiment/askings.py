@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -17,7 +18,7 @@ from explaineval.experiment.builders import RequestBuilder
 from explaineval.experiment.execution import Executor, stop_on_interrupt
 from explaineval.experiment.lanes import Lane, build_lanes
 from explaineval.experiment.ledgers import Prices
-from explaineval.experiment.plans import Unit, plan
+from explaineval.experiment.plans import Unit, is_askable, plan
 from explaineval.experiment.preparations import Prepared
 from explaineval.experiment.readings import Reply
 from explaineval.experiment.submissions import pending_of, submit
@@ -97,8 +98,6 @@ async def _ask_one(asking: Asking, lane: Lane) -> None:
         return lane.able[arm.style]
 
     def sink(unit: Unit, base: Reply | None, after: list[Reply | None], shams: list[Reply | None]) -> None:
-        if base is None:
-            return
         for trial in unit_trials(unit, base, after, shams, config.mention, config.min_label_mass):
             asking.lines.write(trial.model_dump_json() + "\n")
 
@@ -132,7 +131,10 @@ async def _settle(asking: Asking, lane: Lane, builder: RequestBuilder) -> Capabi
     examples are rejected whatever is asked along with them.
     """
     config, store = asking.prepared.config, asking.store
-    style, examples = builder.arm.style, builder.task.examples[:SETTLE_WITH]
+    style, edits = builder.arm.style, asking.prepared.chosen.edits
+    asked = (one for one in builder.task.examples if is_askable(builder, one, edits.get((one.task, one.id), ())))
+    # where nothing of this arm is asked, some example has to do: its trials need to say how the arm was asked
+    examples = list(islice(asked, SETTLE_WITH)) or builder.task.examples[:1]
     for example in examples:
         try:
             build = _asking(builder, example)

@@ -55,7 +55,7 @@ class Executor:
     fatal: dict[str, EndpointError] = field(default_factory=dict)
 
     async def run(self, units: Iterator[Unit], sink: Sink) -> None:
-        """Ask everything in `units`; every unit that got an answer before goes to `sink` once."""
+        """Ask everything in `units`; each goes to `sink` once, unless the run stopped before it."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self.width):
                 group.create_task(self._work(units, sink))
@@ -64,6 +64,9 @@ class Executor:
         for unit in units:
             self.progress.units += 1
             self.progress.planned += unit.planned
+            if unit.idle:
+                sink(unit, None, [None] * len(unit.asked), [])
+                continue
             if self.stopping.is_set():
                 self.progress.unsent += unit.size
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,16 +56,19 @@ class Unit:
         return self.arm.order == "pe2"
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing is asked: every insertion stood in the prompt before, so no number would use an answer."""
+        return not self._edits
+
+    @property
     def planned(self) -> int:
         """Requests before dedupe: every trial needs an answer before and one after, shams no explanation."""
-        return 2 * (self._edits * (2 if self.twofold else 1) + len(self.shams))
+        return 0 if self.idle else 2 * (self._edits * (2 if self.twofold else 1) + len(self.shams))
 
     @property
     def size(self) -> int:
         """Requests that are this unit's alone: in order pe2 the answers, and shams, are those of the first level."""
-        if not self.twofold:
-            return 1 + self._edits + len(self.shams)
-        return (1 + self._edits) * (2 if self.builder.leads else 1) + (len(self.shams) if self.builder.leads else 0)
+        return unit_size(self.builder, self._edits, len(self.shams))
 
     @property
     def _edits(self) -> int:
@@ -83,6 +87,52 @@ def _shown(example: Example, one: Intervention, text_after: str) -> tuple[Mappin
     if one.field is None:
         return example.fields, text_after
     return {**example.fields, one.field: text_after}, None
+
+
+def unit_size(builder: RequestBuilder, edits: int, shams: int) -> int:
+    """The requests of one example and sample that are asked for no other unit; none without an intervention."""
+    if not edits:
+        return 0
+    if builder.arm.order != "pe2":
+        return 1 + edits + shams
+    return (1 + edits) * (2 if builder.leads else 1) + (shams if builder.leads else 0)
+
+
+def count_requests(
+    config: RunConfig,
+    prompts: PromptBook,
+    tasks: Sequence[Task],
+    edits: Mapping[tuple[str, str], Sequence[Intervention]],
+) -> int:
+    """The distinct requests of a run without building any: a little too many where insertions are in the prompt."""
+    total = 0
+    for model, task in itertools.product(config.models, tasks):
+        for arm in arms_for(config, model):
+            builder = RequestBuilder(config, prompts, model, arm, task)
+            if builder.lacks_level:
+                continue
+            for example in task.examples:
+                number = len(edits.get((task.name, example.id), ()))
+                total += unit_size(builder, number, config.shams)
+                total += (config.samples - 1) * unit_size(builder, number, 0)
+    return total
+
+
+def is_askable(builder: RequestBuilder, example: Example, interventions: Sequence[Intervention]) -> bool:
+    """Whether some insertion of an example does not stand in its prompt already."""
+    fixed, own = _texts(builder, example)
+    return any(not _is_there(one, fixed, own) for one in interventions)
+
+
+def _texts(builder: RequestBuilder, example: Example) -> tuple[str, str]:
+    """What stands in an example's prompt: the text around it, and its own."""
+    return builder.fixed_text(example), "\n".join((*example.fields.values(), *example.options.values()))
+
+
+def _is_there(one: Intervention, fixed: str, own: str) -> bool:
+    if one.field is None or one.kind == NULL_EDIT:
+        return False
+    return _fixed_present(one.inserted, fixed) or already_present(one.inserted, (own,))
 
 
 @lru_cache(maxsize=65536)
@@ -111,10 +161,9 @@ def plan(
             continue
         able = capabilities(arm)
         for example in (task.examples[number] for number in numbers):
-            fixed = builder.fixed_text(example)
-            own = "\n".join((*example.fields.values(), *example.options.values()))
+            texts = _texts(builder, example)
             for sample in range(config.samples):
-                yield _unit(builder, able, example, edits.get((task.name, example.id), ()), sample, (fixed, own))
+                yield _unit(builder, able, example, edits.get((task.name, example.id), ()), sample, texts)
 
 
 Cell = tuple[Task, Arm, range]
@@ -147,8 +196,7 @@ def _unit(
     asked = []
     for one in interventions:
         after = one.inserted if one.field is None else apply(example, one)
-        worded = one.field is not None and one.kind != NULL_EDIT
-        there = worded and (_fixed_present(one.inserted, fixed) or already_present(one.inserted, (own,)))
+        there = _is_there(one, fixed, own)
         fields, cue = _shown(example, one, after)
         asked.append(Asked(one, after, None if there else request(fields, sample, cue), phrases(one.kind)))
     base = request(example.fields, sample)

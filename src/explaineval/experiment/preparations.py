@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,18 +37,39 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     whole = load_tasks(specs, shots=shots, shots_from=config.shots_from, limit=config.limit)
     # words are built against the texts of all levels, so that a level added later changes none of them
     chosen = choose(config.interventions, whole, prompts, prompts.levels(), config.seed)
-    tasks = tuple(_with_levels(task, config.arms.verbosity) for task in whole)
     if not chosen.edits:
         raise InputError("there is no intervention for any example: nothing could be measured.")
-    for task in tasks:
-        if not any((task.name, example.id) in chosen.edits for example in task.examples):
-            raise InputError(
-                f"task {task.name!r} has no intervention for any of its examples, so nothing could be measured there: "
-                "leave the task out, or add interventions for it."
-            )
+    tasks = tuple(_with_levels(_with_interventions(task, chosen), config.arms.verbosity) for task in whole)
+    notes = (*chosen.notes, *_left_out(whole, tasks))
+    chosen = replace(chosen, notes=notes)
     what = facts.science(config, tasks, prompts, chosen.edits)
     examples, edits = inputs_of(tasks, chosen)
     return Prepared(config, client, tasks, prompts, chosen, what, directories.science_hash(what, examples, edits))
+
+
+def _with_interventions(task: Task, chosen: Chosen) -> Task:
+    """The task without the examples that have no intervention: no number of the run would use their answers.
+
+    Raises InputError where none is left.
+    """
+    kept = tuple(example for example in task.examples if chosen.edits.get((task.name, example.id)))
+    if not kept:
+        raise InputError(
+            f"task {task.name!r} has no intervention for any of its examples, so nothing could be measured there: "
+            "leave the task out, or add interventions for it."
+        )
+    return replace(task, examples=kept)
+
+
+def _left_out(whole: Sequence[Task], tasks: Sequence[Task]) -> Iterator[str]:
+    """How many examples of each task are not asked."""
+    for before, after in zip(whole, tasks, strict=True):
+        lost = len(before.examples) - len(after.examples)
+        if lost:
+            yield (
+                f"{before.name}: {lost:,} of {len(before.examples):,} examples have no intervention and are not asked; "
+                "accuracy and the shams are those of the others."
+            )
 
 
 def _with_levels(task: Task, levels: Collection[str]) -> Task:
