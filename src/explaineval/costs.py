@@ -21,6 +21,10 @@ TOKENS_PER_TEMPLATE = 192
 """Room for what a chat template adds around a turn and around the whole (role marks, a default system text)."""
 
 
+TOKENS_AROUND_ANSWER = 16
+"""So many tokens more in the total than in prompt and completion are marks of turns and the like, not reasoning."""
+
+
 @dataclass(frozen=True)
 class Price:
     """Dollars per token, and for a request as such.
@@ -178,6 +182,20 @@ def reasoning_tokens(usage: Mapping[str, Any]) -> int:
     details = usage.get("completion_tokens_details")
     told = _count(details.get("reasoning_tokens")) if isinstance(details, Mapping) else 0
     return max(told, output_tokens(usage) - _count(usage.get("completion_tokens")))
+
+
+def reasons_first(usage: Mapping[str, Any]) -> bool:
+    """Whether the counts show reasoning before the answer: told as such, or far more output than the answer has.
+
+    A few tokens more in the total are what an endpoint adds around an answer, not reasoning.
+
+    >>> reasons_first({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 15})
+    False
+    """
+    details = usage.get("completion_tokens_details")
+    if isinstance(details, Mapping) and _count(details.get("reasoning_tokens")):
+        return True
+    return output_tokens(usage) - _count(usage.get("completion_tokens")) > TOKENS_AROUND_ANSWER
 
 
 def _count(value: object) -> int:

@@ -12,7 +12,7 @@ from planted_numbers import read_rows, read_trials
 
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.experiment import prepare, prices_of, project, read_price_list
-from explaineval.experiment.plans import count_requests
+from explaineval.experiment.plans import plan_sizes
 from servers.commands import WarmCommands
 from servers.tables import Table
 
@@ -115,6 +115,6 @@ def test_the_count_that_progress_shows_is_the_plans(tmp_path: Path, arms: dict[s
     prepared = prepare(RunConfig.model_validate(values), ClientConfig())
     found = project(prepared, None, prices_of(prepared.config, prepared.client, read_price_list()))
 
-    assert sum(one.distinct for one in found) == count_requests(
-        prepared.config, prepared.prompts, prepared.tasks, prepared.chosen.edits
-    )
+    config, edits = prepared.config, prepared.chosen.edits
+    sizes = [plan_sizes(config, prepared.prompts, prepared.tasks, edits, model) for model in config.models]
+    assert [(one.planned, one.distinct) for one in found] == sizes

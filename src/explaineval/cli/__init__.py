@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from explaineval._version import __version__
+from explaineval.cli.documents import error_document
 from explaineval.cli.groups import REPEATED, LazyGroup
 from explaineval.errors import ExplainevalError
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _fail(code: int, message: str, given: Sequence[str]) -> int:
     if "--json" in given or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
-        click.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False))
+        click.echo(error_document(code, message))
     else:
         click.echo(f"explaineval: {message}", err=True)
     return code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_format
 import os
 import shutil
 import sys
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explaineval.cache import open_store
+from explaineval.cli.documents import show_document
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHERE, option, options, resolve
 from explaineval.cli.outputs import say
 from explaineval.client.capabilities import store_probe
@@ -24,6 +24,7 @@ from explaineval.config import ClientConfig, ModelConfig
 from explaineval.costs import Price
 from explaineval.errors import BudgetReachedError, InputError
 from explaineval.experiment import prices_of, read_price_list
+from explaineval.experiment.notes import Note, note
 from explaineval.report.tables import render
 
 MAX_RETRIES = 2
@@ -61,12 +62,13 @@ def probe(json: bool, **given: Any) -> int:
         raise BudgetReachedError(
             f"--max-usd {transport.max_usd:g} leaves no room for the probe's next question: nothing was kept."
         ) from None
+    code = 0 if found.usable else UNUSABLE
     if json:
-        click.echo(json_format.dumps(found.document(), ensure_ascii=False))
+        show_document(found.document(), warnings_of(found), None, code, found.fault or found.logprobs_reason or "")
     else:
         _show(found, _price_source(model, transport, found))
-    say(cautions(found))
-    return 0 if found.usable else UNUSABLE
+    say(warnings_of(found))
+    return code
 
 
 async def _probe_and_keep(model: ModelConfig, transport: ClientConfig, price: Price | None) -> Findings:
@@ -87,18 +89,19 @@ async def _probe_and_keep(model: ModelConfig, transport: ClientConfig, price: Pr
     return found
 
 
-def cautions(found: Findings) -> list[str]:
+def warnings_of(found: Findings) -> list[Note]:
     """What the user should know before a run."""
-    lines = [] if found.fault is None else [found.fault]
+    notes = [] if found.fault is None else [note("endpoint_unusable", found.fault)]
     route = route_caution(found.model)
     if route is not None:
-        lines.append(route)
+        notes.append(note("route_loses_logprobs", route))
     if found.main.reasoning is not None:
-        lines.append(
+        told = (
             f"{found.model} reasons before it answers ({found.main.reasoning}): order pe is then not "
             "predict-then-explain, since the answer follows hidden reasoning; give --max-tokens room for it."
         )
-    return lines
+        notes.append(note("reasons_first", told))
+    return notes
 
 
 def _show(found: Findings, price_source: str) -> None:

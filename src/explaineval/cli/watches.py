@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from explaineval.experiment import GRACE, Lane, Prepared
-from explaineval.experiment.plans import count_requests
+from explaineval.experiment.plans import plan_sizes
 
 EVERY = 15.0
 """Seconds between two lines where standard error is no terminal."""
@@ -21,7 +21,9 @@ EVERY = 15.0
 @contextmanager
 def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
     """A callable that shows how far the lanes are, for `execute`."""
-    total = count_requests(prepared.config, prepared.prompts, prepared.tasks, prepared.chosen.edits)
+    config, edits = prepared.config, prepared.chosen.edits
+    sizes = (plan_sizes(config, prepared.prompts, prepared.tasks, edits, model) for model in config.models)
+    total = sum(one.distinct for one in sizes)
     told = False
 
     heard: dict[tuple[str | None, str], int] = {}

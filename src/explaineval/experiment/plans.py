@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from explaineval.client import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
@@ -62,8 +62,8 @@ class Unit:
 
     @property
     def planned(self) -> int:
-        """Requests before dedupe: every trial needs an answer before and one after, shams no explanation."""
-        return 0 if self.idle else 2 * (self._edits * (2 if self.twofold else 1) + len(self.shams))
+        """Requests before dedupe."""
+        return unit_planned(self.builder, self._edits, len(self.shams))
 
     @property
     def size(self) -> int:
@@ -89,6 +89,14 @@ def _shown(example: Example, one: Intervention, text_after: str) -> tuple[Mappin
     return {**example.fields, one.field: text_after}, None
 
 
+def unit_planned(builder: RequestBuilder, edits: int, shams: int) -> int:
+    """The requests of one example and sample before dedupe: every trial needs an answer before and one after.
+
+    In order pe2 each needs an explanation too, but for the shams. None without an intervention.
+    """
+    return 2 * (edits * (2 if builder.arm.order == "pe2" else 1) + shams) if edits else 0
+
+
 def unit_size(builder: RequestBuilder, edits: int, shams: int) -> int:
     """The requests of one example and sample that are asked for no other unit; none without an intervention."""
     if not edits:
@@ -98,24 +106,44 @@ def unit_size(builder: RequestBuilder, edits: int, shams: int) -> int:
     return (1 + edits) * (2 if builder.leads else 1) + (shams if builder.leads else 0)
 
 
-def count_requests(
+COUNTED_EXACTLY = 20_000
+"""Looking for an insertion in its prompt takes about 0.1 ms, so plans with more interventions are not looked through."""
+
+
+class Sizes(NamedTuple):
+    """How many requests a plan holds: before dedupe, and distinct."""
+
+    planned: int
+    distinct: int
+
+
+def plan_sizes(
     config: RunConfig,
     prompts: PromptBook,
     tasks: Sequence[Task],
     edits: Mapping[tuple[str, str], Sequence[Intervention]],
-) -> int:
-    """The distinct requests of a run without building any: a little too many where insertions are in the prompt."""
-    total = 0
-    for model, task in itertools.product(config.models, tasks):
+    model: ModelConfig,
+    without: Collection[str] = (),
+) -> Sizes:
+    """The size of one model's plan, some styles left out, without building a request.
+
+    With more than COUNTED_EXACTLY interventions, those whose insertion is in the prompt already are counted too.
+    """
+    exact = sum(map(len, edits.values())) <= COUNTED_EXACTLY
+    planned = distinct = 0
+    for task in tasks:
         for arm in arms_for(config, model):
             builder = RequestBuilder(config, prompts, model, arm, task)
-            if builder.lacks_level:
+            if builder.lacks_level or arm.style in without:
                 continue
             for example in task.examples:
-                number = len(edits.get((task.name, example.id), ()))
-                total += unit_size(builder, number, config.shams)
-                total += (config.samples - 1) * unit_size(builder, number, 0)
-    return total
+                found = edits.get((task.name, example.id), ())
+                texts = _texts(builder, example) if exact else None
+                number = len(found) if texts is None else sum(not _is_there(one, *texts) for one in found)
+                for shams in (config.shams, *[0] * (config.samples - 1)):
+                    distinct += unit_size(builder, number, shams)
+                    planned += unit_planned(builder, number, shams)
+    return Sizes(planned, distinct)
 
 
 def is_askable(builder: RequestBuilder, example: Example, interventions: Sequence[Intervention]) -> bool:
