@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 from explaineval.cache import Claims, Store, request_key
 from explaineval.client.protocols import Client
-from explaineval.errors import NotStoredError, RequestFailedError, RequestRejectedError, RequestUnsentError
+from explaineval.errors import (
+    EndpointError,
+    NotStoredError,
+    RequestFailedError,
+    RequestRejectedError,
+    RequestUnsentError,
+)
 from explaineval.records import Completion, Request
 
 LOOK_AGAIN = 0.05
@@ -55,6 +61,8 @@ class CachedClient:
     tally: Tally = field(default_factory=Tally)
     book: Callable[[Request, Completion, bool], None] = _book_nothing
     miss: Callable[[Request], None] = _miss_nothing
+    was_sent: Callable[[Request], bool] = lambda _: False
+    """Whether a request without answer went over the wire, in whichever attempt."""
     bought: Collection[str] = ()
     """Keys whose answers this run has bought on another way (by batches): found in the store, but no hits."""
     pending: Collection[str] = ()
@@ -127,10 +135,10 @@ class CachedClient:
             finally:
                 if self.claims is not None:
                     self.claims.release(key)
-        except RequestUnsentError:
+        except (RequestUnsentError, EndpointError, asyncio.CancelledError):
             if short not in self._answerless:
                 self.miss(request)
-            self._leave(short, sent=False)
+            self._leave(short, sent=self.was_sent(request))
             raise
         except RequestFailedError as exc:
             if not isinstance(exc, RequestRejectedError) or exc.sent:

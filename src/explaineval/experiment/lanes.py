@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ from explaineval.experiment.execution import Progress
 from explaineval.experiment.forecasts import Forecast
 from explaineval.experiment.ledgers import Ledger, Prices
 from explaineval.experiment.preparations import Prepared
-from explaineval.records import Completion, Request
+from explaineval.records import OUTCOMES, Completion, Request, Trial
 
 SHOWN = 5
 """Unsent requests that are remembered to be shown."""
@@ -57,14 +58,38 @@ class Lane:
     assumed: bool = False
     fault: EndpointError | None = None
     unsent: list[Request] = field(default_factory=list)
+    answers: int = 0
+    """Answers that were bought or found."""
+    labels: int = 0
+    """Sides of trials whose answer could be read."""
+    statuses: Counter[str] = field(default_factory=Counter)
+    """Trials by their status."""
     messages: list[str] = field(default_factory=list)
     """What is to be told while the run goes on."""
 
     def book(self, request: Request, completion: Completion, hit: bool) -> None:
         """Enter an answer into the books: what went over the wire at its own price, all else at the ledger's."""
+        self.answers += 1
         singly = not hit and self.budgeted is not None and request_key(request) not in self.cached.bought
         self.ledger.add(completion, hit=hit, price=self.budgeted.gauge.price if singly and self.budgeted else None)
         self.forecast.lengths.see(request, completion)
+
+    def read(self, trial: Trial) -> None:
+        """Count a trial."""
+        self.statuses[trial.status] += 1
+        self.labels += (trial.label_before is not None) + (trial.label_after is not None)
+
+    @property
+    def unreadable(self) -> str | None:
+        """The sentence for a model of which there are answers, but not one that could be read; else None."""
+        if self.labels or not any(self.statuses[name] for name in OUTCOMES if name != "failed"):
+            return None
+        reasons = ", ".join(f"{count} {name}" for name, count in self.statuses.most_common() if name in OUTCOMES)
+        return (
+            f"{self.model.model}: not one answer could be read (trials: {reasons}), so none of its numbers is defined. "
+            "Look at an answer with `explaineval show RUN_DIR --example ID --answers`; --shots 4 or --style completion "
+            "may help a model that does not keep the answer's form, --max-tokens one that is cut off."
+        )
 
     def miss(self, request: Request) -> None:
         """Enter a request that was not sent."""
@@ -116,7 +141,8 @@ def build_lanes(
         )
         price = prices.singly[model.endpoint, model.model]
         checked = bills.setdefault(place, BillCheck(model.endpoint))
-        inner: Client = StoringClient(sender, store)
+        wired = StoringClient(sender, store)
+        inner: Client = wired
         budgeted = None
         if price is not None:
             inner = budgeted = BudgetedClient(inner, Gauge(price), budget, Purse(model.max_usd), stopping, checked)
@@ -127,6 +153,6 @@ def build_lanes(
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
         lane = Lane(model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, probe)
-        cached.book, cached.miss = lane.book, lane.miss
+        cached.book, cached.miss, cached.was_sent = lane.book, lane.miss, wired.was_sent
         lanes.append(lane)
     return lanes

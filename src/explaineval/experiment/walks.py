@@ -48,6 +48,8 @@ def walk(
 
 def walk_unit(unit: Unit, seen: set[int], find: Find | None, retry: Collection[str]) -> Iterator[Step]:
     """The unit's requests that are not `seen` yet, wave after wave."""
+    if unit.idle:
+        return
     inputs: list[tuple[Asked | None, Request]] = [(None, unit.base)]
     inputs += [(one, one.request) for one in unit.asked if one.request is not None]
     for asked, request in inputs:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from explaineval.client.capabilities import REASONS
-from explaineval.costs import reasoning_tokens
+from explaineval.costs import reasoning_tokens, reasons_first
 from explaineval.parsing.probabilities import POSITIVE_TOLERANCE, SUM_TOLERANCE
 from explaineval.parsing.reasonings import find_reasoning
 from explaineval.records import Completion, TokenAlternatives
@@ -64,9 +64,8 @@ def written_letter(text: str | None) -> str | None:
 
 def reasoning_evidence(completion: Completion, body: Mapping[str, Any]) -> str | None:
     """What shows that the model reasoned before its answer; None where nothing does."""
-    count = reasoning_tokens(completion.usage)
-    if count > 0:
-        return f"{count} reasoning tokens in its usage"
+    if reasons_first(completion.usage):
+        return f"{reasoning_tokens(completion.usage)} reasoning tokens in its usage"
     message = _choice(body).get("message")
     message = message if isinstance(message, Mapping) else {}
     for name in ("reasoning_content", "reasoning"):
