@@ -18,7 +18,7 @@ import httpx
 from explaineval.client.endpoints.bodies import bounds_of
 from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, watch_clients
 from explaineval.client.endpoints.origins import declared_origins
-from explaineval.client.failures import classify
+from explaineval.client.failures import chain, classify, wire_status
 from explaineval.client.responses import read_response
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, RequestRejectedError
@@ -121,7 +121,7 @@ class LiteLLMClient:
         except Exception as exc:  # the border: whatever litellm raises is classified here
             if isinstance(attempt.fault, OversizedError):
                 return Completion(text=None, finish_reason=OVERSIZED)
-            if attempt.fault is not None:  # whatever litellm made of it
+            if attempt.fault is not None and not _is_besides(attempt, exc):  # whatever litellm made of it
                 raise attempt.fault from exc
             if isinstance(exc, ExplainevalError):
                 raise
@@ -197,6 +197,13 @@ def key_of(endpoint: Endpoint, model: str) -> str | None:
 
 def _where(request: Request, endpoint: Endpoint) -> str:
     return f"{request.model} at {endpoint.identity}" if endpoint.identity else request.model
+
+
+def _is_besides(attempt: Attempt, exc: BaseException) -> bool:
+    """Whether what the guard refused was some look-up of litellm's, and the request itself met an error."""
+    if attempt.fault in chain(exc) or not isinstance(attempt.fault, InputError):
+        return False
+    return attempt.sent > 0 and wire_status(exc) is not None
 
 
 def _session() -> httpx.AsyncClient:

@@ -92,17 +92,40 @@ class UnderWay:
             self._held.pop(holder, None)
 
 
-class Body:
-    """Decompresses and collects one body piece by piece, never beyond `most` bytes."""
+class Inflater:
+    """Decompresses a body piece by piece, each piece small whatever it was made from. Raises EncodingError."""
 
-    def __init__(self, encoding: str, most: int) -> None:
-        self._most, self._raw, self.size = most, 0, 0
-        self._parts: list[bytes] = []
-        self._deflate = encoding == "deflate"
+    def __init__(self, encoding: str) -> None:
         encoding = encoding.strip().lower() or "identity"
         if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
             raise EncodingError(f"the body is in the encoding {encoding[:40]!r}, which was not asked for")
+        self._deflate = encoding == "deflate"
         self._inflater = None if encoding == "identity" else zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+    def pieces(self, raw: bytes) -> Iterator[bytes]:
+        """What received bytes hold."""
+        if self._inflater is None:
+            yield raw
+            return
+        while raw and not self._inflater.eof:
+            try:
+                piece = self._inflater.decompress(raw, STEP)
+            except zlib.error as exc:
+                if not self._deflate:
+                    raise EncodingError(f"the body cannot be decompressed: {exc}") from exc
+                self._deflate, self._inflater = False, zlib.decompressobj(-zlib.MAX_WBITS)  # without zlib's header
+                continue
+            self._deflate = False
+            raw = self._inflater.unconsumed_tail
+            yield piece
+
+
+class Body:
+    """Decompresses and collects one body, never beyond `most` bytes."""
+
+    def __init__(self, encoding: str, most: int) -> None:
+        self._inflater, self._most, self._raw, self.size = Inflater(encoding), most, 0, 0
+        self._parts: list[bytes] = []
 
     def take(self, raw: bytes) -> int:
         """Add received bytes; returns by how many the decompressed body grew. Raises TooLargeError, EncodingError."""
@@ -110,7 +133,7 @@ class Body:
         self._raw += len(raw)
         if self._raw > self._most:
             raise TooLargeError(f"more than {self._most:,} bytes")
-        for piece in self._inflated(raw):
+        for piece in self._inflater.pieces(raw):
             self.size += len(piece)
             if self.size > self._most:
                 raise TooLargeError(f"more than {self._most:,} bytes")
@@ -121,21 +144,6 @@ class Body:
     def content(self) -> bytes:
         """What was collected."""
         return b"".join(self._parts)
-
-    def _inflated(self, raw: bytes) -> Iterator[bytes]:
-        if self._inflater is None:
-            yield raw
-            return
-        while raw and not self._inflater.eof:
-            try:
-                piece = self._inflater.decompress(raw, STEP)
-            except zlib.error as exc:
-                if not (self._deflate and self.size == 0):
-                    raise EncodingError(f"the body cannot be decompressed: {exc}") from exc
-                self._deflate, self._inflater = False, zlib.decompressobj(-zlib.MAX_WBITS)  # without zlib's header
-                continue
-            raw = self._inflater.unconsumed_tail
-            yield piece
 
 
 def measure(content: bytes, most_values: int) -> int:

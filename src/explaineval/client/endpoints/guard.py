@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -31,11 +31,12 @@ from explaineval.client.endpoints.bodies import (
     Body,
     Bounds,
     EncodingError,
+    Inflater,
     TooLargeError,
     UnderWay,
     check_answer,
 )
-from explaineval.client.endpoints.origins import Origin
+from explaineval.client.endpoints.origins import DEFAULT_PORTS, Origin
 from explaineval.config.endpoints import is_private
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, TransientError
 
@@ -68,6 +69,8 @@ class Attempt:
     secrets: tuple[str, ...] = ()
     moved_by_user: bool = False
     """Whether a base URL was given, so that its origin is the declared one."""
+    streams: bool = False
+    """Whether answers are read piece by piece by who asked, so that their whole length is no matter."""
     sent: int = 0
     fault: ExplainevalError | None = None
     closed: bool = False
@@ -79,6 +82,17 @@ class Attempt:
         if origin not in self.origins:
             raise self.refuse(InputError(self._elsewhere(origin)))
         self.sent += 1
+
+    def check_answer(self, content: bytes) -> tuple[bytes, int]:
+        """The body of an answer as it may be parsed, and about how much memory that takes. Raises OversizedError."""
+        try:
+            return check_answer(content, self.bounds)
+        except TooLargeError as exc:
+            raise self.oversized(exc) from None
+
+    def oversized(self, exc: TooLargeError) -> ExplainevalError:
+        """The fault of an answer that goes beyond its bounds."""
+        return self.refuse(OversizedError(f"{self.where}: the answer holds {exc}"))
 
     def check_connection(self, address: object) -> None:
         """Refuse a connection that was opened beside the guarded transports. Raises InputError."""
@@ -114,7 +128,7 @@ class Attempt:
                 f"{self.where}: litellm's route would send this to {origin} instead of the base URL's {declared}; "
                 "nothing was sent. Use another route, for example openai/."
             )
-        names = _variables_with(origin)
+        names = _variables_with(origin, self.origins)
         because = f": {' and '.join(names)} points there" if names else ": an environment variable or a setting decides"
         return (
             f"{self.where}: litellm would send this to {origin}, not to the provider's own {declared}{because}. Nothing "
@@ -169,21 +183,25 @@ class Wire:
         token = _inside.set(True)
         try:
             response = await self._transport(request.url).handle_async_request(request)
+            streamed = False
             try:
                 reading = _Reading(attempt, response, request)
-                if reading.most:
-                    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an asynchronous transport
-                    async for chunk in response.stream:
-                        grown = reading.take(chunk)
-                        while not reading.hold(grown):
-                            await asyncio.sleep(LOOK_AGAIN)
-                        if reading.full:
-                            break
+                streamed = attempt.streams and response.is_success
+                if streamed:
+                    return reading.streamed()
+                assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an asynchronous transport
+                async for chunk in response.stream:
+                    grown = reading.take(chunk)
+                    while not reading.hold(grown):
+                        await asyncio.sleep(LOOK_AGAIN)
+                    if reading.full:
+                        break
                 content, memory = reading.finish()
                 while not reading.hold(memory):
                     await asyncio.sleep(LOOK_AGAIN)
             finally:
-                await response.aclose()
+                if not streamed:
+                    await response.aclose()
         finally:
             _inside.reset(token)
         return reading.response(content)
@@ -197,14 +215,13 @@ class Wire:
             response = self._sync_transport(request.url).handle_request(request)
             try:
                 reading = _Reading(attempt, response, request)
-                if reading.most:
-                    assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - a synchronous transport
-                    for chunk in response.stream:
-                        grown = reading.take(chunk)
-                        while not reading.hold(grown):
-                            time.sleep(LOOK_AGAIN)
-                        if reading.full:
-                            break
+                assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - a synchronous transport
+                for chunk in response.stream:
+                    grown = reading.take(chunk)
+                    while not reading.hold(grown):
+                        time.sleep(LOOK_AGAIN)
+                    if reading.full:
+                        break
                 content, memory = reading.finish()
                 while not reading.hold(memory):
                     time.sleep(LOOK_AGAIN)
@@ -262,10 +279,10 @@ class _Reading:
         self._answer = response.is_success
         if 300 <= response.status_code < 400:
             raise attempt.redirected(response, request.url)
-        self.most = attempt.bounds.most_bytes if self._answer else MOST_OF_ERROR
+        most = attempt.bounds.most_bytes if self._answer else MOST_OF_ERROR
         self.full = False
         try:
-            self._body = Body(response.headers.get("content-encoding", ""), self.most)
+            self._body = Body(response.headers.get("content-encoding", ""), most)
         except EncodingError as exc:
             raise httpx.DecodingError(str(exc), request=request) from exc
 
@@ -277,7 +294,7 @@ class _Reading:
             return self._body.take(chunk)
         except TooLargeError as exc:
             if self._answer:
-                raise self._oversized(exc) from None
+                raise self._attempt.oversized(exc) from None
             self.full = True
             return 0
         except EncodingError as exc:
@@ -292,26 +309,42 @@ class _Reading:
     def finish(self) -> tuple[bytes, int]:
         """The body, and how much memory it will take when it is parsed."""
         content = self._body.content
-        if not self._answer:
-            return content, 0
-        try:
-            return check_answer(content, self._attempt.bounds)
-        except TooLargeError as exc:
-            raise self._oversized(exc) from None
+        return self._attempt.check_answer(content) if self._answer else (content, 0)
 
     def response(self, content: bytes) -> httpx.Response:
         """The response as the library above may see it: read, decompressed, within its bounds."""
-        headers = [
-            (name, value)
-            for name, value in self._response.headers.multi_items()
-            if name.lower() not in CONTENT_HEADERS
-        ]
         return httpx.Response(
-            self._response.status_code, headers=headers, content=content, request=self._request
+            self._response.status_code, headers=self._headers(), content=content, request=self._request
         )
 
-    def _oversized(self, exc: TooLargeError) -> ExplainevalError:
-        return self._attempt.refuse(OversizedError(f"{self._attempt.where}: the answer holds {exc}"))
+    def streamed(self) -> httpx.Response:
+        """The response unread: what reads it gets decompressed pieces, each of them small."""
+        stream = _Pieces(self._response, self._request)
+        return httpx.Response(self._response.status_code, headers=self._headers(), stream=stream, request=self._request)
+
+    def _headers(self) -> list[tuple[str, str]]:
+        pairs = self._response.headers.multi_items()
+        return [(name, value) for name, value in pairs if name.lower() not in CONTENT_HEADERS]
+
+
+class _Pieces(httpx.AsyncByteStream):
+    """A body that is decompressed as it comes."""
+
+    def __init__(self, response: httpx.Response, request: httpx.Request) -> None:
+        self._response, self._request = response, request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        assert isinstance(self._response.stream, httpx.AsyncByteStream)  # noqa: S101 - an asynchronous transport
+        try:
+            inflater = Inflater(self._response.headers.get("content-encoding", ""))
+            async for chunk in self._response.stream:
+                for piece in inflater.pieces(chunk):
+                    yield piece
+        except EncodingError as exc:
+            raise httpx.DecodingError(str(exc), request=self._request) from exc
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
 
 
 def watch_clients(*transports: type[httpx.AsyncBaseTransport] | type[httpx.BaseTransport]) -> None:
@@ -409,13 +442,16 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-def _variables_with(origin: Origin) -> list[str]:
-    """Environment variables that name this origin's host, so that the sentence can tell which one to unset."""
+def _variables_with(origin: Origin, declared: Sequence[Origin]) -> list[str]:
+    """Environment variables that name this origin's host, or a part of it, so that the sentence can tell which."""
     host = re.compile(rf"(?<![\w.-]){re.escape(origin.host)}(?![\w-]|\.\w)", re.IGNORECASE)
-    own = origin.port is not None and str(origin) != f"{origin.scheme}://{origin.host}"
     found = [name for name, value in sorted(os.environ.items()) if host.search(value)]
-    with_port = [name for name in found if own and f":{origin.port}" in os.environ[name]]
-    return with_port or found
+    if origin.port not in DEFAULT_PORTS.values():
+        found = [name for name in found if f":{origin.port}" in os.environ[name]] or found
+    if found:
+        return found
+    parts = {part for part in origin.host.split(".") if len(part) > 3 and not any(part in one.host for one in declared)}
+    return [name for name, value in sorted(os.environ.items()) if value.lower() in parts]
 
 
 def _plain(text: str, secrets: Sequence[str]) -> str:
