@@ -31,6 +31,11 @@ KEPT = ("PATH", "HOME", "LANG", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
 MODELS = 12
 """Models of each provider's price list that are tried: some models have an address of their own."""
 SECONDS = 10.0
+OPENAI = "https://api.openai.com"
+AT_OPENAI = ("openai", "text-completion-openai", "custom_openai")
+"""Providers whose own address is OpenAI's; for others it is what its library falls back to."""
+ACCOUNTS = ("watsonx_text",)
+"""Providers of which the dry run sees the common address for tokens, but whose models are at the account's own."""
 KEY = "sk-dry-run-0123456789"
 
 ANSWER: dict[str, Any] = {
@@ -45,29 +50,31 @@ ANSWER: dict[str, Any] = {
 """Something of what each provider answers, so that a route with several calls goes on to the next."""
 
 
-class RecordingWire(Wire):
-    """Answers from memory."""
-
-    async def send(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
-        """Note the address, and answer."""
-        attempt.check(request.url)
-        return httpx.Response(200, json=ANSWER, request=request)
-
-    def send_sync(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
-        """The same for a synchronous client."""
-        attempt.check(request.url)
-        return httpx.Response(200, json=ANSWER, request=request)
-
-
 @dataclass(eq=False)
 class RecordingAttempt(Attempt):
     """Lets every request pass, and notes where it goes. A connection beside the guard is refused all the same."""
 
     seen: dict[str, None] = field(default_factory=dict)
+    posted: bool = False
 
     def check(self, url: httpx.URL) -> None:
         """Note the origin."""
         self.seen[str(Origin.of(url))] = None
+
+
+class RecordingWire(Wire):
+    """Answers from memory."""
+
+    async def send(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
+        """Note the address, and answer."""
+        return self.send_sync(request, attempt)
+
+    def send_sync(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
+        """The same for a synchronous client."""
+        attempt.check(request.url)
+        if isinstance(attempt, RecordingAttempt):
+            attempt.posted = attempt.posted or request.method == "POST"
+        return httpx.Response(200, json=ANSWER, request=request)
 
 
 async def find_origins() -> dict[str, list[str]]:
@@ -81,21 +88,31 @@ async def find_origins() -> dict[str, list[str]]:
         step = max(1, len(listed) // MODELS)
         models = ["model", *(name.removeprefix(f"{provider}/") for name in listed[::step])]
         seen: dict[str, None] = {}
-        beside: set[str] = set()
+        usable = provider not in ACCOUNTS
+        posted = False
         for model in models:
             for request in _requests(f"{provider}/{model}"):
-                attempt = RecordingAttempt(request.model, (), wire)
-                send = litellm.acompletion if request.style == "chat" else litellm.atext_completion
-                try:
-                    with allow(attempt):
-                        async with asyncio.timeout(SECONDS):
-                            await send(**client._arguments(request, Endpoint(), KEY))
-                except Exception as exc:
-                    sys.stderr.write(f"{request.model} {request.style}: {' '.join(str(exc).split())[:160]}\n")
-                seen |= attempt.seen
-                beside |= {str(attempt.fault)} if attempt.fault is not None else set()
-        table[provider] = [] if beside else sorted(seen)
-        sys.stderr.write(f"{provider}: {', '.join(table[provider]) or '-'} {' '.join(beside)}\n")
+                for limited in (True, False):  # a route that takes no token limit has an address all the same
+                    attempt = RecordingAttempt(request.model, (), wire)
+                    arguments = client._arguments(request, Endpoint(), KEY)
+                    if not limited:
+                        del arguments["max_tokens"]
+                    send = litellm.acompletion if request.style == "chat" else litellm.atext_completion
+                    try:
+                        with allow(attempt):
+                            async with asyncio.timeout(SECONDS):
+                                await send(**arguments)
+                    except Exception as exc:
+                        sys.stderr.write(f"{request.model} {request.style}: {' '.join(str(exc).split())[:160]}\n")
+                    seen |= attempt.seen
+                    posted = posted or attempt.posted
+                    usable = usable and attempt.fault is None
+                    if attempt.seen:
+                        break
+        if provider not in AT_OPENAI and list(seen) == [OPENAI]:
+            usable = False
+        table[provider] = sorted(seen) if usable and posted else []
+        sys.stderr.write(f"{provider}: {', '.join(table[provider]) or '-'}\n")
     await client.close()
     return table
 

@@ -179,7 +179,7 @@ class LiteLLMClient:
         return arguments
 
 
-def key_of(endpoint: Endpoint, model: str) -> str | None:
+def key_of(endpoint: Endpoint, model: str) -> str | None:  # noqa: ARG001 - whose key it is
     """The key for this call, read at the edge and never kept; None lets litellm find the provider's own.
 
     With a base URL only the named variable (or EXPLAINEVAL_API_KEY) is ever sent, else a dummy: a provider's own
@@ -200,10 +200,12 @@ def _where(request: Request, endpoint: Endpoint) -> str:
 
 
 def _is_besides(attempt: Attempt, exc: BaseException) -> bool:
-    """Whether what the guard refused was some look-up of litellm's, and the request itself met an error."""
-    if attempt.fault in chain(exc) or not isinstance(attempt.fault, InputError):
+    """Whether what the guard refused was some look-up of litellm's, and the request itself met another fault."""
+    links = list(chain(exc))
+    if attempt.fault in links or not isinstance(attempt.fault, InputError):
         return False
-    return attempt.sent > 0 and wire_status(exc) is not None
+    answered = attempt.sent > 0 and wire_status(exc) is not None
+    return answered or any(type(link).__name__ == "UnsupportedParamsError" for link in links)
 
 
 def _session() -> httpx.AsyncClient:

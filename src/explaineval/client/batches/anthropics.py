@@ -6,7 +6,6 @@ number of requests, and known by the custom_ids of its results.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any

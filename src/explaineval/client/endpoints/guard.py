@@ -129,10 +129,10 @@ class Attempt:
                 "nothing was sent. Use another route, for example openai/."
             )
         names = _variables_with(origin, self.origins)
-        because = f": {' and '.join(names)} points there" if names else ": an environment variable or a setting decides"
+        because = f"{' and '.join(names)} points there" if names else "an environment variable or a setting decides"
         return (
-            f"{self.where}: litellm would send this to {origin}, not to the provider's own {declared}{because}. Nothing "
-            f"was sent; unset {names[0] if names else 'it'}, or give that address by --base-url."
+            f"{self.where}: litellm would send this to {origin}, not to the provider's own {declared}: {because}. "
+            f"Nothing was sent; unset {names[0] if names else 'it'}, or give that address by --base-url."
         )
 
     def redirected(self, response: httpx.Response, url: httpx.URL) -> ExplainevalError:
@@ -145,8 +145,8 @@ class Attempt:
         shown = _plain(str(place), self.secrets)[:LONGEST_PLACE] if place is not None else "no readable address"
         return self.refuse(
             EndpointError(
-                f"{self.where}: the endpoint answers with a redirect (status {response.status_code}) to {shown}; it was "
-                "not followed. If that is the right address, give it by --base-url."
+                f"{self.where}: the endpoint answers with a redirect (status {response.status_code}) to {shown}; it "
+                "was not followed. If that is the right address, give it by --base-url."
             )
         )
 
@@ -191,14 +191,11 @@ class Wire:
                     return reading.streamed()
                 assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an asynchronous transport
                 async for chunk in response.stream:
-                    grown = reading.take(chunk)
-                    while not reading.hold(grown):
-                        await asyncio.sleep(LOOK_AGAIN)
+                    await reading.wait_for_room(reading.take(chunk))
                     if reading.full:
                         break
                 content, memory = reading.finish()
-                while not reading.hold(memory):
-                    await asyncio.sleep(LOOK_AGAIN)
+                await reading.wait_for_room(memory)
             finally:
                 if not streamed:
                     await response.aclose()
@@ -217,14 +214,11 @@ class Wire:
                 reading = _Reading(attempt, response, request)
                 assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - a synchronous transport
                 for chunk in response.stream:
-                    grown = reading.take(chunk)
-                    while not reading.hold(grown):
-                        time.sleep(LOOK_AGAIN)
+                    reading.block_for_room(reading.take(chunk))
                     if reading.full:
                         break
                 content, memory = reading.finish()
-                while not reading.hold(memory):
-                    time.sleep(LOOK_AGAIN)
+                reading.block_for_room(memory)
             finally:
                 response.close()
         finally:
@@ -300,8 +294,17 @@ class _Reading:
         except EncodingError as exc:
             raise httpx.DecodingError(str(exc), request=self._request) from exc
 
-    def hold(self, amount: int) -> bool:
-        """Whether there is room for so many bytes more among all that are under way."""
+    async def wait_for_room(self, amount: int) -> None:
+        """Wait until there is room for so many bytes more among all that are under way."""
+        while not self._hold(amount):
+            await asyncio.sleep(LOOK_AGAIN)
+
+    def block_for_room(self, amount: int) -> None:
+        """The same in a thread."""
+        while not self._hold(amount):
+            time.sleep(LOOK_AGAIN)
+
+    def _hold(self, amount: int) -> bool:
         if self._attempt.closed:
             raise TransientError(f"{self._attempt.where}: the attempt is over")
         return not amount or UNDER_WAY.try_hold(id(self._attempt), amount)
@@ -398,9 +401,9 @@ def proxy_for(url: httpx.URL | str) -> str | None:
     parsed = httpx.URL(url)
     if parsed.scheme != "https" or is_private(str(url)):
         return None
-    proxies = urllib.request.getproxies_environment()
+    proxies = urllib.request.getproxies()
     found = proxies.get("https") or proxies.get("all")
-    if not found or urllib.request.proxy_bypass_environment(parsed.host, proxies):
+    if not found or urllib.request.proxy_bypass(parsed.host):
         return None
     return found if "://" in found else f"http://{found}"
 
