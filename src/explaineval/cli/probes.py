@@ -18,6 +18,7 @@ from rich.text import Text
 from explaineval.cache import open_store
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHOM, option, options, resolve
 from explaineval.cli.outputs import say
+from explaineval.client import proxy_note
 from explaineval.client.capabilities import store_probe
 from explaineval.client.probes import Findings, StyleFinding, probe_endpoint, route_caution
 from explaineval.config import ClientConfig, ModelConfig
@@ -55,6 +56,8 @@ def probe(json: bool, **given: Any) -> int:
     science, transport, _ = resolve(None, {**given, "task": ("sense",)})
     model = science.models[0]
     price = prices_of(science, transport, read_price_list()).singly[model.endpoint, model.model]
+    note = proxy_note(transport.endpoint_of(model), model.model)
+    say([] if note is None else [note])
     try:
         found = asyncio.run(_probe_and_keep(model, transport, price))
     except BudgetReachedError:

@@ -36,7 +36,8 @@ from explaineval.client.endpoints.bodies import (
     UnderWay,
     check_answer,
 )
-from explaineval.client.endpoints.origins import DEFAULT_PORTS, Origin
+from explaineval.client.endpoints.origins import DEFAULT_PORTS, Origin, declared_origins
+from explaineval.config import Endpoint
 from explaineval.config.endpoints import is_private
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, TransientError
 
@@ -408,17 +409,17 @@ def proxy_for(url: httpx.URL | str) -> str | None:
     return found if "://" in found else f"http://{found}"
 
 
-def proxy_note(origins: Sequence[Origin]) -> str | None:
-    """One sentence that names the proxies through which these origins are reached; None without any."""
-    reached: dict[str, list[str]] = {}
-    for origin in origins:
-        proxy = proxy_for(str(origin))
-        if proxy is not None:
-            reached.setdefault(_without_password(proxy), []).append(str(origin))
+def proxy_note(endpoint: Endpoint, model: str) -> str | None:
+    """One sentence that names the proxy through which an endpoint is reached; None without any."""
+    try:
+        origins = declared_origins(endpoint, model)
+    except InputError:  # told where it is asked
+        return None
+    reached = {str(origin): proxy for origin in origins if (proxy := proxy_for(str(origin))) is not None}
     if not reached:
         return None
-    told = "; ".join(f"{', '.join(dict.fromkeys(urls))} through {proxy}" for proxy, urls in reached.items())
-    return f"A proxy from the environment is used: {told}."
+    through = " and ".join(dict.fromkeys(map(_without_password, reached.values())))
+    return f"{', '.join(reached)} is reached through the proxy {through}, which the environment names."
 
 
 def _without_password(proxy: str) -> str:
