@@ -14,7 +14,7 @@ from explaineval.cache import ModelStats, PriceOf, open_store
 from explaineval.cli.documents import show_document
 from explaineval.cli.options import CACHE, JSON, option, options, read_price
 from explaineval.cli.outputs import say
-from explaineval.config import normalise_url
+from explaineval.config import spellings
 from explaineval.config.endpoints import is_private
 from explaineval.costs import FREE, Price, Tier, price_given, price_listed, tier_of
 from explaineval.experiment.ledgers import read_price_list
@@ -101,7 +101,7 @@ def choosing(models: Sequence[str], endpoints: Sequence[str]) -> Callable[[Reque
     """
     if not models and not endpoints:
         return None
-    names = {normalise_url(name) if "://" in name else name for name in endpoints}
+    names = {spelled for name in endpoints for spelled in spellings(name)}
 
     def chosen(request: Request) -> bool:
         at = DEFAULT if request.endpoint is None else request.endpoint

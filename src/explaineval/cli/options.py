@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 import click
 
 from explaineval.cli.groups import REPEATED
-from explaineval.config import FEWEST_TVD_SAMPLES, ClientConfig, RunConfig, build, normalise_url, read_config
+from explaineval.config import (
+    FEWEST_TVD_SAMPLES,
+    ClientConfig,
+    RunConfig,
+    build,
+    normalise_url,
+    older_spelling,
+    read_config,
+)
 from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
 from explaineval.errors import InputError
 
@@ -352,6 +360,8 @@ def _apply_endpoint(values: dict[str, Any], given: dict[str, Any]) -> None:
     url = normalise_url(given["base_url"])
     name = given.get("endpoint_name") or url
     entry = {"base_url": url, "api_key_env": given.get("api_key_env")}
+    if name == url and older_spelling(given["base_url"]) != url:
+        entry["older_name"] = older_spelling(given["base_url"])
     values["endpoints"] = {**values.get("endpoints", {}), name: entry}
     values["models"] = [{**model, "endpoint": name} for model in values.get("models", ())]
 

@@ -18,6 +18,7 @@ from explaineval.cache import open_store
 from explaineval.cli.documents import show_document
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHERE, option, options, resolve
 from explaineval.cli.outputs import say
+from explaineval.client import proxy_note
 from explaineval.client.capabilities import store_probe
 from explaineval.client.probes import Findings, StyleFinding, probe_endpoint, route_caution
 from explaineval.config import ClientConfig, ModelConfig
@@ -56,13 +57,16 @@ def probe(json: bool, **given: Any) -> int:
     science, transport, _ = resolve(None, {**given, "model": (given["model"],), "task": ("sense",)})
     model = science.models[0]
     price = prices_of(science, transport, read_price_list()).singly[model.endpoint, model.model]
+    proxy = proxy_note(transport.endpoint_of(model), model.model)
+    notes = [] if proxy is None else [note("proxy_used", proxy)]
     found = asyncio.run(_probe_and_keep(model, transport, price))
+    notes += warnings_of(found)
     code = 0 if found.usable else UNUSABLE
     if json:
-        show_document(found.document(), warnings_of(found), None, code, found.fault or found.logprobs_reason or "")
+        show_document(found.document(), notes, None, code, found.fault or found.logprobs_reason or "")
     else:
         _show(found, _price_source(model, transport, found))
-    say(warnings_of(found))
+    say(notes)
     return code
 
 

@@ -119,7 +119,8 @@ def client_for(whom: Sequence[tuple[str | None, str]], given: Mapping[str, Any])
     endpoints = {}
     for name in {at for at, _ in whom if at is not None}:
         own = name if name.startswith(("http://", "https://")) else None
-        address = url if url is not None and given.get("endpoint_name") in (None, name) else own
+        named = url is not None and given.get("endpoint_name") in (None, name)
+        address = url if named else None if own is None else normalise_url(own)
         if address is None:
             raise InputError(
                 f"these answers came from the endpoint called {name!r}: give --endpoint-name {name} with a --base-url."

@@ -27,6 +27,7 @@ from explaineval.client import (
     SlotClient,
     StoredOnlyClient,
     StoringClient,
+    proxy_note,
     stored_probe,
 )
 from explaineval.config import ModelConfig
@@ -149,10 +150,13 @@ def build_lanes(
         slots = SlotClient(inner, gate, stopping, checked)
         retrying = RetryingClient(slots, client.max_retries, stopping, gate.is_busy)
         outer: Client = StoredOnlyClient() if client.offline else retrying
-        cached = CachedClient(outer, store, stopping, claims)
+        cached = CachedClient(outer, store, stopping, claims, older_names=client.older_names)
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
         lane = Lane(model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, probe)
         cached.book, cached.miss, cached.was_sent = lane.book, lane.miss, wired.was_sent
+        note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)
+        if note is not None and not any(note in other.messages for other in lanes):
+            lane.messages.append(note)
         lanes.append(lane)
     return lanes

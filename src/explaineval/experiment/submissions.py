@@ -124,7 +124,7 @@ async def submit(prepared: Prepared, store: Store, lane: Lane, units: Callable[[
     def misses() -> Iterator[tuple[str, Request]]:
         seen: set[int] = set()
         for unit in units():
-            for step in walk_unit(unit, seen, store.get, config.retry):
+            for step in walk_unit(unit, seen, store.get, config.retry, prepared.client.older_names):
                 if step.completion is None and step.certain and step.key not in after.failed:
                     yield step.key, step.request
 
