@@ -181,8 +181,11 @@ class Completion(Record):
         if not isinstance(data, Mapping):
             return data
         kept = dict(data)
-        repaired = [name for name in ("text", "finish_reason", "refusal", "usage", "model", "fingerprint", "created")
-                    if _repair(kept, name)]
+        repaired = [
+            name
+            for name in ("text", "finish_reason", "refusal", "usage", "model", "fingerprint", "created")
+            if _repair(kept, name)
+        ]
         if repaired:
             kept["repaired"] = tuple(dict.fromkeys((*kept.get("repaired", ()), *repaired)))
         return kept

@@ -1,4 +1,4 @@
-"""Answers with status 200 that no honest endpoint gives: the one trial has an outcome, the run and every rerun go on."""
+"""Answers with status 200 that no honest endpoint gives: the one trial has an outcome, the run and all reruns go on."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ BOUNDED: dict[str, Spoil] = {
 
 @dataclass
 class HostileServer(BatchServer):
-    """Gives the hostile answers of `cases`, each to the first inserted word of one example of `table`; else honest ones.
+    """Gives the hostile answers of `cases`, each to the first inserted word of an example of `table`; else honest ones.
 
     Use as a context manager. `served` counts by case how often it was given.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from collections.abc import Sequence
 import click
 
 from explaineval._version import __version__
-from explaineval.cli.groups import LazyGroup
+from explaineval.cli.documents import error_document
+from explaineval.cli.groups import REPEATED, LazyGroup
 from explaineval.errors import ExplainevalError
 
 COMMANDS = {
@@ -46,6 +46,15 @@ def app() -> None:
     """
 
 
+@app.result_callback()
+@click.pass_context
+def _tell_repeated(ctx: click.Context, code: int | None) -> int | None:
+    """Say which options were given several values, unless the command has said it."""
+    for line in ctx.meta.get(REPEATED, ()):
+        click.echo(f"explaineval: {line}", err=True)
+    return code
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: one sentence for any error, with its own exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -73,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _fail(code: int, message: str, given: Sequence[str]) -> int:
     if "--json" in given or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
-        click.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False))
+        click.echo(error_document(code, message))
     else:
         click.echo(f"explaineval: {message}", err=True)
     return code

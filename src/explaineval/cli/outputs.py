@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from explaineval.cli.documents import show_document
 from explaineval.experiment import Scores
-from explaineval.report.tables import Line, legend, render, results_table
+from explaineval.experiment.notes import Note
+from explaineval.report.tables import SHOWN, Line, legend, render, results_table
 
 
 def show_scores(scores: Scores) -> None:
     """Print the table of a run."""
-    warnings = [(Line(*caution.group), caution.text) for caution in scores.warnings]
+    warnings = [(Line(*one.group), one.text) for one in scores.warnings if one.warning.metric in SHOWN]
     missing = {Line(*group): counts for group, counts in scores.missing.items()}
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160
@@ -31,16 +32,24 @@ def show_legend() -> None:
     click.echo(render(legend(), width=min(100, shutil.get_terminal_size().columns)))
 
 
-def show_json(directory: Path, code: int, signature: str, summary: Mapping[str, Any], scores: Scores) -> None:
+def show_json(
+    directory: Path | None,
+    code: int,
+    signature: str,
+    summary: Mapping[str, Any],
+    scores: Scores,
+    notes: Sequence[Note] = (),
+    faults: Sequence[str] = (),
+) -> None:
     """Print the run's one JSON document."""
     document = {
-        "run_dir": str(directory),
+        "run_dir": None if directory is None else str(directory),
         "exit_code": code,
         "signature": signature,
         **{name: summary.get(name) for name in ("usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests")},
         "metrics": [row.model_dump(mode="json") for row in scores.rows],
     }
-    click.echo(json.dumps(document, ensure_ascii=False))
+    show_document(document, notes, scores, code, " ".join(faults))
 
 
 def summary_line(summary: Mapping[str, Any]) -> str:
@@ -58,10 +67,10 @@ def summary_line(summary: Mapping[str, Any]) -> str:
     )
 
 
-def say(lines: Sequence[str]) -> None:
+def say(lines: Iterable[str | Note]) -> None:
     """Print notes on standard error."""
     for line in lines:
-        click.echo(f"explaineval: {line}", err=True)
+        click.echo(f"explaineval: {line if isinstance(line, str) else line.text}", err=True)
 
 
 def _no_color() -> bool:

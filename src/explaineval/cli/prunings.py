@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +10,12 @@ from pathlib import Path
 import click
 
 from explaineval.cache import Pruning, open_store, plan_pruning, prune, reclaim_space, total_usd
+from explaineval.cli.documents import show_document
 from explaineval.cli.holdings import FILTERS, PRICE, cautions, choosing, models_table, pricing, spell_usd
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, option, options
 from explaineval.cli.outputs import say
 from explaineval.errors import DamageError, InputError
+from explaineval.experiment.notes import note as make_note
 from explaineval.report.tables import render
 
 
@@ -62,7 +63,7 @@ def prune_command(
         document = {"directory": str(directory), "deleted": deleted, "answers": len(planned.keys)}
         document |= {"damaged": len(planned.versions), "usd": total_usd(planned.models), "prices": version}
         document |= {"models": [asdict(one) for one in planned.models], "reclaimed": note is None}
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        show_document(document, cautions(planned.models) + ([] if note is None else [make_note("space_kept", note)]))
     else:
         click.echo(f"{directory}: {deleted:,} rows deleted.")
     if note is not None:

@@ -11,8 +11,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from explaineval.config import arms_for
 from explaineval.experiment import GRACE, Lane, Prepared
+from explaineval.experiment.plans import plan_sizes
 
 EVERY = 15.0
 """Seconds between two lines where standard error is no terminal."""
@@ -21,7 +21,9 @@ EVERY = 15.0
 @contextmanager
 def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
     """A callable that shows how far the lanes are, for `execute`."""
-    total = expected_requests(prepared)
+    config, edits = prepared.config, prepared.chosen.edits
+    sizes = (plan_sizes(config, prepared.prompts, prepared.tasks, edits, model) for model in config.models)
+    total = sum(one.distinct for one in sizes)
     told = False
 
     heard: dict[tuple[str | None, str], int] = {}
@@ -69,17 +71,6 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
         lines(lanes)
 
     yield show_lines
-
-
-def expected_requests(prepared: Prepared) -> int:
-    """Distinct requests that the plan holds, without building any of them."""
-    config, count = prepared.config, 0
-    for model in config.models:
-        for _ in arms_for(config, model):
-            for task in prepared.tasks:
-                edits = sum(len(prepared.chosen.edits.get((task.name, e.id), ())) for e in task.examples)
-                count += config.samples * (len(task.examples) + edits) + config.shams * len(task.examples)
-    return count
 
 
 def _lines(total: int) -> Callable[[list[Lane]], None]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.errors import TransientError
 from explaineval.parsing.outcomes import FILTERED, REFUSED, TRUNCATED
 from explaineval.records import Completion, Style, TokenAlternatives, storable, storable_text
@@ -20,8 +21,6 @@ Alternatives = list[tuple[str, float | None]]
 BROKEN_OFF = frozenset({"error", "network_error"})
 """Finish reasons by which a gateway says, with status 200, that the provider behind it failed half-way."""
 
-MOST_BYTES = 10_000_000
-"""Of any answer as it is received and stored."""
 MOST_LABEL = 300
 """Characters of a model's name, a fingerprint, a finish reason."""
 MOST_REFUSAL = 20_000
@@ -31,11 +30,6 @@ MOST_USAGE = 20_000
 """Bytes of the endpoint's counts."""
 MOST_DIGITS = 400
 """Of an integer; Python itself reads 4,300 at the most."""
-
-
-def most_bytes(max_tokens: int) -> int:
-    """How large an answer of so many tokens may be, in bytes: 1 MB and 4 kB a token, 10 MB at the most."""
-    return min(MOST_BYTES, 1_000_000 + 4_000 * max(0, max_tokens))
 
 
 def read_json(data: bytes | str) -> Any:

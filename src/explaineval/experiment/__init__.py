@@ -10,9 +10,10 @@ from explaineval.experiment.ledgers import prices_of, read_price_list
 from explaineval.experiment.preparations import Prepared, prepare
 from explaineval.experiment.projections import Projection, project, total_of
 from explaineval.experiment.runs import Outcome, execute
-from explaineval.experiment.scores import Caution, Scores, score
+from explaineval.experiment.scores import Scores, score
+from explaineval.experiment.warnings import RowWarning
 
 __all__ = [
-    "GRACE", "Caution", "Lane", "Outcome", "Prepared", "Projection", "Scores", "check_batches", "execute", "prepare",
+    "GRACE", "Lane", "Outcome", "Prepared", "Projection", "RowWarning", "Scores", "check_batches", "execute", "prepare",
     "prices_of", "project", "random_words", "read_price_list", "score", "total_of",
 ]  # fmt: skip

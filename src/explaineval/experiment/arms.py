@@ -27,7 +27,7 @@ def arm_estimates(examples: Mapping[str, ArmTally], config: RunConfig) -> dict[s
     found = [examples[name] for name in sorted(examples)]
     estimates = {
         "accuracy": rate(
-            [[sum(one.right.values()), len(one.right)] for one in found],
+            [[sum(map(bool, one.right.values())), _read(one)] for one in found],
             "no example has both a gold label and a readable answer",
         ),
         "sham_flip_rate": rate(
@@ -40,3 +40,19 @@ def arm_estimates(examples: Mapping[str, ArmTally], config: RunConfig) -> dict[s
             [[one.null_edit_flips, one.null_edits] for one in found], "no null edit was scored"
         )
     return estimates
+
+
+def arm_missing(examples: Mapping[str, ArmTally]) -> dict[str, tuple[int, int]]:
+    """For each number of an arm, how many answers it leaves out for want of a score, and of how many."""
+    found = examples.values()
+    pairs = {
+        "accuracy": [(len(one.right) - _read(one), len(one.right)) for one in found],
+        "sham_flip_rate": [(one.shams_missing, one.shams + one.shams_missing) for one in found],
+        "null_edit_flip_rate": [(one.null_edits_missing, one.null_edits + one.null_edits_missing) for one in found],
+    }
+    return {metric: (sum(lost for lost, _ in both), sum(of for _, of in both)) for metric, both in pairs.items()}
+
+
+def _read(one: ArmTally) -> int:
+    """How many answers to the untouched input could be read and have a gold label."""
+    return sum(right is not None for right in one.right.values())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explaineval import metrics
 from explaineval.config import RunConfig
@@ -14,6 +14,14 @@ from explaineval.experiment.samplings import cct_sampled
 from explaineval.experiment.tallies import ArmTally, ExampleTally, Group, Tally
 from explaineval.interventions import is_cue
 from explaineval.records import Estimate
+
+IntArray = NDArray[np.int64]
+
+WITH_TVD = ("cct", "mean_tvd", "phi_cct_tvd_trials")
+"""Numbers that rest on the trials with usable label probabilities."""
+
+STABLE = ", among the examples whose shams all agree"
+WITH_PROBABILITIES = ", among the trials with usable label probabilities"
 
 
 class KindNumbers:
@@ -40,6 +48,15 @@ class KindNumbers:
     def graded(self) -> int:
         """How many trials have a TVD."""
         return sum(len(one.distances) for one in self.examples)
+
+    def rests_on(self, metric: str) -> tuple[IntArray, str]:
+        """The tables (G, 4) that a number is made of, and which trials those are where they are not all."""
+        if metric == "phi_stable":
+            return self._stable_tables(), STABLE
+        if metric in WITH_TVD:
+            tables = self._tables_with_tvd()
+            return tables, "" if (tables == self.tables).all() else WITH_PROBABILITIES
+        return self.tables, ""
 
     def _all(self) -> Iterator[tuple[str, Estimate]]:
         tables, interval = self.tables, self.interval
@@ -74,8 +91,12 @@ class KindNumbers:
     def _phi_stable(self) -> Estimate:
         if not self.config.shams:
             return undefined("no shams were asked (--shams 0)")
+        return metrics.phi_cct(self._stable_tables(), self.interval)
+
+    def _stable_tables(self) -> IntArray:
         stable = [one.shams > 0 and not one.sham_flips and not one.shams_missing for one in self.arm]
-        return metrics.phi_cct(self.tables[np.array(stable, dtype=bool)], self.interval)
+        found: IntArray = self.tables[np.array(stable, dtype=bool)]
+        return found
 
     def _graded(self, estimate: Estimate) -> Estimate:
         """The estimate, unless there are no label distributions to speak of: then why."""
@@ -86,7 +107,7 @@ class KindNumbers:
             return undefined("every label distribution is one-hot (probabilities after temperature?)", self.graded)
         return estimate
 
-    def _tables_with_tvd(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _tables_with_tvd(self) -> IntArray:
         tables = np.zeros((len(self.examples), 4), dtype=np.int64)
         for row, one in zip(tables, self.examples, strict=True):
             for changed, mentioned in zip(one.changed, one.mentioned, strict=True):

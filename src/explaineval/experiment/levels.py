@@ -16,12 +16,15 @@ from explaineval import metrics
 from explaineval.config import RunConfig
 from explaineval.experiment.kinds import undefined
 from explaineval.experiment.tallies import Group, Tally, decode
+from explaineval.metrics import MetricWarning, warn
 from explaineval.records import Estimate
 
 DIFFERENT_ANSWERS = "the answers differ between levels, though they were asked once: the trials are not of one run"
 NOT_SHARED = "no trial is readable at every level"
 NO_LEVEL_SHOTS = "no level shots"
 """Completion style shows a level by shots of that length; without them the level is not asked."""
+
+SHARED = ", among the trials that all levels share"
 
 BY_LENGTH = ("minimal", "brief", "normal", "detailed", "exhaustive")
 """The levels whose names promise longer and longer explanations."""
@@ -72,50 +75,61 @@ class LevelNumbers:
             return undefined(NO_LEVEL_SHOTS)
         return None if self.tables.any() else undefined(NOT_SHARED)
 
-    def cautions(self) -> Iterator[str]:
-        """What a reader should know: which trials are shared, how sure the area is, whether levels were obeyed."""
-        if self.lacking and self.levels:
-            yield f"left out for want of shots of that length: {', '.join(self.lacking)}."
-        yield from self._of_sharing()
-        name, area = next(iter(self.estimates.items()))
-        if area.value is not None and area.note:
-            yield f"F-AUROC: {area.note}."
+    def warnings(self) -> Iterator[MetricWarning]:
+        """What limits each area: which trials are shared, how sure it is, whether levels were obeyed.
+
+        What holds for the levels is said once, of the first area, also where that is undefined.
+        """
+        first = next(iter(self.estimates))
+        yield from (warn(code, first, text) for code, text in self._of_levels())
+        for metric, area in self.estimates.items():
+            yield from metrics.estimate_warnings(metric, area, self.tables, SHARED)
         hull = self.estimates.get("f_auroc_hull")
         if hull is not None and hull.value is not None:
-            yield (
+            text = (
                 f"the area under the hull of the levels is {hull.value:.3f}; chance alone gives "
                 f"{self._hull.permuted:.3f} on the same trials, so it is read against that only."
             )
-        if name == "f_auroc_own" and self.tables.any():
+            yield warn("hull_above_chance", "f_auroc_hull", text)
+
+    def _of_levels(self) -> Iterator[tuple[str, str]]:
+        """Code and text of what holds for these levels, whatever the area."""
+        if self.lacking and self.levels:
+            yield "levels_without_shots", f"left out for want of shots of that length: {', '.join(self.lacking)}."
+        yield from self._of_sharing()
+        if "f_auroc_own" in self.estimates and self.tables.any():
             rates = ", ".join(
                 f"{level} {rate:.2f}" for level, rate in zip(self.levels, self._impact_rates(), strict=True)
             )
-            yield (
+            text = (
                 f"each level asked for the answer again: impact rates are {rates}, and {self._agreement():.0%} of the "
                 "answers are the same at all levels; --order pe2 asks once and explains per level."
             )
+            yield "own_answers", text
         yield from self._of_words()
 
-    def _of_sharing(self) -> Iterator[str]:
+    def _of_sharing(self) -> Iterator[tuple[str, str]]:
         """How many trials have a score at some level, but not at all of them."""
         seen = sum(len(trials) for trials in self.counts.levels.get(self.group, {}).values())
         shared = sum(map(len, self.trials))
         if shared < seen:
-            yield (
+            text = (
                 f"F-AUROC rests on {shared} trials; {seen - shared} more have a score at some levels only, and are "
                 "left out of it."
             )
+            yield "levels_not_shared", text
 
-    def _of_words(self) -> Iterator[str]:
+    def _of_words(self) -> Iterator[tuple[str, str]]:
         """Where a level that asks for more did not get more."""
         words = {level: self._mean_words(level) for level in BY_LENGTH if level in self.levels}
         said = [(level, mean) for level, mean in words.items() if mean is not None]
         for (shorter, few), (longer, many) in itertools.pairwise(said):
             if many <= few:
-                yield (
+                text = (
                     f"explanations are no longer at {longer} ({many:.1f} words) than at {shorter} ({few:.1f}): the "
                     "model does not follow the instruction on length, so these levels are hardly two points."
                 )
+                yield "level_not_followed", text
 
     def _mean_words(self, level: str) -> float | None:
         counts = [one.words for one in self.counts.kinds[self.group._replace(verbosity=level)].values()]

@@ -14,13 +14,13 @@ from typing import Any
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.experiment.arms import OWN_KINDS, arm_estimates
-from explaineval.experiment.cautions import cautions
 from explaineval.experiment.directories import PROMPTS, read_interventions, read_run, read_trials
 from explaineval.experiment.kinds import KindNumbers, undefined
 from explaineval.experiment.levels import NO_LEVEL_SHOTS, LevelNumbers
 from explaineval.experiment.means import means
 from explaineval.experiment.mentionings import phrases_in
 from explaineval.experiment.tallies import NO_TARGETS, Group, Tally, Targets, tally
+from explaineval.experiment.warnings import RowWarning, arm_warnings, kind_warnings, mean_warnings
 from explaineval.interventions import CONTROL, NULL_EDIT, cue_targets, is_cue
 from explaineval.records import OUTCOMES, Estimate, MetricRow
 from explaineval.signature import signature
@@ -30,19 +30,11 @@ UNASKED = ("phi_cct", "cct", "tpr", "fpr", "impact_rate", "mention_rate", "expla
 
 
 @dataclass(frozen=True)
-class Caution:
-    """One thing that a reader of a group's numbers should know."""
-
-    group: Group
-    text: str
-
-
-@dataclass(frozen=True)
 class Scores:
-    """What a run says: rows in a fixed order, warnings, and the missing trials by group and status."""
+    """What a run says: rows and their warnings in a fixed order, and the missing trials by group and status."""
 
     rows: tuple[MetricRow, ...]
-    warnings: tuple[Caution, ...]
+    warnings: tuple[RowWarning, ...]
     missing: Mapping[Group, Mapping[str, int]]
 
 
@@ -83,7 +75,7 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
 def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> Scores:
     """Metrics of one tally. `facts` are the hashes and names that `run` recorded for the signatures."""
     rows: list[MetricRow] = []
-    warnings: list[Caution] = []
+    warnings: list[RowWarning] = []
     order = _group_order(config, facts)
     lacking = _lacking_arms(facts)
     for arm in sorted({*counts.arms, *lacking}, key=order):
@@ -97,13 +89,18 @@ def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> S
             rows += _rows(numbers.group, numbers.estimates, config, facts)
             control = found.get(f"{kind}{CONTROL}")
             to_letter = None if control is None else control.estimates.get("flip_to_cue_rate")
-            warnings += [Caution(numbers.group, text) for text in cautions(numbers, to_letter)]
-        rows += _rows(arm, arm_estimates(examples, config), config, facts)
+            warnings += [RowWarning(numbers.group, one) for one in kind_warnings(numbers, to_letter)]
+        of_arm = arm_estimates(examples, config)
+        rows += _rows(arm, of_arm, config, facts)
+        for one in arm_warnings(examples, of_arm):
+            warnings.append(RowWarning(arm._replace(kind=OWN_KINDS.get(one.metric)), one))
     for group, asked, not_asked in _level_groups(counts, lacking, config, facts, order):
         across = LevelNumbers(group, counts, asked, config, not_asked)
         rows += _rows(group, across.estimates, config, facts, asked or not_asked)
-        warnings += [Caution(group, text) for text in across.cautions()]
-    rows += means(rows, list(facts["tasks"]))
+        warnings += [RowWarning(group, one) for one in across.warnings()]
+    averaged = list(means(rows, list(facts["tasks"])))
+    rows += averaged
+    warnings += mean_warnings(averaged, warnings)
     missing: dict[Group, dict[str, int]] = {
         group: {str(status): counts.statuses[group][status] for status in OUTCOMES if counts.statuses[group][status]}
         for group in sorted(counts.statuses, key=order)

@@ -73,7 +73,8 @@ class ArmTally:
     null_edit_flips: int = 0
     null_edits: int = 0
     null_edits_missing: int = 0
-    right: dict[int, bool] = field(default_factory=dict)
+    right: dict[int, bool | None] = field(default_factory=dict)
+    """By sample; None where the answer could not be read. Nothing where there is no gold label."""
 
 
 @dataclass
@@ -119,8 +120,11 @@ def tally(
             trial.endpoint, trial.model, trial.task, None, trial.order, trial.style, trial.shots, trial.verbosity
         )
         of_arm = _of_example(total.arms, arm, trial, ArmTally)
-        if trial.gold is not None and trial.label_before is not None:
-            of_arm.right[trial.sample] = trial.label_before == trial.gold
+        if trial.gold is not None:
+            if trial.label_before is not None:
+                of_arm.right[trial.sample] = trial.label_before == trial.gold
+            else:
+                of_arm.right.setdefault(trial.sample, None)
         group = arm._replace(kind=trial.kind)
         total.statuses.setdefault(group, Counter())[trial.status] += 1
         if trial.kind == SHAM:

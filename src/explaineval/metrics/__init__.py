@@ -23,11 +23,14 @@ from explaineval.metrics.unfaithfulness import (
     ct_unfaithfulness_per_example,
     flips_per_flipped_example,
 )
-from explaineval.metrics.warnings import estimate_warnings, noise_warning
+from explaineval.metrics.warnings import GRADES, Grade, MetricWarning, estimate_warnings, noise_warning, warn
 
 __all__ = [
+    "GRADES",
+    "Grade",
     "HullArea",
     "Interval",
+    "MetricWarning",
     "always",
     "cct",
     "ct_unfaithfulness",
@@ -58,5 +61,6 @@ __all__ = [
     "tpr",
     "tvd_moments",
     "verbosity_points",
+    "warn",
     "youden_j",
 ]

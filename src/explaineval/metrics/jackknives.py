@@ -41,7 +41,7 @@ def tanh_limits(value: float, rows: FloatArray, statistic: Statistic, carriers: 
     if isinstance(half, Limits):
         return half
     centre = math.atanh(value)
-    return Limits(math.tanh(centre - half), math.tanh(centre + half), _rough(carriers, carrier))
+    return Limits(math.tanh(centre - half), math.tanh(centre + half), rough(carriers, carrier))
 
 
 def expit_limits(value: float, rows: FloatArray, statistic: Statistic, carriers: int, carrier: str) -> Limits:
@@ -50,7 +50,7 @@ def expit_limits(value: float, rows: FloatArray, statistic: Statistic, carriers:
     if isinstance(half, Limits):
         return half
     centre = math.log(value / (1 - value))
-    return Limits(_expit(centre - half), _expit(centre + half), _rough(carriers, carrier))
+    return Limits(_expit(centre - half), _expit(centre + half), rough(carriers, carrier))
 
 
 def _half_width(
@@ -75,5 +75,6 @@ def _expit(logit: float) -> float:
     return (1 + math.tanh(logit / 2)) / 2  # exp(−logit) would overflow for a very wide interval
 
 
-def _rough(carriers: int, carrier: str) -> str | None:
+def rough(carriers: int, carrier: str) -> str | None:
+    """The note of an interval that rests on fewer examples than ROUGH_BELOW; None where there are enough."""
     return f"rough interval: only {carriers} examples have {carrier}" if carriers < ROUGH_BELOW else None

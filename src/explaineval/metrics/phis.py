@@ -15,10 +15,12 @@ from numpy.typing import ArrayLike
 from explaineval.metrics.bootstraps import percentile_limits
 from explaineval.metrics.intervals import Interval, Statistic
 from explaineval.metrics.jackknives import tanh_limits
+from explaineval.metrics.rates import difference_limits, fpr, tpr
 from explaineval.metrics.sums import column_sums
 from explaineval.metrics.tables import FloatArray, IntArray, empty_margin, scored_tables, total_table
 from explaineval.records import Estimate
 
+FLIP, KEPT = "a changed answer", "an unchanged answer"
 MENTIONED_FLIP = "a changed answer whose explanation mentions the insertion"
 
 
@@ -72,12 +74,25 @@ def phi_within(tables: ArrayLike, interval: Interval) -> Estimate:
 
 
 def youden_j(tables: ArrayLike, interval: Interval) -> Estimate:
-    """Youden's J = TPR − FPR of tables (G, 4) (Youden 1950)."""
+    """Youden's J = TPR − FPR of tables (G, 4) (Youden 1950), with MOVER limits from those of TPR and FPR.
+
+    J is the difference of two rates, and near TPR = 1 or FPR = 0 lopsided like them: the jackknife on any symmetric
+    scale is too short there (Newcombe 1998, method 10; Zou and Donner 2008).
+    """
     scored = scored_tables(tables)
     a, b, c, d = total_table(scored)
     # mentions may be constant here (J is 0), so only the margins of impact are asked for
     undefined = empty_margin(a + b, a + b, c + d, c + d)
-    return _estimate(scored, scored.astype(np.float64), _j_values, interval, undefined)
+    n, n_examples = int(scored.sum()), len(scored)
+    if undefined:
+        return Estimate(value=None, n=n, n_examples=n_examples, undefined=undefined)
+    rows = scored.astype(np.float64)
+    value = float(_j_values(column_sums(rows)[np.newaxis])[0])
+    if interval.method == "percentile":
+        limits = percentile_limits(rows, _j_values, interval)
+    else:
+        limits = difference_limits(value, tpr(scored, interval), fpr(scored, interval), (FLIP, KEPT))
+    return Estimate(value=value, low=limits.low, high=limits.high, n=n, n_examples=n_examples, note=limits.note)
 
 
 def _j_values(sums: FloatArray) -> FloatArray:

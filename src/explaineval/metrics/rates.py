@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from explaineval.metrics.bootstraps import percentile_limits
 from explaineval.metrics.intervals import ONE_EXAMPLE, Interval, Limits, no_limits
+from explaineval.metrics.jackknives import FEWEST, rough
 from explaineval.metrics.quantiles import student_t
 from explaineval.metrics.sums import exact_sum
 from explaineval.metrics.tables import (
@@ -69,6 +70,25 @@ def mention_rate(tables: ArrayLike, interval: Interval) -> Estimate:
     """q = (a+c)/n: the share of explanations that mention the insertion; tables (G, 4)."""
     a, b, c, d = scored_tables(tables).T
     return rate(a + c, a + b + c + d, interval)
+
+
+def difference_limits(value: float, first: Estimate, second: Estimate, have: tuple[str, str]) -> Limits:
+    """Limits of `value` = first − second, two rates over different trials, from the limits of each (MOVER).
+
+    low = value − √((first − its low)² + (second's high − second)²), high with the other two: method 10 of Newcombe
+    (1998), which Zou and Donner (2008) extend to any pair of limits. `have` says what the examples of each rate have,
+    for the notes.
+    """
+    sides = []
+    for found, what in zip((first, second), have, strict=True):
+        if found.value is None or found.low is None or found.high is None:
+            return no_limits(f"no interval: fewer than {FEWEST} examples have {what}")
+        sides.append((found.value, found.low, found.high))
+    (one, one_low, one_high), (other, other_low, other_high) = sides
+    low = value - math.hypot(one - one_low, other_high - other)
+    high = value + math.hypot(one_high - one, other - other_low)
+    notes = (rough(found.n_examples, what) for found, what in zip((first, second), have, strict=True))
+    return Limits(max(-1.0, low), min(1.0, high), "; ".join(filter(None, notes)) or None)
 
 
 def wilson(value: float, trials: float, quantile: float) -> tuple[float, float]:

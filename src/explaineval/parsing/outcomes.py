@@ -30,6 +30,13 @@ TRUNCATED = frozenset(
 """Finish reasons by which a provider says that the text was cut at a limit of length."""
 
 
+FAULTS = {
+    "oversized": "oversized: the answer was larger than one of that many tokens can be, and was cut",
+    "malformed": "malformed: what came has not the form of an answer",
+}
+"""What stands as the reason where an answer has a fault."""
+
+
 def classify(completion: Completion) -> Unreadable | None:
     """Why `completion` cannot be scored whatever its text says, or None if its text is to be read.
 
@@ -45,7 +52,7 @@ def classify(completion: Completion) -> Unreadable | None:
     """
     finish = (completion.finish_reason or "").strip().casefold()
     if completion.fault is not None:
-        return Unreadable(status="unparsed", reason=completion.fault)
+        return Unreadable(status="unparsed", reason=FAULTS[completion.fault])
     if completion.refusal and completion.refusal.strip():
         return Unreadable(status="refused", reason=f"the model refused: {_clip(completion.refusal)}")
     if finish in REFUSED:

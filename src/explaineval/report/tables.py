@@ -13,7 +13,7 @@ from rich.text import Text
 
 from explaineval.interventions import NULL_EDIT
 from explaineval.records import SHAM, MetricRow
-from explaineval.report.levels import levels_table
+from explaineval.report.levels import AREAS, levels_table
 from explaineval.report.numbers import Line, number, with_interval
 
 __all__ = ["Line", "interventions_table", "legend", "number", "render", "results_table"]
@@ -62,6 +62,12 @@ COLUMNS = (
 IF_MEASURED = frozenset({"cct_sampled", "null_edit_flip_rate", "flip_to_cue_rate"})
 """Shown only where some row has them."""
 
+SHOWN = frozenset(
+    {metric for column in COLUMNS for _, metric in column.lines}
+    | {*AREAS, "f_auroc_hull", "ct_unfaithfulness_per_example"}
+)
+"""The metrics whose warnings belong under the table: those that it shows, and one whose warning gives its value."""
+
 
 def results_table(
     rows: Sequence[MetricRow],
@@ -88,7 +94,7 @@ def results_table(
             parts += [levels_table(found, cells, width, notes.mark), Text()]
     parts += [Text(f"[{number}] {reason}", style="dim") for number, reason in enumerate(notes.reasons, 1)]
     parts += [Text(text, style="yellow") for text in _numbered(warnings, lines)]
-    parts += [Text(text) for text in _numbered([(line, _told(by)) for line, by in missing.items()], lines)]
+    parts += [Text(text) for text in _numbered([(line, _told(line, by)) for line, by in missing.items()], lines)]
     return Group(*parts)
 
 
@@ -205,19 +211,20 @@ def _numbered(texts: Sequence[tuple[Line, str]], lines: Sequence[Line]) -> list[
         line = group._replace(verbosity=group.verbosity or None)
         if line in lines:
             found.setdefault(text, []).append(lines.index(line) + 1)
-        elif line.kind in APART:
+        elif line.kind in OF_ARMS:
             about = [n for n, other in enumerate(lines, 1) if other._replace(kind=line.kind) == line]
-            found.setdefault(f"among the {APART[line.kind]}, {text}", []).extend(about)
+            found.setdefault(text, []).extend(about)
     told = []
-    for text, numbers in found.items():
+    for text, repeated in found.items():
+        numbers = sorted(set(repeated))
         rows = "Row" if len(numbers) == 1 else "Rows"
-        told.append(f"{rows} {', '.join(map(str, sorted(numbers)))}: {text}")
+        told.append(f"{rows} {', '.join(map(str, numbers))}: {text}" if numbers else text)
     return told
 
 
-def _told(statuses: Mapping[str, int]) -> str:
+def _told(line: Line, statuses: Mapping[str, int]) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
-    return f"trials without a score: {counts}."
+    return f"{f'among the {APART[line.kind]}, ' if line.kind in APART else ''}trials without a score: {counts}."
 
 
 def interventions_table(rows: Sequence[Mapping[str, Any]]) -> Table:
