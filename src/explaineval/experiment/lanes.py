@@ -128,7 +128,7 @@ def build_lanes(
     gates: dict[str, Gate] = {}
     bills: dict[str, BillCheck] = {}
     budget = Budget(Purse(client.max_usd))
-    lanes = []
+    lanes: list[Lane] = []
     for model in config.models:
         sender: Client = wire
         if embedded is not None:
