@@ -17,6 +17,7 @@ from explaineval.client import (
     CachedClient,
     Capabilities,
     Client,
+    Deposit,
     EmbeddedClient,
     Gate,
     Gauge,
@@ -53,6 +54,7 @@ class Lane:
     retrying: RetryingClient
     cached: CachedClient
     budgeted: BudgetedClient | None
+    deposit: Deposit
     probe: dict[str, Any] | None = None
     progress: Progress = field(default_factory=Progress)
     able: dict[str, Capabilities] = field(default_factory=dict)
@@ -127,6 +129,7 @@ def build_lanes(
     stack.push_async_callback(wire.close)
     gates: dict[str, Gate] = {}
     bills: dict[str, BillCheck] = {}
+    deposit = Deposit(store, stopping)
     budget = Budget(Purse(client.max_usd))
     lanes: list[Lane] = []
     for model in config.models:
@@ -142,7 +145,7 @@ def build_lanes(
         )
         price = prices.singly[model.endpoint, model.model]
         checked = bills.setdefault(place, BillCheck(model.endpoint))
-        wired = StoringClient(sender, store)
+        wired = StoringClient(sender, deposit)
         inner: Client = wired
         budgeted = None
         if price is not None:
@@ -153,8 +156,9 @@ def build_lanes(
         cached = CachedClient(outer, store, stopping, claims, older_names=client.older_names)
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
-        lane = Lane(model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, probe)
+        lane = Lane(model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, deposit, probe)
         cached.book, cached.miss, cached.was_sent = lane.book, lane.miss, wired.was_sent
+        cached.is_on_wire = wired.is_on_wire
         note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)
         if note is not None and not any(note in other.messages for other in lanes):
             lane.messages.append(note)
