@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import TextIO
 
 import click
 
 from explaineval._version import __version__
 from explaineval.cli.documents import error_document
 from explaineval.cli.groups import REPEATED, LazyGroup
+from explaineval.cli.streams import explain, silence, tell
 from explaineval.errors import ExplainevalError
 
 COMMANDS = {
@@ -53,7 +52,7 @@ def app() -> None:
 def _tell_repeated(ctx: click.Context, code: int | None) -> int | None:
     """Say which options were given several values, unless the command has said it."""
     for line in ctx.meta.get(REPEATED, ()):
-        click.echo(f"explaineval: {line}", err=True)
+        tell(f"explaineval: {line}")
     return code
 
 
@@ -73,10 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         code = _fail(130, "interrupted; run the same command again to go on.", given)
     except BrokenPipeError:
-        _silence(sys.stdout)
+        silence(sys.stdout)
         code = 0
     except OSError as exc:  # a disk or a pipe, no fault of ours
-        code = _fail(2, _explain(exc), given)
+        if exc.filename is None:
+            silence(sys.stdout)
+            tell(f"explaineval: {explain(exc)}")
+            code = 2
+        else:
+            code = _fail(2, explain(exc), given)
     except Exception as exc:  # the outermost border: a fault of ours still gets one sentence
         if os.environ.get("EXPLAINEVAL_TRACEBACK"):
             raise
@@ -85,41 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _explain(exc: OSError) -> str:
-    """The sentence about an error of the system."""
-    reason = exc.strerror or str(exc)
-    if exc.filename is None and not _is_writable(sys.stdout):
-        return (
-            f"standard output cannot be written ({reason}): what was computed and paid for is kept in the run directory "
-            "and the cache; give the same command again with another output."
-        )
-    name = exc.filename if isinstance(exc.filename, str) else "a file"
-    return f"{name} cannot be read or written ({reason}): make room, or check the path and its permissions."
-
-
-def _is_writable(stream: TextIO) -> bool:
-    """Whether a standard stream takes what waits in it; if not it is pointed at nothing, so that Python's end is quiet."""
-    try:
-        stream.flush()
-    except OSError:
-        _silence(stream)
-        return False
-    return True
-
-
-def _silence(stream: TextIO) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 def _fail(code: int, message: str, given: Sequence[str]) -> int:
     if "--json" in given or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
         try:
             click.echo(error_document(code, message))
             sys.stdout.flush()
         except OSError:
-            _silence(sys.stdout)
+            silence(sys.stdout)
         else:
             return code
-    with suppress(OSError):  # nobody can be told
-        click.echo(f"explaineval: {message}", err=True)
+    tell(f"explaineval: {message}")
     return code

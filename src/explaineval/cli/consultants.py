@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import click
 
 from explaineval.cli.options import option, resolve
+from explaineval.cli.streams import tell
 from explaineval.cli.watches import EVERY
 from explaineval.experiment import Lane
 from explaineval.experiment.consultations import Consultant
@@ -48,12 +48,12 @@ def show_progress(role: str) -> Callable[[list[Lane]], None]:
         nonlocal last, told
         for message in (message for lane in lanes for message in lane.messages[told:]):
             told += 1
-            click.echo(f"explaineval: {message}", err=True)
+            tell(f"explaineval: {message}")
         now = time.monotonic()
         if now - last >= EVERY:
             last = now
             hits, sent = (sum(getattr(lane.cached.tally, name) for lane in lanes) for name in ("hits", "sent"))
-            click.echo(f"explaineval: {role}: {hits + sent} requests done, {hits} of them from the cache", err=True)
+            tell(f"explaineval: {role}: {hits + sent} requests done, {hits} of them from the cache")
 
     return show
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from explaineval.cli.documents import show_document
+from explaineval.cli.streams import tell
 from explaineval.experiment import Scores
 from explaineval.experiment.notes import Note
 from explaineval.report.tables import SHOWN, Line, legend, render, results_table
@@ -70,7 +71,7 @@ def summary_line(summary: Mapping[str, Any]) -> str:
 def say(lines: Iterable[str | Note]) -> None:
     """Print notes on standard error."""
     for line in lines:
-        click.echo(f"explaineval: {line if isinstance(line, str) else line.text}", err=True)
+        tell(f"explaineval: {line if isinstance(line, str) else line.text}")
 
 
 def _no_color() -> bool:

@@ -14,6 +14,7 @@ from explaineval.cli.documents import show_document
 from explaineval.cli.holdings import FILTERS, PRICE, cautions, choosing, models_table, pricing, spell_usd
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, option, options
 from explaineval.cli.outputs import say
+from explaineval.cli.streams import tell
 from explaineval.errors import DamageError, InputError
 from explaineval.experiment.notes import note as make_note
 from explaineval.report.tables import render
@@ -78,12 +79,12 @@ def _any(_: object) -> bool:
 def _confirm(directory: Path, planned: Pruning, version: str, yes: int | None) -> None:
     """Show what would go, and return only where its number was confirmed."""
     if planned.models:
-        click.echo(render(models_table(planned.models)), err=True)
+        tell(render(models_table(planned.models)))
     worth = f" that cost {spell_usd(total_usd(planned.models))} (prices: {version})" if planned.keys else ""
     damaged = f" and {len(planned.versions):,} damaged rows" if planned.versions else ""
     say([f"from {directory} would go: {len(planned.keys):,} answers{worth}{damaged}.", *cautions(planned.models)])
     if yes is None and planned.rows:
-        click.echo(f"Type {planned.rows} to delete them for good: ", nl=False, err=True)
+        tell(f"Type {planned.rows} to delete them for good: ", end="")
         typed = sys.stdin.readline().strip()
         if typed != str(planned.rows):
             raise InputError(f"nothing was deleted: that needs {planned.rows} typed in, or --yes {planned.rows}.")

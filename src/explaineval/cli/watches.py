@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from explaineval.cli.streams import tell
 from explaineval.experiment import Lane, Prepared
 from explaineval.experiment.plans import plan_sizes
 
@@ -30,7 +30,7 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
         for lane in lanes:
             name = (lane.model.endpoint, lane.model.model)
             for message in lane.messages[heard.get(name, 0) :]:
-                click.echo(f"explaineval: {message}", err=True)
+                tell(f"explaineval: {message}")
             heard[name] = len(lane.messages)
 
     if sys.stderr.isatty():
@@ -75,10 +75,8 @@ def _lines(total: int) -> Callable[[list[Lane]], None]:
         done, hits, sent = _counts(lanes)
         rate = done / (now - started)
         left = f", about {(total - done) / rate:.0f} s left" if rate else ""
-        click.echo(
-            f"explaineval: {done}/{total} requests, {hits} from the cache, {sent / (now - started):.1f} sent/s{left}",
-            err=True,
-        )
+        speed = f"{sent / (now - started):.1f} sent/s"
+        tell(f"explaineval: {done}/{total} requests, {hits} from the cache, {speed}{left}")
 
     return show
 
