@@ -103,7 +103,7 @@ def test_agreement_and_numbers_are_those_planted(
     code, out = command(run_dir, server, capsys, "--json")
 
     document = json.loads(out)
-    assert (code, set(document)) == (0, {"run_dir", "agreement", "metrics"})
+    assert (code, set(document)) == (0, {"schema", "warnings", "run_dir", "agreement", "metrics"})
     names = ("kind", "both", "only_phrases", "only_judge", "neither", "unreadable")
     assert [tuple(one[name] for name in names) for one in document["agreement"]] == [
         (CUE, 1, 2, 3, 2, 1),

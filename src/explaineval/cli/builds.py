@@ -259,8 +259,8 @@ def _write(path: Path, records: list[Intervention], *, force: bool) -> None:
         new = [line.encode("utf-8", "surrogatepass") for line in lines]
         if there and there != new and not force:
             raise InputError(
-                f"{path} is there with {len(set(there) - set(new)):,} lines that are not among the {len(new):,} built now, "
-                f"and without {len(set(new) - set(there)):,} of these (edited, or built otherwise): choose another "
+                f"{path} is there with {len(set(there) - set(new)):,} lines that are not among the {len(new):,} built "
+                f"now, and lacks {len(set(new) - set(there)):,} of these (edited, or built otherwise): choose another "
                 "--out, or replace it with --force."
             )
         write_lines(path, lines)
