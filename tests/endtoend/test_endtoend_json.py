@@ -9,12 +9,11 @@ from typing import Any
 import click
 import pytest
 
-from explaineval.cli import app
+from explaineval.cli import app, main
 from explaineval.cli.documents import SCHEMA
-from explaineval.client.llamacpp import find_weights
-from explaineval.errors import ExplainevalError
 from explaineval.experiment.notes import NOTES
 from explaineval.metrics.warnings import CODES, GRADES
+from explaineval.records import Completion, Request
 from servers import json_page
 from servers.commands import Result, WarmCommands
 from servers.personas import Persona, PersonaServer
@@ -27,15 +26,6 @@ LISTS = ("interventions build", "interventions show")
 
 ELSEWHERE = ("judge", "demo")
 """Commands that are held against the page by tests of their own."""
-
-
-def has_embedded_model() -> bool:
-    """Whether the demo can run here."""
-    try:
-        find_weights(None)
-    except ExplainevalError:
-        return False
-    return True
 
 
 def spoil(directory: Path) -> None:
@@ -123,7 +113,10 @@ def test_every_field_is_documented_and_there(command: str, outputs: dict[str, li
 
     if command == json_page.COMMON:
         found = {
-            field for name, all_of in outputs.items() for one in all_of for field in json_page.fields_of(name, one.document)
+            field
+            for name, all_of in outputs.items()
+            for one in all_of
+            for field in json_page.fields_of(name, one.document)
         }
     assert json_page.documented()[command].keys() - found == set()
 
@@ -187,12 +180,36 @@ def test_every_command_with_json_is_on_the_page() -> None:
     assert sections == found - set(LISTS)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not has_embedded_model(), reason="the embedded model is not installed")
-def test_the_demos_document_is_documented(tmp_path: Path, warm: WarmCommands) -> None:
-    """`demo` prints what `run` prints."""
-    result = warm.run("demo", "--limit", "1", "--json", cwd=tmp_path)
+class Parrot:
+    """Stands in for the embedded server: every answer is the same."""
 
-    assert result.code == 0, result.stderr
-    found = json_page.check("demo", result.document)
-    assert json_page.documented()["demo"].keys() - found == set()
+    def __init__(self, *_: object) -> None:
+        pass
+
+    async def complete(self, request: Request) -> Completion:
+        """An answer in completion style, order ep."""
+        usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
+        return Completion(text=" Because it is so.\nAnswer: A", finish_reason="stop", usage=usage)
+
+    async def close(self) -> None:
+        """Nothing to stop."""
+
+
+def test_the_demos_document_is_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`demo` prints what `run` prints."""
+    weights = tmp_path / "tiny.gguf"
+    weights.write_bytes(b"no weights")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("explaineval.experiment.lanes.EmbeddedClient", Parrot)
+    with pytest.raises(SystemExit) as caught:
+        main(["demo", "--weights", str(weights), "--limit", "2", "--json"])
+
+    out, err = capsys.readouterr()
+    assert caught.value.code == 0, err
+    document = json.loads(out)
+    found = json_page.check("demo", document)
+    fields = json_page.documented()["demo"].keys()
+    assert fields - found == set()
+    assert document["metrics"]
