@@ -17,7 +17,7 @@ from servers.batch_bench import BatchBench, chat, text
 from servers.batch_server import BatchServer, Call
 
 ABOUT = ("openai", "lab", "openai/planted")
-REQUESTS = [chat(1), text(2), chat(3, params={"user": "Zoë\u2028\n"})]
+REQUESTS = [chat(1), text(2), chat(3, params={"extra_body": {"user": "Zoë\u2028\n"}})]
 
 
 def plan(shelf: Shelf, tag: str = "a", requests: list[Request] = REQUESTS) -> Ledger:

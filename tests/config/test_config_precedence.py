@@ -221,7 +221,11 @@ def test_the_json_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--order", "ep", "--order", "pe"), lambda found: found[0].arms.order, ("ep", "pe")),
         (("--style", "completion", "--style", "chat"), lambda found: found[0].arms.style, ("completion", "chat")),
         (("--verbosity", "brief", "--verbosity", "x"), lambda found: found[0].arms.verbosity, ("brief", "x")),
-        (("--param", "top_p=0.5", "--param", "b=[1]"), lambda found: found[0].params, {"top_p": 0.5, "a": 1, "b": [1]}),
+        (
+            ("--param", "top_p=0.5", "--param", 'extra_body={"b": [1]}'),
+            lambda found: found[0].params,
+            {"top_p": 0.5, "top_k": 1, "extra_body": {"b": [1]}},
+        ),
     ],
 )
 def test_repeatable_options_win_over_the_file(
@@ -230,7 +234,7 @@ def test_repeatable_options_win_over_the_file(
     """Given on the command line they replace the file's; single parameters replace those of their name."""
     arms = {"verbosity": ["detailed"], "order": ["pe2"], "style": ["chat"]}
     models = [{"model": name} for name in ("e/f", "c/d", "a/b")]
-    values = {"arms": arms, "params": {"top_p": 0.9, "a": 1}, "models": models}
+    values = {"arms": arms, "params": {"top_p": 0.9, "top_k": 1}, "models": models}
 
     assert expected == seen(resolved(tmp_path, values, *arguments))
 
@@ -274,10 +278,10 @@ def test_an_option_given_wins_over_what_the_file_says_of_one_model(
 
 def test_a_run_resolves_without_a_file() -> None:
     """Options alone are enough."""
-    given = context_of("--task", "nli", "--model", "a/b", "--param", 'x="y"')
+    given = context_of("--task", "nli", "--model", "a/b", "--param", 'verbosity="low"')
 
     assert (
-        json.loads('{"x": "y"}')
+        json.loads('{"verbosity": "low"}')
         == resolve(given.pop("config"), {k: v for k, v in given.items() if k != "json"})[0].params
     )
 

@@ -14,9 +14,9 @@ from explaineval.cache import ModelStats, PriceOf, open_store
 from explaineval.cli.documents import show_document
 from explaineval.cli.options import CACHE, JSON, option, options, read_price
 from explaineval.cli.outputs import say
-from explaineval.config import normalise_url
+from explaineval.config import spellings
 from explaineval.config.endpoints import is_private
-from explaineval.costs import FREE, Price, Tier, price_given, price_listed
+from explaineval.costs import FREE, Price, Tier, price_given, price_listed, tier_of
 from explaineval.experiment.ledgers import read_price_list
 from explaineval.experiment.notes import Note, cache_notes, note
 from explaineval.records import Request
@@ -28,7 +28,6 @@ DEFAULT = "default"
 EMBEDDED = "embedded:"
 """What the endpoint name of weights on this machine begins with."""
 
-TIERS: dict[object, Tier] = {"flex": "flex", "priority": "priority"}
 
 PRICE = option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens, instead of the list's.")
 FILTERS = (
@@ -81,7 +80,7 @@ def pricing(given: str | None) -> tuple[PriceOf, str]:
     known: dict[tuple[str | None, str, Tier], Price | None] = {}
 
     def price_of(request: Request) -> Price | None:
-        tier = TIERS.get(request.params.get("service_tier"), "") if request.params else ""
+        tier = tier_of(request.params)
         group = (request.endpoint, request.model, tier)
         if group not in known:
             known[group] = _look_up(*group)
@@ -102,7 +101,7 @@ def choosing(models: Sequence[str], endpoints: Sequence[str]) -> Callable[[Reque
     """
     if not models and not endpoints:
         return None
-    names = {normalise_url(name) if "://" in name else name for name in endpoints}
+    names = {spelled for name in endpoints for spelled in spellings(name)}
 
     def chosen(request: Request) -> bool:
         at = DEFAULT if request.endpoint is None else request.endpoint

@@ -14,7 +14,16 @@ from typing import Any, TypeVar
 import click
 
 from explaineval.cli.groups import REPEATED
-from explaineval.config import FEWEST_TVD_SAMPLES, ClientConfig, RunConfig, build, normalise_url, read_config
+from explaineval.config import (
+    FEWEST_TVD_SAMPLES,
+    ClientConfig,
+    RunConfig,
+    build,
+    normalise_url,
+    older_spelling,
+    read_config,
+)
+from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
 from explaineval.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -159,7 +168,11 @@ HOW = (
     option("--temperature", metavar="X|omit", help="[default: 0, or omitted where the endpoint rejects it]"),
     option("--max-tokens", type=AT_LEAST_1, help="[default: 512]"),
     option(
-        "--param", multiple=True, metavar="KEY=JSON", help="Further parameter on the wire and in the key. Repeatable."
+        "--param",
+        multiple=True,
+        metavar="KEY=JSON",
+        help="A sampling parameter (top_p=0.9), sent and part of the cache key; anything else inside extra_body. "
+        "Repeatable.",
     ),
     option(
         "--retry",
@@ -347,6 +360,8 @@ def _apply_endpoint(values: dict[str, Any], given: dict[str, Any]) -> None:
     url = normalise_url(given["base_url"])
     name = given.get("endpoint_name") or url
     entry = {"base_url": url, "api_key_env": given.get("api_key_env")}
+    if name == url and older_spelling(given["base_url"]) != url:
+        entry["older_name"] = older_spelling(given["base_url"])
     values["endpoints"] = {**values.get("endpoints", {}), name: entry}
     values["models"] = [{**model, "endpoint": name} for model in values.get("models", ())]
 
@@ -377,8 +392,14 @@ def _param(text: str) -> tuple[str, Any]:
         raise InputError(f"--param {text!r}: write KEY=JSON, for example top_p=0.9.")
     try:
         return name, json.loads(value)
-    except json.JSONDecodeError:
-        raise InputError(f"--param {name}: {value!r} is not JSON; a text needs quotes: {name}='\"{value}\"'.") from None
+    except (json.JSONDecodeError, RecursionError):
+        pass
+    if name == EXTRA_BODY:
+        raise InputError("--param extra_body is not JSON: write it like --param 'extra_body={\"NAME\": VALUE}'.")
+    fault = check_params({name: None})
+    if fault is not None and name not in SAMPLING:  # whatever its value; it may be a secret, so it is not repeated
+        raise InputError(f"{fault}.")
+    raise InputError(f"--param {name}: {value!r} is not JSON; a text needs quotes: {name}='\"{value}\"'.")
 
 
 def read_price(text: str) -> list[float]:

@@ -18,11 +18,12 @@ from explaineval.cache import open_store
 from explaineval.cli.documents import show_document
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHERE, option, options, resolve
 from explaineval.cli.outputs import say
+from explaineval.client import proxy_note
 from explaineval.client.capabilities import store_probe
 from explaineval.client.probes import Findings, StyleFinding, probe_endpoint, route_caution
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.costs import Price
-from explaineval.errors import BudgetReachedError, InputError
+from explaineval.errors import InputError
 from explaineval.experiment import prices_of, read_price_list
 from explaineval.experiment.notes import Note, note
 from explaineval.report.tables import render
@@ -56,18 +57,16 @@ def probe(json: bool, **given: Any) -> int:
     science, transport, _ = resolve(None, {**given, "model": (given["model"],), "task": ("sense",)})
     model = science.models[0]
     price = prices_of(science, transport, read_price_list()).singly[model.endpoint, model.model]
-    try:
-        found = asyncio.run(_probe_and_keep(model, transport, price))
-    except BudgetReachedError:
-        raise BudgetReachedError(
-            f"--max-usd {transport.max_usd:g} leaves no room for the probe's next question: nothing was kept."
-        ) from None
+    proxy = proxy_note(transport.endpoint_of(model), model.model)
+    notes = [] if proxy is None else [note("proxy_used", proxy)]
+    found = asyncio.run(_probe_and_keep(model, transport, price))
+    notes += warnings_of(found)
     code = 0 if found.usable else UNUSABLE
     if json:
-        show_document(found.document(), warnings_of(found), None, code, found.fault or found.logprobs_reason or "")
+        show_document(found.document(), notes, None, code, found.fault or found.logprobs_reason or "")
     else:
         _show(found, _price_source(model, transport, found))
-    say(warnings_of(found))
+    say(notes)
     return code
 
 

@@ -80,8 +80,8 @@ def verify_command(cache: Path | None, reask: int | None, model: tuple[str, ...]
 def _shortfalls(again: Agreement) -> Iterator[Note]:
     """What was not asked again, or not answered."""
     if again.fault is not None:
-        told = f"{again.failed} requests stayed without answer; the first: {again.fault}"
-        yield note("requests_failed", told)
+        failed = f"{again.failed} requests stayed without answer; the first: " if again.failed else ""
+        yield note("requests_failed", f"{failed}{again.fault}")
     if again.unsent:
         limit = f", {again.over_limit} of them for the spending limit" if again.over_limit else ""
         yield note("requests_unsent", f"{again.unsent} requests were not sent{limit}.")
@@ -94,7 +94,7 @@ def _verdict(found: Verification, again: Agreement | None) -> int:
         return DIFFERENT
     if again is not None and again.over_limit:
         return OUT_OF_MONEY
-    return UNUSABLE if again is not None and again.failed else 0
+    return UNUSABLE if again is not None and again.fault is not None else 0
 
 
 def _ask_again(directory: Path, count: int, models: tuple[str, ...], given: dict[str, Any]) -> Agreement:
@@ -119,7 +119,8 @@ def client_for(whom: Sequence[tuple[str | None, str]], given: Mapping[str, Any])
     endpoints = {}
     for name in {at for at, _ in whom if at is not None}:
         own = name if name.startswith(("http://", "https://")) else None
-        address = url if url is not None and given.get("endpoint_name") in (None, name) else own
+        named = url is not None and given.get("endpoint_name") in (None, name)
+        address = url if named else None if own is None else normalise_url(own)
         if address is None:
             raise InputError(
                 f"these answers came from the endpoint called {name!r}: give --endpoint-name {name} with a --base-url."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from explaineval.cache import Claims, Store, request_key
@@ -67,6 +67,8 @@ class CachedClient:
     """Keys whose answers this run has bought on another way (by batches): found in the store, but no hits."""
     pending: Collection[str] = ()
     """Keys that are in a batch which is not fetched yet: asking them here would buy them twice."""
+    older_names: Mapping[str, str] = field(default_factory=dict)
+    """How earlier versions called an endpoint: its answers are taken over from there."""
     _flying: dict[str, asyncio.Task[Completion]] = field(default_factory=dict, init=False)
     _answerless: dict[int, bool] = field(default_factory=dict, init=False)
 
@@ -122,6 +124,12 @@ class CachedClient:
 
     async def _fetch(self, request: Request, key: str, short: int) -> Completion:
         try:
+            completion = find_older(self.store.get, request, self.older_names)
+            if completion is not None:
+                if self.claims is not None:  # offline nothing is written
+                    await self.store.add(request, completion)
+                self._found(request, completion, key, short)
+                return completion
             completion = await self._claim(key)
             if completion is not None:
                 self.tally.shared += 1
@@ -166,6 +174,14 @@ class CachedClient:
         if stored is not None:
             self.claims.release(key)
         return stored
+
+
+def find_older(
+    get: Callable[[str], Completion | None], request: Request, older_names: Mapping[str, str]
+) -> Completion | None:
+    """The answer that an earlier version stored under another name of the same endpoint."""
+    older = older_names.get(request.endpoint or "")
+    return None if older is None else get(request_key(request.model_copy(update={"endpoint": older})))
 
 
 class StoredOnlyClient:

@@ -35,6 +35,8 @@ FLAGGED = re.compile(r"\bmoderation\b|\bflagged\b", re.IGNORECASE)
 WISHES = (re.compile(r"retry in (\d+(?:\.\d+)?) ?s\b", re.IGNORECASE), re.compile(r"retryDelay\W+(\d+(?:\.\d+)?)s\b"))
 """How Gemini writes in the body of a 429 what others put into Retry-After."""
 
+ASKED_BY_US = re.compile(r"logprobs|temperature|max_tokens|max_completion_tokens|'stop'")
+
 NO_ANSWER = ("Error converting to valid response block", "Unable to get json response")
 """What litellm says, with a status of its own making, when a body with status 200 cannot be read."""
 
@@ -55,7 +57,9 @@ def classify(exc: BaseException, *, where: str, secrets: tuple[str, ...] = ()) -
     if status in FATAL and not (status == 403 and FLAGGED.search(whole)):
         return EndpointError(f"{where}: {FATAL_HINTS[status]} (status {status}: {text}).")
     if not answered and any(type(link).__name__ == "UnsupportedParamsError" for link in chain(exc)):
-        return RequestRejectedError(f"{where}: the route does not take a parameter: {text}", sent=False)
+        text = text.partition(". To drop these")[0]
+        hint = "" if ASKED_BY_US.search(text) else "; where the endpoint takes it all the same, give it inside extra_body"
+        return RequestRejectedError(f"{where}: the route does not take a parameter: {text}{hint}", sent=False)
     if status in REJECTED or status == 403:
         return RequestRejectedError(f"{where}: rejected with status {status}: {text}")
     shown = f"status {status}: " if answered or status not in (None, 500) else ""  # 500 is litellm's for "no idea"

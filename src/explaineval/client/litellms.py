@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import ssl
 from types import ModuleType
 from typing import Any
 
 import httpx
 
-from explaineval.client.failures import classify
+from explaineval.client.endpoints.bodies import bounds_of
+from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, watch_clients
+from explaineval.client.endpoints.origins import declared_origins
+from explaineval.client.failures import chain, classify, wire_status
 from explaineval.client.responses import read_response
-from explaineval.config import Endpoint
-from explaineval.errors import ExplainevalError, InputError, RequestRejectedError
+from explaineval.config import Endpoint, check_params
+from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, RequestRejectedError
+from explaineval.parsing.outcomes import OVERSIZED
 from explaineval.records import Completion, Request
 
 DEFAULT_KEY_ENV = "EXPLAINEVAL_API_KEY"
@@ -33,9 +38,13 @@ def load_litellm() -> ModuleType:
     if _loaded is None:
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
         os.environ["LITELLM_MODE"] = "PRODUCTION"
+        os.environ["LITELLM_RUST"] = "False"  # its native clients would send past the guard
         import litellm
+        from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
+        watch_clients(LiteLLMAiohttpTransport, httpx.AsyncHTTPTransport, httpx.HTTPTransport)
+        litellm.disable_aiohttp_trust_env = True  # which proxy is used, the guard decides
         AsyncHTTPHandler.single_connection_post_request = _fail_at_once  # type: ignore[method-assign]
         litellm.suppress_debug_info = True
         litellm.drop_params = False
@@ -62,12 +71,24 @@ class LiteLLMClient:
         self._timeout = timeout
         self._litellm: ModuleType | None = None
         self._session: httpx.AsyncClient | None = None
+        self.wire = Wire(_direct_transport)
         self.renamed: set[tuple[str | None, str]] = set()
 
     async def complete(self, request: Request) -> Completion:
-        """One attempt. Raises what `classify` makes of a failure."""
+        """One attempt, of at most so many seconds in all. Raises what `classify` makes of a failure."""
         endpoint = self._endpoints[request.endpoint]
+        fault = check_params(request.params, request.model) if request.params else None
+        if fault is not None:  # a request from a pack or a file of somebody else's
+            raise RequestRejectedError(f"{request.model}: {fault}", sent=False)
         key = key_of(endpoint, request.model)
+        await self._ready()  # the import is no part of an attempt
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._ask(request, endpoint, key)
+        except TimeoutError as exc:
+            raise classify(exc, where=_where(request, endpoint)) from exc
+
+    async def _ask(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
         try:
             return await self._send(request, endpoint, key)
         except RequestRejectedError as exc:
@@ -79,18 +100,35 @@ class LiteLLMClient:
 
     async def _send(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
         litellm = await self._ready()
-        where = f"{request.model} at {endpoint.identity}" if endpoint.identity else request.model
+        secrets = (key,) if key and key != NO_KEY else ()
+        attempt = Attempt(
+            _where(request, endpoint),
+            declared_origins(endpoint, request.model),
+            self.wire,
+            bounds_of(request.max_tokens),
+            secrets,
+            moved_by_user=endpoint.base_url is not None,
+        )
         try:
-            async with asyncio.timeout(self._timeout + 5):  # litellm's own time-out comes first; this one is for good
+            with allow(attempt):
                 if request.style == "chat":
                     raw = await litellm.acompletion(**self._arguments(request, endpoint, key))
                 else:
                     raw = await litellm.atext_completion(**self._arguments(request, endpoint, key))
+            if not attempt.sent:
+                raise EndpointError(
+                    f"{attempt.where}: litellm answered without sending anything that explaineval saw; the answer is "
+                    "not used."
+                )
             return read_response(raw.model_dump(), request.style)
-        except ExplainevalError:
-            raise
         except Exception as exc:  # the border: whatever litellm raises is classified here
-            raise classify(exc, where=where, secrets=(key,) if key and key != NO_KEY else ()) from exc
+            if isinstance(attempt.fault, OversizedError):
+                return Completion(text=None, finish_reason=OVERSIZED)
+            if attempt.fault is not None and not _is_besides(attempt, exc):  # whatever litellm made of it
+                raise attempt.fault from exc
+            if isinstance(exc, ExplainevalError):
+                raise
+            raise classify(exc, where=attempt.where, secrets=secrets) from exc
 
     def route(self, endpoint: Endpoint) -> None:
         """Reach this endpoint's identity at its address from now on."""
@@ -104,6 +142,7 @@ class LiteLLMClient:
             self._litellm.in_memory_llm_clients_cache.flush_cache()  # or the next run of this process gets closed ones
         if self._session is not None:
             await self._session.aclose()
+        await self.wire.aclose()
 
     async def _ready(self) -> ModuleType:
         if self._litellm is None:
@@ -143,12 +182,11 @@ class LiteLLMClient:
         return arguments
 
 
-def key_of(endpoint: Endpoint, model: str) -> str | None:
+def key_of(endpoint: Endpoint, model: str) -> str | None:  # noqa: ARG001 - whose key it is
     """The key for this call, read at the edge and never kept; None lets litellm find the provider's own.
 
     With a base URL only the named variable (or EXPLAINEVAL_API_KEY) is ever sent, else a dummy: a provider's own
-    key never goes to another address. Raises InputError for a named variable that is not set, and where an
-    environment variable would move a provider's default address without the cache knowing.
+    key never goes to another address, which the guard sees to. Raises InputError for a named variable that is not set.
     """
     if endpoint.api_key_env is not None:
         key = os.environ.get(endpoint.api_key_env)
@@ -157,17 +195,36 @@ def key_of(endpoint: Endpoint, model: str) -> str | None:
         return key
     if endpoint.base_url is not None:
         return os.environ.get(DEFAULT_KEY_ENV) or NO_KEY
-    provider = model.partition("/")[0].upper().replace("-", "_")
-    for name in (f"{provider}_BASE_URL", f"{provider}_API_BASE"):
-        if os.environ.get(name):
-            raise InputError(
-                f"{name} is set and would send {model} elsewhere unseen: unset it, or give that address by --base-url."
-            )
     return None
 
 
-def _session() -> httpx.AsyncClient:
-    """An HTTP client over litellm's aiohttp transport, which costs a sixth of httpx's own per call."""
-    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+def _where(request: Request, endpoint: Endpoint) -> str:
+    return f"{request.model} at {endpoint.identity}" if endpoint.identity else request.model
 
-    return httpx.AsyncClient(transport=AsyncHTTPHandler.create_async_transport(), follow_redirects=True)
+
+def _is_besides(attempt: Attempt, exc: BaseException) -> bool:
+    """Whether what the guard refused was some look-up of litellm's, and the request itself met another fault."""
+    links = list(chain(exc))
+    if attempt.fault in links or not isinstance(attempt.fault, InputError):
+        return False
+    answered = attempt.sent > 0 and wire_status(exc) is not None
+    return answered or any(type(link).__name__ == "UnsupportedParamsError" for link in links)
+
+
+def _session() -> httpx.AsyncClient:
+    """The HTTP client of every OpenAI-shaped call. Its connections are the guard's."""
+    return httpx.AsyncClient(transport=GuardedTransport(), trust_env=False)
+
+
+def _direct_transport(context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    """litellm's aiohttp transport, which costs a sixth of httpx's own per call."""
+    from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+
+    transport: httpx.AsyncBaseTransport = LiteLLMAiohttpTransport(
+        client=lambda: ClientSession(
+            connector=TCPConnector(ssl=context, limit=0), cookie_jar=DummyCookieJar(), trust_env=False
+        ),
+        ssl_verify=context,
+    )
+    return transport

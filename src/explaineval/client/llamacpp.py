@@ -126,7 +126,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             try:
-                if httpx.get(f"{address}/health", timeout=2).status_code == 200:
+                if httpx.get(f"{address}/health", timeout=2, trust_env=False).status_code == 200:
                     return f"{address}/v1"
             except httpx.HTTPError:
                 pass

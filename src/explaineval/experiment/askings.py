@@ -122,6 +122,8 @@ async def _ask_plan(asking: Asking, lane: Lane) -> None:
         stopping = asyncio.Event()  # nothing is sent from here on, so what is paid for is read to its end
     executor = Executor(lane.cached, lane.slots.gate.ceiling, stopping, config.retry, lane.forecast.miss, lane.progress)
     await executor.run(units(), sink)
+    if lane.fault is None:
+        lane.fault = lane.billing_fault
     if lane.slots.down is not None and lane.fault is None:
         lane.fault = await name_served(lane.slots.down, asking.prepared.client.endpoint_of(lane.model))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from explaineval.cache import Claims, Store, request_key
 from explaineval.client import (
+    BillCheck,
     Budget,
     BudgetedClient,
     CachedClient,
@@ -26,6 +27,7 @@ from explaineval.client import (
     SlotClient,
     StoredOnlyClient,
     StoringClient,
+    proxy_note,
     stored_probe,
 )
 from explaineval.config import ModelConfig
@@ -97,6 +99,11 @@ class Lane:
             self.unsent.append(request)
 
     @property
+    def billing_fault(self) -> EndpointError | None:
+        """Which bill of the endpoint was higher than its request can cost, if one was."""
+        return None if self.budgeted is None else self.budgeted.bills.fault
+
+    @property
     def out_of_money(self) -> bool:
         """Whether the spending limit turned a request away."""
         return self.budgeted is not None and self.budgeted.refused > 0
@@ -119,31 +126,37 @@ def build_lanes(
     wire = LiteLLMClient({model.endpoint: client.endpoint_of(model) for model in config.models}, timeout=client.timeout)
     stack.push_async_callback(wire.close)
     gates: dict[str, Gate] = {}
+    bills: dict[str, BillCheck] = {}
     budget = Budget(Purse(client.max_usd))
-    lanes = []
+    lanes: list[Lane] = []
     for model in config.models:
         sender: Client = wire
         if embedded is not None:
             embedding = EmbeddedClient(wire, str(model.endpoint), embedded, client.connections_of(model))
             stack.push_async_callback(embedding.close)
             sender = embedding
+        place = model.endpoint or model.model.partition("/")[0]
         gate = gates.setdefault(
-            model.endpoint or model.model.partition("/")[0],
+            place,
             Gate(client.connections_of(model), stopping, Pace(*client.pace_of(model))),
         )
         price = prices.singly[model.endpoint, model.model]
+        checked = bills.setdefault(place, BillCheck(model.endpoint))
         wired = StoringClient(sender, store)
         inner: Client = wired
         budgeted = None
         if price is not None:
-            inner = budgeted = BudgetedClient(inner, Gauge(price), budget, Purse(model.max_usd), stopping)
-        slots = SlotClient(inner, gate, stopping)
+            inner = budgeted = BudgetedClient(inner, Gauge(price), budget, Purse(model.max_usd), stopping, checked)
+        slots = SlotClient(inner, gate, stopping, checked)
         retrying = RetryingClient(slots, client.max_retries, stopping, gate.is_busy)
         outer: Client = StoredOnlyClient() if client.offline else retrying
-        cached = CachedClient(outer, store, stopping, claims)
+        cached = CachedClient(outer, store, stopping, claims, older_names=client.older_names)
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
         lane = Lane(model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, probe)
         cached.book, cached.miss, cached.was_sent = lane.book, lane.miss, wired.was_sent
+        note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)
+        if note is not None and not any(note in other.messages for other in lanes):
+            lane.messages.append(note)
         lanes.append(lane)
     return lanes

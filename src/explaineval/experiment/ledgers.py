@@ -22,6 +22,7 @@ from explaineval.costs import (
     price_given,
     price_listed,
     reasons_first,
+    tier_of,
 )
 from explaineval.errors import InputError
 from explaineval.experiment.notes import Note, note
@@ -132,7 +133,7 @@ def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> Pri
 
     Raises InputError where a spending limit is set and a price is unknown: the limit could not hold.
     """
-    usual = service_tier(config)
+    usual = tier_of(config.params)
     tier: Tier = "batches" if client.batch else usual
     singly = {(one.endpoint, one.model): price_for(one, client, listed, usual) for one in config.models}
     of_run = {(one.endpoint, one.model): price_for(one, client, listed, tier) for one in config.models}
@@ -145,9 +146,3 @@ def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> Pri
                 "per million tokens), or its endpoint's `price` in the configuration file."
             )
     return Prices(singly, of_run)
-
-
-def service_tier(config: RunConfig) -> Tier:
-    """The provider's tier that the run asks for by `--param service_tier`, as far as it has prices of its own."""
-    named = config.params.get("service_tier")
-    return "flex" if named == "flex" else "priority" if named == "priority" else ""

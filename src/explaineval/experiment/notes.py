@@ -37,6 +37,7 @@ NOTES: Mapping[str, Code] = {
     "reasons_first": Code("mind", "Read order pe as explaining an answer that followed hidden reasoning."),
     "route_loses_logprobs": Code("mind", "Ask the same server by the route openai/ with --base-url."),
     "capabilities_assumed": Code("mind", "Run `explaineval probe`."),
+    "proxy_used": Code("for the record", NOTHING),
     "tokens_uncounted": Code("mind", "Look at the provider's bill."),
     "bill_unknown": Code("mind", "Look at the provider's bill."),
     "price_unknown": Code("mind", "Give --price IN,OUT."),

@@ -170,7 +170,7 @@ def _verdict(
     prepared: Prepared, lanes: list[Lane], stopped: bool, summary: dict[str, Any]
 ) -> tuple[int, tuple[str, ...]]:
     """The exit code, and the sentences that say why it is not 0."""
-    faults = tuple(str(lane.fault) for lane in lanes if lane.fault is not None)
+    faults = tuple(dict.fromkeys(str(lane.fault) for lane in lanes if lane.fault is not None))
     failed = sum(lane.progress.outcomes.get("failed", 0) for lane in lanes)
     if failed and not faults:
         faults = (f"{failed} requests stayed failed after all retries; the same command asks them again.",)
@@ -180,6 +180,8 @@ def _verdict(
         if fault is not None:
             codes.append(code)
             faults += (fault,)
+    if any(lane.budgeted is not None and lane.budgeted.overdrawn for lane in lanes):
+        codes.append(3)  # the fault of the endpoint that sent the bill says so
     waiting = sum(lane.cached.tally.in_batches for lane in lanes)
     if waiting:
         codes.append(5)

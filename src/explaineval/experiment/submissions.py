@@ -65,6 +65,8 @@ class Till:
     def reserve(self, request: Request) -> bool:
         """Hold the request's worst case; False where it does not fit now."""
         key = request_key(request)
+        if self.lane.budgeted is not None and self.lane.budgeted.bills.fault is not None:
+            return False
         amount = 0.0 if self.gauge is None else self.gauge.worst(request)
         if self.lane.budgeted is not None and not self.lane.budgeted.budget.try_reserve(amount, self.own):
             self.client.out_of_money.add(key)
@@ -79,10 +81,16 @@ class Till:
         if completion is not None:
             self.bought.add(key)
         amount = self._held.pop(key, None)
-        if amount is None or self.lane.budgeted is None:
-            return  # submitted by an earlier run, whose limit it was
-        cost = 0.0 if completion is None or self.gauge is None else self.gauge.bill(request, completion)
-        self.lane.budgeted.budget.settle(amount, cost, self.own)
+        if self.lane.budgeted is None:
+            return
+        cost, most = 0.0, amount
+        if completion is not None and self.gauge is not None:
+            most = self.gauge.worst(request) if amount is None else amount
+            cost = self.gauge.bill(request, completion)
+        if amount is not None:  # else submitted by an earlier run, whose limit it was
+            self.lane.budgeted.budget.settle(amount, cost, self.own)
+        if completion is not None and most is not None:
+            self.lane.budgeted.bills.check(request, completion, most, cost, self.lane.budgeted.purses)
 
     def close(self) -> float:
         """Count as spent what is still held: batches that go on may cost it. Returns these dollars."""
@@ -116,7 +124,7 @@ async def submit(prepared: Prepared, store: Store, lane: Lane, units: Callable[[
     def misses() -> Iterator[tuple[str, Request]]:
         seen: set[int] = set()
         for unit in units():
-            for step in walk_unit(unit, seen, store.get, config.retry):
+            for step in walk_unit(unit, seen, store.get, config.retry, prepared.client.older_names):
                 if step.completion is None and step.certain and step.key not in after.failed:
                     yield step.key, step.request
 
@@ -141,7 +149,7 @@ async def submit(prepared: Prepared, store: Store, lane: Lane, units: Callable[[
             after.waiting = found.waiting
             if found.faults:
                 lane.fault = EndpointError(found.faults[0])
-            if found.waiting or found.faults or lane.slots.stopping.is_set() or not found.stored:
+            if found.waiting or found.faults or lane.billing_fault or lane.slots.stopping.is_set() or not found.stored:
                 break
     finally:
         open_bill = till.close()

@@ -30,6 +30,10 @@ TRUNCATED = frozenset(
 """Finish reasons by which a provider says that the text was cut at a limit of length."""
 
 
+OVERSIZED = "oversized"
+"""Stands as the finish reason of an answer that was larger than is ever received; nothing of it was kept."""
+
+
 def classify(completion: Completion) -> Unreadable | None:
     """Why `completion` cannot be scored whatever its text says, or None if its text is to be read.
 
@@ -52,6 +56,8 @@ def classify(completion: Completion) -> Unreadable | None:
         return Unreadable(status="filtered", reason=f"a filter stopped the text (finish reason {finish})")
     if finish in TRUNCATED:
         return Unreadable(status="truncated", reason=f"{_cut(completion)} (finish reason {finish}); raise --max-tokens")
+    if finish == OVERSIZED and completion.text is None:
+        return Unreadable(status="unparsed", reason="oversized: the answer was larger than is ever received")
     if completion.text is None or not completion.text.strip():
         return Unreadable(status="empty", reason="the completion holds no text")
     return None

@@ -47,6 +47,8 @@ class Line:
     body: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
     expired: bool = False
+    oversized: bool = False
+    """Whether it goes beyond the bounds on what is received, so that its body was not read."""
 
 
 @dataclass(frozen=True)

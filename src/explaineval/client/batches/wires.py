@@ -8,20 +8,26 @@ to reckon its cost, and cannot create Anthropic's batches at all.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from explaineval.client.endpoints import guard
+from explaineval.client.endpoints.bodies import MOST_BYTES
+from explaineval.client.endpoints.origins import declared_origins
 from explaineval.client.failures import NO_HOST, chain, classify
-from explaineval.errors import EndpointError, ExplainevalError, TransientError
+from explaineval.config import Endpoint
+from explaineval.errors import EndpointError, ExplainevalError, OversizedError, TransientError
 
 TOO_MANY = 429
+TOO_LONG = b"\x00too long"
+"""Ends what is kept of a line of results that is too long."""
 NOT_FOUND = (404, 405, 501)
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,300}")
-MOST_OF_ERROR = 65_536
-"""Bytes of an error's body that are looked at."""
+CUT = 65_536
+"""Bytes that are kept of a line of results that is too long."""
 
 
 class _RefusedError(Exception):
@@ -33,11 +39,16 @@ class _RefusedError(Exception):
 
 
 class Wire:
-    """Calls to one endpoint. `where` names it in messages; `secret` is blanked out of them."""
+    """Calls about the batches of one model at one endpoint. `secret` is blanked out of messages.
 
-    def __init__(self, where: str, timeout: float) -> None:
-        self._where = where
-        self._http = httpx.AsyncClient(timeout=timeout)  # follows no redirect
+    Raises InputError for a provider without a common address.
+    """
+
+    def __init__(self, endpoint: Endpoint, model: str, timeout: float) -> None:
+        self._where = f"{model} at {endpoint.identity}" if endpoint.identity else model
+        self._origins, self._by_user = declared_origins(endpoint, model), endpoint.base_url is not None
+        self._guarded = guard.Wire()
+        self._http = httpx.AsyncClient(timeout=timeout, transport=guard.GuardedTransport(), trust_env=False)
         self.headers: dict[str, str] = {}
         self.secret: str | None = None
 
@@ -74,28 +85,45 @@ class Wire:
             raise EndpointError(f"{str(exc).rstrip('.')}.") from exc
 
     async def lines(self, url: httpx.URL | str) -> AsyncIterator[bytes]:
-        """The lines of the file at an address, as they come. Raises TransientError also where it breaks off."""
-        rest = b""
+        """The lines of the file at an address, as they come; of one beyond MOST_BYTES only the beginning and a mark.
+
+        Raises TransientError also where it breaks off.
+        """
+        rest = Rest()
         try:
-            async with self._http.stream("GET", url, headers=self.headers) as response:
+            request = self._http.build_request("GET", url, headers=self.headers)
+            with guard.allow(self._attempt(streams=True)):
+                response = await self._http.send(request, stream=True)
+            try:
                 await self._check(response)
                 async for chunk in response.aiter_bytes():
-                    *whole, rest = (rest + chunk).split(b"\n")  # never at what else Unicode calls a line's end
-                    for line in whole:
+                    for line in rest.add(chunk):
                         yield line
+            finally:
+                await response.aclose()
         except (httpx.HTTPError, _RefusedError) as exc:
             raise self._classified(exc) from exc
-        yield rest
+        yield rest.line
 
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+        await self._guarded.aclose()
+
+    def _attempt(self, *, streams: bool = False) -> guard.Attempt:
+        secrets = (self.secret,) if self.secret else ()
+        return guard.Attempt(
+            self._where, self._origins, self._guarded, secrets=secrets, moved_by_user=self._by_user, streams=streams
+        )
 
     async def _ask(self, method: str, url: httpx.URL, **content: Any) -> dict[str, Any]:
         headers = {**self.headers, **content.pop("headers", {})}
         try:
-            response = await self._http.request(method, url, headers=headers, **content)
+            with guard.allow(self._attempt()):
+                response = await self._http.request(method, url, headers=headers, **content)
             await self._check(response)
+        except OversizedError as exc:
+            raise EndpointError(f"{exc}; leave out --batch.") from exc
         except (httpx.HTTPError, httpx.InvalidURL, _RefusedError) as exc:
             raise self._classified(exc) from exc
         try:
@@ -107,23 +135,44 @@ class Wire:
         return found
 
     async def _check(self, response: httpx.Response) -> None:
-        if response.is_redirect:
-            raise EndpointError(
-                f"{self._where}: the address of its batches leads elsewhere, where the key is not sent; give the right "
-                "one by --base-url."
-            )
         if not response.is_success:
-            text = b""
-            async for chunk in response.aiter_bytes():
-                text += chunk
-                if len(text) > MOST_OF_ERROR:
-                    break
-            raise _RefusedError(response, _message(response, text))
+            raise _RefusedError(response, _message(response, await response.aread()))
 
     def _classified(self, exc: Exception) -> ExplainevalError:
         if any(type(link).__name__ in NO_HOST for link in chain(exc)):  # the network is away: batches can wait for it
             return TransientError(f"{self._where}: the host name cannot be resolved", refused=True)
         return classify(exc, where=self._where, secrets=(self.secret,) if self.secret else ())
+
+
+class Rest:
+    """The line that is not whole yet. Beyond MOST_BYTES only its beginning is kept, made longer than any line may be
+    by a mark that no JSON holds."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, chunk: bytes) -> Iterator[bytes]:
+        """The lines that end in this chunk."""
+        *whole, last = chunk.split(b"\n")  # never at what else Unicode calls a line's end
+        for piece in whole:
+            self._take(piece)
+            yield self.line
+            self._parts, self._size = [], 0
+        self._take(last)
+
+    @property
+    def line(self) -> bytes:
+        """What is there of the line."""
+        line = b"".join(self._parts)
+        return line if self._size <= MOST_BYTES else line[:CUT] + TOO_LONG
+
+    def _take(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size <= MOST_BYTES:
+            self._parts.append(piece)
+        elif len(self._parts) > 1:
+            self._parts = [b"".join(self._parts)[:CUT]]
 
 
 def segment(identifier: object) -> str:

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+from typing import Any
 
 from explaineval.client.batches.protocols import BatchFailure, Line
 from explaineval.client.batches.rehearsals import DUMMY, Rehearsal, Sent
-from explaineval.client.batches.wires import Wire
+from explaineval.client.batches.wires import CUT, TOO_LONG, Wire
+from explaineval.client.endpoints.bodies import MOST_VALUES, TooLargeError, measure
 from explaineval.client.litellms import key_of
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, RequestRejectedError, TransientError
+from explaineval.parsing.outcomes import OVERSIZED
 from explaineval.records import Completion, Request
 
+CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([0-9A-Za-z_.:-]{1,200})"')
 RENAMED = "max_completion_tokens"
 """A rejection that names it is mended by the rehearsal, which writes the limit by that name from then on."""
 
 
+def parse_line(text: bytes) -> dict[str, Any] | Line:
+    """The JSON object in a line of results, measured before it is parsed; a Line where there is none to read."""
+    try:
+        if text.endswith(TOO_LONG):
+            raise TooLargeError("too long")
+        measure(text, MOST_VALUES)
+    except TooLargeError:
+        found = CUSTOM_ID.search(text, 0, CUT)
+        return Line(found[1].decode("ascii") if found else None, oversized=True)
+    try:
+        one = json.loads(text)
+    except (ValueError, RecursionError):  # also bytes that are not UTF-8
+        return Line(None)
+    return one if isinstance(one, dict) else Line(None)
+
+
 async def read_line(rehearsal: Rehearsal, request: Request, line: Line) -> Completion | BatchFailure:
     """The completion of a line as the ordinary route would have read it, or why there is none."""
+    if line.oversized:
+        return Completion(text=None, finish_reason=OVERSIZED)
     if line.status is None:
         return BatchFailure(line.reason or "the batch did not execute it", retryable=line.expired)
     try:
