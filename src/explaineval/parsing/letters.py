@@ -139,12 +139,11 @@ def find_names(text: str, options: Mapping[str, str], most: int) -> list[Name]:
         if len(found) >= most:
             break
         if match["letter"]:
-            end = match.end()
-            other = texts.get(fold(match["own"]).rstrip("."), "") if match["own"] else match["letter"]
-            if other != match["letter"]:
-                end = match.end("letter")
-            found.append(Name(match["letter"], match.start(), end, Value(match["letter"], *match.span("letter")), True))
-            if other and other != match["letter"]:
+            letter = match["letter"].upper()
+            other = texts.get(fold(match["own"]).rstrip("."), "") if match["own"] else letter
+            end = match.end() if other == letter else match.end("letter")
+            found.append(Name(letter, match.start(), end, Value(letter, *match.span("letter")), True))
+            if other and other != letter:
                 found.append(Name(other, match.start("own"), match.end(), Value(other, *match.span("own")), False))
             continue
         kind = match.lastgroup or "text"
@@ -404,11 +403,12 @@ def _name_pattern(options: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str]
             rf"|(?i:(?:the\s)?(?:{noun})\s{{0,2}}#?(?P<number>{_ANY_NUMBER}))"
             rf"|(?i:the\s(?P<ordinal>{'|'.join(_ORDINALS)})\s(?:{noun}|one)\b)"
         )
-    word_a = rf"(?:[AI](?=\s{{1,3}}(?!{_FUNCTION_WORDS})[\w“\"']))"
+    no_word = rf"(?![AI]\s{{1,3}}(?!{_FUNCTION_WORDS})[\w“\"'])"  # the article, the pronoun
+    marked = r"(?:(?<=[(\[*\"'“‘`{])|(?i:(?<=option\s)|(?<=choice\s)))"
+    small = rf"(?:(?<=\()|(?i:(?<=option\s)|(?<=choice\s))|(?=\w\)))[{letters.lower()}]"
     pattern = re.compile(
         rf"(?<![\w.'’/-])(?:"
-        rf"{_NAME_NOUN}{_MARKS}(?:(?!{word_a})|(?<=[(\[*\"'“‘`{{])|(?i:(?<=option\s)|(?<=choice\s)))"
-        rf"(?P<letter>[{letters}])(?!['’-]?\w|\.\w\.){close}{own}"
+        rf"{_NAME_NOUN}{_MARKS}(?P<letter>(?:{no_word}|{marked})[{letters}]|{small})(?!['’-]?\w|\.\w\.){close}{own}"
         rf"|{_MARKS}(?i:(?:an?|the|to)\s{{1,2}})?(?P<text>(?i:{words}))(?!\w|[’'-]\w){close}"
         rf"{numbered})"
     )
