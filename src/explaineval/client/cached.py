@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field
 
 from explaineval.cache import Claims, Store, request_key
@@ -57,7 +57,7 @@ class CachedClient:
     miss: Callable[[Request], None] = _miss_nothing
     bought: Collection[str] = ()
     """Keys whose answers this run has bought on another way (by batches): found in the store, but no hits."""
-    pending: Collection[str] = ()
+    pending: Container[str] = ()
     """Keys that are in a batch which is not fetched yet: asking them here would buy them twice."""
     _flying: dict[str, asyncio.Task[Completion]] = field(default_factory=dict, init=False)
     _answerless: dict[int, bool] = field(default_factory=dict, init=False)
@@ -115,12 +115,15 @@ class CachedClient:
     async def _fetch(self, request: Request, key: str, short: int) -> Completion:
         try:
             completion = await self._claim(key)
-            if completion is not None:
-                self.tally.shared += 1
-                self._found(request, completion, key, short)
-                return completion
             try:
-                if key in self.pending:
+                if completion is None:
+                    pending = key in self.pending  # looked up first: a batch that is done with is in the store by then
+                    completion = self.store.get(key) if self.claims is not None else None
+                if completion is not None:
+                    self.tally.shared += 1
+                    self._found(request, completion, key, short)
+                    return completion
+                if pending:
                     self.tally.in_batches += short not in self._answerless
                     raise RequestUnsentError("it is in a batch that is not fetched yet")
                 completion = await self.inner.complete(request)
@@ -154,10 +157,7 @@ class CachedClient:
             stored = self.store.get(key)
             if stored is not None:
                 return stored
-        stored = self.store.get(key)
-        if stored is not None:
-            self.claims.release(key)
-        return stored
+        return None
 
 
 class StoredOnlyClient:

@@ -15,11 +15,13 @@ from urllib.parse import quote
 import httpx
 
 from explaineval.client.failures import NO_HOST, chain, classify
-from explaineval.errors import EndpointError, ExplainevalError, TransientError
+from explaineval.errors import EndpointError, ExplainevalError, RequestRejectedError, TransientError
 
 TOO_MANY = 429
 NOT_FOUND = (404, 405, 501)
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,300}")
+CHECKED_WITHIN = 10.0
+"""Seconds that an endpoint has for showing that it takes batches."""
 MOST_OF_ERROR = 65_536
 """Bytes of an error's body that are looked at."""
 
@@ -50,6 +52,41 @@ class Wire:
             if isinstance(exc.__cause__, _RefusedError) and exc.__cause__.response.status_code == httpx.codes.NOT_FOUND:
                 return None
             raise
+
+    async def check_list(self, url: httpx.URL) -> None:
+        """One look at the address that lists batches, within CHECKED_WITHIN seconds.
+
+        Raises EndpointError where there is no such list, and where nobody can tell now.
+        """
+        try:
+            found = await self._ask("GET", url.copy_merge_params({"limit": "1"}), timeout=CHECKED_WITHIN)
+        except TransientError as exc:
+            answer = exc.__cause__
+            status = answer.response.status_code if isinstance(answer, _RefusedError) else None
+            if status == TOO_MANY:  # there is one, and it is busy
+                return
+            if isinstance(answer, ValueError):
+                raise self._no_batches("what is no JSON") from exc
+            raise EndpointError(
+                f"{str(exc).rstrip('.')}; so whether it takes batches cannot be told, and nothing was asked: try again "
+                "later, or leave out --batch."
+            ) from exc
+        except RequestRejectedError as exc:
+            raise self._no_batches(str(exc)) from exc
+        except EndpointError as exc:
+            answer = exc.__cause__
+            status = answer.response.status_code if isinstance(answer, _RefusedError) else None
+            if status in NOT_FOUND:
+                raise self._no_batches(f"status {status}") from exc
+            raise
+        if not isinstance(found.get("data"), list):
+            raise self._no_batches("no list of batches")
+
+    def _no_batches(self, what: str) -> EndpointError:
+        return EndpointError(
+            f"{self._where}: no batches are taken here (asked for their list, it answered with {what}); nothing was "
+            "bought: leave out --batch."
+        )
 
     async def post(self, url: httpx.URL | str, *, creates: bool = False, **content: Any) -> dict[str, Any]:
         """The JSON object in the answer. With `creates` a TransientError is `unbilled` only where nothing was made.
