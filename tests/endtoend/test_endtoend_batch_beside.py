@@ -36,13 +36,17 @@ def is_complete(one: BatchRuns) -> bool:
 def test_a_batch_beside_a_plain_run_that_began_before_it(warm: WarmCommands, tmp_path: Path, polls: int) -> None:
     """What the plain run is asking goes into no batch, what is in the batch the plain run does not ask; all arrives."""
     with BatchRuns(warm, tmp_path, server=BatchServer(answer=answer, polls=polls)) as one:
+        submitted = threading.Event()
 
         def slowly(call: Call) -> None:
-            time.sleep(0.3 if call == "plain" else 0.0)
+            if call == "create":
+                submitted.set()
+            if call == "plain" and len(one.server.plain) > 4:
+                submitted.wait(30)
 
         one.server.on_call = slowly
         plain = one.start("--max-connections", "2", "--out", "plain")
-        one.wait_for("plain", 4)
+        one.wait_for("plain", 5)
         batched = one.run("--batch", "--out", "batched")
         beside = plain.finish()
 

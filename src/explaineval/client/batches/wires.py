@@ -66,25 +66,29 @@ class Wire:
             if status == TOO_MANY:  # there is one, and it is busy
                 return
             if isinstance(answer, ValueError):
-                raise self._no_batches("what is no JSON") from exc
+                raise self._no_batches("with what is no JSON") from exc
             raise EndpointError(
                 f"{str(exc).rstrip('.')}; so whether it takes batches cannot be told, and nothing was asked: try again "
                 "later, or leave out --batch."
             ) from exc
         except RequestRejectedError as exc:
-            raise self._no_batches(str(exc)) from exc
+            raise self._no_batches(f"so: {str(exc).rstrip('.')}") from exc.__cause__
         except EndpointError as exc:
             answer = exc.__cause__
             status = answer.response.status_code if isinstance(answer, _RefusedError) else None
             if status in NOT_FOUND:
-                raise self._no_batches(f"status {status}") from exc
+                raise self._no_batches(f"{status}") from exc
             raise
-        if not isinstance(found.get("data"), list):
-            raise self._no_batches("no list of batches")
+        data = found.get("data")
+        others = isinstance(data, list) and any(
+            not isinstance(one, Mapping) or one.get("object", "batch") != "batch" for one in data
+        )
+        if not isinstance(data, list) or others:  # some servers answer every address with their models
+            raise self._no_batches("with something else")
 
     def _no_batches(self, what: str) -> EndpointError:
         return EndpointError(
-            f"{self._where}: no batches are taken here (asked for their list, it answered with {what}); nothing was "
+            f"{self._where}: no batches are taken here (asked for their list, it answered {what}), and nothing was "
             "bought: leave out --batch."
         )
 
