@@ -155,15 +155,18 @@ class BillCheck:
     endpoint: str | None = None
     fault: EndpointError | None = field(default=None, init=False)
 
-    def check(self, request: Request, completion: Completion, reserved: float, cost: float, purses: Iterable[Purse]) -> None:
+    def check(
+        self, request: Request, completion: Completion, reserved: float, cost: float, purses: Iterable[Purse]
+    ) -> None:
         """Look at one bill that is booked already."""
         if self.fault is not None or cost <= reserved * (1 + ROUNDING):
             return
         over = next((purse.limit for purse in purses if purse.overdrawn), None)
         usage, at = completion.usage, f" at {self.endpoint}" if self.endpoint else ""
+        most_in = most_tokens(texts_of(request))
         self.fault = EndpointError(
-            f"{request.model}{at} billed {input_tokens(usage):,} tokens in and {output_tokens(usage):,} out (${cost:.4f}) "
-            f"for a request that can take {most_tokens(texts_of(request)):,} in and {request.max_tokens:,} out "
+            f"{request.model}{at} billed {input_tokens(usage):,} tokens in and {output_tokens(usage):,} out "
+            f"(${cost:.4f}) for a request that can take {most_in:,} in and {request.max_tokens:,} out "
             f"(${reserved:.4f}): it is booked{'' if over is None else f', above the spending limit (${over:g}),'} and "
             "nothing more is asked there; check what the endpoint counts, or raise --max-tokens if it writes more than "
             "it is allowed."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 
 from explaineval.cache import Claims, Store, request_key
@@ -65,7 +65,7 @@ class CachedClient:
     """Whether a request without answer went over the wire, in whichever attempt."""
     bought: Collection[str] = ()
     """Keys whose answers this run has bought on another way (by batches): found in the store, but no hits."""
-    pending: Collection[str] = ()
+    pending: Container[str] = ()
     """Keys that are in a batch which is not fetched yet: asking them here would buy them twice."""
     older_names: Mapping[str, str] = field(default_factory=dict)
     """How earlier versions called an endpoint: its answers are taken over from there."""
@@ -131,12 +131,15 @@ class CachedClient:
                 self._found(request, completion, key, short)
                 return completion
             completion = await self._claim(key)
-            if completion is not None:
-                self.tally.shared += 1
-                self._found(request, completion, key, short)
-                return completion
             try:
-                if key in self.pending:
+                if completion is None:
+                    pending = key in self.pending  # looked up first: a batch that is done with is in the store by then
+                    completion = self.store.get(key) if self.claims is not None else None
+                if completion is not None:
+                    self.tally.shared += 1
+                    self._found(request, completion, key, short)
+                    return completion
+                if pending:
                     self.tally.in_batches += short not in self._answerless
                     raise RequestUnsentError("it is in a batch that is not fetched yet")
                 completion = await self.inner.complete(request)
@@ -170,10 +173,7 @@ class CachedClient:
             stored = self.store.get(key)
             if stored is not None:
                 return stored
-        stored = self.store.get(key)
-        if stored is not None:
-            self.claims.release(key)
-        return stored
+        return None
 
 
 def find_older(

@@ -30,8 +30,10 @@ from explaineval.client import (
     proxy_note,
     stored_probe,
 )
+from explaineval.client.batches import DIRECTORY, CheckedClient, PendingKeys, Shelf
 from explaineval.config import ModelConfig
 from explaineval.errors import EndpointError
+from explaineval.experiment.batches import provider_for
 from explaineval.experiment.execution import Progress
 from explaineval.experiment.forecasts import Forecast
 from explaineval.experiment.ledgers import Ledger, Prices
@@ -53,6 +55,7 @@ class Lane:
     retrying: RetryingClient
     cached: CachedClient
     budgeted: BudgetedClient | None
+    batches: CheckedClient | None = None
     probe: dict[str, Any] | None = None
     progress: Progress = field(default_factory=Progress)
     able: dict[str, Capabilities] = field(default_factory=dict)
@@ -142,6 +145,12 @@ def build_lanes(
         )
         price = prices.singly[model.endpoint, model.model]
         checked = bills.setdefault(place, BillCheck(model.endpoint))
+        shelf = Shelf(client.cache / DIRECTORY, model.model.partition("/")[0], model.endpoint, model.model)
+        batches = None
+        if client.batch and not client.offline:
+            provider = provider_for(model, client.endpoint_of(model), client.timeout, wire.renamed)
+            stack.push_async_callback(provider.close)
+            sender = batches = CheckedClient(sender, provider, shelf.has_batches)
         wired = StoringClient(sender, store)
         inner: Client = wired
         budgeted = None
@@ -151,9 +160,11 @@ def build_lanes(
         retrying = RetryingClient(slots, client.max_retries, stopping, gate.is_busy)
         outer: Client = StoredOnlyClient() if client.offline else retrying
         cached = CachedClient(outer, store, stopping, claims, older_names=client.older_names)
+        if not client.offline:
+            cached.pending = PendingKeys(shelf)
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
-        lane = Lane(model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, probe)
+        lane = Lane(model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, batches, probe)
         cached.book, cached.miss, cached.was_sent = lane.book, lane.miss, wired.was_sent
         note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)
         if note is not None and not any(note in other.messages for other in lanes):

@@ -94,7 +94,7 @@ _MAKES = (
 _LEADING = re.compile(rf"(?:{_ANSWER_IS}|{_CHOOSE}|{_SO}|{_IT_IS}|{_MAKES})\Z", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s?\{\s{0,3}(?:\\\w{1,8}\s?\{\s{0,3}|[({\[*$]){0,3}\Z")
 _BEFORE_NOUN = frozenset(
-    "so that then and thus hence therefore because but now actually think believe say as since".split()
+    ["so", "that", "then", "and", "thus", "hence", "therefore", "because", "but", "now", "actually", "think", "believe", "say", "as", "since"]
 )
 """Words before "answer is B" without an article."""
 
