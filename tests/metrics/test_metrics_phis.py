@@ -202,7 +202,7 @@ def test_limits_of_a_difference_are_the_published_ones():
 
     found = difference_limits(0.2, first, second, ("one", "other"))
 
-    assert [0.0524, 0.3339] == [round(found.low, 4), round(found.high, 4)]
+    assert [round(found.low, 4), round(found.high, 4)] == [0.0524, 0.3339]
     assert found == pytest.approx((*confint_proportions_2indep(56, 70, 48, 80, method="newcomb"), None))
 
 
