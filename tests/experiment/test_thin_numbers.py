@@ -114,7 +114,7 @@ def way(trials: Callable[[], Trials], limited: set[str], *codes: str, **values: 
     return Way(trials, frozenset(limited), frozenset(codes), tuple(values.items()))
 
 
-EXAMPLES = ("few_examples", "few_flips", "few_unchanged", "few_mixed_examples")
+EXAMPLES = ("few_examples", "few_usable_examples", "few_flips", "few_unchanged", "few_mixed_examples")
 FLIPS = ("few_flips", "few_mixed_examples")
 SOLID = World()
 
@@ -129,7 +129,7 @@ WAYS = {
         World(flips=lambda e, n: e > 5 or n < 2).trials,
         OF_FLIPS - {"impact_rate", "flip_to_cue_rate", "tpr", "ct_unfaithfulness", "ct_unfaithfulness_per_example"}
         | {"fpr"},
-        "few_unchanged", "few_examples", "few_mixed_examples",
+        "few_unchanged", "few_mixed_examples",
     ),
     "few mentioned flips": way(
         World(says=lambda e, flip, n: e < 7 if flip else n == 0).trials, OF_MENTIONED_FLIPS, "few_mentioned_flips"
@@ -253,7 +253,7 @@ def sampled(examples: int, flips: Callable[[int], bool], says: Callable[[int, in
     ("examples", "flips", "says", "short", "code"),
     [
         (24, lambda e: e % 8 > 0, lambda e, n: (e + n) % 3 == 0, 0, None),
-        (8, lambda e: e % 8 > 0, lambda e, n: (e + n) % 3 == 0, 0, "few_examples"),
+        (8, lambda e: e % 8 > 0, lambda e, n: (e + n) % 3 == 0, 0, "few_usable_examples"),
         (24, lambda e: e < 12, lambda e, n: (e + n) % 3 == 0, 0, "few_flips"),
         (24, lambda e: e % 8 > 0, lambda e, _: e < 4, 0, "few_mentioned_flips"),
         (24, lambda e: e % 8 > 0, lambda e, _: e > 4, 0, "few_unmentioned_flips"),
