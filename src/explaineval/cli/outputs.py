@@ -14,12 +14,12 @@ import click
 from explaineval.cli.documents import show_document
 from explaineval.experiment import Scores
 from explaineval.experiment.notes import Note
-from explaineval.report.tables import SHOWN, Line, legend, render, results_table
+from explaineval.report.tables import Line, legend, render, results_table, table_warnings
 
 
 def show_scores(scores: Scores) -> None:
     """Print the table of a run."""
-    warnings = [(Line(*one.group), one.text) for one in scores.warnings if one.warning.metric in SHOWN]
+    warnings = table_warnings((Line(*one.group), one.warning) for one in scores.warnings)
     missing = {Line(*group): counts for group, counts in scores.missing.items()}
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160

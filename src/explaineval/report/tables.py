@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,11 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from explaineval.interventions import NULL_EDIT
+from explaineval.metrics.warnings import TOGETHER, MetricWarning
 from explaineval.records import SHAM, MetricRow
 from explaineval.report.levels import AREAS, levels_table
 from explaineval.report.numbers import Line, number, with_interval
 
-__all__ = ["Line", "interventions_table", "legend", "number", "render", "results_table"]
+__all__ = ["Line", "interventions_table", "legend", "number", "render", "results_table", "table_warnings"]
 
 
 @dataclass
@@ -67,6 +68,34 @@ SHOWN = frozenset(
     | {*AREAS, "f_auroc_hull", "ct_unfaithfulness_per_example"}
 )
 """The metrics whose warnings belong under the table: those that it shows, and one whose warning gives its value."""
+
+
+def table_warnings(found: Iterable[tuple[Line, MetricWarning]]) -> list[tuple[Line, str]]:
+    """The sentences to be printed under the table, from warnings of single numbers, in their order.
+
+    Warnings about numbers that the table does not show are left out. What limits several numbers of a row in the same
+    way is said once: of each code in TOGETHER the first sentence, all of them as one paragraph, and nothing of a whole
+    arm that its rows have already.
+    """
+    shown = [(line, one) for line, one in found if one.metric in SHOWN]
+    thin: dict[Line, dict[str, str]] = {}
+    for line, one in shown:
+        if one.code in TOGETHER:
+            thin.setdefault(line, {}).setdefault(one.code, one.text)
+    of_rows = {(line._replace(kind=None), code) for line, by in thin.items() if line.kind not in OF_ARMS for code in by}
+    texts: list[tuple[Line, str]] = []
+    for line, one in shown:
+        if one.code not in TOGETHER:
+            texts.append((line, one.text))
+        elif line in thin:
+            by_code = thin.pop(line)
+            if line.kind in OF_ARMS:
+                by_code = {
+                    code: text for code, text in by_code.items() if (line._replace(kind=None), code) not in of_rows
+                }
+            if by_code:
+                texts.append((line, " ".join(by_code[code] for code in TOGETHER if code in by_code)))
+    return texts
 
 
 def results_table(
