@@ -220,7 +220,9 @@ def _reason(name: str) -> str:
     if near:
         meant = INSTEAD.get(near[0], near[0])
         return f"it is not among the sampling parameters that are sent; did you mean {meant}? {OTHERWISE}"
-    return f"it is not among the sampling parameters that are sent (top_p, top_k, seed, reasoning_effort, …); {OTHERWISE}"
+    return (
+        f"it is not among the sampling parameters that are sent (top_p, top_k, seed, reasoning_effort, …); {OTHERWISE}"
+    )
 
 
 def _refusal(name: str) -> str | None:

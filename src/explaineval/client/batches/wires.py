@@ -14,8 +14,9 @@ from urllib.parse import quote
 
 import httpx
 
-from explaineval.client.failures import NO_HOST, chain, classify
+from explaineval.client.failures import NO_HOST, Advice, chain, classify
 from explaineval.errors import EndpointError, ExplainevalError, TransientError
+from explaineval.secrets import SECRETS
 
 TOO_MANY = 429
 NOT_FOUND = (404, 405, 501)
@@ -33,13 +34,13 @@ class _RefusedError(Exception):
 
 
 class Wire:
-    """Calls to one endpoint. `where` names it in messages; `secret` is blanked out of them."""
+    """Calls to one endpoint. `where` names it in messages."""
 
     def __init__(self, where: str, timeout: float) -> None:
         self._where = where
         self._http = httpx.AsyncClient(timeout=timeout)  # follows no redirect
         self.headers: dict[str, str] = {}
-        self.secret: str | None = None
+        self.advice: Advice | None = None
 
     async def get(self, url: httpx.URL | str, params: Mapping[str, str] | None = None) -> dict[str, Any] | None:
         """The JSON object at an address; None where there is nothing at it (status 404)."""
@@ -104,7 +105,8 @@ class Wire:
             raise TransientError(f"{self._where}: the endpoint answered with what is no JSON") from exc
         if not isinstance(found, dict):
             raise TransientError(f"{self._where}: the endpoint answered with what is no JSON object")
-        return found
+        masked: dict[str, Any] = SECRETS.mask_value(found)  # ids and reasons go into the ledgers
+        return masked
 
     async def _check(self, response: httpx.Response) -> None:
         if response.is_redirect:
@@ -123,7 +125,7 @@ class Wire:
     def _classified(self, exc: Exception) -> ExplainevalError:
         if any(type(link).__name__ in NO_HOST for link in chain(exc)):  # the network is away: batches can wait for it
             return TransientError(f"{self._where}: the host name cannot be resolved", refused=True)
-        return classify(exc, where=self._where, secrets=(self.secret,) if self.secret else ())
+        return classify(exc, where=self._where, advice=self.advice)
 
 
 def segment(identifier: object) -> str:
