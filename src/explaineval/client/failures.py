@@ -49,7 +49,7 @@ NO_ANSWER = ("Error converting to valid response block", "Unable to get json res
 def classify(exc: BaseException, *, where: str, advice: Advice | None = None) -> ExplainevalError:
     """What to raise instead of a foreign exception. `where` names endpoint and model.
 
-    `advice` says more of a status than FATAL_HINTS, where more is known; it is asked for 401 also where no key was found.
+    `advice` says more of a status than FATAL_HINTS where more is known; of 401 also where no key was found.
     """
 
     def hint(status: int) -> str:
@@ -70,10 +70,9 @@ def classify(exc: BaseException, *, where: str, advice: Advice | None = None) ->
         return EndpointError(f"{where}: {hint(status)} (status {status}: {text}).")
     if not answered and any(type(link).__name__ == "UnsupportedParamsError" for link in chain(exc)):
         text = text.partition(". To drop these")[0]
-        hint = (
-            "" if ASKED_BY_US.search(text) else "; where the endpoint takes it all the same, give it inside extra_body"
-        )
-        return RequestRejectedError(f"{where}: the route does not take a parameter: {text}{hint}", sent=False)
+        if not ASKED_BY_US.search(text):
+            text += "; where the endpoint takes it all the same, give it inside extra_body"
+        return RequestRejectedError(f"{where}: the route does not take a parameter: {text}", sent=False)
     if status in REJECTED or status == 403:
         return RequestRejectedError(f"{where}: rejected with status {status}: {text}")
     shown = f"status {status}: " if answered or status not in (None, 500) else ""  # 500 is litellm's for "no idea"
@@ -84,6 +83,8 @@ def classify(exc: BaseException, *, where: str, advice: Advice | None = None) ->
         unbilled=answered is not None and answered not in GAVE_UP,
     )
 
+
+NO_KEY_HINT = "no key was given; set the provider's key variable, or name yours by --api-key-env"
 
 FATAL_HINTS = {
     401: "the key is not accepted; check the variable that holds it",
@@ -106,7 +107,8 @@ def _without_status(exc: BaseException, where: str, text: str, hint: Callable[[i
     if names & BROKEN or any(isinstance(link, ConnectionError) for link in links):
         return TransientError(f"{where}: the connection broke")
     if NO_KEY.search(str(exc)):
-        return EndpointError(f"{where}: {hint(401)}.")
+        missing = hint(401)
+        return EndpointError(f"{where}: {NO_KEY_HINT if missing == FATAL_HINTS[401] else missing}.")
     if "unexpected keyword argument" in text:
         return RequestRejectedError(f"{where}: a parameter is not accepted: {text}")
     if any(getattr(link, "status_code", None) == 200 for link in links) or any(said in str(exc) for said in NO_ANSWER):

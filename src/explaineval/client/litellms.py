@@ -201,8 +201,8 @@ def advice_on(endpoint: Endpoint, model: str, status: int) -> str | None:
     plain = endpoint.base_url is not None and not VERSION.search(endpoint.base_url)
     if status == httpx.codes.NOT_FOUND and plain and model.partition("/")[0] in OPENAI_SHAPED:
         return (
-            "unknown model or address; the base URL has no /v1 at its end, as most servers in OpenAI's shape want it: try "
-            f"{endpoint.base_url}/v1"
+            "unknown model or address; the base URL has no /v1, which most servers in OpenAI's shape want at its end: "
+            f"try {endpoint.base_url}/v1"
         )
     return None
 
