@@ -64,7 +64,7 @@ def test_no_argument_of_ours_passes_in_extra_body() -> None:
     ],
 )
 def test_extra_body_takes_what_endpoints_take(entries: dict[str, JsonValue]) -> None:
-    """Options of servers that are no sampling parameters everywhere, and schemas whose fields are called as they like."""
+    """Options of single servers, and schemas whose fields are called as they like."""
     assert check_params({"extra_body": entries}) is None
 
 

@@ -164,8 +164,8 @@ def check_params(params: Mapping[str, JsonValue], model: str | None = None) -> s
         route = model.partition("/")[0]
         if route in NESTED_ROUTES:
             return (
-                f"--param extra_body is not allowed with {model}: litellm's route {route}/ does not put its entries into "
-                "the request"
+                f"--param extra_body is not allowed with {model}: litellm's route {route}/ does not put its entries "
+                "into the request"
             )
     return None
 
