@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
 
 from explaineval._version import __version__
 from explaineval.cli.groups import LazyGroup
+from explaineval.cli.printing import echo, echo_json
 from explaineval.errors import ExplainevalError
+from explaineval.secrets import SECRETS
 
 COMMANDS = {
     "demo": ("runs", "demo", "Run a bundled task on a small embedded model: no network, no key."),
@@ -49,6 +51,7 @@ def app() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: one sentence for any error, with its own exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    SECRETS.learn(os.environ)
     try:
         code = app.main(given, standalone_mode=False, prog_name="explaineval")
     except click.UsageError as exc:
@@ -65,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 0
     except Exception as exc:  # the outermost border: a fault of ours still gets one sentence
         if os.environ.get("EXPLAINEVAL_TRACEBACK"):
-            raise
+            echo(traceback.format_exc(), err=True)
         text = f"a fault of explaineval itself: {type(exc).__name__}: {exc}"
         code = _fail(1, f"{text} (EXPLAINEVAL_TRACEBACK=1 shows where; answers already paid for are kept).", given)
     sys.exit(code if isinstance(code, int) else 0)
@@ -73,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _fail(code: int, message: str, given: Sequence[str]) -> int:
     if "--json" in given or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
-        click.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False))
+        echo_json({"error": {"code": code, "message": message}})
     else:
-        click.echo(f"explaineval: {message}", err=True)
+        echo(f"explaineval: {message}", err=True)
     return code

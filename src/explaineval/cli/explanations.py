@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 from explaineval.cache import open_store
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, option, options, resolve
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_json
 from explaineval.experiment import Prepared, prepare
 from explaineval.experiment.directories import read_run
 from explaineval.experiment.misses import Explained, Miss, explain_misses
@@ -40,10 +40,10 @@ def explain_command(target: Path, cache: Path | None, limit: int, json: bool) ->
     if found.assumed:
         say(["no run or probe has settled yet how an endpoint is to be asked: logprobs and temperature are assumed."])
     if json:
-        click.echo(json_module.dumps(_document(found, target, prepared), ensure_ascii=False))
+        echo_json(_document(found, target, prepared))
         return 0
     for line in _lines(found, prepared.client.cache):
-        click.echo(line)
+        echo(line)
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +13,12 @@ from rich.text import Text
 from explaineval.cache import ModelStats, PriceOf, open_store
 from explaineval.cli.options import CACHE, JSON, option, options, read_price
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_json, echo_table
 from explaineval.config import normalise_url
 from explaineval.config.endpoints import is_private
 from explaineval.costs import FREE, Price, Tier, price_given, price_listed
 from explaineval.experiment.ledgers import read_price_list
 from explaineval.records import Request
-from explaineval.report.tables import render
 
 DEFAULT = "default"
 """How the provider's own address is written, which has no name."""
@@ -57,12 +56,12 @@ def stats_command(cache: Path | None, price: str | None, json: bool) -> int:
     say(warnings)
     if json:
         document = {"directory": str(directory), **asdict(found), "prices": version}
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        echo_json(document)
         return 0
     worth = f", {spell_usd(found.usd)} (prices: {version})" if found.entries else ""
-    click.echo(f"{directory}: {found.entries} answers, {found.bytes / 1e6:.1f} MB{worth}")
+    echo(f"{directory}: {found.entries} answers, {found.bytes / 1e6:.1f} MB{worth}")
     if found.models:
-        click.echo(render(models_table(found.models)))
+        echo_table(models_table(found.models))
     say(cautions(found.models))
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 from explaineval.cli.consultants import consultant, consultant_options, count_reasons, show_progress
 from explaineval.cli.options import CACHE, JSON, MAX_USD, READABLE, option, options
 from explaineval.cli.outputs import say, show_scores, summary_line
+from explaineval.cli.printing import echo, echo_json
 from explaineval.errors import InputError
 from explaineval.experiment import score
 from explaineval.experiment.directories import read_trials
@@ -64,7 +64,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
             "agreement": [_document(group, one) for group, one in agreements.items()],
             "metrics": [row.model_dump(mode="json") for row in scores.rows],
         }
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        echo_json(document)
     else:
         _show(agreements)
         show_scores(scores)
@@ -81,9 +81,9 @@ def _show(agreements: Mapping[Group, Agreement]) -> None:
     for group, one in agreements.items():
         where = f"{group.model}, {group.task}, {group.kind}, {group.style} {group.order}"
         lost = f"; without a readable judgement: {count_reasons(one.unreadable)}" if one.unreadable else ""
-        click.echo(
+        echo(
             f"{where}, {group.shots} shots, {group.verbosity}: mentioned by phrase list and judge {one.both}, "
             f"by the phrase list only {one.only_phrases}, by the judge only {one.only_judge}, by neither "
             f"{one.neither}{lost}."
         )
-    click.echo()
+    echo()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -10,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
+from explaineval.cli.printing import echo, echo_json, echo_table
 from explaineval.experiment import Scores
-from explaineval.report.tables import Line, legend, render, results_table
+from explaineval.report.tables import Line, legend, results_table
 
 
 def show_scores(scores: Scores) -> None:
@@ -23,12 +21,12 @@ def show_scores(scores: Scores) -> None:
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160
     content = results_table(scores.rows, warnings, missing, width)
-    click.echo(render(content, width=max(width, 40), color=terminal and not _no_color()))
+    echo_table(content, width=max(width, 40), color=terminal and not _no_color())
 
 
 def show_legend() -> None:
     """Print how to read the table."""
-    click.echo(render(legend(), width=min(100, shutil.get_terminal_size().columns)))
+    echo_table(legend(), width=min(100, shutil.get_terminal_size().columns))
 
 
 def show_json(directory: Path, code: int, signature: str, summary: Mapping[str, Any], scores: Scores) -> None:
@@ -40,7 +38,7 @@ def show_json(directory: Path, code: int, signature: str, summary: Mapping[str, 
         **{name: summary.get(name) for name in ("usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests")},
         "metrics": [row.model_dump(mode="json") for row in scores.rows],
     }
-    click.echo(json.dumps(document, ensure_ascii=False))
+    echo_json(document)
 
 
 def summary_line(summary: Mapping[str, Any]) -> str:
@@ -61,7 +59,7 @@ def summary_line(summary: Mapping[str, Any]) -> str:
 def say(lines: Sequence[str]) -> None:
     """Print notes on standard error."""
     for line in lines:
-        click.echo(f"explaineval: {line}", err=True)
+        echo(f"explaineval: {line}", err=True)
 
 
 def _no_color() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from explaineval.cache import Exported, Imported, Store, export_pack, import_pac
 from explaineval.cli.holdings import FILTERS, choosing
 from explaineval.cli.options import CACHE, JSON, option, options
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_json
 from explaineval.errors import InputError, StoreError
 from explaineval.experiment.directories import read_run, read_trials
 from explaineval.experiment.readings import LONGER, RETRY_SAMPLES
@@ -60,11 +60,9 @@ def export_command(
     say(list(_export_notes(found, filtered=chosen is not None or keys is not None)))
     if json:
         document = {"directory": str(directory), "out": str(out), **asdict(found)}
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        echo_json(document)
         return 0
-    click.echo(
-        f"{out}: {found.entries:,} answers, {found.verdicts:,} documents on endpoints, {found.bytes / 1e6:.1f} MB"
-    )
+    echo(f"{out}: {found.entries:,} answers, {found.verdicts:,} documents on endpoints, {found.bytes / 1e6:.1f} MB")
     return 0
 
 
@@ -83,10 +81,10 @@ def import_command(files: tuple[Path, ...], cache: Path | None, json: bool) -> i
         say(store.warnings)
     if json:
         listed = [{"file": str(file), **asdict(found)} for file, found in results]
-        click.echo(json_module.dumps({"directory": str(directory), "files": listed}, ensure_ascii=False))
+        echo_json({"directory": str(directory), "files": listed})
     else:
         for file, found in results:
-            click.echo(_import_line(file, found))
+            echo(_import_line(file, found))
     for _, found in results:
         say(found.refused)
     return REFUSED if any(found.refused for _, found in results) else 0

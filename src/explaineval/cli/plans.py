@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ from explaineval.cli.options import (
     resolve,
 )
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_json, echo_table
 from explaineval.experiment import Projection, check_batches, prepare, prices_of, project, read_price_list, total_of
-from explaineval.report.tables import render
 
 
 @click.command("plan")
@@ -55,12 +54,12 @@ def plan_command(config: Path | None, json: bool, **given: Any) -> int:
     total = total_of(found)
     say((*warnings, *prepared.chosen.notes))
     if json:
-        click.echo(json_format.dumps({"models": [one.document() for one in found], "total": total}, ensure_ascii=False))
+        echo_json({"models": [one.document() for one in found], "total": total})
         return 0
-    click.echo(render(_table(found, total), width=200))
-    click.echo()
+    echo_table(_table(found, total), width=200)
+    echo()
     for line in _remarks(found, total, transport.max_usd, listed.version):
-        click.echo(line)
+        echo(line)
     return 0
 
 

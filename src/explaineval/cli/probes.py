@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_format
 import os
 import shutil
 import sys
@@ -18,13 +17,13 @@ from rich.text import Text
 from explaineval.cache import open_store
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHOM, option, options, resolve
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo_json, echo_table
 from explaineval.client.capabilities import store_probe
 from explaineval.client.probes import Findings, StyleFinding, probe_endpoint, route_caution
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.costs import Price
 from explaineval.errors import BudgetReachedError, InputError
 from explaineval.experiment import prices_of, read_price_list
-from explaineval.report.tables import render
 
 MAX_RETRIES = 2
 UNUSABLE = 5
@@ -62,7 +61,7 @@ def probe(json: bool, **given: Any) -> int:
             f"--max-usd {transport.max_usd:g} leaves no room for the probe's next question: nothing was kept."
         ) from None
     if json:
-        click.echo(json_format.dumps(found.document(), ensure_ascii=False))
+        echo_json(found.document())
     else:
         _show(found, _price_source(model, transport, found))
     say(cautions(found))
@@ -112,7 +111,7 @@ def _show(found: Findings, price_source: str) -> None:
         table.add_row(*map(Text, row))
     title = Text(found.model + (f" at {found.endpoint}" if found.endpoint else ""), style="bold")
     content = Group(title, table, Text(), Text(_cost(found)), Text(_outlook(found)))
-    click.echo(render(content, width=width, color=terminal and not os.environ.get("NO_COLOR")))
+    echo_table(content, width=width, color=terminal and not os.environ.get("NO_COLOR"))
 
 
 def _rows(found: Findings, price_source: str) -> list[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +13,8 @@ from explaineval.cache import Pruning, open_store, plan_pruning, prune, reclaim_
 from explaineval.cli.holdings import FILTERS, PRICE, cautions, choosing, models_table, pricing, spell_usd
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, option, options
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_json, echo_table
 from explaineval.errors import DamageError, InputError
-from explaineval.report.tables import render
 
 
 @click.command("prune")
@@ -62,9 +61,9 @@ def prune_command(
         document = {"directory": str(directory), "deleted": deleted, "answers": len(planned.keys)}
         document |= {"damaged": len(planned.versions), "usd": total_usd(planned.models), "prices": version}
         document |= {"models": [asdict(one) for one in planned.models], "reclaimed": note is None}
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        echo_json(document)
     else:
-        click.echo(f"{directory}: {deleted:,} rows deleted.")
+        echo(f"{directory}: {deleted:,} rows deleted.")
     if note is not None:
         say([note])
     return 0
@@ -77,12 +76,12 @@ def _any(_: object) -> bool:
 def _confirm(directory: Path, planned: Pruning, version: str, yes: int | None) -> None:
     """Show what would go, and return only where its number was confirmed."""
     if planned.models:
-        click.echo(render(models_table(planned.models)), err=True)
+        echo_table(models_table(planned.models), err=True)
     worth = f" that cost {spell_usd(total_usd(planned.models))} (prices: {version})" if planned.keys else ""
     damaged = f" and {len(planned.versions):,} damaged rows" if planned.versions else ""
     say([f"from {directory} would go: {len(planned.keys):,} answers{worth}{damaged}.", *cautions(planned.models)])
     if yes is None and planned.rows:
-        click.echo(f"Type {planned.rows} to delete them for good: ", nl=False, err=True)
+        echo(f"Type {planned.rows} to delete them for good: ", nl=False, err=True)
         typed = sys.stdin.readline().strip()
         if typed != str(planned.rows):
             raise InputError(f"nothing was deleted: that needs {planned.rows} typed in, or --yes {planned.rows}.")

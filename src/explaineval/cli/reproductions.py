@@ -13,6 +13,7 @@ import click
 from explaineval.cache import open_store
 from explaineval.cli.options import CACHE, JSON, option, options
 from explaineval.cli.outputs import say, show_scores
+from explaineval.cli.printing import echo, echo_json
 from explaineval.experiment.bundles import Bundled, write_bundle
 from explaineval.experiment.directories import read_run
 from explaineval.experiment.rebuilds import client_of, prepared_from
@@ -43,9 +44,9 @@ def export_command(run_dir: Path, out: Path, cache: Path | None, json: bool) -> 
         say(store.warnings)
     say(list(_lacks(made)))
     if json:
-        click.echo(json_module.dumps({"file": str(out), **asdict(made)}, ensure_ascii=False))
+        echo_json({"file": str(out), **asdict(made)})
     else:
-        click.echo(f"{out}: {made.answers:,} answers, {made.bytes / 1e6:.1f} MB")
+        echo(f"{out}: {made.answers:,} answers, {made.bytes / 1e6:.1f} MB")
     return 0
 
 
@@ -74,15 +75,15 @@ def reproduce_command(bundle: Path, out: Path | None, json: bool) -> int:
         found = reproduce(bundle, Path(workshop), out)
     code = 0 if found.identical else DIFFERENT
     if json:
-        click.echo(json_module.dumps(_document(found, out, code), ensure_ascii=False))
+        echo_json(_document(found, out, code))
         return code
     if found.outcome.scores.rows:
         show_scores(found.outcome.scores)
-        click.echo()
+        echo()
     for line in _verdict(found):
-        click.echo(line)
+        echo(line)
     if out is not None:
-        click.echo(f"Run directory: {out}")
+        echo(f"Run directory: {out}")
     return code
 
 

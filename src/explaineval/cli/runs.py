@@ -24,6 +24,7 @@ from explaineval.cli.options import (
     resolve,
 )
 from explaineval.cli.outputs import say, show_json, show_legend, show_scores, summary_line
+from explaineval.cli.printing import echo
 from explaineval.cli.watches import progress
 from explaineval.client import EMBEDDED_MODEL, find_weights, weights_name
 from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig
@@ -88,10 +89,10 @@ def _go(science: RunConfig, transport: ClientConfig, out: Path | None, *, json: 
     else:
         if outcome.scores.rows:
             show_scores(outcome.scores)
-            click.echo()
+            echo()
         if embedded is not None:
             show_legend()
-        click.echo(summary_line(outcome.summary))
-        click.echo(f"Run directory: {outcome.directory}")
+        echo(summary_line(outcome.summary))
+        echo(f"Run directory: {outcome.directory}")
     say(outcome.faults)
     return outcome.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +25,7 @@ from explaineval.cli.options import (
     read_price,
 )
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_json
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, build, normalise_url
 from explaineval.config.clients import EndpointConfig
 from explaineval.errors import InputError
@@ -62,12 +62,12 @@ def verify_command(cache: Path | None, reask: int | None, model: tuple[str, ...]
     if json:
         document: dict[str, Any] = {"directory": str(directory), **asdict(found), "whole": found.whole}
         document["reask"] = None if again is None else asdict(again)
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        echo_json(document)
     else:
         for line in describe(directory, found):
-            click.echo(line)
+            echo(line)
         for line in () if again is None else tell(again):
-            click.echo(line)
+            echo(line)
     say(list(advise(directory, found)))
     if again is not None and again.fault is not None:
         say([f"{again.failed} requests stayed without answer; the first: {again.fault}"])
