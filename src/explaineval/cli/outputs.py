@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from explaineval.cli.documents import show_document
+from explaineval.cli.printing import echo, echo_table
 from explaineval.experiment import Scores
 from explaineval.experiment.notes import Note
-from explaineval.report.tables import Line, legend, render, results_table, table_warnings
+from explaineval.report.tables import Line, legend, results_table, table_warnings
 
 
 def show_scores(scores: Scores) -> None:
@@ -24,12 +23,12 @@ def show_scores(scores: Scores) -> None:
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160
     content = results_table(scores.rows, warnings, missing, width)
-    click.echo(render(content, width=max(width, 40), color=terminal and not _no_color()))
+    echo_table(content, width=max(width, 40), color=terminal and not _no_color())
 
 
 def show_legend() -> None:
     """Print how to read the table."""
-    click.echo(render(legend(), width=min(100, shutil.get_terminal_size().columns)))
+    echo_table(legend(), width=min(100, shutil.get_terminal_size().columns))
 
 
 def show_json(
@@ -70,7 +69,7 @@ def summary_line(summary: Mapping[str, Any]) -> str:
 def say(lines: Iterable[str | Note]) -> None:
     """Print notes on standard error."""
     for line in lines:
-        click.echo(f"explaineval: {line if isinstance(line, str) else line.text}", err=True)
+        echo(f"explaineval: {line if isinstance(line, str) else line.text}", err=True)
 
 
 def _no_color() -> bool:

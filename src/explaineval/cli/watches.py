@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from explaineval.cli.printing import echo
 from explaineval.experiment import GRACE, Lane, Prepared
 from explaineval.experiment.plans import plan_sizes
 
@@ -33,11 +33,11 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
         for lane in lanes:
             name = (lane.model.endpoint, lane.model.model)
             for message in lane.messages[heard.get(name, 0) :]:
-                click.echo(f"explaineval: {message}", err=True)
+                echo(f"explaineval: {message}", err=True)
             heard[name] = len(lane.messages)
         if not told and any(lane.slots.stopping.is_set() for lane in lanes):
             told = True
-            click.echo(
+            echo(
                 "explaineval: stopping: nothing more is sent; answers under way, which are paid for, are waited for "
                 f"({GRACE:g} s at the most; Ctrl-C again gives them up).",
                 err=True,
@@ -85,7 +85,7 @@ def _lines(total: int) -> Callable[[list[Lane]], None]:
         done, hits, sent = _counts(lanes)
         rate = done / (now - started)
         left = f", about {(total - done) / rate:.0f} s left" if rate else ""
-        click.echo(
+        echo(
             f"explaineval: {done}/{total} requests, {hits} from the cache, {sent / (now - started):.1f} sent/s{left}",
             err=True,
         )

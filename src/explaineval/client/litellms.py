@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import ssl
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -18,15 +20,27 @@ import httpx
 from explaineval.client.endpoints.bodies import bounds_of
 from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, watch_clients
 from explaineval.client.endpoints.origins import declared_origins
-from explaineval.client.failures import chain, classify, wire_status
+from explaineval.client.failures import FATAL_HINTS, chain, classify, wire_status
 from explaineval.client.responses import read_response
 from explaineval.config import Endpoint, check_params
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, RequestRejectedError
 from explaineval.parsing.outcomes import OVERSIZED
 from explaineval.records import Completion, Request
+from explaineval.secrets import SECRETS
 
 DEFAULT_KEY_ENV = "EXPLAINEVAL_API_KEY"
 NO_KEY = "none"
+VERSION = re.compile(r"/(v\d|api|openai)\b", re.IGNORECASE)
+OPENAI_SHAPED = frozenset(
+    {"openai", "hosted_vllm", "text-completion-openai", "custom_openai", "litellm_proxy", "lm_studio", "llamafile"}
+    | {"openai_like", "aiohttp_openai", "xinference", "docker_model_runner"}
+)
+SAME_KEY = {
+    "text-completion-openai": "openai", "azure_text": "azure", "cohere_chat": "cohere", "anthropic_text": "anthropic",
+    "text-completion-codestral": "codestral",
+}  # fmt: skip
+"""Routes that find their key under another route's name."""
+
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 _loaded: ModuleType | None = None
@@ -69,6 +83,7 @@ class LiteLLMClient:
     def __init__(self, endpoints: dict[str | None, Endpoint], *, timeout: float) -> None:
         self._endpoints = endpoints
         self._timeout = timeout
+        SECRETS.learn(os.environ)  # litellm looks for a provider's own key there by itself
         self._litellm: ModuleType | None = None
         self._session: httpx.AsyncClient | None = None
         self.wire = Wire(_direct_transport)
@@ -100,13 +115,11 @@ class LiteLLMClient:
 
     async def _send(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
         litellm = await self._ready()
-        secrets = (key,) if key and key != NO_KEY else ()
         attempt = Attempt(
             _where(request, endpoint),
             declared_origins(endpoint, request.model),
             self.wire,
             bounds_of(request.max_tokens),
-            secrets,
             moved_by_user=endpoint.base_url is not None,
         )
         try:
@@ -120,7 +133,7 @@ class LiteLLMClient:
                     f"{attempt.where}: litellm answered without sending anything that explaineval saw; the answer is "
                     "not used."
                 )
-            return read_response(raw.model_dump(), request.style)
+            return without_secrets(read_response(raw.model_dump(), request.style))
         except Exception as exc:  # the border: whatever litellm raises is classified here
             if isinstance(attempt.fault, OversizedError):
                 return Completion(text=None, finish_reason=OVERSIZED)
@@ -128,7 +141,8 @@ class LiteLLMClient:
                 raise attempt.fault from exc
             if isinstance(exc, ExplainevalError):
                 raise
-            raise classify(exc, where=attempt.where, secrets=secrets) from exc
+            advice = partial(advice_on, endpoint, request.model)
+            raise classify(exc, where=attempt.where, advice=advice) from exc
 
     def route(self, endpoint: Endpoint) -> None:
         """Reach this endpoint's identity at its address from now on."""
@@ -183,7 +197,7 @@ class LiteLLMClient:
 
 
 def key_of(endpoint: Endpoint, model: str) -> str | None:  # noqa: ARG001 - whose key it is
-    """The key for this call, read at the edge and never kept; None lets litellm find the provider's own.
+    """The key for this call, read at the edge and kept only to be masked; None lets litellm find the provider's own.
 
     With a base URL only the named variable (or EXPLAINEVAL_API_KEY) is ever sent, else a dummy: a provider's own
     key never goes to another address, which the guard sees to. Raises InputError for a named variable that is not set.
@@ -192,14 +206,78 @@ def key_of(endpoint: Endpoint, model: str) -> str | None:  # noqa: ARG001 - whos
         key = os.environ.get(endpoint.api_key_env)
         if not key:
             raise InputError(f"the environment variable {endpoint.api_key_env} holds no key: set it, then run again.")
+        SECRETS.add(key)
         return key
     if endpoint.base_url is not None:
-        return os.environ.get(DEFAULT_KEY_ENV) or NO_KEY
+        key = os.environ.get(DEFAULT_KEY_ENV)
+        SECRETS.add(key)
+        return key or NO_KEY
     return None
 
 
 def _where(request: Request, endpoint: Endpoint) -> str:
     return f"{request.model} at {endpoint.identity}" if endpoint.identity else request.model
+
+
+def without_secrets(completion: Completion) -> Completion:
+    """The completion as it may be stored: an endpoint can write the key that it got into anything that it sends."""
+    found = completion.model_dump()
+    masked = SECRETS.mask_value(found, keep_length=True)  # offsets of tokens stay right
+    return completion if masked == found else Completion.model_validate(masked)
+
+
+def advice_on(endpoint: Endpoint, model: str, status: int) -> str | None:
+    """What to say of a status that has to do with the key (401) or with the address (404); None of all others."""
+    if status == httpx.codes.UNAUTHORIZED:
+        return _key_advice(endpoint, model)
+    plain = endpoint.base_url is not None and not VERSION.search(endpoint.base_url)
+    if status == httpx.codes.NOT_FOUND and plain and model.partition("/")[0] in OPENAI_SHAPED:
+        return (
+            "unknown model or address; the base URL has no /v1, which most servers in OpenAI's shape want at its end: "
+            f"try {endpoint.base_url}/v1"
+        )
+    return None
+
+
+def _key_advice(endpoint: Endpoint, model: str) -> str:
+    """Which variable holds the key that was not accepted, or would hold the one that is missing."""
+    if endpoint.api_key_env is not None:
+        return f"the key is not accepted; check {endpoint.api_key_env}, which holds it"
+    if endpoint.base_url is None:
+        held, wanted = provider_key_names(model)
+        if held:
+            return f"the key is not accepted; check {' and '.join(held)}, which holds it"
+        if not wanted:
+            return FATAL_HINTS[httpx.codes.UNAUTHORIZED]
+        return f"no key was sent: set {' or '.join(wanted)}, or name your variable by --api-key-env"
+    if os.environ.get(DEFAULT_KEY_ENV):
+        return f"the key is not accepted; check {DEFAULT_KEY_ENV}, which holds it"
+    held, _ = provider_key_names(model)
+    example = f" (--api-key-env {held[0]}, if that key may go there)" if held else ""
+    return (
+        f"no key was sent: with a base URL it is taken only from {DEFAULT_KEY_ENV}, or from the variable that "
+        f"--api-key-env names{example}"
+    )
+
+
+def provider_key_names(model: str) -> tuple[list[str], list[str]]:
+    """The variables in which litellm looks for the provider's own key: those that are set, those that could be.
+
+    Both are empty where a key is set under a name that litellm does not tell.
+    """
+    provider, _, name = model.partition("/")
+    provider = SAME_KEY.get(provider, provider)
+    usual = f"{provider.upper().replace('-', '_')}_API_KEY"
+    if os.environ.get(usual):
+        return [usual], [usual]
+    try:
+        found = load_litellm().validate_environment(f"{provider}/{name}")
+    except Exception:  # a route may stumble over its own look-up; then the usual name will do
+        return [], [usual]
+    if found["keys_in_environment"]:
+        return [], []
+    wanted = [one for one in found["missing_keys"] if one.endswith(("KEY", "KEY_ID", "TOKEN"))]
+    return [one for one in wanted if os.environ.get(one)], wanted or [usual]
 
 
 def _is_besides(attempt: Attempt, exc: BaseException) -> bool:

@@ -17,9 +17,10 @@ import httpx
 from explaineval.client.endpoints import guard
 from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.client.endpoints.origins import declared_origins
-from explaineval.client.failures import NO_HOST, chain, classify
+from explaineval.client.failures import NO_HOST, Advice, chain, classify
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, ExplainevalError, OversizedError, RequestRejectedError, TransientError
+from explaineval.secrets import SECRETS
 
 TOO_MANY = 429
 TOO_LONG = b"\x00too long"
@@ -43,7 +44,7 @@ class _RefusedError(Exception):
 
 
 class Wire:
-    """Calls about the batches of one model at one endpoint. `secret` is blanked out of messages.
+    """Calls about the batches of one model at one endpoint.
 
     Raises InputError for a provider without a common address.
     """
@@ -54,7 +55,7 @@ class Wire:
         self._guarded = guard.Wire()
         self._http = httpx.AsyncClient(timeout=timeout, transport=guard.GuardedTransport(), trust_env=False)
         self.headers: dict[str, str] = {}
-        self.secret: str | None = None
+        self.advice: Advice | None = None
 
     async def get(self, url: httpx.URL | str, params: Mapping[str, str] | None = None) -> dict[str, Any] | None:
         """The JSON object at an address; None where there is nothing at it (status 404)."""
@@ -154,10 +155,7 @@ class Wire:
         await self._guarded.aclose()
 
     def _attempt(self, *, streams: bool = False) -> guard.Attempt:
-        secrets = (self.secret,) if self.secret else ()
-        return guard.Attempt(
-            self._where, self._origins, self._guarded, secrets=secrets, moved_by_user=self._by_user, streams=streams
-        )
+        return guard.Attempt(self._where, self._origins, self._guarded, moved_by_user=self._by_user, streams=streams)
 
     async def _ask(self, method: str, url: httpx.URL, **content: Any) -> dict[str, Any]:
         headers = {**self.headers, **content.pop("headers", {})}
@@ -175,7 +173,8 @@ class Wire:
             raise TransientError(f"{self._where}: the endpoint answered with what is no JSON") from exc
         if not isinstance(found, dict):
             raise TransientError(f"{self._where}: the endpoint answered with what is no JSON object")
-        return found
+        masked: dict[str, Any] = SECRETS.mask_value(found)  # ids and reasons go into the ledgers
+        return masked
 
     async def _check(self, response: httpx.Response) -> None:
         if not response.is_success:
@@ -184,7 +183,7 @@ class Wire:
     def _classified(self, exc: Exception) -> ExplainevalError:
         if any(type(link).__name__ in NO_HOST for link in chain(exc)):  # the network is away: batches can wait for it
             return TransientError(f"{self._where}: the host name cannot be resolved", refused=True)
-        return classify(exc, where=self._where, secrets=(self.secret,) if self.secret else ())
+        return classify(exc, where=self._where, advice=self.advice)
 
 
 class Rest:

@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 import certifi
 import httpx
@@ -40,6 +39,7 @@ from explaineval.client.endpoints.origins import DEFAULT_PORTS, Origin, declared
 from explaineval.config import Endpoint
 from explaineval.config.endpoints import is_private
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, TransientError
+from explaineval.secrets import SECRETS
 
 LOOK_AGAIN = 0.02
 """Seconds between two looks for room among the bytes under way."""
@@ -60,14 +60,13 @@ class Attempt:
     """What one request may do: go to these origins, over this wire, and bring so much back.
 
     `fault` is what the guard refused; whatever a library makes of the exception, this is the reason. After a refused
-    answer nothing more is sent. `secrets` are blanked out of what is said.
+    answer nothing more is sent.
     """
 
     where: str
     origins: tuple[Origin, ...]
     wire: Wire
     bounds: Bounds = field(default_factory=Bounds)
-    secrets: tuple[str, ...] = ()
     moved_by_user: bool = False
     """Whether a base URL was given, so that its origin is the declared one."""
     streams: bool = False
@@ -143,7 +142,7 @@ class Attempt:
             place = url.join(target).copy_with(userinfo=b"", query=None, fragment=None) if target else None
         except httpx.InvalidURL:
             place = None
-        shown = _plain(str(place), self.secrets)[:LONGEST_PLACE] if place is not None else "no readable address"
+        shown = _plain(str(place))[:LONGEST_PLACE] if place is not None else "no readable address"
         return self.refuse(
             EndpointError(
                 f"{self.where}: the endpoint answers with a redirect (status {response.status_code}) to {shown}; it "
@@ -458,9 +457,7 @@ def _variables_with(origin: Origin, declared: Sequence[Origin]) -> list[str]:
     return [name for name, value in sorted(os.environ.items()) if value.lower() in parts]
 
 
-def _plain(text: str, secrets: Sequence[str]) -> str:
+def _plain(text: str) -> str:
     """One printable line without secrets."""
-    for secret in secrets:
-        for spelled in (secret, quote(secret, safe=""), quote(secret)):
-            text = text.replace(spelled, "***") if spelled else text
+    text = SECRETS.mask(text)
     return "".join(letter if letter.isprintable() else " " for letter in text)
