@@ -19,8 +19,8 @@ from explaineval.client.slots import SlotClient
 from explaineval.client.storing import StoringClient
 
 __all__ = [
-    "EMBEDDED_MODEL", "Budget", "BudgetedClient", "CachedClient", "Capabilities", "Client", "EmbeddedClient",
-    "Gate", "Gauge", "LiteLLMClient", "Pace", "Purse", "RetryingClient", "SlotClient", "StoredOnlyClient",
-    "StoringClient", "Tally", "assume", "find_older", "find_weights", "name_served", "proxy_note", "route_caution", "settle", "stored_probe",
-    "texts_of", "weights_name",
+    "EMBEDDED_MODEL", "Budget", "BudgetedClient", "CachedClient", "Capabilities", "Client", "EmbeddedClient", "Gate",
+    "Gauge", "LiteLLMClient", "Pace", "Purse", "RetryingClient", "SlotClient", "StoredOnlyClient", "StoringClient",
+    "Tally", "assume", "find_older", "find_weights", "name_served", "proxy_note", "route_caution", "settle",
+    "stored_probe", "texts_of", "weights_name",
 ]  # fmt: skip

@@ -96,7 +96,7 @@ def build_lanes(
     stack.push_async_callback(wire.close)
     gates: dict[str, Gate] = {}
     budget = Budget(Purse(client.max_usd))
-    lanes = []
+    lanes: list[Lane] = []
     for model in config.models:
         sender: Client = wire
         if embedded is not None:
