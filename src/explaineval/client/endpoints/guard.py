@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import certifi
@@ -296,7 +297,7 @@ class _Reading:
 
     async def wait_for_room(self, amount: int) -> None:
         """Wait until there is room for so many bytes more among all that are under way."""
-        while not self._hold(amount):
+        while not self._hold(amount):  # noqa: ASYNC110 - threads without a loop hold bytes too
             await asyncio.sleep(LOOK_AGAIN)
 
     def block_for_room(self, amount: int) -> None:
@@ -438,6 +439,7 @@ def _proxied(kind: Callable[..., Any], proxy: str) -> Any:
         ) from exc
 
 
+@cache
 def _tls() -> ssl.SSLContext:
     """What proves a server's name: this machine's certificates (SSL_CERT_FILE) and certifi's."""
     context = ssl.create_default_context()
