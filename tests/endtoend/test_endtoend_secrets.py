@@ -19,7 +19,7 @@ from explaineval.secrets import SECRETS
 from servers import shapes
 from servers.batch_server import BatchServer
 from servers.commands import Result, WarmCommands
-from servers.hostile import HostileServer, Mode, spellings, traces
+from servers.key_echo import EchoingServer, Mode, spellings, traces
 from servers.tables import Table
 
 KEY = "sk-lab-7Qx/2vB+9_kT4mW8zR1nY6cH3=jL5pD0"
@@ -64,7 +64,7 @@ def place(tmp_path: Path, warm: WarmCommands) -> Place:
     return Place(tmp_path, warm)
 
 
-def command(server: HostileServer, *more: str, model: str = "openai/m", url: str | None = None) -> list[str]:
+def command(server: EchoingServer, *more: str, model: str = "openai/m", url: str | None = None) -> list[str]:
     """`run` against the server."""
     fixed = ["run", "--task", "jsonl:task.jsonl", "--interventions", "edits.jsonl", "--base-url", url or server.url]
     return [
@@ -87,7 +87,7 @@ def command(server: HostileServer, *more: str, model: str = "openai/m", url: str
 @pytest.mark.parametrize("style", ["chat", "completion"])
 def test_an_echoed_key_is_nowhere(place: Place, mode: Mode, style: str) -> None:
     """In errors, texts, names, counts and headers of answers, run as text and as JSON, then read again."""
-    with HostileServer(mode=mode) as server:
+    with EchoingServer(mode=mode) as server:
         fixed = command(server, "--style", style)
         named = place.run(*fixed, "--out", "a", "--cache", "one", "--api-key-env", "LAB", LAB=KEY)
         plain = place.run(*fixed, "--out", "b", "--cache", "two", "--json", EXPLAINEVAL_API_KEY=KEY)
@@ -103,7 +103,7 @@ def test_an_echoed_key_is_nowhere(place: Place, mode: Mode, style: str) -> None:
 @pytest.mark.parametrize("mode", ["200", "401", "429"])
 def test_a_key_in_x_api_key_is_nowhere(place: Place, mode: Mode) -> None:
     """Anthropic's header, and its shape of answers."""
-    with HostileServer(mode=mode) as server:
+    with EchoingServer(mode=mode) as server:
         arguments = command(server, "--out", "out", model="anthropic/claude-3-haiku-20240307", url=server.root)
         result = place.run(*arguments, "--api-key-env", "LAB", "--logprobs", "off", LAB=KEY)
         sent = {headers.get("x-api-key") for headers in server.headers}
@@ -117,7 +117,7 @@ def test_a_key_in_x_api_key_is_nowhere(place: Place, mode: Mode) -> None:
 @pytest.mark.parametrize("mode", ["200", "401", "400", "html"])
 def test_a_probe_keeps_no_key(place: Place, mode: Mode) -> None:
     """Neither in what it prints nor in what it stores for later runs."""
-    with HostileServer(mode=mode) as server:
+    with EchoingServer(mode=mode) as server:
         for more in ((), ("--json",)):
             fixed = ("probe", "--model", "openai/m", "--base-url", server.url, "--max-retries", "0")
             place.run(*fixed, "--api-key-env", "LAB", *more, LAB=KEY)
@@ -128,7 +128,7 @@ def test_a_probe_keeps_no_key(place: Place, mode: Mode) -> None:
 
 def test_a_key_of_the_configuration_file_is_nowhere(place: Place) -> None:
     """The variable is named in the file; its value is masked all the same."""
-    with HostileServer(mode="401") as server:
+    with EchoingServer(mode="401") as server:
         lines = [
             "tasks: ['jsonl:task.jsonl']", "interventions: {file: edits.jsonl}", "max_retries: 0",
             f"endpoints: {{lab: {{base_url: '{server.url}', api_key_env: LAB}}}}",

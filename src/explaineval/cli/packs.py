@@ -79,7 +79,7 @@ def import_command(files: tuple[Path, ...], cache: Path | None, json: bool) -> i
     where a line or a file was refused; the others are imported all the same.
     """
     directory = cache or Path("cache")
-    with open_store(directory) as store:
+    with open_store(directory, repairing=True) as store:
         results = [(file, asyncio.run(_import(store, file))) for file in files]
         notes = list(cache_notes(store.warnings))
     say(notes)

@@ -93,6 +93,6 @@ def _confirm(directory: Path, planned: Pruning, version: str, yes: int | None) -
 
 def _delete(directory: Path, planned: Pruning) -> tuple[int, str | None]:
     """How many rows were deleted, and why their space was not given back, if it was not."""
-    with open_store(directory) as store:
+    with open_store(directory, repairing=True) as store:
         deleted = asyncio.run(prune(store, planned))
     return deleted, reclaim_space(directory)

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import ssl
+import warnings
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -21,10 +22,16 @@ from explaineval.client.endpoints.bodies import bounds_of
 from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, watch_clients
 from explaineval.client.endpoints.origins import declared_origins
 from explaineval.client.failures import FATAL_HINTS, chain, classify, wire_status
-from explaineval.client.responses import read_response
+from explaineval.client.responses import read_body, read_response
 from explaineval.config import Endpoint, check_params
-from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, RequestRejectedError
-from explaineval.parsing.outcomes import OVERSIZED
+from explaineval.errors import (
+    EndpointError,
+    ExplainevalError,
+    InputError,
+    OversizedError,
+    RequestRejectedError,
+    TransientError,
+)
 from explaineval.records import Completion, Request
 from explaineval.secrets import SECRETS
 
@@ -63,6 +70,8 @@ def load_litellm() -> ModuleType:
         litellm.suppress_debug_info = True
         litellm.drop_params = False
         litellm.telemetry = False
+        # pydantic, inside litellm, would print what an endpoint sent in a wrong type
+        warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
         for name in LOGGERS:
             logger = logging.getLogger(name)
             logger.handlers.clear()
@@ -133,12 +142,16 @@ class LiteLLMClient:
                     f"{attempt.where}: litellm answered without sending anything that explaineval saw; the answer is "
                     "not used."
                 )
-            return without_secrets(read_response(raw.model_dump(), request.style))
+            completion = read_response(raw.model_dump(warnings=False), request.style, attempt.bounds.most_bytes)
+            return without_secrets(completion)
         except Exception as exc:  # the border: whatever litellm raises is classified here
             if isinstance(attempt.fault, OversizedError):
-                return Completion(text=None, finish_reason=OVERSIZED)
+                return Completion(text=None, fault="oversized")
             if attempt.fault is not None and not _is_besides(attempt, exc):  # whatever litellm made of it
                 raise attempt.fault from exc
+            found = _found_in_body(attempt, exc, request)
+            if found is not None:
+                return without_secrets(found)
             if isinstance(exc, ExplainevalError):
                 raise
             advice = partial(advice_on, endpoint, request.model)
@@ -278,6 +291,13 @@ def provider_key_names(model: str) -> tuple[list[str], list[str]]:
         return [], []
     wanted = [one for one in found["missing_keys"] if one.endswith(("KEY", "KEY_ID", "TOKEN"))]
     return [one for one in wanted if os.environ.get(one)], wanted or [usual]
+
+
+def _found_in_body(attempt: Attempt, exc: Exception, request: Request) -> Completion | None:
+    """What was answered, and paid for, where litellm or the reading of its object stumbled over the body's form."""
+    if wire_status(exc) or (isinstance(exc, ExplainevalError) and not isinstance(exc, TransientError)):
+        return None
+    return read_body(attempt.body, request.style, attempt.bounds.most_bytes)
 
 
 def _is_besides(attempt: Attempt, exc: BaseException) -> bool:

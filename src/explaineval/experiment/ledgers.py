@@ -30,6 +30,11 @@ from explaineval.records import Completion
 
 PRICE_FILE = "model_prices_and_context_window_backup.json"
 
+FAULTS = {
+    "oversized": "larger than an answer of that many tokens can be (oversized), and were cut",
+    "malformed": "not in the form of an answer (malformed)",
+}
+
 
 @dataclass
 class Ledger:
@@ -42,6 +47,8 @@ class Ledger:
     reasoned: int = 0
     cut: int = 0
     cut_blank: int = 0
+    repaired: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=lambda: {"sent_in": 0, "sent_out": 0, "hit_in": 0, "hit_out": 0})
 
     def add(self, completion: Completion, *, hit: bool, price: Price | None = None) -> None:
@@ -51,6 +58,9 @@ class Ledger:
         if completion.finish_reason in ("length", "max_tokens"):
             self.cut += 1
             self.cut_blank += not (completion.text or "").strip()
+        self.repaired += bool(completion.repaired) and completion.fault is None
+        if completion.fault is not None:
+            self.faults[completion.fault] = self.faults.get(completion.fault, 0) + 1
         where = "hit" if hit else "sent"
         self.tokens[f"{where}_in"] += input_tokens(usage)
         self.tokens[f"{where}_out"] += output_tokens(usage)
@@ -75,6 +85,18 @@ class Ledger:
                 "tokens_uncounted",
                 f"{model}: {self.unmetered} answers came without a count of tokens, so their cost is unknown; under "
                 "--max-usd each counts as if it were as long as it may be.",
+            )
+        for fault, count in sorted(self.faults.items()):
+            yield note(
+                "answers_faulty",
+                f"{model}: {count} answers are {FAULTS[fault]}: they are kept with the status unparsed and not asked "
+                "again by themselves.",
+            )
+        if self.repaired:
+            yield note(
+                "answers_repaired",
+                f"{model}: {self.repaired} answers held what no file can (broken characters, numbers that are none, "
+                "fields of a wrong type): they are kept without it, and marked.",
             )
         if self.cut:
             blank = f" ({self.cut_blank} of them before any answer, on reasoning)" if self.cut_blank else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from functools import partial
@@ -13,9 +12,9 @@ from explaineval.client.batches.rehearsals import DUMMY, Rehearsal, Sent
 from explaineval.client.batches.wires import CUT, TOO_LONG, Wire
 from explaineval.client.endpoints.bodies import MOST_VALUES, TooLargeError, measure
 from explaineval.client.litellms import advice_on, key_of
+from explaineval.client.responses import read_json
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, RequestRejectedError, TransientError
-from explaineval.parsing.outcomes import OVERSIZED
 from explaineval.records import Completion, Request
 from explaineval.secrets import SECRETS
 
@@ -34,7 +33,7 @@ def parse_line(text: bytes) -> dict[str, Any] | Line:
         found = CUSTOM_ID.search(text, 0, CUT)
         return Line(found[1].decode("ascii") if found else None, oversized=True)
     try:
-        one = json.loads(text)
+        one = read_json(text)
     except (ValueError, RecursionError):  # also bytes that are not UTF-8
         return Line(None)
     return one if isinstance(one, dict) else Line(None)
@@ -43,7 +42,7 @@ def parse_line(text: bytes) -> dict[str, Any] | Line:
 async def read_line(rehearsal: Rehearsal, request: Request, line: Line) -> Completion | BatchFailure:
     """The completion of a line as the ordinary route would have read it, or why there is none."""
     if line.oversized:
-        return Completion(text=None, finish_reason=OVERSIZED)
+        return Completion(text=None, fault="oversized")
     if line.status is None:
         return BatchFailure(SECRETS.mask(line.reason) or "the batch did not execute it", retryable=line.expired)
     try:

@@ -73,6 +73,8 @@ class Attempt:
     streams: bool = False
     """Whether answers are read piece by piece by who asked, so that their whole length is no matter."""
     sent: int = 0
+    body: bytes | None = None
+    """The latest answer that came with a status for success: litellm may stumble over what was paid for."""
     fault: ExplainevalError | None = None
     closed: bool = False
 
@@ -87,6 +89,7 @@ class Attempt:
     def check_answer(self, content: bytes) -> tuple[bytes, int]:
         """The body of an answer as it may be parsed, and about how much memory that takes. Raises OversizedError."""
         try:
+            self.body = content
             return check_answer(content, self.bounds)
         except TooLargeError as exc:
             raise self.oversized(exc) from None

@@ -120,10 +120,13 @@ def _numbers(logprobs: object) -> list[tuple[float | None, ...]]:
         return []
     content = logprobs.get("content")
     if isinstance(content, list):
-        tops = [entry.get("top_logprobs") or [] for entry in content if isinstance(entry, Mapping)]
-        rows = [[one.get("logprob") for one in top if isinstance(one, Mapping)] for top in tops]
+        tops = [entry.get("top_logprobs") for entry in content if isinstance(entry, Mapping)]
+        rows = [
+            [one.get("logprob") for one in top if isinstance(one, Mapping)] for top in tops if isinstance(top, list)
+        ]
     else:
-        rows = [list(top.values()) for top in logprobs.get("top_logprobs") or [] if isinstance(top, Mapping)]
+        lists = logprobs.get("top_logprobs")
+        rows = [list(top.values()) for top in lists if isinstance(top, Mapping)] if isinstance(lists, list) else []
     return [tuple(value if isinstance(value, (int, float)) else None for value in row) for row in rows]
 
 
