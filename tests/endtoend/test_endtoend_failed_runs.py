@@ -173,7 +173,7 @@ def test_offline_without_any_answer_leaves_no_directory(bench: Callable[..., Any
 def test_a_run_of_which_no_answer_can_be_read_is_exit_code_5(
     bench: Callable[..., Any], warm: WarmCommands, fault: str
 ) -> None:
-    """It says so, with the reasons, at the first run and when all of it comes from the cache; nothing is asked again."""
+    """It says so, with the reasons, also when all of it comes from the cache; nothing is asked again."""
     one = bench(Table(examples=3, words=2, seed=1))
     places = [(example, None) for example in one.server.table.ids] + one.server.table.pairs()
     one.server.always.update(dict.fromkeys(places, fault))

@@ -186,7 +186,7 @@ class Parrot:
     def __init__(self, *_: object) -> None:
         pass
 
-    async def complete(self, request: Request) -> Completion:
+    async def complete(self, _: Request) -> Completion:
         """An answer in completion style, order ep."""
         usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
         return Completion(text=" Because it is so.\nAnswer: A", finish_reason="stop", usage=usage)
@@ -200,7 +200,7 @@ def test_the_demos_document_is_documented(
 ) -> None:
     """`demo` prints what `run` prints."""
     weights = tmp_path / "tiny.gguf"
-    weights.write_bytes(b"no weights")
+    weights.write_bytes(b"GGUF and no weights")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("explaineval.experiment.lanes.EmbeddedClient", Parrot)
     with pytest.raises(SystemExit) as caught:

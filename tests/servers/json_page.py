@@ -16,8 +16,11 @@ DATA_KEYS = ("completions", "models[].tokens", "example.fields", "example.option
 """Objects whose own keys are data: keys of the cache, an endpoint's names, fields and letters of an example."""
 
 RECORDS = {
-    "show": {f"trials[].{name}" for name in Trial.model_fields} | {f"completions{{}}.{name}" for name in Completion.model_fields}
-}  # fmt: skip
+    "show": {
+        *(f"trials[].{name}" for name in Trial.model_fields),
+        *(f"completions{{}}.{name}" for name in Completion.model_fields),
+    }
+}
 """Fields that the page leaves to the description of a file."""
 
 
