@@ -211,7 +211,8 @@ def test_a_key_that_litellm_finds_by_itself_is_masked(model: str, ends: str, mon
 def test_a_masked_answer_keeps_its_length() -> None:
     """Offsets of tokens behind the key still point at their letters, so that probabilities stay readable."""
     SECRETS.add(KEY)
-    at = TokenAlternatives(offset=len(KEY) + 9, token=" B", top=((" B", -0.1), (KEY, -3.0)))
+    top = ((" B", -0.1), (KEY, -3.0))
+    at = TokenAlternatives(offset=len(KEY) + 9, token=" B", top=top)  # noqa: S106 - a token of a text
     found = without_secrets(Completion(text=f"{KEY} Answer: B", logprobs=(at,), usage={KEY: [KEY]}))
 
     assert found.text == "*" * len(KEY) + " Answer: B"
