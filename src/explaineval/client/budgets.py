@@ -24,6 +24,8 @@ from explaineval.records import Completion, Request
 
 ROUNDING = 1e-9
 """How much more than reserved a bill may be, as a share: sums in another order differ by so little."""
+SLACK = 1e-12
+"""By what share of a limit sums of the same amounts in another order may differ: the last cent can be spent in any."""
 
 
 @dataclass
@@ -38,15 +40,15 @@ class Purse:
     @property
     def overdrawn(self) -> bool:
         """Whether more is spent than the limit allows."""
-        return self.limit is not None and self.spent > self.limit
+        return self.limit is not None and self.spent > self.limit * (1 + SLACK)
 
     def is_short(self, amount: float) -> bool:
         """Whether the amount can no longer be spent, whatever the attempts under way will cost; nothing always can."""
-        return self.limit is not None and amount > 0 and self.spent + amount > self.limit
+        return self.limit is not None and amount > 0 and self.spent + amount > self.limit * (1 + SLACK)
 
     def has(self, amount: float) -> bool:
         """Whether the amount fits beside all that is held."""
-        return self.limit is None or amount <= 0 or self.spent + self.held + amount <= self.limit
+        return self.limit is None or amount <= 0 or self.spent + self.held + amount <= self.limit * (1 + SLACK)
 
     def hold(self, amount: float) -> None:
         """Reserve."""
