@@ -292,7 +292,7 @@ def test_an_endpoint_without_a_count_is_counted_at_its_worst(
 
 
 def test_an_endpoint_that_counts_too_much_is_caught_after_one(counting: Callable[..., tuple[Result, int]]) -> None:
-    """Ten times the output allowed: the first answer shows it, and nothing more is asked, though there is money left."""
+    """Ten times the output allowed: the first answer shows it, and nothing more is asked though money is left."""
     usage = {"prompt_tokens": 100, "completion_tokens": 10 * LIMIT_OUT, "total_tokens": 100 + 10 * LIMIT_OUT}
     each = 10 * LIMIT_OUT / 1000
     result, asked = counting(usage, *PRICE, "--max-usd", f"{3.5 * each}", "--max-connections", "1")
