@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.cache import Store, open_store, request_key
-from explaineval.client import CachedClient, StoredOnlyClient, StoringClient
+from explaineval.client import CachedClient, Deposit, StoredOnlyClient, StoringClient
 from explaineval.errors import (
     BudgetReachedError,
     ExplainevalError,
@@ -91,7 +91,7 @@ def cached(wire: Any, store: Store, claims: Any = None) -> tuple[CachedClient, B
     """A cached client over a wire that stores, with books."""
     books = Books()
     client = CachedClient(
-        StoringClient(wire, store) if isinstance(wire, Wire) else wire,
+        StoringClient(wire, Deposit(store, asyncio.Event())) if isinstance(wire, Wire) else wire,
         store,
         asyncio.Event(),
         claims,

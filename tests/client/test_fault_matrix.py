@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from explaineval.cache import Store, open_store, request_key
-from explaineval.client import LiteLLMClient, RetryingClient, StoringClient
+from explaineval.client import Deposit, LiteLLMClient, RetryingClient, StoringClient
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, TransientError
 from explaineval.parsing import classify, label_probabilities, parse
@@ -169,7 +169,8 @@ class Matrix:
     async def _ask(self, wire: LiteLLMClient, fault: str, name: str) -> Found:
         request, route = self.request(fault, name), ROUTES[name]
         before = len(self.server.attempts(f"[[fault:{fault}]] Is it raining by the route of {name}?"))
-        client = RetryingClient(StoringClient(wire, self.store), RETRIES, asyncio.Event(), first_wait=0.001)
+        storing = StoringClient(wire, Deposit(self.store, asyncio.Event()))
+        client = RetryingClient(storing, RETRIES, asyncio.Event(), first_wait=0.001)
         found = Found()
         try:
             found.completion = await client.complete(request)

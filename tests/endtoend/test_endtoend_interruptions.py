@@ -119,3 +119,35 @@ def test_an_interrupted_run_keeps_and_scores_what_it_paid_for(
     assert (asked, DISTINCT - asked) == (again.document["requests"]["hits"], again.document["requests"]["sent"])
     assert set(server.counts().values()) == {1}
     assert len(read_trials(one.directory / "out")) == 32 * 4
+
+
+def test_a_second_interrupt_gives_up_and_counts_what_was_not_waited_for(
+    bench: Callable[..., Any], warm: WarmCommands
+) -> None:
+    """The answers that never come are counted as given up, each step is told in one line, and the sums agree."""
+    one = bench(TABLE, latency=3600)
+    server: PlantedServer = one.server
+    server.fast = 40
+    command = one.options("--shams", "0", "--max-connections", str(CONNECTIONS), "--out", "out", "--timeout", "300")
+    child = warm.start(*command, "--json", cwd=one.directory)
+    server.wait_for(40 + CONNECTIONS)
+    child.send(signal.SIGINT)
+    child.wait_for_line("stopping: nothing more is sent")
+    child.send(signal.SIGINT)
+    stopped = child.finish()
+    requests = stopped.document["requests"]
+
+    assert 130 == stopped.code == stopped.document["exit_code"]
+    assert 40 + CONNECTIONS == len(server.received) == requests["sent"]
+    assert DISTINCT == requests["distinct"] == requests["sent"] + requests["unsent"]
+    lines = [line for line in stopped.stderr.splitlines() if "stopping" in line or "not waited for" in line]
+    assert len(lines) == 3, stopped.stderr
+    assert lines[1] == f"explaineval: {CONNECTIONS} answers under way were not waited for; they may be charged."
+    assert f"{requests['unsent']} requests were not sent, {CONNECTIONS} answers under way were not waited" in lines[2]
+    for wrong in ("Traceback", "never retrieved", "a fault of explaineval itself"):
+        assert wrong not in stopped.stderr
+
+    server.latency = 0.0
+    again = warm.run(*command, "--json", cwd=one.directory)
+    assert again.code == 0
+    assert (40, DISTINCT - 40) == (again.document["requests"]["hits"], again.document["requests"]["sent"])

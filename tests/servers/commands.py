@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,14 @@ class Child:
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         os.kill(self.pid, number)
+
+    def wait_for_line(self, text: str) -> None:
+        """Return once it has printed this on standard error."""
+        end = time.monotonic() + LONGEST
+        while text not in self._outputs[1].read_text(encoding="utf-8"):
+            if time.monotonic() > end:
+                raise TimeoutError(f"it never said {text!r}")
+            time.sleep(0.01)
 
     def finish(self) -> Result:
         """Wait for its end."""

@@ -75,6 +75,8 @@ class PlantedServer:
     table: Table
     behaviours: Mapping[str, Behaviour] = field(default_factory=dict)
     latency: float = 0.0
+    fast: int = 0
+    """How many requests are answered at once, before the latency begins."""
     faults: dict[Place, list[Fault]] = field(default_factory=dict)
     always: dict[Place, Fault] = field(default_factory=dict)
     explained_faults: dict[Place, list[Fault]] = field(default_factory=dict)
@@ -180,7 +182,7 @@ class PlantedServer:
             given=given,
         )
         self.received.append(one)
-        if self.latency:
+        if self.latency and len(self.received) > self.fast:
             await asyncio.sleep(self.latency)
         if self.accepted_key is not None and one.authorization != f"Bearer {self.accepted_key}":
             one.outcome.append("401")

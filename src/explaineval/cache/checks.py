@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sqlite3
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,12 @@ def write_marker(directory: Path, marker: dict[str, Any] | None, *, clean: bool)
     if clean:
         kept["closed"] = _look_at(directory / FILE)
     draft = directory / f"{MARKER}.{os.getpid()}"
-    draft.write_text(json.dumps(kept) + "\n", encoding="utf-8")
-    draft.replace(directory / MARKER)
+    try:
+        draft.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+        draft.replace(directory / MARKER)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def check_files(directory: Path, marker: dict[str, Any] | None, *, readonly: bool = False) -> str | None:

@@ -231,7 +231,8 @@ class Store:
         try:
             write_marker(self.directory, read_marker(self.directory), clean=clean)
         except (OSError, InputError) as error:
-            _log.warning("The marker of the cache %s was not renewed: %s", self.directory, error)
+            if not self._writer.failed:  # else it was said that the disk is full: the marker only saves a check
+                _log.warning("The marker of the cache %s was not renewed: %s", self.directory, error)
 
     def __enter__(self) -> Self:
         return self

@@ -57,6 +57,8 @@ class Writer:
         self._open = True
         self._batch: list[_Job] = []
         self.damage: StoreError | None = None
+        self.failed = False
+        """Whether the latest transaction could not be written."""
         self._thread = threading.Thread(target=self._run, name="explaineval-cache-writer", daemon=True)
         self._thread.start()
 
@@ -87,7 +89,9 @@ class Writer:
     def _run(self) -> None:
         try:
             while self._take():
-                self._settle(self._commit())
+                failure = self._commit()
+                self.failed = failure is not None
+                self._settle(failure)
         finally:  # reached without fault only after close(); else no waiter may be left hanging
             with self._lock:
                 self._open = False

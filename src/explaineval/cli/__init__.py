@@ -13,6 +13,7 @@ from explaineval._version import __version__
 from explaineval.cli.documents import show_error
 from explaineval.cli.groups import REPEATED, LazyGroup
 from explaineval.cli.printing import echo
+from explaineval.cli.streams import explain, silence
 from explaineval.errors import ExplainevalError
 from explaineval.secrets import SECRETS
 
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     SECRETS.learn(os.environ)
     try:
         code = app.main(given, standalone_mode=False, prog_name="explaineval")
+        sys.stdout.flush()
     except click.UsageError as exc:
         hint = f" (see {exc.ctx.command_path} --help)" if exc.ctx else ""
         code = _fail(2, exc.format_message().rstrip(".") + hint + ".", given)
@@ -74,8 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         code = _fail(130, "interrupted; run the same command again to go on.", given)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         code = 0
+    except OSError as exc:  # a disk or a pipe, no fault of ours
+        if exc.filename is None:
+            silence(sys.stdout)
+            echo(f"explaineval: {explain(exc)}", err=True)
+            code = 2
+        else:
+            code = _fail(2, explain(exc), given)
     except Exception as exc:  # the outermost border: a fault of ours still gets one sentence
         if os.environ.get("EXPLAINEVAL_TRACEBACK"):
             echo(traceback.format_exc(), err=True)
@@ -86,7 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _fail(code: int, message: str, given: Sequence[str]) -> int:
     if "--json" in given or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
-        show_error(code, message)
-    else:
-        echo(f"explaineval: {message}", err=True)
+        try:
+            show_error(code, message)
+            sys.stdout.flush()
+        except OSError:
+            silence(sys.stdout)
+        else:
+            return code
+    echo(f"explaineval: {message}", err=True)
     return code

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from explaineval.cli.options import option, resolve
 from explaineval.cli.printing import echo
 from explaineval.cli.watches import EVERY
-from explaineval.experiment import GRACE, Lane
+from explaineval.experiment import Lane
 from explaineval.experiment.consultations import Consultant
 from explaineval.prompts import PromptBook
 
@@ -41,17 +41,13 @@ def consultant(role: str, given: dict[str, Any], prompts: PromptBook, spent: flo
 def show_progress(role: str) -> Callable[[list[Lane]], None]:
     """Tell on standard error, now and then, how many requests are done, and that Ctrl-C was heard."""
     last = time.monotonic()
-    told = False
+    told = 0
 
     def show(lanes: list[Lane]) -> None:
         nonlocal last, told
-        if not told and any(lane.slots.stopping.is_set() for lane in lanes):
-            told = True
-            echo(
-                f"explaineval: stopping: nothing more is sent; paid answers under way are waited for ({GRACE:g} s at "
-                "the most; Ctrl-C again gives them up).",
-                err=True,
-            )
+        for message in (message for lane in lanes for message in lane.messages[told:]):
+            told += 1
+            echo(f"explaineval: {message}", err=True)
         now = time.monotonic()
         if now - last >= EVERY:
             last = now

@@ -7,6 +7,7 @@ instead of carrying them out, and through the set of secrets. A test holds that 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a text, on standard error with `err`; line breaks and tabs in it are kept."""
-    click.echo(visible(SECRETS.mask(text)), err=err, nl=nl)
+    """Print a text, on standard error with `err`; line breaks and tabs in it are kept.
+
+    Where standard error cannot be written nobody is told, and the work goes on.
+    """
+    with suppress(*((OSError,) if err else ())):
+        click.echo(visible(SECRETS.mask(text)), err=err, nl=nl)
 
 
 def echo_json(document: Any) -> None:
@@ -32,4 +37,5 @@ def echo_table(content: RenderableType, *, width: int | None = None, color: bool
     """Print a table or any other layout of rich's; its own colours are the only sequences that pass."""
     from explaineval.report.tables import render
 
-    click.echo(SECRETS.mask(render(content, width=width, color=color)), err=err)
+    with suppress(*((OSError,) if err else ())):
+        click.echo(SECRETS.mask(render(content, width=width, color=color)), err=err)

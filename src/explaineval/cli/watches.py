@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from explaineval.cli.printing import echo
-from explaineval.experiment import GRACE, Lane, Prepared
+from explaineval.experiment import Lane, Prepared
 from explaineval.experiment.plans import plan_sizes
 
 EVERY = 15.0
@@ -24,24 +24,14 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
     config, edits = prepared.config, prepared.chosen.edits
     sizes = (plan_sizes(config, prepared.prompts, prepared.tasks, edits, model) for model in config.models)
     total = sum(one.distinct for one in sizes)
-    told = False
-
     heard: dict[tuple[str | None, str], int] = {}
 
     def tell_news(lanes: list[Lane]) -> None:
-        nonlocal told
         for lane in lanes:
             name = (lane.model.endpoint, lane.model.model)
             for message in lane.messages[heard.get(name, 0) :]:
                 echo(f"explaineval: {message}", err=True)
             heard[name] = len(lane.messages)
-        if not told and any(lane.slots.stopping.is_set() for lane in lanes):
-            told = True
-            echo(
-                "explaineval: stopping: nothing more is sent; answers under way, which are paid for, are waited for "
-                f"({GRACE:g} s at the most; Ctrl-C again gives them up).",
-                err=True,
-            )
 
     if sys.stderr.isatty():
         columns = (
@@ -85,10 +75,8 @@ def _lines(total: int) -> Callable[[list[Lane]], None]:
         done, hits, sent = _counts(lanes)
         rate = done / (now - started)
         left = f", about {(total - done) / rate:.0f} s left" if rate else ""
-        echo(
-            f"explaineval: {done}/{total} requests, {hits} from the cache, {sent / (now - started):.1f} sent/s{left}",
-            err=True,
-        )
+        speed = f"{sent / (now - started):.1f} sent/s"
+        echo(f"explaineval: {done}/{total} requests, {hits} from the cache, {speed}{left}", err=True)
 
     return show
 

@@ -16,10 +16,10 @@ from explaineval.client.probes import route_caution
 from explaineval.client.protocols import Client
 from explaineval.client.retries import RetryingClient
 from explaineval.client.slots import SlotClient
-from explaineval.client.storing import StoringClient
+from explaineval.client.storing import Deposit, StoringClient
 
 __all__ = [
-    "EMBEDDED_MODEL", "BillCheck", "Budget", "BudgetedClient", "CachedClient", "Capabilities", "Client",
+    "EMBEDDED_MODEL", "BillCheck", "Budget", "BudgetedClient", "CachedClient", "Capabilities", "Client", "Deposit",
     "EmbeddedClient", "Gate", "Gauge", "LiteLLMClient", "Pace", "Purse", "RetryingClient", "SlotClient",
     "StoredOnlyClient", "StoringClient", "Tally", "assume", "find_older", "find_weights", "name_served", "proxy_note",
     "route_caution", "settle", "stored_probe", "texts_of", "weights_name",

@@ -27,7 +27,7 @@ class Tally:
     """Counts of distinct keys by where their answers came from: the store, the wire (answered or not), nowhere.
 
     `shared` counts the hits that another process brought while this one was about to ask, `in_batches` what is unsent
-    because a batch that nobody fetched yet has it.
+    because a batch that nobody fetched yet has it, `given_up` those of the sent whose answers nobody waited for.
     """
 
     hits: int = 0
@@ -35,6 +35,7 @@ class Tally:
     unsent: int = 0
     shared: int = 0
     in_batches: int = 0
+    given_up: int = 0
     seen: set[int] = field(default_factory=set, repr=False)
 
 
@@ -63,6 +64,8 @@ class CachedClient:
     miss: Callable[[Request], None] = _miss_nothing
     was_sent: Callable[[Request], bool] = lambda _: False
     """Whether a request without answer went over the wire, in whichever attempt."""
+    is_on_wire: Callable[[Request], bool] = lambda _: False
+    """Whether an attempt for a request is under way, so that its answer may be charged."""
     bought: Collection[str] = ()
     """Keys whose answers this run has bought on another way (by batches): found in the store, but no hits."""
     pending: Container[str] = ()
@@ -150,6 +153,7 @@ class CachedClient:
             if short not in self._answerless:
                 self.miss(request)
             self._leave(short, sent=self.was_sent(request))
+            self.tally.given_up += self.is_on_wire(request)
             raise
         except RequestFailedError as exc:
             if not isinstance(exc, RequestRejectedError) or exc.sent:

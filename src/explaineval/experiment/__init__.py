@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from explaineval.experiment.batches import check_batches
 from explaineval.experiment.edits import random_words
-from explaineval.experiment.execution import GRACE
 from explaineval.experiment.lanes import Lane
 from explaineval.experiment.ledgers import prices_of, read_price_list
 from explaineval.experiment.preparations import Prepared, prepare
@@ -14,6 +13,6 @@ from explaineval.experiment.scores import Scores, score
 from explaineval.experiment.warnings import RowWarning
 
 __all__ = [
-    "GRACE", "Lane", "Outcome", "Prepared", "Projection", "RowWarning", "Scores", "check_batches", "execute", "prepare",
+    "Lane", "Outcome", "Prepared", "Projection", "RowWarning", "Scores", "check_batches", "execute", "prepare",
     "prices_of", "project", "random_words", "read_price_list", "score", "total_of",
 ]  # fmt: skip

@@ -64,16 +64,20 @@ async def ask_all(
             for task in work:
                 task.cancel()
 
-        with stop_on_interrupt(stopping, give_up):
+        with stop_on_interrupt(stopping, give_up, lanes[0].messages.append) as interruption:
             ticker = asyncio.create_task(_tick(lanes, watch))
             results = await asyncio.gather(*work, return_exceptions=True)
             await asyncio.gather(*(lane.cached.finish() for lane in lanes))
+            await asyncio.gather(*(lane.deposit.put_again() for lane in lanes[:1]))  # all lanes share it
             ticker.cancel()
+        given_up = sum(lane.cached.tally.given_up for lane in lanes)
+        if given_up:
+            lanes[0].messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
         watch(lanes)
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result.exceptions[0] if isinstance(result, BaseExceptionGroup) else result
-    return stopping.is_set()
+    return interruption.count > 0
 
 
 async def _tick(lanes: list[Lane], watch: Callable[[list[Lane]], None]) -> None:
@@ -85,6 +89,9 @@ async def _tick(lanes: list[Lane], watch: Callable[[list[Lane]], None]) -> None:
 async def _ask_one(asking: Asking, lane: Lane) -> None:
     try:
         await _ask_plan(asking, lane)
+    except Exception:
+        asking.stopping.set()  # the run is over: what is on the wire is waited for, nothing else is sent
+        raise
     finally:
         if not lane.progress.whole:  # what the run never came to is part of its plan too
             found = asking.prepared

@@ -25,6 +25,7 @@ from explaineval.errors import (
     RequestFailedError,
     RequestRejectedError,
     RequestUnsentError,
+    StoreError,
 )
 from explaineval.experiment.documents import summary_of
 from explaineval.experiment.edits import Chosen
@@ -90,6 +91,7 @@ class _Talk(Generic[T]):
     stopping: asyncio.Event
     results: dict[int, T] = field(default_factory=dict)
     failed: int = 0
+    interrupted: bool = False
 
     async def work(self, openings: Iterator[tuple[int, Opening[T]]], able: Capabilities) -> None:
         """Hold one dialogue after the other until there are no more."""
@@ -185,11 +187,13 @@ async def _talk(
             work.cancel()
 
         fault: EndpointError | None = None
-        with stop_on_interrupt(stopping, give_up):
+        with stop_on_interrupt(stopping, give_up, talk.lane.messages.append) as interruption:
             while not work.done():
                 await asyncio.wait([work], timeout=TICK)
                 watch(lanes)
             await talk.lane.cached.finish()
+            await talk.lane.deposit.put_again()
+        talk.interrupted = interruption.count > 0
         if not work.cancelled():
             fault = _fault_of(work) or talk.lane.billing_fault or talk.lane.slots.down
         if fault is not None:
@@ -220,8 +224,10 @@ async def _settle(
 def _complain(who: Consultant, talk: _Talk[Any], fault: EndpointError | None, missing: int) -> None:
     """Raise what kept the consultation from its end."""
     rest = f"{missing} of the {who.role}'s tasks are not done, so nothing was written; every answer paid for is kept"
-    if talk.stopping.is_set():
+    if talk.interrupted:
         raise KeyboardInterrupt
+    if talk.lane.deposit.sentence is not None:
+        raise StoreError(f"{talk.lane.deposit.sentence} {rest[0].upper()}{rest[1:]}.")
     if talk.lane.billing_fault is not None:
         assert talk.lane.budgeted is not None  # noqa: S101 - it has the fault
         error = BudgetReachedError if talk.lane.budgeted.overdrawn else EndpointError

@@ -121,9 +121,13 @@ def write_inputs(
         write_lines(directory / name, (record.model_dump_json() for record in records))
     target = directory / PROMPTS
     if target.resolve() != prompts.resolve():
-        if target.exists():
-            shutil.rmtree(target)
-        shutil.copytree(prompts, target)
+        with writing(target):
+            if target.exists():
+                shutil.rmtree(target)
+            try:
+                shutil.copytree(prompts, target)
+            except shutil.Error as exc:  # its own kind of OSError: a list of files, each with its reason
+                raise OSError(None, str(exc.args[0][0][-1]), str(target)) from exc
 
 
 @contextlib.contextmanager
@@ -158,11 +162,31 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[io.TextIOWrapper]:
-    """A text file that takes its place only when it is whole."""
+    """A text file that takes its place only when it is whole. Raises InputError where it cannot be written."""
     draft = path.with_name(path.name + ".part")
-    with draft.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as handle:
-        yield handle
-    draft.replace(path)
+    with writing(path):
+        try:
+            with draft.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as handle:
+                yield handle
+            draft.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """While inside, an error of the disk becomes an InputError that names the file.
+
+    What was paid for is in the cache, so that the same command goes on once there is room.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise InputError(
+            f"{exc.filename or path} cannot be written ({exc.strerror or exc}): answers that were paid for are kept in "
+            "the cache; make room, or choose another --out, and give the same command again."
+        ) from exc
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -19,6 +19,10 @@ from explaineval.experiment.readings import Failure, Reply, ask_again, explanati
 from explaineval.records import Completion, Request
 
 GRACE = 15.0
+STOPPING = (
+    "stopping: nothing more is sent; answers under way, which are paid for, are waited for "
+    f"({GRACE:g} s at the most; Ctrl-C again gives them up)."
+)
 
 
 def _miss_nothing(request: Request) -> None:
@@ -85,12 +89,15 @@ class Executor:
             self.progress.planned += unit.planned
             self.progress.size += unit.size
             sides = [(None, unit.base), *((one, one.request) for one in unit.asked if one.request)]
-            whole = asyncio.gather(*(self._side(unit, asked, request) for asked, request in sides))
-            shams = asyncio.gather(*(self._reply(unit, request) for request in unit.shams))
-            replies = iter(await whole)
+            replies = iter(
+                await asyncio.gather(  # one for all: of two, a failure would leave one that nobody waits for
+                    *(self._side(unit, asked, request) for asked, request in sides),
+                    *(self._reply(unit, request) for request in unit.shams),
+                )
+            )
             base = next(replies)
             after = [next(replies) if one.request else None for one in unit.asked]
-            sink(unit, base, after, list(await shams))
+            sink(unit, base, after, list(replies))
 
     async def _side(self, unit: Unit, asked: Asked | None, request: Request) -> Reply | None:
         """The reply for one input, with that to a second call where the explanation is asked for by one."""
@@ -145,23 +152,38 @@ class Executor:
         return Failure("rejected" if status == "rejected" else "failed", str(exc))
 
 
+@dataclass
+class Interruption:
+    """How often a run was interrupted."""
+
+    count: int = 0
+
+
 @contextmanager
-def stop_on_interrupt(stopping: asyncio.Event, give_up: Callable[[], None]) -> Iterator[None]:
-    """While inside, Ctrl-C (and SIGTERM) sets `stopping`; a second one, or GRACE seconds, calls `give_up`."""
+def stop_on_interrupt(
+    stopping: asyncio.Event, give_up: Callable[[], None], tell: Callable[[str], None] = lambda _: None
+) -> Iterator[Interruption]:
+    """While inside, Ctrl-C (and SIGTERM) sets `stopping`; a second one, or GRACE seconds, calls `give_up`.
+
+    `tell` gets the sentence about the first.
+    """
     loop = asyncio.get_running_loop()
+    found = Interruption()
 
     def interrupted() -> None:
-        if stopping.is_set():
-            give_up()
-            return
+        found.count += 1
         stopping.set()
-        loop.call_later(GRACE, give_up)
+        if found.count > 1:
+            give_up()
+        else:
+            tell(STOPPING)
+            loop.call_later(GRACE, give_up)
 
     signals = (signal.SIGINT, signal.SIGTERM)
     for one in signals:
         loop.add_signal_handler(one, interrupted)
     try:
-        yield
+        yield found
     finally:
         for one in signals:
             loop.remove_signal_handler(one)

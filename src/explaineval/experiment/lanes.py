@@ -17,6 +17,7 @@ from explaineval.client import (
     CachedClient,
     Capabilities,
     Client,
+    Deposit,
     EmbeddedClient,
     Gate,
     Gauge,
@@ -55,6 +56,7 @@ class Lane:
     retrying: RetryingClient
     cached: CachedClient
     budgeted: BudgetedClient | None
+    deposit: Deposit
     batches: CheckedClient | None = None
     probe: dict[str, Any] | None = None
     progress: Progress = field(default_factory=Progress)
@@ -130,6 +132,7 @@ def build_lanes(
     stack.push_async_callback(wire.close)
     gates: dict[str, Gate] = {}
     bills: dict[str, BillCheck] = {}
+    deposit = Deposit(store, stopping)
     budget = Budget(Purse(client.max_usd))
     lanes: list[Lane] = []
     for model in config.models:
@@ -151,7 +154,7 @@ def build_lanes(
             provider = provider_for(model, client.endpoint_of(model), client.timeout, wire.renamed)
             stack.push_async_callback(provider.close)
             sender = batches = CheckedClient(sender, provider, shelf.has_batches)
-        wired = StoringClient(sender, store)
+        wired = StoringClient(sender, deposit)
         inner: Client = wired
         budgeted = None
         if price is not None:
@@ -164,8 +167,11 @@ def build_lanes(
             cached.pending = PendingKeys(shelf)
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
-        lane = Lane(model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, batches, probe)
+        lane = Lane(
+            model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, deposit, batches, probe
+        )
         cached.book, cached.miss, cached.was_sent = lane.book, lane.miss, wired.was_sent
+        cached.is_on_wire = wired.is_on_wire
         note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)
         if note is not None and not any(note in other.messages for other in lanes):
             lane.messages.append(note)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from explaineval.cache import Claims, Store, holds_store, open_store
-from explaineval.errors import InUseError
+from explaineval.errors import InputError, InUseError, StoreError
 from explaineval.experiment import directories, facts
 from explaineval.experiment.askings import ask_all
 from explaineval.experiment.batches import check_batches
@@ -60,7 +60,7 @@ def execute(
             check_batches(model, prepared.client.endpoint_of(model))
     examples, edits = inputs_of(prepared.tasks, prepared.chosen)
     lanes: list[Lane] = []
-    with ExitStack() as stack:
+    with _full_disk(lanes), ExitStack() as stack:
         store, claims = _open(prepared, stack)
         traces = stack.enter_context(Traces(lanes))
         directory = _directory(prepared, out, stack, traces)
@@ -74,9 +74,11 @@ def execute(
         }
         run = run_document(prepared, known, listed.version)
         directories.write_json(directory / directories.RUN, run)
-        with (directory / directories.TRIALS).open(
-            "w", encoding="utf-8", newline="\n", errors="surrogatepass"
-        ) as lines:
+        trials = directory / directories.TRIALS
+        with (
+            directories.writing(trials),
+            trials.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as lines,
+        ):
             stopped = asyncio.run(ask_all(prepared, store, claims, lanes, lines, watch, prices, embedded))
         able = {
             (lane.model.endpoint, lane.model.model, style): found
@@ -189,14 +191,37 @@ def _verdict(
             f"{waiting} requests are in a batch that is not fetched yet, and were not asked again; the same command "
             "with --batch fetches them.",
         )
+    unstored = _unstored(lanes)
+    if unstored is not None and (summary["requests"]["unsent"] or lanes[0].deposit.waiting):
+        codes.append(2)
+        faults += (unstored,)
     if stopped:
         codes.append(130)
+        given_up = sum(lane.cached.tally.given_up for lane in lanes)
+        more = f", {given_up} answers under way were not waited for (they may be charged)" if given_up else ""
         faults += (
-            f"interrupted: {summary['requests']['unsent']} requests were not sent, and the numbers are those of the "
-            "finished part; give the same command again to go on.",
+            f"interrupted: {summary['requests']['unsent']} requests were not sent{more}, and the numbers are those of "
+            "the finished part; give the same command again to go on.",
         )
     worst_first = (130, 1, 2, 3, 5, 4)
     return min(codes, key=worst_first.index, default=0), faults
+
+
+def _unstored(lanes: list[Lane]) -> str | None:
+    """The sentence about a cache that took no more answers; all lanes share it."""
+    return lanes[0].deposit.sentence if lanes else None
+
+
+@contextmanager
+def _full_disk(lanes: list[Lane]) -> Iterator[None]:
+    """While inside, the sentence about the cache stands before that about another file on the same full disk."""
+    try:
+        yield
+    except InputError as exc:
+        unstored = _unstored(lanes)
+        if unstored is None or isinstance(exc, StoreError):
+            raise
+        raise StoreError(f"{unstored} {exc}") from exc
 
 
 def _failures(lanes: list[Lane]) -> bool:
