@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 MILLION = 1e6
+MOST_COUNTED = 2**53
+"""A count of tokens above this is taken as this: whole numbers up to here are exact as floats."""
 
-Tier = Literal["", "batches", "flex", "priority"]
-"""How a request is served, as far as it changes the price; litellm's map names prices so."""
+Tier = str
+"""How a request is served, as far as it changes the price: litellm's map names prices so ("batches", "flex",
+"priority" and others); empty for the usual way."""
+
+USUAL_TIERS = (None, "", "auto", "default", "standard", "standard_only", "on_demand")
+"""What `service_tier` may be for the usual price."""
 
 BATCH_SHARE = 0.5
 """What a batch costs of the usual price at OpenAI and Anthropic, where the list has no price of its own for it."""
 
+ABOVE = re.compile(r"input_cost_per_token_above_(\d+)(k?)_tokens")
+"""The name of a price for long prompts in litellm's map: above 128k, 200k, 272k tokens and so on."""
+FROM_THE_LIMIT_ON = ("xai",)
+"""Providers whose price for long prompts holds from that many tokens on, not only above them."""
+
 TOKENS_PER_TURN = 16
 TOKENS_PER_TEMPLATE = 192
 """Room for what a chat template adds around a turn and around the whole (role marks, a default system text)."""
+
+
+def tier_of(params: Mapping[str, Any]) -> Tier:
+    """The way of being served that a request asks for by its parameters.
+
+    >>> tier_of({"service_tier": "flex"}), tier_of({"service_tier": "auto"}), tier_of({})
+    ('flex', '', '')
+    """
+    body = params.get("extra_body")
+    named = params.get("service_tier") or (body.get("service_tier") if isinstance(body, Mapping) else None)
+    return "" if named in USUAL_TIERS else str(named)
+TOKENS_AROUND_ANSWER = 16
+"""So many tokens more in the total than in prompt and completion are marks of turns and the like, not reasoning."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +51,8 @@ class Price:
     """Dollars per token, and for a request as such.
 
     `cached_input` is input read from the provider's own prompt cache, `written_input` input put there, `reasoning`
-    output that is not shown; each None where it costs what input or output does.
+    output that is not shown; each None where it costs what input or output does. `above` are the prices of all tokens
+    of a request with more than so many input tokens, by rising number; they have none above themselves.
     """
 
     input: float
@@ -35,6 +61,21 @@ class Price:
     written_input: float | None = None
     reasoning: float | None = None
     request: float = 0.0
+    above: tuple[tuple[int, Price], ...] = ()
+
+    def reached(self, tokens_in: int) -> int:
+        """How many of the prices in `above` a request with so many input tokens goes beyond."""
+        return sum(tokens_in > tokens for tokens, _ in self.above)
+
+    def at(self, tokens_in: int) -> Price:
+        """The price of a request with so many input tokens.
+
+        >>> price = Price(1.0, 2.0, above=((200_000, Price(3.0, 4.0)),))
+        >>> price.at(200_000).input, price.at(200_001).input
+        (1.0, 3.0)
+        """
+        reached = self.reached(tokens_in)
+        return self.above[reached - 1][1] if reached else self
 
 
 FREE = Price(0.0, 0.0, 0.0)
@@ -48,51 +89,107 @@ def price_given(per_million: tuple[float, float]) -> Price:
 def price_listed(model: str, price_map: Mapping[str, Mapping[str, Any]], tier: Tier = "") -> Price | None:
     """The price of `provider/model` in litellm's map, None where the map has none (for this tier).
 
-    A batch without a price of its own costs BATCH_SHARE of the usual one.
+    A name without its provider counts only where the map gives it the same provider: another one may sell the same
+    model at another price. A batch without a price of its own costs BATCH_SHARE of the usual one.
     """
-    for name in (model, model.partition("/")[2]):
+    provider, _, bare = model.partition("/")
+    for name in (model, bare):
         entry = price_map.get(name)
-        if not entry:
+        if not entry or (name == bare and provider not in str(entry.get("litellm_provider", provider))):
             continue
-        price = _entry_price(entry, f"_{tier}" if tier else "")
-        if price is None and tier == "batches" and (usual := _entry_price(entry, "")) is not None:
-            price = _halved(usual)
+        price = _entry_price(entry, tier, provider)
+        if price is None and tier == "batches" and (usual := _entry_price(entry, "", provider)) is not None:
+            # whether what is read from the provider's cache gets cheaper once more, nobody says
+            price = _scaled(usual, BATCH_SHARE, BATCH_SHARE, cached=False)
         if price is not None:
             return price
     return None
 
 
-def _halved(usual: Price) -> Price:
-    """A batch's price; whether what is read from the provider's cache gets cheaper once more, nobody says."""
+def _scaled(usual: Price, share_in: float, share_out: float, *, cached: bool = True) -> Price:
+    """A price that is so much of another; the fee for a request as such stays."""
 
-    def half(value: float | None) -> float | None:
-        return None if value is None else value * BATCH_SHARE
+    def part(value: float | None, share: float) -> float | None:
+        return None if value is None else value * share
 
     return Price(
-        usual.input * BATCH_SHARE,
-        usual.output * BATCH_SHARE,
-        written_input=half(usual.written_input),
-        reasoning=half(usual.reasoning),
-        request=usual.request,
+        usual.input * share_in,
+        usual.output * share_out,
+        part(usual.cached_input, share_in) if cached else None,
+        part(usual.written_input, share_in),
+        part(usual.reasoning, share_out),
+        usual.request,
+        tuple((tokens, _scaled(price, share_in, share_out, cached=cached)) for tokens, price in usual.above),
     )
 
 
-def _entry_price(entry: Mapping[str, Any], suffix: str) -> Price | None:
-    def read(name: str) -> float | None:
-        value = entry.get(name + suffix)
-        return None if value is None else float(value)
+def _entry_price(entry: Mapping[str, Any], tier: Tier, provider: str) -> Price | None:
+    ranges = entry.get("tiered_pricing")
+    if not tier and isinstance(ranges, list) and entry.get("input_cost_per_token") is None:
+        return _range_price(ranges)
+    end = f"_{tier}" if tier else ""
+    base = _read_price(entry, "", end)
+    if base is None:
+        return None
+    usual = _read_price(entry, "", "") or base
+    above = []
+    for tokens, middle in _limits(entry):
+        price = _read_price(entry, middle, end, base)
+        if price is None:  # this tier names none for long prompts: as much dearer as in the usual way
+            long = _read_price(entry, middle, "", usual)
+            if long is None:
+                continue
+            share_in, share_out = _share(base.input, usual.input), _share(base.output, usual.output)
+            price = _scaled(long, share_in, share_out, cached=base.cached_input is not None)
+        above.append((tokens - (provider in FROM_THE_LIMIT_ON), price))
+    return replace(base, above=tuple(above))
 
-    into, out = read("input_cost_per_token"), read("output_cost_per_token")
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 1.0
+
+
+def _limits(entry: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """The numbers of input tokens above which the entry has other prices, rising, and how its names spell them."""
+    found = {}
+    for name in entry:
+        match = ABOVE.match(name)
+        if match:
+            found[int(match[1]) * (1000 if match[2] else 1)] = name[len("input_cost_per_token") : match.end()]
+    yield from sorted(found.items())
+
+
+def _read_price(entry: Mapping[str, Any], middle: str, end: str, base: Price | None = None) -> Price | None:
+    """The price under names with this middle and end; what they lack is as in `base`. None without one for input."""
+
+    def read(name: str, otherwise: float | None) -> float | None:
+        value = entry.get(f"{name}{middle}{end}")
+        return otherwise if value is None else float(value)
+
+    into = read("input_cost_per_token", None)
+    out = read("output_cost_per_token", base.output if base else None)
     if into is None or out is None:
         return None
     return Price(
         into,
         out,
-        read("cache_read_input_token_cost"),
-        read("cache_creation_input_token_cost"),
-        read("output_cost_per_reasoning_token"),
+        read("cache_read_input_token_cost", base.cached_input if base else None),
+        read("cache_creation_input_token_cost", base.written_input if base else None),
+        read("output_cost_per_reasoning_token", base.reasoning if base else None),
         float(entry.get("input_cost_per_request") or 0.0),
     )
+
+
+def _range_price(ranges: list[Any]) -> Price | None:
+    """The price in a list of ranges of input tokens, as Alibaba's models have them in litellm's map."""
+    found = []
+    for one in ranges:
+        bounds = one.get("range") if isinstance(one, Mapping) else None
+        if not isinstance(bounds, list) or not bounds or (price := _read_price(one, "", "")) is None:
+            return None
+        found.append((int(bounds[0]), price))
+    found.sort(key=lambda pair: pair[0])
+    return replace(found[0][1], above=tuple(found[1:])) if found else None
 
 
 def dollars(usage: Mapping[str, Any], price: Price) -> float:
@@ -102,6 +199,7 @@ def dollars(usage: Mapping[str, Any], price: Price) -> float:
     0.002
     """
     prompt, out = input_tokens(usage), output_tokens(usage)
+    price = price.at(prompt)
     details = usage.get("prompt_tokens_details")
     details = details if isinstance(details, Mapping) else {}
     read = min(prompt, _count(details.get("cached_tokens")) or _count(usage.get("cache_read_input_tokens")))
@@ -121,17 +219,26 @@ def dollars(usage: Mapping[str, Any], price: Price) -> float:
 def is_metered(usage: Mapping[str, Any]) -> bool:
     """Whether the endpoint counted the tokens; where it did not, what was paid cannot be known.
 
+    What is negative, or no number, is no count, and then the others beside it are not believed either.
+
     >>> is_metered({"prompt_tokens": 3, "completion_tokens": 1}), is_metered({})
     (True, False)
     """
-    into, out = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return _count(usage.get("total_tokens")) > 0 or (_count(into) > 0 and isinstance(out, (int, float)))
+    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]
+    if not all(count is None or _is_count(count) for count in counts):
+        return False
+    into, out, total = counts
+    return _count(total) > 0 or (_count(into) > 0 and out is not None)
 
 
 def most_dollars(tokens_in: int, tokens_out: int, price: Price) -> float:
-    """What this many tokens cost if each is of the dearest kind."""
-    dearest_in = max(price.input, price.cached_input or 0.0, price.written_input or 0.0)
-    return tokens_in * dearest_in + tokens_out * max(price.output, price.reasoning or 0.0) + price.request
+    """What a request of at most this many tokens can cost, if each is of the dearest kind at the dearest price."""
+
+    def most(one: Price) -> float:
+        dearest_in = max(one.input, one.cached_input or 0.0, one.written_input or 0.0)
+        return tokens_in * dearest_in + tokens_out * max(one.output, one.reasoning or 0.0) + one.request
+
+    return max(most(one) for one in (price, *(one for tokens, one in price.above if tokens_in > tokens)))
 
 
 def most_tokens(texts: Iterable[str]) -> int:
@@ -180,5 +287,27 @@ def reasoning_tokens(usage: Mapping[str, Any]) -> int:
     return max(told, output_tokens(usage) - _count(usage.get("completion_tokens")))
 
 
+def total_tokens(usage: Mapping[str, Any]) -> int:
+    """All tokens of a request and its answer, as far as the endpoint counts them together; else 0."""
+    return _count(usage.get("total_tokens"))
+
+
+def _is_count(value: object) -> bool:
+    """Whether the value is a number of tokens; a fraction counts, as the next whole number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+def reasons_first(usage: Mapping[str, Any]) -> bool:
+    """Whether the counts show reasoning before the answer: told as such, or far more output than the answer has.
+
+    A few tokens more in the total are what an endpoint adds around an answer, not reasoning.
+
+    >>> reasons_first({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 15})
+    False
+    """
+    details = usage.get("completion_tokens_details")
+    if isinstance(details, Mapping) and _count(details.get("reasoning_tokens")):
+        return True
+    return output_tokens(usage) - _count(usage.get("completion_tokens")) > TOKENS_AROUND_ANSWER
+
+
 def _count(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) and 0 < value < math.inf else 0
+    return math.ceil(min(value, MOST_COUNTED)) if isinstance(value, (int, float)) and _is_count(value) else 0

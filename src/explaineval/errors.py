@@ -8,6 +8,7 @@ ExplainevalError                 1  a fault of ours
 ├── EndpointError                5  an endpoint is unusable, or stayed so after all retries
 └── RequestFailedError                -  one request has no answer (an outcome, caught by the executor)
     ├── RequestRejectedError          -  the endpoint refused the request as such (400, context too long)
+    ├── OversizedError         -  the answer is larger than is ever read (kept as an outcome)
     ├── TransientError         -  worth another attempt (rate limit, 5xx, reset, time-out, broken body)
     └── RequestUnsentError            -  never sent, never paid: the run is stopping, or
         ├── BudgetReachedError        -  the spending limit leaves no room for it
@@ -16,11 +17,19 @@ ExplainevalError                 1  a fault of ours
 
 from __future__ import annotations
 
+from explaineval.secrets import SECRETS
+
 
 class ExplainevalError(Exception):
-    """The root. Its text is one sentence for the user: what is wrong, where, and what to do."""
+    """The root. Its text is one sentence for the user: what is wrong, where, and what to do.
+
+    Read, printed or stored, it is without secrets, whatever was put into it.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return SECRETS.mask(super().__str__())
 
 
 class InputError(ExplainevalError):
@@ -60,6 +69,10 @@ class RequestRejectedError(RequestFailedError):
     def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(message)
         self.sent = sent
+
+
+class OversizedError(RequestFailedError):
+    """The answer goes beyond the bounds on what is received; it may have been charged, so it is not asked for again."""
 
 
 class TransientError(RequestFailedError):

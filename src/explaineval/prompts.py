@@ -1,4 +1,4 @@
-"""The prompts directory, rendered: templates in plain files, filled in Jinja2's sandbox, hashed into the signature."""
+"""The prompts directory, rendered: templates in plain files, filled in a sandbox, hashed into the signature."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from traceback import walk_tb
 
 from jinja2 import (
-    BaseLoader,
     ChoiceLoader,
     DictLoader,
     FileSystemLoader,
-    StrictUndefined,
     TemplateError,
     TemplateNotFound,
+    TemplateSyntaxError,
+    nodes,
 )
 from jinja2.meta import find_referenced_templates
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from explaineval.errors import InputError
 from explaineval.records import Example, Message, Order, Style
+from explaineval.sandbox import RestrictedEnvironment, describe, shorten
 
 MARKERS: dict[Order, str] = {"pe": "Answer:", "pe2": "Answer:", "ep": "Explanation:"}
 """What a completion-style prompt ends with, so that the model goes on from there."""
@@ -47,9 +48,10 @@ class PromptBook:
             raise InputError(f"{directory}: no such directory of prompts; copy the one that comes with explaineval.")
         self.directory = directory
         files = FileSystemLoader(directory)
-        self._environment = _environment(files)
+        self._environment = RestrictedEnvironment(files, field_label)
         # the same templates, but where they include the input stands the one that a cue was put to
-        self._cued = _environment(ChoiceLoader([DictLoader({"input.j2": "{{ cued_input }}"}), files]))
+        cued = ChoiceLoader([DictLoader({"input.j2": "{{ cued_input }}"}), files])
+        self._cued = RestrictedEnvironment(cued, field_label)
         self._texts: dict[str, str] = {}
         self._phrases: dict[str, tuple[str, ...]] = {}
         self._shots: dict[tuple[object, ...], list[dict[str, str]]] = {}
@@ -189,20 +191,27 @@ class PromptBook:
             total.update(name.encode() + b"\0" + (self.directory / name).read_bytes() + b"\0")
         return total.hexdigest()
 
+    def check(self, name: str) -> None:
+        """Raise InputError unless a template, with all that it includes, holds only what prompts need."""
+        self._parse(name)
+
+    def _parse(self, name: str) -> nodes.Template:
+        try:
+            self.text(name)  # raises the right sentence where it is missing
+            return self._environment.check(name)
+        except TemplateError as exc:
+            raise self._invalid(exc, name) from None
+
     def _with_included(self, names: set[str]) -> set[str]:
         found: set[str] = set()
-        waiting = list(names)
+        waiting = [(name, name.endswith(".j2")) for name in names]
         while waiting:
-            name = waiting.pop()
+            name, is_template = waiting.pop()
             if name in found:
                 continue
             found.add(name)
-            if name.endswith(".j2"):
-                try:
-                    tree = self._environment.parse(self.text(name))
-                except TemplateError as exc:
-                    raise InputError(f"{self.directory}/{name} is no valid template: {exc}.") from None
-                waiting += [other for other in find_referenced_templates(tree) if other]
+            if is_template:
+                waiting += [(other, True) for other in find_referenced_templates(self._parse(name)) if other]
         return found
 
     def _user(
@@ -257,28 +266,23 @@ class PromptBook:
         bare = plain.rstrip()
         return self._render(self._environment, CUE_PLACE, {"input": bare, "cue": cue}).rstrip() + plain[len(bare) :]
 
-    def _render(self, environment: ImmutableSandboxedEnvironment, name: str, values: Mapping[str, object]) -> str:
+    def _render(self, environment: RestrictedEnvironment, name: str, values: Mapping[str, object]) -> str:
         try:
-            return environment.get_template(name).render(**values)
-        except TemplateNotFound as exc:
-            raise InputError(
-                f"{self.directory} has no template {exc.name}: copy it from the bundled prompts."
-            ) from None
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as exc:
-            raise InputError(f"{self.directory}/{name} cannot be rendered: {exc}.") from None
+            return environment.write(name, values)
+        except (TemplateError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as exc:
+            raise self._invalid(exc, name) from None
 
-
-def _environment(loader: BaseLoader) -> ImmutableSandboxedEnvironment:
-    made = ImmutableSandboxedEnvironment(
-        loader=loader,
-        undefined=StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,  # all prompts of a run come from one state of its files
-    )
-    made.filters["label"] = field_label
-    return made
+    def _invalid(self, exc: Exception, name: str) -> InputError:
+        """The error of a template in words: its file and, where it is known, its line."""
+        if isinstance(exc, TemplateNotFound):
+            return InputError(f"{self.directory} has no template {exc.name}: copy it from the bundled prompts.")
+        if isinstance(exc, TemplateSyntaxError):
+            return InputError(f"{self.directory}/{describe(exc, name)}")
+        place = f"{self.directory}/{name}"
+        for frame, line in walk_tb(exc.__traceback__):  # Jinja2 made its lines those of the templates
+            if Path(frame.f_code.co_filename).is_relative_to(self.directory):
+                place = f"{frame.f_code.co_filename}, line {line}"
+        return InputError(f"{place}: it cannot be rendered ({shorten(str(exc))}).")
 
 
 def _plain_name(name: str, what: str = "verbosity") -> str:

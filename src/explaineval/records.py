@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Style = Literal["chat", "completion"]
 Order = Literal["pe", "pe2", "ep"]
@@ -90,6 +92,47 @@ class Request(Record):
     sample: int = 0
 
 
+REPLACEMENT = "\ufffd"
+"""Stands where a character was broken."""
+
+MOST_INTEGER = 2**63
+"""Integers from here on are no numbers to other programs that read JSON, and no count or time of anything."""
+
+_BROKEN = re.compile("[\ud800-\udfff]")
+
+
+def storable_text(text: str) -> str:
+    """The text with U+FFFD for every half of a surrogate pair, which UTF-8 cannot spell.
+
+    The number of code points stays the same, so offsets into the text hold.
+
+    >>> storable_text("so \ud83d it is") == "so \ufffd it is"
+    True
+    """
+    return text if text.isascii() else _BROKEN.sub(REPLACEMENT, text)
+
+
+def storable(value: Any) -> Any:
+    """A JSON value that any JSON reader can take: text that UTF-8 can spell, finite numbers, integers of 64 bits.
+
+    Another number becomes a text that says what it was.
+
+    >>> storable({"a": [float("nan"), 10**400, True, 1.5]})
+    {'a': ['nan', 'about 10^400', True, 1.5]}
+    """
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= MOST_INTEGER:
+        return f"{'-' if value < 0 else ''}about 10^{round((abs(value).bit_length() - 1) * math.log10(2))}"
+    if isinstance(value, Mapping):
+        return {storable_text(str(name)): storable(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [storable(inner) for inner in value]
+    return value
+
+
 class TokenAlternatives(Record):
     """Top-k alternatives at one token. `offset` counts code points of the completion's text.
 
@@ -100,12 +143,25 @@ class TokenAlternatives(Record):
     token: str
     top: tuple[tuple[str, float | None], ...]
 
+    @model_validator(mode="after")
+    def _make_storable(self) -> TokenAlternatives:
+        if not (self.token + "".join(name for name, _ in self.top)).isascii():
+            self.__dict__["token"] = storable_text(self.token)
+            self.__dict__["top"] = tuple((storable_text(name), value) for name, value in self.top)
+        if not all(value is None or math.isfinite(value) for _, value in self.top):
+            self.__dict__["top"] = tuple(
+                (name, value if value is not None and math.isfinite(value) else None) for name, value in self.top
+            )
+        return self
+
 
 class Completion(Record):
-    """What came back, reduced to what can be scored or billed.
+    """What came back, reduced to what can be scored or billed; whatever an endpoint sends, it can be stored.
 
     `logprobs` is None where the endpoint returned none, else the alternatives at every token that, stripped, is
-    a single letter. `usage` is the endpoint's own count, raw.
+    a single letter. `usage` is the endpoint's own count, raw. `repaired` names the fields that could not be stored
+    as they came. `fault` says why the answer cannot be read whatever its text says: it was cut at the bound on the size
+    of an answer (`oversized`), or had another form than an answer has (`malformed`).
     """
 
     text: str | None
@@ -116,6 +172,37 @@ class Completion(Record):
     model: str | None = None
     fingerprint: str | None = None
     created: int | None = None
+    repaired: tuple[str, ...] = ()
+    fault: Literal["oversized", "malformed"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _make_storable(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        kept = dict(data)
+        repaired = [
+            name
+            for name in ("text", "finish_reason", "refusal", "usage", "model", "fingerprint", "created")
+            if _repair(kept, name)
+        ]
+        if repaired:
+            kept["repaired"] = tuple(dict.fromkeys((*kept.get("repaired", ()), *repaired)))
+        return kept
+
+
+def _repair(values: dict[str, Any], name: str) -> bool:
+    """Make one value storable in its place; whether that changed it."""
+    before = values.get(name)
+    if before is None:
+        return False
+    after = storable(before)
+    if name == "created" and not isinstance(after, int):
+        after = None if isinstance(before, (int, float)) else before
+    if after == before:
+        return False
+    values[name] = after
+    return True
 
 
 class Answer(Record):

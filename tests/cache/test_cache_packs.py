@@ -391,7 +391,20 @@ def test_broken_characters_of_an_answer_travel(store: Store, make_request: Make,
     export_pack(store, tmp_path / "p.gz")
     lay(tmp_path / "other", tmp_path / "p.gz")
 
-    assert [answer[2].text for answer in content(tmp_path / "other")[0]] == ["ü \ud83d"]
+    assert [(one[2].text, one[2].repaired) for one in content(tmp_path / "other")[0]] == [("ü \ufffd", ("text",))]
+
+
+def test_a_pack_of_an_earlier_version_is_read(make_request: Make, tmp_path: Path) -> None:
+    """Packs may hold broken characters and counts of 400 digits: their answers are laid in, repaired and marked."""
+    entries = canonical(make_request())
+    completion = {"text": "Answer: A \ud83d", "usage": {"prompt_tokens": 10**400}, "model": "m\ude00"}
+    line = {"key": request_key(make_request()), "request": entries, "completion": completion}
+    (tmp_path / "p.gz").write_bytes(gzip.compress(json.dumps(line).encode()))
+    lay(tmp_path / "other", tmp_path / "p.gz")
+    [(_, _, found)] = content(tmp_path / "other")[0]
+
+    assert (found.text, found.model, found.usage) == ("Answer: A \ufffd", "m\ufffd", {"prompt_tokens": "about 10^400"})
+    assert set(found.repaired) == {"text", "usage", "model"}
 
 
 @given(st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"")), max_size=30), st.integers(1, 60))

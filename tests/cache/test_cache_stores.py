@@ -296,12 +296,11 @@ def test_a_request_without_a_key_is_not_stored(store: Store, make_request: Make)
 
 
 def test_one_bad_value_does_not_take_the_batch_with_it(store: Store, make_request: Make, make_completion: Make) -> None:
-    """A completion that is not JSON fails alone; its neighbours are stored."""
-    bad = Completion(text="x", usage={"cost": float("nan")})
+    """A document that is not JSON fails alone; its neighbours are stored."""
 
     async def put_both() -> list[BaseException | None]:
-        pairs = [(make_request(0), bad), (make_request(1), make_completion(1))]
-        return await asyncio.gather(*(store.put(*pair) for pair in pairs), return_exceptions=True)
+        bad, good = store.put_verdict("x", {"cost": float("nan")}), store.put(make_request(1), make_completion(1))
+        return await asyncio.gather(bad, good, return_exceptions=True)
 
     first, second = asyncio.run(put_both())
 
@@ -314,7 +313,35 @@ def test_broken_characters_of_an_answer_are_kept(store: Store, make_request: Mak
     """An answer may hold half of a surrogate pair: it was paid for."""
     fill(store, [(make_request(), Completion(text="ü \ud83d"))])
 
-    assert Completion(text="ü \ud83d") == store.get(request_key(make_request()))
+    found = store.get(request_key(make_request()))
+    assert found == Completion(text="ü \ud83d")
+    assert (found.text, found.repaired) == ("ü \ufffd", ("text",))
+
+
+@pytest.mark.parametrize(
+    ("kept", "text", "usage"),
+    [
+        ({"text": "ü \ud83d"}, "ü \ufffd", {}),
+        ({"text": "A", "usage": {"prompt_tokens": 10**400, "x": [-(10**30)]}}, "A",
+         {"prompt_tokens": "about 10^400", "x": ["-about 10^30"]}),
+        ({"text": "A", "created": 10**400}, "A", {}),
+        ({"text": "A", "model": "\ud83d", "fingerprint": "\ude00", "finish_reason": "\udfff"}, "A", {}),
+        ({"text": "A", "logprobs": [{"offset": 0, "token": "A", "top": [["A\ud83d", -0.5]]}]}, "A", {}),
+    ],
+)  # fmt: skip
+def test_a_row_of_an_earlier_version_is_read(
+    filled: Store, plant: Make, answers: list[tuple[Request, Completion]], kept: Any, text: str, usage: Any
+) -> None:
+    """What no file can hold, but earlier versions stored, is read as what can be written, without a warning."""
+    key = request_key(answers[0][0])
+    row = {"request": canonical(answers[0][0]), "completion": kept}
+    plant("UPDATE Cache SET value = ? WHERE key = ?", zlib.compress(json.dumps(row).encode()), key)
+    found = filled.get(key)
+
+    assert found is not None
+    assert (found.text, found.usage, filled.warnings) == (text, usage, ())
+    assert Completion.model_validate_json(found.model_dump_json()) == found
+    assert filled.stats().entries == 3
 
 
 def test_a_store_for_reading_stores_nothing(filled: Store, make_request: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from explaineval.cli import main
+from explaineval.prompts import default_directory
 
 ESNLI_HEADER = "pairID,gold_label,Sentence1,Sentence2,Explanation_1,Explanation_2,Explanation_3\n"
 ROW = {"id": "e0", "fields": {"note": "The clerk waits."}, "options": {"A": "yes", "B": "no"}, "gold": "A"}
@@ -216,7 +218,7 @@ def test_bad_input_is_one_document(place: Path, call: Call, name: str) -> None:
 
     document = json.loads(out)
     assert (code, err) == (2, "")
-    assert {"error"} == set(document)
+    assert {"schema", "warnings", "error"} == set(document)
     assert {key: value for key, value in document["error"].items() if key != "message"} == {"code": 2}
     check_sentence(document["error"]["message"], case.says)
 
@@ -226,7 +228,7 @@ def test_the_json_variable_makes_a_document_too(place: Path, call: Call, monkeyp
     for value in ("1", "true", "t", "yes", "y", "on", "ON"):
         monkeypatch.setenv("EXPLAINEVAL_JSON", value)
 
-        assert {"error"} == set(json.loads(call("run", *MODEL)[1]))
+        assert {"schema", "warnings", "error"} == set(json.loads(call("run", *MODEL)[1]))
 
 
 def test_an_option_that_is_wrong_in_the_environment_is_told(
@@ -258,6 +260,20 @@ def test_a_foreign_object_as_run_json_is_told(place: Path, call: Call) -> None:
 
     assert code == 2
     check_sentence(err, "other")
+
+
+@pytest.mark.parametrize("hostile", ["{{ 9 ** 9 ** 9 }}", "{% for a in range(99999) %}{% endfor %}"])
+def test_a_template_that_would_run_for_ever_is_bad_input(place: Path, call: Call, hostile: str) -> None:
+    """Exit code 2 and one sentence with the file and the line, and nothing is written."""
+    shutil.copytree(default_directory(), place / "own")
+    (place / "own" / "input.j2").write_text("\n" + hostile, "utf-8")
+    before = sorted(path.name for path in place.iterdir())
+
+    code, out, err = call(*run_with("--prompts", "own"))
+
+    assert (code, out) == (2, "")
+    check_sentence(err, "own/input.j2, line 2: ")
+    assert before == sorted(path.name for path in place.iterdir())
 
 
 def test_a_fault_of_ours_is_one_sentence_too(place: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ CASES: dict[str, tuple[Route, Request]] = {
     "text to a chat model": ("openai", model("openai/gpt-4o-mini", text(1))),
     "reasoning model": ("openai", model("openai/o3-mini", chat(1, temperature=None, logprobs=None))),
     "newer model": ("openai", model("openai/gpt-5-mini", chat(1, temperature=None, logprobs=None))),
-    "letters beyond ASCII": ("openai", chat(1, params={"user": "Zoë\u2028\x85🌧"})),
+    "letters beyond ASCII": ("openai", chat(1, params={"extra_body": {"user": "Zoë\u2028\x85🌧"}})),
     "azure": ("azure", chat(1, "azure")),
     "anthropic": ("anthropic", chat(1, "anthropic")),
     "anthropic with more": ("anthropic", chat(1, "anthropic", stop=("END",), params={"top_k": 3})),

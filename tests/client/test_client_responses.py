@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from explaineval.client.responses import read_logprobs, read_response
+from explaineval.cache.disks import MAX_BYTES, pack, unpack
+from explaineval.cache.rows import make_row, read_completion
+from explaineval.client.responses import cut_text, encode_text, read_body, read_logprobs, read_response
 from explaineval.errors import TransientError
-from explaineval.records import TokenAlternatives
+from explaineval.records import Completion, TokenAlternatives
 
 TOP = {"A": -0.25, " A": -2.0, "B": -math.inf}
 KEPT_TOP = (("A", -0.25), (" A", -2.0), ("B", None))
@@ -226,7 +229,6 @@ def test_a_text_completion_is_read(shape: Any) -> None:
         ({}, "chat", "without any choice"),
         (chat(message=None), "chat", "holds no message"),
         (chat(message={"content": None}, finish_reason=None), "chat", "empty choice"),
-        (chat(message={"content": [{"type": "text", "text": "A"}]}), "chat", "not a string but list"),
         ({"choices": [{"text": None, "finish_reason": None}]}, "completion", "empty choice"),
     ],
 )
@@ -234,3 +236,124 @@ def test_a_body_without_answer_is_a_fault(raw: dict[str, Any], style: Any, messa
     """Status 200 and yet nothing to read: worth another attempt, never stored."""
     with pytest.raises(TransientError, match=message):
         read_response(raw, style)
+
+
+def half(text: str) -> str:
+    """The text with half of a surrogate pair for every question mark."""
+    return text.replace("?", "\ud83d")
+
+
+TEXTS = st.text(st.sampled_from("AB ?\x00\u00e9\U0001f600:\n")).map(half)
+NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 2**63, True, False])
+RUBBISH = st.recursive(
+    st.none() | NUMBERS | TEXTS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3)
+)
+"""Any JSON value as Python reads it: also with broken characters, endless digits, and numbers that are none."""
+
+SAYS = st.fixed_dictionaries({}, optional={"content": RUBBISH, "refusal": RUBBISH, "provider_specific_fields": RUBBISH})
+CHOICES = st.fixed_dictionaries(
+    {},
+    optional={
+        "message": SAYS | RUBBISH, "text": RUBBISH, "finish_reason": st.just("stop") | RUBBISH,
+        "provider_specific_fields": RUBBISH,
+        "logprobs": st.dictionaries(st.sampled_from(["content", "tokens", "top_logprobs"]), RUBBISH) | RUBBISH,
+    },
+)  # fmt: skip
+BODIES = st.fixed_dictionaries(
+    {"choices": st.lists(CHOICES, min_size=1, max_size=2) | RUBBISH},
+    optional=dict.fromkeys(("usage", "model", "system_fingerprint", "created", "error", "content"), RUBBISH),
+)
+
+
+@given(raw=BODIES, style=st.sampled_from(["chat", "completion"]))
+def test_whatever_comes_can_be_stored(raw: dict[str, Any], style: Any) -> None:
+    """Any body is a fault or a completion; which the store gives back as it was, and which can be written."""
+    try:
+        found = read_response(raw, style)
+    except TransientError:
+        return
+
+    assert found == read_completion(unpack(pack(make_row({}, found))))
+    assert found == Completion.model_validate_json(found.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("text", "repaired"), [("Answer: A", ()), ("Answer: A \ud83d", ("text",)), ("Answer: \ude00\ud83d", ("text",))]
+)
+def test_broken_characters_are_replaced_and_marked(text: str, repaired: tuple[str, ...]) -> None:
+    """Half of a surrogate pair becomes U+FFFD, a code point for a code point, and the field is named."""
+    found = read_response(chat(message={"content": text}), "chat")
+
+    assert found.repaired == repaired
+    assert found.text is not None
+    assert len(found.text) == len(text)
+    assert found.text == text.replace("\ud83d", "\ufffd").replace("\ude00", "\ufffd")
+
+
+def test_a_text_in_parts_is_joined() -> None:
+    """Some servers send the text as a list of parts."""
+    parts = [{"type": "text", "text": "Answer: A\n"}, {"type": "text", "text": "Explanation: So."}]
+
+    assert read_response(chat(message={"content": parts}), "chat").text == "Answer: A\nExplanation: So."
+
+
+@pytest.mark.parametrize("content", [5, True, {"text": "A"}, [1], [{"type": "image"}], [{"type": "text", "text": 3}]])
+def test_what_is_no_text_is_kept_as_malformed(content: Any) -> None:
+    """It was paid for: it is kept as JSON with its fault, so that nobody asks again."""
+    found = read_response(chat(message={"content": content}), "chat")
+
+    assert found.fault == "malformed"
+    assert found.text == json.dumps(content)
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\x00", "\U0001f600", '"'])
+@pytest.mark.parametrize("most", [10, 11, 12, 13, 14, 15, 16, 100])
+def test_a_cut_text_fits_and_is_the_beginning(letter: str, most: int) -> None:
+    """Cut at the bound whatever a character takes, and never inside one."""
+    text = letter * 1000
+    found = cut_text(text, most)
+
+    assert text.startswith(found)
+    assert len(encode_text(found)) <= most
+    assert len(encode_text(found + letter)) > most - 12
+
+
+@pytest.mark.parametrize("letter", ["x", "\x00", "\U0001f600"])
+def test_a_text_beyond_the_bound_is_cut_and_marked(letter: str) -> None:
+    """The bound is 10 MB at the most; what is cut fits into the store."""
+    found = read_response(chat(message={"content": letter * 20_000_000}), "chat")
+
+    assert found.fault == "oversized"
+    assert found.text is not None
+    assert 9_999_000 < len(encode_text(found.text)) <= 10_000_000
+    assert len(unpack(pack(make_row({}, found)))["completion"]["text"]) == len(found.text)
+    assert len(encode_text(found.text)) < MAX_BYTES
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (b'{"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}], "usage": {"x": NaN}}', "A"),
+        (b'{"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}], "n": ' + b"9" * 5000 + b"}", "A"),
+        (b'{"choices": {"0": "A"}}', '{"0": "A"}'),
+        (b'{"content": 7, "usage": {"input_tokens": 3}}', "7"),
+        (b"[" * 100_000, None),
+    ],
+)  # fmt: skip
+def test_a_body_that_the_route_cannot_read_is_read_all_the_same(body: bytes, kept: str | None) -> None:
+    """What litellm stumbles over is kept: as an answer where it is one, else as malformed."""
+    found = read_body(body, "chat")
+
+    assert found is not None
+    assert found.text == kept
+    assert found.fault == (None if kept == "A" else "malformed")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, b"", b"<html>", b'{"choices": [', b"5", b'"A"', b"[]", b"null", b"{}", b'{"choices": []}',
+     b'{"error": {"message": "no"}}', b'{"error": "no", "content": "x"}', b"\xff\xfe"],
+)  # fmt: skip
+def test_a_body_without_answer_stays_a_fault(body: bytes | None) -> None:
+    """HTML, broken JSON, an error, no choices: nothing that could be kept."""
+    assert read_body(body, "chat") is None

@@ -131,3 +131,17 @@ def test_a_parameter_of_our_own_is_refused(name: str) -> None:
     """What we set ourselves, or what would send a request elsewhere, cannot be slipped in."""
     with pytest.raises(InputError, match=f"--param {name} is not allowed"):
         build(RunConfig, {"tasks": ["nli"], "models": [{"model": "a/b"}], "params": {name: 1}}, "options")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        (HEAD + "limit: 1\nseed: 2\nlimit: 3\n", 6, "limit"),
+        (HEAD + "arms:\n  order: [pe]\n  order: [ep]\n", 6, "order"),
+        ("tasks: [nli]\nmodels:\n  - model: a/b\n    model: c/d\n", 4, "model"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, line: int, key: str) -> None:
+    """At every depth: YAML by itself would keep the last one."""
+    with pytest.raises(InputError, match=rf"run\.yaml:{line}: the key '{key}' stands twice"):
+        read_config(put(tmp_path, text))

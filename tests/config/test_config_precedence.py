@@ -12,10 +12,11 @@ import click
 import pytest
 import yaml
 
-from explaineval.cli import app
-from explaineval.cli.options import resolve
+from explaineval.cli import app, main
+from explaineval.cli.options import repeated, resolve
 from explaineval.cli.runs import run
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, arms_for
+from explaineval.errors import InputError
 
 LAB = "http://127.0.0.1:1111/v1"
 Resolved = tuple[RunConfig, ClientConfig, Path | None]
@@ -217,15 +218,23 @@ def test_the_json_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (("--task", "qa", "--task", "sense"), lambda found: found[0].tasks, ("qa", "sense")),
         (("--model", "a/b", "--model", "c/d"), lambda found: [m.model for m in found[0].models], ["a/b", "c/d"]),
+        (("--order", "ep", "--order", "pe"), lambda found: found[0].arms.order, ("ep", "pe")),
+        (("--style", "completion", "--style", "chat"), lambda found: found[0].arms.style, ("completion", "chat")),
         (("--verbosity", "brief", "--verbosity", "x"), lambda found: found[0].arms.verbosity, ("brief", "x")),
-        (("--param", "top_p=0.5", "--param", "b=[1]"), lambda found: found[0].params, {"top_p": 0.5, "a": 1, "b": [1]}),
+        (
+            ("--param", "top_p=0.5", "--param", 'extra_body={"b": [1]}'),
+            lambda found: found[0].params,
+            {"top_p": 0.5, "top_k": 1, "extra_body": {"b": [1]}},
+        ),
     ],
 )
 def test_repeatable_options_win_over_the_file(
     tmp_path: Path, arguments: tuple[str, ...], seen: Callable[[Resolved], Any], expected: Any
 ) -> None:
     """Given on the command line they replace the file's; single parameters replace those of their name."""
-    values = {"arms": {"verbosity": ["detailed"]}, "params": {"top_p": 0.9, "a": 1}}
+    arms = {"verbosity": ["detailed"], "order": ["pe2"], "style": ["chat"]}
+    models = [{"model": name} for name in ("e/f", "c/d", "a/b")]
+    values = {"arms": arms, "params": {"top_p": 0.9, "top_k": 1}, "models": models}
 
     assert expected == seen(resolved(tmp_path, values, *arguments))
 
@@ -269,10 +278,10 @@ def test_an_option_given_wins_over_what_the_file_says_of_one_model(
 
 def test_a_run_resolves_without_a_file() -> None:
     """Options alone are enough."""
-    given = context_of("--task", "nli", "--model", "a/b", "--param", 'x="y"')
+    given = context_of("--task", "nli", "--model", "a/b", "--param", 'verbosity="low"')
 
     assert (
-        json.loads('{"x": "y"}')
+        json.loads('{"verbosity": "low"}')
         == resolve(given.pop("config"), {k: v for k, v in given.items() if k != "json"})[0].params
     )
 
@@ -280,3 +289,142 @@ def test_a_run_resolves_without_a_file() -> None:
 def test_options_are_documented() -> None:
     """Each option of `run` shows a help text."""
     assert [p.name for p in run.params if isinstance(p, click.Option) and not p.help] == []
+
+
+HOUSE = "http://127.0.0.1:4444/v1"
+STUDY = {
+    "endpoints": {"lab": {"base_url": LAB, "api_key_env": "LAB_KEY"}, "house": {"base_url": HOUSE}},
+    "models": [
+        {"model": "openai/smol", "endpoint": "lab", "tuned": "instruct", "max_usd": 2},
+        {"model": "openai/smol", "endpoint": "house"},
+        {"model": "openai/large", "endpoint": "lab", "shots": 4},
+        {"model": "openai/gpt-4o-mini"},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["openai/large"], [("lab", "openai/large")]),
+        (["openai/smol"], [("lab", "openai/smol"), ("house", "openai/smol")]),
+        (["house/openai/smol"], [("house", "openai/smol")]),
+        (["openai/gpt-4o-mini", "lab/openai/smol"], [(None, "openai/gpt-4o-mini"), ("lab", "openai/smol")]),
+    ],
+)
+def test_a_model_given_beside_a_file_is_chosen_among_its_models(
+    tmp_path: Path, names: list[str], expected: list[tuple[str | None, str]]
+) -> None:
+    """It stays at the file's endpoint with the file's settings; nothing goes to the provider's own address."""
+    arguments = [part for name in names for part in ("--model", name)]
+    found = resolved(tmp_path, STUDY, *arguments)
+
+    assert expected == [(one.endpoint, one.model) for one in found[0].models]
+    entries = [ModelConfig.model_validate(one) for one in STUDY["models"]]
+    assert all(one in entries for one in found[0].models)
+
+
+@pytest.mark.parametrize(
+    "name", ["openai/other", "large", "lab/openai/gpt-4o-mini", "openai/gpt-4o-min", "room/openai/smol"]
+)
+def test_a_model_that_the_file_lacks_is_refused(tmp_path: Path, name: str) -> None:
+    """Exit code 2, and the sentence lists the models of the file."""
+    with pytest.raises(InputError, match="none of the models of") as caught:
+        resolved(tmp_path, STUDY, "--model", name)
+
+    assert caught.value.exit_code == 2
+    for listed in ("lab/openai/smol", "house/openai/smol", "lab/openai/large", ", openai/gpt-4o-mini", "--base-url"):
+        assert listed in str(caught.value)
+
+
+def test_a_model_that_the_file_lacks_goes_where_base_url_says(tmp_path: Path) -> None:
+    """--base-url is explicit: a new model is asked there, and one of the file keeps its other settings."""
+    found = resolved(tmp_path, STUDY, "--model", "openai/other", "--model", "openai/smol", "--base-url", HOUSE)
+
+    assert [(one.endpoint, one.model, one.tuned) for one in found[0].models] == [
+        (HOUSE, "openai/other", None),
+        (HOUSE, "openai/smol", "instruct"),
+    ]
+
+
+def test_a_file_with_endpoints_alone_wants_the_endpoint_named(tmp_path: Path) -> None:
+    """Without models in the file, ENDPOINT/MODEL says where; the model alone is refused."""
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({"tasks": ["nli"], "endpoints": STUDY["endpoints"]}), encoding="utf-8")
+
+    def models(*arguments: str) -> tuple[ModelConfig, ...]:
+        given = context_of(str(file), *arguments)
+        given.pop("json")
+        return resolve(given.pop("config"), given)[0].models
+
+    assert [(one.endpoint, one.model) for one in models("--model", "house/openai/smol")] == [("house", "openai/smol")]
+    with pytest.raises(InputError, match=r"names endpoints \(house, lab\) but no models"):
+        models("--model", "openai/smol")
+
+
+def test_a_file_without_models_and_endpoints_takes_any_model(tmp_path: Path) -> None:
+    """A file of settings alone says nothing of addresses: the provider's own is meant, as without a file."""
+    file = tmp_path / "run.yaml"
+    file.write_text("tasks: [nli]\nlimit: 3\n", encoding="utf-8")
+    given = context_of(str(file), "--model", "openai/gpt-4o-mini")
+    given.pop("json")
+
+    assert [(one.endpoint, one.model) for one in resolve(given.pop("config"), given)[0].models] == [
+        (None, "openai/gpt-4o-mini")
+    ]
+
+
+@pytest.mark.parametrize("text", ["pe ep", "pe,ep", "pe, ep"])
+def test_the_variable_of_a_repeatable_choice_takes_several(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commas or spaces stand between them."""
+    monkeypatch.setenv("EXPLAINEVAL_ORDER", text)
+
+    assert resolved(tmp_path, {})[0].arms.order == ("pe", "ep")
+
+
+SINGLE = [option for option in run.params if isinstance(option, click.Option) and not option.multiple]
+SINGLE = [option for option in SINGLE if not option.is_flag or option.secondary_opts]
+
+
+@pytest.mark.parametrize("option", SINGLE, ids=lambda option: option.name)
+def test_a_single_valued_option_given_two_values_says_which_holds(option: click.Option) -> None:
+    """The last one holds, as everywhere, but not without a word."""
+    if option.is_flag:
+        words = [option.opts[0], option.secondary_opts[0]]
+    else:
+        values = list(option.type.choices)[:2] if isinstance(option.type, click.Choice) else ["50", "60"]
+        values = ["0.5", "0.6"] if isinstance(option.type, click.FloatRange) else values
+        words = [word for value in values for word in (option.opts[0], value)]
+    context = run.make_context("run", list(words), parent=click.Context(app, **app.context_settings))
+
+    told = repeated(context)
+
+    assert len(told) == 1
+    assert told[0].startswith(option.opts[0])
+    assert f"the last, {words[-1]}, holds" in told[0]
+    assert repeated(context) == []
+
+
+def test_which_value_holds_is_told_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also by commands that know nothing of it themselves, and standard output stays as it is."""
+    with pytest.raises(SystemExit):
+        main(["interventions", "show", "--task", "nli", "--limit", "2", "--limit", "1", "--json"])
+
+    out, err = capsys.readouterr()
+    assert {one["example_id"] for one in json.loads(out)} == {"nli-001"}
+    assert "--limit takes one value: the last, 1, holds, not 2." in err
+
+
+def test_the_same_value_given_twice_is_one_value() -> None:
+    """Repeating an option without changing it contradicts nothing, and nothing is told."""
+    context = run.make_context("run", ["--limit", "3", "--limit", "3"])
+
+    assert (context.params["limit"], repeated(context)) == (3, [])
+
+
+def test_a_parameter_given_two_values_is_refused(tmp_path: Path) -> None:
+    """--param is repeatable, but not for one parameter."""
+    with pytest.raises(InputError, match="--param top_p is given two values"):
+        resolved(tmp_path, {}, "--param", "top_p=0.5", "--param", "top_p=0.9")

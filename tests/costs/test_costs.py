@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,10 @@ from explaineval.costs import (
     price_given,
     price_listed,
     reasoning_tokens,
+    tier_of,
 )
+
+LITELLM = Path(str(getattr(util.find_spec("litellm"), "origin", ""))).parent  # found without its long import
 
 MAP: dict[str, dict[str, Any]] = {
     "openai/listed": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6, "cache_read_input_token_cost": 5e-7},
@@ -183,9 +189,165 @@ def test_what_is_no_count_is_no_tokens(value: object) -> None:
     assert (input_tokens(usage), output_tokens(usage), reasoning_tokens(usage)) == (0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    "value", [10**400, 1e300, 2**53 + 1], ids=["a number of 400 digits", "1e300", "more than floats count"]
+)
+def test_an_absurd_count_costs_a_finite_sum(value: float) -> None:
+    """What no float can hold is counted as the most that one can, so that it is booked and not a crash."""
+    usage = {"prompt_tokens": value, "completion_tokens": value, "total_tokens": value}
+
+    assert is_metered(usage)
+    assert 1e9 < dollars(usage, Price(1e-6, 2e-6)) < 1e12
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 100, "completion_tokens": -1},
+        {"prompt_tokens": -1, "completion_tokens": 5, "total_tokens": 4},
+        {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": -4},
+        {"prompt_tokens": 100, "completion_tokens": math.nan},
+        {"prompt_tokens": 100, "completion_tokens": math.inf},
+        {"prompt_tokens": 100, "completion_tokens": True},
+        {"prompt_tokens": 100, "completion_tokens": "5"},
+    ],
+    ids=str,
+)
+def test_one_count_that_is_none_spoils_the_others(usage: dict[str, Any]) -> None:
+    """An endpoint that says -1 tokens did not count: what was paid is unknown, not little."""
+    assert not is_metered(usage)
+
+
+def test_a_fraction_of_a_token_is_a_whole_one() -> None:
+    """Nothing is rounded in the user's favour."""
+    assert dollars({"prompt_tokens": 99.01, "completion_tokens": 0.5}, Price(1.0, 1000.0)) == 100 + 1000
+
+
+# -- prices for long prompts
+
+LONG: dict[str, dict[str, Any]] = {
+    "openai/long": {
+        "input_cost_per_token": 1.0, "output_cost_per_token": 8.0, "cache_read_input_token_cost": 0.25,
+        "input_cost_per_token_above_200k_tokens": 2.0, "output_cost_per_token_above_200k_tokens": 12.0,
+        "input_cost_per_token_above_512k_tokens": 4.0, "cache_read_input_token_cost_above_512k_tokens": 1.0,
+        "input_cost_per_token_batches": 0.5, "output_cost_per_token_batches": 4.0,
+        "input_cost_per_token_priority": 3.0, "output_cost_per_token_priority": 16.0,
+        "input_cost_per_token_above_200k_tokens_priority": 7.0,
+    },
+    "xai/long": {
+        "input_cost_per_token": 1.0, "output_cost_per_token": 8.0, "input_cost_per_token_above_900_tokens": 2.0,
+    },
+    "dashscope/ranges": {
+        "tiered_pricing": [
+            {"range": [256_000.0, 1e6], "input_cost_per_token": 5.0, "output_cost_per_token": 9.0},
+            {"range": [0, 256_000.0], "input_cost_per_token": 1.0, "output_cost_per_token": 2.0},
+        ],
+    },
+    "exa/search": {"tiered_pricing": [{"max_results_range": [0, 25], "input_cost_per_query": 0.005}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "tier", "tokens", "expected"),
+    [
+        ("openai/long", "", 200_000, (1.0, 8.0, 0.25)),
+        ("openai/long", "", 200_001, (2.0, 12.0, 0.25)),
+        ("openai/long", "", 512_000, (2.0, 12.0, 0.25)),
+        ("openai/long", "", 512_001, (4.0, 8.0, 1.0)),  # what a step does not name is as in the usual price
+        ("openai/long", "batches", 200_000, (0.5, 4.0, None)),
+        ("openai/long", "batches", 200_001, (1.0, 6.0, None)),  # no such price for batches: as much dearer as usual
+        ("openai/long", "priority", 200_001, (7.0, 16.0, None)),
+        ("openai/long", "flex", 1, None),
+        ("xai/long", "", 899, (1.0, 8.0, None)),
+        ("xai/long", "", 900, (2.0, 8.0, None)),  # there it holds from that number on
+        ("dashscope/ranges", "", 256_000, (1.0, 2.0, None)),
+        ("dashscope/ranges", "", 256_001, (5.0, 9.0, None)),
+        ("dashscope/ranges", "batches", 256_001, (2.5, 4.5, None)),
+        ("exa/search", "", 1, None),
+    ],
+)
+def test_a_long_prompt_has_its_own_price(
+    model: str, tier: Tier, tokens: int, expected: tuple[float, float, float | None] | None
+) -> None:
+    """All tokens of a request above the limit cost the price above it; by hand."""
+    price = price_listed(model, LONG, tier)
+    if expected is None:
+        assert price is None
+        return
+    assert price is not None
+    at = price.at(tokens)
+
+    assert expected == (at.input, at.output, at.cached_input)
+    usage = {"prompt_tokens": tokens, "completion_tokens": 10}
+    assert dollars(usage, price) == pytest.approx(tokens * expected[0] + 10 * expected[1])
+
+
+def test_the_worst_case_takes_the_dearest_price_that_a_request_can_reach() -> None:
+    """The bound on the prompt lies above a limit, its true length perhaps below: either must be covered."""
+    price = Price(5.0, 1.0, above=((100, Price(1.0, 20.0)), (1000, Price(50.0, 50.0))))
+
+    assert most_dollars(100, 10, price) == 510
+    assert most_dollars(101, 1, price) == 101 * 5 + 1
+    assert most_dollars(101, 100, price) == 101 + 2000
+    assert most_dollars(1001, 1, price) == 1001 * 50 + 50
+
+
+def test_a_given_price_has_no_other_for_long_prompts() -> None:
+    """--price is what everything costs, whatever the list says."""
+    assert price_given((1.0, 2.0)).above == ()
+
+
+PER_TOKEN = re.compile(
+    r"(?P<name>(?:in|out)put_cost_per_token|cache_(?:read|creation)_input_token_cost)_above_(?P<tokens>\d+)(?P<k>k?)_tokens"
+    r"(?P<tier>_\w+)?"
+)
+FIELDS = {
+    "input_cost_per_token": "input", "output_cost_per_token": "output",
+    "cache_read_input_token_cost": "cached_input", "cache_creation_input_token_cost": "written_input",
+}  # fmt: skip
+
+
+def test_every_price_for_long_prompts_of_the_installed_list_is_used() -> None:
+    """Each name of that shape, at each limit and for each way of being served, is what a token beyond it costs."""
+    listed = json.loads((LITELLM / "model_prices_and_context_window_backup.json").read_text(encoding="utf-8"))
+    limits, wrong = set[str](), []
+    for model, entry in listed.items():
+        for key, value in entry.items():
+            match = PER_TOKEN.fullmatch(key)
+            if match is None or value is None or "input_cost_per_token" not in entry:
+                continue
+            limits.add(match["tokens"] + match["k"])
+            price = price_listed(f"{entry['litellm_provider']}/{model}", {model: entry}, (match["tier"] or "")[1:])
+            if price is None:  # this way of being served has no price below the limit
+                continue
+            beyond = int(match["tokens"]) * (1000 if match["k"] else 1) + 1
+            if getattr(price.at(beyond), FIELDS[match["name"]]) != value:
+                wrong.append((model, key))
+
+    assert wrong == []
+    assert {"128k", "200k", "272k"} <= limits
+
+
+def test_a_bare_name_is_a_price_for_its_own_provider_only() -> None:
+    """Another provider may sell the model of that name at another price; unknown is better than wrong."""
+    owners = {"m-4o": "openai", "old": "text-completion-openai", "cm": "cohere_chat"}
+    listed = {
+        name: {"input_cost_per_token": 1.0, "output_cost_per_token": 2.0, "litellm_provider": owner}
+        for name, owner in owners.items()
+    }
+
+    assert all(price_listed(name, listed) for name in ("openai/m-4o", "openai/old", "cohere/cm"))
+    assert [price_listed(name, listed) for name in ("groq/m-4o", "openrouter/m-4o", "azure/m-4o")] == [None] * 3
+
+
 AMOUNTS = st.integers(0, 10**6)
 COSTS = st.floats(0, 1e-3)
-PRICES = st.builds(Price, COSTS, COSTS, st.none() | COSTS, st.none() | COSTS, st.none() | COSTS, st.floats(0, 1))
+OPTIONAL = st.none() | COSTS
+FLAT = st.builds(Price, COSTS, COSTS, OPTIONAL, OPTIONAL, OPTIONAL, st.floats(0, 1))
+STEPS = st.lists(st.tuples(AMOUNTS, FLAT), max_size=3, unique_by=lambda step: step[0]).map(
+    lambda steps: tuple(sorted(steps, key=lambda step: step[0]))
+)
+PRICES = st.builds(replace, FLAT, above=STEPS)
 
 
 @st.composite
@@ -217,7 +379,6 @@ def test_no_usage_costs_more_than_the_most_dollars_of_its_bounds(
 
 # -- the bound on tokens, against tokenizers that litellm brings along
 
-LITELLM = Path(str(getattr(util.find_spec("litellm"), "origin", ""))).parent  # found without its long import
 TOKENIZERS = LITELLM / "litellm_core_utils" / "tokenizers"
 EXPANDERS = "\ufdfa\ufdfb\u3300\u33ff\u2a74\u1f82\ufb2c\u2057\u00bc\ufe19"
 """Characters of which NFKC makes several."""
@@ -264,3 +425,21 @@ def test_most_tokens_grows_with_every_turn(texts: list[str], more: str) -> None:
     """Another turn adds at least its bytes, lone surrogates included; and the order of turns does not matter."""
     assert most_tokens([*texts, more]) >= most_tokens(texts) + len(more.encode("utf-8", "surrogatepass"))
     assert most_tokens([*texts, more]) == most_tokens([more, *texts])
+
+
+@pytest.mark.parametrize(
+    ("params", "tier"),
+    [
+        ({}, ""),
+        ({"service_tier": "default"}, ""),
+        ({"service_tier": "priority"}, "priority"),
+        ({"service_tier": "ultrafast"}, "ultrafast"),
+        ({"extra_body": {"service_tier": "flex"}}, "flex"),
+        ({"service_tier": "no such"}, "no such"),
+    ],
+    ids=str,
+)
+def test_a_dearer_way_of_being_served_has_its_own_price_or_none(params: dict[str, Any], tier: Tier) -> None:
+    """Whatever it is called: at the usual price a spending limit would not hold."""
+    assert tier_of(params) == tier
+    assert (price_listed("openai/listed", MAP, tier_of(params)) is None) is bool(tier)

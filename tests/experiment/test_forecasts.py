@@ -163,3 +163,25 @@ def test_memory_is_bounded() -> None:
 
     assert len(lengths.tokens_out) == KEPT
     assert (lengths.bytes_in, lengths.tokens_in) == (40 * KEPT, 10 * KEPT)
+
+
+def test_many_short_prompts_are_no_long_one() -> None:
+    """The price for long prompts is for each request that may be one, not for the sum of all; the worst covers both."""
+    price = Price(1.0, 2.0, above=((1000, Price(10.0, 20.0)),))
+    found, long = Forecast(price), ask("x" * 5000, 100)
+    for _ in range(50):
+        found.miss(ask("x" * 500, 100))
+    short = found.usd()
+    found.miss(long)
+
+    assert short["worst"] == most_tokens(["x" * 500]) * 50 + 100 * 50 * 2
+    assert found.usd()["worst"] == short["worst"] + most_tokens(["x" * 5000]) * 10 + 100 * 20
+    assert (found.usd()["expected"] or 0) - (short["expected"] or 0) == pytest.approx(1250 * 10 + 100 * 20)
+
+
+def test_a_count_beyond_the_text_is_no_length() -> None:
+    """One answer billed as ten million tokens in must not make what is left look dear."""
+    lengths = Lengths()
+    lengths.see(ask(), answer(10**7, 5))
+
+    assert lengths == Lengths()

@@ -20,11 +20,12 @@ LONGEST = 60.0
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended."""
+    """How a command ended; `peak` is the most memory that it held, in kB, where that was measured."""
 
     code: int
     stdout: str
     stderr: str
+    peak: int = 0
 
     @property
     def document(self) -> dict[str, Any]:
@@ -56,6 +57,7 @@ class Child:
     pid: int
     _outputs: tuple[Path, Path]
     _wait: Callable[[int], int]
+    _peak: Callable[[int], int]
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -69,7 +71,7 @@ class Child:
             code = self._wait(self.pid)
         finally:
             timer.cancel()
-        return Result(code, *(path.read_text(encoding="utf-8") for path in self._outputs))
+        return Result(code, *(path.read_text(encoding="utf-8") for path in self._outputs), self._peak(self.pid))
 
 
 @dataclass
@@ -106,7 +108,8 @@ class WarmCommands:
             "stdout": str(outputs[0]),
             "stderr": str(outputs[1]),
         }
-        return Child(self._ask({"start": order}), outputs, lambda pid: self._ask({"wait": pid}))
+        child = self._ask({"start": order})
+        return Child(child, outputs, lambda pid: self._ask({"wait": pid}), lambda pid: self._ask({"peak": pid}))
 
     def run(self, *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> Result:
         """A command from beginning to end."""

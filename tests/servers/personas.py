@@ -55,6 +55,8 @@ class PersonaServer:
 
     persona: Persona = field(default_factory=Persona)
     bodies: list[tuple[str, dict[str, Any], str | None]] = field(default_factory=list)
+    usage: dict[str, Any] | None = None
+    """What every answer counts, in place of the persona's own."""
 
     @property
     def url(self) -> str:
@@ -163,7 +165,7 @@ class PersonaServer:
             "model": persona.model or body["model"],
             "system_fingerprint": persona.fingerprint,
             "choices": [choice],
-            "usage": usage,
+            "usage": usage if self.usage is None else self.usage,
         }
 
     def _reason(self, message: dict[str, Any], text: str, limit: int, usage: dict[str, Any]) -> tuple[str, str]:

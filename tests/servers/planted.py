@@ -80,11 +80,14 @@ class PlantedServer:
     explained_faults: dict[Place, list[Fault]] = field(default_factory=dict)
     explained_always: dict[Place, Fault] = field(default_factory=dict)
     """The same for second calls, of every level."""
+    usages: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Usage in place of the ordinary one, by the number of the answer (from 0); -1 for all others."""
     accepted_key: str | None = None
     received: list[Received] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     port: int = 0
     _visits: Counter[str] = field(default_factory=Counter)
+    _answers: int = 0
 
     @property
     def url(self) -> str:
@@ -193,7 +196,11 @@ class PlantedServer:
         if fault in ("429", "500", "400", "reset"):
             one.outcome.append(fault)
             return await _refuse(writer, fault)
-        status = await _send(writer, 200, self._answer(one, fault))
+        found = self._answer(one, fault)
+        if self.usages:
+            found["usage"] = self.usages.get(self._answers, self.usages.get(-1, found["usage"]))
+            self._answers += 1
+        status = await _send(writer, 200, found)
         one.outcome.extend(("200", fault or "ok"))
         return status
 

@@ -2,7 +2,8 @@
 
 The import costs seconds and is the same every time; what runs in the child is `explaineval.cli.main` with the
 given arguments, environment and directory, as `python -m explaineval` would run it. Orders come as JSON lines on
-standard input: {"start": {...}} is answered with the child's id, {"wait": id} with its exit code.
+standard input: {"start": {...}} is answered with the child's id, {"wait": id} with its exit code, and then {"peak": id}
+with the most memory that it held, in kB.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ def main() -> None:
     os.environ["LITELLM_MODE"] = "PRODUCTION"
     for name in PRELOADED:
         import_module(name)
+    peaks: dict[int, int] = {}
     for line in sys.stdin:
         order = json.loads(line)
         if "start" in order:
             answer = start(order["start"])
+        elif "wait" in order:
+            _, status, used = os.wait4(order["wait"], 0)
+            answer, peaks[order["wait"]] = os.waitstatus_to_exitcode(status), used.ru_maxrss
         else:
-            answer = os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1])
+            answer = peaks.pop(order["peak"])
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
 

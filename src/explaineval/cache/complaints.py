@@ -1,4 +1,4 @@
-"""What went wrong without stopping anything: a bounded number of sentences, each logged once."""
+"""What went wrong without stopping the reading: a bounded number of sentences, each logged once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import logging
 import sqlite3
 from pathlib import Path
 
+from explaineval.cache.databases import DAMAGE, primary_code
+from explaineval.cache.disks import DamagedRowError
+
 MAX_WARNINGS = 100
 
 _log = logging.getLogger("explaineval.cache")
 
 
 class Complaints:
-    """The warnings of one store. `refusals` counts rows that were not used, `damaged` tells of a damaged database."""
+    """The warnings of one store. `refusals` counts rows that were not used.
+
+    `damaged` tells that the database should be checked before it is trusted again, `corrupt` that pages of it are
+    damaged for certain, `damaged_rows` that rows are.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -20,6 +27,8 @@ class Complaints:
         self._unlisted = 0
         self.refusals = 0
         self.damaged = False
+        self.corrupt = False
+        self.damaged_rows = False
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -42,4 +51,6 @@ class Complaints:
         self.refusals += 1
         if isinstance(error.__cause__, sqlite3.DatabaseError):
             self.damaged = True  # then the next opening checks every page
+        self.corrupt = self.corrupt or primary_code(error.__cause__ or error) in DAMAGE
+        self.damaged_rows = self.damaged_rows or isinstance(error, DamagedRowError)
         self.warn(f"The row {key} of the cache {self._directory} was not used: {error}.")

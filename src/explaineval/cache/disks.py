@@ -32,6 +32,10 @@ class RefusedRowError(ExplainevalError):
     """A row that is not one of ours, or no longer whole. Its value was not used."""
 
 
+class DamagedRowError(RefusedRowError):
+    """A row of ours whose bytes are not what was written: the disk, or whatever wrote to it, cannot be trusted."""
+
+
 class Packed(bytes):
     """Bytes that `pack` made: ready for the database."""
 
@@ -57,20 +61,38 @@ def unpack(data: bytes) -> Any:
     """The JSON value in bytes made by `pack`; never uses more than `MAX_BYTES` for decompressing.
 
     Raises:
-        RefusedRowError: damaged, cut or too large data, anything after its end, or text that is not JSON.
+        RefusedRowError: damaged, cut or too large data, anything after its end, or text that is not JSON;
+            `DamagedRowError` where they begin as ours do.
     """
+    fault = DamagedRowError if _begins_as_ours(data) else RefusedRowError
     inflater = zlib.decompressobj()
     try:
         text = inflater.decompress(data, MAX_BYTES + 1)
     except zlib.error as error:
-        raise RefusedRowError(f"its compressed data are damaged ({error})") from error
+        raise fault(f"its compressed data are damaged ({error})") from error
     if len(text) > MAX_BYTES:
         raise RefusedRowError(f"it is larger than {MAX_BYTES:,} bytes when decompressed")
     if not inflater.eof:
-        raise RefusedRowError("its compressed data are cut short")
+        raise fault("its compressed data are cut short")
     if inflater.unused_data:
         raise RefusedRowError("something follows its compressed data")
     return decode(text)
+
+
+def is_damaged(data: bytes) -> bool:
+    """Whether bytes that begin as `pack` begins them do not fit their checksum any more."""
+    if not _begins_as_ours(data):
+        return False
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(data, MAX_BYTES + 1)
+    except zlib.error:
+        return True
+    return not inflater.eof and len(text) <= MAX_BYTES
+
+
+def _begins_as_ours(data: bytes) -> bool:
+    return data[:2] == _BEGINNING
 
 
 def decode(text: bytes) -> Any:
@@ -173,5 +195,7 @@ def encode(value: object, *, ordered: bool = False) -> bytes:
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
+
+_BEGINNING = zlib.compress(b"")[:2]
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -15,8 +15,10 @@ from explaineval.cache.stores import Store
 from explaineval.errors import DamageError, InputError, StoreError
 
 
-def open_store(directory: Path, *, readonly: bool = False) -> Store:
+def open_store(directory: Path, *, readonly: bool = False, repairing: bool = False) -> Store:
     """Open the store in a directory, making both where they are missing (never with `readonly`).
+
+    With `repairing` damaged rows do not keep it from being written: they are to be deleted or replaced.
 
     Raises:
         DamageError: the database is damaged or lost; with `readonly`, so much that nothing can be read.
@@ -36,8 +38,9 @@ def open_store(directory: Path, *, readonly: bool = False) -> Store:
             raise InputError(f"There is no cache in {directory}: check the path.")
         marker, blur = _read_marker(directory, readonly=readonly)
         cut = check_files(directory, marker, readonly=readonly)
-        damage = cut or check_pages(path, marker, readonly=readonly) or blur
-        store = Store(directory, *connect(path, readonly=readonly, lenient=damage is not None), damage=damage)
+        damage = cut or check_pages(path, marker, readonly=readonly, rows=not readonly and not repairing) or blur
+        connections = connect(path, readonly=readonly, lenient=damage is not None)
+        store = Store(directory, *connections, damage=damage, repairing=repairing)
         try:
             if marker is None and not readonly:
                 write_marker(directory, None, clean=False)
@@ -68,8 +71,8 @@ def holds_store(directory: Path) -> bool:
     return any((directory / name).exists() for name in (MARKER, FILE))
 
 
-def check_pages(path: Path, marker: dict[str, Any] | None, *, readonly: bool) -> str | None:
-    """Check an existing database.
+def check_pages(path: Path, marker: dict[str, Any] | None, *, readonly: bool, rows: bool = False) -> str | None:
+    """Check an existing database, and the checksums of its `rows` where asked.
 
     Returns the sentence about its damage where it is opened for reading only: what is left can still be
     saved.
@@ -84,7 +87,7 @@ def check_pages(path: Path, marker: dict[str, Any] | None, *, readonly: bool) ->
     except sqlite3.Error as error:
         raise explain(error, path, doing="open") from error
     try:
-        check_integrity(reader.connection, path, marker)
+        check_integrity(reader.connection, path, marker, rows=rows)
     except StoreError:
         raise
     except InputError as error:

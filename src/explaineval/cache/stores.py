@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from explaineval.cache.checks import read_marker, write_marker
+from explaineval.cache.checks import REMEDY, ROW_REMEDY, read_marker, write_marker
 from explaineval.cache.complaints import Complaints
 from explaineval.cache.databases import FILE, Database
 from explaineval.cache.disks import RefusedRowError
@@ -36,8 +36,17 @@ class Store:
     Reading methods belong to one thread at a time, best that of the event loop.
     """
 
-    def __init__(self, directory: Path, reader: Reader, database: Database | None, damage: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        reader: Reader,
+        database: Database | None,
+        damage: str | None = None,
+        *,
+        repairing: bool = False,
+    ) -> None:
         self.directory = directory
+        self._repairing = repairing
         self.damage = damage
         """What opening found damaged; only a store for reading is opened all the same."""
         self._reader = reader
@@ -217,7 +226,8 @@ class Store:
         if self._writer is None:
             return
         self._writer.close()
-        clean = self._writer.damage is None and not self._complaints.damaged
+        found = self._complaints.damaged or self._complaints.damaged_rows
+        clean = self._writer.damage is None and not found
         try:
             write_marker(self.directory, read_marker(self.directory), clean=clean)
         except (OSError, InputError) as error:
@@ -241,4 +251,8 @@ class Store:
     async def _write(self, act: Act, target: str | Version, value: object = None) -> bool:
         if self._writer is None:
             raise StoreError(f"The cache {self.directory} is open for reading only: nothing can be stored.")
+        if self._complaints.corrupt:
+            raise StoreError(f"The database {self.directory / FILE} is damaged: {REMEDY}.")
+        if self._complaints.damaged_rows and not self._repairing:
+            raise StoreError(f"Rows of the database {self.directory / FILE} are damaged: {ROW_REMEDY}.")
         return await asyncio.wrap_future(self._writer.submit(act, target, value))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
 
 from explaineval._version import __version__
-from explaineval.cli.groups import LazyGroup
+from explaineval.cli.documents import show_error
+from explaineval.cli.groups import REPEATED, LazyGroup
+from explaineval.cli.printing import echo
 from explaineval.errors import ExplainevalError
+from explaineval.secrets import SECRETS
 
 COMMANDS = {
     "demo": ("runs", "demo", "Run a bundled task on a small embedded model: no network, no key."),
@@ -46,9 +49,19 @@ def app() -> None:
     """
 
 
+@app.result_callback()
+@click.pass_context
+def _tell_repeated(ctx: click.Context, code: int | None) -> int | None:
+    """Say which options were given several values, unless the command has said it."""
+    for line in ctx.meta.get(REPEATED, ()):
+        echo(f"explaineval: {line}", err=True)
+    return code
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: one sentence for any error, with its own exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    SECRETS.learn(os.environ)
     try:
         code = app.main(given, standalone_mode=False, prog_name="explaineval")
     except click.UsageError as exc:
@@ -65,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 0
     except Exception as exc:  # the outermost border: a fault of ours still gets one sentence
         if os.environ.get("EXPLAINEVAL_TRACEBACK"):
-            raise
+            echo(traceback.format_exc(), err=True)
         text = f"a fault of explaineval itself: {type(exc).__name__}: {exc}"
         code = _fail(1, f"{text} (EXPLAINEVAL_TRACEBACK=1 shows where; answers already paid for are kept).", given)
     sys.exit(code if isinstance(code, int) else 0)
@@ -73,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _fail(code: int, message: str, given: Sequence[str]) -> int:
     if "--json" in given or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
-        click.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False))
+        show_error(code, message)
     else:
-        click.echo(f"explaineval: {message}", err=True)
+        echo(f"explaineval: {message}", err=True)
     return code

@@ -21,9 +21,11 @@ from explaineval.cli.consultants import (
 from explaineval.cli.edits import LIMIT, TASKS, by_id, show_table
 from explaineval.cli.options import AT_LEAST_1, CACHE, JSON, MAX_USD, READABLE, option, options
 from explaineval.cli.outputs import say, summary_line
+from explaineval.cli.printing import echo_json
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.errors import InputError
 from explaineval.experiment import edits, random_words
+from explaineval.experiment.directories import write_lines
 from explaineval.experiment.editings import Editing, edit
 from explaineval.experiment.judgings import filter_natural
 from explaineval.interventions import CUE
@@ -101,6 +103,12 @@ class Building:
     option(
         "--out", type=click.Path(path_type=Path), metavar="F.jsonl", help="Where to write.  [default: show a table]"
     ),
+    option(
+        "--force",
+        is_flag=True,
+        default=False,
+        help="Replace a file at --out that differs (edited, or built otherwise).",
+    ),
     JSON,
 )
 def build_command(task: tuple[str, ...], out: Path | None, json: bool, **given: Any) -> int:
@@ -121,11 +129,11 @@ def build_command(task: tuple[str, ...], out: Path | None, json: bool, **given: 
         examples = [example for one in tasks for example in one.examples]
         built = list(edits.with_null_edits(examples, built))
     if out is not None:
-        _write(out, built)
+        _write(out, built, force=given["force"])
         building.notes.append(f"{len(built)} interventions written to {out}.")
     say(building.notes)
     if json:
-        click.echo(json_module.dumps([_line(record) for record in built], ensure_ascii=False))
+        echo_json([_line(record) for record in built])
     elif out is None:
         show_table(by_id(tasks), built)
     return ENDPOINT_FAULT if building.failed else 0
@@ -173,9 +181,7 @@ def _build(building: Building) -> list[Intervention]:
         records = list(found)
         short = len(one.examples) * each - len(records)
         if short:
-            building.notes.append(
-                f"{one.name}: {short} interventions fewer than asked for, since some texts offer too few places."
-            )
+            building.notes.append(edits.short_note(one.name, short).text)
         built += records
     return built
 
@@ -239,9 +245,25 @@ def _line(record: Intervention) -> dict[str, Any]:
     return record.model_dump(mode="json", exclude_none=True)
 
 
-def _write(path: Path, records: list[Intervention]) -> None:
+def _write(path: Path, records: list[Intervention], *, force: bool) -> None:
+    """Write the lines, whole or not at all.
+
+    Raises InputError where a file is there that differs: it may have been edited, lines taken out of it included.
+    """
+    lines = [json_module.dumps(_line(record), ensure_ascii=False) for record in records]
     try:
-        with path.open("w", encoding="utf-8", newline="\n") as handle:
-            handle.writelines(json_module.dumps(_line(record), ensure_ascii=False) + "\n" for record in records)
+        if path.exists() and not path.is_file():  # a pipe or a device, which nothing can replace
+            with path.open("w", encoding="utf-8", newline="\n") as handle:
+                handle.writelines(f"{line}\n" for line in lines)
+            return
+        there = path.read_bytes().splitlines() if path.exists() else []
+        new = [line.encode("utf-8", "surrogatepass") for line in lines]
+        if there and there != new and not force:
+            raise InputError(
+                f"{path} is there with {len(set(there) - set(new)):,} lines that are not among the {len(new):,} built "
+                f"now, and lacks {len(set(new) - set(there)):,} of these (edited, or built otherwise): choose another "
+                "--out, or replace it with --force."
+            )
+        write_lines(path, lines)
     except OSError as exc:
         raise InputError(f"{path} cannot be written: {exc.strerror}.") from None

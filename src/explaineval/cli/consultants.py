@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import click
-
 from explaineval.cli.options import option, resolve
+from explaineval.cli.printing import echo
 from explaineval.cli.watches import EVERY
 from explaineval.experiment import GRACE, Lane
 from explaineval.experiment.consultations import Consultant
@@ -48,7 +47,7 @@ def show_progress(role: str) -> Callable[[list[Lane]], None]:
         nonlocal last, told
         if not told and any(lane.slots.stopping.is_set() for lane in lanes):
             told = True
-            click.echo(
+            echo(
                 f"explaineval: stopping: nothing more is sent; paid answers under way are waited for ({GRACE:g} s at "
                 "the most; Ctrl-C again gives them up).",
                 err=True,
@@ -57,7 +56,7 @@ def show_progress(role: str) -> Callable[[list[Lane]], None]:
         if now - last >= EVERY:
             last = now
             hits, sent = (sum(getattr(lane.cached.tally, name) for lane in lanes) for name in ("hits", "sent"))
-            click.echo(f"explaineval: {role}: {hits + sent} requests done, {hits} of them from the cache", err=True)
+            echo(f"explaineval: {role}: {hits + sent} requests done, {hits} of them from the cache", err=True)
 
     return show
 

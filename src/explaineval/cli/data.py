@@ -15,11 +15,15 @@ from rich.progress import DownloadColumn, Progress, TextColumn
 
 from explaineval.cli.options import option, options
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo
 from explaineval.datasets import OFFICIAL, Download, join_ecqa
 from explaineval.errors import EndpointError, InputError
 
 RECORD = "SHA256.json"
 CHUNK = 1 << 16
+MOST_BYTES = 2_000_000_000
+"""Most bytes of one file; the largest official one has a tenth of it."""
+MOST_REDIRECTS = 5
 
 
 @click.group()
@@ -43,7 +47,7 @@ def fetch(task: str, dir: Path | None, timeout: float) -> int:
         raise InputError(f"{target} cannot be made: {exc.strerror}.") from None
     record = _read_record(target)
     fetched = 0
-    with httpx.Client(timeout=timeout, follow_redirects=True) as client, _bar() as bar:
+    with httpx.Client(timeout=timeout, follow_redirects=True, max_redirects=MOST_REDIRECTS) as client, _bar() as bar:
         for file in official.files:
             path = target / file.target
             if path.is_file() and record.get(file.target, {}).get("sha256") == _sha256(path):
@@ -54,7 +58,7 @@ def fetch(task: str, dir: Path | None, timeout: float) -> int:
     if task == "ecqa":
         _join(target)
     say([f"{fetched} files downloaded to {target}, SHA-256 in {target / RECORD}. Licence: {official.licence}."])
-    click.echo(f"--task {official.use.format(dir=target)}")
+    echo(f"--task {official.use.format(dir=target)}")
     return 0
 
 
@@ -70,12 +74,21 @@ def _download(client: httpx.Client, file: Download, path: Path, bar: Progress) -
     try:
         with client.stream("GET", file.url) as response, draft.open("wb") as handle:
             response.raise_for_status()
+            if file.url.startswith("https:") and any(
+                hop.url.scheme != "https" for hop in (*response.history, response)
+            ):
+                raise EndpointError(f"{file.url} leads to an address without https: nothing was taken from there.")
             size = response.headers.get("content-length")
             row = bar.add_task(path.name, total=int(size) if size else None)
             for chunk in response.iter_bytes(CHUNK):
+                if handle.tell() + len(chunk) > MOST_BYTES:
+                    raise EndpointError(f"{file.url} answers with more than {MOST_BYTES:,} bytes: it was not kept.")
                 handle.write(chunk)
                 total.update(chunk)
                 bar.advance(row, len(chunk))
+    except EndpointError:
+        draft.unlink(missing_ok=True)
+        raise
     except httpx.HTTPStatusError as exc:
         draft.unlink(missing_ok=True)
         raise EndpointError(f"{file.url} answered {exc.response.status_code}: the dataset may have moved.") from None

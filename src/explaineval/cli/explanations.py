@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,11 +9,14 @@ from pathlib import Path
 import click
 
 from explaineval.cache import open_store
+from explaineval.cli.documents import show_document
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, option, options, resolve
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo
 from explaineval.experiment import Prepared, prepare
 from explaineval.experiment.directories import read_run
 from explaineval.experiment.misses import Explained, Miss, explain_misses
+from explaineval.experiment.notes import cache_notes, note
 from explaineval.experiment.rebuilds import client_of, prepared_from
 
 SHOWN = 5
@@ -36,14 +38,16 @@ def explain_command(target: Path, cache: Path | None, limit: int, json: bool) ->
     prepared = _prepared(target, cache)
     with open_store(prepared.client.cache, readonly=True) as store:
         found = explain_misses(prepared, store, limit)
-        say(store.warnings)
+        notes = list(cache_notes(store.warnings))
     if found.assumed:
-        say(["no run or probe has settled yet how an endpoint is to be asked: logprobs and temperature are assumed."])
+        told = "no run or probe has settled yet how an endpoint is to be asked: logprobs and temperature are assumed."
+        notes.append(note("capabilities_assumed", told))
+    say(notes)
     if json:
-        click.echo(json_module.dumps(_document(found, target, prepared), ensure_ascii=False))
+        show_document(_document(found, target, prepared), notes)
         return 0
     for line in _lines(found, prepared.client.cache):
-        click.echo(line)
+        echo(line)
     return 0
 
 

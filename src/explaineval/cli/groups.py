@@ -11,6 +11,9 @@ import click
 Commands = Mapping[str, tuple[str, str, str]]
 """Command → (module of this package, attribute, one-line help). A module is imported only when its command is used."""
 
+REPEATED = "explaineval.repeated"
+"""Where a command's context keeps what is to be told of single-valued options that were given several values."""
+
 
 class LazyGroup(click.Group):
     """A group over a table of commands."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,14 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from explaineval.cache import ModelStats, PriceOf, open_store
+from explaineval.cli.documents import show_document
 from explaineval.cli.options import CACHE, JSON, option, options, read_price
 from explaineval.cli.outputs import say
-from explaineval.config import normalise_url
+from explaineval.cli.printing import echo, echo_table
+from explaineval.config import spellings
 from explaineval.config.endpoints import is_private
-from explaineval.costs import FREE, Price, Tier, price_given, price_listed
+from explaineval.costs import FREE, Price, Tier, price_given, price_listed, tier_of
 from explaineval.experiment.ledgers import read_price_list
+from explaineval.experiment.notes import Note, cache_notes, note
 from explaineval.records import Request
-from explaineval.report.tables import render
 
 DEFAULT = "default"
 """How the provider's own address is written, which has no name."""
@@ -27,7 +28,6 @@ DEFAULT = "default"
 EMBEDDED = "embedded:"
 """What the endpoint name of weights on this machine begins with."""
 
-TIERS: dict[object, Tier] = {"flex": "flex", "priority": "priority"}
 
 PRICE = option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens, instead of the list's.")
 FILTERS = (
@@ -53,16 +53,16 @@ def stats_command(cache: Path | None, price: str | None, json: bool) -> int:
     price_of, version = pricing(price)
     with open_store(directory, readonly=True) as store:
         found = store.stats(price_of)
-        warnings = store.warnings
-    say(warnings)
+        notes = list(cache_notes(store.warnings))
+    say(notes)
     if json:
         document = {"directory": str(directory), **asdict(found), "prices": version}
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        show_document(document, [*notes, *cautions(found.models)])
         return 0
     worth = f", {spell_usd(found.usd)} (prices: {version})" if found.entries else ""
-    click.echo(f"{directory}: {found.entries} answers, {found.bytes / 1e6:.1f} MB{worth}")
+    echo(f"{directory}: {found.entries} answers, {found.bytes / 1e6:.1f} MB{worth}")
     if found.models:
-        click.echo(render(models_table(found.models)))
+        echo_table(models_table(found.models))
     say(cautions(found.models))
     return 0
 
@@ -80,7 +80,7 @@ def pricing(given: str | None) -> tuple[PriceOf, str]:
     known: dict[tuple[str | None, str, Tier], Price | None] = {}
 
     def price_of(request: Request) -> Price | None:
-        tier = TIERS.get(request.params.get("service_tier"), "") if request.params else ""
+        tier = tier_of(request.params)
         group = (request.endpoint, request.model, tier)
         if group not in known:
             known[group] = _look_up(*group)
@@ -101,7 +101,7 @@ def choosing(models: Sequence[str], endpoints: Sequence[str]) -> Callable[[Reque
     """
     if not models and not endpoints:
         return None
-    names = {normalise_url(name) if "://" in name else name for name in endpoints}
+    names = {spelled for name in endpoints for spelled in spellings(name)}
 
     def chosen(request: Request) -> bool:
         at = DEFAULT if request.endpoint is None else request.endpoint
@@ -122,14 +122,16 @@ def models_table(models: Sequence[ModelStats]) -> Table:
     return table
 
 
-def cautions(models: Sequence[ModelStats]) -> list[str]:
+def cautions(models: Sequence[ModelStats]) -> list[Note]:
     """What the dollars do not say."""
-    lines = []
+    notes = []
     if any(one.usd is None for one in models):
-        lines.append("the price of some answers is unknown: give --price IN,OUT (dollars per million tokens).")
+        told = "the price of some answers is unknown: give --price IN,OUT (dollars per million tokens)."
+        notes.append(note("price_unknown", told))
     if unmetered := sum(one.unmetered for one in models):
-        lines.append(f"{unmetered:,} answers came without a count of tokens: what they cost is not in the sums.")
-    return lines
+        told = f"{unmetered:,} answers came without a count of tokens: what they cost is not in the sums."
+        notes.append(note("tokens_uncounted", told))
+    return notes
 
 
 def spell_usd(usd: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 import click
 
 from explaineval.cli.consultants import consultant, consultant_options, count_reasons, show_progress
+from explaineval.cli.documents import show_document
 from explaineval.cli.options import CACHE, JSON, MAX_USD, READABLE, option, options
 from explaineval.cli.outputs import say, show_scores, summary_line
+from explaineval.cli.printing import echo
 from explaineval.errors import InputError
 from explaineval.experiment import score
 from explaineval.experiment.directories import read_trials
@@ -22,6 +23,7 @@ from explaineval.experiment.mention_judgings import (
     judge_mentions,
     score_judged,
 )
+from explaineval.experiment.notes import note
 from explaineval.experiment.tallies import Group
 from explaineval.prompts import PromptBook, default_directory
 
@@ -55,20 +57,23 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
     agreements = compare_verdicts(read_trials(run_dir), verdicts)
     scores = score_judged(run_dir, who, verdicts)
     say([f"judge: {summary_line(consulted.summary)}"])
-    if consulted.failed:
-        say([f"judge: {consulted.failed} requests stayed failed after all retries; the same command asks again."])
-    say([f"scored by {who.model.model}'s judgements; the run's own metrics.json stays as it is."])
+    failed = f"judge: {consulted.failed} requests stayed failed after all retries; the same command asks again."
+    notes = [note("requests_failed", failed)] if consulted.failed else []
+    told = f"scored by {who.model.model}'s judgements; the run's own metrics.json stays as it is."
+    notes.append(note("scored_otherwise", told))
+    say(notes)
+    code = ENDPOINT_FAULT if consulted.failed else 0
     if json:
         document = {
             "run_dir": str(run_dir),
             "agreement": [_document(group, one) for group, one in agreements.items()],
             "metrics": [row.model_dump(mode="json") for row in scores.rows],
         }
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        show_document(document, notes, scores, code, failed)
     else:
         _show(agreements)
         show_scores(scores)
-    return ENDPOINT_FAULT if consulted.failed else 0
+    return code
 
 
 def _document(group: Group, one: Agreement) -> dict[str, Any]:
@@ -81,9 +86,9 @@ def _show(agreements: Mapping[Group, Agreement]) -> None:
     for group, one in agreements.items():
         where = f"{group.model}, {group.task}, {group.kind}, {group.style} {group.order}"
         lost = f"; without a readable judgement: {count_reasons(one.unreadable)}" if one.unreadable else ""
-        click.echo(
+        echo(
             f"{where}, {group.shots} shots, {group.verbosity}: mentioned by phrase list and judge {one.both}, "
             f"by the phrase list only {one.only_phrases}, by the judge only {one.only_judge}, by neither "
             f"{one.neither}{lost}."
         )
-    click.echo()
+    echo()

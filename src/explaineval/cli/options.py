@@ -7,13 +7,23 @@ was not given can be told from what was.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from explaineval.config import FEWEST_TVD_SAMPLES, ClientConfig, RunConfig, build, normalise_url, read_config
+from explaineval.cli.groups import REPEATED
+from explaineval.config import (
+    FEWEST_TVD_SAMPLES,
+    ClientConfig,
+    RunConfig,
+    build,
+    normalise_url,
+    older_spelling,
+    read_config,
+)
+from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
 from explaineval.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,11 +33,58 @@ AT_LEAST_1 = click.IntRange(min=1)
 AT_LEAST_0 = click.IntRange(min=0)
 
 
-def option(name: str, **settings: Any) -> Callable[[F], F]:
-    """A click option; a single-valued one also reads EXPLAINEVAL_<NAME>."""
+class SingleOption(click.Option):
+    """An option with one value. Where several are given the last holds, as everywhere, and `repeated` says so."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let the parser keep every value that is given."""
+        self.multiple = True
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.multiple = False
+
+    def handle_parse_result(
+        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
+    ) -> tuple[Any, list[str]]:
+        """Take the last value, and remember where it contradicts an earlier one."""
+        name = str(self.name)
+        values = opts.get(name)
+        if isinstance(values, list):
+            opts = {**opts, name: values[-1]}
+            if any(value != values[-1] for value in values):
+                ctx.meta.setdefault(REPEATED, []).append(self._told(values))
+        return super().handle_parse_result(ctx, opts, args)
+
+    def _told(self, values: Sequence[Any]) -> str:
+        if self.is_flag:
+            last = (self.opts if values[-1] else self.secondary_opts)[0]
+            return f"{self.opts[0]} and {self.secondary_opts[0]} contradict each other: the last, {last}, holds."
+        *earlier, last = map(str, values)
+        return f"{self.opts[0]} takes one value: the last, {last}, holds, not {', '.join(dict.fromkeys(earlier))}."
+
+
+def repeated(ctx: click.Context) -> list[str]:
+    """What is to be told of options that were given several values, each time only once."""
+    told, ctx.meta[REPEATED] = ctx.meta.get(REPEATED, []), []
+    return list(told)
+
+
+class Several(click.Choice[str]):
+    """A choice of which several may be given; in the environment variable commas or spaces stand between them."""
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """The values in the variable's text."""
+        return rv.replace(",", " ").split()
+
+
+def option(*names: str, **settings: Any) -> Callable[[F], F]:
+    """A click option; one with a single value, or with several of a fixed set, also reads EXPLAINEVAL_<NAME>."""
     if not settings.get("multiple"):
-        settings["envvar"] = "EXPLAINEVAL_" + name.partition("/")[0].lstrip("-").upper().replace("-", "_")
-    return click.option(name, **settings)
+        settings["cls"] = SingleOption
+    if not settings.get("multiple") or isinstance(settings.get("type"), Several):
+        settings["envvar"] = "EXPLAINEVAL_" + names[0].partition("/")[0].lstrip("-").upper().replace("-", "_")
+    return click.option(*names, **settings)
 
 
 def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -75,26 +132,30 @@ API_KEY_ENV = option(
 )
 PRICE = option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens.")
 
+WHERE = (BASE_URL, ENDPOINT_NAME, API_KEY_ENV, PRICE)
+
 WHOM = (
     option(
-        "--model", multiple=True, metavar="PROVIDER/MODEL", help="litellm's spelling, e.g. openai/gpt-4o. Repeatable."
+        "--model",
+        multiple=True,
+        metavar="PROVIDER/MODEL",
+        help="litellm's spelling, e.g. openai/gpt-4o; chooses among the models of a configuration file. Repeatable.",
     ),
-    BASE_URL,
-    ENDPOINT_NAME,
-    API_KEY_ENV,
-    PRICE,
+    *WHERE,
 )
 
 HOW = (
     option(
         "--order",
-        type=click.Choice(["pe", "pe2", "ep"]),
-        help="Predict then explain, the same in two calls, or explain then predict.  [default: pe]",
+        multiple=True,
+        type=Several(["pe", "pe2", "ep"]),
+        help="Predict then explain, the same in two calls, or explain then predict. Repeatable.  [default: pe]",
     ),
     option(
         "--style",
-        type=click.Choice(["chat", "completion"]),
-        help="Chat turns, or few-shot text for pretrained models.  [default: chat]",
+        multiple=True,
+        type=Several(["chat", "completion"]),
+        help="Chat turns, or few-shot text for pretrained models. Repeatable.  [default: chat]",
     ),
     option("--shots", type=AT_LEAST_0, help="Demonstrations.  [default: 0 in chat, 8 in completion]"),
     option("--shots-from", type=READABLE, metavar="FILE", help="Task JSONL with the demonstrations."),
@@ -107,7 +168,11 @@ HOW = (
     option("--temperature", metavar="X|omit", help="[default: 0, or omitted where the endpoint rejects it]"),
     option("--max-tokens", type=AT_LEAST_1, help="[default: 512]"),
     option(
-        "--param", multiple=True, metavar="KEY=JSON", help="Further parameter on the wire and in the key. Repeatable."
+        "--param",
+        multiple=True,
+        metavar="KEY=JSON",
+        help="A sampling parameter (top_p=0.9), sent and part of the cache key; anything else inside extra_body. "
+        "Repeatable.",
     ),
     option(
         "--retry",
@@ -201,15 +266,15 @@ def resolve(file: Path | None, given: dict[str, Any]) -> tuple[RunConfig, Client
     if "temperature" in given:
         values["temperature"] = _temperature(given["temperature"])
     if "param" in given:
-        values["params"] = {**values.get("params", {}), **dict(_param(text) for text in given["param"])}
+        values["params"] = {**values.get("params", {}), **_params(given["param"])}
     if "retry" in given:
         values["retry"] = list(given["retry"])
     if "price" in given:
         values["price"] = read_price(given["price"])
     arms = dict(values.get("arms", {}))
-    arms |= {name: [given[name]] for name in ("order", "style", "shots") if name in given}
-    if "verbosity" in given:
-        arms["verbosity"] = list(given["verbosity"])
+    arms |= {name: list(given[name]) for name in ("order", "style", "verbosity") if name in given}
+    if "shots" in given:
+        arms["shots"] = [given["shots"]]
     values["arms"] = arms
     edits = dict(values.get("interventions", {}))
     if "interventions" in given:
@@ -219,7 +284,7 @@ def resolve(file: Path | None, given: dict[str, Any]) -> tuple[RunConfig, Client
     edits |= {name: given[name] for name in ("kind", "per_example", "tagger") if name in given}
     values["interventions"] = edits
     if "model" in given:
-        values["models"] = [{"model": name} for name in given["model"]]
+        values["models"] = [entry for name in given["model"] for entry in _models_named(name, values, given, file)]
     _apply_endpoint(values, given)
     _override_entries(values, given)
     for name, hint in (("tasks", "--task NAME"), ("models", "--model PROVIDER/MODEL")):
@@ -229,6 +294,43 @@ def resolve(file: Path | None, given: dict[str, Any]) -> tuple[RunConfig, Client
     transport = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
     place = str(file) if file is not None else "options"
     return build(RunConfig, values, place), build(ClientConfig, transport, place), None if out is None else Path(out)
+
+
+def _models_named(
+    name: str, values: Mapping[str, Any], given: Mapping[str, Any], file: Path | None
+) -> Iterator[dict[str, Any]]:
+    """The models that --model NAME stands for: the file's of that name, else a new one.
+
+    A file says where its models are asked. A name that it lacks would go to the provider's own address with the
+    provider's key, so it is refused, unless --base-url says where it is asked. Raises InputError.
+    """
+    listed = values.get("models") or []
+    found = [dict(one) for one in listed if name == one.get("model")]
+    found = found or [dict(one) for one in listed if name == _file_name(one)]
+    endpoint, _, rest = name.partition("/")
+    if not found and not listed and endpoint in values.get("endpoints", {}):
+        found = [{"model": rest, "endpoint": endpoint}]
+    if found:
+        yield from found[:1] if "base_url" in given else found
+    elif "base_url" in given or not (listed or values.get("endpoints")):
+        yield {"model": name}
+    elif listed:
+        models = ", ".join(_file_name(one) for one in listed)
+        raise InputError(
+            f"--model {name} is none of the models of {file}: {models}. Name one of them, add it to the file, or say "
+            "with --base-url where it is asked."
+        )
+    else:
+        endpoints = ", ".join(values["endpoints"])
+        raise InputError(
+            f"--model {name}: {file} names endpoints ({endpoints}) but no models. Write ENDPOINT/{name}, add it to the "
+            "file's models, or say with --base-url where it is asked."
+        )
+
+
+def _file_name(entry: Mapping[str, Any]) -> str:
+    """How --model names an entry of the file's models, its endpoint included."""
+    return "/".join(str(entry[name]) for name in ("endpoint", "model") if entry.get(name))
 
 
 def _override_entries(values: dict[str, Any], given: dict[str, Any]) -> None:
@@ -258,6 +360,8 @@ def _apply_endpoint(values: dict[str, Any], given: dict[str, Any]) -> None:
     url = normalise_url(given["base_url"])
     name = given.get("endpoint_name") or url
     entry = {"base_url": url, "api_key_env": given.get("api_key_env")}
+    if name == url and older_spelling(given["base_url"]) != url:
+        entry["older_name"] = older_spelling(given["base_url"])
     values["endpoints"] = {**values.get("endpoints", {}), name: entry}
     values["models"] = [{**model, "endpoint": name} for model in values.get("models", ())]
 
@@ -271,14 +375,31 @@ def _temperature(text: str) -> float | str:
         raise InputError(f"--temperature {text!r} is neither a number nor `omit`.") from None
 
 
+def _params(texts: Sequence[str]) -> dict[str, Any]:
+    """The parameters of all --param options. Raises InputError where one is given two values."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, value = _param(text)
+        if name in found and found[name] != value:
+            raise InputError(f"--param {name} is given two values: give it once.")
+        found[name] = value
+    return found
+
+
 def _param(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise InputError(f"--param {text!r}: write KEY=JSON, for example top_p=0.9.")
     try:
         return name, json.loads(value)
-    except json.JSONDecodeError:
-        raise InputError(f"--param {name}: {value!r} is not JSON; a text needs quotes: {name}='\"{value}\"'.") from None
+    except (json.JSONDecodeError, RecursionError):
+        pass
+    if name == EXTRA_BODY:
+        raise InputError("--param extra_body is not JSON: write it like --param 'extra_body={\"NAME\": VALUE}'.")
+    fault = check_params({name: None})
+    if fault is not None and name not in SAMPLING:  # whatever its value; it may be a secret, so it is not repeated
+        raise InputError(f"{fault}.")
+    raise InputError(f"--param {name}: {value!r} is not JSON; a text needs quotes: {name}='\"{value}\"'.")
 
 
 def read_price(text: str) -> list[float]:

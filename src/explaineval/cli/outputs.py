@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
+from explaineval.cli.documents import show_document
+from explaineval.cli.printing import echo, echo_table
 from explaineval.experiment import Scores
-from explaineval.report.tables import Line, legend, render, results_table, table_warnings
+from explaineval.experiment.notes import Note
+from explaineval.report.tables import Line, legend, results_table, table_warnings
 
 
 def show_scores(scores: Scores) -> None:
@@ -23,24 +23,32 @@ def show_scores(scores: Scores) -> None:
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160
     content = results_table(scores.rows, warnings, missing, width)
-    click.echo(render(content, width=max(width, 40), color=terminal and not _no_color()))
+    echo_table(content, width=max(width, 40), color=terminal and not _no_color())
 
 
 def show_legend() -> None:
     """Print how to read the table."""
-    click.echo(render(legend(), width=min(100, shutil.get_terminal_size().columns)))
+    echo_table(legend(), width=min(100, shutil.get_terminal_size().columns))
 
 
-def show_json(directory: Path, code: int, signature: str, summary: Mapping[str, Any], scores: Scores) -> None:
+def show_json(
+    directory: Path | None,
+    code: int,
+    signature: str,
+    summary: Mapping[str, Any],
+    scores: Scores,
+    notes: Sequence[Note] = (),
+    faults: Sequence[str] = (),
+) -> None:
     """Print the run's one JSON document."""
     document = {
-        "run_dir": str(directory),
+        "run_dir": None if directory is None else str(directory),
         "exit_code": code,
         "signature": signature,
         **{name: summary.get(name) for name in ("usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests")},
         "metrics": [row.model_dump(mode="json") for row in scores.rows],
     }
-    click.echo(json.dumps(document, ensure_ascii=False))
+    show_document(document, notes, scores, code, " ".join(faults))
 
 
 def summary_line(summary: Mapping[str, Any]) -> str:
@@ -58,10 +66,10 @@ def summary_line(summary: Mapping[str, Any]) -> str:
     )
 
 
-def say(lines: Sequence[str]) -> None:
+def say(lines: Iterable[str | Note]) -> None:
     """Print notes on standard error."""
     for line in lines:
-        click.echo(f"explaineval: {line}", err=True)
+        echo(f"explaineval: {line if isinstance(line, str) else line.text}", err=True)
 
 
 def _no_color() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,11 +10,14 @@ from pathlib import Path
 import click
 
 from explaineval.cache import Exported, Imported, Store, export_pack, import_pack, open_store, request_key
+from explaineval.cli.documents import show_document
 from explaineval.cli.holdings import FILTERS, choosing
 from explaineval.cli.options import CACHE, JSON, option, options
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo
 from explaineval.errors import InputError, StoreError
 from explaineval.experiment.directories import read_run, read_trials
+from explaineval.experiment.notes import Note, cache_notes, note
 from explaineval.experiment.readings import LONGER, RETRY_SAMPLES
 from explaineval.records import Trial
 
@@ -56,15 +58,14 @@ def export_command(
     with open_store(directory, readonly=True) as store:
         keys = _keys_of(run, store) if run else None
         found = export_pack(store, out, keys=keys, wanted=chosen)
-        say(store.warnings)
-    say(list(_export_notes(found, filtered=chosen is not None or keys is not None)))
+        notes = list(cache_notes(store.warnings))
+    notes += _export_notes(found, filtered=chosen is not None or keys is not None)
+    say(notes)
     if json:
         document = {"directory": str(directory), "out": str(out), **asdict(found)}
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        show_document(document, notes)
         return 0
-    click.echo(
-        f"{out}: {found.entries:,} answers, {found.verdicts:,} documents on endpoints, {found.bytes / 1e6:.1f} MB"
-    )
+    echo(f"{out}: {found.entries:,} answers, {found.verdicts:,} documents on endpoints, {found.bytes / 1e6:.1f} MB")
     return 0
 
 
@@ -78,18 +79,21 @@ def import_command(files: tuple[Path, ...], cache: Path | None, json: bool) -> i
     where a line or a file was refused; the others are imported all the same.
     """
     directory = cache or Path("cache")
-    with open_store(directory) as store:
+    with open_store(directory, repairing=True) as store:
         results = [(file, asyncio.run(_import(store, file))) for file in files]
-        say(store.warnings)
+        notes = list(cache_notes(store.warnings))
+    say(notes)
+    refused = [text for _, found in results for text in found.refused]
+    notes += [note("line_refused", text) for text in refused]
     if json:
         listed = [{"file": str(file), **asdict(found)} for file, found in results]
-        click.echo(json_module.dumps({"directory": str(directory), "files": listed}, ensure_ascii=False))
+        code = REFUSED if refused else 0
+        show_document({"directory": str(directory), "files": listed}, notes, None, code, " ".join(refused))
     else:
         for file, found in results:
-            click.echo(_import_line(file, found))
-    for _, found in results:
-        say(found.refused)
-    return REFUSED if any(found.refused for _, found in results) else 0
+            echo(_import_line(file, found))
+    say(refused)
+    return REFUSED if refused else 0
 
 
 async def _import(store: Store, file: Path) -> Imported:
@@ -141,10 +145,11 @@ def _first_keys(keys: set[str], store: Store) -> Iterator[str]:
                     yield key
 
 
-def _export_notes(found: Exported, *, filtered: bool) -> Iterator[str]:
+def _export_notes(found: Exported, *, filtered: bool) -> Iterator[Note]:
     if found.missing:
         named = ", ".join(found.missing[:SHOWN])
         more = f" and {len(found.missing) - SHOWN:,} more" if len(found.missing) > SHOWN else ""
-        yield f"{len(found.missing):,} answers of the run are not in the cache, so not in the pack: {named}{more}."
+        told = f"{len(found.missing):,} answers of the run are not in the cache, so not in the pack: {named}{more}."
+        yield note("answers_missing", told)
     if filtered and not found.entries:
-        yield "no stored answer fits the filters: the pack is empty."
+        yield note("pack_empty", "no stored answer fits the filters: the pack is empty.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as json_format
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import click
 from rich.table import Table
 
 from explaineval.cache import holds_store, open_store
+from explaineval.cli.documents import show_document
 from explaineval.cli.options import (
     CACHE,
     HOW,
@@ -25,8 +26,9 @@ from explaineval.cli.options import (
     resolve,
 )
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_table
 from explaineval.experiment import Projection, check_batches, prepare, prices_of, project, read_price_list, total_of
-from explaineval.report.tables import render
+from explaineval.experiment.notes import Note, cache_notes, note
 
 
 @click.command("plan")
@@ -45,22 +47,22 @@ def plan_command(config: Path | None, json: bool, **given: Any) -> int:
             check_batches(model, transport.endpoint_of(model))
     listed = read_price_list()
     prices = prices_of(science, transport, listed)
-    warnings: tuple[str, ...] = ()
+    notes = list(prepared.chosen.notes)
     if holds_store(transport.cache):
         with open_store(transport.cache, readonly=True) as store:
             found = project(prepared, store, prices)
-            warnings = tuple(store.warnings)
+            notes += cache_notes(store.warnings)
     else:
         found = project(prepared, None, prices)
     total = total_of(found)
-    say((*warnings, *prepared.chosen.notes))
+    say(notes)
     if json:
-        click.echo(json_format.dumps({"models": [one.document() for one in found], "total": total}, ensure_ascii=False))
+        show_document({"models": [one.document() for one in found], "total": total}, [*notes, *_unknown(found)])
         return 0
-    click.echo(render(_table(found, total), width=200))
-    click.echo()
+    echo_table(_table(found, total), width=200)
+    echo()
     for line in _remarks(found, total, transport.max_usd, listed.version):
-        click.echo(line)
+        echo(line)
     return 0
 
 
@@ -97,13 +99,7 @@ def _remarks(found: list[Projection], total: dict[str, Any], limit: float | None
     for one in found:
         if one.forecast.misses:
             lines.append(f"{one.model.model}: {one.forecast.basis}.")
-        if one.assumed:
-            lines.append(
-                f"{one.model.model}: nothing is known of its endpoint yet, so logprobs and temperature 0 are assumed; "
-                "`explaineval probe` finds out. If it takes neither, requests have other keys than these."
-            )
-        if one.forecast.price is None:
-            lines.append(f"{one.model.model}: its price is unknown; give --price IN,OUT.")
+        lines += [found.text for found in _unknown([one])]
     if any(one.forecast.price is not None for one in found):
         lines.append(f"Prices: {version}, unless given; loopback and private addresses cost nothing.")
     worst = total["usd"]["worst"]
@@ -111,6 +107,19 @@ def _remarks(found: list[Projection], total: dict[str, Any], limit: float | None
         fits = "the limit cannot be reached" if worst <= limit else "the limit may be reached before the end"
         lines.append(f"--max-usd {limit:g}: {fits}.")
     return lines
+
+
+def _unknown(found: list[Projection]) -> Iterator[Note]:
+    """What is not known of the models, so that the forecast is one under conditions."""
+    for one in found:
+        if one.assumed:
+            yield note(
+                "capabilities_assumed",
+                f"{one.model.model}: nothing is known of its endpoint yet, so logprobs and temperature 0 are assumed; "
+                "`explaineval probe` finds out. If it takes neither, requests have other keys than these.",
+            )
+        if one.forecast.price is None:
+            yield note("price_unknown", f"{one.model.model}: its price is unknown; give --price IN,OUT.")
 
 
 def _dollars(value: float | None) -> str:

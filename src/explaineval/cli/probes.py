@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_format
 import os
 import shutil
 import sys
@@ -16,15 +15,18 @@ from rich.table import Table
 from rich.text import Text
 
 from explaineval.cache import open_store
-from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHOM, option, options, resolve
+from explaineval.cli.documents import show_document
+from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHERE, option, options, resolve
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo_table
+from explaineval.client import proxy_note
 from explaineval.client.capabilities import store_probe
 from explaineval.client.probes import Findings, StyleFinding, probe_endpoint, route_caution
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.costs import Price
-from explaineval.errors import BudgetReachedError, InputError
+from explaineval.errors import InputError
 from explaineval.experiment import prices_of, read_price_list
-from explaineval.report.tables import render
+from explaineval.experiment.notes import Note, note
 
 MAX_RETRIES = 2
 UNUSABLE = 5
@@ -35,7 +37,8 @@ Row = tuple[str, str, str]
 
 @click.command()
 @options(
-    *WHOM,
+    option("--model", metavar="PROVIDER/MODEL", help="litellm's spelling, e.g. openai/gpt-4o."),
+    *WHERE,
     option("--max-retries", type=AT_LEAST_0, default=MAX_RETRIES, show_default=True),
     option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per attempt.  [default: 120]"),
     MAX_USD,
@@ -48,25 +51,23 @@ def probe(json: bool, **given: Any) -> int:
     What is found is kept in the cache, and `run` keeps to it until `probe` is run again. Nothing is kept of a probe
     that failed.
     """
-    models = given["model"]
-    if len(models) != 1:
-        raise InputError("probe asks one model: give --model PROVIDER/MODEL once.")
+    if not given["model"]:
+        raise InputError("no model given: add --model PROVIDER/MODEL.")
     # a probe has no task; `resolve` wants one, and everything else is read as `run` reads it
-    science, transport, _ = resolve(None, {**given, "task": ("sense",)})
+    science, transport, _ = resolve(None, {**given, "model": (given["model"],), "task": ("sense",)})
     model = science.models[0]
     price = prices_of(science, transport, read_price_list()).singly[model.endpoint, model.model]
-    try:
-        found = asyncio.run(_probe_and_keep(model, transport, price))
-    except BudgetReachedError:
-        raise BudgetReachedError(
-            f"--max-usd {transport.max_usd:g} leaves no room for the probe's next question: nothing was kept."
-        ) from None
+    proxy = proxy_note(transport.endpoint_of(model), model.model)
+    notes = [] if proxy is None else [note("proxy_used", proxy)]
+    found = asyncio.run(_probe_and_keep(model, transport, price))
+    notes += warnings_of(found)
+    code = 0 if found.usable else UNUSABLE
     if json:
-        click.echo(json_format.dumps(found.document(), ensure_ascii=False))
+        show_document(found.document(), notes, None, code, found.fault or found.logprobs_reason or "")
     else:
         _show(found, _price_source(model, transport, found))
-    say(cautions(found))
-    return 0 if found.usable else UNUSABLE
+    say(notes)
+    return code
 
 
 async def _probe_and_keep(model: ModelConfig, transport: ClientConfig, price: Price | None) -> Findings:
@@ -87,18 +88,19 @@ async def _probe_and_keep(model: ModelConfig, transport: ClientConfig, price: Pr
     return found
 
 
-def cautions(found: Findings) -> list[str]:
+def warnings_of(found: Findings) -> list[Note]:
     """What the user should know before a run."""
-    lines = [] if found.fault is None else [found.fault]
+    notes = [] if found.fault is None else [note("endpoint_unusable", found.fault)]
     route = route_caution(found.model)
     if route is not None:
-        lines.append(route)
+        notes.append(note("route_loses_logprobs", route))
     if found.main.reasoning is not None:
-        lines.append(
+        told = (
             f"{found.model} reasons before it answers ({found.main.reasoning}): order pe is then not "
             "predict-then-explain, since the answer follows hidden reasoning; give --max-tokens room for it."
         )
-    return lines
+        notes.append(note("reasons_first", told))
+    return notes
 
 
 def _show(found: Findings, price_source: str) -> None:
@@ -112,7 +114,7 @@ def _show(found: Findings, price_source: str) -> None:
         table.add_row(*map(Text, row))
     title = Text(found.model + (f" at {found.endpoint}" if found.endpoint else ""), style="bold")
     content = Group(title, table, Text(), Text(_cost(found)), Text(_outlook(found)))
-    click.echo(render(content, width=width, color=terminal and not os.environ.get("NO_COLOR")))
+    echo_table(content, width=width, color=terminal and not os.environ.get("NO_COLOR"))
 
 
 def _rows(found: Findings, price_source: str) -> list[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,11 +10,13 @@ from pathlib import Path
 import click
 
 from explaineval.cache import Pruning, open_store, plan_pruning, prune, reclaim_space, total_usd
+from explaineval.cli.documents import show_document
 from explaineval.cli.holdings import FILTERS, PRICE, cautions, choosing, models_table, pricing, spell_usd
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, option, options
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_table
 from explaineval.errors import DamageError, InputError
-from explaineval.report.tables import render
+from explaineval.experiment.notes import note as make_note
 
 
 @click.command("prune")
@@ -62,9 +63,9 @@ def prune_command(
         document = {"directory": str(directory), "deleted": deleted, "answers": len(planned.keys)}
         document |= {"damaged": len(planned.versions), "usd": total_usd(planned.models), "prices": version}
         document |= {"models": [asdict(one) for one in planned.models], "reclaimed": note is None}
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        show_document(document, cautions(planned.models) + ([] if note is None else [make_note("space_kept", note)]))
     else:
-        click.echo(f"{directory}: {deleted:,} rows deleted.")
+        echo(f"{directory}: {deleted:,} rows deleted.")
     if note is not None:
         say([note])
     return 0
@@ -77,12 +78,12 @@ def _any(_: object) -> bool:
 def _confirm(directory: Path, planned: Pruning, version: str, yes: int | None) -> None:
     """Show what would go, and return only where its number was confirmed."""
     if planned.models:
-        click.echo(render(models_table(planned.models)), err=True)
+        echo_table(models_table(planned.models), err=True)
     worth = f" that cost {spell_usd(total_usd(planned.models))} (prices: {version})" if planned.keys else ""
     damaged = f" and {len(planned.versions):,} damaged rows" if planned.versions else ""
     say([f"from {directory} would go: {len(planned.keys):,} answers{worth}{damaged}.", *cautions(planned.models)])
     if yes is None and planned.rows:
-        click.echo(f"Type {planned.rows} to delete them for good: ", nl=False, err=True)
+        echo(f"Type {planned.rows} to delete them for good: ", nl=False, err=True)
         typed = sys.stdin.readline().strip()
         if typed != str(planned.rows):
             raise InputError(f"nothing was deleted: that needs {planned.rows} typed in, or --yes {planned.rows}.")
@@ -92,6 +93,6 @@ def _confirm(directory: Path, planned: Pruning, version: str, yes: int | None) -
 
 def _delete(directory: Path, planned: Pruning) -> tuple[int, str | None]:
     """How many rows were deleted, and why their space was not given back, if it was not."""
-    with open_store(directory) as store:
+    with open_store(directory, repairing=True) as store:
         deleted = asyncio.run(prune(store, planned))
     return deleted, reclaim_space(directory)

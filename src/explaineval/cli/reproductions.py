@@ -11,10 +11,13 @@ from pathlib import Path
 import click
 
 from explaineval.cache import open_store
+from explaineval.cli.documents import show_document
 from explaineval.cli.options import CACHE, JSON, option, options
 from explaineval.cli.outputs import say, show_scores
+from explaineval.cli.printing import echo
 from explaineval.experiment.bundles import Bundled, write_bundle
 from explaineval.experiment.directories import read_run
+from explaineval.experiment.notes import Note, cache_notes, note
 from explaineval.experiment.rebuilds import client_of, prepared_from
 from explaineval.experiment.reproductions import Difference, Reproduction, reproduce
 
@@ -40,23 +43,25 @@ def export_command(run_dir: Path, out: Path, cache: Path | None, json: bool) -> 
     prepared = prepared_from(run_dir, client)
     with open_store(client.cache, readonly=True) as store:
         made = write_bundle(run_dir, prepared, store, out)
-        say(store.warnings)
-    say(list(_lacks(made)))
+        notes = [*cache_notes(store.warnings), *_lacks(made)]
+    say(notes)
     if json:
-        click.echo(json_module.dumps({"file": str(out), **asdict(made)}, ensure_ascii=False))
+        show_document({"file": str(out), **asdict(made)}, notes)
     else:
-        click.echo(f"{out}: {made.answers:,} answers, {made.bytes / 1e6:.1f} MB")
+        echo(f"{out}: {made.answers:,} answers, {made.bytes / 1e6:.1f} MB")
     return 0
 
 
-def _lacks(made: Bundled) -> Iterator[str]:
-    if not made.complete:
-        yield "this run was not finished: the bundle holds its finished part; give the run command again, then export."
+def _lacks(made: Bundled) -> Iterator[Note]:
+    if not made.finished:
+        told = "this run was not finished: the bundle holds its finished part; give the run command again, then export."
+        yield note("run_unfinished", told)
     if made.missing:
-        yield (
+        told = (
             f"{made.missing:,} requests of this run have no stored answer (never sent, rejected, failed, or in another "
             "cache: --cache DIR): reproduce will say so."
         )
+        yield note("answers_missing", told)
 
 
 @click.command("reproduce")
@@ -74,15 +79,15 @@ def reproduce_command(bundle: Path, out: Path | None, json: bool) -> int:
         found = reproduce(bundle, Path(workshop), out)
     code = 0 if found.identical else DIFFERENT
     if json:
-        click.echo(json_module.dumps(_document(found, out, code), ensure_ascii=False))
+        show_document(_document(found, out, code), (), found.outcome.scores, code, " ".join(_verdict(found)))
         return code
     if found.outcome.scores.rows:
         show_scores(found.outcome.scores)
-        click.echo()
+        echo()
     for line in _verdict(found):
-        click.echo(line)
+        echo(line)
     if out is not None:
-        click.echo(f"Run directory: {out}")
+        echo(f"Run directory: {out}")
     return code
 
 

@@ -21,14 +21,17 @@ from explaineval.cli.options import (
     WHOM,
     option,
     options,
+    repeated,
     resolve,
 )
 from explaineval.cli.outputs import say, show_json, show_legend, show_scores, summary_line
+from explaineval.cli.printing import echo
 from explaineval.cli.watches import progress
 from explaineval.client import EMBEDDED_MODEL, find_weights, weights_name
 from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig
 from explaineval.config.clients import EndpointConfig
 from explaineval.experiment import execute, prepare
+from explaineval.experiment.notes import note
 
 DEMO_TASK = "sense"
 DEMO_EXAMPLES = 30
@@ -80,18 +83,29 @@ def demo(weights: Path | None, limit: int, cache: Path | None, out: Path | None,
 
 def _go(science: RunConfig, transport: ClientConfig, out: Path | None, *, json: bool, embedded: Path | None) -> int:
     prepared = prepare(science, transport)
+    twice = [note("option_repeated", text) for text in repeated(click.get_current_context())]
+    say(twice)
     with progress(prepared) as watch:
         outcome = execute(prepared, out, watch, embedded)
     say(outcome.notes)
     if json:
-        show_json(outcome.directory, outcome.exit_code, outcome.signature, outcome.summary, outcome.scores)
+        show_json(
+            outcome.directory,
+            outcome.exit_code,
+            outcome.signature,
+            outcome.summary,
+            outcome.scores,
+            (*twice, *outcome.notes),
+            outcome.faults,
+        )
     else:
         if outcome.scores.rows:
             show_scores(outcome.scores)
-            click.echo()
+            echo()
         if embedded is not None:
             show_legend()
-        click.echo(summary_line(outcome.summary))
-        click.echo(f"Run directory: {outcome.directory}")
+        echo(summary_line(outcome.summary))
+        if outcome.directory is not None:
+            echo(f"Run directory: {outcome.directory}")
     say(outcome.faults)
     return outcome.exit_code

@@ -11,6 +11,7 @@ from explaineval.cli.options import JSON, SCORING, options
 from explaineval.cli.outputs import say, show_json, show_scores
 from explaineval.experiment import score
 from explaineval.experiment.directories import read_run
+from explaineval.experiment.notes import note
 
 
 @click.command("score")
@@ -28,11 +29,13 @@ def score_command(run_dir: Path, json: bool, **given: Any) -> int:
     signature = str(run["signature"])
     if "mention" in changes:
         signature = signature.replace(f"mention:{run['config']['mention']}", f"mention:{changes['mention']}")
+    notes = []
     if changes:
         told = ", ".join(f"{name}={value}" for name, value in changes.items())
-        say([f"scored with {told}; the run's own metrics.json stays as it is."])
+        notes.append(note("scored_otherwise", f"scored with {told}; the run's own metrics.json stays as it is."))
+    say(notes)
     if json:
-        show_json(run_dir, 0, signature, run, scores)
+        show_json(run_dir, 0, signature, run, scores, notes)
     else:
         show_scores(scores)
     return 0

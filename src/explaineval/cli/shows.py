@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json as json_module
 import os
 import shutil
 import sys
@@ -17,18 +16,20 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from explaineval.cache import holds_store, open_store
+from explaineval.cli.documents import show_document
 from explaineval.cli.options import JSON, option, options
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_table
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.experiment.directories import PROMPTS, read_examples, read_interventions, read_run, read_trials
 from explaineval.experiment.mentionings import phrases_in
+from explaineval.experiment.notes import Note, cache_notes
 from explaineval.experiment.rebuilds import client_of
 from explaineval.interventions import is_cue
 from explaineval.records import SHAM, Completion, Example, Intervention, Mention, Trial, record_dict
 from explaineval.report.cases import Case, Only, case_document, fits, keys_of, make_case, unread
 from explaineval.report.examples import Look, arm_view, example_view
-from explaineval.report.tables import render
 from explaineval.report.texts import flat
 
 CLOSE = 3
@@ -79,9 +80,7 @@ class Chosen:
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @options(
     option("--example", metavar="ID", help="The example to show."),
-    click.option(
-        "--list", "listing", is_flag=True, envvar="EXPLAINEVAL_LIST", help="List all examples with their counts."
-    ),
+    option("--list", "listing", is_flag=True, default=False, help="List all examples with their counts."),
     option("--task", multiple=True, metavar="NAME", help="Only this task. Repeatable."),
     option("--model", multiple=True, metavar="PROVIDER/MODEL", help="Only this model. Repeatable."),
     option(
@@ -126,14 +125,15 @@ def show_command(
         return 0
     one = _find(str(example), chosen)
     cases = list(chosen.cases(one))
-    completions, elsewhere = _completions([case.trial for case in cases], chosen, cache, answers)
+    completions, elsewhere, notes = _completions([case.trial for case in cases], chosen, cache, answers)
+    say(notes)
     if json:
-        click.echo(json_module.dumps(_document(one, cases, chosen, completions), ensure_ascii=False))
+        show_document(_document(one, cases, chosen, completions), notes)
         return 0
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     look = Look(color, answers, completions, elsewhere)
     width = shutil.get_terminal_size((PIPED, 24)).columns
-    click.echo(render(Group(*_parts(one, cases, chosen, look)), width=max(width, 40), color=color))
+    echo_table(Group(*_parts(one, cases, chosen, look)), width=max(width, 40), color=color)
     return 0
 
 
@@ -199,16 +199,16 @@ def _list(chosen: Chosen, json: bool) -> None:
             for task, name in places
         ]
         document = {"run_dir": str(chosen.directory), "mention": chosen.policy, "examples": rows}
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        show_document(document)
         return
     if not places:
-        click.echo(f"no example of {chosen.directory} has trials that are {chosen.only}.")
+        echo(f"no example of {chosen.directory} has trials that are {chosen.only}.")
         return
     ids = [(flat(task), flat(name)) for task, name in places]
     widths = [max(map(len, column)) for column in zip(("task", "example"), *ids, strict=True)]
     for cells in (("task", "example", *LISTED), *((*one, *counts[at]) for one, at in zip(ids, places, strict=True))):
         texts = [f"{cell:<{size}}" for cell, size in zip(cells, widths, strict=False)]
-        click.echo("  ".join([*texts, *(f"{cell:>{len(name)}}" for cell, name in zip(cells[2:], LISTED, strict=True))]))
+        echo("  ".join([*texts, *(f"{cell:>{len(name)}}" for cell, name in zip(cells[2:], LISTED, strict=True))]))
 
 
 def _names() -> list[str]:
@@ -242,8 +242,8 @@ def _parts(example: Example, cases: Sequence[Case], chosen: Chosen, look: Look) 
 
 def _completions(
     trials: Sequence[Trial], chosen: Chosen, cache: Path | None, answers: bool
-) -> tuple[dict[str, Completion], str]:
-    """The completions to be shown that are at hand, and what to say of the others."""
+) -> tuple[dict[str, Completion], str, list[Note]]:
+    """The completions to be shown that are at hand, what to say of the others, and what the cache says of itself."""
     sides = [(trial, side) for trial in trials for side in ("before", "after")]
     if answers:
         keys = [key for trial, side in sides for key in keys_of(trial, cast(Any, side))]
@@ -251,13 +251,14 @@ def _completions(
         keys = [key for trial, side in sides if (key := unread(trial, cast(Any, side))) is not None]
     directory = client_of(chosen.run, cache).cache
     if not keys:
-        return {}, ""
+        return {}, "", []
     if cache is None and not holds_store(directory):
-        return {}, f"its text is in the cache of the run, which is not at {directory.absolute()}: --cache DIR names it"
+        elsewhere = f"its text is in the cache of the run, which is not at {directory.absolute()}: --cache DIR names it"
+        return {}, elsewhere, []
     with open_store(directory, readonly=True) as store:
         found = {key: completion for key in dict.fromkeys(keys) if (completion := store.get(key)) is not None}
-        say(store.warnings)
-    return found, f"the cache {directory} holds no answer under its key"
+        notes = list(cache_notes(store.warnings))
+    return found, f"the cache {directory} holds no answer under its key", notes
 
 
 def _document(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from explaineval.cache import Verification, open_store, verify_store
+from explaineval.cli.documents import show_document
 from explaineval.cli.options import (
     API_KEY_ENV,
     AT_LEAST_1,
@@ -26,10 +26,12 @@ from explaineval.cli.options import (
     read_price,
 )
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, build, normalise_url
 from explaineval.config.clients import EndpointConfig
 from explaineval.errors import InputError
 from explaineval.experiment import prices_of, read_price_list
+from explaineval.experiment.notes import Note, note
 from explaineval.experiment.reasks import Agreement, choose_stored
 from explaineval.experiment.reasks import reask as reask_stored
 
@@ -59,22 +61,31 @@ def verify_command(cache: Path | None, reask: int | None, model: tuple[str, ...]
     directory = cache or Path("cache")
     found = verify_store(directory)
     again = None if reask is None else _ask_again(directory, reask, model, given)
+    notes = [note("cache", text) for text in advise(directory, found)]
+    notes += () if again is None else _shortfalls(again)
+    code = _verdict(found, again)
     if json:
         document: dict[str, Any] = {"directory": str(directory), **asdict(found), "whole": found.whole}
         document["reask"] = None if again is None else asdict(again)
-        click.echo(json_module.dumps(document, ensure_ascii=False))
+        told = [*describe(directory, found), *(() if again is None else tell(again))]
+        show_document(document, notes, None, code, " ".join(told))
     else:
         for line in describe(directory, found):
-            click.echo(line)
+            echo(line)
         for line in () if again is None else tell(again):
-            click.echo(line)
-    say(list(advise(directory, found)))
-    if again is not None and again.fault is not None:
-        say([f"{again.failed} requests stayed without answer; the first: {again.fault}"])
-    if again is not None and again.unsent:
+            echo(line)
+    say(notes)
+    return code
+
+
+def _shortfalls(again: Agreement) -> Iterator[Note]:
+    """What was not asked again, or not answered."""
+    if again.fault is not None:
+        failed = f"{again.failed} requests stayed without answer; the first: " if again.failed else ""
+        yield note("requests_failed", f"{failed}{again.fault}")
+    if again.unsent:
         limit = f", {again.over_limit} of them for the spending limit" if again.over_limit else ""
-        say([f"{again.unsent} requests were not sent{limit}."])
-    return _verdict(found, again)
+        yield note("requests_unsent", f"{again.unsent} requests were not sent{limit}.")
 
 
 def _verdict(found: Verification, again: Agreement | None) -> int:
@@ -84,7 +95,7 @@ def _verdict(found: Verification, again: Agreement | None) -> int:
         return DIFFERENT
     if again is not None and again.over_limit:
         return OUT_OF_MONEY
-    return UNUSABLE if again is not None and again.failed else 0
+    return UNUSABLE if again is not None and again.fault is not None else 0
 
 
 def _ask_again(directory: Path, count: int, models: tuple[str, ...], given: dict[str, Any]) -> Agreement:
@@ -109,7 +120,8 @@ def client_for(whom: Sequence[tuple[str | None, str]], given: Mapping[str, Any])
     endpoints = {}
     for name in {at for at, _ in whom if at is not None}:
         own = name if name.startswith(("http://", "https://")) else None
-        address = url if url is not None and given.get("endpoint_name") in (None, name) else own
+        named = url is not None and given.get("endpoint_name") in (None, name)
+        address = url if named else None if own is None else normalise_url(own)
         if address is None:
             raise InputError(
                 f"these answers came from the endpoint called {name!r}: give --endpoint-name {name} with a --base-url."

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from explaineval.config import arms_for
+from explaineval.cli.printing import echo
 from explaineval.experiment import GRACE, Lane, Prepared
+from explaineval.experiment.plans import plan_sizes
 
 EVERY = 15.0
 """Seconds between two lines where standard error is no terminal."""
@@ -21,7 +21,9 @@ EVERY = 15.0
 @contextmanager
 def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
     """A callable that shows how far the lanes are, for `execute`."""
-    total = expected_requests(prepared)
+    config, edits = prepared.config, prepared.chosen.edits
+    sizes = (plan_sizes(config, prepared.prompts, prepared.tasks, edits, model) for model in config.models)
+    total = sum(one.distinct for one in sizes)
     told = False
 
     heard: dict[tuple[str | None, str], int] = {}
@@ -31,11 +33,11 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
         for lane in lanes:
             name = (lane.model.endpoint, lane.model.model)
             for message in lane.messages[heard.get(name, 0) :]:
-                click.echo(f"explaineval: {message}", err=True)
+                echo(f"explaineval: {message}", err=True)
             heard[name] = len(lane.messages)
         if not told and any(lane.slots.stopping.is_set() for lane in lanes):
             told = True
-            click.echo(
+            echo(
                 "explaineval: stopping: nothing more is sent; answers under way, which are paid for, are waited for "
                 f"({GRACE:g} s at the most; Ctrl-C again gives them up).",
                 err=True,
@@ -71,17 +73,6 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
     yield show_lines
 
 
-def expected_requests(prepared: Prepared) -> int:
-    """Distinct requests that the plan holds, without building any of them."""
-    config, count = prepared.config, 0
-    for model in config.models:
-        for _ in arms_for(config, model):
-            for task in prepared.tasks:
-                edits = sum(len(prepared.chosen.edits.get((task.name, e.id), ())) for e in task.examples)
-                count += config.samples * (len(task.examples) + edits) + config.shams * len(task.examples)
-    return count
-
-
 def _lines(total: int) -> Callable[[list[Lane]], None]:
     started = last = time.monotonic()
 
@@ -94,7 +85,7 @@ def _lines(total: int) -> Callable[[list[Lane]], None]:
         done, hits, sent = _counts(lanes)
         rate = done / (now - started)
         left = f", about {(total - done) / rate:.0f} s left" if rate else ""
-        click.echo(
+        echo(
             f"explaineval: {done}/{total} requests, {hits} from the cache, {sent / (now - started):.1f} sent/s{left}",
             err=True,
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from explaineval.client.budgets import Budget, BudgetedClient, Gauge, Purse, texts_of
-from explaineval.client.cached import CachedClient, StoredOnlyClient, Tally
+from explaineval.client.budgets import BillCheck, Budget, BudgetedClient, Gauge, Purse, texts_of
+from explaineval.client.cached import CachedClient, StoredOnlyClient, Tally, find_older
 from explaineval.client.capabilities import Capabilities, assume, settle, stored_probe
+from explaineval.client.endpoints.guard import proxy_note
 from explaineval.client.gates import Gate
 from explaineval.client.limits import Pace
 from explaineval.client.listings import name_served
@@ -18,8 +19,8 @@ from explaineval.client.slots import SlotClient
 from explaineval.client.storing import StoringClient
 
 __all__ = [
-    "EMBEDDED_MODEL", "Budget", "BudgetedClient", "CachedClient", "Capabilities", "Client", "EmbeddedClient",
-    "Gate", "Gauge", "LiteLLMClient", "Pace", "Purse", "RetryingClient", "SlotClient", "StoredOnlyClient",
-    "StoringClient", "Tally", "assume", "find_weights", "name_served", "route_caution", "settle", "stored_probe",
-    "texts_of", "weights_name",
+    "EMBEDDED_MODEL", "BillCheck", "Budget", "BudgetedClient", "CachedClient", "Capabilities", "Client",
+    "EmbeddedClient", "Gate", "Gauge", "LiteLLMClient", "Pace", "Purse", "RetryingClient", "SlotClient",
+    "StoredOnlyClient", "StoringClient", "Tally", "assume", "find_older", "find_weights", "name_served", "proxy_note",
+    "route_caution", "settle", "stored_probe", "texts_of", "weights_name",
 ]  # fmt: skip

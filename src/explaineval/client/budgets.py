@@ -1,15 +1,14 @@
 """The spending limit: before each attempt its worst case is reserved, with its answer the true cost is settled.
 
 What is settled and what is held never exceed a limit together, whatever the concurrency, as long as no attempt costs
-more than its worst case; an endpoint that counts more tokens than a text can hold, or writes more than it was allowed,
-raises the worst case of what follows.
+more than its worst case. Where an endpoint bills more than that, the bill is booked and nothing more is asked of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from explaineval.client.protocols import Client
@@ -23,6 +22,11 @@ from explaineval.errors import (
 )
 from explaineval.records import Completion, Request
 
+ROUNDING = 1e-9
+"""How much more than reserved a bill may be, as a share: sums in another order differ by so little."""
+SLACK = 1e-12
+"""By what share of a limit sums of the same amounts in another order may differ: the last cent can be spent in any."""
+
 
 @dataclass
 class Purse:
@@ -33,13 +37,18 @@ class Purse:
     held: float = field(default=0.0, init=False)
     under_way: int = field(default=0, init=False)
 
+    @property
+    def overdrawn(self) -> bool:
+        """Whether more is spent than the limit allows."""
+        return self.limit is not None and self.spent > self.limit * (1 + SLACK)
+
     def is_short(self, amount: float) -> bool:
         """Whether the amount can no longer be spent, whatever the attempts under way will cost; nothing always can."""
-        return self.limit is not None and amount > 0 and self.spent + amount > self.limit
+        return self.limit is not None and amount > 0 and self.spent + amount > self.limit * (1 + SLACK)
 
     def has(self, amount: float) -> bool:
         """Whether the amount fits beside all that is held."""
-        return self.limit is None or amount <= 0 or self.spent + self.held + amount <= self.limit
+        return self.limit is None or amount <= 0 or self.spent + self.held + amount <= self.limit * (1 + SLACK)
 
     def hold(self, amount: float) -> None:
         """Reserve."""
@@ -138,6 +147,38 @@ class Gauge:
         return int(request.max_tokens * self.stretch_out + 0.999)
 
 
+@dataclass(eq=False)
+class BillCheck:
+    """The bills of one endpoint held against what was reserved for them. Shared by all models asked there.
+
+    `fault` says which bill was higher than its request can cost; from then on nothing more is to be asked there.
+    """
+
+    endpoint: str | None = None
+    fault: EndpointError | None = field(default=None, init=False)
+
+    def check(
+        self, request: Request, completion: Completion, reserved: float, cost: float, purses: Iterable[Purse]
+    ) -> None:
+        """Look at one bill that is booked already."""
+        if self.fault is not None or cost <= reserved * (1 + ROUNDING):
+            return
+        over = next((purse.limit for purse in purses if purse.overdrawn), None)
+        usage, at = completion.usage, f" at {self.endpoint}" if self.endpoint else ""
+        most_in = most_tokens(texts_of(request))
+        self.fault = EndpointError(
+            f"{request.model}{at} billed {input_tokens(usage):,} tokens in and {output_tokens(usage):,} out "
+            f"(${cost:.4f}) for a request that can take {most_in:,} in and {request.max_tokens:,} out "
+            f"(${reserved:.4f}): it is booked{'' if over is None else f', above the spending limit (${over:g}),'} and "
+            "nothing more is asked there; check what the endpoint counts, or raise --max-tokens if it writes more than "
+            "it is allowed."
+        )
+
+    def unsent(self) -> RequestUnsentError:
+        """What a request meets that is not sent for this reason."""
+        return RequestUnsentError(str(self.fault))
+
+
 @dataclass
 class BudgetedClient:
     """Makes an attempt only where its worst case fits. `unknown` sums what attempts without a bill may have cost."""
@@ -147,20 +188,31 @@ class BudgetedClient:
     budget: Budget
     own: Purse
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    bills: BillCheck = field(default_factory=BillCheck)
     unknown: float = field(default=0.0, init=False)
     unbilled: int = field(default=0, init=False)
     refused: int = field(default=0, init=False)
 
     async def complete(self, request: Request) -> Completion:
-        """The inner client's completion. Raises BudgetReachedError where the limit leaves no room for the attempt."""
+        """The inner client's completion.
+
+        Raises BudgetReachedError where the limit leaves no room for the attempt, RequestUnsentError where a bill of
+        this endpoint was higher than it can be.
+        """
+        if self.bills.fault is not None:
+            raise self.bills.unsent()
         amount = self.gauge.worst(request)
         if not await self.budget.reserve(amount, self.own):
+            if self.bills.fault is not None:  # its bill took what this waited for
+                raise self.bills.unsent()
             self.refused += 1
             raise BudgetReachedError("the spending limit leaves no room for this request")
         cost: float | None = None
         try:
             if self.stopping.is_set():  # while this waited for its turn
                 raise RequestUnsentError("the run is stopping")
+            if self.bills.fault is not None:
+                raise self.bills.unsent()
             completion = await self.inner.complete(request)
             cost = self.gauge.bill(request, completion)
         except (RequestRejectedError, RequestUnsentError, EndpointError):
@@ -174,7 +226,18 @@ class BudgetedClient:
                 self.unbilled += 1
                 self.unknown += amount
             self.budget.settle(amount, amount if cost is None else cost, self.own)
+        self.bills.check(request, completion, amount, cost, self.purses)
         return completion
+
+    @property
+    def purses(self) -> tuple[Purse, Purse]:
+        """The whole budget and the model's own."""
+        return self.budget.total, self.own
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether a bill that no reservation could cover took more than a limit."""
+        return self.bills.fault is not None and any(purse.overdrawn for purse in self.purses)
 
 
 def texts_of(request: Request) -> tuple[str, ...]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 
 from explaineval.cache import Claims, Store, request_key
 from explaineval.client.protocols import Client
-from explaineval.errors import NotStoredError, RequestFailedError, RequestRejectedError, RequestUnsentError
+from explaineval.errors import (
+    EndpointError,
+    NotStoredError,
+    RequestFailedError,
+    RequestRejectedError,
+    RequestUnsentError,
+)
 from explaineval.records import Completion, Request
 
 LOOK_AGAIN = 0.05
@@ -55,10 +61,14 @@ class CachedClient:
     tally: Tally = field(default_factory=Tally)
     book: Callable[[Request, Completion, bool], None] = _book_nothing
     miss: Callable[[Request], None] = _miss_nothing
+    was_sent: Callable[[Request], bool] = lambda _: False
+    """Whether a request without answer went over the wire, in whichever attempt."""
     bought: Collection[str] = ()
     """Keys whose answers this run has bought on another way (by batches): found in the store, but no hits."""
-    pending: Collection[str] = ()
+    pending: Container[str] = ()
     """Keys that are in a batch which is not fetched yet: asking them here would buy them twice."""
+    older_names: Mapping[str, str] = field(default_factory=dict)
+    """How earlier versions called an endpoint: its answers are taken over from there."""
     _flying: dict[str, asyncio.Task[Completion]] = field(default_factory=dict, init=False)
     _answerless: dict[int, bool] = field(default_factory=dict, init=False)
 
@@ -114,23 +124,32 @@ class CachedClient:
 
     async def _fetch(self, request: Request, key: str, short: int) -> Completion:
         try:
-            completion = await self._claim(key)
+            completion = find_older(self.store.get, request, self.older_names)
             if completion is not None:
-                self.tally.shared += 1
+                if self.claims is not None:  # offline nothing is written
+                    await self.store.add(request, completion)
                 self._found(request, completion, key, short)
                 return completion
+            completion = await self._claim(key)
             try:
-                if key in self.pending:
+                if completion is None:
+                    pending = key in self.pending  # looked up first: a batch that is done with is in the store by then
+                    completion = self.store.get(key) if self.claims is not None else None
+                if completion is not None:
+                    self.tally.shared += 1
+                    self._found(request, completion, key, short)
+                    return completion
+                if pending:
                     self.tally.in_batches += short not in self._answerless
                     raise RequestUnsentError("it is in a batch that is not fetched yet")
                 completion = await self.inner.complete(request)
             finally:
                 if self.claims is not None:
                     self.claims.release(key)
-        except RequestUnsentError:
+        except (RequestUnsentError, EndpointError, asyncio.CancelledError):
             if short not in self._answerless:
                 self.miss(request)
-            self._leave(short, sent=False)
+            self._leave(short, sent=self.was_sent(request))
             raise
         except RequestFailedError as exc:
             if not isinstance(exc, RequestRejectedError) or exc.sent:
@@ -154,10 +173,15 @@ class CachedClient:
             stored = self.store.get(key)
             if stored is not None:
                 return stored
-        stored = self.store.get(key)
-        if stored is not None:
-            self.claims.release(key)
-        return stored
+        return None
+
+
+def find_older(
+    get: Callable[[str], Completion | None], request: Request, older_names: Mapping[str, str]
+) -> Completion | None:
+    """The answer that an earlier version stored under another name of the same endpoint."""
+    older = older_names.get(request.endpoint or "")
+    return None if older is None else get(request_key(request.model_copy(update={"endpoint": older})))
 
 
 class StoredOnlyClient:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 
+from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow
+from explaineval.client.endpoints.origins import declared_origins
 from explaineval.client.litellms import NO_KEY, key_of
 from explaineval.config import Endpoint
-from explaineval.errors import EndpointError
+from explaineval.errors import EndpointError, OversizedError
+from explaineval.secrets import SECRETS
 
 SECONDS = 5.0
 MOST_NAMES = 10
@@ -23,16 +28,23 @@ async def served_models(endpoint: Endpoint) -> list[str] | None:
         return None
     key = key_of(endpoint, "")
     headers = {"Authorization": f"Bearer {key}"} if key is not None and key != NO_KEY else {}
+    wire = Wire()
+    attempt = Attempt(endpoint.base_url, declared_origins(endpoint, ""), wire, moved_by_user=True)
+    client = httpx.AsyncClient(transport=GuardedTransport(), trust_env=False)
     try:
-        async with httpx.AsyncClient(timeout=SECONDS) as client:  # follows no redirect: the key stays here
-            response = await client.get(f"{endpoint.base_url}/models", headers=headers)
+        with allow(attempt):
+            async with asyncio.timeout(SECONDS):
+                response = await client.get(f"{endpoint.base_url}/models", headers=headers)
         data = response.json().get("data") if response.status_code == httpx.codes.OK else None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError):
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError, TimeoutError, EndpointError, OversizedError):
         return None
+    finally:
+        await client.aclose()
+        await wire.aclose()
     if not isinstance(data, list):
         return None
     names = [entry.get("id") for entry in data if isinstance(entry, dict)]
-    return [_shown(name, key) for name in names if isinstance(name, str)]
+    return [_shown(name) for name in names if isinstance(name, str)]
 
 
 async def name_served(fault: EndpointError, endpoint: Endpoint) -> EndpointError:
@@ -47,7 +59,6 @@ async def name_served(fault: EndpointError, endpoint: Endpoint) -> EndpointError
     return EndpointError(f"{str(fault).rstrip('.')}; the endpoint serves: {served}.")
 
 
-def _shown(name: str, key: str | None) -> str:
+def _shown(name: str) -> str:
     """A stranger's text, made fit for one line of a message."""
-    text = "".join(letter if letter.isprintable() else " " for letter in name)
-    return (text.replace(key, "***") if key else text)[:LONGEST_NAME]
+    return SECRETS.mask("".join(letter if letter.isprintable() else " " for letter in name))[:LONGEST_NAME]

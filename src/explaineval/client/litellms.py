@@ -9,19 +9,45 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
+import ssl
+import warnings
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import httpx
 
-from explaineval.client.failures import classify
-from explaineval.client.responses import read_response
-from explaineval.config import Endpoint
-from explaineval.errors import ExplainevalError, InputError, RequestRejectedError
+from explaineval.client.endpoints.bodies import bounds_of
+from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, watch_clients
+from explaineval.client.endpoints.origins import declared_origins
+from explaineval.client.failures import FATAL_HINTS, chain, classify, wire_status
+from explaineval.client.responses import read_body, read_response
+from explaineval.config import Endpoint, check_params
+from explaineval.errors import (
+    EndpointError,
+    ExplainevalError,
+    InputError,
+    OversizedError,
+    RequestRejectedError,
+    TransientError,
+)
 from explaineval.records import Completion, Request
+from explaineval.secrets import SECRETS
 
 DEFAULT_KEY_ENV = "EXPLAINEVAL_API_KEY"
 NO_KEY = "none"
+VERSION = re.compile(r"/(v\d|api|openai)\b", re.IGNORECASE)
+OPENAI_SHAPED = frozenset(
+    {"openai", "hosted_vllm", "text-completion-openai", "custom_openai", "litellm_proxy", "lm_studio", "llamafile"}
+    | {"openai_like", "aiohttp_openai", "xinference", "docker_model_runner"}
+)
+SAME_KEY = {
+    "text-completion-openai": "openai", "azure_text": "azure", "cohere_chat": "cohere", "anthropic_text": "anthropic",
+    "text-completion-codestral": "codestral",
+}  # fmt: skip
+"""Routes that find their key under another route's name."""
+
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 _loaded: ModuleType | None = None
@@ -33,13 +59,19 @@ def load_litellm() -> ModuleType:
     if _loaded is None:
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
         os.environ["LITELLM_MODE"] = "PRODUCTION"
+        os.environ["LITELLM_RUST"] = "False"  # its native clients would send past the guard
         import litellm
+        from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
+        watch_clients(LiteLLMAiohttpTransport, httpx.AsyncHTTPTransport, httpx.HTTPTransport)
+        litellm.disable_aiohttp_trust_env = True  # which proxy is used, the guard decides
         AsyncHTTPHandler.single_connection_post_request = _fail_at_once  # type: ignore[method-assign]
         litellm.suppress_debug_info = True
         litellm.drop_params = False
         litellm.telemetry = False
+        # pydantic, inside litellm, would print what an endpoint sent in a wrong type
+        warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
         for name in LOGGERS:
             logger = logging.getLogger(name)
             logger.handlers.clear()
@@ -60,14 +92,27 @@ class LiteLLMClient:
     def __init__(self, endpoints: dict[str | None, Endpoint], *, timeout: float) -> None:
         self._endpoints = endpoints
         self._timeout = timeout
+        SECRETS.learn(os.environ)  # litellm looks for a provider's own key there by itself
         self._litellm: ModuleType | None = None
         self._session: httpx.AsyncClient | None = None
+        self.wire = Wire(_direct_transport)
         self.renamed: set[tuple[str | None, str]] = set()
 
     async def complete(self, request: Request) -> Completion:
-        """One attempt. Raises what `classify` makes of a failure."""
+        """One attempt, of at most so many seconds in all. Raises what `classify` makes of a failure."""
         endpoint = self._endpoints[request.endpoint]
+        fault = check_params(request.params, request.model) if request.params else None
+        if fault is not None:  # a request from a pack or a file of somebody else's
+            raise RequestRejectedError(f"{request.model}: {fault}", sent=False)
         key = key_of(endpoint, request.model)
+        await self._ready()  # the import is no part of an attempt
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._ask(request, endpoint, key)
+        except TimeoutError as exc:
+            raise classify(exc, where=_where(request, endpoint)) from exc
+
+    async def _ask(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
         try:
             return await self._send(request, endpoint, key)
         except RequestRejectedError as exc:
@@ -79,18 +124,38 @@ class LiteLLMClient:
 
     async def _send(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
         litellm = await self._ready()
-        where = f"{request.model} at {endpoint.identity}" if endpoint.identity else request.model
+        attempt = Attempt(
+            _where(request, endpoint),
+            declared_origins(endpoint, request.model),
+            self.wire,
+            bounds_of(request.max_tokens),
+            moved_by_user=endpoint.base_url is not None,
+        )
         try:
-            async with asyncio.timeout(self._timeout + 5):  # litellm's own time-out comes first; this one is for good
+            with allow(attempt):
                 if request.style == "chat":
                     raw = await litellm.acompletion(**self._arguments(request, endpoint, key))
                 else:
                     raw = await litellm.atext_completion(**self._arguments(request, endpoint, key))
-            return read_response(raw.model_dump(), request.style)
-        except ExplainevalError:
-            raise
+            if not attempt.sent:
+                raise EndpointError(
+                    f"{attempt.where}: litellm answered without sending anything that explaineval saw; the answer is "
+                    "not used."
+                )
+            completion = read_response(raw.model_dump(warnings=False), request.style, attempt.bounds.most_bytes)
+            return without_secrets(completion)
         except Exception as exc:  # the border: whatever litellm raises is classified here
-            raise classify(exc, where=where, secrets=(key,) if key and key != NO_KEY else ()) from exc
+            if isinstance(attempt.fault, OversizedError):
+                return Completion(text=None, fault="oversized")
+            if attempt.fault is not None and not _is_besides(attempt, exc):  # whatever litellm made of it
+                raise attempt.fault from exc
+            found = _found_in_body(attempt, exc, request)
+            if found is not None:
+                return without_secrets(found)
+            if isinstance(exc, ExplainevalError):
+                raise
+            advice = partial(advice_on, endpoint, request.model)
+            raise classify(exc, where=attempt.where, advice=advice) from exc
 
     def route(self, endpoint: Endpoint) -> None:
         """Reach this endpoint's identity at its address from now on."""
@@ -104,6 +169,7 @@ class LiteLLMClient:
             self._litellm.in_memory_llm_clients_cache.flush_cache()  # or the next run of this process gets closed ones
         if self._session is not None:
             await self._session.aclose()
+        await self.wire.aclose()
 
     async def _ready(self) -> ModuleType:
         if self._litellm is None:
@@ -143,31 +209,120 @@ class LiteLLMClient:
         return arguments
 
 
-def key_of(endpoint: Endpoint, model: str) -> str | None:
-    """The key for this call, read at the edge and never kept; None lets litellm find the provider's own.
+def key_of(endpoint: Endpoint, model: str) -> str | None:  # noqa: ARG001 - whose key it is
+    """The key for this call, read at the edge and kept only to be masked; None lets litellm find the provider's own.
 
     With a base URL only the named variable (or EXPLAINEVAL_API_KEY) is ever sent, else a dummy: a provider's own
-    key never goes to another address. Raises InputError for a named variable that is not set, and where an
-    environment variable would move a provider's default address without the cache knowing.
+    key never goes to another address, which the guard sees to. Raises InputError for a named variable that is not set.
     """
     if endpoint.api_key_env is not None:
         key = os.environ.get(endpoint.api_key_env)
         if not key:
             raise InputError(f"the environment variable {endpoint.api_key_env} holds no key: set it, then run again.")
+        SECRETS.add(key)
         return key
     if endpoint.base_url is not None:
-        return os.environ.get(DEFAULT_KEY_ENV) or NO_KEY
-    provider = model.partition("/")[0].upper().replace("-", "_")
-    for name in (f"{provider}_BASE_URL", f"{provider}_API_BASE"):
-        if os.environ.get(name):
-            raise InputError(
-                f"{name} is set and would send {model} elsewhere unseen: unset it, or give that address by --base-url."
-            )
+        key = os.environ.get(DEFAULT_KEY_ENV)
+        SECRETS.add(key)
+        return key or NO_KEY
     return None
 
 
-def _session() -> httpx.AsyncClient:
-    """An HTTP client over litellm's aiohttp transport, which costs a sixth of httpx's own per call."""
-    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+def _where(request: Request, endpoint: Endpoint) -> str:
+    return f"{request.model} at {endpoint.identity}" if endpoint.identity else request.model
 
-    return httpx.AsyncClient(transport=AsyncHTTPHandler.create_async_transport(), follow_redirects=True)
+
+def without_secrets(completion: Completion) -> Completion:
+    """The completion as it may be stored: an endpoint can write the key that it got into anything that it sends."""
+    found = completion.model_dump()
+    masked = SECRETS.mask_value(found, keep_length=True)  # offsets of tokens stay right
+    return completion if masked == found else Completion.model_validate(masked)
+
+
+def advice_on(endpoint: Endpoint, model: str, status: int) -> str | None:
+    """What to say of a status that has to do with the key (401) or with the address (404); None of all others."""
+    if status == httpx.codes.UNAUTHORIZED:
+        return _key_advice(endpoint, model)
+    plain = endpoint.base_url is not None and not VERSION.search(endpoint.base_url)
+    if status == httpx.codes.NOT_FOUND and plain and model.partition("/")[0] in OPENAI_SHAPED:
+        return (
+            "unknown model or address; the base URL has no /v1, which most servers in OpenAI's shape want at its end: "
+            f"try {endpoint.base_url}/v1"
+        )
+    return None
+
+
+def _key_advice(endpoint: Endpoint, model: str) -> str:
+    """Which variable holds the key that was not accepted, or would hold the one that is missing."""
+    if endpoint.api_key_env is not None:
+        return f"the key is not accepted; check {endpoint.api_key_env}, which holds it"
+    if endpoint.base_url is None:
+        held, wanted = provider_key_names(model)
+        if held:
+            return f"the key is not accepted; check {' and '.join(held)}, which holds it"
+        if not wanted:
+            return FATAL_HINTS[httpx.codes.UNAUTHORIZED]
+        return f"no key was sent: set {' or '.join(wanted)}, or name your variable by --api-key-env"
+    if os.environ.get(DEFAULT_KEY_ENV):
+        return f"the key is not accepted; check {DEFAULT_KEY_ENV}, which holds it"
+    held, _ = provider_key_names(model)
+    example = f" (--api-key-env {held[0]}, if that key may go there)" if held else ""
+    return (
+        f"no key was sent: with a base URL it is taken only from {DEFAULT_KEY_ENV}, or from the variable that "
+        f"--api-key-env names{example}"
+    )
+
+
+def provider_key_names(model: str) -> tuple[list[str], list[str]]:
+    """The variables in which litellm looks for the provider's own key: those that are set, those that could be.
+
+    Both are empty where a key is set under a name that litellm does not tell.
+    """
+    provider, _, name = model.partition("/")
+    provider = SAME_KEY.get(provider, provider)
+    usual = f"{provider.upper().replace('-', '_')}_API_KEY"
+    if os.environ.get(usual):
+        return [usual], [usual]
+    try:
+        found = load_litellm().validate_environment(f"{provider}/{name}")
+    except Exception:  # a route may stumble over its own look-up; then the usual name will do
+        return [], [usual]
+    if found["keys_in_environment"]:
+        return [], []
+    wanted = [one for one in found["missing_keys"] if one.endswith(("KEY", "KEY_ID", "TOKEN"))]
+    return [one for one in wanted if os.environ.get(one)], wanted or [usual]
+
+
+def _found_in_body(attempt: Attempt, exc: Exception, request: Request) -> Completion | None:
+    """What was answered, and paid for, where litellm or the reading of its object stumbled over the body's form."""
+    if wire_status(exc) or (isinstance(exc, ExplainevalError) and not isinstance(exc, TransientError)):
+        return None
+    return read_body(attempt.body, request.style, attempt.bounds.most_bytes)
+
+
+def _is_besides(attempt: Attempt, exc: BaseException) -> bool:
+    """Whether what the guard refused was some look-up of litellm's, and the request itself met another fault."""
+    links = list(chain(exc))
+    if attempt.fault in links or not isinstance(attempt.fault, InputError):
+        return False
+    answered = attempt.sent > 0 and wire_status(exc) is not None
+    return answered or any(type(link).__name__ == "UnsupportedParamsError" for link in links)
+
+
+def _session() -> httpx.AsyncClient:
+    """The HTTP client of every OpenAI-shaped call. Its connections are the guard's."""
+    return httpx.AsyncClient(transport=GuardedTransport(), trust_env=False)
+
+
+def _direct_transport(context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    """litellm's aiohttp transport, which costs a sixth of httpx's own per call."""
+    from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+
+    transport: httpx.AsyncBaseTransport = LiteLLMAiohttpTransport(
+        client=lambda: ClientSession(
+            connector=TCPConnector(ssl=context, limit=0), cookie_jar=DummyCookieJar(), trust_env=False
+        ),
+        ssl_verify=context,
+    )
+    return transport

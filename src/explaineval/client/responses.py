@@ -6,63 +6,240 @@ text-completion lists `tokens` / `top_logprobs`. Pure.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.errors import TransientError
 from explaineval.parsing.outcomes import FILTERED, REFUSED, TRUNCATED
-from explaineval.records import Completion, Style, TokenAlternatives
+from explaineval.records import Completion, Style, TokenAlternatives, storable, storable_text
 
 Alternatives = list[tuple[str, float | None]]
 
 BROKEN_OFF = frozenset({"error", "network_error"})
 """Finish reasons by which a gateway says, with status 200, that the provider behind it failed half-way."""
 
+MOST_LABEL = 300
+"""Characters of a model's name, a fingerprint, a finish reason."""
+MOST_REFUSAL = 20_000
+MOST_MALFORMED = 20_000
+"""Bytes that are kept of what stands in an answer's place and is none."""
+MOST_USAGE = 20_000
+"""Bytes of the endpoint's counts."""
+MOST_DIGITS = 400
+"""Of an integer; Python itself reads 4,300 at the most."""
 
-def read_response(raw: Mapping[str, Any], style: Style) -> Completion:
-    """The completion in a response body.
+
+def read_json(data: bytes | str) -> Any:
+    """A JSON document as endpoints write it: also with NaN, infinities, and integers of any length.
+
+    An integer that is too long to be a number of anything becomes a text that says so.
+
+    Raises:
+        ValueError: not JSON. RecursionError: nested too deep.
+    """
+    return json.loads(data, parse_int=_read_integer)
+
+
+def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) -> Completion:
+    """The completion in a response body: what can be read of it, in a form that can be stored.
+
+    Where something stands in the place of an answer that is none (an object for the text, a number for the message),
+    the completion has the fault `malformed`, since asking again would pay again. A text of more than `most` bytes
+    is cut there, with the fault `oversized`.
 
     Raises TransientError for a body that holds no answer at all: an error object, no choices, no usable choice.
     """
     if raw.get("error"):
         raise TransientError(f"the endpoint answered 200 with an error object: {_short(raw['error'])}")
-    choices = raw.get("choices") or []
+    choices = raw.get("choices")
     if not choices:
         raise TransientError("the endpoint answered 200 without any choice")
-    choice = choices[0]
+    choice = choices[0] if isinstance(choices, (list, tuple)) else None
+    if not isinstance(choice, Mapping):
+        return _malformed(raw, choices, most)
     finish = _finish_reason(choice)
-    if finish in BROKEN_OFF:
+    if isinstance(finish, str) and finish in BROKEN_OFF:
         raise TransientError("the endpoint answered 200, but its provider failed before the text was finished")
+    refusal: Any = None
     if style == "chat":
         message = choice.get("message")
-        if not isinstance(message, Mapping):
+        if message is None:
             raise TransientError("the endpoint answered 200 with a choice that holds no message")
-        text = message.get("content")
-        extras = message.get("provider_specific_fields") or {}
-        refusal = message.get("refusal") or extras.get("refusal")
+        if not isinstance(message, Mapping):
+            return _malformed(raw, choice, most)
+        text = _joined(message.get("content"))
+        refusal = message.get("refusal") or _mapping(message.get("provider_specific_fields")).get("refusal")
     else:
-        text, refusal = choice.get("text"), None
+        text = _joined(choice.get("text"))
     if text is not None and not isinstance(text, str):
-        raise TransientError(f"the endpoint's text is not a string but {type(text).__name__}")
+        return _malformed(raw, text, most)
+    if refusal is not None and not isinstance(refusal, str):
+        return _malformed(raw, refusal, most)
     if text is None and finish is None and refusal is None:
         raise TransientError("the endpoint answered 200 with an empty choice")
+    repaired: list[str] = []
+    if refusal and len(refusal) > MOST_REFUSAL:
+        refusal = refusal[:MOST_REFUSAL]
+        repaired.append("refusal")
+    cut = text is not None and len(encode_text(text)) > most
+    if cut:
+        text = cut_text(text or "", most)
     return Completion(
         text=text,
-        finish_reason=finish,
+        finish_reason=_label(finish, "finish_reason", repaired),
         refusal=refusal or None,
-        logprobs=None if text is None else read_logprobs(text, choice.get("logprobs")),
-        usage=_without_nulls(raw.get("usage") or {}),
-        model=raw.get("model"),
-        fingerprint=raw.get("system_fingerprint"),
-        created=raw.get("created"),
+        logprobs=None if text is None or cut else read_logprobs(text, choice.get("logprobs")),
+        **_side_fields(raw, repaired),
+        repaired=tuple(dict.fromkeys(repaired)),
+        fault="oversized" if cut else None,
     )
 
 
-def _finish_reason(choice: Mapping[str, Any]) -> str | None:
+def read_body(body: bytes | None, style: Style, most: int = MOST_BYTES) -> Completion | None:
+    """The completion in a body with status 200 at which the route stumbled; None where it holds no answer.
+
+    What came is kept with its fault: it was paid for, and asking again would pay again.
+    """
+    if body is None:
+        return None
+    try:
+        raw = read_json(body)
+    except RecursionError:
+        return Completion(text=None, fault="malformed")
+    except ValueError:
+        return None
+    if not isinstance(raw, Mapping):
+        return None
+    try:
+        if raw.get("choices") or not raw.get("content"):
+            return read_response(raw, style, most)
+        return None if raw.get("error") else _malformed(raw, raw["content"], most)  # Anthropic's shape
+    except TransientError:
+        return None
+
+
+def encode_text(text: str) -> bytes:
+    """A text as it is stored: JSON in UTF-8."""
+    return json.dumps(storable_text(text), ensure_ascii=False).encode("utf-8")
+
+
+def cut_text(text: str, most: int) -> str:
+    """The beginning of a text that needs no more than `most` bytes when it is stored."""
+    data = encode_text(text)
+    if len(data) <= most:
+        return text
+    kept = data[1 : max(1, most - 1)].decode("utf-8", "ignore")
+    escape = kept.rfind("\\", max(0, len(kept) - 6))
+    for end in (len(kept), escape, escape - 1):  # it may have been cut inside an escape
+        try:
+            return str(json.loads(f'"{kept[: max(0, end)]}"'))
+        except ValueError:
+            continue
+    return ""
+
+
+def _malformed(raw: Mapping[str, Any], came: object, most: int) -> Completion:
+    """What stands where an answer should be, kept as JSON text so that a person can look at it."""
+    repaired: list[str] = []
+    try:
+        text = json.dumps(_plain(storable(came)), ensure_ascii=False)
+    except RecursionError:
+        text = ""
+    return Completion(
+        text=cut_text(text, min(MOST_MALFORMED, most)),
+        **_side_fields(raw, repaired),
+        repaired=tuple(dict.fromkeys(("text", *repaired))),
+        fault="malformed",
+    )
+
+
+def _side_fields(raw: Mapping[str, Any], repaired: list[str]) -> dict[str, Any]:
+    """Everything but the answer; what has another type than it should have is left out and named in `repaired`."""
+    created = raw.get("created")
+    if isinstance(created, float) and created.is_integer():
+        created = int(created)
+    if created is not None and (isinstance(created, bool) or not isinstance(created, int)):
+        created = None
+        repaired.append("created")
+    return {
+        "usage": _usage(raw.get("usage"), repaired),
+        "model": _label(raw.get("model"), "model", repaired),
+        "fingerprint": _label(raw.get("system_fingerprint"), "fingerprint", repaired),
+        "created": created,
+    }
+
+
+def _usage(came: object, repaired: list[str]) -> dict[str, Any]:
+    """The endpoint's counts as they came, without nulls; rubbish beyond MOST_USAGE is left out."""
+    if not came:
+        return {}
+    found: dict[str, Any] = {}
+    size = 0
+    for name, value in came.items() if isinstance(came, Mapping) else ():
+        if value is None:
+            continue
+        try:
+            kept = _plain(storable(_without_nulls(value)))
+            size += len(json.dumps(str(name))) + len(json.dumps(kept))
+        except RecursionError:
+            size = MOST_USAGE + 1
+        if size > MOST_USAGE:
+            repaired.append("usage")
+            break
+        if kept != value and not isinstance(value, (Mapping, list, tuple)):
+            repaired.append("usage")
+        found[str(name)] = kept
+    if not isinstance(came, Mapping):
+        repaired.append("usage")
+    return found
+
+
+def _label(value: object, name: str, repaired: list[str]) -> str | None:
+    """A short text that an endpoint calls something by."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        repaired.append(name)
+        return None
+    if len(value) > MOST_LABEL:
+        repaired.append(name)
+    return value[:MOST_LABEL]
+
+
+def _joined(content: object) -> object:
+    """The text of a content that comes as a list of parts of text, as some servers send it; else what it is."""
+    if not isinstance(content, list) or not content:
+        return content
+    parts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") in (None, "text")]
+    if len(parts) == len(content) and all(isinstance(part, str) for part in parts):
+        return "".join(str(part) for part in parts)
+    return content
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _plain(value: Any) -> Any:
+    """The value where it is JSON, else its text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def _read_integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= MOST_DIGITS else f"about 10^{len(digits.lstrip('-')) - 1}"
+
+
+def _finish_reason(choice: Mapping[str, Any]) -> Any:
     """Why the text ended. litellm turns reasons that it does not know into "stop", but keeps the provider's word."""
-    finish: str | None = choice.get("finish_reason")
-    own = str((choice.get("provider_specific_fields") or {}).get("native_finish_reason") or "").strip().casefold()
+    finish = choice.get("finish_reason")
+    own = str(_mapping(choice.get("provider_specific_fields")).get("native_finish_reason") or "").strip().casefold()
     if own in BROKEN_OFF:
         return own
     for reasons, word in ((TRUNCATED, "length"), (FILTERED, "content_filter"), (REFUSED, "refusal")):
@@ -71,9 +248,12 @@ def _finish_reason(choice: Mapping[str, Any]) -> str | None:
     return finish
 
 
-def read_logprobs(text: str, logprobs: Mapping[str, Any] | None) -> tuple[TokenAlternatives, ...] | None:
-    """The alternatives at every token of `text` that, stripped, is one letter; None where none were returned."""
-    if not logprobs:
+def read_logprobs(text: str, logprobs: object) -> tuple[TokenAlternatives, ...] | None:
+    """The alternatives at every token of `text` that, stripped, is one letter; None where none were returned.
+
+    What has not the form of logprobs is none.
+    """
+    if not isinstance(logprobs, Mapping) or not logprobs:
         return None
     tokens = list(_tokens(logprobs))
     if not tokens:
@@ -100,16 +280,30 @@ def read_logprobs(text: str, logprobs: Mapping[str, Any] | None) -> tuple[TokenA
 def _tokens(logprobs: Mapping[str, Any]) -> Iterator[tuple[bytes, str, Alternatives]]:
     content = logprobs.get("content")
     if content:
-        for entry in content:
-            token = entry.get("token") or ""
-            raw = entry.get("bytes")
-            top = [(t.get("token") or "", _finite(t.get("logprob"))) for t in entry.get("top_logprobs") or ()]
-            yield bytes(raw) if raw else token.encode("utf-8", "surrogatepass"), token, top
+        for entry in map(_mapping, content if isinstance(content, list) else ()):
+            token = _text(entry.get("token"))
+            tops = entry.get("top_logprobs")
+            tops = map(_mapping, tops if isinstance(tops, list) else ())
+            top = [(_text(one.get("token")), _finite(one.get("logprob"))) for one in tops]
+            yield _bytes(entry.get("bytes")) or token.encode("utf-8", "surrogatepass"), token, top
         return
-    tops = logprobs.get("top_logprobs") or []
-    for token, alternatives in zip(logprobs.get("tokens") or (), tops, strict=False):
-        top = [(name, _finite(value)) for name, value in (alternatives or {}).items()]
+    tokens, tops = logprobs.get("tokens"), logprobs.get("top_logprobs")
+    if not isinstance(tokens, list) or not isinstance(tops, list):
+        return
+    for token, alternatives in zip(map(_text, tokens), map(_mapping, tops), strict=False):
+        top = [(str(name), _finite(value)) for name, value in alternatives.items()]
         yield token.encode("utf-8", "surrogatepass"), token, top
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _bytes(value: object) -> bytes:
+    """The bytes of a token; empty where they are none."""
+    if not isinstance(value, list) or not all(isinstance(one, int) and 0 <= one < 256 for one in value):
+        return b""
+    return bytes(value)
 
 
 def _characters(raw: bytes) -> int:
@@ -127,8 +321,11 @@ def _is_whole(raw: bytes) -> bool:
 
 def _finite(value: object) -> float | None:
     """A log probability as it came; minus infinity (and what is no number) becomes None."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return float(value) if math.isfinite(value) else None
+        except OverflowError:  # an integer beyond what a float can hold
+            return None
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from explaineval.config.clients import ClientConfig, EndpointConfig, Prices
-from explaineval.config.endpoints import Endpoint, normalise_url
+from explaineval.config.endpoints import Endpoint, normalise_url, older_spelling, spellings
 from explaineval.config.models import (
     FEWEST_TVD_SAMPLES,
     Arm,
@@ -13,9 +13,11 @@ from explaineval.config.models import (
     RunConfig,
     arms_for,
 )
+from explaineval.config.params import check_params
 from explaineval.config.sources import build, read_config
 
 __all__ = [
     "FEWEST_TVD_SAMPLES", "Arm", "ArmConfig", "ClientConfig", "Endpoint", "EndpointConfig", "InterventionConfig",
-    "ModelConfig", "Prices", "RunConfig", "arms_for", "build", "normalise_url", "read_config",
+    "ModelConfig", "Prices", "RunConfig", "arms_for", "build", "check_params", "normalise_url", "older_spelling",
+    "read_config", "spellings",
 ]  # fmt: skip

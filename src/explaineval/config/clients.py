@@ -27,6 +27,8 @@ class EndpointConfig(Record):
     max_connections: PositiveInt | None = None
     rpm: Positive | None = None
     tpm: Positive | None = None
+    older_name: str | None = Field(default=None, exclude=True)
+    """Under which name earlier versions kept answers of this endpoint, where it is another one."""
 
     @field_validator("base_url")
     @classmethod
@@ -76,6 +78,11 @@ class ClientConfig(Record):
         entry = self.endpoints.get(model.endpoint) if model.endpoint is not None else None
         rpm, tpm = (entry.rpm, entry.tpm) if entry is not None else (None, None)
         return rpm or self.rpm, tpm or self.tpm
+
+    @property
+    def older_names(self) -> dict[str, str]:
+        """By name: how earlier versions called an endpoint that is called otherwise now."""
+        return {name: entry.older_name for name, entry in self.endpoints.items() if entry.older_name is not None}
 
     def connections_of(self, model: ModelConfig) -> int:
         """How many requests may be under way at this model's endpoint at once."""

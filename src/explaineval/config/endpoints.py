@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from explaineval.errors import InputError
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
+_PATH = "/%:@!$&'()*+,;=~"
+"""What may stand in a path as it is."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,47 @@ class Endpoint:
 
 
 def normalise_url(text: str) -> str:
-    """One spelling a base URL: lower-case scheme and host, no default port, no trailing slash.
+    """One spelling a base URL: lower-case scheme and host, no default port, no trailing slash, no dot segments, percent
+    only where it is needed.
 
-    Raises InputError for another scheme, or a user name, password, query or fragment in the URL.
+    Raises InputError for another scheme, for a user name, password, query or fragment in the URL, and for `//` in its
+    path, which some servers take for `/` and others do not.
 
     >>> normalise_url("HTTP://LocalHost:80/v1/")
     'http://localhost/v1'
+    >>> normalise_url("http://localhost/a/../%76%31/./b%2fc")
+    'http://localhost/v1/b%2Fc'
     """
+    scheme, host, path = _split(text)
+    path = _without_dots(_ESCAPE.sub(_needed, quote(path, safe=_PATH)))
+    if "//" in path:
+        raise InputError(f"the base URL {text!r} has `//` in its path: write it with single slashes.")
+    return urlunsplit((scheme, host, path, "", ""))
+
+
+def older_spelling(text: str) -> str:
+    """How earlier versions wrote the same base URL into the cache key: with the path as it was given.
+
+    >>> older_spelling("HTTP://LocalHost:80/./v1/")
+    'http://localhost/./v1'
+    """
+    return urlunsplit((*_split(text), "", ""))
+
+
+def spellings(name: str) -> set[str]:
+    """The names under which this and earlier versions keep what is asked at a name or URL. Raises InputError.
+
+    >>> sorted(spellings("http://localhost/./v1"))
+    ['http://localhost/./v1', 'http://localhost/v1']
+    """
+    if "://" not in name:
+        return {name}
+    older = older_spelling(name)
+    return {older} if "//" in _split(name)[2] else {older, normalise_url(name)}
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    """Scheme, host with port, and path of a base URL, none of it ambiguous but the path. Raises InputError."""
     try:
         parts = urlsplit(text.strip())
         host, port = (parts.hostname or "").lower(), parts.port
@@ -59,7 +98,24 @@ def normalise_url(text: str) -> str:
         host = f"[{host}]"
     if port is not None and port != DEFAULT_PORTS[scheme]:
         host = f"{host}:{port}"
-    return urlunsplit((scheme, host, parts.path.rstrip("/"), "", ""))
+    return scheme, host, parts.path.rstrip("/")
+
+
+def _needed(escape: re.Match[str]) -> str:
+    """A percent-escape in capitals, or the letter itself where it needs none."""
+    letter = chr(int(escape[1], 16))
+    return letter if letter.isascii() and (letter.isalnum() or letter in "-._~") else escape[0].upper()
+
+
+def _without_dots(path: str) -> str:
+    """The path without `.` and `..` segments (RFC 3986, 5.2.4) and without a trailing slash."""
+    kept: list[str] = []
+    for segment in path.split("/")[1:]:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    return "".join(f"/{segment}" for segment in kept).rstrip("/")
 
 
 def is_private(url: str) -> bool:

@@ -9,19 +9,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
+from explaineval.config.params import check_params
 from explaineval.records import Mention, Order, Record, Style
 
 COMPLETION_SHOTS = 8
 FEWEST_TVD_SAMPLES = 50
 """On fewer samples a sampled label distribution says too little of a shift."""
 PositiveInt = Annotated[int, Field(ge=1)]
-
-RESERVED_PARAMS = frozenset(
-    {"model", "messages", "prompt", "max_tokens", "temperature", "stop", "logprobs", "top_logprobs", "stream", "n"}
-    | {"api_key", "api_base", "base_url", "timeout", "num_retries", "max_retries"}
-    | {"max_completion_tokens", "max_output_tokens", "best_of", "extra_body", "extra_headers"}
-)
-"""Parameters that explaineval sets itself, or that would change where a request goes or what it can cost at most."""
 
 
 class ModelConfig(Record):
@@ -124,9 +118,10 @@ class RunConfig(Record):
         names = [(model.endpoint, model.model) for model in self.models]
         if len(set(names)) != len(names):
             raise ValueError("a model stands twice; name each (endpoint, model) once")
-        for name in self.params:
-            if name in RESERVED_PARAMS:
-                raise ValueError(f"--param {name} is not allowed: explaineval sets it itself")
+        for model in self.models:
+            fault = check_params(self.params, model.model)
+            if fault is not None:
+                raise ValueError(fault)
         return self
 
 

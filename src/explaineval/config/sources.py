@@ -39,6 +39,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: bad YAML: {exc}.") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping of options, found {type(values).__name__}.")
+    _check_unique(tree, path)
     known = set(RunConfig.model_fields) | TRANSPORT | {"out"}
     for key in values:
         if key not in known:
@@ -65,6 +66,25 @@ def build(model: type[Config], values: Mapping[str, Any], place: str) -> Config:
         name = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-")))
         message = _plain(first["msg"])
         raise InputError(f"{place}: {name + ': ' if name else ''}{message}.") from None
+
+
+def _check_unique(tree: yaml.Node | None, path: Path) -> None:
+    """Raise InputError for a key that stands twice in one mapping: YAML would keep the last without a word."""
+    left, visited = [tree], set[int]()
+    while left:
+        node = left.pop()
+        if id(node) in visited:  # an anchor, which may even hold itself
+            continue
+        visited.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    raise InputError(f"{path}:{key.start_mark.line + 1}: the key {key.value!r} stands twice.")
+                seen.add(str(key.value))
+                left.append(value)
 
 
 def line_of(tree: yaml.Node | None, path: tuple[str | int, ...]) -> int:

@@ -5,7 +5,8 @@ Every reader returns Examples in file order. A row without a usable gold label i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ COMVE_GOLD = ("subtaskA_answers_all.csv", "subtaskA_gold_answers.csv")
 COMVE_REASONS = ("subtaskC_answers_all.csv", "subtaskC_gold_answers.csv")
 
 
-def read_esnli(path: Path, task: str) -> list[Example]:
-    """e-SNLI's official CSV: pairID, gold_label, Sentence1, Sentence2, Explanation_1."""
+def read_esnli(path: Path, task: str, unknown: dict[str, str] | None = None) -> list[Example]:
+    """e-SNLI's official CSV: pairID, gold_label, Sentence1, Sentence2, Explanation_1.
+
+    `unknown` takes up, by example id, what stands as gold label and is none; so do the readers below.
+    """
     letters = {text: letter for letter, text in NLI_OPTIONS.items()}
     columns = ("pairID", "gold_label", "Sentence1", "Sentence2", "Explanation_1")
     return [
@@ -49,20 +53,21 @@ def read_esnli(path: Path, task: str) -> list[Example]:
             task=task,
             fields={"premise": row["Sentence1"], "hypothesis": row["Sentence2"]},
             options=NLI_OPTIONS,
-            gold=letters.get(row["gold_label"].strip()),
+            gold=_gold(letters, row["gold_label"].strip(), row["pairID"], unknown),
             explanation=row["Explanation_1"].strip() or None,
         )
         for place, row in read_csv(path, columns)
     ]
 
 
-def read_ecqa(path: Path, task: str) -> list[Example]:
+def read_ecqa(path: Path, task: str, unknown: dict[str, str] | None = None) -> list[Example]:
     """ECQA's official CSV (cqa_data_*.csv): q_no, q_text, q_op1 to q_op5, q_ans, taskB."""
     columns = ("q_no", "q_text", *ECQA_OPTIONS.values(), "q_ans", "taskB")
     examples = []
     for place, row in read_csv(path, columns):
         options = {letter: row[column] for letter, column in ECQA_OPTIONS.items()}
-        gold = [letter for letter, text in options.items() if text == row["q_ans"]]
+        texts = Counter(options.values())
+        letters = {text: letter for letter, text in options.items() if texts[text] == 1}
         examples.append(
             _example(
                 place,
@@ -70,14 +75,14 @@ def read_ecqa(path: Path, task: str) -> list[Example]:
                 task=task,
                 fields={"question": row["q_text"]},
                 options=options,
-                gold=gold[0] if len(gold) == 1 else None,
+                gold=_gold(letters, row["q_ans"], row["q_no"], unknown),
                 explanation=row["taskB"].strip() or None,
             )
         )
     return examples
 
 
-def read_comve(directory: Path, task: str) -> list[Example]:
+def read_comve(directory: Path, task: str, unknown: dict[str, str] | None = None) -> list[Example]:
     """ComVE (SemEval-2020 task 4): subtask A's data and gold answers, the first reason of subtask C.
 
     The gold file marks the sentence that is against common sense: 0 is the first one.
@@ -94,23 +99,28 @@ def read_comve(directory: Path, task: str) -> list[Example]:
             task=task,
             fields={"sentence1": row["sent0"], "sentence2": row["sent1"]},
             options=SENSE_OPTIONS,
-            gold={"0": "A", "1": "B"}.get(gold.get(row["id"], "")),
+            gold=_gold({"0": "A", "1": "B"}, gold.get(row["id"], ""), row["id"], unknown),
             explanation=reasons.get(row["id"]) or None,
         )
         for place, row in read_csv(_one_of(directory, COMVE_DATA), ("id", "sent0", "sent1"))
     ]
 
 
-def read_task_jsonl(path: Path, task: str) -> list[Example]:
+def read_task_jsonl(
+    path: Path,
+    task: str,
+    unknown: dict[str, str] | None = None,  # noqa: ARG001 - all readers are called alike
+) -> list[Example]:
     """The task JSONL of the method page: id, fields, options, and optional gold, explanation, instruction.
 
-    `explanations`, the same explanation by verbosity level, is for shots and read by `read_levels`.
+    `explanations`, the same explanation by verbosity level, is for shots and read by `read_levels`. A gold label that
+    is no option is refused, so nothing is ever `unknown`.
     """
     examples = []
     for place, value in read_jsonl(path):
-        unknown = set(value) - {"id", "fields", "options", "gold", "explanation", "instruction", LEVELS}
-        if unknown:
-            raise InputError(f"{place}: unknown key {', '.join(sorted(unknown))}.")
+        strange = set(value) - {"id", "fields", "options", "gold", "explanation", "instruction", LEVELS}
+        if strange:
+            raise InputError(f"{place}: unknown key {', '.join(sorted(strange))}.")
         value.pop(LEVELS, None)
         example = _example(place, task=task, **value)
         _check_letters(example, place)
@@ -156,8 +166,8 @@ def shape_of(example: Example) -> str | None:
     return shape if shape is not None and fits[shape] else None
 
 
-def read_task(reader: str, path: Path | None, task: str) -> list[Example]:
-    """All examples of one task in file order.
+def read_task(reader: str, path: Path | None, task: str, unknown: dict[str, str] | None = None) -> list[Example]:
+    """All examples of one task in file order; `unknown` takes up by id what stands as gold label and is none.
 
     Raises InputError for an unknown reader, a missing path, an empty file or an id that stands twice.
     """
@@ -166,7 +176,7 @@ def read_task(reader: str, path: Path | None, task: str) -> list[Example]:
             raise InputError(f"task {reader!r} needs a path: {reader}:PATH.")
         examples = read_bundled(reader)
     else:
-        examples = READERS[reader](path, task)
+        examples = READERS[reader](path, task, unknown)
     if not examples:
         raise InputError(f"{path} is empty: it holds no example of task {task!r}.")
     seen: set[str] = set()
@@ -177,12 +187,20 @@ def read_task(reader: str, path: Path | None, task: str) -> list[Example]:
     return examples
 
 
-READERS: dict[str, Callable[[Path, str], list[Example]]] = {
+READERS: dict[str, Callable[[Path, str, dict[str, str] | None], list[Example]]] = {
     "esnli": read_esnli,
     "ecqa": read_ecqa,
     "comve": read_comve,
     "jsonl": read_task_jsonl,
 }
+
+
+def _gold(letters: Mapping[str, str], text: str, example: str, unknown: dict[str, str] | None) -> str | None:
+    """The letter of a gold label; None for a blank one, and for one that is none, which `unknown` takes up."""
+    letter = letters.get(text)
+    if letter is None and text.strip() and unknown is not None:
+        unknown[example] = text
+    return letter
 
 
 def _example(place: str, **values: Any) -> Example:

@@ -42,6 +42,8 @@ class Task:
     shots_source: str
     level_shots: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
     """The same shots by verbosity level, with explanations of that length; `normal` is `shots` itself."""
+    unknown_gold: Mapping[str, str] = field(default_factory=dict)
+    """By example id, what stands as gold label in the file and is none."""
 
     def shots_at(self, level: str) -> tuple[Example, ...] | None:
         """The shots of a verbosity level, None where there are none of that length."""
@@ -91,7 +93,8 @@ def load_tasks(
 
 
 def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None) -> Task:
-    examples = read_task(spec.reader, spec.path, spec.name)
+    unknown: dict[str, str] = {}
+    examples = read_task(spec.reader, spec.path, spec.name, unknown)
     shape = shape_of(examples[0])
     shots: tuple[Example, ...] = ()
     source, origin = "none", None
@@ -123,7 +126,7 @@ def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None
     if not examples:
         raise InputError(f"task {spec.name!r}: every example serves as a shot, so none is left to evaluate.")
     levels = _level_shots(shots, read_levels(origin)) if origin is not None else {}
-    return Task(spec, shape, tuple(examples[:limit]), shots, source, levels)
+    return Task(spec, shape, tuple(examples[:limit]), shots, source, levels, unknown)
 
 
 def _level_shots(shots: tuple[Example, ...], texts: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[Example, ...]]:

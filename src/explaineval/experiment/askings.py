@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from explaineval.cache import Claims, Store, spread
+from explaineval.cache import Claims, Store, request_key, spread
 from explaineval.client import Capabilities, assume, name_served, settle
 from explaineval.config import Arm, arms_for
 from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError
@@ -17,10 +18,10 @@ from explaineval.experiment.builders import RequestBuilder
 from explaineval.experiment.execution import Executor, stop_on_interrupt
 from explaineval.experiment.lanes import Lane, build_lanes
 from explaineval.experiment.ledgers import Prices
-from explaineval.experiment.plans import Unit, plan
+from explaineval.experiment.plans import Unit, is_askable, plan, plan_sizes
 from explaineval.experiment.preparations import Prepared
 from explaineval.experiment.readings import Reply
-from explaineval.experiment.submissions import pending_of, submit
+from explaineval.experiment.submissions import submit
 from explaineval.experiment.trials import unit_trials
 from explaineval.records import Example, Request
 
@@ -82,14 +83,22 @@ async def _tick(lanes: list[Lane], watch: Callable[[list[Lane]], None]) -> None:
 
 
 async def _ask_one(asking: Asking, lane: Lane) -> None:
+    try:
+        await _ask_plan(asking, lane)
+    finally:
+        if not lane.progress.whole:  # what the run never came to is part of its plan too
+            found = asking.prepared
+            lane.progress.leave(plan_sizes(found.config, found.prompts, found.tasks, found.chosen.edits, lane.model))
+
+
+async def _ask_plan(asking: Asking, lane: Lane) -> None:
     config, tasks = asking.prepared.config, asking.prepared.tasks
-    if not asking.prepared.client.offline:  # also for the settling request, which may be in a batch of another plan
-        lane.cached.pending = pending_of(asking.prepared, lane)
     try:
         for builder in _builders(asking.prepared, lane):
             if builder.arm.style not in lane.able:
                 lane.able[builder.arm.style] = await _settle(asking, lane, builder)
     except EndpointError as exc:
+        lane.progress.unsent -= _asked_already(asking.prepared, asking.store, lane)
         lane.fault = await name_served(exc, asking.prepared.client.endpoint_of(lane.model))
         return
 
@@ -97,23 +106,42 @@ async def _ask_one(asking: Asking, lane: Lane) -> None:
         return lane.able[arm.style]
 
     def sink(unit: Unit, base: Reply | None, after: list[Reply | None], shams: list[Reply | None]) -> None:
-        if base is None:
-            return
         for trial in unit_trials(unit, base, after, shams, config.mention, config.min_label_mass):
             asking.lines.write(trial.model_dump_json() + "\n")
+            lane.read(trial)
 
     def units() -> Iterator[Unit]:
         edits = asking.prepared.chosen.edits
         return plan(config, asking.prepared.prompts, tasks, edits, lane.model, able, asking.start)
 
     stopping = asking.stopping
-    if asking.prepared.client.batch and not asking.prepared.client.offline:
-        await submit(asking.prepared, asking.store, lane, units)
+    if lane.batches is not None:
+        await submit(asking.prepared, asking.store, lane, lane.batches, units)
         stopping = asyncio.Event()  # nothing is sent from here on, so what is paid for is read to its end
     executor = Executor(lane.cached, lane.slots.gate.ceiling, stopping, config.retry, lane.forecast.miss, lane.progress)
     await executor.run(units(), sink)
+    if lane.fault is None:
+        lane.fault = lane.billing_fault
     if lane.slots.down is not None and lane.fault is None:
         lane.fault = await name_served(lane.slots.down, asking.prepared.client.endpoint_of(lane.model))
+
+
+def _asked_already(prepared: Prepared, store: Store, lane: Lane) -> int:
+    """How many requests of the plan were asked to find out what the endpoint takes, before it turned out unusable."""
+    keys = set()
+    for builder in _builders(prepared, lane):
+        able, _ = assume(store, prepared.config, lane.model, builder.arm.style)
+        for example in _examples_to_settle(prepared, builder):
+            keys.add(request_key(builder.build(example, example.fields, able.logprobs, able.temperature)))
+    return sum(int(key[:16], 16) in lane.cached.tally.seen for key in keys)
+
+
+def _examples_to_settle(prepared: Prepared, builder: RequestBuilder) -> Sequence[Example]:
+    """The examples with which is found out what the endpoint takes."""
+    edits = prepared.chosen.edits
+    asked = (one for one in builder.task.examples if is_askable(builder, one, edits.get((one.task, one.id), ())))
+    # where nothing of this arm is asked, some example has to do: its trials need to say how the arm was asked
+    return list(islice(asked, SETTLE_WITH)) or builder.task.examples[:1]
 
 
 def _builders(prepared: Prepared, lane: Lane) -> Iterator[RequestBuilder]:
@@ -132,7 +160,7 @@ async def _settle(asking: Asking, lane: Lane, builder: RequestBuilder) -> Capabi
     examples are rejected whatever is asked along with them.
     """
     config, store = asking.prepared.config, asking.store
-    style, examples = builder.arm.style, builder.task.examples[:SETTLE_WITH]
+    style, examples = builder.arm.style, _examples_to_settle(asking.prepared, builder)
     for example in examples:
         try:
             build = _asking(builder, example)

@@ -20,6 +20,7 @@ from explaineval.client import Capabilities
 from explaineval.config import Arm, ModelConfig
 from explaineval.errors import InputError
 from explaineval.experiment import directories
+from explaineval.experiment.plans import plan_sizes
 from explaineval.experiment.preparations import Prepared
 from explaineval.experiment.rebuilds import recorded_capabilities
 from explaineval.experiment.walks import walk
@@ -43,11 +44,15 @@ KEPT_OF_ENDPOINT = ("endpoint", "model", "probe", "capabilities", "tokens", "pri
 
 @dataclass(frozen=True)
 class Bundled:
-    """What went into a bundle: answers, answers that the store lacks, bytes of the file; was the run finished?"""
+    """What went into a bundle: answers, and bytes of the file. `missing` answers of the run's plan are not in it.
+
+    `finished` says that the run came to its end; the bundle is `complete` where in addition no answer is missing.
+    """
 
     answers: int
     missing: int
     bytes: int
+    finished: bool
     complete: bool
 
 
@@ -73,7 +78,19 @@ def write_bundle(directory: Path, prepared: Prepared, store: Store, target: Path
         raise InputError(f"{target} cannot be written: {exc.strerror or exc}.") from None
     finally:
         draft.unlink(missing_ok=True)
-    return Bundled(packed.entries, len(packed.missing), target.stat().st_size, run.get("complete") is True)
+    missing = len(packed.missing) + _never_asked(run, prepared)
+    finished = run.get("complete") is True and not _never_asked(run, prepared)
+    return Bundled(packed.entries, missing, target.stat().st_size, finished, finished and not missing)
+
+
+def _never_asked(run: Mapping[str, Any], prepared: Prepared) -> int:
+    """The requests of arms of which the run never found out how they are to be asked: their keys cannot be told."""
+    recorded, config, edits = recorded_capabilities(run), prepared.config, prepared.chosen.edits
+    total = 0
+    for model in config.models:
+        known = {style for endpoint, name, style in recorded if (endpoint, name) == (model.endpoint, model.model)}
+        total += plan_sizes(config, prepared.prompts, prepared.tasks, edits, model, known).distinct
+    return total
 
 
 def level_files(run: Mapping[str, Any]) -> list[str]:

@@ -145,7 +145,7 @@ def consult(
         talk, fault = asyncio.run(_talk(prepared, store, claims, price, openings, first, watch))
     summary = summary_of([talk.lane])
     missing = len(openings) - len(talk.results)
-    if missing:
+    if missing or talk.lane.billing_fault is not None:
         _complain(who, talk, fault, missing)
     purse = talk.lane.budgeted.budget.total.spent if talk.lane.budgeted is not None else 0.0
     return Consulted([talk.results[number] for number in range(len(openings))], summary, purse, talk.failed)
@@ -191,7 +191,7 @@ async def _talk(
                 watch(lanes)
             await talk.lane.cached.finish()
         if not work.cancelled():
-            fault = _fault_of(work) or talk.lane.slots.down
+            fault = _fault_of(work) or talk.lane.billing_fault or talk.lane.slots.down
         if fault is not None:
             fault = await name_served(fault, prepared.client.endpoint_of(model))
     return talk, fault
@@ -222,6 +222,10 @@ def _complain(who: Consultant, talk: _Talk[Any], fault: EndpointError | None, mi
     rest = f"{missing} of the {who.role}'s tasks are not done, so nothing was written; every answer paid for is kept"
     if talk.stopping.is_set():
         raise KeyboardInterrupt
+    if talk.lane.billing_fault is not None:
+        assert talk.lane.budgeted is not None  # noqa: S101 - it has the fault
+        error = BudgetReachedError if talk.lane.budgeted.overdrawn else EndpointError
+        raise error(f"{str(talk.lane.billing_fault).rstrip('.')}; {rest}.")
     if talk.lane.out_of_money and talk.lane.budgeted is not None:
         spent = talk.lane.budgeted.budget.total.spent
         limit = who.client.max_usd or 0.0

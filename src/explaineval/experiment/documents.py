@@ -14,6 +14,7 @@ from explaineval.client import route_caution
 from explaineval.config import RunConfig
 from explaineval.experiment import facts
 from explaineval.experiment.lanes import Lane
+from explaineval.experiment.notes import Note, note
 from explaineval.experiment.preparations import Prepared
 
 PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
@@ -59,16 +60,17 @@ def endpoint_document(lane: Lane) -> dict[str, Any]:
     }
 
 
-def probe_notes(lane: Lane, config: RunConfig) -> Iterator[str]:
+def probe_notes(lane: Lane, config: RunConfig) -> Iterator[Note]:
     """What a probe, or the name of the route, says against the way this model is asked."""
     caution = route_caution(lane.model.model)
     if caution is not None and config.logprobs != "off":
-        yield caution
+        yield note("route_loses_logprobs", caution)
     reasons = (lane.probe or {}).get("reasoning_first") is True
     if reasons and "pe" in config.arms.order and not lane.ledger.reasoned:  # else the ledger's note says it
-        yield (
+        yield note(
+            "reasons_first",
             f"the probe found that {lane.model.model} reasons before it answers: order pe is then not "
-            "predict-then-explain."
+            "predict-then-explain.",
         )
 
 

@@ -11,6 +11,7 @@ from explaineval.config import InterventionConfig
 from explaineval.datasets import BUNDLED, Task, read_interventions, read_task, ready_interventions
 from explaineval.errors import InputError
 from explaineval.experiment.mentionings import phrases_of
+from explaineval.experiment.notes import Note, note
 from explaineval.interventions import (
     CONTROL,
     CUE,
@@ -37,7 +38,7 @@ class Chosen:
     """The interventions of a run, and what a reader should know about how they came about."""
 
     edits: Edits
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def choose(
@@ -53,7 +54,7 @@ def choose(
             check_phrases(prompts, kind)
         return chosen
     edits: Edits = {}
-    notes: list[str] = []
+    notes: list[Note] = []
     for task in tasks:
         if wanted.kind is None and task.name in BUNDLED:
             found = ready_interventions(task.name, task.examples)
@@ -63,9 +64,7 @@ def choose(
         _collect(edits, built)
         short = len(task.examples) * wanted.per_example - len(built)
         if short:
-            notes.append(
-                f"{task.name}: {short} interventions fewer than asked for, since some texts offer too few places."
-            )
+            notes.append(short_note(task.name, short))
     return Chosen(edits, tuple(notes))
 
 
@@ -171,8 +170,14 @@ def _from_file(path: Path, tasks: Sequence[Task]) -> Chosen:
     edits: Edits = {}
     _collect(edits, used)
     skipped = len(found) - len(used)
-    notes = (f"{path.name}: {skipped} lines belong to examples that are cut off by the limit or serve as shots.",)
-    return Chosen(edits, notes if skipped else ())
+    told = f"{path.name}: {skipped} lines belong to examples that are cut off by the limit or serve as shots."
+    return Chosen(edits, (note("interventions_skipped", told),) if skipped else ())
+
+
+def short_note(task: str, short: int) -> Note:
+    """So many interventions could not be built."""
+    told = f"{task}: {short} interventions fewer than asked for, since some texts offer too few places."
+    return note("interventions_short", told)
 
 
 def _first(interventions: Iterable[Intervention], count: int) -> Iterator[Intervention]:

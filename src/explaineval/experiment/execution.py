@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from explaineval.client import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
-from explaineval.experiment.plans import Asked, Unit
+from explaineval.experiment.plans import Asked, Sizes, Unit
 from explaineval.experiment.readings import Failure, Reply, ask_again, explanation_request, read
 from explaineval.records import Completion, Request
 
@@ -36,7 +36,18 @@ class Progress:
     planned: int = 0
     done: int = 0
     unsent: int = 0
+    again: int = 0
+    """Requests that ask once more; they are part of `planned`."""
+    size: int = 0
+    """Distinct requests of the units that were begun."""
+    whole: bool = False
+    """Whether every unit of the plan was begun."""
     outcomes: dict[str, int] = field(default_factory=dict)
+
+    def leave(self, whole: Sizes) -> None:
+        """Count what was never begun of a plan of this size."""
+        self.unsent += whole.distinct - self.size
+        self.planned = whole.planned + self.again
 
 
 @dataclass
@@ -53,20 +64,26 @@ class Executor:
     miss: Callable[[Request], None] = _miss_nothing
     progress: Progress = field(default_factory=Progress)
     fatal: dict[str, EndpointError] = field(default_factory=dict)
+    _cut_short: bool = False
 
     async def run(self, units: Iterator[Unit], sink: Sink) -> None:
-        """Ask everything in `units`; every unit that got an answer before goes to `sink` once."""
+        """Ask everything in `units`; each goes to `sink` once, unless the run stopped before it."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self.width):
                 group.create_task(self._work(units, sink))
+        self.progress.whole = not self._cut_short
 
     async def _work(self, units: Iterator[Unit], sink: Sink) -> None:
         for unit in units:
             self.progress.units += 1
-            self.progress.planned += unit.planned
-            if self.stopping.is_set():
-                self.progress.unsent += unit.size
+            if unit.idle:
+                sink(unit, None, [None] * len(unit.asked), [])
                 continue
+            if self.stopping.is_set():
+                self._cut_short = True
+                return
+            self.progress.planned += unit.planned
+            self.progress.size += unit.size
             sides = [(None, unit.base), *((one, one.request) for one in unit.asked if one.request)]
             whole = asyncio.gather(*(self._side(unit, asked, request) for asked, request in sides))
             shams = asyncio.gather(*(self._reply(unit, request) for request in unit.shams))
@@ -77,7 +94,11 @@ class Executor:
 
     async def _side(self, unit: Unit, asked: Asked | None, request: Request) -> Reply | None:
         """The reply for one input, with that to a second call where the explanation is asked for by one."""
-        reply = await self._reply(unit, request)
+        try:
+            reply = await self._reply(unit, request)
+        except asyncio.CancelledError:
+            self.progress.unsent += unit.twofold
+            raise
         if reply is None:
             if unit.twofold:
                 self.progress.unsent += 1
@@ -99,6 +120,7 @@ class Executor:
         if again is None:
             return reply
         self.progress.planned += 1
+        self.progress.again += 1
         second = await self._ask(again)
         return reply if second is None else Reply(again, second)
 

@@ -8,20 +8,22 @@ from os.path import commonprefix
 from explaineval.cache import request_key
 from explaineval.client import texts_of
 from explaineval.experiment.lanes import Lane
+from explaineval.experiment.notes import Note, note
 from explaineval.experiment.preparations import Prepared
 from explaineval.records import Request
 
 SHOWN_CHARACTERS = 90
 
 
-def money_notes(lanes: list[Lane]) -> Iterator[str]:
+def money_notes(lanes: list[Lane]) -> Iterator[Note]:
     """What is not sure about the money: attempts without a bill."""
     attempts = sum(lane.budgeted.unbilled for lane in lanes if lane.budgeted is not None)
     most = sum(lane.budgeted.unknown for lane in lanes if lane.budgeted is not None)
     if attempts and most:
-        yield (
+        yield note(
+            "bill_unknown",
             f"{attempts} attempts ended without a bill (time-out, reset, cut answer): up to ${most:.4f} more than "
-            "stands here may have been charged; a spending limit counts it as spent."
+            "stands here may have been charged; a spending limit counts it as spent.",
         )
 
 

@@ -41,6 +41,8 @@ class Lengths:
         """Take one answer into account."""
         if not is_metered(completion.usage) or len(self.tokens_out) >= KEPT:
             return
+        if input_tokens(completion.usage) > most_tokens(texts_of(request)):
+            return  # no length of this text: the endpoint counted something else
         self.bytes_in += _bytes(request)
         self.tokens_in += input_tokens(completion.usage)
         self.tokens_out.append(output_tokens(completion.usage))
@@ -52,23 +54,44 @@ class Lengths:
 
 
 @dataclass
+class Misses:
+    """Sums over requests without answer: how many, bytes in, the most tokens in and out."""
+
+    count: int = 0
+    bytes_in: int = 0
+    most_in: int = 0
+    most_out: int = 0
+
+    def add(self, request: Request) -> None:
+        """Count one."""
+        self.count += 1
+        self.bytes_in += _bytes(request)
+        self.most_in += most_tokens(texts_of(request))
+        self.most_out += request.max_tokens
+
+
+@dataclass
 class Forecast:
     """Counts what is missing of one model, and tells what asking it would take."""
 
     price: Price | None
     lengths: Lengths = field(default_factory=Lengths)
     basis: str = ""
-    misses: int = 0
-    bytes_in: int = 0
-    most_in: int = 0
-    most_out: int = 0
+    total: Misses = field(default_factory=Misses)
+    by_price: dict[int, Misses] = field(default_factory=dict)
+    """The same by how many of the prices for long prompts a request can reach."""
 
     def miss(self, request: Request) -> None:
         """Count a request without answer."""
-        self.misses += 1
-        self.bytes_in += _bytes(request)
-        self.most_in += most_tokens(texts_of(request))
-        self.most_out += request.max_tokens
+        self.total.add(request)
+        if self.price is not None:
+            reached = self.price.reached(most_tokens(texts_of(request)))
+            self.by_price.setdefault(reached, Misses()).add(request)
+
+    @property
+    def misses(self) -> int:
+        """How many requests have no answer."""
+        return self.total.count
 
     def learn(self, store: Store | None, model: ModelConfig) -> None:
         """Where too few answers were seen on the way, take the lengths of others of the model from the store."""
@@ -92,20 +115,23 @@ class Forecast:
 
     def tokens(self) -> tuple[int, dict[str, int]]:
         """Tokens in, and tokens out by how well it goes (low, expected, worst)."""
+        return self._tokens(self.total)
+
+    def _tokens(self, missing: Misses) -> tuple[int, dict[str, int]]:
         known = self.lengths
-        mean_limit = self.most_out / self.misses if self.misses else 0.0
+        mean_limit = missing.most_out / missing.count if missing.count else 0.0
         if known.enough:
-            into = self.bytes_in * known.tokens_in / max(1, known.bytes_in)
+            into = missing.bytes_in * known.tokens_in / max(1, known.bytes_in)
             ordered = sorted(known.tokens_out)
             expected = sum(ordered) / len(ordered)
             low = min(ordered[int(LOW * len(ordered))], expected)  # a few very short ones can draw the mean below it
         else:
-            into = self.bytes_in * TOKENS_PER_BYTE
+            into = missing.bytes_in * TOKENS_PER_BYTE
             low, expected = TOKENS_OUT
         out = {
-            "low": round(self.misses * min(low, mean_limit)),
-            "expected": round(self.misses * min(expected, mean_limit)),
-            "worst": self.most_out,
+            "low": round(missing.count * min(low, mean_limit)),
+            "expected": round(missing.count * min(expected, mean_limit)),
+            "worst": missing.most_out,
         }
         return round(into), out
 
@@ -113,12 +139,19 @@ class Forecast:
         """Dollars likewise; the worst case is what a spending limit would have to allow. None without a price."""
         if self.price is None:
             return {"low": None, "expected": None, "worst": None}
-        into, out = self.tokens()
-        fixed = self.misses * self.price.request
-        found: dict[str, float | None] = {
-            name: fixed + into * self.price.input + out[name] * self.price.output for name in ("low", "expected")
-        }
-        found["worst"] = fixed + most_dollars(self.most_in, self.most_out, replace(self.price, request=0.0))
+        parts = [self._usd(self.price, reached, missing) for reached, missing in sorted(self.by_price.items())]
+        return {name: sum((part[name] for part in parts), 0.0) for name in ("low", "expected", "worst")}
+
+    def _usd(self, price: Price, reached: int, missing: Misses) -> dict[str, float]:
+        """Dollars of the requests that can reach so many of the prices for long prompts."""
+        into, out = self._tokens(missing)
+        usual = price.at(into // missing.count)
+        fixed = missing.count * price.request
+        found = {name: fixed + into * usual.input + out[name] * usual.output for name in ("low", "expected")}
+        within = [price, *(one for _, one in price.above[:reached])]
+        found["worst"] = fixed + max(
+            most_dollars(missing.most_in, missing.most_out, replace(one, request=0.0, above=())) for one in within
+        )
         return found
 
     def document(self) -> dict[str, Any]:

@@ -21,12 +21,19 @@ from explaineval.costs import (
     output_tokens,
     price_given,
     price_listed,
-    reasoning_tokens,
+    reasons_first,
+    tier_of,
 )
 from explaineval.errors import InputError
+from explaineval.experiment.notes import Note, note
 from explaineval.records import Completion
 
 PRICE_FILE = "model_prices_and_context_window_backup.json"
+
+FAULTS = {
+    "oversized": "larger than an answer of that many tokens can be (oversized), and were cut",
+    "malformed": "not in the form of an answer (malformed)",
+}
 
 
 @dataclass
@@ -40,15 +47,20 @@ class Ledger:
     reasoned: int = 0
     cut: int = 0
     cut_blank: int = 0
+    repaired: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=lambda: {"sent_in": 0, "sent_out": 0, "hit_in": 0, "hit_out": 0})
 
     def add(self, completion: Completion, *, hit: bool, price: Price | None = None) -> None:
         """Book one completion, bought now or found in the store; `price` where it had another than the run's."""
         usage = completion.usage
-        self.reasoned += reasoning_tokens(usage) > 0
+        self.reasoned += reasons_first(usage)
         if completion.finish_reason in ("length", "max_tokens"):
             self.cut += 1
             self.cut_blank += not (completion.text or "").strip()
+        self.repaired += bool(completion.repaired) and completion.fault is None
+        if completion.fault is not None:
+            self.faults[completion.fault] = self.faults.get(completion.fault, 0) + 1
         where = "hit" if hit else "sent"
         self.tokens[f"{where}_in"] += input_tokens(usage)
         self.tokens[f"{where}_out"] += output_tokens(usage)
@@ -66,23 +78,38 @@ class Ledger:
         """Whether the sums in dollars are right: the price is known, and every answer came with its count of tokens."""
         return self.price is not None and (self.price == FREE or not self.unmetered)
 
-    def notes(self, model: str, max_tokens: int, orders: Collection[str]) -> Iterator[str]:
+    def notes(self, model: str, max_tokens: int, orders: Collection[str]) -> Iterator[Note]:
         """What the user should know about answers that were cut off, and about hidden reasoning."""
         if self.price is not None and not self.known:
-            yield (
+            yield note(
+                "tokens_uncounted",
                 f"{model}: {self.unmetered} answers came without a count of tokens, so their cost is unknown; under "
-                "--max-usd each counts as if it were as long as it may be."
+                "--max-usd each counts as if it were as long as it may be.",
+            )
+        for fault, count in sorted(self.faults.items()):
+            yield note(
+                "answers_faulty",
+                f"{model}: {count} answers are {FAULTS[fault]}: they are kept with the status unparsed and not asked "
+                "again by themselves.",
+            )
+        if self.repaired:
+            yield note(
+                "answers_repaired",
+                f"{model}: {self.repaired} answers held what no file can (broken characters, numbers that are none, "
+                "fields of a wrong type): they are kept without it, and marked.",
             )
         if self.cut:
             blank = f" ({self.cut_blank} of them before any answer, on reasoning)" if self.cut_blank else ""
-            yield (
+            yield note(
+                "answers_cut_off",
                 f"{model}: {self.cut} answers were cut off at {max_tokens} tokens{blank}: raise --max-tokens, or ask "
-                "those again with --retry truncated."
+                "those again with --retry truncated.",
             )
         if self.reasoned and "pe" in orders:
-            yield (
+            yield note(
+                "reasons_first",
                 f"{model} reasons before it answers ({self.reasoned} answers): order pe is then not "
-                "predict-then-explain, since the answer follows hidden reasoning."
+                "predict-then-explain, since the answer follows hidden reasoning.",
             )
 
 
@@ -128,7 +155,7 @@ def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> Pri
 
     Raises InputError where a spending limit is set and a price is unknown: the limit could not hold.
     """
-    usual = service_tier(config)
+    usual = tier_of(config.params)
     tier: Tier = "batches" if client.batch else usual
     singly = {(one.endpoint, one.model): price_for(one, client, listed, usual) for one in config.models}
     of_run = {(one.endpoint, one.model): price_for(one, client, listed, tier) for one in config.models}
@@ -141,9 +168,3 @@ def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> Pri
                 "per million tokens), or its endpoint's `price` in the configuration file."
             )
     return Prices(singly, of_run)
-
-
-def service_tier(config: RunConfig) -> Tier:
-    """The provider's tier that the run asks for by `--param service_tier`, as far as it has prices of its own."""
-    named = config.params.get("service_tier")
-    return "flex" if named == "flex" else "priority" if named == "priority" else ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from explaineval.client import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
@@ -55,16 +56,19 @@ class Unit:
         return self.arm.order == "pe2"
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing is asked: every insertion stood in the prompt before, so no number would use an answer."""
+        return not self._edits
+
+    @property
     def planned(self) -> int:
-        """Requests before dedupe: every trial needs an answer before and one after, shams no explanation."""
-        return 2 * (self._edits * (2 if self.twofold else 1) + len(self.shams))
+        """Requests before dedupe."""
+        return unit_planned(self.builder, self._edits, len(self.shams))
 
     @property
     def size(self) -> int:
         """Requests that are this unit's alone: in order pe2 the answers, and shams, are those of the first level."""
-        if not self.twofold:
-            return 1 + self._edits + len(self.shams)
-        return (1 + self._edits) * (2 if self.builder.leads else 1) + (len(self.shams) if self.builder.leads else 0)
+        return unit_size(self.builder, self._edits, len(self.shams))
 
     @property
     def _edits(self) -> int:
@@ -83,6 +87,80 @@ def _shown(example: Example, one: Intervention, text_after: str) -> tuple[Mappin
     if one.field is None:
         return example.fields, text_after
     return {**example.fields, one.field: text_after}, None
+
+
+def unit_planned(builder: RequestBuilder, edits: int, shams: int) -> int:
+    """The requests of one example and sample before dedupe: every trial needs an answer before and one after.
+
+    In order pe2 each needs an explanation too, but for the shams. None without an intervention.
+    """
+    return 2 * (edits * (2 if builder.arm.order == "pe2" else 1) + shams) if edits else 0
+
+
+def unit_size(builder: RequestBuilder, edits: int, shams: int) -> int:
+    """The requests of one example and sample that are asked for no other unit; none without an intervention."""
+    if not edits:
+        return 0
+    if builder.arm.order != "pe2":
+        return 1 + edits + shams
+    return (1 + edits) * (2 if builder.leads else 1) + (shams if builder.leads else 0)
+
+
+COUNTED_EXACTLY = 20_000
+"""Looking for an insertion in its prompt takes about 0.1 ms: larger plans are not looked through."""
+
+
+class Sizes(NamedTuple):
+    """How many requests a plan holds: before dedupe, and distinct."""
+
+    planned: int
+    distinct: int
+
+
+def plan_sizes(
+    config: RunConfig,
+    prompts: PromptBook,
+    tasks: Sequence[Task],
+    edits: Mapping[tuple[str, str], Sequence[Intervention]],
+    model: ModelConfig,
+    without: Collection[str] = (),
+) -> Sizes:
+    """The size of one model's plan, some styles left out, without building a request.
+
+    With more than COUNTED_EXACTLY interventions, those whose insertion is in the prompt already are counted too.
+    """
+    exact = sum(map(len, edits.values())) <= COUNTED_EXACTLY
+    planned = distinct = 0
+    for task in tasks:
+        for arm in arms_for(config, model):
+            builder = RequestBuilder(config, prompts, model, arm, task)
+            if builder.lacks_level or arm.style in without:
+                continue
+            for example in task.examples:
+                found = edits.get((task.name, example.id), ())
+                texts = _texts(builder, example) if exact else None
+                number = len(found) if texts is None else sum(not _is_there(one, *texts) for one in found)
+                for shams in (config.shams, *[0] * (config.samples - 1)):
+                    distinct += unit_size(builder, number, shams)
+                    planned += unit_planned(builder, number, shams)
+    return Sizes(planned, distinct)
+
+
+def is_askable(builder: RequestBuilder, example: Example, interventions: Sequence[Intervention]) -> bool:
+    """Whether some insertion of an example does not stand in its prompt already."""
+    fixed, own = _texts(builder, example)
+    return any(not _is_there(one, fixed, own) for one in interventions)
+
+
+def _texts(builder: RequestBuilder, example: Example) -> tuple[str, str]:
+    """What stands in an example's prompt: the text around it, and its own."""
+    return builder.fixed_text(example), "\n".join((*example.fields.values(), *example.options.values()))
+
+
+def _is_there(one: Intervention, fixed: str, own: str) -> bool:
+    if one.field is None or one.kind == NULL_EDIT:
+        return False
+    return _fixed_present(one.inserted, fixed) or already_present(one.inserted, (own,))
 
 
 @lru_cache(maxsize=65536)
@@ -111,10 +189,9 @@ def plan(
             continue
         able = capabilities(arm)
         for example in (task.examples[number] for number in numbers):
-            fixed = builder.fixed_text(example)
-            own = "\n".join((*example.fields.values(), *example.options.values()))
+            texts = _texts(builder, example)
             for sample in range(config.samples):
-                yield _unit(builder, able, example, edits.get((task.name, example.id), ()), sample, (fixed, own))
+                yield _unit(builder, able, example, edits.get((task.name, example.id), ()), sample, texts)
 
 
 Cell = tuple[Task, Arm, range]
@@ -147,8 +224,7 @@ def _unit(
     asked = []
     for one in interventions:
         after = one.inserted if one.field is None else apply(example, one)
-        worded = one.field is not None and one.kind != NULL_EDIT
-        there = worded and (_fixed_present(one.inserted, fixed) or already_present(one.inserted, (own,)))
+        there = _is_there(one, fixed, own)
         fields, cue = _shown(example, one, after)
         asked.append(Asked(one, after, None if there else request(fields, sample, cue), phrases(one.kind)))
     base = request(example.fields, sample)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,11 @@ from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.errors import InputError
 from explaineval.experiment import directories, facts
 from explaineval.experiment.edits import Chosen, choose
+from explaineval.experiment.notes import Note, note
 from explaineval.prompts import PromptBook, default_directory
+
+SHOWN = 5
+"""Strange gold labels that are shown."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +37,72 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
         client.endpoint_of(model)
     prompts = PromptBook(config.prompts or default_directory())
     shots = max(arm.shots for model in config.models for arm in arms_for(config, model))
+    if config.shots_from is not None and not shots:
+        raise InputError(
+            f"--shots-from {config.shots_from} would be ignored, since no shots are asked for: add --shots N (chat "
+            "shows none unless told so), or leave it out."
+        )
     specs = [parse_spec(text) for text in config.tasks]
     whole = load_tasks(specs, shots=shots, shots_from=config.shots_from, limit=config.limit)
     # words are built against the texts of all levels, so that a level added later changes none of them
     chosen = choose(config.interventions, whole, prompts, prompts.levels(), config.seed)
-    tasks = tuple(_with_levels(task, config.arms.verbosity) for task in whole)
     if not chosen.edits:
         raise InputError("there is no intervention for any example: nothing could be measured.")
-    for task in tasks:
-        if not any((task.name, example.id) in chosen.edits for example in task.examples):
-            raise InputError(
-                f"task {task.name!r} has no intervention for any of its examples, so nothing could be measured there: "
-                "leave the task out, or add interventions for it."
-            )
+    tasks = tuple(_with_levels(_with_interventions(task, chosen), config.arms.verbosity) for task in whole)
+    notes = (*_shots_notes(config, whole), *chosen.notes, *_left_out(whole, tasks), *_gold_notes(tasks))
+    chosen = replace(chosen, notes=notes)
     what = facts.science(config, tasks, prompts, chosen.edits)
     examples, edits = inputs_of(tasks, chosen)
     return Prepared(config, client, tasks, prompts, chosen, what, directories.science_hash(what, examples, edits))
+
+
+def _with_interventions(task: Task, chosen: Chosen) -> Task:
+    """The task without the examples that have no intervention: no number of the run would use their answers.
+
+    Raises InputError where none is left.
+    """
+    kept = tuple(example for example in task.examples if chosen.edits.get((task.name, example.id)))
+    if not kept:
+        raise InputError(
+            f"task {task.name!r} has no intervention for any of its examples, so nothing could be measured there: "
+            "leave the task out, or add interventions for it."
+        )
+    return replace(task, examples=kept)
+
+
+def _left_out(whole: Sequence[Task], tasks: Sequence[Task]) -> Iterator[Note]:
+    """How many examples of each task are not asked."""
+    for before, after in zip(whole, tasks, strict=True):
+        lost = len(before.examples) - len(after.examples)
+        if lost:
+            yield note(
+                "examples_left_out",
+                f"{before.name}: {lost:,} of {len(before.examples):,} examples have no intervention and are not asked; "
+                "accuracy and the shams are those of the others.",
+            )
+
+
+def _shots_notes(config: RunConfig, tasks: Sequence[Task]) -> Iterator[Note]:
+    """Where the shots come from, and which style shows none of those that were named."""
+    for task in tasks:
+        if task.shots_source != "none":
+            yield note("shots_source", f"{task.name}: shots from {task.shots_source}.")
+    styles = {arm.style for model in config.models for arm in arms_for(config, model) if not arm.shots}
+    if config.shots_from is not None and styles:
+        yield note("shots_unused", f"{', '.join(sorted(styles))} style shows no shots of --shots-from: give --shots N.")
+
+
+def _gold_notes(tasks: Sequence[Task]) -> Iterator[Note]:
+    """How many rows have something as gold label that is none."""
+    for task in tasks:
+        strange = [task.unknown_gold[one.id] for one in task.examples if one.id in task.unknown_gold]
+        if strange:
+            named = ", ".join(map(repr, dict.fromkeys(strange[:SHOWN])))
+            yield note(
+                "gold_unknown",
+                f"{task.name}: {len(strange):,} of {len(task.examples):,} examples have a gold label that names no "
+                f"option, or several ({named}): they are asked, and accuracy leaves them out.",
+            )
 
 
 def _with_levels(task: Task, levels: Collection[str]) -> Task:

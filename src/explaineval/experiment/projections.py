@@ -85,7 +85,7 @@ def _project_one(prepared: Prepared, store: Store | None, model: ModelConfig, pr
     find = store.get if store is not None else _find_nothing
     for unit in plan(config, prepared.prompts, prepared.tasks, prepared.chosen.edits, model, able):
         one.planned += unit.planned
-        for step in walk_unit(unit, seen, find, config.retry):
+        for step in walk_unit(unit, seen, find, config.retry, prepared.client.older_names):
             one.planned += step.request.sample >= RETRY_SAMPLES
             one.see(step.request, step.completion)
     one.forecast.learn(store, model)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from explaineval.cache import Store, request_key
 from explaineval.client import (
+    BillCheck,
     Budget,
     BudgetedClient,
     Client,
@@ -80,13 +81,17 @@ async def _reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, 
     wire = LiteLLMClient(endpoints, timeout=client.timeout)
     budget = Budget(Purse(client.max_usd))
     lanes: dict[tuple[str | None, str], Client] = {}
+    bills: dict[str, BillCheck] = {}
     for name, model in sorted(models, key=str):
         price = prices[name, model]
-        paid: Client = wire if price is None else BudgetedClient(wire, Gauge(price), budget, Purse(None))
+        checked = bills.setdefault(name or model.partition("/")[0], BillCheck(name))
+        paid: Client = wire
+        if price is not None:
+            paid = BudgetedClient(wire, Gauge(price), budget, Purse(None), stopping, checked)
         config = ModelConfig(model=model, endpoint=name)
         gate = Gate(client.connections_of(config), stopping, Pace(*client.pace_of(config)))
         lanes[name, model] = RetryingClient(
-            SlotClient(paid, gate, stopping), client.max_retries, stopping, gate.is_busy
+            SlotClient(paid, gate, stopping, checked), client.max_retries, stopping, gate.is_busy
         )
     found = Agreement()
     work = [
@@ -106,6 +111,10 @@ async def _reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, 
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
     found.unsent = len(pairs) - found.asked - found.failed
+    for bill in bills.values():
+        if bill.fault is not None:
+            found.fault = str(bill.fault)
+            found.over_limit = found.unsent if budget.total.overdrawn else found.over_limit
     found.interrupted = stopping.is_set()
     return found
 

@@ -83,8 +83,8 @@ def reproduce(source: Path, workshop: Path, out: Path | None) -> Reproduction:
     except InputError as exc:  # the place where it was unpacked means nothing to anybody
         raise InputError(str(exc).replace(str(claimed), str(source))) from None
     refused = _restore(claimed / PACK, cache, run, prepared)
-    outcome = execute(prepared, out or workshop / "run", lambda _: None)
-    return _compare(claimed, run, outcome, refused)
+    outcome = execute(prepared, out or workshop / "run", lambda _: None, keep=True)
+    return _compare(claimed, out or workshop / "run", run, outcome, refused)
 
 
 def _offline(client: ClientConfig, cache: Path) -> ClientConfig:
@@ -130,8 +130,10 @@ def _verdict(able: Capabilities, packed: StyleVerdict | None) -> StyleVerdict:
     return StyleVerdict(able.logprobs, "omit" if able.temperature is None else "sent", unusable, probed)
 
 
-def _compare(claimed: Path, run: Mapping[str, Any], outcome: Outcome, refused: tuple[str, ...]) -> Reproduction:
-    paths = [directory / directories.METRICS for directory in (claimed, outcome.directory)]
+def _compare(
+    claimed: Path, made: Path, run: Mapping[str, Any], outcome: Outcome, refused: tuple[str, ...]
+) -> Reproduction:
+    paths = [directory / directories.METRICS for directory in (claimed, made)]
     then, now = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
     return Reproduction(
         outcome=outcome,
@@ -139,7 +141,7 @@ def _compare(claimed: Path, run: Mapping[str, Any], outcome: Outcome, refused: t
         missing=int(outcome.summary["requests"]["unsent"]),
         refused=refused,
         same_bytes=paths[0].read_bytes() == paths[1].read_bytes(),
-        same_trials=_trial_lines(claimed) == _trial_lines(outcome.directory),
+        same_trials=_trial_lines(claimed) == _trial_lines(made),
         only_version=_by_group(then, versions=False) == _by_group(now, versions=False),
         differences=tuple(differences(then, now)),
         versions=tuple(_versions(run)),

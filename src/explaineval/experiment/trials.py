@@ -102,7 +102,7 @@ def _trial(
         mentioned_before=floor,
         explanation_before=before.explanation,
         explanation=after.explanation,
-        key_before=before.key,
+        key_before=before.key or None,
         key_after=after.key or None,
         key_answer_before=before.key_answer,
         key_answer_after=after.key_answer,
@@ -125,13 +125,21 @@ def _status(before: Reading, after: Reading, asked: Asked | None) -> tuple[Statu
 
 def unit_trials(
     unit: Unit,
-    base: Reply,
+    base: Reply | None,
     after: Sequence[Reply | None],
     shams: Sequence[Reply | None],
     policy: Mention,
     mass: float,
 ) -> list[Trial]:
-    """All trials of a unit for which both sides have a result; None (never sent) makes no line."""
+    """All trials of a unit for which both sides have a result; None (never sent) makes no line.
+
+    A unit of which nothing is asked says of each insertion that it was in the prompt before.
+    """
+    if unit.idle:
+        nothing = Reading("already_in_prompt", "")
+        return [intervention_trial(unit, asked, nothing, None, policy, mass) for asked in unit.asked]
+    if base is None:
+        return []
     before = read(unit, base)
     answered = before if base.explanation is None else read(unit, replace(base, explanation=None))
     lines = []

@@ -10,18 +10,21 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from jinja2 import Environment, TemplateError
-from jinja2.meta import find_referenced_templates
+from jinja2 import FileSystemLoader, TemplateNotFound, TemplateSyntaxError
 
 from explaineval.errors import InputError
 from explaineval.experiment import directories
 from explaineval.experiment.bundles import FILES, PACK
+from explaineval.sandbox import RestrictedEnvironment, describe, shorten
 
 SMALL = 64 << 20
 """Bytes up to which a file may be packed however tightly."""
 
 TIGHTEST = 100
 """How many times its packed size a larger file may have: text never packs better, a trap does."""
+
+LARGEST_PROMPT = 1 << 20
+"""Bytes of one file of the prompts."""
 
 MOST_BYTES = 16 << 30
 MOST_FILES = 1000
@@ -69,6 +72,8 @@ def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
             raise _foreign(source, f"its entry {info.filename!r} is encrypted or named twice over")
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
             raise _foreign(source, f"its entry {info.filename!r} is a link or another thing that is no file")
+        if info.filename.startswith(f"{directories.PROMPTS}/") and info.file_size > LARGEST_PROMPT:
+            raise _foreign(source, f"its entry {info.filename!r} is larger than {LARGEST_PROMPT >> 20} MiB")
         if info.file_size > SMALL and info.file_size > TIGHTEST * info.compress_size:
             raise _foreign(source, f"its entry {info.filename!r} would swell to {info.file_size / 1e6:,.0f} MB")
     if sum(info.file_size for info in members) > MOST_BYTES:
@@ -92,16 +97,18 @@ def _check_documents(directory: Path, source: Path) -> None:
 
 
 def _check_templates(prompts: Path, source: Path) -> None:
-    """Templates may include each other, but name no file beyond the bundle's own. They are parsed here, never run."""
-    parser = Environment()  # noqa: S701 - for parsing alone
+    """Templates hold only what prompts need, and name no file beyond the bundle's own. They are parsed, never run."""
+    environment = RestrictedEnvironment(FileSystemLoader(prompts), str)
     for path in sorted(prompts.rglob("*.j2")):
+        name = path.relative_to(prompts).as_posix()
         try:
-            names = set(find_referenced_templates(parser.parse(path.read_text(encoding="utf-8"))))
-        except (TemplateError, UnicodeDecodeError, RecursionError) as exc:
-            raise _foreign(source, f"its {path.relative_to(prompts.parent)} is no template ({exc})") from None
-        strangers = [name for name in names if name and not _PROMPT.fullmatch(f"{directories.PROMPTS}/{name}")]
-        if strangers:
-            raise _foreign(source, f"its {path.relative_to(prompts.parent)} reaches for {strangers[0]!r}")
+            environment.check(name)
+        except TemplateNotFound as exc:
+            raise _foreign(source, f"its {directories.PROMPTS}/{name} reaches for {shorten(repr(exc.name))}") from None
+        except TemplateSyntaxError as exc:
+            raise _foreign(source, f"its {directories.PROMPTS}/{describe(exc, name)[:-1]}") from None
+        except UnicodeDecodeError:
+            raise _foreign(source, f"its {directories.PROMPTS}/{name} is no text in UTF-8") from None
 
 
 def _foreign(source: Path, why: str) -> InputError:

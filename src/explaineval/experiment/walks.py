@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 from explaineval.cache import request_key
-from explaineval.client import Capabilities
+from explaineval.client import Capabilities, find_older
 from explaineval.config import Arm, ModelConfig
 from explaineval.experiment.plans import Asked, Unit, plan
 from explaineval.experiment.preparations import Prepared
@@ -41,17 +41,22 @@ def walk(
     requests are left out.
     """
     seen: set[int] = set()
+    older = prepared.client.older_names
     for model in prepared.config.models:
         for unit in _units(prepared, model, able):
-            yield from walk_unit(unit, seen, find, prepared.config.retry)
+            yield from walk_unit(unit, seen, find, prepared.config.retry, older)
 
 
-def walk_unit(unit: Unit, seen: set[int], find: Find | None, retry: Collection[str]) -> Iterator[Step]:
+def walk_unit(
+    unit: Unit, seen: set[int], find: Find | None, retry: Collection[str], older_names: Mapping[str, str]
+) -> Iterator[Step]:
     """The unit's requests that are not `seen` yet, wave after wave."""
+    if unit.idle:
+        return
     inputs: list[tuple[Asked | None, Request]] = [(None, unit.base)]
     inputs += [(one, one.request) for one in unit.asked if one.request is not None]
     for asked, request in inputs:
-        reply = yield from _call(unit, asked, request, seen, find, retry, None)
+        reply = yield from _call(unit, asked, request, seen, find, retry, older_names, None)
         if not unit.twofold or find is None:
             continue
         if reply is None:  # whatever the answer will be, the call is as long with one letter as with another
@@ -61,9 +66,9 @@ def walk_unit(unit: Unit, seen: set[int], find: Find | None, retry: Collection[s
             continue
         second = explanation_request(unit, asked, reply)
         if second is not None:
-            yield from _call(unit, asked, second, seen, find, retry, read(unit, reply).label)
+            yield from _call(unit, asked, second, seen, find, retry, older_names, read(unit, reply).label)
     for sham in unit.shams:
-        yield from _call(unit, None, sham, seen, find, retry, None)
+        yield from _call(unit, None, sham, seen, find, retry, older_names, None)
 
 
 def _call(
@@ -73,6 +78,7 @@ def _call(
     seen: set[int],
     find: Find | None,
     retry: Collection[str],
+    older_names: Mapping[str, str],
     label: str | None,
 ) -> Generator[Step, None, Reply | None]:
     """The request, and the one that asks it again; returns the reply that counts, None where it is not stored."""
@@ -80,7 +86,7 @@ def _call(
     new = _is_new(key, seen)
     if not new and not retry and not unit.twofold:
         return None
-    completion = find(key) if find is not None else None
+    completion = None if find is None else find(key) or find_older(find, request, older_names)
     if new:
         yield Step(unit, asked.intervention if asked else None, request, key, completion)
     if completion is None:
@@ -89,7 +95,7 @@ def _call(
     again = ask_again(unit, reply, retry, label)
     if again is None:
         return reply
-    return (yield from _call(unit, asked, again, seen, find, (), label)) or reply
+    return (yield from _call(unit, asked, again, seen, find, (), older_names, label)) or reply
 
 
 def _is_new(key: str, seen: set[int]) -> bool:

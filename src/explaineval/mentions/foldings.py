@@ -19,6 +19,9 @@ WORD_START = r"(?<![^\W_])"
 WORD_END = r"(?![^\W_]|'t(?![^\W_]))"
 """Where a word begins and ends in folded text; "don't" does not end after "don"."""
 
+MOST_ACCENTS = 30
+"""Signs that may join the one before them. No language needs so many (Unicode's stream-safe text format, UAX 15)."""
+
 _FOREIGN = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")  # with the sign before it, which an accent may belong to
 
 
@@ -89,12 +92,15 @@ def _fold_cluster(cluster: str) -> str:
 
 
 def _clusters(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Spans of signs that normalisation may join: a letter with its accents, a Hangul syllable's parts."""
+    """Spans of signs that normalisation may join: a letter with its accents, a Hangul syllable's parts.
+
+    None is longer than MOST_ACCENTS: to order the accents of one letter takes the square of their number.
+    """
     spans: list[tuple[int, int]] = []
     for position in range(start, end):
         sign = text[position]
         joins = unicodedata.category(sign).startswith("M") or "\u1160" <= sign <= "\u11ff"
-        if joins and spans:
+        if joins and spans and position - spans[-1][0] <= MOST_ACCENTS:
             spans[-1] = (spans[-1][0], position + 1)
         else:
             spans.append((position, position + 1))

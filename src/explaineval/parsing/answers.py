@@ -6,17 +6,26 @@ explanation is asked for in a second call with the answer given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from explaineval.parsing.claims import Claim, agree, find_claims, find_firm_claims, first_line, read_answer_lines
-from explaineval.parsing.layouts import Layout, clean, lay_out, lay_out_explanation
+from explaineval.parsing.claims import Claim, agree, find_claims, find_contradictions, first_line, read_answer_lines
+from explaineval.parsing.layouts import Layout, clean, lay_out, lay_out_explanation, says_something
+from explaineval.parsing.letters import Clash, Value, skip_ending
 from explaineval.parsing.markers import Marker
 from explaineval.parsing.objects import read_objects
 from explaineval.parsing.statements import find_bare_lines
-from explaineval.parsing.values import Clash, Value, skip_ending
 from explaineval.parsing.views import View, see
 from explaineval.records import Answer, Order, Style, Unreadable
+
+_BESIDE = {"pe": "follows", "ep": "stands beside", "pe2": "follows"}
+_INTRODUCTION = re.compile(
+    r"(?:(?:sure|certainly|of course|okay|ok|alright|great|absolutely|yes|hello|hi)\b[^\n.:!]{0,60}[!,.:]\s*)?"
+    r"(?:[^\n:]{0,120}\b(?:answer|reply|response|analysis|reasoning|explanation)\b[^\n:.!?]{0,60}:\s*)?",
+    re.IGNORECASE,
+)
+"""What models say before they begin: "Sure! Here is my answer:"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,7 @@ def parse_explanation(
     if style == "chat" and not layout.of("answer"):
         lines = find_bare_lines(layout.text, layout.limit, options)
         layout = layout.with_markers(marker for marker, _ in lines)
-    claims = [value for _, value in [*lines, *find_firm_claims(layout, options)]]
+    claims = [value for _, value in [*lines, *find_contradictions(layout, options, lines, label)]]
     for value in [found.value, *claims] if found and found.value else claims:
         if isinstance(value, Clash):
             return _unparsed(value.reason)
@@ -156,10 +165,12 @@ def _read_explanation(reading: _Reading, options: Mapping[str, str], order: Orde
     if marker is None:
         return _unparsed("the explanation is empty: the JSON object holds none as text")
     if order == "ep":
-        return _unparsed("there is no explanation: no line begins with 'Explanation:'")
+        before = _strip_introduction(clean(layout, 0, min(marker.start, layout.limit)))
+        if before:
+            return before
     end = next((part.end for part in layout.parts if part.marker == marker), layout.limit)
     content = clean(layout, min(end, skip_ending(layout.text, reading.value, options)), end, marker.wrap)
-    return content or _unparsed("there is no explanation: nothing follows the answer")
+    return content or _unparsed(f"there is no explanation: nothing {_BESIDE[order]} the answer")
 
 
 def _read_only_explanation(layout: Layout, lines: list[Claim], options: Mapping[str, str]) -> str | Unreadable:
@@ -176,8 +187,17 @@ def _read_only_explanation(layout: Layout, lines: list[Claim], options: Mapping[
     return next(filter(None, contents), None) or _unparsed("the explanation is empty")
 
 
+def _strip_introduction(content: str) -> str:
+    """`content` without the words that only introduce a reply; "" if nothing else is said."""
+    introduction = _INTRODUCTION.match(content)
+    rest = content[introduction.end() :] if introduction else content
+    return rest.strip() if says_something(rest) else ""
+
+
 def _say_blank(view: View) -> Unreadable:
-    return _unparsed("nothing follows the reasoning" if view.holes else "the text is blank")
+    if view.reasoned:
+        return _unparsed("nothing follows the reasoning")
+    return _unparsed("nothing stands before the end of the turn" if view.ended else "the text is blank")
 
 
 def _say_none(layout: Layout) -> Unreadable:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from explaineval.parsing.layouts import Layout, Part
+from explaineval.parsing.letters import Clash, Value, is_bare, read_value, skip_ending, two_answers
 from explaineval.parsing.markers import Marker, find_inline_markers
-from explaineval.parsing.statements import find_bare_lines, find_statements
-from explaineval.parsing.values import Clash, Value, is_bare, read_value, skip_ending, two_answers
+from explaineval.parsing.statements import find_bare_lines, find_retractions, find_statements, read_opening
 from explaineval.records import Style
 
 _MOST = 100  # answers in one text that are looked at; a text with more repeats itself without end
@@ -20,22 +20,29 @@ Claim = tuple[Marker, Value | Clash]
 def find_claims(layout: Layout, options: Mapping[str, str], style: Style) -> tuple[list[Claim], Layout]:
     """All claims, those of answer lines first, and the layout that shows their places.
 
-    Beside answer lines the explanation's own firm statements count ("Wait, the answer is C."). Without an
-    answer line statements anywhere and, in chat, bare lines do.
+    Beside answer lines firm statements anywhere count, and what the explanation begins with ("Wait, the answer is C.",
+    "C, because …"). Without an answer line statements do and, in chat, bare lines and the text's own beginning.
     """
+    text = layout.text[: layout.limit]
     parts = layout.of("answer")
     claims = read_answer_lines(layout, options)
     if parts and not claims:
         return [], layout
-    outside = find_statements(layout.text[: layout.limit], options, _MOST)
     if parts:
-        apart = [claim for claim in outside if not _in_explanation(layout, claim[0])]
-        inside = [claim for claim in find_firm_claims(layout, options) if _in_explanation(layout, claim[0])]
-        return [*claims, *apart, *inside], layout
+        return [*claims, *find_contradictions(layout, options, claims)], layout
+    statements = find_statements(text, options)
+    outright = [claim for claim in statements if not (isinstance(claim[1], Value) and claim[1].inferred)]
     first = min((part.marker.start for part in layout.of("explanation")), default=layout.limit)
-    bare = find_bare_lines(layout.text[: layout.limit], first, options) if style == "chat" else []
-    closing = [marker for marker, _ in outside if _closes_explanation(layout, marker)]
-    return [*bare, *outside], layout.with_markers([*(marker for marker, _ in bare), *closing])
+    bare = find_bare_lines(text, first, options) if style == "chat" else []
+    opening = [] if bare or style != "chat" else _read_beginning(text[:first], options)
+    if not (bare or opening or outright):
+        return [], layout
+    closing = [marker for marker, _ in outright if _closes_explanation(layout, marker)]
+    found = sorted([*bare, *opening, *outright], key=lambda claim: claim[0].start) if opening else [*bare, *outright]
+    inferred = [claim for claim in statements if claim not in outright]
+    markers = [*(marker for marker, _ in [*bare, *opening]), *closing]
+    retracted = _after(found[0], find_retractions(text))
+    return [*found, *inferred, *retracted], layout.with_markers(markers)
 
 
 def read_answer_lines(layout: Layout, options: Mapping[str, str]) -> list[Claim]:
@@ -47,19 +54,29 @@ def read_answer_lines(layout: Layout, options: Mapping[str, str]) -> list[Claim]
     return claims
 
 
-def find_firm_claims(layout: Layout, options: Mapping[str, str]) -> list[Claim]:
-    """Statements and answer markers anywhere in a line that name one option; not what is reported or quoted."""
+def find_contradictions(
+    layout: Layout, options: Mapping[str, str], claims: list[Claim], given: str | None = None
+) -> list[Claim]:
+    """Claims outside of answer lines: firm statements, markers within a line, beginnings of explanations.
+
+    Also a sentence that takes the answer back, if it follows the first of `claims`, or an answer that was `given`.
+    """
     text = layout.text[: layout.limit]
-    found: list[Claim] = [
-        (marker, value)
-        for marker, value in find_statements(text, options, _MOST)
-        if isinstance(value, Value) and not text[: marker.start].rstrip().endswith((":", "："))
-    ]
+    known = {value.letter for _, value in claims if isinstance(value, Value)} | ({given} if given else set())
+    found: list[Claim] = []
+    for marker, value in find_statements(text, options):
+        if isinstance(value, Value) or not known & set(value.letters):
+            found.append((marker, value))
     for marker in find_inline_markers(text, "answer")[:_MOST]:
         value = read_value(text, marker.end, line_end(text, marker.end, len(text)), options)
         if isinstance(value, Value):
             found.append((marker, value))
-    return found
+    for start, end in _beginnings(layout, claims, given):
+        value = read_opening(text, start, end, options, strict=True)
+        if isinstance(value, Value):
+            found.append((Marker("answer", start, start), value))
+    retractions = find_retractions(text)
+    return [*found, *(retractions if given else _after(claims[0], retractions) if claims else [])]
 
 
 def agree(claims: Iterable[Claim]) -> Claim | Clash | None:
@@ -91,7 +108,7 @@ def line_end(text: str, start: int, end: int) -> int:
 def _read_part(text: str, part: Part, options: Mapping[str, str]) -> list[Claim]:
     """What the first line after an answer marker names, and the next if it is nothing but a label too."""
     line = first_line(text, part.marker.end, part.end)
-    value = read_value(text, *line, options) if line else None
+    value = (read_value(text, *line, options) or _read_sentence(text, *line, options)) if line else None
     if line is None or value is None:
         return []
     claims: list[Claim] = [(part.marker, value)]
@@ -103,8 +120,44 @@ def _read_part(text: str, part: Part, options: Mapping[str, str]) -> list[Claim]
     return claims
 
 
-def _in_explanation(layout: Layout, marker: Marker) -> bool:
-    return any(part.marker.end <= marker.start < part.end for part in layout.of("explanation"))
+def _read_sentence(text: str, start: int, end: int, options: Mapping[str, str]) -> Value | Clash | None:
+    """What the line `text[start:end]` states in a sentence: "Based on the premise, the answer is B."."""
+    end = min(end, start + 1000)
+    line = text[start:end]
+    stated = [value for _, value in find_statements(line, options)]
+    direct = [value for value in stated if isinstance(value, Clash) or not value.inferred]
+    agreed = agree((Marker("answer", 0, 0), value) for value in direct)
+    if not isinstance(agreed, tuple) or isinstance(agreed[1], Clash):
+        return agreed if isinstance(agreed, Clash) else None
+    value = agreed[1]
+    return Value(value.letter, start + value.start, start + value.end, start + value.tail if value.tail else 0)
+
+
+def _read_beginning(text: str, options: Mapping[str, str]) -> list[Claim]:
+    """The claim of a text that begins with a label and goes on with prose: "B. The premise says …"."""
+    start = len(text) - len(text.lstrip())
+    value = read_opening(text, start, len(text), options, strict=False)
+    return [] if value is None else [(Marker("answer", start, start), value)]
+
+
+def _beginnings(layout: Layout, claims: list[Claim], given: str | None) -> list[tuple[int, int]]:
+    """Where explanations begin and end: after their markers, else after the answer's line, else all of the text."""
+    parts = layout.of("explanation")
+    spans = [(part.marker.end, part.end) for part in parts[:_MOST]]
+    if not parts and claims:
+        marker = claims[0][0]
+        end = next((part.end for part in layout.parts if part.marker == marker), layout.limit)
+        line = first_line(layout.text, marker.end, end)
+        spans = [(line[1], end)] if line else []
+        spans += [(0, marker.start)] if layout.text[: marker.start].strip() else []
+    elif not parts and given:
+        spans = [(0, layout.limit)]
+    shown = [(start + len(text) - len(text.lstrip()), end) for start, end in spans if (text := layout.text[start:end])]
+    return [(start, end) for start, end in shown if start < end]
+
+
+def _after(claim: Claim, others: list[Claim]) -> list[Claim]:
+    return [other for other in others if other[0].start > claim[0].start]
 
 
 def _closes_explanation(layout: Layout, marker: Marker) -> bool:

@@ -8,13 +8,8 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from explaineval.parsing.markers import (
-    Kind,
-    Marker,
-    find_field_markers,
-    find_inline_markers,
-    find_line_markers,
-)
+from explaineval.parsing.completions import next_example, next_field
+from explaineval.parsing.markers import Kind, Marker, find_inline_markers, find_line_markers
 from explaineval.parsing.views import View
 from explaineval.records import Order, Style
 
@@ -67,7 +62,7 @@ def lay_out(view: View, order: Order, style: Style, fields: Collection[str] = ()
     limit = len(text)
     if style == "completion":
         markers = _open_completion(text, markers, "answer" if order == "pe" else "explanation")
-        limit = min(_next_example(markers, order, limit), _next_field(text, fields))
+        limit = min(next_example(markers, order, limit), next_field(text, fields))
     return _build(view, _with_inline_markers(text, markers, limit), limit)
 
 
@@ -82,7 +77,7 @@ def lay_out_explanation(view: View, style: Style, fields: Collection[str] = ()) 
     limit = len(text)
     if style == "completion":
         markers = _open_completion(text, markers, "explanation")
-        limit = _next_field(text, fields)
+        limit = next_field(text, fields)
     return _build(view, _with_inline_markers(text, markers, limit), limit)
 
 
@@ -113,24 +108,9 @@ def _with_inline_markers(text: str, markers: list[Marker], limit: int) -> list[M
     return markers
 
 
-def _next_field(text: str, fields: Collection[str]) -> int:
-    return min((marker.start for marker in find_field_markers(text, fields)), default=len(text))
-
-
 def _open_completion(text: str, markers: list[Marker], kind: Kind) -> list[Marker]:
     repeated = markers and markers[0].kind == kind and not text[: markers[0].start].strip()
     return markers if repeated else [Marker(kind, 0, 0), *markers]
-
-
-def _next_example(markers: list[Marker], order: Order, limit: int) -> int:
-    """Where a marker follows although both have been seen: the next example, begun by the model."""
-    last: Kind = "explanation" if order == "pe" else "answer"
-    seen = False
-    for marker in markers:
-        if seen and marker.kind != last:
-            return marker.start
-        seen = seen or marker.kind == last
-    return limit
 
 
 def _build(view: View, markers: Iterable[Marker], limit: int) -> Layout:

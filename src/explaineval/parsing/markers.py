@@ -14,7 +14,7 @@ Kind = Literal["answer", "explanation", "field"]
 _MOST = 1000  # markers that are looked at; a text with more repeats itself without end
 _GAP = r"[^\S\n]"  # white space within a line
 _ANSWER = (
-    rf"(?:(?:the|my|final|correct|best|predicted|chosen|short){_GAP}){{0,3}}"
+    rf"(?:(?:the|my|final|correct|corrected|revised|updated|actual|right|best|predicted|chosen|short){_GAP}){{0,3}}"
     rf"answer(?:{_GAP}\(?(?:letter|choice|option|label)\)?)?(?:{_GAP}is)?"
     r"|antwort|réponse|respuesta|risposta|resposta|antwoord|odpowiedź|ответ|答案|回答|答え|解答|答"
 )
@@ -37,18 +37,23 @@ _INLINE = re.compile(
     r"(?:(?P<answer>Answer|ANSWER)|(?P<explanation>Explanation|EXPLANATION))"
     rf"(?P<close>[*_`]{{0,3}}+){_GAP}{{0,3}}+(?P<colon>[:：])"
 )
+_EMPHATIC = re.compile(r"\b(?:my|final|correct|corrected|revised|updated|actual|right)\s", re.IGNORECASE)
 _EMPHASIS_END = re.compile(r"[*_`]+$")
 _FIELDS = ("premise", "hypothesis", "question", "sentence", "options", "choices", "passage", "instruction")
 
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """A marker's place `start`, its content's beginning `end`, and the emphasis it leaves open."""
+    """A marker's place `start`, its content's beginning `end`, and the emphasis it leaves open.
+
+    `emphatic` is true of "Final answer:" and the like, which no few-shot example has.
+    """
 
     kind: Kind
     start: int
     end: int
     wrap: str = ""
+    emphatic: bool = False
 
 
 def find_line_markers(text: str) -> list[Marker]:
@@ -100,9 +105,10 @@ def _marker(text: str, match: re.Match[str], kind: Kind) -> Marker:
     opened = _EMPHASIS_END.search(match["lead"])
     wrap = opened.group() if opened else ""
     end = match.end()
+    emphatic = _EMPHATIC.search(match.group()) is not None
     if wrap and not match["close"]:
         closing = re.compile(rf"{_GAP}?{re.escape(wrap)}").match(text, end)
         if closing:
-            return Marker(kind, match.start(), closing.end())
-        return Marker(kind, match.start(), end, wrap)
-    return Marker(kind, match.start(), end)
+            return Marker(kind, match.start(), closing.end(), emphatic=emphatic)
+        return Marker(kind, match.start(), end, wrap, emphatic)
+    return Marker(kind, match.start(), end, emphatic=emphatic)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from explaineval.parsing.layouts import says_something
-from explaineval.parsing.values import Clash, Value, read_value, two_answers
+from explaineval.parsing.letters import Clash, Value, read_value, two_answers
 
 _DECODER = json.JSONDecoder(object_pairs_hook=lambda pairs: pairs)
 _OPENING = re.compile(r"(?:^|\n)[ \t`]{0,8}(?P<brace>\{)\s{0,40}\"")

@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterable
 
 _NAMES = "think|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection"
-_TAG = re.compile(  # in square brackets only names that no explanation uses as a word in brackets
-    rf"<(?P<close>/?)(?:\w{{1,16}}:)?(?:{_NAMES})>|(?P<square>\[/?|◁/?)think(?:ing)?[\]▷]", re.IGNORECASE
+TAG = re.compile(  # in square brackets only names that no explanation uses as a word in brackets
+    rf"(?i:<(?P<close>/?)(?:\w{{1,16}}:)?(?:{_NAMES})>|(?P<square>\[/?|◁/?)think(?:ing)?[\]▷]"
+    r"|<\|(?P<edge>begin|end)_of_thought\|>)"
 )
+"""What opens or closes reasoning."""
+
 _FINAL_CHANNEL = "<|channel|>final<|message|>"
 
 
@@ -26,9 +29,8 @@ def find_reasoning(text: str) -> list[tuple[int, int]]:
     channel = text.rfind(_FINAL_CHANNEL)
     if channel >= 0:
         spans.append((0, channel + len(_FINAL_CHANNEL)))
-    for tag in _TAG.finditer(text, spans[0][1] if spans else 0):
-        closes = (tag["close"] or tag["square"] or "").endswith("/")
-        if not closes:
+    for tag in TAG.finditer(text, spans[0][1] if spans else 0):
+        if not closes(tag):
             opened = tag.start() if opened is None else opened
         elif opened is not None:
             spans.append((opened, tag.end()))
@@ -38,6 +40,11 @@ def find_reasoning(text: str) -> list[tuple[int, int]]:
     if opened is not None:
         spans.append((opened, len(text)))
     return spans
+
+
+def closes(tag: re.Match[str]) -> bool:
+    """True if a match of `TAG` closes reasoning."""
+    return tag["edge"] == "end" or (tag["close"] or tag["square"] or "").endswith("/")
 
 
 def mask(text: str, spans: Iterable[tuple[int, int]]) -> str:

@@ -1,48 +1,222 @@
-"""Answers without a marker: "The answer is B.", "I choose (B)", or a line that is nothing but the label."""
+"""Answers in running prose: "so the correct answer is B", "a shovel is the best choice", "B. The premise says …".
+
+A place that names an option states an answer if the words right before or after it say so, and if the sentence means
+it (see `modality`).
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import islice
+from functools import lru_cache
 
-from explaineval.parsing.markers import Marker
-from explaineval.parsing.values import Clash, Value, is_bare, read_value, skip_ending
-
-_TURN = (
-    "so|thus|therefore|hence|overall|in conclusion|wait|no|sorry|oops|actually|rather|correction|hmm|on second thought"
+from explaineval.parsing.letters import (
+    Clash,
+    Name,
+    Value,
+    find_names,
+    fold,
+    is_bare,
+    read_value,
+    skip_ending,
+    two_answers,
 )
-_SENTENCE = rf"(?:^|(?<=[.!?。:]\s))[ \t>#*_]{{0,8}}+(?:(?:{_TURN})[,:.…]{{0,3}}\s{{1,3}}){{0,3}}"
-_SAYING = re.compile(
-    rf"{_SENTENCE}(?:"
-    r"(?:(?:the|my)\s{1,3})?(?:(?:correct|right|best|final|most likely)\s{1,3}){0,2}"
-    r"(?:answer|option|choice|label)"
-    r"\s{1,3}(?:is|would be|must be|should be)\s{0,3}[:：]?"
-    r"|i(?:\s{1,3}would|['’]d)?\s{1,3}(?:choose|pick|select|answer|go with)(?=\s)"
-    r"|(?=(?:(?:option|choice|answer)\s{1,3})?[(\[*]{0,4}[A-Z][)\]*]{0,4}\s{1,3}is\s{1,3}(?:the\s{1,3})?(?:correct|right|best)"
-    r"(?:\s{1,3}(?:answer|option|choice|label|one))?\s{0,3}(?:[.,;!*)]|$|because|since|as\b|given|here))"
-    r")",
+from explaineval.parsing.markers import Marker
+from explaineval.parsing.modality import is_asserted, sentence_start
+from explaineval.parsing.paraphrases import find_inferences, judges_sentences, read_judgement
+
+Statement = tuple[Marker, Value | Clash]
+
+_MOST = 500  # names of options that are looked at in one text; one with more repeats itself without end
+_BEFORE = 240  # characters before a name in which the words that make it an answer stand
+_ITEMS = 4000  # characters of an explanation in which further items of a list are looked for
+
+_ADVERB = (
+    r"(?:actually|really|clearly|indeed|in\sfact|rather|instead|definitely|certainly|obviously|simply|likely|probably"
+    r"|(?:most|more)\s(?:likely|probably|accurately|appropriately|naturally)|now|then|still|just|of\scourse|surely"
+    r"|therefore|thus|hence|also|always|logically|ultimately|undoubtedly|evidently|plainly|best|directly|truly|strictly"
+    r"|in\struth|after\sall|however|necessarily|again|to\sme|perhaps)"
+)
+_MOST_GOOD = (
+    r"(?:(?:most|more)\s(?:likely|appropriate|accurate|plausible|suitable|fitting|reasonable|probable|logical|sensible"
+    r"|natural|apt|correct|consistent|supported|defensible|relevant|obvious|direct))"
+)
+_GOOD = rf"(?:correct|right|best|better|true|proper|appropriate|accurate|valid|{_MOST_GOOD})"
+_ADJECTIVE = (
+    rf"(?:{_GOOD}|final|only|likely|plausible|suitable|fitting|logical|real|actual|overall|revised|corrected|updated|new"
+    r"|predicted|chosen|selected|preferred|intended|expected|resulting|obvious|single|own|multiple-choice)"
+)
+_ANSWER = r"(?:answer(?:\s(?:choice|option|label|letter))?|solution|conclusion|{labels}|{choices})".format(
+    labels=r"(?P<label>(?:(?!wrong|incorrect|other|first|second|another|opposite|alternative|possible|tempting|worst|suggested)"
+    r"[^\W\d_]{2,20}\s)?(?:label|verdict|classification|category|class|relation(?:ship)?|judge?ment|inference|sentiment"
+    r"|stance|polarity))",
+    choices=r"(?P<choice>option|choice|response|pick|selection|result|one)",
+)
+_ABOUT = r"(?:\s(?:here|that|which|for|to|of|between|in|given|from|with|among|based|I)\b[^.;!?\n]{0,80}?)?,?"
+_IS = (
+    rf"(?:is|are|['’]s|must|should|would|will|can\sonly|has\sto|ought\sto|needs\sto|seems\sto|appears\sto|turns\sout\sto"
+    rf"|becomes|remains|=)(?:\s{_ADVERB}){{0,3}}(?:\s(?:be|have\sbeen|remain))?(?:\s{_ADVERB}){{0,3}}"
+)
+_CLASSED = r"(?:\s(?:best\s)?(?:classified|labell?ed|described|categori[sz]ed|characteri[sz]ed|regarded|considered)(?:\sas)?)?"
+_ANSWER_IS = (
+    rf"(?P<answer>(?:\b(?P<of>the|my|our|its|this|that|an?|your)\s)?(?P<good>(?:\b{_ADJECTIVE}[\s,]{{1,2}}){{0,3}})"
+    rf"\b{_ANSWER}(?:\s?\([^()\n]{{0,30}}\))?(?P<about>{_ABOUT})\s{{0,2}}(?P<is>{_IS}|[:：])(?:\s?[:：—–-]{{1,2}})?"
+    rf"(?:\sto\s(?:choose|select|pick|go\swith|say|answer))?(?:\sthat\sof)?{_CLASSED}\s{{0,4}})"
+)
+_CHANGE = r"(?:change|revise|switch|correct|update|amend|adjust|alter|move)"
+_CHOOSE = (
+    rf"(?P<choose>(?:\b(?:(?:I|we|let\sme|let['’]s|let\sus)(?:['’](?:d|ll|ve|m|re))?"
+    rf"(?:\s(?:would|will|should|must|have\sto|need\sto|want\sto|like\sto|am|are|have|go(?:ing)?\sto|{_ADVERB})){{0,4}}"
+    r"\s(?:cho(?:ose|osing|se|sen)|pick(?:ed|ing)?|select(?:ed|ing)?|answer(?:ed|ing)?(?:\swith)?|opt(?:ed|ing)?\sfor"
+    r"|(?:go|went|going|stick|sticking|agree|side)\swith|settl(?:e|ed|ing)\s(?:on|for)|conclud(?:e|ed)|vot(?:e|ed)\sfor"
+    r"|lean(?:ing)?\stowards?|prefer|meant|mean|say|said|think|believe|guess|feel|suspect|find"
+    rf"|{_CHANGE}\s[^.;!?\n]{{0,50}}?\s(?:to|into))"
+    rf"|{_CHANGE}(?:ing|d|s)?\s(?:my|the|this)\s(?:\w+\s){{0,2}}?(?:answer|choice|response|label)[^.;!?\n]{{0,30}}?\sto"
+    r"|answer\s(?:changes|becomes|switches)\sto))"
+    r"(?:\sthat)?(?:\sit(?:['’]s|\sis|\s(?:should|must|has\sto)\sbe))?(?:\s(?:more|most)\slikely|\sprobably)?:?\s{1,4})"
+)
+_SO = (
+    r"(?P<so>(?:(?<![^\W_])|^)(?P<turn>so|therefore|thus|hence|ergo|consequently|accordingly|(?P<weak>wait|sorry|oops|rather"
+    r"|instead|actually|no|answer|final(?:\sanswer)?|scratch\sthat|my\smistake)|correction|conclusion|i\smeant|in\s(?:short"
+    r"|conclusion)|(?:up)?on\s(?:(?:second|further|closer)\s)?(?:reflection|thought|consideration|inspection)|→|⇒|=>|->|∴)"
+    r"\s?[,:.…—–-]{0,3}\s{1,3}"
+    rf"(?:(?:it|this|that)(?:['’]s|\sis|\s(?:must|should|has\sto|would)(?:\s{_ADVERB}){{0,2}}\sbe)\s)?(?:{_ADVERB}\s)?)"
+)
+_IT_IS = (
+    rf"(?P<it>\b(?:it|this|that|they)(?:\s{_ADVERB}){{0,2}}(?:['’]s|\sis|\sare|\s(?:should|must|has\sto|ought\sto|needs\sto)"
+    rf"(?:\s{_ADVERB}){{0,2}}\s(?:be|have\sbeen))(?:\s{_ADVERB}){{0,3}}(?:\sa(?:\sclear|\sdirect)?\scase\sof)?{_CLASSED}"
+    r"(?:\sa\s(?:clear|direct|plain|logical))?\s)"
+)
+_MAKES = (
+    rf"(?P<makes>\b(?:mak(?:es|ing)|leav(?:es|ing)|giv(?:es|ing))\s(?:us\s)?(?:with\s)?(?:only\s)?(?:it\s)?"
+    rf"(?:(?:the|our|my)\s(?:{_ADJECTIVE}\s){{0,2}}(?:answer|option|choice|label|relationship)\s)?)"
+)
+_LEADING = re.compile(rf"(?:{_ANSWER_IS}|{_CHOOSE}|{_SO}|{_IT_IS}|{_MAKES})\Z", re.IGNORECASE)
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s?\{\s{0,3}(?:\\\w{1,8}\s?\{\s{0,3}|[({\[*$]){0,3}\Z")
+_BEFORE_NOUN = frozenset(
+    ["so", "that", "then", "and", "thus", "hence", "therefore", "because", "but", "now", "actually", "think", "believe", "say", "as", "since"]
+)
+"""Words before "answer is B" without an article."""
+
+_CLOSE = r"[)\]*_\"'”’»`}$\\]{0,6}\s{0,2}"
+_STOPS = re.compile(  # what may follow a label that a bare "so" or "it is" leads to
+    rf"{_CLOSE}(?:[.;!…)(\[]|\Z|\n|[—–]|-\s|,?\s{{0,2}}(?:because|since|as|given|due|rather|instead|not|and\snot|over|here"
+    r"|for)\b|,\s(?:which|who)\b)",
+    re.IGNORECASE,
+)
+_GOES_ON = re.compile(  # what may follow a label that "the answer is" leads to
+    rf"{_CLOSE}(?:[.,:;!?…)(\[]|\Z|\n|[—–]|-\s|(?:and|or|but|not|rather|instead|over|because|since|as|given|due|for|here|in"
+    r"|with|so|than|if|unless|only|even|though|although|while|whereas|which|therefore|thus|then|now|when|based|from|on|by"
+    r"|is|under|after|where|regarding|according|without|against|were|had|provided|assuming|would)\b)",
+    re.IGNORECASE,
+)
+_IS_CORRECT = re.compile(
+    rf"{_CLOSE},?\s{{0,3}}(?:is|was|['’]s|remains|must\sbe|should\sbe|would\sbe|has\sto\sbe|seems|appears)"
+    rf"(?:\s{_ADVERB}){{0,3}}(?:\s(?:to\s)?be)?\s(?:(?:the|our|my)\s)?"
+    rf"(?:(?P<good>(?:{_ADJECTIVE}[\s,]{{1,2}}){{0,2}})(?:(?P<answer>answer)|(?P<choice>choice|option|label|response|pick"
+    rf"|selection)|(?P<one>one|fit|match))\b|(?P<bare>correct|right|best|most\s\w+))"
+    r"(?=\s{0,2}(?:[.,;:!?)*_\"]|\Z|\n|[—–(-]|(?:because|since|as|given|here|for|in|to|based|due|and|rather|over|than|instead"
+    r"|if|unless|only|provided|when|from|that|under|with|were)\b))",
+    re.IGNORECASE,
+)
+_FITS_BEST = re.compile(rf"{_CLOSE}(?:fits|matches|works|suits|answers)\s(?:\w+\s){{0,4}}?best\b", re.IGNORECASE)
+_MAKING = re.compile(r"\bmak(?:es|ing)\s[\W_]{0,4}\Z", re.IGNORECASE)
+_MADE_CORRECT = re.compile(rf"{_CLOSE}(?:the\s)?{_GOOD}\b", re.IGNORECASE)
+_JOINS = re.compile(
+    r"[\s*_\"'”’)(\]\[]{0,4}(?:(?:,|/|&|\+|\bor\b|\band\b|\bnor\b|\bvs\.?)\s{0,2}){1,3}"
+    r"(?:(?:possibly|maybe|perhaps|even|also|either|option)\s)?[\s*_\"'“‘(\[]{0,4}"
+)
+
+_TAKEN_BACK = re.compile(
+    r"(?:(?:^|[.!?。]\s)[\s>*_#-]{0,6}(?:(?:wait|no|sorry|oops|actually|hmm|unfortunately|hold\son|well|oh|but)[,.!:…\s—-]{1,4}"
+    r"){0,3}(?:I(?:['’]ve|\shave|\snow\ssee\s(?:that\s)?I|\sreali[sz]e\s(?:that\s)?I|\ssee\s(?:that\s)?I)?\s"
+    r"(?:made\s(?:an?\s)?(?:\w+\s)?(?:mistake|error)|was\s(?:wrong|mistaken|incorrect)|misread|misunderstood|misspoke"
+    r"|answered\s(?:incorrectly|wrongly)|chose\s(?:incorrectly|wrongly|the\swrong))"
+    r"|(?:I\s(?:sincerely\s)?)?(?:apologi[sz]e|apologies)\sfor\s(?:the|my|any)\s(?:\w+\s)?(?:mistake|error|confusion|wrong)))"
+    r"|\b(?:my|the)\s(?:(?:previous|earlier|first|initial|original|above|given|stated)\s)?(?:answer|choice|response|label)"
+    r"(?:\s(?:[A-Z]|\([^()\n]{1,20}\)|above|given|earlier|(?:that\s)?I\s(?:gave|chose|provided|have\sgiven)))?"
+    r"\s(?:was|is)(?:\s(?:actually|in\sfact|clearly|indeed|therefore|probably)){0,2}\s"
+    r"(?:wrong|incorrect|mistaken|not\s(?:correct|right)|an?\s(?:error|mistake)|inaccurate|a\smisreading)\b"
+    r"|\bI\s(?:(?:would|must|need\sto|have\sto|want\sto|should|now|hereby|will|would\slike\sto)\s){0,2}"
+    r"(?:retract|withdraw|take\sback|revise|reconsider|correct)\s(?:my|that|the)\s(?:\w+\s){0,2}?(?:answer|choice|response)",
     re.IGNORECASE | re.MULTILINE,
 )
 
+_INTRODUCTION = re.compile(
+    r"^\W{0,8}(?:(?:so|thus|therefore|hence|overall|in\s\w+|to\s(?:sum\sup|conclude)|well|okay|wait|no|actually|sorry|then"
+    r"|finally|I\s(?:think|believe|would\ssay|guess|feel)(?:\sthat)?|I['’]d\ssay(?:\sthat)?"
+    r"|it\s(?:seems|appears|follows)(?:\sto\sme)?(?:\sthat)?|to\sanswer\s(?:\w+\s){0,3}\w+"
+    r"|(?:based\son|given|according\sto|from|after|looking\sat|considering|on|upon)(?!\sthat\b)(?:\s[\w'’]+){1,8}?)"
+    r"[\s,:—–]{1,3}){0,4}\Z",
+    re.IGNORECASE,
+)
+_CONNECTOR = re.compile(
+    r"(?:[,;—–-]\s{0,2})?(?:\b(?:and\s)?(?:so|therefore|thus|hence|consequently|which\smeans|meaning|this\smeans)\b[,:]?\s{0,2})?"
+    r"(?:that\s|I\s(?:think|believe)\s(?:that\s)?)?\Z",
+    re.IGNORECASE,
+)
 
-def find_statements(text: str, options: Mapping[str, str], most: int) -> list[tuple[Marker, Value | Clash]]:
-    """The sentences of `text` that state an answer: markers whose content begins at the value, and the value.
+_NEGATIVE = re.compile(
+    r"\W{0,3}(?:too|not|is|are|was|would|could|might|may|wrong|incorrect|false|no|cannot|can['’]t|does|doesn['’]t|isn['’]t"
+    r"|needs?|requires?|rul\w+\sout|ruled|fails?|unsupported|unlikely|impossible|seems|vs|versus|or|and|also)\b",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"\W{0,3}(?:because|since|as|given|due\sto)\b", re.IGNORECASE)
+_ENDING = re.compile(r"[.!:：)\]。—–*-]")
+_WORD = re.compile(r"[^\W\d_]{2}")
 
-    At most `most` are looked at.
+_YES_NO = frozenset({"yes", "no", "true", "false"})
+_POLAR = frozenset({"entailment", "neutral", "contradiction"})
+"""Options' texts that "it is …" need not precede by the word "answer" to state one."""
+
+
+def find_statements(text: str, options: Mapping[str, str]) -> list[Statement]:
+    """The sentences of `text` that firmly state an answer: markers whose content begins at the value, and the value.
+
+    The value is a Clash where two options are named together ("the answer is A or B").
     """
-    found: list[tuple[Marker, Value | Clash]] = []
-    for match in islice(_SAYING.finditer(text), most):
-        value = read_value(text, match.end(), _line_end(text, match.end()), options)
-        if isinstance(value, Value) or (isinstance(value, Clash) and not value.reason.startswith("the letter")):
-            found.append((Marker("answer", match.start(), match.end()), value))
+    names = find_names(text, options, _MOST + 1)
+    found: list[Statement] = []
+    if len(names) > _MOST:
+        place = names[_MOST].start
+        found.append((Marker("answer", place, place), Clash(f"more than {_MOST} places name an option")))
+    for place, name in enumerate(names[:_MOST]):
+        stated = _read_name(text, name, options)
+        if stated is None:
+            continue
+        start, tail, letter = stated
+        if not is_asserted(text, start, name.start, tail):
+            continue
+        marker = Marker("answer", _state_from(text, start), name.value.start)
+        letters = list(dict.fromkeys(other.letter for other in _joined_names(text, names, place)))
+        if len(letters) > 1 and letter == name.letter:
+            found.append((marker, two_answers(letters)))
+        else:
+            found.append((marker, Value(letter, name.value.start, name.value.end, tail, letter != name.letter)))
+    for letter, match in find_inferences(text, options):
+        start, tail = match.span()
+        if is_asserted(text, start, start, tail):
+            value = Value(letter, *match.span(match.lastgroup or 0), tail, inferred=True)
+            found.append((Marker("answer", _state_from(text, start), value.start), value))
+    return sorted(found, key=lambda statement: statement[0].start)
+
+
+def find_retractions(text: str) -> list[Statement]:
+    """The sentences of `text` by which the model takes back the answer that it has given."""
+    found: list[Statement] = []
+    for match in _TAKEN_BACK.finditer(text):
+        start = match.start() + len(match.group()) - len(match.group().lstrip(" \n.!?。>*_#-"))
+        if is_asserted(text, start, start, match.end()):
+            found.append((Marker("answer", start, match.end()), Clash("the explanation takes its answer back")))
+            if len(found) == _MOST:
+                break
     return found
 
 
-def find_bare_lines(text: str, before: int, options: Mapping[str, str]) -> list[tuple[Marker, Value | Clash]]:
+def find_bare_lines(text: str, before: int, options: Mapping[str, str]) -> list[Statement]:
     """Lines that are nothing but a label: the first, the last before `before`, or (a letter) the last."""
     spans = [span for span in (_first_line(text), _last_line(text, before), _last_line(text, len(text))) if span]
-    found: list[tuple[Marker, Value | Clash]] = []
+    found: list[Statement] = []
     for start, end in dict.fromkeys(spans):
         value = read_value(text, start, end, options)
         if isinstance(value, Clash):
@@ -54,14 +228,139 @@ def find_bare_lines(text: str, before: int, options: Mapping[str, str]) -> list[
     return found
 
 
-def _line_end(text: str, start: int) -> int:
-    end = text.find("\n", start)
-    return len(text) if end < 0 else end
+def read_opening(text: str, start: int, end: int, options: Mapping[str, str], *, strict: bool) -> Value | Clash | None:
+    """The option with which the prose `text[start:end]` begins: "B. The premise says …", "Neutral, because …".
+
+    None where the text goes through several options, or rejects the first. With `strict` a comma after an option's
+    text counts only before a reason: "A shovel, which moves snow, …".
+    """
+    stop = text.find("\n", start, end)
+    line = end if stop < 0 else stop
+    value = read_value(text, start, line, options)
+    if not isinstance(value, Value):
+        return value if value is not None and value.letters else None
+    place = skip_ending(text, value, options)
+    if is_bare(text, place, line):
+        return value
+    lettered = value.end - value.start == 1
+    between = text[value.end : place]
+    after = text[place : min(line, place + 80)]
+    if _NEGATIVE.match(after) or (lettered and _goes_through(text, value.letter, place, end, options)):
+        return None
+    if lettered and value.letter == "A" and ":" in between and not _WORD.search(between):
+        return None  # "A:" is short for "Answer:" too
+    if _ENDING.search(between) or _REASON.match(after):
+        return value
+    return value if "," in between and not strict and not lettered else None
+
+
+def _read_name(text: str, name: Name, options: Mapping[str, str]) -> tuple[int, int, str] | None:
+    """Where what states the named option as the answer begins and ends, and the letter; None if it is only named."""
+    low = max(0, name.start - _BEFORE)
+    before = text[low : name.start]
+    boxed = _BOX.search(text, max(0, name.value.start - 40), name.value.start)
+    if boxed:
+        return boxed.start(), name.end, name.letter
+    start = _state_before(text, before, name, options)
+    if start is not None:
+        return low + start, name.end, name.letter
+    pair = judges_sentences(options)
+    judged = read_judgement(text, before, name.end, name.letter, options) if pair else None
+    if judged:
+        return name.start - judged[0], judged[1], judged[2]
+    tail = _state_after(text, name, pair=pair)
+    return None if tail is None else (name.start, tail, name.letter)
+
+
+def _state_before(text: str, before: str, name: Name, options: Mapping[str, str]) -> int | None:
+    """Where in `before` the words begin that make the name that follows an answer; None without such words."""
+    match = _LEADING.search(before)
+    if match is None:
+        return None
+    if match["answer"] or match["choose"]:
+        if match["answer"] and not _means_the_answer(match, before):
+            return None
+        return match.start() if _GOES_ON.match(text, name.end) else None
+    if not _STOPS.match(text, name.end):
+        return None
+    option = fold(options[name.letter])
+    plain = not name.lettered and option not in _POLAR
+    if plain and (match["it"] or (match["so"] and (match["weak"] or option in _YES_NO))):
+        return None
+    return match.start()
+
+
+def _means_the_answer(match: re.Match[str], before: str) -> bool:
+    """True if "… answer is" speaks of the one answer, and not of some option, nor denies."""
+    good, of = match["good"].strip(), (match["of"] or "").casefold()
+    about = match["about"].strip(" ,")
+    if not is_asserted(about + " ", len(about) + 1, len(about) + 1, len(about) + 1):
+        return False
+    if match["choice"] and not good and of != "my" and not (of == "the" and about.startswith(("that", "which"))):
+        return False
+    if of in {"a", "an"} and not re.search(r"\b(?:better|more)\b", good, re.IGNORECASE):
+        return False
+    if of:
+        return True
+    word = re.search(r"([\w'’]+)(\W*)\Z", before[max(0, match.start() - 40) : match.start()])
+    return word is None or bool(word[2].strip()) or "\n" in word[2] or word[1].casefold() in _BEFORE_NOUN
+
+
+def _state_after(text: str, name: Name, *, pair: bool) -> int | None:
+    """Where the words end that stand after the name and make it an answer; None without such words.
+
+    Of a pair of sentences "A is correct" says nothing about the answer, "A is the correct answer" does.
+    """
+    match = _IS_CORRECT.match(text, name.end)
+    if match:
+        named = match["answer"] or (match["choice"] and match["good"])
+        return match.end() if named or (not pair and (match["bare"] or match["good"])) else None
+    if pair:
+        return None
+    fits = _FITS_BEST.match(text, name.end)
+    if fits:
+        return fits.end()
+    made = _MADE_CORRECT.match(text, name.end)
+    return made.end() if made and _MAKING.search(text, max(0, name.start - 20), name.start) else None
+
+
+def _joined_names(text: str, names: list[Name], place: int) -> list[Name]:
+    """The name and those that are joined to it by "or", "and" or a comma."""
+    first = last = place
+    while last + 1 < len(names) and last - place < 4 and _JOINS.fullmatch(text, names[last].end, names[last + 1].start):
+        last += 1
+    while first > 0 and place - first < 4 and _JOINS.fullmatch(text, names[first - 1].end, names[first].start):
+        first -= 1
+    return names[first : last + 1]
+
+
+def _state_from(text: str, start: int) -> int:
+    """Where what states the answer begins: its sentence, if only an introduction stands before it, else its clause."""
+    low = sentence_start(text, start)
+    before = text[low:start]
+    if _INTRODUCTION.match(before):
+        return low + len(before) - len(before.lstrip())
+    connector = _CONNECTOR.search(text, max(low, start - 60), start)
+    return connector.start() if connector else start
+
+
+def _goes_through(text: str, letter: str, start: int, end: int, options: Mapping[str, str]) -> bool:
+    """True if the text takes up another option in the same way, as a list of all of them does."""
+    others = "".join(other for other in options if other != letter)
+    return bool(others) and _other_item(others).search(text, start, min(end, start + _ITEMS)) is not None
+
+
+@lru_cache(maxsize=256)
+def _other_item(letters: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"(?:\n[\s>*_#-]{{0,8}}|[.;,!?]\s{{1,3}})[(\[*_]{{0,4}}(?:(?i:option)\s)?[{letters}][)\]*_]{{0,4}}[).:\]—–-](?=\s)"
+    )
 
 
 def _first_line(text: str) -> tuple[int, int] | None:
     start = len(text) - len(text.lstrip())
-    return (start, _line_end(text, start)) if start < len(text) else None
+    end = text.find("\n", start)
+    return (start, len(text) if end < 0 else end) if start < len(text) else None
 
 
 def _last_line(text: str, before: int) -> tuple[int, int] | None:

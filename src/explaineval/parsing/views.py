@@ -1,7 +1,7 @@
 """A completion's text as a reader sees it, sign for sign as long as the text, so that places mean the same in both.
 
-Blank in the view: reasoning, signs that nobody sees (zero-width, direction marks), tags that only format, and
-quotation marks around all of it. Every kind of line end is one. The elements `<answer>` and `<explanation>` become
+Blank in the view: reasoning, what is not the model's own turn, signs that nobody sees (zero-width, direction marks), tags that only format, and
+quotation marks around all of it. Every kind of line end is one, and emoji that show a letter are that letter. The elements `<answer>` and `<explanation>` become
 the lines that they stand for. Contents are cut from the text itself.
 """
 
@@ -12,11 +12,15 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from explaineval.parsing.completions import find_reply
+from explaineval.parsing.letters import LETTER_SIGNS
 from explaineval.parsing.reasonings import cut_out, find_reasoning, mask
 
 _UNSEEN = dict.fromkeys(
     [0xAD, 0x61C, 0x180E, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF], " "
 )
+_SHOWN = {**_UNSEEN, **LETTER_SIGNS}
+_BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")  # around the answers of some models
 _LINE_ENDS = re.compile(r"\r(?!\n)|[\x0b\x0c\x85\u2028\u2029]")
 _TAG = re.compile(r"<(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9_]{0,15})(?P<rest>(?:\s[^<>]{0,100})?/?)>")
 _INLINE = frozenset({"b", "strong", "i", "em", "u", "s", "mark", "small", "code", "span", "font"})
@@ -31,11 +35,17 @@ _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»"}
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`text` is what is looked at, `source` what the model wrote, `holes` the spans of reasoning in both."""
+    """`text` is what is looked at, `source` what the model wrote.
+
+    `holes` are the spans in both that are no part of the reply: reasoning, and what is not the model's own turn.
+    `reasoned` and `ended` say whether there is reasoning, and whether something follows the reply.
+    """
 
     source: str
     text: str
     holes: tuple[tuple[int, int], ...]
+    reasoned: bool
+    ended: bool
 
     def cut(self, start: int, end: int) -> str:
         """The source from `start` to `end` without reasoning and without what is blank around it.
@@ -83,11 +93,27 @@ def see(text: str) -> View:
     >>> see("<b>Answer:</b>\\u200bB<br>").text
     '   Answer:     B\\n   '
     """
-    holes = find_reasoning(text)
-    shown = _LINE_ENDS.sub("\n", mask(text, holes).translate(_UNSEEN))
+    start, end = find_reply(text)
+    around = [span for span in ((0, start), (end, len(text))) if span[0] < span[1]]
+    reasoning = find_reasoning(mask(text, around))
+    holes = _merge([*around, *reasoning])
+    shown = _LINE_ENDS.sub("\n", mask(text, holes).translate(_SHOWN))
+    if "_of_box" in shown:
+        shown = _BOX.sub(lambda box: " " * len(box.group()), shown)
     if "<" in shown:
         shown = _blank_tags(shown)
-    return View(text, _blank_quotes(shown), tuple(holes))
+    return View(text, _blank_quotes(shown), tuple(holes), bool(reasoning), end < len(text))
+
+
+def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in order, those that touch or overlap as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def _blank_tags(text: str) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,7 @@ from explaineval.metrics.warnings import TOGETHER, MetricWarning
 from explaineval.records import SHAM, MetricRow
 from explaineval.report.levels import AREAS, levels_table
 from explaineval.report.numbers import Line, number, with_interval
+from explaineval.report.texts import visible
 
 __all__ = ["Line", "interventions_table", "legend", "number", "render", "results_table", "table_warnings"]
 
@@ -140,13 +142,25 @@ def legend() -> str:
     )
 
 
+@dataclass(frozen=True)
+class _Harmless:
+    """Anything that rich can lay out, with its texts made harmless after they are laid out."""
+
+    content: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.content, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 def render(content: RenderableType, *, width: int | None = None, color: bool = False) -> str:
-    """The content as text; without a width as wide as it needs."""
+    """The content as text; without a width as wide as it needs. Foreign texts in it can neither act nor style it."""
     console = Console(
-        width=width or 160, force_terminal=color, color_system="standard" if color else None, highlight=False
-    )
+        width=width or 160, force_terminal=color, color_system="standard" if color else None, highlight=False,
+        markup=False, emoji=False,
+    )  # fmt: skip
     with console.capture() as capture:
-        console.print(content)
+        console.print(_Harmless(content), crop=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
@@ -196,7 +210,7 @@ def _wide(
 
 
 def _needed(table: Table) -> int:
-    console = Console(width=1000)
+    console = Console(width=1000, markup=False, emoji=False)
     return Measurement.get(console, console.options, table).maximum
 
 

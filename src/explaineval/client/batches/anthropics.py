@@ -6,7 +6,6 @@ number of requests, and known by the custom_ids of its results.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,7 +15,7 @@ import httpx
 from explaineval.client.batches.protocols import BatchFailure, BatchState, Found, Item, Line, Progress, Trace
 from explaineval.client.batches.rehearsals import Rehearsal
 from explaineval.client.batches.wires import Wire, is_identifier, segment
-from explaineval.client.batches.wordings import address_wire, read_line
+from explaineval.client.batches.wordings import address_wire, parse_line, read_line
 from explaineval.config import Endpoint
 from explaineval.errors import TransientError
 from explaineval.records import Completion, Request
@@ -48,8 +47,12 @@ class AnthropicBatches:
     def __init__(self, endpoint: Endpoint, model: str, *, timeout: float) -> None:
         self._endpoint, self._model = endpoint, model
         self._rehearsal = Rehearsal(endpoint, model, timeout=timeout)
-        self._wire = Wire(f"{model} at {endpoint.identity}" if endpoint.identity else model, timeout)
+        self._wire = Wire(endpoint, model, timeout)
         self._root: httpx.URL | None = None
+
+    async def check(self) -> None:
+        """Whether the list of batches can be looked at."""
+        await self._wire.check_list(await self._at())
 
     async def prepare(self, request: Request, key: str) -> Item:
         """The body that the ordinary route would send."""
@@ -126,11 +129,10 @@ def _state(one: Mapping[str, Any]) -> BatchState:
 
 
 def _line(text: bytes) -> Line:
-    try:
-        one = json.loads(text)
-    except ValueError:  # also bytes that are not UTF-8
-        return Line(None)
-    result = one.get("result") if isinstance(one, dict) else None
+    one = parse_line(text)
+    if isinstance(one, Line):
+        return one
+    result = one.get("result")
     if not isinstance(result, dict) or not isinstance(one.get("custom_id"), str):
         return Line(None)
     key, kind = one["custom_id"], result.get("type")

@@ -15,7 +15,7 @@ import httpx
 from explaineval.client.batches.protocols import BatchFailure, BatchState, Found, Item, Line, Progress, Trace
 from explaineval.client.batches.rehearsals import Rehearsal
 from explaineval.client.batches.wires import Wire, is_identifier, segment
-from explaineval.client.batches.wordings import address_wire, read_line
+from explaineval.client.batches.wordings import address_wire, parse_line, read_line
 from explaineval.config import Endpoint
 from explaineval.errors import TransientError
 from explaineval.records import Completion, Request
@@ -43,8 +43,12 @@ class OpenAIBatches:
         self.name = model.partition("/")[0]
         self._endpoint, self._model = endpoint, model
         self._rehearsal = Rehearsal(endpoint, model, timeout=timeout, renamed=renamed)
-        self._wire = Wire(f"{model} at {endpoint.identity}" if endpoint.identity else model, timeout)
+        self._wire = Wire(endpoint, model, timeout)
         self._root: httpx.URL | None = None
+
+    async def check(self) -> None:
+        """Whether the list of batches can be looked at."""
+        await self._wire.check_list(await self._at("batches"))
 
     async def prepare(self, request: Request, key: str) -> Item:
         """The line's path and body, as the ordinary route would send them."""
@@ -142,11 +146,10 @@ def _state(one: Mapping[str, Any]) -> BatchState:
 
 
 def _line(text: bytes) -> Line:
-    try:
-        one = json.loads(text)
-    except ValueError:  # also bytes that are not UTF-8
-        return Line(None)
-    if not isinstance(one, dict) or not isinstance(one.get("custom_id"), str):
+    one = parse_line(text)
+    if isinstance(one, Line):
+        return one
+    if not isinstance(one.get("custom_id"), str):
         return Line(None)
     key, response, error = one["custom_id"], one.get("response"), one.get("error")
     if isinstance(response, Mapping) and isinstance(response.get("body"), Mapping):

@@ -47,6 +47,8 @@ class Line:
     body: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
     expired: bool = False
+    oversized: bool = False
+    """Whether it goes beyond the bounds on what is received, so that its body was not read."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,10 @@ class BatchProvider(Protocol):
     @property
     def name(self) -> str:
         """The provider: openai, azure or anthropic."""
+        ...
+
+    async def check(self) -> None:
+        """One free call: EndpointError where batches are not taken, or where that cannot be told now."""
         ...
 
     async def prepare(self, request: Request, key: str) -> Item:

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from explaineval.client.endpoints import guard
 from explaineval.client.litellms import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint
 from explaineval.records import Completion, Message, Request
@@ -63,10 +64,15 @@ class _DeadEnd(httpx.AsyncBaseTransport):
         self.sent: Sent | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        attempt = guard.current()
+        if attempt is None:
+            raise RuntimeError("a request without an attempt: nobody declared where it may go")
+        attempt.check(request.url)
         body = await request.aread()
         headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
         self.sent = Sent(request.url, headers, body)
         status, content = self.answer or (200, _reply(request.url.path))
+        attempt.check_answer(content)
         return httpx.Response(status, content=content, headers={"content-type": "application/json"}, request=request)
 
 

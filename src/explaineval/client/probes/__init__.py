@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from explaineval.client.budgets import Budget, BudgetedClient, Gauge, Purse
+from explaineval.client.budgets import BillCheck, Budget, BudgetedClient, Gauge, Purse
 from explaineval.client.listings import name_served
 from explaineval.client.probes.examinations import Examiner
 from explaineval.client.probes.findings import Findings, StyleFinding
@@ -13,7 +13,7 @@ from explaineval.client.protocols import Client
 from explaineval.client.retries import RetryingClient
 from explaineval.config import Endpoint
 from explaineval.costs import Price
-from explaineval.errors import EndpointError
+from explaineval.errors import BudgetReachedError, EndpointError, RequestUnsentError
 
 __all__ = ["Findings", "StyleFinding", "probe_endpoint", "route_caution"]
 
@@ -31,18 +31,31 @@ async def probe_endpoint(
 ) -> Findings:
     """Probe one model, each attempt within so many seconds, all of them for so many dollars.
 
-    Raises InputError for a key variable that is not set, BudgetReachedError where the money does not suffice; every
-    other trouble is a finding.
+    Raises InputError for a key variable that is not set, BudgetReachedError where the money does not suffice, and it or
+    EndpointError for a bill higher than its request can cost; every other trouble is a finding.
     """
     wire = WatchedClient({endpoint.identity: endpoint}, timeout=seconds)
     paid: Client = wire
+    bills = BillCheck(endpoint.identity)
+    budget = Budget(Purse(max_usd))
     if price is not None:
-        paid = BudgetedClient(wire, Gauge(price), Budget(Purse(max_usd)), Purse(None))
+        paid = BudgetedClient(wire, Gauge(price), budget, Purse(None), bills=bills)
     try:
         client = RetryingClient(paid, max_retries, asyncio.Event())
         found = await Examiner(client, wire, endpoint.identity, model, price).examine()
+    except BudgetReachedError:
+        raise BudgetReachedError(
+            f"--max-usd {max_usd:g} leaves no room for the probe's next question: nothing was kept."
+        ) from None
+    except RequestUnsentError:
+        if bills.fault is None:
+            raise
     finally:
         await wire.close()
+    if bills.fault is not None:
+        if budget.total.overdrawn:
+            raise BudgetReachedError(str(bills.fault))
+        raise bills.fault
     if found.fault is not None:
         found.fault = str(await name_served(EndpointError(found.fault), endpoint))
     return found

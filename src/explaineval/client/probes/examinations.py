@@ -18,7 +18,7 @@ from explaineval.client.probes.judgements import Judgement, judge_logprobs, reas
 from explaineval.client.probes.questions import REASONING_TOKENS, Extra, build_question
 from explaineval.client.probes.wires import Exchange, WatchedClient
 from explaineval.client.protocols import Client
-from explaineval.costs import Price, dollars, output_tokens
+from explaineval.costs import Price, dollars, input_tokens, output_tokens
 from explaineval.errors import EndpointError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request, Style
 
@@ -173,12 +173,8 @@ class Examiner:
     def _count(self, found: Findings) -> None:
         usages = [reply.completion.usage for reply in self.replies]
         found.requests = self.wire.attempts
-        found.tokens_in = sum(_number(usage.get("prompt_tokens")) for usage in usages)
+        found.tokens_in = sum(input_tokens(usage) for usage in usages)
         found.tokens_out = sum(output_tokens(usage) for usage in usages)
         if self.price is not None:
             found.usd = sum(dollars(usage, self.price) for usage in usages)
             found.price = (self.price.input * 1e6, self.price.output * 1e6)
-
-
-def _number(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) else 0

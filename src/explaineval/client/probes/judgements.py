@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from explaineval.client.capabilities import REASONS
-from explaineval.costs import reasoning_tokens
+from explaineval.costs import reasoning_tokens, reasons_first
 from explaineval.parsing.probabilities import POSITIVE_TOLERANCE, SUM_TOLERANCE
 from explaineval.parsing.reasonings import find_reasoning
 from explaineval.records import Completion, TokenAlternatives
@@ -64,9 +64,8 @@ def written_letter(text: str | None) -> str | None:
 
 def reasoning_evidence(completion: Completion, body: Mapping[str, Any]) -> str | None:
     """What shows that the model reasoned before its answer; None where nothing does."""
-    count = reasoning_tokens(completion.usage)
-    if count > 0:
-        return f"{count} reasoning tokens in its usage"
+    if reasons_first(completion.usage):
+        return f"{reasoning_tokens(completion.usage)} reasoning tokens in its usage"
     message = _choice(body).get("message")
     message = message if isinstance(message, Mapping) else {}
     for name in ("reasoning_content", "reasoning"):
@@ -121,10 +120,13 @@ def _numbers(logprobs: object) -> list[tuple[float | None, ...]]:
         return []
     content = logprobs.get("content")
     if isinstance(content, list):
-        tops = [entry.get("top_logprobs") or [] for entry in content if isinstance(entry, Mapping)]
-        rows = [[one.get("logprob") for one in top if isinstance(one, Mapping)] for top in tops]
+        tops = [entry.get("top_logprobs") for entry in content if isinstance(entry, Mapping)]
+        rows = [
+            [one.get("logprob") for one in top if isinstance(one, Mapping)] for top in tops if isinstance(top, list)
+        ]
     else:
-        rows = [list(top.values()) for top in logprobs.get("top_logprobs") or [] if isinstance(top, Mapping)]
+        lists = logprobs.get("top_logprobs")
+        rows = [list(top.values()) for top in lists if isinstance(top, Mapping)] if isinstance(lists, list) else []
     return [tuple(value if isinstance(value, (int, float)) else None for value in row) for row in rows]
 
 

@@ -7,7 +7,6 @@ exchange is False.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -16,6 +15,7 @@ from typing import Any
 import httpx
 
 from explaineval.client.litellms import LiteLLMClient, load_litellm
+from explaineval.client.responses import read_json
 from explaineval.config import Endpoint
 from explaineval.errors import RequestRejectedError
 from explaineval.records import Completion, Request
@@ -60,7 +60,11 @@ class WatchedClient(LiteLLMClient):
     async def _ready(self) -> ModuleType:
         litellm = await super()._ready()
         if self._session is not None:
-            self._session.event_hooks = {"request": [self._note_request], "response": [self._note_response]}
+            hooks = self._session.event_hooks
+            self._session.event_hooks = {
+                "request": [*hooks["request"], self._note_request],
+                "response": [*hooks["response"], self._note_response],
+            }
         return litellm
 
     async def _send(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
@@ -89,7 +93,7 @@ class WatchedClient(LiteLLMClient):
 
 def _object(body: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(body)
-    except ValueError:
+        found = read_json(body)
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,0 +1,192 @@
+"""Bounds on what is received: bytes, decompressed bytes, JSON values, nesting, choices. Standard library only.
+
+A body is measured before anything parses it: counting brackets and commas costs milliseconds where building objects
+from them could cost gigabytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+MEGABYTE = 1_000_000
+BYTES_PER_TOKEN = 4_000
+MOST_BYTES = 10 * MEGABYTE
+"""Most bytes of one response, received or decompressed."""
+MOST_UNDER_WAY = 128 * MEGABYTE
+"""Most bytes in memory of all responses that are not done with."""
+MOST_OF_ERROR = 65_536
+"""Bytes that are read of a response with a status for an error."""
+VALUES = 20_000
+VALUES_PER_TOKEN = 400
+"""JSON values of a response: 20 alternatives at a token are 300."""
+MOST_VALUES = 1_000_000
+MOST_NESTED = 64
+MOST_CHOICES = 128
+CHOICES = ("choices", "candidates", "generations", "outputs", "results")
+"""Names that providers have for the list of alternative answers."""
+VALUE_BYTES = 300
+"""Memory that one parsed JSON value takes, with the copies that a client library makes of it."""
+STEP = 65_536
+
+_STRINGS = re.compile(rb'"[^"]*"?')
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_TO_SQUARE = bytes.maketrans(b"{}", b"[]")
+
+
+class TooLargeError(Exception):
+    """A body goes beyond its bounds; the text says which."""
+
+
+class EncodingError(Exception):
+    """A body cannot be decompressed, or is in an encoding that nobody asked for."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Most bytes and most JSON values of one response."""
+
+    most_bytes: int = MOST_BYTES
+    most_values: int = MOST_VALUES
+
+
+def bounds_of(max_tokens: int) -> Bounds:
+    """The bounds of an answer of at most so many tokens.
+
+    >>> bounds_of(512)
+    Bounds(most_bytes=3048000, most_values=224800)
+    """
+    return Bounds(
+        min(MEGABYTE + BYTES_PER_TOKEN * max_tokens, MOST_BYTES),
+        min(VALUES + VALUES_PER_TOKEN * max_tokens, MOST_VALUES),
+    )
+
+
+@dataclass
+class UnderWay:
+    """Counts the bytes of all responses that are not done with. For threads and event loops alike.
+
+    Beyond `most` only the response that began first may go on, so that one always ends.
+    """
+
+    most: int = MOST_UNDER_WAY
+    _held: dict[int, int] = field(default_factory=dict, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def try_hold(self, holder: int, amount: int) -> bool:
+        """Count `amount` bytes more for this holder; False where it has to wait."""
+        with self._lock:
+            first = next(iter(self._held), holder)
+            if holder != first and sum(self._held.values()) + amount > self.most:
+                return False
+            self._held[holder] = self._held.get(holder, 0) + amount
+            return True
+
+    def release(self, holder: int) -> None:
+        """Forget what this holder held."""
+        with self._lock:
+            self._held.pop(holder, None)
+
+
+class Inflater:
+    """Decompresses a body piece by piece, each piece small whatever it was made from. Raises EncodingError."""
+
+    def __init__(self, encoding: str) -> None:
+        encoding = encoding.strip().lower() or "identity"
+        if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
+            raise EncodingError(f"the body is in the encoding {encoding[:40]!r}, which was not asked for")
+        self._deflate = encoding == "deflate"
+        self._inflater = None if encoding == "identity" else zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+    def pieces(self, raw: bytes) -> Iterator[bytes]:
+        """What received bytes hold."""
+        if self._inflater is None:
+            yield raw
+            return
+        while raw and not self._inflater.eof:
+            try:
+                piece = self._inflater.decompress(raw, STEP)
+            except zlib.error as exc:
+                if not self._deflate:
+                    raise EncodingError(f"the body cannot be decompressed: {exc}") from exc
+                self._deflate, self._inflater = False, zlib.decompressobj(-zlib.MAX_WBITS)  # without zlib's header
+                continue
+            self._deflate = False
+            raw = self._inflater.unconsumed_tail
+            yield piece
+
+
+class Body:
+    """Decompresses and collects one body, never beyond `most` bytes."""
+
+    def __init__(self, encoding: str, most: int) -> None:
+        self._inflater, self._most, self._raw, self.size = Inflater(encoding), most, 0, 0
+        self._parts: list[bytes] = []
+
+    def take(self, raw: bytes) -> int:
+        """Add received bytes; returns by how many the decompressed body grew. Raises TooLargeError, EncodingError."""
+        before = self.size
+        self._raw += len(raw)
+        if self._raw > self._most:
+            raise TooLargeError(f"more than {self._most:,} bytes")
+        for piece in self._inflater.pieces(raw):
+            self.size += len(piece)
+            if self.size > self._most:
+                raise TooLargeError(f"more than {self._most:,} bytes")
+            self._parts.append(piece)
+        return self.size - before
+
+    @property
+    def content(self) -> bytes:
+        """What was collected."""
+        return b"".join(self._parts)
+
+
+def measure(content: bytes, most_values: int) -> int:
+    """How many JSON values a body holds. Raises TooLargeError for too many, and for too deep a nesting.
+
+    Works on anything, also on what is no JSON. Counts separators outside of strings, so it never counts too few.
+    """
+    commas, opened = content.count(b","), content.count(b"[") + content.count(b"{")
+    if commas + opened < most_values and opened <= MOST_NESTED:
+        return commas + opened + 1
+    bare = content.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if bare.count(b'"') > 4 * most_values:  # a key and a value are two strings
+        raise TooLargeError(f"more than {most_values:,} JSON values")
+    bare = _STRINGS.sub(b"", bare)
+    values = bare.count(b",") + bare.count(b"[") + bare.count(b"{") + 1
+    if values > most_values:
+        raise TooLargeError(f"more than {most_values:,} JSON values")
+    brackets = bare.translate(_TO_SQUARE, _NO_BRACKETS)
+    for _ in range(MOST_NESTED):
+        if not brackets:
+            return values
+        brackets = brackets.replace(b"[]", b"")
+    if b"[]" in brackets or brackets.count(b"[") > MOST_NESTED:
+        raise TooLargeError(f"JSON nested more than {MOST_NESTED} deep")
+    return values
+
+
+def check_answer(content: bytes, bounds: Bounds) -> tuple[bytes, int]:
+    """The body of an answer as it may be parsed, and about how much memory that takes. Raises TooLargeError.
+
+    What is no JSON is cut: nobody reads it further than for a message. Server-sent events are left whole.
+    """
+    values = measure(content, bounds.most_values)
+    if b"\0" not in content[:4]:  # no UTF-16 or UTF-32, which the counting does not see through
+        try:
+            found = json.loads(content)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            for name in CHOICES:
+                if isinstance(found, dict) and isinstance(found.get(name), list) and len(found[name]) > MOST_CHOICES:
+                    raise TooLargeError(f"more than {MOST_CHOICES} choices")
+            return content, values * VALUE_BYTES
+    if content.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
+        return content, values * VALUE_BYTES
+    return content[:MOST_OF_ERROR], 0

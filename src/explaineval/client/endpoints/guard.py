@@ -1,0 +1,468 @@
+"""The guard under all HTTP clients: requests go to the declared origin alone, no redirect is followed, bodies are
+bounded.
+
+An `Attempt` says what one request may do. While it is current, whatever HTTP client a library opens goes through it:
+`watch_clients` puts it under the transports of httpx and of litellm, and a floor under the sockets refuses every
+connection that was opened beside them, before a byte leaves. Nothing here imports litellm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import ssl
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import certifi
+import httpx
+
+from explaineval.client.endpoints.bodies import (
+    MOST_OF_ERROR,
+    Body,
+    Bounds,
+    EncodingError,
+    Inflater,
+    TooLargeError,
+    UnderWay,
+    check_answer,
+)
+from explaineval.client.endpoints.origins import DEFAULT_PORTS, Origin, declared_origins
+from explaineval.config import Endpoint
+from explaineval.config.endpoints import is_private
+from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, TransientError
+from explaineval.secrets import SECRETS
+
+LOOK_AGAIN = 0.02
+"""Seconds between two looks for room among the bytes under way."""
+LONGEST_PLACE = 200
+"""Characters of a redirect's target that are shown."""
+CONTENT_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
+
+UNDER_WAY = UnderWay()
+"""Shared by all connections of this process."""
+
+_current: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
+_inside: ContextVar[bool] = ContextVar("inside_guard", default=False)
+_floor: list[bool] = []
+
+
+@dataclass(eq=False)
+class Attempt:
+    """What one request may do: go to these origins, over this wire, and bring so much back.
+
+    `fault` is what the guard refused; whatever a library makes of the exception, this is the reason. After a refused
+    answer nothing more is sent.
+    """
+
+    where: str
+    origins: tuple[Origin, ...]
+    wire: Wire
+    bounds: Bounds = field(default_factory=Bounds)
+    moved_by_user: bool = False
+    """Whether a base URL was given, so that its origin is the declared one."""
+    streams: bool = False
+    """Whether answers are read piece by piece by who asked, so that their whole length is no matter."""
+    sent: int = 0
+    body: bytes | None = None
+    """The latest answer that came with a status for success: litellm may stumble over what was paid for."""
+    fault: ExplainevalError | None = None
+    closed: bool = False
+
+    def check(self, url: httpx.URL) -> None:
+        """Let a request to this address pass. Raises InputError for another origin than the declared ones."""
+        self._check_open()
+        origin = Origin.of(url)
+        if origin not in self.origins:
+            raise self.refuse(InputError(self._elsewhere(origin)))
+        self.sent += 1
+
+    def check_answer(self, content: bytes) -> tuple[bytes, int]:
+        """The body of an answer as it may be parsed, and about how much memory that takes. Raises OversizedError."""
+        try:
+            self.body = content
+            return check_answer(content, self.bounds)
+        except TooLargeError as exc:
+            raise self.oversized(exc) from None
+
+    def oversized(self, exc: TooLargeError) -> ExplainevalError:
+        """The fault of an answer that goes beyond its bounds."""
+        return self.refuse(OversizedError(f"{self.where}: the answer holds {exc}"))
+
+    def check_connection(self, address: object) -> None:
+        """Refuse a connection that was opened beside the guarded transports. Raises InputError."""
+        host = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
+        raise self.refuse(
+            InputError(
+                f"{self.where}: litellm's route opens a connection of its own (to {host}), which explaineval cannot "
+                "watch over: it was refused, and nothing was sent there. Use another route to this model, for example "
+                "openai/ with --base-url."
+            )
+        )
+
+    def refuse(self, fault: ExplainevalError) -> ExplainevalError:
+        """Note the first thing that was refused."""
+        self.fault = self.fault or fault
+        return self.fault
+
+    def close(self) -> None:
+        """Nothing may be sent or kept for this attempt any more."""
+        self.closed = True
+        UNDER_WAY.release(id(self))
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise TransientError(f"{self.where}: the attempt is over")
+        if isinstance(self.fault, EndpointError | OversizedError):  # what was answered must not be asked again
+            raise self.fault
+
+    def _elsewhere(self, origin: Origin) -> str:
+        declared = " or ".join(map(str, self.origins))
+        if self.moved_by_user:
+            return (
+                f"{self.where}: litellm's route would send this to {origin} instead of the base URL's {declared}; "
+                "nothing was sent. Use another route, for example openai/."
+            )
+        names = _variables_with(origin, self.origins)
+        because = f"{' and '.join(names)} points there" if names else "an environment variable or a setting decides"
+        return (
+            f"{self.where}: litellm would send this to {origin}, not to the provider's own {declared}: {because}. "
+            f"Nothing was sent; unset {names[0] if names else 'it'}, or give that address by --base-url."
+        )
+
+    def redirected(self, response: httpx.Response, url: httpx.URL) -> ExplainevalError:
+        """The fault of an answer that points elsewhere."""
+        target = response.headers.get("location", "")
+        try:
+            place = url.join(target).copy_with(userinfo=b"", query=None, fragment=None) if target else None
+        except httpx.InvalidURL:
+            place = None
+        shown = _plain(str(place))[:LONGEST_PLACE] if place is not None else "no readable address"
+        return self.refuse(
+            EndpointError(
+                f"{self.where}: the endpoint answers with a redirect (status {response.status_code}) to {shown}; it "
+                "was not followed. If that is the right address, give it by --base-url."
+            )
+        )
+
+
+def current() -> Attempt | None:
+    """The attempt that this code runs for."""
+    return _current.get()
+
+
+@contextmanager
+def allow(attempt: Attempt) -> Iterator[Attempt]:
+    """While inside, requests from here (and from what is started here) are this attempt's."""
+    token = _current.set(attempt)
+    try:
+        yield attempt
+    finally:
+        _current.reset(token)
+        attempt.close()
+
+
+class Wire:
+    """The transports that really send. Make one a client, and close it. `direct` opens what sends without a proxy."""
+
+    def __init__(self, direct: Callable[[ssl.SSLContext], httpx.AsyncBaseTransport] | None = None) -> None:
+        self._direct = direct or (lambda context: httpx.AsyncHTTPTransport(verify=context))
+        self._async: dict[str | None, httpx.AsyncBaseTransport] = {}
+        self._sync: dict[str | None, httpx.BaseTransport] = {}
+        self._lock = threading.Lock()
+
+    async def send(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
+        """Send a request and read its whole answer, within what the attempt allows."""
+        attempt.check(request.url)
+        request.headers["accept-encoding"] = "gzip"
+        token = _inside.set(True)
+        try:
+            response = await self._transport(request.url).handle_async_request(request)
+            streamed = False
+            try:
+                reading = _Reading(attempt, response, request)
+                streamed = attempt.streams and response.is_success
+                if streamed:
+                    return reading.streamed()
+                assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an asynchronous transport
+                async for chunk in response.stream:
+                    await reading.wait_for_room(reading.take(chunk))
+                    if reading.full:
+                        break
+                content, memory = reading.finish()
+                await reading.wait_for_room(memory)
+            finally:
+                if not streamed:
+                    await response.aclose()
+        finally:
+            _inside.reset(token)
+        return reading.response(content)
+
+    def send_sync(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
+        """The same for a synchronous client, in whatever thread it runs."""
+        attempt.check(request.url)
+        request.headers["accept-encoding"] = "gzip"
+        token = _inside.set(True)
+        try:
+            response = self._sync_transport(request.url).handle_request(request)
+            try:
+                reading = _Reading(attempt, response, request)
+                assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - a synchronous transport
+                for chunk in response.stream:
+                    reading.block_for_room(reading.take(chunk))
+                    if reading.full:
+                        break
+                content, memory = reading.finish()
+                reading.block_for_room(memory)
+            finally:
+                response.close()
+        finally:
+            _inside.reset(token)
+        return reading.response(content)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        transports, self._async = list(self._async.values()), {}
+        for transport in transports:
+            await transport.aclose()
+        with self._lock:
+            others, self._sync = list(self._sync.values()), {}
+        for other in others:
+            other.close()
+
+    def _transport(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        proxy = proxy_for(url)
+        if proxy not in self._async:
+            if proxy is None:
+                self._async[None] = self._direct(_tls())
+            else:
+                self._async[proxy] = _proxied(httpx.AsyncHTTPTransport, proxy)
+        return self._async[proxy]
+
+    def _sync_transport(self, url: httpx.URL) -> httpx.BaseTransport:
+        proxy = proxy_for(url)
+        with self._lock:
+            if proxy not in self._sync:
+                self._sync[proxy] = (
+                    httpx.HTTPTransport(verify=_tls()) if proxy is None else _proxied(httpx.HTTPTransport, proxy)
+                )
+            return self._sync[proxy]
+
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """A transport for our own clients: sends for the current attempt, refuses to send for none."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send by the current attempt's wire."""
+        attempt = _current.get()
+        if attempt is None:
+            raise RuntimeError("a request without an attempt: nobody declared where it may go")
+        return await attempt.wire.send(request, attempt)
+
+
+class _Reading:
+    """One answer as it comes in."""
+
+    def __init__(self, attempt: Attempt, response: httpx.Response, request: httpx.Request) -> None:
+        self._attempt, self._response, self._request = attempt, response, request
+        self._answer = response.is_success
+        if 300 <= response.status_code < 400:
+            raise attempt.redirected(response, request.url)
+        most = attempt.bounds.most_bytes if self._answer else MOST_OF_ERROR
+        self.full = False
+        try:
+            self._body = Body(response.headers.get("content-encoding", ""), most)
+        except EncodingError as exc:
+            raise httpx.DecodingError(str(exc), request=request) from exc
+
+    def take(self, chunk: bytes) -> int:
+        """Add a chunk; returns by how much the body grew. An error's body is full where an answer is too large."""
+        if self._attempt.closed:
+            raise TransientError(f"{self._attempt.where}: the attempt is over")
+        try:
+            return self._body.take(chunk)
+        except TooLargeError as exc:
+            if self._answer:
+                raise self._attempt.oversized(exc) from None
+            self.full = True
+            return 0
+        except EncodingError as exc:
+            raise httpx.DecodingError(str(exc), request=self._request) from exc
+
+    async def wait_for_room(self, amount: int) -> None:
+        """Wait until there is room for so many bytes more among all that are under way."""
+        while not self._hold(amount):  # noqa: ASYNC110 - threads without a loop hold bytes too
+            await asyncio.sleep(LOOK_AGAIN)
+
+    def block_for_room(self, amount: int) -> None:
+        """The same in a thread."""
+        while not self._hold(amount):
+            time.sleep(LOOK_AGAIN)
+
+    def _hold(self, amount: int) -> bool:
+        if self._attempt.closed:
+            raise TransientError(f"{self._attempt.where}: the attempt is over")
+        return not amount or UNDER_WAY.try_hold(id(self._attempt), amount)
+
+    def finish(self) -> tuple[bytes, int]:
+        """The body, and how much memory it will take when it is parsed."""
+        content = self._body.content
+        return self._attempt.check_answer(content) if self._answer else (content, 0)
+
+    def response(self, content: bytes) -> httpx.Response:
+        """The response as the library above may see it: read, decompressed, within its bounds."""
+        return httpx.Response(
+            self._response.status_code, headers=self._headers(), content=content, request=self._request
+        )
+
+    def streamed(self) -> httpx.Response:
+        """The response unread: what reads it gets decompressed pieces, each of them small."""
+        stream = _Pieces(self._response, self._request)
+        return httpx.Response(self._response.status_code, headers=self._headers(), stream=stream, request=self._request)
+
+    def _headers(self) -> list[tuple[str, str]]:
+        pairs = self._response.headers.multi_items()
+        return [(name, value) for name, value in pairs if name.lower() not in CONTENT_HEADERS]
+
+
+class _Pieces(httpx.AsyncByteStream):
+    """A body that is decompressed as it comes."""
+
+    def __init__(self, response: httpx.Response, request: httpx.Request) -> None:
+        self._response, self._request = response, request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        assert isinstance(self._response.stream, httpx.AsyncByteStream)  # noqa: S101 - an asynchronous transport
+        try:
+            inflater = Inflater(self._response.headers.get("content-encoding", ""))
+            async for chunk in self._response.stream:
+                for piece in inflater.pieces(chunk):
+                    yield piece
+        except EncodingError as exc:
+            raise httpx.DecodingError(str(exc), request=self._request) from exc
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def watch_clients(*transports: type[httpx.AsyncBaseTransport] | type[httpx.BaseTransport]) -> None:
+    """Put the guard under these classes of transports, and the floor under all sockets. Once for each class.
+
+    Without a current attempt they behave as before.
+    """
+    for kind in transports:
+        for name, guarded in (("handle_async_request", _guarded_async), ("handle_request", _guarded)):
+            plain = kind.__dict__.get(name)
+            if plain is not None and not hasattr(plain, "unguarded"):
+                replacement = guarded(plain)
+                replacement.unguarded = plain
+                setattr(kind, name, replacement)
+    if not _floor:
+        _floor.append(True)
+        sys.addaudithook(_refuse_connections)
+
+
+def _guarded_async(plain: Callable[..., Any]) -> Any:
+    async def handle_async_request(self: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+        attempt = _current.get()
+        if attempt is None or _inside.get():
+            response: httpx.Response = await plain(self, request)
+            return response
+        return await attempt.wire.send(request, attempt)
+
+    return handle_async_request
+
+
+def _guarded(plain: Callable[..., Any]) -> Any:
+    def handle_request(self: httpx.BaseTransport, request: httpx.Request) -> httpx.Response:
+        attempt = _current.get()
+        if attempt is None or _inside.get():
+            response: httpx.Response = plain(self, request)
+            return response
+        return attempt.wire.send_sync(request, attempt)
+
+    return handle_request
+
+
+def _refuse_connections(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.connect" and not _inside.get():
+        attempt = _current.get()
+        if attempt is not None:
+            attempt.check_connection(arguments[1])
+
+
+def proxy_for(url: httpx.URL | str) -> str | None:
+    """The proxy from the environment for this address: for https alone, never for a loopback or private one."""
+    parsed = httpx.URL(url)
+    if parsed.scheme != "https" or is_private(str(url)):
+        return None
+    proxies = urllib.request.getproxies()
+    found = proxies.get("https") or proxies.get("all")
+    if not found or urllib.request.proxy_bypass(parsed.host):
+        return None
+    return found if "://" in found else f"http://{found}"
+
+
+def proxy_note(endpoint: Endpoint, model: str) -> str | None:
+    """One sentence that names the proxy through which an endpoint is reached; None without any."""
+    try:
+        origins = declared_origins(endpoint, model)
+    except InputError:  # told where it is asked
+        return None
+    reached = {str(origin): proxy for origin in origins if (proxy := proxy_for(str(origin))) is not None}
+    if not reached:
+        return None
+    through = " and ".join(dict.fromkeys(map(_without_password, reached.values())))
+    return f"{', '.join(reached)} is reached through the proxy {through}, which the environment names."
+
+
+def _without_password(proxy: str) -> str:
+    try:
+        return str(Origin.of(proxy))
+    except httpx.InvalidURL:
+        return "an address that cannot be read"
+
+
+def _proxied(kind: Callable[..., Any], proxy: str) -> Any:
+    try:
+        return kind(verify=_tls(), proxy=proxy)
+    except (ValueError, ImportError, httpx.InvalidURL) as exc:
+        raise InputError(
+            f"the proxy {_without_password(proxy)} from the environment cannot be used ({exc}); unset it, or name "
+            "another in HTTPS_PROXY."
+        ) from exc
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """What proves a server's name: this machine's certificates (SSL_CERT_FILE) and certifi's."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _variables_with(origin: Origin, declared: Sequence[Origin]) -> list[str]:
+    """Environment variables that name this origin's host, or a part of it, so that the sentence can tell which."""
+    host = re.compile(rf"(?<![\w.-]){re.escape(origin.host)}(?![\w-]|\.\w)", re.IGNORECASE)
+    found = [name for name, value in sorted(os.environ.items()) if host.search(value)]
+    if origin.port not in DEFAULT_PORTS.values():
+        found = [name for name in found if f":{origin.port}" in os.environ[name]] or found
+    if found:
+        return found
+    parts = {part for part in origin.host.split(".") if len(part) > 3 and not any(part in one.host for one in declared)}
+    return [name for name, value in sorted(os.environ.items()) if value.lower() in parts]
+
+
+def _plain(text: str) -> str:
+    """One printable line without secrets."""
+    text = SECRETS.mask(text)
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -1,0 +1,151 @@
+"""Where the model's own reply begins and ends in a completion's text.
+
+A reply ends at an end-of-turn token of a chat template, at the next speaker's turn, and in completion style at the next
+few-shot example that the model begins. What follows is not the model's answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+
+from explaineval.parsing.markers import Kind, Marker, find_field_markers
+from explaineval.parsing.reasonings import TAG as REASONING_TAG
+from explaineval.parsing.reasonings import closes
+from explaineval.records import Order
+
+_SPECIAL = (
+    r"<[|｜] ?(?P<name>[^\s<>|｜]{1,40}) ?[|｜]>"  # <|im_end|>, <|eot_id|>, <｜end▁of▁sentence｜>
+    r"|<[|｜](?P<cut>[A-Za-z_▁]{2,40})[|｜]?\Z"  # the same, cut off with the text
+    r"|<(?P<half>\|[a-z_]{2,20}|[a-z_]{2,20}\|)>"  # <|turn>, <turn|>
+    r"|<(?P<plain>eos|bos|pad|eod|eop|sop|end_of_turn|start_of_turn|end_of_utterance)>"
+    r"|\[(?P<bracket>/?INST|EOS|BOS)\]"
+    r"|<(?P<strike>/?s)>"  # an end-of-text token, or HTML
+)
+_ROLE_LINE = (
+    r"^(?:#{1,4} ?|\*\*)?(?P<role>Human|User|Assistant|HUMAN|USER|ASSISTANT)(?: \d{1,3})?(?:\*\*)?:"
+    r"|^#{2,4} ?(?P<heading>Instruction|Input|Response|System|Human|User|Assistant)\b:?"
+)
+_SIGN = re.compile(rf"(?P<reasoning>{REASONING_TAG.pattern})|{_SPECIAL}|{_ROLE_LINE}", re.MULTILINE)
+_ROLE_WORD = re.compile(r"[^\S\n]?(?P<word>[A-Za-z]{1,20})")
+
+_HEADERS = frozenset({"im_start", "start_header_id", "header_start", "start_of_turn", "start", "start_of_role"})
+"""Tokens after which the name of the next speaker stands."""
+
+_NEUTRAL = frozenset(
+    {"s", "bos", "sop", "begin_of_text", "startoftext", "im_sep", "end_header_id", "header_end", "message", "channel"}
+    | {"end_of_role", "begin▁of▁sentence", "begin_of_solution", "constrain"}
+)
+"""Tokens that begin something and end nothing."""
+
+_MODEL = frozenset({"assistant", "model", "response", "/inst", "ai", "bot", "chatbot"})
+_OTHERS = frozenset({"user", "human", "system", "instruction", "input", "inst"})
+_UNSEEN = frozenset({"begin_of_box", "end_of_box"})
+_AFTER_STRIKE = re.compile(r"\s{0,20}(?:\Z|\n|<|\[)|[^\S\n]{0,20}\n")
+_QUOTE_PAIRS = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "„": "“"}
+_QUOTED_WITHIN = 200  # characters to either side in which a pair of quotation marks around a token is looked for
+
+
+def find_reply(text: str) -> tuple[int, int]:
+    """The span of the model's own reply in a text that may hold tokens and turns of a chat template.
+
+    Header tokens of the model's own turn at the beginning lie before it, the first token or line that ends that turn
+    after it. Tokens in quotation marks or code, and tokens within reasoning, are text like any other.
+
+    >>> find_reply("<|im_start|>assistant\\nAnswer: B<|im_end|>\\nAnswer: C")
+    (21, 31)
+    """
+    start = 0
+    silent = True  # the model has said nothing yet
+    echoing = thinking = struck = began = False
+    channel: str | None = None
+    seen = 0
+    for sign in _SIGN.finditer(text):
+        if sign.start() < seen:
+            continue
+        silent = silent and not text[seen : sign.start()].strip()
+        seen = sign.end()
+        if sign["reasoning"]:
+            thinking = not closes(sign)
+            continue
+        if thinking or _is_quoted(text, sign):
+            silent = False
+            continue
+        name = _name(sign)
+        if name in _UNSEEN:
+            continue
+        word = _ROLE_WORD.match(text, sign.end())
+        speaker = name
+        if name in _HEADERS:
+            speaker = word["word"].casefold() if word else ""
+        if name == "channel":
+            channel = word["word"].casefold() if word else ""
+        elif name == "end" and channel not in {None, "final"}:
+            continue  # the end of a message that is no answer
+        if silent or (echoing and speaker not in _OTHERS):
+            if speaker in _MODEL:
+                echoing = False
+            elif speaker in _OTHERS:
+                echoing = True
+            elif name not in _NEUTRAL and not echoing:
+                return start, sign.start()
+            if channel is None and not echoing:
+                start = seen = word.end() if name in _HEADERS and word else sign.end()
+                silent = True
+            began = began or name == "s"
+            continue
+        if name in {"s", "/s"} and not (name == "/s" and _ends_at_strike(text, sign, struck=struck, began=began)):
+            struck = name == "s"
+            continue
+        if name in {"message", "channel", "start", "constrain"} and channel is not None:
+            continue
+        if (sign["role"] or sign["heading"]) and _is_introduced(text, sign.start()):
+            continue
+        if name not in _NEUTRAL:
+            return start, sign.start()
+    return start, len(text)
+
+
+def next_example(markers: Iterable[Marker], order: Order, limit: int) -> int:
+    """Where a plain marker follows although both have been seen: the next example, begun by the model.
+
+    A line such as "Final answer: C" is no part of an example's form: it is the model's own last word.
+    """
+    last: Kind = "explanation" if order == "pe" else "answer"
+    seen = False
+    for marker in markers:
+        if seen and marker.kind != last and not marker.emphatic:
+            return marker.start
+        seen = seen or marker.kind == last
+    return limit
+
+
+def next_field(text: str, fields: Collection[str]) -> int:
+    """Where the first line stands that begins with a field of the input."""
+    return min((marker.start for marker in find_field_markers(text, fields)), default=len(text))
+
+
+def _name(sign: re.Match[str]) -> str:
+    named = (sign["name"], sign["cut"], sign["half"], sign["plain"], sign["bracket"], sign["strike"], sign["role"])
+    return next(filter(None, (*named, sign["heading"]))).strip("|").casefold()
+
+
+def _is_quoted(text: str, sign: re.Match[str]) -> bool:
+    """True if the token stands in quotation marks or code: right between two of them, or within a pair on its line."""
+    start, end = sign.span()
+    closing = _QUOTE_PAIRS.get(text[start - 1 : start])
+    if closing is not None and text[end : end + 1] == closing:
+        return True
+    before = text[max(0, start - _QUOTED_WITHIN) : start].rpartition("\n")[2]
+    after = text[end : end + _QUOTED_WITHIN].partition("\n")[0]
+    return any(before.count(mark) % 2 == 1 and mark in after for mark in '"`')
+
+
+def _ends_at_strike(text: str, sign: re.Match[str], *, struck: bool, began: bool) -> bool:
+    """True if `</s>` is an end-of-text token and does not close words that are struck through."""
+    return not struck and (not began or _AFTER_STRIKE.match(text, sign.end()) is not None)
+
+
+def _is_introduced(text: str, place: int) -> bool:
+    """True if what stands before the line of a speaker leads to it, as before a dialogue that is quoted."""
+    return text[max(0, place - 50) : place].rstrip().endswith((":", ",", "：", "，"))

@@ -1,0 +1,420 @@
+"""How models write labels: a letter, a number, or the option's text, with all that they put around it.
+
+`read_value` reads a line that should hold a label, `find_names` finds every place in running prose where an option is
+named. All rules about ways in which a label is written stand here.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+_LONGEST = 1000  # characters of a line that are looked at; an answer stands at its beginning
+_LONGEST_NAME = 300  # an option's text that is longer is not looked for in prose
+
+LETTER_SIGNS = {
+    first + place: chr(ord("A") + place)
+    for first in (0x24B6, 0x24D0, 0x1F130, 0x1F150, 0x1F170, 0x1F1E6)  # circled, squared, regional indicators
+    for place in range(26)
+}
+"""Signs and emoji that show a letter, one code point each, and the letter."""
+
+_EMOJI = "(?:(?![❌❎✖✗✘🚫⛔👎])[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
+_LATEX = r"\\(?:boxed|fbox|framebox|text(?:bf|it|rm|sf|tt)?|math(?:bf|rm|it|sf|bb)|boldsymbol|bf|rm|large|Large)\s?\{"
+_OPEN = re.compile(rf"(?:[\s*_`~\"'“”‘’«»「」『』【】()\[\]{{}}<>$（）［］:：\-–—•]|{_LATEX}|\\[(\[]|{_EMOJI}){{0,24}}")
+_NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
+_LEAD = re.compile(
+    r"(?:(?:so|thus|therefore|hence),?\s{1,3})?(?:it\s{1,3}is\s{1,3}|it['’]s\s{1,3})?"
+    r"(?:(?:the|my)\s{1,3})?(?:(?:correct|right|best|final|most likely)\s{1,3})?"
+    rf"(?:{_NOUN}\s{{0,3}}#?(?:is\s{{1,3}}|would be\s{{1,3}})?)?[:：]?",
+    re.IGNORECASE,
+)
+_CLOSERS = r"[*_`~\"'”’»」』】)\]}>）］$\\\ufe0f\u20e3]{0,8}+"
+_TAIL = re.compile(rf"(?P<close>{_CLOSERS})(?P<gap>\s*+)(?P<sep>->|[:：;,，、.。=/&+|(（\[–—→-]?)\s*+")
+_NOTHING = re.compile(rf"(?:[\s*_`~\"'”’»」』】()\[\]{{}}<>）］$\\.．。,，;:：!?！？、|–—\-✅✓✔️]|{_EMOJI})*+\Z")
+_BECAUSE = re.compile(
+    r"(?:because|since|as|due to|given|weil|porque|parce|car|perché|and not|but not|rather than|instead of"
+    r"|is (?:the )?(?:correct|right|best|answer|most))\b",
+    re.IGNORECASE,
+)
+_TEXT_END = re.compile(rf"{_CLOSERS}\s{{0,3}}(?:[.。,，;:：!?！？(（\[–—|]|-\s|->)")
+_OTHER = re.compile(
+    r"(?:[.…]{0,3}\s{0,3}(?:or|and|vs\.?|/|&|,|\+|oder|ou|und|et)\s{0,3})?"
+    r"(?:[.…]{0,3}\s{0,3}(?i:no|wait|rather|actually|maybe|perhaps|possibly|probably|also|even)\b[\s,:]{1,3}){0,3}"
+    r"[\"'(\[*_]{0,4}(?P<letter>[A-Z])(?![^\W_]|['’-][^\W_])"
+)
+_SHARE = re.compile(r"(?<!\w)(?P<letter>[A-Z])\s?[:=(]\s?\d")
+_BRACKETED = re.compile(
+    rf"{_CLOSERS}[\s:：=,|–—-]{{0,4}}[\[(（*\"']{{0,4}}(?:option )?(?P<letter>[a-z])(?![^\W_]|['-][^\W_])"
+)
+_JOINED = re.compile(r"[\s.,;:/&|*()\[\]–—-]{0,6}(?:(?:or|and|und|oder|et|ou)\s)?\s{0,2}")
+_QUOTES = str.maketrans("‘’“”´`", "''\"\"''")
+_ARTICLE = re.compile(r"(?:an?|the|to)\s{1,3}", re.IGNORECASE)
+
+_NUMBER_WORDS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+_ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6}
+_NUMBERED = re.compile(r"(?P<stem>[^\W\d_][\w ]{0,30}?)\s?#?(?P<number>\d{1,2})\.?")
+_NUMBERING = re.compile(r"\(?(?P<number>\d{1,2})[.):]\s{1,3}\S")
+_ANY_NUMBER = rf"\d{{1,2}}(?![.,]?\w)|(?:{'|'.join(_NUMBER_WORDS)})\b"
+_NUMBER_OTHER = re.compile(rf"{_CLOSERS}\s{{0,3}}(?:or|and|/|&|,|\+|vs\.?)\s{{0,3}}[\"'(\[*_]{{0,4}}(?:{_ANY_NUMBER})")
+
+_MARKS = rf"(?:[(\[{{*_\"'“‘«`$<]|{_LATEX}){{0,6}}"
+_NAME_NOUN = rf"(?:(?i:the\s{{1,2}})?(?i:{_NOUN}|number|no\.|letter)\s{{1,2}}#?)?"
+_FUNCTION_WORDS = (
+    r"(?i:is|was|isn['’]t|and|or|but|not|rather|instead|over|because|since|as|given|due|for|here|in|with|would|should"
+    r"|must|can|cannot|does|doesn['’]t|goes|makes?|seems|appears|has|remains|than|so|if|unless|only|even|though"
+    r"|although|while|whereas|which|therefore|thus|then|now|when|based|from|on|by|to|fits|best|under|correct|right)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An option's letter, and the span of the letter or option text from which it was read.
+
+    `tail` is where the sentence that states it goes on, for values out of prose. `inferred` is true where the sentence
+    does not name the option but says what amounts to it ("so the hypothesis is entailed").
+    """
+
+    letter: str
+    start: int
+    end: int
+    tail: int = 0
+    inferred: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Something that claims to be an answer but cannot be one, in one phrase, and the letters that it names."""
+
+    reason: str
+    letters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A place in prose that names an option: the letter, its span with what belongs to it, and the value's own."""
+
+    letter: str
+    start: int
+    end: int
+    value: Value
+    lettered: bool
+
+
+def read_value(text: str, start: int, end: int, options: Mapping[str, str]) -> Value | Clash | None:
+    """The one option that the line `text[start:end]` names, a Clash, or None if it names none.
+
+    >>> read_value("**(b)** neutral", 0, 15, {"A": "entailment", "B": "neutral"}).letter
+    'B'
+    >>> read_value("A man", 0, 5, {"A": "entailment", "B": "neutral"}) is None
+    True
+    """
+    end = min(end, start + _LONGEST)
+    found: list[Value] = []
+    for position in _places(text, start, end):
+        for read in (_read_letter, _read_text, _read_number):
+            value = read(text, position, end, options)
+            if isinstance(value, Clash):
+                return value
+            if value is not None:
+                found.append(value)
+    letters = list(dict.fromkeys(value.letter for value in found))
+    if len(letters) > 1:
+        return two_answers(letters)
+    return found[0] if found else None
+
+
+def find_names(text: str, options: Mapping[str, str], most: int) -> list[Name]:
+    """The first `most` places in `text` that name an option, by capital letter, by text, or by number.
+
+    An `A` or `I` that stands before an ordinary word is a word itself.
+    """
+    pattern, texts = _name_pattern(tuple(options.items()))
+    numbers = _numbers(tuple(options.items()))
+    found: list[Name] = []
+    for match in pattern.finditer(text):
+        if len(found) >= most:
+            break
+        if match["letter"]:
+            letter = match["letter"].upper()
+            other = texts.get(fold(match["own"]).rstrip("."), "") if match["own"] else letter
+            end = match.end() if other == letter else match.end("letter")
+            found.append(Name(letter, match.start(), end, Value(letter, *match.span("letter")), True))
+            if other and other != letter:
+                found.append(Name(other, match.start("own"), match.end(), Value(other, *match.span("own")), False))
+            continue
+        kind = match.lastgroup or "text"
+        letter = texts.get(fold(match[kind]).rstrip("."), "") if kind == "text" else numbers.get(_number_of(match[kind]))
+        if letter:
+            found.append(Name(letter, match.start(), match.end(), Value(letter, *match.span(kind)), False))
+    return found
+
+
+def two_answers(letters: list[str]) -> Clash:
+    """The Clash of letters that contradict each other."""
+    return Clash(f"two different answers: {' and '.join(letters[:5])}", tuple(letters))
+
+
+def is_bare(text: str, start: int, end: int) -> bool:
+    """True if nothing but closing signs and punctuation is left in `text[start:end]`."""
+    return _NOTHING.match(text[start:end]) is not None
+
+
+def skip_ending(text: str, value: Value, options: Mapping[str, str]) -> int:
+    """The place after `value` and after the option text, brackets and punctuation that belong to it."""
+    place = max(value.end, value.tail)
+    tail = _TAIL.match(text, place)
+    place = tail.end() if tail else place
+    option = options[value.letter].strip()
+    opened = _OPEN.match(text, place)
+    inside = opened.end() if opened else place
+    for wanted in dict.fromkeys((option, _without_article(option))):
+        if wanted and text[inside : inside + len(wanted)].casefold() == wanted.casefold():
+            tail = _TAIL.match(text, inside + len(wanted))
+            return tail.end() if tail else inside + len(wanted)
+    return place
+
+
+def share_words(options: Mapping[str, str]) -> bool:
+    """True if the options are two sentences that differ in few words, as where one goes against common sense."""
+    texts = [set(fold(option).rstrip(".").split()) for option in options.values()]
+    if len(texts) != 2 or min(map(len, texts)) < 3:
+        return False
+    return 2 * len(texts[0] & texts[1]) >= len(texts[0] | texts[1])
+
+
+def are_numbered_sentences(options: Mapping[str, str]) -> bool:
+    """True if the options are called "Sentence 1", "Sentence 2": the form of the task on common sense."""
+    stems = {match["stem"].strip().casefold() for match in map(_NUMBERED.fullmatch, options.values()) if match}
+    return len(_numbers(tuple(options.items()))) == len(options) == 2 and stems <= {"sentence", "statement"}
+
+
+def fold(text: str) -> str:
+    """`text` without differences of case, width, quotation marks and white space."""
+    return " ".join(unicodedata.normalize("NFKC", text.translate(_QUOTES)).split()).casefold()
+
+
+def _places(text: str, start: int, end: int) -> list[int]:
+    """Where a letter or an option text may begin: after opening signs, and after "the answer is"."""
+    first = _skip(_OPEN, text, start, end)
+    second = _skip(_OPEN, text, _skip(_LEAD, text, first, end), end)
+    return [first] if second == first else [first, second]
+
+
+def _skip(pattern: re.Pattern[str], text: str, start: int, end: int) -> int:
+    match = pattern.match(text, start, end)
+    return match.end() if match else start
+
+
+def _read_letter(text: str, place: int, end: int, options: Mapping[str, str]) -> Value | Clash | None:
+    letter = unicodedata.normalize("NFKC", text[place : place + 1] if place < end else "").upper()
+    if len(letter) != 1 or not "A" <= letter <= "Z":
+        return None
+    tail = _TAIL.match(text, place + 1, end)
+    if tail is None or not (tail["close"] or tail["gap"] or tail["sep"] or tail.end() == end):
+        return None
+    rest = text[tail.end() : end]
+    bare = is_bare(text, place + 1, end)
+    marked = bool(tail["close"] or tail["sep"]) or letter not in "AI"  # else it may be the article of the text
+    own_text = [option for option, _ in _starting_options(rest, options, loose=marked)]
+    if not (bare or own_text or _separates(tail, rest) or (letter in options and _names_other(rest, letter, options))):
+        return None
+    if letter not in options:
+        if _starting_options(text[place:end], options):  # a letter as the text of an option
+            return None
+        return Clash(f"the letter {letter} is not among the options {', '.join(options)}")
+    rivals = own_text if own_text and letter not in own_text else []
+    rivals = rivals or _names_other(rest, letter, options, strict=tail["sep"] in {".", "。", "-"})
+    rivals = rivals or _other_number(rest, letter, options)
+    return two_answers([letter, *rivals]) if rivals else Value(letter, place, place + 1)
+
+
+def _separates(tail: re.Match[str], rest: str) -> bool:
+    """True if what follows the letter shows that it is a label and no word."""
+    if tail["sep"] in {"/", "&", "+"}:
+        return False
+    glued = tail.end() == tail.end("sep")  # "A.I.", "C-section", "A's"
+    if tail["sep"] in {".", "-"} or (not tail["sep"] and not tail["gap"]):
+        return not glued or not rest[:1].isalnum()
+    return bool(tail["sep"] or tail["close"] or _BECAUSE.match(rest))
+
+
+def _names_other(rest: str, letter: str, options: Mapping[str, str], *, strict: bool = False) -> list[str]:
+    """Other options named right after `letter`: "B or C", "A/B/C", and the whole list "A) yes B) no"."""
+    other = _OTHER.match(rest)
+    if other and other["letter"] in options and other["letter"] != letter:
+        after = rest[other.end() :]
+        alone = is_bare(after, 0, len(after))
+        word = other["letter"] in "AI" and re.match(r"\s+[^\W\d_]", after) and not _BECAUSE.match(after.lstrip())
+        if alone or (not strict and not word):
+            return [other["letter"]]
+    shares = [share["letter"] for share in _SHARE.finditer(rest)]  # "A: 30%, B: 60%"
+    if any(share in options and share != letter for share in shares):
+        return [share for share in shares if share in options and share != letter]
+    folded = fold(rest)
+    for key, option in options.items():
+        if key != letter and option.strip():
+            listed = re.search(
+                rf"(?<!\w){re.escape(key.casefold())}[).:\]]\s?{re.escape(_fold_option(option))}", folded
+            )
+            if listed:
+                return [key]
+    return []
+
+
+def _read_text(text: str, place: int, end: int, options: Mapping[str, str]) -> Value | Clash | None:
+    rest = text[place:end]
+    starting = _starting_options(rest, options, loose=True)
+    if len(starting) > 1:
+        return Clash(f"the answer text fits two options: {' and '.join(letter for letter, _ in starting)}")
+    if not starting:
+        return None
+    [(letter, wanted)] = starting
+    if not fold(rest).startswith(wanted):  # an article that the option does not have
+        article = _ARTICLE.match(text, place, end)
+        place = article.end() if article else place
+        rest = text[place:end]
+    after = fold(rest)[len(wanted) :]
+    beside = _BRACKETED.match(after)
+    named = beside["letter"].upper() if beside else letter
+    if beside and not is_bare(after, beside.end(), len(after)) and named in "AI":
+        named = letter  # the article or the pronoun of a sentence that goes on
+    joined = _JOINED.match(after)
+    following = _starting_options(after[joined.end() :] if joined else after, options, loose=True)
+    rivals = [other for other in [named, *(option for option, _ in following)] if other != letter]
+    if rivals:
+        return two_answers([letter, *rivals])
+    same = text[place : place + len(wanted)].casefold() == wanted
+    return Value(letter, place, place + len(wanted) if same else end)
+
+
+def _read_number(text: str, place: int, end: int, options: Mapping[str, str]) -> Value | Clash | None:
+    """The option with the number that stands at `place`, where the options themselves are numbered."""
+    items = tuple(options.items())
+    numbers = _numbers(items)
+    match = _number_pattern(items).match(text, place, end) if numbers else None
+    if match is None:
+        return None
+    if _NUMBER_OTHER.match(text, match.end(), end):
+        return Clash("two different answers: two numbers")
+    rest = text[match.end() : end]
+    if not (is_bare(rest, 0, len(rest)) or _TEXT_END.match(rest) or _BECAUSE.match(rest.lstrip())):
+        return None
+    letter = numbers.get(_number_of(match[match.lastgroup or 0]))
+    return Value(letter, *match.span(match.lastgroup or 0)) if letter else None
+
+
+def _other_number(rest: str, letter: str, options: Mapping[str, str]) -> list[str]:
+    """The option whose number follows right after `letter`, if it is another one."""
+    value = _read_number(rest, _skip(_OPEN, rest, 0, len(rest)), len(rest), options)
+    return [value.letter] if isinstance(value, Value) and value.letter != letter else []
+
+
+def _starting_options(rest: str, options: Mapping[str, str], *, loose: bool = False) -> list[tuple[str, str]]:
+    """The options whose text is all of `rest`, else those that `rest` begins with as a phrase; and that text, folded.
+
+    With `loose`, where no option fits as it stands, articles at the beginning are left out of account.
+    """
+    folded = fold(rest[_skip(_OPEN, rest, 0, len(rest)) :])
+    found = _options_at(folded, {letter: _fold_option(option) for letter, option in options.items()})
+    if found or not loose:
+        return found
+    short = {letter: _fold_option(_without_article(option)) for letter, option in options.items()}
+    return _options_at(_without_article(folded), short)
+
+
+def _options_at(folded: str, wanted: Mapping[str, str]) -> list[tuple[str, str]]:
+    whole: list[tuple[str, str]] = []
+    prefix: list[tuple[str, str]] = []
+    for letter, text in wanted.items():
+        if text and folded.startswith(text):
+            after = folded[len(text) :]
+            if is_bare(after, 0, len(after)):
+                whole.append((letter, text))
+            elif _TEXT_END.match(after) or _BECAUSE.match(after.lstrip()):
+                prefix.append((letter, text))
+    return whole or prefix
+
+
+def _without_article(text: str) -> str:
+    article = _ARTICLE.match(text)
+    return text[article.end() :] if article else text
+
+
+def _fold_option(option: str) -> str:
+    """The option's text without the full stop that models leave out."""
+    return fold(option.translate(LETTER_SIGNS)).rstrip(".")
+
+
+@lru_cache(maxsize=256)
+def _numbers(options: tuple[tuple[str, str], ...]) -> Mapping[int, str]:
+    """Letters by number, where every option's text has its place as its number; else none.
+
+    That is "Sentence 1", "Sentence 2" with one stem, and "1. …", "2. …".
+    """
+    for pattern in (_NUMBERED.fullmatch, _NUMBERING.match):
+        matches = [match for _, text in options if (match := pattern(text.strip()))]
+        stems = {match.groupdict().get("stem", "").strip().casefold() for match in matches}
+        counted = [int(match["number"]) for match in matches]
+        if len(stems) == 1 and counted == list(range(1, len(options) + 1)):
+            return {int(match["number"]): letter for match, (letter, _) in zip(matches, options, strict=True)}
+    return {}
+
+
+def _number_of(written: str) -> int:
+    folded = written.casefold()
+    return _NUMBER_WORDS.get(folded) or _ORDINALS.get(folded) or (int(folded) if folded.isdecimal() else 0)
+
+
+@lru_cache(maxsize=256)
+def _number_pattern(options: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
+    """A number as the label of a numbered option: "2", "Option 2", "sentence two", "the second sentence"."""
+    stems = {match["stem"].strip() for _, text in options if (match := _NUMBERED.fullmatch(text.strip()))}
+    noun = "|".join([*map(re.escape, stems), _NOUN, "number", "no\\."])
+    return re.compile(
+        rf"(?:(?:the\s)?(?:{noun})\s{{0,2}}#?)?(?P<number>{_ANY_NUMBER})"
+        rf"|(?:the\s)?(?P<ordinal>{'|'.join(_ORDINALS)})(?:\s(?:{noun}|one))\b",
+        re.IGNORECASE,
+    )
+
+
+@lru_cache(maxsize=256)
+def _name_pattern(options: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], Mapping[str, str]]:
+    """The pattern of `find_names`, and the letters by folded text."""
+    texts: dict[str, str] = {}
+    for letter, option in options:
+        for text in (option.strip(), _without_article(option.strip())):
+            folded = _fold_option(text)
+            if 1 < len(folded) <= _LONGEST_NAME or folded.isdecimal():
+                texts[folded] = "" if texts.get(folded, letter) != letter else letter
+    texts = {text: letter for text, letter in texts.items() if letter}
+    words = "|".join(_spell(text) for text in sorted(texts, key=len, reverse=True)) or r"(?!)"
+    letters = "".join(re.escape(letter) for letter, _ in options)
+    close = r"(?:[)\]*_\"'”’»`}$>]|\\[)\]]){0,6}"
+    own = rf"(?:[\s:,(–—=*-]{{1,4}}(?i:(?:an?|the)\s)?(?P<own>(?i:{words}))(?!\w){close})?"
+    numbered = ""
+    if _numbers(options):
+        stems = {match["stem"].strip() for _, text in options if (match := _NUMBERED.fullmatch(text.strip()))}
+        noun = "|".join([*map(re.escape, stems), "option", "choice"])
+        numbered = (
+            rf"|(?i:(?:the\s)?(?:{noun})\s{{0,2}}#?(?P<number>{_ANY_NUMBER}))"
+            rf"|(?i:the\s(?P<ordinal>{'|'.join(_ORDINALS)})\s(?:{noun}|one)\b)"
+        )
+    no_word = rf"(?![AI]\s{{1,3}}(?!{_FUNCTION_WORDS})[\w“\"'])"  # the article, the pronoun
+    marked = r"(?:(?<=[(\[*\"'“‘`{])|(?i:(?<=option\s)|(?<=choice\s)))"
+    small = rf"(?:(?<=\()|(?i:(?<=option\s)|(?<=choice\s))|(?=\w\)))[{letters.lower()}]"
+    pattern = re.compile(
+        rf"(?<![\w.'’/-])(?:"
+        rf"{_NAME_NOUN}{_MARKS}(?P<letter>(?:{no_word}|{marked})[{letters}]|{small})(?!['’-]?\w|\.\w\.){close}{own}"
+        rf"|{_MARKS}(?i:(?:an?|the|to)\s{{1,2}})?(?P<text>(?i:{words}))(?!\w|[’'-]\w){close}"
+        rf"{numbered})"
+    )
+    return pattern, texts
+
+
+def _spell(folded: str) -> str:
+    """A pattern for an option's text in prose."""
+    return r"\s{1,3}".join(re.escape(word).replace("'", "['’]").replace('"', '["“”]') for word in folded.split())
