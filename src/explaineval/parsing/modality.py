@@ -42,18 +42,20 @@ _SHOWS = (
     r"(?:suggest(?:s|ed|ing)?|indicat(?:e|es|ed|ing)|impl(?:y|ies|ied|ying)|mean(?:s|ing)?|show(?:s|ed|ing)?"
     r"|point(?:s|ed|ing)?\s{1,2}(?:out|to))"
 )
-_SAYING = re.compile(  # what a clause ends with whose object is the statement
-    rf"(?P<subject>[^,;:.]{{0,80}})\b(?:(?P<says>{_SAYS})|{_SHOWS})(?:\s(?:us|me))?(?:\s(?:that|is\sthat|to\s(?:me|us)))?"
-    r"\s{0,3}\Z",
-    re.IGNORECASE,
+_SAYING = re.compile(  # the end of a clause whose object is the statement
+    rf"\b(?:(?P<says>{_SAYS})|{_SHOWS})(?:\s(?:us|me))?(?:\s(?:that|is\sthat|to\s(?:me|us)))?\s{{0,3}}\Z", re.IGNORECASE
 )
-_OWN = re.compile(r"\b(?:I|we|my|our)\b|\b(?:fair|safe|reasonable)\sto\b|\b(?:must|can\s(?:be\s|safely\s)?)", re.IGNORECASE)
+_OWN = re.compile(
+    r"\b(?:I|we|my|our)\b|\b(?:fair|safe|reasonable)\sto\b|\b(?:must|can\s(?:be\s|safely\s)?)", re.IGNORECASE
+)
 _BY_SOURCE = re.compile(rf"\b{_SOURCES}\b", re.IGNORECASE)
 _REPORTS = re.compile(
     rf"\b(?:according\sto|as\sper|per)\s(?:\w+\s){{0,4}}?{_SOURCES}\b"
     r"|\b(?:at\sfirst|initially|originally|previously|on\sthe\ssurface|superficially|naively|first\simpression"
     r"|at\sa\s(?:first\s|quick\s)?glance|(?:to|for)\s(?:some|many|others)|a\s(?:careless|naive|hasty|quick)\s\w+"
     r"|on\s(?:an?\s)?(?:naive|superficial|quick|first|literal|loose)\sreading)\b"
+    r"|\bit\s(?:was|is|has\sbeen|had\sbeen|(?:could|can|may|might)\sbe)\s(?:\w+\s)?"
+    r"(?:suggested|said|claimed|argued|hinted|stated|thought|believed|assumed|proposed|tempting)\b"
     rf"|\b{_SOURCES}\s(?:\w+\s){{0,3}}?(?:might|may|could|would|can)\s(?:\w+\s){{0,2}}?{_SAYS}\b",
     re.IGNORECASE,
 )
@@ -75,9 +77,10 @@ _SUPPOSES = re.compile(
 )
 _COUNTERFACTUAL = re.compile(
     r"\b(?:without|otherwise|else|under|instead\sof|in\s(?:that|which|such)\sa?\s?case|in\san?\s(?:other|different)"
-    r"|with(?!\s(?:this|that|these|all\sthis)\s(?:in\smind|information)|\srespect))\b",
+    r"|for\s(?:an?|some|those|others)|with(?!\s(?:this|that|these|all\sthis)\s(?:in\smind|information)|\srespect))\b",
     re.IGNORECASE,
 )
+_WITH_OTHER = re.compile(r"[^.;,]{0,30}\bwith(?:out)?\b", re.IGNORECASE)
 _RHETORICAL = re.compile(  # "if we look closely" supposes nothing
     r"\bif\s(?:we|you|one|I)\s(?:\w+ly\s)?(?:look|consider|read|think|take|examine|analy[sz]e|check|re-?read|go\sback"
     r"|compare|count)\b(?![^,]{0,40}\b(?:only|just|ignor\w+|alone|naively|superficially)\b)",
@@ -102,12 +105,12 @@ _AFTER_DENIAL = re.compile(
 )
 
 
-def is_asserted(text: str, start: int, place: int, end: int) -> bool:
-    """True if `text[start:end]`, the words that state an answer named at `place`, are meant as they stand.
+def is_asserted(text: str, start: int, end: int) -> bool:
+    """True if `text[start:end]`, the words that state an answer, are meant as they stand.
 
-    >>> is_asserted("So the answer is B.", 3, 17, 18)
+    >>> is_asserted("So the answer is B.", 3, 18)
     True
-    >>> is_asserted("One might say the answer is B.", 14, 28, 29)
+    >>> is_asserted("One might say the answer is B.", 14, 29)
     False
     """
     before = text[sentence_start(text, start) : start]
@@ -115,11 +118,11 @@ def is_asserted(text: str, start: int, place: int, end: int) -> bool:
     after = text[end : bound.start() if bound else end + _REACH]
     if (bound and bound.group() in "?？") or _is_quoted(before):
         return False
-    stating = text[start:place]
+    stating = text[start:end]
     whole = _after_last(_ADVERSATIVE, _TURN.sub("", before))
     scope = "" if _CONSECUTIVE.match(stating) else _after_last(_CONSECUTIVE, whole)
     if _WOULD.search(stating) and not _FIRST_PERSON.match(stating):
-        if _COUNTERFACTUAL.search(scope) or _SUPPOSES.search(_RHETORICAL.sub("", whole)):
+        if _COUNTERFACTUAL.search(scope) or _WITH_OTHER.match(after) or _SUPPOSES.search(_RHETORICAL.sub("", whole)):
             return False
     if _SUPPOSES.search(_RHETORICAL.sub("", scope)) or _REPORTS.search(scope):
         return False
@@ -146,10 +149,13 @@ def _is_quoted(before: str) -> bool:
 
 def _is_reported(clause: str) -> bool:
     """True if the clause says that somebody else says what follows; what the premise shows, the model itself says."""
-    saying = _SAYING.search(clause)
-    if saying is None or _OWN.search(saying["subject"]):
+    saying = _SAYING.search(clause, max(0, len(clause) - 40))
+    if saying is None:
         return False
-    return saying["says"] is not None or _BY_SOURCE.search(saying["subject"]) is not None
+    subject = clause[max(0, saying.start() - 80) : saying.start()]
+    if _OWN.search(subject):
+        return False
+    return saying["says"] is not None or _BY_SOURCE.search(subject) is not None
 
 
 def _after_last(pattern: re.Pattern[str], text: str) -> str:

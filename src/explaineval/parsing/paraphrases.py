@@ -19,7 +19,9 @@ _AGAINST = (
     r"(?:goes\sagainst|is\sagainst|runs\sagainst|contradicts|violates|defies|lacks|conflicts\swith|runs\scounter\sto)"
     r"\s(?:our\s|basic\s|all\s|human\s)?common\ssense)"
 )
-_ABSURD = r"(?:nonsensical|illogical|absurd|implausible|impossible|unrealistic|unreasonable|wrong|incorrect|senseless|odd)"
+_ABSURD = (
+    r"(?:nonsensical|illogical|absurd|implausible|impossible|unrealistic|unreasonable|wrong|incorrect|senseless|odd)"
+)
 _SENSELESS = (
     r"(?:(?:is\sthe\s(?:one|sentence|statement)\sthat\s)?(?:makes?\sno\s(?:logical\s)?sense"
     rf"|does(?:\snot|n['’]t)\smake\s(?:\w+\s)?sense|is\s(?:\w+ly\s)?{_ABSURD}"
@@ -63,7 +65,7 @@ _INFERENCE = re.compile(
     r"(?!\s(?:only|partly|partially|in\spart)\b)",
     re.IGNORECASE,
 )
-_MOST = 500
+_MOST = 100  # such sentences that are looked at; a text with more repeats itself without end
 
 
 def find_inferences(text: str, options: Mapping[str, str]) -> list[tuple[str, re.Match[str]]]:

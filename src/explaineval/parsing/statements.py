@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 from explaineval.parsing.letters import (
     Clash,
@@ -26,6 +27,16 @@ from explaineval.parsing.modality import is_asserted, sentence_start
 from explaineval.parsing.paraphrases import find_inferences, judges_sentences, read_judgement
 
 Statement = tuple[Marker, Value | Clash]
+
+
+class _Stated(NamedTuple):
+    """A letter that is stated as the answer, where what states it begins and ends; `inferred` as in Value."""
+
+    letter: str
+    start: int
+    end: int
+    inferred: bool = False
+
 
 _MOST = 500  # names of options that are looked at in one text; one with more repeats itself without end
 _BEFORE = 240  # characters before a name in which the words that make it an answer stand
@@ -57,7 +68,9 @@ _IS = (
     rf"(?:is|are|['’]s|must|should|would|will|can\sonly|has\sto|ought\sto|needs\sto|seems\sto|appears\sto|turns\sout\sto"
     rf"|becomes|remains|=)(?:\s{_ADVERB}){{0,3}}(?:\s(?:be|have\sbeen|remain))?(?:\s{_ADVERB}){{0,3}}"
 )
-_CLASSED = r"(?:\s(?:best\s)?(?:classified|labell?ed|described|categori[sz]ed|characteri[sz]ed|regarded|considered)(?:\sas)?)?"
+_CLASSED = (
+    r"(?:\s(?:best\s)?(?:classified|labell?ed|described|categori[sz]ed|characteri[sz]ed|regarded|considered)(?:\sas)?)?"
+)
 _ANSWER_IS = (
     rf"(?P<answer>(?:\b(?P<of>the|my|our|its|this|that|an?|your)\s)?(?P<good>(?:\b{_ADJECTIVE}[\s,]{{1,2}}){{0,3}})"
     rf"\b{_ANSWER}(?:\s?\([^()\n]{{0,30}}\))?(?P<about>{_ABOUT})\s{{0,2}}(?P<is>{_IS}|[:：])(?:\s?[:：—–-]{{1,2}})?"
@@ -88,10 +101,21 @@ _IT_IS = (
     r"(?:\sa\s(?:clear|direct|plain|logical))?\s)"
 )
 _MAKES = (
-    rf"(?P<makes>\b(?:mak(?:es|ing)|leav(?:es|ing)|giv(?:es|ing))\s(?:us\s)?(?:with\s)?(?:only\s)?(?:it\s)?"
+    rf"(?P<makes>\b(?:mak(?:es|ing)|leav(?:es|ing)|giv(?:es|ing))\s(?:us\s)?(?:with\s)?(?:only\s)?(?:(?:it|this|that)\s)?"
     rf"(?:(?:the|our|my)\s(?:{_ADJECTIVE}\s){{0,2}}(?:answer|option|choice|label|relationship)\s)?)"
 )
-_LEADING = re.compile(rf"(?:{_ANSWER_IS}|{_CHOOSE}|{_SO}|{_IT_IS}|{_MAKES})\Z", re.IGNORECASE)
+_FOREIGN = (
+    r"(?P<foreign>(?:(?:antwort|lösung)\s(?:ist|lautet|wäre|muss)(?:\s(?:also|daher|eigentlich|tatsächlich|jedoch|somit))?"
+    r"|réponse(?:\s(?:correcte|exacte))?\s(?:est|serait)|respuesta(?:\scorrecta)?\s(?:es|sería|debe\sser)"
+    r"|resposta(?:\s(?:correta|certa))?\s(?:é|seria)|risposta(?:\s(?:corretta|giusta))?\s(?:è|sarebbe)|antwoord\sis"
+    r"|odpowiedź\s(?:to|jest)|ответ\s?[:—–-]?|答案(?:应该|应当|其实|应)?(?:是|为)|(?:答え|正解|答)は)\s?[:：]?\s{0,2})"
+)
+_LEADING = re.compile(rf"(?:{_ANSWER_IS}|{_CHOOSE}|{_SO}|{_IT_IS}|{_MAKES}|{_FOREIGN})\Z", re.IGNORECASE)
+_FOREIGN_DOUBT = re.compile(  # conditions and reports anywhere in the sentence, denials in its last clause
+    r"\b(?:wenn|falls|könnte\w*|würde\w*|si|pourrait|podría|se|poderia|potrebbe|als|zou|gdyby|если)\b|如果|若|もし|可能|有人|かも"
+    r"|\b(?:nicht|kein\w*|no|pas|non|não|niet|nie|не)\b[^,，、]{0,60}\Z|不[^，、]{0,30}\Z",
+    re.IGNORECASE,
+)
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s?\{\s{0,3}(?:\\\w{1,8}\s?\{\s{0,3}|[({\[*$]){0,3}\Z")
 _BEFORE_NOUN = frozenset(
     ["so", "that", "then", "and", "thus", "hence", "therefore", "because", "but", "now", "actually", "think", "believe", "say", "as", "since"]
@@ -111,8 +135,8 @@ _GOES_ON = re.compile(  # what may follow a label that "the answer is" leads to
     re.IGNORECASE,
 )
 _IS_CORRECT = re.compile(
-    rf"{_CLOSE},?\s{{0,3}}(?:is|was|['’]s|remains|must\sbe|should\sbe|would\sbe|has\sto\sbe|seems|appears)"
-    rf"(?:\s{_ADVERB}){{0,3}}(?:\s(?:to\s)?be)?\s(?:(?:the|our|my)\s)?"
+    rf"{_CLOSE},?\s{{0,3}}(?:is|was|['’]s|remains|must|should|would|will|has|seems|appears)"
+    rf"(?:\s{_ADVERB}){{0,3}}(?:\s(?:to\s)?be)?(?:\s{_ADVERB}){{0,2}}\s(?:(?:the|our|my)\s)?"
     rf"(?:(?P<good>(?:{_ADJECTIVE}[\s,]{{1,2}}){{0,2}})(?:(?P<answer>answer)|(?P<choice>choice|option|label|response|pick"
     rf"|selection)|(?P<one>one|fit|match))\b|(?P<bare>correct|right|best|most\s\w+))"
     r"(?=\s{0,2}(?:[.,;:!?)*_\"]|\Z|\n|[—–(-]|(?:because|since|as|given|here|for|in|to|based|due|and|rather|over|than|instead"
@@ -184,18 +208,18 @@ def find_statements(text: str, options: Mapping[str, str]) -> list[Statement]:
         stated = _read_name(text, name, options)
         if stated is None:
             continue
-        start, tail, letter = stated
-        if not is_asserted(text, start, name.start, tail):
+        if not is_asserted(text, stated.start, stated.end):
             continue
-        marker = Marker("answer", _state_from(text, start), name.value.start)
+        marker = Marker("answer", _state_from(text, stated.start), name.value.start)
         letters = list(dict.fromkeys(other.letter for other in _joined_names(text, names, place)))
-        if len(letters) > 1 and letter == name.letter:
+        if len(letters) > 1 and stated.letter == name.letter:
             found.append((marker, two_answers(letters)))
         else:
-            found.append((marker, Value(letter, name.value.start, name.value.end, tail, letter != name.letter)))
+            value = Value(stated.letter, name.value.start, name.value.end, stated.end, stated.inferred)
+            found.append((marker, value))
     for letter, match in find_inferences(text, options):
         start, tail = match.span()
-        if is_asserted(text, start, start, tail):
+        if is_asserted(text, start, tail):
             value = Value(letter, *match.span(match.lastgroup or 0), tail, inferred=True)
             found.append((Marker("answer", _state_from(text, start), value.start), value))
     return sorted(found, key=lambda statement: statement[0].start)
@@ -206,7 +230,7 @@ def find_retractions(text: str) -> list[Statement]:
     found: list[Statement] = []
     for match in _TAKEN_BACK.finditer(text):
         start = match.start() + len(match.group()) - len(match.group().lstrip(" \n.!?。>*_#-"))
-        if is_asserted(text, start, start, match.end()):
+        if is_asserted(text, start, match.end()):
             found.append((Marker("answer", start, match.end()), Clash("the explanation takes its answer back")))
             if len(found) == _MOST:
                 break
@@ -232,7 +256,7 @@ def read_opening(text: str, start: int, end: int, options: Mapping[str, str], *,
     """The option with which the prose `text[start:end]` begins: "B. The premise says …", "Neutral, because …".
 
     None where the text goes through several options, or rejects the first. With `strict` a comma after an option's
-    text counts only before a reason: "A shovel, which moves snow, …".
+    text counts only before a reason that ends the sentence: not in "A shovel, which moves snow, …".
     """
     stop = text.find("\n", start, end)
     line = end if stop < 0 else stop
@@ -249,52 +273,52 @@ def read_opening(text: str, start: int, end: int, options: Mapping[str, str], *,
         return None
     if lettered and value.letter == "A" and ":" in between and not _WORD.search(between):
         return None  # "A:" is short for "Answer:" too
-    if _ENDING.search(between) or _REASON.match(after):
+    if _ENDING.search(between):
+        return value
+    if strict and not lettered and "," in between and "," in text[place:line].partition(".")[0]:
+        return None  # "In the desert, because it is dry, there are …" says something else
+    if _REASON.match(after):
         return value
     return value if "," in between and not strict and not lettered else None
 
 
-def _read_name(text: str, name: Name, options: Mapping[str, str]) -> tuple[int, int, str] | None:
-    """Where what states the named option as the answer begins and ends, and the letter; None if it is only named."""
+def _read_name(text: str, name: Name, options: Mapping[str, str]) -> _Stated | None:
+    """What states that the named option is the answer, or amounts to it; None if the option is only named."""
     low = max(0, name.start - _BEFORE)
     before = text[low : name.start]
     boxed = _BOX.search(text, max(0, name.value.start - 40), name.value.start)
     if boxed:
-        return boxed.start(), name.end, name.letter
-    start = _state_before(text, before, name, options)
-    if start is not None:
-        return low + start, name.end, name.letter
+        return _Stated(name.letter, boxed.start(), name.end)
+    leading = _LEADING.search(before)
+    if leading and _leads(leading, before, text, name, options):
+        return _Stated(name.letter, low + leading.start(), name.end, leading["foreign"] is not None)
     pair = judges_sentences(options)
     judged = read_judgement(text, before, name.end, name.letter, options) if pair else None
     if judged:
-        return name.start - judged[0], judged[1], judged[2]
-    tail = _state_after(text, name, pair=pair)
-    return None if tail is None else (name.start, tail, name.letter)
+        length, end, letter = judged
+        return _Stated(letter, name.start - length, end, letter != name.letter)
+    end = _state_after(text, name, pair=pair)
+    return None if end is None else _Stated(name.letter, name.start, end)
 
 
-def _state_before(text: str, before: str, name: Name, options: Mapping[str, str]) -> int | None:
-    """Where in `before` the words begin that make the name that follows an answer; None without such words."""
-    match = _LEADING.search(before)
-    if match is None:
-        return None
+def _leads(match: re.Match[str], before: str, text: str, name: Name, options: Mapping[str, str]) -> bool:
+    """True if the words at the end of `before` make the name that follows an answer."""
+    if match["foreign"]:
+        return not _FOREIGN_DOUBT.search(before[sentence_start(before, match.start()) : match.start()])
     if match["answer"] or match["choose"]:
-        if match["answer"] and not _means_the_answer(match, before):
-            return None
-        return match.start() if _GOES_ON.match(text, name.end) else None
+        return _GOES_ON.match(text, name.end) is not None and (not match["answer"] or _means_the_answer(match, before))
     if not _STOPS.match(text, name.end):
-        return None
+        return False
     option = fold(options[name.letter])
     plain = not name.lettered and option not in _POLAR
-    if plain and (match["it"] or (match["so"] and (match["weak"] or option in _YES_NO))):
-        return None
-    return match.start()
+    return not (plain and (match["it"] or (match["so"] and (match["weak"] or option in _YES_NO))))
 
 
 def _means_the_answer(match: re.Match[str], before: str) -> bool:
     """True if "… answer is" speaks of the one answer, and not of some option, nor denies."""
     good, of = match["good"].strip(), (match["of"] or "").casefold()
     about = match["about"].strip(" ,")
-    if not is_asserted(about + " ", len(about) + 1, len(about) + 1, len(about) + 1):
+    if not is_asserted(about + " ", len(about) + 1, len(about) + 1):
         return False
     if match["choice"] and not good and of != "my" and not (of == "the" and about.startswith(("that", "which"))):
         return False
