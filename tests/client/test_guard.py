@@ -91,6 +91,16 @@ def test_an_oversized_error_is_an_error_all_the_same() -> None:
     assert len(found.content) <= 65_536
 
 
+@pytest.mark.parametrize("model", [*ROUTES, "featherless_ai/m", "nvidia_nim/m", "sambanova/m", "ai21_chat/m"])
+@pytest.mark.parametrize("word", ["error", "hang-up"])
+def test_an_attempt_sends_once(flood: FloodServer, model: str, word: str) -> None:
+    """Some routes lose the instruction not to retry: the guard holds it all the same."""
+    with pytest.raises(TransientError):
+        ask(flood.url, model, word=word)
+
+    assert len(flood.received) == 1
+
+
 def test_a_trickle_ends_with_the_time_out(flood: FloodServer) -> None:
     """A byte now and then keeps no attempt alive."""
     with pytest.raises(TransientError, match="within the time-out"):
@@ -230,7 +240,7 @@ def test_an_attempt_goes_to_its_own_proxy(monkeypatch: pytest.MonkeyPatch) -> No
     with FloodServer() as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         with pytest.raises(ExplainevalError):
-            ask("https://api.example.org/v1", timeout=5)
+            ask("https://api.example.org/v1", timeout=2)
 
         assert b"CONNECT api.example.org:443" in proxy.everything
 

@@ -14,6 +14,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -22,7 +23,7 @@ from servers import replies
 WORD = re.compile(rb"\[\[flood:([a-z-]+)\]\]")
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 CHUNK = b'{"pad": "' + b"x" * 262_144
-BOMB_MEGABYTES = 512
+BOMB_MEGABYTES = 256
 
 
 def plain() -> bytes:
@@ -30,14 +31,16 @@ def plain() -> bytes:
     return json.dumps(replies.body("chat", "m", "Answer: A\nExplanation: It may rain.", "stop", None)).encode()
 
 
+@cache
 def bomb() -> bytes:
-    """A gzip member of half a megabyte that holds half a gigabyte."""
+    """A gzip member of a quarter of a megabyte that holds a quarter of a gigabyte."""
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     parts = [packer.compress(b'{"choices": [{"message": {"content": "')]
     parts += [packer.compress(b"x" * 1_000_000) for _ in range(BOMB_MEGABYTES)]
     return b"".join([*parts, packer.compress(b'"}}]}'), packer.flush()])
 
 
+@cache
 def crowd(count: int) -> bytes:
     """An answer with so many choices."""
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Answer: A"}}
@@ -46,6 +49,7 @@ def crowd(count: int) -> bytes:
     ).encode()
 
 
+@cache
 def nest(depth: int) -> bytes:
     """An answer in due form with a field that is nested so deep."""
     return plain()[:-1] + b', "deep": ' + b"[" * depth + b"]" * depth + b"}"
@@ -53,7 +57,7 @@ def nest(depth: int) -> bytes:
 
 @dataclass
 class FloodServer:
-    """Use as a context manager. `target` is where redirects point; `word` is what happens without one in the prompt."""
+    """Use as a context manager. `target` is where redirects point; `word` is what happens without one in the prompt; several take turns."""
 
     word: str = "plain"
     target: str = ""
@@ -75,6 +79,7 @@ class FloodServer:
     def __enter__(self) -> Self:
         self._bodies = {
             "plain": plain(), "choices": crowd(100_000), "few-choices": crowd(500), "nested": nest(100_000),
+            "heavy": plain()[:-1] + b', "more": [' + b"[]," * 450_000 + b"[]]}",
             "values": b'{"choices": [' + b"{}," * 900_000 + b"{}]}",
         }  # fmt: skip
         self._bomb = bomb()
@@ -123,10 +128,15 @@ class FloodServer:
         payload = reader.read(length)  # type: ignore[attr-defined]
         self.received.append(head + payload)
         found = WORD.search(payload)
-        word = found[1].decode() if found else self.word
+        words = self.word.split()
+        word = found[1].decode() if found else words[len(self.received) % len(words)]
         if word == "redirect":
             note = f"HTTP/1.1 307 X\r\nlocation: {self.target}\r\ncontent-length: 0\r\n\r\n"
             connection.sendall(note.encode())
+        elif word == "hang-up":
+            return False
+        elif word == "error":
+            connection.sendall(HEAD.replace(b"200 OK", b"500 X") + b"content-length: 2\r\n\r\n{}")
         elif word == "endless":
             connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n")
             while not self._closing.is_set():

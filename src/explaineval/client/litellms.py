@@ -128,7 +128,7 @@ class LiteLLMClient:
             _where(request, endpoint),
             declared_origins(endpoint, request.model),
             self.wire,
-            bounds_of(request.max_tokens),
+            bounds_of(request.max_tokens, request.logprobs or 0),
             moved_by_user=endpoint.base_url is not None,
         )
         try:
