@@ -202,4 +202,6 @@ def message_of(exc: BaseException) -> str:
 def _web_page(text: str) -> str:
     title = re.search(r"<title[^>]*>(.{0,400}?)</title>", text, re.IGNORECASE | re.DOTALL)
     named = " ".join(title[1].split())[:80] if title else ""
-    return SECRETS.mask(f"an HTML page{f' ({named})' if named else ''}, as for a browser; check the base URL")
+    return SECRETS.mask(
+        f"it sent an HTML page{f' ({named})' if named else ''}, as to a browser, and no JSON; check the base URL"
+    )

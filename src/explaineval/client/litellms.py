@@ -12,6 +12,7 @@ import os
 import re
 import ssl
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ import httpx
 from explaineval.client.endpoints.bodies import bounds_of
 from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, watch_clients
 from explaineval.client.endpoints.origins import declared_origins
-from explaineval.client.failures import FATAL_HINTS, chain, classify, wire_status
+from explaineval.client.failures import chain, classify, wire_status
 from explaineval.client.responses import read_body, read_response
 from explaineval.config import Endpoint, check_params
 from explaineval.errors import (
@@ -37,16 +38,29 @@ from explaineval.secrets import SECRETS
 
 DEFAULT_KEY_ENV = "EXPLAINEVAL_API_KEY"
 NO_KEY = "none"
+NONE_SENT = "no key was sent"
 VERSION = re.compile(r"/(v\d|api|openai)\b", re.IGNORECASE)
 OPENAI_SHAPED = frozenset(
     {"openai", "hosted_vllm", "text-completion-openai", "custom_openai", "litellm_proxy", "lm_studio", "llamafile"}
     | {"openai_like", "aiohttp_openai", "xinference", "docker_model_runner"}
 )
-SAME_KEY = {
-    "text-completion-openai": "openai", "azure_text": "azure", "cohere_chat": "cohere", "anthropic_text": "anthropic",
-    "text-completion-codestral": "codestral",
-}  # fmt: skip
-"""Routes that find their key under another route's name."""
+KEY_NAMES: Mapping[str, tuple[str, ...]] = {
+    "text-completion-openai": ("OPENAI_API_KEY",),
+    "azure": ("AZURE_API_KEY", "AZURE_OPENAI_API_KEY"),
+    "azure_text": ("AZURE_API_KEY", "AZURE_OPENAI_API_KEY"),
+    "anthropic_text": ("ANTHROPIC_API_KEY",),
+    "bedrock": ("AWS_SECRET_ACCESS_KEY", "AWS_BEARER_TOKEN_BEDROCK"),
+    "cohere_chat": ("COHERE_API_KEY", "CO_API_KEY"),
+    "fireworks_ai": ("FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "huggingface": ("HF_TOKEN", "HUGGINGFACE_API_KEY"),
+    "perplexity": ("PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"),
+    "text-completion-codestral": ("CODESTRAL_API_KEY",),
+    "together_ai": ("TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"),
+    "vertex_ai": ("VERTEXAI_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "watsonx": ("WATSONX_APIKEY", "WATSONX_API_KEY"),
+}
+"""Where a route's key is not called ROUTE_API_KEY: for messages only, litellm looks for it by itself."""
 
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
@@ -241,8 +255,9 @@ def without_secrets(completion: Completion) -> Completion:
 
 def advice_on(endpoint: Endpoint, model: str, status: int) -> str | None:
     """What to say of a status that has to do with the key (401) or with the address (404); None of all others."""
-    if status == httpx.codes.UNAUTHORIZED:
-        return _key_advice(endpoint, model)
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        advice = _key_advice(endpoint, model)
+        return advice if status == httpx.codes.UNAUTHORIZED or advice.startswith(NONE_SENT) else None
     plain = endpoint.base_url is not None and not VERSION.search(endpoint.base_url)
     if status == httpx.codes.NOT_FOUND and plain and model.partition("/")[0] in OPENAI_SHAPED:
         return (
@@ -260,37 +275,22 @@ def _key_advice(endpoint: Endpoint, model: str) -> str:
         held, wanted = provider_key_names(model)
         if held:
             return f"the key is not accepted; check {' and '.join(held)}, which holds it"
-        if not wanted:
-            return FATAL_HINTS[httpx.codes.UNAUTHORIZED]
-        return f"no key was sent: set {' or '.join(wanted)}, or name your variable by --api-key-env"
+        return f"{NONE_SENT}: set {' or '.join(wanted)}, or name your variable by --api-key-env"
     if os.environ.get(DEFAULT_KEY_ENV):
         return f"the key is not accepted; check {DEFAULT_KEY_ENV}, which holds it"
     held, _ = provider_key_names(model)
     example = f" (--api-key-env {held[0]}, if that key may go there)" if held else ""
     return (
-        f"no key was sent: with a base URL it is taken only from {DEFAULT_KEY_ENV}, or from the variable that "
+        f"{NONE_SENT}: with a base URL it is taken only from {DEFAULT_KEY_ENV}, or from the variable that "
         f"--api-key-env names{example}"
     )
 
 
 def provider_key_names(model: str) -> tuple[list[str], list[str]]:
-    """The variables in which litellm looks for the provider's own key: those that are set, those that could be.
-
-    Both are empty where a key is set under a name that litellm does not tell.
-    """
-    provider, _, name = model.partition("/")
-    provider = SAME_KEY.get(provider, provider)
-    usual = f"{provider.upper().replace('-', '_')}_API_KEY"
-    if os.environ.get(usual):
-        return [usual], [usual]
-    try:
-        found = load_litellm().validate_environment(f"{provider}/{name}")
-    except Exception:  # a route may stumble over its own look-up; then the usual name will do
-        return [], [usual]
-    if found["keys_in_environment"]:
-        return [], []
-    wanted = [one for one in found["missing_keys"] if one.endswith(("KEY", "KEY_ID", "TOKEN"))]
-    return [one for one in wanted if os.environ.get(one)], wanted or [usual]
+    """The variables in which litellm looks for the provider's own key: those that are set, and all of them."""
+    route = model.partition("/")[0]
+    names = list(KEY_NAMES.get(route, (f"{route.upper().replace('-', '_')}_API_KEY",)))
+    return [name for name in names if os.environ.get(name)], names
 
 
 def _found_in_body(attempt: Attempt, exc: Exception, request: Request) -> Completion | None:
