@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from explaineval.cache import Claims, spread
+from explaineval.cache import Claims, is_stopped, spread
 from explaineval.cache.claims import FILE
 from explaineval.errors import InputError
 
@@ -136,3 +136,20 @@ def test_a_directory_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None
     """No directory, no claims: the sentence names the file."""
     with pytest.raises(InputError, match=rf"{FILE}.*make the cache writable"):
         Claims(tmp_path / "missing")
+
+
+def test_the_holder_of_a_key_is_known(tmp_path: Path, talkers: list[Talker]) -> None:
+    """By its process number; nobody else's claims, no own claim, and no claim of a dead process count."""
+    first, second, _ = talkers
+    with Claims(tmp_path) as claims:
+        assert first.tell("claim", KEYS[0]) == second.tell("claim", KEYS[1]) == "True"
+        assert claims.claim(KEYS[2])
+        assert [claims.holder(key) for key in KEYS] == [first.process.pid, second.process.pid, None, None]
+        os.kill(first.process.pid, signal.SIGSTOP)
+        assert os.waitpid(first.process.pid, os.WUNTRACED)[0] == first.process.pid
+        assert (is_stopped(first.process.pid), is_stopped(second.process.pid)) == (True, False)
+        first.kill()
+        assert claims.holder(KEYS[0]) is None
+        assert not is_stopped(first.process.pid)
+        assert second.tell("release", KEYS[1])
+        assert claims.holder(KEYS[1]) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ from explaineval.errors import (
     TransientError,
 )
 from explaineval.records import Completion, Request
+
+NEIGHBOUR = 2**22 + 7
+"""A number that no process has."""
 
 ANSWER = Completion(text="x", usage={"prompt_tokens": 1, "completion_tokens": 1})
 
@@ -67,6 +71,9 @@ class Neighbours:
 
     def release(self, key: str) -> None:
         self.held.discard(key)
+
+    def holder(self, key: str) -> int | None:
+        return NEIGHBOUR if self.refusals.get(key, 0) else None
 
 
 @dataclass
@@ -352,3 +359,44 @@ def test_only_stored_answers(tmp_path: Path) -> None:
         assert (counts(client), books.missed) == ((1, 0, 1), ["Q1"])
 
     run(course())
+
+
+def test_whom_it_waits_for_is_told_once(tmp_path: Path) -> None:
+    """After a while: the other process, this machine, how many requests it holds, and how to go on."""
+    requests = [ask(number) for number in range(4)]
+    keys = [request_key(request) for request in requests]
+    told: list[str] = []
+
+    async def course(store: Store) -> None:
+        client, _ = cached(Wire(), store, Neighbours(dict.fromkeys(keys[:3], 12)))
+        client.patience, client.tell = 0.0, told.append
+        assert [client.is_held_up(request) for request in requests] == [True, True, True, False]
+        assert await asyncio.gather(*map(client.complete, requests)) == [ANSWER] * 4
+        assert not any(map(client.is_held_up, requests))
+
+    with open_store(tmp_path) as store:
+        run(course(store))
+
+    assert len(told) == 1
+    assert f"waiting for process {NEIGHBOUR} on {socket.gethostname()}, which is asking 3 of the same requests" in told[0]
+    assert f"kill {NEIGHBOUR}" in told[0]
+
+
+def test_who_waits_for_another_process_is_counted(tmp_path: Path) -> None:
+    """So that others can work meanwhile; also where the waiting is cut off."""
+    changes: list[int] = []
+
+    async def course(store: Store) -> None:
+        client, _ = cached(Wire(), store, Neighbours({request_key(ask(0)): 10**9, request_key(ask(1)): 2}))
+        client.hold_up = changes.append
+        waiting = asyncio.create_task(client.complete(ask(0)))
+        await client.complete(ask(1))
+        await client.complete(ask(2))
+        client.stopping.set()
+        with pytest.raises(RequestUnsentError):
+            await waiting
+
+    with open_store(tmp_path) as store:
+        run(course(store))
+
+    assert sorted(changes) == [-1, -1, 1, 1]

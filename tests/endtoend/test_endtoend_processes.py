@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -121,3 +122,58 @@ def test_a_run_directory_that_is_in_use_is_refused(bench: Callable[..., Any], wa
     assert "another run is writing out" in refused.document["error"]["message"]
     assert len(one.server.received) == 10 * 3 == done.document["requests"]["sent"]
     assert warm.run(*options, cwd=one.directory).code == 0
+
+
+def test_a_stopped_process_holds_up_nobody(bench: Callable[..., Any], warm: WarmCommands) -> None:
+    """The free requests are asked first, the stopped process is named, and when it is killed the rest is asked."""
+    table = Table(examples=40, words=4, seed=3)
+    distinct, fast, connections = 40 * 5, 10, 4
+    one = bench(table, latency=3600)
+    server: PlantedServer = one.server
+    server.fast = fast
+    options = ("--shams", "0", "--max-connections", str(connections), "--json")
+    first = warm.start(*one.options("--out", "out0", *options), cwd=one.directory)
+    server.wait_for(fast + connections)
+    first.send(signal.SIGSTOP)
+    server.latency = 0.0
+    second = warm.start(*one.options("--out", "out1", *options), cwd=one.directory)
+    under_way = connections * 5  # units of the first process, each with its requests
+    server.wait_for(fast + connections + distinct - fast - under_way)
+    second.wait_for_line(f"waiting for process {first.pid} on {socket.gethostname()}, which is asking ")
+    first.send(signal.SIGKILL)
+    assert first.finish().code == -signal.SIGKILL
+    done = second.finish()
+    told = [line for line in done.stderr.splitlines() if "waiting for process" in line]
+
+    assert done.code == 0, done.stderr
+    assert len(told) == 1
+    held = int(told[0].partition("is asking ")[2].split()[0])
+    assert 1 <= held <= under_way
+    assert f"kill -CONT {first.pid}" in told[0]
+    assert f"kill {first.pid})" in told[0]
+    requests = done.document["requests"]
+    assert requests["hits"] + requests["sent"] == distinct
+    assert len(server.received) == distinct + connections
+    assert len(read_trials(one.directory / "out1")) == 40 * 4
+
+
+def test_a_process_stopped_at_its_first_request_holds_up_nobody(bench: Callable[..., Any], warm: WarmCommands) -> None:
+    """What the endpoint takes is then found out with another example: 199 of 200 requests are free."""
+    table = Table(examples=40, words=4, seed=3)
+    one = bench(table, latency=3600)
+    server: PlantedServer = one.server
+    options = ("--shams", "0", "--max-connections", "4", "--json")
+    first = warm.start(*one.options("--out", "out0", *options), cwd=one.directory)
+    server.wait_for(1)
+    first.send(signal.SIGSTOP)
+    server.latency = 0.0
+    second = warm.start(*one.options("--out", "out1", *options), cwd=one.directory)
+    server.wait_for(1 + 199)
+    second.wait_for_line(f"waiting for process {first.pid} on {socket.gethostname()}, which is asking 1 of the same")
+    first.send(signal.SIGKILL)
+    assert first.finish().code == -signal.SIGKILL
+    done = second.finish()
+
+    assert done.code == 0, done.stderr
+    assert len(server.received) == 201
+    assert done.document["requests"]["sent"] == 200

@@ -19,7 +19,7 @@ from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.errors import InputError, RequestFailedError, RequestUnsentError
 from explaineval.experiment import Prepared, facts, prepare
 from explaineval.experiment.bundles import level_files
-from explaineval.experiment.execution import Executor
+from explaineval.experiment.execution import Executor, WorkerPool
 from explaineval.experiment.plans import Unit, plan
 from explaineval.experiment.readings import LONGER, RETRY_SAMPLES, Reply
 from explaineval.experiment.rebuilds import prepared_from
@@ -92,7 +92,7 @@ def run(client: Scripted, found: Prepared, missed: list[Request] | None = None) 
 
     miss = (missed if missed is not None else []).append
     units = plan(found.config, found.prompts, found.tasks, found.chosen.edits, found.config.models[0], lambda _: ABLE)
-    executor = Executor(client, 2, asyncio.Event(), found.config.retry, miss)
+    executor = Executor(client, WorkerPool(2), asyncio.Event(), found.config.retry, miss)
     asyncio.run(executor.run(units, sink))
     return trials, executor
 

@@ -9,7 +9,7 @@ import pytest
 from explaineval.client import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.experiment import prepare
-from explaineval.experiment.execution import Executor
+from explaineval.experiment.execution import Executor, WorkerPool
 from explaineval.experiment.plans import Unit, plan
 from explaineval.experiment.readings import LONGER, RETRY_SAMPLES, Reply
 from explaineval.experiment.trials import unit_trials
@@ -64,7 +64,7 @@ def run(client: Stubborn, retry: list[str]) -> list[Trial]:
     )
 
     async def go() -> None:
-        await Executor(client, 2, asyncio.Event(), config.retry).run(units, sink)
+        await Executor(client, WorkerPool(2), asyncio.Event(), config.retry).run(units, sink)
 
     asyncio.run(go())
     return trials

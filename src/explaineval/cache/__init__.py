@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explaineval.cache.claims import Claims, spread
+from explaineval.cache.claims import Claims, is_stopped, spread
 from explaineval.cache.disks import MAX_BYTES
 from explaineval.cache.keys import SCHEMA, canonical, hash_canonical, request_from, request_key
 from explaineval.cache.mounts import find_network_type
@@ -32,6 +32,7 @@ __all__ = [
     "hash_canonical",
     "holds_store",
     "import_pack",
+    "is_stopped",
     "open_store",
     "plan_pruning",
     "prune",

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +20,8 @@ from explaineval.errors import InputError
 
 FILE = "claims.lock"
 PLACES = 1024
+_IS_BSD = sys.platform != "linux"
+_FLOCK = "qqihh" if _IS_BSD else "hhqqi"
 _KEYS_FROM = 2**20
 _KEYS = 2**62
 
@@ -39,6 +43,16 @@ class Claims:
     def release(self, key: str) -> None:
         """Give a key up."""
         fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, _place_of(key))
+
+    def holder(self, key: str) -> int | None:
+        """The number of the process that has claimed a key; None where no other process has, or it is not told."""
+        asked = struct.pack(_FLOCK, *_flock(fcntl.F_WRLCK, _place_of(key), 1, 0))
+        try:
+            found = struct.unpack(_FLOCK, fcntl.fcntl(self._handle, fcntl.F_GETLK, asked))
+        except OSError:
+            return None
+        kind, process = (found[3], found[2]) if _IS_BSD else (found[0], found[4])
+        return None if kind == fcntl.F_UNLCK or process <= 0 else int(process)
 
     def take_place(self) -> int:
         """The lowest number that no other process on this directory has: 0 for the first, and so on."""
@@ -78,6 +92,22 @@ def spread(place: int) -> float:
         place >>= 1
         part /= 2
     return share
+
+
+def is_stopped(process: int) -> bool:
+    """Whether a process of this machine is stopped (Ctrl-Z, SIGSTOP), as far as this system tells."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[:1] == ["T"]
+
+
+def _flock(kind: int, start: int, length: int, process: int) -> tuple[int, ...]:
+    """The fields of a `struct flock` in this system's order."""
+    if _IS_BSD:
+        return start, length, process, kind, os.SEEK_SET
+    return kind, os.SEEK_SET, start, length, process
 
 
 def _place_of(key: str) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 
-from explaineval.cache import Claims, Store, request_key
+from explaineval.cache import Claims, Store, is_stopped, request_key
 from explaineval.client.protocols import Client
 from explaineval.errors import (
     EndpointError,
@@ -20,6 +22,9 @@ from explaineval.records import Completion, Request
 LOOK_AGAIN = 0.05
 LOOK_AGAIN_AT_MOST = 0.5
 """Seconds between two looks for an answer that another process is asking for."""
+PATIENCE = 5.0
+"""Seconds of waiting for another process after which its number is told."""
+LOOK_AT_HOLDERS = 0.5
 
 
 @dataclass
@@ -72,6 +77,13 @@ class CachedClient:
     """Keys that are in a batch which is not fetched yet: asking them here would buy them twice."""
     older_names: Mapping[str, str] = field(default_factory=dict)
     """How earlier versions called an endpoint: its answers are taken over from there."""
+    hold_up: Callable[[int], None] = lambda _: None
+    """Told 1 where a request begins to wait for another process's answer, −1 where it no longer waits."""
+    tell: Callable[[str], None] = lambda _: None
+    patience: float = PATIENCE
+    _held_up: dict[str, float] = field(default_factory=dict, init=False)
+    _told: set[int] = field(default_factory=set, init=False)
+    _next_look: float = field(default=0.0, init=False)
     _flying: dict[str, asyncio.Task[Completion]] = field(default_factory=dict, init=False)
     _answerless: dict[int, bool] = field(default_factory=dict, init=False)
 
@@ -93,6 +105,12 @@ class CachedClient:
             flying.add_done_callback(lambda _: self._flying.pop(key, None))
         # shielded: a waiter that is cancelled must not cancel an answer that is being paid for
         return await asyncio.shield(flying)
+
+    def is_held_up(self, request: Request) -> bool:
+        """Whether another process is asking a request that is not stored."""
+        key = request_key(request)
+        held = self.claims is not None and self.claims.holder(key) is not None
+        return held and self.store.get(key) is None
 
     async def finish(self) -> None:
         """Wait for everything under way; failures were or will be told to their waiters."""
@@ -168,8 +186,22 @@ class CachedClient:
         """Wait until the key is ours; the completion where another process stored one meanwhile."""
         if self.claims is None:
             return None
+        if not self.claims.claim(key):
+            self._held_up[key] = asyncio.get_running_loop().time()
+            self.hold_up(1)
+            try:
+                stored = await self._wait_for(key, self.claims)
+            finally:
+                del self._held_up[key]
+                self.hold_up(-1)
+            if stored is not None:
+                return stored
+        return None
+
+    async def _wait_for(self, key: str, claims: Claims) -> Completion | None:
+        """Wait for another process's answer, or (None) until the key is free, which is then ours."""
         wait = LOOK_AGAIN
-        while not self.claims.claim(key):
+        while True:
             if self.stopping.is_set():
                 raise RequestUnsentError("stopped while another process asks the same")
             await asyncio.sleep(wait)
@@ -177,7 +209,28 @@ class CachedClient:
             stored = self.store.get(key)
             if stored is not None:
                 return stored
-        return None
+            if claims.claim(key):
+                return None
+            self._tell_whom(claims)
+
+    def _tell_whom(self, claims: Claims) -> None:
+        """Say once of each process for how many answers of it this one has been waiting for a while, and what to do."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_AT_HOLDERS
+        if now - min(self._held_up.values()) < self.patience:
+            return
+        holders = Counter(holder for key in self._held_up if (holder := claims.holder(key)) is not None)
+        for process, count in holders.items():
+            if process not in self._told:
+                self._told.add(process)
+                stopped = f", and is stopped (kill -CONT {process} lets it go on)" if is_stopped(process) else ""
+                self.tell(
+                    f"waiting for process {process} on {socket.gethostname()}, which is asking {count} of the same "
+                    f"requests{stopped}; the others are asked meanwhile. When it ends, or is ended (kill {process}), "
+                    "the rest is asked here."
+                )
 
 
 def find_older(

@@ -15,7 +15,7 @@ from explaineval.client import Capabilities, assume, name_served, settle
 from explaineval.config import Arm, arms_for
 from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError
 from explaineval.experiment.builders import RequestBuilder
-from explaineval.experiment.execution import Executor, stop_on_interrupt
+from explaineval.experiment.execution import Executor, WorkerPool, stop_on_interrupt
 from explaineval.experiment.lanes import Lane, build_lanes
 from explaineval.experiment.ledgers import Prices
 from explaineval.experiment.plans import Unit, is_askable, plan, plan_sizes
@@ -125,8 +125,9 @@ async def _ask_plan(asking: Asking, lane: Lane) -> None:
     if lane.batches is not None:
         await submit(asking.prepared, asking.store, lane, lane.batches, units)
         stopping = asyncio.Event()  # nothing is sent from here on, so what is paid for is read to its end
-    executor = Executor(lane.cached, lane.slots.gate.ceiling, stopping, config.retry, lane.forecast.miss, lane.progress)
-    await executor.run(units(), sink)
+    pool = WorkerPool(lane.slots.gate.ceiling)
+    lane.cached.hold_up = pool.hold_up
+    await Executor(lane.cached, pool, stopping, config.retry, lane.forecast.miss, lane.progress).run(units(), sink)
     if lane.fault is None:
         lane.fault = lane.billing_fault
     if lane.slots.down is not None and lane.fault is None:
@@ -143,12 +144,20 @@ def _asked_already(prepared: Prepared, store: Store, lane: Lane) -> int:
     return sum(int(key[:16], 16) in lane.cached.tally.seen for key in keys)
 
 
-def _examples_to_settle(prepared: Prepared, builder: RequestBuilder) -> Sequence[Example]:
-    """The examples with which is found out what the endpoint takes."""
+def _examples_to_settle(
+    prepared: Prepared, builder: RequestBuilder, free: Callable[[Example], bool] = lambda _: True
+) -> Sequence[Example]:
+    """The examples with which is found out what the endpoint takes: the first that are `free`, where any are."""
     edits = prepared.chosen.edits
-    asked = (one for one in builder.task.examples if is_askable(builder, one, edits.get((one.task, one.id), ())))
+    asked = [one for one in builder.task.examples if is_askable(builder, one, edits.get((one.task, one.id), ()))]
     # where nothing of this arm is asked, some example has to do: its trials need to say how the arm was asked
-    return list(islice(asked, SETTLE_WITH)) or builder.task.examples[:1]
+    return list(islice(filter(free, asked), SETTLE_WITH)) or asked[:SETTLE_WITH] or builder.task.examples[:1]
+
+
+def _is_free(asking: Asking, lane: Lane, builder: RequestBuilder) -> Callable[[Example], bool]:
+    """Whether no other process is asking about an example just now."""
+    able, _ = assume(asking.store, asking.prepared.config, lane.model, builder.arm.style)
+    return lambda one: not lane.cached.is_held_up(builder.build(one, one.fields, able.logprobs, able.temperature))
 
 
 def _builders(prepared: Prepared, lane: Lane) -> Iterator[RequestBuilder]:
@@ -167,7 +176,7 @@ async def _settle(asking: Asking, lane: Lane, builder: RequestBuilder) -> Capabi
     examples are rejected whatever is asked along with them.
     """
     config, store = asking.prepared.config, asking.store
-    style, examples = builder.arm.style, _examples_to_settle(asking.prepared, builder)
+    style, examples = builder.arm.style, _examples_to_settle(asking.prepared, builder, _is_free(asking, lane, builder))
     for example in examples:
         try:
             build = _asking(builder, example)

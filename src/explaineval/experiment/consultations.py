@@ -29,7 +29,7 @@ from explaineval.errors import (
 )
 from explaineval.experiment.documents import summary_of
 from explaineval.experiment.edits import Chosen
-from explaineval.experiment.execution import stop_on_interrupt
+from explaineval.experiment.execution import WorkerPool, stop_on_interrupt
 from explaineval.experiment.lanes import Lane, build_lanes
 from explaineval.experiment.ledgers import Prices, price_for, read_price_list
 from explaineval.experiment.preparations import Prepared
@@ -93,11 +93,17 @@ class _Talk(Generic[T]):
     failed: int = 0
     interrupted: bool = False
 
-    async def work(self, openings: Iterator[tuple[int, Opening[T]]], able: Capabilities) -> None:
-        """Hold one dialogue after the other until there are no more."""
-        for number, opening in openings:
+    async def hold_all(self, openings: Iterator[tuple[int, Opening[T]]], able: Capabilities) -> None:
+        """Hold all dialogues, as many beside each other as the endpoint takes."""
+
+        async def hold(opening: tuple[int, Opening[T]]) -> bool:
             if not self.stopping.is_set():
-                await self._hold(number, opening(able))
+                await self._hold(opening[0], opening[1](able))
+            return not self.stopping.is_set()
+
+        pool = WorkerPool(self.lane.slots.gate.ceiling)
+        self.lane.cached.hold_up = pool.hold_up
+        await pool.run(openings, hold)
 
     async def _hold(self, number: int, dialogue: Dialogue[T]) -> None:
         try:
@@ -175,10 +181,7 @@ async def _talk(
 
         async def all_of_it() -> None:
             able = await _settle(prepared, store, talk.lane, first)
-            queue = iter(enumerate(openings))
-            async with asyncio.TaskGroup() as group:
-                for _ in range(talk.lane.slots.gate.ceiling):
-                    group.create_task(talk.work(queue, able))
+            await talk.hold_all(iter(enumerate(openings)), able)
 
         work = asyncio.create_task(all_of_it())
 

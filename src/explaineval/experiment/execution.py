@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from explaineval.client import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
 from explaineval.experiment.plans import Asked, Sizes, Unit
 from explaineval.experiment.readings import Failure, Reply, ask_again, explanation_request, read
 from explaineval.records import Completion, Request
+
+T = TypeVar("T")
+
+MOST_HELD_UP = 1024
+"""How many units may wait for other processes while others are asked: what they have under way, with room to spare."""
 
 GRACE = 15.0
 STOPPING = (
@@ -54,15 +60,64 @@ class Progress:
         self.planned = whole.planned + self.again
 
 
+class WorkerPool:
+    """Handles items with `width` workers beside each other, and one more for each that `hold_up` tells of.
+
+    Who waits for another process must not keep free work waiting; MOST_HELD_UP bounds what is under way.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._workers = self._held_up = 0
+        self._work: Callable[[], Coroutine[Any, Any, None]]
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self, items: Iterator[T], handle: Callable[[T], Awaitable[bool]]) -> None:
+        """Handle all items, as long as `handle` returns True."""
+        self._work = lambda: self._take(items, handle)
+        async with asyncio.TaskGroup() as self._group:
+            for _ in range(self.width):
+                self._start(self._group)
+        self._group = None
+
+    def hold_up(self, change: int) -> None:
+        """Note that so many more (or, below 0, fewer) of the workers are waiting for another process."""
+        self._held_up += change
+        if self._group is not None and self._workers < self._wanted:
+            self._start(self._group)
+
+    @property
+    def _wanted(self) -> int:
+        return self.width + min(self._held_up, MOST_HELD_UP)
+
+    def _start(self, group: asyncio.TaskGroup) -> None:
+        self._workers += 1
+        group.create_task(self._work())
+
+    async def _take(self, items: Iterator[T], handle: Callable[[T], Awaitable[bool]]) -> None:
+        try:
+            for item in items:
+                if not await handle(item):
+                    self._group = None
+                    return
+                if self._workers > self._wanted:  # whom this one stood in for works again
+                    return
+        except BaseException:
+            self._group = None  # it is being ended: no one may join it
+            raise
+        finally:
+            self._workers -= 1
+
+
 @dataclass
 class Executor:
-    """Runs plans against a client with a bounded number of units under way.
+    """Runs plans against a client with the pool's bounded number of units under way.
 
     `miss` is told of second calls that were not sent because their first was not; their letter is a guess.
     """
 
     client: Client
-    width: int
+    pool: WorkerPool
     stopping: asyncio.Event
     retry: Collection[str] = ()
     miss: Callable[[Request], None] = _miss_nothing
@@ -72,32 +127,35 @@ class Executor:
 
     async def run(self, units: Iterator[Unit], sink: Sink) -> None:
         """Ask everything in `units`; each goes to `sink` once, unless the run stopped before it."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self.width):
-                group.create_task(self._work(units, sink))
+
+        async def ask(unit: Unit) -> bool:
+            return await self._ask_unit(unit, sink)
+
+        await self.pool.run(units, ask)
         self.progress.whole = not self._cut_short
 
-    async def _work(self, units: Iterator[Unit], sink: Sink) -> None:
-        for unit in units:
-            self.progress.units += 1
-            if unit.idle:
-                sink(unit, None, [None] * len(unit.asked), [])
-                continue
-            if self.stopping.is_set():
-                self._cut_short = True
-                return
-            self.progress.planned += unit.planned
-            self.progress.size += unit.size
-            sides = [(None, unit.base), *((one, one.request) for one in unit.asked if one.request)]
-            replies = iter(
-                await asyncio.gather(  # one for all: of two, a failure would leave one that nobody waits for
-                    *(self._side(unit, asked, request) for asked, request in sides),
-                    *(self._reply(unit, request) for request in unit.shams),
-                )
+    async def _ask_unit(self, unit: Unit, sink: Sink) -> bool:
+        """Ask one unit; whether the next may follow."""
+        self.progress.units += 1
+        if unit.idle:
+            sink(unit, None, [None] * len(unit.asked), [])
+            return True
+        if self.stopping.is_set():
+            self._cut_short = True
+            return False
+        self.progress.planned += unit.planned
+        self.progress.size += unit.size
+        sides = [(None, unit.base), *((one, one.request) for one in unit.asked if one.request)]
+        replies = iter(
+            await asyncio.gather(  # one for all: of two, a failure would leave one that nobody waits for
+                *(self._side(unit, asked, request) for asked, request in sides),
+                *(self._reply(unit, request) for request in unit.shams),
             )
-            base = next(replies)
-            after = [next(replies) if one.request else None for one in unit.asked]
-            sink(unit, base, after, list(replies))
+        )
+        base = next(replies)
+        after = [next(replies) if one.request else None for one in unit.asked]
+        sink(unit, base, after, list(replies))
+        return True
 
     async def _side(self, unit: Unit, asked: Asked | None, request: Request) -> Reply | None:
         """The reply for one input, with that to a second call where the explanation is asked for by one."""

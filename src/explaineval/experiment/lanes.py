@@ -171,7 +171,7 @@ def build_lanes(
             model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, deposit, batches, probe
         )
         cached.book, cached.miss, cached.was_sent = lane.book, lane.miss, wired.was_sent
-        cached.is_on_wire = wired.is_on_wire
+        cached.is_on_wire, cached.tell = wired.is_on_wire, lane.messages.append
         note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)
         if note is not None and not any(note in other.messages for other in lanes):
             lane.messages.append(note)
