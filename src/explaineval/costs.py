@@ -42,6 +42,8 @@ def tier_of(params: Mapping[str, Any]) -> Tier:
     body = params.get("extra_body")
     named = params.get("service_tier") or (body.get("service_tier") if isinstance(body, Mapping) else None)
     return "" if named in USUAL_TIERS else str(named)
+
+
 TOKENS_AROUND_ANSWER = 16
 """So many tokens more in the total than in prompt and completion are marks of turns and the like, not reasoning."""
 
@@ -295,6 +297,8 @@ def total_tokens(usage: Mapping[str, Any]) -> int:
 def _is_count(value: object) -> bool:
     """Whether the value is a number of tokens; a fraction counts, as the next whole number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 def reasons_first(usage: Mapping[str, Any]) -> bool:
     """Whether the counts show reasoning before the answer: told as such, or far more output than the answer has.
 

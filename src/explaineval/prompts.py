@@ -202,6 +202,7 @@ class PromptBook:
             return self._environment.check(name)
         except TemplateError as exc:
             raise self._invalid(exc, name) from None
+
     def _level_file(self, verbosity: str) -> str:
         """The file of a verbosity level. Raises InputError, with the levels there are, for one without."""
         file = f"verbosity/{_plain_name(verbosity)}.txt"
