@@ -13,6 +13,8 @@ import re
 import ssl
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -62,6 +64,9 @@ KEY_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Where a route's key is not called ROUTE_API_KEY: for messages only, litellm looks for it by itself."""
 
+PREPARING = 30.0
+"""Seconds that litellm has before it sends anything: its first call in a process loads much of itself."""
+
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 _loaded: ModuleType | None = None
@@ -100,6 +105,22 @@ async def _fail_at_once(*_: Any, **__: Any) -> None:
     raise  # what is being handled where this is called
 
 
+@dataclass
+class Clock:
+    """The time limit of one attempt, which begins when its first byte is about to leave."""
+
+    limit: asyncio.Timeout
+    seconds: float
+    started: bool = False
+
+    def start(self) -> None:
+        """Begin, unless it has begun."""
+        if not self.started:
+            self.started = True
+            with suppress(RuntimeError):  # sent from a thread, or the limit has passed
+                self.limit.reschedule(asyncio.get_running_loop().time() + self.seconds)
+
+
 class LiteLLMClient:
     """Sends each request exactly once. `endpoints` says where each identity is reached."""
 
@@ -121,22 +142,22 @@ class LiteLLMClient:
         key = key_of(endpoint, request.model)
         await self._ready()  # the import is no part of an attempt
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._ask(request, endpoint, key)
+            async with asyncio.timeout(self._timeout + PREPARING) as limit:
+                return await self._ask(request, endpoint, key, Clock(limit, self._timeout))
         except TimeoutError as exc:
             raise classify(exc, where=_where(request, endpoint)) from exc
 
-    async def _ask(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
+    async def _ask(self, request: Request, endpoint: Endpoint, key: str | None, clock: Clock) -> Completion:
         try:
-            return await self._send(request, endpoint, key)
+            return await self._send(request, endpoint, key, clock)
         except RequestRejectedError as exc:
             # newer models take the limit under another name only; a rejection costs nothing, so ask again at once
             if "max_completion_tokens" not in str(exc) or (request.endpoint, request.model) in self.renamed:
                 raise
             self.renamed.add((request.endpoint, request.model))
-            return await self._send(request, endpoint, key)
+            return await self._send(request, endpoint, key, clock)
 
-    async def _send(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
+    async def _send(self, request: Request, endpoint: Endpoint, key: str | None, clock: Clock) -> Completion:
         litellm = await self._ready()
         attempt = Attempt(
             _where(request, endpoint),
@@ -144,6 +165,7 @@ class LiteLLMClient:
             self.wire,
             bounds_of(request.max_tokens, request.logprobs or 0),
             moved_by_user=endpoint.base_url is not None,
+            on_first_send=clock.start,
         )
         try:
             with allow(attempt):

@@ -77,6 +77,8 @@ class Attempt:
     """Whether a base URL was given, so that its origin is the declared one."""
     streams: bool = False
     """Whether answers are read piece by piece by who asked, so that their whole length is no matter."""
+    on_first_send: Callable[[], None] | None = None
+    """Called just before the first request leaves."""
     sent: int = 0
     body: bytes | None = None
     """The latest answer that came with a status for success: litellm may stumble over what was paid for."""
@@ -93,6 +95,8 @@ class Attempt:
         origin = Origin.of(url)
         if origin not in self.origins:
             raise self.refuse(InputError(self._elsewhere(origin)))
+        if not self.sent and self.on_first_send is not None:
+            self.on_first_send()
         self.sent += 1
 
     def check_answer(self, content: bytes) -> tuple[bytes, int]:
