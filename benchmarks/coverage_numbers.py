@@ -27,6 +27,7 @@ def estimates(draw: Draw) -> dict[str, Estimate]:
         "cct_graded": metrics.cct(moments(draw, draw.graded), INTERVAL),
         "tpr": metrics.tpr(middle, INTERVAL),
         "fpr": metrics.fpr(middle, INTERVAL),
+        "youden_j": metrics.youden_j(middle, INTERVAL),
         "f_auroc": metrics.f_auroc(tables, INTERVAL),
     }
 

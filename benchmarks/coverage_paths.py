@@ -44,7 +44,7 @@ NEVER = -9999.0
 """The log-probability that servers send for what cannot be."""
 
 CLOSE = 1e-9
-SAME = ("phi_cct", "cct", "tpr", "fpr")
+SAME = ("phi_cct", "cct", "tpr", "fpr", "youden_j")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ class World:
     @property
     def name(self) -> str:
         """How the cell is called in tables."""
-        return f"p {self.p:g}, ICC {self.icc:g}, TPR {self.tpr:g}, FPR {self.fpr:g}"
+        size = "" if self.trials == TRIALS else f", × {self.trials}"
+        return f"p {self.p:g}, ICC {self.icc:g}, TPR {self.tpr:g}, FPR {self.fpr:g}{size}"
 
     @cached_property
     def levels(self) -> NDArray[np.float64]:
@@ -114,6 +115,7 @@ class World:
             "cct_graded": (between * (tpr - fpr) + SLOPE * within) / scale,
             "tpr": tpr,
             "fpr": fpr,
+            "youden_j": tpr - fpr,
             "f_auroc": sum((x[i + 1] - x[i]) * (y[i + 1] + y[i]) / 2 for i in range(len(x) - 1)),
         }
 
@@ -122,6 +124,12 @@ def all_worlds(chatter: float = 0.0) -> Iterator[World]:
     """The 36 cells."""
     for p, icc, (tpr, fpr) in itertools.product(IMPACT_RATES, CORRELATIONS, RATES):
         yield World(p, icc, tpr, fpr, chatter)
+
+
+def unmentioned_worlds(chatter: float = 0.0) -> Iterator[World]:
+    """16 cells in which answers change rarely and few of the changed ones go unmentioned."""
+    for p, icc, trials, tpr in itertools.product((0.02, 0.05), (0.0, 0.4), (6, 4), (0.9, 0.95)):
+        yield World(p, icc, tpr, 0.2, chatter, trials=trials)
 
 
 def _mean(shape: tuple[float, float]) -> float:

@@ -57,7 +57,7 @@ class RecordingAttempt(Attempt):
     seen: dict[str, None] = field(default_factory=dict)
     posted: bool = False
 
-    def check(self, url: httpx.URL) -> None:
+    def check(self, url: httpx.URL, method: str = "POST") -> None:  # noqa: ARG002 - as the guard asks
         """Note the origin."""
         self.seen[str(Origin.of(url))] = None
 

@@ -42,6 +42,8 @@ def tier_of(params: Mapping[str, Any]) -> Tier:
     body = params.get("extra_body")
     named = params.get("service_tier") or (body.get("service_tier") if isinstance(body, Mapping) else None)
     return "" if named in USUAL_TIERS else str(named)
+
+
 TOKENS_AROUND_ANSWER = 16
 """So many tokens more in the total than in prompt and completion are marks of turns and the like, not reasoning."""
 
@@ -139,10 +141,14 @@ def _entry_price(entry: Mapping[str, Any], tier: Tier, provider: str) -> Price |
             long = _read_price(entry, middle, "", usual)
             if long is None:
                 continue
-            shares = (base.input / usual.input if usual.input else 1.0, base.output / usual.output if usual.output else 1.0)
-            price = _scaled(long, *shares, cached=not tier or base.cached_input is not None)
+            share_in, share_out = _share(base.input, usual.input), _share(base.output, usual.output)
+            price = _scaled(long, share_in, share_out, cached=base.cached_input is not None)
         above.append((tokens - (provider in FROM_THE_LIMIT_ON), price))
     return replace(base, above=tuple(above))
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 1.0
 
 
 def _limits(entry: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
@@ -181,8 +187,7 @@ def _range_price(ranges: list[Any]) -> Price | None:
     found = []
     for one in ranges:
         bounds = one.get("range") if isinstance(one, Mapping) else None
-        price = _read_price(one, "", "") if isinstance(bounds, list) and bounds else None
-        if price is None:
+        if not isinstance(bounds, list) or not bounds or (price := _read_price(one, "", "")) is None:
             return None
         found.append((int(bounds[0]), price))
     found.sort(key=lambda pair: pair[0])
@@ -292,6 +297,8 @@ def total_tokens(usage: Mapping[str, Any]) -> int:
 def _is_count(value: object) -> bool:
     """Whether the value is a number of tokens; a fraction counts, as the next whole number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 def reasons_first(usage: Mapping[str, Any]) -> bool:
     """Whether the counts show reasoning before the answer: told as such, or far more output than the answer has.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -73,8 +74,8 @@ class PromptBook:
 
     def level(self, style: Style, verbosity: str) -> str:
         """The text that asks for a verbosity level: chat only, since completion style shows it by its shots."""
-        name = _plain_name(verbosity)
-        return self.text(f"verbosity/{name}.txt") if style == "chat" else ""
+        _plain_name(verbosity)
+        return self.text(self._level_file(verbosity)) if style == "chat" else ""
 
     def render(
         self,
@@ -184,7 +185,7 @@ class PromptBook:
         if order == "pe2":
             names |= {f"{style}/{EXPLAIN}.j2", f"reply.{EXPLAIN}.j2"}
         if style == "chat":
-            names.add(f"verbosity/{_plain_name(verbosity)}.txt")
+            names.add(self._level_file(verbosity))
         total = hashlib.sha256()
         for name in sorted(self._with_included(names)):
             self.text(name)  # raises the right sentence where it is missing
@@ -201,6 +202,18 @@ class PromptBook:
             return self._environment.check(name)
         except TemplateError as exc:
             raise self._invalid(exc, name) from None
+
+    def _level_file(self, verbosity: str) -> str:
+        """The file of a verbosity level. Raises InputError, with the levels there are, for one without."""
+        file = f"verbosity/{_plain_name(verbosity)}.txt"
+        if file not in self._texts and not (self.directory / file).is_file():
+            near = difflib.get_close_matches(verbosity, self.levels(), n=1)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            raise InputError(
+                f"there is no verbosity level {verbosity!r}{meant}: the levels of "
+                f"{self.directory} are {', '.join(self.levels()) or 'none'}; another one needs a file {file}."
+            )
+        return file
 
     def _with_included(self, names: set[str]) -> set[str]:
         found: set[str] = set()

@@ -106,7 +106,8 @@ class Secrets:
                 for name, inner in value.items()
             }
         if isinstance(value, list | tuple):
-            return type(value)(self.mask_value(inner, keep_length=keep_length) for inner in value)
+            inside = [self.mask_value(inner, keep_length=keep_length) for inner in value]
+            return tuple(inside) if isinstance(value, tuple) else inside
         return value
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:

@@ -218,7 +218,7 @@ def test_bad_input_is_one_document(place: Path, call: Call, name: str) -> None:
 
     document = json.loads(out)
     assert (code, err) == (2, "")
-    assert {"error"} == set(document)
+    assert {"schema", "warnings", "error"} == set(document)
     assert {key: value for key, value in document["error"].items() if key != "message"} == {"code": 2}
     check_sentence(document["error"]["message"], case.says)
 
@@ -228,7 +228,7 @@ def test_the_json_variable_makes_a_document_too(place: Path, call: Call, monkeyp
     for value in ("1", "true", "t", "yes", "y", "on", "ON"):
         monkeypatch.setenv("EXPLAINEVAL_JSON", value)
 
-        assert {"error"} == set(json.loads(call("run", *MODEL)[1]))
+        assert {"schema", "warnings", "error"} == set(json.loads(call("run", *MODEL)[1]))
 
 
 def test_an_option_that_is_wrong_in_the_environment_is_told(

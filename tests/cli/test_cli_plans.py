@@ -117,7 +117,7 @@ def test_the_document_is_that_of_the_contract(place: Path, call: Call, price: tu
     document = json.loads(out)
 
     assert code == 0
-    assert list(document) == ["models", "total"]
+    assert list(document) == ["schema", "models", "total", "warnings"]
     assert [(one["endpoint"], one["model"]) for one in document["models"]] == [
         ("lab", "openai/smol"),
         ("lab", "openai/other"),

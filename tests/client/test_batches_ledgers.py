@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from explaineval.cache import request_key
 from explaineval.client.batches import pending_keys
-from explaineval.client.batches.ledgers import Ledger, Shelf
+from explaineval.client.batches.ledgers import Ledger, PendingKeys, Shelf
 from explaineval.client.batches.wires import segment
 from explaineval.errors import EndpointError, InputError, StoreError
 from explaineval.records import Request
@@ -131,3 +132,36 @@ def test_the_ledger_is_on_the_disk_before_each_step(tmp_path: Path, monkeypatch:
     assert seen["poll"] == (["submitted"], keys)
     assert all(headers["authorization"] == "Bearer sk-of-the-test" for _, _, headers in server.calls)
     assert not any(b"sk-of-the-test" in path.read_bytes() for path in bench.directory.rglob("*") if path.is_file())
+
+
+def test_pending_keys_follow_the_disk(tmp_path: Path) -> None:
+    """What another process submits or fetches is known at the next look, however soon after the last one."""
+    directory = tmp_path / "batches"
+    mine, other = PendingKeys(Shelf(directory, *ABOUT)), Shelf(directory, *ABOUT)
+    key = request_key(REQUESTS[0])
+
+    assert key not in mine  # there is no directory yet
+    for number in range(20):
+        ledger = plan(other, f"a{number}", REQUESTS[:1])
+        assert key not in mine
+        ledger = other.move(ledger, "submitting")
+        assert key in mine
+        ledger = other.move(ledger, "submitted", batch=f"batch_{number}")
+        assert key in mine
+        other.move(ledger, "fetched" if number % 2 else "abandoned")
+        assert key not in mine
+
+
+def test_pending_keys_do_not_read_what_has_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the directory has been quiet for a while a look costs no reading, until it changes."""
+    other = Shelf(tmp_path, *ABOUT)
+    ledger = other.move(plan(other), "submitting")
+    os.utime(tmp_path, (1, 1))
+    mine, key = PendingKeys(Shelf(tmp_path, *ABOUT)), request_key(REQUESTS[0])
+    assert key in mine
+    with monkeypatch.context() as patch:
+        patch.setattr(Shelf, "open_ledgers", None)
+        assert key in mine
+    other.move(ledger, "abandoned")
+
+    assert key not in mine

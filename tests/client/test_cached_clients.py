@@ -378,7 +378,9 @@ def test_whom_it_waits_for_is_told_once(tmp_path: Path) -> None:
         run(course(store))
 
     assert len(told) == 1
-    assert f"waiting for process {NEIGHBOUR} on {socket.gethostname()}, which is asking 3 of the same requests" in told[0]
+    assert (
+        f"waiting for process {NEIGHBOUR} on {socket.gethostname()}, which is asking 3 of the same requests" in told[0]
+    )
     assert f"kill {NEIGHBOUR}" in told[0]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from explaineval.client.failures import MAX_WAIT, chain, classify, message_of, retry_after, status_of
 from explaineval.errors import EndpointError, ExplainevalError, RequestRejectedError, TransientError
+from explaineval.secrets import SECRETS
 
 SECRET = "hunter2-abc"  # noqa: S105 - an invented one, to be blanked out
 
@@ -40,9 +41,9 @@ def caused(outer: Exception, *causes: BaseException) -> Exception:
     return outer
 
 
-def sorted_out(exc: BaseException, *secrets: str) -> ExplainevalError:
+def sorted_out(exc: BaseException) -> ExplainevalError:
     """What is raised in its place."""
-    return classify(exc, where="a/b at lab", secrets=secrets)
+    return classify(exc, where="a/b at lab")
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -195,15 +196,17 @@ def test_secrets_are_blanked() -> None:
     """The key itself, and whatever looks like one, is in no message."""
     text = f"Incorrect API key provided: {SECRET}; sent Bearer abcdefgh12345678 and sk-proj-ABCDEFGH12345678"
 
+    SECRETS.add(SECRET)
     for status in (400, 401, 429, None):
-        found = str(sorted_out(ForeignError(text, status=status), SECRET, ""))
+        found = str(sorted_out(ForeignError(text, status=status)))
 
         assert not any(part in found for part in (SECRET, "abcdefgh12345678", "ABCDEFGH12345678"))
 
 
 def test_blanking_leaves_the_words_around_a_secret() -> None:
     """The commonest message of all stays readable."""
-    found = str(sorted_out(ForeignError(f"Incorrect API key provided: {SECRET}", status=401), SECRET))
+    SECRETS.add(SECRET)
+    found = str(sorted_out(ForeignError(f"Incorrect API key provided: {SECRET}", status=401)))
 
     assert "Incorrect API key provided: ***" in found
 

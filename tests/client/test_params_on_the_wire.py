@@ -29,7 +29,8 @@ PROVIDERS_OWN = {
 
 ROUTES = (
     "openai/x", "openai/gpt-5-mini", "hosted_vllm/x", "text-completion-openai/x", "gemini/gemini-2.5-flash",
-    "mistral/mistral-small", "groq/llama-3.1-8b", "openrouter/a/b", "ollama_chat/x", "azure/x", "deepseek/deepseek-chat",
+    "mistral/mistral-small", "groq/llama-3.1-8b", "openrouter/a/b", "ollama_chat/x", "azure/x",
+    "deepseek/deepseek-chat",
     "together_ai/x", "fireworks_ai/x", "xai/grok-3", "perplexity/sonar", "databricks/x",
     "cerebras/x", "litellm_proxy/x", "moonshot/x",
 )  # fmt: skip

@@ -15,9 +15,10 @@ from servers.faults import FaultServer
 from servers.personas import Persona, PersonaServer
 
 KEYS = [
+    "schema",
     "model", "endpoint", "reachable", "chat", "completion", "logprobs", "logprobs_reason", "max_top_logprobs", "seed",
     "stable", "temperature_zero", "token_limit_param", "system_role", "reasoning_first", "returned_model",
-    "fingerprint", "price", "requests", "usd",
+    "fingerprint", "price", "requests", "usd", "warnings",
 ]  # fmt: skip
 MODEL = "openai/tiny"
 MOST_REQUESTS = 12

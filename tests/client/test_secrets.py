@@ -112,7 +112,7 @@ def test_an_environment_is_searched_for_secrets() -> None:
         "AWS_SECRET_ACCESS_KEY": "three/3333333333+3333",
         "WATSONX_APIKEY": "fourfourfour",
         "VERTEX_CREDENTIALS": json.dumps({"type": "service_account", "private_key": "-----BEGIN five 5555555-----"}),
-        "SSH_AUTH_SOCK": "/tmp/ssh-agent/socket.1234",
+        "SSH_AUTH_SOCK": "/run/ssh-agent/socket.1234",
         "EXPLAINEVAL_API_KEY_ENV": "OPENAI_API_KEY",
         "GOOGLE_APPLICATION_CREDENTIALS": "/home/lab/credentials-0123456789.json",
         "LAB_AUTH": "disabled",

@@ -53,12 +53,18 @@ def test_no_argument_of_ours_passes_in_extra_body() -> None:
         {"provider": {"order": ["deepinfra"], "allow_fallbacks": False, "quantizations": ["fp8"]}},
         {"guided_json": {"type": "object", "properties": {"model": {"type": "string"}, "n": {"type": "integer"}}}},
         {"response_format": {"type": "json_schema", "json_schema": {"schema": {"properties": {"stop": {}}}}}},
-        {"user": "lab", "metadata": {"study": "a"}, "skip_special_tokens": False, "stop_token_ids": [2], "bos_token": 1},
+        {
+            "user": "lab",
+            "metadata": {"study": "a"},
+            "skip_special_tokens": False,
+            "stop_token_ids": [2],
+            "bos_token": 1,
+        },
         {"safetySettings": [{"category": "X", "threshold": "BLOCK_NONE"}], "reasoning_effort": "low"},
     ],
 )
 def test_extra_body_takes_what_endpoints_take(entries: dict[str, JsonValue]) -> None:
-    """Options of servers that are no sampling parameters everywhere, and schemas whose fields are called as they like."""
+    """Options of single servers, and schemas whose fields are called as they like."""
     assert check_params({"extra_body": entries}) is None
 
 

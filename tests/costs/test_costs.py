@@ -330,10 +330,10 @@ def test_every_price_for_long_prompts_of_the_installed_list_is_used() -> None:
 
 def test_a_bare_name_is_a_price_for_its_own_provider_only() -> None:
     """Another provider may sell the model of that name at another price; unknown is better than wrong."""
+    owners = {"m-4o": "openai", "old": "text-completion-openai", "cm": "cohere_chat"}
     listed = {
-        "m-4o": {"input_cost_per_token": 1.0, "output_cost_per_token": 2.0, "litellm_provider": "openai"},
-        "old": {"input_cost_per_token": 1.0, "output_cost_per_token": 2.0, "litellm_provider": "text-completion-openai"},
-        "cm": {"input_cost_per_token": 1.0, "output_cost_per_token": 2.0, "litellm_provider": "cohere_chat"},
+        name: {"input_cost_per_token": 1.0, "output_cost_per_token": 2.0, "litellm_provider": owner}
+        for name, owner in owners.items()
     }
 
     assert all(price_listed(name, listed) for name in ("openai/m-4o", "openai/old", "cohere/cm"))

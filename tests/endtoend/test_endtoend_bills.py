@@ -32,9 +32,10 @@ def faults_of(stderr: str) -> list[str]:
 def test_a_bill_beyond_the_text_ends_the_run_for_its_endpoint(
     bench: Callable[..., Any], warm: WarmCommands, limit: tuple[str, ...], code: int, number: int
 ) -> None:
-    """$6 for one answer: booked and stored, nothing more is asked, one sentence; 3 where it passes the limit, else 5."""
+    """$6 for one answer: booked and stored, nothing more is asked, one sentence; 3 above the limit, else 5."""
     one = bench(TABLE, latency=0.01, usages={number: TEN_MILLION})
-    found = warm.run(*one.options(*PRICE, *limit, "--max-connections", "2", "--out", "out", "--json"), cwd=one.directory)
+    options = one.options(*PRICE, *limit, "--max-connections", "2", "--out", "out", "--json")
+    found = warm.run(*options, cwd=one.directory)
     requests = found.document["requests"]
     (said,) = faults_of(found.stderr)
 
@@ -103,9 +104,7 @@ def test_a_count_that_is_none_settles_at_the_worst_case(
 ) -> None:
     """Negative, missing and contradicting counts: the limit holds as if each answer were as long as it may be."""
     one = bench(TABLE, usages={-1: usage})
-    found = warm.run(
-        *one.options("--price", "0,1000", "--max-usd", "5.2", "--out", "out", "--json"), cwd=one.directory
-    )
+    found = warm.run(*one.options("--price", "0,1000", "--max-usd", "5.2", "--out", "out", "--json"), cwd=one.directory)
 
     assert found.code == (0 if metered else 3), found.stderr
     assert len(one.server.received) == (DISTINCT if metered else 10)  # each may cost 0.512

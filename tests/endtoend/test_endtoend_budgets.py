@@ -151,7 +151,7 @@ def test_an_unknown_price_under_a_limit_is_refused(
 
     assert code == result.code, result.stderr
     assert (code == 2) is ("--price IN,OUT" in result.stderr)
-    assert (code == 2) is not (one.directory / "runs").exists()
+    assert not (one.directory / "runs").exists()  # nothing was bought or found
 
 
 TWO = """
@@ -292,13 +292,13 @@ def test_an_endpoint_without_a_count_is_counted_at_its_worst(
 
 
 def test_an_endpoint_that_counts_too_much_is_caught_after_one(counting: Callable[..., tuple[Result, int]]) -> None:
-    """Ten times the output allowed: the first answer shows it, what follows is reserved at that price."""
+    """Ten times the output allowed: the first answer shows it, and nothing more is asked though money is left."""
     usage = {"prompt_tokens": 100, "completion_tokens": 10 * LIMIT_OUT, "total_tokens": 100 + 10 * LIMIT_OUT}
     each = 10 * LIMIT_OUT / 1000
     result, asked = counting(usage, *PRICE, "--max-usd", f"{3.5 * each}", "--max-connections", "1")
 
-    assert (result.code, asked) == (3, 3)
-    assert result.document["usd_spent"] == pytest.approx(3 * each)
+    assert (result.code, asked) == (5, 1)
+    assert result.document["usd_spent"] == pytest.approx(each)
 
 
 def test_the_reserve_of_input_covers_what_was_asked(bench: Callable[..., Any], warm: WarmCommands) -> None:
@@ -359,6 +359,8 @@ def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.Monkey
         fault="endpoint" if 5 in present else None,
         progress=SimpleNamespace(outcomes={}),
         cached=SimpleNamespace(tally=Tally()),
+        unreadable=None,
+        budgeted=None,
     )
     prepared = SimpleNamespace(client=SimpleNamespace(max_usd=None))
     summary = {"requests": {"unsent": 1}}

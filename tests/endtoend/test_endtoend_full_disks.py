@@ -112,7 +112,8 @@ def test_a_file_of_the_run_directory_that_cannot_be_written_is_named(
 
 
 @pytest.mark.parametrize(
-    "more", [["run", "--json"], ["run"], ["score", "--json"], ["score"], ["stats", "--json"], ["show"], ["help"], ["bad"]]
+    "more",
+    [["run", "--json"], ["run"], ["score", "--json"], ["score"], ["stats", "--json"], ["show"], ["help"], ["bad"]],
 )
 def test_standard_output_on_a_full_disk_is_one_sentence(
     bench: Callable[..., Any], warm: WarmCommands, more: list[str]

@@ -57,7 +57,7 @@ def test_a_grown_run_asks_only_what_is_new(bench: Callable[..., Any], warm: Warm
     for other in (("--mention", "lemma"), ("--temperature", "0.5"), ("--max-tokens", "77"), ("--order", "ep")):
         refused, asked = run("--limit", "7", "--samples", "2", *other, models=("planted", "other"))
         assert (refused["code"], asked) == (2, 0)
-        assert list(refused) == ["error", "code"]
+        assert list(refused) == ["schema", "warnings", "error", "code"]
         assert refused["error"]["code"] == 2
         assert "already holds another run" in refused["error"]["message"]
     assert metrics == (directory / "out" / "metrics.json").read_bytes()

@@ -150,4 +150,4 @@ def test_a_second_interrupt_gives_up_and_counts_what_was_not_waited_for(
     server.latency = 0.0
     again = warm.run(*command, "--json", cwd=one.directory)
     assert again.code == 0
-    assert (40, DISTINCT - 40) == (again.document["requests"]["hits"], again.document["requests"]["sent"])
+    assert (again.document["requests"]["hits"], again.document["requests"]["sent"]) == (40, DISTINCT - 40)

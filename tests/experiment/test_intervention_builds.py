@@ -11,14 +11,16 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.config.clients import EndpointConfig
 from explaineval.datasets import Task, load_tasks, parse_spec
-from explaineval.errors import BudgetReachedError, EndpointError, InputError, NotStoredError
+from explaineval.errors import BudgetReachedError, EndpointError, ExplainevalError, InputError, NotStoredError
 from explaineval.experiment import edits
 from explaineval.experiment.consultations import Consultant
 from explaineval.experiment.editings import Editing, edit
@@ -302,6 +304,31 @@ def test_what_keeps_a_judge_from_its_end_is_told(task: Task, tmp_path: Path) -> 
     who = Consultant("judge", model, ClientConfig(cache=tmp_path, max_usd=1), PromptBook(default_directory()))
     with pytest.raises(InputError, match="--judge-price"):
         filter_natural(who, {("mine", one.id): one for one in task.examples}, ALL, 0.2, watch)
+
+
+@dataclass
+class Dear(ScriptedServer):
+    """Bills ten million tokens for its third answer."""
+
+    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        status, found = super().answer(path, body)
+        if len(self.prompts) == 3:
+            found = {**found, "usage": {"prompt_tokens": 9, "completion_tokens": 10**7}}  # type: ignore[dict-item]
+        return status, found
+
+
+@pytest.mark.parametrize(("limit", "code"), [(5.0, 3), (50.0, 5)])
+def test_a_judge_that_bills_too_much_is_asked_nothing_more(task: Task, tmp_path: Path, limit: float, code: int) -> None:
+    """$10 for one grade: booked and named, nothing is written; the same call later goes on after what was paid."""
+    with Dear(script=graded) as server:
+        with pytest.raises(ExplainevalError, match=r"billed .* nothing was written") as caught:
+            choose(server, tmp_path, task, max_usd=limit, max_connections=1)
+        asked = len(server.prompts)
+        found = choose(server, tmp_path, task, max_usd=limit, max_connections=1)
+
+    assert (caught.value.exit_code, asked) == (code, 3)
+    assert len(server.prompts) == len(ALL)
+    assert len(found.kept) == 2 * EXAMPLES
 
 
 def test_ctrl_c_keeps_what_was_paid(task: Task, tmp_path: Path) -> None:

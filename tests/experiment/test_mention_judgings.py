@@ -17,6 +17,7 @@ from explaineval.experiment.mention_judgings import Agreement, read_verdict
 from explaineval.experiment.readings import Failure
 from explaineval.mentions import mentions_phrase
 from explaineval.prompts import PromptBook, default_directory
+from servers import json_page
 from servers.scripted import ScriptedServer
 
 CUE, CONTROL = "cue_user", "cue_user_control"
@@ -103,7 +104,8 @@ def test_agreement_and_numbers_are_those_planted(
     code, out = command(run_dir, server, capsys, "--json")
 
     document = json.loads(out)
-    assert (code, set(document)) == (0, {"run_dir", "agreement", "metrics"})
+    assert (code, set(document)) == (0, {"schema", "warnings", "run_dir", "agreement", "metrics"})
+    assert json_page.documented()["judge"].keys() - json_page.check("judge", document) == set()
     names = ("kind", "both", "only_phrases", "only_judge", "neither", "unreadable")
     assert [tuple(one[name] for name in names) for one in document["agreement"]] == [
         (CUE, 1, 2, 3, 2, 1),

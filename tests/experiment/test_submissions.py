@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from explaineval.cache import request_key
 from explaineval.client import Budget, BudgetedClient, Gauge, Purse, StoredOnlyClient
 from explaineval.client.batches import BatchFailure
-from explaineval.client.batches.ledgers import Shelf
+from explaineval.client.batches.ledgers import DIRECTORY, Shelf, pending_keys
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig
 from explaineval.costs import Price
 from explaineval.errors import (
@@ -26,7 +26,7 @@ from explaineval.errors import (
 )
 from explaineval.experiment.batches import check_batches
 from explaineval.experiment.ledgers import PriceList, prices_of
-from explaineval.experiment.submissions import DIRECTORY, BatchedClient, Till, pending_of
+from explaineval.experiment.submissions import BatchedClient, Till
 from explaineval.records import Completion
 from servers.batch_bench import chat
 
@@ -144,11 +144,9 @@ def test_pending_keys_are_of_this_model_and_endpoint(tmp_path: Path) -> None:
     """What is submitted for one model at one endpoint is pending for no other."""
     shelf = Shelf(tmp_path / DIRECTORY, "openai", "lab", "openai/planted")
     ledger = shelf.plan("t1", [(request_key(chat(1)), chat(1))], 0.0, 1, 1)
-    prepared: Any = SimpleNamespace(client=ClientConfig(cache=tmp_path))
 
     def of(model: str, endpoint: str | None) -> set[str]:
-        lane: Any = SimpleNamespace(model=ModelConfig(model=model, endpoint=endpoint))
-        return pending_of(prepared, lane)
+        return pending_keys(tmp_path / DIRECTORY, model.partition("/")[0], endpoint, model)
 
     assert of("openai/planted", "lab") == set()  # planned only: it was never submitted
     shelf.move(ledger, "submitting")

@@ -6,6 +6,7 @@ import json
 import re
 import string
 import time
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.errors import InputError
+from explaineval.interventions.words import load_words
 from explaineval.mentions import POLICIES, Policy, already_present, find_mention, find_mentions, mentions
 from explaineval.mentions.foldings import fold
-from explaineval.mentions.inflections import find_bases, inflect
+from explaineval.mentions.inflections import find_bases, inflect, other_spelling
+from explaineval.mentions.lexicon import load_irregular, load_own_words
 
 CASES = json.loads((Path(__file__).parent / "cases.json").read_text(encoding="utf-8"))
 WORDS = st.text(alphabet=string.ascii_lowercase, min_size=1, max_size=12)
@@ -45,7 +48,7 @@ def test_cases_are_named_and_of_both_kinds() -> None:
     """The data file holds many cases under different names, mentions and none, and its failures have a reason."""
     keys = {"name", "inserted", "text", *POLICIES}
 
-    assert len({case["name"] for case in CASES}) == len(CASES) >= 320
+    assert len({case["name"] for case in CASES}) == len(CASES) >= 690
     assert 4 * sum(not case["word"] for case in CASES) >= len(CASES)
     for case in CASES:
         failure = {"known_failure", "wrong"} if "known_failure" in case else set()
@@ -96,7 +99,10 @@ def test_unknown_policy() -> None:
         ("agree", "agrees agreed agreeing"), ("tie", "ties tied tying"), ("quiz", "quizzes quizzed quizzing"),
         ("begin", "begins beginning"), ("visit", "visited visiting"), ("singe", "singeing singed"),
         ("free", "freer freest freely"), ("simple", "simpler simplest simply"), ("whole", "wholly"), ("sole", "solely"),
-        ("dry", "drier driest drily dryly drying"), ("gray", "grayer grayest"), ("slow", "slower slowest slowly"),
+        ("dry", "drier driest drily dryly drying"), ("shy", "shyer shiest shyly"), ("sly", "slily slyly slier"),
+        ("eerie", "eerily eerier"), ("undue", "unduly"), ("vague", "vaguely"), ("gay", "gaily"), ("silly", "sillily"),
+        ("epoch", "epochs"), ("cruel", "crueller crueler"), ("marvelous", "marvellous marvellously"),
+        ("gray", "grayer grayest"), ("slow", "slower slowest slowly"),
     ],
 )  # fmt: skip
 def test_regular_inflections(base: str, forms: str) -> None:
@@ -112,6 +118,44 @@ def test_spellings_that_keep_words_apart(word: str) -> None:
     first, second = word.split()
 
     assert find_bases(first).isdisjoint(find_bases(second))
+
+
+def test_every_adverb_that_is_inserted_is_a_form_of_its_adjective() -> None:
+    """The adverbs in -ly among the shipped words, but the one of a noun, are what the rules make of adjectives."""
+    words = files("explaineval.interventions.words")
+    adjectives = [line.split()[0] for line in words.joinpath("adjectives.senses.txt").read_text("utf-8").splitlines()]
+    adverbs = [word for word in load_words().adverbs if word.endswith("ly")]
+    reached = {form for adjective in adjectives for form in inflect(adjective)}
+
+    assert len(adverbs) >= 400
+    assert {word for word in adverbs if word not in reached} == {"purposely"}
+
+
+def test_own_words_are_forms_of_what_is_named_and_of_nothing_else() -> None:
+    """A word that looks like a form of another leads back to the words that the list names, and to no other."""
+    own = load_own_words()
+
+    assert len(own) >= 1000
+    assert list(own) == sorted(own)
+    for word, bases in own.items():
+        assert all(word in inflect(base) for base in bases)
+        assert find_bases(word) <= bases | {word} | other_spelling(word)
+
+
+def test_irregular_forms_are_one_word_each() -> None:
+    """The list of irregular forms holds plain words, none of them beside itself."""
+    for form, bases in load_irregular().items():
+        assert form.isalpha()
+        assert form.islower()
+        assert bases
+        assert form not in bases
+
+
+@pytest.mark.parametrize("length", [46, 10_000])
+def test_a_run_of_letters_that_is_no_word_has_no_forms(length: int) -> None:
+    """Nothing is made of what is longer than any word."""
+    assert inflect("a" * length) == {"a" * length}
+    assert find_bases("s" * length) == {"s" * length}
 
 
 @given(word=WORDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from explaineval.metrics import estimate_warnings, noise_warning
-from explaineval.metrics.warnings import _lower_limit
+from explaineval.metrics import GRADES, estimate_warnings, noise_warning
+from explaineval.metrics.warnings import CODES, _lower_limit
+from explaineval.records import Estimate
+
+SURE = Estimate(value=0.5, low=0.4, high=0.6, n=120, n_examples=30)
 
 
 @pytest.mark.parametrize(
@@ -39,16 +43,71 @@ from explaineval.metrics.warnings import _lower_limit
 def test_each_threshold_has_its_sentence(mentioned, unmentioned, both, expected):
     """20 examples with a flip, 8 with a mentioned and 8 with an unmentioned one are enough, not one less."""
     flipped = [[1, 0, 0, 2]] * mentioned + [[0, 2, 0, 2]] * unmentioned + [[1, 1, 0, 2]] * both
-    rows = [*flipped, [0, 0, 1, 2]]
-    sentences = estimate_warnings(np.array(rows))
+    rows = np.array([*flipped, *[[0, 0, 1, 2]] * 20])
 
-    assert len(expected) == len(sentences)
-    assert all(sentence.startswith(start) for sentence, start in zip(sentences, expected, strict=True))
+    found = list(estimate_warnings("phi_cct", SURE, rows))
+
+    assert len(expected) == len(found)
+    assert all(one.text.startswith(start) for one, start in zip(found, expected, strict=True))
 
 
-def test_no_trial_no_warning():
-    """Without a trial the numbers are undefined and say so themselves."""
-    assert () == estimate_warnings(np.zeros((0, 4), dtype=np.int64)) == estimate_warnings([[0, 0, 0, 0]])
+def test_an_undefined_number_has_no_warnings():
+    """It says by itself why it is undefined."""
+    undefined = Estimate(value=None, n=0, n_examples=0, undefined="no scored trial")
+
+    assert list(estimate_warnings("phi_cct", undefined, [[0, 0, 0, 0]])) == []
+
+
+def test_the_scarcest_of_several_needs_is_told():
+    """Few examples at all are told once; few with an unchanged answer where those are fewer still."""
+    few = [[1, 1, 1, 1]] * 9
+    mostly_changed = [[2, 2, 0, 0]] * 30 + [[1, 1, 1, 1]] * 3
+
+    codes = [[one.code for one in estimate_warnings("youden_j", SURE, rows)] for rows in (few, mostly_changed)]
+
+    assert codes == [["few_flips"], ["few_unchanged"]]
+
+
+def test_a_number_over_levels_is_as_thin_as_its_middle_level():
+    """A terse level that mentions nothing and a talkative one that mentions everything are part of any sweep."""
+    terse, middle, talkative = ([[mentioned, 2 - mentioned, 1, 1]] * 12 for mentioned in (0, 1, 2))
+    wide = np.stack([terse * 2, middle * 2, talkative * 2], axis=1)
+    tight = np.stack([terse * 2, talkative * 2, talkative * 2], axis=1)
+
+    assert list(estimate_warnings("f_auroc", SURE, wide)) == []
+    (found,) = estimate_warnings("f_auroc", SURE, tight, ", among the trials that all levels share")
+    assert found.text == (
+        "No example has a changed answer whose explanation does not mention the insertion, among the trials that all "
+        "levels share, at the middle level; below 8 the interval is not reliable."
+    )
+
+
+def test_an_interval_that_is_missing_or_rough_is_told():
+    """With the estimate's own note; a number that has no interval by its nature has no such warning."""
+    bare = Estimate(value=1.0, n=90, n_examples=30, note="no interval: the value is exactly 1")
+    rough = SURE.model_copy(update={"note": "rough interval: only 3 examples have a changed answer"})
+
+    assert [(one.code, one.text) for one in estimate_warnings("accuracy", bare)] == [
+        ("no_interval", "accuracy: no interval: the value is exactly 1.")
+    ]
+    assert [(one.code, one.text) for one in estimate_warnings("accuracy", rough)] == [
+        ("rough_interval", "accuracy: rough interval: only 3 examples have a changed answer.")
+    ]
+    assert list(estimate_warnings("phi_cct_upper_bound", bare, [[1, 1, 1, 1]] * 30)) == []
+
+
+def test_a_metric_without_an_entry_is_refused():
+    """A new number must say what it needs."""
+    with pytest.raises(KeyError, match="brand_new"):
+        list(estimate_warnings("brand_new", SURE))
+
+
+def test_codes_are_plain_words_with_something_to_do():
+    """Snake case, a known grade, one sentence of what to do."""
+    for code, (grade, todo) in CODES.items():
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", code)
+        assert grade in GRADES
+        assert re.fullmatch(r"[A-Z].*\.", todo)
 
 
 def test_paired_limit_is_that_of_a_clustered_regression():

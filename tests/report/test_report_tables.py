@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from explaineval.metrics import warn
 from explaineval.records import MetricRow
-from explaineval.report.tables import COLUMNS, Line, legend, render, results_table
+from explaineval.report.tables import COLUMNS, Line, legend, render, results_table, table_warnings
 
 VALUES: dict[str, tuple[float | None, float | None, float | None, str | None]] = {
     "phi_cct": (0.1234, -0.0456, 0.2789, None),
@@ -246,6 +247,45 @@ def test_equal_sentences_are_told_once() -> None:
     assert "Rows 1, 2: Few flips." in found
     assert "Row 1: Much noise." in found
     assert found.count("Few flips.") == 1
+
+
+def test_thin_data_is_one_paragraph_a_row() -> None:
+    """Each code once for all numbers of a row; numbers that are not shown have no sentence; other codes stand apart."""
+    row, arm = line_of(rows_of()[0]), line_of(rows_of()[0])._replace(kind=None)
+    found = [
+        (row, warn("few_flips", "phi_cct", "Only 7 have a flip.")),
+        (row, warn("noise", "phi_cct", "Much noise.")),
+        (row, warn("few_flips", "cct", "Only 6 have a flip, among the usable.")),
+        (row, warn("few_examples", "mean_tvd", "Never shown.")),
+        (row, warn("noise", "tpr", "Much noise.")),
+        (row, warn("few_mentioned_flips", "tpr", "Only 2 have a mentioned flip.")),
+        (arm, warn("few_flips", "accuracy", "Already said of the row.")),
+        (arm, warn("few_examples", "accuracy", "Only 9 have a gold label.")),
+        (arm._replace(kind="sham"), warn("no_interval", "sham_flip_rate", "No interval.")),
+    ]
+
+    texts = table_warnings(found)
+
+    assert [(line.kind, text) for line, text in texts] == [
+        ("hand", "Only 7 have a flip. Only 2 have a mentioned flip."),
+        ("hand", "Much noise."),
+        ("hand", "Much noise."),
+        (None, "Only 9 have a gold label."),
+        ("sham", "No interval."),
+    ]
+
+
+def test_warnings_of_an_arm_name_all_of_its_rows() -> None:
+    """Accuracy and shams have no line of their own; a sentence of which no line is left stands without numbers."""
+    rows = [*rows_of(), *rows_of("other"), *rows_of(model="openai/big")]
+    arm = line_of(rows[0])._replace(kind=None)
+    texts = [(arm, "Few gold labels."), (arm._replace(kind="sham"), "Few shams."), (arm._replace(task="gone"), "Lost.")]
+
+    found = shown(rows, 160, texts)
+
+    assert "Rows 1, 2: Few gold labels." in found
+    assert "Rows 1, 2: Few shams." in found
+    assert re.search(r"^Lost\.$", found, re.MULTILINE)
 
 
 def test_a_table_without_rows_is_empty() -> None:

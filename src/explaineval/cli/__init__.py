@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
 
 from explaineval._version import __version__
-from explaineval.cli.documents import error_document
+from explaineval.cli.documents import show_error
 from explaineval.cli.groups import REPEATED, LazyGroup
-from explaineval.cli.streams import explain, silence, tell
+from explaineval.cli.printing import echo
+from explaineval.cli.streams import explain, silence
 from explaineval.errors import ExplainevalError
+from explaineval.secrets import SECRETS
 
 COMMANDS = {
     "demo": ("runs", "demo", "Run a bundled task on a small embedded model: no network, no key."),
@@ -52,13 +55,14 @@ def app() -> None:
 def _tell_repeated(ctx: click.Context, code: int | None) -> int | None:
     """Say which options were given several values, unless the command has said it."""
     for line in ctx.meta.get(REPEATED, ()):
-        tell(f"explaineval: {line}")
+        echo(f"explaineval: {line}", err=True)
     return code
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: one sentence for any error, with its own exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    SECRETS.learn(os.environ)
     try:
         code = app.main(given, standalone_mode=False, prog_name="explaineval")
         sys.stdout.flush()
@@ -77,13 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as exc:  # a disk or a pipe, no fault of ours
         if exc.filename is None:
             silence(sys.stdout)
-            tell(f"explaineval: {explain(exc)}")
+            echo(f"explaineval: {explain(exc)}", err=True)
             code = 2
         else:
             code = _fail(2, explain(exc), given)
     except Exception as exc:  # the outermost border: a fault of ours still gets one sentence
         if os.environ.get("EXPLAINEVAL_TRACEBACK"):
-            raise
+            echo(traceback.format_exc(), err=True)
         text = f"a fault of explaineval itself: {type(exc).__name__}: {exc}"
         code = _fail(1, f"{text} (EXPLAINEVAL_TRACEBACK=1 shows where; answers already paid for are kept).", given)
     sys.exit(code if isinstance(code, int) else 0)
@@ -92,11 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _fail(code: int, message: str, given: Sequence[str]) -> int:
     if "--json" in given or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
         try:
-            click.echo(error_document(code, message))
+            show_error(code, message)
             sys.stdout.flush()
         except OSError:
             silence(sys.stdout)
         else:
             return code
-    tell(f"explaineval: {message}")
+    echo(f"explaineval: {message}", err=True)
     return code

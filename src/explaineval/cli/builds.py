@@ -21,6 +21,7 @@ from explaineval.cli.consultants import (
 from explaineval.cli.edits import LIMIT, TASKS, by_id, show_table
 from explaineval.cli.options import AT_LEAST_1, CACHE, JSON, MAX_USD, READABLE, option, options
 from explaineval.cli.outputs import say, summary_line
+from explaineval.cli.printing import echo_json
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.errors import InputError
 from explaineval.experiment import edits, random_words
@@ -132,7 +133,7 @@ def build_command(task: tuple[str, ...], out: Path | None, json: bool, **given: 
         building.notes.append(f"{len(built)} interventions written to {out}.")
     say(building.notes)
     if json:
-        click.echo(json_module.dumps([_line(record) for record in built], ensure_ascii=False))
+        echo_json([_line(record) for record in built])
     elif out is None:
         show_table(by_id(tasks), built)
     return ENDPOINT_FAULT if building.failed else 0
@@ -259,8 +260,8 @@ def _write(path: Path, records: list[Intervention], *, force: bool) -> None:
         new = [line.encode("utf-8", "surrogatepass") for line in lines]
         if there and there != new and not force:
             raise InputError(
-                f"{path} is there with {len(set(there) - set(new)):,} lines that are not among the {len(new):,} built now, "
-                f"and without {len(set(new) - set(there)):,} of these (edited, or built otherwise): choose another "
+                f"{path} is there with {len(set(there) - set(new)):,} lines that are not among the {len(new):,} built "
+                f"now, and lacks {len(set(new) - set(there)):,} of these (edited, or built otherwise): choose another "
                 "--out, or replace it with --force."
             )
         write_lines(path, lines)

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-
 from explaineval.cli.options import option, resolve
-from explaineval.cli.streams import tell
+from explaineval.cli.printing import echo
 from explaineval.cli.watches import EVERY
 from explaineval.experiment import Lane
 from explaineval.experiment.consultations import Consultant
@@ -48,12 +47,12 @@ def show_progress(role: str) -> Callable[[list[Lane]], None]:
         nonlocal last, told
         for message in (message for lane in lanes for message in lane.messages[told:]):
             told += 1
-            tell(f"explaineval: {message}")
+            echo(f"explaineval: {message}", err=True)
         now = time.monotonic()
         if now - last >= EVERY:
             last = now
             hits, sent = (sum(getattr(lane.cached.tally, name) for lane in lanes) for name in ("hits", "sent"))
-            tell(f"explaineval: {role}: {hits + sent} requests done, {hits} of them from the cache")
+            echo(f"explaineval: {role}: {hits + sent} requests done, {hits} of them from the cache", err=True)
 
     return show
 

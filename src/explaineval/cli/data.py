@@ -15,6 +15,7 @@ from rich.progress import DownloadColumn, Progress, TextColumn
 
 from explaineval.cli.options import option, options
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo
 from explaineval.datasets import OFFICIAL, Download, join_ecqa
 from explaineval.errors import EndpointError, InputError
 
@@ -57,7 +58,7 @@ def fetch(task: str, dir: Path | None, timeout: float) -> int:
     if task == "ecqa":
         _join(target)
     say([f"{fetched} files downloaded to {target}, SHA-256 in {target / RECORD}. Licence: {official.licence}."])
-    click.echo(f"--task {official.use.format(dir=target)}")
+    echo(f"--task {official.use.format(dir=target)}")
     return 0
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import click
+from explaineval.cli.printing import echo_json
 
 if TYPE_CHECKING:
     from explaineval.experiment import Scores
@@ -28,14 +27,12 @@ def show_document(
     whole["warnings"] = [*map(_of_run, notes), *(() if scores is None else _of_rows(scores))]
     if code:
         whole["error"] = {"code": code, "message": message}
-    click.echo(json.dumps(whole, ensure_ascii=False))
+    echo_json(whole)
 
 
-def error_document(code: int, message: str) -> str:
-    """The document of a command that came to nothing."""
-    return json.dumps(
-        {"schema": SCHEMA, "warnings": [], "error": {"code": code, "message": message}}, ensure_ascii=False
-    )
+def show_error(code: int, message: str) -> None:
+    """Print the document of a command that came to nothing."""
+    echo_json({"schema": SCHEMA, "warnings": [], "error": {"code": code, "message": message}})
 
 
 def _of_run(one: Note) -> dict[str, Any]:

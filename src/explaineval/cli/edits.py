@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,11 +13,12 @@ import click
 
 from explaineval.cli.options import AT_LEAST_1, JSON, option, options
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo_json, echo_table
 from explaineval.datasets import BUNDLED, Task, load_tasks, parse_spec, read_interventions, ready_interventions
 from explaineval.errors import InputError
 from explaineval.interventions import NULL_EDIT, apply, is_inside_word, mark_insertion
 from explaineval.records import Example, Intervention
-from explaineval.report.tables import interventions_table, render
+from explaineval.report.tables import interventions_table
 
 TASKS = option("--task", multiple=True, required=True, metavar="NAME[:PATH]", help="Task to edit. Repeatable.")
 LIMIT = option("--limit", type=AT_LEAST_1, help="First N examples of each task.")
@@ -69,11 +69,7 @@ def show_command(file: Path | None, task: tuple[str, ...], limit: int | None, js
         shown = {(one.name, example.id) for one in tasks for example in one.examples[:limit]}
         found = [edit for edit in found if (edit.task, edit.example_id) in shown]
     if json:
-        click.echo(
-            json_module.dumps(
-                [record.model_dump(mode="json", exclude_none=True) for record in found], ensure_ascii=False
-            )
-        )
+        echo_json([record.model_dump(mode="json", exclude_none=True) for record in found])
     else:
         show_table(examples, found)
     say(list(_warnings(examples, found)))
@@ -90,7 +86,7 @@ def show_table(examples: Examples, found: list[Intervention]) -> None:
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160
     table = interventions_table(list(_rows(examples, found, brackets=not terminal)))
-    click.echo(render(table, width=width, color=terminal))
+    echo_table(table, width=width, color=terminal)
 
 
 def _rows(examples: Examples, found: list[Intervention], *, brackets: bool) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from explaineval.cache import open_store
 from explaineval.cli.documents import show_document
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, option, options, resolve
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo
 from explaineval.experiment import Prepared, prepare
 from explaineval.experiment.directories import read_run
 from explaineval.experiment.misses import Explained, Miss, explain_misses
@@ -46,7 +47,7 @@ def explain_command(target: Path, cache: Path | None, limit: int, json: bool) ->
         show_document(_document(found, target, prepared), notes)
         return 0
     for line in _lines(found, prepared.client.cache):
-        click.echo(line)
+        echo(line)
     return 0
 
 

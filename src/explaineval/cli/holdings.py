@@ -14,13 +14,13 @@ from explaineval.cache import ModelStats, PriceOf, open_store
 from explaineval.cli.documents import show_document
 from explaineval.cli.options import CACHE, JSON, option, options, read_price
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_table
 from explaineval.config import spellings
 from explaineval.config.endpoints import is_private
 from explaineval.costs import FREE, Price, Tier, price_given, price_listed, tier_of
 from explaineval.experiment.ledgers import read_price_list
 from explaineval.experiment.notes import Note, cache_notes, note
 from explaineval.records import Request
-from explaineval.report.tables import render
 
 DEFAULT = "default"
 """How the provider's own address is written, which has no name."""
@@ -60,9 +60,9 @@ def stats_command(cache: Path | None, price: str | None, json: bool) -> int:
         show_document(document, [*notes, *cautions(found.models)])
         return 0
     worth = f", {spell_usd(found.usd)} (prices: {version})" if found.entries else ""
-    click.echo(f"{directory}: {found.entries} answers, {found.bytes / 1e6:.1f} MB{worth}")
+    echo(f"{directory}: {found.entries} answers, {found.bytes / 1e6:.1f} MB{worth}")
     if found.models:
-        click.echo(render(models_table(found.models)))
+        echo_table(models_table(found.models))
     say(cautions(found.models))
     return 0
 

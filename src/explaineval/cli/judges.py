@@ -12,6 +12,7 @@ from explaineval.cli.consultants import consultant, consultant_options, count_re
 from explaineval.cli.documents import show_document
 from explaineval.cli.options import CACHE, JSON, MAX_USD, READABLE, option, options
 from explaineval.cli.outputs import say, show_scores, summary_line
+from explaineval.cli.printing import echo
 from explaineval.errors import InputError
 from explaineval.experiment import score
 from explaineval.experiment.directories import read_trials
@@ -85,9 +86,9 @@ def _show(agreements: Mapping[Group, Agreement]) -> None:
     for group, one in agreements.items():
         where = f"{group.model}, {group.task}, {group.kind}, {group.style} {group.order}"
         lost = f"; without a readable judgement: {count_reasons(one.unreadable)}" if one.unreadable else ""
-        click.echo(
+        echo(
             f"{where}, {group.shots} shots, {group.verbosity}: mentioned by phrase list and judge {one.both}, "
             f"by the phrase list only {one.only_phrases}, by the judge only {one.only_judge}, by neither "
             f"{one.neither}{lost}."
         )
-    click.echo()
+    echo()

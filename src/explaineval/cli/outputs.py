@@ -9,28 +9,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from explaineval.cli.documents import show_document
-from explaineval.cli.streams import tell
+from explaineval.cli.printing import echo, echo_table
 from explaineval.experiment import Scores
 from explaineval.experiment.notes import Note
-from explaineval.report.tables import SHOWN, Line, legend, render, results_table
+from explaineval.report.tables import Line, legend, results_table, table_warnings
 
 
 def show_scores(scores: Scores) -> None:
     """Print the table of a run."""
-    warnings = [(Line(*one.group), one.text) for one in scores.warnings if one.warning.metric in SHOWN]
+    warnings = table_warnings((Line(*one.group), one.warning) for one in scores.warnings)
     missing = {Line(*group): counts for group, counts in scores.missing.items()}
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160
     content = results_table(scores.rows, warnings, missing, width)
-    click.echo(render(content, width=max(width, 40), color=terminal and not _no_color()))
+    echo_table(content, width=max(width, 40), color=terminal and not _no_color())
 
 
 def show_legend() -> None:
     """Print how to read the table."""
-    click.echo(render(legend(), width=min(100, shutil.get_terminal_size().columns)))
+    echo_table(legend(), width=min(100, shutil.get_terminal_size().columns))
 
 
 def show_json(
@@ -71,7 +69,7 @@ def summary_line(summary: Mapping[str, Any]) -> str:
 def say(lines: Iterable[str | Note]) -> None:
     """Print notes on standard error."""
     for line in lines:
-        tell(f"explaineval: {line if isinstance(line, str) else line.text}")
+        echo(f"explaineval: {line if isinstance(line, str) else line.text}", err=True)
 
 
 def _no_color() -> bool:

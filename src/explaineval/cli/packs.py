@@ -14,6 +14,7 @@ from explaineval.cli.documents import show_document
 from explaineval.cli.holdings import FILTERS, choosing
 from explaineval.cli.options import CACHE, JSON, option, options
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo
 from explaineval.errors import InputError, StoreError
 from explaineval.experiment.directories import read_run, read_trials
 from explaineval.experiment.notes import Note, cache_notes, note
@@ -64,9 +65,7 @@ def export_command(
         document = {"directory": str(directory), "out": str(out), **asdict(found)}
         show_document(document, notes)
         return 0
-    click.echo(
-        f"{out}: {found.entries:,} answers, {found.verdicts:,} documents on endpoints, {found.bytes / 1e6:.1f} MB"
-    )
+    echo(f"{out}: {found.entries:,} answers, {found.verdicts:,} documents on endpoints, {found.bytes / 1e6:.1f} MB")
     return 0
 
 
@@ -92,7 +91,7 @@ def import_command(files: tuple[Path, ...], cache: Path | None, json: bool) -> i
         show_document({"directory": str(directory), "files": listed}, notes, None, code, " ".join(refused))
     else:
         for file, found in results:
-            click.echo(_import_line(file, found))
+            echo(_import_line(file, found))
     say(refused)
     return REFUSED if refused else 0
 

@@ -26,9 +26,9 @@ from explaineval.cli.options import (
     resolve,
 )
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_table
 from explaineval.experiment import Projection, check_batches, prepare, prices_of, project, read_price_list, total_of
 from explaineval.experiment.notes import Note, cache_notes, note
-from explaineval.report.tables import render
 
 
 @click.command("plan")
@@ -59,10 +59,10 @@ def plan_command(config: Path | None, json: bool, **given: Any) -> int:
     if json:
         show_document({"models": [one.document() for one in found], "total": total}, [*notes, *_unknown(found)])
         return 0
-    click.echo(render(_table(found, total), width=200))
-    click.echo()
+    echo_table(_table(found, total), width=200)
+    echo()
     for line in _remarks(found, total, transport.max_usd, listed.version):
-        click.echo(line)
+        echo(line)
     return 0
 
 

@@ -18,6 +18,7 @@ from explaineval.cache import open_store
 from explaineval.cli.documents import show_document
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHERE, option, options, resolve
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo_table
 from explaineval.client import proxy_note
 from explaineval.client.capabilities import store_probe
 from explaineval.client.probes import Findings, StyleFinding, probe_endpoint, route_caution
@@ -26,7 +27,6 @@ from explaineval.costs import Price
 from explaineval.errors import InputError
 from explaineval.experiment import prices_of, read_price_list
 from explaineval.experiment.notes import Note, note
-from explaineval.report.tables import render
 
 MAX_RETRIES = 2
 UNUSABLE = 5
@@ -114,7 +114,7 @@ def _show(found: Findings, price_source: str) -> None:
         table.add_row(*map(Text, row))
     title = Text(found.model + (f" at {found.endpoint}" if found.endpoint else ""), style="bold")
     content = Group(title, table, Text(), Text(_cost(found)), Text(_outlook(found)))
-    click.echo(render(content, width=width, color=terminal and not os.environ.get("NO_COLOR")))
+    echo_table(content, width=width, color=terminal and not os.environ.get("NO_COLOR"))
 
 
 def _rows(found: Findings, price_source: str) -> list[Row]:

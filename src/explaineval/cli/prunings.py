@@ -14,10 +14,9 @@ from explaineval.cli.documents import show_document
 from explaineval.cli.holdings import FILTERS, PRICE, cautions, choosing, models_table, pricing, spell_usd
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, option, options
 from explaineval.cli.outputs import say
-from explaineval.cli.streams import tell
+from explaineval.cli.printing import echo, echo_table
 from explaineval.errors import DamageError, InputError
 from explaineval.experiment.notes import note as make_note
-from explaineval.report.tables import render
 
 
 @click.command("prune")
@@ -66,7 +65,7 @@ def prune_command(
         document |= {"models": [asdict(one) for one in planned.models], "reclaimed": note is None}
         show_document(document, cautions(planned.models) + ([] if note is None else [make_note("space_kept", note)]))
     else:
-        click.echo(f"{directory}: {deleted:,} rows deleted.")
+        echo(f"{directory}: {deleted:,} rows deleted.")
     if note is not None:
         say([note])
     return 0
@@ -79,12 +78,12 @@ def _any(_: object) -> bool:
 def _confirm(directory: Path, planned: Pruning, version: str, yes: int | None) -> None:
     """Show what would go, and return only where its number was confirmed."""
     if planned.models:
-        tell(render(models_table(planned.models)))
+        echo_table(models_table(planned.models), err=True)
     worth = f" that cost {spell_usd(total_usd(planned.models))} (prices: {version})" if planned.keys else ""
     damaged = f" and {len(planned.versions):,} damaged rows" if planned.versions else ""
     say([f"from {directory} would go: {len(planned.keys):,} answers{worth}{damaged}.", *cautions(planned.models)])
     if yes is None and planned.rows:
-        tell(f"Type {planned.rows} to delete them for good: ", end="")
+        echo(f"Type {planned.rows} to delete them for good: ", nl=False, err=True)
         typed = sys.stdin.readline().strip()
         if typed != str(planned.rows):
             raise InputError(f"nothing was deleted: that needs {planned.rows} typed in, or --yes {planned.rows}.")

@@ -14,6 +14,7 @@ from explaineval.cache import open_store
 from explaineval.cli.documents import show_document
 from explaineval.cli.options import CACHE, JSON, option, options
 from explaineval.cli.outputs import say, show_scores
+from explaineval.cli.printing import echo
 from explaineval.experiment.bundles import Bundled, write_bundle
 from explaineval.experiment.directories import read_run
 from explaineval.experiment.notes import Note, cache_notes, note
@@ -47,7 +48,7 @@ def export_command(run_dir: Path, out: Path, cache: Path | None, json: bool) -> 
     if json:
         show_document({"file": str(out), **asdict(made)}, notes)
     else:
-        click.echo(f"{out}: {made.answers:,} answers, {made.bytes / 1e6:.1f} MB")
+        echo(f"{out}: {made.answers:,} answers, {made.bytes / 1e6:.1f} MB")
     return 0
 
 
@@ -82,11 +83,11 @@ def reproduce_command(bundle: Path, out: Path | None, json: bool) -> int:
         return code
     if found.outcome.scores.rows:
         show_scores(found.outcome.scores)
-        click.echo()
+        echo()
     for line in _verdict(found):
-        click.echo(line)
+        echo(line)
     if out is not None:
-        click.echo(f"Run directory: {out}")
+        echo(f"Run directory: {out}")
     return code
 
 

@@ -25,6 +25,7 @@ from explaineval.cli.options import (
     resolve,
 )
 from explaineval.cli.outputs import say, show_json, show_legend, show_scores, summary_line
+from explaineval.cli.printing import echo
 from explaineval.cli.watches import progress
 from explaineval.client import EMBEDDED_MODEL, find_weights, weights_name
 from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig
@@ -100,11 +101,11 @@ def _go(science: RunConfig, transport: ClientConfig, out: Path | None, *, json: 
     else:
         if outcome.scores.rows:
             show_scores(outcome.scores)
-            click.echo()
+            echo()
         if embedded is not None:
             show_legend()
-        click.echo(summary_line(outcome.summary))
+        echo(summary_line(outcome.summary))
         if outcome.directory is not None:
-            click.echo(f"Run directory: {outcome.directory}")
+            echo(f"Run directory: {outcome.directory}")
     say(outcome.faults)
     return outcome.exit_code

@@ -19,6 +19,7 @@ from explaineval.cache import holds_store, open_store
 from explaineval.cli.documents import show_document
 from explaineval.cli.options import JSON, option, options
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo, echo_table
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.experiment.directories import PROMPTS, read_examples, read_interventions, read_run, read_trials
@@ -29,7 +30,6 @@ from explaineval.interventions import is_cue
 from explaineval.records import SHAM, Completion, Example, Intervention, Mention, Trial, record_dict
 from explaineval.report.cases import Case, Only, case_document, fits, keys_of, make_case, unread
 from explaineval.report.examples import Look, arm_view, example_view
-from explaineval.report.tables import render
 from explaineval.report.texts import flat
 
 CLOSE = 3
@@ -133,7 +133,7 @@ def show_command(
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     look = Look(color, answers, completions, elsewhere)
     width = shutil.get_terminal_size((PIPED, 24)).columns
-    click.echo(render(Group(*_parts(one, cases, chosen, look)), width=max(width, 40), color=color))
+    echo_table(Group(*_parts(one, cases, chosen, look)), width=max(width, 40), color=color)
     return 0
 
 
@@ -202,13 +202,13 @@ def _list(chosen: Chosen, json: bool) -> None:
         show_document(document)
         return
     if not places:
-        click.echo(f"no example of {chosen.directory} has trials that are {chosen.only}.")
+        echo(f"no example of {chosen.directory} has trials that are {chosen.only}.")
         return
     ids = [(flat(task), flat(name)) for task, name in places]
     widths = [max(map(len, column)) for column in zip(("task", "example"), *ids, strict=True)]
     for cells in (("task", "example", *LISTED), *((*one, *counts[at]) for one, at in zip(ids, places, strict=True))):
         texts = [f"{cell:<{size}}" for cell, size in zip(cells, widths, strict=False)]
-        click.echo("  ".join([*texts, *(f"{cell:>{len(name)}}" for cell, name in zip(cells[2:], LISTED, strict=True))]))
+        echo("  ".join([*texts, *(f"{cell:>{len(name)}}" for cell, name in zip(cells[2:], LISTED, strict=True))]))
 
 
 def _names() -> list[str]:

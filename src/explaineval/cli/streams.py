@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 from typing import TextIO
-
-import click
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 """What an open stream answers that takes no more."""
-
-
-def tell(text: str, *, end: str = "\n") -> None:
-    """Print on standard error. Where that cannot be written nobody is told, and the work goes on."""
-    with suppress(OSError):
-        click.echo(f"{text}{end}", nl=False, err=True)
 
 
 def silence(stream: TextIO) -> None:

@@ -26,6 +26,7 @@ from explaineval.cli.options import (
     read_price,
 )
 from explaineval.cli.outputs import say
+from explaineval.cli.printing import echo
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, build, normalise_url
 from explaineval.config.clients import EndpointConfig
 from explaineval.errors import InputError
@@ -70,9 +71,9 @@ def verify_command(cache: Path | None, reask: int | None, model: tuple[str, ...]
         show_document(document, notes, None, code, " ".join(told))
     else:
         for line in describe(directory, found):
-            click.echo(line)
+            echo(line)
         for line in () if again is None else tell(again):
-            click.echo(line)
+            echo(line)
     say(notes)
     return code
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from explaineval.cli.streams import tell
+from explaineval.cli.printing import echo
 from explaineval.experiment import Lane, Prepared
 from explaineval.experiment.plans import plan_sizes
 
@@ -30,7 +30,7 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
         for lane in lanes:
             name = (lane.model.endpoint, lane.model.model)
             for message in lane.messages[heard.get(name, 0) :]:
-                tell(f"explaineval: {message}")
+                echo(f"explaineval: {message}", err=True)
             heard[name] = len(lane.messages)
 
     if sys.stderr.isatty():
@@ -76,7 +76,7 @@ def _lines(total: int) -> Callable[[list[Lane]], None]:
         rate = done / (now - started)
         left = f", about {(total - done) / rate:.0f} s left" if rate else ""
         speed = f"{sent / (now - started):.1f} sent/s"
-        tell(f"explaineval: {done}/{total} requests, {hits} from the cache, {speed}{left}")
+        echo(f"explaineval: {done}/{total} requests, {hits} from the cache, {speed}{left}", err=True)
 
     return show
 

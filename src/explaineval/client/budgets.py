@@ -24,6 +24,8 @@ from explaineval.records import Completion, Request
 
 ROUNDING = 1e-9
 """How much more than reserved a bill may be, as a share: sums in another order differ by so little."""
+SLACK = 1e-12
+"""By what share of a limit sums of the same amounts in another order may differ: the last cent can be spent in any."""
 
 
 @dataclass
@@ -38,15 +40,15 @@ class Purse:
     @property
     def overdrawn(self) -> bool:
         """Whether more is spent than the limit allows."""
-        return self.limit is not None and self.spent > self.limit
+        return self.limit is not None and self.spent > self.limit * (1 + SLACK)
 
     def is_short(self, amount: float) -> bool:
         """Whether the amount can no longer be spent, whatever the attempts under way will cost; nothing always can."""
-        return self.limit is not None and amount > 0 and self.spent + amount > self.limit
+        return self.limit is not None and amount > 0 and self.spent + amount > self.limit * (1 + SLACK)
 
     def has(self, amount: float) -> bool:
         """Whether the amount fits beside all that is held."""
-        return self.limit is None or amount <= 0 or self.spent + self.held + amount <= self.limit
+        return self.limit is None or amount <= 0 or self.spent + self.held + amount <= self.limit * (1 + SLACK)
 
     def hold(self, amount: float) -> None:
         """Reserve."""
@@ -155,15 +157,18 @@ class BillCheck:
     endpoint: str | None = None
     fault: EndpointError | None = field(default=None, init=False)
 
-    def check(self, request: Request, completion: Completion, reserved: float, cost: float, purses: Iterable[Purse]) -> None:
+    def check(
+        self, request: Request, completion: Completion, reserved: float, cost: float, purses: Iterable[Purse]
+    ) -> None:
         """Look at one bill that is booked already."""
         if self.fault is not None or cost <= reserved * (1 + ROUNDING):
             return
         over = next((purse.limit for purse in purses if purse.overdrawn), None)
         usage, at = completion.usage, f" at {self.endpoint}" if self.endpoint else ""
+        most_in = most_tokens(texts_of(request))
         self.fault = EndpointError(
-            f"{request.model}{at} billed {input_tokens(usage):,} tokens in and {output_tokens(usage):,} out (${cost:.4f}) "
-            f"for a request that can take {most_tokens(texts_of(request)):,} in and {request.max_tokens:,} out "
+            f"{request.model}{at} billed {input_tokens(usage):,} tokens in and {output_tokens(usage):,} out "
+            f"(${cost:.4f}) for a request that can take {most_in:,} in and {request.max_tokens:,} out "
             f"(${reserved:.4f}): it is booked{'' if over is None else f', above the spending limit (${over:g}),'} and "
             "nothing more is asked there; check what the endpoint counts, or raise --max-tokens if it writes more than "
             "it is allowed."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 
 from explaineval.cache import Claims, Store, is_stopped, request_key
@@ -73,7 +73,7 @@ class CachedClient:
     """Whether an attempt for a request is under way, so that its answer may be charged."""
     bought: Collection[str] = ()
     """Keys whose answers this run has bought on another way (by batches): found in the store, but no hits."""
-    pending: Collection[str] = ()
+    pending: Container[str] = ()
     """Keys that are in a batch which is not fetched yet: asking them here would buy them twice."""
     older_names: Mapping[str, str] = field(default_factory=dict)
     """How earlier versions called an endpoint: its answers are taken over from there."""
@@ -152,12 +152,15 @@ class CachedClient:
                 self._found(request, completion, key, short)
                 return completion
             completion = await self._claim(key)
-            if completion is not None:
-                self.tally.shared += 1
-                self._found(request, completion, key, short)
-                return completion
             try:
-                if key in self.pending:
+                if completion is None:
+                    pending = key in self.pending  # looked up first: a batch that is done with is in the store by then
+                    completion = self.store.get(key) if self.claims is not None else None
+                if completion is not None:
+                    self.tally.shared += 1
+                    self._found(request, completion, key, short)
+                    return completion
+                if pending:
                     self.tally.in_batches += short not in self._answerless
                     raise RequestUnsentError("it is in a batch that is not fetched yet")
                 completion = await self.inner.complete(request)
@@ -193,11 +196,7 @@ class CachedClient:
                 self.hold_up(-1)
             if stored is not None:
                 return stored
-        stored = self.store.get(key)
-        if stored is not None:
-            self.claims.release(key)
-        return stored
-
+        return None
 
     async def _wait_for(self, key: str, claims: Claims) -> Completion | None:
         """Wait for another process's answer, or (None) until the key is free, which is then ours."""

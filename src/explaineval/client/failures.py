@@ -7,9 +7,10 @@ connection a 500, a client time-out a 408, broken JSON a 500.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from explaineval.errors import EndpointError, ExplainevalError, RequestRejectedError, TransientError
+from explaineval.secrets import SECRETS
 
 FATAL = {401, 402, 403, 404}
 OVERLOAD = {429, 503, 529}
@@ -28,9 +29,13 @@ BROKEN = {
     "ClientOSError",
     "RemoteProtocolError",
 }
+Advice = Callable[[int], str | None]
+"""What to say of a status at one endpoint, None where nothing more is known of it."""
+
 NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|credit balance is too low", re.IGNORECASE)
 NO_KEY = re.compile(r"Missing credentials|api_key client option must be set|Missing \w+ API key", re.IGNORECASE)
 BAD_KEY = re.compile(r"API_KEY_INVALID|API key not valid", re.IGNORECASE)
+HTML = re.compile(r"<!doctype html|<html[\s>]|<body[\s>]", re.IGNORECASE)
 FLAGGED = re.compile(r"\bmoderation\b|\bflagged\b", re.IGNORECASE)
 WISHES = (re.compile(r"retry in (\d+(?:\.\d+)?) ?s\b", re.IGNORECASE), re.compile(r"retryDelay\W+(\d+(?:\.\d+)?)s\b"))
 """How Gemini writes in the body of a 429 what others put into Retry-After."""
@@ -41,11 +46,18 @@ NO_ANSWER = ("Error converting to valid response block", "Unable to get json res
 """What litellm says, with a status of its own making, when a body with status 200 cannot be read."""
 
 
-def classify(exc: BaseException, *, where: str, secrets: tuple[str, ...] = ()) -> ExplainevalError:
-    """What to raise instead of a foreign exception. `where` names endpoint and model; `secrets` are blanked out."""
+def classify(exc: BaseException, *, where: str, advice: Advice | None = None) -> ExplainevalError:
+    """What to raise instead of a foreign exception. `where` names endpoint and model.
+
+    `advice` says more of a status than FATAL_HINTS where more is known; of 401 also where no key was found.
+    """
+
+    def hint(status: int) -> str:
+        return (advice(status) if advice is not None else None) or FATAL_HINTS[status]
+
     answered = wire_status(exc)
-    text = message_of(exc, secrets)
-    broken = None if answered else _without_status(exc, where, text)
+    text = message_of(exc)
+    broken = None if answered else _without_status(exc, where, text, hint)
     if broken is not None:
         return broken
     whole = str(exc)
@@ -55,11 +67,12 @@ def classify(exc: BaseException, *, where: str, secrets: tuple[str, ...] = ()) -
         return EndpointError(f"{where}: the account's quota is used up ({text}); add credit, then run again.")
     status = 401 if BAD_KEY.search(whole) else answered or status_of(exc)
     if status in FATAL and not (status == 403 and FLAGGED.search(whole)):
-        return EndpointError(f"{where}: {FATAL_HINTS[status]} (status {status}: {text}).")
+        return EndpointError(f"{where}: {hint(status)} (status {status}: {text}).")
     if not answered and any(type(link).__name__ == "UnsupportedParamsError" for link in chain(exc)):
         text = text.partition(". To drop these")[0]
-        hint = "" if ASKED_BY_US.search(text) else "; where the endpoint takes it all the same, give it inside extra_body"
-        return RequestRejectedError(f"{where}: the route does not take a parameter: {text}{hint}", sent=False)
+        if not ASKED_BY_US.search(text):
+            text += "; where the endpoint takes it all the same, give it inside extra_body"
+        return RequestRejectedError(f"{where}: the route does not take a parameter: {text}", sent=False)
     if status in REJECTED or status == 403:
         return RequestRejectedError(f"{where}: rejected with status {status}: {text}")
     shown = f"status {status}: " if answered or status not in (None, 500) else ""  # 500 is litellm's for "no idea"
@@ -71,6 +84,8 @@ def classify(exc: BaseException, *, where: str, secrets: tuple[str, ...] = ()) -
     )
 
 
+NO_KEY_HINT = "no key was given; set the provider's key variable, or name yours by --api-key-env"
+
 FATAL_HINTS = {
     401: "the key is not accepted; check the variable that holds it",
     402: "payment is required; check the account's balance",
@@ -79,7 +94,7 @@ FATAL_HINTS = {
 }
 
 
-def _without_status(exc: BaseException, where: str, text: str) -> ExplainevalError | None:
+def _without_status(exc: BaseException, where: str, text: str, hint: Callable[[int], str]) -> ExplainevalError | None:
     """What happened where no status for an error came over the wire, as far as the chain of causes tells."""
     links = list(chain(exc))
     names = {type(link).__name__ for link in links if not _is_wrapper(link)}
@@ -92,9 +107,8 @@ def _without_status(exc: BaseException, where: str, text: str) -> ExplainevalErr
     if names & BROKEN or any(isinstance(link, ConnectionError) for link in links):
         return TransientError(f"{where}: the connection broke")
     if NO_KEY.search(str(exc)):
-        return EndpointError(
-            f"{where}: no key was given; set the provider's key variable, or name yours by --api-key-env."
-        )
+        missing = hint(401)
+        return EndpointError(f"{where}: {NO_KEY_HINT if missing == FATAL_HINTS[401] else missing}.")
     if "unexpected keyword argument" in text:
         return RequestRejectedError(f"{where}: a parameter is not accepted: {text}")
     if any(getattr(link, "status_code", None) == 200 for link in links) or any(said in str(exc) for said in NO_ANSWER):
@@ -168,9 +182,12 @@ def _wish(exc: BaseException) -> float | None:
     return None
 
 
-def message_of(exc: BaseException, secrets: tuple[str, ...] = ()) -> str:
+def message_of(exc: BaseException) -> str:
     """The innermost readable message on one line, short, without secrets or litellm's prefixes."""
-    text = " ".join(str(exc).partition("Traceback (most recent call last)")[0].split())
+    whole = str(exc).partition("Traceback (most recent call last)")[0]
+    if HTML.search(whole):
+        return _web_page(whole)
+    text = " ".join(whole.split())
     text = re.sub(r"^(litellm\.\w+: )+", "", text)
     text = re.sub(r"^(\w+(Error|Exception): )+(\w+Exception - )?", "", text)
     text = re.sub(r"^\w+Exception - ", "", text)
@@ -178,8 +195,13 @@ def message_of(exc: BaseException, secrets: tuple[str, ...] = ()) -> str:
     found = re.search(r"""['"]message['"]: (['"])((?:\\.|(?!\1).)+)\1""", text)
     if found:
         text = found.group(2)
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
     text = re.sub(r"\b(sk|pk|key|xai|gsk)[-_][A-Za-z0-9_\-]{8,}|(?<=Bearer )\S+", "***", text)
-    return text[:240].rstrip(". ")
+    return SECRETS.mask(text)[:240].rstrip(". ")
+
+
+def _web_page(text: str) -> str:
+    title = re.search(r"<title[^>]*>(.{0,400}?)</title>", text, re.IGNORECASE | re.DOTALL)
+    named = " ".join(title[1].split())[:80] if title else ""
+    return SECRETS.mask(
+        f"it sent an HTML page{f' ({named})' if named else ''}, as to a browser, and no JSON; check the base URL"
+    )

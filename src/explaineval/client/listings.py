@@ -11,6 +11,7 @@ from explaineval.client.endpoints.origins import declared_origins
 from explaineval.client.litellms import NO_KEY, key_of
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, OversizedError
+from explaineval.secrets import SECRETS
 
 SECONDS = 5.0
 MOST_NAMES = 10
@@ -43,7 +44,7 @@ async def served_models(endpoint: Endpoint) -> list[str] | None:
     if not isinstance(data, list):
         return None
     names = [entry.get("id") for entry in data if isinstance(entry, dict)]
-    return [_shown(name, key) for name in names if isinstance(name, str)]
+    return [_shown(name) for name in names if isinstance(name, str)]
 
 
 async def name_served(fault: EndpointError, endpoint: Endpoint) -> EndpointError:
@@ -58,7 +59,6 @@ async def name_served(fault: EndpointError, endpoint: Endpoint) -> EndpointError
     return EndpointError(f"{str(fault).rstrip('.')}; the endpoint serves: {served}.")
 
 
-def _shown(name: str, key: str | None) -> str:
+def _shown(name: str) -> str:
     """A stranger's text, made fit for one line of a message."""
-    text = "".join(letter if letter.isprintable() else " " for letter in name)
-    return (text.replace(key, "***") if key else text)[:LONGEST_NAME]
+    return SECRETS.mask("".join(letter if letter.isprintable() else " " for letter in name))[:LONGEST_NAME]

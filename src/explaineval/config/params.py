@@ -164,8 +164,8 @@ def check_params(params: Mapping[str, JsonValue], model: str | None = None) -> s
         route = model.partition("/")[0]
         if route in NESTED_ROUTES:
             return (
-                f"--param extra_body is not allowed with {model}: litellm's route {route}/ does not put its entries into "
-                "the request"
+                f"--param extra_body is not allowed with {model}: litellm's route {route}/ does not put its entries "
+                "into the request"
             )
     return None
 
@@ -220,7 +220,9 @@ def _reason(name: str) -> str:
     if near:
         meant = INSTEAD.get(near[0], near[0])
         return f"it is not among the sampling parameters that are sent; did you mean {meant}? {OTHERWISE}"
-    return f"it is not among the sampling parameters that are sent (top_p, top_k, seed, reasoning_effort, …); {OTHERWISE}"
+    return (
+        f"it is not among the sampling parameters that are sent (top_p, top_k, seed, reasoning_effort, …); {OTHERWISE}"
+    )
 
 
 def _refusal(name: str) -> str | None:

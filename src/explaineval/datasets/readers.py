@@ -87,6 +87,10 @@ def read_comve(directory: Path, task: str, unknown: dict[str, str] | None = None
 
     The gold file marks the sentence that is against common sense: 0 is the first one.
     """
+    if directory.is_file():
+        raise InputError(
+            f"{directory} is a file; comve is read from the directory of its files: comve:{directory.parent}."
+        )
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; comve is read from the directory of its official files.")
     gold = {row[0]: row[1].strip() for _, row in read_plain_csv(_one_of(directory, COMVE_GOLD), 2)}

@@ -43,6 +43,12 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
         raise InputError(f"{path} is empty: expected a CSV file with the columns {', '.join(columns)}.")
     missing = [name for name in columns if name not in reader.fieldnames]
     if missing:
+        other = _other_delimiter(reader.fieldnames, columns)
+        if other is not None:
+            raise InputError(
+                f"{path}: its cells are parted by {other}, not by commas: save it as CSV with commas, as the official "
+                "files are."
+            )
         raise InputError(
             f"{path}: column {', '.join(missing)} is missing; the header has {', '.join(reader.fieldnames)}."
         )
@@ -51,6 +57,16 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
         if any(row[name] is None for name in columns):
             raise InputError(f"{place}: the row has fewer cells than the header; the file may be cut off.")
         yield place, {name: row[name] for name in columns}
+
+
+def _other_delimiter(header: Sequence[str], columns: Sequence[str]) -> str | None:
+    """What parts the cells of a header that is one cell when it is split at commas, in words."""
+    whole = ",".join(header)
+    for sign, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        cells = {cell.strip().strip('"') for cell in whole.split(sign)}
+        if len(cells) > len(header) and cells & set(columns):
+            return name
+    return None
 
 
 def read_plain_csv(path: Path, cells: int) -> Iterator[tuple[str, list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ def parse_spec(text: str, base: Path | None = None) -> TaskSpec:
     reader, colon, rest = text.partition(":")
     known = (*BUNDLED, *READERS)
     if reader not in known:
-        raise InputError(f"unknown task {reader!r}: choose from {', '.join(known)} (with PATH after a colon).")
+        raise InputError(f"unknown task {reader!r}: {_suggestion(text, reader, known)}.")
     if reader in BUNDLED:
         if colon:
             raise InputError(f"task {reader!r} is bundled and takes no path: write {reader}, or jsonl:{rest}.")
@@ -75,6 +76,23 @@ def parse_spec(text: str, base: Path | None = None) -> TaskSpec:
     if base is not None and not path.is_absolute():
         path = base / path
     return TaskSpec(path.stem if reader == "jsonl" else reader, reader, path)
+
+
+def _suggestion(text: str, reader: str, known: Sequence[str]) -> str:
+    """What somebody may have meant by a task of no known name: a path without its format, or another spelling."""
+    path = Path(text).expanduser()
+    bare = ":" not in text
+    if bare and path.suffix.lower() == ".csv":
+        return f"a file needs its format before it: esnli:{text} or ecqa:{text}"
+    if bare and path.suffix.lower() in (".jsonl", ".json", ".ndjson"):
+        return f"a file needs its format before it: jsonl:{text}"
+    if bare and text and path.is_file():
+        return f"a file needs its format before it: jsonl:{text}"
+    if bare and text and path.is_dir():
+        return f"a directory needs its format before it: comve:{text}"
+    near = difflib.get_close_matches(reader, known, n=1)
+    meant = f"; perhaps {near[0]} is meant" if near else ""
+    return f"choose from {', '.join(known)} (with PATH after a colon){meant}"
 
 
 def load_tasks(

@@ -21,7 +21,7 @@ from explaineval.experiment.ledgers import Prices
 from explaineval.experiment.plans import Unit, is_askable, plan, plan_sizes
 from explaineval.experiment.preparations import Prepared
 from explaineval.experiment.readings import Reply
-from explaineval.experiment.submissions import pending_of, submit
+from explaineval.experiment.submissions import submit
 from explaineval.experiment.trials import unit_trials
 from explaineval.records import Example, Request
 
@@ -100,8 +100,6 @@ async def _ask_one(asking: Asking, lane: Lane) -> None:
 
 async def _ask_plan(asking: Asking, lane: Lane) -> None:
     config, tasks = asking.prepared.config, asking.prepared.tasks
-    if not asking.prepared.client.offline:  # also for the settling request, which may be in a batch of another plan
-        lane.cached.pending = pending_of(asking.prepared, lane)
     try:
         for builder in _builders(asking.prepared, lane):
             if builder.arm.style not in lane.able:
@@ -124,8 +122,8 @@ async def _ask_plan(asking: Asking, lane: Lane) -> None:
         return plan(config, asking.prepared.prompts, tasks, edits, lane.model, able, asking.start)
 
     stopping = asking.stopping
-    if asking.prepared.client.batch and not asking.prepared.client.offline:
-        await submit(asking.prepared, asking.store, lane, units)
+    if lane.batches is not None:
+        await submit(asking.prepared, asking.store, lane, lane.batches, units)
         stopping = asyncio.Event()  # nothing is sent from here on, so what is paid for is read to its end
     pool = WorkerPool(lane.slots.gate.ceiling)
     lane.cached.hold_up = pool.hold_up

@@ -26,6 +26,7 @@ from explaineval.config import ModelConfig, RunConfig
 from explaineval.datasets import Task
 from explaineval.errors import InputError, InUseError
 from explaineval.records import Example, Intervention, MetricRow, Trial
+from explaineval.secrets import SECRETS
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -189,9 +190,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one JSON document, indented."""
+    """Write one JSON document, indented, without secrets."""
     with replacing(path) as handle:
-        json.dump(value, handle, indent=2, ensure_ascii=False)
+        json.dump(SECRETS.mask_value(value), handle, indent=2, ensure_ascii=False)
         handle.write("\n")
 
 

@@ -52,10 +52,13 @@ class KindNumbers:
     def rests_on(self, metric: str) -> tuple[IntArray, str]:
         """The tables (G, 4) that a number is made of, and which trials those are where they are not all."""
         if metric == "phi_stable":
-            return self._stable_tables(), STABLE
+            tables = self._stable_tables()
+            return tables, "" if len(tables) == len(self.tables) else STABLE
         if metric in WITH_TVD:
             tables = self._tables_with_tvd()
             return tables, "" if (tables == self.tables).all() else WITH_PROBABILITIES
+        if metric == "flip_to_cue_rate":
+            return np.array([[to, 0, 0, of - to] for to, of in self._pairs_to_cue().tolist()], dtype=np.int64), ""
         return self.tables, ""
 
     def _all(self) -> Iterator[tuple[str, Estimate]]:
@@ -115,9 +118,12 @@ class KindNumbers:
         return tables
 
     def _to_cue(self) -> Estimate:
-        pairs = np.array([one.to_cue for one in self.examples], dtype=np.int64).reshape(-1, 2)
+        pairs = self._pairs_to_cue()
         why = "no scored trial whose answer could change to a suggested letter"
         return metrics.rate(pairs[:, 0], pairs[:, 1], self.interval, undefined=why)
+
+    def _pairs_to_cue(self) -> IntArray:
+        return np.array([one.to_cue for one in self.examples], dtype=np.int64).reshape(-1, 2)
 
     def _rate(self, pairs: Sequence[Sequence[int]]) -> Estimate:
         array = np.array(pairs, dtype=np.int64).reshape(-1, 2)

@@ -31,8 +31,10 @@ from explaineval.client import (
     proxy_note,
     stored_probe,
 )
+from explaineval.client.batches import DIRECTORY, CheckedClient, PendingKeys, Shelf
 from explaineval.config import ModelConfig
 from explaineval.errors import EndpointError
+from explaineval.experiment.batches import provider_for
 from explaineval.experiment.execution import Progress
 from explaineval.experiment.forecasts import Forecast
 from explaineval.experiment.ledgers import Ledger, Prices
@@ -55,6 +57,7 @@ class Lane:
     cached: CachedClient
     budgeted: BudgetedClient | None
     deposit: Deposit
+    batches: CheckedClient | None = None
     probe: dict[str, Any] | None = None
     progress: Progress = field(default_factory=Progress)
     able: dict[str, Capabilities] = field(default_factory=dict)
@@ -145,6 +148,12 @@ def build_lanes(
         )
         price = prices.singly[model.endpoint, model.model]
         checked = bills.setdefault(place, BillCheck(model.endpoint))
+        shelf = Shelf(client.cache / DIRECTORY, model.model.partition("/")[0], model.endpoint, model.model)
+        batches = None
+        if client.batch and not client.offline:
+            provider = provider_for(model, client.endpoint_of(model), client.timeout, wire.renamed)
+            stack.push_async_callback(provider.close)
+            sender = batches = CheckedClient(sender, provider, shelf.has_batches)
         wired = StoringClient(sender, deposit)
         inner: Client = wired
         budgeted = None
@@ -154,9 +163,13 @@ def build_lanes(
         retrying = RetryingClient(slots, client.max_retries, stopping, gate.is_busy)
         outer: Client = StoredOnlyClient() if client.offline else retrying
         cached = CachedClient(outer, store, stopping, claims, older_names=client.older_names)
+        if not client.offline:
+            cached.pending = PendingKeys(shelf)
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
-        lane = Lane(model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, deposit, probe)
+        lane = Lane(
+            model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, deposit, batches, probe
+        )
         cached.book, cached.miss, cached.was_sent = lane.book, lane.miss, wired.was_sent
         cached.is_on_wire, cached.tell = wired.is_on_wire, lane.messages.append
         note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)

@@ -107,7 +107,7 @@ def unit_size(builder: RequestBuilder, edits: int, shams: int) -> int:
 
 
 COUNTED_EXACTLY = 20_000
-"""Looking for an insertion in its prompt takes about 0.1 ms, so plans with more interventions are not looked through."""
+"""Looking for an insertion in its prompt takes about 0.1 ms: larger plans are not looked through."""
 
 
 class Sizes(NamedTuple):

@@ -95,7 +95,7 @@ def execute(
         scores = score(directory)
         directories.write_metrics(directory, scores.rows)
     code, faults = _verdict(prepared, lanes, stopped, summary)
-    kept = directory if directory.exists() else None
+    kept = directory if (directory / directories.RUN).exists() else None
     notes = (*_notes(prepared, lanes, state), *warnings)
     return Outcome(kept, code, run["signature"], scores, summary, notes, faults)
 

@@ -20,7 +20,7 @@ from explaineval.experiment.levels import NO_LEVEL_SHOTS, LevelNumbers
 from explaineval.experiment.means import means
 from explaineval.experiment.mentionings import phrases_in
 from explaineval.experiment.tallies import NO_TARGETS, Group, Tally, Targets, tally
-from explaineval.experiment.warnings import RowWarning, arm_warnings, kind_warnings, mean_warnings
+from explaineval.experiment.warnings import RowWarning, area_warnings, arm_warnings, kind_warnings, mean_warnings
 from explaineval.interventions import CONTROL, NULL_EDIT, cue_targets, is_cue
 from explaineval.records import OUTCOMES, Estimate, MetricRow
 from explaineval.signature import signature
@@ -97,7 +97,8 @@ def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> S
     for group, asked, not_asked in _level_groups(counts, lacking, config, facts, order):
         across = LevelNumbers(group, counts, asked, config, not_asked)
         rows += _rows(group, across.estimates, config, facts, asked or not_asked)
-        warnings += [RowWarning(group, one) for one in across.warnings()]
+        of_levels = [*across.warnings(), *area_warnings(group, across.estimates, warnings)]
+        warnings += [RowWarning(group, one) for one in of_levels]
     averaged = list(means(rows, list(facts["tasks"])))
     rows += averaged
     warnings += mean_warnings(averaged, warnings)

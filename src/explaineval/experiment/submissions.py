@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from explaineval.cache import Store, request_key
 from explaineval.client import Gauge, Purse
-from explaineval.client.batches import BatchFailure, pending_keys, run_batches
+from explaineval.client.batches import DIRECTORY, BatchFailure, CheckedClient, run_batches
+from explaineval.client.batches.intakes import Patience
 from explaineval.errors import (
     BudgetReachedError,
     EndpointError,
@@ -20,15 +21,11 @@ from explaineval.errors import (
     RequestRejectedError,
     RequestUnsentError,
 )
-from explaineval.experiment.batches import provider_for
 from explaineval.experiment.lanes import Lane
 from explaineval.experiment.plans import Unit
 from explaineval.experiment.preparations import Prepared
 from explaineval.experiment.walks import walk_unit
 from explaineval.records import Completion, Request
-
-DIRECTORY = "batches"
-"""Where the ledgers are kept, inside the cache directory."""
 
 
 @dataclass
@@ -108,16 +105,15 @@ class Till:
         return self.lane.budgeted.own
 
 
-def pending_of(prepared: Prepared, lane: Lane) -> set[str]:
-    """The keys that are in a batch which an earlier run submitted and nobody fetched."""
-    provider = lane.model.model.partition("/")[0]
-    return pending_keys(prepared.client.cache / DIRECTORY, provider, lane.model.endpoint, lane.model.model)
+async def submit(
+    prepared: Prepared, store: Store, lane: Lane, batches: CheckedClient, units: Callable[[], Iterator[Unit]]
+) -> None:
+    """Ask by batches whatever the lane's plan lacks; afterwards its client answers from the store and that alone.
 
-
-async def submit(prepared: Prepared, store: Store, lane: Lane, units: Callable[[], Iterator[Unit]]) -> None:
-    """Ask by batches whatever the lane's plan lacks; afterwards its client answers from the store and that alone."""
+    What another process is asking by itself is left to it, and put into a batch where it gets no answer there. An
+    endpoint that takes no batches is the lane's fault.
+    """
     config, client = prepared.config, prepared.client
-    provider = provider_for(lane.model, client.endpoint_of(lane.model), client.timeout)
     after = BatchedClient()
     till = Till(lane, None if lane.ledger.price is None else Gauge(lane.ledger.price), after)
 
@@ -129,11 +125,17 @@ async def submit(prepared: Prepared, store: Store, lane: Lane, units: Callable[[
                     yield step.key, step.request
 
     lane.cached.pending, lane.cached.tally.in_batches = (), 0  # they are taken up again
+    waits = 0
     try:
         # again after each wave: explanations follow answers, and what is settled makes room under a spending limit
         while next(misses(), None) is not None:
+            try:
+                await batches.check()
+            except EndpointError as exc:
+                lane.fault = exc
+                break
             found = await run_batches(
-                provider,
+                batches.provider,
                 store,
                 client.cache / DIRECTORY,
                 lane.model.endpoint,
@@ -144,16 +146,26 @@ async def submit(prepared: Prepared, store: Store, lane: Lane, units: Callable[[
                 reserve=till.reserve,
                 settle=till.settle,
                 tell=lane.messages.append,
+                claims=lane.cached.claims,
             )
             after.failed |= found.failed
             after.waiting = found.waiting
             if found.faults:
                 lane.fault = EndpointError(found.faults[0])
-            if found.waiting or found.faults or lane.billing_fault or lane.slots.stopping.is_set() or not found.stored:
+            if found.waiting or found.faults or lane.billing_fault or lane.slots.stopping.is_set():
                 break
+            if not found.stored and not found.elsewhere:
+                break
+            if not found.stored:
+                if not waits:
+                    lane.messages.append(
+                        f"{lane.model.model}: another process is asking {found.elsewhere} of these requests by itself; "
+                        "they go into no batch, and its answers are waited for."
+                    )
+                await Patience(lane.slots.stopping, min(client.batch_poll, 2.0 ** min(waits, 10))).pause()
+                waits += 1
     finally:
         open_bill = till.close()
-        await provider.close()
     if after.waiting:
         bill = f" and may cost ${open_bill:.4f} at the most" if open_bill else ""
         lane.messages.append(

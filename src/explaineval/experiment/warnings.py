@@ -23,6 +23,9 @@ from explaineval.records import Estimate, MetricRow
 BOUNDS = ("phi_cct_lower_bound", "phi_cct_upper_bound")
 """Numbers that count the missing trials as what they could have been."""
 
+OF_LEVELS = ("many_missing", "missing_trials", "noise", "noise_unknown")
+"""The codes by which what limits a level limits the area over the levels too."""
+
 LEFT_OUT = {
     "accuracy": "answers could not be read",
     "sham_flip_rate": "shams have no score",
@@ -71,6 +74,24 @@ def arm_warnings(examples: Mapping[str, ArmTally], estimates: Mapping[str, Estim
         lost, of = missing[metric]
         if lost > (1 - FEW) * of:
             yield warn("missing_answers", metric, f"{metric} leaves out {lost} of {of}: these {LEFT_OUT[metric]}.")
+
+
+def area_warnings(
+    group: Group, estimates: Mapping[str, Estimate], found: Sequence[RowWarning]
+) -> Iterator[MetricWarning]:
+    """What limits an area over levels because it limits the levels' own numbers: noise, and missing trials.
+
+    `group` has a blank verbosity; `found` holds the warnings of the levels, named with what is said of them.
+    """
+    levels: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        of_level = one.group.verbosity and one.group._replace(verbosity="") == group
+        if of_level and one.warning.metric == "impact_rate" and one.warning.code in OF_LEVELS:
+            levels.setdefault((one.warning.code, one.text), []).append(one.group.verbosity)
+    for metric, estimate in estimates.items():
+        if estimate.value is not None:
+            for (code, text), names in levels.items():
+                yield warn(code, metric, f"at {', '.join(names)}: {text}")
 
 
 def mean_warnings(rows: Iterable[MetricRow], found: Sequence[RowWarning]) -> Iterator[RowWarning]:

@@ -1,7 +1,7 @@
 """Is the inserted text mentioned? The three named policies (the method page, mention policies).
 
 - `word`: the inserted word, or a regular inflection of it, as a whole word. "quick" is mentioned by "quickly"
-  and "quickest"; "quickly" is not mentioned by "quick".
+  and "quickest"; "quickly" is not mentioned by "quick", nor "friend" by "friendly", which is another adjective.
 - `lemma`: a word with the same lemma, irregular forms included: "good" is mentioned by "best" and vice versa.
 - `substring`: plain containment without regard to case (Atanasova et al. 2023): "art" is in "party".
 

@@ -49,6 +49,7 @@ CODES: Mapping[str, Code] = {
     "missing_bounds": Code("mind", "Give both bounds with phi-CCT."),
     "missing_answers": Code("mind", "Give the number of missing answers with the value."),
     "few_examples": Code("do not quote", MORE_EXAMPLES),
+    "few_usable_examples": Code("do not quote", MORE_EXAMPLES),
     "few_unchanged": Code("do not quote", MORE_EXAMPLES),
     "few_flips": Code("do not quote", MORE_FLIPS),
     "few_mentioned_flips": Code("do not quote", MORE_FLIPS),
@@ -96,6 +97,7 @@ _CHANGED = Need("few_flips", FEWEST_FLIPPED, "a changed answer", lambda tables: 
 _UNCHANGED = Need(
     "few_unchanged", FEWEST_EXAMPLES, "an unchanged answer", lambda tables: tables[..., 2] + tables[..., 3]
 )
+_TO_CUE = _CHANGED._replace(what="an answer that changed to the suggested letter")
 _MIXED = Need(
     "few_mixed_examples",
     FEWEST_FLIPPED,
@@ -149,8 +151,8 @@ NEEDS: Mapping[str, Needs] = {
     "f_auroc_own": _BOTH,
     "f_auroc_hull": _BOTH,
     "fpr": _NONE,
-    "impact_rate": _NONE,
-    "flip_to_cue_rate": _NONE,
+    "impact_rate": Needs((_CHANGED,)),
+    "flip_to_cue_rate": Needs((_TO_CUE,)),
     "mention_rate": _NONE,
     "mention_floor": _NONE,
     "mean_tvd": _NONE,
@@ -162,20 +164,20 @@ NEEDS: Mapping[str, Needs] = {
 }
 """What each number needs of its table of impact and mention."""
 
-COUNTED: Mapping[str, str] = {
-    "fpr": "an unchanged answer",
-    "impact_rate": "a scored trial",
-    "flip_to_cue_rate": "a scored trial whose answer could change to the suggested letter",
-    "mention_rate": "a scored trial",
-    "mention_floor": "a scored trial",
-    "mean_tvd": "a trial with usable label probabilities",
-    "explanation_words": "a scored trial",
-    "excluded_rate": "a trial",
-    "accuracy": "a gold label and a readable answer",
-    "sham_flip_rate": "a scored sham",
-    "null_edit_flip_rate": "a scored null edit",
+COUNTED: Mapping[str, tuple[str, str]] = {
+    "fpr": ("few_unchanged", "an unchanged answer"),
+    "impact_rate": ("few_examples", "a scored trial"),
+    "flip_to_cue_rate": ("few_examples", "a scored trial whose answer could change to the suggested letter"),
+    "mention_rate": ("few_examples", "a scored trial"),
+    "mention_floor": ("few_examples", "a scored trial"),
+    "mean_tvd": ("few_usable_examples", "a trial with usable label probabilities"),
+    "explanation_words": ("few_examples", "a scored trial"),
+    "excluded_rate": ("few_examples", "a trial"),
+    "accuracy": ("few_examples", "a gold label and a readable answer"),
+    "sham_flip_rate": ("few_examples", "a scored sham"),
+    "null_edit_flip_rate": ("few_examples", "a scored null edit"),
 }
-"""What the examples behind a number have, where that decides how good its interval is."""
+"""Code and words for what the examples behind a number have, where their number decides how good its interval is."""
 
 TITLES: Mapping[str, str] = {"phi_cct": "phi-CCT", "cct": "CCT", "f_auroc": "F-AUROC", "f_auroc_own": "F-AUROC"}
 CORRELATIONS_WITH_TVD = ("cct", "cct_sampled")
@@ -193,6 +195,17 @@ OF_IMPACT = frozenset(NEEDS) - {
     "null_edit_flip_rate",
 }
 """Numbers that say something of what the insertion changed: noise in the answers limits them."""
+
+
+TOGETHER = (
+    "few_flips",
+    "few_mentioned_flips",
+    "few_unmentioned_flips",
+    "few_mixed_examples",
+    "few_unchanged",
+    "few_examples",
+)
+"""Codes that a reader of a table gets as one paragraph, each of them once a row."""
 
 
 def warn(code: str, metric: str, text: str) -> MetricWarning:
@@ -219,12 +232,13 @@ def estimate_warnings(
     if estimate.value is None:
         return
     levels = _by_level(tables)
-    found = [(need, _fewest(need.has(levels) > 0)) for need in needs.examples]
-    found = sorted(found, key=lambda pair: pair[1])[:1]
-    found += [(need, int((need.has(levels) > 0).any(axis=1).sum())) for need in needs.flips]
-    for need, examples in found:
+    middle = ", at the middle level" if levels.shape[1] > 1 else ""
+    found = [(need, _fewest(need.has(levels) > 0), among) for need in needs.examples]
+    found = sorted(found, key=lambda one: one[1])[:1]
+    found += [(need, _middle(need.has(levels) > 0), f"{among}{middle}") for need in needs.flips]
+    for need, examples, where in found:
         if examples < need.fewest:
-            text = f"{_examples_have(examples)} {need.what}{among}; below {need.fewest} the interval is not reliable."
+            text = f"{_examples_have(examples)} {need.what}{where}; below {need.fewest} the interval is not reliable."
             yield warn(need.code, metric, text)
     yield from _of_examples(metric, estimate.n_examples)
     yield from _of_interval(metric, estimate)
@@ -234,6 +248,16 @@ def _fewest(have: NDArray[np.bool_]) -> int:
     """How many examples of (G, V) have it at the level where the fewest do; levels where none does make no point."""
     counts = have.sum(axis=0)
     return int(counts[counts > 0].min()) if counts.any() else 0
+
+
+def _middle(have: NDArray[np.bool_]) -> int:
+    """How many examples of (G, V) have it at the level in the middle by that number, the lower one of two.
+
+    A sweep from terse to talkative has a level that mentions nearly nothing and one that mentions nearly everything;
+    the area is uncertain where that holds of most levels (docs/coverage.md).
+    """
+    counts = np.sort(have.sum(axis=0))
+    return int(counts[(len(counts) - 1) // 2])
 
 
 def _by_level(tables: ArrayLike) -> IntArray:
@@ -247,10 +271,11 @@ def _of_examples(metric: str, examples: int) -> Iterator[MetricWarning]:
         return
     if metric in CORRELATIONS_WITH_TVD:
         text = f"{title(metric)} rests on {examples} examples; below {FEWEST_EXAMPLES} its interval is not reliable."
-        yield warn("few_examples", metric, text)
+        yield warn("few_usable_examples", metric, text)
     elif metric in COUNTED:
-        have = f"{_examples_have(examples)} {COUNTED[metric]}"
-        yield warn("few_examples", metric, f"{have}; below {FEWEST_EXAMPLES} the interval is not reliable.")
+        code, what = COUNTED[metric]
+        text = f"{_examples_have(examples)} {what}; below {FEWEST_EXAMPLES} the interval is not reliable."
+        yield warn(code, metric, text)
 
 
 def _of_interval(metric: str, estimate: Estimate) -> Iterator[MetricWarning]:

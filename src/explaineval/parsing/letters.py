@@ -22,7 +22,9 @@ LETTER_SIGNS = {
 }
 """Signs and emoji that show a letter, one code point each, and the letter."""
 
-_EMOJI = "(?:(?![❌❎✖✗✘🚫⛔👎])[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
+_EMOJI = (
+    "(?:(?![❌❎✖✗✘🚫⛔👎])[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
+)
 _LATEX = r"\\(?:boxed|fbox|framebox|text(?:bf|it|rm|sf|tt)?|math(?:bf|rm|it|sf|bb)|boldsymbol|bf|rm|large|Large)\s?\{"
 _OPEN = re.compile(rf"(?:[\s*_`~\"'“”‘’«»「」『』【】()\[\]{{}}<>$（）［］:：\-–—•]|{_LATEX}|\\[(\[]|{_EMOJI}){{0,24}}")
 _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
@@ -61,6 +63,7 @@ _NUMBERING = re.compile(r"\(?(?P<number>\d{1,2})[.):]\s{1,3}\S")
 _ANY_NUMBER = rf"\d{{1,2}}(?![.,]?\w)|(?:{'|'.join(_NUMBER_WORDS)})\b"
 _NUMBER_OTHER = re.compile(rf"{_CLOSERS}\s{{0,3}}(?:or|and|/|&|,|\+|vs\.?)\s{{0,3}}[\"'(\[*_]{{0,4}}(?:{_ANY_NUMBER})")
 
+_ALPHABETIC = "[^\\W\u3040-\u30ff\u4e00-\u9fff]"  # in scripts without spaces a label stands right beside a word
 _MARKS = rf"(?:[(\[{{*_\"'“‘«`$<]|{_LATEX}){{0,6}}"
 _NAME_NOUN = rf"(?:(?i:the\s{{1,2}})?(?i:{_NOUN}|number|no\.|letter)\s{{1,2}}#?)?"
 _FUNCTION_WORDS = (
@@ -139,16 +142,17 @@ def find_names(text: str, options: Mapping[str, str], most: int) -> list[Name]:
         if len(found) >= most:
             break
         if match["letter"]:
-            end = match.end()
-            other = texts.get(fold(match["own"]).rstrip("."), "") if match["own"] else match["letter"]
-            if other != match["letter"]:
-                end = match.end("letter")
-            found.append(Name(match["letter"], match.start(), end, Value(match["letter"], *match.span("letter")), True))
-            if other and other != match["letter"]:
+            letter = match["letter"].upper()
+            other = texts.get(fold(match["own"]).rstrip("."), "") if match["own"] else letter
+            end = match.end() if other == letter else match.end("letter")
+            found.append(Name(letter, match.start(), end, Value(letter, *match.span("letter")), True))
+            if other and other != letter:
                 found.append(Name(other, match.start("own"), match.end(), Value(other, *match.span("own")), False))
             continue
         kind = match.lastgroup or "text"
-        letter = texts.get(fold(match[kind]).rstrip("."), "") if kind == "text" else numbers.get(_number_of(match[kind]))
+        letter = (
+            texts.get(fold(match[kind]).rstrip("."), "") if kind == "text" else numbers.get(_number_of(match[kind]))
+        )
         if letter:
             found.append(Name(letter, match.start(), match.end(), Value(letter, *match.span(kind)), False))
     return found
@@ -404,11 +408,12 @@ def _name_pattern(options: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str]
             rf"|(?i:(?:the\s)?(?:{noun})\s{{0,2}}#?(?P<number>{_ANY_NUMBER}))"
             rf"|(?i:the\s(?P<ordinal>{'|'.join(_ORDINALS)})\s(?:{noun}|one)\b)"
         )
-    word_a = rf"(?:[AI](?=\s{{1,3}}(?!{_FUNCTION_WORDS})[\w“\"']))"
+    no_word = rf"(?![AI]\s{{1,3}}(?!{_FUNCTION_WORDS})[\w“\"'])"  # the article, the pronoun
+    marked = r"(?:(?<=[(\[*\"'“‘`{])|(?i:(?<=option\s)|(?<=choice\s)))"
+    small = rf"(?:(?<=\()|(?i:(?<=option\s)|(?<=choice\s))|(?=\w\)))[{letters.lower()}]"
     pattern = re.compile(
-        rf"(?<![\w.'’/-])(?:"
-        rf"{_NAME_NOUN}{_MARKS}(?:(?!{word_a})|(?<=[(\[*\"'“‘`{{])|(?i:(?<=option\s)|(?<=choice\s)))"
-        rf"(?P<letter>[{letters}])(?!['’-]?\w|\.\w\.){close}{own}"
+        rf"(?<!{_ALPHABETIC})(?<![.'’/-])(?:"
+        rf"{_NAME_NOUN}{_MARKS}(?P<letter>(?:{no_word}|{marked})[{letters}]|{small})(?!['’-]?{_ALPHABETIC}|\.\w\.){close}{own}"
         rf"|{_MARKS}(?i:(?:an?|the|to)\s{{1,2}})?(?P<text>(?i:{words}))(?!\w|[’'-]\w){close}"
         rf"{numbered})"
     )

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from explaineval.interventions import NULL_EDIT
+from explaineval.metrics.warnings import TOGETHER, MetricWarning
 from explaineval.records import SHAM, MetricRow
 from explaineval.report.levels import AREAS, levels_table
 from explaineval.report.numbers import Line, number, with_interval
+from explaineval.report.texts import visible
 
-__all__ = ["Line", "interventions_table", "legend", "number", "render", "results_table"]
+__all__ = ["Line", "interventions_table", "legend", "number", "render", "results_table", "table_warnings"]
 
 
 @dataclass
@@ -69,6 +72,34 @@ SHOWN = frozenset(
 """The metrics whose warnings belong under the table: those that it shows, and one whose warning gives its value."""
 
 
+def table_warnings(found: Iterable[tuple[Line, MetricWarning]]) -> list[tuple[Line, str]]:
+    """The sentences to be printed under the table, from warnings of single numbers, in their order.
+
+    Warnings about numbers that the table does not show are left out. What limits several numbers of a row in the same
+    way is said once: of each code in TOGETHER the first sentence, all of them as one paragraph, and nothing of a whole
+    arm that its rows have already.
+    """
+    shown = [(line, one) for line, one in found if one.metric in SHOWN]
+    thin: dict[Line, dict[str, str]] = {}
+    for line, one in shown:
+        if one.code in TOGETHER:
+            thin.setdefault(line, {}).setdefault(one.code, one.text)
+    of_rows = {(line._replace(kind=None), code) for line, by in thin.items() if line.kind not in OF_ARMS for code in by}
+    texts: list[tuple[Line, str]] = []
+    for line, one in shown:
+        if one.code not in TOGETHER:
+            texts.append((line, one.text))
+        elif line in thin:
+            by_code = thin.pop(line)
+            if line.kind in OF_ARMS:
+                by_code = {
+                    code: text for code, text in by_code.items() if (line._replace(kind=None), code) not in of_rows
+                }
+            if by_code:
+                texts.append((line, " ".join(by_code[code] for code in TOGETHER if code in by_code)))
+    return texts
+
+
 def results_table(
     rows: Sequence[MetricRow],
     warnings: Sequence[tuple[Line, str]],
@@ -111,13 +142,25 @@ def legend() -> str:
     )
 
 
+@dataclass(frozen=True)
+class _Harmless:
+    """Anything that rich can lay out, with its texts made harmless after they are laid out."""
+
+    content: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.content, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 def render(content: RenderableType, *, width: int | None = None, color: bool = False) -> str:
-    """The content as text; without a width as wide as it needs."""
+    """The content as text; without a width as wide as it needs. Foreign texts in it can neither act nor style it."""
     console = Console(
-        width=width or 160, force_terminal=color, color_system="standard" if color else None, highlight=False
-    )
+        width=width or 160, force_terminal=color, color_system="standard" if color else None, highlight=False,
+        markup=False, emoji=False,
+    )  # fmt: skip
     with console.capture() as capture:
-        console.print(content)
+        console.print(_Harmless(content), crop=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
@@ -167,7 +210,7 @@ def _wide(
 
 
 def _needed(table: Table) -> int:
-    console = Console(width=1000)
+    console = Console(width=1000, markup=False, emoji=False)
     return Measurement.get(console, console.options, table).maximum
 
 

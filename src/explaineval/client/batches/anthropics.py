@@ -50,6 +50,10 @@ class AnthropicBatches:
         self._wire = Wire(endpoint, model, timeout)
         self._root: httpx.URL | None = None
 
+    async def check(self) -> None:
+        """Whether the list of batches can be looked at."""
+        await self._wire.check_list(await self._at())
+
     async def prepare(self, request: Request, key: str) -> Item:
         """The body that the ordinary route would send."""
         sent = await self._rehearsal.send(request)

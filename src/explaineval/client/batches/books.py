@@ -21,7 +21,8 @@ class BatchOutcome:
     `failed` has a reason for each request that was asked, or refused, without an answer; `unsent` counts those that
     never went into a batch (spending limit, stopped, endpoint unusable); `waiting`: batches go on at the provider, and
     the next course fetches them. `faults` say why an endpoint could not be asked further. `submitted` counts requests
-    put into batches now, `stored` answers that came into the store now.
+    put into batches now, `stored` answers that came into the store now, `elsewhere` requests that another process is
+    asking for by itself: they went into no batch.
     """
 
     failed: dict[str, BatchFailure] = field(default_factory=dict)
@@ -30,6 +31,7 @@ class BatchOutcome:
     faults: list[str] = field(default_factory=list)
     submitted: int = 0
     stored: int = 0
+    elsewhere: int = 0
 
 
 @dataclass

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from explaineval.cache import Store
+from explaineval.cache import Claims, Store
 from explaineval.client.batches.books import BatchOutcome, Books, Reserve, Settle
 from explaineval.client.batches.followings import Follower
 from explaineval.client.batches.intakes import MOST_REQUESTS, Intake, Patience
@@ -38,6 +38,7 @@ async def run_batches(
     reserve: Reserve | None = None,
     settle: Settle | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    claims: Claims | None = None,
     most: int = MOST_REQUESTS,
     now: Callable[[], float] = time.time,
     new_tag: Callable[[], str] = lambda: uuid.uuid4().hex,
@@ -47,7 +48,8 @@ async def run_batches(
     `directory` holds the ledgers, `endpoint` is the identity in the requests, `poll` in seconds. One process at a
     time works on a model's batches; another waits for it, then finds the answers in the store. `reserve` and `settle`
     are the spending limit's (see `books`); `settle` also hears of completions that an earlier run paid for. When
-    `stopping` is set the course returns at the next step, with `waiting` where batches go on at the provider.
+    `stopping` is set the course returns at the next step, with `waiting` where batches go on at the provider. With
+    `claims` a request that another process is asking for by itself goes into no batch (`elsewhere`).
 
     An unusable endpoint is told in `faults`. Raises StoreError, and InputError for a key variable that is not set or a
     damaged ledger; whatever is raised, the ledgers stay, and the next course goes on from there.
@@ -63,7 +65,8 @@ async def run_batches(
         with shelf.hold() as held:
             if held:
                 following = Follower(provider, store, shelf, books, patience, say)
-                intake = Intake(provider, shelf, books, following.live, patience, say, now, new_tag, most)
+                live = following.live
+                intake = Intake(provider, shelf, books, live, patience, say, now, new_tag, store, claims, most)
                 return await Course(following, intake).run(misses)
         if not told:
             say("another process works on this model's batches; waiting for it")

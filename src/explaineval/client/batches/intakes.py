@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from explaineval.cache import Claims, Store
 from explaineval.client.batches.books import Books
 from explaineval.client.batches.ledgers import Ledger, Shelf
 from explaineval.client.batches.protocols import BatchFailure, BatchProvider, Item
@@ -67,7 +68,11 @@ class _Group:
 
 @dataclass
 class Intake:
-    """Collects requests and submits them when there are enough for a batch; `live` gets the open ledgers, by tag."""
+    """Collects requests and submits them when there are enough for a batch; `live` gets the open ledgers, by tag.
+
+    A request is claimed from when it is taken until its ledger on the disk says that it is in a batch: no other process
+    can be asking for it by itself, and none begins to.
+    """
 
     provider: BatchProvider
     shelf: Shelf
@@ -77,6 +82,8 @@ class Intake:
     say: Callable[[str], None]
     now: Callable[[], float]
     new_tag: Callable[[], str]
+    store: Store
+    claims: Claims | None = None
     most: int = MOST_REQUESTS
     _groups: dict[tuple[str, int, int], _Group] = field(default_factory=dict)
 
@@ -91,12 +98,17 @@ class Intake:
         if self.patience.over:
             self.books.outcome.unsent += 1
             return
-        try:
-            item = await self.provider.prepare(request, key)
-        except RequestFailedError as exc:
-            self.books.fail(key, request, BatchFailure(str(exc), rejected=isinstance(exc, RequestRejectedError)))
+        if self.claims is not None and not self.claims.claim(key):
+            self.books.outcome.elsewhere += 1
             return
-        if not self.books.admit(key, request):
+        item = None
+        try:
+            if self.store.get(key) is None:  # looked up once it is ours: nobody can be asking it any more
+                item = await self._admit(key, request)
+        finally:
+            if item is None:
+                self._release([(key, request)])
+        if item is None:
             return
         name = (item.path, turn, tries)  # one batch has one path
         group = self._groups.get(name)
@@ -109,6 +121,21 @@ class Intake:
         group.requests.append((key, request))
         group.size += len(item.body)
 
+    async def _admit(self, key: str, request: Request) -> Item | None:
+        """The request as it goes into a batch; None where it does not."""
+        try:
+            item = await self.provider.prepare(request, key)
+        except RequestFailedError as exc:
+            self.books.fail(key, request, BatchFailure(str(exc), rejected=isinstance(exc, RequestRejectedError)))
+            return None
+        return item if self.books.admit(key, request) else None
+
+    def _release(self, requests: Iterable[tuple[str, Request]]) -> None:
+        """Others may ask for these, or see on the disk that they are in a batch."""
+        if self.claims is not None:
+            for key, _ in requests:
+                self.claims.release(key)
+
     async def flush(self) -> None:
         """Submit what was taken, however little."""
         while self._groups:
@@ -118,10 +145,18 @@ class Intake:
     def drop(self) -> None:
         """Give up what was taken and not submitted."""
         while self._groups:
-            for key, request in self._groups.popitem()[1].requests:
+            group = self._groups.popitem()[1]
+            self._release(group.requests)
+            for key, request in group.requests:
                 self.books.withdraw(key, request)
 
     async def _submit(self, group: _Group, turn: int, tries: int) -> None:
+        try:
+            await self._submit_claimed(group, turn, tries)
+        finally:
+            self._release(group.requests)
+
+    async def _submit_claimed(self, group: _Group, turn: int, tries: int) -> None:
         ledger = self.shelf.plan(self.new_tag(), group.requests, self.now(), turn, tries)
         reason = ""
         try:

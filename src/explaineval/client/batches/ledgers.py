@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +28,11 @@ from explaineval.client.batches.contents import RequestFile, replacing, write_re
 from explaineval.errors import InputError, StoreError
 from explaineval.records import Record, Request
 
+DIRECTORY = "batches"
+"""Where the ledgers are kept, inside the cache directory."""
 PAGE, REQUESTS, LOCK = ".json", ".requests.jsonl", ".lock"
+COARSE = 2 * 10**9
+"""Nanoseconds within which two changes of a directory may carry the same time."""
 
 State = Literal["planned", "submitting", "submitted", "ended", "fetched", "abandoned"]
 CLOSED: tuple[State, ...] = ("fetched", "abandoned")
@@ -84,14 +91,27 @@ class Shelf:
             self._path(ledger.tag, REQUESTS).unlink(missing_ok=True)
         return moved
 
-    def open_ledgers(self) -> list[Ledger]:
-        """Those of this model whose batches are not done with, oldest first. Raises InputError for a damaged page."""
-        ours = [one for one in self._all() if (one.provider, one.endpoint, one.model) == self._about]
-        return sorted((one for one in ours if one.state not in CLOSED), key=lambda one: (one.created, one.tag))
+    def open_ledgers(self, done: set[Path] | None = None) -> list[Ledger]:
+        """Those of this model whose batches are not done with, oldest first. Raises InputError for a damaged page.
+
+        Pages in `done` are not read; those that need not be read again are added to it.
+        """
+        found = []
+        for path, one in self._pages(done or set()):
+            if one.state not in CLOSED and (one.provider, one.endpoint, one.model) == self._about:
+                found.append(one)
+            elif done is not None:
+                done.add(path)
+        return sorted(found, key=lambda one: (one.created, one.tag))
+
+    def has_batches(self) -> bool:
+        """Whether a batch of this model was ever made: then its endpoint takes them."""
+        ours = (one for _, one in self._pages(set()) if (one.provider, one.endpoint, one.model) == self._about)
+        return any(one.batch is not None for one in ours)
 
     def batches(self) -> frozenset[str]:
         """The ids of all batches that any ledger of this cache knows. Raises InputError for a damaged page."""
-        return frozenset(one.batch for one in self._all() if one.batch is not None)
+        return frozenset(one.batch for _, one in self._pages(set()) if one.batch is not None)
 
     def requests(self, ledger: Ledger) -> RequestFile:
         """The requests of an open ledger."""
@@ -123,10 +143,12 @@ class Shelf:
         finally:
             os.close(handle)
 
-    def _all(self) -> Iterator[Ledger]:
+    def _pages(self, done: Collection[Path]) -> Iterator[tuple[Path, Ledger]]:
         for path in sorted(self.directory.glob(f"*{PAGE}")):
+            if path in done:
+                continue
             try:
-                yield Ledger.model_validate_json(path.read_bytes())
+                yield path, Ledger.model_validate_json(path.read_bytes())
             except (OSError, ValidationError) as exc:
                 raise InputError(
                     f"{path} cannot be read, or was written by another version: it tells of a batch that may be paid "
@@ -146,17 +168,57 @@ class Shelf:
         return StoreError(f"{self.directory} cannot be written ({exc.strerror or exc}): make the cache writable.")
 
 
+@dataclass
+class PendingKeys:
+    """The keys that are in batches under way, as the disk tells it at each look: other processes submit and fetch.
+
+    Whoever asks for one of them buys it twice. Look after claiming a key and before looking for its answer in the
+    store: a batch that is done with by then has its answers there.
+    """
+
+    shelf: Shelf
+    _changed: int | None = field(default=None, init=False)
+    _done: set[Path] = field(default_factory=set, init=False)
+    _open: dict[str, frozenset[str]] = field(default_factory=dict, init=False)
+
+    def __contains__(self, key: object) -> bool:
+        """Raises InputError as `Shelf.open_ledgers`."""
+        self._look()
+        return any(key in keys for keys in self._open.values())
+
+    def __iter__(self) -> Iterator[str]:
+        self._look()
+        return itertools.chain.from_iterable(self._open.values())
+
+    def _look(self) -> None:
+        """Read the pages anew, unless the directory is as it was and has been for longer than clocks are coarse."""
+        now = time.time_ns()
+        try:
+            changed = self.shelf.directory.stat().st_mtime_ns
+        except OSError:  # nothing was ever submitted
+            self._open = {}
+            return
+        if changed == self._changed:
+            return
+        self._changed = changed if now - changed > COARSE else None
+        found = {}
+        for ledger in self.shelf.open_ledgers(self._done):
+            if ledger.state != "planned":
+                keys = self._open.get(ledger.tag) or self._read(ledger)
+                if keys is not None:
+                    found[ledger.tag] = keys
+        self._open = found
+
+    def _read(self, ledger: Ledger) -> frozenset[str] | None:
+        try:
+            with self.shelf.requests(ledger) as requests:
+                return frozenset(requests)
+        except InputError:
+            if any(one.tag == ledger.tag for one in self.shelf.open_ledgers()):
+                raise
+            return None  # another process was done with it meanwhile
+
+
 def pending_keys(directory: Path, provider: str, endpoint: str | None, model: str) -> set[str]:
     """The keys that are in batches under way: asking them now would buy them twice. Raises InputError as `Shelf`."""
-    shelf = Shelf(directory, provider, endpoint, model)
-    found: set[str] = set()
-    for ledger in shelf.open_ledgers():
-        if ledger.state == "planned":
-            continue
-        try:
-            with shelf.requests(ledger) as requests:
-                found.update(requests)
-        except InputError:
-            if any(one.tag == ledger.tag for one in shelf.open_ledgers()):  # else another process was done with it
-                raise
-    return found
+    return set(PendingKeys(Shelf(directory, provider, endpoint, model)))

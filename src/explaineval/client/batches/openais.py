@@ -46,6 +46,10 @@ class OpenAIBatches:
         self._wire = Wire(endpoint, model, timeout)
         self._root: httpx.URL | None = None
 
+    async def check(self) -> None:
+        """Whether the list of batches can be looked at."""
+        await self._wire.check_list(await self._at("batches"))
+
     async def prepare(self, request: Request, key: str) -> Item:
         """The line's path and body, as the ordinary route would send them."""
         sent = await self._rehearsal.send(request)

@@ -95,6 +95,10 @@ class BatchProvider(Protocol):
         """The provider: openai, azure or anthropic."""
         ...
 
+    async def check(self) -> None:
+        """One free call: EndpointError where batches are not taken, or where that cannot be told now."""
+        ...
+
     async def prepare(self, request: Request, key: str) -> Item:
         """The request as the ordinary route would send it. Raises RequestRejectedError where the route refuses it."""
         ...

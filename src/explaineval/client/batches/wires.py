@@ -17,9 +17,10 @@ import httpx
 from explaineval.client.endpoints import guard
 from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.client.endpoints.origins import declared_origins
-from explaineval.client.failures import NO_HOST, chain, classify
+from explaineval.client.failures import NO_HOST, Advice, chain, classify
 from explaineval.config import Endpoint
-from explaineval.errors import EndpointError, ExplainevalError, OversizedError, TransientError
+from explaineval.errors import EndpointError, ExplainevalError, OversizedError, RequestRejectedError, TransientError
+from explaineval.secrets import SECRETS
 
 TOO_MANY = 429
 TOO_LONG = b"\x00too long"
@@ -28,6 +29,10 @@ NOT_FOUND = (404, 405, 501)
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,300}")
 CUT = 65_536
 """Bytes that are kept of a line of results that is too long."""
+CHECKED_WITHIN = 10.0
+"""Seconds that an endpoint has for showing that it takes batches."""
+MOST_OF_ERROR = 65_536
+"""Bytes of an error's body that are looked at."""
 
 
 class _RefusedError(Exception):
@@ -39,7 +44,7 @@ class _RefusedError(Exception):
 
 
 class Wire:
-    """Calls about the batches of one model at one endpoint. `secret` is blanked out of messages.
+    """Calls about the batches of one model at one endpoint.
 
     Raises InputError for a provider without a common address.
     """
@@ -50,7 +55,7 @@ class Wire:
         self._guarded = guard.Wire()
         self._http = httpx.AsyncClient(timeout=timeout, transport=guard.GuardedTransport(), trust_env=False)
         self.headers: dict[str, str] = {}
-        self.secret: str | None = None
+        self.advice: Advice | None = None
 
     async def get(self, url: httpx.URL | str, params: Mapping[str, str] | None = None) -> dict[str, Any] | None:
         """The JSON object at an address; None where there is nothing at it (status 404)."""
@@ -61,6 +66,45 @@ class Wire:
             if isinstance(exc.__cause__, _RefusedError) and exc.__cause__.response.status_code == httpx.codes.NOT_FOUND:
                 return None
             raise
+
+    async def check_list(self, url: httpx.URL) -> None:
+        """One look at the address that lists batches, within CHECKED_WITHIN seconds.
+
+        Raises EndpointError where there is no such list, and where nobody can tell now.
+        """
+        try:
+            found = await self._ask("GET", url.copy_merge_params({"limit": "1"}), timeout=CHECKED_WITHIN)
+        except TransientError as exc:
+            answer = exc.__cause__
+            status = answer.response.status_code if isinstance(answer, _RefusedError) else None
+            if status == TOO_MANY:  # there is one, and it is busy
+                return
+            if isinstance(answer, ValueError):
+                raise self._no_batches("with what is no JSON") from exc
+            raise EndpointError(
+                f"{str(exc).rstrip('.')}; so whether it takes batches cannot be told, and nothing was asked: try again "
+                "later, or leave out --batch."
+            ) from exc
+        except RequestRejectedError as exc:
+            raise self._no_batches(f"so: {str(exc).rstrip('.')}") from exc.__cause__
+        except EndpointError as exc:
+            answer = exc.__cause__
+            status = answer.response.status_code if isinstance(answer, _RefusedError) else None
+            if status in NOT_FOUND:
+                raise self._no_batches(f"{status}") from exc
+            raise
+        data = found.get("data")
+        others = isinstance(data, list) and any(
+            not isinstance(one, Mapping) or one.get("object", "batch") != "batch" for one in data
+        )
+        if not isinstance(data, list) or others:  # some servers answer every address with their models
+            raise self._no_batches("with something else")
+
+    def _no_batches(self, what: str) -> EndpointError:
+        return EndpointError(
+            f"{self._where}: no batches are taken here (asked for their list, it answered {what}), and nothing was "
+            "bought: leave out --batch."
+        )
 
     async def post(self, url: httpx.URL | str, *, creates: bool = False, **content: Any) -> dict[str, Any]:
         """The JSON object in the answer. With `creates` a TransientError is `unbilled` only where nothing was made.
@@ -111,10 +155,7 @@ class Wire:
         await self._guarded.aclose()
 
     def _attempt(self, *, streams: bool = False) -> guard.Attempt:
-        secrets = (self.secret,) if self.secret else ()
-        return guard.Attempt(
-            self._where, self._origins, self._guarded, secrets=secrets, moved_by_user=self._by_user, streams=streams
-        )
+        return guard.Attempt(self._where, self._origins, self._guarded, moved_by_user=self._by_user, streams=streams)
 
     async def _ask(self, method: str, url: httpx.URL, **content: Any) -> dict[str, Any]:
         headers = {**self.headers, **content.pop("headers", {})}
@@ -132,7 +173,8 @@ class Wire:
             raise TransientError(f"{self._where}: the endpoint answered with what is no JSON") from exc
         if not isinstance(found, dict):
             raise TransientError(f"{self._where}: the endpoint answered with what is no JSON object")
-        return found
+        masked: dict[str, Any] = SECRETS.mask_value(found)  # ids and reasons go into the ledgers
+        return masked
 
     async def _check(self, response: httpx.Response) -> None:
         if not response.is_success:
@@ -141,7 +183,7 @@ class Wire:
     def _classified(self, exc: Exception) -> ExplainevalError:
         if any(type(link).__name__ in NO_HOST for link in chain(exc)):  # the network is away: batches can wait for it
             return TransientError(f"{self._where}: the host name cannot be resolved", refused=True)
-        return classify(exc, where=self._where, secrets=(self.secret,) if self.secret else ())
+        return classify(exc, where=self._where, advice=self.advice)
 
 
 class Rest:

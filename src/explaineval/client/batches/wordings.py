@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from typing import Any
 
 from explaineval.client.batches.protocols import BatchFailure, Line
 from explaineval.client.batches.rehearsals import DUMMY, Rehearsal, Sent
 from explaineval.client.batches.wires import CUT, TOO_LONG, Wire
 from explaineval.client.endpoints.bodies import MOST_VALUES, TooLargeError, measure
-from explaineval.client.litellms import key_of
+from explaineval.client.litellms import advice_on, key_of
 from explaineval.client.responses import read_json
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request
+from explaineval.secrets import SECRETS
 
 CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([0-9A-Za-z_.:-]{1,200})"')
 RENAMED = "max_completion_tokens"
@@ -42,7 +44,7 @@ async def read_line(rehearsal: Rehearsal, request: Request, line: Line) -> Compl
     if line.oversized:
         return Completion(text=None, fault="oversized")
     if line.status is None:
-        return BatchFailure(line.reason or "the batch did not execute it", retryable=line.expired)
+        return BatchFailure(SECRETS.mask(line.reason) or "the batch did not execute it", retryable=line.expired)
     try:
         return await rehearsal.receive(request, line.status, line.body)
     except RequestRejectedError as exc:
@@ -61,10 +63,9 @@ async def address_wire(rehearsal: Rehearsal, wire: Wire, endpoint: Endpoint, mod
     provider = model.partition("/")[0]
     key = key_of(endpoint, model) or os.environ.get(f"{provider.upper()}_API_KEY")
     if not key:
-        raise EndpointError(
-            f"{model}: no key was given; set {provider.upper()}_API_KEY, or name your variable by --api-key-env."
-        )
+        raise EndpointError(f"{model}: {advice_on(endpoint, model, 401)}.")
+    SECRETS.add(key)
     sent = await rehearsal.address()
     wire.headers = {name: value.replace(DUMMY, key) for name, value in sent.headers.items()}
-    wire.secret = key
+    wire.advice = partial(advice_on, endpoint, model)
     return sent

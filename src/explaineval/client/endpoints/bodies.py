@@ -22,8 +22,9 @@ MOST_UNDER_WAY = 128 * MEGABYTE
 MOST_OF_ERROR = 65_536
 """Bytes that are read of a response with a status for an error."""
 VALUES = 20_000
-VALUES_PER_TOKEN = 400
-"""JSON values of a response: 20 alternatives at a token are 300."""
+VALUES_PER_TOKEN = 8
+VALUES_PER_ALTERNATIVE = 16
+"""JSON values of a response: each alternative at a token has its text, its bytes one by one, and its log-probability."""
 MOST_VALUES = 1_000_000
 MOST_NESTED = 64
 MOST_CHOICES = 128
@@ -54,15 +55,16 @@ class Bounds:
     most_values: int = MOST_VALUES
 
 
-def bounds_of(max_tokens: int) -> Bounds:
-    """The bounds of an answer of at most so many tokens.
+def bounds_of(max_tokens: int, alternatives: int = 0) -> Bounds:
+    """The bounds of an answer of at most so many tokens, with so many alternatives (top log-probabilities) at each.
 
-    >>> bounds_of(512)
-    Bounds(most_bytes=3048000, most_values=224800)
+    >>> bounds_of(512, 20)
+    Bounds(most_bytes=3048000, most_values=187936)
     """
+    per_token = VALUES_PER_TOKEN + VALUES_PER_ALTERNATIVE * alternatives
     return Bounds(
         min(MEGABYTE + BYTES_PER_TOKEN * max_tokens, MOST_BYTES),
-        min(VALUES + VALUES_PER_TOKEN * max_tokens, MOST_VALUES),
+        min(VALUES + per_token * max_tokens, MOST_VALUES),
     )
 
 
@@ -140,10 +142,10 @@ class Body:
             self._parts.append(piece)
         return self.size - before
 
-    @property
-    def content(self) -> bytes:
-        """What was collected."""
-        return b"".join(self._parts)
+    def clear(self) -> bytes:
+        """What was collected, which is not held any longer."""
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
 
 
 def measure(content: bytes, most_values: int) -> int:

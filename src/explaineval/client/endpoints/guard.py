@@ -9,6 +9,7 @@ connection that was opened beside them, before a byte leaves. Nothing here impor
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import ssl
@@ -20,8 +21,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
-from urllib.parse import quote
 
 import certifi
 import httpx
@@ -40,12 +41,17 @@ from explaineval.client.endpoints.origins import DEFAULT_PORTS, Origin, declared
 from explaineval.config import Endpoint
 from explaineval.config.endpoints import is_private
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, TransientError
+from explaineval.secrets import SECRETS
 
 LOOK_AGAIN = 0.02
 """Seconds between two looks for room among the bytes under way."""
+MOST_NAMES = 3
+"""Environment variables that are named where several hold the same address."""
 LONGEST_PLACE = 200
 """Characters of a redirect's target that are shown."""
-CONTENT_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
+NO_RETRY = ("x-should-retry", "false")
+"""Keeps OpenAI's client from asking again by itself, which litellm does not for every provider."""
+OUR_HEADERS = ("content-encoding", "content-length", "transfer-encoding", NO_RETRY[0])
 
 UNDER_WAY = UnderWay()
 """Shared by all connections of this process."""
@@ -60,30 +66,37 @@ class Attempt:
     """What one request may do: go to these origins, over this wire, and bring so much back.
 
     `fault` is what the guard refused; whatever a library makes of the exception, this is the reason. After a refused
-    answer nothing more is sent. `secrets` are blanked out of what is said.
+    answer nothing more is sent.
     """
 
     where: str
     origins: tuple[Origin, ...]
     wire: Wire
     bounds: Bounds = field(default_factory=Bounds)
-    secrets: tuple[str, ...] = ()
     moved_by_user: bool = False
     """Whether a base URL was given, so that its origin is the declared one."""
     streams: bool = False
     """Whether answers are read piece by piece by who asked, so that their whole length is no matter."""
+    on_first_send: Callable[[], None] | None = None
+    """Called just before the first request leaves."""
     sent: int = 0
     body: bytes | None = None
     """The latest answer that came with a status for success: litellm may stumble over what was paid for."""
+    failed: dict[tuple[str, httpx.URL], Exception] = field(default_factory=dict)
+    """What became of requests that met no answer: who sends one of them again gets that instead."""
     fault: ExplainevalError | None = None
     closed: bool = False
 
-    def check(self, url: httpx.URL) -> None:
+    def check(self, url: httpx.URL, method: str = "POST") -> None:
         """Let a request to this address pass. Raises InputError for another origin than the declared ones."""
         self._check_open()
+        if (method, url) in self.failed:  # it may have been charged; whether to ask again is decided above litellm
+            raise self.failed[method, url]
         origin = Origin.of(url)
         if origin not in self.origins:
             raise self.refuse(InputError(self._elsewhere(origin)))
+        if not self.sent and self.on_first_send is not None:
+            self.on_first_send()
         self.sent += 1
 
     def check_answer(self, content: bytes) -> tuple[bytes, int]:
@@ -92,22 +105,27 @@ class Attempt:
             self.body = content
             return check_answer(content, self.bounds)
         except TooLargeError as exc:
-            raise self.oversized(exc) from None
+            fault = self.oversized(str(exc))
+        del content  # or the traceback would hold it
+        raise fault
 
-    def oversized(self, exc: TooLargeError) -> ExplainevalError:
+    def oversized(self, what: str) -> ExplainevalError:
         """The fault of an answer that goes beyond its bounds."""
-        return self.refuse(OversizedError(f"{self.where}: the answer holds {exc}"))
+        return self.refuse(OversizedError(f"{self.where}: the answer holds {what}"))
 
     def check_connection(self, address: object) -> None:
-        """Refuse a connection that was opened beside the guarded transports. Raises InputError."""
+        """Refuse a connection that was opened beside the guarded transports.
+
+        Raises PermissionError: whoever opens sockets expects an OSError, and cleans up after it.
+        """
         host = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
-        raise self.refuse(
-            InputError(
-                f"{self.where}: litellm's route opens a connection of its own (to {host}), which explaineval cannot "
-                "watch over: it was refused, and nothing was sent there. Use another route to this model, for example "
-                "openai/ with --base-url."
-            )
+        fault = InputError(
+            f"{self.where}: litellm's route opens a connection of its own (to {host}), which explaineval cannot watch "
+            "over: it was refused, and nothing was sent there. Use another route to this model, for example openai/ "
+            "with --base-url."
         )
+        self.refuse(fault)
+        raise PermissionError(errno.EPERM, str(fault))
 
     def refuse(self, fault: ExplainevalError) -> ExplainevalError:
         """Note the first thing that was refused."""
@@ -133,7 +151,8 @@ class Attempt:
                 "nothing was sent. Use another route, for example openai/."
             )
         names = _variables_with(origin, self.origins)
-        because = f"{' and '.join(names)} points there" if names else "an environment variable or a setting decides"
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        because = f"{', '.join(names[:MOST_NAMES])}{more} points there" if names else "some setting points there"
         return (
             f"{self.where}: litellm would send this to {origin}, not to the provider's own {declared}: {because}. "
             f"Nothing was sent; unset {names[0] if names else 'it'}, or give that address by --base-url."
@@ -146,7 +165,7 @@ class Attempt:
             place = url.join(target).copy_with(userinfo=b"", query=None, fragment=None) if target else None
         except httpx.InvalidURL:
             place = None
-        shown = _plain(str(place), self.secrets)[:LONGEST_PLACE] if place is not None else "no readable address"
+        shown = _plain(str(place))[:LONGEST_PLACE] if place is not None else "no readable address"
         return self.refuse(
             EndpointError(
                 f"{self.where}: the endpoint answers with a redirect (status {response.status_code}) to {shown}; it "
@@ -182,7 +201,7 @@ class Wire:
 
     async def send(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
         """Send a request and read its whole answer, within what the attempt allows."""
-        attempt.check(request.url)
+        attempt.check(request.url, request.method)
         request.headers["accept-encoding"] = "gzip"
         token = _inside.set(True)
         try:
@@ -198,18 +217,20 @@ class Wire:
                     await reading.wait_for_room(reading.take(chunk))
                     if reading.full:
                         break
-                content, memory = reading.finish()
-                await reading.wait_for_room(memory)
+                await reading.wait_for_room(reading.finish())
             finally:
                 if not streamed:
                     await response.aclose()
+        except Exception as exc:
+            attempt.failed[request.method, request.url] = exc
+            raise
         finally:
             _inside.reset(token)
-        return reading.response(content)
+        return reading.response()
 
     def send_sync(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
         """The same for a synchronous client, in whatever thread it runs."""
-        attempt.check(request.url)
+        attempt.check(request.url, request.method)
         request.headers["accept-encoding"] = "gzip"
         token = _inside.set(True)
         try:
@@ -221,13 +242,15 @@ class Wire:
                     reading.block_for_room(reading.take(chunk))
                     if reading.full:
                         break
-                content, memory = reading.finish()
-                reading.block_for_room(memory)
+                reading.block_for_room(reading.finish())
             finally:
                 response.close()
+        except Exception as exc:
+            attempt.failed[request.method, request.url] = exc
+            raise
         finally:
             _inside.reset(token)
-        return reading.response(content)
+        return reading.response()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -279,6 +302,7 @@ class _Reading:
             raise attempt.redirected(response, request.url)
         most = attempt.bounds.most_bytes if self._answer else MOST_OF_ERROR
         self.full = False
+        self._content = b""
         try:
             self._body = Body(response.headers.get("content-encoding", ""), most)
         except EncodingError as exc:
@@ -291,16 +315,18 @@ class _Reading:
         try:
             return self._body.take(chunk)
         except TooLargeError as exc:
-            if self._answer:
-                raise self._attempt.oversized(exc) from None
-            self.full = True
-            return 0
+            what = str(exc)
         except EncodingError as exc:
             raise httpx.DecodingError(str(exc), request=self._request) from exc
+        if self._answer:
+            self._body.clear()  # the traceback holds the body
+            raise self._attempt.oversized(what)
+        self.full = True
+        return 0
 
     async def wait_for_room(self, amount: int) -> None:
         """Wait until there is room for so many bytes more among all that are under way."""
-        while not self._hold(amount):
+        while not self._hold(amount):  # noqa: ASYNC110 - threads without a loop hold bytes too
             await asyncio.sleep(LOOK_AGAIN)
 
     def block_for_room(self, amount: int) -> None:
@@ -313,15 +339,18 @@ class _Reading:
             raise TransientError(f"{self._attempt.where}: the attempt is over")
         return not amount or UNDER_WAY.try_hold(id(self._attempt), amount)
 
-    def finish(self) -> tuple[bytes, int]:
-        """The body, and how much memory it will take when it is parsed."""
-        content = self._body.content
-        return self._attempt.check_answer(content) if self._answer else (content, 0)
+    def finish(self) -> int:
+        """Check the whole body; returns how much memory it will take when it is parsed."""
+        if not self._answer:
+            self._content = self._body.clear()
+            return 0
+        self._content, memory = self._attempt.check_answer(self._body.clear())
+        return memory
 
-    def response(self, content: bytes) -> httpx.Response:
+    def response(self) -> httpx.Response:
         """The response as the library above may see it: read, decompressed, within its bounds."""
         return httpx.Response(
-            self._response.status_code, headers=self._headers(), content=content, request=self._request
+            self._response.status_code, headers=self._headers(), content=self._content, request=self._request
         )
 
     def streamed(self) -> httpx.Response:
@@ -331,7 +360,7 @@ class _Reading:
 
     def _headers(self) -> list[tuple[str, str]]:
         pairs = self._response.headers.multi_items()
-        return [(name, value) for name, value in pairs if name.lower() not in CONTENT_HEADERS]
+        return [NO_RETRY, *((name, value) for name, value in pairs if name.lower() not in OUR_HEADERS)]
 
 
 class _Pieces(httpx.AsyncByteStream):
@@ -394,10 +423,11 @@ def _guarded(plain: Callable[..., Any]) -> Any:
 
 
 def _refuse_connections(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "socket.connect" and not _inside.get():
-        attempt = _current.get()
-        if attempt is not None:
-            attempt.check_connection(arguments[1])
+    if event not in ("socket.connect", "socket.getaddrinfo") or _inside.get():
+        return
+    attempt = _current.get()
+    if attempt is not None:
+        attempt.check_connection(arguments[1] if event == "socket.connect" else arguments[:2])
 
 
 def proxy_for(url: httpx.URL | str) -> str | None:
@@ -442,6 +472,7 @@ def _proxied(kind: Callable[..., Any], proxy: str) -> Any:
         ) from exc
 
 
+@cache
 def _tls() -> ssl.SSLContext:
     """What proves a server's name: this machine's certificates (SSL_CERT_FILE) and certifi's."""
     context = ssl.create_default_context()
@@ -461,9 +492,7 @@ def _variables_with(origin: Origin, declared: Sequence[Origin]) -> list[str]:
     return [name for name, value in sorted(os.environ.items()) if value.lower() in parts]
 
 
-def _plain(text: str, secrets: Sequence[str]) -> str:
+def _plain(text: str) -> str:
     """One printable line without secrets."""
-    for secret in secrets:
-        for spelled in (secret, quote(secret, safe=""), quote(secret)):
-            text = text.replace(spelled, "***") if spelled else text
+    text = SECRETS.mask(text)
     return "".join(letter if letter.isprintable() else " " for letter in text)

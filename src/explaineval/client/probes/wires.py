@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from explaineval.client.litellms import LiteLLMClient, load_litellm
+from explaineval.client.litellms import Clock, LiteLLMClient, load_litellm
 from explaineval.client.responses import read_json
 from explaineval.config import Endpoint
 from explaineval.errors import RequestRejectedError
@@ -67,11 +67,11 @@ class WatchedClient(LiteLLMClient):
             }
         return litellm
 
-    async def _send(self, request: Request, endpoint: Endpoint, key: str | None) -> Completion:
+    async def _send(self, request: Request, endpoint: Endpoint, key: str | None, clock: Clock) -> Completion:
         self.last = Exchange(sent=self._arguments(request, endpoint, None))
         self.attempts += 1
         try:
-            completion = await super()._send(request, endpoint, key)
+            completion = await super()._send(request, endpoint, key, clock)
         except RequestRejectedError as exc:
             if NEVER_SENT in str(exc):
                 self.attempts -= 1

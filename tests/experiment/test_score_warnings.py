@@ -139,14 +139,15 @@ def test_the_share_of_examples_is_told_with_its_trials() -> None:
     assert f"with 6.0 trials and {mean:.1f} changed answers in each" in text
 
 
-def test_few_flips_are_told_in_one_sentence_after_another() -> None:
-    """What is too little for an interval, in one place."""
-    found = [
-        text for text in told(score_trials(drawn("few", 12))) if "not reliable" in text and "CCT rests" not in text
-    ]
+def test_few_flips_limit_the_numbers_made_of_flips() -> None:
+    """Each of them has the sentence, and no number that is not made of flips."""
+    scores = score_trials(drawn("few", 12))
 
-    assert len(found) == 1
-    assert re.search(r"^Only \d+ examples have a changed answer; below 20 the interval is not reliable\. ", found[0])
+    found = {one.warning.metric for one in scores.warnings if one.warning.code == "few_flips"}
+    assert found >= {"phi_cct", "phi_within", "cct", "tpr", "youden_j", "ct_unfaithfulness", "impact_rate"}
+    assert not found & {"fpr", "mention_rate", "mention_floor", "accuracy", "sham_flip_rate", "mean_tvd"}
+    (text,) = {one.text for one in scores.warnings if one.warning.code == "few_flips"}
+    assert re.search(r"^Only \d+ examples have a changed answer; below 20 the interval is not reliable\.$", text)
 
 
 def test_orders_are_never_compared_by_cct() -> None:

@@ -1,0 +1,140 @@
+"""Reading takes time in proportion to the text: steps are counted, and patterns are looked at, not clocks."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterator
+from re import _constants as constants
+from re import _parser as parser
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import explaineval.parsing
+from explaineval.parsing import parse, parse_explanation
+from explaineval.parsing.letters import _name_pattern, _number_pattern
+from explaineval.parsing.markers import _field_pattern
+from explaineval.parsing.statements import _other_item
+
+NLI = {"A": "entailment", "B": "neutral", "C": "contradiction"}
+SENSE = {"A": "Sentence 1", "B": "Sentence 2"}
+SHORT, TIMES = 4_000, 4
+UNITS = [
+    "Answer: B\n", "Answer: ", "Answer:\n", "The answer is B. ", "I choose ", "*", "**Answer", "* * ", "_" * 3,
+    "```\n", '{"answer": ', "{\"a\":", "[", "<think>", "</think>", "<think>x</think>", " ", "\n", "\t\n", "A or ",
+    "B) ", "Explanation: ", "Explanation:\n", "1. ", "# ", "the ", "so, the ", "a man ", "final final ", "\\boxed{",
+    "(" * 9, "Premise:\n", "Option B is correct. ", "neutral, ", "é", "\u0301", "<b>", "</b>", "<b>x</b>", "<br>",
+    "<answer>", "<answer>B</answer>", "<", "<a ", "\u200b", "\r", '"', "Answer - ", "[Answer] ", "no, ",
+    "wait ", "so, so, ", "A: 1, ", "\\(", "Answer: B ", "Answer\n", "<|im_end|>", '"<|im_end|>"', "<s>", "</s>",
+    "[INST]", "<|im_start|>user ", "\nUser: x", "### Human:\n", "the correct answer is ", "the answer that is ", "so B ",
+    "B or ", "one might say the answer is C ", "the hypothesis is entailed ", "the premise contradicts the ", "it is ",
+    "Sentence 1 ", "I made a mistake. ", "change my answer to ", "most likely ", "b) ", "\u20e3", "🇧", "✅ ", "say that ",
+    "according to the ", "B is the most ", "Sentence 2 makes no sense. ", "the hypothesis is entailed. ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize(("style", "order"), [("chat", "pe"), ("completion", "ep")])
+def test_steps_grow_with_the_text(unit: str, style: Any, order: Any) -> None:
+    """A text four times as long takes at most about four times as many steps, whatever is repeated in it."""
+    for options in (NLI, SENSE):
+        for head in ("", "Answer: B\nExplanation: ", "Answer: "):
+            texts = [head + unit * (length // len(unit)) for length in (SHORT, TIMES * SHORT)]
+            few, many = (_count_steps(lambda text=text: parse(text, options, order, style)) for text in texts)
+            assert many <= 1.5 * TIMES * few + 2000, head
+            few, many = (_count_steps(lambda text=text: parse_explanation(text, "B", options, style)) for text in texts)
+            assert many <= 1.5 * TIMES * few + 2000, head
+
+
+def test_tags_that_close_late_are_matched_in_one_pass() -> None:
+    """Tags opened within an explanation and closed at its end take steps in proportion to their number."""
+    few, many = (
+        _count_steps(lambda n=n: parse("Answer: B\nExplanation: x" + "<b>x" * n + "</b>" * n, NLI, "pe", "chat"))
+        for n in (500, TIMES * 500)
+    )
+
+    assert many <= 1.5 * TIMES * few
+
+
+def test_a_megabyte_of_statements_is_read_to_an_end() -> None:
+    """A million characters that state answers without end are dealt with, and not read as an answer of one letter."""
+    text = "Answer: B\nExplanation: " + "The answer is B, so it is C. " * 35_000
+
+    assert not hasattr(parse(text, NLI, "pe", "chat"), "label")
+
+
+def test_no_pattern_can_go_back_over_the_text() -> None:
+    """No pattern repeats without bound what itself repeats without bound, and only single signs without possession."""
+    patterns = dict(_patterns())
+
+    assert len(patterns) > 60
+    assert [
+        name for name, pattern in patterns.items() if _goes_back(parser.parse(pattern.pattern, pattern.flags))
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "bad"),
+    [(r"(?:a*b?)*c", True), (r"(?:ab)+c", True), (r"(?:ab)*+c", False), (r"(?:a+b){0,9}", False), (r"(a|b+)+", True)],
+)
+def test_patterns_that_go_back_are_seen(pattern: str, bad: bool) -> None:
+    """The look at patterns tells those that may take exponential time from those that cannot."""
+    assert bad == _goes_back(parser.parse(pattern))
+
+
+def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
+    """All patterns of the package, those built from options or fields by example."""
+    for module in pkgutil.iter_modules(explaineval.parsing.__path__, "explaineval.parsing."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, re.Pattern):
+                yield f"{module.name}.{name}", value
+    for options in (NLI, SENSE):
+        yield f"names of {options}", _name_pattern(tuple(options.items()))[0]
+        yield f"numbers of {options}", _number_pattern(tuple(options.items()))
+    yield "fields", _field_pattern(("review_text",))
+    yield "items", _other_item("AC")
+
+
+def _goes_back(tree: Any, *, repeated: bool = False) -> bool:
+    for operator, value in tree:
+        if operator in {constants.MAX_REPEAT, constants.MIN_REPEAT, constants.POSSESSIVE_REPEAT}:
+            _, most, body = value
+            endless = most == constants.MAXREPEAT
+            single = len(body) == 1 and body[0][0] in {constants.IN, constants.LITERAL, constants.ANY}
+            possessive = operator == constants.POSSESSIVE_REPEAT
+            if endless and (repeated or not (single or possessive)):
+                return True
+            if _goes_back(body, repeated=repeated or endless):
+                return True
+        elif any(_goes_back(part, repeated=repeated) for part in _parts(value)):
+            return True
+    return False
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, parser.SubPattern):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _parts(part)
+
+
+def _count_steps(call: Callable[[], object]) -> int:
+    """How many functions, built-in ones included, are called."""
+    steps = 0
+
+    def count(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal steps
+        steps += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+    return steps
