@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -402,3 +403,23 @@ def test_who_waits_for_another_process_is_counted(tmp_path: Path) -> None:
         run(course(store))
 
     assert sorted(changes) == [-1, -1, 1, 1]
+
+
+def test_a_failure_that_nobody_waits_for_is_told_to_nobody(tmp_path: Path) -> None:
+    """A waiter that was cancelled leaves its request under way; when that fails, Python has nothing to complain of."""
+    complaints: list[str] = []
+
+    async def course(store: Store) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+        client, _ = cached(Wire({"Q0": [TransientError("broken")]}), store)
+        waiting = asyncio.create_task(client.complete(ask(0)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await asyncio.sleep(0.05)
+        gc.collect()
+
+    with open_store(tmp_path) as store:
+        run(course(store))
+
+    assert not complaints

@@ -102,7 +102,7 @@ class CachedClient:
                 return stored
             flying = asyncio.create_task(self._fetch(request, key, short))
             self._flying[key] = flying
-            flying.add_done_callback(lambda _: self._flying.pop(key, None))
+            flying.add_done_callback(lambda done: self._end(key, done))
         # shielded: a waiter that is cancelled must not cancel an answer that is being paid for
         return await asyncio.shield(flying)
 
@@ -111,6 +111,12 @@ class CachedClient:
         key = request_key(request)
         held = self.claims is not None and self.claims.holder(key) is not None
         return held and self.store.get(key) is None
+
+    def _end(self, key: str, done: asyncio.Task[Completion]) -> None:
+        """Forget what was under way; where nobody waits any more its failure is told to nobody."""
+        self._flying.pop(key, None)
+        if not done.cancelled():
+            done.exception()
 
     async def finish(self) -> None:
         """Wait for everything under way; failures were or will be told to their waiters."""
