@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 from explaineval.parsing.claims import Claim, agree, find_claims, find_contradictions, first_line, read_answer_lines
 from explaineval.parsing.layouts import Layout, clean, lay_out, lay_out_explanation, says_something
+from explaineval.parsing.letters import Clash, Value, skip_ending
 from explaineval.parsing.markers import Marker
 from explaineval.parsing.objects import read_objects
 from explaineval.parsing.statements import find_bare_lines
-from explaineval.parsing.letters import Clash, Value, skip_ending
 from explaineval.parsing.views import View, see
 from explaineval.records import Answer, Order, Style, Unreadable
-
 
 _BESIDE = {"pe": "follows", "ep": "stands beside", "pe2": "follows"}
 _INTRODUCTION = re.compile(
