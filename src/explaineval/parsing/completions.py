@@ -127,7 +127,7 @@ def next_field(text: str, fields: Collection[str]) -> int:
 
 def _name(sign: re.Match[str]) -> str:
     named = (sign["name"], sign["cut"], sign["half"], sign["plain"], sign["bracket"], sign["strike"], sign["role"])
-    return next(filter(None, (*named, sign["heading"]))).strip("|").casefold()
+    return str(next(filter(None, (*named, sign["heading"])))).strip("|").casefold()
 
 
 def _is_quoted(text: str, sign: re.Match[str]) -> bool:

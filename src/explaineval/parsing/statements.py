@@ -118,6 +118,7 @@ _FOREIGN_DOUBT = re.compile(  # conditions and reports anywhere in the sentence,
 )
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s?\{\s{0,3}(?:\\\w{1,8}\s?\{\s{0,3}|[({\[*$]){0,3}\Z")
 _BEFORE_NOUN = frozenset(
+<<<<<<< HEAD
     [
         "so",
         "that",
@@ -136,6 +137,10 @@ _BEFORE_NOUN = frozenset(
         "as",
         "since",
     ]
+=======
+    {"so", "that", "then", "and", "thus", "hence", "therefore", "because", "but", "now", "actually", "think", "believe"}
+    | {"say", "as", "since"}
+>>>>>>> w-parse
 )
 """Words before "answer is B" without an article."""
 
@@ -314,8 +319,8 @@ def _read_name(text: str, name: Name, options: Mapping[str, str]) -> _Stated | N
     if judged:
         length, end, letter = judged
         return _Stated(letter, name.start - length, end, letter != name.letter)
-    end = _state_after(text, name, pair=pair)
-    return None if end is None else _Stated(name.letter, name.start, end)
+    after = _state_after(text, name, pair=pair)
+    return None if after is None else _Stated(name.letter, name.start, after)
 
 
 def _leads(match: re.Match[str], before: str, text: str, name: Name, options: Mapping[str, str]) -> bool:
