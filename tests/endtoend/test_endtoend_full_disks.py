@@ -1,4 +1,4 @@
-"""A full disk under the cache, under the run directory, under standard output: one sentence, and nothing paid is lost."""
+"""A full disk under the cache, the run directory or standard output: one sentence, and nothing paid is lost."""
 
 from __future__ import annotations
 

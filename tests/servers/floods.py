@@ -57,7 +57,10 @@ def nest(depth: int) -> bytes:
 
 @dataclass
 class FloodServer:
-    """Use as a context manager. `target` is where redirects point; `word` is what happens without one in the prompt; several take turns."""
+    """Use as a context manager. `target` is where redirects point.
+
+    `word` is what happens where the prompt names nothing else; several words take turns.
+    """
 
     word: str = "plain"
     target: str = ""

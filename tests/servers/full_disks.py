@@ -1,4 +1,4 @@
-"""A disk that gets full while a process writes to it: a small tmpfs, or where none may be mounted a limit on file sizes.
+"""A disk that gets full while a process writes to it: a small tmpfs, or where none may be mounted a limit on files.
 
 Both make writes fail in the middle of a file: with "no space left" and with "file too large".
 """

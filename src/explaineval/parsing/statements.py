@@ -118,29 +118,8 @@ _FOREIGN_DOUBT = re.compile(  # conditions and reports anywhere in the sentence,
 )
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s?\{\s{0,3}(?:\\\w{1,8}\s?\{\s{0,3}|[({\[*$]){0,3}\Z")
 _BEFORE_NOUN = frozenset(
-<<<<<<< HEAD
-    [
-        "so",
-        "that",
-        "then",
-        "and",
-        "thus",
-        "hence",
-        "therefore",
-        "because",
-        "but",
-        "now",
-        "actually",
-        "think",
-        "believe",
-        "say",
-        "as",
-        "since",
-    ]
-=======
     {"so", "that", "then", "and", "thus", "hence", "therefore", "because", "but", "now", "actually", "think", "believe"}
     | {"say", "as", "since"}
->>>>>>> w-parse
 )
 """Words before "answer is B" without an article."""
 

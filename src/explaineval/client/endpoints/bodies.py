@@ -24,7 +24,7 @@ MOST_OF_ERROR = 65_536
 VALUES = 20_000
 VALUES_PER_TOKEN = 8
 VALUES_PER_ALTERNATIVE = 16
-"""JSON values of a response: each alternative at a token has its text, its bytes one by one, and its log-probability."""
+"""JSON values of a response: each alternative at a token has its text, its bytes, its log-probability."""
 MOST_VALUES = 1_000_000
 MOST_NESTED = 64
 MOST_CHOICES = 128
