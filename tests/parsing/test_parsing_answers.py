@@ -102,12 +102,14 @@ def _explanations() -> st.SearchStrategy[str]:
 
 
 def _is_plain(text: str) -> bool:
-    """True if the text says something, shows both its ends, and holds no marker and nothing that frames one."""
+    """True if the text says something, shows both its ends, begins with no label, and holds no marker or its frame."""
     if not any(unicodedata.category(sign)[0] in "LN" or unicodedata.category(sign) == "So" for sign in text):
         return False
     if "Cf" in {unicodedata.category(text[0]), unicodedata.category(text[-1])}:
         return False
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", text.translate(LETTER_SIGNS)).casefold()
+    if re.match(r"[\W_]*(?:[a-z](?![^\W_])|neutral)", folded):
+        return False
     return not any(word in folded or word in text.casefold() for word in RESERVED)
 
 

@@ -309,7 +309,7 @@ def _read_number(text: str, place: int, end: int, options: Mapping[str, str]) ->
     if not (is_bare(rest, 0, len(rest)) or _TEXT_END.match(rest) or _BECAUSE.match(rest.lstrip())):
         return None
     letter = numbers.get(_number_of(match[match.lastgroup or 0]))
-    return Value(letter, *match.span(match.lastgroup or 0)) if letter else None
+    return Value(letter, *match.span(match.lastgroup or 0), match.end()) if letter else None
 
 
 def _other_number(rest: str, letter: str, options: Mapping[str, str]) -> list[str]:
