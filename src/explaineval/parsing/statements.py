@@ -7,7 +7,7 @@ it (see `modality`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -153,13 +153,14 @@ _JOINS = re.compile(
 )
 
 _TAKEN_BACK = re.compile(
-    r"(?:(?:^|[.!?。]\s)[\s>*_#-]{0,6}(?:(?:wait|no|sorry|oops|actually|hmm|unfortunately|hold\son|well|oh|but)[,.!:…\s—-]{1,4}"
-    r"){0,3}(?:I(?:['’]ve|\shave|\snow\ssee\s(?:that\s)?I|\sreali[sz]e\s(?:that\s)?I|\ssee\s(?:that\s)?I)?\s"
+    r"(?:(?:^|[.!?。]\s|(?:explanation|rationale|reasoning|note|correction)[*_]{0,3}[:：])[\s>*_#-]{0,6}"
+    r"(?P<own>(?:(?:wait|no|sorry|oops|actually|hmm|unfortunately|hold\son|well|oh|but)[,.!:…\s—-]{1,4}){0,3}"
+    r"(?:I(?:['’]ve|\shave|\snow\ssee\s(?:that\s)?I|\sreali[sz]e\s(?:that\s)?I|\ssee\s(?:that\s)?I)?\s"
     r"(?:made\s(?:an?\s)?(?:\w+\s)?(?:mistake|error)|was\s(?:wrong|mistaken|incorrect)|misread|misunderstood|misspoke"
     r"|answered\s(?:incorrectly|wrongly)|chose\s(?:incorrectly|wrongly|the\swrong))"
-    r"|(?:I\s(?:sincerely\s)?)?(?:apologi[sz]e|apologies)\sfor\s(?:the|my|any)\s(?:\w+\s)?(?:mistake|error|confusion|wrong)))"
+    r"|(?:I\s(?:sincerely\s)?)?(?:apologi[sz]e|apologies)\sfor\s(?:the|my|any)\s(?:\w+\s)?(?:mistake|error|confusion|wrong))))"
     r"|\b(?:my|the)\s(?:(?:previous|earlier|first|initial|original|above|given|stated)\s)?(?:answer|choice|response|label)"
-    r"(?:\s(?:[A-Z]|\([^()\n]{1,20}\)|above|given|earlier|(?:that\s)?I\s(?:gave|chose|provided|have\sgiven)))?"
+    r"(?:\s(?:(?P<letter>[A-Z])|\((?P<inside>[A-Z])[^()\n]{0,20}\)|above|given|earlier|(?:that\s)?I\s(?:gave|chose|provided|have\sgiven)))?"
     r"\s(?:was|is)(?:\s(?:actually|in\sfact|clearly|indeed|therefore|probably)){0,2}\s"
     r"(?:wrong|incorrect|mistaken|not\s(?:correct|right)|an?\s(?:error|mistake)|inaccurate|a\smisreading)\b"
     r"|\bI\s(?:(?:would|must|need\sto|have\sto|want\sto|should|now|hereby|will|would\slike\sto)\s){0,2}"
@@ -226,11 +227,14 @@ def find_statements(text: str, options: Mapping[str, str]) -> list[Statement]:
     return sorted(found, key=lambda statement: statement[0].start)
 
 
-def find_retractions(text: str) -> list[Statement]:
-    """The sentences of `text` by which the model takes back the answer that it has given."""
+def find_retractions(text: str, letters: Collection[str]) -> list[Statement]:
+    """The sentences of `text` by which the model takes back its answer, which is one of `letters`."""
     found: list[Statement] = []
     for match in _TAKEN_BACK.finditer(text):
-        start = match.start() + len(match.group()) - len(match.group().lstrip(" \n.!?。>*_#-"))
+        start = match.start("own") if match["own"] else match.start()
+        named = (match["letter"] or match["inside"] or "").upper()
+        if named and named not in letters:
+            continue
         if is_asserted(text, start, match.end()):
             found.append((Marker("answer", start, match.end()), Clash("the explanation takes its answer back")))
             if len(found) == _MOST:
