@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from explaineval.datasets.readers import read_bundled
 from explaineval.parsing import parse
 from explaineval.parsing.letters import LETTER_SIGNS
 from explaineval.records import Answer, Unreadable
@@ -79,6 +80,25 @@ def test_case_names_are_unique_and_many() -> None:
     assert {("chat", "pe"), ("chat", "ep"), ("completion", "pe"), ("completion", "ep")} == {
         (case["style"], case["order"]) for case in CASES
     }
+
+
+@pytest.mark.parametrize("task", ["nli", "qa", "sense"])
+@pytest.mark.parametrize(
+    ("style", "order", "form"),
+    [
+        *((style, order, form) for (style, order), form in FORMS.items()),
+        ("chat", "ep", "{explanation}\nAnswer: {letter}"), ("chat", "pe", "{letter}. {explanation}"),
+        ("chat", "pe", "I think the answer is {letter}. {explanation}"),
+    ],
+)  # fmt: skip
+def test_what_people_write_is_no_contradiction(task: str, style: Any, order: Any, form: str) -> None:
+    """The explanations that people wrote for the bundled tasks come back whole under their own label."""
+    for example in read_bundled(task):
+        assert example.explanation
+        text = form.format(letter=example.gold, explanation=example.explanation)
+        result = parse(text, example.options, order, style)
+        assert isinstance(result, Answer), (text, result)
+        assert (result.label, result.explanation) == (example.gold, example.explanation)
 
 
 def test_named_fields_begin_the_next_example() -> None:
