@@ -41,7 +41,7 @@ def find_claims(layout: Layout, options: Mapping[str, str], style: Style) -> tup
     found = sorted([*bare, *opening, *outright], key=lambda claim: claim[0].start) if opening else [*bare, *outright]
     inferred = [(marker, value) for marker, value in statements if _is_inferred(value)]
     markers = [*(marker for marker, _ in [*bare, *opening]), *closing]
-    retracted = _after(found[0], find_retractions(text))
+    retracted = _after(found[0], find_retractions(text, _letters_of(found)))
     return [*found, *inferred, *retracted], layout.with_markers(markers)
 
 
@@ -62,7 +62,7 @@ def find_contradictions(
     Also a sentence that takes the answer back, if it follows the first of `claims`, or an answer that was `given`.
     """
     text = layout.text[: layout.limit]
-    known = {value.letter for _, value in claims if isinstance(value, Value)} | ({given} if given else set())
+    known = _letters_of(claims) | ({given} if given else set())
     found: list[Claim] = []
     for marker, value in find_statements(text, options):
         if isinstance(value, Value) or not known & set(value.letters):
@@ -75,7 +75,7 @@ def find_contradictions(
         opening = read_opening(text, start, end, options, strict=True)
         if isinstance(opening, Value):
             found.append((Marker("answer", start, start), opening))
-    retractions = find_retractions(text)
+    retractions = find_retractions(text, known)
     return [*found, *(retractions if given else _after(claims[0], retractions) if claims else [])]
 
 
@@ -154,6 +154,10 @@ def _beginnings(layout: Layout, claims: list[Claim], given: str | None) -> list[
         spans = [(0, layout.limit)]
     shown = [(start + len(text) - len(text.lstrip()), end) for start, end in spans if (text := layout.text[start:end])]
     return [(start, end) for start, end in shown if start < end]
+
+
+def _letters_of(claims: Iterable[Claim]) -> set[str]:
+    return {value.letter for _, value in claims if isinstance(value, Value)}
 
 
 def _is_inferred(value: Value | Clash) -> bool:

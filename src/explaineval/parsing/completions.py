@@ -106,6 +106,12 @@ def find_reply(text: str) -> tuple[int, int]:
     return start, len(text)
 
 
+def own_reply(text: str) -> str:
+    """The text of the model's own reply, without tokens and turns of a chat template around it."""
+    start, end = find_reply(text)
+    return text[start:end]
+
+
 def next_example(markers: Iterable[Marker], order: Order, limit: int) -> int:
     """Where a plain marker follows although both have been seen: the next example, begun by the model.
 

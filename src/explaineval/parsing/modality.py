@@ -54,6 +54,7 @@ _REPORTS = re.compile(
     r"|\b(?:at\sfirst|initially|originally|previously|on\sthe\ssurface|superficially|naively|first\simpression"
     r"|at\sa\s(?:first\s|quick\s)?glance|(?:to|for)\s(?:some|many|others)|a\s(?:careless|naive|hasty|quick)\s\w+"
     r"|on\s(?:an?\s)?(?:naive|superficial|quick|first|literal|loose)\sreading)\b"
+    r"|\b(?:an?|some)\s(?:case|argument|possibility|reading|interpretation|chance|view)\b"
     r"|\bit\s(?:was|is|has\sbeen|had\sbeen|(?:could|can|may|might)\sbe)\s(?:\w+\s)?"
     r"(?:suggested|said|claimed|argued|hinted|stated|thought|believed|assumed|proposed|tempting)\b"
     rf"|\b{_SOURCES}\s(?:\w+\s){{0,3}}?(?:might|may|could|would|can)\s(?:\w+\s){{0,2}}?{_SAYS}\b",
@@ -82,11 +83,13 @@ _COUNTERFACTUAL = re.compile(
 )
 _WITH_OTHER = re.compile(r"[^.;,]{0,30}\bwith(?:out)?\b", re.IGNORECASE)
 _RHETORICAL = re.compile(  # "if we look closely" supposes nothing
-    r"\bif\s(?:we|you|one|I)\s(?:\w+ly\s)?(?:look|consider|read|think|take|examine|analy[sz]e|check|re-?read|go\sback"
+    r"\bif\sI\s(?:had|have)\sto\s(?:choose|pick|guess|decide|answer)\b"
+    r"|\bif\s(?:we|you|one|I)\s(?:\w+ly\s)?(?:look|consider|read|think|take|examine|analy[sz]e|check|re-?read|go\sback"
     r"|compare|count)\b(?![^,]{0,40}\b(?:only|just|ignor\w+|alone|naively|superficially)\b)",
     re.IGNORECASE,
 )
 _COMPLEMENT = re.compile(r"^\s{0,3}(?:that|whether|if)\b", re.IGNORECASE)
+_CONCESSIVE = re.compile(r"^\s{0,3}(?:even\s)?(?:although|though|while|whereas|even\sif)\b", re.IGNORECASE)
 _WOULD = re.compile(r"\bwould\b|['’]d\b", re.IGNORECASE)
 _FIRST_PERSON = re.compile(r"\s{0,3}(?:I|we)\b", re.IGNORECASE)
 _AFTER_CONDITION = re.compile(
@@ -130,7 +133,7 @@ def is_asserted(text: str, start: int, end: int) -> bool:
     clause = _after_last(_CLAUSE, scope)
     if _COMPLEMENT.match(clause):
         clause = scope
-    if _is_reported(clause) or _DENIES.search(_NO_DOUBT.sub("", clause)):
+    if _CONCESSIVE.match(clause) or _is_reported(clause) or _DENIES.search(_NO_DOUBT.sub("", clause)):
         return False
     return not (_AFTER_CONDITION.match(after) or _AFTER_DENIAL.match(after))
 
