@@ -1,4 +1,4 @@
-"""Without a base URL a request goes to the built-in address of its provider or nowhere, for all that litellm knows."""
+"""For every provider that litellm knows: without a base URL a request goes to its built-in address or nowhere."""
 
 from __future__ import annotations
 
