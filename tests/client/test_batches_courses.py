@@ -200,7 +200,7 @@ def test_what_was_for_certain_not_made_is_submitted_again(make: Make, route: Rou
 def test_an_endpoint_that_refuses_batches(make: Make) -> None:
     """401 and 404: a fault in one sentence, nothing submitted, everything unsent and released."""
     bench = make()
-    for fault, words in (("401", "key is not accepted"), ("404", "leave out --batch"), ("redirect", "leads elsewhere")):
+    for fault, words in (("401", "no key was sent"), ("404", "leave out --batch"), ("redirect", "leads elsewhere")):
         bench.server.faults = {"upload": [fault]}  # type: ignore[list-item]
         settled: list[object] = []
         outcome = bench.run(

@@ -16,6 +16,7 @@ from explaineval.cli import app
 from explaineval.cli.options import resolve
 from explaineval.cli.runs import run
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, arms_for
+from explaineval.errors import InputError
 
 LAB = "http://127.0.0.1:1111/v1"
 Resolved = tuple[RunConfig, ClientConfig, Path | None]
@@ -269,6 +270,15 @@ def test_an_option_given_wins_over_what_the_file_says_of_one_model(
 ) -> None:
     """The command line holds for all models, those with settings of their own in the file included."""
     assert expected == seen(resolved(tmp_path, NAMED, *arguments))
+
+
+def test_a_parameter_given_twice_is_refused(tmp_path: Path) -> None:
+    """Two values for one parameter are a mistake; the same one twice is none."""
+    found = resolved(tmp_path, {}, "--param", "top_p=0.5", "--param", "top_p=0.5")
+
+    assert found[0].params == {"top_p": 0.5}
+    with pytest.raises(InputError, match="--param top_p is given twice"):
+        resolved(tmp_path, {}, "--param", "top_p=0.5", "--param", "top_p=0.6")
 
 
 def test_a_run_resolves_without_a_file() -> None:

@@ -17,6 +17,14 @@ from explaineval.records import Message, Request
 VALUES: dict[str, JsonValue] = {"number": 0.5, "integer": 3, "text": "low", "flag": True, "object": {"type": "a"}}
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """An object in an object, so many times over."""
+    found: dict[str, Any] = {}
+    for _ in range(levels):
+        found = {"a": [found]}
+    return found
+
+
 def science(params: dict[str, Any], model: str = "openai/x") -> RunConfig:
     """A configuration with these parameters."""
     return build(RunConfig, {"tasks": ["nli"], "models": [{"model": model}], "params": params}, "options")
@@ -85,6 +93,7 @@ def test_extra_body_takes_what_endpoints_take(entries: dict[str, JsonValue]) -> 
         ({"extra_body": {"a": None}}, "extra_body.a is null"),
         ({"extra_body": {"a": {"b": float("inf")}}}, "extra_body.a.b is not a finite number"),
         ({"extra_body": {"top_p": 1}, "top_p": 0.5}, "top_p stands in extra_body a second time"),
+        ({"extra_body": {"a": nested(100)}}, "more than 32 levels deep"),
         ({"extra_body": {"x": {"max_tokens": 9}}}, "extra_body.x.max_tokens is not allowed"),
     ],
 )

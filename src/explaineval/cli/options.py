@@ -7,7 +7,7 @@ was not given can be told from what was.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -206,7 +206,7 @@ def resolve(file: Path | None, given: dict[str, Any]) -> tuple[RunConfig, Client
     if "temperature" in given:
         values["temperature"] = _temperature(given["temperature"])
     if "param" in given:
-        values["params"] = {**values.get("params", {}), **dict(_param(text) for text in given["param"])}
+        values["params"] = {**values.get("params", {}), **_params(given["param"])}
     if "retry" in given:
         values["retry"] = list(given["retry"])
     if "price" in given:
@@ -274,6 +274,15 @@ def _temperature(text: str) -> float | str:
         return float(text)
     except ValueError:
         raise InputError(f"--temperature {text!r} is neither a number nor `omit`.") from None
+
+
+def _params(texts: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in map(_param, texts):
+        if name in found and found[name] != value:
+            raise InputError(f"--param {name} is given twice, with different values: give it once.")
+        found[name] = value
+    return found
 
 
 def _param(text: str) -> tuple[str, Any]:
