@@ -26,8 +26,10 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def science(params: dict[str, Any], model: str = "openai/x") -> RunConfig:
-    """A configuration with these parameters."""
-    return build(RunConfig, {"tasks": ["nli"], "models": [{"model": model}], "params": params}, "options")
+    """A configuration that is to be asked with these parameters."""
+    config = build(RunConfig, {"tasks": ["nli"], "models": [{"model": model}], "params": params}, "options")
+    config.require_params()
+    return config
 
 
 @pytest.mark.parametrize("name", SAMPLING)
@@ -110,8 +112,15 @@ def test_a_parameter_of_the_file_is_refused_with_its_line(tmp_path: Path) -> Non
     file = tmp_path / "run.yaml"
     file.write_text("tasks: [nli]\nmodels: [{model: openai/x}]\nparams:\n  fallbacks: [openai/y]\n", encoding="utf-8")
 
-    with pytest.raises(InputError, match="--param fallbacks is not allowed"):
+    with pytest.raises(InputError, match=r"run\.yaml:4: --param fallbacks is not allowed"):
         read_config(file)
+
+
+def test_a_finished_run_with_other_parameters_is_still_read() -> None:
+    """What older versions sent stands in their run.json, and in their answers' keys; it can be scored as before."""
+    values = {"tasks": ["nli"], "models": [{"model": "openai/x"}], "params": {"guided_choice": ["A", "B"]}}
+
+    assert build(RunConfig, values, "run.json").params == {"guided_choice": ["A", "B"]}
 
 
 def test_extra_body_is_refused_where_its_entries_would_not_arrive() -> None:
