@@ -1,6 +1,7 @@
-"""A disk that gets full while a process writes to it: a small tmpfs, or where none may be mounted a limit on files.
+"""A disk that gets full while a process writes to it: a small tmpfs, or a limit on the size of files.
 
-Both make writes fail in the middle of a file: with "no space left" and with "file too large".
+The limit stands in where none may be mounted; it holds for all files of the process. Both make writes fail in the
+middle of a file.
 """
 
 from __future__ import annotations
