@@ -132,7 +132,7 @@ def test_a_parameter_of_our_own_is_refused(name: str) -> None:
     config = build(RunConfig, {"tasks": ["nli"], "models": [{"model": "a/b"}], "params": {name: 1}}, "options")
 
     with pytest.raises(InputError, match=f"--param {name} is not allowed"):
-        build(RunConfig, {"tasks": ["nli"], "models": [{"model": "a/b"}], "params": {name: 1}}, "options")
+        config.require_params()
 
 
 @pytest.mark.parametrize(
