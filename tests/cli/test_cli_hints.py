@@ -11,7 +11,7 @@ import pytest
 from explaineval.client.litellms import KEY_NAMES, advice_on, provider_key_names
 from explaineval.config import Endpoint
 from servers.commands import WarmCommands
-from servers.hostile import HostileServer, Mode
+from servers.key_echo import EchoingServer, Mode
 
 OTHERS = "sk-somebody-elses-1a2b3c4d"
 ESNLI = ("pairID", "gold_label", "Sentence1", "Sentence2", "Explanation_1")
@@ -26,7 +26,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmCommands]:
 
 def test_a_missing_key_is_named_with_its_variable(tmp_path: Path, warm: WarmCommands) -> None:
     """With a base URL the provider's key stays at home, and the message says which variable would be sent."""
-    with HostileServer(plant=lambda _: "no key", mode="401") as server:
+    with EchoingServer(plant=lambda _: "no key", mode="401") as server:
         fixed = ("--model", "openai/m", "--base-url", server.url, "--max-retries", "0")
         run = warm.run("run", "--task", "qa", "--limit", "2", *fixed, cwd=tmp_path, env={"OPENAI_API_KEY": OTHERS})
         probe = warm.run("probe", *fixed, cwd=tmp_path)
@@ -91,7 +91,7 @@ def test_an_access_denied_without_a_key_says_so() -> None:
 def test_a_404_hints_at_a_missing_v1(tmp_path: Path, warm: WarmCommands, command: str) -> None:
     """Where the base URL has none; with it nothing is said of it."""
     task = ("--task", "qa", "--limit", "2") if command == "run" else ()
-    with HostileServer(plant=lambda _: "m", mode="404") as server:
+    with EchoingServer(plant=lambda _: "m", mode="404") as server:
         fixed = (command, *task, "--model", "openai/m", "--max-retries", "0", "--base-url")
         without = warm.run(*fixed, server.root, cwd=tmp_path)
         with_it = warm.run(*fixed, server.url, cwd=tmp_path)
@@ -105,7 +105,7 @@ def test_a_404_hints_at_a_missing_v1(tmp_path: Path, warm: WarmCommands, command
 def test_an_html_page_is_called_one(tmp_path: Path, warm: WarmCommands, mode: Mode) -> None:
     """Whatever its status; its source is no message."""
     page = "<!DOCTYPE html><html><head><title>Sign in</title></head><body><p>Hello</p></body></html>"
-    with HostileServer(plant=lambda _: page if mode == "404" else "Sign in", mode=mode) as server:
+    with EchoingServer(plant=lambda _: page if mode == "404" else "Sign in", mode=mode) as server:
         found = warm.run("probe", "--model", "openai/m", "--base-url", server.url, "--max-retries", "0", cwd=tmp_path)
 
     assert found.code == 5

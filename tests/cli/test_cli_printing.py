@@ -12,7 +12,7 @@ import pytest
 
 from explaineval.report.texts import HARMFUL, escaped, visible
 from servers.commands import Result, WarmCommands
-from servers.hostile import HostileServer, Mode
+from servers.key_echo import EchoingServer, Mode
 
 SOURCE = Path(__file__).parents[2] / "src" / "explaineval"
 EVIL = "\x1b[2J\x1b]0;own\x07\x9b31m\x7f\b\u202egnp\u2066\u200b\u2028\ud83dend"
@@ -80,7 +80,7 @@ def write_task(directory: Path) -> None:
         (directory / file).write_text("".join(json.dumps(one) + "\n" for one in found), encoding="utf-8")
 
 
-def run(server: HostileServer) -> list[str]:
+def run(server: EchoingServer) -> list[str]:
     """`run` against the server, with a hostile model and endpoint name."""
     fixed = ["run", "--task", "jsonl:task.jsonl", "--interventions", "edits.jsonl", "--shots", "0"]
     fixed += ["--model", f"openai/m{PLANTED}", "--base-url", server.url, "--endpoint-name", f"lab{PLANTED}"]
@@ -94,7 +94,7 @@ def test_hostile_answers_files_and_names_are_printed_harmlessly(
     """Every command that shows what an endpoint said, or what stands in a file, from the first run to the bundle."""
     write_task(tmp_path)
     name = f"e0{PLANTED}"
-    with HostileServer(plant=lambda _: PLANTED) as server:
+    with EchoingServer(plant=lambda _: PLANTED) as server:
         commands = [
             [*run(server), "--out", "out"],
             ["plan", *run(server)[1:]],
@@ -127,7 +127,7 @@ def test_hostile_answers_files_and_names_are_printed_harmlessly(
 def test_hostile_errors_are_printed_harmlessly(tmp_path: Path, warm: WarmCommands, mode: Mode) -> None:
     """An error's words, an HTML page's title and the names of the models that are served instead."""
     write_task(tmp_path)
-    with HostileServer(plant=lambda _: PLANTED, mode=mode) as server:
+    with EchoingServer(plant=lambda _: PLANTED, mode=mode) as server:
         results = [
             warm.run(*run(server), "--out", "out", cwd=tmp_path),
             warm.run("probe", "--model", "openai/m", "--base-url", server.url, "--max-retries", "0", cwd=tmp_path),

@@ -201,7 +201,7 @@ def test_an_endpoint_that_refuses_batches(make: Make) -> None:
     """401 and 404: a fault in one sentence, nothing submitted, everything unsent and released."""
     bench = make()
     for fault, words in (
-        ("401", "key is not accepted"),
+        ("401", "no key was sent"),
         ("404", "leave out --batch"),
         ("redirect", "a redirect (status 307) to"),
     ):

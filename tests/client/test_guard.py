@@ -170,7 +170,7 @@ def test_no_client_gets_past_the_guard(flood: FloodServer, kind: str) -> None:
         "aiohttp": lambda: asyncio.run(by_aiohttp()),
         "socket": by_socket,
     }[kind]
-    with allow(attempt), pytest.raises(Exception, match="nothing was sent|Nothing was sent") as caught:
+    with allow(attempt), pytest.raises(Exception, match="othing was sent") as caught:
         act()
 
     assert isinstance(attempt.fault, InputError)
@@ -218,7 +218,8 @@ def test_the_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HTTPS_PROXY", PROXY)
 
     assert proxy_note(Endpoint(), "openai/m") == (
-        "https://api.openai.com is reached through the proxy http://proxy.example.org:3128, which the environment names."
+        "https://api.openai.com is reached through the proxy http://proxy.example.org:3128, which the environment "
+        "names."
     )
     assert proxy_note(Endpoint("http://127.0.0.1:8000/v1"), "openai/m") is None
 

@@ -22,6 +22,9 @@ from explaineval.client.endpoints.bodies import (
     check_answer,
     measure,
 )
+from explaineval.client.responses import read_response
+from explaineval.records import Style
+from servers import replies
 from servers.floods import bomb, crowd, nest, plain
 
 TRICKY = ['"', '\\"', "\\\\", '\\\\"', "[{,", '[[["', "]}", "\\u005b", '"choices": [', "ü[", "\n"]
@@ -85,6 +88,30 @@ def test_a_crowd_of_choices_is_refused() -> None:
         with pytest.raises(TooLargeError, match="choices"):
             check_answer(crowd(500).replace(b"choices", name.encode()), Bounds())
     assert check_answer(crowd(5), Bounds())[0] == crowd(5)
+
+
+@pytest.mark.parametrize("shape", ["content", "lists"])
+def test_a_long_answer_with_many_alternatives_reads_the_same(shape: str) -> None:
+    """Alternatives at tokens that are no letter are left out before the answer is parsed again; nobody reads them."""
+    tokens = replies.spell_tokens(
+        "Answer: A\nExplanation: It may rain. " * 60, "pe", {"A": 0.6, "B": 0.3, "C": 0.05}, 5
+    )
+    style: Style = "chat" if shape == "content" else "completion"
+    logprobs = (replies.content_logprobs if shape == "content" else replies.list_logprobs)(tokens)
+    text = "".join(piece for piece, _ in tokens)
+    body = json.dumps(replies.body(style, "m", text, "stop", logprobs)).encode()
+    lean, _ = check_answer(body, Bounds(most_besides=int(0.7 * measure(body, 1_000_000))))
+
+    assert len(lean) < len(body)
+    assert read_response(json.loads(lean), style) == read_response(json.loads(body), style)
+
+
+def test_bulk_outside_of_logprobs_is_refused() -> None:
+    """However many values its logprobs may have."""
+    body = plain()[:-1] + b', "more": [' + b"[]," * 50_000 + b"[]]}"
+
+    with pytest.raises(TooLargeError):
+        check_answer(body, bounds_of(512, 20))
 
 
 def test_what_is_no_json_is_cut() -> None:

@@ -1,4 +1,4 @@
-"""For every provider prefix that litellm knows: without a base URL a request goes to its built-in address or nowhere."""
+"""For every provider that litellm knows: without a base URL a request goes to its built-in address or nowhere."""
 
 from __future__ import annotations
 

@@ -129,8 +129,10 @@ def test_a_model_at_an_unknown_endpoint_is_refused() -> None:
 )
 def test_a_parameter_of_our_own_is_refused(name: str) -> None:
     """What we set ourselves, or what would send a request elsewhere, cannot be slipped in."""
+    config = build(RunConfig, {"tasks": ["nli"], "models": [{"model": "a/b"}], "params": {name: 1}}, "options")
+
     with pytest.raises(InputError, match=f"--param {name} is not allowed"):
-        build(RunConfig, {"tasks": ["nli"], "models": [{"model": "a/b"}], "params": {name: 1}}, "options")
+        config.require_params()
 
 
 @pytest.mark.parametrize(

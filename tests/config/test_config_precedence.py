@@ -276,6 +276,15 @@ def test_an_option_given_wins_over_what_the_file_says_of_one_model(
     assert expected == seen(resolved(tmp_path, NAMED, *arguments))
 
 
+def test_a_parameter_given_twice_is_refused(tmp_path: Path) -> None:
+    """Two values for one parameter are a mistake; the same one twice is none."""
+    found = resolved(tmp_path, {}, "--param", "top_p=0.5", "--param", "top_p=0.5")
+
+    assert found[0].params == {"top_p": 0.5}
+    with pytest.raises(InputError, match="--param top_p is given twice"):
+        resolved(tmp_path, {}, "--param", "top_p=0.5", "--param", "top_p=0.6")
+
+
 def test_a_run_resolves_without_a_file() -> None:
     """Options alone are enough."""
     given = context_of("--task", "nli", "--model", "a/b", "--param", 'verbosity="low"')

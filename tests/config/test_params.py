@@ -17,9 +17,19 @@ from explaineval.records import Message, Request
 VALUES: dict[str, JsonValue] = {"number": 0.5, "integer": 3, "text": "low", "flag": True, "object": {"type": "a"}}
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """An object in an object, so many times over."""
+    found: dict[str, Any] = {}
+    for _ in range(levels):
+        found = {"a": [found]}
+    return found
+
+
 def science(params: dict[str, Any], model: str = "openai/x") -> RunConfig:
-    """A configuration with these parameters."""
-    return build(RunConfig, {"tasks": ["nli"], "models": [{"model": model}], "params": params}, "options")
+    """A configuration that is to be asked with these parameters."""
+    config = build(RunConfig, {"tasks": ["nli"], "models": [{"model": model}], "params": params}, "options")
+    config.require_params()
+    return config
 
 
 @pytest.mark.parametrize("name", SAMPLING)
@@ -85,6 +95,7 @@ def test_extra_body_takes_what_endpoints_take(entries: dict[str, JsonValue]) -> 
         ({"extra_body": {"a": None}}, "extra_body.a is null"),
         ({"extra_body": {"a": {"b": float("inf")}}}, "extra_body.a.b is not a finite number"),
         ({"extra_body": {"top_p": 1}, "top_p": 0.5}, "top_p stands in extra_body a second time"),
+        ({"extra_body": {"a": nested(100)}}, "more than 32 levels deep"),
         ({"extra_body": {"x": {"max_tokens": 9}}}, "extra_body.x.max_tokens is not allowed"),
     ],
 )
@@ -101,8 +112,15 @@ def test_a_parameter_of_the_file_is_refused_with_its_line(tmp_path: Path) -> Non
     file = tmp_path / "run.yaml"
     file.write_text("tasks: [nli]\nmodels: [{model: openai/x}]\nparams:\n  fallbacks: [openai/y]\n", encoding="utf-8")
 
-    with pytest.raises(InputError, match="--param fallbacks is not allowed"):
+    with pytest.raises(InputError, match=r"run\.yaml:4: --param fallbacks is not allowed"):
         read_config(file)
+
+
+def test_a_finished_run_with_other_parameters_is_still_read() -> None:
+    """What older versions sent stands in their run.json, and in their answers' keys; it can be scored as before."""
+    values = {"tasks": ["nli"], "models": [{"model": "openai/x"}], "params": {"guided_choice": ["A", "B"]}}
+
+    assert build(RunConfig, values, "run.json").params == {"guided_choice": ["A", "B"]}
 
 
 def test_extra_body_is_refused_where_its_entries_would_not_arrive() -> None:

@@ -360,6 +360,7 @@ def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.Monkey
         progress=SimpleNamespace(outcomes={}),
         cached=SimpleNamespace(tally=Tally()),
         unreadable=None,
+        deposit=SimpleNamespace(sentence=None, waiting=0),
         budgeted=None,
     )
     prepared = SimpleNamespace(client=SimpleNamespace(max_usd=None))

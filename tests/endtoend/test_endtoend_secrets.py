@@ -220,6 +220,28 @@ def test_a_masked_answer_keeps_its_length() -> None:
     assert traces(found.model_dump_json().encode(), KEY) == set()
 
 
+@pytest.mark.parametrize(
+    "key", [KEY, "AIzaSyA1b2C3d4E5f6G7h8I9j0kLmNoPq", "sk-1234567890abcdef", "0123456789abcdef" * 2]
+)
+def test_a_key_in_the_place_of_its_variable_is_not_repeated(place: Place, key: str) -> None:
+    """--api-key-env takes a name; what is pasted there instead is neither shown nor stored."""
+    (place.directory / "run.yaml").write_text(
+        f"tasks: [qa]\nmodels: [{{model: openai/m}}]\napi_key_env: '{key}'\n", encoding="utf-8"
+    )
+    fixed = ("run", "--task", "qa", "--model", "openai/m", "--base-url", "http://127.0.0.1:9/v1")
+    results = [
+        place.run(*fixed, "--api-key-env", key),
+        place.run(*fixed[:5], "--api-key-env", key, "--json"),
+        place.run("run", "run.yaml"),
+        place.run("probe", *fixed[3:], "--api-key-env", key),
+    ]
+    (place.directory / "run.yaml").unlink()
+
+    assert [one.code for one in results] == [2, 2, 2, 2]
+    assert all("not the key itself" in one.stdout + one.stderr for one in results)
+    assert place.leaks(key) == {}
+
+
 def test_a_key_on_the_command_line_is_not_repeated(place: Place) -> None:
     """A key given as a parameter is refused without its value, in either form of output."""
     for more in ((), ("--json",)):

@@ -38,7 +38,14 @@ BAD = {
     "refused": Completion(text=None, refusal="No.", finish_reason="stop"),
     "empty": Completion(text="", finish_reason="stop"),
 }
-CONTRADICTION = Completion(text="Answer: B\nExplanation: It is so.", finish_reason="stop")
+CONTRADICTIONS = {
+    name: Completion(text=text, finish_reason="stop")
+    for name, text in {
+        "contradiction": "Answer: B\nExplanation: It is so.",
+        "statement": "Explanation: Since nothing is said of it, the correct answer is actually B.",
+        "retraction": "Explanation: I made a mistake. It is not so.",
+    }.items()
+}
 UNREADABLE = Completion(text="Who knows?", finish_reason="stop")
 
 
@@ -155,7 +162,7 @@ def test_an_unreadable_answer_has_no_second_call() -> None:
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-@pytest.mark.parametrize("status", [*BAD, "failed", "contradiction"])
+@pytest.mark.parametrize("status", [*BAD, "failed", *CONTRADICTIONS])
 def test_an_explanation_that_cannot_be_read_keeps_the_label(status: str, side: str) -> None:
     """After the insertion: the side is named, both labels stand, nothing is scored. Before it: the trial counts."""
     found = prepared(shams=0)
@@ -169,11 +176,11 @@ def test_an_explanation_that_cannot_be_read_keeps_the_label(status: str, side: s
             return EXPLANATION
         if status == "failed":
             raise RequestFailedError("down")
-        return CONTRADICTION if status == "contradiction" else BAD[status]
+        return (BAD | CONTRADICTIONS)[status]
 
     trials, _ = run(Scripted(reply), found)
 
-    wanted = "unparsed" if status == "contradiction" else status
+    wanted = "unparsed" if status in CONTRADICTIONS else status
     ends = {(t.status, t.status_side, t.label_before, t.label_after, t.changed, t.mentioned) for t in trials}
     if side == "before":  # its explanation is no part of the score, so only the mention floor lacks it
         assert ends == {("ok", None, "A", "A", False, False)}

@@ -7,6 +7,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from re import _constants as constants
 from re import _parser as parser
 from types import FrameType
@@ -22,7 +23,7 @@ from explaineval.parsing.statements import _other_item
 
 NLI = {"A": "entailment", "B": "neutral", "C": "contradiction"}
 SENSE = {"A": "Sentence 1", "B": "Sentence 2"}
-SHORT, TIMES = 4_000, 4
+SHORT, TIMES = 1_500, 4
 UNITS = [
     "Answer: B\n", "Answer: ", "Answer:\n", "The answer is B. ", "I choose ", "*", "**Answer", "* * ", "_" * 3,
     "```\n", '{"answer": ', "{\"a\":", "[", "<think>", "</think>", "<think>x</think>", " ", "\n", "\t\n", "A or ",
@@ -30,9 +31,11 @@ UNITS = [
     "(" * 9, "Premise:\n", "Option B is correct. ", "neutral, ", "é", "\u0301", "<b>", "</b>", "<b>x</b>", "<br>",
     "<answer>", "<answer>B</answer>", "<", "<a ", "\u200b", "\r", '"', "Answer - ", "[Answer] ", "no, ",
     "wait ", "so, so, ", "A: 1, ", "\\(", "Answer: B ", "Answer\n", "<|im_end|>", '"<|im_end|>"', "<s>", "</s>",
-    "[INST]", "<|im_start|>user ", "\nUser: x", "### Human:\n", "the correct answer is ", "the answer that is ", "so B ",
+    "[INST]", "<|im_start|>user ", "\nUser: x", "### Human:\n", "the correct answer is ", "the answer that is ",
+    "so B ",
     "B or ", "one might say the answer is C ", "the hypothesis is entailed ", "the premise contradicts the ", "it is ",
-    "Sentence 1 ", "I made a mistake. ", "change my answer to ", "most likely ", "b) ", "\u20e3", "🇧", "✅ ", "say that ",
+    "Sentence 1 ", "I made a mistake. ", "change my answer to ", "most likely ", "b) ", "\u20e3", "🇧", "✅ ",
+    "say that ",
     "according to the ", "B is the most ", "Sentence 2 makes no sense. ", "the hypothesis is entailed. ",
 ]  # fmt: skip
 
@@ -41,21 +44,20 @@ UNITS = [
 @pytest.mark.parametrize(("style", "order"), [("chat", "pe"), ("completion", "ep")])
 def test_steps_grow_with_the_text(unit: str, style: Any, order: Any) -> None:
     """A text four times as long takes at most about four times as many steps, whatever is repeated in it."""
-    for options in (NLI, SENSE):
-        for head in ("", "Answer: B\nExplanation: ", "Answer: "):
-            texts = [head + unit * (length // len(unit)) for length in (SHORT, TIMES * SHORT)]
-            few, many = (_count_steps(lambda text=text: parse(text, options, order, style)) for text in texts)
-            assert many <= 1.5 * TIMES * few + 2000, head
-            few, many = (_count_steps(lambda text=text: parse_explanation(text, "B", options, style)) for text in texts)
-            assert many <= 1.5 * TIMES * few + 2000, head
+    options = SENSE if "Sentence" in unit else NLI
+    for head in ("Answer: B\nExplanation: ", ""):
+        texts = [head + unit * (length // len(unit)) for length in (SHORT, TIMES * SHORT)]
+        few, many = (_count_steps(partial(parse, text, options, order, style)) for text in texts)
+        assert many <= 1.4 * TIMES * few + 1000, head
+    few, many = (_count_steps(partial(parse_explanation, text, "B", options, style)) for text in texts)
+
+    assert many <= 1.4 * TIMES * few + 1000
 
 
 def test_tags_that_close_late_are_matched_in_one_pass() -> None:
     """Tags opened within an explanation and closed at its end take steps in proportion to their number."""
-    few, many = (
-        _count_steps(lambda n=n: parse("Answer: B\nExplanation: x" + "<b>x" * n + "</b>" * n, NLI, "pe", "chat"))
-        for n in (500, TIMES * 500)
-    )
+    texts = ["Answer: B\nExplanation: x" + "<b>x" * count + "</b>" * count for count in (500, TIMES * 500)]
+    few, many = (_count_steps(partial(parse, text, NLI, "pe", "chat")) for text in texts)
 
     assert many <= 1.5 * TIMES * few
 
@@ -72,9 +74,7 @@ def test_no_pattern_can_go_back_over_the_text() -> None:
     patterns = dict(_patterns())
 
     assert len(patterns) > 60
-    assert [
-        name for name, pattern in patterns.items() if _goes_back(parser.parse(pattern.pattern, pattern.flags))
-    ] == []
+    assert [name for name, found in patterns.items() if _goes_back(parser.parse(found.pattern, found.flags))] == []
 
 
 @pytest.mark.parametrize(

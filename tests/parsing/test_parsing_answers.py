@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from explaineval.datasets.readers import read_bundled
 from explaineval.parsing import parse
 from explaineval.parsing.letters import LETTER_SIGNS
 from explaineval.records import Answer, Unreadable
@@ -81,6 +82,25 @@ def test_case_names_are_unique_and_many() -> None:
     }
 
 
+@pytest.mark.parametrize("task", ["nli", "qa", "sense"])
+@pytest.mark.parametrize(
+    ("style", "order", "form"),
+    [
+        *((style, order, form) for (style, order), form in FORMS.items()),
+        ("chat", "ep", "{explanation}\nAnswer: {letter}"), ("chat", "pe", "{letter}. {explanation}"),
+        ("chat", "pe", "I think the answer is {letter}. {explanation}"),
+    ],
+)  # fmt: skip
+def test_what_people_write_is_no_contradiction(task: str, style: Any, order: Any, form: str) -> None:
+    """The explanations that people wrote for the bundled tasks come back whole under their own label."""
+    for example in read_bundled(task):
+        assert example.explanation
+        text = form.format(letter=example.gold, explanation=example.explanation)
+        result = parse(text, example.options, order, style)
+        assert isinstance(result, Answer), (text, result)
+        assert (result.label, result.explanation) == (example.gold, example.explanation)
+
+
 def test_named_fields_begin_the_next_example() -> None:
     """A line with a field of the task ends a completion, also a field that other tasks do not have."""
     text = " B\nExplanation: Fine.\nReview text: Bad."
@@ -102,12 +122,14 @@ def _explanations() -> st.SearchStrategy[str]:
 
 
 def _is_plain(text: str) -> bool:
-    """True if the text says something, shows both its ends, and holds no marker and nothing that frames one."""
+    """True if the text says something, shows both its ends, begins with no label, and holds no marker or its frame."""
     if not any(unicodedata.category(sign)[0] in "LN" or unicodedata.category(sign) == "So" for sign in text):
         return False
     if "Cf" in {unicodedata.category(text[0]), unicodedata.category(text[-1])}:
         return False
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", text.translate(LETTER_SIGNS)).casefold()
+    if re.match(r"[\W_]*(?:[a-z](?![^\W_])|neutral)", folded):
+        return False
     return not any(word in folded or word in text.casefold() for word in RESERVED)
 
 

@@ -116,12 +116,20 @@ def test_named_fields_begin_the_next_example() -> None:
     assert explanation == "Fine."
 
 
-def test_probabilities_are_read_at_a_label() -> None:
-    """A label read alone has its place, which is all that its probabilities need."""
-    text = "Answer: B"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Answer: B", "I think the answer is B.", "Based on the premise, the correct answer would be B: neutral.",
+        " B - it may be.", "So it is $\\boxed{ B}$", "Answer: Option B<|im_end|>",
+    ],
+)  # fmt: skip
+def test_probabilities_are_read_at_a_label(text: str) -> None:
+    """A label read alone has its place, which is all that its probabilities need, wherever it stands."""
     label = parse_label(text, NLI, "chat")
     assert isinstance(label, Label)
-    alternatives = TokenAlternatives.model_validate({"offset": 7, "token": " B", "top": [(" B", -0.5), (" A", -1.5)]})
+    alternatives = TokenAlternatives.model_validate(
+        {"offset": text.index(" B"), "token": " B", "top": [(" B", -0.5), (" A", -1.5)]}
+    )
 
     result = label_probabilities(Completion(text=text, logprobs=(alternatives,)), label, "ABC")
 

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from explaineval.parsing.letters import LETTER_SIGNS
 from explaineval.parsing.views import see
 
 PIECES = [
     "<b>", "</b>", "<p>", "</p>", "<br/>", "<answer>", "</answer>", "<B>", "x", " ", "\n", "\r", "\u200b", '"',
-    "<think>",
+    "<think>", "<|im_end|>", "<|im_start|>assistant", "</s>", "🇧", "\nUser: ",
 ]  # fmt: skip
 
 
@@ -26,7 +27,8 @@ PIECES = [
         ("<answer id='1'>B</answer>", "<answer id='1'>B\n        "), ("a < b > c", "a < b > c"),
         ('"a"', " a "), ('"a" and "b"', '"a" and "b"'), ('"a', '"a'), ('"', '"'), ("“a”", " a "), ("„a“", " a "),
         ("«a» «b»", "«a» «b»"), ("<think>a</think>b", "\n" * 16 + "b"),
-        ("a<unknown>b</unknown>", "a<unknown>b</unknown>"),
+        ("a<unknown>b</unknown>", "a<unknown>b</unknown>"), ("🇧 or 🅱", "B or B"), ("a<|end|>b", "a" + "\n" * 8),
+        ("<s>a</s>", "\n\n\na" + "\n" * 4), ("a <s>b</s>", "a    b    "),
     ],
 )  # fmt: skip
 def test_what_is_shown(text: str, shown: str) -> None:
@@ -57,6 +59,9 @@ def test_places_mean_the_same(text: str, data: st.DataObject) -> None:
     end = data.draw(st.integers(start, len(text)))
 
     assert len(text) == len(view.text) == len(view.unreasoned)
-    assert all(shown in {sign, " ", "\n", ":"} for sign, shown in zip(text, view.text, strict=True))
+    assert all(
+        shown in {sign, " ", "\n", ":", LETTER_SIGNS.get(ord(sign))}
+        for sign, shown in zip(text, view.text, strict=True)
+    )
     assert view.cut(start, end) in {"", view.cut(start, end).strip()}
     assert bool(view.cut(start, end)) <= bool(view.text[start:end].strip())

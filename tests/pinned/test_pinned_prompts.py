@@ -1,7 +1,7 @@
 """Every prompt's rendered text and hash, and a cache key for each style, are what they were.
 
-`data/prompts.json.gz` is written anew by `PYTHONPATH=tests:tests/pinned python -m test_pinned_prompts`, for a change that
-CHANGELOG.md names.
+`data/prompts.json.gz` is written anew by `PYTHONPATH=tests:tests/pinned python -m test_pinned_prompts`,
+for a change that CHANGELOG.md names.
 """
 
 from __future__ import annotations

@@ -44,9 +44,8 @@ def bomb() -> bytes:
 def crowd(count: int) -> bytes:
     """An answer with so many choices."""
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Answer: A"}}
-    return json.dumps(
-        {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice] * count}
-    ).encode()
+    frame = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
+    return json.dumps({**frame, "choices": [choice] * count}).encode()
 
 
 @cache
@@ -57,7 +56,8 @@ def nest(depth: int) -> bytes:
 
 @dataclass
 class FloodServer:
-    """Use as a context manager. `target` is where redirects point; `word` is what happens without one in the prompt; several take turns."""
+    """Use as a context manager. `target` is where redirects point; `word` is what happens without
+    one in the prompt; several take turns."""
 
     word: str = "plain"
     target: str = ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from explaineval.config.endpoints import Endpoint, normalise_url
 from explaineval.config.models import ModelConfig, PositiveInt
@@ -18,11 +19,26 @@ Prices = tuple[Dollars, Dollars]
 """Dollars per million input tokens and per million output tokens."""
 
 
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PASTED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9]).{20,}|[0-9a-f]{24,}")
+"""What looks like a key that was given in the place of the name of its variable: long, mixed or hexadecimal."""
+
+
+def _name_of_variable(value: str) -> str:
+    """The name as given; it is stored in run.json and repeated in messages, so a key may not pass for one."""
+    if not VARIABLE.fullmatch(value) or PASTED.fullmatch(value):
+        raise ValueError("this is the name of the environment variable that holds the key, not the key itself")
+    return value
+
+
+KeyVariable = Annotated[str, AfterValidator(_name_of_variable)]
+
+
 class EndpointConfig(Record):
     """A named endpoint: its address, the variable that holds its key, its price and its limit."""
 
     base_url: str | None = None
-    api_key_env: str | None = None
+    api_key_env: KeyVariable | None = None
     price: Prices | None = None
     max_connections: PositiveInt | None = None
     rpm: Positive | None = None
@@ -46,7 +62,7 @@ class ClientConfig(Record):
     """
 
     endpoints: dict[str, EndpointConfig] = Field(default_factory=dict)
-    api_key_env: str | None = None
+    api_key_env: KeyVariable | None = None
     cache: Path = Path("cache")
     price: Prices | None = None
     max_connections: PositiveInt = 32

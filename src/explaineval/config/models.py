@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from explaineval.config.params import check_params
+from explaineval.errors import InputError
 from explaineval.records import Mention, Order, Record, Style
 
 COMPLETION_SHOTS = 8
@@ -118,11 +119,17 @@ class RunConfig(Record):
         names = [(model.endpoint, model.model) for model in self.models]
         if len(set(names)) != len(names):
             raise ValueError("a model stands twice; name each (endpoint, model) once")
+        return self
+
+    def require_params(self) -> None:
+        """Raise InputError for parameters that may not be sent.
+
+        No validator: a run of an older version that holds others can still be read and scored.
+        """
         for model in self.models:
             fault = check_params(self.params, model.model)
             if fault is not None:
-                raise ValueError(fault)
-        return self
+                raise InputError(f"{fault}.")
 
 
 class Arm(Record):

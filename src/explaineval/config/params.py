@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pydantic import JsonValue
 
 EXTRA_BODY = "extra_body"
+DEEPEST = 32
+"""Levels inside extra_body."""
 
 SAMPLING: Mapping[str, str] = {
     "top_p": "number",  # OpenAI, Anthropic, Gemini, Mistral, Groq, OpenRouter, vLLM, llama.cpp, Ollama
@@ -249,7 +251,9 @@ def _check_extra_body(value: JsonValue, params: Mapping[str, JsonValue]) -> str 
     for name in value:
         if name in params:
             return f"--param {_shown(name)} stands in extra_body a second time: give it once"
-    for path, inner in _entries(value, "extra_body"):
+    for path, inner, depth in _entries(value):
+        if depth > DEEPEST:
+            return f"extra_body is nested more than {DEEPEST} levels deep"
         name = path.rpartition(".")[2]
         if inner is None:
             return f"{_shown(path)} is null: leave it out instead"
@@ -262,16 +266,22 @@ def _check_extra_body(value: JsonValue, params: Mapping[str, JsonValue]) -> str 
     return None
 
 
-def _entries(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:
-    """Every named entry below, with its path; the inside of a JSON schema is passed over."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield f"{path}.{name.replace('.', '_')}", inner
-            if _plain(name) not in SCHEMAS:
-                yield from _entries(inner, f"{path}.{name.replace('.', '_')}")
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _entries(inner, path)
+def _entries(value: JsonValue) -> Iterator[tuple[str, JsonValue, int]]:
+    """Every named entry inside extra_body, with its path and depth; the inside of a JSON schema is passed over."""
+    waiting: list[tuple[str, JsonValue, int]] = [(EXTRA_BODY, value, 0)]
+    while waiting:
+        path, inner, depth = waiting.pop()
+        if depth > DEEPEST:
+            yield path, inner, depth
+            return
+        if isinstance(inner, list):
+            waiting += [(path, one, depth + 1) for one in inner]
+        elif isinstance(inner, dict):
+            for name, one in inner.items():
+                below = f"{path}.{name.replace('.', '_')}"
+                yield below, one, depth
+                if _plain(name) not in SCHEMAS:
+                    waiting.append((below, one, depth + 1))
 
 
 def _shown(name: str) -> str:

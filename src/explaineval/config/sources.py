@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from explaineval.config.clients import ClientConfig
 from explaineval.config.models import RunConfig
+from explaineval.config.params import check_params
 from explaineval.errors import InputError
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -45,6 +46,11 @@ def read_config(path: Path) -> dict[str, Any]:
         if key not in known:
             raise InputError(f"{path}:{line_of(tree, (key,))}: unknown key {key!r}.")
     _check_nested(values, tree, path)
+    params = values.get("params")
+    for name, value in params.items() if isinstance(params, dict) else ():
+        fault = check_params({name: value})
+        if fault is not None:
+            raise InputError(f"{path}:{line_of(tree, ('params', name))}: {fault}.")
     base = path.parent
     for key in PATHS:
         if isinstance(values.get(key), str):

@@ -14,7 +14,7 @@ from explaineval.experiment.consultations import Consultant, Consulted, Dialogue
 from explaineval.experiment.readings import Failure
 from explaineval.interventions import Proposal, Refusal, Token, intervention_id, read_proposal, splice
 from explaineval.mentions import already_present
-from explaineval.parsing import classify
+from explaineval.parsing import classify, own_reply
 from explaineval.records import Completion, Example, Intervention, Request
 
 TEMPLATE = "editor.j2"
@@ -110,7 +110,7 @@ def _read_edit(text: str, reply: Completion | Failure, texts: Sequence[str], tag
     outcome = classify(reply)
     if outcome is not None:
         return outcome.status
-    found = read_proposal(text, reply.text or "")
+    found = read_proposal(text, own_reply(reply.text or ""))
     if isinstance(found, Refusal):
         return found
     if already_present(found.word, texts):

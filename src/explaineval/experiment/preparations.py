@@ -33,6 +33,7 @@ class Prepared:
 
 def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     """Read tasks, prompts and interventions; nothing is asked and nothing written yet. Raises InputError."""
+    config.require_params()
     for model in config.models:
         client.endpoint_of(model)
     prompts = PromptBook(config.prompts or default_directory())

@@ -1,13 +1,14 @@
 """Answers out of completions: what a model's text says, or why it cannot be read. Pure.
 
 `classify` sorts out completions that are not to be read, `parse` reads label and explanation, `parse_label` and
-`parse_explanation` one of them each,
+`parse_explanation` one of them each, `own_reply` leaves out what is not the model's own turn, and
 `label_probabilities` reads p(label) at the letter's own token. Terms: the method page.
 """
 
 from __future__ import annotations
 
 from explaineval.parsing.answers import Label, parse, parse_explanation, parse_label
+from explaineval.parsing.completions import own_reply
 from explaineval.parsing.outcomes import classify
 from explaineval.parsing.probabilities import (
     argmax_disagrees,
@@ -22,6 +23,7 @@ __all__ = [
     "classify",
     "is_one_hot",
     "label_probabilities",
+    "own_reply",
     "parse",
     "parse_explanation",
     "parse_label",

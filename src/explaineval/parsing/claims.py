@@ -31,7 +31,7 @@ def find_claims(layout: Layout, options: Mapping[str, str], style: Style) -> tup
     if parts:
         return [*claims, *find_contradictions(layout, options, claims)], layout
     statements = find_statements(text, options)
-    outright = [claim for claim in statements if not (isinstance(claim[1], Value) and claim[1].inferred)]
+    outright = [(marker, value) for marker, value in statements if not _is_inferred(value)]
     first = min((part.marker.start for part in layout.of("explanation")), default=layout.limit)
     bare = find_bare_lines(text, first, options) if style == "chat" else []
     opening = [] if bare or style != "chat" else _read_beginning(text[:first], options)
@@ -39,9 +39,9 @@ def find_claims(layout: Layout, options: Mapping[str, str], style: Style) -> tup
         return [], layout
     closing = [marker for marker, _ in outright if _closes_explanation(layout, marker)]
     found = sorted([*bare, *opening, *outright], key=lambda claim: claim[0].start) if opening else [*bare, *outright]
-    inferred = [claim for claim in statements if claim not in outright]
+    inferred = [(marker, value) for marker, value in statements if _is_inferred(value)]
     markers = [*(marker for marker, _ in [*bare, *opening]), *closing]
-    retracted = _after(found[0], find_retractions(text))
+    retracted = _after(found[0], find_retractions(text, _letters_of(found)))
     return [*found, *inferred, *retracted], layout.with_markers(markers)
 
 
@@ -62,20 +62,20 @@ def find_contradictions(
     Also a sentence that takes the answer back, if it follows the first of `claims`, or an answer that was `given`.
     """
     text = layout.text[: layout.limit]
-    known = {value.letter for _, value in claims if isinstance(value, Value)} | ({given} if given else set())
+    known = _letters_of(claims) | ({given} if given else set())
     found: list[Claim] = []
     for marker, value in find_statements(text, options):
         if isinstance(value, Value) or not known & set(value.letters):
             found.append((marker, value))
     for marker in find_inline_markers(text, "answer")[:_MOST]:
-        value = read_value(text, marker.end, line_end(text, marker.end, len(text)), options)
-        if isinstance(value, Value):
-            found.append((marker, value))
+        inline = read_value(text, marker.end, line_end(text, marker.end, len(text)), options)
+        if isinstance(inline, Value):
+            found.append((marker, inline))
     for start, end in _beginnings(layout, claims, given):
-        value = read_opening(text, start, end, options, strict=True)
-        if isinstance(value, Value):
-            found.append((Marker("answer", start, start), value))
-    retractions = find_retractions(text)
+        opening = read_opening(text, start, end, options, strict=True)
+        if isinstance(opening, Value):
+            found.append((Marker("answer", start, start), opening))
+    retractions = find_retractions(text, known)
     return [*found, *(retractions if given else _after(claims[0], retractions) if claims else [])]
 
 
@@ -125,7 +125,7 @@ def _read_sentence(text: str, start: int, end: int, options: Mapping[str, str]) 
     end = min(end, start + 1000)
     line = text[start:end]
     stated = [value for _, value in find_statements(line, options)]
-    direct = [value for value in stated if isinstance(value, Clash) or not value.inferred]
+    direct = [value for value in stated if not _is_inferred(value)]
     agreed = agree((Marker("answer", 0, 0), value) for value in direct)
     if not isinstance(agreed, tuple) or isinstance(agreed[1], Clash):
         return agreed if isinstance(agreed, Clash) else None
@@ -154,6 +154,14 @@ def _beginnings(layout: Layout, claims: list[Claim], given: str | None) -> list[
         spans = [(0, layout.limit)]
     shown = [(start + len(text) - len(text.lstrip()), end) for start, end in spans if (text := layout.text[start:end])]
     return [(start, end) for start, end in shown if start < end]
+
+
+def _letters_of(claims: Iterable[Claim]) -> set[str]:
+    return {value.letter for _, value in claims if isinstance(value, Value)}
+
+
+def _is_inferred(value: Value | Clash) -> bool:
+    return isinstance(value, Value) and value.inferred
 
 
 def _after(claim: Claim, others: list[Claim]) -> list[Claim]:

@@ -106,6 +106,12 @@ def find_reply(text: str) -> tuple[int, int]:
     return start, len(text)
 
 
+def own_reply(text: str) -> str:
+    """The text of the model's own reply, without tokens and turns of a chat template around it."""
+    start, end = find_reply(text)
+    return text[start:end]
+
+
 def next_example(markers: Iterable[Marker], order: Order, limit: int) -> int:
     """Where a plain marker follows although both have been seen: the next example, begun by the model.
 
@@ -127,7 +133,7 @@ def next_field(text: str, fields: Collection[str]) -> int:
 
 def _name(sign: re.Match[str]) -> str:
     named = (sign["name"], sign["cut"], sign["half"], sign["plain"], sign["bracket"], sign["strike"], sign["role"])
-    return next(filter(None, (*named, sign["heading"]))).strip("|").casefold()
+    return str(next(filter(None, (*named, sign["heading"])))).strip("|").casefold()
 
 
 def _is_quoted(text: str, sign: re.Match[str]) -> bool:

@@ -52,6 +52,9 @@ _SHARE = re.compile(r"(?<!\w)(?P<letter>[A-Z])\s?[:=(]\s?\d")
 _BRACKETED = re.compile(
     rf"{_CLOSERS}[\s:：=,|–—-]{{0,4}}[\[(（*\"']{{0,4}}(?:option )?(?P<letter>[a-z])(?![^\W_]|['-][^\W_])"
 )
+_OWN_LETTER = re.compile(
+    r"[\s,–—-]{0,3}[(\[](?:option )?(?P<letter>[A-Za-z])[)\]][*_]{0,3}[.,:;]?\s{0,3}", re.IGNORECASE
+)
 _JOINED = re.compile(r"[\s.,;:/&|*()\[\]–—-]{0,6}(?:(?:or|and|und|oder|et|ou)\s)?\s{0,2}")
 _QUOTES = str.maketrans("‘’“”´`", "''\"\"''")
 _ARTICLE = re.compile(r"(?:an?|the|to)\s{1,3}", re.IGNORECASE)
@@ -177,9 +180,13 @@ def skip_ending(text: str, value: Value, options: Mapping[str, str]) -> int:
     opened = _OPEN.match(text, place)
     inside = opened.end() if opened else place
     for wanted in dict.fromkeys((option, _without_article(option))):
-        if wanted and text[inside : inside + len(wanted)].casefold() == wanted.casefold():
-            tail = _TAIL.match(text, inside + len(wanted))
-            return tail.end() if tail else inside + len(wanted)
+        end = inside + len(wanted)
+        if wanted and text[inside:end].casefold() == wanted.casefold() and _ends_text(text, end):
+            tail = _TAIL.match(text, end)
+            return tail.end() if tail else end
+    beside = _OWN_LETTER.match(text, max(value.end, value.tail))
+    if beside and beside["letter"].upper() == value.letter:
+        return beside.end()
     return place
 
 
@@ -200,6 +207,12 @@ def are_numbered_sentences(options: Mapping[str, str]) -> bool:
 def fold(text: str) -> str:
     """`text` without differences of case, width, quotation marks and white space."""
     return " ".join(unicodedata.normalize("NFKC", text.translate(_QUOTES)).split()).casefold()
+
+
+def _ends_text(text: str, place: int) -> bool:
+    """True if an option's text that ends at `place` is no part of a sentence that goes on."""
+    line = text[place : place + _LONGEST].partition("\n")[0]
+    return is_bare(line, 0, len(line)) or bool(_TEXT_END.match(line) or _BECAUSE.match(line.lstrip()))
 
 
 def _places(text: str, start: int, end: int) -> list[int]:
@@ -309,7 +322,7 @@ def _read_number(text: str, place: int, end: int, options: Mapping[str, str]) ->
     if not (is_bare(rest, 0, len(rest)) or _TEXT_END.match(rest) or _BECAUSE.match(rest.lstrip())):
         return None
     letter = numbers.get(_number_of(match[match.lastgroup or 0]))
-    return Value(letter, *match.span(match.lastgroup or 0)) if letter else None
+    return Value(letter, *match.span(match.lastgroup or 0), match.end()) if letter else None
 
 
 def _other_number(rest: str, letter: str, options: Mapping[str, str]) -> list[str]:

@@ -54,6 +54,7 @@ _REPORTS = re.compile(
     r"|\b(?:at\sfirst|initially|originally|previously|on\sthe\ssurface|superficially|naively|first\simpression"
     r"|at\sa\s(?:first\s|quick\s)?glance|(?:to|for)\s(?:some|many|others)|a\s(?:careless|naive|hasty|quick)\s\w+"
     r"|on\s(?:an?\s)?(?:naive|superficial|quick|first|literal|loose)\sreading)\b"
+    r"|\b(?:an?|some)\s(?:case|argument|possibility|reading|interpretation|chance|view)\b"
     r"|\bit\s(?:was|is|has\sbeen|had\sbeen|(?:could|can|may|might)\sbe)\s(?:\w+\s)?"
     r"(?:suggested|said|claimed|argued|hinted|stated|thought|believed|assumed|proposed|tempting)\b"
     rf"|\b{_SOURCES}\s(?:\w+\s){{0,3}}?(?:might|may|could|would|can)\s(?:\w+\s){{0,2}}?{_SAYS}\b",
@@ -82,16 +83,20 @@ _COUNTERFACTUAL = re.compile(
 )
 _WITH_OTHER = re.compile(r"[^.;,]{0,30}\bwith(?:out)?\b", re.IGNORECASE)
 _RHETORICAL = re.compile(  # "if we look closely" supposes nothing
-    r"\bif\s(?:we|you|one|I)\s(?:\w+ly\s)?(?:look|consider|read|think|take|examine|analy[sz]e|check|re-?read|go\sback"
+    r"\bif\sI\s(?:had|have)\sto\s(?:choose|pick|guess|decide|answer)\b"
+    r"|\bif\s(?:we|you|one|I)\s(?:\w+ly\s)?(?:look|consider|read|think|take|examine|analy[sz]e|check|re-?read|go\sback"
     r"|compare|count)\b(?![^,]{0,40}\b(?:only|just|ignor\w+|alone|naively|superficially)\b)",
     re.IGNORECASE,
 )
 _COMPLEMENT = re.compile(r"^\s{0,3}(?:that|whether|if)\b", re.IGNORECASE)
+_CONCESSIVE = re.compile(r"^\s{0,3}(?:even\s)?(?:although|though|while|whereas|even\sif)\b", re.IGNORECASE)
 _WOULD = re.compile(r"\bwould\b|['’]d\b", re.IGNORECASE)
 _FIRST_PERSON = re.compile(r"\s{0,3}(?:I|we)\b", re.IGNORECASE)
 _AFTER_CONDITION = re.compile(
-    r"^(?:(?!\b(?:because|since|as|given|so|but)\b)[^,;:.!?\n]){0,80},?\s{0,2}(?<!even )\b(?:if|unless|provided|assuming|had|were)\b"
-    r"|^[^;:.!?\n]{0,40}\b(?:in\s(?:that|which|such\sa)\scase|in\sa\s(?:different|another)|under\s(?:a|that|such)|otherwise)\b"
+    r"^(?:(?!\b(?:because|since|as|given|so|but)\b)[^,;:.!?\n]){0,80},?\s{0,2}(?<!even )"
+    r"\b(?:if|unless|provided|assuming|had|were)\b"
+    r"|^[^;:.!?\n]{0,40}\b(?:in\s(?:that|which|such\sa)\scase|in\sa\s(?:different|another)|under\s(?:a|that|such)"
+    r"|otherwise)\b"
     r"|^\W{0,6}(?:in|on|under)\san?\s(?:\w+\s){0,2}(?:reading|interpretation|sense|world)\b",
     re.IGNORECASE,
 )
@@ -121,15 +126,14 @@ def is_asserted(text: str, start: int, end: int) -> bool:
     stating = text[start:end]
     whole = _after_last(_ADVERSATIVE, _TURN.sub("", before))
     scope = "" if _CONSECUTIVE.match(stating) else _after_last(_CONSECUTIVE, whole)
-    if _WOULD.search(stating) and not _FIRST_PERSON.match(stating):
-        if _COUNTERFACTUAL.search(scope) or _WITH_OTHER.match(after) or _SUPPOSES.search(_RHETORICAL.sub("", whole)):
-            return False
+    if _WOULD.search(stating) and not _FIRST_PERSON.match(stating) and _is_counterfactual(whole, scope, after):
+        return False
     if _SUPPOSES.search(_RHETORICAL.sub("", scope)) or _REPORTS.search(scope):
         return False
     clause = _after_last(_CLAUSE, scope)
     if _COMPLEMENT.match(clause):
         clause = scope
-    if _is_reported(clause) or _DENIES.search(_NO_DOUBT.sub("", clause)):
+    if _CONCESSIVE.match(clause) or _is_reported(clause) or _DENIES.search(_NO_DOUBT.sub("", clause)):
         return False
     return not (_AFTER_CONDITION.match(after) or _AFTER_DENIAL.match(after))
 
@@ -145,6 +149,12 @@ def sentence_start(text: str, place: int) -> int:
 def _is_quoted(before: str) -> bool:
     """True if a quotation is open at the end of `before`."""
     return before.count('"') % 2 == 1 or before.rfind("“") > before.rfind("”") or before[-1:] in {"'", "‘", "`", "«"}
+
+
+def _is_counterfactual(whole: str, scope: str, after: str) -> bool:
+    """True if what stands around "would be" makes it speak of another case than the one at hand."""
+    around = _COUNTERFACTUAL.search(scope) or _WITH_OTHER.match(after)
+    return around is not None or _SUPPOSES.search(_RHETORICAL.sub("", whole)) is not None
 
 
 def _is_reported(clause: str) -> bool:

@@ -80,9 +80,9 @@ def find_inferences(text: str, options: Mapping[str, str]) -> list[tuple[str, re
         return []
     found: list[tuple[str, re.Match[str]]] = []
     for match in _INFERENCE.finditer(text):
-        letter = letters.get((match.lastgroup or "").partition("_")[0])
-        if letter and not _BUT.search(_rest_of_sentence(text, match.end())):
-            found.append((letter, match))
+        stated = letters.get((match.lastgroup or "").partition("_")[0])
+        if stated and not _BUT.search(_rest_of_sentence(text, match.end())):
+            found.append((stated, match))
             if len(found) == _MOST:
                 break
     return found

@@ -7,7 +7,7 @@ it (see `modality`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -76,7 +76,7 @@ _ANSWER_IS = (
     rf"\b{_ANSWER}(?:\s?\([^()\n]{{0,30}}\))?(?P<about>{_ABOUT})\s{{0,2}}(?P<is>{_IS}|[:：])(?:\s?[:：—–-]{{1,2}})?"
     rf"(?:\sto\s(?:choose|select|pick|go\swith|say|answer))?(?:\sthat\sof)?{_CLASSED}\s{{0,4}})"
 )
-_CHANGE = r"(?:change|revise|switch|correct|update|amend|adjust|alter|move)"
+_CHANGE = r"(?:(?:chang|revis|updat|mov)(?:e|ed|es|ing)|(?:switch|correct|amend|adjust|alter)(?:ed|e?s|ing)?)"
 _CHOOSE = (
     rf"(?P<choose>(?:\b(?:(?:I|we|let\sme|let['’]s|let\sus)(?:['’](?:d|ll|ve|m|re))?"
     rf"(?:\s(?:would|will|should|must|have\sto|need\sto|want\sto|like\sto|am|are|have|go(?:ing)?\sto|{_ADVERB})){{0,4}}"
@@ -84,7 +84,7 @@ _CHOOSE = (
     r"|(?:go|went|going|stick|sticking|agree|side)\swith|settl(?:e|ed|ing)\s(?:on|for)|conclud(?:e|ed)|vot(?:e|ed)\sfor"
     r"|lean(?:ing)?\stowards?|prefer|meant|mean|say|said|think|believe|guess|feel|suspect|find"
     rf"|{_CHANGE}\s[^.;!?\n]{{0,50}}?\s(?:to|into))"
-    rf"|{_CHANGE}(?:ing|d|s)?\s(?:my|the|this)\s(?:\w+\s){{0,2}}?(?:answer|choice|response|label)[^.;!?\n]{{0,30}}?\sto"
+    rf"|{_CHANGE}\s(?:my|the|this)\s(?:\w+\s){{0,2}}?(?:answer|choice|response|label)[^.;!?\n]{{0,30}}?\sto"
     r"|answer\s(?:changes|becomes|switches)\sto))"
     r"(?:\sthat)?(?:\sit(?:['’]s|\sis|\s(?:should|must|has\sto)\sbe))?(?:\s(?:more|most)\slikely|\sprobably)?:?\s{1,4})"
 )
@@ -100,6 +100,11 @@ _IT_IS = (
     rf"(?:\s{_ADVERB}){{0,2}}\s(?:be|have\sbeen))(?:\s{_ADVERB}){{0,3}}(?:\sa(?:\sclear|\sdirect)?\scase\sof)?{_CLASSED}"
     r"(?:\sa\s(?:clear|direct|plain|logical))?\s)"
 )
+_CLASSES = (
+    rf"(?P<classed>\bthe\s(?:\w+\s){{1,3}}?(?:is|are|(?:must|should|can|would|has\sto|have\sto)\sbe)(?:\s{_ADVERB}){{0,2}}"
+    r"\s(?:classified|labell?ed|described|categori[sz]ed|characteri[sz]ed|marked)(?:\sas)?(?:\san?)?\s)"
+)
+_NOT_BUT = r"(?P<but>\bnot\s(?!only\b)[^.;:!?\n]{1,60}?\sbut\s(?:rather\s|instead\s)?)"
 _MAKES = (
     rf"(?P<makes>\b(?:mak(?:es|ing)|leav(?:es|ing)|giv(?:es|ing))\s(?:us\s)?(?:with\s)?(?:only\s)?(?:(?:it|this|that)\s)?"
     rf"(?:(?:the|our|my)\s(?:{_ADJECTIVE}\s){{0,2}}(?:answer|option|choice|label|relationship)\s)?)"
@@ -110,7 +115,9 @@ _FOREIGN = (
     r"|resposta(?:\s(?:correta|certa))?\s(?:é|seria)|risposta(?:\s(?:corretta|giusta))?\s(?:è|sarebbe)|antwoord\sis"
     r"|odpowiedź\s(?:to|jest)|ответ\s?[:—–-]?|答案(?:应该|应当|其实|应)?(?:是|为)|(?:答え|正解|答)は)\s?[:：]?\s{0,2})"
 )
-_LEADING = re.compile(rf"(?:{_ANSWER_IS}|{_CHOOSE}|{_SO}|{_IT_IS}|{_MAKES}|{_FOREIGN})\Z", re.IGNORECASE)
+_LEADING = re.compile(
+    rf"(?:{_ANSWER_IS}|{_CHOOSE}|{_SO}|{_IT_IS}|{_CLASSES}|{_NOT_BUT}|{_MAKES}|{_FOREIGN})\Z", re.IGNORECASE
+)
 _FOREIGN_DOUBT = re.compile(  # conditions and reports anywhere in the sentence, denials in its last clause
     r"\b(?:wenn|falls|könnte\w*|würde\w*|si|pourrait|podría|se|poderia|potrebbe|als|zou|gdyby|если)\b|如果|若|もし|可能|有人|かも"
     r"|\b(?:nicht|kein\w*|no|pas|non|não|niet|nie|не)\b[^,，、]{0,60}\Z|不[^，、]{0,30}\Z",
@@ -118,24 +125,8 @@ _FOREIGN_DOUBT = re.compile(  # conditions and reports anywhere in the sentence,
 )
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s?\{\s{0,3}(?:\\\w{1,8}\s?\{\s{0,3}|[({\[*$]){0,3}\Z")
 _BEFORE_NOUN = frozenset(
-    [
-        "so",
-        "that",
-        "then",
-        "and",
-        "thus",
-        "hence",
-        "therefore",
-        "because",
-        "but",
-        "now",
-        "actually",
-        "think",
-        "believe",
-        "say",
-        "as",
-        "since",
-    ]
+    {"so", "that", "then", "and", "thus", "hence", "therefore", "because", "but", "now", "actually", "think", "believe"}
+    | {"say", "as", "since"}
 )
 """Words before "answer is B" without an article."""
 
@@ -160,6 +151,10 @@ _IS_CORRECT = re.compile(
     r"|if|unless|only|provided|when|from|that|under|with|were)\b))",
     re.IGNORECASE,
 )
+_OF_SOMETHING = re.compile(
+    r"\s(?:for|to|in|when|with|on|at|from|under)\s(?!this\b|that\b|the\s(?:reason|question|given|pair|context)|my\b)",
+    re.IGNORECASE,
+)
 _FITS_BEST = re.compile(rf"{_CLOSE}(?:fits|matches|works|suits|answers)\s(?:\w+\s){{0,4}}?best\b", re.IGNORECASE)
 _MAKING = re.compile(r"\bmak(?:es|ing)\s[\W_]{0,4}\Z", re.IGNORECASE)
 _MADE_CORRECT = re.compile(rf"{_CLOSE}(?:the\s)?{_GOOD}\b", re.IGNORECASE)
@@ -169,13 +164,14 @@ _JOINS = re.compile(
 )
 
 _TAKEN_BACK = re.compile(
-    r"(?:(?:^|[.!?。]\s)[\s>*_#-]{0,6}(?:(?:wait|no|sorry|oops|actually|hmm|unfortunately|hold\son|well|oh|but)[,.!:…\s—-]{1,4}"
-    r"){0,3}(?:I(?:['’]ve|\shave|\snow\ssee\s(?:that\s)?I|\sreali[sz]e\s(?:that\s)?I|\ssee\s(?:that\s)?I)?\s"
+    r"(?:(?:^|[.!?。]\s|(?:explanation|rationale|reasoning|note|correction)[*_]{0,3}[:：])[\s>*_#-]{0,6}"
+    r"(?P<own>(?:(?:wait|no|sorry|oops|actually|hmm|unfortunately|hold\son|well|oh|but)[,.!:…\s—-]{1,4}){0,3}"
+    r"(?:I(?:['’]ve|\shave|\snow\ssee\s(?:that\s)?I|\sreali[sz]e\s(?:that\s)?I|\ssee\s(?:that\s)?I)?\s"
     r"(?:made\s(?:an?\s)?(?:\w+\s)?(?:mistake|error)|was\s(?:wrong|mistaken|incorrect)|misread|misunderstood|misspoke"
     r"|answered\s(?:incorrectly|wrongly)|chose\s(?:incorrectly|wrongly|the\swrong))"
-    r"|(?:I\s(?:sincerely\s)?)?(?:apologi[sz]e|apologies)\sfor\s(?:the|my|any)\s(?:\w+\s)?(?:mistake|error|confusion|wrong)))"
+    r"|(?:I\s(?:sincerely\s)?)?(?:apologi[sz]e|apologies)\sfor\s(?:the|my|any)\s(?:\w+\s)?(?:mistake|error|confusion|wrong))))"
     r"|\b(?:my|the)\s(?:(?:previous|earlier|first|initial|original|above|given|stated)\s)?(?:answer|choice|response|label)"
-    r"(?:\s(?:[A-Z]|\([^()\n]{1,20}\)|above|given|earlier|(?:that\s)?I\s(?:gave|chose|provided|have\sgiven)))?"
+    r"(?:\s(?:(?P<letter>[A-Z])|\((?P<inside>[A-Z])[^()\n]{0,20}\)|above|given|earlier|(?:that\s)?I\s(?:gave|chose|provided|have\sgiven)))?"
     r"\s(?:was|is)(?:\s(?:actually|in\sfact|clearly|indeed|therefore|probably)){0,2}\s"
     r"(?:wrong|incorrect|mistaken|not\s(?:correct|right)|an?\s(?:error|mistake)|inaccurate|a\smisreading)\b"
     r"|\bI\s(?:(?:would|must|need\sto|have\sto|want\sto|should|now|hereby|will|would\slike\sto)\s){0,2}"
@@ -242,11 +238,14 @@ def find_statements(text: str, options: Mapping[str, str]) -> list[Statement]:
     return sorted(found, key=lambda statement: statement[0].start)
 
 
-def find_retractions(text: str) -> list[Statement]:
-    """The sentences of `text` by which the model takes back the answer that it has given."""
+def find_retractions(text: str, letters: Collection[str]) -> list[Statement]:
+    """The sentences of `text` by which the model takes back its answer, which is one of `letters`."""
     found: list[Statement] = []
     for match in _TAKEN_BACK.finditer(text):
-        start = match.start() + len(match.group()) - len(match.group().lstrip(" \n.!?。>*_#-"))
+        start = match.start("own") if match["own"] else match.start()
+        named = (match["letter"] or match["inside"] or "").upper()
+        if named and named not in letters:
+            continue
         if is_asserted(text, start, match.end()):
             found.append((Marker("answer", start, match.end()), Clash("the explanation takes its answer back")))
             if len(found) == _MOST:
@@ -286,7 +285,10 @@ def read_opening(text: str, start: int, end: int, options: Mapping[str, str], *,
     lettered = value.end - value.start == 1
     between = text[value.end : place]
     after = text[place : min(line, place + 80)]
-    if _NEGATIVE.match(after) or (lettered and _goes_through(text, value.letter, place, end, options)):
+    new_sentence = "." in between and not after[:1].islower()
+    if (_NEGATIVE.match(after) and not new_sentence) or (
+        lettered and _goes_through(text, value.letter, place, end, options)
+    ):
         return None
     if lettered and value.letter == "A" and ":" in between and not _WORD.search(between):
         return None  # "A:" is short for "Answer:" too
@@ -308,14 +310,14 @@ def _read_name(text: str, name: Name, options: Mapping[str, str]) -> _Stated | N
         return _Stated(name.letter, boxed.start(), name.end)
     leading = _LEADING.search(before)
     if leading and _leads(leading, before, text, name, options):
-        return _Stated(name.letter, low + leading.start(), name.end, leading["foreign"] is not None)
+        return _Stated(name.letter, low + leading.start(), name.end, bool(leading["foreign"] or leading["but"]))
     pair = judges_sentences(options)
     judged = read_judgement(text, before, name.end, name.letter, options) if pair else None
     if judged:
         length, end, letter = judged
         return _Stated(letter, name.start - length, end, letter != name.letter)
-    end = _state_after(text, name, pair=pair)
-    return None if end is None else _Stated(name.letter, name.start, end)
+    after = _state_after(text, name, pair=pair)
+    return None if after is None else _Stated(name.letter, name.start, after)
 
 
 def _leads(match: re.Match[str], before: str, text: str, name: Name, options: Mapping[str, str]) -> bool:
@@ -354,8 +356,10 @@ def _state_after(text: str, name: Name, *, pair: bool) -> int | None:
     """
     match = _IS_CORRECT.match(text, name.end)
     if match:
-        named = match["answer"] or (match["choice"] and match["good"])
-        return match.end() if named or (not pair and (match["bare"] or match["good"])) else None
+        if match["answer"] or (match["choice"] and match["good"]):
+            return match.end()
+        of_something = _OF_SOMETHING.match(text, match.end())  # "is best for grass"
+        return match.end() if not pair and not of_something and (match["bare"] or match["good"]) else None
     if pair:
         return None
     fits = _FITS_BEST.match(text, name.end)

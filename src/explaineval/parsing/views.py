@@ -1,8 +1,9 @@
 """A completion's text as a reader sees it, sign for sign as long as the text, so that places mean the same in both.
 
-Blank in the view: reasoning, what is not the model's own turn, signs that nobody sees (zero-width, direction marks), tags that only format, and
-quotation marks around all of it. Every kind of line end is one, and emoji that show a letter are that letter. The elements `<answer>` and `<explanation>` become
-the lines that they stand for. Contents are cut from the text itself.
+Blank in the view: reasoning, what is not the model's own turn, signs that nobody sees (zero-width, direction marks),
+tags that only format, and quotation marks around all of it. Every kind of line end is one, and an emoji that shows a
+letter is that letter. The elements `<answer>` and `<explanation>` become the lines that they stand for. Contents are
+cut from the text itself.
 """
 
 from __future__ import annotations

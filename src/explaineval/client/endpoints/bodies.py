@@ -12,6 +12,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 MEGABYTE = 1_000_000
 BYTES_PER_TOKEN = 4_000
@@ -24,7 +25,7 @@ MOST_OF_ERROR = 65_536
 VALUES = 20_000
 VALUES_PER_TOKEN = 8
 VALUES_PER_ALTERNATIVE = 16
-"""JSON values of a response: each alternative at a token has its text, its bytes one by one, and its log-probability."""
+"""JSON values of a response: each alternative at a token has its text, its bytes one by one, its log-probability."""
 MOST_VALUES = 1_000_000
 MOST_NESTED = 64
 MOST_CHOICES = 128
@@ -49,22 +50,24 @@ class EncodingError(Exception):
 
 @dataclass(frozen=True)
 class Bounds:
-    """Most bytes and most JSON values of one response."""
+    """Most bytes and most JSON values of one response; so many of the values may stand outside of its logprobs."""
 
     most_bytes: int = MOST_BYTES
     most_values: int = MOST_VALUES
+    most_besides: int = MOST_VALUES
 
 
 def bounds_of(max_tokens: int, alternatives: int = 0) -> Bounds:
     """The bounds of an answer of at most so many tokens, with so many alternatives (top log-probabilities) at each.
 
     >>> bounds_of(512, 20)
-    Bounds(most_bytes=3048000, most_values=187936)
+    Bounds(most_bytes=3048000, most_values=187936, most_besides=24096)
     """
-    per_token = VALUES_PER_TOKEN + VALUES_PER_ALTERNATIVE * alternatives
+    besides = VALUES + VALUES_PER_TOKEN * max_tokens
     return Bounds(
         min(MEGABYTE + BYTES_PER_TOKEN * max_tokens, MOST_BYTES),
-        min(VALUES + per_token * max_tokens, MOST_VALUES),
+        min(besides + VALUES_PER_ALTERNATIVE * alternatives * max_tokens, MOST_VALUES),
+        min(besides, MOST_VALUES),
     )
 
 
@@ -101,7 +104,7 @@ class Inflater:
         encoding = encoding.strip().lower() or "identity"
         if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
             raise EncodingError(f"the body is in the encoding {encoding[:40]!r}, which was not asked for")
-        self._deflate = encoding == "deflate"
+        self._head = b"" if encoding == "deflate" else None
         self._inflater = None if encoding == "identity" else zlib.decompressobj(zlib.MAX_WBITS | 32)
 
     def pieces(self, raw: bytes) -> Iterator[bytes]:
@@ -109,15 +112,19 @@ class Inflater:
         if self._inflater is None:
             yield raw
             return
+        if self._head is not None:  # some servers send `deflate` without zlib's header
+            raw = self._head + raw
+            if len(raw) < 2:
+                self._head = raw
+                return
+            self._head = None
+            if raw[0] & 15 != zlib.DEFLATED or int.from_bytes(raw[:2], "big") % 31:
+                self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         while raw and not self._inflater.eof:
             try:
                 piece = self._inflater.decompress(raw, STEP)
             except zlib.error as exc:
-                if not self._deflate:
-                    raise EncodingError(f"the body cannot be decompressed: {exc}") from exc
-                self._deflate, self._inflater = False, zlib.decompressobj(-zlib.MAX_WBITS)  # without zlib's header
-                continue
-            self._deflate = False
+                raise EncodingError(f"the body cannot be decompressed: {exc}") from exc
             raw = self._inflater.unconsumed_tail
             yield piece
 
@@ -188,7 +195,32 @@ def check_answer(content: bytes, bounds: Bounds) -> tuple[bytes, int]:
             for name in CHOICES:
                 if isinstance(found, dict) and isinstance(found.get(name), list) and len(found[name]) > MOST_CHOICES:
                     raise TooLargeError(f"more than {MOST_CHOICES} choices")
+            if values > bounds.most_besides:
+                content = json.dumps(_without_bulk(found)).encode()
+                values = measure(content, bounds.most_besides)
             return content, values * VALUE_BYTES
     if content.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
         return content, values * VALUE_BYTES
     return content[:MOST_OF_ERROR], 0
+
+
+def _without_bulk(found: Any) -> Any:
+    """An OpenAI-shaped answer without the alternatives at tokens that are no single letter, which nobody reads."""
+    choices = found.get("choices") if isinstance(found, dict) else None
+    for choice in choices if isinstance(choices, list) else ():
+        logprobs = choice.get("logprobs") if isinstance(choice, dict) else None
+        if not isinstance(logprobs, dict):
+            continue
+        content, tokens, tops = (logprobs.get(name) for name in ("content", "tokens", "top_logprobs"))
+        for entry in content if isinstance(content, list) else ():
+            if isinstance(entry, dict) and "top_logprobs" in entry and not _is_letter(entry.get("token")):
+                entry["top_logprobs"] = []
+        if isinstance(tokens, list) and isinstance(tops, list):
+            logprobs["top_logprobs"] = [
+                top if _is_letter(token) else {} for token, top in zip(tokens, tops, strict=False)
+            ]
+    return found
+
+
+def _is_letter(token: object) -> bool:
+    return isinstance(token, str) and len(token.strip()) == 1
