@@ -31,7 +31,7 @@ _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
 _LEAD = re.compile(
     r"(?:(?:so|thus|therefore|hence),?\s{1,3})?(?:it\s{1,3}is\s{1,3}|it['’]s\s{1,3})?"
     r"(?:(?:the|my)\s{1,3})?(?:(?:correct|right|best|final|most likely)\s{1,3})?"
-    rf"(?:{_NOUN}\s{{0,3}}#?(?:is\s{{1,3}}|would be\s{{1,3}})?)?[:：]?",
+    rf"(?:{_NOUN}(?![^\W\d_])\s{{0,3}}#?(?:is\s{{1,3}}|would be\s{{1,3}})?)?[:：]?",
     re.IGNORECASE,
 )
 _CLOSERS = r"[*_`~\"'”’»」』】)\]}>）］$\\\ufe0f\u20e3]{0,8}+"

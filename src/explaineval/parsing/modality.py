@@ -131,6 +131,9 @@ def is_asserted(text: str, start: int, end: int) -> bool:
     if _SUPPOSES.search(_RHETORICAL.sub("", scope)) or _REPORTS.search(scope):
         return False
     clause = _after_last(_CLAUSE, scope)
+    introduction = scope[: len(scope) - len(clause)].rstrip()
+    if introduction.endswith((":", "：")) and _is_reported(introduction[:-1], by_source=True):
+        return False
     if _COMPLEMENT.match(clause):
         clause = scope
     if _CONCESSIVE.match(clause) or _is_reported(clause) or _DENIES.search(_NO_DOUBT.sub("", clause)):
@@ -157,15 +160,18 @@ def _is_counterfactual(whole: str, scope: str, after: str) -> bool:
     return around is not None or _SUPPOSES.search(_RHETORICAL.sub("", whole)) is not None
 
 
-def _is_reported(clause: str) -> bool:
-    """True if the clause says that somebody else says what follows; what the premise shows, the model itself says."""
+def _is_reported(clause: str, *, by_source: bool = False) -> bool:
+    """True if the clause says that somebody else says what follows; what the premise shows, the model itself says.
+
+    With `by_source` only where the clause names one who says or hints such things.
+    """
     saying = _SAYING.search(clause, max(0, len(clause) - 40))
     if saying is None:
         return False
     subject = clause[max(0, saying.start() - 80) : saying.start()]
     if _OWN.search(subject):
         return False
-    return saying["says"] is not None or _BY_SOURCE.search(subject) is not None
+    return (saying["says"] is not None and not by_source) or _BY_SOURCE.search(subject) is not None
 
 
 def _after_last(pattern: re.Pattern[str], text: str) -> str:

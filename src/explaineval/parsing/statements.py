@@ -130,6 +130,9 @@ _BEFORE_NOUN = frozenset(
 )
 """Words before "answer is B" without an article."""
 
+_BEFORE_PART = frozenset({"of", "to", "from", "than", "for"})
+"""Words before "the answer is B" that make it part of something else: "the opposite of the answer is B"."""
+
 _CLOSE = r"[)\]*_\"'”’»`}$\\]{0,6}\s{0,2}"
 _STOPS = re.compile(  # what may follow a label that a bare "so" or "it is" leads to
     rf"{_CLOSE}(?:[.;!…)(\[]|\Z|\n|[—–]|-\s|,?\s{{0,2}}(?:because|since|as|given|due|rather|instead|not|and\snot|over|here"
@@ -139,7 +142,7 @@ _STOPS = re.compile(  # what may follow a label that a bare "so" or "it is" lead
 _GOES_ON = re.compile(  # what may follow a label that "the answer is" leads to
     rf"{_CLOSE}(?:[.,:;!?…)(\[]|\Z|\n|[—–]|-\s|(?:and|or|but|not|rather|instead|over|because|since|as|given|due|for|here|in"
     r"|with|so|than|if|unless|only|even|though|although|while|whereas|which|therefore|thus|then|now|when|based|from|on|by"
-    r"|is|under|after|where|regarding|according|without|against|were|had|provided|assuming|would)\b)",
+    r"|under|after|where|regarding|according|without|against|provided|assuming)\b)",
     re.IGNORECASE,
 )
 _IS_CORRECT = re.compile(
@@ -343,9 +346,9 @@ def _means_the_answer(match: re.Match[str], before: str) -> bool:
         return False
     if of in {"a", "an"} and not re.search(r"\b(?:better|more)\b", good, re.IGNORECASE):
         return False
-    if of:
-        return True
     word = re.search(r"([\w'’]+)(\W*)\Z", before[max(0, match.start() - 40) : match.start()])
+    if of:
+        return word is None or word[1].casefold() not in _BEFORE_PART or bool(word[2].strip())
     return word is None or bool(word[2].strip()) or "\n" in word[2] or word[1].casefold() in _BEFORE_NOUN
 
 
