@@ -180,10 +180,11 @@ RELATED = """
 """Related though WordNet has no pointer and the rules of `is_unrelated` say no."""
 
 OTHER_WORDS = """
-    abode bani calli chou choux clove cola dive dove dui fora gan graven ground hove ibo leva lei momenta noes ora pease
-    pent puli reales reis rent riven roma rove soles soli stamina stove tali tori trivia vasa volte
+    abode bani calli chou choux clove cola dive dove dui fora gan graven ground hove ibo leva lei molten momenta noes
+    ora pease pent puli reales reis rent riven roma rove shrunken soles soli stamina stove sunken tali tori trivia vasa
+    volte
 """
-"""Irregular forms of WordNet that are nearly always another word, or are no longer used."""
+"""Irregular forms of WordNet that are nearly always another word, an adjective of their own, or out of use."""
 
 
 class WordNet:
