@@ -62,6 +62,7 @@ class CachedClient:
     older_names: Mapping[str, str] = field(default_factory=dict)
     """How earlier versions called an endpoint: its answers are taken over from there."""
     _flying: dict[str, asyncio.Task[Completion]] = field(default_factory=dict, init=False)
+    _taken_over: set[int] = field(default_factory=set, init=False)
     _answerless: dict[int, bool] = field(default_factory=dict, init=False)
 
     async def complete(self, request: Request) -> Completion:
@@ -120,7 +121,9 @@ class CachedClient:
             if completion is not None:
                 if self.claims is not None:  # offline nothing is written
                     await self.store.add(request, completion)
-                self._found(request, completion, key, short)
+                if short not in self._taken_over:
+                    self._taken_over.add(short)
+                    self._found(request, completion, key, short)
                 return completion
             completion = await self._claim(key)
             if completion is not None:
