@@ -12,7 +12,13 @@ from servers.commands import WarmCommands
 from servers.tables import Table
 
 TABLE = Table(examples=3, words=2, seed=0)
-SPELLINGS = ("http://{host}/v1", "HTTP://{host}/v1/", "http://{host}/./v1", "http://{host}/x/../%76%31", "http://{host}/v1/.")
+SPELLINGS = (
+    "http://{host}/v1",
+    "HTTP://{host}/v1/",
+    "http://{host}/./v1",
+    "http://{host}/x/../%76%31",
+    "http://{host}/v1/.",
+)
 
 
 def test_spellings_of_one_address_share_their_answers(bench: Callable[..., Any], warm: WarmCommands) -> None:
