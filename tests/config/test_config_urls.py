@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.config import Endpoint, ModelConfig, RunConfig, arms_for, normalise_url
+from explaineval.config import Endpoint, ModelConfig, RunConfig, arms_for, normalise_url, older_spelling
 from explaineval.errors import InputError
 
 HOSTS = st.from_regex(r"[a-zA-Z][a-zA-Z0-9-]{0,8}(\.[a-zA-Z]{2,5})?", fullmatch=True) | st.sampled_from(
@@ -57,6 +57,38 @@ def test_what_is_no_base_url_is_refused(url: str) -> None:
     """No scheme, no host, no port, and nothing that could be a secret."""
     with pytest.raises(InputError, match="base URL"):
         normalise_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h/./v1", "http://h/v1"), ("http://h/v1/.", "http://h/v1"), ("http://h/a/../v1", "http://h/v1"),
+        ("http://h/../v1", "http://h/v1"), ("http://h/%76%31", "http://h/v1"), ("http://h/%2e/v1", "http://h/v1"),
+        ("http://h/a/%2E%2e/v1", "http://h/v1"), ("http://h/%7Eme", "http://h/~me"), ("http://h/a%2fb", "http://h/a%2Fb"),
+        ("http://h/%C3%bc", "http://h/%C3%BC"), ("http://h/ü", "http://h/%C3%BC"), ("http://h/a b", "http://h/a%20b"),
+        ("http://h/v1//", "http://h/v1"), ("http://h//", "http://h"), ("http://h/...", "http://h/..."),
+        ("http://h/v1:beta@x,y;z", "http://h/v1:beta@x,y;z"),
+    ],
+)  # fmt: skip
+def test_a_path_has_one_spelling(url: str, expected: str) -> None:
+    """Dot segments go, percent-escapes stand only where they are needed."""
+    assert normalise_url(url) == expected == normalise_url(expected)
+
+
+@pytest.mark.parametrize("url", ["http://h//v1", "http://h/a//b", "http://h/a/.//b", "http://h/%2E//b"])
+def test_double_slashes_in_a_path_are_refused(url: str) -> None:
+    """Some servers take them for one slash, others do not."""
+    with pytest.raises(InputError, match="single slashes"):
+        normalise_url(url)
+
+
+@given(address=addresses())
+def test_the_older_spelling_of_a_plain_address_is_the_same(address: tuple[str, str, int, list[str]]) -> None:
+    """Keys of addresses that were written plainly do not move."""
+    scheme, host, port, parts = address
+    url = f"{scheme}://{host}:{port}" + "".join(f"/{part}" for part in parts)
+
+    assert older_spelling(url) == normalise_url(url)
 
 
 @pytest.mark.parametrize("url", ["http://user:hunter2@host/v1", "http://host/v1?key=hunter2", "http://host/#hunter2"])

@@ -85,6 +85,7 @@ class CachedClient:
     _told: set[int] = field(default_factory=set, init=False)
     _next_look: float = field(default=0.0, init=False)
     _flying: dict[str, asyncio.Task[Completion]] = field(default_factory=dict, init=False)
+    _taken_over: set[int] = field(default_factory=set, init=False)
     _answerless: dict[int, bool] = field(default_factory=dict, init=False)
 
     async def complete(self, request: Request) -> Completion:
@@ -155,7 +156,9 @@ class CachedClient:
             if completion is not None:
                 if self.claims is not None:  # offline nothing is written
                     await self.store.add(request, completion)
-                self._found(request, completion, key, short)
+                if short not in self._taken_over:
+                    self._taken_over.add(short)
+                    self._found(request, completion, key, short)
                 return completion
             completion = await self._claim(key)
             try:

@@ -210,11 +210,11 @@ class Rest:
         return line if self._size <= MOST_BYTES else line[:CUT] + TOO_LONG
 
     def _take(self, piece: bytes) -> None:
-        self._size += len(piece)
+        before, self._size = self._size, self._size + len(piece)
         if self._size <= MOST_BYTES:
             self._parts.append(piece)
-        elif len(self._parts) > 1:
-            self._parts = [b"".join(self._parts)[:CUT]]
+        elif before <= MOST_BYTES:
+            self._parts = [(b"".join(self._parts) + piece)[:CUT]]
 
 
 def segment(identifier: object) -> str:

@@ -223,4 +223,4 @@ def _without_bulk(found: Any) -> Any:
 
 
 def _is_letter(token: object) -> bool:
-    return isinstance(token, str) and len(token.strip()) == 1
+    return isinstance(token, str) and len(token.strip()) == 1 and token.strip().isalpha()
