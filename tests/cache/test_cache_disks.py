@@ -77,7 +77,9 @@ def test_packed_rows_are_compressed_utf8_json() -> None:
     assert zlib.decompress(pack({"a": "ü", "b": [1]})) == '{"a":"ü","b":[1]}'.encode()
 
 
-@pytest.mark.parametrize("value", [{1, 2}, math.nan, [math.inf], b"x", {"x": object()}], ids=["set", "nan", "inf", "bytes", "object"])
+@pytest.mark.parametrize(
+    "value", [{1, 2}, math.nan, [math.inf], b"x", {"x": object()}], ids=["set", "nan", "inf", "bytes", "object"]
+)
 def test_values_that_are_not_json_are_not_stored(value: object) -> None:
     """No fallback to another form of serialisation."""
     with pytest.raises(RefusedRowError, match="not JSON"):
