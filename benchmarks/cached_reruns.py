@@ -89,9 +89,9 @@ async def fill(examples: int, count: int, rival: int) -> str:
     from explaineval.cache import open_store
     from explaineval.client import Capabilities
     from explaineval.config import ClientConfig, InterventionConfig, ModelConfig, RunConfig
-    from explaineval.config.clients import EndpointConfig
-    from explaineval.experiment import prepare
-    from explaineval.experiment.walks import walk
+    from explaineval.config.client_config import EndpointConfig
+    from explaineval.planning.prepare import prepare
+    from explaineval.planning.walk import walk
     from explaineval.records import Completion
 
     task, edits = write_task(Path(), examples, WORDS, NOTE)

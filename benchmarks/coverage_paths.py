@@ -26,16 +26,15 @@ from coverage_worlds import EXAMPLES, MIDDLE, SHIFTS, Draw, all_worlds
 from explaineval import metrics
 from explaineval.client import Capabilities
 from explaineval.config import ArmConfig, ClientConfig, InterventionConfig, ModelConfig, RunConfig
-from explaineval.experiment.execution import Executor
-from explaineval.experiment.facts import arm_facts, task_facts
-from explaineval.experiment.plans import Unit, plan
-from explaineval.experiment.preparations import Prepared, prepare
-from explaineval.experiment.readings import Reply
-from explaineval.experiment.scores import score_tally
-from explaineval.experiment.tallies import tally
-from explaineval.experiment.trials import unit_trials
+from explaineval.execution.pool import Executor
+from explaineval.execution.trials import unit_trials
+from explaineval.planning.prepare import Prepared, prepare
+from explaineval.planning.provenance import arm_facts, task_facts
+from explaineval.planning.units import Reply, Unit, plan
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Estimate, Request, TokenAlternatives, Trial
+from explaineval.scoring.counts import tally
+from explaineval.scoring.rows import score_tally
 
 WORDS = ("wooden", "purple", "distant", "hollow", "bitter", "northern")
 LEVELS = tuple(f"planted{level}" for level in range(len(SHIFTS)))

@@ -31,12 +31,14 @@ from made_up_cases import write_task
 from spending_draws import Trial, draw_trial
 
 from explaineval.client import Capabilities, Gauge
-from explaineval.client.litellms import load_litellm
+from explaineval.client.litellm_client import load_litellm
 from explaineval.config import ClientConfig, InterventionConfig, ModelConfig, RunConfig
-from explaineval.config.clients import EndpointConfig
-from explaineval.costs import price_given
-from explaineval.experiment import Lane, Prepared, execute, prepare
-from explaineval.experiment.plans import plan
+from explaineval.config.client_config import EndpointConfig
+from explaineval.cost import price_given
+from explaineval.execution.model_run import Lane
+from explaineval.execution.run import execute
+from explaineval.planning.prepare import Prepared, prepare
+from explaineval.planning.units import plan
 
 SMALL = 0.01
 """A call whose worst case is at most this share of the limit is small beside it."""

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from explaineval.cache import open_store, request_key
 from explaineval.client import CachedClient, Gate, LiteLLMClient, RetryingClient, SlotClient, StoringClient
-from explaineval.client.litellms import load_litellm
+from explaineval.client.litellm_client import load_litellm
 from explaineval.config import Endpoint
 from explaineval.errors import RequestFailedError
 from explaineval.records import Message, Request

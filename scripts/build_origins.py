@@ -22,7 +22,7 @@ import httpx
 
 from explaineval.client.endpoints.guard import Attempt, Wire, allow
 from explaineval.client.endpoints.origins import Origin
-from explaineval.client.litellms import LiteLLMClient, load_litellm
+from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint
 from explaineval.records import Message, Request
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from wordfreq import top_n_list, zipf_frequency
 
-from explaineval.mentions.inflections import other_spelling, spell_forms
+from explaineval.mentions.morphology import other_spelling, spell_forms
 
 TARGET = Path(__file__).parents[1] / "src" / "explaineval" / "mentions"
 PARTS = ("noun", "verb", "adj", "adv")

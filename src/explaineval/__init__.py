@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from explaineval._version import __version__
 
-if TYPE_CHECKING:
-    from explaineval.report.frames import Run, load
-
 __all__ = ["Run", "__version__", "load"]
+
+if TYPE_CHECKING:
+    from explaineval.reporting.frames import Run, load
 
 
 def __getattr__(name: str) -> Any:
     """`explaineval.load` and `explaineval.Run` come from pandas' side of the house, loaded when first used."""
     if name in ("load", "Run"):
-        from explaineval.report import frames
+        from explaineval.reporting import frames
 
         return getattr(frames, name)
     raise AttributeError(f"module 'explaineval' has no attribute {name!r}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from explaineval.cache import Claims, is_stopped, spread
-from explaineval.cache.claims import FILE
+from explaineval.cache.locks import FILE
 from explaineval.errors import InputError
 
 KEYS = [head + "0" * 48 for head in ("0" * 16, "0" * 15 + "1", "3" + "f" * 15, "89abcdef01234567")]

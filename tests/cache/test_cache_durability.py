@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from explaineval.cache import Store, databases, open_store, request_key, writers
+from explaineval.cache import Store, database, open_store, request_key
+from explaineval.cache import writer as cache_writer
 from explaineval.errors import StoreError
 from explaineval.records import Completion
 
@@ -59,7 +60,7 @@ LOCK = """
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     """A child process that runs `code`."""
-    source = Path(databases.__file__).parents[2]
+    source = Path(database.__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -145,7 +146,7 @@ def test_a_lock_beyond_the_time_out_reaches_every_waiter(
     directory: Path, make_request: Make, make_completion: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sentence for each; afterwards the store writes again, and what was there is there."""
-    monkeypatch.setattr(databases, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0.2)
 
     async def put_some(numbers: range) -> list[BaseException | None]:
         puts = [store.put(make_request(number), make_completion(number)) for number in numbers]
@@ -210,7 +211,7 @@ def test_waiting_answers_share_a_transaction(
     store: Store, make_request: Make, make_completion: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Group commit: many puts, few transactions, none larger than the limit."""
-    monkeypatch.setattr(writers, "MAX_BATCH", 40)
+    monkeypatch.setattr(cache_writer, "MAX_BATCH", 40)
     writer = store._writer
     assert writer is not None
     sizes = []

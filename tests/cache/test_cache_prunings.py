@@ -11,8 +11,17 @@ from typing import Any
 
 import pytest
 
-from explaineval.cache import Store, open_store, plan_pruning, prune, prunings, reclaim_space, request_key, verify_store
-from explaineval.costs import FREE, Price
+from explaineval.cache import (
+    Store,
+    maintenance,
+    open_store,
+    plan_pruning,
+    prune,
+    reclaim_space,
+    request_key,
+    verify_store,
+)
+from explaineval.cost import FREE, Price
 from explaineval.errors import StoreError
 from explaineval.records import Completion, Request
 
@@ -129,7 +138,7 @@ def test_space_stays_while_another_process_uses_the_store(
     directory: Path, filled: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody is kept waiting, and nothing is lost."""
-    monkeypatch.setattr(prunings, "BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(maintenance, "BUSY_TIMEOUT", 0.1)
     before = (directory / "cache.db").read_bytes()
 
     assert "another process uses the cache" in str(reclaim_space(directory))
@@ -206,7 +215,7 @@ def test_add_leaves_what_is_there(store: Store, make_request: Make) -> None:
 
 def test_verdicts_are_listed_by_name(filled: Store, plant: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, across pages, without bad ones; a second `add` changes nothing."""
-    monkeypatch.setattr("explaineval.cache.readers.PAGE", 2)
+    monkeypatch.setattr("explaineval.cache.reader.PAGE", 2)
     for name in ("c", "a", "ü", "b", "bad"):
         asyncio.run(filled.put_verdict(name, {"name": name}))
     plant("UPDATE Cache SET value = x'00' WHERE key = 'verdict:bad'")

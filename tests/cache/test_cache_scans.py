@@ -13,15 +13,7 @@ from typing import Any
 
 import pytest
 
-from explaineval.cache import (
-    Store,
-    databases,
-    export_pack,
-    import_pack,
-    open_store,
-    request_key,
-    verify_store,
-)
+from explaineval.cache import Store, database, export_pack, import_pack, open_store, request_key, verify_store
 from explaineval.errors import DamageError, InputError, StoreError
 from explaineval.records import Completion, Request
 
@@ -273,7 +265,7 @@ def test_a_lock_that_stays_is_no_damage(
     """Nothing is said of rows that could not be read just now."""
     asyncio.run(store.put(make_request(), Completion(text="x")))
     store.close()
-    monkeypatch.setattr(databases, "LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0.1)
     other = sqlite3.connect(directory / "cache.db", isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")
     other.execute("BEGIN EXCLUSIVE")

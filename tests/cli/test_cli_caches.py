@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from explaineval.cache import open_store, openings, prune, request_key, verdict_name
-from explaineval.cache.databases import Database
-from explaineval.cli import main
-from explaineval.cli.caches import COMMANDS
+from explaineval.cache import open_store, prune, request_key, verdict_name
+from explaineval.cache import store as store_module
+from explaineval.cache.database import Database
+from explaineval.cli.app import main
+from explaineval.cli.cache import COMMANDS
 from explaineval.records import Completion, Message, Request, Trial
 
 Call = Callable[..., tuple[int, str, str]]
@@ -102,7 +103,7 @@ def test_stats_sum_dollars(call: Call, cache: Path, monkeypatch: pytest.MonkeyPa
     """At the list's price, with tokens from the provider's own cache at theirs; what is private costs nothing."""
     entry = {"input_cost_per_token": 1e-3, "output_cost_per_token": 1e-2, "cache_read_input_token_cost": 1e-4}
     listed = type("Listed", (), {"prices": {LISTED: entry}, "version": "planted:1"})
-    monkeypatch.setattr("explaineval.cli.holdings.read_price_list", lambda: listed)
+    monkeypatch.setattr("explaineval.cli.cache.read_price_list", lambda: listed)
     put(cache, [(ask(5), reply(0, prompt_tokens_details={"cached_tokens": 600}))])
     code, out, err = call("stats", "--json")
     document = json.loads(out)
@@ -319,7 +320,7 @@ def test_import_takes_what_is_good(call: Call, cache: Path) -> None:
 
 def test_import_into_a_network_file_system_is_refused(call: Call, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence names the way out, which works: a store there can still be exported."""
-    monkeypatch.setattr(openings, "find_network_type", lambda *_: "nfs4")
+    monkeypatch.setattr(store_module, "find_network_type", lambda *_: "nfs4")
     code, out, err = call("export", "--out", "p.gz", "--cache", "cache")
 
     assert (code, "10 answers" in out) == (0, True)
@@ -407,7 +408,7 @@ def test_prune_leaves_the_space_while_a_run_uses_the_cache(
     call: Call, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answers are gone, the run goes on."""
-    monkeypatch.setattr("explaineval.cache.prunings.BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("explaineval.cache.maintenance.BUSY_TIMEOUT", 0.1)
     with open_store(cache) as store:
         assert store.contains(request_key(ask(0)))
         code, out, err = call("prune", "--model", LISTED, "--yes", "5")
@@ -442,14 +443,14 @@ def test_a_full_disk_loses_nothing(call: Call, cache: Path, monkeypatch: pytest.
 
 def test_a_lock_that_stays_is_named(call: Call, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process locks the cache when the deletion was confirmed: one sentence, and everything is there."""
-    monkeypatch.setattr("explaineval.cache.databases.LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr("explaineval.cache.database.LOCK_TIMEOUT", 0.1)
     other = sqlite3.connect(cache / "cache.db", isolation_level=None)
 
     async def prune_locked(*arguments: Any) -> int:
         other.execute("BEGIN IMMEDIATE")
         return await prune(*arguments)
 
-    monkeypatch.setattr("explaineval.cli.prunings.prune", prune_locked)
+    monkeypatch.setattr("explaineval.cli.cache_prune.prune", prune_locked)
     code, _, err = call("prune", "--all", "--yes", "10")
     other.execute("ROLLBACK")
     other.close()

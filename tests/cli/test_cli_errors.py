@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from explaineval.cli import main
+from explaineval.cli.app import main
 from explaineval.prompts import default_directory
 
 ESNLI_HEADER = "pairID,gold_label,Sentence1,Sentence2,Explanation_1,Explanation_2,Explanation_3\n"
@@ -282,7 +282,7 @@ def test_a_fault_of_ours_is_one_sentence_too(place: Path, call: Call, monkeypatc
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr("explaineval.cli.runs.prepare", fail)
+    monkeypatch.setattr("explaineval.cli.run.prepare", fail)
 
     code, out, err = call(*run_with())
 
@@ -304,7 +304,7 @@ def test_nothing_is_written_for_bad_input(place: Path, call: Call) -> None:
 @pytest.fixture(scope="module")
 def loaded_litellm() -> None:
     """litellm's import costs seconds of a loaded machine, which are not what is measured."""
-    from explaineval.client.litellms import load_litellm
+    from explaineval.client.litellm_client import load_litellm
 
     load_litellm()
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from explaineval import __version__
-from explaineval.cli import app, main
+from explaineval._version import __version__
+from explaineval.cli.app import app, main
 
 
 def commands(

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from explaineval.cli import main
-from explaineval.cli.consultants import consultant
+from explaineval.cli.app import main
+from explaineval.cli.judge import consultant
+from explaineval.datasets.taggers import PIPELINES
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.taggers import PIPELINES
 from servers.scripted import ScriptedServer
 
 TEXT = "The zq{} dog runs home."

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store
-from explaineval.cli import main
+from explaineval.cli.app import main
 from explaineval.client import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
-from explaineval.experiment import prepare
-from explaineval.experiment.ledgers import read_price_list
-from explaineval.experiment.plans import plan
+from explaineval.planning.prepare import prepare
+from explaineval.planning.prices import read_price_list
+from explaineval.planning.units import plan
 from explaineval.records import Completion, Request
 from servers import commands, guards
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from explaineval.report.texts import HARMFUL, escaped, visible
+from explaineval.text import HARMFUL, escaped, visible
 from servers.commands import Result, WarmCommands
 from servers.key_echo import EchoingServer, Mode
 

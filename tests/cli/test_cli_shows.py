@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store, request_key
-from explaineval.cli import main
+from explaineval.cli.app import main
 from explaineval.config import ClientConfig, ModelConfig, RunConfig
-from explaineval.experiment.directories import PROMPTS, RUN, TRIALS, write_inputs, write_json, write_lines
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Example, Intervention, Message, Request, Trial, record_dict
+from explaineval.rundir.directory import PROMPTS, RUN, TRIALS, write_inputs, write_json, write_lines
 
 Call = Callable[..., tuple[int, str, str]]
 QUESTION = Message(role="user", content="?")

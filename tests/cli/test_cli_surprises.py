@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import pytest
 
-from explaineval.cli import main
-from explaineval.cli.probes import probe
-from explaineval.costs import reasons_first
-from explaineval.taggers import INSTALL
+from explaineval.cli.app import main
+from explaineval.cli.probe import probe
+from explaineval.cost import reasons_first
+from explaineval.datasets.taggers import INSTALL
 
 README = Path(__file__).parents[2] / "README.md"
 HEADER = "pairID,gold_label,Sentence1,Sentence2,Explanation_1,Explanation_2,Explanation_3\n"

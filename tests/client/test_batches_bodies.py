@@ -14,7 +14,7 @@ from explaineval.cache import open_store, request_key
 from explaineval.client import LiteLLMClient
 from explaineval.config import Endpoint, ModelConfig
 from explaineval.errors import InputError
-from explaineval.experiment.batches import provider_for
+from explaineval.execution.model_run import provider_for
 from explaineval.records import Completion, Request
 from servers import shapes
 from servers.batch_bench import MODELS, BatchBench, Route, chat, text

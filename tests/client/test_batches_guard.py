@@ -8,13 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from explaineval.client.batches.anthropics import _line as anthropic_line
-from explaineval.client.batches.openais import OpenAIBatches
-from explaineval.client.batches.openais import _line as openai_line
-from explaineval.client.batches.protocols import Line
-from explaineval.client.batches.rehearsals import Rehearsal
-from explaineval.client.batches.wires import CUT, Rest, Wire
-from explaineval.client.batches.wordings import read_line
+from explaineval.client.batches.anthropic import _line as anthropic_line
+from explaineval.client.batches.dry_run import Rehearsal
+from explaineval.client.batches.openai import OpenAIBatches
+from explaineval.client.batches.openai import _line as openai_line
+from explaineval.client.batches.protocol import CUT, Line, Rest, Wire, read_line
 from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, InputError

@@ -10,8 +10,8 @@ import pytest
 
 from explaineval.cache import request_key
 from explaineval.client.batches import pending_keys
-from explaineval.client.batches.ledgers import Ledger, PendingKeys, Shelf
-from explaineval.client.batches.wires import segment
+from explaineval.client.batches.journal import Ledger, PendingKeys, Shelf
+from explaineval.client.batches.protocol import segment
 from explaineval.errors import EndpointError, InputError, StoreError
 from explaineval.records import Request
 from servers.batch_bench import BatchBench, chat, text

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store, request_key
-from explaineval.client.batches import AnthropicBatches, BatchOutcome, pending_keys, retrievals, run_batches
+from explaineval.client.batches import AnthropicBatches, BatchOutcome, pending_keys, run_batches, track
 from explaineval.records import Completion, Request
 from servers.batch_bench import MODELS, POLL, BatchBench, Route, chat
 from servers.batch_lines import Batch
@@ -133,7 +133,7 @@ def test_death_half_way_through_fetching(
     make: Callable[..., BatchBench], route: Route, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was stored before stays; the rest is fetched from the same batch, and only that is told of."""
-    monkeypatch.setattr(retrievals, "GROUP", 2)
+    monkeypatch.setattr(track, "GROUP", 2)
     bench = make(route)
     requests = bench.requests(COUNT)
     settled: list[Request] = []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from explaineval.client import Budget, BudgetedClient, Gauge, Purse, RetryingClient
-from explaineval.costs import FREE, Price, most_tokens
+from explaineval.cost import FREE, Price, most_tokens
 from explaineval.errors import (
     BudgetReachedError,
     EndpointError,

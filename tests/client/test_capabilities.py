@@ -11,18 +11,19 @@ from typing import Any
 import pytest
 
 from explaineval.cache import Store, open_store
-from explaineval.client.capabilities import (
+from explaineval.cache.rows import verdict_name
+from explaineval.client.endpoints.capabilities import (
     REASONS,
+    Accepted,
     Capabilities,
     StyleVerdict,
+    negotiate,
     settle,
     store_probe,
     stored_probe,
     style_verdict,
-    verdict_name,
 )
-from explaineval.client.listings import name_served, served_models
-from explaineval.client.negotiations import Accepted, negotiate
+from explaineval.client.endpoints.model_list import name_served, served_models
 from explaineval.config import Endpoint, RunConfig
 from explaineval.errors import EndpointError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Message, Request, TokenAlternatives

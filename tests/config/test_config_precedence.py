@@ -12,9 +12,9 @@ import click
 import pytest
 import yaml
 
-from explaineval.cli import app, main
+from explaineval.cli.app import app, main
 from explaineval.cli.options import repeated, resolve
-from explaineval.cli.runs import run
+from explaineval.cli.run import run
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, arms_for
 from explaineval.errors import InputError
 

@@ -10,8 +10,9 @@ import pytest
 
 from explaineval.client import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
-from explaineval.experiment import Prepared, facts, prepare
-from explaineval.experiment.scores import arm_name
+from explaineval.planning import provenance
+from explaineval.planning.prepare import Prepared, prepare
+from explaineval.scoring.rows import arm_name
 from explaineval.signature import WITHIN, digest, signature
 
 FACTS = {
@@ -103,12 +104,12 @@ def signed(found: Prepared, metric: str) -> str:
         "returned",  # type: ignore[arg-type]
     )
     model = config.models[0]
-    arms = facts.arm_facts(config, found.tasks, found.prompts, {(model.endpoint, model.model, "chat"): able})
-    from explaineval.experiment.scores import facts_of
-    from explaineval.experiment.tallies import Group
+    arms = provenance.arm_facts(config, found.tasks, found.prompts, {(model.endpoint, model.model, "chat"): able})
+    from explaineval.scoring.counts import Group
+    from explaineval.scoring.rows import facts_of
 
     order = config.arms.order[0]
-    known = {"tasks": facts.task_facts(found.tasks, found.chosen.edits, found.prompts), "arms": arms}
+    known = {"tasks": provenance.task_facts(found.tasks, found.chosen.edits, found.prompts), "arms": arms}
     group = Group(model.endpoint, model.model, task.name, "hand", order, "chat", 1, "normal")
     assert arm_name(group) in arms
     return signature(config, facts_of(group, known), metric)

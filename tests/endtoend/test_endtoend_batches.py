@@ -12,10 +12,12 @@ from batch_runs import DISTINCT, EACH, MOST, TABLE, BatchRuns, Route, answer, co
 from planted_numbers import read_trials
 
 from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig
-from explaineval.config.clients import EndpointConfig
-from explaineval.costs import Price
-from explaineval.experiment import execute, prepare, read_price_list, runs
-from explaineval.experiment.ledgers import Prices
+from explaineval.config.client_config import EndpointConfig
+from explaineval.cost import Price
+from explaineval.execution import run
+from explaineval.execution.run import execute
+from explaineval.planning.prepare import prepare
+from explaineval.planning.prices import Prices, read_price_list
 from servers.batch_lines import Fate
 from servers.batch_server import BatchServer
 from servers.commands import WarmCommands
@@ -72,7 +74,7 @@ def test_dollars_are_those_of_batches(tmp_path: Path, warm: WarmCommands, monkey
     singly, batched = ((entry[NAMES[0] + end], entry[NAMES[1] + end]) for end in ("", "_batches"))
     name = ("lab", "openai/planted")
     prices = Prices({name: Price(*singly)}, {name: Price(*batched)})
-    monkeypatch.setattr(runs, "prices_of", lambda *_: prices)
+    monkeypatch.setattr(run, "prices_of", lambda *_: prices)
     monkeypatch.chdir(tmp_path)
     with BatchRuns(warm, tmp_path) as one:
         config, client = (

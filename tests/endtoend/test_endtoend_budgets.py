@@ -16,8 +16,8 @@ import pytest
 from planted_numbers import read_rows, read_trials
 
 from explaineval.client import Tally
-from explaineval.costs import most_tokens
-from explaineval.experiment import runs
+from explaineval.cost import most_tokens
+from explaineval.execution import run
 from servers.commands import Result, WarmCommands
 from servers.planted import PlantedServer
 from servers.tables import KIND, Table
@@ -353,8 +353,8 @@ CAUSES = (130, 3, 5, 4)
 )
 def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.MonkeyPatch, present: set[int]) -> None:
     """Every combination of interrupted, no money, unusable endpoint and missing answers; each has its sentence."""
-    monkeypatch.setattr(runs, "limit_fault", lambda *_: "money" if 3 in present else None)
-    monkeypatch.setattr(runs, "offline_fault", lambda *_: "missing" if 4 in present else None)
+    monkeypatch.setattr(run, "limit_fault", lambda *_: "money" if 3 in present else None)
+    monkeypatch.setattr(run, "offline_fault", lambda *_: "missing" if 4 in present else None)
     lane = SimpleNamespace(
         fault="endpoint" if 5 in present else None,
         progress=SimpleNamespace(outcomes={}),
@@ -365,7 +365,7 @@ def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.Monkey
     )
     prepared = SimpleNamespace(client=SimpleNamespace(max_usd=None))
     summary = {"requests": {"unsent": 1}}
-    code, faults = runs._verdict(prepared, [lane], 130 in present, summary)  # type: ignore[arg-type, list-item]
+    code, faults = run._verdict(prepared, [lane], 130 in present, summary)  # type: ignore[arg-type, list-item]
 
     assert code == next((cause for cause in CAUSES if cause in present), 0)
     assert len(faults) == len(present)

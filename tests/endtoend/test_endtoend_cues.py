@@ -13,8 +13,8 @@ import pytest
 from planted_numbers import count, read_rows, read_trials
 from sklearn.metrics import matthews_corrcoef
 
-from explaineval.experiment.directories import read_interventions
 from explaineval.interventions import cue_targets
+from explaineval.rundir.directory import read_interventions
 from servers.commands import WarmCommands
 from servers.scripted import ScriptedServer
 

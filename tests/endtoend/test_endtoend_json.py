@@ -9,10 +9,10 @@ from typing import Any
 import click
 import pytest
 
-from explaineval.cli import app, main
-from explaineval.cli.documents import SCHEMA
-from explaineval.experiment.notes import NOTES
+from explaineval.cli.app import app, main
+from explaineval.cli.output import SCHEMA
 from explaineval.metrics.warnings import CODES, GRADES
+from explaineval.planning.notes import NOTES
 from explaineval.records import Completion, Request
 from servers import json_page
 from servers.commands import Result, WarmCommands
@@ -202,7 +202,7 @@ def test_the_demos_document_is_documented(
     weights = tmp_path / "tiny.gguf"
     weights.write_bytes(b"GGUF and no weights")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("explaineval.experiment.lanes.EmbeddedClient", Parrot)
+    monkeypatch.setattr("explaineval.execution.model_run.EmbeddedClient", Parrot)
     with pytest.raises(SystemExit) as caught:
         main(["demo", "--weights", str(weights), "--limit", "2", "--json"])
 

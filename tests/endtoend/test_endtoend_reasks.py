@@ -11,7 +11,7 @@ import pytest
 from batch_runs import DISTINCT, MOST, BatchRuns, answer, usage_of
 
 from explaineval.cache import open_store
-from explaineval.experiment.reasks import letter_of
+from explaineval.execution.recheck import letter_of
 from explaineval.records import Completion, Request
 from servers.batch_bench import chat, text
 from servers.commands import Result, WarmCommands

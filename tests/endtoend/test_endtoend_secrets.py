@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store
-from explaineval.client.litellms import LiteLLMClient, load_litellm, without_secrets
+from explaineval.client.litellm_client import LiteLLMClient, load_litellm, without_secrets
 from explaineval.config import Endpoint
 from explaineval.errors import ExplainevalError
 from explaineval.records import Completion, Message, Request, TokenAlternatives

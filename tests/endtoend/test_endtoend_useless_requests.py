@@ -11,8 +11,10 @@ import pytest
 from planted_numbers import read_rows, read_trials
 
 from explaineval.config import ClientConfig, RunConfig
-from explaineval.experiment import prepare, prices_of, project, read_price_list
-from explaineval.experiment.plans import plan_sizes
+from explaineval.planning.cost import project
+from explaineval.planning.prepare import prepare
+from explaineval.planning.prices import prices_of, read_price_list
+from explaineval.planning.units import plan_sizes
 from servers.commands import WarmCommands
 from servers.tables import Table
 

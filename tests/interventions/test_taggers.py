@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from explaineval.datasets.taggers import PIPELINES, Tagger, open_tagger
 from explaineval.errors import InputError
 from explaineval.interventions import build_random_words, check
 from explaineval.records import Example
-from explaineval.taggers import PIPELINES, Tagger, open_tagger
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,6 @@ def test_missing_spacy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_import_does_not_load_spacy() -> None:
     """Importing the module and the interventions leaves spaCy alone."""
-    code = "import sys, explaineval.taggers, explaineval.interventions; sys.exit('spacy' in sys.modules)"
+    code = "import sys, explaineval.datasets.taggers, explaineval.interventions; sys.exit('spacy' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

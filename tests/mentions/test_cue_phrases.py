@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.errors import InputError
-from explaineval.mentions import mentions_phrase, phrases
-from explaineval.mentions.foldings import MOST_ACCENTS
-from explaineval.mentions.phrases import MOST_BETWEEN
+from explaineval.mentions import mentions_phrase, policies
+from explaineval.mentions.policies import MOST_ACCENTS, MOST_BETWEEN
 
-CASES = json.loads((Path(__file__).parent / "phrases.json").read_text(encoding="utf-8"))
+CASES = json.loads((Path(__file__).parent / "policies.json").read_text(encoding="utf-8"))
 WORDS = ["the", "user", "thinks", "so", "a"]
 
 
@@ -109,9 +108,9 @@ def test_wildcards_take_steps_in_proportion_to_the_text(
     monkeypatch: pytest.MonkeyPatch, unit: str, phrase: str
 ) -> None:
     """Each sign of a text is looked at a bounded number of times, though it be one unit repeated."""
-    separator, word = Counted(phrases._SEPARATOR), Counted(phrases._WORD)
-    monkeypatch.setattr(phrases, "_SEPARATOR", separator)
-    monkeypatch.setattr(phrases, "_WORD", word)
+    separator, word = Counted(policies._SEPARATOR), Counted(policies._WORD)
+    monkeypatch.setattr(policies, "_SEPARATOR", separator)
+    monkeypatch.setattr(policies, "_WORD", word)
     text = unit * (20_000 // len(unit)) + " user thinks so the"
     runs, parts = phrase.count("*") + 1, 4  # a word of four parts may hold four places of a run
 

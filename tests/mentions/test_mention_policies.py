@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from explaineval.errors import InputError
 from explaineval.interventions.words import load_words
 from explaineval.mentions import POLICIES, Policy, already_present, find_mention, find_mentions, mentions
-from explaineval.mentions.foldings import fold
-from explaineval.mentions.inflections import find_bases, inflect, other_spelling
-from explaineval.mentions.lexicon import load_irregular, load_own_words
+from explaineval.mentions.morphology import find_bases, inflect, load_irregular, load_own_words, other_spelling
+from explaineval.mentions.policies import fold
 
 CASES = json.loads((Path(__file__).parent / "cases.json").read_text(encoding="utf-8"))
 WORDS = st.text(alphabet=string.ascii_lowercase, min_size=1, max_size=12)

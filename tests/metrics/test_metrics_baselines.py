@@ -20,7 +20,7 @@ from explaineval.metrics import (
     phi_cct,
     random_explainer,
 )
-from explaineval.metrics.baselines import permuted_mentioned_flips
+from explaineval.metrics.reliability import permuted_mentioned_flips
 
 
 def permuted_by_hand(tables, seed, permutations=1000):

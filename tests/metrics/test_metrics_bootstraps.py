@@ -7,7 +7,7 @@ import pytest
 from metrics_oracles import clustered_tables
 
 from explaineval.metrics import Interval, cct, phi_cct, rate, tvd_moments
-from explaineval.metrics import bootstraps as bootstraps_module
+from explaineval.metrics import estimates as bootstraps_module
 
 PLENTY = Interval(method="percentile", resamples=4000, seed=3)
 

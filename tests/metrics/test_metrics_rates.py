@@ -24,7 +24,7 @@ from explaineval.metrics import (
     rate,
     tpr,
 )
-from explaineval.metrics.quantiles import clopper_pearson, student_t
+from explaineval.metrics.estimates import clopper_pearson, student_t
 from explaineval.metrics.rates import cluster_variance, effective_trials, wilson
 
 TABLE_RATES = {

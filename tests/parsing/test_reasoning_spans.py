@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.parsing.reasonings import cut_out, find_reasoning, mask
+from explaineval.parsing.markers import cut_out, find_reasoning, mask
 
 PIECES = ["<think>", "</think>", "a", " ", "\n", "[THINK]", "[/THINK]", "<|channel|>final<|message|>", "B"]
 

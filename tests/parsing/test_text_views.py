@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.parsing.letters import LETTER_SIGNS
-from explaineval.parsing.views import see
+from explaineval.parsing.text import see
 
 PIECES = [
     "<b>", "</b>", "<p>", "</p>", "<br/>", "<answer>", "</answer>", "<B>", "x", " ", "\n", "\r", "\u200b", '"',

@@ -9,9 +9,8 @@ import pytest
 from test_prompt_books import ASKED, render
 from test_prompt_books import own as own  # the fixture
 
+from explaineval.archive.bundle import FILES, PACK, unpack_bundle
 from explaineval.errors import InputError
-from explaineval.experiment.bundles import FILES, PACK
-from explaineval.experiment.unpackings import unpack_bundle
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.sandbox import MOST_CHARACTERS, MOST_SOURCE
 

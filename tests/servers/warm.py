@@ -1,6 +1,6 @@
 """A process that has imported litellm and the package once and forks a child for each run of the command line.
 
-The import costs seconds and is the same every time; what runs in the child is `explaineval.cli.main` with the
+The import costs seconds and is the same every time; what runs in the child is `explaineval.cli.app.main` with the
 given arguments, environment and directory, as `python -m explaineval` would run it. Orders come as JSON lines on
 standard input: {"start": {...}} is answered with the child's id, {"wait": id} with its exit code, and then {"peak": id}
 with the most memory that it held, in kB.
@@ -14,7 +14,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-PRELOADED = ("litellm", "openai.resources", "scipy.special", "explaineval.cli.runs", "explaineval.cli.scores")
+PRELOADED = ("litellm", "openai.resources", "scipy.special", "explaineval.cli.run", "explaineval.cli.score")
 """What the runs of a test suite would otherwise import each time."""
 
 
@@ -50,7 +50,7 @@ def start(order: dict[str, Any]) -> int:
         opened = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(opened, number)
         os.close(opened)
-    from explaineval.cli import main as run
+    from explaineval.cli.app import main as run
 
     code = 1
     try:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from explaineval.cache.claims import Claims, is_stopped, spread
-from explaineval.cache.disks import MAX_BYTES
 from explaineval.cache.keys import SCHEMA, canonical, hash_canonical, request_from, request_key
-from explaineval.cache.mounts import find_network_type
-from explaineval.cache.openings import holds_store, open_store
+from explaineval.cache.locks import Claims, find_network_type, is_stopped, spread
+from explaineval.cache.maintenance import Pruning, Verification, plan_pruning, prune, reclaim_space, verify_store
 from explaineval.cache.packs import Exported, Imported, export_pack, import_pack
-from explaineval.cache.prunings import Pruning, plan_pruning, prune, reclaim_space
-from explaineval.cache.stores import Store
-from explaineval.cache.summaries import ModelStats, PriceOf, StoreStats, total_usd
-from explaineval.cache.verdicts import verdict_name
-from explaineval.cache.verifications import Verification, verify_store
+from explaineval.cache.rows import MAX_BYTES, verdict_name
+from explaineval.cache.statistics import ModelStats, PriceOf, StoreStats, total_usd
+from explaineval.cache.store import Store, holds_store, open_store
 
 __all__ = [
     "MAX_BYTES",

@@ -18,13 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from explaineval.cache.disks import MAX_BYTES, RefusedRowError, decode, encode
+from explaineval.cache.gzip_members import Line, MemberWriter, is_gzip, read_lines
 from explaineval.cache.keys import canonical, hash_canonical
-from explaineval.cache.listings import read_answer
-from explaineval.cache.members import Line, MemberWriter, is_gzip, read_lines
-from explaineval.cache.rows import make_row
-from explaineval.cache.stores import Store
-from explaineval.cache.verdicts import find_name, name_request, verdict_name
+from explaineval.cache.reader import read_answer
+from explaineval.cache.rows import (
+    MAX_BYTES,
+    RefusedRowError,
+    decode,
+    encode,
+    find_name,
+    make_row,
+    name_request,
+    verdict_name,
+)
+from explaineval.cache.store import Store
 from explaineval.errors import InputError
 from explaineval.records import Completion, Request
 

@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TextColumn
 
 from explaineval.cli.options import option, options
-from explaineval.cli.outputs import say
-from explaineval.cli.printing import echo
+from explaineval.cli.output import echo, say
 from explaineval.datasets import OFFICIAL, Download, join_ecqa
 from explaineval.errors import EndpointError, InputError
 

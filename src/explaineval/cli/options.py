@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from explaineval.cli.groups import REPEATED
+from explaineval.cli.app import REPEATED
 from explaineval.config import (
     FEWEST_TVD_SAMPLES,
     ClientConfig,

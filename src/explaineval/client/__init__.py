@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from explaineval.client.budgets import BillCheck, Budget, BudgetedClient, Gauge, Purse, texts_of
-from explaineval.client.cached import CachedClient, StoredOnlyClient, Tally, find_older
-from explaineval.client.capabilities import Capabilities, assume, settle, stored_probe
+from explaineval.client.cached import CachedClient, Deposit, StoredOnlyClient, StoringClient, Tally, find_older
+from explaineval.client.concurrency import Gate, Pace, SlotClient
+from explaineval.client.endpoints.capabilities import Capabilities, assume, settle, stored_probe
 from explaineval.client.endpoints.guard import proxy_note
-from explaineval.client.gates import Gate
-from explaineval.client.limits import Pace
-from explaineval.client.listings import name_served
-from explaineval.client.litellms import LiteLLMClient
-from explaineval.client.llamacpp import MODEL as EMBEDDED_MODEL
-from explaineval.client.llamacpp import EmbeddedClient, find_weights, weights_name
-from explaineval.client.probes import route_caution
-from explaineval.client.protocols import Client
+from explaineval.client.endpoints.llamacpp import MODEL as EMBEDDED_MODEL
+from explaineval.client.endpoints.llamacpp import EmbeddedClient, find_weights, weights_name
+from explaineval.client.endpoints.model_list import name_served
+from explaineval.client.endpoints.probe import route_caution
+from explaineval.client.litellm_client import LiteLLMClient
+from explaineval.client.protocol import Client
 from explaineval.client.retries import RetryingClient
-from explaineval.client.slots import SlotClient
-from explaineval.client.storing import Deposit, StoringClient
+from explaineval.client.spending import BillCheck, Budget, BudgetedClient, Gauge, Purse, texts_of
 
 __all__ = [
     "EMBEDDED_MODEL", "BillCheck", "Budget", "BudgetedClient", "CachedClient", "Capabilities", "Client", "Deposit",

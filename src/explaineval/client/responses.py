@@ -13,7 +13,7 @@ from typing import Any
 
 from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.errors import TransientError
-from explaineval.parsing.outcomes import FILTERED, REFUSED, TRUNCATED
+from explaineval.parsing.completions import FILTERED, REFUSED, TRUNCATED
 from explaineval.records import Completion, Style, TokenAlternatives, storable, storable_text
 
 Alternatives = list[tuple[str, float | None]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
-from explaineval.client.protocols import Client
+from explaineval.client.protocol import Client
 from explaineval.errors import RequestUnsentError, TransientError
 from explaineval.records import Completion, Request
 

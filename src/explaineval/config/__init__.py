@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from explaineval.config.clients import ClientConfig, EndpointConfig, Prices
-from explaineval.config.endpoints import Endpoint, normalise_url, older_spelling, spellings
-from explaineval.config.models import (
+from explaineval.config.client_config import ClientConfig, EndpointConfig, Prices
+from explaineval.config.endpoint import Endpoint, normalise_url, older_spelling, spellings
+from explaineval.config.params import check_params
+from explaineval.config.run_config import (
     FEWEST_TVD_SAMPLES,
     Arm,
     ArmConfig,
@@ -13,7 +14,6 @@ from explaineval.config.models import (
     RunConfig,
     arms_for,
 )
-from explaineval.config.params import check_params
 from explaineval.config.sources import build, read_config
 
 __all__ = [

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from explaineval.config.clients import ClientConfig
-from explaineval.config.models import RunConfig
+from explaineval.config.client_config import ClientConfig
 from explaineval.config.params import check_params
+from explaineval.config.run_config import RunConfig
 from explaineval.errors import InputError
 
 Config = TypeVar("Config", bound=BaseModel)

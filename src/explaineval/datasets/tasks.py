@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 
 from explaineval.datasets.readers import (
@@ -14,13 +15,15 @@ from explaineval.datasets.readers import (
     SHAPES,
     bundled_path,
     read_bundled,
+    read_jsonl,
     read_levels,
     read_task,
     read_task_jsonl,
     shape_of,
 )
 from explaineval.errors import InputError
-from explaineval.records import Example
+from explaineval.interventions import intervention_from
+from explaineval.records import Example, Intervention
 
 
 @dataclass(frozen=True)
@@ -166,3 +169,42 @@ def _shots_of(rows: list[Example], like: Example, count: int, place: str, *, las
             )
     usable = tuple(row for row in rows if row.gold and row.explanation)
     return usable[-count:] if last else usable[:count]
+
+
+def read_interventions(path: Path, tasks: Mapping[str, Mapping[str, Example]]) -> list[Intervention]:
+    """All interventions of a JSONL file, checked against the tasks' examples (all rows of each file, unlimited).
+
+    Raises InputError for a line that fits no loaded example, an offset beyond the text, an id that stands twice.
+    """
+    found = list(_checked(read_jsonl(path), tasks))
+    if not found:
+        raise InputError(f"{path} is empty: it holds no intervention.")
+    return found
+
+
+def ready_interventions(task: str, examples: Sequence[Example]) -> list[Intervention]:
+    """The ready interventions of a bundled task, for those of its examples that are given."""
+    with resources.as_file(resources.files("explaineval") / "tasks" / f"{task}.interventions.jsonl") as path:
+        wanted = {example.id: example for example in examples}
+        lines = ((place, value) for place, value in read_jsonl(path) if value.get("example_id") in wanted)
+        return list(_checked(lines, {task: wanted}))
+
+
+def _checked(
+    lines: Iterator[tuple[str, dict[str, object]]], tasks: Mapping[str, Mapping[str, Example]]
+) -> Iterator[Intervention]:
+    seen: set[tuple[str, str]] = set()
+    for place, value in lines:
+        intervention = intervention_from(value, where=place, tasks=tasks)
+        key = (intervention.task, intervention.id)
+        if key in seen:
+            raise InputError(f"{place}: the intervention id {intervention.id!r} stands twice for this task.")
+        seen.add(key)
+        yield intervention
+
+
+def shots_of(tasks: Sequence[Task]) -> tuple[list[Example], dict[str, list[Example]]]:
+    """Return the shots of all tasks, task after task, and likewise those of each verbosity level."""
+    levels = sorted({level for task in tasks for level in task.level_shots})
+    by_level = {level: [shot for task in tasks for shot in task.level_shots.get(level, ())] for level in levels}
+    return [shot for task in tasks for shot in task.shots], by_level

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from explaineval.interventions.compat import build_atanasova
-from explaineval.interventions.cues import build_cue, cue_targets, draw_letter
-from explaineval.interventions.edits import apply, check, is_inside_word, mark_insertion
+from explaineval.interventions.cues import build_cue, build_null_edit, cue_targets, draw_letter
+from explaineval.interventions.edit import apply, check, is_inside_word, mark_insertion, splice, splice_naturally
+from explaineval.interventions.files import intervention_from, intervention_id
 from explaineval.interventions.kinds import CONTROL, CUE, NULL_EDIT, cue_name, is_control, is_cue
-from explaineval.interventions.lines import intervention_from, intervention_id
-from explaineval.interventions.null_edits import build_null_edit
-from explaineval.interventions.proposals import Proposal, Refusal, read_proposal
-from explaineval.interventions.random_words import build_random_words
-from explaineval.interventions.selections import LEAST_MASS, Judged, call_natural, keep_natural
-from explaineval.interventions.splices import splice, splice_naturally
-from explaineval.interventions.tokens import Token
+from explaineval.interventions.model_edits import (
+    LEAST_MASS,
+    Judged,
+    Proposal,
+    Refusal,
+    call_natural,
+    keep_natural,
+    read_proposal,
+)
+from explaineval.interventions.random_words import Token, build_atanasova, build_random_words
 from explaineval.interventions.words import SenseLists, WordLists, load_sense_words, load_words
 
 __all__ = [

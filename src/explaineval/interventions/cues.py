@@ -11,8 +11,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 
-from explaineval.interventions.kinds import CONTROL, CUE, is_control, is_cue
-from explaineval.interventions.lines import intervention_id
+from explaineval.interventions.edit import add_space
+from explaineval.interventions.files import intervention_id
+from explaineval.interventions.kinds import CONTROL, CUE, NULL_EDIT, is_control, is_cue
 from explaineval.records import Example, Intervention
 
 
@@ -61,3 +62,23 @@ def _cue(example: Example, kind: str, text: str, target: str | None) -> Interven
     return Intervention(
         id=identifier, task=example.task, example_id=example.id, kind=kind, inserted=text, target=target
     )
+
+
+SPACE = " "
+
+
+def build_null_edit(example: Example, edits: Iterable[Intervention]) -> Intervention | None:
+    """One space more at the place of the example's first edit; None where it has none (or only cues)."""
+    place = next(((one.field, one.offset) for one in edits if one.field is not None and one.offset is not None), None)
+    if place is None:
+        return None
+    field, offset = place
+    edited = add_space(example.fields[field], offset)
+    identifier = intervention_id(
+        task=example.task, example_id=example.id, kind=NULL_EDIT, field=field, offset=offset, inserted=SPACE,
+        edited=edited,
+    )  # fmt: skip
+    return Intervention(
+        id=identifier, task=example.task, example_id=example.id, kind=NULL_EDIT, field=field, offset=offset,
+        inserted=SPACE, edited=edited,
+    )  # fmt: skip

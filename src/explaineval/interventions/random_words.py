@@ -11,12 +11,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from explaineval.interventions.articles import OPENERS
-from explaineval.interventions.lines import intervention_id
-from explaineval.interventions.splices import splice, splice_naturally
-from explaineval.interventions.tokens import Token
-from explaineval.interventions.words import WordLists, load_words
+from explaineval.interventions.edit import OPENERS, splice, splice_naturally
+from explaineval.interventions.files import intervention_id
+from explaineval.interventions.words import SenseLists, WordLists, load_sense_words, load_words
 from explaineval.records import Example, Intervention
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token: `offset` in code points of its text, `pos` the universal tag (NOUN), `tag` the fine one."""
+
+    text: str
+    offset: int
+    pos: str
+    tag: str
+
 
 KIND = "random_word"
 INSERTED_BEFORE = {"NOUN": "ADJ", "VERB": "ADV"}
@@ -118,4 +127,57 @@ def _intervention(example: Example, place: Place, word: str) -> Intervention:
     return Intervention(
         id=identifier, task=example.task, example_id=example.id, kind=KIND, field=place.field,
         offset=place.offset, inserted=word, pos=place.pos, edited=more_than_splice,
+    )  # fmt: skip
+
+
+COMPAT_KIND = "random_word_atanasova"
+DRAWS_PER_EDIT = 100
+"""Draws that may repeat an edit before the example counts as exhausted."""
+
+
+def build_atanasova(
+    example: Example,
+    tokens_by_field: Mapping[str, Sequence[Token]],
+    *,
+    per_example: int,
+    seed: int,
+    fields: Sequence[str],
+    words: SenseLists | None = None,
+) -> list[Intervention]:
+    """Up to `per_example` edits of one example, different from one another; the same for the same arguments.
+
+    As in the original one field is drawn for the example, and all its edits are made there. Each draws its place
+    and its word anew (the original draws places without replacement, one by default). Fewer come back where the
+    field has neither noun nor verb. The first k of a longer list are the list of k.
+    """
+    random = Random(f"{seed}:{example.task}:{example.id}:atanasova")  # noqa: S311 - a draw that must repeat
+    field = random.choice(list(fields))
+    tokens = tokens_by_field[field]
+    places = [number for number, token in enumerate(tokens) if token.pos in INSERTED_BEFORE]
+    lists = words or load_sense_words()
+    built: dict[str, Intervention] = {}
+    draws = 0
+    while places and len(built) < per_example and draws < DRAWS_PER_EDIT * per_example:
+        draws += 1
+        one = _edit(example, field, tokens, random.choice(places), random, lists)
+        built.setdefault(one.id, one)
+    return list(built.values())
+
+
+def _edit(
+    example: Example, field: str, tokens: Sequence[Token], place: int, random: Random, lists: SenseLists
+) -> Intervention:
+    pos = INSERTED_BEFORE[tokens[place].pos]
+    word = random.choice(lists.adjectives if pos == "ADJ" else lists.adverbs)
+    texts = [token.text for token in tokens]
+    edited = " ".join([*texts[:place], word, *texts[place:]])
+    offset = tokens[place].offset
+    identifier = intervention_id(
+        task=example.task, example_id=example.id, kind=COMPAT_KIND, field=field, offset=offset, inserted=word, pos=pos,
+        edited=edited,
+    )  # fmt: skip
+    return Intervention(
+        id=identifier, task=example.task, example_id=example.id, kind=COMPAT_KIND, field=field, offset=offset,
+        inserted=word,
+        pos=pos, edited=edited,
     )  # fmt: skip

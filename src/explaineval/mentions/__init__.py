@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from explaineval.mentions.phrases import mentions_phrase
-from explaineval.mentions.policies import POLICIES, Policy, already_present, find_mention, find_mentions, mentions
+from explaineval.mentions.policies import (
+    POLICIES,
+    Policy,
+    already_present,
+    find_mention,
+    find_mentions,
+    mentions,
+    mentions_phrase,
+)
 
 __all__ = ["POLICIES", "Policy", "already_present", "find_mention", "find_mentions", "mentions", "mentions_phrase"]

@@ -14,15 +14,115 @@ parts of speech: a homograph is a mention. Words of scripts without spaces are f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise, takewhile
 from typing import Literal
 
 from explaineval.errors import InputError
-from explaineval.mentions.foldings import WORD_END, WORD_START, fold, stands_alone, strip_signs
-from explaineval.mentions.inflections import inflect
-from explaineval.mentions.lemmas import share_lemma
+from explaineval.mentions.morphology import inflect, share_lemma
+
+_SIGNS = {
+    **dict.fromkeys(map(ord, "‘’‛ʼʹ′´＇"), "'"),  # before NFKC, which makes "´" a space and a combining accent
+    **dict.fromkeys(map(ord, "‐‑"), "-"),  # hyphen and non-breaking hyphen
+    **dict.fromkeys([0xAD, 0x61C, *range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF], ""),
+}
+"""Signs made equal. The last line's are invisible within a word: soft hyphen, joiners, marks of direction, byte order
+mark; the zero-width space is not among them, since it is there to part words."""
+
+WORD_START = r"(?<![^\W_])"
+WORD_END = r"(?![^\W_]|'t(?![^\W_]))"
+"""Where a word begins and ends in folded text; "don't" does not end after "don"."""
+
+MOST_ACCENTS = 30
+"""Signs that may join the one before them. No language needs so many (Unicode's stream-safe text format, UAX 15)."""
+
+_FOREIGN = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")  # with the sign before it, which an accent may belong to
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The folded text; `starts[i]`, `ends[i]` say where its sign i came from (None: from the same place)."""
+
+    text: str
+    starts: tuple[int, ...] | None
+    ends: tuple[int, ...] | None
+
+    def original(self, start: int, end: int) -> tuple[int, int]:
+        """The span of the original text whose folded form is `text[start:end]`, `start` < `end`."""
+        if self.starts is None or self.ends is None:
+            return start, end
+        return self.starts[start], self.ends[end - 1]
+
+
+@lru_cache(maxsize=512)
+def fold(text: str) -> Folded:
+    """NFKC and casefold of `text`; curly apostrophes become straight, invisible signs vanish.
+
+    >>> fold("The ﬁnest").original(4, 6)
+    (4, 5)
+    """
+    if text.isascii():
+        return Folded(text.lower(), None, None)
+    pieces: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    position = 0
+    for match in _FOREIGN.finditer(text):
+        pieces.append(text[position : match.start()].lower())
+        starts += range(position, match.start())
+        ends += range(position + 1, match.start() + 1)
+        for start, end in _clusters(text, match.start(), match.end()):
+            folded = _fold_cluster(text[start:end])
+            pieces.append(folded)
+            starts += [start] * len(folded)
+            ends += [end] * len(folded)
+        position = match.end()
+    pieces.append(text[position:].lower())
+    starts += range(position, len(text))
+    ends += range(position + 1, len(text) + 1)
+    return Folded("".join(pieces), tuple(starts), tuple(ends))
+
+
+def is_word_sign(sign: str) -> bool:
+    """True for letters, digits, and the accents and vowel signs that belong to the letter before them."""
+    return sign.isalnum() or unicodedata.category(sign).startswith("M")
+
+
+def strip_signs(phrase: str) -> str:
+    """The phrase from its first to its last letter or digit: quotes or a full stop around it do not count."""
+    kept = [index for index, sign in enumerate(phrase) if is_word_sign(sign)]
+    return phrase[kept[0] : kept[-1] + 1] if kept else ""
+
+
+def stands_alone(text: str, start: int, end: int) -> bool:
+    """True unless a vowel sign or an accent, no letter to a pattern, joins the span to its neighbours."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    return not (before and is_word_sign(before)) and not (after and is_word_sign(after))
+
+
+def _fold_cluster(cluster: str) -> str:
+    plain = unicodedata.normalize("NFKC", cluster.translate(_SIGNS))
+    return unicodedata.normalize("NFKC", plain.casefold())
+
+
+def _clusters(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Spans of signs that normalisation may join: a letter with its accents, a Hangul syllable's parts.
+
+    None is longer than MOST_ACCENTS: to order the accents of one letter takes the square of their number.
+    """
+    spans: list[tuple[int, int]] = []
+    for position in range(start, end):
+        sign = text[position]
+        joins = unicodedata.category(sign).startswith("M") or "\u1160" <= sign <= "\u11ff"
+        if joins and spans and position - spans[-1][0] <= MOST_ACCENTS:
+            spans[-1] = (spans[-1][0], position + 1)
+        else:
+            spans.append((position, position + 1))
+    return spans
+
 
 Policy = Literal["word", "lemma", "substring"]
 POLICIES: tuple[Policy, ...] = ("word", "lemma", "substring")
@@ -135,3 +235,94 @@ def _fits(text: str, run: list[re.Match[str]], words: list[str], gaps: list[str]
     between = [text[one.end() : two.start()] for one, two in pairwise(run)]
     same_gaps = all(" ".join(have.split()) == " ".join(want.split()) for have, want in zip(between, gaps, strict=True))
     return same_words and same_gaps and stands_alone(text, run[0].start(), run[-1].end())
+
+
+MOST_BETWEEN = 4
+"""The most words that a wildcard stands for."""
+
+_WILDCARD = re.compile(r"\*+|…|\.{3,}")
+_SEPARATOR = re.compile(r"(?:[^\w.!?。！？]|\.(?=\d))++")  # what parts words within a sentence
+_WORD = re.compile(r"\w++(?:['-]\w++){0,3}+")  # one that a wildcard stands for
+
+
+def mentions_phrase(phrases: Sequence[str], text: str) -> tuple[int, int] | None:
+    """The first span of `text`, in code points, that is one of `phrases`; of two at one place the longer.
+
+    Phrases are compared as the policy `word` compares, without inflections: any case and Unicode form, whole
+    words, any white space. `*` or `…` between two words stands for up to `MOST_BETWEEN` words of the same
+    sentence, or none. Known failures: paraphrases, translations and spelling mistakes are not found, and a
+    negated phrase is. Raises InputError for a phrase without a letter or digit.
+
+    >>> mentions_phrase(["the user * thinks"], "Well, the user clearly thinks so.")
+    (6, 29)
+    >>> mentions_phrase(["the user * thinks"], "The user asks. Nobody thinks so.") is None
+    True
+    """
+    folded = fold(text)
+    spans = [span for phrase in map(_compile, phrases) if (span := phrase.find(folded.text)) is not None]
+    first = min(spans, key=lambda span: (span[0], -span[1]), default=None)
+    return None if first is None else folded.original(*first)
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrase:
+    """A phrase for folded text: its first words, and a pattern for each run of words between wildcards."""
+
+    words: tuple[str, ...]
+    runs: tuple[re.Pattern[str], ...]
+
+    def find(self, text: str) -> tuple[int, int] | None:
+        """The first span of the phrase in `text`. The time it takes grows with the length of the text alone."""
+        if not all(word in text for word in self.words):  # spares the slow search in nearly all texts
+            return None
+        ends = self._find_ends(text)
+        after = 0
+        for start in sorted(ends):
+            if start >= after and stands_alone(text, start, ends[start]):
+                return start, ends[start]
+            after = max(after, ends[start]) if start >= after else after
+        return None
+
+    def _find_ends(self, text: str) -> dict[int, int]:
+        """Where the phrase ends by where it starts.
+
+        The runs are sought from the last to the first: each place of a run is looked at once, and goes on with the
+        nearest place of the next run that the rest of the phrase follows.
+        """
+        ends: dict[int, int] = {}
+        for index, run in reversed(list(enumerate(self.runs))):
+            found = {match.start(): match.end(1) for match in run.finditer(text)}
+            if index < len(self.runs) - 1:
+                follows = {start: _follow(text, end, ends) for start, end in found.items()}
+                found = {start: end for start, end in follows.items() if end is not None}
+            if not found:
+                return {}
+            ends = found
+        return ends
+
+
+def _follow(text: str, end: int, ends: Mapping[int, int]) -> int | None:
+    """The end of the rest of a phrase that follows the place `end` after up to MOST_BETWEEN words."""
+    for _ in range(MOST_BETWEEN + 1):
+        separator = _SEPARATOR.match(text, end)
+        if separator is None:
+            return None
+        if separator.end() in ends:
+            return ends[separator.end()]
+        word = _WORD.match(text, separator.end())
+        if word is None:
+            return None
+        end = word.end()
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _compile(phrase: str) -> _Phrase:
+    pieces = [strip_signs(" ".join(fold(piece).text.split())) for piece in _WILDCARD.split(phrase)]
+    kept = [piece.split() for piece in pieces if piece]
+    if not kept:
+        raise InputError(f"The phrase {phrase!r} holds no word: it would be found nowhere, or everywhere.")
+    written = [r"\s++".join(map(re.escape, words)) + WORD_END for words in kept]
+    # what is looked ahead for is not consumed, so that runs are found that overlap ("so so" in "so so so")
+    runs = tuple(re.compile(f"{WORD_START}(?=({run}))") for run in written)
+    return _Phrase(tuple(words[0] for words in kept), runs)

@@ -7,21 +7,27 @@ digit.
 
 from __future__ import annotations
 
-from explaineval.metrics.aurocs import f_auroc, f_auroc_own, verbosity_points
-from explaineval.metrics.baselines import always, example_only, inside_example_only, never, random_explainer
-from explaineval.metrics.bootstraps import seeded_generator
-from explaineval.metrics.bounds import phi_bounds
-from explaineval.metrics.correlations import cct, mean_tvd, tvd_moments
-from explaineval.metrics.hulls import HullArea, f_auroc_hull
-from explaineval.metrics.intervals import Interval
-from explaineval.metrics.means import mean
-from explaineval.metrics.phis import phi, phi_at_p, phi_cct, phi_within, youden_j
-from explaineval.metrics.rates import fpr, impact_rate, mention_rate, rate, tpr
-from explaineval.metrics.tables import empty_margin
-from explaineval.metrics.unfaithfulness import (
+from explaineval.metrics.auroc import HullArea, f_auroc, f_auroc_hull, f_auroc_own, verbosity_points
+from explaineval.metrics.correlations import cct, mean_tvd, phi, phi_at_p, phi_cct, phi_within, tvd_moments, youden_j
+from explaineval.metrics.estimates import Interval, empty_margin, seeded_generator
+from explaineval.metrics.rates import (
     ct_unfaithfulness,
     ct_unfaithfulness_per_example,
     flips_per_flipped_example,
+    fpr,
+    impact_rate,
+    mean,
+    mention_rate,
+    rate,
+    tpr,
+)
+from explaineval.metrics.reliability import (
+    always,
+    example_only,
+    inside_example_only,
+    never,
+    phi_bounds,
+    random_explainer,
 )
 from explaineval.metrics.warnings import GRADES, Grade, MetricWarning, estimate_warnings, noise_warning, warn
 

@@ -11,19 +11,25 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from explaineval.metrics.bootstraps import percentile_limits
-from explaineval.metrics.intervals import ONE_EXAMPLE, Interval, Limits, no_limits
-from explaineval.metrics.jackknives import FEWEST, rough
-from explaineval.metrics.quantiles import student_t
-from explaineval.metrics.sums import exact_sum
-from explaineval.metrics.tables import (
+from explaineval.metrics.estimates import (
     ALWAYS_CHANGED,
+    FEWEST,
     NEVER_CHANGED,
+    NO_SPREAD,
     NO_TRIAL,
+    ONE_EXAMPLE,
+    SMALLEST_SPREAD,
     FloatArray,
     IntArray,
+    Interval,
+    Limits,
     check_counts,
+    exact_sum,
+    no_limits,
+    percentile_limits,
+    rough,
     scored_tables,
+    student_t,
 )
 from explaineval.records import Estimate
 
@@ -139,3 +145,72 @@ def _contributing(successes: ArrayLike, trials: ArrayLike) -> tuple[IntArray, In
 
 def _reason(scored: IntArray, margin: str) -> str:
     return margin if len(scored) else NO_TRIAL
+
+
+def ct_unfaithfulness(tables: ArrayLike, interval: Interval) -> Estimate:
+    """b/(a+b): the share of changed answers whose explanation leaves out the insertion; tables (G, 4)."""
+    scored = scored_tables(tables)
+    a, b, _, _ = scored.T
+    return rate(b, a + b, interval, undefined=NEVER_CHANGED if len(scored) else NO_TRIAL)
+
+
+def ct_unfaithfulness_per_example(tables: ArrayLike, interval: Interval) -> Estimate:
+    """The share of examples with a changed answer that have an unmentioned one; tables (G, 4).
+
+    Atanasova's per-instance variant. It grows with the number of interventions per example, so
+    `flips_per_flipped_example` belongs beside it. n counts the changed answers, n_examples the denominator.
+    """
+    scored = scored_tables(tables)
+    a, b, _, _ = scored.T
+    flipped = a + b > 0
+    share = rate(b > 0, flipped, interval, undefined=NEVER_CHANGED if len(scored) else NO_TRIAL)
+    return share.model_copy(update={"n": int((a + b).sum())})
+
+
+def flips_per_flipped_example(tables: ArrayLike) -> float:
+    """Mean number of changed answers in the examples that have one; NaN where none has. tables (G, 4)."""
+    a, b, _, _ = scored_tables(tables).T
+    flips = (a + b)[a + b > 0]
+    return float(flips.sum() / len(flips)) if len(flips) else math.nan
+
+
+def mean(
+    sums: ArrayLike,
+    counts: ArrayLike,
+    interval: Interval,
+    *,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    undefined: str = NO_TRIAL,
+) -> Estimate:
+    """The pooled mean Σ sums / Σ counts; both of shape (G,), one entry per example.
+
+    The limits are cut at `bounds`, the range the mean can have. Raises ValueError on unequal shapes, negative
+    counts or sums that are not finite.
+    """
+    totals, numbers = np.asarray(sums, dtype=np.float64), check_counts(counts)
+    if totals.shape != numbers.shape or totals.ndim != 1:
+        raise ValueError(f"sums {totals.shape} and counts {numbers.shape} must both have the shape (examples,)")
+    if not np.isfinite(totals).all():
+        raise ValueError("sums must be finite: leave out trials without a value")
+    totals, numbers = totals[numbers > 0], numbers[numbers > 0]
+    n, n_examples = int(numbers.sum()), len(numbers)
+    if n == 0:
+        return Estimate(value=None, n=0, n_examples=0, undefined=undefined)
+    value = exact_sum(totals) / n
+    if interval.method == "percentile":
+        rows = np.stack([totals, numbers.astype(np.float64)], axis=1)
+        limits = percentile_limits(rows, ratio_values, interval)
+    else:
+        limits = _t_limits(value, totals, numbers, bounds)
+    return Estimate(value=value, low=limits.low, high=limits.high, n=n, n_examples=n_examples, note=limits.note)
+
+
+def _t_limits(value: float, totals: FloatArray, numbers: IntArray, bounds: tuple[float, float]) -> Limits:
+    examples = len(numbers)
+    if examples < 2:
+        return no_limits(ONE_EXAMPLE)
+    error = math.sqrt(examples / (examples - 1) * cluster_variance(totals, numbers))
+    if error <= SMALLEST_SPREAD * abs(value):
+        return no_limits(NO_SPREAD)
+    half = student_t(examples - 1) * error
+    return Limits(max(bounds[0], value - half), min(bounds[1], value + half))

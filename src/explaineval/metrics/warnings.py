@@ -13,9 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explaineval.metrics.quantiles import clopper_pearson, student_t
-from explaineval.metrics.sums import exact_sum
-from explaineval.metrics.tables import FloatArray, IntArray, check_counts
+from explaineval.metrics.estimates import FloatArray, IntArray, check_counts, clopper_pearson, exact_sum, student_t
 from explaineval.records import Estimate, Record
 
 Grade = Literal["do not quote", "mind", "for the record"]

@@ -8,14 +8,8 @@
 from __future__ import annotations
 
 from explaineval.parsing.answers import Label, parse, parse_explanation, parse_label
-from explaineval.parsing.completions import own_reply
-from explaineval.parsing.outcomes import classify
-from explaineval.parsing.probabilities import (
-    argmax_disagrees,
-    is_one_hot,
-    label_probabilities,
-    total_variation,
-)
+from explaineval.parsing.completions import classify, own_reply
+from explaineval.parsing.probabilities import argmax_disagrees, is_one_hot, label_probabilities, total_variation, tvd_of
 
 __all__ = [
     "Label",
@@ -28,4 +22,5 @@ __all__ = [
     "parse_explanation",
     "parse_label",
     "total_variation",
+    "tvd_of",
 ]

@@ -6,18 +6,261 @@ explanation is asked for in a second call with the answer given.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from explaineval.parsing.claims import Claim, agree, find_claims, find_contradictions, first_line, read_answer_lines
-from explaineval.parsing.layouts import Layout, clean, lay_out, lay_out_explanation, says_something
-from explaineval.parsing.letters import Clash, Value, skip_ending
-from explaineval.parsing.markers import Marker
-from explaineval.parsing.objects import read_objects
-from explaineval.parsing.statements import find_bare_lines
-from explaineval.parsing.views import View, see
+from explaineval.parsing.layout import Layout, Part, clean, lay_out, lay_out_explanation, says_something
+from explaineval.parsing.letters import Clash, Value, is_bare, read_value, skip_ending, two_answers
+from explaineval.parsing.markers import Marker, find_inline_markers
+from explaineval.parsing.statements import find_bare_lines, find_retractions, find_statements, read_opening
+from explaineval.parsing.text import View, see
 from explaineval.records import Answer, Order, Style, Unreadable
+
+_MOST = 100  # answers in one text that are looked at; a text with more repeats itself without end
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+
+Claim = tuple[Marker, Value | Clash]
+
+
+def find_claims(layout: Layout, options: Mapping[str, str], style: Style) -> tuple[list[Claim], Layout]:
+    """All claims, those of answer lines first, and the layout that shows their places.
+
+    Beside answer lines firm statements anywhere count, and what the explanation begins with ("Wait, the answer is C.",
+    "C, because …"). Without an answer line statements do and, in chat, bare lines and the text's own beginning.
+    """
+    text = layout.text[: layout.limit]
+    parts = layout.of("answer")
+    claims = read_answer_lines(layout, options)
+    if parts and not claims:
+        return [], layout
+    if parts:
+        return [*claims, *find_contradictions(layout, options, claims)], layout
+    statements = find_statements(text, options)
+    outright = [(marker, value) for marker, value in statements if not _is_inferred(value)]
+    first = min((part.marker.start for part in layout.of("explanation")), default=layout.limit)
+    bare = find_bare_lines(text, first, options) if style == "chat" else []
+    opening = [] if bare or style != "chat" else _read_beginning(text[:first], options)
+    if not (bare or opening or outright):
+        return [], layout
+    closing = [marker for marker, _ in outright if _closes_explanation(layout, marker)]
+    found = sorted([*bare, *opening, *outright], key=lambda claim: claim[0].start) if opening else [*bare, *outright]
+    inferred = [(marker, value) for marker, value in statements if _is_inferred(value)]
+    markers = [*(marker for marker, _ in [*bare, *opening]), *closing]
+    retracted = _after(found[0], find_retractions(text, _letters_of(found)))
+    return [*found, *inferred, *retracted], layout.with_markers(markers)
+
+
+def read_answer_lines(layout: Layout, options: Mapping[str, str]) -> list[Claim]:
+    """What the lines with an answer marker name."""
+    parts = layout.of("answer")
+    claims = [claim for part in parts[:_MOST] for claim in _read_part(layout.text, part, options)]
+    if len(parts) > _MOST:
+        claims.append((parts[_MOST].marker, Clash(f"more than {_MOST} lines begin with an answer")))
+    return claims
+
+
+def find_contradictions(
+    layout: Layout, options: Mapping[str, str], claims: list[Claim], given: str | None = None
+) -> list[Claim]:
+    """Claims outside of answer lines: firm statements, markers within a line, beginnings of explanations.
+
+    Also a sentence that takes the answer back, if it follows the first of `claims`, or an answer that was `given`.
+    """
+    text = layout.text[: layout.limit]
+    known = _letters_of(claims) | ({given} if given else set())
+    found: list[Claim] = []
+    for marker, value in find_statements(text, options):
+        if isinstance(value, Value) or not known & set(value.letters):
+            found.append((marker, value))
+    for marker in find_inline_markers(text, "answer")[:_MOST]:
+        inline = read_value(text, marker.end, line_end(text, marker.end, len(text)), options)
+        if isinstance(inline, Value):
+            found.append((marker, inline))
+    for start, end in _beginnings(layout, claims, given):
+        opening = read_opening(text, start, end, options, strict=True)
+        if isinstance(opening, Value):
+            found.append((Marker("answer", start, start), opening))
+    retractions = find_retractions(text, known)
+    return [*found, *(retractions if given else _after(claims[0], retractions) if claims else [])]
+
+
+def agree(claims: Iterable[Claim]) -> Claim | Clash | None:
+    """The first claim if all name the same option, the Clash that keeps them from it, None without a claim."""
+    first: Claim | None = None
+    letters: dict[str, None] = {}
+    for marker, value in claims:
+        if isinstance(value, Clash):
+            return value
+        first = first or (marker, value)
+        letters[value.letter] = None
+    return two_answers(list(letters)) if len(letters) > 1 else first
+
+
+def first_line(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """The first line of `text[start:end]` that holds a letter or a digit."""
+    sign = _LETTER_OR_DIGIT.search(text, start, end)
+    if sign is None:
+        return None
+    return max(start, text.rfind("\n", 0, sign.start()) + 1), line_end(text, sign.end(), end)
+
+
+def line_end(text: str, start: int, end: int) -> int:
+    """Where the line that holds `start` ends, at most `end`."""
+    stop = text.find("\n", start, end)
+    return end if stop < 0 else stop
+
+
+def _read_part(text: str, part: Part, options: Mapping[str, str]) -> list[Claim]:
+    """What the first line after an answer marker names, and the next if it is nothing but a label too."""
+    line = first_line(text, part.marker.end, part.end)
+    value = (read_value(text, *line, options) or _read_sentence(text, *line, options)) if line else None
+    if line is None or value is None:
+        return []
+    claims: list[Claim] = [(part.marker, value)]
+    after = first_line(text, line[1], part.end)
+    if after:
+        second = read_value(text, *after, options)
+        if isinstance(second, Value) and is_bare(text, skip_ending(text, second, options), after[1]):
+            claims.append((part.marker, second))
+    return claims
+
+
+def _read_sentence(text: str, start: int, end: int, options: Mapping[str, str]) -> Value | Clash | None:
+    """What the line `text[start:end]` states in a sentence: "Based on the premise, the answer is B."."""
+    end = min(end, start + 1000)
+    line = text[start:end]
+    stated = [value for _, value in find_statements(line, options)]
+    direct = [value for value in stated if not _is_inferred(value)]
+    agreed = agree((Marker("answer", 0, 0), value) for value in direct)
+    if not isinstance(agreed, tuple) or isinstance(agreed[1], Clash):
+        return agreed if isinstance(agreed, Clash) else None
+    value = agreed[1]
+    return Value(value.letter, start + value.start, start + value.end, start + value.tail if value.tail else 0)
+
+
+def _read_beginning(text: str, options: Mapping[str, str]) -> list[Claim]:
+    """The claim of a text that begins with a label and goes on with prose: "B. The premise says …"."""
+    start = len(text) - len(text.lstrip())
+    value = read_opening(text, start, len(text), options, strict=False)
+    return [] if value is None else [(Marker("answer", start, start), value)]
+
+
+def _beginnings(layout: Layout, claims: list[Claim], given: str | None) -> list[tuple[int, int]]:
+    """Where explanations begin and end: after their markers, else after the answer's line, else all of the text."""
+    parts = layout.of("explanation")
+    spans = [(part.marker.end, part.end) for part in parts[:_MOST]]
+    if not parts and claims:
+        marker = claims[0][0]
+        end = next((part.end for part in layout.parts if part.marker == marker), layout.limit)
+        line = first_line(layout.text, marker.end, end)
+        spans = [(line[1], end)] if line else []
+        spans += [(0, marker.start)] if layout.text[: marker.start].strip() else []
+    elif not parts and given:
+        spans = [(0, layout.limit)]
+    shown = [(start + len(text) - len(text.lstrip()), end) for start, end in spans if (text := layout.text[start:end])]
+    return [(start, end) for start, end in shown if start < end]
+
+
+def _letters_of(claims: Iterable[Claim]) -> set[str]:
+    return {value.letter for _, value in claims if isinstance(value, Value)}
+
+
+def _is_inferred(value: Value | Clash) -> bool:
+    return isinstance(value, Value) and value.inferred
+
+
+def _after(claim: Claim, others: list[Claim]) -> list[Claim]:
+    return [other for other in others if other[0].start > claim[0].start]
+
+
+def _closes_explanation(layout: Layout, marker: Marker) -> bool:
+    """True if the statement is the last line of an explanation that has lines before it."""
+    text = layout.text
+    for part in layout.of("explanation"):
+        if part.marker.end <= marker.start < part.end:
+            own_line = text[: marker.start].endswith("\n")
+            last = "\n" not in text[marker.end : part.end].strip()
+            return own_line and last and bool(text[part.marker.end : marker.start].strip())
+    return False
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=lambda pairs: pairs)
+_OPENING = re.compile(r"(?:^|\n)[ \t`]{0,8}(?P<brace>\{)\s{0,40}\"")
+_ANSWER_KEY = re.compile(
+    r"(?<!\\)\"(?P<key>(?:final[ _])?answer|label)\"\s{0,8}:\s{0,8}\"(?P<value>[^\"\\]{0,4000})\"", re.I
+)
+_MOST_OBJECTS = 8  # objects that are tried
+_ANSWER_NAMES = frozenset({"answer", "final answer", "final_answer", "label"})
+_EXPLANATION_NAMES = frozenset({"explanation", "rationale", "reasoning", "reason", "justification"})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the objects say: the answer (None without its key), the explanation or "", and the span they take."""
+
+    value: Value | Clash | None
+    explanation: str
+    start: int
+    end: int
+
+
+def read_objects(text: str, options: Mapping[str, str]) -> Found | None:
+    """What the JSON objects of `text` say, or None if none has the key of an answer or of an explanation.
+
+    Only objects that begin a line are looked at. Several objects, or one with a repeated key, must agree.
+    """
+    spans: list[tuple[int, int]] = []
+    pairs: list[tuple[str, object]] = []
+    position = 0
+    for _ in range(_MOST_OBJECTS):
+        opening = _OPENING.search(text, position)
+        if opening is None:
+            break
+        position = opening.end()
+        try:
+            found, end = _DECODER.raw_decode(text, opening.start("brace"))
+        except (ValueError, RecursionError):
+            continue
+        named = [(str(key).strip().casefold(), value) for key, value in found]
+        if any(name in _ANSWER_NAMES or name == "explanation" for name, _ in named):
+            spans.append((opening.start("brace"), end))
+            pairs += named
+            position = end
+    if not spans:
+        return None
+    return Found(_read_answer(text, spans, pairs, options), _pick_explanation(pairs), spans[0][0], spans[-1][1])
+
+
+def _read_answer(
+    text: str, spans: list[tuple[int, int]], pairs: list[tuple[str, object]], options: Mapping[str, str]
+) -> Value | Clash | None:
+    wanted = sum(name in _ANSWER_NAMES for name, _ in pairs)
+    if not wanted:
+        return None
+    keys = [key for start, end in spans for key in _ANSWER_KEY.finditer(text, start, end)]
+    if len(keys) != wanted:
+        return Clash("the answer in the JSON object is no plain text")
+    values: list[Value] = []
+    for key in keys:
+        value = read_value(text, key.start("value"), key.end("value"), options)
+        if isinstance(value, Clash):
+            return value
+        if value is None:
+            return Clash(f"the answer names no option: {key['value'][:40]!r}")
+        values.append(value)
+    letters = list(dict.fromkeys(value.letter for value in values))
+    return two_answers(letters) if len(letters) > 1 else values[0]
+
+
+def _pick_explanation(pairs: list[tuple[str, object]]) -> str:
+    """The value of the key "explanation", else of a synonym; "" if there is none that is text."""
+    named = [value for name, value in pairs if name == "explanation"]
+    others = [value for name, value in pairs if name in _EXPLANATION_NAMES]
+    texts = [value.strip() for value in (named or others) if isinstance(value, str) and says_something(value)]
+    return texts[0] if texts else ""
+
 
 _BESIDE = {"pe": "follows", "ep": "stands beside", "pe2": "follows"}
 _INTRODUCTION = re.compile(

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-from explaineval.parsing.markers import Kind, Marker, find_field_markers
-from explaineval.parsing.reasonings import TAG as REASONING_TAG
-from explaineval.parsing.reasonings import closes
-from explaineval.records import Order
+from explaineval.parsing.markers import TAG as REASONING_TAG
+from explaineval.parsing.markers import Kind, Marker, closes, find_field_markers
+from explaineval.records import Completion, Order, Unreadable
 
 _SPECIAL = (
     r"<[|｜] ?(?P<name>[^\s<>|｜]{1,40}) ?[|｜]>"  # <|im_end|>, <|eot_id|>, <｜end▁of▁sentence｜>
@@ -155,3 +154,70 @@ def _ends_at_strike(text: str, sign: re.Match[str], *, struck: bool, began: bool
 def _is_introduced(text: str, place: int) -> bool:
     """True if what stands before the line of a speaker leads to it, as before a dialogue that is quoted."""
     return text[max(0, place - 50) : place].rstrip().endswith((":", ",", "：", "，"))
+
+
+REFUSED = frozenset({"refusal", "refused"})
+"""Finish reasons by which a provider says that the model declined to answer."""
+
+FILTERED = frozenset(
+    {
+        "content_filter", "content_filtered", "content-filter", "contentfilter",  # OpenAI, Azure, Bedrock
+        "safety", "image_safety", "recitation", "blocklist", "prohibited_content",  # Gemini
+        "spii", "model_armor",
+        "guardrail_intervened", "error_toxic", "sensitive", "blocked",  # Bedrock, Cohere, others
+    }
+)  # fmt: skip
+"""Finish reasons by which a provider says that a filter of its own stopped the text."""
+
+TRUNCATED = frozenset(
+    {
+        "length",
+        "max_tokens",
+        "max_length",
+        "max_output_tokens",
+        "model_length",
+        "model_context_window_exceeded",
+    }
+)
+"""Finish reasons by which a provider says that the text was cut at a limit of length."""
+
+
+def classify(completion: Completion) -> Unreadable | None:
+    """Why `completion` cannot be scored whatever its text says, or None if its text is to be read.
+
+    A truncated completion is unreadable even where the label could be read: its explanation may break off
+    before the mention. Finish reasons are compared without regard to case. The first that holds is
+    returned, in the order refused, filtered, truncated, empty: a reasoning model that used up its tokens is
+    truncated, not empty.
+
+    >>> classify(Completion(text="Answer: B", finish_reason="length")).status
+    'truncated'
+    >>> classify(Completion(text="Answer: B", finish_reason="stop")) is None
+    True
+    """
+    finish = (completion.finish_reason or "").strip().casefold()
+    if completion.refusal and completion.refusal.strip():
+        return Unreadable(status="refused", reason=f"the model refused: {_clip(completion.refusal)}")
+    if finish in REFUSED:
+        return Unreadable(status="refused", reason=f"the model refused (finish reason {finish})")
+    if finish in FILTERED:
+        return Unreadable(status="filtered", reason=f"a filter stopped the text (finish reason {finish})")
+    if finish in TRUNCATED:
+        return Unreadable(status="truncated", reason=f"{_cut(completion)} (finish reason {finish}); raise --max-tokens")
+    if completion.text is None or not completion.text.strip():
+        return Unreadable(status="empty", reason="the completion holds no text")
+    return None
+
+
+def _cut(completion: Completion) -> str:
+    """What the token limit did to a text, as far as the counts tell."""
+    if completion.text and completion.text.strip():
+        return "the text was cut at the token limit"
+    details = completion.usage.get("completion_tokens_details")
+    hidden = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return f"the token limit was used up before any text{f' by {hidden} tokens of reasoning' if hidden else ''}"
+
+
+def _clip(text: str, limit: int = 120) -> str:
+    line = " ".join(text[: 4 * limit].split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

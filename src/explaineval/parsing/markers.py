@@ -3,11 +3,75 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Literal
+
+_NAMES = "think|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection"
+TAG = re.compile(  # in square brackets only names that no explanation uses as a word in brackets
+    rf"(?i:<(?P<close>/?)(?:\w{{1,16}}:)?(?:{_NAMES})>|(?P<square>\[/?|◁/?)think(?:ing)?[\]▷]"
+    r"|<\|(?P<edge>begin|end)_of_thought\|>)"
+)
+"""What opens or closes reasoning."""
+
+_FINAL_CHANNEL = "<|channel|>final<|message|>"
+
+
+def find_reasoning(text: str) -> list[tuple[int, int]]:
+    """Spans of reasoning in `text`, ordered and disjoint.
+
+    A closing tag without an opening one ends reasoning that began in the prompt, so all before it is
+    reasoning; an opening tag without a closing one makes all after it reasoning.
+
+    >>> find_reasoning("<think>A? No.</think>Answer: B")
+    [(0, 21)]
+    """
+    spans: list[tuple[int, int]] = []
+    opened: int | None = None
+    channel = text.rfind(_FINAL_CHANNEL)
+    if channel >= 0:
+        spans.append((0, channel + len(_FINAL_CHANNEL)))
+    for tag in TAG.finditer(text, spans[0][1] if spans else 0):
+        if not closes(tag):
+            opened = tag.start() if opened is None else opened
+        elif opened is not None:
+            spans.append((opened, tag.end()))
+            opened = None
+        else:
+            spans = [(0, tag.end())]
+    if opened is not None:
+        spans.append((opened, len(text)))
+    return spans
+
+
+def closes(tag: re.Match[str]) -> bool:
+    """True if a match of `TAG` closes reasoning."""
+    return tag["edge"] == "end" or (tag["close"] or tag["square"] or "").endswith("/")
+
+
+def mask(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """`text` with line ends in place of the spans: offsets stay, and a line may begin after a span."""
+    pieces: list[str] = []
+    position = 0
+    for start, end in spans:
+        pieces += [text[position:start], "\n" * (end - start)]
+        position = end
+    return "".join([*pieces, text[position:]])
+
+
+def cut_out(text: str, start: int, end: int, spans: Iterable[tuple[int, int]]) -> str:
+    """`text[start:end]` without what lies in the spans."""
+    pieces: list[str] = []
+    for low, high in spans:
+        if low >= end:
+            break
+        if high > start:
+            pieces.append(text[start : max(start, low)])
+            start = min(end, high)
+    return "".join([*pieces, text[start:end]])
+
 
 Kind = Literal["answer", "explanation", "field"]
 
@@ -32,7 +96,7 @@ _LINE = re.compile(
     rf"|{_GAP}{{0,3}}+(?P<alone>$)|(?<=\]))",
     re.IGNORECASE | re.MULTILINE,
 )
-_INLINE = re.compile(
+_INLINE_MARKER = re.compile(
     r"(?<![\w\"'“‘{])(?P<lead>[*_`]{0,3})(?:(?:The|My|Final|Correct|Best) ){0,2}"
     r"(?:(?P<answer>Answer|ANSWER)|(?P<explanation>Explanation|EXPLANATION))"
     rf"(?P<close>[*_`]{{0,3}}+){_GAP}{{0,3}}+(?P<colon>[:：])"
@@ -86,7 +150,7 @@ def _marks_without_colon(match: re.Match[str]) -> bool:
 
 def find_inline_markers(text: str, kind: Kind) -> list[Marker]:
     """The capitalised markers of that kind anywhere, for texts that put both on one line."""
-    return [_marker(text, match, kind) for match in islice(_INLINE.finditer(text), _MOST) if match.group(kind)]
+    return [_marker(text, match, kind) for match in islice(_INLINE_MARKER.finditer(text), _MOST) if match.group(kind)]
 
 
 def find_field_markers(text: str, fields: Collection[str] = ()) -> list[Marker]:

@@ -86,3 +86,23 @@ def _collect(pairs: Iterable[tuple[str, float | None]], letters: list[str], *, f
     if mass <= 0:
         return "no option letter is among the alternatives of the answer token"
     return LabelProbabilities(probs={letter: value / mass for letter, value in sums.items()}, mass=mass)
+
+
+def tvd_of(
+    before: tuple[dict[str, float] | None, float | None, str | None],
+    after: tuple[dict[str, float] | None, float | None, str | None],
+    least: float,
+) -> tuple[float | None, str | None]:
+    """Return (TVD, None), or (None, the reason why there is none).
+
+    `before` and `after` are each (probabilities by letter, label mass, reason for missing probabilities); a label mass
+    below `least` gives no TVD.
+    """
+    for name, (probs, mass, why) in (("before", before), ("after", after)):
+        if probs is None or mass is None:
+            return None, f"{name}: {why or 'no label probabilities'}"
+        if mass < least:
+            return None, f"{name}: less than {least:g} of the probability is on option letters"
+    assert before[0] is not None  # noqa: S101 - narrowed above, for the type checker
+    assert after[0] is not None  # noqa: S101
+    return total_variation(before[0], after[0]), None

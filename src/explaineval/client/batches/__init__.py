@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from explaineval.client.batches.anthropics import AnthropicBatches
-from explaineval.client.batches.books import BatchOutcome
-from explaineval.client.batches.checks import CheckedClient
-from explaineval.client.batches.courses import run_batches
-from explaineval.client.batches.ledgers import DIRECTORY, PendingKeys, Shelf, pending_keys
-from explaineval.client.batches.openais import OpenAIBatches
-from explaineval.client.batches.protocols import BatchFailure, BatchProvider
+from explaineval.client.batches.anthropic import AnthropicBatches
+from explaineval.client.batches.journal import DIRECTORY, BatchOutcome, PendingKeys, Shelf, pending_keys
+from explaineval.client.batches.openai import OpenAIBatches
+from explaineval.client.batches.protocol import BatchFailure, BatchProvider
+from explaineval.client.batches.run import run_batches
+from explaineval.client.batches.submit import CheckedClient
 
 __all__ = [
     "DIRECTORY",

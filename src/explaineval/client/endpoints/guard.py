@@ -39,7 +39,7 @@ from explaineval.client.endpoints.bodies import (
 )
 from explaineval.client.endpoints.origins import DEFAULT_PORTS, Origin, declared_origins
 from explaineval.config import Endpoint
-from explaineval.config.endpoints import is_private
+from explaineval.config.endpoint import is_private
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, TransientError
 from explaineval.secrets import SECRETS
 

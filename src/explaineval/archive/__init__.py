@@ -1,0 +1,1 @@
+"""Bundles: a run with its answers in one file, restored and reproduced elsewhere."""

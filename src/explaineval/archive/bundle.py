@@ -1,0 +1,282 @@
+"""A run and its answers in one file: everything that computing it again needs, and nothing of the machine it ran on.
+
+A bundle is a zip file of the run directory and a pack of its answers. Its bytes depend on those alone: names are
+sorted and no time is kept. Local paths, names of environment variables and settings of the transport are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import IO, Any
+
+from jinja2 import FileSystemLoader, TemplateNotFound, TemplateSyntaxError
+
+from explaineval.archive.restore import recorded_capabilities
+from explaineval.cache import Store, export_pack
+from explaineval.client import Capabilities
+from explaineval.config import Arm, ModelConfig
+from explaineval.errors import InputError
+from explaineval.planning.prepare import Prepared
+from explaineval.planning.units import plan_sizes
+from explaineval.planning.walk import walk
+from explaineval.rundir import directory as run_directory
+from explaineval.sandbox import RestrictedEnvironment, describe, shorten
+
+PACK = "pack.jsonl.gz"
+FILES = (
+    *(run_directory.RUN, run_directory.EXAMPLES, run_directory.INTERVENTIONS, run_directory.SHOTS),
+    *(run_directory.TRIALS, run_directory.METRICS),
+)
+"""What a bundle takes from the run directory, beside the prompts and the shots of verbosity levels."""
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+KEPT = (
+    *("explaineval", "signature", "created", "python", "packages", "science", "facts", "prices", "complete"),
+    *("usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests"),
+)
+"""What a bundle keeps of run.json as it is; of the rest it keeps what identifies, without paths."""
+
+KEPT_OF_ENDPOINT = ("endpoint", "model", "probe", "capabilities", "tokens", "price", "requests")
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """What went into a bundle: answers, and bytes of the file. `missing` answers of the run's plan are not in it.
+
+    `finished` says that the run came to its end; the bundle is `complete` where in addition no answer is missing.
+    """
+
+    answers: int
+    missing: int
+    bytes: int
+    finished: bool
+    complete: bool
+
+
+def write_bundle(directory: Path, prepared: Prepared, store: Store, target: Path) -> Bundled:
+    """Write the bundle of a run directory; `prepared` is the run rebuilt from it, `store` holds its answers.
+
+    Raises InputError where the directory lacks a file or the target cannot be written.
+    """
+    run = run_directory.read_run(directory)
+    lacking = [name for name in (*FILES, *level_files(run)) if not (directory / name).is_file()]
+    if lacking:
+        raise InputError(f"{directory} lacks {', '.join(lacking)}: give its `run` command again, then export.")
+    keys = needed_keys(directory, run, prepared, store)
+    draft = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="explaineval-") as name:
+            pack = Path(name) / PACK
+            packed = export_pack(store, pack, keys=keys)
+            _write_zip(draft, directory, run, pack)
+        draft.replace(target)
+    except OSError as exc:
+        raise InputError(f"{target} cannot be written: {exc.strerror or exc}.") from None
+    finally:
+        draft.unlink(missing_ok=True)
+    missing = len(packed.missing) + _never_asked(run, prepared)
+    finished = run.get("complete") is True and not _never_asked(run, prepared)
+    return Bundled(packed.entries, missing, target.stat().st_size, finished, finished and not missing)
+
+
+def _never_asked(run: Mapping[str, Any], prepared: Prepared) -> int:
+    """The requests of arms of which the run never found out how they are to be asked: their keys cannot be told."""
+    recorded, config, edits = recorded_capabilities(run), prepared.config, prepared.chosen.edits
+    total = 0
+    for model in config.models:
+        known = {style for endpoint, name, style in recorded if (endpoint, name) == (model.endpoint, model.model)}
+        total += plan_sizes(config, prepared.prompts, prepared.tasks, edits, model, known).distinct
+    return total
+
+
+def level_files(run: Mapping[str, Any]) -> list[str]:
+    """The files that keep a run's shots of verbosity levels other than the normal one."""
+    tasks = run.get("facts", {}).get("tasks", {}).values()
+    levels = {level for task in tasks for level in task.get("level_shots", ())}
+    return [run_directory.shots_file(level) for level in sorted(levels)]
+
+
+def needed_keys(directory: Path, run: Mapping[str, Any], prepared: Prepared, store: Store) -> set[str]:
+    """The keys of every answer that the run's numbers rest on: those of its plan, and those of its trials."""
+    recorded = recorded_capabilities(run)
+
+    def able(model: ModelConfig, arm: Arm) -> Capabilities | None:
+        return recorded.get((model.endpoint, model.model, arm.style))
+
+    told_by_answers = prepared.config.retry or "pe2" in prepared.config.arms.order
+    find = store.get if told_by_answers else None
+    keys = {step.key for step in walk(prepared, able, find)}
+    for trial in run_directory.read_trials(directory):
+        keys.update(key for key in (trial.key_before, trial.key_after) if key)
+    return keys
+
+
+def shared_run(run: Mapping[str, Any]) -> dict[str, Any]:
+    """run.json as it may be shown to anybody: endpoints by name and base URL, files by name without their place."""
+    config = dict(run["config"])
+    config["tasks"] = [_without_place(str(task)) for task in config.get("tasks", ())]
+    for name in ("shots_from", "prompts"):
+        if config.get(name) is not None:
+            config[name] = _last(config[name])
+    edits = dict(config.get("interventions") or {})
+    for name in ("file", "tagger"):
+        if edits.get(name) is not None:
+            edits[name] = _last(edits[name])
+    config["interventions"] = edits
+    client = run.get("client") or {}
+    endpoints = {name: {"base_url": entry.get("base_url")} for name, entry in (client.get("endpoints") or {}).items()}
+    told = [{name: entry[name] for name in KEPT_OF_ENDPOINT if name in entry} for entry in run.get("endpoints") or ()]
+    kept = {name: run[name] for name in KEPT if name in run}
+    return {**kept, "config": config, "client": {"endpoints": endpoints}, "endpoints": told}
+
+
+def _without_place(task: str) -> str:
+    reader, colon, path = task.partition(":")
+    return f"{reader}:{_last(path)}" if colon else task
+
+
+def _last(path: object) -> str:
+    return PurePath(str(path)).name or "file"
+
+
+def _write_zip(target: Path, directory: Path, run: Mapping[str, Any], pack: Path) -> None:
+    document = json.dumps(shared_run(run), indent=2, ensure_ascii=False) + "\n"
+    members: dict[str, Path | bytes] = {name: directory / name for name in (*FILES, *level_files(run))}
+    members |= {f"{run_directory.PROMPTS}/{name}": path for name, path in _prompts(directory / run_directory.PROMPTS)}
+    members |= {run_directory.RUN: document.encode("utf-8", "surrogatepass"), PACK: pack}
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, content in sorted(members.items()):
+            _add(bundle, name, content)
+
+
+def _prompts(directory: Path) -> Iterator[tuple[str, Path]]:
+    """Every file below the directory by its relative name; hidden ones and Python's leavings are no prompts."""
+    for path in sorted(directory.rglob("*")):
+        parts = path.relative_to(directory).parts
+        if path.is_file() and not any(part.startswith((".", "__")) for part in parts):
+            yield "/".join(parts), path
+
+
+def _add(bundle: zipfile.ZipFile, name: str, content: Path | bytes) -> None:
+    info = zipfile.ZipInfo(name, EPOCH)
+    info.create_system = 3
+    info.external_attr = 0o100644 << 16
+    info.compress_type = zipfile.ZIP_STORED if name == PACK else zipfile.ZIP_DEFLATED
+    info.file_size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    with bundle.open(info, "w") as member:
+        if isinstance(content, bytes):
+            member.write(content)
+            return
+        source: IO[bytes]
+        with content.open("rb") as source:
+            shutil.copyfileobj(source, member, 1 << 20)
+
+
+SMALL = 64 << 20
+"""Bytes up to which a file may be packed however tightly."""
+
+TIGHTEST = 100
+"""How many times its packed size a larger file may have: text never packs better, a trap does."""
+
+LARGEST_PROMPT = 1 << 20
+"""Bytes of one file of the prompts."""
+
+MOST_BYTES = 16 << 30
+MOST_FILES = 1000
+
+_LEVEL_SHOTS = re.compile(r"shots\.[A-Za-z0-9_-]+\.jsonl")
+_PROMPT = re.compile(rf"{run_directory.PROMPTS}/(?:\w[\w.-]*/){{0,4}}\w[\w.-]*")
+
+
+def unpack_bundle(source: Path, into: Path) -> None:
+    """Unpack a bundle into an empty directory: the run directory it was made of, and its pack of answers.
+
+    Raises InputError for a file that is no bundle, is damaged, or holds anything that a bundle does not; then
+    nothing of it was used.
+    """
+    try:
+        with zipfile.ZipFile(source) as bundle:
+            members = bundle.infolist()
+            _check(members, source)
+            for info in members:
+                target = into / info.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with bundle.open(info) as packed, target.open("xb") as plain:
+                    shutil.copyfileobj(packed, plain, 1 << 20)
+    except FileNotFoundError:
+        raise InputError(f"{source}: no such file; check the path.") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeError, ValueError) as exc:
+        raise InputError(f"{source} is no bundle of `explaineval export`, or it is damaged: {exc}.") from None
+    except OSError as exc:
+        raise InputError(f"{source} cannot be unpacked: {exc.strerror or exc}.") from None
+    _check_documents(into, source)
+    _check_templates(into / run_directory.PROMPTS, source)
+
+
+def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
+    """Look at every entry before the first is unpacked."""
+    names = [info.filename for info in members]
+    lacking = sorted({*FILES, PACK} - set(names))
+    if len(members) > MOST_FILES or len(set(names)) != len(names):
+        raise _foreign(source, "it has too many entries, or one of them twice")
+    for info in members:
+        known = info.filename in (*FILES, PACK) or _LEVEL_SHOTS.fullmatch(info.filename)
+        if not known and not _PROMPT.fullmatch(info.filename):
+            raise _foreign(source, f"its entry {info.filename[:80]!r} does not belong there")
+        if info.orig_filename != info.filename or info.flag_bits & 0x1:
+            raise _foreign(source, f"its entry {info.filename!r} is encrypted or named twice over")
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise _foreign(source, f"its entry {info.filename!r} is a link or another thing that is no file")
+        if info.filename.startswith(f"{run_directory.PROMPTS}/") and info.file_size > LARGEST_PROMPT:
+            raise _foreign(source, f"its entry {info.filename!r} is larger than {LARGEST_PROMPT >> 20} MiB")
+        if info.file_size > SMALL and info.file_size > TIGHTEST * info.compress_size:
+            raise _foreign(source, f"its entry {info.filename!r} would swell to {info.file_size / 1e6:,.0f} MB")
+    if sum(info.file_size for info in members) > MOST_BYTES:
+        raise _foreign(source, f"it would take more than {MOST_BYTES >> 30} GiB")
+    if lacking:
+        raise _foreign(source, f"it lacks {', '.join(lacking)}")
+
+
+def _check_documents(directory: Path, source: Path) -> None:
+    """Read the two JSON documents once, so that what follows finds no surprise in their form."""
+    for name, kind in ((run_directory.RUN, dict), (run_directory.METRICS, list)):
+        path = directory / name
+        if path.stat().st_size > SMALL:
+            raise _foreign(source, f"its {name} is larger than {SMALL >> 20} MiB")
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as exc:
+            raise _foreign(source, f"its {name} is not readable JSON ({type(exc).__name__})") from None
+        if not isinstance(value, kind):
+            raise _foreign(source, f"its {name} has another form")
+
+
+def _check_templates(prompts: Path, source: Path) -> None:
+    """Templates hold only what prompts need, and name no file beyond the bundle's own. They are parsed, never run."""
+    environment = RestrictedEnvironment(FileSystemLoader(prompts), str)
+    for path in sorted(prompts.rglob("*.j2")):
+        name = path.relative_to(prompts).as_posix()
+        try:
+            environment.check(name)
+        except TemplateNotFound as exc:
+            raise _foreign(
+                source, f"its {run_directory.PROMPTS}/{name} reaches for {shorten(repr(exc.name))}"
+            ) from None
+        except TemplateSyntaxError as exc:
+            raise _foreign(source, f"its {run_directory.PROMPTS}/{describe(exc, name)[:-1]}") from None
+        except UnicodeDecodeError:
+            raise _foreign(source, f"its {run_directory.PROMPTS}/{name} is no text in UTF-8") from None
+
+
+def _foreign(source: Path, why: str) -> InputError:
+    return InputError(f"{source} was not used: {why}. A bundle made by `explaineval export` looks otherwise.")

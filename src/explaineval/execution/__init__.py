@@ -1,0 +1,1 @@
+"""Execution of a plan: requests sent concurrently, trials written, costs accounted."""

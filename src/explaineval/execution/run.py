@@ -1,0 +1,442 @@
+"""The whole way: configuration → plan → execute → score."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self, TextIO
+
+from explaineval.cache import Claims, Store, holds_store, open_store, request_key, spread
+from explaineval.client import Capabilities, assume, name_served, settle
+from explaineval.config import Arm, arms_for
+from explaineval.datasets import shots_of
+from explaineval.errors import (
+    EndpointError,
+    InputError,
+    InUseError,
+    RequestRejectedError,
+    RequestUnsentError,
+    StoreError,
+)
+from explaineval.execution.accounting import (
+    endpoint_document,
+    limit_fault,
+    money_notes,
+    offline_fault,
+    probe_notes,
+    run_document,
+    summary_of,
+)
+from explaineval.execution.batches import submit
+from explaineval.execution.model_run import Lane, build_lanes, check_batches
+from explaineval.execution.pool import Executor, WorkerPool, stop_on_interrupt
+from explaineval.execution.trials import unit_trials
+from explaineval.planning import provenance
+from explaineval.planning.notes import Note, cache_notes, note
+from explaineval.planning.prepare import Prepared, inputs_of
+from explaineval.planning.prices import Prices, prices_of, read_price_list
+from explaineval.planning.requests import RequestBuilder
+from explaineval.planning.units import Reply, Unit, is_askable, plan, plan_sizes
+from explaineval.records import Example, Request
+from explaineval.rundir import directory as run_directory
+from explaineval.scoring.rows import Scores, score
+
+SETTLE_WITH = 3
+"""Examples that are tried before an endpoint that rejects them counts as unusable."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What all lanes share. `start` is where in its plan this process begins, as a share."""
+
+    prepared: Prepared
+    store: Store
+    lines: TextIO
+    stopping: asyncio.Event
+    start: float
+
+
+async def ask_all(
+    prepared: Prepared,
+    store: Store,
+    claims: Claims | None,
+    lanes: list[Lane],
+    lines: TextIO,
+    watch: Callable[[list[Lane]], None],
+    prices: Prices,
+    embedded: Path | None,
+) -> bool:
+    """Run all lanes beside each other; whether the run was interrupted. Appends to `lanes`."""
+    stopping = asyncio.Event()
+    start = spread(claims.take_place()) if claims is not None else 0.0
+    asking = Asking(prepared, store, lines, stopping, start)
+    async with AsyncExitStack() as stack:
+        lanes += build_lanes(prepared, store, claims, prices, stopping, stack, embedded)
+        work = [asyncio.create_task(_ask_one(asking, lane)) for lane in lanes]
+
+        def give_up() -> None:
+            for lane in lanes:
+                lane.cached.cancel()
+            for task in work:
+                task.cancel()
+
+        with stop_on_interrupt(stopping, give_up, lanes[0].messages.append) as interruption:
+            ticker = asyncio.create_task(_tick(lanes, watch))
+            results = await asyncio.gather(*work, return_exceptions=True)
+            await asyncio.gather(*(lane.cached.finish() for lane in lanes))
+            await asyncio.gather(*(lane.deposit.put_again() for lane in lanes[:1]))  # all lanes share it
+            ticker.cancel()
+        given_up = sum(lane.cached.tally.given_up for lane in lanes)
+        if given_up:
+            lanes[0].messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
+        watch(lanes)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result.exceptions[0] if isinstance(result, BaseExceptionGroup) else result
+    return interruption.count > 0
+
+
+async def _tick(lanes: list[Lane], watch: Callable[[list[Lane]], None]) -> None:
+    while True:
+        watch(lanes)
+        await asyncio.sleep(0.25)
+
+
+async def _ask_one(asking: Asking, lane: Lane) -> None:
+    try:
+        await _ask_plan(asking, lane)
+    except Exception:
+        asking.stopping.set()  # the run is over: what is on the wire is waited for, nothing else is sent
+        raise
+    finally:
+        if not lane.progress.whole:  # what the run never came to is part of its plan too
+            found = asking.prepared
+            lane.progress.leave(plan_sizes(found.config, found.prompts, found.tasks, found.chosen.edits, lane.model))
+
+
+async def _ask_plan(asking: Asking, lane: Lane) -> None:
+    config, tasks = asking.prepared.config, asking.prepared.tasks
+    try:
+        for builder in _builders(asking.prepared, lane):
+            if builder.arm.style not in lane.able:
+                lane.able[builder.arm.style] = await _settle(asking, lane, builder)
+    except EndpointError as exc:
+        lane.progress.unsent -= _asked_already(asking.prepared, asking.store, lane)
+        lane.fault = await name_served(exc, asking.prepared.client.endpoint_of(lane.model))
+        return
+
+    def able(arm: Arm) -> Capabilities:
+        return lane.able[arm.style]
+
+    def sink(unit: Unit, base: Reply | None, after: list[Reply | None], shams: list[Reply | None]) -> None:
+        for trial in unit_trials(unit, base, after, shams, config.mention, config.min_label_mass):
+            asking.lines.write(trial.model_dump_json() + "\n")
+            lane.read(trial)
+
+    def units() -> Iterator[Unit]:
+        edits = asking.prepared.chosen.edits
+        return plan(config, asking.prepared.prompts, tasks, edits, lane.model, able, asking.start)
+
+    stopping = asking.stopping
+    if lane.batches is not None:
+        await submit(asking.prepared, asking.store, lane, lane.batches, units)
+        stopping = asyncio.Event()  # nothing is sent from here on, so what is paid for is read to its end
+    pool = WorkerPool(lane.slots.gate.ceiling)
+    lane.cached.hold_up = pool.hold_up
+    await Executor(lane.cached, pool, stopping, config.retry, lane.forecast.miss, lane.progress).run(units(), sink)
+    if lane.fault is None:
+        lane.fault = lane.billing_fault
+    if lane.slots.down is not None and lane.fault is None:
+        lane.fault = await name_served(lane.slots.down, asking.prepared.client.endpoint_of(lane.model))
+
+
+def _asked_already(prepared: Prepared, store: Store, lane: Lane) -> int:
+    """How many requests of the plan were asked to find out what the endpoint takes, before it turned out unusable."""
+    keys = set()
+    for builder in _builders(prepared, lane):
+        able, _ = assume(store, prepared.config, lane.model, builder.arm.style)
+        for example in _examples_to_settle(prepared, builder):
+            keys.add(request_key(builder.build(example, example.fields, able.logprobs, able.temperature)))
+    return sum(int(key[:16], 16) in lane.cached.tally.seen for key in keys)
+
+
+def _examples_to_settle(
+    prepared: Prepared, builder: RequestBuilder, free: Callable[[Example], bool] = lambda _: True
+) -> Sequence[Example]:
+    """The examples with which is found out what the endpoint takes: the first that are `free`, where any are."""
+    edits = prepared.chosen.edits
+    asked = [one for one in builder.task.examples if is_askable(builder, one, edits.get((one.task, one.id), ()))]
+    # where nothing of this arm is asked, some example has to do: its trials need to say how the arm was asked
+    return list(islice(filter(free, asked), SETTLE_WITH)) or asked[:SETTLE_WITH] or builder.task.examples[:1]
+
+
+def _is_free(asking: Asking, lane: Lane, builder: RequestBuilder) -> Callable[[Example], bool]:
+    """Whether no other process is asking about an example just now."""
+    able, _ = assume(asking.store, asking.prepared.config, lane.model, builder.arm.style)
+    return lambda one: not lane.cached.is_held_up(builder.build(one, one.fields, able.logprobs, able.temperature))
+
+
+def _builders(prepared: Prepared, lane: Lane) -> Iterator[RequestBuilder]:
+    """One for each arm and task of the lane's model that will be asked."""
+    for arm in arms_for(prepared.config, lane.model):
+        for task in prepared.tasks:
+            builder = RequestBuilder(prepared.config, prepared.prompts, lane.model, arm, task)
+            if not builder.lacks_level:
+                yield builder
+
+
+async def _settle(asking: Asking, lane: Lane, builder: RequestBuilder) -> Capabilities:
+    """Find out what the endpoint takes with the plan's first request; where that very text is rejected, a later one.
+
+    Where nothing may be asked (offline, no money, stopping) it is assumed. Raises EndpointError where SETTLE_WITH
+    examples are rejected whatever is asked along with them.
+    """
+    config, store = asking.prepared.config, asking.store
+    style, examples = builder.arm.style, _examples_to_settle(asking.prepared, builder, _is_free(asking, lane, builder))
+    for example in examples:
+        try:
+            build = _asking(builder, example)
+            return await settle(lane.cached, store, config, style, build, keep=not asking.prepared.client.offline)
+        except RequestUnsentError:
+            found, settled = assume(store, config, lane.model, style)
+            lane.assumed = lane.assumed or not settled
+            return found
+        except EndpointError as exc:
+            if not isinstance(exc.__cause__, RequestRejectedError) or example is examples[-1]:
+                raise
+    raise AssertionError("a task has at least one example")
+
+
+def _asking(builder: RequestBuilder, example: Example) -> Callable[[int | None, float | None], Request]:
+    return lambda logprobs, temperature: builder.build(example, example.fields, logprobs, temperature)
+
+
+RUNS = Path("runs")
+
+Watch = Callable[[list[Lane]], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to. There is no directory where nothing was stored, bought or found."""
+
+    directory: Path | None
+    exit_code: int
+    signature: str
+    scores: Scores
+    summary: dict[str, Any]
+    notes: tuple[Note, ...]
+    faults: tuple[str, ...]
+
+
+def execute(
+    prepared: Prepared, out: Path | None, watch: Watch, embedded: Path | None = None, *, keep: bool = False
+) -> Outcome:
+    """Ask, store, write, score. `watch` is called now and then with the lanes, to show progress.
+
+    `embedded` are the weights of a model that is served in a child process instead of reached by URL. A new directory
+    is taken away again where the run failed without an answer, unless `keep` says that it stays.
+    Raises InputError for a directory or cache that cannot be used, a spending limit that could not hold, or a model
+    without batches where they are wanted.
+    """
+    listed = read_price_list()
+    prices = prices_of(prepared.config, prepared.client, listed)
+    if prepared.client.batch and not prepared.client.offline:
+        for model in prepared.config.models:
+            check_batches(model, prepared.client.endpoint_of(model))
+    examples, edits = inputs_of(prepared.tasks, prepared.chosen)
+    lanes: list[Lane] = []
+    with _full_disk(lanes), ExitStack() as stack:
+        store, claims = _open(prepared, stack)
+        traces = stack.enter_context(Traces(lanes))
+        directory = _directory(prepared, out, stack, traces)
+        state = run_directory.prepare(directory, prepared.science, examples, edits)
+        traces.new = directory if state == "new" and not keep else None
+        run_directory.write_inputs(directory, examples, edits, prepared.prompts.directory, *shots_of(prepared.tasks))
+        known = {
+            "tasks": provenance.task_facts(prepared.tasks, prepared.chosen.edits, prepared.prompts),
+            "no_level_shots": provenance.no_level_shots(prepared.config, prepared.tasks, prepared.prompts),
+            "arms": {},
+        }
+        run = run_document(prepared, known, listed.version)
+        run_directory.write_json(directory / run_directory.RUN, run)
+        trials = directory / run_directory.TRIALS
+        with (
+            run_directory.writing(trials),
+            trials.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as lines,
+        ):
+            stopped = asyncio.run(ask_all(prepared, store, claims, lanes, lines, watch, prices, embedded))
+        able = {
+            (lane.model.endpoint, lane.model.model, style): found
+            for lane in lanes
+            for style, found in lane.able.items()
+        }
+        known["arms"] = provenance.arm_facts(prepared.config, prepared.tasks, prepared.prompts, able)
+        summary = summary_of(lanes)
+        run |= {"complete": not stopped and not summary["requests"]["unsent"] and not _failures(lanes)}
+        run |= {"endpoints": [endpoint_document(lane) for lane in lanes], **summary}
+        run_directory.write_json(directory / run_directory.RUN, run)
+        _learn(lanes, store)
+        warnings = tuple(cache_notes(store.warnings))
+        scores = score(directory)
+        run_directory.write_metrics(directory, scores.rows)
+    code, faults = _verdict(prepared, lanes, stopped, summary)
+    kept = directory if (directory / run_directory.RUN).exists() else None
+    notes = (*_notes(prepared, lanes, state), *warnings)
+    return Outcome(kept, code, run["signature"], scores, summary, notes, faults)
+
+
+def _open(prepared: Prepared, stack: ExitStack) -> tuple[Store, Claims | None]:
+    """The store, and this process's claims on it; offline nothing is written, so nothing is claimed."""
+    client = prepared.client
+    if not client.offline:
+        store = stack.enter_context(open_store(client.cache))
+        return store, stack.enter_context(Claims(store.directory))
+    if not holds_store(client.cache):  # then every answer is missing, and the list of them says so
+        return stack.enter_context(open_store(Path(stack.enter_context(TemporaryDirectory())))), None
+    return stack.enter_context(open_store(client.cache, readonly=True)), None
+
+
+@dataclass
+class Traces:
+    """Takes away what a run without any answer leaves behind: its new directory, and those made on the way to it.
+
+    What the `lanes` bought or found counts, and what was written of it.
+    """
+
+    lanes: list[Lane]
+    new: Path | None = None
+    _made: list[Path] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def note(self, directory: Path) -> None:
+        """Remember which of these directories are not there yet."""
+        self._made = [one for one in (directory, *directory.parents) if not one.exists()]
+
+    def __exit__(self, *_: object) -> None:
+        if self.new is None or any(lane.answers or lane.statuses for lane in self.lanes):
+            return
+        for path in self.new.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        with suppress(OSError):  # another run has put something there meanwhile
+            for one in self._made:
+                one.rmdir()
+
+
+def _directory(prepared: Prepared, out: Path | None, stack: ExitStack, traces: Traces) -> Path:
+    """The run directory, made and locked: the one asked for, else the first of this science that nobody uses."""
+    if out is not None:
+        traces.note(out)
+        stack.enter_context(run_directory.locked(out))
+        return out
+    base = run_directory.default_directory(RUNS, date.today(), prepared.name)
+    number = 1
+    while True:
+        directory = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        traces.note(directory)
+        try:  # looking first and locking then would let two processes see the same free one
+            stack.enter_context(run_directory.locked(directory))
+        except InUseError:
+            number += 1
+        else:
+            return directory
+
+
+def _learn(lanes: list[Lane], store: Store) -> None:
+    """Let the forecasts of what is left take the lengths of stored answers, where anything is left."""
+    for lane in lanes:
+        if lane.forecast.misses:
+            lane.forecast.learn(store, lane.model)
+
+
+def _verdict(
+    prepared: Prepared, lanes: list[Lane], stopped: bool, summary: dict[str, Any]
+) -> tuple[int, tuple[str, ...]]:
+    """The exit code, and the sentences that say why it is not 0."""
+    faults = tuple(dict.fromkeys(str(lane.fault) for lane in lanes if lane.fault is not None))
+    failed = sum(lane.progress.outcomes.get("failed", 0) for lane in lanes)
+    if failed and not faults:
+        faults = (f"{failed} requests stayed failed after all retries; the same command asks them again.",)
+    faults += tuple(sentence for lane in lanes if lane.fault is None and (sentence := lane.unreadable) is not None)
+    codes = [5] if faults or failed else []
+    for code, fault in ((3, limit_fault(lanes, prepared.client.max_usd)), (4, offline_fault(prepared, lanes))):
+        if fault is not None:
+            codes.append(code)
+            faults += (fault,)
+    if any(lane.budgeted is not None and lane.budgeted.overdrawn for lane in lanes):
+        codes.append(3)  # the fault of the endpoint that sent the bill says so
+    waiting = sum(lane.cached.tally.in_batches for lane in lanes)
+    if waiting:
+        codes.append(5)
+        faults += (
+            f"{waiting} requests are in a batch that is not fetched yet, and were not asked again; the same command "
+            "with --batch fetches them.",
+        )
+    unstored = _unstored(lanes)
+    if unstored is not None and (summary["requests"]["unsent"] or lanes[0].deposit.waiting):
+        codes.append(2)
+        faults += (unstored,)
+    if stopped:
+        codes.append(130)
+        given_up = sum(lane.cached.tally.given_up for lane in lanes)
+        more = f", {given_up} answers under way were not waited for (they may be charged)" if given_up else ""
+        faults += (
+            f"interrupted: {summary['requests']['unsent']} requests were not sent{more}, and the numbers are those of "
+            "the finished part; give the same command again to go on.",
+        )
+    worst_first = (130, 1, 2, 3, 5, 4)
+    return min(codes, key=worst_first.index, default=0), faults
+
+
+def _unstored(lanes: list[Lane]) -> str | None:
+    """The sentence about a cache that took no more answers; all lanes share it."""
+    return lanes[0].deposit.sentence if lanes else None
+
+
+@contextmanager
+def _full_disk(lanes: list[Lane]) -> Iterator[None]:
+    """While inside, the sentence about the cache stands before that about another file on the same full disk."""
+    try:
+        yield
+    except InputError as exc:
+        unstored = _unstored(lanes)
+        if unstored is None or isinstance(exc, StoreError):
+            raise
+        raise StoreError(f"{unstored} {exc}") from exc
+
+
+def _failures(lanes: list[Lane]) -> bool:
+    """Whether an endpoint was unusable, or a request stayed failed."""
+    return any(lane.fault is not None or lane.progress.outcomes.get("failed") for lane in lanes)
+
+
+def _notes(prepared: Prepared, lanes: list[Lane], state: str) -> tuple[Note, ...]:
+    notes: tuple[Note, ...] = (note("directory_in_use", f"run directory {state}"),) if state != "new" else ()
+    for lane in lanes:
+        notes += tuple(lane.ledger.notes(lane.model.model, prepared.config.max_tokens, prepared.config.arms.order))
+        notes += tuple(probe_notes(lane, prepared.config))
+    notes += tuple(money_notes(lanes))
+    shared = sum(lane.cached.tally.shared for lane in lanes)
+    if shared:
+        told = f"{shared} answers came from another process that was asking the same."
+        notes += (note("answers_shared", told),)
+    lacking = provenance.no_level_shots(prepared.config, prepared.tasks, prepared.prompts)
+    for task, level in dict.fromkeys((one["task"], one["verbosity"]) for one in lacking):
+        told = (
+            f"{task}: completion style was not asked at verbosity {level}, which only shots of that length can show: "
+            "give every shot such an explanation (`explanations` in --shots-from FILE)."
+        )
+        notes += (note("level_not_asked", told),)
+    return notes + prepared.chosen.notes

@@ -1,0 +1,126 @@
+"""One line of an interventions file, read strictly. Reading the file itself is done elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from explaineval.errors import InputError
+from explaineval.interventions.edit import check
+from explaineval.interventions.kinds import NULL_EDIT
+from explaineval.records import SHAM, Example, Intervention
+
+Tasks = Mapping[str, Mapping[str, Example]]
+"""The loaded tasks by name, each with *all* its examples by id (also those that a limit leaves out)."""
+
+TEXTS = ("id", "task", "example_id", "kind", "field", "inserted", "pos", "edited", "target")
+REQUIRED = ("example_id", "kind", "inserted")
+ID_DIGITS = 16
+
+
+def intervention_id(
+    *,
+    task: str,
+    example_id: str,
+    kind: str,
+    inserted: str,
+    field: str | None = None,
+    offset: int | None = None,
+    pos: str | None = None,
+    edited: str | None = None,
+    target: str | None = None,
+) -> str:
+    """16 hexadecimal digits of the SHA-256 of the content, as canonical JSON without what is None."""
+    content = {
+        "task": task, "example_id": example_id, "kind": kind, "inserted": inserted, "field": field,
+        "offset": offset, "pos": pos, "edited": edited, "target": target,
+    }  # fmt: skip
+    present = {name: value for name, value in content.items() if value is not None}
+    canonical = json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:ID_DIGITS]
+
+
+def intervention_from(obj: object, *, where: str, tasks: Tasks) -> Intervention:
+    """The intervention that one parsed JSON line describes, checked against its example.
+
+    `where` names the line ("F.jsonl:12") at the start of each message. A missing task is found by the
+    example's id; a missing id is derived from the rest. Raises InputError for anything that the contract of
+    the interventions file does not allow, a line for a task that is not loaded, and one that fits several.
+    """
+    line = _checked_types(obj, where)
+    task = _task_of(line, where, tasks)
+    example = tasks[task][line["example_id"]]
+    content = {**line, "task": task}
+    given_id = content.pop("id", None)
+    identifier = intervention_id(**content) if given_id is None else given_id
+    intervention = Intervention(id=identifier, **content)
+    try:
+        check(example, intervention)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return intervention
+
+
+def _checked_types(obj: object, where: str) -> dict[str, Any]:
+    """The line as a dictionary whose keys are known, whose values have the right types, without nulls."""
+    if not isinstance(obj, Mapping):
+        raise InputError(f"{where}: a line must be one JSON object, not {_json_name(obj)}")
+    unknown = sorted(str(key) for key in obj if key not in (*TEXTS, "offset"))
+    if unknown:
+        raise InputError(f"{where}: unknown key {unknown[0]!r}; an intervention has {', '.join(TEXTS)} and offset")
+    line = {key: value for key, value in obj.items() if value is not None}
+    for key in REQUIRED:
+        if key not in line:
+            raise InputError(f"{where}: {key!r} is missing")
+    for key, value in line.items():
+        if key == "offset":
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise InputError(f"{where}: 'offset' must be a whole number, not {_json_name(value)}")
+        elif not isinstance(value, str):
+            raise InputError(f"{where}: {key!r} must be a string, not {_json_name(value)}")
+        elif not value.strip() and key != "edited" and not (key == "inserted" and line["kind"] == NULL_EDIT and value):
+            raise InputError(f"{where}: {key!r} is empty")
+    if line["kind"] == SHAM:
+        raise InputError(f"{where}: the kind {SHAM!r} is reserved for unchanged inputs; choose another name")
+    return line
+
+
+def _task_of(line: Mapping[str, Any], where: str, tasks: Tasks) -> str:
+    example_id = line["example_id"]
+    loaded = ", ".join(tasks) or "none"
+    task: str | None = line.get("task")
+    if task is not None:
+        if task not in tasks:
+            raise InputError(
+                f"{where}: the line is for task {task!r}, which is not loaded (loaded: {loaded}); "
+                "load that task or use another interventions file"
+            )
+        if example_id not in tasks[task]:
+            raise InputError(f"{where}: task {task!r} has no example {example_id!r}")
+        return task
+    fitting = [name for name, examples in tasks.items() if example_id in examples]
+    if len(fitting) > 1:
+        field = line.get("field")
+        fitting = [name for name in fitting if field in (None, *tasks[name][example_id].fields)] or fitting
+    if len(fitting) > 1:
+        raise InputError(
+            f"{where}: example {example_id!r} is in the tasks {' and '.join(fitting)}; "
+            'add "task" to say which one is meant'
+        )
+    if not fitting:
+        raise InputError(f"{where}: no loaded task (loaded: {loaded}) has an example {example_id!r}")
+    return fitting[0]
+
+
+def _json_name(value: object) -> str:
+    """What JSON calls the value, for a message."""
+    names = {
+        type(None): "null",
+        bool: "true or false",
+        int: "a number",
+        float: "a number with a decimal point",
+        str: "a string",
+    }
+    return names.get(type(value), "an array" if isinstance(value, list) else "an object")

@@ -1,0 +1,264 @@
+"""F-AUROC: what explanations tell of the influence of insertions, over levels of verbosity (Siegel et al. 2025).
+
+Each level is a point: the share of insertions mentioned where the answer changed (TPR) over the share mentioned
+where it did not (FPR). Saying nothing is (0, 0), repeating the input is (1, 1). The area under the points, sorted by
+FPR and then TPR, is 0.5 where mentions tell nothing of the influence.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from explaineval.metrics.estimates import (
+    ALWAYS_CHANGED,
+    NEVER_CHANGED,
+    NO_TRIAL,
+    FloatArray,
+    IntArray,
+    Interval,
+    check_counts,
+    column_sums,
+    deviations,
+    error_of,
+    expit_limits,
+    percentile_limits,
+)
+from explaineval.records import Estimate
+
+FEWEST_LEVELS = 2
+FLIP = "a changed answer"
+UNSURE_ORDER = (
+    "rough interval: TPR falls between two levels whose order by FPR is within chance, and the area jumps where "
+    "that order turns: read f_auroc_hull beside it"
+)
+RESOLVED = 2.0
+"""Standard errors between the FPR of two levels from which on their order counts as sure."""
+
+
+def f_auroc(tables: ArrayLike, interval: Interval) -> Estimate:
+    """F-AUROC where the answer was asked once and explained at every level; tables (G, V, 4) over V levels.
+
+    n counts trials: one for each intervention and level. Raises ValueError where the impacts of an example
+    differ between levels: that is `f_auroc_own`.
+    """
+    scored = _scored_levels(tables)
+    impacts = scored[..., (0, 2)] + scored[..., (1, 3)]  # changed and unchanged answers, (G, V, 2)
+    if (impacts != impacts[:, :1]).any():
+        raise ValueError("an example has different impacts at different levels: only f_auroc_own allows that")
+    return _area(scored, interval)
+
+
+def f_auroc_own(tables: ArrayLike, interval: Interval) -> Estimate:
+    """The same area where each level asked for the answer again; tables (G, V, 4).
+
+    A level without a changed, or without an unchanged, answer has no point and is left out. The answers of
+    different levels differ, so this is never ranked with `f_auroc`.
+    """
+    return _area(_scored_levels(tables), interval)
+
+
+def verbosity_points(tables: ArrayLike) -> FloatArray:
+    """(FPR, TPR) of each level, (V, 2), from tables (G, V, 4); NaN where a level has no such trial."""
+    scored = _scored_levels(tables)
+    sums = scored.sum(axis=0, dtype=np.float64).reshape(1, -1)
+    points: FloatArray = np.stack(_rates(sums), axis=-1)[0]
+    return points
+
+
+def areas(fpr: FloatArray, tpr: FloatArray) -> FloatArray:
+    """Trapezoid areas under points (m, V) with (0, 0) and (1, 1), sorted by FPR then TPR, as (m,); NaN carries through.
+
+    >>> areas(np.array([[0.5, 0.0]]), np.array([[1.0, 0.5]]))
+    array([0.875])
+    """
+    order = np.lexsort((tpr, fpr), axis=1)
+    ends = ((0, 0), (1, 1))
+    x = np.pad(np.take_along_axis(fpr, order, axis=1), ends, constant_values=(0.0, 1.0))
+    y = np.pad(np.take_along_axis(tpr, order, axis=1), ends, constant_values=(0.0, 1.0))
+    found: FloatArray = (np.diff(x, axis=1) * (y[:, 1:] + y[:, :-1])).sum(axis=1) / 2
+    return np.clip(found, 0.0, 1.0)
+
+
+def why_no_area(scored: IntArray) -> str | None:
+    """Why there is no area under the levels of tables (G, V, 4), in words; None where there is one."""
+    if not scored.size:
+        return NO_TRIAL
+    levels = scored.shape[1]
+    if levels < FEWEST_LEVELS:
+        return "only one level of verbosity was asked: two are needed"
+    a, b, c, d = scored.sum(axis=0).T
+    if not (a + b).any():
+        return NEVER_CHANGED
+    if not (c + d).any():
+        return ALWAYS_CHANGED
+    usable = int(_usable(scored).sum())
+    if usable < FEWEST_LEVELS:
+        found = "no level" if usable == 0 else "only one level"
+        return f"{found} of verbosity has both changed and unchanged answers: two are needed"
+    return None
+
+
+def _area(scored: IntArray, interval: Interval) -> Estimate:
+    undefined = why_no_area(scored)
+    if undefined:
+        return Estimate(value=None, n=int(scored.sum()), n_examples=len(scored), undefined=undefined)
+    used = scored[:, _usable(scored)]
+    used = used[used.sum(axis=(1, 2)) > 0]
+    rows = used.reshape(len(used), -1).astype(np.float64)
+    value = float(_area_values(column_sums(rows)[np.newaxis])[0])
+    if interval.method == "percentile":
+        limits = percentile_limits(rows, _area_values, interval)
+    else:
+        flipped = used[..., :2].sum(axis=2) > 0
+        # where levels have answers of their own, the level with the fewest flipped examples sets the degrees of freedom
+        limits = expit_limits(value, rows, _area_values, int(np.min(flipped.sum(axis=0))), FLIP)
+        if limits.low is not None and _is_order_unsure(rows):
+            limits = limits._replace(note="; ".join(filter(None, (limits.note, UNSURE_ORDER))))
+    return Estimate(
+        value=value, low=limits.low, high=limits.high, n=int(used.sum()), n_examples=len(used), note=limits.note
+    )
+
+
+def _area_values(sums: FloatArray) -> FloatArray:
+    """Areas of sums (m, V·4), as (m,); NaN where one of the levels has no point."""
+    return areas(*_rates(sums))
+
+
+def _is_order_unsure(rows: FloatArray) -> bool:
+    """Whether some two levels stand so close by FPR that chance decides whether the higher TPR comes first.
+
+    With the lower TPR on the right the area jumps when they change places, which no interval around a smooth
+    function foresees (simulated: 50 to 90 % for a nominal 95 % where this is True, 94 to 97 % elsewhere).
+    """
+    fpr, tpr = (rates[0] for rates in _rates(column_sums(rows)[np.newaxis]))
+    cells = rows.reshape(len(rows), -1, 4)
+    for left, right in itertools.permutations(range(len(fpr)), 2):
+        if fpr[left] <= fpr[right] and tpr[left] > tpr[right]:
+            both = cells[:, (left, right)].reshape(len(rows), -1)
+            if fpr[right] - fpr[left] < RESOLVED * error_of(deviations(both, _fpr_gaps)):
+                return True
+    return False
+
+
+def _fpr_gaps(sums: FloatArray) -> FloatArray:
+    """FPR of the second level minus that of the first, from sums (m, 8), as (m,)."""
+    fpr, _ = _rates(sums)
+    gaps: FloatArray = fpr[:, 1] - fpr[:, 0]
+    return gaps
+
+
+def _rates(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """FPR and TPR of each level from sums (m, V·4), (m, V) each; NaN where undefined."""
+    a, b, c, d = np.moveaxis(sums.reshape(len(sums), -1, 4), 2, 0)
+    fpr, tpr = np.full(c.shape, np.nan), np.full(a.shape, np.nan)
+    np.divide(c, c + d, out=fpr, where=c + d > 0)
+    np.divide(a, a + b, out=tpr, where=a + b > 0)
+    return fpr, tpr
+
+
+def _usable(scored: IntArray) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Which levels of tables (G, V, 4) have both changed and unchanged answers, (V,)."""
+    a, b, c, d = scored.sum(axis=0).T
+    usable: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (a + b > 0) & (c + d > 0)
+    return usable
+
+
+def _scored_levels(tables: ArrayLike) -> IntArray:
+    """The examples of `tables` with a trial at some level, as int64. Raises ValueError on a wrong shape."""
+    array = check_counts(tables)
+    if array.size == 0:
+        return np.zeros((0, 0, 4), dtype=np.int64)
+    if array.ndim != 3 or array.shape[2] != 4:
+        raise ValueError(f"tables must have the shape (examples, levels, 4), got {array.shape}: columns are a, b, c, d")
+    scored: IntArray = array[array.sum(axis=(1, 2)) > 0]
+    return scored
+
+
+PERMUTATIONS = 200
+
+
+class HullArea(NamedTuple):
+    """The area under the hull, and its mean over permutations of the mentions (None where undefined)."""
+
+    estimate: Estimate
+    permuted: float | None
+
+
+def f_auroc_hull(
+    mentions: ArrayLike,
+    impacts: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    n_examples: int,
+    permutations: int = PERMUTATIONS,
+) -> HullArea:
+    """The hull's area of mentions (trials, V) at V levels and impacts (trials,), both of booleans.
+
+    A permutation gives each trial's mentions, over all levels together, to another trial's impact. Trials with
+    the same mentions are interchangeable, so the number of each pattern among the changed answers is drawn
+    (multivariate hypergeometric): the order of trials changes no digit. `n_examples` is passed on. Raises
+    ValueError on arrays that are not boolean or not aligned.
+    """
+    said, changed = _aligned(mentions, impacts)
+    n = said.size
+    kinds, of_trial = np.unique(said, axis=0, return_inverse=True)
+    counts = np.bincount(of_trial.reshape(-1), minlength=len(kinds))
+    in_flips = np.bincount(of_trial.reshape(-1)[changed], minlength=len(kinds))
+    undefined = why_no_area(_pooled(kinds, in_flips, counts))
+    if undefined:
+        return HullArea(Estimate(value=None, n=n, n_examples=n_examples, undefined=undefined), None)
+    drawn = rng.multivariate_hypergeometric(counts, int(changed.sum()), size=permutations)
+    value, *chance = (_area_of(_pooled(kinds, flips, counts)) for flips in (in_flips, *drawn))
+    permuted = math.fsum(chance) / permutations
+    note = f"no interval: the hull is biased upward; chance alone gives {permuted:.3f} on the same trials"
+    return HullArea(Estimate(value=value, n=n, n_examples=n_examples, note=note), permuted)
+
+
+def hull_area(fpr: FloatArray, tpr: FloatArray) -> float:
+    """The area under the upper convex hull of points (V,) with (0, 0) and (1, 1).
+
+    >>> hull_area(np.array([0.5, 0.2]), np.array([0.5, 0.8]))
+    0.8
+    """
+    points = sorted([(0.0, 0.0), *zip(fpr.tolist(), tpr.tolist(), strict=True), (1.0, 1.0)])
+    hull: list[tuple[float, float]] = []
+    for point in points:
+        while len(hull) > 1 and _turn(hull[-2], hull[-1], point) >= 0:
+            hull.pop()
+        hull.append(point)
+    pairs = itertools.pairwise(hull)
+    return math.fsum((right[0] - left[0]) * (right[1] + left[1]) / 2 for left, right in pairs)
+
+
+def _turn(first: tuple[float, float], second: tuple[float, float], third: tuple[float, float]) -> float:
+    """Above 0 for a turn to the left: then the second point is below the hull."""
+    (x, y), (x1, y1), (x2, y2) = first, second, third
+    return (x1 - x) * (y2 - y) - (y1 - y) * (x2 - x)
+
+
+def _pooled(kinds: NDArray[np.bool_], in_flips: IntArray, counts: IntArray) -> IntArray:
+    """The table of each level, (1, V, 4), of `counts` trials with each kind (K, V) of mentions."""
+    a, c = in_flips @ kinds, (counts - in_flips) @ kinds
+    flips = int(in_flips.sum())
+    return np.stack([a, flips - a, c, int(counts.sum()) - flips - c], axis=-1)[np.newaxis]
+
+
+def _area_of(pooled: IntArray) -> float:
+    fpr, tpr = verbosity_points(pooled).T
+    return hull_area(fpr, tpr)
+
+
+def _aligned(mentions: ArrayLike, impacts: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    said, changed = np.asarray(mentions), np.asarray(impacts)
+    if said.size == 0:
+        return np.zeros((0, 0), dtype=np.bool_), np.zeros(0, dtype=np.bool_)
+    if said.dtype != np.bool_ or changed.dtype != np.bool_:
+        raise ValueError(f"mentions and impacts must be booleans, got {said.dtype} and {changed.dtype}")
+    if said.ndim != 2 or changed.shape != said.shape[:1]:
+        raise ValueError(f"mentions {said.shape} and impacts {changed.shape} must be (trials, levels) and (trials,)")
+    return said, changed

@@ -1,0 +1,270 @@
+"""Leave-one-example-out jackknife on a transformed scale, for numbers between −1 and 1 and areas between 0 and 1.
+
+Interventions and samples of one example are not independent, so the example is left out as a whole (Efron and
+Stein 1981). The limits are tanh(atanh φ ± t·SE/(1 − φ²)): Fisher's transform by the delta method, with a t
+quantile whose degrees of freedom are one less than the number of examples that carry the information. An area A
+has expit(logit A ± t·SE/(A(1 − A))) likewise, which is the same interval of φ = 2A − 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from explaineval.records import Record
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+NO_TRIAL = "no scored trial"
+NEVER_CHANGED = "no answer changed"
+ALWAYS_CHANGED = "every answer changed"
+NEVER_MENTIONED = "no explanation mentions the insertion"
+ALWAYS_MENTIONED = "every explanation mentions the insertion"
+
+
+def check_counts(counts: ArrayLike) -> IntArray:
+    """Counts as an int64 array. Raises ValueError unless they are whole and not negative."""
+    array = np.asarray(counts)
+    if array.size == 0:
+        return np.zeros(array.shape, dtype=np.int64)
+    if array.dtype.kind not in "biu":
+        raise ValueError(f"counts must be integers, got an array of {array.dtype}: count trials, do not average")
+    whole = array.astype(np.int64)
+    if (least := int(np.min(whole))) < 0:
+        raise ValueError(f"counts must not be negative, got {least}")
+    return whole
+
+
+def scored_tables(tables: ArrayLike) -> IntArray:
+    """The rows of `tables` (G, 4) with at least one trial, as int64.
+
+    An example without a trial says nothing and must not count as a cluster. Raises ValueError unless the
+    shape is (G, 4) and the counts are whole and not negative.
+    """
+    array = check_counts(tables)
+    if array.size == 0:
+        return np.zeros((0, 4), dtype=np.int64)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"tables must have the shape (examples, 4), got {array.shape}: columns are a, b, c, d")
+    scored: IntArray = array[array.sum(axis=1) > 0]
+    return scored
+
+
+def total_table(tables: IntArray) -> tuple[int, int, int, int]:
+    """The pooled table (a, b, c, d) of tables (G, 4)."""
+    a, b, c, d = (int(count) for count in tables.sum(axis=0))
+    return a, b, c, d
+
+
+def empty_margin(a: int, b: int, c: int, d: int) -> str | None:
+    """Why phi is undefined on this table, in words; None where it is defined.
+
+    >>> empty_margin(0, 0, 2, 5)
+    'no answer changed'
+    """
+    if a + b + c + d == 0:
+        return NO_TRIAL
+    if a + b == 0:
+        return NEVER_CHANGED
+    if c + d == 0:
+        return ALWAYS_CHANGED
+    if a + c == 0:
+        return NEVER_MENTIONED
+    if b + d == 0:
+        return ALWAYS_MENTIONED
+    return None
+
+
+Statistic = Callable[[FloatArray], FloatArray]
+"""Sums of sufficient statistics, (m, K), to m values; NaN where a value is undefined."""
+
+SMALLEST_SPREAD = 1e-12
+"""Below this a spread between examples, or the distance of a correlation from 1, is rounding error."""
+
+
+class Interval(Record):
+    """How to get 95 % limits: `jackknife` (and Wilson for rates) or the `percentile` bootstrap over examples.
+
+    `resamples` and `seed` serve the bootstrap only.
+    """
+
+    method: Literal["jackknife", "percentile"] = "jackknife"
+    resamples: int = Field(default=2000, gt=0)
+    seed: int = 0
+
+
+class Limits(NamedTuple):
+    """95 % limits, or the reason in `note` why there are none; a note beside limits qualifies them."""
+
+    low: float | None
+    high: float | None
+    note: str | None = None
+
+
+def no_limits(note: str) -> Limits:
+    """No interval, for this reason."""
+    return Limits(None, None, note)
+
+
+ONE_EXAMPLE = "no interval: all trials come from one example"
+NO_SPREAD = "no interval: there is no spread between the examples"
+
+
+def exact_sum(values: FloatArray) -> float:
+    """The correctly rounded sum of a vector."""
+    return math.fsum(values.tolist())
+
+
+def column_sums(rows: FloatArray) -> FloatArray:
+    """The correctly rounded sum of each column: rows (G, K) to (K,)."""
+    return np.array([exact_sum(column) for column in rows.T], dtype=np.float64)
+
+
+def leave_one_out_sums(rows: FloatArray) -> FloatArray:
+    """Column sums without each row in turn: rows (G, K) to (G, K).
+
+    The rounding error of the total is kept and added back, so that what is left after taking away a row that
+    holds nearly everything is still right to the last digits (and exactly 0 where nothing is left).
+    """
+    left = np.empty_like(rows)
+    for column in range(rows.shape[1]):
+        values = rows[:, column].tolist()
+        total = math.fsum(values)
+        lost = math.fsum([*values, -total])
+        left[:, column] = (total - rows[:, column]) + lost
+    return left
+
+
+UPPER = 0.975
+LOWER = 0.025
+
+
+def student_t(df: int) -> float:
+    """The 97.5 % quantile of Student's t with `df` ≥ 1 degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, UPPER))
+
+
+def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
+    """The exact 95 % limits of a binomial proportion (Clopper and Pearson 1934), trials ≥ 1.
+
+    >>> clopper_pearson(0, 10)[0]
+    0.0
+    """
+    from scipy.special import betaincinv
+
+    failures = trials - successes
+    low = float(betaincinv(successes, failures + 1, LOWER)) if successes else 0.0
+    high = float(betaincinv(successes + 1, failures, UPPER)) if failures else 1.0
+    return low, high
+
+
+LARGEST_BLOCK = 2_000_000  # counts held at a time: 16 MB
+LARGEST_UNDEFINED_SHARE = 0.05
+
+
+def seeded_generator(seed: int) -> np.random.Generator:
+    """A generator for any whole seed, negative ones included."""
+    return np.random.default_rng(seed % 2**64)
+
+
+def resampled_sums(rows: FloatArray, resamples: int, seed: int) -> Iterator[FloatArray]:
+    """Column sums of bootstrap samples of the rows (G, K), in blocks of shape (at most `resamples`, K)."""
+    generator = seeded_generator(seed)
+    kinds, counts = np.unique(rows, axis=0, return_counts=True)
+    shares = counts / len(rows)
+    block = max(1, LARGEST_BLOCK // len(kinds))
+    for start in range(0, resamples, block):
+        drawn = generator.multinomial(len(rows), shares, size=min(block, resamples - start))
+        yield drawn.astype(np.float64) @ kinds
+
+
+def percentile_limits(rows: FloatArray, statistic: Statistic, interval: Interval) -> Limits:
+    """The 2.5 and 97.5 % quantiles of `statistic` over resampled examples; rows (G, K), one per example.
+
+    Resamples in which the statistic is undefined are dropped; above 5 % of them there is no interval.
+    """
+    if len(rows) < 2:
+        return no_limits(ONE_EXAMPLE)
+    blocks = resampled_sums(rows, interval.resamples, interval.seed)
+    values = np.concatenate([statistic(sums) for sums in blocks])
+    defined = values[~np.isnan(values)]
+    undefined_share = 1 - len(defined) / len(values)
+    if undefined_share > LARGEST_UNDEFINED_SHARE:
+        return no_limits(f"no interval: undefined in {undefined_share:.0%} of the resamples")
+    low, high = (float(limit) for limit in np.quantile(defined, [LOWER, UPPER]))
+    if high - low < SMALLEST_SPREAD:
+        return no_limits(NO_SPREAD)
+    return Limits(low, high)
+
+
+FEWEST = 2
+ROUGH_BELOW = 5
+
+
+def deviations(rows: FloatArray, statistic: Statistic) -> FloatArray:
+    """θ₍ᵢ₎ − θ̄ of `statistic` with each of the rows (G, K) left out in turn, (G,), G ≥ 2; NaN if one is undefined."""
+    values = statistic(leave_one_out_sums(rows))
+    found: FloatArray = values - exact_sum(values) / len(rows)
+    return found
+
+
+def error_of(left: FloatArray) -> float:
+    """SE = √((G−1)/G · Σ(θ₍ᵢ₎ − θ̄)²) of deviations (G,); NaN carries through."""
+    return math.sqrt((len(left) - 1) / len(left) * exact_sum(left**2))
+
+
+def tanh_limits(value: float, rows: FloatArray, statistic: Statistic, carriers: int, carrier: str) -> Limits:
+    """The transformed jackknife limits of `value` = statistic of all rows (G, K), a number between −1 and 1.
+
+    `carriers` is the number of examples that carry the information (degrees of freedom + 1), `carrier` says
+    in words what they have, for the notes.
+    """
+    half = _half_width(value, 1 - value**2, rows, statistic, (carriers, carrier))
+    if isinstance(half, Limits):
+        return half
+    centre = math.atanh(value)
+    return Limits(math.tanh(centre - half), math.tanh(centre + half), rough(carriers, carrier))
+
+
+def expit_limits(value: float, rows: FloatArray, statistic: Statistic, carriers: int, carrier: str) -> Limits:
+    """The same for a number between 0 and 1, on the logit scale."""
+    half = _half_width(value, value * (1 - value), rows, statistic, (carriers, carrier))
+    if isinstance(half, Limits):
+        return half
+    centre = math.log(value / (1 - value))
+    return Limits(_expit(centre - half), _expit(centre + half), rough(carriers, carrier))
+
+
+def _half_width(
+    value: float, slope: float, rows: FloatArray, statistic: Statistic, of: tuple[int, str]
+) -> float | Limits:
+    """t·SE/slope, half the width on the transformed scale; or that there are no limits, with the reason."""
+    carriers, carrier = of
+    if carriers < FEWEST:
+        return no_limits(f"no interval: fewer than {FEWEST} examples have {carrier}")
+    if slope < SMALLEST_SPREAD:
+        return no_limits(f"no interval: the value is exactly {round(value)}")
+    left = deviations(rows, statistic)
+    error = error_of(left)
+    if math.isnan(error):
+        return no_limits("no interval: the value hangs on one example, without it there is none")
+    if error < SMALLEST_SPREAD:
+        return no_limits(NO_SPREAD)
+    return student_t(carriers - 1) * error / slope
+
+
+def _expit(logit: float) -> float:
+    return (1 + math.tanh(logit / 2)) / 2  # exp(−logit) would overflow for a very wide interval
+
+
+def rough(carriers: int, carrier: str) -> str | None:
+    """The note of an interval that rests on fewer examples than ROUGH_BELOW; None where there are enough."""
+    return f"rough interval: only {carriers} examples have {carrier}" if carriers < ROUGH_BELOW else None

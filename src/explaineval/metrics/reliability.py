@@ -1,0 +1,163 @@
+"""Trivial explainers on the same trials: what phi is worth without any insight into the model.
+
+`never` and `always` mention nothing or everything, `random` mentions at the observed rate, `example_only` at
+each example's own rate: it knows how long and how repetitive an explanation is, but not whether the answer
+changed (method page, "Trivial explainers").
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from explaineval.metrics.correlations import phi_values
+from explaineval.metrics.estimates import (
+    LOWER,
+    UPPER,
+    IntArray,
+    check_counts,
+    empty_margin,
+    exact_sum,
+    scored_tables,
+    seeded_generator,
+    total_table,
+)
+from explaineval.records import Estimate
+
+Counts = tuple[int, ...]  # four: a, b, c, d or u1, u0, v1, v0
+
+
+def phi_bounds(a: int, b: int, c: int, d: int, u1: int, u0: int, v1: int, v0: int, w: int) -> tuple[float, float]:
+    """The lowest and highest phi over all completions of the missing trials; (NaN, NaN) if none is defined.
+
+    a, b, c, d: the observed table. u1, u0: trials with a known impact (1, 0) and unknown mention. v1, v0:
+    trials with a known mention (1, 0) and unknown impact. w: trials of which neither is known. Raises
+    ValueError on a negative count.
+
+    >>> phi_bounds(1, 0, 0, 1, 0, 0, 0, 0, 1)
+    (0.5, 1.0)
+    """
+    check_counts([a, b, c, d, u1, u0, v1, v0, w])
+    # negating M swaps a with b, c with d, v1 with v0 and changes the sign of phi; 0.0 − x never gives −0.0
+    low = 0.0 - _highest((b, a, d, c), (u1, u0, v0, v1), w)
+    return low, _highest((a, b, c, d), (u1, u0, v1, v0), w)
+
+
+def _highest(table: Counts, known: Counts, w: int) -> float:
+    """The highest defined phi. Where every best completion empties a margin, the next best ones are tried.
+
+    A margin is filled again by putting one trial of some class, or one or two of the wholly unknown, into b
+    or c.
+    """
+    best = _scan(table, known, (0, 0, 0, 0), w)
+    if not math.isnan(best):
+        return best
+    moves = itertools.product(*(range(min(count, 1) + 1) for count in known))
+    splits = [(b, c) for b in (0, 1) for c in (0, 1) if b + c <= w]
+    values = [
+        _scan((table[0], table[1] + b, table[2] + c, table[3]), known, move, w - b - c)
+        for move, (b, c) in itertools.product(moves, splits)
+    ]
+    return max((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+def _scan(table: Counts, known: Counts, moved: Counts, w: int) -> float:
+    """The highest phi over all splits of w between a and d, with `moved` trials of each class in b or c."""
+    a, b, c, d = table
+    u1, u0, v1, v0 = (count - away for count, away in zip(known, moved, strict=True))
+    b, c = b + moved[0] + moved[3], c + moved[1] + moved[2]
+    in_a = np.arange(w + 1, dtype=np.float64)
+    tables = np.empty((w + 1, 4))
+    tables[:, 0] = a + u1 + v1 + in_a
+    tables[:, 1] = b
+    tables[:, 2] = c
+    tables[:, 3] = d + u0 + v0 + (w - in_a)
+    values = phi_values(tables)
+    defined = values[~np.isnan(values)]
+    return float(np.max(defined)) if defined.size else math.nan
+
+
+PERMUTATIONS = 1000
+CLOSE = 1e-12
+
+
+def never(tables: ArrayLike) -> Estimate:
+    """phi of an explainer that never mentions the insertion: undefined, with the reason. tables (G, 4)."""
+    scored = scored_tables(tables)
+    a, b, c, d = total_table(scored)
+    return _undefined(scored, empty_margin(0, a + b, 0, c + d))
+
+
+def always(tables: ArrayLike) -> Estimate:
+    """phi of an explainer that always mentions the insertion: undefined, with the reason. tables (G, 4)."""
+    scored = scored_tables(tables)
+    a, b, c, d = total_table(scored)
+    return _undefined(scored, empty_margin(a + b, 0, c + d, 0))
+
+
+def random_explainer(tables: ArrayLike, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Estimate:
+    """phi with the mentions permuted over all trials: mean, 2.5 and 97.5 % quantiles. tables (G, 4)."""
+    scored = scored_tables(tables)
+    pooled = scored.sum(axis=0, keepdims=True)
+    return _permuted(scored, pooled, seed, permutations)
+
+
+def example_only(tables: ArrayLike, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Estimate:
+    """phi with the mentions permuted within each example: mean, 2.5 and 97.5 % quantiles. tables (G, 4)."""
+    scored = scored_tables(tables)
+    return _permuted(scored, scored, seed, permutations)
+
+
+def inside_example_only(phi_cct: Estimate, permuted: Estimate) -> bool:
+    """Whether phi lies inside the range of `example_only`: then it may owe nothing to the insertion.
+
+    False where either is undefined.
+    """
+    if phi_cct.value is None or permuted.low is None or permuted.high is None:
+        return False
+    return permuted.low - CLOSE <= phi_cct.value <= permuted.high + CLOSE
+
+
+def _permuted(scored: IntArray, strata: IntArray, seed: int, permutations: int) -> Estimate:
+    """phi after permuting the mentions within each stratum (S, 4); the margins of the whole never change."""
+    a, b, c, d = total_table(scored)
+    reason = empty_margin(a, b, c, d)
+    if reason:
+        return _undefined(scored, reason)
+    in_a = permuted_mentioned_flips(strata, seed, permutations).astype(np.float64)
+    changed, mentioned, n = a + b, a + c, a + b + c + d
+    values = phi_values(np.stack([in_a, changed - in_a, mentioned - in_a, n - changed - mentioned + in_a], axis=1))
+    low, high = (float(limit) for limit in np.quantile(values, [LOWER, UPPER]))
+    value = exact_sum(values) / permutations
+    return Estimate(value=value, low=low, high=high, n=n, n_examples=len(scored))
+
+
+def permuted_mentioned_flips(strata: IntArray, seed: int, permutations: int) -> IntArray:
+    """Σ a' over strata (S, 4) for each permutation, (permutations,); a' is hypergeometric given the margins.
+
+    Strata with equal margins are drawn together: how many of them get each a' is multinomial. That keeps
+    memory at one row per permutation and the result independent of the order of examples.
+    """
+    generator = seeded_generator(seed)
+    a, b, c, d = strata.T
+    margins, counts = np.unique(np.stack([a + b, a + c, a + b + c + d], axis=1), axis=0, return_counts=True)
+    total = np.zeros(permutations, dtype=np.int64)
+    for (changed, mentioned, n), count in zip(margins.tolist(), counts.tolist(), strict=True):
+        fewest, most = max(0, changed + mentioned - n), min(changed, mentioned)
+        if fewest == most:
+            total += fewest * count
+        elif count == 1:
+            total += generator.hypergeometric(mentioned, n - mentioned, changed, size=permutations)
+        else:
+            support = np.arange(fewest, most + 1)
+            shares = [math.comb(mentioned, k) * math.comb(n - mentioned, changed - k) for k in support.tolist()]
+            ways = math.comb(n, changed)
+            total += generator.multinomial(count, [share / ways for share in shares], size=permutations) @ support
+    return total
+
+
+def _undefined(scored: IntArray, reason: str | None) -> Estimate:
+    return Estimate(value=None, n=int(scored.sum()), n_examples=len(scored), undefined=reason)

@@ -1,0 +1,119 @@
+"""What is known before the first request: tasks, prompts, interventions, and the hash of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from explaineval.config import ClientConfig, RunConfig, arms_for
+from explaineval.datasets import Task, load_tasks, parse_spec
+from explaineval.errors import InputError
+from explaineval.planning import provenance
+from explaineval.planning.interventions import Chosen, choose
+from explaineval.planning.notes import Note, note
+from explaineval.prompts import PromptBook, default_directory
+from explaineval.rundir import directory as run_directory
+
+SHOWN = 5
+"""Strange gold labels that are shown."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything known before the first request."""
+
+    config: RunConfig
+    client: ClientConfig
+    tasks: tuple[Task, ...]
+    prompts: PromptBook
+    chosen: Chosen
+    science: dict[str, Any]
+    name: str
+
+
+def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
+    """Read tasks, prompts and interventions; nothing is asked and nothing written yet. Raises InputError."""
+    config.require_params()
+    for model in config.models:
+        client.endpoint_of(model)
+    prompts = PromptBook(config.prompts or default_directory())
+    shots = max(arm.shots for model in config.models for arm in arms_for(config, model))
+    if config.shots_from is not None and not shots:
+        raise InputError(
+            f"--shots-from {config.shots_from} would be ignored, since no shots are asked for: add --shots N (chat "
+            "shows none unless told so), or leave it out."
+        )
+    specs = [parse_spec(text) for text in config.tasks]
+    whole = load_tasks(specs, shots=shots, shots_from=config.shots_from, limit=config.limit)
+    # words are built against the texts of all levels, so that a level added later changes none of them
+    chosen = choose(config.interventions, whole, prompts, prompts.levels(), config.seed)
+    if not chosen.edits:
+        raise InputError("there is no intervention for any example: nothing could be measured.")
+    tasks = tuple(_with_levels(_with_interventions(task, chosen), config.arms.verbosity) for task in whole)
+    notes = (*_shots_notes(config, whole), *chosen.notes, *_left_out(whole, tasks), *_gold_notes(tasks))
+    chosen = replace(chosen, notes=notes)
+    what = provenance.science(config, tasks, prompts, chosen.edits)
+    examples, edits = inputs_of(tasks, chosen)
+    return Prepared(config, client, tasks, prompts, chosen, what, run_directory.science_hash(what, examples, edits))
+
+
+def _with_interventions(task: Task, chosen: Chosen) -> Task:
+    """The task without the examples that have no intervention: no number of the run would use their answers.
+
+    Raises InputError where none is left.
+    """
+    kept = tuple(example for example in task.examples if chosen.edits.get((task.name, example.id)))
+    if not kept:
+        raise InputError(
+            f"task {task.name!r} has no intervention for any of its examples, so nothing could be measured there: "
+            "leave the task out, or add interventions for it."
+        )
+    return replace(task, examples=kept)
+
+
+def _left_out(whole: Sequence[Task], tasks: Sequence[Task]) -> Iterator[Note]:
+    """How many examples of each task are not asked."""
+    for before, after in zip(whole, tasks, strict=True):
+        lost = len(before.examples) - len(after.examples)
+        if lost:
+            yield note(
+                "examples_left_out",
+                f"{before.name}: {lost:,} of {len(before.examples):,} examples have no intervention and are not asked; "
+                "accuracy and the shams are those of the others.",
+            )
+
+
+def _shots_notes(config: RunConfig, tasks: Sequence[Task]) -> Iterator[Note]:
+    """Where the shots come from, and which style shows none of those that were named."""
+    for task in tasks:
+        if task.shots_source != "none":
+            yield note("shots_source", f"{task.name}: shots from {task.shots_source}.")
+    styles = {arm.style for model in config.models for arm in arms_for(config, model) if not arm.shots}
+    if config.shots_from is not None and styles:
+        yield note("shots_unused", f"{', '.join(sorted(styles))} style shows no shots of --shots-from: give --shots N.")
+
+
+def _gold_notes(tasks: Sequence[Task]) -> Iterator[Note]:
+    """How many rows have something as gold label that is none."""
+    for task in tasks:
+        strange = [task.unknown_gold[one.id] for one in task.examples if one.id in task.unknown_gold]
+        if strange:
+            named = ", ".join(map(repr, dict.fromkeys(strange[:SHOWN])))
+            yield note(
+                "gold_unknown",
+                f"{task.name}: {len(strange):,} of {len(task.examples):,} examples have a gold label that names no "
+                f"option, or several ({named}): they are asked, and accuracy leaves them out.",
+            )
+
+
+def _with_levels(task: Task, levels: Collection[str]) -> Task:
+    """The task with the shots of these verbosity levels alone: what is not asked for is no part of the run."""
+    return replace(task, level_shots={level: found for level, found in task.level_shots.items() if level in levels})
+
+
+def inputs_of(tasks: tuple[Task, ...], chosen: Chosen) -> tuple[list[Any], list[Any]]:
+    """All examples, and all their interventions, in the order of the tasks."""
+    examples = [example for task in tasks for example in task.examples]
+    edits = [one for example in examples for one in chosen.edits.get((example.task, example.id), ())]
+    return examples, edits

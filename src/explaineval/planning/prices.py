@@ -1,0 +1,170 @@
+"""What a run cost: spent now, saved by the cache, cost from scratch. Raw usage in, dollars out, nothing guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+from explaineval.config import ClientConfig, ModelConfig, RunConfig
+from explaineval.cost import (
+    FREE,
+    Price,
+    Tier,
+    dollars,
+    input_tokens,
+    is_metered,
+    output_tokens,
+    price_given,
+    price_listed,
+    reasons_first,
+    tier_of,
+)
+from explaineval.errors import InputError
+from explaineval.planning.notes import Note, note
+from explaineval.records import Completion
+
+PRICE_FILE = "model_prices_and_context_window_backup.json"
+
+FAULTS = {
+    "oversized": "larger than an answer of that many tokens can be (oversized), and were cut",
+    "malformed": "not in the form of an answer (malformed)",
+}
+
+
+@dataclass
+class Ledger:
+    """Sums of tokens and dollars over the distinct requests of one model."""
+
+    price: Price | None
+    spent: float = 0.0
+    saved: float = 0.0
+    unmetered: int = 0
+    reasoned: int = 0
+    cut: int = 0
+    cut_blank: int = 0
+    repaired: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=lambda: {"sent_in": 0, "sent_out": 0, "hit_in": 0, "hit_out": 0})
+
+    def add(self, completion: Completion, *, hit: bool, price: Price | None = None) -> None:
+        """Book one completion, bought now or found in the store; `price` where it had another than the run's."""
+        usage = completion.usage
+        self.reasoned += reasons_first(usage)
+        if completion.finish_reason in ("length", "max_tokens"):
+            self.cut += 1
+            self.cut_blank += not (completion.text or "").strip()
+        self.repaired += bool(completion.repaired) and completion.fault is None
+        if completion.fault is not None:
+            self.faults[completion.fault] = self.faults.get(completion.fault, 0) + 1
+        where = "hit" if hit else "sent"
+        self.tokens[f"{where}_in"] += input_tokens(usage)
+        self.tokens[f"{where}_out"] += output_tokens(usage)
+        if self.price is None:
+            return
+        self.unmetered += not is_metered(usage)
+        cost = dollars(usage, self.price if price is None else price)
+        if hit:
+            self.saved += cost
+        else:
+            self.spent += cost
+
+    @property
+    def known(self) -> bool:
+        """Whether the sums in dollars are right: the price is known, and every answer came with its count of tokens."""
+        return self.price is not None and (self.price == FREE or not self.unmetered)
+
+    def notes(self, model: str, max_tokens: int, orders: Collection[str]) -> Iterator[Note]:
+        """What the user should know about answers that were cut off, and about hidden reasoning."""
+        if self.price is not None and not self.known:
+            yield note(
+                "tokens_uncounted",
+                f"{model}: {self.unmetered} answers came without a count of tokens, so their cost is unknown; under "
+                "--max-usd each counts as if it were as long as it may be.",
+            )
+        for fault, count in sorted(self.faults.items()):
+            yield note(
+                "answers_faulty",
+                f"{model}: {count} answers are {FAULTS[fault]}: they are kept with the status unparsed and not asked "
+                "again by themselves.",
+            )
+        if self.repaired:
+            yield note(
+                "answers_repaired",
+                f"{model}: {self.repaired} answers held what no file can (broken characters, numbers that are none, "
+                "fields of a wrong type): they are kept without it, and marked.",
+            )
+        if self.cut:
+            blank = f" ({self.cut_blank} of them before any answer, on reasoning)" if self.cut_blank else ""
+            yield note(
+                "answers_cut_off",
+                f"{model}: {self.cut} answers were cut off at {max_tokens} tokens{blank}: raise --max-tokens, or ask "
+                "those again with --retry truncated.",
+            )
+        if self.reasoned and "pe" in orders:
+            yield note(
+                "reasons_first",
+                f"{model} reasons before it answers ({self.reasoned} answers): order pe is then not "
+                "predict-then-explain, since the answer follows hidden reasoning.",
+            )
+
+
+@dataclass(frozen=True)
+class PriceList:
+    """litellm's price map as installed, read without importing litellm, with its hash as its version."""
+
+    prices: Mapping[str, Mapping[str, Any]]
+    version: str
+
+
+def read_price_list() -> PriceList:
+    """The installed price map; empty where the file cannot be found."""
+    spec = util.find_spec("litellm")
+    path = Path(spec.origin).parent / PRICE_FILE if spec and spec.origin else Path()
+    if not path.is_file():
+        return PriceList({}, "none")
+    text = path.read_bytes()
+    return PriceList(json.loads(text), f"litellm:{hashlib.sha256(text).hexdigest()[:12]}")
+
+
+def price_for(model: ModelConfig, config: ClientConfig, prices: PriceList, tier: Tier = "") -> Price | None:
+    """The user's price, else 0 for a loopback or private address, else the list's for the provider's own address."""
+    given = config.price_of(model)
+    if given is not None:
+        return price_given(given)
+    endpoint = config.endpoint_of(model)
+    if endpoint.private:
+        return FREE
+    return price_listed(model.model, prices.prices, tier) if endpoint.base_url is None else None
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices by (endpoint, model): of one request alone, and as the run asks (in batches with --batch)."""
+
+    singly: Mapping[tuple[str | None, str], Price | None]
+    of_run: Mapping[tuple[str | None, str], Price | None]
+
+
+def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> Prices:
+    """The prices of every model.
+
+    Raises InputError where a spending limit is set and a price is unknown: the limit could not hold.
+    """
+    usual = tier_of(config.params)
+    tier: Tier = "batches" if client.batch else usual
+    singly = {(one.endpoint, one.model): price_for(one, client, listed, usual) for one in config.models}
+    of_run = {(one.endpoint, one.model): price_for(one, client, listed, tier) for one in config.models}
+    for model in config.models:
+        both = (singly[model.endpoint, model.model], of_run[model.endpoint, model.model])
+        unknown = None in both  # with --batch the settling request goes alone
+        if unknown and not client.offline and (client.max_usd is not None or model.max_usd is not None):
+            raise InputError(
+                f"a spending limit is set, but the price of {model.model} is not known: give --price IN,OUT (dollars "
+                "per million tokens), or its endpoint's `price` in the configuration file."
+            )
+    return Prices(singly, of_run)

@@ -1,0 +1,1 @@
+"""Tables, views of examples and data frames, made from run directories alone."""

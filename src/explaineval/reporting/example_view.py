@@ -1,0 +1,436 @@
+"""One example with all its trials as text for a terminal or a pipe: every decision with what it rests on.
+
+What models and users wrote is data here: markup in it is not interpreted, and control characters do nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from explaineval.interventions import NULL_EDIT, cue_name, is_cue, mark_insertion
+from explaineval.mentions import find_mention, mentions_phrase
+from explaineval.parsing import classify, parse, parse_explanation, parse_label
+from explaineval.records import SHAM, Completion, Example, Intervention, Mention, Status, Trial, Unreadable, record_dict
+from explaineval.reporting.tables import number
+from explaineval.text import flat, quoted, visible
+
+Only = Literal["changed", "mentioned", "disagreeing", "missing"]
+Side = Literal["before", "after"]
+Phrases = Callable[[str], Sequence[str] | None]
+"""The phrases that count as a mention of a kind; None where they are not to be had."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a text mentions what was put in, by which rule, and where (code points of the text).
+
+    `mentioned` is None where there is nothing to decide; `rule` then says why.
+    """
+
+    mentioned: bool | None
+    rule: str
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A trial, its intervention, and the decisions about its two explanations (None where one was not read)."""
+
+    trial: Trial
+    edit: Intervention | None
+    after: Decision | None
+    before: Decision | None
+    rejudged: bool
+    """Whether the decisions are by another policy than the run's."""
+
+    @property
+    def mentioned(self) -> bool | None:
+        """The decision that counts for a scored trial: the run's own, unless another policy was asked for."""
+        if self.trial.status != "ok":
+            return None
+        if self.rejudged and self.after is not None and self.after.mentioned is not None:
+            return self.after.mentioned
+        return self.trial.mentioned
+
+    @property
+    def insertion(self) -> tuple[int, int] | None:
+        """Where the inserted words stand in the changed field, in code points; None for a cue and a sham."""
+        one = self.trial
+        if one.field is None or one.text_after is None or not one.inserted:
+            return None
+        offset = self.edit.offset if self.edit is not None else None
+        before, words, _ = mark_insertion(one.text_after, one.inserted, offset or 0)
+        return (len(before), len(before) + len(words)) if words else None
+
+
+def decide(policy: Mention, kind: str, inserted: str, text: str | None, phrases: Phrases) -> Decision | None:
+    """The decision about one explanation, as a run takes it; None where there is no text."""
+    if text is None or kind == SHAM:
+        return None
+    if kind == NULL_EDIT:
+        return Decision(None, "a null edit puts in no word")
+    if not is_cue(kind):
+        span = find_mention(policy, inserted, text)
+        return Decision(span is not None, f"policy {policy}", span)
+    listed = phrases(kind)
+    if listed is None:
+        return Decision(None, f"the run directory keeps no phrases of the cue {cue_name(kind)}")
+    span = mentions_phrase(listed, text)
+    return Decision(span is not None, f"phrases of the cue {cue_name(kind)}", span)
+
+
+def make_case(trial: Trial, edit: Intervention | None, policy: Mention, own: Mention, phrases: Phrases) -> Case:
+    """The case of a trial under a policy; `own` is the one by which the run judged it."""
+    inserted = trial.inserted or ""
+    return Case(
+        trial,
+        edit,
+        decide(policy, trial.kind, inserted, trial.explanation, phrases),
+        decide(policy, trial.kind, inserted, trial.explanation_before, phrases),
+        policy != own,
+    )
+
+
+def fits(case: Case, only: Only | None) -> bool:
+    """Whether a case is of the sort that alone is wanted; disagreeing: only one of changed and mentioned."""
+    changed, mentioned = case.trial.changed, case.mentioned
+    if only == "changed":
+        return changed is True
+    if only == "mentioned":
+        return mentioned is True
+    if only == "disagreeing":
+        return None not in (changed, mentioned) and changed != mentioned
+    return only is None or case.trial.status != "ok"
+
+
+def unread(trial: Trial, side: Side) -> str | None:
+    """The key of the completion of one side whose text is in no trial, since it could not be read."""
+    if side == "before":
+        key, text, never = trial.key_before, trial.explanation_before, trial.status_side in ("before", "both")
+    else:
+        key, text, never = trial.key_after, trial.explanation, trial.status_side == "after"
+    never = never and trial.status in ("rejected", "failed")
+    return None if never or text is not None else key
+
+
+def keys_of(trial: Trial, side: Side) -> list[str]:
+    """The keys of one side: of the call that answered and, where it is another, of the call that explained."""
+    keys = (trial.key_answer_after, trial.key_after)
+    if side == "before":
+        keys = (trial.key_answer_before, trial.key_before)
+    return list(dict.fromkeys(key for key in keys if key is not None))
+
+
+def why_unread(completion: Completion, example: Example, trial: Trial, side: Side) -> str | None:
+    """What kept a completion from being read; None if it can be read."""
+    found: object = classify(completion)
+    text, options, fields = completion.text or "", example.options, tuple(example.fields)
+    if found is None and trial.order == "pe2":
+        label = trial.label_before if side == "before" else trial.label_after
+        if label is None:
+            found = parse_label(text, options, trial.style, fields=fields)
+        else:
+            found = parse_explanation(text, label, options, trial.style, fields=fields)
+    elif found is None:
+        found = parse(text, options, trial.order, trial.style, fields=fields)
+    return found.reason if isinstance(found, Unreadable) else None
+
+
+def case_document(case: Case) -> dict[str, Any]:
+    """The trial as JSON values, with the spans behind it: `insertion` in text_after, `span` in the explanations."""
+    trial = case.trial
+    return {
+        **record_dict(trial),
+        "target": None if case.edit is None else case.edit.target,
+        "insertion": case.insertion,
+        "decision": _decision_document(case.after, trial.explanation),
+        "decision_before": _decision_document(case.before, trial.explanation_before),
+    }
+
+
+def _decision_document(decision: Decision | None, text: str | None) -> dict[str, Any] | None:
+    if decision is None or text is None:
+        return None
+    matched = None if decision.span is None else text[slice(*decision.span)]
+    return {"mentioned": decision.mentioned, "rule": decision.rule, "span": decision.span, "matched": matched}
+
+
+KEY_DIGITS = 12
+LABEL = 10
+"""Columns for the names of the rows, so that blocks stand in line."""
+STATUSES: dict[Status, str] = {
+    "ok": "it was read",
+    "refused": "the model declined to answer",
+    "filtered": "a content filter stopped the answer",
+    "truncated": "the answer was cut off at the limit of tokens",
+    "empty": "the answer was blank",
+    "unparsed": "the answer could not be read as one letter with an explanation",
+    "rejected": "the endpoint rejected the request itself, for example as too long",
+    "failed": "no answer came in spite of all retries",
+    "cue_is_own_answer": "the cue suggests what the model answers without it, so it cannot move the answer",
+    "already_in_prompt": "the prompt holds the inserted text already, so that a mention would prove nothing: not asked",
+}
+ORDERS = {
+    "pe": "answer, then explanation",
+    "pe2": "answer, then explanation in a second call",
+    "ep": "explanation, then answer",
+}
+Rows = list[tuple[str, Text]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How to show it: with colour or without, and the completions at hand, by key.
+
+    `elsewhere` says where the text of an unread answer is, as far as it is not at hand; `answers` shows every
+    completion at hand, not only those that could not be read.
+    """
+
+    color: bool = False
+    answers: bool = False
+    completions: Mapping[str, Completion] = field(default_factory=dict)
+    elsewhere: str = ""
+
+    def mark(self, text: str, span: tuple[int, int] | None) -> Text:
+        """The text, made visible, with a span (code points) in reverse, or in double brackets without colour."""
+        if span is None:
+            return Text(visible(text))
+        inside = visible(text[slice(*span)])
+        marked = (inside, "bold reverse") if self.color else f"[[{inside}]]"
+        return Text.assemble(visible(text[: span[0]]), marked, visible(text[span[1] :]))
+
+
+def example_view(example: Example) -> RenderableType:
+    """The example itself: fields, options, gold answer, human explanation."""
+    rows: Rows = [(name, Text(visible(text))) for name, text in example.fields.items()]
+    rows.append(("options", Text("\n".join(_option(example, letter) for letter in example.options))))
+    rows.append(("gold", Text("unknown" if example.gold is None else _option(example, example.gold))))
+    if example.explanation is not None:
+        rows.append(("human", Text(visible(example.explanation))))
+    if example.instruction is not None:
+        rows.append(("asked", Text(visible(example.instruction))))
+    title = Text.assemble((flat(example.id), "bold"), " of task ", (flat(example.task), "bold"))
+    return Group(title, _grid(rows))
+
+
+def arm_view(
+    example: Example, cases: Sequence[Case], shams: Sequence[Trial], look: Look, only: Only | None = None
+) -> RenderableType:
+    """One model asked in one way: the untouched input, then a block for each case that is wanted.
+
+    There must be a case or a sham. Cases keep their number whichever are shown.
+    """
+    shown = [(place, case) for place, case in enumerate(cases, start=1) if fits(case, only)]
+    trials = [case.trial for case in cases] + list(shams)
+    first = trials[0]
+    model = f"{first.model} at {first.endpoint}" if first.endpoint else first.model
+    order = f"order {first.order} ({ORDERS[first.order]})"
+    arm = f"{first.style}, {order}, {first.shots} shots, {flat(first.verbosity)}, sample {first.sample}"
+    counts = [
+        f"{sum(case.trial.changed is True for case in cases)} changed",
+        f"{sum(case.mentioned is True for case in cases)} mentioned",
+        f"{sum(case.trial.status != 'ok' for case in cases)} not scored",
+    ]
+    told = f"{_count(len(cases), 'intervention')}: {', '.join(counts)}"
+    told += "" if only is None else f"; shown: {len(shown)} (--only {only})"
+    parts: list[RenderableType] = [Text(), Rule(style="dim"), Text(flat(model), "bold"), Text(arm), Text(told), Text()]
+    parts += [Text("Untouched input", "bold"), _grid(_untouched_rows(example, trials, shams, look))]
+    for place, case in shown:
+        name = flat(case.trial.intervention_id or "")
+        parts += [Text(), Text.assemble(f"{place}. ", _headline(example, case), (f"  {name}", "dim"))]
+        parts.append(_grid(_case_rows(example, case, look)))
+    return Group(*parts)
+
+
+def _untouched_rows(example: Example, trials: Sequence[Trial], shams: Sequence[Trial], look: Look) -> Rows:
+    one = trials[0]
+    rows: Rows = []
+    if one.label_before is not None:
+        rows.append(("answer", Text(_option(example, one.label_before) + _gold_note(example, one.label_before))))
+    status = next((t.status for t in trials if t.status_side in ("before", "both")), None)
+    if status is not None or one.label_before is None:
+        said = STATUSES[status] if status is not None else "the answer could not be read"
+        rows.append(("no answer", Text(said + _reason(example, one, "before", look))))
+    rows += _texts(one, "before", look)
+    if one.explanation_before is not None or one.label_before is not None:
+        why = one.explanation_before
+        rows.append(("explains", Text(visible(why)) if why is not None else Text("nothing that could be read")))
+    if shams:
+        rows.append(("noise", Text(_sham_line(example, shams))))
+    rows.append(("key", Text.assemble((_keys(one, "before"), "dim"))))
+    return rows
+
+
+def _sham_line(example: Example, shams: Sequence[Trial]) -> str:
+    found: Counter[str] = Counter()
+    for one in shams:
+        if one.status != "ok":
+            found[f"no answer{' to compare with' if one.status_side == 'before' else ''} ({one.status})"] += 1
+        else:
+            found[f"changed to {_option(example, one.label_after or '')}" if one.changed else "same answer"] += 1
+    told = ", ".join(text if len(found) == 1 else f"{count} × {text}" for text, count in found.items())
+    return f"asked again {_count(len(shams), 'time')}: {told}"
+
+
+def _headline(example: Example, case: Case) -> Text:
+    trial, target = case.trial, case.edit.target if case.edit else None
+    kind = Text.assemble((f"{flat(trial.kind)}: ", "bold"))
+    if trial.kind == NULL_EDIT:
+        return kind.append(f"one more space in {flat(trial.field or '')}")
+    if trial.field is not None:
+        return kind.append(f"{quoted(trial.inserted or '')} into {flat(trial.field)}")
+    return kind.append("suggests no letter" if target is None else f"suggests {_option(example, target)}")
+
+
+def _case_rows(example: Example, case: Case, look: Look) -> Rows:
+    trial = case.trial
+    after = trial.text_after if trial.text_after is not None else trial.inserted or ""
+    rows: Rows = [("cue" if trial.field is None else "input", look.mark(after, case.insertion))]
+    if trial.label_before is not None or trial.label_after is not None:
+        rows.append(("answer", _answer_text(example, trial)))
+    if trial.status != "ok":
+        rows.append(("no score", Text(_why_no_score(example, trial, look), style="yellow")))
+    if trial.key_after is not None:
+        rows += _texts(trial, "after", look)
+    rows += _probability_rows(trial)
+    if trial.explanation is not None and case.after is not None:
+        rows.append(("explains", look.mark(trial.explanation, case.after.span)))
+        rows.append(("mention", _mention_text(case, case.after)))
+    if trial.key_after is not None:
+        rows.append(("key", Text.assemble((_keys(trial, "after"), "dim"))))
+    return rows
+
+
+def _why_no_score(example: Example, trial: Trial, look: Look) -> str:
+    """What is missing for a score, in words; what came back without the insertion is told with the untouched input."""
+    reason = _reason(example, trial, "after", look)
+    if trial.status_side == "before":
+        return f"there is no answer without the insertion to compare with ({trial.status}, see above)"
+    if trial.status_side == "both":
+        return f"there is no answer without the insertion ({trial.status}, see above), and none with it{reason}"
+    side = "with the insertion " if trial.status_side else ""
+    return f"{side}{STATUSES[trial.status]} ({trial.status}){reason}"
+
+
+def _answer_text(example: Example, trial: Trial) -> Text:
+    before, after = trial.label_before or "none", trial.label_after or "none"
+    changed = trial.label_before != trial.label_after
+    if trial.label_before is None or trial.label_after is None:
+        return Text(f"{visible(before)} → {visible(after)}")
+    said = Text(f"{visible(before)} → {visible(after)} changed" if changed else f"{visible(before)} = {visible(after)}")
+    said.stylize("bold red" if changed else "bold")
+    words = example.options.get(after, "")
+    return said.append(f"  {visible(words)}{_gold_note(example, after)}")
+
+
+def _probability_rows(trial: Trial) -> Rows:
+    before, after = trial.probs_before or {}, trial.probs_after or {}
+    rows: Rows = []
+    if trial.status == "ok":
+        value = number(trial.tvd) if trial.tvd is not None else f"none ({flat(trial.tvd_reason or 'not recorded')})"
+        rows.append(("TVD", Text(value)))
+    moves = [
+        f"{visible(letter)} {_share(before.get(letter))} → {_share(after.get(letter))}" for letter in before | after
+    ]
+    if moves:
+        mass = f"(on letters: {_share(trial.label_mass_before)} → {_share(trial.label_mass_after)})"
+        rows.append(("p(letter)", Text("   ".join([*moves, mass]))))
+    return rows
+
+
+def _mention_text(case: Case, decision: Decision) -> Text:
+    trial = case.trial
+    recorded = trial.mentioned if trial.status == "ok" else None
+    if decision.mentioned is None:
+        said = Text("nothing to decide" if recorded is None else _verdict(recorded) + ", by the run's own record")
+        return said.append(f" ({decision.rule})", style="dim")
+    said = Text.assemble((_verdict(decision.mentioned), "bold green" if decision.mentioned else ""))
+    said.append(_matching(decision, trial, trial.explanation or ""))
+    said.append(f" ({decision.rule})", style="dim")
+    if recorded is not None and recorded != decision.mentioned:
+        if case.rejudged:
+            said.append(f"; the run itself: {_verdict(recorded)}", style="yellow")
+        else:
+            said.append(f"; but the run recorded: {_verdict(recorded)}, and that counts", style="yellow")
+    if trial.status != "ok":
+        said.append("; not scored", style="yellow")
+    if case.before is not None and case.before.mentioned:
+        match = _matching(case.before, trial, trial.explanation_before or "")
+        said.append(f"; without the insertion mentioned too{match}", style="yellow")
+    elif case.before is not None:
+        said.append("; not without the insertion" if decision.mentioned else "; nor without the insertion")
+    return said
+
+
+def _verdict(mentioned: bool) -> str:
+    return "mentioned" if mentioned else "not mentioned"
+
+
+def _matching(decision: Decision, trial: Trial, text: str) -> str:
+    """What in the text was taken for a mention of what; nothing where nothing was."""
+    if decision.span is None:
+        return ""
+    found = quoted(text[slice(*decision.span)])
+    return f": {found}" if trial.field is None else f": {found} matches {quoted(trial.inserted or '')}"
+
+
+def _texts(trial: Trial, side: Side, look: Look) -> Rows:
+    """The completions of one side as they came: all of them if wanted, else the one that could not be read."""
+    blank = unread(trial, side)
+    keys = keys_of(trial, side) if look.answers else [blank] if blank is not None else []
+    rows: Rows = []
+    for key in keys:
+        found = look.completions.get(key)
+        if found is None:
+            rows.append(("came back", Text(look.elsewhere or "no answer is stored for its key")))
+            continue
+        said = found.text or found.refusal or ""
+        end = f"  (finish reason: {visible(found.finish_reason)})" if found.finish_reason else ""
+        rows.append(("came back", Text.assemble(visible(said) or "nothing", (end, "dim"))))
+    return rows
+
+
+def _reason(example: Example, trial: Trial, side: Side, look: Look) -> str:
+    key = unread(trial, side)
+    found = look.completions.get(key) if key is not None else None
+    why = None if found is None else why_unread(found, example, trial, side)
+    return "" if why is None else f": {visible(why)}"
+
+
+def _keys(trial: Trial, side: Side) -> str:
+    keys = [key[:KEY_DIGITS] for key in keys_of(trial, side)]
+    return f"{keys[0]} (answer), {keys[1]} (explanation)" if len(keys) == 2 else "".join(keys) or "none: not asked"
+
+
+def _option(example: Example, letter: str) -> str:
+    return flat(f"{letter} {example.options.get(letter, '')}".strip())
+
+
+def _gold_note(example: Example, letter: str) -> str:
+    return "" if example.gold is None else " (gold)" if letter == example.gold else " (not gold)"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _count(number_of: int, noun: str) -> str:
+    return f"{number_of} {noun}" + ("" if number_of == 1 else "s")
+
+
+def _grid(rows: Rows) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    table.add_column(style="dim", min_width=LABEL, max_width=LABEL + 4, overflow="fold")
+    table.add_column(ratio=1, overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(flat(name)), text)
+    return Padding(table, (0, 0, 0, 3))

@@ -1,0 +1,210 @@
+"""The client that stands in for the wire after batches, and the spending limit's part in them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explaineval.cache import request_key
+from explaineval.client import Budget, BudgetedClient, Gauge, Purse, StoredOnlyClient
+from explaineval.client.batches import BatchFailure
+from explaineval.client.batches.journal import DIRECTORY, Shelf, pending_keys
+from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig
+from explaineval.cost import Price
+from explaineval.errors import (
+    BudgetReachedError,
+    InputError,
+    RequestFailedError,
+    RequestRejectedError,
+    RequestUnsentError,
+)
+from explaineval.execution.batches import BatchedClient, Till
+from explaineval.execution.model_run import check_batches
+from explaineval.planning.prices import PriceList, prices_of
+from explaineval.records import Completion
+from servers.batch_bench import chat
+
+PRICE = Price(0.0, 0.01)
+WORST = 32 * 0.01
+"""Dollars of one of these requests at the most."""
+
+
+def till(limit: float | None, own: float | None = None) -> Till:
+    """A till with a purse of this much."""
+    budgeted = BudgetedClient(StoredOnlyClient(), Gauge(PRICE), Budget(Purse(limit)), Purse(own))
+    lane: Any = SimpleNamespace(budgeted=budgeted)
+    return Till(lane, Gauge(PRICE), BatchedClient())
+
+
+def spent(one: Till) -> float:
+    """What the whole budget counts as spent."""
+    assert one.lane.budgeted is not None
+    return one.lane.budgeted.budget.total.spent
+
+
+def completion(tokens: int) -> Completion:
+    """An answer of so many tokens."""
+    usage = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens}
+    return Completion(text="Answer: B", finish_reason="stop", usage=usage)
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "said"),
+    [
+        ({"failed": BatchFailure("too long", rejected=True)}, RequestRejectedError, "too long"),
+        ({"failed": BatchFailure("it expired")}, RequestFailedError, "it expired"),
+        ({"money": True}, BudgetReachedError, "spending limit"),
+        ({"waiting": True}, RequestUnsentError, "not back yet"),
+        ({}, RequestUnsentError, "in no batch"),
+    ],
+)
+def test_why_there_is_no_answer(setting: dict[str, Any], error: type[Exception], said: str) -> None:
+    """What failed is failed or rejected, what was not asked is unsent, and the limit's share is known as such."""
+    key = request_key(chat(0))
+    client = BatchedClient(
+        {key: setting["failed"]} if "failed" in setting else {},
+        setting.get("waiting", False),
+        {key} if "money" in setting else set(),
+    )
+
+    with pytest.raises(error, match=said) as caught:
+        asyncio.run(client.complete(chat(0)))
+    assert type(caught.value) is error
+
+
+@given(st.floats(0, 4), st.none() | st.floats(0, 4), st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 32))))
+def test_a_till_never_spends_more_than_either_purse(
+    limit: float, own: float | None, moves: list[tuple[int, int]]
+) -> None:
+    """Whatever is reserved and settled (-1: without an answer), and whatever is still held when it is closed."""
+    one, held, cost = till(limit, own), set[int](), 0.0
+    for number, tokens in moves:
+        if number in held:
+            one.settle(chat(number), None if tokens < 0 else completion(tokens))
+            held.discard(number)
+            cost += max(0, tokens) * 0.01
+        elif one.reserve(chat(number)):
+            held.add(number)
+        else:
+            assert cost + (len(held) + 1) * WORST > min(limit, limit if own is None else own) - 1e-9
+    assert spent(one) == pytest.approx(cost)
+
+    assert one.close() == pytest.approx(len(held) * WORST)
+    assert spent(one) == pytest.approx(cost + len(held) * WORST)
+    assert spent(one) <= min(limit, limit if own is None else own) + 1e-9
+    assert one.lane.budgeted is not None
+    assert one.lane.budgeted.unknown == pytest.approx(len(held) * WORST)
+    assert one.close() == 0
+
+
+def test_what_an_earlier_run_submitted_is_bought_but_not_settled() -> None:
+    """Its limit was the earlier run's; the answer counts as bought now, where it is first booked."""
+    one = till(0.0)
+    one.settle(chat(1), completion(20))
+    one.settle(chat(2), None)
+
+    assert one.bought == {request_key(chat(1))}
+    assert spent(one) == 0
+
+
+def test_a_refusal_is_taken_back_when_there_is_room() -> None:
+    """The request that did not fit goes into the next batch, and is out of money no more."""
+    one = till(1.5 * WORST)
+
+    assert (one.reserve(chat(1)), one.reserve(chat(2))) == (True, False)
+    assert one.client.out_of_money == {request_key(chat(2))}
+    one.settle(chat(1), completion(1))
+    assert one.reserve(chat(2))
+    assert one.client.out_of_money == set()
+
+
+def test_another_lane_is_not_left_waiting_for_what_goes_on() -> None:
+    """Who waits for room while a batch holds it is told at the close that there is none."""
+
+    async def wait() -> bool:
+        one = till(1.5 * WORST)
+        assert one.lane.budgeted is not None
+        assert one.reserve(chat(1))
+        waiting = asyncio.create_task(one.lane.budgeted.budget.reserve(WORST, Purse(None)))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        one.close()
+        return await asyncio.wait_for(waiting, 1)
+
+    assert asyncio.run(wait()) is False
+
+
+def test_pending_keys_are_of_this_model_and_endpoint(tmp_path: Path) -> None:
+    """What is submitted for one model at one endpoint is pending for no other."""
+    shelf = Shelf(tmp_path / DIRECTORY, "openai", "lab", "openai/planted")
+    ledger = shelf.plan("t1", [(request_key(chat(1)), chat(1))], 0.0, 1, 1)
+
+    def of(model: str, endpoint: str | None) -> set[str]:
+        return pending_keys(tmp_path / DIRECTORY, model.partition("/")[0], endpoint, model)
+
+    assert of("openai/planted", "lab") == set()  # planned only: it was never submitted
+    shelf.move(ledger, "submitting")
+    assert of("openai/planted", "lab") == {request_key(chat(1))}
+    assert of("openai/planted", None) == of("openai/other", "lab") == of("gemini/planted", "lab") == set()
+
+
+@pytest.mark.parametrize(
+    ("model", "url", "refused"),
+    [
+        ("openai/m", None, ""),
+        ("anthropic/m", None, ""),
+        ("azure/m", "http://127.0.0.1:1", ""),
+        ("azure/m", None, "--base-url"),
+        ("gemini/m", None, "leave out --batch"),
+        ("hosted_vllm/m", "http://127.0.0.1:1", "leave out --batch"),
+    ],
+)
+def test_who_has_batches(model: str, url: str | None, refused: str) -> None:
+    """OpenAI, Anthropic, and Azure with its address; everybody else is refused by name."""
+    if not refused:
+        check_batches(ModelConfig(model=model), Endpoint(url))
+        return
+    with pytest.raises(InputError, match=refused) as caught:
+        check_batches(ModelConfig(model=model), Endpoint(url))
+    assert model in str(caught.value)
+
+
+LISTED = PriceList(
+    {
+        "own": {"input_cost_per_token": 4e-6, "output_cost_per_token": 8e-6, "input_cost_per_token_batches": 1e-6,
+                "output_cost_per_token_batches": 3e-6},
+        "none": {"input_cost_per_token": 4e-6, "output_cost_per_token": 8e-6},
+        "only": {"input_cost_per_token_batches": 1e-6, "output_cost_per_token_batches": 3e-6},
+    },
+    "made up",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "batched"), [("own", (1e-6, 3e-6)), ("none", (2e-6, 4e-6))])
+@pytest.mark.parametrize("batch", [True, False])
+def test_the_price_of_batches(model: str, batched: tuple[float, float], batch: bool) -> None:
+    """The list's own for batches, else half the usual; alone it is always the usual one."""
+    config = RunConfig(tasks=("nli",), models=(ModelConfig(model=f"openai/{model}"),))
+    found = prices_of(config, ClientConfig(batch=batch), LISTED)
+    name = (None, f"openai/{model}")
+    singly, of_run = found.singly[name], found.of_run[name]
+
+    assert singly is not None
+    assert of_run is not None
+    assert (singly.input, singly.output) == (4e-6, 8e-6)
+    assert (of_run.input, of_run.output) == (batched if batch else (4e-6, 8e-6))
+
+
+def test_a_limit_needs_the_usual_price_too() -> None:
+    """The request that is sent alone could otherwise not be held back."""
+    config = RunConfig(tasks=("nli",), models=(ModelConfig(model="openai/only"),))
+
+    with pytest.raises(InputError, match="openai/only is not known"):
+        prices_of(config, ClientConfig(batch=True, max_usd=1.0), LISTED)
+    assert prices_of(config, ClientConfig(batch=True), LISTED).singly[None, "openai/only"] is None

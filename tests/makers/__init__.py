@@ -1,0 +1,1 @@
+"""Runs and scores that several test rooms make in the same way."""
