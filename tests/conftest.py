@@ -21,10 +21,6 @@ FOREIGN = re.compile(
 
 collect_ignore_glob = ["*conftest.py", "servers/*", "makers/*"]
 """They hold no doctests, and several files of one name would clash."""
-    "*conftest.py",
-    "servers/*",
-    "makers/*",
-]  # they hold no doctests; several files of one name would clash
 
 guards.install()
 # new draws at every run at home, so that they find what is new; the same ones on CI, so that it never flickers

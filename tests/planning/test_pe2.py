@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_rebuilds import CLIENT, keys, write_run
 
 from explaineval.archive.bundle import level_files
 from explaineval.archive.restore import prepared_from
@@ -27,6 +26,7 @@ from explaineval.planning.units import LONGER, RETRY_SAMPLES, Reply, Unit, plan
 from explaineval.planning.walk import walk
 from explaineval.prompts import default_directory
 from explaineval.records import SHAM, Completion, Request, Trial
+from makers.prepared import CLIENT, keys, write_run
 
 LEVELS = ["minimal", "brief", "normal", "detailed", "exhaustive"]
 ABLE = Capabilities(None, 0.0, "off")

@@ -1,0 +1,34 @@
+"""Run directories as they stand before the first request, beside what they were made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from explaineval.client import Capabilities
+from explaineval.config import ClientConfig, RunConfig, build
+from explaineval.datasets import shots_of
+from explaineval.planning import provenance
+from explaineval.planning.prepare import Prepared, inputs_of, prepare
+from explaineval.planning.walk import walk
+from explaineval.rundir.directory import RUN, write_inputs, write_json
+
+CLIENT = ClientConfig.model_validate({"endpoints": {"lab": {"base_url": "http://127.0.0.1:9/v1"}}})
+
+
+def write_run(directory: Path, **config: Any) -> tuple[Path, Prepared]:
+    """A run directory as it stands before the first request, and what it was made from."""
+    values = {"models": [{"model": "openai/smol", "endpoint": "lab"}], "shams": 2, "samples": 2, **config}
+    found = prepare(build(RunConfig, values, "test"), CLIENT)
+    directory.mkdir()
+    examples, edits = inputs_of(found.tasks, found.chosen)
+    known = {"tasks": provenance.task_facts(found.tasks, found.chosen.edits, found.prompts), "arms": {}}
+    run = {"config": found.config.model_dump(mode="json"), "science": found.science, "facts": known}
+    write_json(directory / RUN, run)
+    write_inputs(directory, examples, edits, found.prompts.directory, *shots_of(found.tasks))
+    return directory, found
+
+
+def keys(prepared: Prepared) -> list[str]:
+    """The keys of all requests, in order."""
+    return [step.key for step in walk(prepared, lambda *_: Capabilities(5, 0.0, "returned"), None)]
