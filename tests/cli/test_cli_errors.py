@@ -136,6 +136,10 @@ CASES = {
     "too much mass": Case(run_with("--min-label-mass", "1.5"), "--min-label-mass"),
     "param not json": Case(run_with("--param", "top_p=high"), "--param top_p: 'high' is not JSON"),
     "param without value": Case(run_with("--param", "top_p"), "write KEY=JSON"),
+    "param of thousands of digits": Case(run_with("--param", f"top_p={'9' * 5000}"), "--param top_p:"),
+    "param nested without end": Case(
+        run_with("--param", f"extra_body={'[' * 99999}"), "--param extra_body is not JSON"
+    ),
     "param of ours": Case(run_with("--param", "max_tokens=3"), "--param max_tokens is not allowed"),
     "temperature word": Case(run_with("--temperature", "warm"), "--temperature 'warm'"),
     "temperature nan": Case(run_with("--temperature", "nan"), "temperature"),

@@ -26,6 +26,9 @@ from explaineval.config import (
 from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
 from explaineval.errors import InputError
 
+LONGEST_VALUE = 200
+"""Characters of a parameter's value that a message repeats."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 READABLE = click.Path(path_type=Path)
@@ -392,13 +395,15 @@ def _param(text: str) -> tuple[str, Any]:
         raise InputError(f"--param {text!r}: write KEY=JSON, for example top_p=0.9.")
     try:
         return name, json.loads(value)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, a nesting without end
         pass
     if name == EXTRA_BODY:
         raise InputError("--param extra_body is not JSON: write it like --param 'extra_body={\"NAME\": VALUE}'.")
     fault = check_params({name: None})
     if fault is not None and name not in SAMPLING:  # whatever its value; it may be a secret, so it is not repeated
         raise InputError(f"{fault}.")
+    if len(value) > LONGEST_VALUE:
+        raise InputError(f"--param {name}: a value of {len(value)} characters is not JSON, or no number of use.")
     raise InputError(f"--param {name}: {value!r} is not JSON; a text needs quotes: {name}='\"{value}\"'.")
 
 

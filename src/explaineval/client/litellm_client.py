@@ -58,7 +58,7 @@ KEY_NAMES: Mapping[str, tuple[str, ...]] = {
     "huggingface": ("HF_TOKEN", "HUGGINGFACE_API_KEY"),
     "perplexity": ("PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"),
     "text-completion-codestral": ("CODESTRAL_API_KEY",),
-    "together_ai": ("TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"),
+    "together_ai": ("TOGETHERAI_API_KEY",),
     "vertex_ai": ("VERTEXAI_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS"),
     "watsonx": ("WATSONX_APIKEY", "WATSONX_API_KEY"),
 }

@@ -9,7 +9,6 @@ explaineval sets itself, what bounds the cost, or who answers, and may hold no s
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Iterator, Mapping
 
@@ -18,6 +17,8 @@ from pydantic import JsonValue
 EXTRA_BODY = "extra_body"
 DEEPEST = 32
 """Levels inside extra_body."""
+LARGEST = 2**63
+"""No endpoint takes greater numbers."""
 
 SAMPLING: Mapping[str, str] = {
     "top_p": "number",  # OpenAI, Anthropic, Gemini, Mistral, Groq, OpenRouter, vLLM, llama.cpp, Ollama
@@ -100,17 +101,24 @@ def _plain(name: str) -> str:
 OURS = _names(
     "model models model_id model_name models_list engine deployment deployment_id prompt prompts messages input inputs",
     "contents content system system_prompt system_instruction instructions suffix echo raw template extra_body",
-    "max_tokens max_completion_tokens max_output_tokens max_new_tokens max_tokens_to_sample max_token_count",
-    "max_gen_len max_length num_predict n_predict maximum_tokens num_tokens_to_generate",
+    "cached_content previous_response_id conversation conversation_id thread_id assistant_id session_id",
+    "max_tokens_to_sample max_token_count",
+    "max_gen_len num_predict n_predict num_tokens_to_generate",
     "temperature stop stop_sequences stop_words",
     "logprobs top_logprobs response_logprobs n_probs num_logprobs prompt_logprobs return_tokens_as_token_ids",
     "stream stream_options background",
 )
 """What explaineval sets itself, under every name that an endpoint may know it by."""
 
+LIMIT = re.compile(r"^max(imum)?.*(tokens?|length)$")
+SEVERAL = re.compile(
+    r"^(n|num)(best|beams?|choices|completions|candidates|generations|outputs|responses|(return)?sequences|samples)$"
+    r"|^(choice|candidate|completion|sample|response)s?count$"
+)
+"""Further names of the limit of tokens, and of the number of answers, folded by `_plain`."""
+
 COSTLY = _names(
-    "n best_of candidate_count num_completions num_generations num_return_sequences num_samples n_completions",
-    "use_beam_search num_beams beam_width",
+    "n best_of use_beam_search beam_width",
     "tools tool_choice tool_config functions function_call parallel_tool_calls mcp_servers container plugins agents",
     "web_search web_search_options search_parameters search_settings enable_search online grounding data_sources",
     "connectors documents compound_custom modalities response_modalities audio speech_config prediction",
@@ -190,16 +198,18 @@ ARTICLES = {
 def _is_kind(value: JsonValue, kind: str) -> bool:
     if isinstance(value, bool):
         return kind == "flag"
+    if isinstance(value, int | float) and not -LARGEST < value < LARGEST:  # infinite and undefined ones too
+        return False
     if kind == "integer":
         return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if kind == "number":
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, int | float)
     return isinstance(value, {"text": str, "object": dict, "flag": bool}[kind])
 
 
 def _kind_of(value: JsonValue) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "a number that is not finite"
+    if isinstance(value, int | float) and not isinstance(value, bool) and not -LARGEST < value < LARGEST:
+        return "a number that is too large or none"
     names = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
     return "null" if value is None else names.get(type(value), "a JSON object")
 
@@ -208,7 +218,12 @@ OTHERWISE = "what else the endpoint takes goes into extra_body, for example --pa
 
 
 def _option_for(name: str) -> str | None:
-    return next((option for own, option in INSTEAD.items() if _plain(own) == _plain(name)), None)
+    plain = _plain(name)
+    if LIMIT.search(plain):
+        return "--max-tokens"
+    return (
+        "--samples" if SEVERAL.search(plain) else next((o for own, o in INSTEAD.items() if _plain(own) == plain), None)
+    )
 
 
 def _reason(name: str) -> str:
@@ -232,9 +247,9 @@ def _refusal(name: str) -> str | None:
     plain = _plain(name)
     if SECRET.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_")):
         return "it looks like a secret, which would be stored with every answer; keys go by --api-key-env"
-    if plain in OURS:
+    if plain in OURS or LIMIT.search(plain):
         return "explaineval sets it itself"
-    if plain in COSTLY:
+    if plain in COSTLY or SEVERAL.search(plain):
         return (
             "give it as --param service_tier, so that its price is known"
             if plain == "servicetier"
@@ -251,37 +266,41 @@ def _check_extra_body(value: JsonValue, params: Mapping[str, JsonValue]) -> str 
     for name in value:
         if name in params:
             return f"--param {_shown(name)} stands in extra_body a second time: give it once"
-    for path, inner, depth in _entries(value):
+    for path, inner, depth, named in _entries(value):
         if depth > DEEPEST:
             return f"extra_body is nested more than {DEEPEST} levels deep"
         name = path.rpartition(".")[2]
         if inner is None:
             return f"{_shown(path)} is null: leave it out instead"
-        if isinstance(inner, float) and not math.isfinite(inner):
-            return f"{_shown(path)} is not a finite number, which JSON cannot spell"
-        fault = _refusal(name)
+        if isinstance(inner, int | float) and not -LARGEST < inner < LARGEST:
+            return f"{_shown(path)} is a number that is too large or none"
+        fault = _refusal(name) if named else None
         if fault is not None:
             option = _option_for(name) if "--" not in fault else None
             return f"{_shown(path)} is not allowed: {fault}{f'; use {option}' if option else ''}"
     return None
 
 
-def _entries(value: JsonValue) -> Iterator[tuple[str, JsonValue, int]]:
-    """Every named entry inside extra_body, with its path and depth; the inside of a JSON schema is passed over."""
-    waiting: list[tuple[str, JsonValue, int]] = [(EXTRA_BODY, value, 0)]
+def _entries(value: JsonValue) -> Iterator[tuple[str, JsonValue, int, bool]]:
+    """Every entry inside extra_body: its path, its value, its depth, and whether its name is one of the request's.
+
+    Names inside a JSON schema are those of an answer's fields.
+    """
+    waiting: list[tuple[str, JsonValue, int, bool]] = [(EXTRA_BODY, value, 0, True)]
     while waiting:
-        path, inner, depth = waiting.pop()
+        path, inner, depth, named = waiting.pop()
         if depth > DEEPEST:
-            yield path, inner, depth
+            yield path, inner, depth, named
             return
         if isinstance(inner, list):
-            waiting += [(path, one, depth + 1) for one in inner]
+            for one in inner:
+                yield path, one, depth, False
+            waiting += [(path, one, depth + 1, named) for one in inner]
         elif isinstance(inner, dict):
             for name, one in inner.items():
                 below = f"{path}.{name.replace('.', '_')}"
-                yield below, one, depth
-                if _plain(name) not in SCHEMAS:
-                    waiting.append((below, one, depth + 1))
+                yield below, one, depth, named
+                waiting.append((below, one, depth + 1, named and _plain(name) not in SCHEMAS))
 
 
 def _shown(name: str) -> str:
