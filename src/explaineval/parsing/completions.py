@@ -182,13 +182,20 @@ TRUNCATED = frozenset(
 """Finish reasons by which a provider says that the text was cut at a limit of length."""
 
 
+FAULTS = {
+    "oversized": "oversized: the answer was larger than one of that many tokens can be, and was cut",
+    "malformed": "malformed: what came has not the form of an answer",
+}
+"""What stands as the reason where an answer has a fault."""
+
+
 def classify(completion: Completion) -> Unreadable | None:
     """Why `completion` cannot be scored whatever its text says, or None if its text is to be read.
 
     A truncated completion is unreadable even where the label could be read: its explanation may break off
     before the mention. Finish reasons are compared without regard to case. The first that holds is
-    returned, in the order refused, filtered, truncated, empty: a reasoning model that used up its tokens is
-    truncated, not empty.
+    returned, in the order faulty (unparsed, with the fault as the reason), refused, filtered, truncated, empty: a
+    reasoning model that used up its tokens is truncated, not empty.
 
     >>> classify(Completion(text="Answer: B", finish_reason="length")).status
     'truncated'
@@ -196,6 +203,8 @@ def classify(completion: Completion) -> Unreadable | None:
     True
     """
     finish = (completion.finish_reason or "").strip().casefold()
+    if completion.fault is not None:
+        return Unreadable(status="unparsed", reason=FAULTS[completion.fault])
     if completion.refusal and completion.refusal.strip():
         return Unreadable(status="refused", reason=f"the model refused: {_clip(completion.refusal)}")
     if finish in REFUSED:
@@ -215,7 +224,8 @@ def _cut(completion: Completion) -> str:
         return "the text was cut at the token limit"
     details = completion.usage.get("completion_tokens_details")
     hidden = details.get("reasoning_tokens") if isinstance(details, dict) else None
-    return f"the token limit was used up before any text{f' by {hidden} tokens of reasoning' if hidden else ''}"
+    counted = isinstance(hidden, int) and not isinstance(hidden, bool) and hidden > 0
+    return f"the token limit was used up before any text{f' by {hidden} tokens of reasoning' if counted else ''}"
 
 
 def _clip(text: str, limit: int = 120) -> str:
