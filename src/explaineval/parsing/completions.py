@@ -23,7 +23,7 @@ _SPECIAL = (
 )
 _ROLE_LINE = (
     r"^(?:#{1,4} ?|\*\*)?(?P<role>Human|User|Assistant|HUMAN|USER|ASSISTANT)(?: \d{1,3})?(?:\*\*)?:"
-    r"|^#{2,4} ?(?P<heading>Instruction|Input|Response|System|Human|User|Assistant)\b:?"
+    r"|^#{2,4} ?(?P<heading>Instruction|Input|Response|System|Human|User|Assistant):"
 )
 _SIGN = re.compile(rf"(?P<reasoning>{REASONING_TAG.pattern})|{_SPECIAL}|{_ROLE_LINE}", re.MULTILINE)
 _ROLE_WORD = re.compile(r"[^\S\n]?(?P<word>[A-Za-z]{1,20})")
@@ -100,7 +100,7 @@ def find_reply(text: str) -> tuple[int, int]:
             continue
         if (sign["role"] or sign["heading"]) and _is_introduced(text, sign.start()):
             continue
-        if name not in _NEUTRAL:
+        if name not in _NEUTRAL and name != "response":  # a heading of the reply itself
             return start, sign.start()
     return start, len(text)
 
