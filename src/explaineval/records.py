@@ -148,10 +148,11 @@ class TokenAlternatives(Record):
         if not (self.token + "".join(name for name, _ in self.top)).isascii():
             self.__dict__["token"] = storable_text(self.token)
             self.__dict__["top"] = tuple((storable_text(name), value) for name, value in self.top)
-        if not all(value is None or math.isfinite(value) for _, value in self.top):
-            self.__dict__["top"] = tuple(
-                (name, value if value is not None and math.isfinite(value) else None) for name, value in self.top
-            )
+        values = [value for _, value in self.top if value is not None and not math.isfinite(value)]
+        if any(value != -math.inf for value in values):  # one such number makes the whole distribution worthless
+            self.__dict__["top"] = ()
+        elif values:
+            self.__dict__["top"] = tuple((name, None if value == -math.inf else value) for name, value in self.top)
         return self
 
 

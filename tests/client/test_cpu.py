@@ -68,34 +68,34 @@ def test_processors_of_one_core_count_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "quota"),
     [
-        ({"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/llamacpp.max": "150000 100000"}, 1.5),
-        ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/llamacpp.max": "max 100000"}, None),
-        ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/llamacpp.max": "200000 100000"}, 2.0),
+        ({"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/cpu.max": "150000 100000"}, 1.5),
+        ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "max 100000"}, None),
+        ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "200000 100000"}, 2.0),
         (
             {
                 "proc/self/cgroup": "0::/a/b",
-                "sys/fs/cgroup/a/b/llamacpp.max": "400000 100000",
-                "sys/fs/cgroup/a/llamacpp.max": "300000 100000",
+                "sys/fs/cgroup/a/b/cpu.max": "400000 100000",
+                "sys/fs/cgroup/a/cpu.max": "300000 100000",
             },
             3.0,
         ),
         (
             {
                 "proc/self/cgroup": "5:memory:/a\n4:cpu,cpuacct:/a",
-                "sys/fs/cgroup/cpu/a/llamacpp.cfs_quota_us": "50000",
-                "sys/fs/cgroup/cpu/a/llamacpp.cfs_period_us": "100000",
+                "sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "50000",
+                "sys/fs/cgroup/cpu/a/cpu.cfs_period_us": "100000",
             },
             0.5,
         ),
         (
             {
                 "proc/self/cgroup": "4:cpu:/",
-                "sys/fs/cgroup/cpu/llamacpp.cfs_quota_us": "-1",
-                "sys/fs/cgroup/cpu/llamacpp.cfs_period_us": "100000",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
             },
             None,
         ),
-        ({"proc/self/cgroup": "0::/../..", "sys/fs/cgroup/llamacpp.max": "nonsense"}, None),
+        ({"proc/self/cgroup": "0::/../..", "sys/fs/cgroup/cpu.max": "nonsense"}, None),
         ({}, None),
     ],
 )

@@ -281,7 +281,7 @@ def test_a_parameter_given_twice_is_refused(tmp_path: Path) -> None:
     found = resolved(tmp_path, {}, "--param", "top_p=0.5", "--param", "top_p=0.5")
 
     assert found[0].params == {"top_p": 0.5}
-    with pytest.raises(InputError, match="--param top_p is given twice"):
+    with pytest.raises(InputError, match="--param top_p is given two values"):
         resolved(tmp_path, {}, "--param", "top_p=0.5", "--param", "top_p=0.6")
 
 

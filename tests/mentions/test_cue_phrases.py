@@ -16,7 +16,7 @@ from explaineval.errors import InputError
 from explaineval.mentions import mentions_phrase, policies
 from explaineval.mentions.policies import MOST_ACCENTS, MOST_BETWEEN
 
-CASES = json.loads((Path(__file__).parent / "policies.json").read_text(encoding="utf-8"))
+CASES = json.loads((Path(__file__).parent / "phrases.json").read_text(encoding="utf-8"))
 WORDS = ["the", "user", "thinks", "so", "a"]
 
 

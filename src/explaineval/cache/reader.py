@@ -206,7 +206,7 @@ def _condemns(error: Exception) -> bool:
     return code in _UNREADABLE or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
-PAGE_SCANS = 200
+ROWS_AT_ONCE = 200
 ROWS_PER_PAGE = 32
 """More rows than fit into a page of 4 kB: bounds the search where the last number cannot be read."""
 
@@ -242,7 +242,7 @@ def scan(reader: Reader) -> Iterator[Row]:
     while last < end:
         before, count = last, 0
         try:
-            for row in reader.connection.execute(_LISTING, (last + 1, PAGE_SCANS)):
+            for row in reader.connection.execute(_LISTING, (last + 1, ROWS_AT_ONCE)):
                 count += 1
                 if row[0] == last + 1 or (row[0] > last and _stands(reader, row[0])):
                     last = row[0]
@@ -252,7 +252,7 @@ def scan(reader: Reader) -> Iterator[Row]:
             last, found = _step_over(reader, last, end, error)
             yield found
             continue
-        if count < PAGE_SCANS:
+        if count < ROWS_AT_ONCE:
             return
         last = max(last, before + 1)
 
