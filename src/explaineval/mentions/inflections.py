@@ -8,7 +8,7 @@ from functools import lru_cache
 from explaineval.mentions.lexicon import load_own_words
 
 _SHORTEST = 3  # "on" has no "only", "in" no "inner"
-_LONGEST = 45  # no word is longer; a run of letters that is has no forms
+LONGEST = 45  # no word is longer; a run of letters that is has no forms
 _VOWEL_GROUPS = re.compile(r"[aeiou]+|(?<!^)y+")
 _DOUBLING = re.compile(r"(?:^|[^aeiou]|qu)[aeiouy][bcdfgjklmnpqrstvz]\Z|[iu][ae]l\Z")
 _TWO_VOWELS = re.compile(r"[iu][ae]l\Z")  # two syllables, as in dial, fuel, cruel
@@ -35,7 +35,7 @@ def inflect(word: str) -> frozenset[str]:
 
 def spell_forms(word: str) -> frozenset[str]:
     """What the rules of spelling alone make of a word, other words that look the same among them."""
-    if not _SHORTEST <= len(word) <= _LONGEST or not word.isalpha():
+    if not _SHORTEST <= len(word) <= LONGEST or not word.isalpha():
         return frozenset({word})
     forms: set[str] = set()
     for spelling in {word, *other_spelling(word)}:
@@ -56,7 +56,7 @@ def find_bases(word: str) -> frozenset[str]:
     >>> sorted(find_bases("hoped"))
     ['hope', 'hoped']
     """
-    if len(word) > _LONGEST:
+    if len(word) > LONGEST:
         return frozenset({word})
     bases = {word, *other_spelling(word)}
     for suffix in ("s", "es", "ies", "d", "ed", "ied", "r", "er", "ier", "st", "est", "iest", "ing", "ying"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from explaineval.mentions.inflections import find_bases
+from explaineval.mentions.inflections import LONGEST, find_bases
 from explaineval.mentions.lexicon import load_irregular
 
 _CLOSED = frozenset({"is", "was", "has", "does", "am", "are", "were", "less", "being", "goes", "better", "best"})
@@ -30,4 +30,8 @@ def find_lemmas(word: str) -> frozenset[str]:
 
 def share_lemma(first: str, second: str) -> bool:
     """True if the two words (lower case) may be forms of one word."""
-    return first == second or not find_lemmas(first).isdisjoint(find_lemmas(second))
+    if first == second:
+        return True
+    if max(len(first), len(second)) > LONGEST:
+        return False
+    return not find_lemmas(first).isdisjoint(find_lemmas(second))
