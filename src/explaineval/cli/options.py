@@ -392,7 +392,7 @@ def _param(text: str) -> tuple[str, Any]:
         raise InputError(f"--param {text!r}: write KEY=JSON, for example top_p=0.9.")
     try:
         return name, json.loads(value)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError: also a number of thousands of digits
         pass
     if name == EXTRA_BODY:
         raise InputError("--param extra_body is not JSON: write it like --param 'extra_body={\"NAME\": VALUE}'.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from explaineval.config.sources import home
 from explaineval.datasets.readers import (
     BUNDLED,
     NORMAL,
@@ -72,7 +73,7 @@ def parse_spec(text: str, base: Path | None = None) -> TaskSpec:
         return TaskSpec(reader, reader, None)
     if not rest:
         raise InputError(f"task {reader!r} needs a path: {reader}:PATH.")
-    path = Path(rest).expanduser()
+    path = home(rest)
     if base is not None and not path.is_absolute():
         path = base / path
     return TaskSpec(path.stem if reader == "jsonl" else reader, reader, path)
@@ -80,7 +81,7 @@ def parse_spec(text: str, base: Path | None = None) -> TaskSpec:
 
 def _suggestion(text: str, reader: str, known: Sequence[str]) -> str:
     """What somebody may have meant by a task of no known name: a path without its format, or another spelling."""
-    path = Path(text).expanduser()
+    path = home(text)
     bare = ":" not in text
     if bare and path.suffix.lower() == ".csv":
         return f"a file needs its format before it: esnli:{text} or ecqa:{text}"
