@@ -122,7 +122,7 @@ def _explanations() -> st.SearchStrategy[str]:
 
 
 def _is_plain(text: str) -> bool:
-    """True if the text says something, shows both its ends, begins with no label, ends in no line of one, holds no marker or its frame."""
+    """True if the text says something, shows both its ends, neither begins nor ends with a label, holds no marker."""
     if not any(unicodedata.category(sign)[0] in "LN" or unicodedata.category(sign) == "So" for sign in text):
         return False
     if "Cf" in {unicodedata.category(text[0]), unicodedata.category(text[-1])}:
