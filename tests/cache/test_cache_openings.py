@@ -353,5 +353,5 @@ def test_a_link_to_itself_is_no_fault_of_ours(tmp_path: Path) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to("loop")
 
-    with pytest.raises(StoreError, match="cannot be used"):
+    with pytest.raises(InputError, match="cannot be used"):
         open_store(loop)
