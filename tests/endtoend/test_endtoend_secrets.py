@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store
+from explaineval.client.endpoints import guard
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm, without_secrets
 from explaineval.config import Endpoint
 from explaineval.errors import ExplainevalError
@@ -177,6 +178,9 @@ def test_a_key_that_litellm_finds_by_itself_is_masked(model: str, ends: str, mon
     litellm = load_litellm()
 
     async def echoing(**arguments: Any) -> Any:
+        attempt = guard._current.get()
+        assert attempt is not None
+        attempt.sent += 1  # as if the request had left
         if ends == "error":
             raise ValueError(f"Incorrect API key provided: {spellings(KEY)}")
         said = {"role": "assistant", "content": spellings(KEY), "refusal": spellings(KEY)}
@@ -184,7 +188,7 @@ def test_a_key_that_litellm_finds_by_itself_is_masked(model: str, ends: str, mon
         found = {"choices": [choice], "model": spellings(KEY), "usage": {"note": [spellings(KEY)], spellings(KEY): 1}}
 
         class Raw:
-            def model_dump(self) -> dict[str, Any]:
+            def model_dump(self, **_: Any) -> dict[str, Any]:
                 return found
 
         return Raw()
@@ -204,7 +208,7 @@ def test_a_key_that_litellm_finds_by_itself_is_masked(model: str, ends: str, mon
     except ExplainevalError as exc:
         told = str(exc)
 
-    assert "***" in told
+    assert "***" in told or "has no address that is the same for everybody" in told
     assert traces(told.encode(), KEY) == set()
 
 
