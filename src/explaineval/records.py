@@ -160,7 +160,8 @@ class Completion(Record):
     """What came back, reduced to what can be scored or billed; whatever an endpoint sends, it can be stored.
 
     `logprobs` is None where the endpoint returned none, else the alternatives at every token that, stripped, is
-    a single letter. `usage` is the endpoint's own count, raw. `repaired` names the fields that could not be stored
+    a single letter. `reasoning` is the model's reasoning where it came in a field of its own; thinking tags in the text
+    stay there. `usage` is the endpoint's own count, raw. `repaired` names the fields that could not be stored
     as they came. `fault` says why the answer cannot be read whatever its text says: it was cut at the bound on the size
     of an answer (`oversized`), or had another form than an answer has (`malformed`).
     """
@@ -175,6 +176,7 @@ class Completion(Record):
     created: int | None = None
     repaired: tuple[str, ...] = ()
     fault: Literal["oversized", "malformed"] | None = None
+    reasoning: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -184,7 +186,7 @@ class Completion(Record):
         kept = dict(data)
         repaired = [
             name
-            for name in ("text", "finish_reason", "refusal", "usage", "model", "fingerprint", "created")
+            for name in ("text", "finish_reason", "refusal", "usage", "model", "fingerprint", "created", "reasoning")
             if _repair(kept, name)
         ]
         if repaired:
@@ -266,6 +268,12 @@ class Trial(Record):
     key_answer_before: str | None = None
     """The keys of the calls that asked for the answers, where the explanations were asked for in calls of their own."""
     key_answer_after: str | None = None
+    reasoning_before: str | None = None
+    """The reasoning of the calls that gave the answers, None where the endpoint returned none."""
+    reasoning: str | None = None
+    reasoning_explanation_before: str | None = None
+    """The reasoning of the explaining calls, where the explanations were asked for in calls of their own."""
+    reasoning_explanation: str | None = None
 
 
 class Estimate(Record):

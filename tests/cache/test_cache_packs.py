@@ -130,6 +130,19 @@ def test_what_is_exported_comes_back(pack: Path, source: Store, tmp_path: Path) 
     assert verdicts == [both for both in source.iterate_verdicts() if both[1]["at"] != "elsewhere"]
 
 
+def test_reasoning_goes_along(store: Store, tmp_path: Path, make_request: Make, make_completion: Make) -> None:
+    """Into the pack and out of it; a line of an answer without reasoning does not name it."""
+    reasoned = make_completion(1).model_copy(update={"reasoning": "It rains."})
+    fill(store, [(make_request(1), reasoned), (make_request(2), make_completion(2))])
+    export_pack(store, tmp_path / "some.pack")
+    lay(tmp_path / "other", tmp_path / "some.pack")
+
+    lines = [json.loads(line) for line in gzip.decompress((tmp_path / "some.pack").read_bytes()).splitlines()]
+    assert {"It rains.", None} == {line["completion"].get("reasoning") for line in lines}
+    assert sum("reasoning" in line["completion"] for line in lines) == 1
+    assert content(tmp_path / "other")[0] == list(store.iterate())
+
+
 def test_the_same_answers_make_the_same_bytes(
     pack: Path, pairs: list[tuple[Request, Completion]], tmp_path: Path
 ) -> None:

@@ -52,7 +52,11 @@ def answer_with_all(shape: shapes.Shape, body: Any) -> dict[str, Any]:
     """An answer with hidden reasoning, logprobs where they are asked for, and what line splitters stumble over."""
     said, top = "Answer: B\nExplanation: It \u2028may\x85 rain 🌧.", shapes.top_asked(shape, body)
     tokens = shapes.spell(said, top) if top else None
-    return shapes.answer(shape, str(body["model"]), said, "length", tokens, reasoning=40)
+    found = shapes.answer(shape, str(body["model"]), said, "length", tokens, reasoning=40)
+    if shape != "anthropic":
+        choice = found["choices"][0]
+        choice.get("message", choice)["reasoning_content"] = "Hm."
+    return found
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -81,6 +85,7 @@ def test_the_same_body_and_the_same_completion(case: str, tmp_path: Path) -> Non
     assert found is not None
     assert found.model_copy(update={"created": None}) == plain.model_copy(update={"created": None})
     assert "\x85" in str(plain.text)
+    assert plain.reasoning == "Hm."
 
 
 def test_what_the_route_refuses_is_rejected_unsent(tmp_path: Path) -> None:

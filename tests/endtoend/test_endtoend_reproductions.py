@@ -100,6 +100,26 @@ def test_a_bundle_is_the_same_file_each_time_and_holds_nothing_of_the_machine(
     assert json.loads(texts["run.json"])["client"] == {"endpoints": {"lab": {"base_url": finished.server.url}}}
 
 
+def test_a_bundle_of_a_version_without_some_fields_is_reproduced(finished: Any, warm: WarmCommands) -> None:
+    """Fields that trials got later are left aside; what the bundle does say is still compared."""
+
+    def forget(content: bytes) -> bytes:
+        trials = [json.loads(line) for line in content.splitlines()]
+        without = [{name: value for name, value in one.items() if "reasoning" not in name} for one in trials]
+        assert without != trials
+        return b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in without)
+
+    def forget_and_change(content: bytes) -> bytes:
+        return replace("It follows", "It folows")(forget(content))
+
+    source = finished.directory / "b.zip"
+    codes = []
+    for change in (forget, forget_and_change):
+        bundle = rewrite(source, finished.directory / "t.zip", trials_jsonl=change)
+        codes.append(warm.run("reproduce", bundle, cwd=finished.directory).code)
+    assert codes == [0, 6]
+
+
 @pytest.mark.slow
 def test_what_was_tampered_with_is_named(finished: Any, warm: WarmCommands) -> None:
     """A number, an answer, a trial, a version, a missing answer: exit 6, each in its own words."""

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from explaineval.parsing import leading_reasoning
 from explaineval.parsing.markers import cut_out, find_reasoning, mask
+from explaineval.parsing.text import see
 
 PIECES = ["<think>", "</think>", "a", " ", "\n", "[THINK]", "[/THINK]", "<|channel|>final<|message|>", "B"]
 
@@ -42,3 +44,48 @@ def test_spans_mask_and_cut_agree(text: str, data: st.DataObject) -> None:
     assert len(text) == len(masked)
     assert all(sign == ("\n" if place in inside else text[place]) for place, sign in enumerate(masked))
     assert "".join(text[i] for i in range(start, end) if i not in inside) == cut_out(text, start, end, spans)
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning"),
+    [
+        ("<think>\nIt rains.\n</think>\nAnswer: A", "It rains."),
+        ("  \n<Thinking>It rains.</Thinking>Answer: A", "It rains."),
+        ("It rains.</think>Answer: A", "It rains."),
+        ("<think>It rai", "It rai"),
+        ("<think>It rains.</think>\n<think>So A.</think>Answer: A", "It rains.\n\nSo A."),
+        ("[THINK]It rains.[/THINK]Answer: A", "It rains."),
+        ("<|begin_of_thought|>It rains.<|end_of_thought|>Answer: A", "It rains."),
+        ("<|im_start|>assistant\n<think>It rains.</think>Answer: A<|im_end|>", "It rains."),
+        ("<think>The sign <|im_end|> ends it.</think>Answer: A", "The sign <|im_end|> ends it."),
+        (
+            "<|channel|>analysis<|message|>It rains.<|end|><|start|>assistant<|channel|>final<|message|>Answer: A",
+            "It rains.",
+        ),
+    ],
+)
+def test_leading_reasoning_is_read_without_its_tags(text: str, reasoning: str) -> None:
+    """Closed, cut off, opened in the prompt, in several blocks, or in a channel of its own."""
+    assert reasoning == leading_reasoning(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "Answer: A", "Answer: A <think>It rains.</think>", "Well. <think>It rains.</think>Answer: A",
+     "<think>\n\n</think>Answer: A", "<think>", "a <thinker> b"],
+)  # fmt: skip
+def test_reasoning_that_does_not_lead_is_not_read(text: str) -> None:
+    """After the model's first words, or blank, or not there at all."""
+    assert leading_reasoning(text) is None
+
+
+@given(text=st.lists(st.sampled_from(PIECES), max_size=15).map("".join))
+def test_leading_reasoning_is_no_part_of_what_is_read(text: str) -> None:
+    """Each of its paragraphs lies in a span that is masked; before its end no other word stands."""
+    found = leading_reasoning(text)
+    holes = see(text).holes
+    first = next(iter(see(text).text.split()), None)
+
+    paragraphs = (found or "").split("\n\n")
+    assert all(any(paragraph in text[start:end] for start, end in holes) for paragraph in paragraphs if paragraph)
+    assert found is None or first is None or text.index(paragraphs[0]) < text.rindex(first)

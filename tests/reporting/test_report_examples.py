@@ -439,3 +439,28 @@ def test_the_document_holds_the_spans() -> None:
     assert document["decision"] == {"mentioned": True, "rule": "policy word", "span": (9, 16), "matched": "quickly"}
     assert document["decision_before"] == {"mentioned": False, "rule": "policy word", "span": None, "matched": None}
     assert (document["explanation"], document["target"]) == ("He waits quickly.", None)
+
+
+def test_reasoning_is_shown_before_the_explanation() -> None:
+    """Of both inputs; in order pe2 the explaining call's too; without control characters."""
+    text = show(
+        make_trial(
+            order="pe2", reasoning_before="Rain, then A.", reasoning="Quick, \x1b[31mA.",
+            reasoning_explanation_before="Say rain.", reasoning_explanation="Say quick.",
+        )
+    )  # fmt: skip
+
+    assert [row(text, "reasoning", nth) for nth in (0, 1)] == ["Rain, then A.", "Quick, ␛[31mA."]
+    assert [row(text, "reasoning (2)", nth) for nth in (0, 1)] == ["Say rain.", "Say quick."]
+    assert text.index("Say quick.") < text.index("He waits [[quickly]].")
+    assert "reasoning" not in show(make_trial())
+
+
+def test_long_reasoning_is_cut_unless_all_is_wanted() -> None:
+    """Its beginning and how much there is; --answers shows it whole."""
+    trial = make_trial(reasoning="rain " * 1000 + "end")
+
+    cut, whole = show(trial), show(trial, look=Look(answers=True))
+    assert "(5,003 characters; --answers shows all)" in " ".join(cut.split())
+    assert (cut.count("rain"), whole.count("rain")) == (120, 1000)
+    assert ("end" in cut.split(), "end" in whole.split()) == (False, True)

@@ -16,11 +16,15 @@ Script = Callable[[str], tuple[str | None, dict[str, float] | None]]
 
 @dataclass
 class ScriptedServer(PersonaServer):
-    """Use as a context manager. `prompts` holds what was asked, in order; `down` answers everything with 401."""
+    """Use as a context manager. `prompts` holds what was asked, in order; `down` answers everything with 401.
+
+    `beside` makes of a prompt what stands in the message (or the choice of a text completion) beside the text.
+    """
 
     script: Script = field(default=lambda _: ("Answer: A", None))
     prompts: list[str] = field(default_factory=list)
     down: bool = False
+    beside: Callable[[str], dict[str, Any]] = field(default=lambda _: {})
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, object]:
@@ -36,4 +40,7 @@ class ScriptedServer(PersonaServer):
         logprobs = None
         if text is not None and probabilities is not None and top:
             logprobs = replies.content_logprobs(replies.spell_tokens(text, "pe", probabilities, int(top)))
-        return 200, replies.body(style, body["model"], text, "stop", logprobs)
+        found = replies.body(style, body["model"], text, "stop", logprobs)
+        choice = found["choices"][0]
+        (choice["message"] if style == "chat" else choice).update(self.beside(prompt))
+        return 200, found

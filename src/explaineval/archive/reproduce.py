@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,7 @@ from explaineval.config import ClientConfig, arms_for
 from explaineval.errors import InputError
 from explaineval.execution.run import Outcome, execute
 from explaineval.planning.prepare import Prepared
+from explaineval.records import Trial
 from explaineval.rundir import directory as run_directory
 
 CLAIMED, CACHE = "bundle", "cache"
@@ -140,7 +141,7 @@ def _compare(
         missing=int(outcome.summary["requests"]["unsent"]),
         refused=refused,
         same_bytes=paths[0].read_bytes() == paths[1].read_bytes(),
-        same_trials=_trial_lines(claimed) == _trial_lines(made),
+        same_trials=_are_same_trials(claimed, made),
         only_version=_by_group(then, versions=False) == _by_group(now, versions=False),
         differences=tuple(differences(then, now)),
         versions=tuple(_versions(run)),
@@ -185,14 +186,44 @@ def _presence(row: object) -> str:
     return "absent" if row is None else "present"
 
 
-def _trial_lines(directory: Path) -> tuple[int, int]:
+def _are_same_trials(claimed: Path, made: Path) -> bool:
+    """Whether both hold the same trials; fields that the bundle's version did not have yet are left aside."""
+    optional = {name for name, field in Trial.model_fields.items() if not field.is_required()}
+    later = optional - set(_first_fields(claimed))
+    return _trial_lines(claimed, later) == _trial_lines(made, later)
+
+
+def _first_fields(directory: Path) -> Collection[str]:
+    """The fields of the first trial; all that a trial has where there is none to look at."""
+    with (directory / run_directory.TRIALS).open("rb") as lines:
+        try:
+            first = json.loads(lines.readline())
+        except ValueError:
+            first = None
+    return first.keys() if isinstance(first, dict) else Trial.model_fields.keys()
+
+
+def _trial_lines(directory: Path, without: Collection[str]) -> tuple[int, int]:
     """A number that stands for the lines of trials.jsonl whatever their order, which is that in which answers came."""
     count = total = 0
     with (directory / run_directory.TRIALS).open("rb") as lines:
         for line in lines:
             count += 1
+            if without:
+                line = _line_without(line, without)
             total += int.from_bytes(hashlib.sha256(line).digest(), "big")
     return count, total % (1 << 256)
+
+
+def _line_without(line: bytes, names: Collection[str]) -> bytes:
+    """A line without these fields, in one spelling; what is no trial stays as it is."""
+    try:
+        trial = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(trial, dict):
+        return line
+    return json.dumps({name: value for name, value in trial.items() if name not in names}).encode()
 
 
 def _versions(run: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -102,7 +102,12 @@ class Chosen:
         type=click.Choice(get_args(Mention)),
         help="Decide again what counts as a mention.  [default: the run's own]",
     ),
-    option("--answers", is_flag=True, default=False, help="All answers as they came, from the cache."),
+    option(
+        "--answers",
+        is_flag=True,
+        default=False,
+        help="All answers as they came, from the cache, and reasoning in full.",
+    ),
     option(
         "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Where answers are.  [default: the run's own]"
     ),

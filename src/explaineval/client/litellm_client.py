@@ -25,7 +25,7 @@ from explaineval.client.endpoints.bodies import bounds_of
 from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, watch_clients
 from explaineval.client.endpoints.origins import declared_origins
 from explaineval.client.errors import chain, classify, wire_status
-from explaineval.client.responses import read_body, read_response
+from explaineval.client.responses import add_reasoning, read_body, read_response
 from explaineval.config import Endpoint, check_params
 from explaineval.errors import (
     EndpointError,
@@ -179,6 +179,8 @@ class LiteLLMClient:
                     "not used."
                 )
             completion = read_response(raw.model_dump(warnings=False), request.style, attempt.bounds.most_bytes)
+            if request.style == "completion":
+                completion = add_reasoning(completion, attempt.body, attempt.bounds.most_bytes)
             return without_secrets(completion)
         except Exception as exc:  # the border: whatever litellm raises is classified here
             if isinstance(attempt.fault, OversizedError):

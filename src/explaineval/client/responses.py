@@ -64,12 +64,14 @@ def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) 
     if isinstance(finish, str) and finish in BROKEN_OFF:
         raise TransientError("the endpoint answered 200, but its provider failed before the text was finished")
     refusal: Any = None
+    holder = choice
     if style == "chat":
         message = choice.get("message")
         if message is None:
             raise TransientError("the endpoint answered 200 with a choice that holds no message")
         if not isinstance(message, Mapping):
             return _malformed(raw, choice, most)
+        holder = message
         text = _joined(message.get("content"))
         refusal = message.get("refusal") or _mapping(message.get("provider_specific_fields")).get("refusal")
     else:
@@ -87,6 +89,7 @@ def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) 
     cut = text is not None and len(encode_text(text)) > most
     if cut:
         text = cut_text(text or "", most)
+    reasoning = None if cut else _read_reasoning(holder, text, most, repaired)
     return Completion(
         text=text,
         finish_reason=_label(finish, "finish_reason", repaired),
@@ -95,6 +98,7 @@ def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) 
         **_side_fields(raw, repaired),
         repaired=tuple(dict.fromkeys(repaired)),
         fault="oversized" if cut else None,
+        reasoning=reasoning,
     )
 
 
@@ -119,6 +123,30 @@ def read_body(body: bytes | None, style: Style, most: int = MOST_BYTES) -> Compl
         return None if raw.get("error") else _malformed(raw, raw["content"], most)  # Anthropic's shape
     except TransientError:
         return None
+
+
+def add_reasoning(completion: Completion, body: bytes | None, most: int = MOST_BYTES) -> Completion:
+    """The completion with the reasoning in the body that litellm read it from, in the shape of chat or of Anthropic.
+
+    litellm makes text completions of such bodies for providers that have no other, and leaves the reasoning out.
+    """
+    if body is None or completion.reasoning is not None or completion.fault is not None:
+        return completion
+    if b"reasoning" not in body and b"thinking" not in body:
+        return completion
+    try:
+        raw = _mapping(read_json(body))
+    except (ValueError, RecursionError):
+        return completion
+    choices = raw.get("choices")
+    choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    holder = _mapping(choice.get("message")) or {"thinking_blocks": raw.get("content")}
+    repaired = list(completion.repaired)
+    reasoning = _read_reasoning(holder, completion.text, most, repaired)
+    if reasoning is None and len(repaired) == len(completion.repaired):
+        return completion
+    changes = {"reasoning": reasoning, "repaired": tuple(dict.fromkeys(repaired))}
+    return Completion.model_validate({**completion.model_dump(), **changes})
 
 
 def encode_text(text: str) -> bytes:
@@ -217,6 +245,37 @@ def _joined(content: object) -> object:
     if len(parts) == len(content) and all(isinstance(part, str) for part in parts):
         return "".join(str(part) for part in parts)
     return content
+
+
+def _read_reasoning(holder: Mapping[str, Any], text: str | None, most: int, repaired: list[str]) -> str | None:
+    """The reasoning beside a text, in a chat message or in the choice of a text completion; None where there is none.
+
+    It gets what the text leaves of `most` bytes. `repaired` is told where it was cut or is no text.
+    """
+    unread = False
+    for source in (holder, _mapping(holder.get("provider_specific_fields"))):
+        found = [
+            _paragraphs(source.get("thinking_blocks"), "thinking"),  # before litellm joins them without a space
+            *(_joined(source.get(name)) for name in ("reasoning_content", "reasoning")),
+            _paragraphs(source.get("reasoning_details"), "text", "summary"),
+        ]
+        for one in found:
+            if isinstance(one, str) and one.strip():
+                kept = cut_text(one, most - len(encode_text(text or "")))
+                if kept != one:
+                    repaired.append("reasoning")
+                return kept or None
+            unread = unread or bool(one and not isinstance(one, str))
+    if unread:
+        repaired.append("reasoning")
+    return None
+
+
+def _paragraphs(blocks: object, *names: str) -> str:
+    """The texts under these names in a list of blocks, a paragraph each."""
+    found = map(_mapping, blocks if isinstance(blocks, list) else ())
+    texts = (block.get(name) for block in found for name in names)
+    return "\n\n".join(text for text in texts if isinstance(text, str) and text.strip())
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -89,6 +89,10 @@ def _trial(
         key_after=after.key or None,
         key_answer_before=before.key_answer,
         key_answer_after=after.key_answer,
+        reasoning_before=before.reasoning,
+        reasoning=after.reasoning,
+        reasoning_explanation_before=before.reasoning_explanation,
+        reasoning_explanation=after.reasoning_explanation,
     )
 
 

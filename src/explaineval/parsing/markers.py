@@ -16,7 +16,7 @@ TAG = re.compile(  # in square brackets only names that no explanation uses as a
 )
 """What opens or closes reasoning."""
 
-_FINAL_CHANNEL = "<|channel|>final<|message|>"
+FINAL_CHANNEL = "<|channel|>final<|message|>"
 
 
 def find_reasoning(text: str) -> list[tuple[int, int]]:
@@ -30,9 +30,9 @@ def find_reasoning(text: str) -> list[tuple[int, int]]:
     """
     spans: list[tuple[int, int]] = []
     opened: int | None = None
-    channel = text.rfind(_FINAL_CHANNEL)
+    channel = text.rfind(FINAL_CHANNEL)
     if channel >= 0:
-        spans.append((0, channel + len(_FINAL_CHANNEL)))
+        spans.append((0, channel + len(FINAL_CHANNEL)))
     for tag in TAG.finditer(text, spans[0][1] if spans else 0):
         if not closes(tag):
             opened = tag.start() if opened is None else opened

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from explaineval.parsing.completions import find_reply
 from explaineval.parsing.letters import LETTER_SIGNS
-from explaineval.parsing.markers import cut_out, find_reasoning, mask
+from explaineval.parsing.markers import FINAL_CHANNEL, TAG, closes, cut_out, find_reasoning, mask
 
 _UNSEEN = dict.fromkeys(
     [0xAD, 0x61C, 0x180E, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF], " "
@@ -86,6 +86,43 @@ class View:
         for tag in _TAG.finditer(self.source, start, end):
             balance[tag["name"]] += -1 if tag["close"] else 1
         return balance
+
+
+_CHANNEL_TOKENS = re.compile(
+    r"(?:<\|(?:start|channel|message|end)\|>(?:assistant|analysis|commentary|final)?\s*){1,20}"
+)
+
+
+def leading_reasoning(text: str) -> str | None:
+    """The reasoning with which a completion's text begins, without its tags; None where it begins otherwise.
+
+    Blocks that follow each other become paragraphs. A block that never closes ends with the text.
+
+    >>> leading_reasoning("<think>A? No.</think>Answer: B")
+    'A? No.'
+    """
+    if TAG.search(text) is None and FINAL_CHANNEL not in text:
+        return None
+    start, end = find_reply(text)
+    shown = mask(text, [(0, start), (end, len(text))])
+    blocks, at = [], start
+    for low, high in find_reasoning(shown):
+        if shown[at:low].strip():
+            break
+        blocks.append(_without_tags(shown[low:high]).strip())
+        at = high
+    return "\n\n".join(filter(None, blocks)) or None
+
+
+def _without_tags(block: str) -> str:
+    """A span of reasoning without what opens and closes it."""
+    if block.endswith(FINAL_CHANNEL):
+        return _CHANNEL_TOKENS.sub("\n\n", block)
+    tags = list(TAG.finditer(block))
+    first, last = (tags[0], tags[-1]) if tags else (None, None)
+    start = first.end() if first and first.start() == 0 and not closes(first) else 0
+    end = last.start() if last and last.end() == len(block) and closes(last) else len(block)
+    return block[start:end]
 
 
 def see(text: str) -> View:

@@ -13,7 +13,15 @@ from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
 from explaineval.datasets import Task
 from explaineval.interventions import NULL_EDIT, apply
 from explaineval.mentions import already_present
-from explaineval.parsing import Label, classify, label_probabilities, parse, parse_explanation, parse_label
+from explaineval.parsing import (
+    Label,
+    classify,
+    label_probabilities,
+    leading_reasoning,
+    parse,
+    parse_explanation,
+    parse_label,
+)
 from explaineval.planning.requests import RequestBuilder
 from explaineval.prompts import PromptBook
 from explaineval.records import (
@@ -287,6 +295,7 @@ class Reading:
     """One side of a trial as read: a status, and what could be read.
 
     `key` is that of the call that gave the explanation, `key_answer` that of the answer's own call where there is one.
+    `reasoning` is that of the call that gave the answer, `reasoning_explanation` that of the explaining call.
     """
 
     status: Status
@@ -296,6 +305,8 @@ class Reading:
     probabilities: LabelProbabilities | None = None
     no_probabilities: str | None = None
     key_answer: str | None = None
+    reasoning: str | None = None
+    reasoning_explanation: str | None = None
 
     @property
     def probs(self) -> dict[str, float] | None:
@@ -310,18 +321,25 @@ class Reading:
 
 def read(unit: Unit, reply: Reply) -> Reading:
     """Read what came back as an answer of this unit's example, with the second call where there was one."""
-    first = _read_answer(unit, reply)
+    first = replace(_read_answer(unit, reply), reasoning=_reasoning_of(reply))
     if not unit.twofold:
         return first
     first = replace(first, key_answer=first.key)
     second = reply.explanation
     if second is None or first.label is None:
         return first
-    key = request_key(second.request)
     found = _read_explanation(unit, first.label, second)
+    first = replace(first, key=request_key(second.request), reasoning_explanation=_reasoning_of(second))
     if isinstance(found, str):
-        return replace(first, key=key, explanation=found)
-    return replace(first, status=found.status, key=key)
+        return replace(first, explanation=found)
+    return replace(first, status=found.status)
+
+
+def _reasoning_of(reply: Reply) -> str | None:
+    """The reasoning that came with a reply: in a field of its own, else at the beginning of the text."""
+    if isinstance(reply.result, Failure):
+        return None
+    return reply.result.reasoning or leading_reasoning(reply.result.text or "")
 
 
 def explanation_request(unit: Unit, asked: Asked | None, reply: Reply) -> Request | None:

@@ -167,6 +167,8 @@ def _decision_document(decision: Decision | None, text: str | None) -> dict[str,
 KEY_DIGITS = 12
 LABEL = 10
 """Columns for the names of the rows, so that blocks stand in line."""
+MOST_REASONING = 600
+"""Characters of a reasoning that are shown unless all is wanted."""
 STATUSES: dict[Status, str] = {
     "ok": "it was read",
     "refused": "the model declined to answer",
@@ -192,7 +194,7 @@ class Look:
     """How to show it: with colour or without, and the completions at hand, by key.
 
     `elsewhere` says where the text of an unread answer is, as far as it is not at hand; `answers` shows every
-    completion at hand, not only those that could not be read.
+    completion at hand, not only those that could not be read, and reasoning in full.
     """
 
     color: bool = False
@@ -261,6 +263,7 @@ def _untouched_rows(example: Example, trials: Sequence[Trial], shams: Sequence[T
         said = STATUSES[status] if status is not None else "the answer could not be read"
         rows.append(("no answer", Text(said + _reason(example, one, "before", look))))
     rows += _texts(one, "before", look)
+    rows += _reasoning_rows(one.reasoning_before, one.reasoning_explanation_before, look)
     if one.explanation_before is not None or one.label_before is not None:
         why = one.explanation_before
         rows.append(("explains", Text(visible(why)) if why is not None else Text("nothing that could be read")))
@@ -302,6 +305,7 @@ def _case_rows(example: Example, case: Case, look: Look) -> Rows:
     if trial.key_after is not None:
         rows += _texts(trial, "after", look)
     rows += _probability_rows(trial)
+    rows += _reasoning_rows(trial.reasoning, trial.reasoning_explanation, look)
     if trial.explanation is not None and case.after is not None:
         rows.append(("explains", look.mark(trial.explanation, case.after.span)))
         rows.append(("mention", _mention_text(case, case.after)))
@@ -345,6 +349,22 @@ def _probability_rows(trial: Trial) -> Rows:
         mass = f"(on letters: {_share(trial.label_mass_before)} → {_share(trial.label_mass_after)})"
         rows.append(("p(letter)", Text("   ".join([*moves, mass]))))
     return rows
+
+
+def _reasoning_rows(answering: str | None, explaining: str | None, look: Look) -> Rows:
+    """What the model reasoned in the call that answered, and in the one that explained where that is another."""
+    return [
+        (name, Text(visible(_beginning(text, look))))
+        for name, text in (("reasoning", answering), ("reasoning (2)", explaining))
+        if text is not None
+    ]
+
+
+def _beginning(text: str, look: Look) -> str:
+    """The text, or its beginning where it is long and not all is wanted."""
+    if look.answers or len(text) <= MOST_REASONING:
+        return text
+    return f"{text[:MOST_REASONING].rstrip()} … ({len(text):,} characters; --answers shows all)"
 
 
 def _mention_text(case: Case, decision: Decision) -> Text:
