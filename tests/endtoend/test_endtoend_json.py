@@ -149,7 +149,7 @@ def test_a_warning_names_rows_that_are_there(outputs: dict[str, list[Result]]) -
     assert checked > 20
 
 
-WARNED = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity")
+WARNED = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity", "channel", "mention", "judge")
 
 
 def test_the_codes_are_documented_with_their_grades() -> None:

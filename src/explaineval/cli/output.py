@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from explaineval.planning.notes import Note
-from explaineval.reporting.tables import Line, legend, results_table, table_warnings
+from explaineval.reporting.tables import legend, results_table, table_warnings
 from explaineval.scoring.rows import Scores
 from explaineval.secrets import SECRETS
 from explaineval.text import escaped, visible
@@ -82,11 +82,10 @@ def _of_rows(scores: Scores) -> Iterable[dict[str, Any]]:
     """Warnings about numbers: `row` has the fields of the metric rows that they are about."""
     for found in scores.warnings:
         one = found.warning
-        row = {name: None if value == "" else value for name, value in found.group._asdict().items()}
         yield {
             "code": one.code,
             "grade": one.grade,
-            "row": row,
+            "row": found.condition._asdict(),
             "metric": one.metric,
             "text": one.text,
             "todo": one.todo,
@@ -117,11 +116,10 @@ def explain(exc: OSError) -> str:
 
 def show_scores(scores: Scores) -> None:
     """Print the table of a run."""
-    warnings = table_warnings((Line(*one.group), one.warning) for one in scores.warnings)
-    missing = {Line(*group): counts for group, counts in scores.missing.items()}
+    warnings = table_warnings((one.condition, one.warning) for one in scores.warnings)
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160
-    content = results_table(scores.rows, warnings, missing, width)
+    content = results_table(scores.rows, warnings, scores.missing, width)
     echo_table(content, width=max(width, 40), color=terminal and not _no_color())
 
 
