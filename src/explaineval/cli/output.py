@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from explaineval.planning.notes import Note
-from explaineval.reporting.tables import legend, results_table, table_warnings
-from explaineval.scoring.rows import Scores
 from explaineval.secrets import SECRETS
 from explaineval.text import escaped, visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from explaineval.planning.notes import Note
+    from explaineval.scoring.rows import Scores
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
@@ -45,10 +45,6 @@ def echo_table(content: RenderableType, *, width: int | None = None, color: bool
     with suppress(*((OSError,) if err else ())):
         click.echo(SECRETS.mask(render(content, width=width, color=color)), err=err)
 
-
-if TYPE_CHECKING:
-    from explaineval.planning.notes import Note
-    from explaineval.scoring.rows import Scores
 
 SCHEMA = 2
 """Grows with every change that a reader of the documents could stumble over."""
@@ -116,6 +112,8 @@ def explain(exc: OSError) -> str:
 
 def show_scores(scores: Scores) -> None:
     """Print the table of a run."""
+    from explaineval.reporting.tables import results_table, table_warnings
+
     warnings = table_warnings((one.condition, one.warning) for one in scores.warnings)
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160
@@ -125,6 +123,8 @@ def show_scores(scores: Scores) -> None:
 
 def show_legend() -> None:
     """Print how to read the table."""
+    from explaineval.reporting.tables import legend
+
     echo_table(legend(), width=min(100, shutil.get_terminal_size().columns))
 
 
