@@ -202,7 +202,7 @@ def test_the_demos_document_is_documented(
     weights = tmp_path / "tiny.gguf"
     weights.write_bytes(b"GGUF and no weights")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("explaineval.execution.model_run.EmbeddedClient", Parrot)
+    monkeypatch.setattr("explaineval.client.endpoints.llamacpp.EmbeddedClient", Parrot)
     with pytest.raises(SystemExit) as caught:
         main(["demo", "--weights", str(weights), "--limit", "2", "--json"])
 
