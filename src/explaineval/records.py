@@ -106,7 +106,7 @@ def storable_text(text: str) -> str:
 
     The number of code points stays the same, so offsets into the text hold.
 
-    >>> storable_text("so \ud83d it is") == "so \ufffd it is"
+    >>> storable_text("so " + chr(0xD83D) + " it is") == "so " + chr(0xFFFD) + " it is"
     True
     """
     return text if text.isascii() else _BROKEN.sub(REPLACEMENT, text)

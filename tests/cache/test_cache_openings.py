@@ -346,3 +346,12 @@ def test_damage_found_while_open_stops_the_writing(directory: Path, keys: list[s
     assert "closed" not in json.loads((directory / "store.json").read_text())
 
     refuse(directory, "refusing to write to a damaged store")
+
+
+def test_a_link_to_itself_is_no_fault_of_ours(tmp_path: Path) -> None:
+    """It is refused like any other place that cannot hold a cache."""
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+
+    with pytest.raises(InputError, match="cannot be used"):
+        open_store(loop)

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -434,3 +435,14 @@ def test_lines_may_cross_the_parts_of_foreign_files(tmp_path: Path) -> None:
         found = [line.data for line in gzip_members.read_lines(handle, 100)]
 
     assert found == text.split(b"\n")
+
+
+def test_what_is_no_file_is_not_replaced(source: Store, tmp_path: Path) -> None:
+    """A pipe or a device in a file's place, /dev/full among them, stays what it is."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    with pytest.raises(InputError, match="no file, so it is not replaced"):
+        export_pack(source, pipe)
+
+    assert pipe.is_fifo()

@@ -56,7 +56,7 @@ def test_nothing_else_prints() -> None:
             if printing or re.fullmatch(r"sys\.std(out|err)(\.buffer)?\.write(lines)?", called):
                 found.append(f"{path.relative_to(SOURCE)}: {called}")
 
-    assert sorted(set(found)) == ["cli/printing.py: click.echo", "client/llamacpp.py: sys.stdout.write"]
+    assert sorted(set(found)) == ["cli/output.py: click.echo", "client/endpoints/llamacpp.py: sys.stdout.write"]
 
 
 @pytest.fixture(scope="module")

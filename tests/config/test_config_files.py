@@ -40,6 +40,34 @@ def test_an_unknown_key_is_told_with_its_line(tmp_path: Path, text: str, line: i
     assert caught.value.exit_code == 2
 
 
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    """Whatever was given for a configuration may have no end."""
+    with pytest.raises(InputError, match=r"larger than 1 MiB"):
+        read_config(put(tmp_path, HEAD + "# x" * 400_000))
+
+
+@pytest.mark.parametrize("model", ["openai/" + chr(0xDCFF), "openai/" + chr(0xD800)])
+def test_a_text_that_cannot_be_written_is_refused(model: str) -> None:
+    """Bytes of the command line that are not UTF-8, and halves of surrogate pairs."""
+    with pytest.raises(InputError, match=r"options: models: .* not UTF-8"):
+        build(RunConfig, {"tasks": ["nli"], "models": [{"model": model}]}, "options")
+
+
+def test_a_home_of_nobody_is_a_plain_path(tmp_path: Path) -> None:
+    """As in a shell; what is missing there is told later."""
+    values = read_config(put(tmp_path, HEAD + "prompts: ~nobody-of-this-name/x\n"))
+
+    assert values["prompts"] == str(tmp_path / "~nobody-of-this-name" / "x")
+
+
+def test_anchors_that_multiply_are_refused(tmp_path: Path) -> None:
+    """A few lines that stand for a hundred million values."""
+    levels = "".join(f", y{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 8))
+
+    with pytest.raises(InputError, match=r"run\.yaml:4: bad YAML: it holds more than 100,000 values"):
+        read_config(put(tmp_path, f"{HEAD}params: {{extra_body: {{y0: &a0 [x, x, x]{levels}}}}}\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -50,6 +78,14 @@ def test_an_unknown_key_is_told_with_its_line(tmp_path: Path, text: str, line: i
         ("tasks: [nli]\nmodels:\n  - {model: gpt}\n", r"run\.yaml:3: .*names no provider"),
         ("tasks: [nli\nmodels: 3\n", r"run\.yaml:\d: bad YAML"),
         ("tasks: [nli]\n\tmodels: []\n", r"run\.yaml:2: bad YAML"),
+        (HEAD + "limit: 2026-13-45\n", r"run\.yaml:4: bad YAML: .*timestamp"),
+        (HEAD + "limit: !!int x\n", r"run\.yaml:4: bad YAML: .*int"),
+        (HEAD + "limit: !!int ''\n", r"run\.yaml:4: bad YAML: .*int"),
+        (HEAD + "offline: !!bool x\n", r"run\.yaml:4: bad YAML: .*bool"),
+        (HEAD + "max_usd: !!float x\n", r"run\.yaml:4: bad YAML: .*float"),
+        (HEAD + f"limit: {'9' * 5000}\n", r"run\.yaml:4: bad YAML: .*int"),
+        (HEAD + f"limit: {'[' * 20_000}{']' * 20_000}\n", r"run\.yaml: bad YAML: it is nested too deep"),
+        (HEAD + "params: {extra_body: &a {x: *a}}\n", r"run\.yaml:4: bad YAML: an anchor holds itself"),
         ("- tasks\n", "expected a mapping"),
         ("", "expected a mapping"),
     ],

@@ -17,8 +17,16 @@ from hypothesis import strategies as st
 from explaineval.errors import InputError
 from explaineval.interventions.words import load_words
 from explaineval.mentions import POLICIES, Policy, already_present, find_mention, find_mentions, mentions
-from explaineval.mentions.morphology import find_bases, inflect, load_irregular, load_own_words, other_spelling
-from explaineval.mentions.policies import fold
+from explaineval.mentions.morphology import (
+    LONGEST,
+    find_bases,
+    find_lemmas,
+    inflect,
+    load_irregular,
+    load_own_words,
+    other_spelling,
+)
+from explaineval.mentions.policies import fold, fold_and_keep
 
 CASES = json.loads((Path(__file__).parent / "cases.json").read_text(encoding="utf-8"))
 WORDS = st.text(alphabet=string.ascii_lowercase, min_size=1, max_size=12)
@@ -157,6 +165,19 @@ def test_a_run_of_letters_that_is_no_word_has_no_forms(length: int) -> None:
     assert find_bases("s" * length) == {"s" * length}
 
 
+def test_endless_words_and_texts_are_not_kept() -> None:
+    """What an endpoint may send without end is compared and forgotten: only short texts and words are remembered."""
+    fold_and_keep.cache_clear()
+    find_lemmas.cache_clear()
+    for number in range(5):
+        assert not mentions("lemma", "quick", f"{number}" + "é" * 30_000)
+        assert mentions("lemma", "x" * (LONGEST + number), "x" * (LONGEST + number))
+
+    assert fold_and_keep.cache_info().currsize <= 10
+    assert fold_and_keep("short") is fold("short")
+    assert find_lemmas.cache_info().currsize <= 2
+
+
 @given(word=WORDS)
 def test_regular_forms_lead_back_to_their_base(word: str) -> None:
     """What inflection makes of a word, undoing it finds again (but -ly, which is no inflection)."""
@@ -249,7 +270,7 @@ def test_speed(policy: Policy) -> None:
 
 
 def _time_round(policy: Policy, words: list[str], texts: list[str]) -> float:
-    fold.cache_clear()
+    fold_and_keep.cache_clear()
     start = time.process_time()
     for number, text in enumerate(texts):
         mentions(policy, words[number % len(words)], text)

@@ -122,13 +122,15 @@ def _explanations() -> st.SearchStrategy[str]:
 
 
 def _is_plain(text: str) -> bool:
-    """True if the text says something, shows both its ends, begins with no label, and holds no marker or its frame."""
+    """True if the text says something, shows both its ends, neither begins nor ends with a label, holds no marker."""
     if not any(unicodedata.category(sign)[0] in "LN" or unicodedata.category(sign) == "So" for sign in text):
         return False
     if "Cf" in {unicodedata.category(text[0]), unicodedata.category(text[-1])}:
         return False
     folded = unicodedata.normalize("NFKC", text.translate(LETTER_SIGNS)).casefold()
     if re.match(r"[\W_]*(?:[a-z](?![^\W_])|neutral)", folded):
+        return False
+    if re.search(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029][\W_]*[a-z][\W_]*\Z", folded):
         return False
     return not any(word in folded or word in text.casefold() for word in RESERVED)
 

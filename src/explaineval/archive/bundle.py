@@ -71,6 +71,8 @@ def write_bundle(directory: Path, prepared: Prepared, store: Store, target: Path
     lacking = [name for name in (*FILES, *level_files(run)) if not (directory / name).is_file()]
     if lacking:
         raise InputError(f"{directory} lacks {', '.join(lacking)}: give its `run` command again, then export.")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{target} cannot be written: it is there and no file, so it is not replaced.")
     keys = needed_keys(directory, run, prepared, store)
     draft = target.with_name(target.name + ".part")
     try:

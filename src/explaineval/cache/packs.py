@@ -230,6 +230,8 @@ def _spell(key: str, request: dict[str, Any], completion: dict[str, Any]) -> byt
 @contextmanager
 def _replacing(target: Path, poorer: Callable[[], bool]) -> Iterator[BinaryIO]:
     """A file beside `target` that takes its place when it is whole and on the disk."""
+    if target.exists() and not target.is_file():
+        raise InputError(f"The pack {target} cannot be written: it is there and no file, so it is not replaced.")
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

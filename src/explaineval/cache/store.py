@@ -394,7 +394,7 @@ def describe_network(directory: Path) -> str | None:
         mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None  # no such table on this system
-    kind = find_network_type(mounts, PurePosixPath(directory.resolve()))
+    kind = find_network_type(mounts, PurePosixPath(os.path.realpath(directory)))  # which takes a link to itself too
     if kind is None:
         return None
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,23 +20,48 @@ TRANSPORT = frozenset(ClientConfig.model_fields)
 PATHS = ("prompts", "shots_from", "cache", "out")
 
 
+MOST_TEXT = 1 << 20
+"""Characters of a configuration file."""
+MOST_NODES = 100_000
+"""Values in a configuration file, those that an anchor repeats counted each time."""
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader; what it cannot make a value of (2026-13-45, !!int x) is an error with its line."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, LookupError, ValueError) as exc:
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a value cannot be read as {kind}", node.start_mark
+            ) from exc
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The configuration file as a plain dict, relative paths made relative to the file.
 
     Raises InputError, with the line, for YAML that cannot be read or a key that is not known.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as handle:
+            text = handle.read(MOST_TEXT + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such configuration file.") from None
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"{path} cannot be read as text: {exc}.") from None
+    if len(text) > MOST_TEXT:
+        raise InputError(f"{path} is larger than {MOST_TEXT >> 20} MiB: it is no configuration file.")
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        _check_size(tree, path)
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else "?"
         raise InputError(f"{path}:{line}: bad YAML: {exc.problem}.") from None
+    except RecursionError:
+        raise InputError(f"{path}: bad YAML: it is nested too deep.") from None
     except yaml.YAMLError as exc:
         raise InputError(f"{path}: bad YAML: {exc}.") from None
     if not isinstance(values, dict):
@@ -54,17 +80,28 @@ def read_config(path: Path) -> dict[str, Any]:
     base = path.parent
     for key in PATHS:
         if isinstance(values.get(key), str):
-            values[key] = str(base / Path(values[key]).expanduser())
+            values[key] = str(base / home(values[key]))
     edits = values.get("interventions")
     if isinstance(edits, dict) and isinstance(edits.get("file"), str):
-        edits["file"] = str(base / Path(edits["file"]).expanduser())
+        edits["file"] = str(base / home(edits["file"]))
     if isinstance(values.get("tasks"), list):
         values["tasks"] = [_rebase(str(task), base) for task in values["tasks"]]
     return values
 
 
+def home(text: str) -> Path:
+    """The path with its `~` replaced; a `~name` of nobody stays as it is, as in a shell."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def build(model: type[Config], values: Mapping[str, Any], place: str) -> Config:
     """Validate; the first thing wrong becomes one sentence."""
+    for key, value in values.items():
+        if key not in PATHS and not _is_storable(value):
+            raise InputError(f"{place}: {key}: a text holds bytes that are not UTF-8, or half of a surrogate pair.")
     try:
         return model.model_validate(dict(values))
     except ValidationError as exc:
@@ -72,6 +109,41 @@ def build(model: type[Config], values: Mapping[str, Any], place: str) -> Config:
         name = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-")))
         message = _plain(first["msg"])
         raise InputError(f"{place}: {name + ': ' if name else ''}{message}.") from None
+
+
+def _check_size(tree: yaml.Node | None, path: Path) -> None:
+    """Raise InputError where anchors make a file hold itself, or more values than anybody writes."""
+    sizes: dict[int, int] = {}
+
+    def measure(node: yaml.Node) -> int:
+        size = sizes.get(id(node))
+        if size is None:
+            sizes[id(node)] = 0  # being measured
+            inside: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else []
+            if isinstance(node, yaml.MappingNode):
+                inside = [part for pair in node.value for part in pair]
+            size = sizes[id(node)] = 1 + sum(map(measure, inside))
+        fault = "an anchor holds itself" if not size else f"it holds more than {MOST_NODES:,} values"
+        if not 0 < size <= MOST_NODES:
+            raise InputError(f"{path}:{node.start_mark.line + 1}: bad YAML: {fault}.")
+        return size
+
+    if tree is not None:
+        measure(tree)
+
+
+def _is_storable(value: Any) -> bool:
+    """Whether every text inside a value can be written as UTF-8."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str) and re.search("[\ud800-\udfff]", one):
+            return False
+        if isinstance(one, Mapping):
+            left += [*one, *one.values()]
+        elif isinstance(one, list | tuple):
+            left += one
+    return True
 
 
 def _check_unique(tree: yaml.Node | None, path: Path) -> None:
@@ -133,4 +205,4 @@ def _plain(message: str) -> str:
 
 def _rebase(task: str, base: Path) -> str:
     reader, colon, rest = task.partition(":")
-    return f"{reader}:{base / Path(rest).expanduser()}" if colon and rest else task
+    return f"{reader}:{base / home(rest)}" if colon and rest else task

@@ -118,6 +118,10 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             value = json.loads(line)
         except json.JSONDecodeError as exc:
             raise InputError(f"{place}: not valid JSON ({exc.msg} at column {exc.colno}).") from None
+        except RecursionError:
+            raise InputError(f"{place}: not readable as JSON (nested too deep).") from None
+        except ValueError:
+            raise InputError(f"{place}: not readable as JSON (a number of thousands of digits).") from None
         if not isinstance(value, dict):
             raise InputError(f"{place}: expected one JSON object a line, found {type(value).__name__}.")
         yield place, value

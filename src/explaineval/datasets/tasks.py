@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from explaineval.config.sources import home
 from explaineval.datasets.readers import (
     BUNDLED,
     NORMAL,
@@ -75,7 +76,7 @@ def parse_spec(text: str, base: Path | None = None) -> TaskSpec:
         return TaskSpec(reader, reader, None)
     if not rest:
         raise InputError(f"task {reader!r} needs a path: {reader}:PATH.")
-    path = Path(rest).expanduser()
+    path = home(rest)
     if base is not None and not path.is_absolute():
         path = base / path
     return TaskSpec(path.stem if reader == "jsonl" else reader, reader, path)
@@ -83,7 +84,7 @@ def parse_spec(text: str, base: Path | None = None) -> TaskSpec:
 
 def _suggestion(text: str, reader: str, known: Sequence[str]) -> str:
     """What somebody may have meant by a task of no known name: a path without its format, or another spelling."""
-    path = Path(text).expanduser()
+    path = home(text)
     bare = ":" not in text
     if bare and path.suffix.lower() == ".csv":
         return f"a file needs its format before it: esnli:{text} or ecqa:{text}"

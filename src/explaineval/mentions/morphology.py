@@ -29,7 +29,7 @@ def _read(name: str) -> list[tuple[str, list[str]]]:
 
 
 _SHORTEST = 3  # "on" has no "only", "in" no "inner"
-_LONGEST = 45  # no word is longer; a run of letters that is has no forms
+LONGEST = 45  # no word is longer; a run of letters that is has no forms
 _VOWEL_GROUPS = re.compile(r"[aeiou]+|(?<!^)y+")
 _DOUBLING = re.compile(r"(?:^|[^aeiou]|qu)[aeiouy][bcdfgjklmnpqrstvz]\Z|[iu][ae]l\Z")
 _TWO_VOWELS = re.compile(r"[iu][ae]l\Z")  # two syllables, as in dial, fuel, cruel
@@ -56,7 +56,7 @@ def inflect(word: str) -> frozenset[str]:
 
 def spell_forms(word: str) -> frozenset[str]:
     """What the rules of spelling alone make of a word, other words that look the same among them."""
-    if not _SHORTEST <= len(word) <= _LONGEST or not word.isalpha():
+    if not _SHORTEST <= len(word) <= LONGEST or not word.isalpha():
         return frozenset({word})
     forms: set[str] = set()
     for spelling in {word, *other_spelling(word)}:
@@ -77,7 +77,7 @@ def find_bases(word: str) -> frozenset[str]:
     >>> sorted(find_bases("hoped"))
     ['hope', 'hoped']
     """
-    if len(word) > _LONGEST:
+    if len(word) > LONGEST:
         return frozenset({word})
     bases = {word, *other_spelling(word)}
     for suffix in ("s", "es", "ies", "d", "ed", "ied", "r", "er", "ier", "st", "est", "iest", "ing", "ying"):
@@ -188,4 +188,8 @@ def find_lemmas(word: str) -> frozenset[str]:
 
 def share_lemma(first: str, second: str) -> bool:
     """True if the two words (lower case) may be forms of one word."""
-    return first == second or not find_lemmas(first).isdisjoint(find_lemmas(second))
+    if first == second:
+        return True
+    if max(len(first), len(second)) > LONGEST:
+        return False
+    return not find_lemmas(first).isdisjoint(find_lemmas(second))

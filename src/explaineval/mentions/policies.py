@@ -39,6 +39,8 @@ WORD_END = r"(?![^\W_]|'t(?![^\W_]))"
 MOST_ACCENTS = 30
 """Signs that may join the one before them. No language needs so many (Unicode's stream-safe text format, UAX 15)."""
 
+_LONGEST_KEPT = 20_000  # longer texts are folded again each time: a hundred of them would take gigabytes
+
 _FOREIGN = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")  # with the sign before it, which an accent may belong to
 
 
@@ -57,13 +59,22 @@ class Folded:
         return self.starts[start], self.ends[end - 1]
 
 
-@lru_cache(maxsize=512)
 def fold(text: str) -> Folded:
     """NFKC and casefold of `text`; curly apostrophes become straight, invisible signs vanish.
 
     >>> fold("The ﬁnest").original(4, 6)
     (4, 5)
     """
+    return fold_and_keep(text) if len(text) <= _LONGEST_KEPT else _fold(text)
+
+
+@lru_cache(maxsize=128)
+def fold_and_keep(text: str) -> Folded:
+    """As `fold`, of a text that is likely to be folded again soon."""
+    return _fold(text)
+
+
+def _fold(text: str) -> Folded:
     if text.isascii():
         return Folded(text.lower(), None, None)
     pieces: list[str] = []

@@ -82,6 +82,7 @@ def find_contradictions(
         opening = read_opening(text, start, end, options, strict=True)
         if isinstance(opening, Value):
             found.append((Marker("answer", start, start), opening))
+    found += _find_last_letter(layout, options)
     retractions = find_retractions(text, known)
     return [*found, *(retractions if given else _after(claims[0], retractions) if claims else [])]
 
@@ -161,6 +162,20 @@ def _beginnings(layout: Layout, claims: list[Claim], given: str | None) -> list[
         spans = [(0, layout.limit)]
     shown = [(start + len(text) - len(text.lstrip()), end) for start, end in spans if (text := layout.text[start:end])]
     return [(start, end) for start, end in shown if start < end]
+
+
+def _find_last_letter(layout: Layout, options: Mapping[str, str]) -> list[Claim]:
+    """A last line of an explanation that is nothing but a letter: some models repeat their answer there."""
+    explanations = layout.of("explanation")
+    if not explanations or explanations[-1] != layout.parts[-1]:
+        return []
+    start, text = explanations[-1].marker.end, layout.text[: explanations[-1].end].rstrip()
+    line = text.rfind("\n", start) + 1
+    value = read_value(text, line, len(text), options) if line else None
+    if not isinstance(value, Value) or value.end - value.start > 1:
+        return []
+    bare = is_bare(text, skip_ending(text, value, options), len(text))
+    return [(Marker("answer", line, line), value)] if bare else []
 
 
 def _letters_of(claims: Iterable[Claim]) -> set[str]:

@@ -90,7 +90,7 @@ _CHOOSE = (
 )
 _SO = (
     r"(?P<so>(?:(?<![^\W_])|^)(?P<turn>so|therefore|thus|hence|ergo|consequently|accordingly|(?P<weak>wait|sorry|oops|rather"
-    r"|instead|actually|no|answer|final(?:\sanswer)?|scratch\sthat|my\smistake)|correction|conclusion|i\smeant|in\s(?:short"
+    r"|instead|actually|no|answer|final(?:\sanswer)?|scratch\sthat|my\smistake)|correction|edit|conclusion|i\smeant|in\s(?:short"
     r"|conclusion)|(?:up)?on\s(?:(?:second|further|closer)\s)?(?:reflection|thought|consideration|inspection)|→|⇒|=>|->|∴)"
     r"\s?[,:.…—–-]{0,3}\s{1,3}"
     rf"(?:(?:it|this|that)(?:['’]s|\sis|\s(?:must|should|has\sto|would)(?:\s{_ADVERB}){{0,2}}\sbe)\s)?(?:{_ADVERB}\s)?)"

