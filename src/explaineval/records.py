@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -267,6 +267,14 @@ class Trial(Record):
     key_after: str | None
     key_answer_before: str | None = None
     """The keys of the calls that asked for the answers, where the explanations were asked for in calls of their own."""
+
+    @property
+    def condition(self) -> Condition:
+        """What the trial belongs to."""
+        return Condition(
+            self.endpoint, self.model, self.task, self.kind, self.order, self.style, self.shots, self.verbosity
+        )
+
     key_answer_after: str | None = None
     reasoning_before: str | None = None
     """The reasoning of the calls that gave the answers, None where the endpoint returned none."""
@@ -292,17 +300,61 @@ class Estimate(Record):
     note: str | None = None
 
 
+EXPLANATION = "explanation"
+"""The channel of the answer's explanation: where mentions are looked for."""
+
+
+class Condition(NamedTuple):
+    """What a set of numbers is about.
+
+    `kind` None is the arm itself, with numbers such as accuracy that concern no intervention; `verbosity` None is all
+    levels together. `channel`, `mention` and `judge` say where a mention was looked for, by which rule, and by which
+    model; they are None where nothing depends on a mention.
+    """
+
+    endpoint: str | None
+    model: str
+    task: str
+    kind: str | None
+    order: str
+    style: str
+    shots: int
+    verbosity: str | None
+    channel: str | None = None
+    mention: str | None = None
+    judge: str | None = None
+
+    @property
+    def arm(self) -> Condition:
+        """The same model, task and arm without a kind of intervention."""
+        return self._replace(kind=None)
+
+    @property
+    def without_mention(self) -> Condition:
+        """The same without what says how mentions were found: numbers with and without mentions share it."""
+        return self._replace(channel=None, mention=None, judge=None)
+
+    @property
+    def arm_name(self) -> str:
+        """The name under which run.json keeps the facts of one model, task and arm."""
+        parts = (self.endpoint, self.model, self.task, self.order, self.style, self.shots, self.verbosity)
+        return " ".join(map(str, parts))
+
+
 class MetricRow(Record):
     """One line of metrics.json. A field that does not apply is None."""
 
     endpoint: str | None
-    model: str | None
-    task: str | None
+    model: str
+    task: str
     kind: str | None
-    order: str | None
-    style: str | None
-    shots: int | None
+    order: str
+    style: str
+    shots: int
     verbosity: str | None
+    channel: str | None = None
+    mention: str | None = None
+    judge: str | None = None
     metric: str
     value: float | None
     low: float | None
@@ -311,6 +363,14 @@ class MetricRow(Record):
     n_examples: int
     undefined: str | None
     signature: str
+
+    @property
+    def condition(self) -> Condition:
+        """What the number is about."""
+        return Condition(
+            self.endpoint, self.model, self.task, self.kind, self.order, self.style, self.shots, self.verbosity,
+            self.channel, self.mention, self.judge,
+        )  # fmt: skip
 
 
 def record_dict(record: Record) -> dict[str, Any]:

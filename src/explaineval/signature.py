@@ -25,6 +25,9 @@ SEEDED = frozenset({"phi_cct_random", "phi_cct_example_only", "f_auroc_hull"})
 SAMPLED = frozenset({"cct_sampled"})
 KINDLESS = frozenset({"accuracy", "sham_flip_rate"})
 
+PHRASES = "phrases"
+"""Stands for the phrase list of a cue where a number's mention policy is named."""
+
 WITHIN = {
     "tasks": "the hash of the examples",
     "limit": "the hash of the examples",
@@ -43,6 +46,21 @@ WITHIN = {
     "tvd_samples": "metrics of sampled TVD only; the number of samples is said of all",
 }
 """Knobs that do not stand in a signature under their own name, and which part of it covers them."""
+
+
+def mention_rule(metric: str, kind: str | None, policy: str) -> str | None:
+    """What decides for a number that something is mentioned: the policy, or for a cue its phrases.
+
+    None where the number does not depend on mentions. `kind` is the kind of intervention, perhaps with its hash.
+
+    >>> mention_rule("tpr", "hand", "lemma"), mention_rule("tpr", "cue_user", "lemma")
+    ('lemma', 'phrases')
+    >>> mention_rule("impact_rate", "hand", "lemma") is None
+    True
+    """
+    if metric in MENTION_FREE:
+        return None
+    return PHRASES if (kind or "").startswith("cue_") else policy
 
 
 def digest(values: Iterable[BaseModel | Mapping[str, object]]) -> str:
@@ -69,8 +87,8 @@ def signature(config: RunConfig, facts: Mapping[str, str], metric: str) -> str:
     for name in RunConfig.model_fields:
         if name not in WITHIN:
             parts[name] = _shown(getattr(config, name))
-    if metric not in MENTION_FREE:
-        parts["mention"] = "phrases" if facts.get("kind", "").startswith("cue_") else config.mention
+    if (rule := mention_rule(metric, facts.get("kind"), config.mention)) is not None:
+        parts["mention"] = rule
     if metric in NEEDS_TVD:
         parts["min_label_mass"] = _shown(config.min_label_mass)
     if metric in NEEDS_SHAMS:

@@ -124,6 +124,23 @@ def test_agreement_and_numbers_are_those_planted(
     assert {"mention_floor", "flip_to_cue_rate"}.isdisjoint(name for _, name in found)
 
 
+def test_rows_name_their_judge(run_dir: Path, server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the columns of numbers, warnings and agreement; without mentions no channel and no policy is named."""
+    _, out = command(run_dir, server, capsys, "--json")
+    document = json.loads(out)
+
+    by_judge, without = ("explanation", "judge", "openai/j"), (None, None, "openai/j")
+    found = {row["metric"]: (row["channel"], row["mention"], row["judge"]) for row in document["metrics"]}
+    assert set(found.values()) == {by_judge, without}
+    assert (found["phi_cct"], found["impact_rate"]) == (by_judge, without)
+    warned = [one for one in document["warnings"] if one["row"] is not None]
+    rows = [{name: row[name] for name in (*warned[0]["row"], "metric")} for row in document["metrics"]]
+    assert [one for one in warned if {**one["row"], "metric": one["metric"]} not in rows] == []
+    assert {(one["channel"], one["mention"], one["judge"]) for one in document["agreement"]} == {
+        ("explanation", "phrases", "openai/j")
+    }
+
+
 def test_each_distinct_pair_is_asked_once_and_never_again(
     run_dir: Path, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,6 @@ from explaineval.client import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared, prepare
-from explaineval.scoring.rows import arm_name
 from explaineval.signature import WITHIN, digest, signature
 
 FACTS = {
@@ -105,14 +104,14 @@ def signed(found: Prepared, metric: str) -> str:
     )
     model = config.models[0]
     arms = provenance.arm_facts(config, found.tasks, found.prompts, {(model.endpoint, model.model, "chat"): able})
-    from explaineval.scoring.counts import Group
+    from explaineval.records import Condition
     from explaineval.scoring.rows import facts_of
 
     order = config.arms.order[0]
     known = {"tasks": provenance.task_facts(found.tasks, found.chosen.edits, found.prompts), "arms": arms}
-    group = Group(model.endpoint, model.model, task.name, "hand", order, "chat", 1, "normal")
-    assert arm_name(group) in arms
-    return signature(config, facts_of(group, known), metric)
+    condition = Condition(model.endpoint, model.model, task.name, "hand", order, "chat", 1, "normal")
+    assert condition.arm_name in arms
+    return signature(config, facts_of(condition, known), metric)
 
 
 def change_of(name: str, files: Path) -> dict[str, Any]:

@@ -109,6 +109,15 @@ def test_a_run_served_from_the_cache_loads_no_litellm_and_opens_no_socket(place:
     assert place.first.result.stdout.splitlines()[:-3] == seen.result.stdout.splitlines()[:-3]
 
 
+def test_a_run_from_the_cache_alone_loads_nothing_that_sends(place: Place) -> None:
+    """With --offline no HTTP client is imported, and with --json no library for tables."""
+    seen = place.watch(*place.options, "--offline", "--json")
+
+    assert seen.result.code == 0
+    assert not {"httpx", "certifi", "rich", "litellm", "pandas"} & seen.modules
+    assert "diskcache" in seen.modules
+
+
 def test_scoring_loads_neither_litellm_nor_pandas(place: Place) -> None:
     """`score` needs the run directory alone."""
     seen = place.watch("score", "out")

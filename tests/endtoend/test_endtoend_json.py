@@ -149,7 +149,7 @@ def test_a_warning_names_rows_that_are_there(outputs: dict[str, list[Result]]) -
     assert checked > 20
 
 
-WARNED = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity")
+WARNED = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity", "channel", "mention", "judge")
 
 
 def test_the_codes_are_documented_with_their_grades() -> None:
@@ -202,7 +202,7 @@ def test_the_demos_document_is_documented(
     weights = tmp_path / "tiny.gguf"
     weights.write_bytes(b"GGUF and no weights")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("explaineval.execution.model_run.EmbeddedClient", Parrot)
+    monkeypatch.setattr("explaineval.client.endpoints.llamacpp.EmbeddedClient", Parrot)
     with pytest.raises(SystemExit) as caught:
         main(["demo", "--weights", str(weights), "--limit", "2", "--json"])
 

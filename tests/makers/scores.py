@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from explaineval.config import RunConfig
-from explaineval.records import MetricRow, Trial
-from explaineval.scoring.counts import Group, tally
-from explaineval.scoring.rows import Scores, arm_name, score_tally
+from explaineval.records import Condition, MetricRow, Trial
+from explaineval.scoring.counts import tally
+from explaineval.scoring.rows import Scores, score_tally
 from makers.runs import ENDPOINT, MODEL, make_trial
 
 LEVELS = ("minimal", "normal", "exhaustive")
@@ -29,7 +29,7 @@ def score_trials(
     by_level, by_sample = len(config.arms.verbosity) > 1, config.tvd_samples is not None
     found = [Trial.model_validate(one) for one in trials]
     counts = tally(found, config.mention, by_level=by_level, by_sample=by_sample, targets=targets or {})
-    arms = {arm_name(arm) for arm in counts.arms} | {arm_name(Group(kind=None, **one)) for one in lacking}
+    arms = {arm.arm_name for arm in counts.arms} | {Condition(kind=None, **one).arm_name for one in lacking}
     sent = {"shots": "s", "prompts": "p", "temperature": "0", "logprobs": "top20"}
     known = {
         "tasks": {task: {"examples": "x", "kinds": {kind: f"h-{kind}" for kind in kinds}} for task in tasks},

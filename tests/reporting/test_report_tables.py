@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from explaineval.metrics import warn
-from explaineval.records import MetricRow
-from explaineval.reporting.tables import COLUMNS, Line, legend, render, results_table, table_warnings
+from explaineval.records import Condition, MetricRow
+from explaineval.reporting.tables import COLUMNS, legend, render, results_table, table_warnings
 
 VALUES: dict[str, tuple[float | None, float | None, float | None, str | None]] = {
     "phi_cct": (0.1234, -0.0456, 0.2789, None),
@@ -60,9 +60,9 @@ def rows_of(kind: str = "hand", overrides: dict[str, Any] | None = None, **chang
     return [*rows, make_row("sham_flip_rate", (0.0432, 0.0, 0.1, None), "sham", **changes)]
 
 
-def line_of(row: MetricRow) -> Line:
+def line_of(row: MetricRow) -> Condition:
     """Where a row belongs."""
-    return Line(*(getattr(row, name) for name in Line._fields))
+    return row.condition
 
 
 def shown(rows: list[MetricRow], width: int, warnings: Any = (), missing: Any = None) -> str:
@@ -185,11 +185,11 @@ def test_an_undefined_area_is_explained(width: int) -> None:
 
 
 def test_what_is_told_of_the_levels_names_their_line() -> None:
-    """Lines of areas are numbered after those of arms; their verbosity is blank in the scores."""
+    """Lines of areas are numbered after those of arms; their verbosity is None."""
     rows = sweep_rows()
     area = line_of(rows[-1])
 
-    found = shown(rows, 160, [(area._replace(verbosity=""), "Levels were not obeyed.")])
+    found = shown(rows, 160, [(area, "Levels were not obeyed.")])
 
     assert "Row 3: Levels were not obeyed." in found
     assert re.search(r"^3 +nli, hand +0\.712", found, re.MULTILINE)

@@ -60,7 +60,7 @@ def test_it_is_told_in_words() -> None:
     """With the control's rate of the same flip, once, at the cue."""
     scores = scores_of(trials(CUE, AFTER_CUE) + trials(CONTROL, AFTER_CONTROL))
 
-    texts = [(one.group.kind, one.text) for one in scores.warnings if "suggests" in one.text]
+    texts = [(one.condition.kind, one.text) for one in scores.warnings if "suggests" in one.text]
     assert texts == [
         (CUE, "answers change to the letter that the cue suggests in 30.0% of the trials (control 10.0%).")
     ]

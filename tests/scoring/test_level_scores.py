@@ -37,7 +37,7 @@ def planted(*points: tuple[float, float], **values: Any) -> Scores:
 
 def told(scores: Scores) -> list[str]:
     """What is told of the levels together."""
-    return [one.text for one in scores.warnings if not one.group.verbosity]
+    return [one.text for one in scores.warnings if not one.condition.verbosity]
 
 
 @pytest.mark.parametrize(

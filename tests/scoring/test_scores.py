@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from scipy.stats import pearsonr
 from sklearn.metrics import matthews_corrcoef
 
 from explaineval.errors import InputError
-from explaineval.records import OUTCOMES
+from explaineval.records import OUTCOMES, MetricRow, record_dict
 from explaineval.rundir.directory import read_trials, write_metrics
 from explaineval.scoring.rows import score
 from makers.runs import by_metric, make_missing, make_run, make_sham, make_trial, write_trials
+from makers.scores import score_trials
 
 TABLE = [  # per example: (changed, mentioned, p(A) after)
     [(1, 1, 0.25), (0, 0, 0.75), (0, 0, 0.5), (0, 1, 0.625)],
@@ -120,8 +122,9 @@ def test_metrics_have_the_columns_of_the_contract(tmp_path: Path) -> None:
 
     rows = json.loads((run / "metrics.json").read_text("utf-8"))
 
-    columns = ["endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity", "metric", "value", "low",
-               "high", "n", "n_examples", "undefined", "signature"]  # fmt: skip
+    columns = ["endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity", "channel",
+               "mention", "judge", "metric", "value", "low", "high", "n", "n_examples", "undefined",
+               "signature"]  # fmt: skip
     assert {tuple(columns)} == {tuple(row) for row in rows}
     assert [",".join(columns), len(rows) + 1] == [
         (run / "metrics.csv").read_text("utf-8").splitlines()[0],
@@ -379,3 +382,39 @@ def test_without_shams_it_is_said(tmp_path: Path) -> None:
     for name in ("sham_flip_rate", "phi_stable"):
         assert found[name].value is None
         assert "--shams 0" in str(found[name].undefined)
+
+
+@pytest.mark.parametrize("policy", ["word", "lemma", "substring"])
+def test_columns_and_signature_tell_the_same_of_mentions(policy: str) -> None:
+    """A row has a channel and a policy just where its signature names the policy; means over tasks likewise."""
+    trials = [
+        make_trial(example, number, changed=number == 0, mentioned=example % 2 == 0, kind=kind) | {"task": task}
+        for task in ("one", "two")
+        for kind in ("hand", "cue_user")
+        for example in range(6)
+        for number in range(2)
+    ]
+    scores = score_trials(trials, kinds=("hand", "cue_user"), tasks=("one", "two"), mention=policy)
+
+    seen = set()
+    for row in scores.rows:
+        part = re.search(r"\|mention:([^|]*)", row.signature)
+        assert (row.channel, row.mention, row.judge) == (
+            (None, None, None) if part is None else ("explanation", part[1], None)
+        )
+        seen.add((row.task, row.kind, row.mention))
+    assert {("mean", "hand", policy), ("mean", "cue_user", "phrases"), ("mean", "hand", None)} <= seen
+    conditions = {(row.condition, row.metric) for row in scores.rows}
+    assert scores.warnings
+    assert [one for one in scores.warnings if (one.condition, one.warning.metric) not in conditions] == []
+
+
+def test_rows_of_an_earlier_version_are_read() -> None:
+    """Without the columns channel, mention and judge they are null."""
+    (row, *_) = score_trials([make_trial(0, 0)]).rows
+    plain = {name: value for name, value in record_dict(row).items() if name not in ("channel", "mention", "judge")}
+
+    old = MetricRow.model_validate(plain)
+
+    assert (old.channel, old.mention, old.judge) == (None, None, None)
+    assert row.condition.without_mention == old.condition

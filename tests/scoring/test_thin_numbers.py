@@ -188,8 +188,8 @@ def codes_of(scores: Scores, row: Any) -> set[str]:
         one.warning.code
         for one in scores.warnings
         if one.warning.metric == row.metric
-        and (one.group.verbosity or None) == row.verbosity
-        and all(getattr(one.group, name) == getattr(row, name) for name in where)
+        and one.condition.verbosity == row.verbosity
+        and all(getattr(one.condition, name) == getattr(row, name) for name in where)
     }
 
 

@@ -32,6 +32,9 @@ WATCHED = ("numpy", "scipy")
 BY_PROBE = " (found by probe)"
 """What a probe's sentence ends with where a run tells it."""
 
+ADDED = ("channel", "mention", "judge")
+"""Columns that metrics files of earlier versions lack; they are compared only where a bundle has them."""
+
 _GROUP = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity", "metric")
 _VERSION = re.compile(r"\|explaineval:[^|]*$")
 
@@ -135,6 +138,7 @@ def _compare(
 ) -> Reproduction:
     paths = [directory / run_directory.METRICS for directory in (claimed, made)]
     then, now = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
+    now = _comparable(then, now)
     return Reproduction(
         outcome=outcome,
         metrics=len(now),
@@ -146,6 +150,13 @@ def _compare(
         differences=tuple(differences(then, now)),
         versions=tuple(_versions(run)),
     )
+
+
+def _comparable(bundled: list[Any], recomputed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The recomputed rows without the columns that the bundle is too old to have."""
+    known = {name for row in bundled if isinstance(row, dict) for name in row}
+    new = [name for name in ADDED if bundled and name not in known]
+    return [{name: value for name, value in row.items() if name not in new} for row in recomputed]
 
 
 def differences(bundled: list[Any], recomputed: list[Any]) -> list[Difference]:

@@ -20,11 +20,12 @@ from explaineval.errors import InputError
 from explaineval.interventions import is_cue
 from explaineval.parsing import classify, parse_label
 from explaineval.planning.units import Failure
-from explaineval.records import SHAM, Completion, MetricRow, Request, Status, Trial, Unreadable
+from explaineval.records import SHAM, Completion, Condition, MetricRow, Request, Status, Trial, Unreadable
 from explaineval.rundir.directory import read_run, read_trials
-from explaineval.scoring.counts import Group, tally
+from explaineval.scoring.counts import tally
 from explaineval.scoring.rows import Scores, score_tally
-from explaineval.signature import digest
+from explaineval.scoring.warnings import RowWarning
+from explaineval.signature import PHRASES, digest
 
 TEMPLATE = "mention_judge.j2"
 VERDICTS = {"A": "yes", "B": "no"}
@@ -48,7 +49,7 @@ Verdicts = Mapping[Question, Verdict]
 
 @dataclass
 class Agreement:
-    """How phrase list and judge decided on the trials of one group; `unreadable` counts those without a judgement."""
+    """How phrase list and judge decided on the trials of a condition; `unreadable` counts those without a judgement."""
 
     both: int = 0
     only_phrases: int = 0
@@ -111,14 +112,13 @@ def read_verdict(reply: Completion | Failure) -> Verdict:
     return label.status if isinstance(label, Unreadable) else label.label == "A"
 
 
-def compare_verdicts(trials: Iterable[Trial], verdicts: Verdicts) -> dict[Group, Agreement]:
+def compare_verdicts(trials: Iterable[Trial], verdicts: Verdicts) -> dict[Condition, Agreement]:
     """Phrase list against judge for each model, task, arm and kind, in the order of the trials."""
-    found: dict[Group, Agreement] = {}
+    found: dict[Condition, Agreement] = {}
     for trial in trials:
         question = question_of(trial)
         if question is not None:
-            group = Group(*(getattr(trial, name) for name in Group._fields))
-            found.setdefault(group, Agreement()).add(bool(trial.mentioned), verdicts[question])
+            found.setdefault(trial.condition, Agreement()).add(bool(trial.mentioned), verdicts[question])
     return found
 
 
@@ -156,9 +156,14 @@ def score_judged(directory: Path, who: Consultant, verdicts: Verdicts) -> Scores
     )
     scores = score_tally(counts, config, run["facts"])
     rows = [row for row in scores.rows if row.kind is not None and is_cue(row.kind) and row.metric not in LEFT_OUT]
-    warnings = tuple(one for one in scores.warnings if is_cue(one.group.kind or ""))
-    missing = {group: by for group, by in scores.missing.items() if is_cue(group.kind or "")}
-    return Scores(tuple(_sign(row, _name(who)) for row in rows), warnings, missing)
+    judge = who.model.model
+    warnings = tuple(
+        RowWarning(_by_judge(one.condition, judge), one.warning)
+        for one in scores.warnings
+        if is_cue(one.condition.kind or "")
+    )
+    missing = {condition: by for condition, by in scores.missing.items() if is_cue(condition.kind or "")}
+    return Scores(tuple(_sign(row, judge, _name(who)) for row in rows), warnings, missing)
 
 
 def _name(who: Consultant) -> str:
@@ -168,8 +173,19 @@ def _name(who: Consultant) -> str:
     return f"|judge:{who.model.model}{at}@{asked}"
 
 
-def _sign(row: MetricRow, judge: str) -> MetricRow:
-    """The row with the judge in its signature: even a number without mentions rests on the trials it could judge."""
-    policy, version = "|mention:phrases", "|explaineval:"
-    old, new = (policy, judge) if policy in row.signature else (version, judge + version)
-    return row.model_copy(update={"signature": row.signature.replace(old, new)})
+def _by_judge(condition: Condition, judge: str) -> Condition:
+    """The condition of a row whose trials a model judged: mentions, where it depends on them, are the judge's."""
+    return condition._replace(mention=None if condition.mention is None else "judge", judge=judge)
+
+
+def _sign(row: MetricRow, judge: str, part: str) -> MetricRow:
+    """The row with the judge in its columns, and `part` in its signature.
+
+    Even a number without mentions rests on the trials that the judge could judge.
+    """
+    policy, version = f"|mention:{PHRASES}", "|explaineval:"
+    old, new = (policy, part) if policy in row.signature else (version, part + version)
+    columns = _by_judge(row.condition, judge)
+    return row.model_copy(
+        update={"mention": columns.mention, "judge": columns.judge, "signature": row.signature.replace(old, new)}
+    )

@@ -19,9 +19,10 @@ from explaineval.errors import InputError
 from explaineval.execution.model_run import Lane
 from explaineval.planning.notes import note
 from explaineval.prompts import PromptBook, default_directory
+from explaineval.records import EXPLANATION, Condition
 from explaineval.rundir.directory import read_trials
-from explaineval.scoring.counts import Group
 from explaineval.scoring.rows import score
+from explaineval.signature import PHRASES
 
 F = TypeVar("F", bound=Callable[..., Any])
 ASKED = ("model", "base_url", "api_key_env", "price")
@@ -114,7 +115,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
     if json:
         document = {
             "run_dir": str(run_dir),
-            "agreement": [_document(group, one) for group, one in agreements.items()],
+            "agreement": [_document(condition, one, who.model.model) for condition, one in agreements.items()],
             "metrics": [row.model_dump(mode="json") for row in scores.rows],
         }
         show_document(document, notes, scores, code, failed)
@@ -124,18 +125,19 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
     return code
 
 
-def _document(group: Group, one: Agreement) -> dict[str, Any]:
+def _document(condition: Condition, one: Agreement, judge: str) -> dict[str, Any]:
+    about = condition._replace(channel=EXPLANATION, mention=PHRASES, judge=judge)
     counts = {name: getattr(one, name) for name in ("both", "only_phrases", "only_judge", "neither")}
-    return {**group._asdict(), **counts, "unreadable": one.unreadable.total()}
+    return {**about._asdict(), **counts, "unreadable": one.unreadable.total()}
 
 
-def _show(agreements: Mapping[Group, Agreement]) -> None:
+def _show(agreements: Mapping[Condition, Agreement]) -> None:
     """One line per model, task, arm and kind."""
-    for group, one in agreements.items():
-        where = f"{group.model}, {group.task}, {group.kind}, {group.style} {group.order}"
+    for condition, one in agreements.items():
+        where = f"{condition.model}, {condition.task}, {condition.kind}, {condition.style} {condition.order}"
         lost = f"; without a readable judgement: {count_reasons(one.unreadable)}" if one.unreadable else ""
         echo(
-            f"{where}, {group.shots} shots, {group.verbosity}: mentioned by phrase list and judge {one.both}, "
+            f"{where}, {condition.shots} shots, {condition.verbosity}: mentioned by phrase list and judge {one.both}, "
             f"by the phrase list only {one.only_phrases}, by the judge only {one.only_judge}, by neither "
             f"{one.neither}{lost}."
         )

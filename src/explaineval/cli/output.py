@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from explaineval.planning.notes import Note
-from explaineval.reporting.tables import Line, legend, results_table, table_warnings
-from explaineval.scoring.rows import Scores
 from explaineval.secrets import SECRETS
 from explaineval.text import escaped, visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from explaineval.planning.notes import Note
+    from explaineval.scoring.rows import Scores
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
@@ -45,10 +45,6 @@ def echo_table(content: RenderableType, *, width: int | None = None, color: bool
     with suppress(*((OSError,) if err else ())):
         click.echo(SECRETS.mask(render(content, width=width, color=color)), err=err)
 
-
-if TYPE_CHECKING:
-    from explaineval.planning.notes import Note
-    from explaineval.scoring.rows import Scores
 
 SCHEMA = 2
 """Grows with every change that a reader of the documents could stumble over."""
@@ -82,11 +78,10 @@ def _of_rows(scores: Scores) -> Iterable[dict[str, Any]]:
     """Warnings about numbers: `row` has the fields of the metric rows that they are about."""
     for found in scores.warnings:
         one = found.warning
-        row = {name: None if value == "" else value for name, value in found.group._asdict().items()}
         yield {
             "code": one.code,
             "grade": one.grade,
-            "row": row,
+            "row": found.condition._asdict(),
             "metric": one.metric,
             "text": one.text,
             "todo": one.todo,
@@ -117,16 +112,19 @@ def explain(exc: OSError) -> str:
 
 def show_scores(scores: Scores) -> None:
     """Print the table of a run."""
-    warnings = table_warnings((Line(*one.group), one.warning) for one in scores.warnings)
-    missing = {Line(*group): counts for group, counts in scores.missing.items()}
+    from explaineval.reporting.tables import results_table, table_warnings
+
+    warnings = table_warnings((one.condition, one.warning) for one in scores.warnings)
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160
-    content = results_table(scores.rows, warnings, missing, width)
+    content = results_table(scores.rows, warnings, scores.missing, width)
     echo_table(content, width=max(width, 40), color=terminal and not _no_color())
 
 
 def show_legend() -> None:
     """Print how to read the table."""
+    from explaineval.reporting.tables import legend
+
     echo_table(legend(), width=min(100, shutil.get_terminal_size().columns))
 
 

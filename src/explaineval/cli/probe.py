@@ -18,8 +18,8 @@ from explaineval.cache import open_store
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHERE, option, options, resolve
 from explaineval.cli.output import echo_table, say, show_document
 from explaineval.client import proxy_note
-from explaineval.client.endpoints.capabilities import store_probe
-from explaineval.client.endpoints.probe import probe_endpoint, route_caution
+from explaineval.client.endpoints.capabilities import route_caution, store_probe
+from explaineval.client.endpoints.probe import probe_endpoint
 from explaineval.client.endpoints.probe_findings import Findings, StyleFinding
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price

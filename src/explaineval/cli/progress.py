@@ -7,9 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
 from explaineval.cli.output import echo
 from explaineval.execution.model_run import Lane
 from explaineval.planning.prepare import Prepared
@@ -35,6 +32,9 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
             heard[name] = len(lane.messages)
 
     if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

@@ -26,7 +26,6 @@ from explaineval.cli.options import (
 )
 from explaineval.cli.output import echo, say, show_json, show_legend, show_scores, summary_line
 from explaineval.cli.progress import progress
-from explaineval.client import EMBEDDED_MODEL, find_weights, weights_name
 from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig
 from explaineval.config.client_config import EndpointConfig
 from explaineval.execution.run import execute
@@ -64,6 +63,8 @@ def demo(weights: Path | None, limit: int, cache: Path | None, out: Path | None,
 
     A llama.cpp server is started for the purpose, unless all answers are in the cache, and stopped at the end.
     """
+    from explaineval.client import EMBEDDED_MODEL, find_weights, weights_name
+
     found = find_weights(weights)
     name = weights_name(found)
     model = EMBEDDED_MODEL if weights is None else f"openai/{found.stem}"

@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explaineval.cache import Claims, Store, request_key
 from explaineval.client import (
@@ -18,27 +18,15 @@ from explaineval.client import (
     Capabilities,
     Client,
     Deposit,
-    EmbeddedClient,
     Gate,
     Gauge,
-    LiteLLMClient,
     Pace,
     Purse,
     RetryingClient,
     SlotClient,
     StoredOnlyClient,
     StoringClient,
-    proxy_note,
     stored_probe,
-)
-from explaineval.client.batches import (
-    DIRECTORY,
-    AnthropicBatches,
-    BatchProvider,
-    CheckedClient,
-    OpenAIBatches,
-    PendingKeys,
-    Shelf,
 )
 from explaineval.config import Endpoint, ModelConfig
 from explaineval.errors import EndpointError, InputError
@@ -47,6 +35,9 @@ from explaineval.planning.cost import Forecast
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.prices import Ledger, Prices
 from explaineval.records import OUTCOMES, Completion, Request, Trial
+
+if TYPE_CHECKING:
+    from explaineval.client.batches import BatchProvider, CheckedClient
 
 OPENAI_SHAPED = ("openai", "azure")
 ANTHROPIC = "anthropic"
@@ -62,6 +53,8 @@ def provider_for(
 
     `renamed` is shared with the ordinary client (see `Rehearsal`). Raises InputError where there are no batches.
     """
+    from explaineval.client.batches import AnthropicBatches, OpenAIBatches
+
     check_batches(model, endpoint)
     if model.model.partition("/")[0] == ANTHROPIC:
         return AnthropicBatches(endpoint, model.model, timeout=timeout)
@@ -167,16 +160,22 @@ def build_lanes(
     Models of one endpoint share its gate; all of them share one budget.
     """
     config, client = prepared.config, prepared.client
-    wire = LiteLLMClient({model.endpoint: client.endpoint_of(model) for model in config.models}, timeout=client.timeout)
-    stack.push_async_callback(wire.close)
+    wire = None
+    if not client.offline:  # what sends is not even imported where nothing is sent
+        from explaineval.client import EmbeddedClient, LiteLLMClient, proxy_note
+        from explaineval.client.batches import DIRECTORY, CheckedClient, PendingKeys, Shelf
+
+        endpoints = {model.endpoint: client.endpoint_of(model) for model in config.models}
+        wire = LiteLLMClient(endpoints, timeout=client.timeout)
+        stack.push_async_callback(wire.close)
     gates: dict[str, Gate] = {}
     bills: dict[str, BillCheck] = {}
     deposit = Deposit(store, stopping)
     budget = Budget(Purse(client.max_usd))
     lanes: list[Lane] = []
     for model in config.models:
-        sender: Client = wire
-        if embedded is not None:
+        sender: Client = wire or StoredOnlyClient()
+        if embedded is not None and wire is not None:
             embedding = EmbeddedClient(wire, str(model.endpoint), embedded, client.connections_of(model))
             stack.push_async_callback(embedding.close)
             sender = embedding
@@ -187,12 +186,14 @@ def build_lanes(
         )
         price = prices.singly[model.endpoint, model.model]
         checked = bills.setdefault(place, BillCheck(model.endpoint))
-        shelf = Shelf(client.cache / DIRECTORY, model.model.partition("/")[0], model.endpoint, model.model)
-        batches = None
-        if client.batch and not client.offline:
-            provider = provider_for(model, client.endpoint_of(model), client.timeout, wire.renamed)
-            stack.push_async_callback(provider.close)
-            sender = batches = CheckedClient(sender, provider, shelf.has_batches)
+        batches = pending = None
+        if wire is not None:
+            shelf = Shelf(client.cache / DIRECTORY, model.model.partition("/")[0], model.endpoint, model.model)
+            pending = PendingKeys(shelf)
+            if client.batch:
+                provider = provider_for(model, client.endpoint_of(model), client.timeout, wire.renamed)
+                stack.push_async_callback(provider.close)
+                sender = batches = CheckedClient(sender, provider, shelf.has_batches)
         wired = StoringClient(sender, deposit)
         inner: Client = wired
         budgeted = None
@@ -202,8 +203,8 @@ def build_lanes(
         retrying = RetryingClient(slots, client.max_retries, stopping, gate.is_busy)
         outer: Client = StoredOnlyClient() if client.offline else retrying
         cached = CachedClient(outer, store, stopping, claims, older_names=client.older_names)
-        if not client.offline:
-            cached.pending = PendingKeys(shelf)
+        if pending is not None:
+            cached.pending = pending
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
         lane = Lane(
@@ -211,7 +212,7 @@ def build_lanes(
         )
         cached.book, cached.miss, cached.was_sent = lane.book, lane.miss, wired.was_sent
         cached.is_on_wire, cached.tell = wired.is_on_wire, lane.messages.append
-        note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)
+        note = None if wire is None else proxy_note(client.endpoint_of(model), model.model)
         if note is not None and not any(note in other.messages for other in lanes):
             lane.messages.append(note)
         lanes.append(lane)

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self, TextIO
 
 from explaineval.cache import Claims, Store, holds_store, open_store, request_key, spread
-from explaineval.client import Capabilities, assume, name_served, settle
+from explaineval.client import Capabilities, assume, settle
 from explaineval.config import Arm, arms_for
 from explaineval.datasets import shots_of
 from explaineval.errors import (
@@ -34,7 +34,6 @@ from explaineval.execution.accounting import (
     run_document,
     summary_of,
 )
-from explaineval.execution.batches import submit
 from explaineval.execution.model_run import Lane, build_lanes, check_batches
 from explaineval.execution.pool import Executor, WorkerPool, stop_on_interrupt
 from explaineval.execution.trials import unit_trials
@@ -129,7 +128,7 @@ async def _ask_plan(asking: Asking, lane: Lane) -> None:
                 lane.able[builder.arm.style] = await _settle(asking, lane, builder)
     except EndpointError as exc:
         lane.progress.unsent -= _asked_already(asking.prepared, asking.store, lane)
-        lane.fault = await name_served(exc, asking.prepared.client.endpoint_of(lane.model))
+        lane.fault = await _tell_served(asking, lane, exc)
         return
 
     def able(arm: Arm) -> Capabilities:
@@ -146,6 +145,8 @@ async def _ask_plan(asking: Asking, lane: Lane) -> None:
 
     stopping = asking.stopping
     if lane.batches is not None:
+        from explaineval.execution.batches import submit
+
         await submit(asking.prepared, asking.store, lane, lane.batches, units)
         stopping = asyncio.Event()  # nothing is sent from here on, so what is paid for is read to its end
     pool = WorkerPool(lane.slots.gate.ceiling)
@@ -154,7 +155,14 @@ async def _ask_plan(asking: Asking, lane: Lane) -> None:
     if lane.fault is None:
         lane.fault = lane.billing_fault
     if lane.slots.down is not None and lane.fault is None:
-        lane.fault = await name_served(lane.slots.down, asking.prepared.client.endpoint_of(lane.model))
+        lane.fault = await _tell_served(asking, lane, lane.slots.down)
+
+
+async def _tell_served(asking: Asking, lane: Lane, fault: EndpointError) -> EndpointError:
+    """The fault, with the models that the endpoint serves where it does not know the one asked for."""
+    from explaineval.client import name_served
+
+    return await name_served(fault, asking.prepared.client.endpoint_of(lane.model))
 
 
 def _asked_already(prepared: Prepared, store: Store, lane: Lane) -> int:

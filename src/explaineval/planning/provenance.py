@@ -13,9 +13,7 @@ from explaineval.interventions import cue_name, is_cue
 from explaineval.planning.interventions import Edits
 from explaineval.planning.requests import RequestBuilder
 from explaineval.prompts import PromptBook
-from explaineval.records import Intervention
-from explaineval.scoring.counts import Group
-from explaineval.scoring.rows import arm_name
+from explaineval.records import Condition, Intervention
 from explaineval.signature import digest
 
 GROWING = ("tasks", "models", "samples", "limit", "interventions", "shots_from", "prompts", "arms")
@@ -102,8 +100,10 @@ def arm_facts(
             continue
         digest_ = prompts.digest(style=arm.style, order=arm.order, shape=task.shape, verbosity=arm.verbosity)
         own = sorted({example.instruction for example in task.examples if example.instruction})
-        group = Group(model.endpoint, model.model, task.name, None, arm.order, arm.style, arm.shots, arm.verbosity)
-        facts[arm_name(group)] = {
+        condition = Condition(
+            model.endpoint, model.model, task.name, None, arm.order, arm.style, arm.shots, arm.verbosity
+        )
+        facts[condition.arm_name] = {
             "shots": digest(builder.shots),
             "prompts": digest_[:8] + (f"+{digest([{'instructions': own}])}" if own else ""),
             "temperature": "omitted" if found.temperature is None else f"{found.temperature:g}",
@@ -115,7 +115,7 @@ def arm_facts(
 def no_level_shots(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook) -> list[dict[str, Any]]:
     """The arms that are not asked, since their verbosity is shown by shots and there are none of that length.
 
-    Each is a group without its kind, as its metric rows name it.
+    Each is a condition without its kind, as its metric rows name it.
     """
     return [
         {"endpoint": model.endpoint, "model": model.model, "task": task.name, **arm.model_dump()}

@@ -14,21 +14,8 @@ from rich.text import Text
 
 from explaineval.interventions import NULL_EDIT
 from explaineval.metrics.warnings import TOGETHER, MetricWarning
-from explaineval.records import SHAM, MetricRow
+from explaineval.records import SHAM, Condition, MetricRow
 from explaineval.text import visible
-
-
-class Line(NamedTuple):
-    """Where a table row belongs: everything but the metric."""
-
-    endpoint: str | None
-    model: str | None
-    task: str | None
-    kind: str | None
-    order: str | None
-    style: str | None
-    shots: int | None
-    verbosity: str | None
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -53,11 +40,11 @@ def with_interval(row: MetricRow) -> str:
 AREAS = ("f_auroc", "f_auroc_own")
 POINT = (("FPR", "fpr", 3), ("TPR", "tpr", 3), ("words", "explanation_words", 1))
 NARROWEST_TABLE = 76
-Cells = Mapping[Line, Mapping[str, MetricRow]]
+Cells = Mapping[Condition, Mapping[str, MetricRow]]
 
 
 def levels_table(
-    own: Sequence[tuple[int, Line]], cells: Cells, width: int, mark: Callable[[str], str]
+    own: Sequence[tuple[int, Condition]], cells: Cells, width: int, mark: Callable[[str], str]
 ) -> RenderableType:
     """A row for each numbered line over several levels; `mark` gives the footnote of a reason.
 
@@ -87,7 +74,7 @@ def levels_table(
     return table
 
 
-def _listed(index: int, line: Line, cells: Cells, mark: Callable[[str], str]) -> Text:
+def _listed(index: int, line: Condition, cells: Cells, mark: Callable[[str], str]) -> Text:
     area = _area(cells[line], mark).replace("\n", " ")
     hull = _shown(cells[line].get("f_auroc_hull"), 3)
     told = [f"{index}  {line.task}, {line.kind}, {line.style} {line.order}, {line.shots} shots"]
@@ -98,7 +85,7 @@ def _listed(index: int, line: Line, cells: Cells, mark: Callable[[str], str]) ->
     return Text("\n".join(told))
 
 
-def _levels(line: Line, cells: Cells) -> dict[str, Mapping[str, MetricRow]]:
+def _levels(line: Condition, cells: Cells) -> dict[str, Mapping[str, MetricRow]]:
     """The rows of each level of this line, by its name, in the order of the run."""
     return {
         other.verbosity: found
@@ -169,29 +156,27 @@ SHOWN = frozenset(
 """The metrics whose warnings belong under the table: those that it shows, and one whose warning gives its value."""
 
 
-def table_warnings(found: Iterable[tuple[Line, MetricWarning]]) -> list[tuple[Line, str]]:
+def table_warnings(found: Iterable[tuple[Condition, MetricWarning]]) -> list[tuple[Condition, str]]:
     """The sentences to be printed under the table, from warnings of single numbers, in their order.
 
     Warnings about numbers that the table does not show are left out. What limits several numbers of a row in the same
     way is said once: of each code in TOGETHER the first sentence, all of them as one paragraph, and nothing of a whole
     arm that its rows have already.
     """
-    shown = [(line, one) for line, one in found if one.metric in SHOWN]
-    thin: dict[Line, dict[str, str]] = {}
+    shown = [(condition.without_mention, one) for condition, one in found if one.metric in SHOWN]
+    thin: dict[Condition, dict[str, str]] = {}
     for line, one in shown:
         if one.code in TOGETHER:
             thin.setdefault(line, {}).setdefault(one.code, one.text)
-    of_rows = {(line._replace(kind=None), code) for line, by in thin.items() if line.kind not in OF_ARMS for code in by}
-    texts: list[tuple[Line, str]] = []
+    of_rows = {(line.arm, code) for line, by in thin.items() if line.kind not in OF_ARMS for code in by}
+    texts: list[tuple[Condition, str]] = []
     for line, one in shown:
         if one.code not in TOGETHER:
             texts.append((line, one.text))
         elif line in thin:
             by_code = thin.pop(line)
             if line.kind in OF_ARMS:
-                by_code = {
-                    code: text for code, text in by_code.items() if (line._replace(kind=None), code) not in of_rows
-                }
+                by_code = {code: text for code, text in by_code.items() if (line.arm, code) not in of_rows}
             if by_code:
                 texts.append((line, " ".join(by_code[code] for code in TOGETHER if code in by_code)))
     return texts
@@ -199,8 +184,8 @@ def table_warnings(found: Iterable[tuple[Line, MetricWarning]]) -> list[tuple[Li
 
 def results_table(
     rows: Sequence[MetricRow],
-    warnings: Sequence[tuple[Line, str]],
-    missing: Mapping[Line, Mapping[str, int]],
+    warnings: Sequence[tuple[Condition, str]],
+    missing: Mapping[Condition, Mapping[str, int]],
     width: int,
 ) -> RenderableType:
     """The table of a run, its undefined values explained, its warnings and its missing trials."""
@@ -261,22 +246,22 @@ def render(content: RenderableType, *, width: int | None = None, color: bool = F
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
-def _by_line(rows: Sequence[MetricRow]) -> dict[Line, dict[str, MetricRow]]:
+def _by_line(rows: Sequence[MetricRow]) -> dict[Condition, dict[str, MetricRow]]:
     """The rows of each table line; what holds for a whole arm stands in all of its lines."""
-    cells: dict[Line, dict[str, MetricRow]] = {}
-    arms: dict[Line, dict[str, MetricRow]] = {}
+    cells: dict[Condition, dict[str, MetricRow]] = {}
+    arms: dict[Condition, dict[str, MetricRow]] = {}
     for row in rows:
-        line = Line(*(getattr(row, name) for name in Line._fields))
+        line = row.condition.without_mention
         target = arms if line.kind in OF_ARMS else cells
         if target is arms:
-            line = line._replace(kind=None)
+            line = line.arm
         target.setdefault(line, {})[row.metric] = row
     for line, found in cells.items():
-        found.update(arms.get(line._replace(kind=None), {}))
+        found.update(arms.get(line.arm, {}))
     return cells
 
 
-def _columns(cells: Mapping[Line, Mapping[str, MetricRow]]) -> list[Column]:
+def _columns(cells: Mapping[Condition, Mapping[str, MetricRow]]) -> list[Column]:
     """The columns without the lines that no row has, of those that are not always measured."""
     seen = {metric for found in cells.values() for metric in found}
     kept = [
@@ -287,8 +272,8 @@ def _columns(cells: Mapping[Line, Mapping[str, MetricRow]]) -> list[Column]:
 
 
 def _wide(
-    own: Sequence[tuple[int, Line]],
-    cells: Mapping[Line, Mapping[str, MetricRow]],
+    own: Sequence[tuple[int, Condition]],
+    cells: Mapping[Condition, Mapping[str, MetricRow]],
     columns: Sequence[Column],
     notes: Footnotes,
 ) -> Table:
@@ -312,8 +297,8 @@ def _needed(table: Table) -> int:
 
 
 def _narrow(
-    own: Sequence[tuple[int, Line]],
-    cells: Mapping[Line, Mapping[str, MetricRow]],
+    own: Sequence[tuple[int, Condition]],
+    cells: Mapping[Condition, Mapping[str, MetricRow]],
     columns: Sequence[Column],
     notes: Footnotes,
 ) -> Group:
@@ -340,15 +325,14 @@ def _cell(found: Mapping[str, MetricRow], metric: str, interval: bool, notes: Fo
     return with_interval(row) if interval else number(row.value)
 
 
-def _conditions(line: Line) -> str:
+def _conditions(line: Condition) -> str:
     return f"{line.shots} shots, {line.verbosity}"
 
 
-def _numbered(texts: Sequence[tuple[Line, str]], lines: Sequence[Line]) -> list[str]:
+def _numbered(texts: Sequence[tuple[Condition, str]], lines: Sequence[Condition]) -> list[str]:
     """Each text once, with the numbers of all lines that it is about."""
     found: dict[str, list[int]] = {}
-    for group, text in texts:
-        line = group._replace(verbosity=group.verbosity or None)
+    for line, text in texts:
         if line in lines:
             found.setdefault(text, []).append(lines.index(line) + 1)
         elif line.kind in OF_ARMS:
@@ -362,7 +346,7 @@ def _numbered(texts: Sequence[tuple[Line, str]], lines: Sequence[Line]) -> list[
     return told
 
 
-def _told(line: Line, statuses: Mapping[str, int]) -> str:
+def _told(line: Condition, statuses: Mapping[str, int]) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
     return f"{f'among the {APART[line.kind]}, ' if line.kind in APART else ''}trials without a score: {counts}."
 

@@ -1,4 +1,4 @@
-"""One pass over the trials: integer counts and label distances per group and example, in bounded memory."""
+"""One pass over the trials: integer counts and label distances per condition and example, in bounded memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from sys import intern
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from explaineval.config import FEWEST_TVD_SAMPLES
 from explaineval.interventions import NULL_EDIT
 from explaineval.metrics import Interval
 from explaineval.parsing import argmax_disagrees, is_one_hot, total_variation, tvd_of
-from explaineval.records import NOT_MISSING, SHAM, Estimate, Mention, Trial
+from explaineval.records import NOT_MISSING, SHAM, Condition, Estimate, Mention, Trial
 from explaineval.scoring.mentioning import Phrases, is_mentioned, no_phrases
 
 TOO_FEW = f"no insertion has {FEWEST_TVD_SAMPLES} readable answers both before and after it"
@@ -75,19 +75,6 @@ def _shares(labels: Counter[str]) -> dict[str, float]:
 T = TypeVar("T")
 
 
-class Group(NamedTuple):
-    """What a set of numbers is about. `kind` None is the arm itself: accuracy, shams."""
-
-    endpoint: str | None
-    model: str
-    task: str
-    kind: str | None
-    order: str
-    style: str
-    shots: int
-    verbosity: str
-
-
 Judge = Callable[[Trial, str], bool | None]
 """Whether a text mentions what a trial's intervention put in."""
 
@@ -103,7 +90,7 @@ Targets = Mapping[tuple[str, str, str], str]
 
 @dataclass(slots=True)
 class ExampleTally:
-    """Counts of one example in one group (kind). `table` is a, b, c, d; `missing` is u1, u0, v1, v0, w.
+    """Counts of one example in one condition (kind). `table` is a, b, c, d; `missing` is u1, u0, v1, v0, w.
 
     `to_cue` counts the answers that changed to the letter a cue suggests, and those that could have. `distances`,
     `mentioned` and `changed` are aligned: the trials with a TVD.
@@ -135,18 +122,18 @@ class ArmTally:
 
 @dataclass
 class Tally:
-    """All counts of a run, by group and example id."""
+    """All counts of a run, by condition and example id."""
 
-    kinds: dict[Group, dict[str, ExampleTally]] = field(default_factory=dict)
-    arms: dict[Group, dict[str, ArmTally]] = field(default_factory=dict)
-    statuses: dict[Group, Counter[str]] = field(default_factory=dict)
-    no_tvd: dict[Group, Counter[str]] = field(default_factory=dict)
-    graded: set[Group] = field(default_factory=set)
-    levels: dict[Group, dict[str, dict[tuple[str, int], LevelCodes]]] = field(default_factory=dict)
-    """Where several verbosity levels were asked: by group (verbosity blank), example id, intervention and sample."""
-    samples: dict[Group, dict[str, dict[str, Samples]]] = field(default_factory=dict)
-    """Where label distributions are sampled: by group, example id and intervention."""
-    off_argmax: Counter[Group] = field(default_factory=Counter)
+    kinds: dict[Condition, dict[str, ExampleTally]] = field(default_factory=dict)
+    arms: dict[Condition, dict[str, ArmTally]] = field(default_factory=dict)
+    statuses: dict[Condition, Counter[str]] = field(default_factory=dict)
+    no_tvd: dict[Condition, Counter[str]] = field(default_factory=dict)
+    graded: set[Condition] = field(default_factory=set)
+    levels: dict[Condition, dict[str, dict[tuple[str, int], LevelCodes]]] = field(default_factory=dict)
+    """Where several verbosity levels were asked: by condition (verbosity None), example id, intervention and sample."""
+    samples: dict[Condition, dict[str, dict[str, Samples]]] = field(default_factory=dict)
+    """Where label distributions are sampled: by condition, example id and intervention."""
+    off_argmax: Counter[Condition] = field(default_factory=Counter)
 
 
 def tally(
@@ -172,39 +159,37 @@ def tally(
         return is_mentioned(policy, trial.kind, trial.inserted or "", text, phrases(trial.kind))
 
     for trial in trials:
-        arm = Group(
-            trial.endpoint, trial.model, trial.task, None, trial.order, trial.style, trial.shots, trial.verbosity
-        )
+        condition = trial.condition
+        arm = condition.arm
         of_arm = _of_example(total.arms, arm, trial, ArmTally)
         if trial.gold is not None:
             if trial.label_before is not None:
                 of_arm.right[trial.sample] = trial.label_before == trial.gold
             else:
                 of_arm.right.setdefault(trial.sample, None)
-        group = arm._replace(kind=trial.kind)
-        total.statuses.setdefault(group, Counter())[trial.status] += 1
+        total.statuses.setdefault(condition, Counter())[trial.status] += 1
         if trial.kind == SHAM:
             _count_sham(of_arm, trial)
             continue
         if trial.kind == NULL_EDIT:
             _count_null_edit(of_arm, trial)
             continue
-        of_kind = _of_example(total.kinds, group, trial, ExampleTally)
-        scored = _count(total, group, of_kind, trial, judge, rejudge, min_label_mass)
+        of_kind = _of_example(total.kinds, condition, trial, ExampleTally)
+        scored = _count(total, condition, of_kind, trial, judge, rejudge, min_label_mass)
         if targets:
             _count_cue(of_kind, trial, targets)
         if by_sample:
-            _count_sample(total, group, trial, scored)
+            _count_sample(total, condition, trial, scored)
         if by_level and scored is not None:
-            across = total.levels.setdefault(group._replace(verbosity=""), {}).setdefault(trial.example_id, {})
+            across = total.levels.setdefault(condition._replace(verbosity=None), {}).setdefault(trial.example_id, {})
             one = across.setdefault((intern(trial.intervention_id or ""), trial.sample), {})
             one[intern(trial.verbosity)] = _encode(*scored, trial.label_after)
     return total
 
 
-def _of_example(counts: dict[Group, dict[str, T]], group: Group, trial: Trial, make: Callable[[], T]) -> T:
+def _of_example(counts: dict[Condition, dict[str, T]], condition: Condition, trial: Trial, make: Callable[[], T]) -> T:
     """The counts of the trial's example, made at its first trial."""
-    by_example = counts.setdefault(group, {})
+    by_example = counts.setdefault(condition, {})
     found = by_example.get(trial.example_id)
     if found is None:
         found = by_example[trial.example_id] = make()
@@ -245,8 +230,8 @@ def _count_cue(counts: ExampleTally, trial: Trial, targets: Targets) -> None:
         counts.to_cue[1] += 1
 
 
-def _count_sample(total: Tally, group: Group, trial: Trial, scored: tuple[bool, bool] | None) -> None:
-    of_example = total.samples.setdefault(group, {}).setdefault(trial.example_id, {})
+def _count_sample(total: Tally, condition: Condition, trial: Trial, scored: tuple[bool, bool] | None) -> None:
+    of_example = total.samples.setdefault(condition, {}).setdefault(trial.example_id, {})
     one = of_example.setdefault(trial.intervention_id or "", Samples())
     one.add(trial.label_before, trial.label_after)
     if trial.sample == 0 and scored is not None:
@@ -255,7 +240,7 @@ def _count_sample(total: Tally, group: Group, trial: Trial, scored: tuple[bool, 
 
 def _count(
     total: Tally,
-    group: Group,
+    condition: Condition,
     counts: ExampleTally,
     trial: Trial,
     judge: Judge,
@@ -285,16 +270,16 @@ def _count(
             (trial.probs_before, trial.label_mass_before, None), (trial.probs_after, trial.label_mass_after, None), mass
         )
     if tvd is None:
-        total.no_tvd.setdefault(group, Counter())[reason or "no label probabilities"] += 1
+        total.no_tvd.setdefault(condition, Counter())[reason or "no label probabilities"] += 1
         return changed, mentioned
     counts.distances.append(tvd)
     counts.mentioned.append(mentioned)
     counts.changed.append(changed)
     for probs, label in ((trial.probs_before, trial.label_before), (trial.probs_after, trial.label_after)):
         if probs is not None and label is not None:
-            total.off_argmax[group] += argmax_disagrees(probs, label)
+            total.off_argmax[condition] += argmax_disagrees(probs, label)
             if not is_one_hot(probs):
-                total.graded.add(group)
+                total.graded.add(condition)
     return changed, mentioned
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from explaineval.interventions import NULL_EDIT, cue_name, is_cue
 from explaineval.mentions import mentions, mentions_phrase
-from explaineval.prompts import PromptBook
 from explaineval.records import Mention
+
+if TYPE_CHECKING:
+    from explaineval.prompts import PromptBook
 
 Phrases = Callable[[str], Sequence[str]]
 """The phrases that count as a mention of a kind; nothing for a kind that is no cue."""
@@ -44,6 +47,8 @@ def phrases_in(directory: Path) -> Phrases:
         if not is_cue(kind):
             return ()
         if not books:
+            from explaineval.prompts import PromptBook
+
             books.append(PromptBook(directory))
         return books[0].phrases(cue_name(kind))
 

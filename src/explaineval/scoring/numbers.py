@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from explaineval import metrics
 from explaineval.config import RunConfig
 from explaineval.interventions import NULL_EDIT, is_cue
-from explaineval.records import SHAM, Estimate
-from explaineval.scoring.counts import ArmTally, ExampleTally, Group, Tally, cct_sampled
+from explaineval.records import SHAM, Condition, Estimate
+from explaineval.scoring.counts import ArmTally, ExampleTally, Tally, cct_sampled
 
 IntArray = NDArray[np.int64]
 
@@ -24,12 +24,12 @@ WITH_PROBABILITIES = ", among the trials with usable label probabilities"
 
 
 class KindNumbers:
-    """The numbers of one group. `tables` is (examples, 4), `moments` (examples, 6), both aligned with `examples`."""
+    """The numbers of a condition. `tables` is (examples, 4), `moments` (examples, 6), both aligned with `examples`."""
 
-    def __init__(self, group: Group, counts: Tally, arm: Mapping[str, ArmTally], config: RunConfig) -> None:
-        self.group, self.counts, self.config = group, counts, config
+    def __init__(self, condition: Condition, counts: Tally, arm: Mapping[str, ArmTally], config: RunConfig) -> None:
+        self.condition, self.counts, self.config = condition, counts, config
         self.interval = metrics.Interval(method=config.interval, resamples=config.resamples, seed=config.seed)
-        by_id = counts.kinds[group]
+        by_id = counts.kinds[condition]
         self.ids = sorted(by_id)
         self.examples: list[ExampleTally] = [by_id[name] for name in self.ids]
         self.arm = [arm[name] for name in self.ids]
@@ -69,7 +69,7 @@ class KindNumbers:
         yield "phi_cct_tvd_trials", self._graded(metrics.phi_cct(self._tables_with_tvd(), interval))
         yield "mean_tvd", self._graded(metrics.mean_tvd(self.moments, interval))
         if self.config.tvd_samples is not None:
-            of_group = self.counts.samples.get(self.group, {})
+            of_group = self.counts.samples.get(self.condition, {})
             yield "cct_sampled", cct_sampled([of_group.get(name, {}) for name in self.ids], interval)
         yield "ct_unfaithfulness", metrics.ct_unfaithfulness(tables, interval)
         yield "ct_unfaithfulness_per_example", metrics.ct_unfaithfulness_per_example(tables, interval)
@@ -77,7 +77,7 @@ class KindNumbers:
         yield "fpr", metrics.fpr(tables, interval)
         yield "youden_j", metrics.youden_j(tables, interval)
         yield "impact_rate", metrics.impact_rate(tables, interval)
-        if is_cue(str(self.group.kind)):
+        if is_cue(str(self.condition.kind)):
             yield "flip_to_cue_rate", self._to_cue()
         yield "mention_rate", metrics.mention_rate(tables, interval)
         yield "mention_floor", self._rate([one.floor for one in self.examples])
@@ -102,10 +102,10 @@ class KindNumbers:
 
     def _graded(self, estimate: Estimate) -> Estimate:
         """The estimate, unless there are no label distributions to speak of: then why."""
-        reasons = self.counts.no_tvd.get(self.group)
+        reasons = self.counts.no_tvd.get(self.condition)
         if self.graded == 0 and reasons:
             return undefined(common_reason(reasons))
-        if self.graded and self.group not in self.counts.graded:
+        if self.graded and self.condition not in self.counts.graded:
             return undefined("every label distribution is one-hot (probabilities after temperature?)", self.graded)
         return estimate
 

@@ -6,7 +6,7 @@ answers came home never changes a digit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ from typing import Any
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.interventions import CONTROL, NULL_EDIT, cue_targets, is_cue
-from explaineval.records import OUTCOMES, Estimate, MetricRow
+from explaineval.metrics import MetricWarning
+from explaineval.records import EXPLANATION, OUTCOMES, Condition, Estimate, MetricRow
 from explaineval.rundir.directory import PROMPTS, read_interventions, read_run, read_trials
-from explaineval.scoring.counts import NO_TARGETS, Group, Tally, Targets, tally
+from explaineval.scoring.counts import NO_TARGETS, Tally, Targets, tally
 from explaineval.scoring.mentioning import phrases_in
 from explaineval.scoring.numbers import OWN_KINDS, KindNumbers, arm_estimates, undefined
 from explaineval.scoring.task_means import means
 from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelNumbers
 from explaineval.scoring.warnings import RowWarning, area_warnings, arm_warnings, kind_warnings, mean_warnings
-from explaineval.signature import signature
+from explaineval.signature import mention_rule, signature
 
 UNASKED = ("phi_cct", "cct", "tpr", "fpr", "impact_rate", "mention_rate", "explanation_words")
 """The metrics that are said to be undefined where an arm was not asked."""
@@ -30,11 +31,11 @@ UNASKED = ("phi_cct", "cct", "tpr", "fpr", "impact_rate", "mention_rate", "expla
 
 @dataclass(frozen=True)
 class Scores:
-    """What a run says: rows and their warnings in a fixed order, and the missing trials by group and status."""
+    """What a run says: rows and their warnings in a fixed order, and the missing trials by condition and status."""
 
     rows: tuple[MetricRow, ...]
     warnings: tuple[RowWarning, ...]
-    missing: Mapping[Group, Mapping[str, int]]
+    missing: Mapping[Condition, Mapping[str, int]]
 
 
 def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
@@ -61,7 +62,7 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
         raise InputError(f"{directory}: the run was cut off before it ended; give the same command again, then score.")
     known = run["facts"]
     strange = next(
-        (arm for arm in counts.arms if arm.task not in known["tasks"] or arm_name(arm) not in known["arms"]), None
+        (arm for arm in counts.arms if arm.task not in known["tasks"] or arm.arm_name not in known["arms"]), None
     )
     if strange is not None:
         raise InputError(
@@ -75,37 +76,36 @@ def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> S
     """Metrics of one tally. `facts` are the hashes and names that `run` recorded for the signatures."""
     rows: list[MetricRow] = []
     warnings: list[RowWarning] = []
-    order = _group_order(config, facts)
+    order = _condition_order(config, facts)
     lacking = _lacking_arms(facts)
     for arm in sorted({*counts.arms, *lacking}, key=order):
         if arm not in counts.arms:
             rows += _lacking_rows(arm, config, facts)
             continue
         examples = counts.arms[arm]
-        groups = sorted((g for g in counts.kinds if g._replace(kind=None) == arm), key=order)
-        found = {group.kind: KindNumbers(group, counts, examples, config) for group in groups}
+        conditions = sorted((one for one in counts.kinds if one.arm == arm), key=order)
+        found = {condition.kind: KindNumbers(condition, counts, examples, config) for condition in conditions}
         for kind, numbers in found.items():
-            rows += _rows(numbers.group, numbers.estimates, config, facts)
+            rows += _rows(numbers.condition, numbers.estimates, config, facts)
             control = found.get(f"{kind}{CONTROL}")
             to_letter = None if control is None else control.estimates.get("flip_to_cue_rate")
-            warnings += [RowWarning(numbers.group, one) for one in kind_warnings(numbers, to_letter)]
+            warnings += _row_warnings(numbers.condition, kind_warnings(numbers, to_letter), config)
         of_arm = arm_estimates(examples, config)
         rows += _rows(arm, of_arm, config, facts)
-        for one in arm_warnings(examples, of_arm):
-            warnings.append(RowWarning(arm._replace(kind=OWN_KINDS.get(one.metric)), one))
-    for group, asked, not_asked in _level_groups(counts, lacking, config, facts, order):
-        across = LevelNumbers(group, counts, asked, config, not_asked)
-        rows += _rows(group, across.estimates, config, facts, asked or not_asked)
-        of_levels = [*across.warnings(), *area_warnings(group, across.estimates, warnings)]
-        warnings += [RowWarning(group, one) for one in of_levels]
+        warnings += _row_warnings(arm, arm_warnings(examples, of_arm), config)
+    for condition, asked, not_asked in _level_conditions(counts, lacking, config, facts, order):
+        across = LevelNumbers(condition, counts, asked, config, not_asked)
+        rows += _rows(condition, across.estimates, config, facts, asked or not_asked)
+        of_levels = [*across.warnings(), *area_warnings(condition, across.estimates, warnings)]
+        warnings += _row_warnings(condition, of_levels, config)
     averaged = list(means(rows, list(facts["tasks"])))
     rows += averaged
     warnings += mean_warnings(averaged, warnings)
-    missing: dict[Group, dict[str, int]] = {
-        group: {str(status): counts.statuses[group][status] for status in OUTCOMES if counts.statuses[group][status]}
-        for group in sorted(counts.statuses, key=order)
+    missing: dict[Condition, dict[str, int]] = {
+        condition: {str(status): by[status] for status in OUTCOMES if by[status]}
+        for condition, by in sorted(counts.statuses.items(), key=lambda item: order(item[0]))
     }
-    return Scores(tuple(rows), tuple(warnings), {group: by for group, by in missing.items() if by})
+    return Scores(tuple(rows), tuple(warnings), {condition: by for condition, by in missing.items() if by})
 
 
 def _targets(directory: Path, facts: Mapping[str, Any]) -> Targets:
@@ -118,7 +118,7 @@ def _targets(directory: Path, facts: Mapping[str, Any]) -> Targets:
     }
 
 
-def _lacking_rows(arm: Group, config: RunConfig, facts: Mapping[str, Any]) -> Iterator[MetricRow]:
+def _lacking_rows(arm: Condition, config: RunConfig, facts: Mapping[str, Any]) -> Iterator[MetricRow]:
     """What is undefined of an arm that was not asked, for each kind of its task."""
     for kind in facts["tasks"][arm.task]["kinds"]:
         if kind != NULL_EDIT:
@@ -126,46 +126,50 @@ def _lacking_rows(arm: Group, config: RunConfig, facts: Mapping[str, Any]) -> It
             yield from _rows(arm._replace(kind=kind), none, config, facts)
 
 
-def _level_groups(
-    counts: Tally, lacking: Sequence[Group], config: RunConfig, facts: Mapping[str, Any], order: Callable[[Group], Any]
-) -> Iterator[tuple[Group, list[str], list[str]]]:
-    """Groups over all levels (verbosity blank), with the levels that were asked and those that lack shots."""
+def _level_conditions(
+    counts: Tally,
+    lacking: Sequence[Condition],
+    config: RunConfig,
+    facts: Mapping[str, Any],
+    order: Callable[[Condition], Any],
+) -> Iterator[tuple[Condition, list[str], list[str]]]:
+    """Conditions over all levels (verbosity None), with the levels that were asked and those that lack shots."""
     levels = config.arms.verbosity
     if len(levels) < 2:
         return
     arms = [
-        arm._replace(kind=kind, verbosity="")
+        arm._replace(kind=kind, verbosity=None)
         for arm in lacking
         for kind in facts["tasks"][arm.task]["kinds"]
         if kind != NULL_EDIT
     ]
-    for group in sorted({*(kind._replace(verbosity="") for kind in counts.kinds), *arms}, key=order):
-        at = [(level, group._replace(verbosity=level)) for level in levels]
+    for condition in sorted({*(kind._replace(verbosity=None) for kind in counts.kinds), *arms}, key=order):
+        at = [(level, condition._replace(verbosity=level)) for level in levels]
         asked = [level for level, one in at if one in counts.kinds]
-        yield group, asked, [level for level, one in at if one._replace(kind=None) in lacking]
+        yield condition, asked, [level for level, one in at if one.arm in lacking]
 
 
 def _rows(
-    group: Group,
+    condition: Condition,
     estimates: Mapping[str, Estimate],
     config: RunConfig,
     facts: Mapping[str, Any],
     levels: Sequence[str] = (),
 ) -> Iterator[MetricRow]:
-    """Rows of one group; `levels` where it is about several of them (its own verbosity is blank)."""
+    """Rows of one condition; `levels` where it is about several of them (its own verbosity is None)."""
     for metric, estimate in estimates.items():
-        about = group._replace(kind=OWN_KINDS.get(metric, group.kind))
+        about = condition_of(metric, condition, config)
         kinds = [about.kind]
         if metric == "flip_to_cue_rate":  # the letter that a control's answers are held against is that of its cue
             kinds.append(str(about.kind).removesuffix(CONTROL))
         by_part = [
             facts_of(about._replace(verbosity=level, kind=kind), facts)
-            for level in levels or (group.verbosity,)
+            for level in levels or (condition.verbosity,)
             for kind in kinds
         ]
         known = {name: "+".join(dict.fromkeys(one[name] for one in by_part)) for name in by_part[0]}
         yield MetricRow(
-            **about._asdict() | {"verbosity": group.verbosity or None},
+            **about._asdict(),
             metric=metric,
             value=estimate.value,
             low=estimate.low,
@@ -177,53 +181,60 @@ def _rows(
         )
 
 
-def facts_of(group: Group, facts: Mapping[str, Any]) -> dict[str, str]:
-    """The parts of a signature that a group knows by itself."""
-    task = facts["tasks"][group.task]
-    arm = facts["arms"][arm_name(group)]
+def condition_of(metric: str, condition: Condition, config: RunConfig) -> Condition:
+    """The condition of a metric's row: with a kind of its own where it has one, and how its mentions were found."""
+    kind = OWN_KINDS.get(metric, condition.kind)
+    rule = mention_rule(metric, kind, config.mention)
+    return condition._replace(kind=kind, channel=None if rule is None else EXPLANATION, mention=rule)
+
+
+def _row_warnings(condition: Condition, found: Iterable[MetricWarning], config: RunConfig) -> list[RowWarning]:
+    """The warnings, each with the condition of the row of its metric."""
+    return [RowWarning(condition_of(one.metric, condition, config), one) for one in found]
+
+
+def facts_of(condition: Condition, facts: Mapping[str, Any]) -> dict[str, str]:
+    """The parts of a signature that a condition knows by itself."""
+    task = facts["tasks"][condition.task]
+    arm = facts["arms"][condition.arm_name]
     known = {
-        "task": f"{group.task}@{task['examples']}",
-        "model": group.model,
-        "endpoint": group.endpoint or "default",
-        "order": group.order,
-        "style": group.style,
-        "shots": f"{group.shots}@{arm['shots']}" if group.shots else "0",
-        "verbosity": group.verbosity,
+        "task": f"{condition.task}@{task['examples']}",
+        "model": condition.model,
+        "endpoint": condition.endpoint or "default",
+        "order": condition.order,
+        "style": condition.style,
+        "shots": f"{condition.shots}@{arm['shots']}" if condition.shots else "0",
+        "verbosity": str(condition.verbosity),
         "prompts": arm["prompts"],
         "temperature": arm["temperature"],
         "logprobs": arm["logprobs"],
     }
-    if group.kind is not None:
-        known["kind"] = f"{group.kind}@{task['kinds'].get(group.kind, 'none')}"
+    if condition.kind is not None:
+        known["kind"] = f"{condition.kind}@{task['kinds'].get(condition.kind, 'none')}"
     return known
 
 
-def _lacking_arms(facts: Mapping[str, Any]) -> list[Group]:
+def _lacking_arms(facts: Mapping[str, Any]) -> list[Condition]:
     """The arms that were not asked, since there are no shots of the length of their verbosity."""
-    arms = [Group(**{"kind": None, **one}) for one in facts.get("no_level_shots", ())]
-    return [arm for arm in arms if arm_name(arm) in facts["arms"]]
+    arms = [Condition(**{"kind": None, **one}) for one in facts.get("no_level_shots", ())]
+    return [arm for arm in arms if arm.arm_name in facts["arms"]]
 
 
-def arm_name(group: Group) -> str:
-    """The name under which run.json keeps the facts of one model, task and arm."""
-    return " ".join(str(part) for name, part in group._asdict().items() if name != "kind")
-
-
-def _group_order(config: RunConfig, facts: Mapping[str, Any]) -> Callable[[Group], tuple[Any, ...]]:
+def _condition_order(config: RunConfig, facts: Mapping[str, Any]) -> Callable[[Condition], tuple[Any, ...]]:
     models = {(model.endpoint, model.model): index for index, model in enumerate(config.models)}
     tasks = {name: index for index, name in enumerate(facts["tasks"])}
     levels = {name: index for index, name in enumerate(config.arms.verbosity)}
 
-    def key(group: Group) -> tuple[Any, ...]:
+    def key(condition: Condition) -> tuple[Any, ...]:
         return (
-            models.get((group.endpoint, group.model), len(models)),
-            tasks.get(group.task, len(tasks)),
-            group.style,
-            group.order,
-            group.shots,
-            levels.get(group.verbosity, len(levels)),
-            group.verbosity,
-            group.kind or "",
+            models.get((condition.endpoint, condition.model), len(models)),
+            tasks.get(condition.task, len(tasks)),
+            condition.style,
+            condition.order,
+            condition.shots,
+            levels.get(condition.verbosity or "", len(levels)),
+            condition.verbosity or "",
+            condition.kind or "",
         )
 
     return key

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-from explaineval.records import MetricRow
+from explaineval.records import Condition, MetricRow
 
 MEAN = "mean"
 """The name of the task in a row that stands for all tasks."""
@@ -42,39 +41,25 @@ AVERAGED = frozenset(
 )
 
 
-class Place(NamedTuple):
-    """What a mean is about: everything of a row but its task."""
-
-    endpoint: str | None
-    model: str | None
-    kind: str | None
-    order: str | None
-    style: str | None
-    shots: int | None
-    verbosity: str | None
-    metric: str
-
-
 def means(rows: Sequence[MetricRow], tasks: Sequence[str]) -> Iterator[MetricRow]:
     """A row for each number that every one of the tasks (two at least) has, in the order of the first task's rows."""
     if len(tasks) < 2:
         return
-    found: dict[Place, dict[str, MetricRow]] = {}
+    found: dict[tuple[Condition, str], dict[str, MetricRow]] = {}
     for row in rows:
         if row.metric in AVERAGED and row.task in tasks:
-            place = Place(*(getattr(row, name) for name in Place._fields))
-            found.setdefault(place, {})[str(row.task)] = row
-    for place, by_task in found.items():
+            found.setdefault((row.condition._replace(task=MEAN), row.metric), {})[row.task] = row
+    for (condition, metric), by_task in found.items():
         if len(by_task) == len(tasks):
-            yield _mean(place, [by_task[task] for task in tasks])
+            yield _mean(condition, metric, [by_task[task] for task in tasks])
 
 
-def _mean(place: Place, rows: Sequence[MetricRow]) -> MetricRow:
+def _mean(condition: Condition, metric: str, rows: Sequence[MetricRow]) -> MetricRow:
     count = len(rows)
     missing: dict[str, list[str]] = {}
     for row in rows:
         if row.value is None:
-            missing.setdefault(str(row.undefined), []).append(str(row.task))
+            missing.setdefault(str(row.undefined), []).append(row.task)
     values = [row.value for row in rows if row.value is not None]
     value = None if missing else math.fsum(values) / count
     low = high = None
@@ -83,8 +68,8 @@ def _mean(place: Place, rows: Sequence[MetricRow]) -> MetricRow:
         above = math.fsum((row.high - row.value) ** 2 for row in rows if row.value is not None and row.high is not None)
         low, high = value - math.sqrt(below) / count, value + math.sqrt(above) / count
     return MetricRow(
-        **place._asdict(),
-        task=MEAN,
+        **condition._asdict(),
+        metric=metric,
         value=value,
         low=low,
         high=high,

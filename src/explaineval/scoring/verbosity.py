@@ -15,8 +15,8 @@ import numpy as np
 from explaineval import metrics
 from explaineval.config import RunConfig
 from explaineval.metrics import MetricWarning, warn
-from explaineval.records import Estimate
-from explaineval.scoring.counts import Group, Tally, decode
+from explaineval.records import Condition, Estimate
+from explaineval.scoring.counts import Tally, decode
 from explaineval.scoring.numbers import undefined
 
 DIFFERENT_ANSWERS = "the answers differ between levels, though they were asked once: the trials are not of one run"
@@ -31,19 +31,19 @@ BY_LENGTH = ("minimal", "brief", "normal", "detailed", "exhaustive")
 
 
 class LevelNumbers:
-    """The numbers over all levels of one group, whose own verbosity is blank.
+    """The numbers over all levels of one condition, whose own verbosity is None.
 
     `levels` are those that were asked, `lacking` those that were not for want of shots. `tables` is (examples,
     levels, 4) over the trials that all levels share.
     """
 
     def __init__(
-        self, group: Group, counts: Tally, levels: Sequence[str], config: RunConfig, lacking: Sequence[str] = ()
+        self, condition: Condition, counts: Tally, levels: Sequence[str], config: RunConfig, lacking: Sequence[str] = ()
     ) -> None:
-        self.group, self.counts, self.config = group, counts, config
+        self.condition, self.counts, self.config = condition, counts, config
         self.levels, self.lacking = levels, lacking
         self.interval = metrics.Interval(method=config.interval, resamples=config.resamples, seed=config.seed)
-        examples = counts.levels.get(group, {})
+        examples = counts.levels.get(condition, {})
         names = sorted(examples)
         self.trials = [
             [codes for _, codes in sorted(examples[name].items()) if all(level in codes for level in levels)]
@@ -59,7 +59,7 @@ class LevelNumbers:
     @cached_property
     def estimates(self) -> Mapping[str, Estimate]:
         """Estimates by metric, in the fixed order of the metrics file."""
-        if self.group.order != "pe2":
+        if self.condition.order != "pe2":
             return {"f_auroc_own": self._undefined or metrics.f_auroc_own(self.tables, self.interval)}
         why = self._undefined
         flips = self.tables[..., 0] + self.tables[..., 1]
@@ -110,7 +110,7 @@ class LevelNumbers:
 
     def _of_sharing(self) -> Iterator[tuple[str, str]]:
         """How many trials have a score at some level, but not at all of them."""
-        seen = sum(len(trials) for trials in self.counts.levels.get(self.group, {}).values())
+        seen = sum(len(trials) for trials in self.counts.levels.get(self.condition, {}).values())
         shared = sum(map(len, self.trials))
         if shared < seen:
             text = (
@@ -132,7 +132,7 @@ class LevelNumbers:
                 yield "level_not_followed", text
 
     def _mean_words(self, level: str) -> float | None:
-        counts = [one.words for one in self.counts.kinds[self.group._replace(verbosity=level)].values()]
+        counts = [one.words for one in self.counts.kinds[self.condition._replace(verbosity=level)].values()]
         total = sum(explanations for _, explanations in counts)
         return sum(words for words, _ in counts) / total if total else None
 

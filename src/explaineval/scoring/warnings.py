@@ -15,9 +15,10 @@ from explaineval import metrics
 from explaineval.interventions import CONTROL, is_control, is_cue
 from explaineval.metrics import MetricWarning, warn
 from explaineval.metrics.warnings import FEW, OF_IMPACT, title
-from explaineval.records import Estimate, MetricRow
-from explaineval.scoring.counts import ArmTally, Group
+from explaineval.records import Condition, Estimate, MetricRow
+from explaineval.scoring.counts import ArmTally
 from explaineval.scoring.numbers import WITH_TVD, KindNumbers, arm_missing, common_reason
+from explaineval.scoring.task_means import MEAN
 
 BOUNDS = ("phi_cct_lower_bound", "phi_cct_upper_bound")
 """Numbers that count the missing trials as what they could have been."""
@@ -34,9 +35,9 @@ LEFT_OUT = {
 
 @dataclass(frozen=True)
 class RowWarning:
-    """A warning, and the group of rows to which its metric belongs."""
+    """A warning, and the condition of the rows that it is about."""
 
-    group: Group
+    condition: Condition
     warning: MetricWarning
 
     @property
@@ -76,17 +77,19 @@ def arm_warnings(examples: Mapping[str, ArmTally], estimates: Mapping[str, Estim
 
 
 def area_warnings(
-    group: Group, estimates: Mapping[str, Estimate], found: Sequence[RowWarning]
+    condition: Condition, estimates: Mapping[str, Estimate], found: Sequence[RowWarning]
 ) -> Iterator[MetricWarning]:
     """What limits an area over levels because it limits the levels' own numbers: noise, and missing trials.
 
-    `group` has a blank verbosity; `found` holds the warnings of the levels, named with what is said of them.
+    `condition` has no verbosity; `found` holds the warnings of the levels, named with what is said of them.
     """
     levels: dict[tuple[str, str], list[str]] = {}
     for one in found:
-        of_level = one.group.verbosity and one.group._replace(verbosity="") == group
-        if of_level and one.warning.metric == "impact_rate" and one.warning.code in OF_LEVELS:
-            levels.setdefault((one.warning.code, one.text), []).append(one.group.verbosity)
+        level = one.condition.verbosity
+        if level is None or one.condition._replace(verbosity=None) != condition:
+            continue
+        if one.warning.metric == "impact_rate" and one.warning.code in OF_LEVELS:
+            levels.setdefault((one.warning.code, one.text), []).append(level)
     for metric, estimate in estimates.items():
         if estimate.value is not None:
             for (code, text), names in levels.items():
@@ -95,20 +98,19 @@ def area_warnings(
 
 def mean_warnings(rows: Iterable[MetricRow], found: Sequence[RowWarning]) -> Iterator[RowWarning]:
     """For each mean over tasks (`rows`), the tasks whose own number has warnings that a reader must mind."""
-    by_number: dict[tuple[Group, str], dict[str, list[MetricWarning]]] = {}
+    by_number: dict[tuple[Condition, str], dict[str, list[MetricWarning]]] = {}
     for one in found:
         if one.warning.grade != "for the record":
-            place = one.group._replace(task="", verbosity=one.group.verbosity or ""), one.warning.metric
-            by_number.setdefault(place, {}).setdefault(one.group.task, []).append(one.warning)
+            number = one.condition._replace(task=MEAN), one.warning.metric
+            by_number.setdefault(number, {}).setdefault(one.condition.task, []).append(one.warning)
     for row in rows:
-        group = Group(*(getattr(row, name) for name in Group._fields))._replace(verbosity=row.verbosity or "")
-        tasks = by_number.get((group._replace(task=""), row.metric))
+        tasks = by_number.get((row.condition, row.metric))
         if row.value is None or not tasks:
             continue
         grades = {one.grade for of_task in tasks.values() for one in of_task}
         text = f"the mean over tasks rests on numbers that have warnings of their own: those of {', '.join(tasks)}."
         warning = warn("thin_tasks", row.metric, text)
-        yield RowWarning(group, warning.model_copy(update={"grade": min(grades, key=metrics.GRADES.index)}))
+        yield RowWarning(row.condition, warning.model_copy(update={"grade": min(grades, key=metrics.GRADES.index)}))
 
 
 def _of_missing(metric: str, numbers: KindNumbers) -> Iterator[MetricWarning]:
@@ -182,12 +184,12 @@ def _of_tvd(metric: str, numbers: KindNumbers) -> Iterator[MetricWarning]:
             beside = f" phi on the same trials: {_shown(numbers.estimates['phi_cct_tvd_trials'])}."
         text = (
             f"{title(metric)} rests on {graded} of {scored} trials: in the others the label probabilities are "
-            f"not usable ({common_reason(numbers.counts.no_tvd[numbers.group])}).{beside}"
+            f"not usable ({common_reason(numbers.counts.no_tvd[numbers.condition])}).{beside}"
         )
         yield warn("few_usable", metric, text)
     if metric != "cct":
         return
-    off = numbers.counts.off_argmax[numbers.group]
+    off = numbers.counts.off_argmax[numbers.condition]
     if off:
         text = f"In {off} of {2 * graded} answers the label given is not the most probable one."
         yield warn("off_argmax", metric, text)
@@ -207,14 +209,14 @@ def _of_samples(numbers: KindNumbers) -> Iterator[MetricWarning]:
     )
     yield warn("sampled_tvd", "cct_sampled", text)
     used = numbers.estimates["cct_sampled"].n
-    asked = sum(len(by_id) for by_id in numbers.counts.samples.get(numbers.group, {}).values())
+    asked = sum(len(by_id) for by_id in numbers.counts.samples.get(numbers.condition, {}).values())
     if 0 < used < FEW * asked:
         text = f"cct_sampled rests on {used} of {asked} interventions: the others have too few readable answers."
         yield warn("few_usable", "cct_sampled", text)
 
 
 def _of_cue(numbers: KindNumbers, control: Estimate | None) -> Iterator[MetricWarning]:
-    kind = str(numbers.group.kind)
+    kind = str(numbers.condition.kind)
     if not is_cue(kind) or is_control(kind):
         return
     rate = numbers.estimates["flip_to_cue_rate"].value

@@ -252,3 +252,21 @@ def _read(document: Mapping[str, Any], style: Style) -> StyleVerdict | None:
     return StyleVerdict(
         logprobs, temperature, unusable if isinstance(unusable, str) else None, bool(entry.get("probed"))
     )
+
+
+OLLAMA_ROUTES = ("ollama", "ollama_chat")
+
+
+def route_caution(model: str) -> str | None:
+    """What to say of a route that loses log-probabilities though the endpoint has them.
+
+    >>> route_caution("openai/llama3.2") is None
+    True
+    """
+    route, _, name = model.partition("/")
+    if route not in OLLAMA_ROUTES:
+        return None
+    return (
+        f"the route {route}/ loses log-probabilities, so there is no CCT: ask the same server as "
+        f"--model openai/{name} --base-url http://HOST:11434/v1."
+    )

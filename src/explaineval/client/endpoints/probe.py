@@ -330,9 +330,6 @@ class Examiner:
             found.price = (self.price.input * 1e6, self.price.output * 1e6)
 
 
-OLLAMA_ROUTES = ("ollama", "ollama_chat")
-
-
 async def probe_endpoint(
     endpoint: Endpoint,
     model: str,
@@ -372,18 +369,3 @@ async def probe_endpoint(
     if found.fault is not None:
         found.fault = str(await name_served(EndpointError(found.fault), endpoint))
     return found
-
-
-def route_caution(model: str) -> str | None:
-    """What to say of a route that loses log-probabilities though the endpoint has them.
-
-    >>> route_caution("openai/llama3.2") is None
-    True
-    """
-    route, _, name = model.partition("/")
-    if route not in OLLAMA_ROUTES:
-        return None
-    return (
-        f"the route {route}/ loses log-probabilities, so there is no CCT: ask the same server as "
-        f"--model openai/{name} --base-url http://HOST:11434/v1."
-    )
