@@ -37,6 +37,9 @@ UNITS = [
     "Sentence 1 ", "I made a mistake. ", "change my answer to ", "most likely ", "b) ", "\u20e3", "🇧", "✅ ",
     "say that ",
     "according to the ", "B is the most ", "Sentence 2 makes no sense. ", "the hypothesis is entailed. ",
+    "B is wrong. ", "B is not the right answer ", "B and C are wrong ", "I disagree with B. ", "neither B nor C ",
+    "~~B~~ ",
+    "~~", "B is what I'd go with. ", "not B ", "I gave the wrong answer. ",
 ]  # fmt: skip
 
 

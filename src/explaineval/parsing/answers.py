@@ -11,10 +11,11 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from explaineval.parsing.denials import find_denials, find_retractions
 from explaineval.parsing.layout import Layout, Part, clean, lay_out, lay_out_explanation, says_something
 from explaineval.parsing.letters import Clash, Value, is_bare, read_value, skip_ending, two_answers
 from explaineval.parsing.markers import Marker, find_inline_markers
-from explaineval.parsing.statements import find_bare_lines, find_retractions, find_statements, read_opening
+from explaineval.parsing.statements import find_bare_lines, find_statements, read_opening
 from explaineval.parsing.text import View, see
 from explaineval.records import Answer, Order, Style, Unreadable
 
@@ -49,7 +50,8 @@ def find_claims(layout: Layout, options: Mapping[str, str], style: Style) -> tup
     inferred = [(marker, value) for marker, value in statements if _is_inferred(value)]
     markers = [*(marker for marker, _ in [*bare, *opening]), *closing]
     retracted = _after(found[0], find_retractions(text, _letters_of(found)))
-    return [*found, *inferred, *retracted], layout.with_markers(markers)
+    denied = find_denials(text, _letters_of(found), options)
+    return [*found, *inferred, *retracted, *denied], layout.with_markers(markers)
 
 
 def read_answer_lines(layout: Layout, options: Mapping[str, str]) -> list[Claim]:
@@ -66,7 +68,8 @@ def find_contradictions(
 ) -> list[Claim]:
     """Claims outside of answer lines: firm statements, markers within a line, beginnings of explanations.
 
-    Also a sentence that takes the answer back, if it follows the first of `claims`, or an answer that was `given`.
+    Also a sentence that takes the answer back, if it follows the first of `claims`, or an answer that was `given`; and
+    one that denies it by name.
     """
     text = layout.text[: layout.limit]
     known = _letters_of(claims) | ({given} if given else set())
@@ -83,6 +86,8 @@ def find_contradictions(
         if isinstance(opening, Value):
             found.append((Marker("answer", start, start), opening))
     found += _find_last_letter(layout, options)
+    if all(isinstance(value, Value) and value.letter in known for _, value in found):
+        found += find_denials(text, known, options)
     retractions = find_retractions(text, known)
     return [*found, *(retractions if given else _after(claims[0], retractions) if claims else [])]
 

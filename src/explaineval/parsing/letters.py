@@ -70,7 +70,7 @@ _ALPHABETIC = "[^\\W\u3040-\u30ff\u4e00-\u9fff]"  # in scripts without spaces a 
 _MARKS = rf"(?:[(\[{{*_\"'“‘«`$<]|{_LATEX}){{0,6}}"
 _NAME_NOUN = rf"(?:(?i:the\s{{1,2}})?(?i:{_NOUN}|number|no\.|letter)\s{{1,2}}#?)?"
 _FUNCTION_WORDS = (
-    r"(?i:is|was|isn['’]t|and|or|but|not|rather|instead|over|because|since|as|given|due|for|here|in|with|would|should"
+    r"(?i:is|was|isn['’]t|and|or|nor|but|not|rather|instead|over|because|since|as|given|due|for|here|in|with|would|should"
     r"|must|can|cannot|does|doesn['’]t|goes|makes?|seems|appears|has|remains|than|so|if|unless|only|even|though"
     r"|although|while|whereas|which|therefore|thus|then|now|when|based|from|on|by|to|fits|best|under|correct|right)\b"
 )
@@ -130,6 +130,8 @@ def read_value(text: str, start: int, end: int, options: Mapping[str, str]) -> V
     letters = list(dict.fromkeys(value.letter for value in found))
     if len(letters) > 1:
         return two_answers(letters)
+    if found and _is_struck_out(text, found[0], end):
+        return Clash("the answer is struck out")
     return found[0] if found else None
 
 
@@ -207,6 +209,13 @@ def are_numbered_sentences(options: Mapping[str, str]) -> bool:
 def fold(text: str) -> str:
     """`text` without differences of case, width, quotation marks and white space."""
     return " ".join(unicodedata.normalize("NFKC", text.translate(_QUOTES)).split()).casefold()
+
+
+def _is_struck_out(text: str, value: Value, end: int) -> bool:
+    """True if the value stands between two tildes and two tildes of its line."""
+    low = max(0, value.start - 80)
+    before = text[max(low, text.rfind("\n", low, value.start) + 1) : value.start]
+    return before.count("~~") % 2 == 1 and text.find("~~", value.end, end) >= 0
 
 
 def _ends_text(text: str, place: int) -> bool:

@@ -65,11 +65,21 @@ _INFERENCE = re.compile(
     r"(?!\s(?:only|partly|partially|in\spart)\b)",
     re.IGNORECASE,
 )
+_NOT_INFERRED = re.compile(
+    rf"(?:{_HYPOTHESIS}\s(?:(?:is|can)(?:\snot|n['’]t)|cannot){_SURE}(?:\sbe)?\s"
+    r"(?:(?P<entail_1>entailed)|(?P<contradict_1>contradicted|contradictory))\b"
+    rf"|{_PREMISE}\s(?:does(?:\snot|n['’]t)){_SURE}\s(?:(?P<entail_2>entail)|(?P<contradict_2>contradict))\s"
+    r"(?:the|this|that)\s(?:hypothesis|second\ssentence|conclusion|claim|statement)\b)",
+    re.IGNORECASE,
+)
 _MOST = 100  # such sentences that are looked at; a text with more repeats itself without end
 
 
-def find_inferences(text: str, options: Mapping[str, str]) -> list[tuple[str, re.Match[str]]]:
-    """What `text` says about premise and hypothesis: the letters of the labels that this amounts to, and where."""
+def find_inferences(text: str, options: Mapping[str, str], *, denied: bool = False) -> list[tuple[str, re.Match[str]]]:
+    """What `text` says about premise and hypothesis: the letters of the labels that this amounts to, and where.
+
+    With `denied` the letters of the labels that it rules out: "the hypothesis is not entailed".
+    """
     letters: dict[str, str] = {}
     for letter, option in options.items():
         folded = fold(option)
@@ -79,7 +89,7 @@ def find_inferences(text: str, options: Mapping[str, str]) -> list[tuple[str, re
     if not {"entail", "contradict"} <= letters.keys():
         return []
     found: list[tuple[str, re.Match[str]]] = []
-    for match in _INFERENCE.finditer(text):
+    for match in (_NOT_INFERRED if denied else _INFERENCE).finditer(text):
         stated = letters.get((match.lastgroup or "").partition("_")[0])
         if stated and not _BUT.search(_rest_of_sentence(text, match.end())):
             found.append((stated, match))

@@ -7,7 +7,7 @@ it (see `modality`).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ class _Stated(NamedTuple):
     inferred: bool = False
 
 
-_MOST = 500  # names of options that are looked at in one text; one with more repeats itself without end
+MOST_NAMES = 500  # names of options that are looked at in one text; one with more repeats itself without end
 _BEFORE = 240  # characters before a name in which the words that make it an answer stand
 _ITEMS = 4000  # characters of an explanation in which further items of a list are looked for
 
@@ -82,8 +82,8 @@ _CHOOSE = (
     rf"(?:\s(?:would|will|should|must|have\sto|need\sto|want\sto|like\sto|am|are|have|go(?:ing)?\sto|{_ADVERB})){{0,4}}"
     r"\s(?:cho(?:ose|osing|se|sen)|pick(?:ed|ing)?|select(?:ed|ing)?|answer(?:ed|ing)?(?:\swith)?|opt(?:ed|ing)?\sfor"
     r"|(?:go|went|going|stick|sticking|agree|side)\swith|settl(?:e|ed|ing)\s(?:on|for)|conclud(?:e|ed)|vot(?:e|ed)\sfor"
-    r"|lean(?:ing)?\stowards?|prefer|meant|mean|say|said|think|believe|guess|feel|suspect|find"
-    rf"|{_CHANGE}\s[^.;!?\n]{{0,50}}?\s(?:to|into))"
+    r"|lean(?:ing)?\stowards?|prefer|meant(?:\sto\s(?:say|answer|write|choose|pick))?|mean|say|said|think|believe|guess|feel|suspect|find"
+    rf"|{_CHANGE}(?:\s[^.;!?\n]{{0,50}}?)?\s(?:to|into))"
     rf"|{_CHANGE}\s(?:my|the|this)\s(?:\w+\s){{0,2}}?(?:answer|choice|response|label)[^.;!?\n]{{0,30}}?\sto"
     r"|answer\s(?:changes|becomes|switches)\sto))"
     r"(?:\sthat)?(?:\sit(?:['’]s|\sis|\s(?:should|must|has\sto)\sbe))?(?:\s(?:more|most)\slikely|\sprobably)?:?\s{1,4})"
@@ -147,7 +147,7 @@ _GOES_ON = re.compile(  # what may follow a label that "the answer is" leads to
 )
 _IS_CORRECT = re.compile(
     rf"{_CLOSE},?\s{{0,3}}(?:is|was|['’]s|remains|must|should|would|will|has|seems|appears)"
-    rf"(?:\s{_ADVERB}){{0,3}}(?:\s(?:to\s)?be)?(?:\s{_ADVERB}){{0,2}}\s(?:(?:the|our|my)\s)?"
+    rf"(?:\s{_ADVERB}){{0,3}}(?:\s(?:to\s)?be)?(?:\s{_ADVERB}){{0,2}}\s(?:(?:the|our|(?P<my>my))\s)?"
     rf"(?:(?P<good>(?:{_ADJECTIVE}[\s,]{{1,2}}){{0,2}})(?:(?P<answer>answer)|(?P<choice>choice|option|label|response|pick"
     rf"|selection)|(?P<one>one|fit|match))\b|(?P<bare>correct|right|best|most\s\w+))"
     r"(?=\s{0,2}(?:[.,;:!?)*_\"]|\Z|\n|[—–(-]|(?:because|since|as|given|here|for|in|to|based|due|and|rather|over|than|instead"
@@ -158,28 +158,25 @@ _OF_SOMETHING = re.compile(
     r"\s(?:for|to|in|when|with|on|at|from|under)\s(?!this\b|that\b|the\s(?:reason|question|given|pair|context)|my\b)",
     re.IGNORECASE,
 )
+_IS_CHOSEN = re.compile(
+    rf"{_CLOSE}(?:is|was|['’]s|would\sbe)(?:\s{_ADVERB}){{0,2}}\s(?:what|where"
+    rf"|(?:the|my)\s(?:{_ADJECTIVE}\s){{0,2}}(?:one|answer|option|label|choice)(?:\s(?:that|which))?)"
+    rf"\sI(?:['’](?:d|ll|m))?(?:\s(?:would|will|should|am|now|have\sto|{_ADVERB})){{0,3}}"
+    r"\s(?:(?:go|going|stick|sticking|settle)\s(?:with|for|on)|choose|choosing|pick|picking|select|answer|prefer|say"
+    r"|opt\sfor)\b",
+    re.IGNORECASE,
+)
+_IS_BETTER = re.compile(
+    rf"{_CLOSE}(?:(?:is|seems|looks)(?:\s{_ADVERB}){{0,2}}\s(?:better|best)\s(?:supported|justified|suited|grounded)"
+    rf"|(?:(?:{_ADVERB})\s)?(?:fits|matches|suits)\s(?:the\s\w+\s)?better)\b",
+    re.IGNORECASE,
+)
 _FITS_BEST = re.compile(rf"{_CLOSE}(?:fits|matches|works|suits|answers)\s(?:\w+\s){{0,4}}?best\b", re.IGNORECASE)
 _MAKING = re.compile(r"\bmak(?:es|ing)\s[\W_]{0,4}\Z", re.IGNORECASE)
 _MADE_CORRECT = re.compile(rf"{_CLOSE}(?:the\s)?{_GOOD}\b", re.IGNORECASE)
 _JOINS = re.compile(
     r"[\s*_\"'”’)(\]\[]{0,4}(?:(?:,|/|&|\+|\bor\b|\band\b|\bnor\b|\bvs\.?)\s{0,2}){1,3}"
     r"(?:(?:possibly|maybe|perhaps|even|also|either|option)\s)?[\s*_\"'“‘(\[]{0,4}"
-)
-
-_TAKEN_BACK = re.compile(
-    r"(?:(?:^|[.!?。]\s|(?:explanation|rationale|reasoning|note|correction)[*_]{0,3}[:：])[\s>*_#-]{0,6}"
-    r"(?P<own>(?:(?:wait|no|sorry|oops|actually|hmm|unfortunately|hold\son|well|oh|but)[,.!:…\s—-]{1,4}){0,3}"
-    r"(?:I(?:['’]ve|\shave|\snow\ssee\s(?:that\s)?I|\sreali[sz]e\s(?:that\s)?I|\ssee\s(?:that\s)?I)?\s"
-    r"(?:made\s(?:an?\s)?(?:\w+\s)?(?:mistake|error)|was\s(?:wrong|mistaken|incorrect)|misread|misunderstood|misspoke"
-    r"|answered\s(?:incorrectly|wrongly)|chose\s(?:incorrectly|wrongly|the\swrong))"
-    r"|(?:I\s(?:sincerely\s)?)?(?:apologi[sz]e|apologies)\sfor\s(?:the|my|any)\s(?:\w+\s)?(?:mistake|error|confusion|wrong))))"
-    r"|\b(?:my|the)\s(?:(?:previous|earlier|first|initial|original|above|given|stated)\s)?(?:answer|choice|response|label)"
-    r"(?:\s(?:(?P<letter>[A-Z])|\((?P<inside>[A-Z])[^()\n]{0,20}\)|above|given|earlier|(?:that\s)?I\s(?:gave|chose|provided|have\sgiven)))?"
-    r"\s(?:was|is)(?:\s(?:actually|in\sfact|clearly|indeed|therefore|probably)){0,2}\s"
-    r"(?:wrong|incorrect|mistaken|not\s(?:correct|right)|an?\s(?:error|mistake)|inaccurate|a\smisreading)\b"
-    r"|\bI\s(?:(?:would|must|need\sto|have\sto|want\sto|should|now|hereby|will|would\slike\sto)\s){0,2}"
-    r"(?:retract|withdraw|take\sback|revise|reconsider|correct)\s(?:my|that|the)\s(?:\w+\s){0,2}?(?:answer|choice|response)",
-    re.IGNORECASE | re.MULTILINE,
 )
 
 _INTRODUCTION = re.compile(
@@ -206,7 +203,7 @@ _ENDING = re.compile(r"[.!:：)\]。—–*-]")
 _WORD = re.compile(r"[^\W\d_]{2}")
 
 _YES_NO = frozenset({"yes", "no", "true", "false"})
-_POLAR = frozenset({"entailment", "neutral", "contradiction"})
+POLAR = frozenset({"entailment", "neutral", "contradiction"})
 """Options' texts that "it is …" need not precede by the word "answer" to state one."""
 
 
@@ -215,19 +212,19 @@ def find_statements(text: str, options: Mapping[str, str]) -> list[Statement]:
 
     The value is a Clash where two options are named together ("the answer is A or B").
     """
-    names = find_names(text, options, _MOST + 1)
+    names = find_names(text, options, MOST_NAMES + 1)
     found: list[Statement] = []
-    if len(names) > _MOST:
-        place = names[_MOST].start
-        found.append((Marker("answer", place, place), Clash(f"more than {_MOST} places name an option")))
-    for place, name in enumerate(names[:_MOST]):
+    if len(names) > MOST_NAMES:
+        place = names[MOST_NAMES].start
+        found.append((Marker("answer", place, place), Clash(f"more than {MOST_NAMES} places name an option")))
+    for place, name in enumerate(names[:MOST_NAMES]):
         stated = _read_name(text, name, options)
         if stated is None:
             continue
         if not is_asserted(text, stated.start, stated.end):
             continue
         marker = Marker("answer", _state_from(text, stated.start), name.value.start)
-        letters = list(dict.fromkeys(other.letter for other in _joined_names(text, names, place)))
+        letters = list(dict.fromkeys(other.letter for other in joined_names(text, names, place)))
         if len(letters) > 1 and stated.letter == name.letter:
             found.append((marker, two_answers(letters)))
         else:
@@ -239,21 +236,6 @@ def find_statements(text: str, options: Mapping[str, str]) -> list[Statement]:
             value = Value(letter, *match.span(match.lastgroup or 0), tail, inferred=True)
             found.append((Marker("answer", _state_from(text, start), value.start), value))
     return sorted(found, key=lambda statement: statement[0].start)
-
-
-def find_retractions(text: str, letters: Collection[str]) -> list[Statement]:
-    """The sentences of `text` by which the model takes back its answer, which is one of `letters`."""
-    found: list[Statement] = []
-    for match in _TAKEN_BACK.finditer(text):
-        start = match.start("own") if match["own"] else match.start()
-        named = (match["letter"] or match["inside"] or "").upper()
-        if named and named not in letters:
-            continue
-        if is_asserted(text, start, match.end()):
-            found.append((Marker("answer", start, match.end()), Clash("the explanation takes its answer back")))
-            if len(found) == _MOST:
-                break
-    return found
 
 
 def find_bare_lines(text: str, before: int, options: Mapping[str, str]) -> list[Statement]:
@@ -332,7 +314,7 @@ def _leads(match: re.Match[str], before: str, text: str, name: Name, options: Ma
     if not _STOPS.match(text, name.end):
         return False
     option = fold(options[name.letter])
-    plain = not name.lettered and option not in _POLAR
+    plain = not name.lettered and option not in POLAR
     return not (plain and (match["it"] or (match["so"] and (match["weak"] or option in _YES_NO))))
 
 
@@ -359,12 +341,16 @@ def _state_after(text: str, name: Name, *, pair: bool) -> int | None:
     """
     match = _IS_CORRECT.match(text, name.end)
     if match:
-        if match["answer"] or (match["choice"] and match["good"]):
+        if match["answer"] or (match["choice"] and (match["good"] or match["my"])):
             return match.end()
         of_something = _OF_SOMETHING.match(text, match.end())  # "is best for grass"
         return match.end() if not pair and not of_something and (match["bare"] or match["good"]) else None
-    if pair:
-        return None
+    chosen = _IS_CHOSEN.match(text, name.end)
+    if chosen or pair:
+        return chosen.end() if chosen else None
+    better = _IS_BETTER.match(text, name.end)
+    if better and not _OF_SOMETHING.match(text, better.end()):
+        return better.end()
     fits = _FITS_BEST.match(text, name.end)
     if fits:
         return fits.end()
@@ -372,7 +358,7 @@ def _state_after(text: str, name: Name, *, pair: bool) -> int | None:
     return made.end() if made and _MAKING.search(text, max(0, name.start - 20), name.start) else None
 
 
-def _joined_names(text: str, names: list[Name], place: int) -> list[Name]:
+def joined_names(text: str, names: list[Name], place: int) -> list[Name]:
     """The name and those that are joined to it by "or", "and" or a comma."""
     first = last = place
     while last + 1 < len(names) and last - place < 4 and _JOINS.fullmatch(text, names[last].end, names[last + 1].start):
