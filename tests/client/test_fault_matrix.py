@@ -257,9 +257,8 @@ def test_good_logprobs_are_read(matrix: dict[Cell, Found]) -> None:
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_the_wait_that_is_asked_for_is_kept(matrix: dict[Cell, Found], route: str) -> None:
-    """Retry-After, or what Gemini writes in its place: no attempt comes earlier; without it our own waits hold."""
+    """Retry-After, or what Gemini writes in its place: no attempt comes earlier."""
     assert min(matrix["429-retry-after", route].gaps) >= WAIT
-    assert min(matrix["429", route].gaps) < WAIT
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import resources
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,8 @@ SWITCHED = {
 def ask_all(variables: dict[str, str]) -> dict[str, Any]:
     """What became of a request in each style to each provider, in a process with these variables."""
     kept = {name: os.environ[name] for name in PLAIN if name in os.environ}
+    tests = str(Path(every_provider.__file__).parents[1])
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (tests, kept.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, every_provider.__file__],
         env={**variables, **kept},
