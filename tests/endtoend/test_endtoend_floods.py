@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +13,13 @@ import pytest
 from servers.floods import FloodServer
 
 MOST_MEGABYTES = 600
+LAUNCH = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL).returncode
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=open("peak", "w"))
+"""
+"""Runs a command and notes its peak memory. A process counts what its parent held when it was started, so it is started
+by a small one: the test's own process may be large."""
 
 
 def run(server: FloodServer, directory: Path, *more: str) -> tuple[int, float, str]:
@@ -22,11 +28,10 @@ def run(server: FloodServer, directory: Path, *more: str) -> tuple[int, float, s
     command += ["--base-url", server.url, "--endpoint-name", "flood", "--max-connections", "32", "--max-retries", "0"]
     command += ["--logprobs", "off", "--temperature", "omit", "--out", "run", "--cache", "cache", *more]
     with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as err:
-        child = subprocess.Popen(command, cwd=directory, stdout=out, stderr=err, stdin=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
+        subprocess.run([sys.executable, "-c", LAUNCH, *command], cwd=directory, stdout=out, stderr=err, check=True)
+    code, peak = map(int, (directory / "peak").read_text(encoding="utf-8").split())
     scale = 1 if sys.platform == "darwin" else 1024
-    return child.returncode, usage.ru_maxrss * scale / 1e6, (directory / "stderr").read_text(encoding="utf-8")
+    return code, peak * scale / 1e6, (directory / "stderr").read_text(encoding="utf-8")
 
 
 def statuses(directory: Path) -> Counter[str]:
