@@ -17,8 +17,8 @@ import pytest
 
 import explaineval.parsing
 from explaineval.parsing import parse, parse_explanation
+from explaineval.parsing.layout import _field_pattern
 from explaineval.parsing.letters import _name_pattern, _number_pattern
-from explaineval.parsing.markers import _field_pattern
 from explaineval.parsing.statements import _other_item
 
 NLI = {"A": "entailment", "B": "neutral", "C": "contradiction"}

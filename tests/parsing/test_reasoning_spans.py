@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.parsing import leading_reasoning
-from explaineval.parsing.markers import cut_out, find_reasoning, mask
-from explaineval.parsing.text import see
+from explaineval.parsing.text import cut_out, find_reasoning, mask, see
 
 PIECES = ["<think>", "</think>", "a", " ", "\n", "[THINK]", "[/THINK]", "<|channel|>final<|message|>", "B"]
 

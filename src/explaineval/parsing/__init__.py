@@ -9,9 +9,15 @@ page.
 from __future__ import annotations
 
 from explaineval.parsing.answers import Label, parse, parse_explanation, parse_label
-from explaineval.parsing.completions import classify, own_reply
-from explaineval.parsing.probabilities import argmax_disagrees, is_one_hot, label_probabilities, total_variation, tvd_of
-from explaineval.parsing.text import leading_reasoning
+from explaineval.parsing.completions import (
+    argmax_disagrees,
+    classify,
+    is_one_hot,
+    label_probabilities,
+    total_variation,
+    tvd_of,
+)
+from explaineval.parsing.text import leading_reasoning, own_reply
 
 __all__ = [
     "Label",

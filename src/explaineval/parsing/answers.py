@@ -12,9 +12,17 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from explaineval.parsing.denials import find_denials, find_retractions
-from explaineval.parsing.layout import Layout, Part, clean, lay_out, lay_out_explanation, says_something
+from explaineval.parsing.layout import (
+    Layout,
+    Marker,
+    Part,
+    clean,
+    find_inline_markers,
+    lay_out,
+    lay_out_explanation,
+    says_something,
+)
 from explaineval.parsing.letters import Clash, Value, is_bare, read_value, skip_ending, two_answers
-from explaineval.parsing.markers import Marker, find_inline_markers
 from explaineval.parsing.statements import find_bare_lines, find_statements, read_opening
 from explaineval.parsing.text import View, see
 from explaineval.records import Answer, Order, Style, Unreadable

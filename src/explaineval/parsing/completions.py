@@ -1,160 +1,15 @@
-"""Where the model's own reply begins and ends in a completion's text.
+"""What a completion holds beside its words: whether it is to be read at all, and the probabilities of the labels.
 
-A reply ends at an end-of-turn token of a chat template, at the next speaker's turn, and in completion style at the next
-few-shot example that the model begins. What follows is not the model's answer.
+Label probabilities follow Siegel et al. 2024 (the method page).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Iterable, Mapping
 
-from explaineval.parsing.markers import TAG as REASONING_TAG
-from explaineval.parsing.markers import Kind, Marker, closes, find_field_markers
-from explaineval.records import Completion, Order, Unreadable
-
-_SPECIAL = (
-    r"<[|｜] ?(?P<name>[^\s<>|｜]{1,40}) ?[|｜]>"  # <|im_end|>, <|eot_id|>, <｜end▁of▁sentence｜>
-    r"|<[|｜](?P<cut>[A-Za-z_▁]{2,40})[|｜]?\Z"  # the same, cut off with the text
-    r"|<(?P<half>\|[a-z_]{2,20}|[a-z_]{2,20}\|)>"  # <|turn>, <turn|>
-    r"|<(?P<plain>eos|bos|pad|eod|eop|sop|end_of_turn|start_of_turn|end_of_utterance)>"
-    r"|\[(?P<bracket>/?INST|EOS|BOS)\]"
-    r"|<(?P<strike>/?s)>"  # an end-of-text token, or HTML
-)
-_ROLE_LINE = (
-    r"^(?:#{1,4} ?|\*\*)?(?P<role>Human|User|Assistant|HUMAN|USER|ASSISTANT)(?: \d{1,3})?(?:\*\*)?:"
-    r"|^#{2,4} ?(?P<heading>Instruction|Input|Response|System|Human|User|Assistant):"
-)
-_SIGN = re.compile(rf"(?P<reasoning>{REASONING_TAG.pattern})|{_SPECIAL}|{_ROLE_LINE}", re.MULTILINE)
-_ROLE_WORD = re.compile(r"[^\S\n]?(?P<word>[A-Za-z]{1,20})")
-
-_HEADERS = frozenset({"im_start", "start_header_id", "header_start", "start_of_turn", "start", "start_of_role"})
-"""Tokens after which the name of the next speaker stands."""
-
-_NEUTRAL = frozenset(
-    {"s", "bos", "sop", "begin_of_text", "startoftext", "im_sep", "end_header_id", "header_end", "message", "channel"}
-    | {"end_of_role", "begin▁of▁sentence", "begin_of_solution", "constrain"}
-)
-"""Tokens that begin something and end nothing."""
-
-_MODEL = frozenset({"assistant", "model", "response", "/inst", "ai", "bot", "chatbot"})
-_OTHERS = frozenset({"user", "human", "system", "instruction", "input", "inst"})
-_UNSEEN = frozenset({"begin_of_box", "end_of_box"})
-_AFTER_STRIKE = re.compile(r"\s{0,20}(?:\Z|\n|<|\[)|[^\S\n]{0,20}\n")
-_QUOTE_PAIRS = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "„": "“"}
-_QUOTED_WITHIN = 200  # characters to either side in which a pair of quotation marks around a token is looked for
-
-
-def find_reply(text: str) -> tuple[int, int]:
-    """The span of the model's own reply in a text that may hold tokens and turns of a chat template.
-
-    Header tokens of the model's own turn at the beginning lie before it, the first token or line that ends that turn
-    after it. Tokens in quotation marks or code, and tokens within reasoning, are text like any other.
-
-    >>> find_reply("<|im_start|>assistant\\nAnswer: B<|im_end|>\\nAnswer: C")
-    (21, 31)
-    """
-    start = 0
-    silent = True  # the model has said nothing yet
-    echoing = thinking = struck = began = False
-    channel: str | None = None
-    seen = 0
-    for sign in _SIGN.finditer(text):
-        if sign.start() < seen:
-            continue
-        silent = silent and not text[seen : sign.start()].strip()
-        seen = sign.end()
-        if sign["reasoning"]:
-            thinking = not closes(sign)
-            continue
-        if thinking or _is_quoted(text, sign):
-            silent = False
-            continue
-        name = _name(sign)
-        if name in _UNSEEN:
-            continue
-        word = _ROLE_WORD.match(text, sign.end())
-        speaker = name
-        if name in _HEADERS:
-            speaker = word["word"].casefold() if word else ""
-        if name == "channel":
-            channel = word["word"].casefold() if word else ""
-        elif name == "end" and channel not in {None, "final"}:
-            continue  # the end of a message that is no answer
-        if silent or (echoing and speaker not in _OTHERS):
-            if speaker in _MODEL:
-                echoing = False
-            elif speaker in _OTHERS:
-                echoing = True
-            elif name not in _NEUTRAL and not echoing:
-                return start, sign.start()
-            if channel is None and not echoing:
-                start = seen = word.end() if name in _HEADERS and word else sign.end()
-                silent = True
-            began = began or name == "s"
-            continue
-        if name in {"s", "/s"} and not (name == "/s" and _ends_at_strike(text, sign, struck=struck, began=began)):
-            struck = name == "s"
-            continue
-        if name in {"message", "channel", "start", "constrain"} and channel is not None:
-            continue
-        if (sign["role"] or sign["heading"]) and _is_introduced(text, sign.start()):
-            continue
-        if name not in _NEUTRAL and name != "response":  # a heading of the reply itself
-            return start, sign.start()
-    return start, len(text)
-
-
-def own_reply(text: str) -> str:
-    """The text of the model's own reply, without tokens and turns of a chat template around it."""
-    start, end = find_reply(text)
-    return text[start:end]
-
-
-def next_example(markers: Iterable[Marker], order: Order, limit: int) -> int:
-    """Where a plain marker follows although both have been seen: the next example, begun by the model.
-
-    A line such as "Final answer: C" is no part of an example's form: it is the model's own last word.
-    """
-    last: Kind = "explanation" if order == "pe" else "answer"
-    seen = False
-    for marker in markers:
-        if seen and marker.kind != last and not marker.emphatic:
-            return marker.start
-        seen = seen or marker.kind == last
-    return limit
-
-
-def next_field(text: str, fields: Collection[str]) -> int:
-    """Where the first line stands that begins with a field of the input."""
-    return min((marker.start for marker in find_field_markers(text, fields)), default=len(text))
-
-
-def _name(sign: re.Match[str]) -> str:
-    named = (sign["name"], sign["cut"], sign["half"], sign["plain"], sign["bracket"], sign["strike"], sign["role"])
-    return str(next(filter(None, (*named, sign["heading"])))).strip("|").casefold()
-
-
-def _is_quoted(text: str, sign: re.Match[str]) -> bool:
-    """True if the token stands in quotation marks or code: right between two of them, or within a pair on its line."""
-    start, end = sign.span()
-    closing = _QUOTE_PAIRS.get(text[start - 1 : start])
-    if closing is not None and text[end : end + 1] == closing:
-        return True
-    before = text[max(0, start - _QUOTED_WITHIN) : start].rpartition("\n")[2]
-    after = text[end : end + _QUOTED_WITHIN].partition("\n")[0]
-    return any(before.count(mark) % 2 == 1 and mark in after for mark in '"`')
-
-
-def _ends_at_strike(text: str, sign: re.Match[str], *, struck: bool, began: bool) -> bool:
-    """True if `</s>` is an end-of-text token and does not close words that are struck through."""
-    return not struck and (not began or _AFTER_STRIKE.match(text, sign.end()) is not None)
-
-
-def _is_introduced(text: str, place: int) -> bool:
-    """True if what stands before the line of a speaker leads to it, as before a dialogue that is quoted."""
-    return text[max(0, place - 50) : place].rstrip().endswith((":", ",", "：", "，"))
-
+from explaineval.parsing.answers import Label
+from explaineval.records import Answer, Completion, LabelProbabilities, TokenAlternatives, Unreadable
 
 REFUSED = frozenset({"refusal", "refused"})
 """Finish reasons by which a provider says that the model declined to answer."""
@@ -231,3 +86,103 @@ def _cut(completion: Completion) -> str:
 def _clip(text: str, limit: int = 120) -> str:
     line = " ".join(text[: 4 * limit].split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+POSITIVE_TOLERANCE = 1e-6
+"""Log-probabilities are at most 0; servers that compute in half precision overshoot by less than this."""
+
+SUM_TOLERANCE = 1e-4
+"""By how much the probabilities of one token's alternatives may exceed 1."""
+
+
+def label_probabilities(
+    completion: Completion, answer: Answer | Label, letters: Iterable[str]
+) -> LabelProbabilities | str:
+    """p(label) at the very token that holds the answer's letter, or the reason why there is none.
+
+    The probabilities of all top alternatives that, stripped, are the same option letter are added up (" B"
+    and "B" are two tokens of one label). Letters are upper case; if the model's own token is lower case,
+    case is ignored. The result holds every letter of `letters`, in that order, renormalised to sum 1;
+    `mass` is their sum before. Whether that mass is enough is the caller's decision.
+    """
+    if completion.logprobs is None:
+        return "the endpoint returned no log-probabilities"
+    token = _find_token(completion, answer)
+    if token is None:
+        return f"the answer letter {answer.label} is not a token of its own"
+    pairs = dict.fromkeys(token.top)  # some servers list the sampled token twice
+    known = [logprob for _, logprob in pairs if logprob is not None]
+    if not all(math.isfinite(logprob) for logprob in known):
+        return "a log-probability of the answer token is not a finite number"
+    if any(logprob > POSITIVE_TOLERANCE for logprob in known):
+        return "a log-probability of the answer token is positive"
+    if math.fsum(map(math.exp, known)) > 1 + SUM_TOLERANCE:
+        return "the probabilities at the answer token sum to more than 1"
+    return _collect(pairs, list(letters), fold=token.token.strip().islower())
+
+
+def total_variation(p: Mapping[str, float], q: Mapping[str, float]) -> float:
+    """Total variation distance ½ Σ|p − q| over the union of the letters, 0 to 1 (the method page, numbers).
+
+    >>> total_variation({"A": 0.75, "B": 0.25}, {"A": 0.25, "B": 0.5, "C": 0.25})
+    0.5
+    """
+    return 0.5 * math.fsum(abs(p.get(letter, 0.0) - q.get(letter, 0.0)) for letter in {**p, **q})
+
+
+def is_one_hot(probs: Mapping[str, float], tol: float = 1e-9) -> bool:
+    """True if one letter holds all but `tol` of the probability, as after sampling at temperature 0."""
+    return max(probs.values(), default=0.0) >= 1 - tol
+
+
+def argmax_disagrees(probs: Mapping[str, float], label: str) -> bool:
+    """True if another letter is strictly more probable than the `label` that was written. A tie agrees."""
+    return max(probs.values(), default=0.0) > probs.get(label, 0.0)
+
+
+def _find_token(completion: Completion, answer: Answer | Label) -> TokenAlternatives | None:
+    """The token that covers the answer's letter and holds nothing but that letter.
+
+    The first token of an option's text may look like a letter ("B" + "anana"), so the text after it counts
+    too.
+    """
+    text = completion.text or ""
+    for token in completion.logprobs or ():
+        end = token.offset + len(token.token)
+        if token.offset <= answer.label_offset < end:
+            alone = not text[end : end + 1].isalnum() or token.token[-1:].isspace()
+            return token if alone and token.token.strip().upper() == answer.label.upper() else None
+    return None
+
+
+def _collect(pairs: Iterable[tuple[str, float | None]], letters: list[str], *, fold: bool) -> LabelProbabilities | str:
+    terms: dict[str, list[float]] = {letter: [] for letter in letters}
+    for text, logprob in pairs:
+        letter = text.strip().upper() if fold else text.strip()
+        if letter in terms and logprob is not None:
+            terms[letter].append(math.exp(logprob))
+    sums = {letter: math.fsum(values) for letter, values in terms.items()}
+    mass = math.fsum(sums.values())
+    if mass <= 0:
+        return "no option letter is among the alternatives of the answer token"
+    return LabelProbabilities(probs={letter: value / mass for letter, value in sums.items()}, mass=mass)
+
+
+def tvd_of(
+    before: tuple[dict[str, float] | None, float | None, str | None],
+    after: tuple[dict[str, float] | None, float | None, str | None],
+    least: float,
+) -> tuple[float | None, str | None]:
+    """Return (TVD, None), or (None, the reason why there is none).
+
+    `before` and `after` are each (probabilities by letter, label mass, reason for missing probabilities); a label mass
+    below `least` gives no TVD.
+    """
+    for name, (probs, mass, why) in (("before", before), ("after", after)):
+        if probs is None or mass is None:
+            return None, f"{name}: {why or 'no label probabilities'}"
+        if mass < least:
+            return None, f"{name}: less than {least:g} of the probability is on option letters"
+    assert before[0] is not None  # noqa: S101 - narrowed above, for the type checker
+    assert after[0] is not None  # noqa: S101
+    return total_variation(before[0], after[0]), None

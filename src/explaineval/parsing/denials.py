@@ -9,11 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
+from explaineval.parsing.layout import Marker
 from explaineval.parsing.letters import Clash, Name, find_names, fold
-from explaineval.parsing.markers import Marker
 from explaineval.parsing.modality import is_asserted, sentence_start
-from explaineval.parsing.paraphrases import find_inferences, judges_sentences
-from explaineval.parsing.statements import MOST_NAMES, POLAR, Statement, joined_names
+from explaineval.parsing.statements import (
+    MOST_NAMES,
+    POLAR,
+    Statement,
+    find_inferences,
+    joined_names,
+    judges_sentences,
+)
 
 _BEFORE = 120  # characters before a name in which the words that deny it stand
 

@@ -1,4 +1,7 @@
-"""A completion's text cut into parts, each a marker with its content (the method page, answer format)."""
+"""The parts of a completion's text: the lines `Answer:` and `Explanation:`, however models write them, with contents.
+
+The method page specifies the answer format.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,117 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Literal
 
-from explaineval.parsing.completions import next_example, next_field
-from explaineval.parsing.markers import Kind, Marker, find_inline_markers, find_line_markers
 from explaineval.parsing.text import View
 from explaineval.records import Order, Style
+
+Kind = Literal["answer", "explanation", "field"]
+
+_MOST = 1000  # markers that are looked at; a text with more repeats itself without end
+_GAP = r"[^\S\n]"  # white space within a line
+_ANSWER = (
+    rf"(?:(?:the|my|final|correct|corrected|revised|updated|actual|right|best|predicted|chosen|short){_GAP}){{0,3}}"
+    rf"answer(?:{_GAP}\(?(?:letter|choice|option|label)\)?)?(?:{_GAP}is)?"
+    r"|antwort|réponse|respuesta|risposta|resposta|antwoord|odpowiedź|ответ|答案|回答|答え|解答|答"
+)
+_EXPLANATION = (
+    rf"(?:(?:the|my|brief|short|detailed){_GAP}){{0,2}}explanation"
+    r"|erklärung|begründung|explication|explicación|spiegazione|explicação|uitleg|wyjaśnienie|объяснение"
+    r"|解释|解釋|说明|説明|解説|理由"
+)
+_SYNONYM = "rationale|reasoning|reason|justification"  # read only where no "Explanation:" is written
+
+_LEAD = rf"(?P<lead>(?:(?:[^\w\s\"'{{}}(<]|_|\d{{1,2}}[.)]{_GAP}){_GAP}{{0,3}}){{0,12}}+)"
+_LINE = re.compile(
+    rf"^{_GAP}{{0,12}}+{_LEAD}(?:(?P<answer>{_ANSWER})|(?P<explanation>{_EXPLANATION})|(?P<synonym>{_SYNONYM}))"
+    rf"(?P<close>[*_`\]]{{0,4}}+)(?:{_GAP}{{0,3}}+(?P<colon>[:：])|{_GAP}{{1,3}}+(?P<dash>[-–—=→]|[-=]>)(?={_GAP})"
+    rf"|{_GAP}{{0,3}}+(?P<alone>$)|(?<=\]))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_INLINE_MARKER = re.compile(
+    r"(?<![\w\"'“‘{])(?P<lead>[*_`]{0,3})(?:(?:The|My|Final|Correct|Best) ){0,2}"
+    r"(?:(?P<answer>Answer|ANSWER)|(?P<explanation>Explanation|EXPLANATION))"
+    rf"(?P<close>[*_`]{{0,3}}+){_GAP}{{0,3}}+(?P<colon>[:：])"
+)
+_EMPHATIC = re.compile(r"\b(?:my|final|correct|corrected|revised|updated|actual|right)\s", re.IGNORECASE)
+_EMPHASIS_END = re.compile(r"[*_`]+$")
+_FIELDS = ("premise", "hypothesis", "question", "sentence", "options", "choices", "passage", "instruction")
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A marker's place `start`, its content's beginning `end`, and the emphasis it leaves open.
+
+    `emphatic` is true of "Final answer:" and the like, which no few-shot example has.
+    """
+
+    kind: Kind
+    start: int
+    end: int
+    wrap: str = ""
+    emphatic: bool = False
+
+
+def find_line_markers(text: str) -> list[Marker]:
+    """The answer and explanation markers that begin a line, in order of place.
+
+    Bullets, numbers, headings, quotation signs and emphasis may stand before the word. In place of the colon
+    a capitalised word may have a dash or an equals sign between spaces (`Answer - B`), be in square brackets
+    (`[Answer] B`), or be a line of its own, and so may a heading (`## Answer`) or an emphasised word. Words
+    such as "Rationale" count only where the text has no "Explanation" marker.
+    """
+    found: list[tuple[Marker, bool]] = []
+    for match in islice(_LINE.finditer(text), _MOST):
+        if match["colon"] or _marks_without_colon(match):
+            kind: Kind = "answer" if match["answer"] else "explanation"
+            found.append((_marker(text, match, kind), match["synonym"] is not None))
+    explained = any(marker.kind == "explanation" and not synonym for marker, synonym in found)
+    return [marker for marker, synonym in found if not (synonym and explained)]
+
+
+def _marks_without_colon(match: re.Match[str]) -> bool:
+    word = match["answer"] or match["explanation"] or ""
+    if match["dash"]:
+        return word[:1].isupper()
+    if match["close"].startswith("]"):
+        return match["lead"].endswith("[") and bool(word)
+    if "#" in match["lead"] or (match["close"] and match["lead"].endswith(match["close"])):
+        return True
+    return word[:1].isupper() and not match["lead"] and not match["close"]
+
+
+def find_inline_markers(text: str, kind: Kind) -> list[Marker]:
+    """The capitalised markers of that kind anywhere, for texts that put both on one line."""
+    return [_marker(text, match, kind) for match in islice(_INLINE_MARKER.finditer(text), _MOST) if match.group(kind)]
+
+
+def find_field_markers(text: str, fields: Collection[str] = ()) -> list[Marker]:
+    """Lines that begin the next few-shot example: "Premise:", "Question:", … and the names in `fields`."""
+    matches = _field_pattern(tuple(sorted(fields))).finditer(text)
+    return [Marker("field", match.start(), match.end()) for match in matches]
+
+
+@lru_cache(maxsize=64)
+def _field_pattern(fields: tuple[str, ...]) -> re.Pattern[str]:
+    names = "|".join(re.escape(name.replace("_", " ")) for name in (*_FIELDS, *fields) if name)
+    return re.compile(rf"^(?:#{{1,4}}{_GAP})?(?:{names}){_GAP}?\d{{0,3}}{_GAP}?[:：]", re.IGNORECASE | re.MULTILINE)
+
+
+def _marker(text: str, match: re.Match[str], kind: Kind) -> Marker:
+    opened = _EMPHASIS_END.search(match["lead"])
+    wrap = opened.group() if opened else ""
+    end = match.end()
+    emphatic = _EMPHATIC.search(match.group()) is not None
+    if wrap and not match["close"]:
+        closing = re.compile(rf"{_GAP}?{re.escape(wrap)}").match(text, end)
+        if closing:
+            return Marker(kind, match.start(), closing.end(), emphatic=emphatic)
+        return Marker(kind, match.start(), end, wrap, emphatic)
+    return Marker(kind, match.start(), end, emphatic=emphatic)
+
 
 _FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)[^\n`~]{0,40}$", re.MULTILINE)
 _LAST_RULE = re.compile(r"\n[ \t]*(?:-{3,}|\*{3,}|_{3,})\Z")
@@ -123,3 +232,22 @@ def _build(view: View, markers: Iterable[Marker], limit: int) -> Layout:
         fenced = before % 2 == 1 and before < len(fences)
         parts.append(Part(marker, min(end, fences[before]) if fenced else end))
     return Layout(view, tuple(parts), limit)
+
+
+def next_example(markers: Iterable[Marker], order: Order, limit: int) -> int:
+    """Where a plain marker follows although both have been seen: the next example, begun by the model.
+
+    A line such as "Final answer: C" is no part of an example's form: it is the model's own last word.
+    """
+    last: Kind = "explanation" if order == "pe" else "answer"
+    seen = False
+    for marker in markers:
+        if seen and marker.kind != last and not marker.emphatic:
+            return marker.start
+        seen = seen or marker.kind == last
+    return limit
+
+
+def next_field(text: str, fields: Collection[str]) -> int:
+    """Where the first line stands that begins with a field of the input."""
+    return min((marker.start for marker in find_field_markers(text, fields)), default=len(text))

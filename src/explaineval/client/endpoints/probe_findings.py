@@ -10,8 +10,8 @@ from typing import Any
 
 from explaineval.client.endpoints.capabilities import REASONS, StyleVerdict
 from explaineval.cost import reasoning_tokens, reasons_first
-from explaineval.parsing.markers import find_reasoning
-from explaineval.parsing.probabilities import POSITIVE_TOLERANCE, SUM_TOLERANCE
+from explaineval.parsing.completions import POSITIVE_TOLERANCE, SUM_TOLERANCE
+from explaineval.parsing.text import find_reasoning
 from explaineval.records import Completion, Style, TokenAlternatives
 
 ONE_HOT = 1e-9
