@@ -130,12 +130,20 @@ def test_a_template_that_reaches_beyond_the_bundle_is_refused(tmp_path: Path, na
     unpack_bundle(make_zip(tmp_path / "b.zip", add("prompts/a.j2", b"{% include 'chat/pe.j2' %}")), tmp_path / "good")
 
 
-def test_no_file_a_directory_and_an_empty_file_are_no_bundles(tmp_path: Path) -> None:
-    """Each gets one sentence of its own."""
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing", "no such file"),
+        ("empty", "is no bundle"),
+        (".", "cannot be unpacked: it is not a regular file"),
+        ("/dev/zero", "cannot be unpacked: it is not a regular file"),
+    ],
+)
+def test_what_is_no_bundle_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    """A missing file, an empty one, a directory and an endless device get one sentence each."""
     (tmp_path / "empty").write_bytes(b"")
-    for name, told in (("missing", "no such file"), ("empty", "is no bundle"), (".", "cannot be unpacked")):
-        with pytest.raises(InputError, match=told):
-            unpack_bundle(tmp_path / name, tmp_path / "into")
+    with pytest.raises(InputError, match=message):
+        unpack_bundle(tmp_path / name, tmp_path / "into")
 
 
 @given(st.data())

@@ -455,7 +455,7 @@ def test_what_is_no_file_is_not_replaced(source: Store, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 
-    with pytest.raises(InputError, match="no file, so it is not replaced"):
+    with pytest.raises(InputError, match="not a regular file, so it is not replaced"):
         export_pack(source, pipe)
 
     assert pipe.is_fifo()

@@ -25,6 +25,7 @@ from explaineval.cache import Store, export_pack
 from explaineval.client import Capabilities
 from explaineval.config import Arm, ModelConfig
 from explaineval.errors import InputError
+from explaineval.files import open_atomic, open_regular
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.units import plan_sizes
 from explaineval.planning.walk import walk
@@ -71,21 +72,16 @@ def write_bundle(directory: Path, prepared: Prepared, store: Store, target: Path
     lacking = [name for name in (*FILES, *level_files(run)) if not (directory / name).is_file()]
     if lacking:
         raise InputError(f"{directory} lacks {', '.join(lacking)}: give its `run` command again, then export.")
-    if target.exists() and not target.is_file():
-        raise InputError(f"{target} cannot be written: it is there and no file, so it is not replaced.")
     keys = needed_keys(directory, run, prepared, store)
-    draft = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="explaineval-") as name:
             pack = Path(name) / PACK
             packed = export_pack(store, pack, keys=keys)
-            _write_zip(draft, directory, run, pack)
-        draft.replace(target)
+            with open_atomic(target) as handle:
+                _write_zip(handle, directory, run, pack)
     except OSError as exc:
         raise InputError(f"{target} cannot be written: {exc.strerror or exc}.") from None
-    finally:
-        draft.unlink(missing_ok=True)
     missing = len(packed.missing) + _never_asked(run, prepared)
     finished = run.get("complete") is True and not _never_asked(run, prepared)
     return Bundled(packed.entries, missing, target.stat().st_size, finished, finished and not missing)
@@ -151,7 +147,7 @@ def _last(path: object) -> str:
     return PurePath(str(path)).name or "file"
 
 
-def _write_zip(target: Path, directory: Path, run: Mapping[str, Any], pack: Path) -> None:
+def _write_zip(target: IO[bytes], directory: Path, run: Mapping[str, Any], pack: Path) -> None:
     document = json.dumps(shared_run(run), indent=2, ensure_ascii=False) + "\n"
     members: dict[str, Path | bytes] = {name: directory / name for name in (*FILES, *level_files(run))}
     members |= {f"{run_directory.PROMPTS}/{name}": path for name, path in _prompts(directory / run_directory.PROMPTS)}
@@ -207,7 +203,7 @@ def unpack_bundle(source: Path, into: Path) -> None:
     nothing of it was used.
     """
     try:
-        with zipfile.ZipFile(source) as bundle:
+        with open_regular(source) as handle, zipfile.ZipFile(handle) as bundle:
             members = bundle.infolist()
             _check(members, source)
             for info in members:

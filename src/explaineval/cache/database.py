@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sqlite3
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +20,7 @@ import diskcache
 from explaineval.cache.keys import SCHEMA
 from explaineval.cache.rows import MODE_RAW, JsonDisk, is_damaged
 from explaineval.errors import DamageError, InputError, StoreError
+from explaineval.files import write_text_atomic
 
 FILE = "cache.db"
 """The name of the database file (diskcache's)."""
@@ -239,13 +239,7 @@ def write_marker(directory: Path, marker: dict[str, Any] | None, *, clean: bool)
     kept = {name: value for name, value in kept.items() if name != "closed"}
     if clean:
         kept["closed"] = _look_at(directory / FILE)
-    draft = directory / f"{MARKER}.{os.getpid()}"
-    try:
-        draft.write_text(json.dumps(kept) + "\n", encoding="utf-8")
-        draft.replace(directory / MARKER)
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
+    write_text_atomic(directory / MARKER, json.dumps(kept) + "\n")
 
 
 def check_files(directory: Path, marker: dict[str, Any] | None, *, readonly: bool = False) -> str | None:

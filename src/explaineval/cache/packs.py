@@ -10,7 +10,6 @@ are no secrets in a pack, because there are none in a key.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from explaineval.cache.rows import (
 )
 from explaineval.cache.store import Store
 from explaineval.errors import InputError
+from explaineval.files import open_atomic
 from explaineval.records import Completion, Request
 
 MAX_LINE = MAX_BYTES + 256
@@ -92,7 +92,7 @@ def export_pack(
     missing = set() if keys is None else set(keys)
     names: set[str] = set()
     entries = verdicts = 0
-    with _replacing(target, lambda: store.refusals > before or store.damage is not None) as handle:
+    with _open_pack(target) as handle:
         writer = MemberWriter(handle)
         for key, request, completion in store.iterate(keys):
             missing.discard(key)
@@ -108,6 +108,11 @@ def export_pack(
                 writer.write(_spell(key, name_request(name), document))
                 verdicts += 1
         writer.close()
+        if target.exists() and (store.refusals > before or store.damage is not None):
+            raise InputError(
+                f"{target} exists and was left as it is, because the store is damaged and the new pack may hold less: "
+                "give another --out."
+            )
     return Exported(entries, verdicts, tuple(sorted(missing)), target.stat().st_size, store.refusals - before)
 
 
@@ -228,24 +233,11 @@ def _spell(key: str, request: dict[str, Any], completion: dict[str, Any]) -> byt
 
 
 @contextmanager
-def _replacing(target: Path, poorer: Callable[[], bool]) -> Iterator[BinaryIO]:
-    """A file beside `target` that takes its place when it is whole and on the disk."""
-    if target.exists() and not target.is_file():
-        raise InputError(f"The pack {target} cannot be written: it is there and no file, so it is not replaced.")
-    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+def _open_pack(target: Path) -> Iterator[BinaryIO]:
+    """Open a pack for writing; it replaces an older one when it is whole. An error of the disk names the pack."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as handle:
+        with open_atomic(target, durable=True) as handle:
             yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        if target.exists() and poorer():
-            raise InputError(
-                f"{target} exists and was left as it is, because the store is damaged and the new pack may hold less: "
-                "give another --out."
-            )
-        draft.replace(target)
     except OSError as error:
         raise InputError(f"The pack {target} cannot be written: {error.strerror or error}.") from error
-    finally:
-        draft.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from explaineval.cli.options import option, options
 from explaineval.cli.output import echo, say
 from explaineval.datasets import OFFICIAL, Download, join_ecqa
 from explaineval.errors import EndpointError, InputError
+from explaineval.files import open_atomic, write_text_atomic
 
 RECORD = "SHA256.json"
 CHUNK = 1 << 16
@@ -52,7 +53,7 @@ def fetch(task: str, dir: Path | None, timeout: float) -> int:
             if path.is_file() and record.get(file.target, {}).get("sha256") == _sha256(path):
                 continue
             record[file.target] = {"url": file.url, "sha256": _download(client, file, path, bar)}
-            (target / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            write_text_atomic(target / RECORD, json.dumps(record, indent=2) + "\n")
             fetched += 1
     if task == "ecqa":
         _join(target)
@@ -68,10 +69,9 @@ def _bar() -> Progress:
 
 def _download(client: httpx.Client, file: Download, path: Path, bar: Progress) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
     total = hashlib.sha256()
     try:
-        with client.stream("GET", file.url) as response, draft.open("wb") as handle:
+        with client.stream("GET", file.url) as response, open_atomic(path) as handle:
             response.raise_for_status()
             if file.url.startswith("https:") and any(
                 hop.url.scheme != "https" for hop in (*response.history, response)
@@ -85,17 +85,11 @@ def _download(client: httpx.Client, file: Download, path: Path, bar: Progress) -
                 handle.write(chunk)
                 total.update(chunk)
                 bar.advance(row, len(chunk))
-    except EndpointError:
-        draft.unlink(missing_ok=True)
-        raise
     except httpx.HTTPStatusError as exc:
-        draft.unlink(missing_ok=True)
         raise EndpointError(f"{file.url} answered {exc.response.status_code}: the dataset may have moved.") from None
     except httpx.HTTPError as exc:
-        draft.unlink(missing_ok=True)
         reason = str(exc) or type(exc).__name__
         raise EndpointError(f"{file.url} cannot be downloaded ({reason}): check the network, then try again.") from None
-    draft.replace(path)
     return total.hexdigest()
 
 
@@ -109,7 +103,7 @@ def _join(target: Path) -> None:
     explanations = lines("ecqa.jsonl")
     for split in ("train", "val", "test"):
         text = join_ecqa(questions, explanations, lines(f"{split}_ids.txt"))
-        (target / f"cqa_data_{split}.csv").write_text(text, encoding="utf-8")
+        write_text_atomic(target / f"cqa_data_{split}.csv", text)
 
 
 def _read_record(target: Path) -> dict[str, Any]:

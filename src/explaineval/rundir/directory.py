@@ -25,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from explaineval.config import ModelConfig, RunConfig
 from explaineval.errors import InputError, InUseError
+from explaineval.files import open_text_atomic, read_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial
 from explaineval.secrets import SECRETS
 
@@ -154,7 +155,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write lines to a neighbour, then move it into place."""
+    """Write a text file as a whole, line by line. Raises InputError where it cannot be written."""
     with replacing(path) as handle:
         for line in lines:
             handle.write(line + "\n")
@@ -162,16 +163,9 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[io.TextIOWrapper]:
-    """A text file that takes its place only when it is whole. Raises InputError where it cannot be written."""
-    draft = path.with_name(path.name + ".part")
-    with writing(path):
-        try:
-            with draft.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as handle:
-                yield handle
-            draft.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
+    """Open a text file that replaces `path` when it is whole. Raises InputError where it cannot be written."""
+    with writing(path), open_text_atomic(path) as handle:
+        yield handle
 
 
 @contextlib.contextmanager
@@ -266,7 +260,8 @@ def _records(path: Path, kind: type[R]) -> Iterator[R]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as handle:
-            yield from handle
+        yield from read_lines(path)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: the run directory is not whole; run the same command again.") from None
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror or exc}.") from None

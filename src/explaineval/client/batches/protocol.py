@@ -38,6 +38,7 @@ from explaineval.errors import (
     StoreError,
     TransientError,
 )
+from explaineval.files import open_atomic
 from explaineval.records import Completion, Request
 from explaineval.secrets import SECRETS
 
@@ -506,17 +507,8 @@ def write_requests(path: Path, requests: Iterable[tuple[str, Request]]) -> int:
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` as a whole once it is on the disk; StoreError where it cannot be."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with aside.open("wb") as out:
+        with open_atomic(path, durable=True) as out:
             yield out
-            out.flush()
-            os.fsync(out.fileno())
-        aside.replace(path)
-        handle = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)  # the new name too
-        finally:
-            os.close(handle)
     except OSError as exc:
         raise StoreError(f"{path} cannot be written ({exc.strerror or exc}): nothing was submitted after it.") from exc

@@ -1,0 +1,99 @@
+"""Write files so that a crash never leaves half of one, and read files within bounded memory.
+
+Every function raises OSError where the disk or the file is at fault, so that its caller can say what that means.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+LONGEST_LINE = 128 << 20
+"""Bytes of the longest line that is read. A trial holds up to six texts of at most 10 MB each."""
+
+
+@contextmanager
+def open_atomic(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Open a draft beside `path` for writing, and rename it to `path` if the block ends without an exception.
+
+    Otherwise the draft is removed and `path` stays as it was. With `durable` the contents and the new name are on the
+    disk when the block has ended, so that they also survive a power failure.
+
+    Raises:
+        OSError: the file cannot be written, or `path` exists and is not a regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "it exists and is not a regular file, so it is not replaced", str(path))
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as handle:
+            yield handle
+            if durable:
+                handle.flush()
+                os.fsync(handle.fileno())
+        draft.replace(path)
+    except OSError as exc:
+        if exc.filename == str(draft):
+            exc.filename = str(path)
+        raise
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+    if durable:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextmanager
+def open_text_atomic(path: Path) -> Iterator[io.TextIOWrapper]:
+    """Do what `open_atomic` does for UTF-8 text; line breaks and halves of surrogate pairs are written as they are."""
+    with open_atomic(path) as handle:
+        text = io.TextIOWrapper(handle, encoding="utf-8", errors="surrogatepass", newline="\n")
+        yield text
+        text.flush()
+        text.detach()
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a text file as a whole; see `open_text_atomic`."""
+    with open_text_atomic(path) as handle:
+        handle.write(text)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading. A device or a pipe, which may be endless, is refused without waiting for it.
+
+    Raises:
+        OSError: the file cannot be opened, or is not a regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(code, "it is not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a regular file with their line breaks; the last one may lack it.
+
+    Raises:
+        OSError: the file cannot be read, is not a regular file, or has a line of more than `LONGEST_LINE` bytes.
+    """
+    with open_regular(path) as handle:
+        number = 0
+        while line := handle.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(line) > LONGEST_LINE:
+                raise OSError(errno.EFBIG, f"line {number} is longer than {LONGEST_LINE:,} bytes", str(path))
+            yield line

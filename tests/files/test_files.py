@@ -1,0 +1,110 @@
+"""Files are written whole or not at all, and read within bounded memory."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from explaineval import files
+from explaineval.files import open_atomic, open_regular, open_text_atomic, read_lines, write_text_atomic
+
+
+def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:
+    """While it is written the old content stands; afterwards the new one, and no draft."""
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with open_atomic(path) as handle:
+        handle.write(b"new")
+        handle.flush()
+        assert path.read_text() == "old"
+
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_an_exception_leaves_the_old_file_and_no_draft(tmp_path: Path, durable: bool) -> None:
+    """Whatever goes wrong inside the block, an interrupt included."""
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with open_atomic(path, durable=durable) as handle:
+            handle.write(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_durable_file_is_synchronised_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contents first, then the new name in its directory."""
+    path, steps = tmp_path / "a.txt", []
+
+    def record(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        steps.append(("directory" if stat.S_ISDIR(status.st_mode) else status.st_size, path.exists()))
+
+    monkeypatch.setattr(files.os, "fsync", record)
+    with open_atomic(path, durable=True) as handle:
+        handle.write(b"four")
+
+    assert steps == [(4, False), ("directory", True)]
+
+
+def test_text_keeps_its_line_breaks_and_lone_surrogates(tmp_path: Path) -> None:
+    """The bytes are the same on every system, and no text that an endpoint sends is refused."""
+    path = tmp_path / "a.txt"
+    write_text_atomic(path, "é\n\ud800\r\n")
+    assert path.read_bytes() == b"\xc3\xa9\n\xed\xa0\x80\r\n"
+
+    with open_text_atomic(path) as handle:
+        handle.writelines(["other", "\n"])
+    assert path.read_bytes() == b"other\n"
+
+
+@pytest.mark.parametrize("name", ["directory", "pipe"])
+def test_a_directory_and_a_pipe_are_not_replaced(tmp_path: Path, name: str) -> None:
+    """A rename would silently put a file in their place."""
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"), open_atomic(tmp_path / name):
+        pass
+
+
+def test_an_error_names_the_file_and_not_its_draft(tmp_path: Path) -> None:
+    """The reader of the message has never heard of the draft."""
+    path = tmp_path / "missing" / "a.txt"
+    with pytest.raises(FileNotFoundError) as error:
+        write_text_atomic(path, "new")
+
+    assert error.value.filename == str(path)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "directory", "pipe"])
+def test_a_device_a_directory_and_a_pipe_are_not_read(tmp_path: Path, name: str) -> None:
+    """They may be endless, and a pipe that nobody writes to is not waited for."""
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        open_regular(tmp_path / name)
+
+
+def test_lines_are_read_with_their_breaks_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of just the bound is read; the first longer one is an error that names its number."""
+    monkeypatch.setattr(files, "LONGEST_LINE", 4)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"abc\nde")
+    assert list(read_lines(path)) == [b"abc\n", b"de"]
+
+    path.write_bytes(b"abc\nabcd\n")
+    lines = read_lines(path)
+    assert next(lines) == b"abc\n"
+    with pytest.raises(OSError, match="line 2 is longer than 4 bytes"):
+        next(lines)
