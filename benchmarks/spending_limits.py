@@ -35,7 +35,7 @@ from explaineval.client.litellm_client import load_litellm
 from explaineval.config import ClientConfig, InterventionConfig, ModelConfig, RunConfig
 from explaineval.config.client_config import EndpointConfig
 from explaineval.cost import price_given
-from explaineval.execution.model_run import Lane
+from explaineval.execution.model_run import ModelRun
 from explaineval.execution.run import execute
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.units import plan
@@ -102,12 +102,12 @@ def run(trial: Trial, server: BillingServer) -> Found:
         own = {model.model: share * limit for model, share in zip(models, trial.own, strict=True) if share is not None}
         models = [model.model_copy(update={"max_usd": own.get(model.model)}) for model in models]
         prepared = prepare(config.model_copy(update={"models": tuple(models)}), client_of(trial, url, directory, limit))
-        lanes: list[Lane] = []
+        model_runs: list[ModelRun] = []
         started = time.perf_counter()
-        outcome = execute(prepared, directory / "out", lambda found: lanes.__setitem__(slice(None), found))
+        outcome = execute(prepared, directory / "out", lambda found: model_runs.__setitem__(slice(None), found))
         seconds = time.perf_counter() - started
-    budgeted = [lane.budgeted for lane in lanes if lane.budgeted is not None]
-    assert len(budgeted) == len(lanes)
+    budgeted = [model_run.budgeted for model_run in model_runs if model_run.budgeted is not None]
+    assert len(budgeted) == len(model_runs)
     return Found(
         number=trial.number,
         limit=limit,
@@ -116,7 +116,7 @@ def run(trial: Trial, server: BillingServer) -> Found:
         counted=budgeted[0].budget.total.spent,
         unknown=sum(one.unknown for one in budgeted),
         unbilled=sum(one.unbilled for one in budgeted),
-        unmetered=sum(lane.ledger.unmetered for lane in lanes),
+        unmetered=sum(model_run.ledger.unmetered for model_run in model_runs),
         attempts=0,
         short=any(one.refused for one in budgeted),
         code=outcome.exit_code,

@@ -32,7 +32,7 @@ from servers.scripted import ScriptedServer
 EXAMPLES, CANDIDATES = 6, 10
 
 
-def watch(lanes: object) -> None:
+def watch(model_runs: object) -> None:
     """Nobody looks."""
 
 

@@ -355,7 +355,7 @@ def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.Monkey
     """Every combination of interrupted, no money, unusable endpoint and missing answers; each has its sentence."""
     monkeypatch.setattr(run, "limit_fault", lambda *_: "money" if 3 in present else None)
     monkeypatch.setattr(run, "offline_fault", lambda *_: "missing" if 4 in present else None)
-    lane = SimpleNamespace(
+    model_run = SimpleNamespace(
         fault="endpoint" if 5 in present else None,
         progress=SimpleNamespace(outcomes={}),
         cached=SimpleNamespace(tally=Tally()),
@@ -365,7 +365,7 @@ def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.Monkey
     )
     prepared = SimpleNamespace(client=SimpleNamespace(max_usd=None))
     summary = {"requests": {"unsent": 1}}
-    code, faults = run._verdict(prepared, [lane], 130 in present, summary)  # type: ignore[arg-type, list-item]
+    code, faults = run._verdict(prepared, [model_run], 130 in present, summary)  # type: ignore[arg-type, list-item]
 
     assert code == next((cause for cause in CAUSES if cause in present), 0)
     assert len(faults) == len(present)

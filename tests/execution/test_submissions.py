@@ -38,14 +38,14 @@ WORST = 32 * 0.01
 def till(limit: float | None, own: float | None = None) -> Till:
     """A till with a purse of this much."""
     budgeted = BudgetedClient(StoredOnlyClient(), Gauge(PRICE), Budget(Purse(limit)), Purse(own))
-    lane: Any = SimpleNamespace(budgeted=budgeted)
-    return Till(lane, Gauge(PRICE), BatchedClient())
+    model_run: Any = SimpleNamespace(budgeted=budgeted)
+    return Till(model_run, Gauge(PRICE), BatchedClient())
 
 
 def spent(one: Till) -> float:
     """What the whole budget counts as spent."""
-    assert one.lane.budgeted is not None
-    return one.lane.budgeted.budget.total.spent
+    assert one.model_run.budgeted is not None
+    return one.model_run.budgeted.budget.total.spent
 
 
 def completion(tokens: int) -> Completion:
@@ -98,8 +98,8 @@ def test_a_till_never_spends_more_than_either_purse(
     assert one.close() == pytest.approx(len(held) * WORST)
     assert spent(one) == pytest.approx(cost + len(held) * WORST)
     assert spent(one) <= min(limit, limit if own is None else own) + 1e-9
-    assert one.lane.budgeted is not None
-    assert one.lane.budgeted.unknown == pytest.approx(len(held) * WORST)
+    assert one.model_run.budgeted is not None
+    assert one.model_run.budgeted.unknown == pytest.approx(len(held) * WORST)
     assert one.close() == 0
 
 
@@ -124,14 +124,14 @@ def test_a_refusal_is_taken_back_when_there_is_room() -> None:
     assert one.client.out_of_money == set()
 
 
-def test_another_lane_is_not_left_waiting_for_what_goes_on() -> None:
+def test_another_model_is_not_left_waiting_for_what_goes_on() -> None:
     """Who waits for room while a batch holds it is told at the close that there is none."""
 
     async def wait() -> bool:
         one = till(1.5 * WORST)
-        assert one.lane.budgeted is not None
+        assert one.model_run.budgeted is not None
         assert one.reserve(chat(1))
-        waiting = asyncio.create_task(one.lane.budgeted.budget.reserve(WORST, Purse(None)))
+        waiting = asyncio.create_task(one.model_run.budgeted.budget.reserve(WORST, Purse(None)))
         await asyncio.sleep(0)
         assert not waiting.done()
         one.close()

@@ -28,7 +28,7 @@ from explaineval.errors import (
     StoreError,
 )
 from explaineval.execution.accounting import summary_of
-from explaineval.execution.model_run import Lane, build_lanes
+from explaineval.execution.model_run import ModelRun, build_model_runs
 from explaineval.execution.pool import WorkerPool, stop_on_interrupt
 from explaineval.planning.interventions import Chosen
 from explaineval.planning.prepare import Prepared
@@ -42,7 +42,7 @@ Dialogue = Generator[Request, Completion | Failure, T]
 """What is asked, one request after the other, each perhaps built from the replies so far; its end is the result."""
 
 Opening = Callable[[Capabilities], Dialogue[T]]
-Watch = Callable[[list[Lane]], None]
+Watch = Callable[[list[ModelRun]], None]
 TICK = 0.25
 MAX_TOKENS = 512
 
@@ -87,7 +87,7 @@ class Consulted(Generic[T]):
 class _Talk(Generic[T]):
     """A consultation under way. `results` lacks what was not finished."""
 
-    lane: Lane
+    model_run: ModelRun
     stopping: asyncio.Event
     results: dict[int, T] = field(default_factory=dict)
     failed: int = 0
@@ -101,15 +101,15 @@ class _Talk(Generic[T]):
                 await self._hold(opening[0], opening[1](able))
             return not self.stopping.is_set()
 
-        pool = WorkerPool(self.lane.slots.gate.ceiling)
-        self.lane.cached.hold_up = pool.hold_up
+        pool = WorkerPool(self.model_run.slots.gate.ceiling)
+        self.model_run.cached.hold_up = pool.hold_up
         await pool.run(openings, hold)
 
     async def _hold(self, number: int, dialogue: Dialogue[T]) -> None:
         try:
             request = next(dialogue)
             while True:
-                self.lane.progress.planned += 1
+                self.model_run.progress.planned += 1
                 request = dialogue.send(await self._reply(request))
         except StopIteration as end:
             self.results[number] = end.value
@@ -118,7 +118,7 @@ class _Talk(Generic[T]):
 
     async def _reply(self, request: Request) -> Completion | Failure:
         try:
-            return await self.lane.cached.complete(request)
+            return await self.model_run.cached.complete(request)
         except RequestUnsentError:
             raise
         except RequestRejectedError as exc:
@@ -151,11 +151,11 @@ def consult(
     with ExitStack() as stack:
         store, claims = _open(who.client, stack)
         talk, fault = asyncio.run(_talk(prepared, store, claims, price, openings, first, watch))
-    summary = summary_of([talk.lane])
+    summary = summary_of([talk.model_run])
     missing = len(openings) - len(talk.results)
-    if missing or talk.lane.billing_fault is not None:
+    if missing or talk.model_run.billing_fault is not None:
         _complain(who, talk, fault, missing)
-    purse = talk.lane.budgeted.budget.total.spent if talk.lane.budgeted is not None else 0.0
+    purse = talk.model_run.budgeted.budget.total.spent if talk.model_run.budgeted is not None else 0.0
     return Consulted([talk.results[number] for number in range(len(openings))], summary, purse, talk.failed)
 
 
@@ -176,29 +176,29 @@ async def _talk(
     model = prepared.config.models[0]
     known = {(model.endpoint, model.model): price}
     async with AsyncExitStack() as stack:
-        lanes = build_lanes(prepared, store, claims, Prices(known, known), stopping, stack, None)
-        talk: _Talk[T] = _Talk(lanes[0], stopping)
+        model_runs = build_model_runs(prepared, store, claims, Prices(known, known), stopping, stack, None)
+        talk: _Talk[T] = _Talk(model_runs[0], stopping)
 
         async def all_of_it() -> None:
-            able = await _settle(prepared, store, talk.lane, first)
+            able = await _settle(prepared, store, talk.model_run, first)
             await talk.hold_all(iter(enumerate(openings)), able)
 
         work = asyncio.create_task(all_of_it())
 
         def give_up() -> None:
-            talk.lane.cached.cancel()
+            talk.model_run.cached.cancel()
             work.cancel()
 
         fault: EndpointError | None = None
-        with stop_on_interrupt(stopping, give_up, talk.lane.messages.append) as interruption:
+        with stop_on_interrupt(stopping, give_up, talk.model_run.messages.append) as interruption:
             while not work.done():
                 await asyncio.wait([work], timeout=TICK)
-                watch(lanes)
-            await talk.lane.cached.finish()
-            await talk.lane.deposit.put_again()
+                watch(model_runs)
+            await talk.model_run.cached.finish()
+            await talk.model_run.deposit.put_again()
         talk.interrupted = interruption.count > 0
         if not work.cancelled():
-            fault = _fault_of(work) or talk.lane.billing_fault or talk.lane.slots.down
+            fault = _fault_of(work) or talk.model_run.billing_fault or talk.model_run.slots.down
         if fault is not None:
             fault = await name_served(fault, prepared.client.endpoint_of(model))
     return talk, fault
@@ -213,14 +213,14 @@ def _fault_of(work: asyncio.Task[None]) -> EndpointError | None:
 
 
 async def _settle(
-    prepared: Prepared, store: Store, lane: Lane, first: Callable[[int | None, float | None], Request]
+    prepared: Prepared, store: Store, model_run: ModelRun, first: Callable[[int | None, float | None], Request]
 ) -> Capabilities:
     keep = not prepared.client.offline
     try:
-        return await settle(lane.cached, store, prepared.config, "chat", first, keep=keep)
+        return await settle(model_run.cached, store, prepared.config, "chat", first, keep=keep)
     except RequestUnsentError:
-        found, settled = assume(store, prepared.config, lane.model, "chat")
-        lane.assumed = not settled
+        found, settled = assume(store, prepared.config, model_run.model, "chat")
+        model_run.assumed = not settled
         return found
 
 
@@ -229,14 +229,14 @@ def _complain(who: Consultant, talk: _Talk[Any], fault: EndpointError | None, mi
     rest = f"{missing} of the {who.role}'s tasks are not done, so nothing was written; every answer paid for is kept"
     if talk.interrupted:
         raise KeyboardInterrupt
-    if talk.lane.deposit.sentence is not None:
-        raise StoreError(f"{talk.lane.deposit.sentence} {rest[0].upper()}{rest[1:]}.")
-    if talk.lane.billing_fault is not None:
-        assert talk.lane.budgeted is not None  # noqa: S101 - it has the fault
-        error = BudgetReachedError if talk.lane.budgeted.overdrawn else EndpointError
-        raise error(f"{str(talk.lane.billing_fault).rstrip('.')}; {rest}.")
-    if talk.lane.out_of_money and talk.lane.budgeted is not None:
-        spent = talk.lane.budgeted.budget.total.spent
+    if talk.model_run.deposit.sentence is not None:
+        raise StoreError(f"{talk.model_run.deposit.sentence} {rest[0].upper()}{rest[1:]}.")
+    if talk.model_run.billing_fault is not None:
+        assert talk.model_run.budgeted is not None  # noqa: S101 - it has the fault
+        error = BudgetReachedError if talk.model_run.budgeted.overdrawn else EndpointError
+        raise error(f"{str(talk.model_run.billing_fault).rstrip('.')}; {rest}.")
+    if talk.model_run.out_of_money and talk.model_run.budgeted is not None:
+        spent = talk.model_run.budgeted.budget.total.spent
         limit = who.client.max_usd or 0.0
         raise BudgetReachedError(
             f"the spending limit (${limit:g} left for the {who.role}) is reached: ${spent:.4f} are spent, and {rest}. "

@@ -16,7 +16,7 @@ from explaineval.cli.options import CACHE, JSON, MAX_USD, READABLE, option, opti
 from explaineval.cli.output import echo, say, show_document, show_scores, summary_line
 from explaineval.cli.progress import EVERY
 from explaineval.errors import InputError
-from explaineval.execution.model_run import Lane
+from explaineval.execution.model_run import ModelRun
 from explaineval.planning.notes import note
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import EXPLANATION, Condition
@@ -48,20 +48,22 @@ def consultant(role: str, given: dict[str, Any], prompts: PromptBook, spent: flo
     return Consultant(role, science.models[0], transport, prompts)
 
 
-def show_progress(role: str) -> Callable[[list[Lane]], None]:
+def show_progress(role: str) -> Callable[[list[ModelRun]], None]:
     """Tell on standard error, now and then, how many requests are done, and that Ctrl-C was heard."""
     last = time.monotonic()
     told = 0
 
-    def show(lanes: list[Lane]) -> None:
+    def show(model_runs: list[ModelRun]) -> None:
         nonlocal last, told
-        for message in (message for lane in lanes for message in lane.messages[told:]):
+        for message in (message for model_run in model_runs for message in model_run.messages[told:]):
             told += 1
             echo(f"explaineval: {message}", err=True)
         now = time.monotonic()
         if now - last >= EVERY:
             last = now
-            hits, sent = (sum(getattr(lane.cached.tally, name) for lane in lanes) for name in ("hits", "sent"))
+            hits, sent = (
+                sum(getattr(model_run.cached.tally, name) for model_run in model_runs) for name in ("hits", "sent")
+            )
             echo(f"explaineval: {role}: {hits + sent} requests done, {hits} of them from the cache", err=True)
 
     return show

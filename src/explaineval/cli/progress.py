@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from explaineval.cli.output import echo
-from explaineval.execution.model_run import Lane
+from explaineval.execution.model_run import ModelRun
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.units import plan_sizes
 
@@ -17,19 +17,19 @@ EVERY = 15.0
 
 
 @contextmanager
-def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
-    """A callable that shows how far the lanes are, for `execute`."""
+def progress(prepared: Prepared) -> Iterator[Callable[[list[ModelRun]], None]]:
+    """A callable that shows how far the models are, for `execute`."""
     config, edits = prepared.config, prepared.chosen.edits
     sizes = (plan_sizes(config, prepared.prompts, prepared.tasks, edits, model) for model in config.models)
     total = sum(one.distinct for one in sizes)
     heard: dict[tuple[str | None, str], int] = {}
 
-    def tell_news(lanes: list[Lane]) -> None:
-        for lane in lanes:
-            name = (lane.model.endpoint, lane.model.model)
-            for message in lane.messages[heard.get(name, 0) :]:
+    def tell_news(model_runs: list[ModelRun]) -> None:
+        for model_run in model_runs:
+            name = (model_run.model.endpoint, model_run.model.model)
+            for message in model_run.messages[heard.get(name, 0) :]:
                 echo(f"explaineval: {message}", err=True)
-            heard[name] = len(lane.messages)
+            heard[name] = len(model_run.messages)
 
     if sys.stderr.isatty():
         from rich.console import Console
@@ -47,33 +47,33 @@ def progress(prepared: Prepared) -> Iterator[Callable[[list[Lane]], None]]:
             task = bar.add_task("asking", total=total, hits=0, rate="")
             started = time.monotonic()
 
-            def show(lanes: list[Lane]) -> None:
-                done, hits, sent = _counts(lanes)
+            def show(model_runs: list[ModelRun]) -> None:
+                done, hits, sent = _counts(model_runs)
                 rate = sent / max(time.monotonic() - started, 1e-9)
-                tell_news(lanes)
+                tell_news(model_runs)
                 bar.update(task, completed=done, hits=hits, rate=f"{rate:.1f}/s" if sent else "")
 
             yield show
         return
     lines = _lines(total)
 
-    def show_lines(lanes: list[Lane]) -> None:
-        tell_news(lanes)
-        lines(lanes)
+    def show_lines(model_runs: list[ModelRun]) -> None:
+        tell_news(model_runs)
+        lines(model_runs)
 
     yield show_lines
 
 
-def _lines(total: int) -> Callable[[list[Lane]], None]:
+def _lines(total: int) -> Callable[[list[ModelRun]], None]:
     started = last = time.monotonic()
 
-    def show(lanes: list[Lane]) -> None:
+    def show(model_runs: list[ModelRun]) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < EVERY:
             return
         last = now
-        done, hits, sent = _counts(lanes)
+        done, hits, sent = _counts(model_runs)
         rate = done / (now - started)
         left = f", about {(total - done) / rate:.0f} s left" if rate else ""
         speed = f"{sent / (now - started):.1f} sent/s"
@@ -82,7 +82,7 @@ def _lines(total: int) -> Callable[[list[Lane]], None]:
     return show
 
 
-def _counts(lanes: list[Lane]) -> tuple[int, int, int]:
-    tallies = [lane.cached.tally for lane in lanes]
+def _counts(model_runs: list[ModelRun]) -> tuple[int, int, int]:
+    tallies = [model_run.cached.tally for model_run in model_runs]
     hits, sent = sum(tally.hits for tally in tallies), sum(tally.sent for tally in tallies)
     return hits + sent + sum(tally.unsent for tally in tallies), hits, sent

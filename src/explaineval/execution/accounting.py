@@ -14,7 +14,7 @@ from explaineval._version import __version__
 from explaineval.cache import request_key
 from explaineval.client import route_caution, texts_of
 from explaineval.config import RunConfig
-from explaineval.execution.model_run import Lane
+from explaineval.execution.model_run import ModelRun
 from explaineval.planning import provenance
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prepare import Prepared
@@ -23,10 +23,10 @@ from explaineval.records import Request
 SHOWN_CHARACTERS = 90
 
 
-def money_notes(lanes: list[Lane]) -> Iterator[Note]:
+def money_notes(model_runs: list[ModelRun]) -> Iterator[Note]:
     """What is not sure about the money: attempts without a bill."""
-    attempts = sum(lane.budgeted.unbilled for lane in lanes if lane.budgeted is not None)
-    most = sum(lane.budgeted.unknown for lane in lanes if lane.budgeted is not None)
+    attempts = sum(model_run.budgeted.unbilled for model_run in model_runs if model_run.budgeted is not None)
+    most = sum(model_run.budgeted.unknown for model_run in model_runs if model_run.budgeted is not None)
     if attempts and most:
         yield note(
             "bill_unknown",
@@ -35,15 +35,19 @@ def money_notes(lanes: list[Lane]) -> Iterator[Note]:
         )
 
 
-def limit_fault(lanes: list[Lane], limit: float | None) -> str | None:
+def limit_fault(model_runs: list[ModelRun], limit: float | None) -> str | None:
     """The sentence for a run that ran out of money: what was kept, what the rest would take. None where it did not."""
-    poor = [lane for lane in lanes if lane.out_of_money]
+    poor = [model_run for model_run in model_runs if model_run.out_of_money]
     if not poor:
         return None
-    purse = next(lane.budgeted.budget.total for lane in lanes if lane.budgeted is not None)
+    purse = next(model_run.budgeted.budget.total for model_run in model_runs if model_run.budgeted is not None)
     limits = [f"${limit:g}" if limit is not None else ""]
-    limits += [f"${lane.model.max_usd:g} for {lane.model.model}" for lane in poor if lane.model.max_usd is not None]
-    left = [lane.forecast for lane in lanes if lane.forecast.misses]
+    limits += [
+        f"${model_run.model.max_usd:g} for {model_run.model.model}"
+        for model_run in poor
+        if model_run.model.max_usd is not None
+    ]
+    left = [model_run.forecast for model_run in model_runs if model_run.forecast.misses]
     totals = {name: sum(one.usd()[name] or 0.0 for one in left) for name in ("expected", "worst")}
     return (
         f"the spending limit ({', '.join(filter(None, limits))}) is reached: ${purse.spent:.4f} are spent, and the "
@@ -53,18 +57,18 @@ def limit_fault(lanes: list[Lane], limit: float | None) -> str | None:
     )
 
 
-def offline_fault(prepared: Prepared, lanes: list[Lane]) -> str | None:
+def offline_fault(prepared: Prepared, model_runs: list[ModelRun]) -> str | None:
     """The sentence for an offline run that lacks answers: how many, of whom, and what the first of them ask."""
-    short = [lane for lane in lanes if lane.forecast.misses] if prepared.client.offline else []
+    short = [model_run for model_run in model_runs if model_run.forecast.misses] if prepared.client.offline else []
     if not short:
         return None
-    total = sum(lane.forecast.misses for lane in short)
+    total = sum(model_run.forecast.misses for model_run in short)
     lines = [f"offline, and {total:,} answers are not in the cache; the numbers are those of what is there."]
-    for lane in short:
-        guess = " (nothing is stored about its logprobs: they are assumed)" if lane.assumed else ""
-        lines.append(f"  {lane.model.model}: {lane.forecast.misses:,} missing{guess}, the first of them:")
-        keys = [request_key(one)[:16] for one in lane.unsent]
-        lines += [f"    {key}  {text}" for key, text in zip(keys, excerpts(lane.unsent), strict=True)]
+    for model_run in short:
+        guess = " (nothing is stored about its logprobs: they are assumed)" if model_run.assumed else ""
+        lines.append(f"  {model_run.model.model}: {model_run.forecast.misses:,} missing{guess}, the first of them:")
+        keys = [request_key(one)[:16] for one in model_run.unsent]
+        lines += [f"    {key}  {text}" for key, text in zip(keys, excerpts(model_run.unsent), strict=True)]
     lines.append("  `explaineval cache explain` says why they are misses; without --offline they are asked.")
     return "\n".join(lines)
 
@@ -103,12 +107,12 @@ def run_document(prepared: Prepared, known: dict[str, Any], prices: str) -> dict
     }
 
 
-def endpoint_document(lane: Lane) -> dict[str, Any]:
+def endpoint_document(model_run: ModelRun) -> dict[str, Any]:
     """What run.json says of one model at its endpoint: its probe, what it took, what went wrong, what it was sent."""
     return {
-        "endpoint": lane.model.endpoint,
-        "model": lane.model.model,
-        "probe": lane.probe,
+        "endpoint": model_run.model.endpoint,
+        "model": model_run.model.model,
+        "probe": model_run.probe,
         "capabilities": {
             style: {
                 "logprobs": able.logprobs,
@@ -116,54 +120,56 @@ def endpoint_document(lane: Lane) -> dict[str, Any]:
                 "state": able.state,
                 "found": able.found,
             }
-            for style, able in lane.able.items()
+            for style, able in model_run.able.items()
         },
-        "fault": None if lane.fault is None else str(lane.fault),
-        "tokens": lane.ledger.tokens,
-        "price": None if lane.ledger.price is None else asdict(lane.ledger.price),
-        "requests": request_counts([lane]),
+        "fault": None if model_run.fault is None else str(model_run.fault),
+        "tokens": model_run.ledger.tokens,
+        "price": None if model_run.ledger.price is None else asdict(model_run.ledger.price),
+        "requests": request_counts([model_run]),
     }
 
 
-def probe_notes(lane: Lane, config: RunConfig) -> Iterator[Note]:
+def probe_notes(model_run: ModelRun, config: RunConfig) -> Iterator[Note]:
     """What a probe, or the name of the route, says against the way this model is asked."""
-    caution = route_caution(lane.model.model)
+    caution = route_caution(model_run.model.model)
     if caution is not None and config.logprobs != "off":
         yield note("route_loses_logprobs", caution)
-    reasons = (lane.probe or {}).get("reasoning_first") is True
-    if reasons and "pe" in config.arms.order and not lane.ledger.reasoned:  # else the ledger's note says it
+    reasons = (model_run.probe or {}).get("reasoning_first") is True
+    if reasons and "pe" in config.arms.order and not model_run.ledger.reasoned:  # else the ledger's note says it
         yield note(
             "reasons_first",
-            f"the probe found that {lane.model.model} reasons before it answers: order pe is then not "
+            f"the probe found that {model_run.model.model} reasons before it answers: order pe is then not "
             "predict-then-explain.",
         )
 
 
-def request_counts(lanes: list[Lane]) -> dict[str, int]:
+def request_counts(model_runs: list[ModelRun]) -> dict[str, int]:
     """The counts of the contract: planned before dedupe, distinct = hits + sent + unsent, further attempts apart."""
-    tallies = [lane.cached.tally for lane in lanes]
+    tallies = [model_run.cached.tally for model_run in model_runs]
     hits = sum(tally.hits for tally in tallies)
     sent = sum(tally.sent for tally in tallies)
-    unsent = sum(tally.unsent for tally in tallies) + sum(lane.progress.unsent for lane in lanes)
+    unsent = sum(tally.unsent for tally in tallies) + sum(model_run.progress.unsent for model_run in model_runs)
     return {
-        "planned": sum(lane.progress.planned for lane in lanes),
+        "planned": sum(model_run.progress.planned for model_run in model_runs),
         "distinct": hits + sent + unsent,
         "hits": hits,
         "sent": sent,
         "unsent": unsent,
-        "retries": sum(lane.retrying.retries for lane in lanes),
+        "retries": sum(model_run.retrying.retries for model_run in model_runs),
     }
 
 
-def summary_of(lanes: list[Lane]) -> dict[str, Any]:
+def summary_of(model_runs: list[ModelRun]) -> dict[str, Any]:
     """The three cost lines (None where a price is unknown) and the request counts."""
-    known = all(lane.ledger.known for lane in lanes)
-    spent = sum(lane.ledger.spent for lane in lanes)
-    saved = sum(lane.ledger.saved for lane in lanes)
+    known = all(model_run.ledger.known for model_run in model_runs)
+    spent = sum(model_run.ledger.spent for model_run in model_runs)
+    saved = sum(model_run.ledger.saved for model_run in model_runs)
     return {
         "usd_spent": spent if known else None,
         "usd_saved_by_cache": saved if known else None,
         "usd_from_scratch": spent + saved if known else None,
-        "usd_unbilled_at_most": sum(lane.budgeted.unknown for lane in lanes if lane.budgeted is not None),
-        "requests": request_counts(lanes),
+        "usd_unbilled_at_most": sum(
+            model_run.budgeted.unknown for model_run in model_runs if model_run.budgeted is not None
+        ),
+        "requests": request_counts(model_runs),
     }

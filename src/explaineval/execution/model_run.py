@@ -1,4 +1,4 @@
-"""One lane a model: the layers of its client, its progress, its books."""
+"""One model of a run: the layers of its client, its progress, its costs."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ SHOWN = 5
 
 
 @dataclass
-class Lane:
+class ModelRun:
     """One model of the run on its way: its clients, its progress, what its endpoint takes, what it cost."""
 
     model: ModelConfig
@@ -146,7 +146,7 @@ class Lane:
         return self.budgeted is not None and self.budgeted.refused > 0
 
 
-def build_lanes(
+def build_model_runs(
     prepared: Prepared,
     store: Store,
     claims: Claims | None,
@@ -154,8 +154,8 @@ def build_lanes(
     stopping: asyncio.Event,
     stack: AsyncExitStack,
     embedded: Path | None,
-) -> list[Lane]:
-    """A lane for every model; whatever must be closed is given to the stack.
+) -> list[ModelRun]:
+    """The model runs of all models; whatever must be closed is given to the stack.
 
     Models of one endpoint share its gate; all of them share one budget.
     """
@@ -172,7 +172,7 @@ def build_lanes(
     bills: dict[str, BillCheck] = {}
     deposit = Deposit(store, stopping)
     budget = Budget(Purse(client.max_usd))
-    lanes: list[Lane] = []
+    model_runs: list[ModelRun] = []
     for model in config.models:
         sender: Client = wire or StoredOnlyClient()
         if embedded is not None and wire is not None:
@@ -207,13 +207,13 @@ def build_lanes(
             cached.pending = pending
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
-        lane = Lane(
+        model_run = ModelRun(
             model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, deposit, batches, probe
         )
-        cached.book, cached.miss, cached.was_sent = lane.book, lane.miss, wired.was_sent
-        cached.is_on_wire, cached.tell = wired.is_on_wire, lane.messages.append
+        cached.book, cached.miss, cached.was_sent = model_run.book, model_run.miss, wired.was_sent
+        cached.is_on_wire, cached.tell = wired.is_on_wire, model_run.messages.append
         note = None if wire is None else proxy_note(client.endpoint_of(model), model.model)
-        if note is not None and not any(note in other.messages for other in lanes):
-            lane.messages.append(note)
-        lanes.append(lane)
-    return lanes
+        if note is not None and not any(note in other.messages for other in model_runs):
+            model_run.messages.append(note)
+        model_runs.append(model_run)
+    return model_runs

@@ -80,7 +80,7 @@ async def _reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, 
     endpoints = {name: client.endpoint_of(ModelConfig(model=model, endpoint=name)) for name, model in models}
     wire = LiteLLMClient(endpoints, timeout=client.timeout)
     budget = Budget(Purse(client.max_usd))
-    lanes: dict[tuple[str | None, str], Client] = {}
+    model_runs: dict[tuple[str | None, str], Client] = {}
     bills: dict[str, BillCheck] = {}
     for name, model in sorted(models, key=str):
         price = prices[name, model]
@@ -90,12 +90,13 @@ async def _reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, 
             paid = BudgetedClient(wire, Gauge(price), budget, Purse(None), stopping, checked)
         config = ModelConfig(model=model, endpoint=name)
         gate = Gate(client.connections_of(config), stopping, Pace(*client.pace_of(config)))
-        lanes[name, model] = RetryingClient(
+        model_runs[name, model] = RetryingClient(
             SlotClient(paid, gate, stopping, checked), client.max_retries, stopping, gate.is_busy
         )
     found = Agreement()
     work = [
-        asyncio.create_task(_compare(lanes[one.endpoint, one.model], one, old, found, prices)) for one, old in pairs
+        asyncio.create_task(_compare(model_runs[one.endpoint, one.model], one, old, found, prices))
+        for one, old in pairs
     ]
 
     def give_up() -> None:

@@ -34,7 +34,7 @@ from explaineval.execution.accounting import (
     run_document,
     summary_of,
 )
-from explaineval.execution.model_run import Lane, build_lanes, check_batches
+from explaineval.execution.model_run import ModelRun, build_model_runs, check_batches
 from explaineval.execution.pool import Executor, WorkerPool, stop_on_interrupt
 from explaineval.execution.trials import unit_trials
 from explaineval.planning import provenance
@@ -53,7 +53,7 @@ SETTLE_WITH = 3
 
 @dataclass(frozen=True)
 class Asking:
-    """What all lanes share. `start` is where in its plan this process begins, as a share."""
+    """What all models of a run share. `start` is where in its plan this process begins, as a share."""
 
     prepared: Prepared
     store: Store
@@ -66,113 +66,119 @@ async def ask_all(
     prepared: Prepared,
     store: Store,
     claims: Claims | None,
-    lanes: list[Lane],
+    model_runs: list[ModelRun],
     lines: TextIO,
-    watch: Callable[[list[Lane]], None],
+    watch: Callable[[list[ModelRun]], None],
     prices: Prices,
     embedded: Path | None,
 ) -> bool:
-    """Run all lanes beside each other; whether the run was interrupted. Appends to `lanes`."""
+    """Run all models at the same time; whether the run was interrupted. Appends to `model_runs`."""
     stopping = asyncio.Event()
     start = spread(claims.take_place()) if claims is not None else 0.0
     asking = Asking(prepared, store, lines, stopping, start)
     async with AsyncExitStack() as stack:
-        lanes += build_lanes(prepared, store, claims, prices, stopping, stack, embedded)
-        work = [asyncio.create_task(_ask_one(asking, lane)) for lane in lanes]
+        model_runs += build_model_runs(prepared, store, claims, prices, stopping, stack, embedded)
+        work = [asyncio.create_task(_ask_one(asking, model_run)) for model_run in model_runs]
 
         def give_up() -> None:
-            for lane in lanes:
-                lane.cached.cancel()
+            for model_run in model_runs:
+                model_run.cached.cancel()
             for task in work:
                 task.cancel()
 
-        with stop_on_interrupt(stopping, give_up, lanes[0].messages.append) as interruption:
-            ticker = asyncio.create_task(_tick(lanes, watch))
+        with stop_on_interrupt(stopping, give_up, model_runs[0].messages.append) as interruption:
+            ticker = asyncio.create_task(_tick(model_runs, watch))
             results = await asyncio.gather(*work, return_exceptions=True)
-            await asyncio.gather(*(lane.cached.finish() for lane in lanes))
-            await asyncio.gather(*(lane.deposit.put_again() for lane in lanes[:1]))  # all lanes share it
+            await asyncio.gather(*(model_run.cached.finish() for model_run in model_runs))
+            await asyncio.gather(
+                *(model_run.deposit.put_again() for model_run in model_runs[:1])
+            )  # all models share it
             ticker.cancel()
-        given_up = sum(lane.cached.tally.given_up for lane in lanes)
+        given_up = sum(model_run.cached.tally.given_up for model_run in model_runs)
         if given_up:
-            lanes[0].messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
-        watch(lanes)
+            model_runs[0].messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
+        watch(model_runs)
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result.exceptions[0] if isinstance(result, BaseExceptionGroup) else result
     return interruption.count > 0
 
 
-async def _tick(lanes: list[Lane], watch: Callable[[list[Lane]], None]) -> None:
+async def _tick(model_runs: list[ModelRun], watch: Callable[[list[ModelRun]], None]) -> None:
     while True:
-        watch(lanes)
+        watch(model_runs)
         await asyncio.sleep(0.25)
 
 
-async def _ask_one(asking: Asking, lane: Lane) -> None:
+async def _ask_one(asking: Asking, model_run: ModelRun) -> None:
     try:
-        await _ask_plan(asking, lane)
+        await _ask_plan(asking, model_run)
     except Exception:
         asking.stopping.set()  # the run is over: what is on the wire is waited for, nothing else is sent
         raise
     finally:
-        if not lane.progress.whole:  # what the run never came to is part of its plan too
+        if not model_run.progress.whole:  # what the run never came to is part of its plan too
             found = asking.prepared
-            lane.progress.leave(plan_sizes(found.config, found.prompts, found.tasks, found.chosen.edits, lane.model))
+            model_run.progress.leave(
+                plan_sizes(found.config, found.prompts, found.tasks, found.chosen.edits, model_run.model)
+            )
 
 
-async def _ask_plan(asking: Asking, lane: Lane) -> None:
+async def _ask_plan(asking: Asking, model_run: ModelRun) -> None:
     config, tasks = asking.prepared.config, asking.prepared.tasks
     try:
-        for builder in _builders(asking.prepared, lane):
-            if builder.arm.style not in lane.able:
-                lane.able[builder.arm.style] = await _settle(asking, lane, builder)
+        for builder in _builders(asking.prepared, model_run):
+            if builder.arm.style not in model_run.able:
+                model_run.able[builder.arm.style] = await _settle(asking, model_run, builder)
     except EndpointError as exc:
-        lane.progress.unsent -= _asked_already(asking.prepared, asking.store, lane)
-        lane.fault = await _tell_served(asking, lane, exc)
+        model_run.progress.unsent -= _asked_already(asking.prepared, asking.store, model_run)
+        model_run.fault = await _tell_served(asking, model_run, exc)
         return
 
     def able(arm: Arm) -> Capabilities:
-        return lane.able[arm.style]
+        return model_run.able[arm.style]
 
     def sink(unit: Unit, base: Reply | None, after: list[Reply | None], shams: list[Reply | None]) -> None:
         for trial in unit_trials(unit, base, after, shams, config.mention, config.min_label_mass):
             asking.lines.write(trial.model_dump_json() + "\n")
-            lane.read(trial)
+            model_run.read(trial)
 
     def units() -> Iterator[Unit]:
         edits = asking.prepared.chosen.edits
-        return plan(config, asking.prepared.prompts, tasks, edits, lane.model, able, asking.start)
+        return plan(config, asking.prepared.prompts, tasks, edits, model_run.model, able, asking.start)
 
     stopping = asking.stopping
-    if lane.batches is not None:
+    if model_run.batches is not None:
         from explaineval.execution.batches import submit
 
-        await submit(asking.prepared, asking.store, lane, lane.batches, units)
+        await submit(asking.prepared, asking.store, model_run, model_run.batches, units)
         stopping = asyncio.Event()  # nothing is sent from here on, so what is paid for is read to its end
-    pool = WorkerPool(lane.slots.gate.ceiling)
-    lane.cached.hold_up = pool.hold_up
-    await Executor(lane.cached, pool, stopping, config.retry, lane.forecast.miss, lane.progress).run(units(), sink)
-    if lane.fault is None:
-        lane.fault = lane.billing_fault
-    if lane.slots.down is not None and lane.fault is None:
-        lane.fault = await _tell_served(asking, lane, lane.slots.down)
+    pool = WorkerPool(model_run.slots.gate.ceiling)
+    model_run.cached.hold_up = pool.hold_up
+    await Executor(model_run.cached, pool, stopping, config.retry, model_run.forecast.miss, model_run.progress).run(
+        units(), sink
+    )
+    if model_run.fault is None:
+        model_run.fault = model_run.billing_fault
+    if model_run.slots.down is not None and model_run.fault is None:
+        model_run.fault = await _tell_served(asking, model_run, model_run.slots.down)
 
 
-async def _tell_served(asking: Asking, lane: Lane, fault: EndpointError) -> EndpointError:
+async def _tell_served(asking: Asking, model_run: ModelRun, fault: EndpointError) -> EndpointError:
     """The fault, with the models that the endpoint serves where it does not know the one asked for."""
     from explaineval.client import name_served
 
-    return await name_served(fault, asking.prepared.client.endpoint_of(lane.model))
+    return await name_served(fault, asking.prepared.client.endpoint_of(model_run.model))
 
 
-def _asked_already(prepared: Prepared, store: Store, lane: Lane) -> int:
+def _asked_already(prepared: Prepared, store: Store, model_run: ModelRun) -> int:
     """How many requests of the plan were asked to find out what the endpoint takes, before it turned out unusable."""
     keys = set()
-    for builder in _builders(prepared, lane):
-        able, _ = assume(store, prepared.config, lane.model, builder.arm.style)
+    for builder in _builders(prepared, model_run):
+        able, _ = assume(store, prepared.config, model_run.model, builder.arm.style)
         for example in _examples_to_settle(prepared, builder):
             keys.add(request_key(builder.build(example, example.fields, able.logprobs, able.temperature)))
-    return sum(int(key[:16], 16) in lane.cached.tally.seen for key in keys)
+    return sum(int(key[:16], 16) in model_run.cached.tally.seen for key in keys)
 
 
 def _examples_to_settle(
@@ -185,36 +191,39 @@ def _examples_to_settle(
     return list(islice(filter(free, asked), SETTLE_WITH)) or asked[:SETTLE_WITH] or builder.task.examples[:1]
 
 
-def _is_free(asking: Asking, lane: Lane, builder: RequestBuilder) -> Callable[[Example], bool]:
+def _is_free(asking: Asking, model_run: ModelRun, builder: RequestBuilder) -> Callable[[Example], bool]:
     """Whether no other process is asking about an example just now."""
-    able, _ = assume(asking.store, asking.prepared.config, lane.model, builder.arm.style)
-    return lambda one: not lane.cached.is_held_up(builder.build(one, one.fields, able.logprobs, able.temperature))
+    able, _ = assume(asking.store, asking.prepared.config, model_run.model, builder.arm.style)
+    return lambda one: not model_run.cached.is_held_up(builder.build(one, one.fields, able.logprobs, able.temperature))
 
 
-def _builders(prepared: Prepared, lane: Lane) -> Iterator[RequestBuilder]:
-    """One for each arm and task of the lane's model that will be asked."""
-    for arm in arms_for(prepared.config, lane.model):
+def _builders(prepared: Prepared, model_run: ModelRun) -> Iterator[RequestBuilder]:
+    """One for each arm and task of the model that will be asked."""
+    for arm in arms_for(prepared.config, model_run.model):
         for task in prepared.tasks:
-            builder = RequestBuilder(prepared.config, prepared.prompts, lane.model, arm, task)
+            builder = RequestBuilder(prepared.config, prepared.prompts, model_run.model, arm, task)
             if not builder.lacks_level:
                 yield builder
 
 
-async def _settle(asking: Asking, lane: Lane, builder: RequestBuilder) -> Capabilities:
+async def _settle(asking: Asking, model_run: ModelRun, builder: RequestBuilder) -> Capabilities:
     """Find out what the endpoint takes with the plan's first request; where that very text is rejected, a later one.
 
     Where nothing may be asked (offline, no money, stopping) it is assumed. Raises EndpointError where SETTLE_WITH
     examples are rejected whatever is asked along with them.
     """
     config, store = asking.prepared.config, asking.store
-    style, examples = builder.arm.style, _examples_to_settle(asking.prepared, builder, _is_free(asking, lane, builder))
+    style, examples = (
+        builder.arm.style,
+        _examples_to_settle(asking.prepared, builder, _is_free(asking, model_run, builder)),
+    )
     for example in examples:
         try:
             build = _asking(builder, example)
-            return await settle(lane.cached, store, config, style, build, keep=not asking.prepared.client.offline)
+            return await settle(model_run.cached, store, config, style, build, keep=not asking.prepared.client.offline)
         except RequestUnsentError:
-            found, settled = assume(store, config, lane.model, style)
-            lane.assumed = lane.assumed or not settled
+            found, settled = assume(store, config, model_run.model, style)
+            model_run.assumed = model_run.assumed or not settled
             return found
         except EndpointError as exc:
             if not isinstance(exc.__cause__, RequestRejectedError) or example is examples[-1]:
@@ -228,7 +237,7 @@ def _asking(builder: RequestBuilder, example: Example) -> Callable[[int | None, 
 
 RUNS = Path("runs")
 
-Watch = Callable[[list[Lane]], None]
+Watch = Callable[[list[ModelRun]], None]
 
 
 @dataclass(frozen=True)
@@ -247,7 +256,7 @@ class Outcome:
 def execute(
     prepared: Prepared, out: Path | None, watch: Watch, embedded: Path | None = None, *, keep: bool = False
 ) -> Outcome:
-    """Ask, store, write, score. `watch` is called now and then with the lanes, to show progress.
+    """Ask, store, write, score. `watch` is called now and then with the model runs, to show progress.
 
     `embedded` are the weights of a model that is served in a child process instead of reached by URL. A new directory
     is taken away again where the run failed without an answer, unless `keep` says that it stays.
@@ -260,10 +269,10 @@ def execute(
         for model in prepared.config.models:
             check_batches(model, prepared.client.endpoint_of(model))
     examples, edits = inputs_of(prepared.tasks, prepared.chosen)
-    lanes: list[Lane] = []
-    with _full_disk(lanes), ExitStack() as stack:
+    model_runs: list[ModelRun] = []
+    with _full_disk(model_runs), ExitStack() as stack:
         store, claims = _open(prepared, stack)
-        traces = stack.enter_context(Traces(lanes))
+        traces = stack.enter_context(Traces(model_runs))
         directory = _directory(prepared, out, stack, traces)
         state = run_directory.prepare(directory, prepared.science, examples, edits)
         traces.new = directory if state == "new" and not keep else None
@@ -280,24 +289,24 @@ def execute(
             run_directory.writing(trials),
             trials.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as lines,
         ):
-            stopped = asyncio.run(ask_all(prepared, store, claims, lanes, lines, watch, prices, embedded))
+            stopped = asyncio.run(ask_all(prepared, store, claims, model_runs, lines, watch, prices, embedded))
         able = {
-            (lane.model.endpoint, lane.model.model, style): found
-            for lane in lanes
-            for style, found in lane.able.items()
+            (model_run.model.endpoint, model_run.model.model, style): found
+            for model_run in model_runs
+            for style, found in model_run.able.items()
         }
         known["arms"] = provenance.arm_facts(prepared.config, prepared.tasks, prepared.prompts, able)
-        summary = summary_of(lanes)
-        run |= {"complete": not stopped and not summary["requests"]["unsent"] and not _failures(lanes)}
-        run |= {"endpoints": [endpoint_document(lane) for lane in lanes], **summary}
+        summary = summary_of(model_runs)
+        run |= {"complete": not stopped and not summary["requests"]["unsent"] and not _failures(model_runs)}
+        run |= {"endpoints": [endpoint_document(model_run) for model_run in model_runs], **summary}
         run_directory.write_json(directory / run_directory.RUN, run)
-        _learn(lanes, store)
+        _learn(model_runs, store)
         warnings = tuple(cache_notes(store.warnings))
         scores = score(directory)
         run_directory.write_metrics(directory, scores.rows)
-    code, faults = _verdict(prepared, lanes, stopped, summary)
+    code, faults = _verdict(prepared, model_runs, stopped, summary)
     kept = directory if (directory / run_directory.RUN).exists() else None
-    notes = (*_notes(prepared, lanes, state), *warnings)
+    notes = (*_notes(prepared, model_runs, state), *warnings)
     return Outcome(kept, code, run["signature"], scores, summary, notes, faults)
 
 
@@ -316,10 +325,10 @@ def _open(prepared: Prepared, stack: ExitStack) -> tuple[Store, Claims | None]:
 class Traces:
     """Takes away what a run without any answer leaves behind: its new directory, and those made on the way to it.
 
-    What the `lanes` bought or found counts, and what was written of it.
+    What the `model_runs` bought or found counts, and what was written of it.
     """
 
-    lanes: list[Lane]
+    model_runs: list[ModelRun]
     new: Path | None = None
     _made: list[Path] = field(default_factory=list)
 
@@ -331,7 +340,7 @@ class Traces:
         self._made = [one for one in (directory, *directory.parents) if not one.exists()]
 
     def __exit__(self, *_: object) -> None:
-        if self.new is None or any(lane.answers or lane.statuses for lane in self.lanes):
+        if self.new is None or any(model_run.answers or model_run.statuses for model_run in self.model_runs):
             return
         for path in self.new.iterdir():
             if path.is_dir():
@@ -362,43 +371,50 @@ def _directory(prepared: Prepared, out: Path | None, stack: ExitStack, traces: T
             return directory
 
 
-def _learn(lanes: list[Lane], store: Store) -> None:
+def _learn(model_runs: list[ModelRun], store: Store) -> None:
     """Let the forecasts of what is left take the lengths of stored answers, where anything is left."""
-    for lane in lanes:
-        if lane.forecast.misses:
-            lane.forecast.learn(store, lane.model)
+    for model_run in model_runs:
+        if model_run.forecast.misses:
+            model_run.forecast.learn(store, model_run.model)
 
 
 def _verdict(
-    prepared: Prepared, lanes: list[Lane], stopped: bool, summary: dict[str, Any]
+    prepared: Prepared, model_runs: list[ModelRun], stopped: bool, summary: dict[str, Any]
 ) -> tuple[int, tuple[str, ...]]:
     """The exit code, and the sentences that say why it is not 0."""
-    faults = tuple(dict.fromkeys(str(lane.fault) for lane in lanes if lane.fault is not None))
-    failed = sum(lane.progress.outcomes.get("failed", 0) for lane in lanes)
+    faults = tuple(dict.fromkeys(str(model_run.fault) for model_run in model_runs if model_run.fault is not None))
+    failed = sum(model_run.progress.outcomes.get("failed", 0) for model_run in model_runs)
     if failed and not faults:
         faults = (f"{failed} requests stayed failed after all retries; the same command asks them again.",)
-    faults += tuple(sentence for lane in lanes if lane.fault is None and (sentence := lane.unreadable) is not None)
+    faults += tuple(
+        sentence
+        for model_run in model_runs
+        if model_run.fault is None and (sentence := model_run.unreadable) is not None
+    )
     codes = [5] if faults or failed else []
-    for code, fault in ((3, limit_fault(lanes, prepared.client.max_usd)), (4, offline_fault(prepared, lanes))):
+    for code, fault in (
+        (3, limit_fault(model_runs, prepared.client.max_usd)),
+        (4, offline_fault(prepared, model_runs)),
+    ):
         if fault is not None:
             codes.append(code)
             faults += (fault,)
-    if any(lane.budgeted is not None and lane.budgeted.overdrawn for lane in lanes):
+    if any(model_run.budgeted is not None and model_run.budgeted.overdrawn for model_run in model_runs):
         codes.append(3)  # the fault of the endpoint that sent the bill says so
-    waiting = sum(lane.cached.tally.in_batches for lane in lanes)
+    waiting = sum(model_run.cached.tally.in_batches for model_run in model_runs)
     if waiting:
         codes.append(5)
         faults += (
             f"{waiting} requests are in a batch that is not fetched yet, and were not asked again; the same command "
             "with --batch fetches them.",
         )
-    unstored = _unstored(lanes)
-    if unstored is not None and (summary["requests"]["unsent"] or lanes[0].deposit.waiting):
+    unstored = _unstored(model_runs)
+    if unstored is not None and (summary["requests"]["unsent"] or model_runs[0].deposit.waiting):
         codes.append(2)
         faults += (unstored,)
     if stopped:
         codes.append(130)
-        given_up = sum(lane.cached.tally.given_up for lane in lanes)
+        given_up = sum(model_run.cached.tally.given_up for model_run in model_runs)
         more = f", {given_up} answers under way were not waited for (they may be charged)" if given_up else ""
         faults += (
             f"interrupted: {summary['requests']['unsent']} requests were not sent{more}, and the numbers are those of "
@@ -408,35 +424,37 @@ def _verdict(
     return min(codes, key=worst_first.index, default=0), faults
 
 
-def _unstored(lanes: list[Lane]) -> str | None:
-    """The sentence about a cache that took no more answers; all lanes share it."""
-    return lanes[0].deposit.sentence if lanes else None
+def _unstored(model_runs: list[ModelRun]) -> str | None:
+    """The sentence about a cache that took no more answers; all models share it."""
+    return model_runs[0].deposit.sentence if model_runs else None
 
 
 @contextmanager
-def _full_disk(lanes: list[Lane]) -> Iterator[None]:
+def _full_disk(model_runs: list[ModelRun]) -> Iterator[None]:
     """While inside, the sentence about the cache stands before that about another file on the same full disk."""
     try:
         yield
     except InputError as exc:
-        unstored = _unstored(lanes)
+        unstored = _unstored(model_runs)
         if unstored is None or isinstance(exc, StoreError):
             raise
         raise StoreError(f"{unstored} {exc}") from exc
 
 
-def _failures(lanes: list[Lane]) -> bool:
+def _failures(model_runs: list[ModelRun]) -> bool:
     """Whether an endpoint was unusable, or a request stayed failed."""
-    return any(lane.fault is not None or lane.progress.outcomes.get("failed") for lane in lanes)
+    return any(model_run.fault is not None or model_run.progress.outcomes.get("failed") for model_run in model_runs)
 
 
-def _notes(prepared: Prepared, lanes: list[Lane], state: str) -> tuple[Note, ...]:
+def _notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tuple[Note, ...]:
     notes: tuple[Note, ...] = (note("directory_in_use", f"run directory {state}"),) if state != "new" else ()
-    for lane in lanes:
-        notes += tuple(lane.ledger.notes(lane.model.model, prepared.config.max_tokens, prepared.config.arms.order))
-        notes += tuple(probe_notes(lane, prepared.config))
-    notes += tuple(money_notes(lanes))
-    shared = sum(lane.cached.tally.shared for lane in lanes)
+    for model_run in model_runs:
+        notes += tuple(
+            model_run.ledger.notes(model_run.model.model, prepared.config.max_tokens, prepared.config.arms.order)
+        )
+        notes += tuple(probe_notes(model_run, prepared.config))
+    notes += tuple(money_notes(model_runs))
+    shared = sum(model_run.cached.tally.shared for model_run in model_runs)
     if shared:
         told = f"{shared} answers came from another process that was asking the same."
         notes += (note("answers_shared", told),)
