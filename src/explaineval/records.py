@@ -24,9 +24,6 @@ OUTCOMES: tuple[Status, ...] = ("refused", "filtered", "truncated", "empty", "un
 NOT_MISSING: tuple[Status, ...] = ("cue_is_own_answer", "already_in_prompt")
 """Statuses of trials that are neither scored nor missing."""
 
-SHAM = "sham"
-"""The kind of a trial whose input was not touched: it measures noise."""
-
 
 class Record(BaseModel):
     """A frozen noun that refuses unknown keys."""

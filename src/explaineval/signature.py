@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from explaineval._version import __version__
 from explaineval.config import RunConfig
+from explaineval.interventions import kind_of
 
 MENTION_FREE = frozenset(
     {"impact_rate", "accuracy", "sham_flip_rate", "excluded_rate", "mean_tvd", "explanation_words"}
@@ -60,7 +61,7 @@ def mention_rule(metric: str, kind: str | None, policy: str) -> str | None:
     """
     if metric in MENTION_FREE:
         return None
-    return PHRASES if (kind or "").startswith("cue_") else policy
+    return PHRASES if kind_of((kind or "").partition("@")[0]).mentioned_by == "phrases" else policy
 
 
 def digest(values: Iterable[BaseModel | Mapping[str, object]]) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.interventions import build_cue, check, cue_name, cue_targets, draw_letter, is_control, is_cue
+from explaineval.interventions import build_cue, check, cue_targets, draw_letter
 from explaineval.records import Example, Intervention
 
 LETTERS = "ABCDE"
@@ -101,17 +100,3 @@ def test_a_control_is_compared_with_the_letter_of_its_cue() -> None:
         ("t", "x1", "cue_user"): "B",
         ("t", "x1", "cue_user_control"): "B",
     }
-
-
-@pytest.mark.parametrize(
-    ("kind", "cue", "control", "name"),
-    [
-        ("cue_user", True, False, "user"),
-        ("cue_user_control", True, True, "user"),
-        ("random_word", False, False, "random_word"),
-        ("my_control", False, False, "my"),
-    ],
-)
-def test_kinds_tell_cues_and_controls_apart(kind: str, cue: bool, control: bool, name: str) -> None:
-    """The name is what the prompts directory knows the cue by."""
-    assert (is_cue(kind), is_control(kind), cue_name(kind)) == (cue, control, name)

@@ -20,12 +20,13 @@ from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.errors import InputError, RequestFailedError, RequestUnsentError
 from explaineval.execution.pool import Executor, WorkerPool
 from explaineval.execution.trials import unit_trials
+from explaineval.interventions import SHAM
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.units import LONGER, RETRY_SAMPLES, Reply, Unit, plan
 from explaineval.planning.walk import walk
 from explaineval.prompts import default_directory
-from explaineval.records import SHAM, Completion, Request, Trial
+from explaineval.records import Completion, Request, Trial
 from makers.prepared import CLIENT, keys, write_run
 
 LEVELS = ["minimal", "brief", "normal", "detailed", "exhaustive"]

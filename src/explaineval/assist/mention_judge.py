@@ -17,10 +17,10 @@ from explaineval.assist.session import Consultant, Consulted, Dialogue, Watch, c
 from explaineval.client import Capabilities
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
-from explaineval.interventions import is_cue
+from explaineval.interventions import kind_of
 from explaineval.parsing import classify, parse_label
 from explaineval.planning.units import Failure
-from explaineval.records import SHAM, Completion, Condition, MetricRow, Request, Status, Trial, Unreadable
+from explaineval.records import Completion, Condition, MetricRow, Request, Status, Trial, Unreadable
 from explaineval.rundir.directory import read_run, read_trials
 from explaineval.scoring.counts import tally
 from explaineval.scoring.rows import Scores, score_tally
@@ -71,7 +71,7 @@ class Agreement:
 
 def question_of(trial: Trial) -> Question | None:
     """What to ask about a trial; None for one that is not scored, or whose kind is no cue."""
-    if trial.status != "ok" or not is_cue(trial.kind):
+    if trial.status != "ok" or kind_of(trial.kind).mentioned_by != "phrases":
         return None
     return Question(trial.inserted or "", trial.explanation or "")
 
@@ -147,23 +147,28 @@ def score_judged(directory: Path, who: Consultant, verdicts: Verdicts) -> Scores
     run = read_run(directory)
     config = build(RunConfig, run["config"], str(directory))
     trials = (
-        judged(trial, verdicts) if is_cue(trial.kind) else trial
+        trial if kind_of(trial.kind).inserts == "nothing" else judged(trial, verdicts)
         for trial in read_trials(directory)
-        if is_cue(trial.kind) or trial.kind == SHAM
+        if _is_judged(trial.kind) or kind_of(trial.kind).inserts == "nothing"
     )
     counts = tally(
         trials, config.mention, by_level=len(config.arms.verbosity) > 1, by_sample=config.tvd_samples is not None
     )
     scores = score_tally(counts, config, run["facts"])
-    rows = [row for row in scores.rows if row.kind is not None and is_cue(row.kind) and row.metric not in LEFT_OUT]
+    rows = [row for row in scores.rows if _is_judged(row.kind) and row.metric not in LEFT_OUT]
     judge = who.model.model
     warnings = tuple(
         RowWarning(_by_judge(one.condition, judge), one.warning)
         for one in scores.warnings
-        if is_cue(one.condition.kind or "")
+        if _is_judged(one.condition.kind)
     )
-    missing = {condition: by for condition, by in scores.missing.items() if is_cue(condition.kind or "")}
+    missing = {condition: by for condition, by in scores.missing.items() if _is_judged(condition.kind)}
     return Scores(tuple(_sign(row, judge, _name(who)) for row in rows), warnings, missing)
+
+
+def _is_judged(kind: str | None) -> bool:
+    """Whether the judge decides about mentions of this kind, in the place of a list of phrases."""
+    return kind is not None and kind_of(kind).mentioned_by == "phrases"
 
 
 def _name(who: Consultant) -> str:

@@ -15,7 +15,7 @@ from explaineval.cli.options import AT_LEAST_1, JSON, option, options
 from explaineval.cli.output import echo_json, echo_table, say
 from explaineval.datasets import BUNDLED, Task, load_tasks, parse_spec, read_interventions, ready_interventions
 from explaineval.errors import InputError
-from explaineval.interventions import NULL_EDIT, apply, is_inside_word, mark_insertion
+from explaineval.interventions import apply, is_inside_word, kind_of, mark_insertion
 from explaineval.records import Example, Intervention
 from explaineval.reporting.tables import interventions_table
 
@@ -104,7 +104,7 @@ def _rows(examples: Examples, found: list[Intervention], *, brackets: bool) -> I
 
 def _mark_space(text: str, one: Intervention) -> tuple[str, str, str] | None:
     """A null edit is marked where its space is; one space looks like any other."""
-    if one.kind != NULL_EDIT or one.offset is None:
+    if kind_of(one.kind).inserts != "space" or one.offset is None:
         return None
     return text[: one.offset], text[one.offset : one.offset + 1], text[one.offset + 1 :]
 

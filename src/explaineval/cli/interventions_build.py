@@ -20,7 +20,7 @@ from explaineval.cli.output import echo_json, say, summary_line
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import InputError
-from explaineval.interventions import CUE
+from explaineval.interventions import kind_of
 from explaineval.planning import interventions
 from explaineval.planning.interventions import random_words
 from explaineval.prompts import PromptBook, default_directory
@@ -136,21 +136,21 @@ def build_command(task: tuple[str, ...], out: Path | None, json: bool, **given: 
 def _check(building: Building) -> None:
     """Raise InputError for options that do not go together."""
     given, kind = building.given, building.kind
-    known = [RANDOM_WORD, EDITOR, *(f"{CUE}{name}" for name in building.prompts.cue_names())]
+    known = [RANDOM_WORD, EDITOR, *(f"cue_{name}" for name in building.prompts.cue_names())]
     if kind not in known:
         raise InputError(
             f"unknown kind {kind!r}: choose from {', '.join(known)}; a cue of your own is a pair of files "
             "cues/NAME.txt and cues/NAME_control.txt in --prompts DIR."
         )
-    is_cue = kind.startswith(CUE)
+    beside = kind_of(kind).inserts == "text"
     for wrong, message in (
         (kind == EDITOR and not given["editor_model"], "--kind editor needs --editor-model PROVIDER/MODEL."),
         (kind != EDITOR and given["editor_model"], f"--editor-model builds the kind editor, not {kind}."),
         (given["compat"] and kind != RANDOM_WORD, f"--compat changes random words, not {kind}."),
-        (is_cue and given["judge_model"], f"{kind} edits no text, so --judge-model has nothing to judge."),
-        (is_cue and given["null_edits"], f"{kind} edits no text, so --null-edits has no place for a space."),
+        (beside and given["judge_model"], f"{kind} edits no text, so --judge-model has nothing to judge."),
+        (beside and given["null_edits"], f"{kind} edits no text, so --null-edits has no place for a space."),
         (
-            is_cue and given["per_example"] not in (None, 1),
+            beside and given["per_example"] not in (None, 1),
             f"{kind} is put to each example once, beside its control: leave out --per-example.",
         ),
     ):
@@ -166,8 +166,8 @@ def _build(building: Building) -> list[Intervention]:
     for one in building.tasks:
         found: Iterable[Intervention]
         each = building.per_example
-        if kind.startswith(CUE):
-            found, each = interventions.cues(one, building.prompts, kind.removeprefix(CUE), given["seed"]), 2
+        if (cue := kind_of(kind).cue) is not None:
+            found, each = interventions.cues(one, building.prompts, cue, given["seed"]), 2
         elif given["compat"] == ATANASOVA:
             found = interventions.atanasova_words(one, each, given["seed"], given["tagger"])
         else:

@@ -21,9 +21,9 @@ from explaineval.cli.options import JSON, option, options
 from explaineval.cli.output import echo, echo_table, say, show_document
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
-from explaineval.interventions import is_cue
+from explaineval.interventions import kind_of
 from explaineval.planning.notes import Note, cache_notes
-from explaineval.records import SHAM, Completion, Example, Intervention, Mention, Trial, record_dict
+from explaineval.records import Completion, Example, Intervention, Mention, Trial, record_dict
 from explaineval.reporting.example_view import (
     Case,
     Look,
@@ -197,7 +197,7 @@ def _list(chosen: Chosen, json: bool) -> None:
     wanted: set[tuple[str, str]] = set()
     for case in chosen.cases():
         trial = case.trial
-        if trial.kind == SHAM:
+        if _is_sham(case):
             continue
         place = (trial.task, trial.example_id)
         found = counts.setdefault(place, [0, 0, 0, 0])
@@ -244,13 +244,18 @@ def _parts(example: Example, cases: Sequence[Case], chosen: Chosen, look: Look) 
     yield example_view(example)
     own = chosen.config.mention
     told = f"policy {own}, the run's own" if chosen.policy == own else f"policy {chosen.policy}; the run's own is {own}"
-    cues = " Cues go by their phrases." if any(is_cue(case.trial.kind) for case in cases) else ""
-    yield Text(f"\nMentions are decided by {told}.{cues}")
+    by_phrases = any(kind_of(case.trial.kind).mentioned_by == "phrases" for case in cases)
+    yield Text(f"\nMentions are decided by {told}.{' Cues go by their phrases.' if by_phrases else ''}")
     for arm in _arms(cases, chosen):
-        shams = [case.trial for case in arm if case.trial.kind == SHAM]
-        yield arm_view(example, [case for case in arm if case.trial.kind != SHAM], shams, look, chosen.only)
+        shams = [case.trial for case in arm if _is_sham(case)]
+        yield arm_view(example, [case for case in arm if not _is_sham(case)], shams, look, chosen.only)
     if not cases:
         yield Text("\nNo trial of this example is in the run yet: the run was cut off, or the filters leave none.")
+
+
+def _is_sham(case: Case) -> bool:
+    """Whether the trial repeats the prompt without any intervention."""
+    return kind_of(case.trial.kind).inserts == "nothing"
 
 
 def _completions(
@@ -277,7 +282,7 @@ def _completions(
 def _document(
     example: Example, cases: Sequence[Case], chosen: Chosen, completions: Mapping[str, Completion]
 ) -> dict[str, Any]:
-    shown = [case for arm in _arms(cases, chosen) for case in arm if fits(case, chosen.only) or case.trial.kind == SHAM]
+    shown = [case for arm in _arms(cases, chosen) for case in arm if fits(case, chosen.only) or _is_sham(case)]
     return {
         "run_dir": str(chosen.directory),
         "mention": chosen.policy,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from explaineval.interventions import SHAM
 from explaineval.parsing import tvd_of
 from explaineval.planning.units import Asked, Reading, Reply, Unit, read
-from explaineval.records import SHAM, Mention, Side, Status, Trial
+from explaineval.records import Mention, Side, Status, Trial
 from explaineval.scoring.mentioning import is_mentioned
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from explaineval.interventions.cues import build_cue, build_null_edit, cue_targets, draw_letter
 from explaineval.interventions.edit import apply, check, is_inside_word, mark_insertion, splice, splice_naturally
 from explaineval.interventions.files import intervention_from, intervention_id
-from explaineval.interventions.kinds import CONTROL, CUE, NULL_EDIT, cue_name, is_control, is_cue
+from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, kind_of
 from explaineval.interventions.model_edits import (
     LEAST_MASS,
     Judged,
@@ -19,9 +19,35 @@ from explaineval.interventions.random_words import Token, build_atanasova, build
 from explaineval.interventions.words import SenseLists, WordLists, load_sense_words, load_words
 
 __all__ = [
-    "CONTROL", "CUE", "LEAST_MASS", "NULL_EDIT", "Judged", "Proposal", "Refusal", "SenseLists", "Token", "WordLists",
-    "apply", "build_atanasova", "build_cue", "build_null_edit", "build_random_words", "call_natural", "check",
-    "cue_name", "cue_targets", "draw_letter", "intervention_from", "intervention_id", "is_control", "is_cue",
-    "is_inside_word", "keep_natural", "load_sense_words", "load_words", "mark_insertion", "read_proposal", "splice",
+    "KINDS",
+    "LEAST_MASS",
+    "NULL_EDIT",
+    "SHAM",
+    "Judged",
+    "Kind",
+    "Proposal",
+    "Refusal",
+    "SenseLists",
+    "Token",
+    "WordLists",
+    "apply",
+    "build_atanasova",
+    "build_cue",
+    "build_null_edit",
+    "build_random_words",
+    "call_natural",
+    "check",
+    "cue_targets",
+    "draw_letter",
+    "intervention_from",
+    "intervention_id",
+    "is_inside_word",
+    "keep_natural",
+    "kind_of",
+    "load_sense_words",
+    "load_words",
+    "mark_insertion",
+    "read_proposal",
+    "splice",
     "splice_naturally",
 ]  # fmt: skip

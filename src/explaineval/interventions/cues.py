@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from explaineval.interventions.edit import add_space
 from explaineval.interventions.files import intervention_id
-from explaineval.interventions.kinds import CONTROL, CUE, NULL_EDIT, is_control, is_cue
+from explaineval.interventions.kinds import NULL_EDIT, kind_of
 from explaineval.records import Example, Intervention
 
 
@@ -37,11 +37,11 @@ def build_cue(
 
     `text(letter)` is what the cue says, `control` what the control does.
     """
-    kind = f"{CUE}{name}"
-    letter = draw_letter(seed, example, kind)
+    kind = kind_of(f"cue_{name}")
+    letter = draw_letter(seed, example, kind.name)
     if letter is None:
         return ()
-    return _cue(example, kind, text(letter), letter), _cue(example, f"{kind}{CONTROL}", control, None)
+    return _cue(example, kind.name, text(letter), letter), _cue(example, str(kind.control), control, None)
 
 
 def cue_targets(interventions: Iterable[Intervention]) -> dict[tuple[str, str, str], str]:
@@ -51,8 +51,9 @@ def cue_targets(interventions: Iterable[Intervention]) -> dict[tuple[str, str, s
     """
     letters: dict[tuple[str, str, str], set[str]] = {}
     for one in interventions:
-        if is_cue(one.kind) and not is_control(one.kind) and one.target is not None:
-            for kind in (one.kind, f"{one.kind}{CONTROL}"):
+        control = kind_of(one.kind).control
+        if control is not None and one.target is not None:
+            for kind in (one.kind, control):
                 letters.setdefault((one.task, one.example_id, kind), set()).add(one.target)
     return {key: next(iter(found)) for key, found in letters.items() if len(found) == 1}
 

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from explaineval.errors import InputError
-from explaineval.interventions.kinds import NULL_EDIT, edits_a_field, is_control, is_cue
+from explaineval.interventions.kinds import kind_of
 from explaineval.records import Example, Intervention
 
 OPENERS = "\"'“‘«([{"
@@ -173,7 +173,7 @@ def check(example: Example, intervention: Intervention) -> None:
             f"intervention {intervention.id!r} points to option {intervention.target!r}, but example "
             f"{example.id!r} has the options {_listed(example.options)}"
         )
-    if is_control(intervention.kind) and intervention.target is not None:
+    if kind_of(intervention.kind).control_of is not None and intervention.target is not None:
         raise InputError(
             f"intervention {intervention.id!r} of kind {intervention.kind!r} is the control of a cue, which says no "
             "letter: leave out 'target'"
@@ -191,7 +191,7 @@ def _check_cue(intervention: Intervention) -> None:
                 f"intervention {intervention.id!r} has {name!r} but no field; "
                 "name the field, or leave both null if it is a cue"
             )
-    if edits_a_field(intervention.kind):
+    if kind_of(intervention.kind).inserts in ("word", "space"):
         raise InputError(
             f"intervention {intervention.id!r} of kind {intervention.kind!r} has no field; "
             "name the field of the example that it edits"
@@ -200,7 +200,7 @@ def _check_cue(intervention: Intervention) -> None:
 
 def _check_edit(example: Example, intervention: Intervention, field: str) -> None:
     named = f"intervention {intervention.id!r}"
-    if is_cue(intervention.kind):
+    if kind_of(intervention.kind).inserts == "text":
         raise InputError(
             f"{named} of kind {intervention.kind!r} edits the field {field!r}, but a kind that begins with 'cue_' "
             "stands beside the fields: leave out field and offset, or choose another kind"
@@ -218,11 +218,11 @@ def _check_edit(example: Example, intervention: Intervention, field: str) -> Non
             f"{length} characters; the offset counts Unicode code points from 0 to {length}"
         )
     edited = intervention.edited
-    if intervention.kind == NULL_EDIT:
+    if kind_of(intervention.kind).inserts == "space":
         if intervention.inserted != " " or edited != add_space(example.fields[field], intervention.offset):
             raise InputError(
-                f"{named} of kind {NULL_EDIT!r} must have one space as 'inserted' and the field with one more space at "
-                "its offset as 'edited'"
+                f"{named} of kind {intervention.kind!r} must have one space as 'inserted' and the field with one more "
+                "space at its offset as 'edited'"
             )
     elif edited is not None and _find(edited, intervention.inserted, intervention.offset) is None:
         raise InputError(

@@ -9,8 +9,8 @@ from typing import Any
 
 from explaineval.errors import InputError
 from explaineval.interventions.edit import check
-from explaineval.interventions.kinds import NULL_EDIT
-from explaineval.records import SHAM, Example, Intervention
+from explaineval.interventions.kinds import kind_of
+from explaineval.records import Example, Intervention
 
 Tasks = Mapping[str, Mapping[str, Example]]
 """The loaded tasks by name, each with *all* its examples by id (also those that a limit leaves out)."""
@@ -74,16 +74,17 @@ def _checked_types(obj: object, where: str) -> dict[str, Any]:
     for key in REQUIRED:
         if key not in line:
             raise InputError(f"{where}: {key!r} is missing")
+    inserts = kind_of(str(line["kind"])).inserts
     for key, value in line.items():
         if key == "offset":
             if not isinstance(value, int) or isinstance(value, bool):
                 raise InputError(f"{where}: 'offset' must be a whole number, not {_json_name(value)}")
         elif not isinstance(value, str):
             raise InputError(f"{where}: {key!r} must be a string, not {_json_name(value)}")
-        elif not value.strip() and key != "edited" and not (key == "inserted" and line["kind"] == NULL_EDIT and value):
+        elif not value.strip() and key != "edited" and not (key == "inserted" and inserts == "space" and value):
             raise InputError(f"{where}: {key!r} is empty")
-    if line["kind"] == SHAM:
-        raise InputError(f"{where}: the kind {SHAM!r} is reserved for unchanged inputs; choose another name")
+    if inserts == "nothing":
+        raise InputError(f"{where}: the kind {line['kind']!r} is reserved for unchanged inputs; choose another name")
     return line
 
 

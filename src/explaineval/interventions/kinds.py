@@ -1,38 +1,113 @@
-"""The names of kinds: which are cues, which their controls, which is the null edit, and what a judge adds."""
+"""The table of intervention kinds: what each inserts, how a mention of it is recognised, and what belongs to it.
+
+Everything that depends on a kind is a property of its value here; `kind_of(name)` finds it.
+"""
 
 from __future__ import annotations
 
-NULL_EDIT = "null_edit"
-"""The kind of an edit that adds one space: it measures noise, and has nothing that could be mentioned."""
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Literal
 
-CUE, CONTROL, NATURAL = "cue_", "_control", "_natural"
-WORD_KINDS = ("random_word", "random_word_atanasova", "editor")
-"""Kinds that insert a word into a field, as our builders name them."""
+from explaineval.records import Status
+
+NULL_EDIT, SHAM = "null_edit", "sham"
+
+NATURAL = "_natural"
+"""What the name of a kind of inserted words ends in after a judge has chosen the natural ones among its edits."""
+
+ANY = "*"
+"""Stands in the names of a family of kinds for what the members' names do not share."""
 
 
-def is_cue(kind: str) -> bool:
-    """Whether the kind is a cue or a cue's control.
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of intervention, or in the table a family of kinds, whose names contain `*`."""
 
-    >>> is_cue("cue_user"), is_cue("cue_user_control"), is_cue("random_word")
-    (True, True, False)
+    name: str
+    title: str
+    """The plural in plain words."""
+    inserts: Literal["word", "space", "text", "word or text", "nothing"]
+    """A word or one space goes into a field, a text stands beside the fields. A word or text: a line without a field
+    is a text."""
+    mentioned_by: Literal["policy", "phrases"] | None = "policy"
+    """Whether the run's mention policy or a list of phrases recognises a mention; None where none is possible."""
+    cue: str | None = None
+    """The name by which the directory `cues` of the prompts keeps the texts and the phrases."""
+    control: str | None = None
+    """The kind that says the same without suggesting an answer."""
+    control_of: str | None = None
+    """The kind whose control this is."""
+    has_target: bool = False
+    """Whether answers are compared with a letter: the one that is suggested, for a control that of its cue."""
+    statuses: tuple[Status, ...] = ()
+    """The statuses that beside the usual ones a trial may have."""
+    own_metric: str | None = None
+    """The metric that alone is computed from the trials of this kind, which measures noise."""
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("random_word", "random words", "word", statuses=("already_in_prompt",)),
+    Kind(
+        "random_word_atanasova",
+        "random words as in Atanasova et al. (2023)",
+        "word",
+        statuses=("already_in_prompt",),
+    ),
+    Kind("editor", "words chosen by an editor model", "word", statuses=("already_in_prompt",)),
+    Kind(SHAM, "shams", "nothing", mentioned_by=None, own_metric="sham_flip_rate"),
+    Kind(NULL_EDIT, "null edits", "space", mentioned_by=None, own_metric="null_edit_flip_rate"),
+    Kind(
+        "cue_*_control",
+        "controls of cues",
+        "text",
+        mentioned_by="phrases",
+        cue=ANY,
+        control_of="cue_*",
+        has_target=True,
+    ),
+    Kind(
+        "cue_*",
+        "cues",
+        "text",
+        mentioned_by="phrases",
+        cue=ANY,
+        control="cue_*_control",
+        has_target=True,
+        statuses=("cue_is_own_answer",),
+    ),
+)
+"""All kinds with a meaning of their own. The first one that fits a name counts."""
+
+OWN = Kind(ANY, "interventions of your own", "word or text", statuses=("already_in_prompt", "cue_is_own_answer"))
+"""What a name that is in no line of the table stands for."""
+
+
+@lru_cache(maxsize=1024)
+def kind_of(name: str) -> Kind:
+    """The kind of this name.
+
+    >>> kind_of("cue_user").control, kind_of("cue_user_control").cue, kind_of("my_hint").inserts
+    ('cue_user_control', 'user', 'word or text')
     """
-    return kind.startswith(CUE)
+    base = name.removesuffix(NATURAL)
+    for kind in KINDS:
+        if fnmatchcase(name, kind.name):
+            return _named(kind, name)
+        if base == kind.name and kind.inserts == "word":
+            return replace(kind, name=name)
+    return _named(OWN, name)
 
 
-def is_control(kind: str) -> bool:
-    """Whether the kind is the letterless control of a cue."""
-    return is_cue(kind) and kind.endswith(CONTROL)
+def _named(family: Kind, name: str) -> Kind:
+    """The member of a family that has this name: the part of it that is its own replaces `*` in all names."""
+    head, _, tail = family.name.partition(ANY)
+    own = name[len(head) : len(name) - len(tail)]
 
+    def fill(pattern: str | None) -> str | None:
+        return None if pattern is None else pattern.replace(ANY, own)
 
-def cue_name(kind: str) -> str:
-    """The name under which the prompts directory keeps a cue; a control goes by that of its cue.
-
-    >>> cue_name("cue_user"), cue_name("cue_user_control")
-    ('user', 'user')
-    """
-    return kind.removeprefix(CUE).removesuffix(CONTROL)
-
-
-def edits_a_field(kind: str) -> bool:
-    """Whether a kind is one of ours that needs a field: an inserted word, judged natural or not, or the null edit."""
-    return kind.removesuffix(NATURAL) in WORD_KINDS or kind == NULL_EDIT
+    return replace(
+        family, name=name, cue=fill(family.cue), control=fill(family.control), control_of=fill(family.control_of)
+    )

@@ -12,14 +12,12 @@ from explaineval.datasets import BUNDLED, Task, read_interventions, read_task, r
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import InputError
 from explaineval.interventions import (
-    CONTROL,
-    CUE,
     Token,
     build_atanasova,
     build_cue,
     build_null_edit,
     build_random_words,
-    is_cue,
+    kind_of,
 )
 from explaineval.mentions import already_present, mentions_phrase
 from explaineval.planning.notes import Note, note
@@ -108,7 +106,7 @@ def cues(task: Task, prompts: PromptBook, name: str, seed: int) -> Iterator[Inte
     Raises InputError where the directory lacks the cue, its control or its phrases, where the cue does not show its
     letter, and where the control asks for one.
     """
-    check_phrases(prompts, f"{CUE}{name}")
+    check_phrases(prompts, f"cue_{name}")
 
     def text(letter: str) -> str:
         said = prompts.fill(f"cues/{name}.txt", letter=letter)
@@ -116,7 +114,7 @@ def cues(task: Task, prompts: PromptBook, name: str, seed: int) -> Iterator[Inte
             raise InputError(f"{prompts.directory}/cues/{name}.txt does not show its letter: write {{{{ letter }}}}.")
         return said
 
-    control = prompts.fill(f"cues/{name}{CONTROL}.txt")
+    control = prompts.fill(f"cues/{name}_control.txt")
     for example in task.examples:
         yield from build_cue(example, name, seed=seed, text=text, control=control)
 
@@ -143,7 +141,7 @@ def fixed_texts(task: Task, prompts: PromptBook, levels: Collection[str]) -> lis
 
 def check_phrases(prompts: PromptBook, kind: str) -> None:
     """Raise InputError unless the mentions of a kind can be told: a cue needs its list of phrases."""
-    if is_cue(kind):
+    if kind_of(kind).mentioned_by == "phrases":
         mentions_phrase(phrases_of(prompts)(kind), "")
 
 

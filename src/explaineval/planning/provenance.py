@@ -9,7 +9,7 @@ from typing import Any
 from explaineval.client import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
 from explaineval.datasets import Task
-from explaineval.interventions import cue_name, is_cue
+from explaineval.interventions import kind_of
 from explaineval.planning.interventions import Edits
 from explaineval.planning.requests import RequestBuilder
 from explaineval.prompts import PromptBook
@@ -45,9 +45,8 @@ def task_facts(tasks: Sequence[Task], edits: Edits, prompts: PromptBook) -> dict
 
 
 def _kind_digest(kind: str, found: Sequence[Intervention], prompts: PromptBook) -> str:
-    if not is_cue(kind):
-        return digest(found)
-    return digest([*found, {"cue": prompts.cue_digest(cue_name(kind))}])
+    cue = kind_of(kind).cue
+    return digest(found if cue is None else [*found, {"cue": prompts.cue_digest(cue)}])
 
 
 def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook, edits: Edits) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook, edits
     fixed = {name: value for name, value in plain.items() if name not in GROWING}
     fixed |= {name: plain["arms"][name] for name in ("order", "style", "shots")}
     fixed["kind"] = plain["interventions"]["kind"]
-    cues = {cue_name(one.kind) for found in edits.values() for one in found if is_cue(one.kind)}
+    cues = {cue for found in edits.values() for one in found if (cue := kind_of(one.kind).cue) is not None}
     used = {(task.shape, arm.style, arm.order, arm.verbosity) for task, _, arm in _arms(config, tasks)}
     return {
         "fixed": fixed,

@@ -11,7 +11,7 @@ from explaineval.cache import request_key
 from explaineval.client import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
 from explaineval.datasets import Task
-from explaineval.interventions import NULL_EDIT, apply
+from explaineval.interventions import apply, kind_of
 from explaineval.mentions import already_present
 from explaineval.parsing import (
     Label,
@@ -177,7 +177,7 @@ def _texts(builder: RequestBuilder, example: Example) -> tuple[str, str]:
 
 
 def _is_there(one: Intervention, fixed: str, own: str) -> bool:
-    if one.field is None or one.kind == NULL_EDIT:
+    if one.field is None or "already_in_prompt" not in kind_of(one.kind).statuses:
         return False
     return _fixed_present(one.inserted, fixed) or already_present(one.inserted, (own,))
 

@@ -16,10 +16,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from explaineval.interventions import NULL_EDIT, cue_name, is_cue, mark_insertion
+from explaineval.interventions import kind_of, mark_insertion
 from explaineval.mentions import find_mention, mentions_phrase
 from explaineval.parsing import classify, parse, parse_explanation, parse_label
-from explaineval.records import SHAM, Completion, Example, Intervention, Mention, Status, Trial, Unreadable, record_dict
+from explaineval.records import Completion, Example, Intervention, Mention, Status, Trial, Unreadable, record_dict
 from explaineval.reporting.tables import number
 from explaineval.text import flat, quoted, visible
 
@@ -74,18 +74,19 @@ class Case:
 
 def decide(policy: Mention, kind: str, inserted: str, text: str | None, phrases: Phrases) -> Decision | None:
     """The decision about one explanation, as a run takes it; None where there is no text."""
-    if text is None or kind == SHAM:
+    value = kind_of(kind)
+    if text is None or value.inserts == "nothing":
         return None
-    if kind == NULL_EDIT:
+    if value.mentioned_by is None:
         return Decision(None, "a null edit puts in no word")
-    if not is_cue(kind):
+    if value.mentioned_by == "policy":
         span = find_mention(policy, inserted, text)
         return Decision(span is not None, f"policy {policy}", span)
     listed = phrases(kind)
     if listed is None:
-        return Decision(None, f"the run directory keeps no phrases of the cue {cue_name(kind)}")
+        return Decision(None, f"the run directory keeps no phrases of the cue {value.cue}")
     span = mentions_phrase(listed, text)
-    return Decision(span is not None, f"phrases of the cue {cue_name(kind)}", span)
+    return Decision(span is not None, f"phrases of the cue {value.cue}", span)
 
 
 def make_case(trial: Trial, edit: Intervention | None, policy: Mention, own: Mention, phrases: Phrases) -> Case:
@@ -287,7 +288,7 @@ def _sham_line(example: Example, shams: Sequence[Trial]) -> str:
 def _headline(example: Example, case: Case) -> Text:
     trial, target = case.trial, case.edit.target if case.edit else None
     kind = Text.assemble((f"{flat(trial.kind)}: ", "bold"))
-    if trial.kind == NULL_EDIT:
+    if kind_of(trial.kind).inserts == "space":
         return kind.append(f"one more space in {flat(trial.field or '')}")
     if trial.field is not None:
         return kind.append(f"{quoted(trial.inserted or '')} into {flat(trial.field)}")

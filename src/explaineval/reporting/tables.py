@@ -12,9 +12,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from explaineval.interventions import NULL_EDIT
+from explaineval.interventions import KINDS
 from explaineval.metrics.warnings import TOGETHER, MetricWarning
-from explaineval.records import SHAM, Condition, MetricRow
+from explaineval.records import Condition, MetricRow
 from explaineval.text import visible
 
 
@@ -119,7 +119,7 @@ class Footnotes:
         return f"[{self.reasons.index(reason) + 1}]"
 
 
-APART = {SHAM: "shams", NULL_EDIT: "null edits"}
+APART = {kind.name: kind.title for kind in KINDS if kind.own_metric is not None}
 """Kinds without a line of their own, and what they are called."""
 
 OF_ARMS = (None, *APART)

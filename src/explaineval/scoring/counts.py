@@ -13,10 +13,10 @@ import numpy as np
 
 from explaineval import metrics
 from explaineval.config import FEWEST_TVD_SAMPLES
-from explaineval.interventions import NULL_EDIT
+from explaineval.interventions import kind_of
 from explaineval.metrics import Interval
 from explaineval.parsing import argmax_disagrees, is_one_hot, total_variation, tvd_of
-from explaineval.records import NOT_MISSING, SHAM, Condition, Estimate, Mention, Trial
+from explaineval.records import NOT_MISSING, Condition, Estimate, Mention, Trial
 from explaineval.scoring.mentioning import Phrases, is_mentioned, no_phrases
 
 TOO_FEW = f"no insertion has {FEWEST_TVD_SAMPLES} readable answers both before and after it"
@@ -168,10 +168,11 @@ def tally(
             else:
                 of_arm.right.setdefault(trial.sample, None)
         total.statuses.setdefault(condition, Counter())[trial.status] += 1
-        if trial.kind == SHAM:
+        inserts = kind_of(trial.kind).inserts
+        if inserts == "nothing":
             _count_sham(of_arm, trial)
             continue
-        if trial.kind == NULL_EDIT:
+        if inserts == "space":
             _count_null_edit(of_arm, trial)
             continue
         of_kind = _of_example(total.kinds, condition, trial, ExampleTally)

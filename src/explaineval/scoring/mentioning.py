@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explaineval.interventions import NULL_EDIT, cue_name, is_cue
+from explaineval.interventions import kind_of
 from explaineval.mentions import mentions, mentions_phrase
 from explaineval.records import Mention
 
@@ -22,9 +22,10 @@ def is_mentioned(policy: Mention, kind: str, inserted: str, text: str, phrases: 
 
     A cue is named by what it is ("you think"), seldom by its words, so it goes by `phrases` whatever the policy.
     """
-    if kind == NULL_EDIT:
+    rule = kind_of(kind).mentioned_by
+    if rule is None:
         return None
-    if is_cue(kind):
+    if rule == "phrases":
         return mentions_phrase(phrases, text) is not None
     return mentions(policy, inserted, text)
 
@@ -36,7 +37,7 @@ def no_phrases(_: str) -> Sequence[str]:
 
 def phrases_of(prompts: PromptBook) -> Phrases:
     """The phrases of a prompts directory by kind. Calling it raises InputError for a cue that has none there."""
-    return lambda kind: prompts.phrases(cue_name(kind)) if is_cue(kind) else ()
+    return lambda kind: () if (cue := kind_of(kind).cue) is None else prompts.phrases(cue)
 
 
 def phrases_in(directory: Path) -> Phrases:
@@ -44,12 +45,13 @@ def phrases_in(directory: Path) -> Phrases:
     books: list[PromptBook] = []
 
     def find(kind: str) -> Sequence[str]:
-        if not is_cue(kind):
+        cue = kind_of(kind).cue
+        if cue is None:
             return ()
         if not books:
             from explaineval.prompts import PromptBook
 
             books.append(PromptBook(directory))
-        return books[0].phrases(cue_name(kind))
+        return books[0].phrases(cue)
 
     return find

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from explaineval import metrics
 from explaineval.config import RunConfig
-from explaineval.interventions import NULL_EDIT, is_cue
-from explaineval.records import SHAM, Condition, Estimate
+from explaineval.interventions import KINDS, kind_of
+from explaineval.records import Condition, Estimate
 from explaineval.scoring.counts import ArmTally, ExampleTally, Tally, cct_sampled
 
 IntArray = NDArray[np.int64]
@@ -77,7 +77,7 @@ class KindNumbers:
         yield "fpr", metrics.fpr(tables, interval)
         yield "youden_j", metrics.youden_j(tables, interval)
         yield "impact_rate", metrics.impact_rate(tables, interval)
-        if is_cue(str(self.condition.kind)):
+        if kind_of(str(self.condition.kind)).has_target:
             yield "flip_to_cue_rate", self._to_cue()
         yield "mention_rate", metrics.mention_rate(tables, interval)
         yield "mention_floor", self._rate([one.floor for one in self.examples])
@@ -161,7 +161,7 @@ def undefined(reason: str, n: int = 0) -> Estimate:
     return Estimate(value=None, n=n, n_examples=0, undefined=reason)
 
 
-OWN_KINDS = {"sham_flip_rate": SHAM, "null_edit_flip_rate": NULL_EDIT}
+OWN_KINDS = {kind.own_metric: kind.name for kind in KINDS if kind.own_metric is not None}
 """Metrics of an arm that stand under a kind of their own."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
-from explaineval.interventions import CONTROL, NULL_EDIT, cue_targets, is_cue
+from explaineval.interventions import cue_targets, kind_of
 from explaineval.metrics import MetricWarning
 from explaineval.records import EXPLANATION, OUTCOMES, Condition, Estimate, MetricRow
 from explaineval.rundir.directory import PROMPTS, read_interventions, read_run, read_trials
@@ -87,7 +87,7 @@ def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> S
         found = {condition.kind: KindNumbers(condition, counts, examples, config) for condition in conditions}
         for kind, numbers in found.items():
             rows += _rows(numbers.condition, numbers.estimates, config, facts)
-            control = found.get(f"{kind}{CONTROL}")
+            control = found.get(kind_of(str(kind)).control)
             to_letter = None if control is None else control.estimates.get("flip_to_cue_rate")
             warnings += _row_warnings(numbers.condition, kind_warnings(numbers, to_letter), config)
         of_arm = arm_estimates(examples, config)
@@ -110,18 +110,20 @@ def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> S
 
 def _targets(directory: Path, facts: Mapping[str, Any]) -> Targets:
     """The letters that cues suggest; interventions are read only where there are cues."""
-    if not any(is_cue(kind) for task in facts["tasks"].values() for kind in task["kinds"]):
+    if not any(kind_of(kind).has_target for task in facts["tasks"].values() for kind in task["kinds"]):
         return NO_TARGETS
     edits = read_interventions(directory)
     return cue_targets(edits) | {
-        (one.task, one.example_id, one.id): one.target for one in edits if one.target is not None and is_cue(one.kind)
+        (one.task, one.example_id, one.id): one.target
+        for one in edits
+        if one.target is not None and kind_of(one.kind).has_target
     }
 
 
 def _lacking_rows(arm: Condition, config: RunConfig, facts: Mapping[str, Any]) -> Iterator[MetricRow]:
     """What is undefined of an arm that was not asked, for each kind of its task."""
     for kind in facts["tasks"][arm.task]["kinds"]:
-        if kind != NULL_EDIT:
+        if kind_of(kind).own_metric is None:
             none = dict.fromkeys(UNASKED, undefined(NO_LEVEL_SHOTS))
             yield from _rows(arm._replace(kind=kind), none, config, facts)
 
@@ -141,7 +143,7 @@ def _level_conditions(
         arm._replace(kind=kind, verbosity=None)
         for arm in lacking
         for kind in facts["tasks"][arm.task]["kinds"]
-        if kind != NULL_EDIT
+        if kind_of(kind).own_metric is None
     ]
     for condition in sorted({*(kind._replace(verbosity=None) for kind in counts.kinds), *arms}, key=order):
         at = [(level, condition._replace(verbosity=level)) for level in levels]
@@ -161,7 +163,7 @@ def _rows(
         about = condition_of(metric, condition, config)
         kinds = [about.kind]
         if metric == "flip_to_cue_rate":  # the letter that a control's answers are held against is that of its cue
-            kinds.append(str(about.kind).removesuffix(CONTROL))
+            kinds.append(kind_of(str(about.kind)).control_of or about.kind)
         by_part = [
             facts_of(about._replace(verbosity=level, kind=kind), facts)
             for level in levels or (condition.verbosity,)

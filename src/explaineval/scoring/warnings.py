@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from explaineval import metrics
-from explaineval.interventions import CONTROL, is_control, is_cue
+from explaineval.interventions import kind_of
 from explaineval.metrics import MetricWarning, warn
 from explaineval.metrics.warnings import FEW, OF_IMPACT, title
 from explaineval.records import Condition, Estimate, MetricRow
@@ -216,11 +216,11 @@ def _of_samples(numbers: KindNumbers) -> Iterator[MetricWarning]:
 
 
 def _of_cue(numbers: KindNumbers, control: Estimate | None) -> Iterator[MetricWarning]:
-    kind = str(numbers.condition.kind)
-    if not is_cue(kind) or is_control(kind):
+    expected = kind_of(str(numbers.condition.kind)).control
+    if expected is None:
         return
     rate = numbers.estimates["flip_to_cue_rate"].value
-    code, beside = "cue_without_control", f"no control was asked: {kind}{CONTROL}"
+    code, beside = "cue_without_control", f"no control was asked: {expected}"
     if control is not None:
         code, beside = "cue_rate", f"control {_share(control.value)}"
     text = f"answers change to the letter that the cue suggests in {_share(rate)} of the trials ({beside})."
