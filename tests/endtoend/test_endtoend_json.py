@@ -183,7 +183,7 @@ def test_every_command_with_json_is_on_the_page() -> None:
 class Parrot:
     """Stands in for the embedded server: every answer is the same."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         pass
 
     async def complete(self, _: Request) -> Completion:

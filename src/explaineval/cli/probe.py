@@ -70,20 +70,12 @@ def probe(json: bool, **given: Any) -> int:
 
 
 async def _probe_and_keep(model: ModelConfig, transport: ClientConfig, price: Price | None) -> Findings:
-    endpoint = transport.endpoint_of(model)
     with open_store(transport.cache) as store:  # first: a cache that cannot be used should cost nothing
-        found = await probe_endpoint(
-            endpoint,
-            model.model,
-            price,
-            seconds=transport.timeout,
-            max_retries=transport.max_retries,
-            max_usd=transport.max_usd,
-        )
+        found = await probe_endpoint(model, transport, price)
         if found.usable:
             made = datetime.now(UTC).isoformat(timespec="seconds")
             document = {**found.document(), "probed": made}
-            await store_probe(store, endpoint.identity, model.model, document, found.verdicts)
+            await store_probe(store, model.endpoint, model.model, document, found.verdicts)
     return found
 
 

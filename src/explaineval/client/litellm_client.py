@@ -195,10 +195,6 @@ class LiteLLMClient:
             advice = partial(advice_on, endpoint, request.model)
             raise classify(exc, where=attempt.where, advice=advice) from exc
 
-    def route(self, endpoint: Endpoint) -> None:
-        """Reach this endpoint's identity at its address from now on."""
-        self._endpoints[endpoint.identity] = endpoint
-
     async def close(self) -> None:
         """Close litellm's and our connections. Call before the event loop ends."""
         if self._litellm is not None:

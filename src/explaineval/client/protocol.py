@@ -16,3 +16,11 @@ class Client(Protocol):
         Raises RequestFailedError for this request alone, EndpointError where the whole endpoint is unusable.
         """
         ...
+
+
+class Transport(Client, Protocol):
+    """A client that sends requests itself, over connections that have to be closed."""
+
+    async def close(self) -> None:
+        """Close all connections. Call it before the event loop ends."""
+        ...

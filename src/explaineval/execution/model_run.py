@@ -11,23 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from explaineval.cache import Claims, Store, request_key
 from explaineval.client import (
-    BillCheck,
-    Budget,
     BudgetedClient,
     CachedClient,
     Capabilities,
     Client,
     Deposit,
-    Gate,
-    Gauge,
-    Pace,
-    Purse,
     RetryingClient,
     SlotClient,
     StoredOnlyClient,
-    StoringClient,
     stored_probe,
 )
+from explaineval.client.stack import ClientStack
 from explaineval.config import Endpoint, ModelConfig
 from explaineval.errors import EndpointError, InputError
 from explaineval.execution.pool import Progress
@@ -160,59 +154,42 @@ def build_model_runs(
     Models of one endpoint share its gate; all of them share one budget.
     """
     config, client = prepared.config, prepared.client
-    wire = None
+    transport = None
     if not client.offline:  # what sends is not even imported where nothing is sent
         from explaineval.client import EmbeddedClient, LiteLLMClient, proxy_note
         from explaineval.client.batches import DIRECTORY, CheckedClient, PendingKeys, Shelf
 
-        endpoints = {model.endpoint: client.endpoint_of(model) for model in config.models}
-        wire = LiteLLMClient(endpoints, timeout=client.timeout)
-        stack.push_async_callback(wire.close)
-    gates: dict[str, Gate] = {}
-    bills: dict[str, BillCheck] = {}
+        if embedded is not None:
+            name, slots = str(config.models[0].endpoint), client.connections_of(config.models[0])
+            transport = EmbeddedClient(name, embedded, slots=slots, timeout=client.timeout)
+    clients = ClientStack(client, config.models, stopping, transport=transport)
+    stack.push_async_exit(clients)
     deposit = Deposit(store, stopping)
-    budget = Budget(Purse(client.max_usd))
     model_runs: list[ModelRun] = []
     for model in config.models:
-        sender: Client = wire or StoredOnlyClient()
-        if embedded is not None and wire is not None:
-            embedding = EmbeddedClient(wire, str(model.endpoint), embedded, client.connections_of(model))
-            stack.push_async_callback(embedding.close)
-            sender = embedding
-        place = model.endpoint or model.model.partition("/")[0]
-        gate = gates.setdefault(
-            place,
-            Gate(client.connections_of(model), stopping, Pace(*client.pace_of(model))),
-        )
-        price = prices.singly[model.endpoint, model.model]
-        checked = bills.setdefault(place, BillCheck(model.endpoint))
+        sender: Client = StoredOnlyClient()
         batches = pending = None
-        if wire is not None:
+        if not client.offline:
+            sender = clients.transport_of(model)
             shelf = Shelf(client.cache / DIRECTORY, model.model.partition("/")[0], model.endpoint, model.model)
             pending = PendingKeys(shelf)
             if client.batch:
-                provider = provider_for(model, client.endpoint_of(model), client.timeout, wire.renamed)
+                renamed = sender.renamed if isinstance(sender, LiteLLMClient) else None
+                provider = provider_for(model, client.endpoint_of(model), client.timeout, renamed)
                 stack.push_async_callback(provider.close)
                 sender = batches = CheckedClient(sender, provider, shelf.has_batches)
-        wired = StoringClient(sender, deposit)
-        inner: Client = wired
-        budgeted = None
-        if price is not None:
-            inner = budgeted = BudgetedClient(inner, Gauge(price), budget, Purse(model.max_usd), stopping, checked)
-        slots = SlotClient(inner, gate, stopping, checked)
-        retrying = RetryingClient(slots, client.max_retries, stopping, gate.is_busy)
-        outer: Client = StoredOnlyClient() if client.offline else retrying
-        cached = CachedClient(outer, store, stopping, claims, older_names=client.older_names)
+        layers = clients.layers(model, prices.singly[model.endpoint, model.model], sender, deposit)
+        cached = clients.cached(layers, store, claims)
         if pending is not None:
             cached.pending = pending
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
         model_run = ModelRun(
-            model, Ledger(asked_at), Forecast(asked_at), slots, retrying, cached, budgeted, deposit, batches, probe
-        )
-        cached.book, cached.miss, cached.was_sent = model_run.book, model_run.miss, wired.was_sent
-        cached.is_on_wire, cached.tell = wired.is_on_wire, model_run.messages.append
-        note = None if wire is None else proxy_note(client.endpoint_of(model), model.model)
+            model, Ledger(asked_at), Forecast(asked_at), layers.slots, layers.retrying, cached, layers.budgeted,
+            deposit, batches, probe,
+        )  # fmt: skip
+        cached.book, cached.miss, cached.tell = model_run.book, model_run.miss, model_run.messages.append
+        note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)
         if note is not None and not any(note in other.messages for other in model_runs):
             model_run.messages.append(note)
         model_runs.append(model_run)

@@ -9,19 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from explaineval.cache import Store, request_key
-from explaineval.client import (
-    BillCheck,
-    Budget,
-    BudgetedClient,
-    Client,
-    Gate,
-    Gauge,
-    LiteLLMClient,
-    Pace,
-    Purse,
-    RetryingClient,
-    SlotClient,
-)
+from explaineval.client import Client
+from explaineval.client.stack import ClientStack
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price, dollars
 from explaineval.errors import BudgetReachedError, EndpointError, RequestFailedError, RequestUnsentError
@@ -75,47 +64,36 @@ def reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, prices:
 
 
 async def _reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, prices: Prices) -> Agreement:
-    stopping = asyncio.Event()
-    models = {(one.endpoint, one.model) for one, _ in pairs}
-    endpoints = {name: client.endpoint_of(ModelConfig(model=model, endpoint=name)) for name, model in models}
-    wire = LiteLLMClient(endpoints, timeout=client.timeout)
-    budget = Budget(Purse(client.max_usd))
-    model_runs: dict[tuple[str | None, str], Client] = {}
-    bills: dict[str, BillCheck] = {}
-    for name, model in sorted(models, key=str):
-        price = prices[name, model]
-        checked = bills.setdefault(name or model.partition("/")[0], BillCheck(name))
-        paid: Client = wire
-        if price is not None:
-            paid = BudgetedClient(wire, Gauge(price), budget, Purse(None), stopping, checked)
-        config = ModelConfig(model=model, endpoint=name)
-        gate = Gate(client.connections_of(config), stopping, Pace(*client.pace_of(config)))
-        model_runs[name, model] = RetryingClient(
-            SlotClient(paid, gate, stopping, checked), client.max_retries, stopping, gate.is_busy
-        )
-    found = Agreement()
-    work = [
-        asyncio.create_task(_compare(model_runs[one.endpoint, one.model], one, old, found, prices))
-        for one, old in pairs
+    models = [
+        ModelConfig(model=model, endpoint=endpoint)
+        for endpoint, model in sorted({(one.endpoint, one.model) for one, _ in pairs}, key=str)
     ]
+    found = Agreement()
+    async with ClientStack(client, models, stopping := asyncio.Event()) as stack:
+        layers = {
+            (model.endpoint, model.model): stack.layers(
+                model, prices[model.endpoint, model.model], stack.transport_of(model)
+            ).retrying
+            for model in models
+        }
+        work = [
+            asyncio.create_task(_compare(layers[one.endpoint, one.model], one, old, found, prices))
+            for one, old in pairs
+        ]
 
-    def give_up() -> None:
-        for task in work:
-            task.cancel()
+        def give_up() -> None:
+            for task in work:
+                task.cancel()
 
-    try:
         with stop_on_interrupt(stopping, give_up):
             results = await asyncio.gather(*work, return_exceptions=True)
-    finally:
-        await wire.close()
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
     found.unsent = len(pairs) - found.asked - found.failed
-    for bill in bills.values():
-        if bill.fault is not None:
-            found.fault = str(bill.fault)
-            found.over_limit = found.unsent if budget.total.overdrawn else found.over_limit
+    if stack.billing_fault is not None:
+        found.fault = str(stack.billing_fault)
+        found.over_limit = found.unsent if stack.budget.total.overdrawn else found.over_limit
     found.interrupted = stopping.is_set()
     return found
 

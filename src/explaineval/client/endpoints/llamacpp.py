@@ -127,11 +127,19 @@ def weights_name(weights: Path) -> str:
         return f"embedded:{hashlib.file_digest(handle, 'sha256').hexdigest()[:12]}"
 
 
-class EmbeddedClient:
-    """Starts the server on the first request that the store cannot answer, then speaks to it like to any other."""
+class EmbeddedClient(LiteLLMClient):
+    """Starts the server of the weights on the first request, and asks it as any other endpoint.
 
-    def __init__(self, inner: LiteLLMClient, name: str, weights: Path, slots: int) -> None:
-        self._inner, self._name, self._weights, self._slots = inner, name, weights, slots
+    Args:
+        name: the endpoint's name in requests.
+        weights: the GGUF file that is served.
+        slots: how many requests the server answers at once.
+        timeout: seconds that one attempt may take.
+    """
+
+    def __init__(self, name: str, weights: Path, *, slots: int, timeout: float) -> None:
+        super().__init__({}, timeout=timeout)
+        self._name, self._weights, self._slots = name, weights, slots
         self._starting = asyncio.Lock()
         self._server: EmbeddedServer | None = None
 
@@ -140,13 +148,14 @@ class EmbeddedClient:
         async with self._starting:
             if self._server is None:
                 self._server = await asyncio.to_thread(EmbeddedServer, self._weights, self._slots)
-                self._inner.route(Endpoint(self._server.url, self._name))
-        return await self._inner.complete(request)
+                self._endpoints[self._name] = Endpoint(self._server.url, self._name)
+        return await super().complete(request)
 
     async def close(self) -> None:
-        """Stop the server, if it was started."""
+        """Stop the server, if it was started, and close the connections to it."""
         if self._server is not None:
             await asyncio.to_thread(self._server.stop)
+        await super().close()
 
 
 class EmbeddedServer:

@@ -28,9 +28,8 @@ from explaineval.client.endpoints.probe_findings import (
 from explaineval.client.litellm_client import Clock, LiteLLMClient, load_litellm
 from explaineval.client.protocol import Client
 from explaineval.client.responses import read_json
-from explaineval.client.retries import RetryingClient
-from explaineval.client.spending import BillCheck, Budget, BudgetedClient, Gauge, Purse
-from explaineval.config import Endpoint
+from explaineval.client.stack import ClientStack
+from explaineval.config import ClientConfig, Endpoint, ModelConfig
 from explaineval.cost import Price, dollars, input_tokens, output_tokens
 from explaineval.errors import (
     BudgetReachedError,
@@ -330,42 +329,29 @@ class Examiner:
             found.price = (self.price.input * 1e6, self.price.output * 1e6)
 
 
-async def probe_endpoint(
-    endpoint: Endpoint,
-    model: str,
-    price: Price | None,
-    *,
-    seconds: float,
-    max_retries: int,
-    max_usd: float | None = None,
-) -> Findings:
-    """Probe one model, each attempt within so many seconds, all of them for so many dollars.
+async def probe_endpoint(model: ModelConfig, client: ClientConfig, price: Price | None) -> Findings:
+    """Probe one model at its endpoint, within the spending limit of `client`.
 
     Raises InputError for a key variable that is not set, BudgetReachedError where the money does not suffice, and it or
     EndpointError for a bill higher than its request can cost; every other trouble is a finding.
     """
-    wire = WatchedClient({endpoint.identity: endpoint}, timeout=seconds)
-    paid: Client = wire
-    bills = BillCheck(endpoint.identity)
-    budget = Budget(Purse(max_usd))
-    if price is not None:
-        paid = BudgetedClient(wire, Gauge(price), budget, Purse(None), bills=bills)
-    try:
-        client = RetryingClient(paid, max_retries, asyncio.Event())
-        found = await Examiner(client, wire, endpoint.identity, model, price).examine()
-    except BudgetReachedError:
-        raise BudgetReachedError(
-            f"--max-usd {max_usd:g} leaves no room for the probe's next question: nothing was kept."
-        ) from None
-    except RequestUnsentError:
-        if bills.fault is None:
-            raise
-    finally:
-        await wire.close()
-    if bills.fault is not None:
-        if budget.total.overdrawn:
-            raise BudgetReachedError(str(bills.fault))
-        raise bills.fault
+    endpoint = client.endpoint_of(model)
+    wire = WatchedClient({endpoint.identity: endpoint}, timeout=client.timeout)
+    async with ClientStack(client, (model,), asyncio.Event(), transport=wire) as stack:
+        layers = stack.sequential(model, price, wire)
+        try:
+            found = await Examiner(layers, wire, endpoint.identity, model.model, price).examine()
+        except BudgetReachedError:
+            raise BudgetReachedError(
+                f"--max-usd {client.max_usd:g} leaves no room for the probe's next question: nothing was kept."
+            ) from None
+        except RequestUnsentError:
+            if stack.billing_fault is None:
+                raise
+    if stack.billing_fault is not None:
+        if stack.budget.total.overdrawn:
+            raise BudgetReachedError(str(stack.billing_fault))
+        raise stack.billing_fault
     if found.fault is not None:
         found.fault = str(await name_served(EndpointError(found.fault), endpoint))
     return found
