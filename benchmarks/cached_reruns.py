@@ -87,7 +87,7 @@ def options(count: int) -> list[str]:
 async def fill(examples: int, count: int, rival: int) -> str:
     """Write the task, and what a run of it would have stored, into the working directory; returns prompts as JSONL."""
     from explaineval.cache import open_store
-    from explaineval.client import Capabilities
+    from explaineval.client.endpoints.capabilities import Capabilities
     from explaineval.config import ClientConfig, InterventionConfig, ModelConfig, RunConfig
     from explaineval.config.client_config import EndpointConfig
     from explaineval.planning.prepare import prepare

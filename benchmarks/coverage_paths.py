@@ -24,7 +24,7 @@ from coverage_numbers import INTERVAL, estimates, seeded
 from coverage_worlds import EXAMPLES, MIDDLE, SHIFTS, Draw, all_worlds
 
 from explaineval import metrics
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ArmConfig, ClientConfig, InterventionConfig, ModelConfig, RunConfig
 from explaineval.execution.pool import Executor
 from explaineval.execution.trials import unit_trials

@@ -30,8 +30,9 @@ from billing_server import BillingServer, Settings
 from made_up_cases import write_task
 from spending_draws import Trial, draw_trial
 
-from explaineval.client import Capabilities, Gauge
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.client.litellm_client import load_litellm
+from explaineval.client.spending import Gauge
 from explaineval.config import ClientConfig, InterventionConfig, ModelConfig, RunConfig
 from explaineval.config.client_config import EndpointConfig
 from explaineval.cost import price_given

@@ -24,8 +24,10 @@ from collections import Counter
 from pathlib import Path
 
 from explaineval.cache import open_store, request_key
-from explaineval.client import CachedClient, Gate, LiteLLMClient, RetryingClient, SlotClient, StoringClient
-from explaineval.client.litellm_client import load_litellm
+from explaineval.client.cached import CachedClient, StoringClient
+from explaineval.client.concurrency import Gate, SlotClient
+from explaineval.client.litellm_client import LiteLLMClient, load_litellm
+from explaineval.client.retries import RetryingClient
 from explaineval.config import Endpoint
 from explaineval.errors import RequestFailedError
 from explaineval.records import Message, Request

@@ -10,7 +10,7 @@ import pytest
 
 from explaineval.archive.restore import UNTOLD, prepared_from, recorded_capabilities
 from explaineval.cache import request_key
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.errors import InputError
 from explaineval.planning.prepare import inputs_of
 from explaineval.planning.walk import walk

@@ -12,7 +12,7 @@ import pytest
 
 from explaineval.cache import open_store
 from explaineval.cli.app import main
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.planning.prepare import prepare
 from explaineval.planning.prices import read_price_list

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store, request_key
-from explaineval.client import LiteLLMClient
+from explaineval.client.litellm_client import LiteLLMClient
 from explaineval.config import Endpoint, ModelConfig
 from explaineval.errors import InputError
 from explaineval.execution.model_run import provider_for

@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from explaineval.client import Budget, BudgetedClient, Gauge, Purse, RetryingClient
+from explaineval.client.retries import RetryingClient
+from explaineval.client.spending import Budget, BudgetedClient, Gauge, Purse
 from explaineval.cost import FREE, Price, most_tokens
 from explaineval.errors import (
     BudgetReachedError,

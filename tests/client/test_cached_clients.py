@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.cache import Store, open_store, request_key
-from explaineval.client import CachedClient, Deposit, StoredOnlyClient, StoringClient
+from explaineval.client.cached import CachedClient, Deposit, StoredOnlyClient, StoringClient
 from explaineval.errors import (
     BudgetReachedError,
     ExplainevalError,

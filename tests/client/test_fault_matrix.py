@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from explaineval.cache import Store, open_store, request_key
-from explaineval.client import Deposit, LiteLLMClient, RetryingClient, StoringClient
+from explaineval.client.cached import Deposit, StoringClient
+from explaineval.client.litellm_client import LiteLLMClient
+from explaineval.client.retries import RetryingClient
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, TransientError
 from explaineval.parsing import classify, label_probabilities, parse

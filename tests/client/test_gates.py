@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from explaineval.client import Gate, Pace, RetryingClient, SlotClient
-from explaineval.client.retries import PATIENCE
+from explaineval.client.concurrency import Gate, Pace, SlotClient
+from explaineval.client.retries import PATIENCE, RetryingClient
 from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError, TransientError
 from explaineval.records import Completion, Request
 

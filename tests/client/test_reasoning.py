@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from explaineval.cache.rows import make_row, pack, read_completion, unpack
-from explaineval.client import LiteLLMClient
+from explaineval.client.litellm_client import LiteLLMClient
 from explaineval.client.responses import encode_text, read_response
 from explaineval.config import Endpoint
 from explaineval.records import Completion, Message, Request, Style

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from explaineval.client import Deposit, StoringClient
+from explaineval.client.cached import Deposit, StoringClient
 from explaineval.errors import StoreError
 from explaineval.records import Completion, Request
 

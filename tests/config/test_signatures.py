@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared, prepare

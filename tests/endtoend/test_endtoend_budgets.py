@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from planted_numbers import read_rows, read_trials
 
-from explaineval.client import Tally
+from explaineval.client.cached import Tally
 from explaineval.cost import most_tokens
 from explaineval.execution import run
 from servers.commands import Result, WarmCommands

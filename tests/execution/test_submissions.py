@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.cache import request_key
-from explaineval.client import Budget, BudgetedClient, Gauge, Purse, StoredOnlyClient
 from explaineval.client.batches import BatchFailure
 from explaineval.client.batches.journal import DIRECTORY, Shelf, pending_keys
+from explaineval.client.cached import StoredOnlyClient
+from explaineval.client.spending import Budget, BudgetedClient, Gauge, Purse
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig
 from explaineval.cost import Price
 from explaineval.errors import (

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.cache import open_store
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.planning.cache_diff import common_ends, contrast, explain_misses
 from explaineval.planning.prepare import Prepared, prepare

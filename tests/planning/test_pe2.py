@@ -15,7 +15,7 @@ import pytest
 from explaineval.archive.bundle import level_files
 from explaineval.archive.restore import prepared_from
 from explaineval.cache import request_key
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.errors import InputError, RequestFailedError, RequestUnsentError
 from explaineval.execution.pool import Executor, WorkerPool

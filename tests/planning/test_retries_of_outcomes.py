@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.execution.pool import Executor, WorkerPool
 from explaineval.execution.trials import unit_trials

@@ -16,10 +16,9 @@ from typing import Any
 
 import httpx
 
-from explaineval.client import LiteLLMClient
 from explaineval.client.endpoints.guard import Attempt, Wire
 from explaineval.client.endpoints.origins import Origin
-from explaineval.client.litellm_client import load_litellm
+from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint
 from explaineval.errors import ExplainevalError
 from explaineval.records import Message, Request

@@ -22,7 +22,7 @@ from jinja2 import FileSystemLoader, TemplateNotFound, TemplateSyntaxError
 
 from explaineval.archive.restore import recorded_capabilities
 from explaineval.cache import Store, export_pack
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig
 from explaineval.errors import InputError
 from explaineval.files import open_atomic, open_regular

@@ -16,8 +16,7 @@ from explaineval._version import __version__
 from explaineval.archive.bundle import PACK, unpack_bundle
 from explaineval.archive.restore import UNTOLD, client_of, prepared_from, recorded_capabilities
 from explaineval.cache import Store, import_pack, open_store, verdict_name
-from explaineval.client import Capabilities
-from explaineval.client.endpoints.capabilities import StyleVerdict, style_verdict
+from explaineval.client.endpoints.capabilities import Capabilities, StyleVerdict, style_verdict
 from explaineval.config import ClientConfig, arms_for
 from explaineval.errors import InputError
 from explaineval.execution.run import Outcome, execute

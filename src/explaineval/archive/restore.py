@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.datasets import Task, TaskSpec, parse_spec
 from explaineval.datasets.readers import shape_of

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from explaineval.assist.session import Consultant, Consulted, Dialogue, Watch, consult
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.interventions import (
     LEAST_MASS,
     Judged,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from explaineval.assist.session import Consultant, Consulted, Dialogue, Watch, consult
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of

@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
 
 from explaineval.cache import Claims, Store, holds_store, open_store
-from explaineval.client import Capabilities, assume, name_served, settle
+from explaineval.client.endpoints.capabilities import Capabilities, assume, settle
+from explaineval.client.endpoints.model_list import name_served
 from explaineval.config import ClientConfig, ModelConfig, RunConfig
 from explaineval.cost import Price
 from explaineval.errors import (

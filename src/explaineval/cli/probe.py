@@ -17,8 +17,8 @@ from rich.text import Text
 from explaineval.cache import open_store
 from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHERE, option, options, resolve
 from explaineval.cli.output import echo_table, say, show_document
-from explaineval.client import proxy_note
 from explaineval.client.endpoints.capabilities import route_caution, store_probe
+from explaineval.client.endpoints.guard import proxy_note
 from explaineval.client.endpoints.probe import probe_endpoint
 from explaineval.client.endpoints.probe_findings import Findings, StyleFinding
 from explaineval.config import ClientConfig, ModelConfig

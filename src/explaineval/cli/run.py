@@ -63,7 +63,7 @@ def demo(weights: Path | None, limit: int, cache: Path | None, out: Path | None,
 
     A llama.cpp server is started for the purpose, unless all answers are in the cache, and stopped at the end.
     """
-    from explaineval.client import EMBEDDED_MODEL, find_weights, weights_name
+    from explaineval.client.endpoints.llamacpp import EMBEDDED_MODEL, find_weights, weights_name
 
     found = find_weights(weights)
     name = weights_name(found)

@@ -12,7 +12,8 @@ from typing import Any
 
 from explaineval._version import __version__
 from explaineval.cache import request_key
-from explaineval.client import route_caution, texts_of
+from explaineval.client.endpoints.capabilities import route_caution
+from explaineval.client.spending import texts_of
 from explaineval.config import RunConfig
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning import provenance

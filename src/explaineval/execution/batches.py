@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from explaineval.cache import Store, request_key
-from explaineval.client import Gauge, Purse
 from explaineval.client.batches import DIRECTORY, BatchFailure, CheckedClient, run_batches
 from explaineval.client.batches.submit import Patience
+from explaineval.client.spending import Gauge, Purse
 from explaineval.errors import (
     BudgetReachedError,
     EndpointError,

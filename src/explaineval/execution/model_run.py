@@ -10,17 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explaineval.cache import Claims, Store, request_key
-from explaineval.client import (
-    BudgetedClient,
-    CachedClient,
-    Capabilities,
-    Client,
-    Deposit,
-    RetryingClient,
-    SlotClient,
-    StoredOnlyClient,
-    stored_probe,
-)
+from explaineval.client.cached import CachedClient, Deposit, StoredOnlyClient
+from explaineval.client.concurrency import SlotClient
+from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
+from explaineval.client.protocol import Client
+from explaineval.client.retries import RetryingClient
+from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack
 from explaineval.config import Endpoint, ModelConfig
 from explaineval.errors import EndpointError, InputError
@@ -156,8 +151,10 @@ def build_model_runs(
     config, client = prepared.config, prepared.client
     transport = None
     if not client.offline:  # what sends is not even imported where nothing is sent
-        from explaineval.client import EmbeddedClient, LiteLLMClient, proxy_note
         from explaineval.client.batches import DIRECTORY, CheckedClient, PendingKeys, Shelf
+        from explaineval.client.endpoints.guard import proxy_note
+        from explaineval.client.endpoints.llamacpp import EmbeddedClient
+        from explaineval.client.litellm_client import LiteLLMClient
 
         if embedded is not None:
             name, slots = str(config.models[0].endpoint), client.connections_of(config.models[0])

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from explaineval.client import Client
+from explaineval.client.protocol import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
 from explaineval.planning.units import Asked, Failure, Reply, Sizes, Unit, ask_again, explanation_request, read
 from explaineval.records import Completion, Request

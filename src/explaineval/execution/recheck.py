@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from explaineval.cache import Store, request_key
-from explaineval.client import Client
+from explaineval.client.protocol import Client
 from explaineval.client.stack import ClientStack
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price, dollars

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self, TextIO
 
 from explaineval.cache import Claims, Store, holds_store, open_store, request_key, spread
-from explaineval.client import Capabilities, assume, settle
+from explaineval.client.endpoints.capabilities import Capabilities, assume, settle
 from explaineval.config import Arm, arms_for
 from explaineval.datasets import shots_of
 from explaineval.errors import (
@@ -166,7 +166,7 @@ async def _ask_plan(asking: Asking, model_run: ModelRun) -> None:
 
 async def _tell_served(asking: Asking, model_run: ModelRun, fault: EndpointError) -> EndpointError:
     """The fault, with the models that the endpoint serves where it does not know the one asked for."""
-    from explaineval.client import name_served
+    from explaineval.client.endpoints.model_list import name_served
 
     return await name_served(fault, asking.prepared.client.endpoint_of(model_run.model))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from explaineval.cache import Store, canonical, request_key
-from explaineval.client import Capabilities, assume
+from explaineval.client.endpoints.capabilities import Capabilities, assume
 from explaineval.config import Arm, ModelConfig, arms_for
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.walk import Step, walk

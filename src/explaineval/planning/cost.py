@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from explaineval.cache import Store
-from explaineval.client import Capabilities, assume, texts_of
+from explaineval.client.endpoints.capabilities import Capabilities, assume
+from explaineval.client.spending import texts_of
 from explaineval.config import Arm, ModelConfig
 from explaineval.cost import (
     FREE,

