@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from explaineval.cache import request_key
 from explaineval.client.batches import BatchFailure
-from explaineval.client.batches.journal import DIRECTORY, Shelf, pending_keys
+from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
 from explaineval.client.cached import StoredOnlyClient
 from explaineval.client.spending import Budget, BudgetedClient, Gauge, Purse
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig
@@ -25,7 +24,7 @@ from explaineval.errors import (
     RequestRejectedError,
     RequestUnsentError,
 )
-from explaineval.execution.batches import BatchedClient, Till
+from explaineval.execution.batches import BatchSpending, UnansweredClient
 from explaineval.execution.model_run import check_batches
 from explaineval.planning.prices import PriceList, prices_of
 from explaineval.records import Completion
@@ -36,17 +35,16 @@ WORST = 32 * 0.01
 """Dollars of one of these requests at the most."""
 
 
-def till(limit: float | None, own: float | None = None) -> Till:
-    """A till with a purse of this much."""
+def make_spending(limit: float | None, own: float | None = None) -> BatchSpending:
+    """Return the spending of batches under these limits in dollars."""
     budgeted = BudgetedClient(StoredOnlyClient(), Gauge(PRICE), Budget(Purse(limit)), Purse(own))
-    model_run: Any = SimpleNamespace(budgeted=budgeted)
-    return Till(model_run, Gauge(PRICE), BatchedClient())
+    return BatchSpending(budgeted, Gauge(PRICE), UnansweredClient())
 
 
-def spent(one: Till) -> float:
+def spent(spending: BatchSpending) -> float:
     """What the whole budget counts as spent."""
-    assert one.model_run.budgeted is not None
-    return one.model_run.budgeted.budget.total.spent
+    assert spending.budgeted is not None
+    return spending.budgeted.budget.total.spent
 
 
 def completion(tokens: int) -> Completion:
@@ -68,7 +66,7 @@ def completion(tokens: int) -> Completion:
 def test_why_there_is_no_answer(setting: dict[str, Any], error: type[Exception], said: str) -> None:
     """What failed is failed or rejected, what was not asked is unsent, and the limit's share is known as such."""
     key = request_key(chat(0))
-    client = BatchedClient(
+    client = UnansweredClient(
         {key: setting["failed"]} if "failed" in setting else {},
         setting.get("waiting", False),
         {key} if "money" in setting else set(),
@@ -80,62 +78,62 @@ def test_why_there_is_no_answer(setting: dict[str, Any], error: type[Exception],
 
 
 @given(st.floats(0, 4), st.none() | st.floats(0, 4), st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 32))))
-def test_a_till_never_spends_more_than_either_purse(
+def test_batches_never_spend_more_than_either_limit(
     limit: float, own: float | None, moves: list[tuple[int, int]]
 ) -> None:
     """Whatever is reserved and settled (-1: without an answer), and whatever is still held when it is closed."""
-    one, held, cost = till(limit, own), set[int](), 0.0
+    spending, held, cost = make_spending(limit, own), set[int](), 0.0
     for number, tokens in moves:
         if number in held:
-            one.settle(chat(number), None if tokens < 0 else completion(tokens))
+            spending.settle(chat(number), None if tokens < 0 else completion(tokens))
             held.discard(number)
             cost += max(0, tokens) * 0.01
-        elif one.reserve(chat(number)):
+        elif spending.reserve(chat(number)):
             held.add(number)
         else:
             assert cost + (len(held) + 1) * WORST > min(limit, limit if own is None else own) - 1e-9
-    assert spent(one) == pytest.approx(cost)
+    assert spent(spending) == pytest.approx(cost)
 
-    assert one.close() == pytest.approx(len(held) * WORST)
-    assert spent(one) == pytest.approx(cost + len(held) * WORST)
-    assert spent(one) <= min(limit, limit if own is None else own) + 1e-9
-    assert one.model_run.budgeted is not None
-    assert one.model_run.budgeted.unknown == pytest.approx(len(held) * WORST)
-    assert one.close() == 0
+    assert spending.close() == pytest.approx(len(held) * WORST)
+    assert spent(spending) == pytest.approx(cost + len(held) * WORST)
+    assert spent(spending) <= min(limit, limit if own is None else own) + 1e-9
+    assert spending.budgeted is not None
+    assert spending.budgeted.unknown == pytest.approx(len(held) * WORST)
+    assert spending.close() == 0
 
 
 def test_what_an_earlier_run_submitted_is_bought_but_not_settled() -> None:
     """Its limit was the earlier run's; the answer counts as bought now, where it is first booked."""
-    one = till(0.0)
-    one.settle(chat(1), completion(20))
-    one.settle(chat(2), None)
+    spending = make_spending(0.0)
+    spending.settle(chat(1), completion(20))
+    spending.settle(chat(2), None)
 
-    assert one.bought == {request_key(chat(1))}
-    assert spent(one) == 0
+    assert spending.bought == {request_key(chat(1))}
+    assert spent(spending) == 0
 
 
 def test_a_refusal_is_taken_back_when_there_is_room() -> None:
     """The request that did not fit goes into the next batch, and is out of money no more."""
-    one = till(1.5 * WORST)
+    spending = make_spending(1.5 * WORST)
 
-    assert (one.reserve(chat(1)), one.reserve(chat(2))) == (True, False)
-    assert one.client.out_of_money == {request_key(chat(2))}
-    one.settle(chat(1), completion(1))
-    assert one.reserve(chat(2))
-    assert one.client.out_of_money == set()
+    assert (spending.reserve(chat(1)), spending.reserve(chat(2))) == (True, False)
+    assert spending.client.out_of_money == {request_key(chat(2))}
+    spending.settle(chat(1), completion(1))
+    assert spending.reserve(chat(2))
+    assert spending.client.out_of_money == set()
 
 
-def test_another_model_is_not_left_waiting_for_what_goes_on() -> None:
-    """Who waits for room while a batch holds it is told at the close that there is none."""
+def test_another_model_does_not_wait_for_a_batch_that_goes_on() -> None:
+    """A reservation that waits for what a batch holds is refused when the batch is left to go on."""
 
     async def wait() -> bool:
-        one = till(1.5 * WORST)
-        assert one.model_run.budgeted is not None
-        assert one.reserve(chat(1))
-        waiting = asyncio.create_task(one.model_run.budgeted.budget.reserve(WORST, Purse(None)))
+        spending = make_spending(1.5 * WORST)
+        assert spending.budgeted is not None
+        assert spending.reserve(chat(1))
+        waiting = asyncio.create_task(spending.budgeted.budget.reserve(WORST, Purse(None)))
         await asyncio.sleep(0)
         assert not waiting.done()
-        one.close()
+        spending.close()
         return await asyncio.wait_for(waiting, 1)
 
     assert asyncio.run(wait()) is False
@@ -143,16 +141,18 @@ def test_another_model_is_not_left_waiting_for_what_goes_on() -> None:
 
 def test_pending_keys_are_of_this_model_and_endpoint(tmp_path: Path) -> None:
     """What is submitted for one model at one endpoint is pending for no other."""
-    shelf = Shelf(tmp_path / DIRECTORY, "openai", "lab", "openai/planted")
-    ledger = shelf.plan("t1", [(request_key(chat(1)), chat(1))], 0.0, 1, 1)
+    journal = BatchJournal(tmp_path / DIRECTORY, "openai", "lab", "openai/planted")
+    entry = journal.plan("t1", [(request_key(chat(1)), chat(1))], 0.0)
 
-    def of(model: str, endpoint: str | None) -> set[str]:
-        return pending_keys(tmp_path / DIRECTORY, model.partition("/")[0], endpoint, model)
+    def pending(model: str, endpoint: str | None) -> set[str]:
+        return set(PendingKeys(BatchJournal(tmp_path / DIRECTORY, model.partition("/")[0], endpoint, model)))
 
-    assert of("openai/planted", "lab") == set()  # planned only: it was never submitted
-    shelf.move(ledger, "submitting")
-    assert of("openai/planted", "lab") == {request_key(chat(1))}
-    assert of("openai/planted", None) == of("openai/other", "lab") == of("gemini/planted", "lab") == set()
+    assert pending("openai/planted", "lab") == set()  # planned only: it was never submitted
+    journal.update(entry, "submitting")
+    assert pending("openai/planted", "lab") == {request_key(chat(1))}
+    assert (
+        pending("openai/planted", None) == pending("openai/other", "lab") == pending("gemini/planted", "lab") == set()
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_pending_keys_are_of_this_model_and_endpoint(tmp_path: Path) -> None:
         ("hosted_vllm/m", "http://127.0.0.1:1", "leave out --batch"),
     ],
 )
-def test_who_has_batches(model: str, url: str | None, refused: str) -> None:
+def test_which_models_have_batches(model: str, url: str | None, refused: str) -> None:
     """OpenAI, Anthropic, and Azure with its address; everybody else is refused by name."""
     if not refused:
         check_batches(ModelConfig(model=model), Endpoint(url))
@@ -190,7 +190,7 @@ LISTED = PriceList(
 @pytest.mark.parametrize(("model", "batched"), [("own", (1e-6, 3e-6)), ("none", (2e-6, 4e-6))])
 @pytest.mark.parametrize("batch", [True, False])
 def test_the_price_of_batches(model: str, batched: tuple[float, float], batch: bool) -> None:
-    """The list's own for batches, else half the usual; alone it is always the usual one."""
+    """The list's own for batches, else half the usual; alone it is always the usual spending."""
     config = RunConfig(tasks=("nli",), models=(ModelConfig(model=f"openai/{model}"),))
     found = prices_of(config, ClientConfig(batch=batch), LISTED)
     name = (None, f"openai/{model}")

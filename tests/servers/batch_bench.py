@@ -1,4 +1,4 @@
-"""What the tests of batches share: requests, and a course of batches against a server, in this process."""
+"""What the tests of batches share: requests, and batches run against a server in this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from explaineval.cache import Store, open_store, request_key
-from explaineval.client.batches import AnthropicBatches, BatchOutcome, OpenAIBatches, run_batches
+from explaineval.client.batches import (
+    AnthropicBatches,
+    BatchJournal,
+    BatchOutcome,
+    BatchProvider,
+    BatchSession,
+    OpenAIBatches,
+    run_batches,
+)
 from explaineval.config import Endpoint
 from explaineval.records import Message, Request
 from servers.batch_server import BatchServer
@@ -37,7 +45,7 @@ def text(number: int) -> Request:
 
 @dataclass
 class BatchBench:
-    """Courses against `server` with the cache in `directory`; `said` is what they told."""
+    """Runs batches against `server` with the cache in `directory`; `said` collects their messages."""
 
     server: BatchServer
     directory: Path
@@ -53,8 +61,8 @@ class BatchBench:
         return self.model or MODELS[self.route]
 
     @property
-    def ledgers(self) -> Path:
-        """Where the ledgers are."""
+    def journal(self) -> Path:
+        """The directory of the journal."""
         return self.directory / "batches"
 
     @property
@@ -64,11 +72,20 @@ class BatchBench:
             return Endpoint()
         return Endpoint(f"{self.server.root}/v1" if self.route == "openai" else self.server.root, "lab", self.key_env)
 
-    def provider(self) -> OpenAIBatches | AnthropicBatches:
-        """A new provider."""
+    def provider(self) -> BatchProvider:
+        """Return a new provider."""
         if self.route == "anthropic":
             return AnthropicBatches(self.endpoint, self.name, timeout=5)
         return OpenAIBatches(self.endpoint, self.name, timeout=5)
+
+    def open_journal(self) -> BatchJournal:
+        """Return the journal of this model."""
+        return BatchJournal(self.journal, self.name.partition("/")[0], self.endpoint.identity, self.name)
+
+    def session(self, store: Store, stopping: asyncio.Event, **options: Any) -> BatchSession:
+        """Return a session with a new provider."""
+        journal = self.open_journal()
+        return BatchSession(self.provider(), store, journal, stopping, POLL, self.said.append, **options)
 
     def requests(self, count: int) -> list[Request]:
         """Requests about different towns."""
@@ -79,36 +96,23 @@ class BatchBench:
         requests: Iterable[Request],
         *,
         during: Callable[[asyncio.Task[BatchOutcome], asyncio.Event, asyncio.AbstractEventLoop], None] | None = None,
-        **more: Any,
+        **options: Any,
     ) -> BatchOutcome:
-        """One course from beginning to end. `during` gets the course's task and its stop before it begins."""
+        """Run batches from beginning to end. `during` gets the task and its stop event before it begins."""
         misses = [(request_key(request), request) for request in requests]
 
-        async def course(store: Store) -> BatchOutcome:
-            provider, stopping = self.provider(), asyncio.Event()
-            task = asyncio.ensure_future(
-                run_batches(
-                    provider,
-                    store,
-                    self.ledgers,
-                    self.endpoint.identity,
-                    self.name,
-                    misses,
-                    poll=POLL,
-                    stopping=stopping,
-                    tell=self.said.append,
-                    **more,
-                )
-            )
+        async def run(store: Store) -> BatchOutcome:
+            session = self.session(store, asyncio.Event(), **options)
+            task = asyncio.ensure_future(run_batches(session, misses))
             if during is not None:
-                during(task, stopping, asyncio.get_running_loop())
+                during(task, session.stopping, asyncio.get_running_loop())
             try:
                 return await task
             finally:
-                await provider.close()
+                await session.provider.close()
 
         with open_store(self.directory) as store:
-            return asyncio.run(course(store))
+            return asyncio.run(run(store))
 
     def stored(self) -> dict[str, str | None]:
         """The texts in the store by their keys."""
@@ -116,5 +120,5 @@ class BatchBench:
             return {key: completion.text for key, _, completion in store.iterate()}
 
     def states(self) -> list[str]:
-        """The states of all ledgers."""
-        return sorted(json.loads(path.read_text())["state"] for path in self.ledgers.glob("*.json"))
+        """Return the states of all journal entries."""
+        return sorted(json.loads(path.read_text())["state"] for path in self.journal.glob("*.json"))

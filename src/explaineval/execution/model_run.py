@@ -40,7 +40,7 @@ def provider_for(
 ) -> BatchProvider:
     """The provider of this model's batches; with a base URL, the batches of that server. `timeout` in seconds.
 
-    `renamed` is shared with the ordinary client (see `Rehearsal`). Raises InputError where there are no batches.
+    `renamed` is shared with the ordinary client (see `DryRunClient`). Raises InputError where there are no batches.
     """
     from explaineval.client.batches import AnthropicBatches, OpenAIBatches
 
@@ -151,7 +151,7 @@ def build_model_runs(
     config, client = prepared.config, prepared.client
     transport = None
     if not client.offline:  # what sends is not even imported where nothing is sent
-        from explaineval.client.batches import DIRECTORY, CheckedClient, PendingKeys, Shelf
+        from explaineval.client.batches import DIRECTORY, BatchJournal, CheckedClient, PendingKeys
         from explaineval.client.endpoints.guard import proxy_note
         from explaineval.client.endpoints.llamacpp import EmbeddedClient
         from explaineval.client.litellm_client import LiteLLMClient
@@ -168,13 +168,13 @@ def build_model_runs(
         batches = pending = None
         if not client.offline:
             sender = clients.transport_of(model)
-            shelf = Shelf(client.cache / DIRECTORY, model.model.partition("/")[0], model.endpoint, model.model)
-            pending = PendingKeys(shelf)
+            journal = BatchJournal(client.cache / DIRECTORY, model.model.partition("/")[0], model.endpoint, model.model)
+            pending = PendingKeys(journal)
             if client.batch:
                 renamed = sender.renamed if isinstance(sender, LiteLLMClient) else None
                 provider = provider_for(model, client.endpoint_of(model), client.timeout, renamed)
                 stack.push_async_callback(provider.close)
-                sender = batches = CheckedClient(sender, provider, shelf.has_batches)
+                sender = batches = CheckedClient(sender, provider, journal.has_batches)
         layers = clients.layers(model, prices.singly[model.endpoint, model.model], sender, deposit)
         cached = clients.cached(layers, store, claims)
         if pending is not None:

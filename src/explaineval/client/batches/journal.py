@@ -1,11 +1,11 @@
-"""What was submitted, on disk before it is submitted: a batch is neither lost nor bought twice, however a run ends.
+"""The journal of batches: each is recorded on the disk before it is submitted, so that none is lost or bought twice.
 
-One batch is two files under `<cache>/batches/`: `<tag>.requests.jsonl`, its requests in canonical form, written once
-and gone when all its answers are stored; and `<tag>.json`, a page on how far it is, replaced as a whole. Both reach
-the disk before the step that they announce. No key and no secret is in them.
+A batch has two files under `<cache>/batches/`. `<tag>.requests.jsonl` holds its requests in canonical form; it is
+written once and deleted when the batch is closed. `<tag>.json` is the batch's entry and is replaced as a whole. Both
+are on the disk before the step that they announce. Neither contains a key or another secret.
 
-planned → submitting → submitted → ended → fetched, or abandoned with a reason from wherever it was. Between
-"submitting" and "submitted" nobody knows whether the batch exists: then the provider's list must tell.
+The states are planned → submitting → submitted → ended → fetched; abandoned can follow each of the others, with a
+reason. Between "submitting" and "submitted" nobody knows whether the batch exists: the provider's list must tell.
 """
 
 from __future__ import annotations
@@ -16,103 +16,35 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, Self
 
 from pydantic import ValidationError
 
-from explaineval.client.batches.protocol import BatchFailure, RequestFile, replacing, write_requests
+from explaineval.cache import canonical, request_from, request_key
 from explaineval.errors import InputError, StoreError
-from explaineval.records import Completion, Record, Request
-
-Reserve = Callable[[Request], bool]
-"""Whether the request fits the spending limit; it is then reserved until it is settled."""
-Settle = Callable[[Request, Completion | None], None]
-"""What a request came to: its completion, or None for one that was reserved here and got no answer."""
-
-
-@dataclass
-class BatchOutcome:
-    """What a course of batches came to.
-
-    `failed` has a reason for each request that was asked, or refused, without an answer; `unsent` counts those that
-    never went into a batch (spending limit, stopped, endpoint unusable); `waiting`: batches go on at the provider, and
-    the next course fetches them. `faults` say why an endpoint could not be asked further. `submitted` counts requests
-    put into batches now, `stored` answers that came into the store now, `elsewhere` requests that another process is
-    asking for by itself: they went into no batch.
-    """
-
-    failed: dict[str, BatchFailure] = field(default_factory=dict)
-    unsent: int = 0
-    waiting: bool = False
-    faults: list[str] = field(default_factory=list)
-    submitted: int = 0
-    stored: int = 0
-    elsewhere: int = 0
-
-
-@dataclass
-class Books:
-    """The outcome under way, and the hooks of the spending limit."""
-
-    reserve: Reserve | None = None
-    settle: Settle | None = None
-    outcome: BatchOutcome = field(default_factory=BatchOutcome)
-    _reserved: set[str] = field(default_factory=set)
-
-    def admit(self, key: str, request: Request) -> bool:
-        """Reserve a request; one that does not fit the limit counts as unsent."""
-        if self.reserve is not None and not self.reserve(request):
-            self.outcome.unsent += 1
-            return False
-        self._reserved.add(key)
-        return True
-
-    def answer(self, key: str, request: Request, completion: Completion) -> None:
-        """Its completion is in the store, also that of a batch which an earlier run submitted."""
-        self.outcome.stored += 1
-        self.outcome.failed.pop(key, None)
-        self._reserved.discard(key)
-        if self.settle is not None:
-            self.settle(request, completion)
-
-    def release(self, key: str, request: Request) -> None:
-        """It got no answer in this batch: what was reserved for it is free."""
-        if key in self._reserved:
-            self._reserved.discard(key)
-            if self.settle is not None:
-                self.settle(request, None)
-
-    def withdraw(self, key: str, request: Request) -> None:
-        """It does not go into a batch after all."""
-        self.release(key, request)
-        self.outcome.unsent += 1
-
-    def fail(self, key: str, request: Request, failure: BatchFailure) -> None:
-        """It is over for this request."""
-        self.release(key, request)
-        self.outcome.failed[key] = failure
-
+from explaineval.files import open_atomic
+from explaineval.records import Record, Request
 
 DIRECTORY = "batches"
-"""Where the ledgers are kept, inside the cache directory."""
-PAGE, REQUESTS, LOCK = ".json", ".requests.jsonl", ".lock"
-COARSE = 2 * 10**9
+"""Where the journal is kept, inside the cache directory."""
+ENTRY, REQUESTS, LOCK = ".json", ".requests.jsonl", ".lock"
+CLOCK_STEP = 2 * 10**9
 """Nanoseconds within which two changes of a directory may carry the same time."""
 
 State = Literal["planned", "submitting", "submitted", "ended", "fetched", "abandoned"]
 CLOSED: tuple[State, ...] = ("fetched", "abandoned")
 
 
-class Ledger(Record):
-    """How far one batch is. `created` in seconds since the epoch.
+class JournalEntry(Record):
+    """How far one batch is. `created` is in seconds since the epoch.
 
-    `turn` counts the batches that its requests went into, this one included, after one that was executed without an
-    answer for them; `tries` how often these requests were about to be submitted in this turn. `uploaded` is the file
-    that the batch was made of, where the provider has such a step.
+    `turn` counts the batches into which these requests went, this one included, and grows after a batch that brought
+    no answer for them. `tries` counts how often they were to be submitted in this turn. `uploaded` is the id of the
+    file of which the batch was made, where the provider has such a step.
     """
 
     format: Literal[1] = 1
@@ -130,71 +62,95 @@ class Ledger(Record):
     reason: str | None = None
 
 
-class Shelf:
-    """The ledgers of one cache that are about one model at one endpoint."""
+class BatchJournal:
+    """The entries of one cache about one model at one endpoint."""
 
     def __init__(self, directory: Path, provider: str, endpoint: str | None, model: str) -> None:
         self.directory = directory
+        self.model = model
         self._about = (provider, endpoint, model)
 
-    def plan(self, tag: str, requests: Iterable[tuple[str, Request]], created: float, turn: int, tries: int) -> Ledger:
-        """Plan a batch: its requests and its first page are on the disk when this returns. Raises StoreError."""
+    def plan(
+        self, tag: str, requests: Iterable[tuple[str, Request]], created: float, turn: int = 1, tries: int = 1
+    ) -> JournalEntry:
+        """Record a new batch: its requests (with their keys) and its entry are on the disk when this returns.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
         self._make_directory()
-        count = write_requests(self._path(tag, REQUESTS), requests)
+        count = 0
+        with self._replacing(self._path(tag, REQUESTS)) as handle:
+            for key, request in requests:
+                line = {"key": key, "request": canonical(request)}
+                handle.write(json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n")
+                count += 1
         provider, endpoint, model = self._about
-        ledger = Ledger(
+        entry = JournalEntry(
             tag=tag, provider=provider, endpoint=endpoint, model=model, count=count, state="planned", created=created,
             turn=turn, tries=tries,
         )  # fmt: skip
-        return self.move(ledger, "planned")
+        return self.update(entry, "planned")
 
-    def move(self, ledger: Ledger, state: State, **news: str | None) -> Ledger:
-        """The ledger in its next state, on the disk when this returns. A closed one lets go of its requests.
+    def update(self, entry: JournalEntry, state: State, **changes: str | None) -> JournalEntry:
+        """Write the entry in another state and return it. The requests of a closed batch are deleted.
 
-        `news` are `uploaded`, `batch`, `reason`. Raises StoreError.
+        `changes` are values for `uploaded`, `batch` and `reason`.
+
+        Raises:
+            StoreError: the entry cannot be written.
         """
-        moved = ledger.model_copy(update={"state": state, **news})
-        with replacing(self._path(ledger.tag, PAGE)) as out:
-            out.write(moved.model_dump_json(indent=1).encode() + b"\n")
+        updated = entry.model_copy(update={"state": state, **changes})
+        with self._replacing(self.path_of(entry)) as handle:
+            handle.write(updated.model_dump_json(indent=1).encode() + b"\n")
         if state in CLOSED:
-            self._path(ledger.tag, REQUESTS).unlink(missing_ok=True)
-        return moved
+            self._path(entry.tag, REQUESTS).unlink(missing_ok=True)
+        return updated
 
-    def open_ledgers(self, done: set[Path] | None = None) -> list[Ledger]:
-        """Those of this model whose batches are not done with, oldest first. Raises InputError for a damaged page.
+    def open_entries(self, closed: set[Path] | None = None) -> list[JournalEntry]:
+        """Return the entries of this model whose batches are not closed, oldest first.
 
-        Pages in `done` are not read; those that need not be read again are added to it.
+        Files in `closed` are not read; those that never need to be read again are added to it.
+
+        Raises:
+            InputError: an entry is damaged.
         """
-        found = []
-        for path, one in self._pages(done or set()):
-            if one.state not in CLOSED and (one.provider, one.endpoint, one.model) == self._about:
-                found.append(one)
-            elif done is not None:
-                done.add(path)
-        return sorted(found, key=lambda one: (one.created, one.tag))
+        entries = []
+        for path, entry in self._read_entries(closed or set()):
+            if entry.state not in CLOSED and self._is_ours(entry):
+                entries.append(entry)
+            elif closed is not None:
+                closed.add(path)
+        return sorted(entries, key=lambda entry: (entry.created, entry.tag))
 
     def has_batches(self) -> bool:
-        """Whether a batch of this model was ever made: then its endpoint takes them."""
-        ours = (one for _, one in self._pages(set()) if (one.provider, one.endpoint, one.model) == self._about)
-        return any(one.batch is not None for one in ours)
+        """Return whether a batch of this model was ever made: then its endpoint takes batches."""
+        return any(entry.batch is not None and self._is_ours(entry) for _, entry in self._read_entries(set()))
 
-    def batches(self) -> frozenset[str]:
-        """The ids of all batches that any ledger of this cache knows. Raises InputError for a damaged page."""
-        return frozenset(one.batch for _, one in self._pages(set()) if one.batch is not None)
+    def batch_ids(self) -> frozenset[str]:
+        """Return the ids of all batches in this cache's journal, whatever their model.
 
-    def requests(self, ledger: Ledger) -> RequestFile:
-        """The requests of an open ledger."""
-        return RequestFile(self._path(ledger.tag, REQUESTS))
+        Raises:
+            InputError: an entry is damaged.
+        """
+        return frozenset(entry.batch for _, entry in self._read_entries(set()) if entry.batch is not None)
 
-    def page(self, ledger: Ledger) -> Path:
-        """The file that tells of this ledger."""
-        return self._path(ledger.tag, PAGE)
+    def requests(self, entry: JournalEntry) -> RequestFile:
+        """Open the requests of a batch that is not closed."""
+        return RequestFile(self._path(entry.tag, REQUESTS))
+
+    def path_of(self, entry: JournalEntry) -> Path:
+        """Return the file that holds this entry."""
+        return self._path(entry.tag, ENTRY)
 
     @contextmanager
-    def hold(self) -> Iterator[bool]:
-        """Whether this process may work on this model's batches now: one at a time may, until it ends or lets go.
+    def lock(self) -> Iterator[bool]:
+        """Try to become the one process that works on this model's batches; yields whether it is.
 
-        The kernel drops the lock with its process, however that ends. Raises StoreError.
+        The kernel drops the lock with its process, however that ends.
+
+        Raises:
+            StoreError: the directory cannot be written.
         """
         self._make_directory()
         name = hashlib.sha256(json.dumps(self._about).encode()).hexdigest()[:32]
@@ -205,27 +161,30 @@ class Shelf:
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held = True
+                locked = True
             except BlockingIOError:
-                held = False
-            yield held
+                locked = False
+            yield locked
         finally:
             os.close(handle)
 
-    def _pages(self, done: Collection[Path]) -> Iterator[tuple[Path, Ledger]]:
-        for path in sorted(self.directory.glob(f"*{PAGE}")):
-            if path in done:
+    def _is_ours(self, entry: JournalEntry) -> bool:
+        return (entry.provider, entry.endpoint, entry.model) == self._about
+
+    def _read_entries(self, skipped: Collection[Path]) -> Iterator[tuple[Path, JournalEntry]]:
+        for path in sorted(self.directory.glob(f"*{ENTRY}")):
+            if path in skipped:
                 continue
             try:
-                yield path, Ledger.model_validate_json(path.read_bytes())
+                yield path, JournalEntry.model_validate_json(path.read_bytes())
             except (OSError, ValidationError) as exc:
                 raise InputError(
-                    f"{path} cannot be read, or was written by another version: it tells of a batch that may be paid "
+                    f"{path} cannot be read, or was written by another version: it records a batch that may be paid "
                     "for; restore it, or remove it to give that batch up."
                 ) from exc
 
-    def _path(self, name: str, end: str) -> Path:
-        return self.directory / f"{name}{end}"
+    def _path(self, name: str, suffix: str) -> Path:
+        return self.directory / f"{name}{suffix}"
 
     def _make_directory(self) -> None:
         try:
@@ -236,58 +195,116 @@ class Shelf:
     def _unwritable(self, exc: OSError) -> StoreError:
         return StoreError(f"{self.directory} cannot be written ({exc.strerror or exc}): make the cache writable.")
 
+    @contextmanager
+    def _replacing(self, path: Path) -> Iterator[BinaryIO]:
+        try:
+            with open_atomic(path, durable=True) as handle:
+                yield handle
+        except OSError as exc:
+            raise StoreError(
+                f"{path} cannot be written ({exc.strerror or exc}): nothing was submitted after it."
+            ) from exc
+
+
+class RequestFile:
+    """The requests of a batch by their keys, read from the disk one at a time. Use it as a context manager.
+
+    Raises InputError for a file that is damaged or missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offsets: dict[str, int] = {}
+        try:
+            self._file = path.open("rb")
+        except OSError as exc:
+            raise self._damaged(exc.strerror or exc) from exc
+        try:
+            offset = 0
+            for line in self._file:
+                self._offsets[json.loads(line)["key"]] = offset
+                offset += len(line)
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            self._file.close()
+            raise self._damaged(exc) from exc
+
+    def get(self, key: str) -> Request | None:
+        """Return the request of a key, None where no request here has it."""
+        offset = self._offsets.get(key)
+        if offset is None:
+            return None
+        self._file.seek(offset)
+        try:
+            request = request_from(json.loads(self._file.readline())["request"])
+        except (OSError, ValueError, KeyError, TypeError, InputError) as exc:
+            raise self._damaged(exc) from exc
+        if request_key(request) != key:
+            raise self._damaged("a request stands under another's key")
+        return request
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._offsets)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _damaged(self, reason: object) -> InputError:
+        return InputError(
+            f"{self._path} cannot be read ({reason}): the answers of its batch cannot be fetched without it; restore "
+            "it, or remove all files of that name to give the batch up."
+        )
+
 
 @dataclass
 class PendingKeys:
-    """The keys that are in batches under way, as the disk tells it at each look: other processes submit and fetch.
+    """The keys of requests in batches that are not closed, read from the disk, which other processes change too.
 
-    Whoever asks for one of them buys it twice. Look after claiming a key and before looking for its answer in the
-    store: a batch that is done with by then has its answers there.
+    To send one of these requests alone would buy it twice. Look here after claiming a key and before looking for its
+    answer in the store: the answers of a batch that is closed by then are there.
     """
 
-    shelf: Shelf
+    journal: BatchJournal
     _changed: int | None = field(default=None, init=False)
-    _done: set[Path] = field(default_factory=set, init=False)
-    _open: dict[str, frozenset[str]] = field(default_factory=dict, init=False)
+    _closed: set[Path] = field(default_factory=set, init=False)
+    _keys: dict[str, frozenset[str]] = field(default_factory=dict, init=False)
+    """By the tag of their batch."""
 
     def __contains__(self, key: object) -> bool:
-        """Raises InputError as `Shelf.open_ledgers`."""
-        self._look()
-        return any(key in keys for keys in self._open.values())
+        """Raises InputError as `BatchJournal.open_entries`."""
+        self._refresh()
+        return any(key in keys for keys in self._keys.values())
 
     def __iter__(self) -> Iterator[str]:
-        self._look()
-        return itertools.chain.from_iterable(self._open.values())
+        self._refresh()
+        return itertools.chain.from_iterable(self._keys.values())
 
-    def _look(self) -> None:
-        """Read the pages anew, unless the directory is as it was and has been for longer than clocks are coarse."""
+    def _refresh(self) -> None:
+        """Read the journal anew, unless its directory has been unchanged for longer than CLOCK_STEP."""
         now = time.time_ns()
         try:
-            changed = self.shelf.directory.stat().st_mtime_ns
+            changed = self.journal.directory.stat().st_mtime_ns
         except OSError:  # nothing was ever submitted
-            self._open = {}
+            self._keys = {}
             return
         if changed == self._changed:
             return
-        self._changed = changed if now - changed > COARSE else None
-        found = {}
-        for ledger in self.shelf.open_ledgers(self._done):
-            if ledger.state != "planned":
-                keys = self._open.get(ledger.tag) or self._read(ledger)
+        self._changed = changed if now - changed > CLOCK_STEP else None
+        current = {}
+        for entry in self.journal.open_entries(self._closed):
+            if entry.state != "planned":
+                keys = self._keys.get(entry.tag) or self._read(entry)
                 if keys is not None:
-                    found[ledger.tag] = keys
-        self._open = found
+                    current[entry.tag] = keys
+        self._keys = current
 
-    def _read(self, ledger: Ledger) -> frozenset[str] | None:
+    def _read(self, entry: JournalEntry) -> frozenset[str] | None:
         try:
-            with self.shelf.requests(ledger) as requests:
+            with self.journal.requests(entry) as requests:
                 return frozenset(requests)
         except InputError:
-            if any(one.tag == ledger.tag for one in self.shelf.open_ledgers()):
+            if any(other.tag == entry.tag for other in self.journal.open_entries()):
                 raise
-            return None  # another process was done with it meanwhile
-
-
-def pending_keys(directory: Path, provider: str, endpoint: str | None, model: str) -> set[str]:
-    """The keys that are in batches under way: asking them now would buy them twice. Raises InputError as `Shelf`."""
-    return set(PendingKeys(Shelf(directory, provider, endpoint, model)))
+            return None  # another process closed it meanwhile

@@ -1,159 +1,131 @@
-"""A model's batches from beginning to end: what earlier runs left is taken up first, then what is missing is asked.
+"""A model's batches from beginning to end: those of earlier runs are taken up, then what is missing is submitted.
 
-It may stop or die at any point. The ledgers on the disk say what was submitted, the store says what was answered; the
-next course needs nothing else, and no request is put into a second batch while its first may still answer it.
+A run may stop or die at any point. The journal says what was submitted and the store what was answered; the next run
+needs nothing else, and no request is put into a second batch while its first may still answer it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-import uuid
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Coroutine, Iterable
 
-from explaineval.cache import Claims, Store
-from explaineval.client.batches.journal import BatchOutcome, Books, Reserve, Settle, Shelf
-from explaineval.client.batches.protocol import BatchProvider
-from explaineval.client.batches.submit import MOST_REQUESTS, Intake, Patience
-from explaineval.client.batches.track import Follower
+from explaineval.client.batches.submit import BatchOutcome, BatchSession, BatchSubmitter
+from explaineval.client.batches.track import BatchTracker
 from explaineval.errors import EndpointError, TransientError
 from explaineval.records import Request
 
 LOCK_WAIT = 1.0
+"""Seconds between two looks whether another process has finished its work on the same batches."""
 
 
-async def run_batches(
-    provider: BatchProvider,
-    store: Store,
-    directory: Path,
-    endpoint: str | None,
-    model: str,
-    misses: Iterable[tuple[str, Request]],
-    *,
-    poll: float,
-    stopping: asyncio.Event,
-    reserve: Reserve | None = None,
-    settle: Settle | None = None,
-    tell: Callable[[str], None] = lambda _: None,
-    claims: Claims | None = None,
-    most: int = MOST_REQUESTS,
-    now: Callable[[], float] = time.time,
-    new_tag: Callable[[], str] = lambda: uuid.uuid4().hex,
-) -> BatchOutcome:
-    """Ask by batches whatever of `misses` (key, request) is not stored, and store the answers.
+async def run_batches(session: BatchSession, misses: Iterable[tuple[str, Request]]) -> BatchOutcome:
+    """Ask by batches for those of `misses` (key, request) that are not stored, and store the answers.
 
-    `directory` holds the ledgers, `endpoint` is the identity in the requests, `poll` in seconds. One process at a
-    time works on a model's batches; another waits for it, then finds the answers in the store. `reserve` and `settle`
-    are the spending limit's (see `books`); `settle` also hears of completions that an earlier run paid for. When
-    `stopping` is set the course returns at the next step, with `waiting` where batches go on at the provider. With
-    `claims` a request that another process is asking for by itself goes into no batch (`elsewhere`).
+    One process at a time works on a model's batches. Another one waits for it, and then finds the answers in the store.
+    The outcome's `errors` describe an unusable endpoint. Whatever is raised, the journal stays, and the next call goes
+    on from there.
 
-    An unusable endpoint is told in `faults`. Raises StoreError, and InputError for a key variable that is not set or a
-    damaged ledger; whatever is raised, the ledgers stay, and the next course goes on from there.
+    Raises:
+        StoreError: the store or the journal cannot be read or written.
+        InputError: the variable of the key is not set, or the journal is damaged.
     """
-    books, patience = Books(reserve, settle), Patience(stopping, poll)
-    shelf = Shelf(directory, provider.name, endpoint, model)
-
-    def say(text: str) -> None:
-        tell(f"{model}: {text}")
-
-    told = False
-    while not patience.over:
-        with shelf.hold() as held:
-            if held:
-                following = Follower(provider, store, shelf, books, patience, say)
-                live = following.live
-                intake = Intake(provider, shelf, books, live, patience, say, now, new_tag, store, claims, most)
-                return await Course(following, intake).run(misses)
-        if not told:
-            say("another process works on this model's batches; waiting for it")
-            told = True
-        await patience.pause(min(poll, LOCK_WAIT))
-    books.outcome.unsent += sum(store.get(key) is None for key, _ in misses)
-    books.outcome.waiting = bool(shelf.open_ledgers())
-    return books.outcome
+    said = False
+    while not session.is_stopping:
+        with session.journal.lock() as locked:
+            if locked:
+                return await _BatchRun(session).run(misses)
+        if not said:
+            session.say("another process works on this model's batches; waiting for it")
+            said = True
+        await session.pause(min(session.poll, LOCK_WAIT))
+    session.outcome.unsent += sum(session.store.get(key) is None for key, _ in misses)
+    session.outcome.waiting = bool(session.journal.open_entries())
+    return session.outcome
 
 
-@dataclass
-class Course:
-    """One course of `run_batches`, in the process that holds the lock."""
+class _BatchRun:
+    """One call of `run_batches` in the process that holds the lock."""
 
-    following: Follower
-    intake: Intake
+    def __init__(self, session: BatchSession) -> None:
+        self._session = session
+        self._submitter = BatchSubmitter(session)
+        self._tracker = BatchTracker(session)
 
     async def run(self, misses: Iterable[tuple[str, Request]]) -> BatchOutcome:
-        """See `run_batches`."""
-        following, outcome, patience = self.following, self.following.books.outcome, self.following.patience
-        taken = self._take_up()
-        await self._guard(self._submit(misses, taken))
-        while (following.live or following.held) and not patience.over:
-            wait = await self._look_round()
-            while following.held and (following.room or not following.live) and not patience.over:
-                following.room = max(0, following.room - 1)
-                await self._guard(self.intake.send(following.held.popleft()))
-            if following.live:
-                await patience.pause(wait)
-        outcome.unsent += sum(len(parcel.requests) for parcel in following.held)
-        outcome.waiting |= bool(following.live)
-        return outcome
+        session, queue = self._session, self._tracker.queue
+        await self._submit(self._submit_new(misses, self._take_up()))
+        while (session.open_batches or queue) and not session.is_stopping:
+            wait = await self._advance_all()
+            while queue and (self._tracker.room or not session.open_batches) and not session.is_stopping:
+                self._tracker.room = max(0, self._tracker.room - 1)
+                await self._submit(self._resubmit())
+            if session.open_batches:
+                await session.pause(wait)
+        session.outcome.unsent += sum(len(resubmission.requests) for resubmission in queue)
+        session.outcome.waiting |= bool(session.open_batches)
+        return session.outcome
 
-    async def _look_round(self) -> float | None:
-        """Look at every batch once; the seconds to wait before the next round where a look failed."""
-        wait = None
-        following, patience = self.following, self.following.patience
-        for ledger in list(following.live.values()):
-            if patience.over:
-                break
-            try:
-                await following.advance(ledger)
-            except TransientError as exc:
-                following.tell_once(ledger, f"{exc}; it is tried again")
-                wait = max(wait or 0.0, patience.poll, exc.retry_after or 0.0)
-            except EndpointError as exc:  # the ledger stays on the disk, the other batches go on
-                self._fault(exc)
-                following.books.outcome.waiting = True
-                del following.live[ledger.tag]
-        return wait
+    def _take_up(self) -> set[str]:
+        """Take up the open batches of earlier runs and return their keys. What was only planned was not submitted."""
+        session, keys = self._session, set[str]()
+        for entry in session.journal.open_entries():
+            if entry.state == "planned":
+                session.journal.update(entry, "abandoned", reason="the run ended before it was submitted")
+                continue
+            session.open_batches[entry.tag] = entry
+            self._tracker.inherited.add(entry.tag)
+            with session.journal.requests(entry) as requests:
+                keys.update(requests)
+            session.say(f"batch {entry.batch or 'of unknown fate'} of {entry.count} requests is taken up again")
+        return keys
 
-    async def _guard(self, submission: Coroutine[None, None, None]) -> None:
-        """An endpoint that takes no batch takes no other either; those under way go on."""
+    async def _submit_new(self, misses: Iterable[tuple[str, Request]], taken_up: set[str]) -> None:
+        """Submit what is neither stored nor in a batch that was taken up."""
+        seen: set[int] = set()
+        for key, request in misses:
+            short_key = int(key[:16], 16)
+            if short_key in seen or self._session.store.get(key) is not None:
+                continue
+            seen.add(short_key)
+            if key in taken_up:
+                self._tracker.wanted.add(key)
+            else:
+                await self._submitter.add(key, request)
+        await self._submitter.flush()
+
+    async def _resubmit(self) -> None:
+        """Submit the first of the tracker's queue."""
+        resubmission = self._tracker.queue.popleft()
+        for key, request in resubmission.requests:
+            await self._submitter.add(key, request, resubmission.turn, resubmission.tries)
+        await self._submitter.flush()
+
+    async def _submit(self, submission: Coroutine[None, None, None]) -> None:
+        """Perform a submission. An endpoint that takes no batch ends it, while open batches go on."""
         try:
             await submission
         except EndpointError as exc:
-            self._fault(exc)
+            self._add_error(exc)
         finally:
-            self.intake.drop()
+            self._submitter.drop()
 
-    def _fault(self, exc: EndpointError) -> None:
-        faults = self.following.books.outcome.faults
-        if str(exc) not in faults:
-            faults.append(str(exc))
+    async def _advance_all(self) -> float | None:
+        """Look at every open batch once; return the seconds to wait before the next look where one failed."""
+        wait = None
+        session = self._session
+        for entry in list(session.open_batches.values()):
+            if session.is_stopping:
+                break
+            try:
+                await self._tracker.advance(entry)
+            except TransientError as exc:
+                self._tracker.say_once(entry, f"{exc}; it is tried again")
+                wait = max(wait or 0.0, session.poll, exc.retry_after or 0.0)
+            except EndpointError as exc:  # the entry stays on the disk, the other batches go on
+                self._add_error(exc)
+                session.outcome.waiting = True
+                del session.open_batches[entry.tag]
+        return wait
 
-    def _take_up(self) -> set[str]:
-        """The open ledgers of earlier runs, and their keys; what was only planned was never submitted."""
-        following, taken = self.following, set[str]()
-        for ledger in following.shelf.open_ledgers():
-            if ledger.state == "planned":
-                following.shelf.move(ledger, "abandoned", reason="the run ended before it was submitted")
-                continue
-            following.live[ledger.tag] = ledger
-            following.inherited.add(ledger.tag)
-            with following.shelf.requests(ledger) as requests:
-                taken.update(requests)
-            following.say(f"batch {ledger.batch or 'of unknown fate'} of {ledger.count} requests is taken up again")
-        return taken
-
-    async def _submit(self, misses: Iterable[tuple[str, Request]], taken: set[str]) -> None:
-        seen: set[int] = set()
-        for key, request in misses:
-            short = int(key[:16], 16)
-            if short in seen or self.following.store.get(key) is not None:
-                continue
-            seen.add(short)
-            if key in taken:
-                self.following.wanted.add(key)
-            else:
-                await self.intake.take(key, request)
-        await self.intake.flush()
+    def _add_error(self, exc: EndpointError) -> None:
+        if str(exc) not in self._session.outcome.errors:
+            self._session.outcome.errors.append(str(exc))

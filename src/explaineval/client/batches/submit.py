@@ -1,258 +1,294 @@
-"""From requests to batches: prepared as the ordinary route would send them, recorded on the disk, submitted."""
+"""Submission of batches: requests are prepared as the ordinary client would send them, recorded, and submitted.
+
+`BatchSession` is what submission (here) and tracking (`track`) share.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
+import uuid
 from collections.abc import Callable, Iterable
-from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 from explaineval.cache import Claims, Store
-from explaineval.client.batches.journal import Books, Ledger, Shelf
-from explaineval.client.batches.protocol import BatchFailure, BatchProvider, Item, Trace
+from explaineval.client.batches.journal import BatchJournal, JournalEntry
+from explaineval.client.batches.protocol import BatchFailure, BatchItem, BatchProvider
 from explaineval.client.protocol import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request
 
-ENDED = ("ended", "expired", "cancelled")
+MAX_REQUESTS = 20_000
+MAX_BYTES = 100_000_000
+"""Of one batch. OpenAI takes 50,000 requests in 200 MB, Anthropic 100,000 in 256 MB."""
+ATTEMPTS = 5
+"""How often a batch that was certainly not made is submitted in a row."""
+JITTER = 0.1
+
+Reserve = Callable[[Request], bool]
+"""Reserves the request's worst case; returns whether it fits the spending limit."""
+Settle = Callable[[Request, Completion | None], None]
+"""Ends a reservation with the request's completion, or with None where it got no answer."""
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """`batch` is the one looked for. `undecided`: one that may be it is not ended, and only its results can tell."""
-
-    batch: str | None = None
-    undecided: bool = False
-
-
-async def look_for(provider: BatchProvider, shelf: Shelf, ledger: Ledger) -> Sighting:
-    """One look into the provider's list. Raises TransientError, EndpointError."""
-    trace = Trace(ledger.tag, ledger.uploaded, ledger.count, ledger.created, shelf.batches())
-    undecided = False
-    for found in await provider.find(trace):
-        if found.sure:
-            return Sighting(found.batch)
-        if found.progress not in ENDED:
-            undecided = True
-        elif await _is_ours(provider, shelf, ledger, found.batch):
-            return Sighting(found.batch)
-    return Sighting(undecided=undecided)
-
-
-async def _is_ours(provider: BatchProvider, shelf: Shelf, ledger: Ledger, batch: str) -> bool:
-    """Whether the first readable result is of one of the ledger's requests."""
-    lines = cast("Any", provider.results(batch))  # a generator, whose connection must be closed
-    with shelf.requests(ledger) as requests:
-        async with aclosing(lines):
-            async for line in lines:
-                if line.key is not None:
-                    return requests.get(line.key) is not None
-    return False
+async def pause(stopping: asyncio.Event, seconds: float) -> None:
+    """Wait for about this long, or until the run stops."""
+    jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads processes in time, hides nothing
+    try:
+        async with asyncio.timeout(seconds * jitter):
+            await stopping.wait()
+    except TimeoutError:
+        return
 
 
 @dataclass
-class CheckedClient:
-    """Sends nothing before the endpoint has shown that it takes batches, once for all requests.
+class BatchOutcome:
+    """What a call of `run_batches` came to.
 
-    `known` says whether it took one before; then nothing is asked.
+    `failed` has a reason for each request that was asked or refused without an answer. `unsent` counts requests that
+    never went into a batch (spending limit, stopped, endpoint unusable). `waiting` says that batches go on at the
+    provider, and the next call fetches them. `errors` say why an endpoint could not be asked further. `submitted`
+    counts requests put into batches now, `stored` answers stored now, and `elsewhere` requests that went into no batch
+    because another process is asking for them one by one.
     """
 
-    inner: Client
+    failed: dict[str, BatchFailure] = field(default_factory=dict)
+    unsent: int = 0
+    waiting: bool = False
+    errors: list[str] = field(default_factory=list)
+    submitted: int = 0
+    stored: int = 0
+    elsewhere: int = 0
+
+
+@dataclass
+class BatchSession:
+    """What one call of `run_batches` works with, and its state.
+
+    `poll` is the usual wait between two looks, in seconds. When `stopping` is set, the call returns at its next step.
+    `tell` gets sentences for the user. `reserve` and `settle` belong to the spending limit; `settle` also gets
+    completions that an earlier run paid for. With `claims`, a request for which another process is asking by itself
+    goes into no batch. `now` returns seconds since the epoch. `open_batches` holds the entries of batches by tag.
+    """
+
     provider: BatchProvider
-    known: Callable[[], bool]
-    _sure: bool = field(default=False, init=False)
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-
-    async def check(self) -> None:
-        """Raises EndpointError where no batches are taken, or where that cannot be told."""
-        async with self._turn:
-            if not self._sure and not self.known():
-                await self.provider.check()
-            self._sure = True
-
-    async def complete(self, request: Request) -> Completion:
-        """The inner client's completion, after the check."""
-        await self.check()
-        return await self.inner.complete(request)
-
-
-MOST_REQUESTS = 20_000
-MOST_BYTES = 100_000_000
-"""Of one batch; OpenAI takes 50,000 requests in 200 MB, Anthropic 100,000 in 256 MB."""
-ATTEMPTS = 5
-"""How often a batch that for certain was not made is submitted in a row."""
-JITTER = 0.1
-
-
-@dataclass(frozen=True)
-class Patience:
-    """Waiting that ends when the run stops. `poll` is the usual wait in seconds."""
-
+    store: Store
+    journal: BatchJournal
     stopping: asyncio.Event
     poll: float
+    tell: Callable[[str], None] = lambda _: None
+    reserve: Reserve | None = None
+    settle: Settle | None = None
+    claims: Claims | None = None
+    max_requests: int = MAX_REQUESTS
+    now: Callable[[], float] = time.time
+    new_tag: Callable[[], str] = lambda: uuid.uuid4().hex
+    outcome: BatchOutcome = field(default_factory=BatchOutcome)
+    open_batches: dict[str, JournalEntry] = field(default_factory=dict)
+    _reserved: set[str] = field(default_factory=set)
 
     @property
-    def over(self) -> bool:
+    def is_stopping(self) -> bool:
         """Whether the run stops."""
         return self.stopping.is_set()
 
     async def pause(self, seconds: float | None = None) -> None:
-        """Wait so long (else about `poll`), or until the run stops."""
-        spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - keeps processes apart, hides nothing
-        try:
-            async with asyncio.timeout((self.poll if seconds is None else seconds) * spread):
-                await self.stopping.wait()
-        except TimeoutError:
-            return
+        """Wait for about this long (by default `poll`), or until the run stops."""
+        await pause(self.stopping, self.poll if seconds is None else seconds)
 
+    def say(self, text: str) -> None:
+        """Tell the user something about this model's batches."""
+        self.tell(f"{self.journal.model}: {text}")
 
-@dataclass(frozen=True)
-class Parcel:
-    """Requests that go into a batch for the `turn`-th time, and are about to be submitted for the `tries`-th."""
+    def admit(self, key: str, request: Request) -> bool:
+        """Reserve a request; one that does not fit the spending limit counts as unsent."""
+        if self.reserve is not None and not self.reserve(request):
+            self.outcome.unsent += 1
+            return False
+        self._reserved.add(key)
+        return True
 
-    requests: tuple[tuple[str, Request], ...]
-    turn: int = 1
-    tries: int = 1
+    def answer(self, key: str, request: Request, completion: Completion) -> None:
+        """Count a completion that is stored, also one of a batch that an earlier run submitted."""
+        self.outcome.stored += 1
+        self.outcome.failed.pop(key, None)
+        self._reserved.discard(key)
+        if self.settle is not None:
+            self.settle(request, completion)
 
-    def halves(self) -> tuple[Parcel, ...]:
-        """The same in two parts."""
-        middle = len(self.requests) // 2
-        parts = (self.requests[:middle], self.requests[middle:])
-        return tuple(Parcel(part, self.turn, self.tries) for part in parts if part)
+    def release(self, key: str, request: Request) -> None:
+        """End the reservation of a request that got no answer in this batch."""
+        if key in self._reserved:
+            self._reserved.discard(key)
+            if self.settle is not None:
+                self.settle(request, None)
+
+    def withdraw(self, key: str, request: Request) -> None:
+        """Count a request that goes into no batch after all."""
+        self.release(key, request)
+        self.outcome.unsent += 1
+
+    def fail(self, key: str, request: Request, failure: BatchFailure) -> None:
+        """Count a request that will get no answer."""
+        self.release(key, request)
+        self.outcome.failed[key] = failure
 
 
 @dataclass
-class _Group:
-    items: list[Item] = field(default_factory=list)
+class CheckedClient:
+    """Sends nothing before the endpoint has shown that it takes batches, which is checked once for all requests.
+
+    `has_batches` says whether the endpoint took a batch before; then nothing is checked.
+    """
+
+    inner: Client
+    provider: BatchProvider
+    has_batches: Callable[[], bool]
+    _checked: bool = field(default=False, init=False)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    async def check(self) -> None:
+        """Check the endpoint.
+
+        Raises:
+            EndpointError: it takes no batches, or this cannot be found out.
+        """
+        async with self._lock:
+            if not self._checked and not self.has_batches():
+                await self.provider.check()
+            self._checked = True
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the inner client's completion, after the check."""
+        await self.check()
+        return await self.inner.complete(request)
+
+
+@dataclass
+class _Draft:
+    """Requests that are collected for one batch."""
+
+    turn: int
+    tries: int
+    items: list[BatchItem] = field(default_factory=list)
     requests: list[tuple[str, Request]] = field(default_factory=list)
     size: int = 0
 
 
-@dataclass
-class Intake:
-    """Collects requests and submits them when there are enough for a batch; `live` gets the open ledgers, by tag.
+class BatchSubmitter:
+    """Collects requests and submits them when there are enough for a batch.
 
-    A request is claimed from when it is taken until its ledger on the disk says that it is in a batch: no other process
-    can be asking for it by itself, and none begins to.
+    A request is claimed from when it is added until its journal entry says that it is in a batch. So no other process
+    is asking for it one by one, and none begins to.
     """
 
-    provider: BatchProvider
-    shelf: Shelf
-    books: Books
-    live: dict[str, Ledger]
-    patience: Patience
-    say: Callable[[str], None]
-    now: Callable[[], float]
-    new_tag: Callable[[], str]
-    store: Store
-    claims: Claims | None = None
-    most: int = MOST_REQUESTS
-    _groups: dict[tuple[str, int, int], _Group] = field(default_factory=dict)
+    def __init__(self, session: BatchSession) -> None:
+        self._session = session
+        self._drafts: dict[tuple[str, int, int], _Draft] = {}
 
-    async def send(self, parcel: Parcel) -> None:
-        """Submit a parcel at once. Raises EndpointError, StoreError."""
-        for key, request in parcel.requests:
-            await self.take(key, request, parcel.turn, parcel.tries)
-        await self.flush()
+    async def add(self, key: str, request: Request, turn: int = 1, tries: int = 1) -> None:
+        """Collect one request, unless the route refuses it or the spending limit leaves no room.
 
-    async def take(self, key: str, request: Request, turn: int = 1, tries: int = 1) -> None:
-        """Put one request into a batch to be, unless the route refuses it or the spending limit leaves no room."""
-        if self.patience.over:
-            self.books.outcome.unsent += 1
+        Raises:
+            EndpointError, StoreError: a batch that became full could not be submitted.
+        """
+        session = self._session
+        if session.is_stopping:
+            session.outcome.unsent += 1
             return
-        if self.claims is not None and not self.claims.claim(key):
-            self.books.outcome.elsewhere += 1
+        if session.claims is not None and not session.claims.claim(key):
+            session.outcome.elsewhere += 1
             return
         item = None
         try:
-            if self.store.get(key) is None:  # looked up once it is ours: nobody can be asking it any more
-                item = await self._admit(key, request)
+            if session.store.get(key) is None:  # looked up after the claim: nobody can be asking for it any more
+                item = await self._prepare(key, request)
         finally:
             if item is None:
                 self._release([(key, request)])
         if item is None:
             return
-        name = (item.path, turn, tries)  # one batch has one path
-        group = self._groups.get(name)
-        if group is not None and (len(group.items) >= self.most or group.size + len(item.body) > MOST_BYTES):
-            await self._submit(self._groups.pop(name), turn, tries)
-            group = None
-        if group is None:
-            group = self._groups[name] = _Group()
-        group.items.append(item)
-        group.requests.append((key, request))
-        group.size += len(item.body)
-
-    async def _admit(self, key: str, request: Request) -> Item | None:
-        """The request as it goes into a batch; None where it does not."""
-        try:
-            item = await self.provider.prepare(request, key)
-        except RequestFailedError as exc:
-            self.books.fail(key, request, BatchFailure(str(exc), rejected=isinstance(exc, RequestRejectedError)))
-            return None
-        return item if self.books.admit(key, request) else None
-
-    def _release(self, requests: Iterable[tuple[str, Request]]) -> None:
-        """Others may ask for these, or see on the disk that they are in a batch."""
-        if self.claims is not None:
-            for key, _ in requests:
-                self.claims.release(key)
+        name = (item.path, turn, tries)  # all requests of a batch have the same path
+        draft = self._drafts.get(name)
+        if draft is not None and (len(draft.items) >= session.max_requests or draft.size + len(item.body) > MAX_BYTES):
+            await self._submit(self._drafts.pop(name))
+            draft = None
+        if draft is None:
+            draft = self._drafts[name] = _Draft(turn, tries)
+        draft.items.append(item)
+        draft.requests.append((key, request))
+        draft.size += len(item.body)
 
     async def flush(self) -> None:
-        """Submit what was taken, however little."""
-        while self._groups:
-            (_, turn, tries), group = self._groups.popitem()
-            await self._submit(group, turn, tries)
+        """Submit what was collected, however little it is. Raises EndpointError and StoreError."""
+        while self._drafts:
+            await self._submit(self._drafts.popitem()[1])
 
     def drop(self) -> None:
-        """Give up what was taken and not submitted."""
-        while self._groups:
-            group = self._groups.popitem()[1]
-            self._release(group.requests)
-            for key, request in group.requests:
-                self.books.withdraw(key, request)
+        """Give up what was collected and not submitted."""
+        while self._drafts:
+            draft = self._drafts.popitem()[1]
+            self._release(draft.requests)
+            for key, request in draft.requests:
+                self._session.withdraw(key, request)
 
-    async def _submit(self, group: _Group, turn: int, tries: int) -> None:
+    async def _prepare(self, key: str, request: Request) -> BatchItem | None:
+        """Return the request as it goes into a batch, None where it does not."""
         try:
-            await self._submit_claimed(group, turn, tries)
-        finally:
-            self._release(group.requests)
+            item = await self._session.provider.prepare(request, key)
+        except RequestFailedError as exc:
+            failure = BatchFailure(str(exc), rejected=isinstance(exc, RequestRejectedError))
+            self._session.fail(key, request, failure)
+            return None
+        return item if self._session.admit(key, request) else None
 
-    async def _submit_claimed(self, group: _Group, turn: int, tries: int) -> None:
-        ledger = self.shelf.plan(self.new_tag(), group.requests, self.now(), turn, tries)
+    def _release(self, requests: Iterable[tuple[str, Request]]) -> None:
+        """End the claims on these requests."""
+        if self._session.claims is not None:
+            for key, _ in requests:
+                self._session.claims.release(key)
+
+    async def _submit(self, draft: _Draft) -> None:
+        try:
+            await self._submit_claimed(draft)
+        finally:
+            self._release(draft.requests)
+
+    async def _submit_claimed(self, draft: _Draft) -> None:
+        session, journal, provider = self._session, self._session.journal, self._session.provider
+        entry = journal.plan(session.new_tag(), draft.requests, session.now(), draft.turn, draft.tries)
         reason = ""
         try:
             for attempt in range(ATTEMPTS):
-                if self.patience.over:
+                if session.is_stopping:
                     break
                 try:
-                    uploaded = await self.provider.upload(group.items, ledger.tag)
-                    ledger = self.shelf.move(ledger, "submitting", uploaded=uploaded)
-                    batch = await self.provider.submit(group.items, ledger.tag, uploaded)
+                    uploaded = await provider.upload(draft.items, entry.tag)
+                    entry = journal.update(entry, "submitting", uploaded=uploaded)
+                    batch = await provider.submit(draft.items, entry.tag, uploaded)
                 except TransientError as exc:
                     reason = str(exc)
-                    if ledger.state == "submitting" and not exc.unbilled:
-                        self.say(f"whether a batch was made is not known ({reason}); the provider's list will tell")
-                        self.live[ledger.tag] = ledger
+                    if entry.state == "submitting" and not exc.unbilled:
+                        session.say(f"whether a batch was made is not known ({reason}); the provider's list will tell")
+                        session.open_batches[entry.tag] = entry
                         return
-                    ledger = self.shelf.move(ledger, "planned")
-                    await self.patience.pause(exc.retry_after or min(self.patience.poll, 2.0**attempt))
+                    entry = journal.update(entry, "planned")
+                    await session.pause(exc.retry_after or min(session.poll, 2.0**attempt))
                 else:
-                    self.live[ledger.tag] = self.shelf.move(ledger, "submitted", batch=batch)
-                    self.books.outcome.submitted += ledger.count
-                    self.say(f"batch {batch} of {ledger.count} requests submitted")
+                    session.open_batches[entry.tag] = journal.update(entry, "submitted", batch=batch)
+                    session.outcome.submitted += entry.count
+                    session.say(f"batch {batch} of {entry.count} requests submitted")
                     return
         except EndpointError as exc:  # it was refused, so no batch was made
-            self._give_up(ledger, group, str(exc), unsent=True)
+            self._abandon(entry, draft, str(exc), unsent=True)
             raise
-        self._give_up(ledger, group, reason or "stopped before it was submitted", unsent=self.patience.over)
+        self._abandon(entry, draft, reason or "stopped before it was submitted", unsent=session.is_stopping)
 
-    def _give_up(self, ledger: Ledger, group: _Group, reason: str, *, unsent: bool) -> None:
-        self.shelf.move(ledger, "abandoned", reason=reason)
-        for key, request in group.requests:
+    def _abandon(self, entry: JournalEntry, draft: _Draft, reason: str, *, unsent: bool) -> None:
+        self._session.journal.update(entry, "abandoned", reason=reason)
+        for key, request in draft.requests:
             if unsent:
-                self.books.withdraw(key, request)
+                self._session.withdraw(key, request)
             else:
-                self.books.fail(key, request, BatchFailure(f"no batch could be submitted: {reason}"))
+                self._session.fail(key, request, BatchFailure(f"no batch could be submitted: {reason}"))

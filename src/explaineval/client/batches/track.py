@@ -1,264 +1,274 @@
-"""What becomes of a submitted batch: found again, refused, ended; its answers stored, the rest asked again or named."""
+"""Tracking of submitted batches: answers are stored; other requests are submitted again or get a reason."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from dataclasses import dataclass
+from typing import Literal
 
-from explaineval.cache import Store
-from explaineval.client.batches.journal import Books, Ledger, Shelf
-from explaineval.client.batches.protocol import BatchFailure, BatchProvider, BatchState, Line, RequestFile
-from explaineval.client.batches.submit import Parcel, Patience, look_for
+from explaineval.client.batches.journal import JournalEntry, RequestFile
+from explaineval.client.batches.protocol import BatchFailure, BatchState, ResultLine
+from explaineval.client.batches.submit import BatchSession
 from explaineval.errors import EndpointError
 from explaineval.records import Completion, Request
 
 GROUP = 200
 """Answers that are committed to the disk together."""
-
-
-@dataclass
-class Retrieval:
-    """One pass over the results of a batch. `failures` and `missing` are by key; `strangers` counts foreign lines."""
-
-    failures: dict[str, BatchFailure] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    strangers: int = 0
-    unreadable: int = 0
-    stopped: bool = False
-
-
-@dataclass
-class _Pass:
-    provider: BatchProvider
-    store: Store
-    books: Books
-    requests: RequestFile
-    found: Retrieval = field(default_factory=Retrieval)
-    answered: set[str] = field(default_factory=set)
-    group: list[tuple[str, Request, Completion]] = field(default_factory=list)
-
-    async def take(self, line: Line) -> None:
-        """Sort one line. What is stored already, from an earlier pass or another line, is left as it is."""
-        if line.key is None:
-            self.found.unreadable += 1
-            return
-        request = self.requests.get(line.key)
-        if request is None:
-            self.found.strangers += 1
-            return
-        if line.key in self.answered or self.store.get(line.key) is not None:
-            self.answered.add(line.key)
-            return
-        result = await self.provider.read(request, line)
-        if isinstance(result, BatchFailure):
-            self.found.failures.setdefault(line.key, result)
-            return
-        self.answered.add(line.key)
-        self.group.append((line.key, request, result))
-        if len(self.group) >= GROUP:
-            await self.commit()
-
-    async def commit(self) -> None:
-        """Store the group, then tell of it."""
-        group, self.group = self.group, []
-        await asyncio.gather(*(self.store.put(request, completion) for _, request, completion in group))
-        for key, request, completion in group:
-            self.books.answer(key, request, completion)
-
-    def finish(self) -> Retrieval:
-        """What is left without an answer."""
-        for key in self.answered:
-            self.found.failures.pop(key, None)
-        self.found.missing = [
-            key for key in self.requests if key not in self.answered and key not in self.found.failures
-        ]
-        return self.found
-
-
-async def retrieve(
-    provider: BatchProvider,
-    store: Store,
-    books: Books,
-    requests: RequestFile,
-    batch: str,
-    stopping: Callable[[], bool],
-) -> Retrieval:
-    """Store every answer of the batch that is not stored yet. Order and repetitions do not matter.
-
-    Raises TransientError where the results break off (what came before is stored), EndpointError, StoreError.
-    """
-    one = _Pass(provider, store, books, requests)
-    lines = cast("Any", provider.results(batch))  # a generator, whose connection must be closed
-    async with aclosing(lines):
-        try:
-            async for line in lines:
-                await one.take(line)
-                if stopping():
-                    one.found.stopped = True
-                    break
-        finally:
-            await one.commit()
-    return one.finish()
-
-
-LOOKS = 3
-"""How often, a poll apart, the provider's list must show no batch that could be ours before another is submitted."""
-ASKED_FOR = 3
-"""How often, a poll apart, the provider must not know a batch of ours before that is believed."""
-PASSES = 3
+MAX_SEARCHES = 3
+"""How often the provider's list must show no batch that could be ours before its requests are submitted again."""
+MAX_MISSING = 3
+"""How often the provider must not know a batch before that is an error."""
+MAX_PASSES = 3
 """How often the results of a batch are read while some of its requests are not among them."""
-TURNS = 2
-"""How many batches a request goes into that one after the other expire, or fail for a while."""
-TRIES = 3
-"""How many batches in a row may fail to come into being."""
+MAX_TURNS = 2
+"""How many batches a request goes into that expire or fail temporarily."""
+MAX_TRIES = 3
+"""How many batches in a row may turn out not to have been made."""
 
 
-@dataclass
-class Follower:
-    """Follows the batches under way. `live` are their ledgers by tag, `inherited` the tags of earlier runs' ones.
+@dataclass(frozen=True)
+class Resubmission:
+    """Requests to be submitted again: for the `turn`-th time, with the `tries`-th attempt to make a batch of them."""
 
-    `wanted` are the keys of inherited batches that this run asks for too. `held` is to be submitted again: one parcel
-    for each of `room`, or when nothing is live any more.
+    requests: tuple[tuple[str, Request], ...]
+    turn: int
+    tries: int = 1
+
+    def split(self) -> tuple[Resubmission, ...]:
+        """Return the same requests in two halves."""
+        middle = len(self.requests) // 2
+        halves = (self.requests[:middle], self.requests[middle:])
+        return tuple(Resubmission(half, self.turn, self.tries) for half in halves if half)
+
+
+class ResultReader:
+    """Reads the results of one batch once, and stores each answer that is not stored yet.
+
+    The order of the lines and repeated lines do not matter. Afterwards `failures` holds the reasons of requests without
+    an answer, `missing` the keys of requests without a readable line; `foreign` counts lines of other requests and
+    `unreadable` lines that cannot be read. `stopped` says that the run stopped meanwhile.
     """
 
-    provider: BatchProvider
-    store: Store
-    shelf: Shelf
-    books: Books
-    patience: Patience
-    say: Callable[[str], None]
-    live: dict[str, Ledger] = field(default_factory=dict)
-    inherited: set[str] = field(default_factory=set)
-    wanted: set[str] = field(default_factory=set)
-    held: deque[Parcel] = field(default_factory=deque)
-    room: int = 0
-    _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _told: dict[str, str] = field(default_factory=dict)
+    def __init__(self, session: BatchSession, requests: RequestFile) -> None:
+        self._session = session
+        self._requests = requests
+        self._answered: set[str] = set()
+        self._group: list[tuple[str, Request, Completion]] = []
+        self.failures: dict[str, BatchFailure] = {}
+        self.missing: list[str] = []
+        self.foreign = 0
+        self.unreadable = 0
+        self.stopped = False
 
-    async def advance(self, ledger: Ledger) -> None:
-        """One look at one batch, and what follows from it. Raises TransientError where the look failed."""
-        if ledger.state == "submitting":
-            await self._search(ledger)
+    async def read(self, batch: str) -> None:
+        """Read the results.
+
+        Raises:
+            TransientError: they break off. What came before is stored.
+            EndpointError, StoreError: they cannot be read or stored.
+        """
+        async with aclosing(self._session.provider.results(batch)) as lines:
+            try:
+                async for line in lines:
+                    await self._take(line)
+                    if self._session.is_stopping:
+                        self.stopped = True
+                        break
+            finally:
+                await self._commit()
+        for key in self._answered:
+            self.failures.pop(key, None)
+        self.missing = [key for key in self._requests if key not in self._answered and key not in self.failures]
+
+    async def _take(self, line: ResultLine) -> None:
+        if line.key is None:
+            self.unreadable += 1
             return
-        batch = str(ledger.batch)
-        state = await self.provider.status(batch)
+        request = self._requests.get(line.key)
+        if request is None:
+            self.foreign += 1
+            return
+        if line.key in self._answered or self._session.store.get(line.key) is not None:
+            self._answered.add(line.key)
+            return
+        result = await self._session.provider.read(request, line)
+        if isinstance(result, BatchFailure):
+            self.failures.setdefault(line.key, result)
+            return
+        self._answered.add(line.key)
+        self._group.append((line.key, request, result))
+        if len(self._group) >= GROUP:
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """Store the group, then count it."""
+        group, self._group = self._group, []
+        await asyncio.gather(*(self._session.store.put(request, completion) for _, request, completion in group))
+        for key, request, completion in group:
+            self._session.answer(key, request, completion)
+
+
+class BatchTracker:
+    """Tracks the open batches of a session.
+
+    `inherited` are the tags of batches that an earlier run submitted, `wanted` the keys in them for which this run asks
+    too. `queue` is to be submitted again: one resubmission for each of `room`, or when no batch is open any more.
+    """
+
+    def __init__(self, session: BatchSession) -> None:
+        self._session = session
+        self.inherited: set[str] = set()
+        self.wanted: set[str] = set()
+        self.queue: deque[Resubmission] = deque()
+        self.room = 0
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._said: dict[str, str] = {}
+
+    async def advance(self, entry: JournalEntry) -> None:
+        """Look at one batch once and do what follows from its state.
+
+        Raises:
+            TransientError: the look failed.
+            EndpointError: the provider does not know the batch, or the endpoint is unusable.
+        """
+        if entry.state == "submitting":
+            await self._search(entry)
+            return
+        batch = str(entry.batch)
+        state = await self._session.provider.status(batch)
         if state.progress == "missing":
-            self._miss(ledger, batch)
+            self._report_missing(entry, batch)
             return
-        self._counts[ledger.tag, "missing"] = 0
+        self._counts[entry.tag, "missing"] = 0
         if state.progress == "in_progress":
-            self.tell_once(ledger, f"{state.done} of {ledger.count} requests are done")
+            self.say_once(entry, f"{state.done} of {entry.count} requests are done")
         elif state.progress == "failed":
-            self._refuse(ledger, state)
+            self._handle_refusal(entry, state)
         else:
-            await self._fetch(ledger, batch, state)
+            await self._fetch(entry, batch, state)
 
-    async def _search(self, ledger: Ledger) -> None:
-        sighting = await look_for(self.provider, self.shelf, ledger)
-        if sighting.batch is not None:
-            self.live[ledger.tag] = self.shelf.move(ledger, "submitted", batch=sighting.batch)
-            self.say(f"batch {sighting.batch} was made, and is found again")
-        elif sighting.undecided:
-            self.tell_once(ledger, "a batch that may be ours is not ended; only its results will tell")
-        elif self._count(ledger, "looks") >= LOOKS:
-            self.say(f"no batch was made of the {ledger.count} requests")
-            parcel = self._reclaim(ledger, ledger.turn, ledger.tries + 1)
-            self._close(ledger, "abandoned", "the provider's list shows no such batch")
-            self._put_back(parcel, "no batch came into being", ledger.tries < TRIES)
+    def say_once(self, entry: JournalEntry, text: str) -> None:
+        """Tell the user something about a batch, unless it was the last thing said about it."""
+        if self._said.get(entry.tag) != text:
+            self._said[entry.tag] = text
+            self._session.say(f"batch {entry.batch or 'of unknown fate'}: {text}")
 
-    def _miss(self, ledger: Ledger, batch: str) -> None:
-        if self._count(ledger, "missing") >= ASKED_FOR:
+    async def _search(self, entry: JournalEntry) -> None:
+        """Look for a batch of unknown fate in the provider's list."""
+        session, undecided = self._session, False
+        for candidate in await session.provider.find(entry, session.journal.batch_ids()):
+            if candidate.certain or (candidate.ended and await self._has_results_of(entry, candidate.batch)):
+                session.open_batches[entry.tag] = session.journal.update(entry, "submitted", batch=candidate.batch)
+                session.say(f"batch {candidate.batch} was made, and is found again")
+                return
+            undecided = undecided or not candidate.ended
+        if undecided:
+            self.say_once(entry, "a batch that may be ours is not ended; only its results will tell")
+        elif self._count(entry, "searches") >= MAX_SEARCHES:
+            session.say(f"no batch was made of the {entry.count} requests")
+            again = self._reclaim(entry, entry.tries + 1)
+            self._close(entry, "abandoned", "the provider's list shows no such batch")
+            if entry.tries >= MAX_TRIES:
+                self._fail(again, "no batch came into being")
+            elif again.requests:
+                self.room += 1
+                self.queue.append(again)
+
+    async def _has_results_of(self, entry: JournalEntry, batch: str) -> bool:
+        """Return whether the first readable result of a batch is of one of the entry's requests."""
+        with self._session.journal.requests(entry) as requests:
+            async with aclosing(self._session.provider.results(batch)) as lines:
+                async for line in lines:
+                    if line.key is not None:
+                        return requests.get(line.key) is not None
+        return False
+
+    def _report_missing(self, entry: JournalEntry, batch: str) -> None:
+        if self._count(entry, "missing") >= MAX_MISSING:
             raise EndpointError(
-                f"batch {batch} is not known to the endpoint of {ledger.model}: use the key and address that it was "
-                f"submitted with, or remove {self.shelf.page(ledger)} to give it up and ask its requests again."
+                f"batch {batch} is not known to the endpoint of {entry.model}: use the key and address that it was "
+                f"submitted with, or remove {self._session.journal.path_of(entry)} to give it up and ask its requests "
+                "again."
             )
 
-    def _refuse(self, ledger: Ledger, state: BatchState) -> None:
-        """The batch was refused as a whole: nothing in it was executed, nothing is billed."""
-        reason = f"batch {ledger.batch} was refused: {state.reason or 'without a reason'}"
-        parcel = self._reclaim(ledger, ledger.turn, ledger.tries)
-        self._close(ledger, "abandoned", reason)
-        self.say(reason)
-        if state.full and self.live:
-            self.held.append(parcel)
-        elif state.full and len(parcel.requests) > 1:
-            self.held.extendleft(reversed(parcel.halves()))
+    def _handle_refusal(self, entry: JournalEntry, state: BatchState) -> None:
+        """Close a batch that was refused as a whole: nothing in it was executed, nothing is billed."""
+        reason = f"batch {entry.batch} was refused: {state.reason or 'without a reason'}"
+        again = self._reclaim(entry, entry.tries)
+        self._close(entry, "abandoned", reason)
+        self._session.say(reason)
+        if state.queue_full and self._session.open_batches:
+            self.queue.append(again)
+        elif state.queue_full and len(again.requests) > 1:
+            self.queue.extendleft(reversed(again.split()))
         else:
-            self._put_back(parcel, reason, False)
+            self._fail(again, reason)
 
-    async def _fetch(self, ledger: Ledger, batch: str, state: BatchState) -> None:
-        if ledger.state != "ended":
-            ledger = self.live[ledger.tag] = self.shelf.move(ledger, "ended")
-        with self.shelf.requests(ledger) as requests:
-            found = await retrieve(self.provider, self.store, self.books, requests, batch, lambda: self.patience.over)
-        if found.stopped:
-            return
-        if found.missing and self._count(ledger, "passes") < PASSES:
-            self.tell_once(ledger, f"{len(found.missing)} requests are not among its results; they are read again")
-            return
-        self._conclude(ledger, state, found)
+    async def _fetch(self, entry: JournalEntry, batch: str, state: BatchState) -> None:
+        """Store the answers of an ended batch, and close it when each of its requests has a result."""
+        session = self._session
+        if entry.state != "ended":
+            entry = session.open_batches[entry.tag] = session.journal.update(entry, "ended")
+        with session.journal.requests(entry) as requests:
+            reader = ResultReader(session, requests)
+            await reader.read(batch)
+            if reader.stopped:
+                return
+            if reader.missing and self._count(entry, "passes") < MAX_PASSES:
+                missing = len(reader.missing)
+                self.say_once(entry, f"{missing} requests are not among its results; they are read again")
+                return
+            self._conclude(entry, state, requests, reader)
 
-    def _conclude(self, ledger: Ledger, state: BatchState, found: Retrieval) -> None:
-        lost = BatchFailure(
-            f"batch {ledger.batch} has no readable result for it", retryable=state.progress == "expired"
-        )
-        failures = {**found.failures, **dict.fromkeys(found.missing, lost)}
+    def _conclude(self, entry: JournalEntry, state: BatchState, requests: RequestFile, reader: ResultReader) -> None:
+        """Close a fetched batch; requests without an answer go into another one or fail."""
+        session = self._session
+        lost = BatchFailure(f"batch {entry.batch} has no readable result for it", retryable=state.progress == "expired")
+        failures = {**reader.failures, **dict.fromkeys(reader.missing, lost)}
         again: list[tuple[str, Request]] = []
-        with self.shelf.requests(ledger) as requests:
-            for key, failure in failures.items():
-                request = requests.get(key)
-                if request is None:
-                    continue
-                if failure.retryable and ledger.turn < TURNS and self._is_wanted(ledger, key):
-                    self.books.release(key, request)
-                    again.append((key, request))
-                elif self._is_wanted(ledger, key):
-                    self.books.fail(key, request, failure)
+        for key, failure in failures.items():
+            request = requests.get(key)
+            if request is None or not self._is_wanted(entry, key):
+                continue
+            if failure.retryable and entry.turn < MAX_TURNS:
+                session.release(key, request)
+                again.append((key, request))
+            else:
+                session.fail(key, request, failure)
         self.room += 1
-        self._close(ledger, "fetched", f"{len(failures)} without an answer" if failures else None)
-        for count, what in ((found.strangers, "are not of this batch"), (found.unreadable, "cannot be read")):
+        self._close(entry, "fetched", f"{len(failures)} without an answer" if failures else None)
+        for count, what in ((reader.foreign, "are not of this batch"), (reader.unreadable, "cannot be read")):
             if count:
-                self.say(f"{count} lines in the results of batch {ledger.batch} {what}: ignored")
-        done = ledger.count - len(failures)
-        self.say(f"batch {ledger.batch} is {state.progress}: {done} of {ledger.count} requests are answered")
+                session.say(f"{count} lines in the results of batch {entry.batch} {what}: ignored")
+        answered = entry.count - len(failures)
+        session.say(f"batch {entry.batch} is {state.progress}: {answered} of {entry.count} requests are answered")
         if again:
-            self.held.append(Parcel(tuple(again), ledger.turn + 1))
+            self.queue.append(Resubmission(tuple(again), entry.turn + 1))
 
-    def _reclaim(self, ledger: Ledger, turn: int, tries: int) -> Parcel:
-        """The requests of a batch that is none, as far as they are wanted now; what was reserved for them is free."""
-        with self.shelf.requests(ledger) as requests:
-            pairs = [(key, requests.get(key)) for key in requests if self._is_wanted(ledger, key)]
+    def _reclaim(self, entry: JournalEntry, tries: int) -> Resubmission:
+        """Release the requests of a batch that does not exist and return those that this run wants."""
+        with self._session.journal.requests(entry) as requests:
+            pairs = [(key, requests.get(key)) for key in requests if self._is_wanted(entry, key)]
         wanted = tuple((key, request) for key, request in pairs if request is not None)
         for key, request in wanted:
-            self.books.release(key, request)
-        return Parcel(wanted, turn, tries)
+            self._session.release(key, request)
+        return Resubmission(wanted, entry.turn, tries)
 
-    def _put_back(self, parcel: Parcel, reason: str, again: bool) -> None:
-        if again and parcel.requests:
-            self.room += 1
-            self.held.append(parcel)
-        elif not again:
-            for key, request in parcel.requests:
-                self.books.fail(key, request, BatchFailure(reason))
+    def _fail(self, resubmission: Resubmission, reason: str) -> None:
+        for key, request in resubmission.requests:
+            self._session.fail(key, request, BatchFailure(reason))
 
-    def _is_wanted(self, ledger: Ledger, key: str) -> bool:
-        """Whether this run asks for the key, not only the run that made the ledger."""
-        return ledger.tag not in self.inherited or key in self.wanted
+    def _is_wanted(self, entry: JournalEntry, key: str) -> bool:
+        """Return whether this run asks for the key, not only the run that made the entry."""
+        return entry.tag not in self.inherited or key in self.wanted
 
-    def _close(self, ledger: Ledger, state: Literal["fetched", "abandoned"], reason: str | None) -> None:
-        self.shelf.move(ledger, state, reason=reason)
-        del self.live[ledger.tag]
+    def _close(self, entry: JournalEntry, state: Literal["fetched", "abandoned"], reason: str | None) -> None:
+        self._session.journal.update(entry, state, reason=reason)
+        del self._session.open_batches[entry.tag]
 
-    def _count(self, ledger: Ledger, what: str) -> int:
-        self._counts[ledger.tag, what] += 1
-        return self._counts[ledger.tag, what]
-
-    def tell_once(self, ledger: Ledger, text: str) -> None:
-        """Say it of a batch unless it was the last thing said of it."""
-        if self._told.get(ledger.tag) != text:
-            self._told[ledger.tag] = text
-            self.say(f"batch {ledger.batch or 'of unknown fate'}: {text}")
+    def _count(self, entry: JournalEntry, what: str) -> int:
+        """Count one more of this event for the entry, and return how many there were."""
+        self._counts[entry.tag, what] += 1
+        return self._counts[entry.tag, what]

@@ -141,4 +141,4 @@ def test_a_key_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         outcome = bench.run([chat(1).model_copy(update={"endpoint": None})])
 
     assert outcome.unsent == 1
-    assert "OPENAI_API_KEY" in outcome.faults[0]
+    assert "OPENAI_API_KEY" in outcome.errors[0]

@@ -1,4 +1,4 @@
-"""A course that dies or stops at any stage, and the next one: everything is stored, and each request billed once."""
+"""A run of batches that dies or stops at any stage, and the next one: all is stored, and each request billed once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store, request_key
-from explaineval.client.batches import AnthropicBatches, BatchOutcome, pending_keys, run_batches, track
+from explaineval.client.batches import BatchOutcome, PendingKeys, run_batches, track
 from explaineval.records import Completion, Request
-from servers.batch_bench import MODELS, POLL, BatchBench, Route, chat
+from servers.batch_bench import POLL, BatchBench, Route, chat
 from servers.batch_lines import Batch
 from servers.batch_server import BatchServer, Call, Fault
 
@@ -30,7 +30,7 @@ STAGES: dict[str, Stage] = {
     "in progress": ("poll", None),
     "ended, not fetched": ("results", None),
 }
-"""At which call the course ends, and what happens to that call."""
+"""At which call the run ends, and what happens to that call."""
 NO_UPLOAD = ("planned", "anthropic")
 
 
@@ -61,7 +61,7 @@ def end_at(server: BatchServer, call: Call, do: Callable[[], object]) -> None:
 
 
 def die_at(bench: BatchBench, requests: list[Request], stage: Stage) -> None:
-    """A course that is cancelled at a stage: nothing runs after it but what closes connections."""
+    """Run batches and cancel them at a stage; afterwards only connections are closed."""
     call, fault = stage
     bench.server.faults = {call: [fault]}
 
@@ -79,14 +79,14 @@ def die_at(bench: BatchBench, requests: list[Request], stage: Stage) -> None:
 
 
 def check_complete(bench: BatchBench, requests: list[Request], outcome: BatchOutcome) -> None:
-    """All answers are there, each was billed once, and every ledger is closed."""
+    """Check that all answers are stored, each was billed once, and every journal entry is closed."""
     keys = {request_key(request) for request in requests}
 
-    assert (outcome.failed, outcome.unsent, outcome.waiting, outcome.faults) == ({}, 0, False, [])
+    assert (outcome.failed, outcome.unsent, outcome.waiting, outcome.errors) == ({}, 0, False, [])
     assert set(bench.stored()) == keys
     assert dict(bench.server.billed) == dict.fromkeys(keys, 1)
     assert {"fetched", "abandoned"} >= set(bench.states())
-    assert pending_keys(bench.ledgers, bench.route, "lab", MODELS[bench.route]) == set()
+    assert list(PendingKeys(bench.open_journal())) == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def check_complete(bench: BatchBench, requests: list[Request], outcome: BatchOut
     [(stage, route) for stage in STAGES for route in ("openai", "anthropic") if (stage, route) != NO_UPLOAD],
 )
 def test_death_at_every_stage(make: Callable[..., BatchBench], route: Route, stage: str) -> None:
-    """The course dies there; the next completes it, and puts no request into a second batch that was in a first."""
+    """The run dies there; the next one completes it, and puts no request into a second batch that was in a first."""
     bench = make(route)
     requests = bench.requests(COUNT)
     die_at(bench, requests, STAGES[stage])
@@ -159,7 +159,7 @@ def test_death_half_way_through_fetching(
 def test_stopping_returns_at_once_and_the_batch_goes_on(
     make: Callable[..., BatchBench], route: Route, call: Call
 ) -> None:
-    """Ctrl-C: what is submitted is waiting, its keys are known as pending, and the next course fetches it."""
+    """Ctrl-C: what is submitted is waiting, its keys are known as pending, and the next run fetches it."""
     bench = make(route)
     requests = bench.requests(COUNT)
 
@@ -169,7 +169,7 @@ def test_stopping_returns_at_once_and_the_batch_goes_on(
     outcome = bench.run(requests, during=during)
 
     assert (outcome.waiting, outcome.unsent, outcome.submitted) == (True, 0, COUNT)
-    assert pending_keys(bench.ledgers, route, "lab", MODELS[route]) == {request_key(one) for one in requests}
+    assert set(PendingKeys(bench.open_journal())) == {request_key(request) for request in requests}
     check_complete(bench, requests, bench.run(requests))
     assert len(bench.server.batches) == 1
 
@@ -221,7 +221,7 @@ def test_batches_of_others_are_told_apart(make: Callable[..., BatchBench]) -> No
     check_complete(bench, requests, bench.run(requests))
 
 
-def test_two_courses_at_once(make: Callable[..., BatchBench]) -> None:
+def test_two_runs_at_once(make: Callable[..., BatchBench]) -> None:
     """One does the asking, the other waits for it and finds the answers in the store."""
     bench = make("anthropic")
     requests = bench.requests(COUNT)
@@ -229,19 +229,12 @@ def test_two_courses_at_once(make: Callable[..., BatchBench]) -> None:
 
     async def both() -> list[BatchOutcome]:
         with open_store(bench.directory) as store:
-            providers = [AnthropicBatches(bench.endpoint, MODELS["anthropic"], timeout=5) for _ in range(2)]
+            sessions = [bench.session(store, asyncio.Event()) for _ in range(2)]
             try:
-                courses = [
-                    run_batches(
-                        provider, store, bench.ledgers, "lab", MODELS["anthropic"], misses, poll=POLL,
-                        stopping=asyncio.Event(), tell=bench.said.append,
-                    )
-                    for provider in providers
-                ]  # fmt: skip
-                return await asyncio.gather(*courses)
+                return await asyncio.gather(*(run_batches(session, misses) for session in sessions))
             finally:
-                for provider in providers:
-                    await provider.close()
+                for session in sessions:
+                    await session.provider.close()
 
     first, second = asyncio.run(both())
 
@@ -261,7 +254,7 @@ bench.run([chat(number) for number in range(int(sys.argv[3]))])
 
 
 def test_kill_9_while_the_batch_is_made(make: Callable[..., BatchBench]) -> None:
-    """The process is killed after the batch was made, before it heard of it; its lock is gone, its ledger is not."""
+    """Killed after the batch was made and before the response: the lock is gone, the journal entry is not."""
     bench = make("openai")
     requests = [chat(number) for number in range(COUNT)]
     script = bench.directory / "child.py"

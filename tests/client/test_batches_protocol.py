@@ -1,4 +1,4 @@
-"""Batches behind the guard: lines of results that are too long, and addresses that somebody moved."""
+"""The HTTP calls about batches: results that are too long, and addresses that a variable changes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from explaineval.client.batches.anthropic import _line as anthropic_line
-from explaineval.client.batches.dry_run import Rehearsal
+from explaineval.client.batches.anthropic import AnthropicBatches
 from explaineval.client.batches.openai import OpenAIBatches
-from explaineval.client.batches.openai import _line as openai_line
-from explaineval.client.batches.protocol import CUT, Line, Rest, Wire, read_line
+from explaineval.client.batches.protocol import CUT, BatchHTTP, BatchProvider, LineBuffer, ResultLine
 from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, InputError
@@ -26,7 +24,7 @@ REQUEST = Request(model=MODEL, style="chat", messages=(Message(role="user", cont
 
 
 def result(pad: str = "") -> bytes:
-    """A line of OpenAI's results with so much text in it."""
+    """Return a line of OpenAI's results with this text at the end of the answer."""
     message = {"role": "assistant", "content": f"Answer: A{pad}"}
     body = {"choices": [{"index": 0, "finish_reason": "stop", "message": message}], "model": "m"}
     return json.dumps({"id": "x", "custom_id": KEY, "response": {"status_code": 200, "body": body}}).encode()
@@ -34,45 +32,45 @@ def result(pad: str = "") -> bytes:
 
 @pytest.mark.parametrize("size", [1_000, 65_536, 100_000_000])
 def test_lines_are_cut_from_any_pieces(size: int) -> None:
-    """A long one keeps its beginning and does not touch its neighbours."""
+    """Of a long line the beginning is kept, and its neighbours are whole, whatever the size of the pieces."""
     whole = b"\n".join((b"first", result("x" * (MOST_BYTES + 1)), b"", result(), b"last"))
     ends = [*range(0, len(whole), size), len(whole)]
-    rest = Rest()
-    lines = [line for start, end in pairwise(ends) for line in rest.add(whole[start:end])] + [rest.line]
+    buffer = LineBuffer()
+    lines = [line for start, end in pairwise(ends) for line in buffer.add(whole[start:end])] + [buffer.line]
 
     assert [lines[0], *lines[2:]] == [b"first", b"", result(), b"last"]
     assert len(lines[1]) < CUT + 100
-    assert openai_line(lines[1]) == Line(KEY, oversized=True)
+    assert OpenAIBatches.parse_line(lines[1]) == ResultLine(KEY, oversized=True)
 
 
-@pytest.mark.parametrize("read", [openai_line, anthropic_line])
-def test_a_line_is_measured_before_it_is_parsed(read: type[Line]) -> None:
-    """Nests and crowds are an oversized answer of the request that the line names."""
+@pytest.mark.parametrize("provider", [OpenAIBatches, AnthropicBatches])
+def test_a_line_is_measured_before_it_is_parsed(provider: type[BatchProvider]) -> None:
+    """Deep nesting and too many values make an oversized answer of the request that the line names."""
     head = result()[:-1]
     for pad in (b', "deep": ' + b"[" * 100_000 + b"]" * 100_000, b', "many": [' + b"{}," * 1_000_000 + b"{}]"):
-        assert read(head + pad + b"}") == Line(KEY, oversized=True)
-    assert read(b"[" * 1_000_000) == Line(None, oversized=True)
+        assert provider.parse_line(head + pad + b"}") == ResultLine(KEY, oversized=True)
+    assert provider.parse_line(b"[" * 1_000_000) == ResultLine(None, oversized=True)
 
 
 def test_an_oversized_line_is_an_outcome() -> None:
-    """Unparsed, reason oversized: it is stored and not bought again."""
+    """An oversized line becomes an unparsed answer, which is stored and not bought again."""
 
-    async def read(line: Line) -> object:
-        rehearsal = Rehearsal(Endpoint("http://127.0.0.1:9/v1", "lab"), MODEL, timeout=5)
+    async def read(line: ResultLine) -> object:
+        batches = OpenAIBatches(Endpoint("http://127.0.0.1:9/v1", "lab"), MODEL, timeout=5)
         try:
-            return await read_line(rehearsal, REQUEST.model_copy(update={"endpoint": "lab"}), line)
+            return await batches.read(REQUEST.model_copy(update={"endpoint": "lab"}), line)
         finally:
-            await rehearsal.close()
+            await batches.close()
 
     choices = [{"index": 0, "finish_reason": "stop", "message": {"content": "A"}}] * 500
-    for line in (Line(KEY, oversized=True), Line(KEY, 200, {"choices": choices})):
+    for line in (ResultLine(KEY, oversized=True), ResultLine(KEY, 200, {"choices": choices})):
         found = classify(asyncio.run(read(line)))  # type: ignore[arg-type]
         assert found is not None
         assert (found.status, found.reason.partition(":")[0]) == ("unparsed", "oversized")
 
 
 def test_a_variable_does_not_move_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key and the file of requests stay here."""
+    """Neither the key nor the file of requests is sent to the address in the variable."""
     with FloodServer() as thief:
         monkeypatch.setenv("OPENAI_BASE_URL", thief.url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-own-0123456789abcdef")
@@ -90,14 +88,14 @@ def test_a_variable_does_not_move_batches(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_oversized_page_is_an_error() -> None:
-    """A list of batches is no answer that could be stored."""
+    """A list of batches that is too large raises an error, because it is no answer that could be stored."""
 
     async def get(url: str) -> object:
-        wire = Wire(Endpoint(url), MODEL, 5)
+        http = BatchHTTP(Endpoint(url), MODEL, 5)
         try:
-            return await wire.get(f"{url}/batches")
+            return await http.get(f"{url}/batches")
         finally:
-            await wire.close()
+            await http.close()
 
     for word in ("endless", "bomb", "nested"):
         with FloodServer(word=word) as server, pytest.raises(EndpointError, match="leave out --batch"):

@@ -1,4 +1,4 @@
-"""Courses of batches against a server: every answer stored once, every request billed once, what failed is named."""
+"""Batches against a server: every answer is stored once, every request billed once, and each failure has a reason."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def keys(requests: list[Request]) -> set[str]:
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_all_answers_are_stored_and_nothing_is_asked_twice(make: Make, route: Route) -> None:
-    """Several batches, results shuffled, repeated, one of a stranger: all stored once; a second course asks nothing."""
+    """Shuffled, repeated and foreign lines in several batches: all is stored once; a second run asks nothing."""
     bench = make(route, duplicates=True, stranger=True)
     requests = bench.requests(25)
     outcome = bench.run(requests + requests[:3], most=10)
@@ -47,11 +47,11 @@ def test_all_answers_are_stored_and_nothing_is_asked_twice(make: Make, route: Ro
     assert (
         outcome.failed, outcome.unsent, outcome.waiting, outcome.submitted, outcome.stored,
     ) == ({}, 0, False, 25, 25)  # fmt: skip
-    assert outcome.faults == []
+    assert outcome.errors == []
     assert dict.fromkeys(keys(requests), 1) == dict(bench.server.billed)
     assert keys(requests) == set(bench.stored())
     assert bench.states() == ["fetched"] * 3
-    assert list(bench.ledgers.glob("*.requests.jsonl")) == []
+    assert list(bench.journal.glob("*.requests.jsonl")) == []
     assert any("1 lines in the results" in said and "not of this batch" in said for said in bench.said)
 
     calls = len(bench.server.calls)
@@ -181,7 +181,7 @@ def test_faults_while_polling_and_fetching_lose_nothing(make: Make, route: Route
     requests = bench.requests(12)
     outcome = bench.run(requests)
 
-    assert (outcome.failed, outcome.stored, outcome.faults) == ({}, 12, [])
+    assert (outcome.failed, outcome.stored, outcome.errors) == ({}, 12, [])
     assert dict.fromkeys(keys(requests), 1) == dict(bench.server.billed)
 
 
@@ -211,8 +211,8 @@ def test_an_endpoint_that_refuses_batches(make: Make) -> None:
             bench.requests(3), reserve=lambda _: True, settle=lambda _, answer, to=settled: to.append(answer)
         )
 
-        assert (outcome.unsent, outcome.waiting, len(outcome.faults)) == (3, False, 1)
-        assert words in outcome.faults[0]
+        assert (outcome.unsent, outcome.waiting, len(outcome.errors)) == (3, False, 1)
+        assert words in outcome.errors[0]
         assert settled == [None] * 3
     assert bench.server.batches == {}
 
@@ -229,7 +229,7 @@ def test_an_unknown_batch_stays_on_record(make: Make) -> None:
     outcome = bench.run(requests)
 
     assert (outcome.waiting, outcome.submitted) == (True, 0)
-    assert "is not known to the endpoint" in outcome.faults[0]
+    assert "is not known to the endpoint" in outcome.errors[0]
     assert bench.states() == ["submitted"]
 
     bench.server.batches.update(hidden)
