@@ -35,7 +35,7 @@ def test_requests_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_an_entry_is_updated_and_closed(tmp_path: Path) -> None:
-    """Once it is fetched, its requests are deleted and its batch is still known; it is never an entry of another model."""
+    """Once fetched, its requests are deleted and its batch is still known. No other model has this entry."""
     journal, other = BatchJournal(tmp_path, *ABOUT), BatchJournal(tmp_path, "openai", "lab", "openai/other")
     entry = journal.update(plan(journal), "submitting", uploaded="file_1")
     moved = journal.update(entry, "submitted", batch="batch_1")

@@ -42,7 +42,7 @@ def test_all_answers_are_stored_and_nothing_is_asked_twice(make: Make, route: Ro
     """Shuffled, repeated and foreign lines in several batches: all is stored once; a second run asks nothing."""
     bench = make(route, duplicates=True, stranger=True)
     requests = bench.requests(25)
-    outcome = bench.run(requests + requests[:3], most=10)
+    outcome = bench.run(requests + requests[:3], max_requests=10)
 
     assert (
         outcome.failed, outcome.unsent, outcome.waiting, outcome.submitted, outcome.stored,
@@ -167,7 +167,7 @@ def test_a_full_queue_is_filled_in_smaller_parts(make: Make) -> None:
 def test_a_full_queue_is_waited_for(make: Make) -> None:
     """While other batches are under way, one that found no room stays whole and goes in when the next has ended."""
     bench = make(ends=["full"])
-    outcome = bench.run(bench.requests(8), most=4)
+    outcome = bench.run(bench.requests(8), max_requests=4)
 
     assert (outcome.failed, outcome.stored) == ({}, 8)
     assert [len(batch.items) for batch in bench.server.batches.values()] == [4, 4, 4]
