@@ -16,8 +16,7 @@ import pytest
 from explaineval.cache import open_store, prune, request_key, verdict_name
 from explaineval.cache import store as store_module
 from explaineval.cache.database import Database
-from explaineval.cli.app import main
-from explaineval.cli.cache import COMMANDS
+from explaineval.cli.app import CACHE, main
 from explaineval.records import Completion, Message, Request, Trial
 
 Call = Callable[..., tuple[int, str, str]]
@@ -96,7 +95,7 @@ def test_help_of_the_group_loads_no_command(call: Call) -> None:
     code, out, _ = call("--help")
 
     assert code == 0
-    assert [name for name in COMMANDS if f"  {name} " not in out] == []
+    assert [name for name in CACHE if f"  {name} " not in out] == []
 
 
 def test_stats_sum_dollars(call: Call, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +189,7 @@ def test_verify_finds_a_damaged_database(call: Call, cache: Path, how: str) -> N
     document = json.loads(call("verify", "--json")[1])
 
     assert code == 6
-    assert "NOT all is sound" in out
+    assert "NOT everything is sound" in out
     assert isinstance(document["integrity"], str)
     assert "Traceback" not in out + err
     assert damaged == path.read_bytes()
@@ -354,7 +353,7 @@ def test_prune_refuses_another_number(call: Call, cache: Path, number: str) -> N
     code, out, _ = call("prune", "--model", LISTED, "--yes", number, "--json")
 
     assert code == 2
-    assert f"--yes {number} is not the number of rows that would go, 5" in json.loads(out)["error"]["message"]
+    assert f"--yes {number} is not the number of rows to be deleted, 5" in json.loads(out)["error"]["message"]
     assert count(cache) == 10
 
 
@@ -366,7 +365,7 @@ def test_prune_deletes_what_was_confirmed(call: Call, cache: Path, how: str) -> 
     code, out, err = call(*arguments, "--price", "1,2", typed=typed)
 
     assert code == 0
-    assert f"would go: 5 answers that cost ${5000e-6 + 10 * 2e-6:.4f}" in err
+    assert f"to be deleted from cache: 5 answers that cost ${5000e-6 + 10 * 2e-6:.4f}" in err
     assert LISTED in err
     assert "5 rows deleted" in out
     assert count(cache) == 5
@@ -450,7 +449,7 @@ def test_a_lock_that_stays_is_named(call: Call, cache: Path, monkeypatch: pytest
         other.execute("BEGIN IMMEDIATE")
         return await prune(*arguments)
 
-    monkeypatch.setattr("explaineval.cli.cache_prune.prune", prune_locked)
+    monkeypatch.setattr("explaineval.cli.cache.prune", prune_locked)
     code, _, err = call("prune", "--all", "--yes", "10")
     other.execute("ROLLBACK")
     other.close()

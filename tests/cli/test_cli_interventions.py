@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from explaineval.cli.app import main
-from explaineval.cli.judge import consultant
+from explaineval.cli.configuration import resolve_role
 from explaineval.datasets.taggers import PIPELINES
 from explaineval.prompts import PromptBook, default_directory
 from servers.scripted import ScriptedServer
@@ -124,7 +124,7 @@ def test_editor_and_judge_share_one_limit(tmp_path: Path) -> None:
     asked = {"judge_model": "openai/j", "judge_base_url": None, "judge_api_key_env": None, "judge_price": "1,1"}
     given = {**asked, "cache": tmp_path, "offline": False}
     book = PromptBook(default_directory())
-    left = [consultant("judge", {**given, "max_usd": limit}, book, 0.4).client.max_usd for limit in (1.0, 0.3, None)]
+    left = [resolve_role("judge", {**given, "max_usd": limit}, book, 0.4).client.max_usd for limit in (1.0, 0.3, None)]
 
     assert left == [pytest.approx(0.6), 0.0, None]
 

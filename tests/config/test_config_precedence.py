@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from explaineval.cli.app import app, main
-from explaineval.cli.options import repeated, resolve
+from explaineval.cli.configuration import resolve
+from explaineval.cli.options import repeated
 from explaineval.cli.run import run
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, arms_for
 from explaineval.errors import InputError

@@ -31,7 +31,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 def is_told_in_one_line(stderr: str, *words: str) -> bool:
     """Whether exactly one line speaks of the fault, in these words, without a traceback or a fault of ours."""
     lines = [line for line in stderr.splitlines() if "written" in line or "write to" in line]
-    wrong = ("Traceback", "never retrieved", "a fault of explaineval itself", "Exception ignored", "[Errno")
+    wrong = ("Traceback", "never retrieved", "an error in explaineval itself", "Exception ignored", "[Errno")
     return len(lines) == 1 and all(word in lines[0] for word in words) and not any(word in stderr for word in wrong)
 
 
@@ -108,7 +108,7 @@ def test_a_file_of_the_run_directory_that_cannot_be_written_is_named(
 
     assert found.code == 2
     assert name in found.stderr
-    assert "a fault of explaineval itself" not in found.stderr
+    assert "an error in explaineval itself" not in found.stderr
     assert "Traceback" not in found.stderr
 
 
@@ -140,7 +140,7 @@ def test_standard_output_on_a_full_disk_is_one_sentence(
     assert found.returncode == 2
     assert "Traceback" not in found.stderr
     assert "Exception ignored" not in found.stderr
-    assert "a fault of explaineval itself" not in found.stderr
+    assert "an error in explaineval itself" not in found.stderr
     if more[0] == "bad":
         assert "nowhere" in found.stderr
     else:

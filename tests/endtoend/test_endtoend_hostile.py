@@ -98,7 +98,7 @@ def check_twice(one: HostileRuns) -> list[Result]:
     for result in (first, again):
         assert result.code in (0, 5), result.stdout[:2000] + result.stderr[-2000:]
         assert "Traceback" not in result.stderr
-        assert "a fault of explaineval itself" not in result.stdout + result.stderr
+        assert "an error in explaineval itself" not in result.stdout + result.stderr
         assert "UserWarning" not in result.stderr
         assert result.peak < MOST_MEMORY
         found = result.document["requests"]
@@ -147,7 +147,7 @@ def test_every_command_reads_a_store_of_hostile_answers(hostile: Callable[..., H
         told = result.stdout + result.stderr
         assert result.code == 0 or "missing" in told, (command, told[-1500:])
         assert "Traceback" not in told
-        assert "a fault of explaineval itself" not in told
+        assert "an error in explaineval itself" not in told
 
 
 @pytest.mark.slow

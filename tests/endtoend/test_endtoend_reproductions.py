@@ -180,7 +180,7 @@ def test_what_was_tampered_with_is_named(finished: Any, warm: WarmCommands) -> N
 
     document, text = reproduce(metrics_json=age, run_json=replace('"explaineval": "', '"explaineval": "0.0.0-'))
     assert document["only_version_differs"] is True
-    assert "are equal in every digit; their signatures alone differ, in the version of explaineval (0.0.0-" in text
+    assert "are equal in every digit; only their signatures differ, in the version of explaineval (0.0.0-" in text
     assert [one["package"] for one in document["versions"]] == ["explaineval"]
 
     document, text = reproduce(
@@ -188,7 +188,7 @@ def test_what_was_tampered_with_is_named(finished: Any, warm: WarmCommands) -> N
     )
     assert document["differences"] == []
     assert "written or ordered in another way" in text
-    assert "Other versions: numpy 9" in text
+    assert "Different versions: numpy 9" in text
 
 
 def test_a_bundle_whose_inputs_contradict_it_is_bad_input(finished: Any, warm: WarmCommands) -> None:

@@ -1,4 +1,4 @@
-"""The command line: parse, wire, call, print. The only package that prints, and the only one that shows errors."""
+"""The table of commands, and the one place where errors become a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -12,19 +12,50 @@ from typing import Any
 import click
 
 from explaineval._version import __version__
-from explaineval.cli.output import echo, explain, show_error, silence
+from explaineval.cli.output import describe_os_error, discard_output, echo, echo_document, echo_notes
 from explaineval.errors import ExplainevalError
 from explaineval.secrets import SECRETS
 
 Commands = Mapping[str, tuple[str, str, str]]
 """Command → (module of this package, attribute, one-line help). A module is imported only when its command is used."""
 
+COMMANDS: Commands = {
+    "demo": ("run", "demo", "Run a bundled task on a small embedded model: no network, no key."),
+    "run": ("run", "run", "Ask models with and without interventions, then score: the main command."),
+    "plan": ("plan", "plan_command", "Show what a run would ask and cost; send nothing."),
+    "probe": ("probe", "probe", "Find out with a few cheap requests what an endpoint can do."),
+    "score": ("score", "score_command", "Compute the metrics of a run directory again; ask nothing."),
+    "show": ("show", "show_command", "Show one example with all its trials: inputs, answers, explanations, mentions."),
+    "judge": ("judge", "judge_command", "Let a model judge which explanations mention a cue."),
+    "interventions": ("app", "interventions", "Build intervention sets and look at them."),
+    "cache": ("app", "cache", "Look at the stored answers; check, export, import and delete them."),
+    "export": ("export", "export_command", "Bundle a run with its answers, so that others can compute it again."),
+    "reproduce": ("export", "reproduce_command", "Compute a bundled run again, without network or key."),
+    "data": ("data", "data", "Download datasets from their official sites."),
+}
+INTERVENTIONS: Commands = {
+    "build": ("interventions_build", "build_command", "Build random words, cues or an editor model's words."),
+    "show": ("interventions_show", "show_command", "Show interventions in their texts."),
+}
+CACHE: Commands = {
+    "stats": (
+        "cache",
+        "stats_command",
+        "Count the stored answers of each endpoint and model, with tokens and dollars.",
+    ),
+    "verify": ("cache_verify", "verify_command", "Check the database and every answer; with --reask, ask some again."),
+    "explain": ("cache_explain", "explain_command", "Show why requests of a run have no stored answer."),
+    "export": ("cache_packs", "export_command", "Write answers into a pack, a file that others can import."),
+    "import": ("cache_packs", "import_command", "Add the answers of packs to a cache; existing answers stay."),
+    "prune": ("cache", "prune_command", "Delete answers, after showing how many go and what they cost."),
+}
+
 REPEATED = "explaineval.repeated"
-"""Where a command's context keeps what is to be told of single-valued options that were given several values."""
+"""Key of a context's `meta` under which `options` keeps sentences on options that were given several values."""
 
 
 class LazyGroup(click.Group):
-    """A group over a table of commands."""
+    """A group of commands that imports the module of a command only when that command is used."""
 
     def __init__(self, *arguments: Any, table: Commands, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -45,90 +76,80 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, _, text) in self.table.items()])
 
 
-COMMANDS = {
-    "demo": ("run", "demo", "Run a bundled task on a small embedded model: no network, no key."),
-    "run": ("run", "run", "Ask models with and without interventions, then score: the main job."),
-    "plan": ("plan", "plan_command", "Say what a run would ask and cost; send nothing."),
-    "probe": ("probe", "probe", "Find out what an endpoint really does, by a few cheap requests."),
-    "score": ("score", "score_command", "Compute the metrics of a run directory again, asking nothing."),
-    "show": ("show", "show_command", "Show one example with all its trials: inputs, answers, explanations, matches."),
-    "judge": ("judge", "judge_command", "Let a model judge which explanations mention a cue, beside the phrase list."),
-    "interventions": ("interventions", "interventions", "Build intervention sets, and look at them."),
-    "cache": ("cache", "cache", "Look at the stored answers, check them, pack them, share them."),
-    "export": (
-        "export",
-        "export_command",
-        "Bundle a run with its answers, so that others can compute it again.",
-    ),
-    "reproduce": ("export", "reproduce_command", "Compute a bundled run again, without network or key."),
-    "data": ("data", "data", "Download datasets from their official homes."),
-}
-
-
 @click.group(
     cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="explaineval")
 def app() -> None:
-    """Measure whether a model's explanations are faithful: do they name what moved the answer?
+    """Measure whether a model's explanations are faithful: do they name what changed the answer?
 
     explaineval inserts a word into an input, asks the model before and after, and correlates "the answer changed"
     with "the explanation mentions the word" (phi-CCT; CCT where the endpoint gives logprobs). Every answer is
-    stored and never bought twice.
+    stored and never paid for twice.
     """
+
+
+@click.group(cls=LazyGroup, table=INTERVENTIONS)
+def interventions() -> None:
+    """Build intervention sets and look at them."""
+
+
+@click.group(cls=LazyGroup, table=CACHE)
+def cache() -> None:
+    """Look at the stored answers; check, export, import and delete them."""
 
 
 @app.result_callback()
 @click.pass_context
-def _tell_repeated(ctx: click.Context, code: int | None) -> int | None:
-    """Say which options were given several values, unless the command has said it."""
-    for line in ctx.meta.get(REPEATED, ()):
-        echo(f"explaineval: {line}", err=True)
+def _report_repeated(ctx: click.Context, code: int | None) -> int | None:
+    """Print which options were given several values, unless the command has printed it."""
+    echo_notes(ctx.meta.get(REPEATED, ()))
     return code
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: one sentence for any error, with its own exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run the command line and exit; any error is one sentence with its own exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     SECRETS.learn(os.environ)
     try:
-        code = app.main(given, standalone_mode=False, prog_name="explaineval")
+        code = app.main(words, standalone_mode=False, prog_name="explaineval")
         sys.stdout.flush()
     except click.UsageError as exc:
         hint = f" (see {exc.ctx.command_path} --help)" if exc.ctx else ""
-        code = _fail(2, exc.format_message().rstrip(".") + hint + ".", given)
+        code = _fail(2, exc.format_message().rstrip(".") + hint + ".", words)
     except click.ClickException as exc:
-        code = _fail(2, exc.format_message(), given)
+        code = _fail(2, exc.format_message(), words)
     except ExplainevalError as exc:
-        code = _fail(exc.exit_code, str(exc), given)
+        code = _fail(exc.exit_code, str(exc), words)
     except (click.Abort, KeyboardInterrupt):
-        code = _fail(130, "interrupted; run the same command again to go on.", given)
+        code = _fail(130, "interrupted; run the same command again to continue.", words)
     except BrokenPipeError:
-        silence(sys.stdout)
+        discard_output(sys.stdout)
         code = 0
-    except OSError as exc:  # a disk or a pipe, no fault of ours
+    except OSError as exc:  # a disk or a pipe failed
         if exc.filename is None:
-            silence(sys.stdout)
-            echo(f"explaineval: {explain(exc)}", err=True)
+            discard_output(sys.stdout)
+            echo_notes([describe_os_error(exc)])
             code = 2
         else:
-            code = _fail(2, explain(exc), given)
-    except Exception as exc:  # the outermost border: a fault of ours still gets one sentence
+            code = _fail(2, describe_os_error(exc), words)
+    except Exception as exc:  # an error in explaineval itself is still reported in one sentence
         if os.environ.get("EXPLAINEVAL_TRACEBACK"):
             echo(traceback.format_exc(), err=True)
-        text = f"a fault of explaineval itself: {type(exc).__name__}: {exc}"
-        code = _fail(1, f"{text} (EXPLAINEVAL_TRACEBACK=1 shows where; answers already paid for are kept).", given)
+        text = f"an error in explaineval itself: {type(exc).__name__}: {exc}"
+        code = _fail(1, f"{text} (EXPLAINEVAL_TRACEBACK=1 shows where; answers already paid for are kept).", words)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(code: int, message: str, given: Sequence[str]) -> int:
-    if "--json" in given or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
+def _fail(code: int, message: str, words: Sequence[str]) -> int:
+    """Print an error, as a JSON document where the command line or the environment wants one; return its exit code."""
+    if "--json" in words or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
         try:
-            show_error(code, message)
+            echo_document({}, code=code, message=message)
             sys.stdout.flush()
         except OSError:
-            silence(sys.stdout)
+            discard_output(sys.stdout)
         else:
             return code
-    echo(f"explaineval: {message}", err=True)
+    echo_notes([message])
     return code

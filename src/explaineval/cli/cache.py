@@ -1,7 +1,9 @@
-"""`explaineval cache stats`: what is stored and what it cost; prices, filters and the table for the other commands."""
+"""`explaineval cache stats` and `cache prune`: what is stored and what it cost; delete some of it."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,152 +12,223 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from explaineval.cache import ModelStats, PriceOf, open_store
-from explaineval.cli.app import LazyGroup
-from explaineval.cli.options import CACHE, JSON, option, options, read_price
-from explaineval.cli.output import echo, echo_table, say, show_document
+from explaineval.cache import (
+    ModelStats,
+    PriceOf,
+    Pruning,
+    open_store,
+    plan_pruning,
+    prune,
+    reclaim_space,
+    total_usd,
+)
+from explaineval.cli.configuration import read_price
+from explaineval.cli.options import AT_LEAST_0, JSON, STORED, option, options
+from explaineval.cli.output import echo, echo_document, echo_notes, echo_table
 from explaineval.config import spellings
 from explaineval.config.endpoint import is_private
 from explaineval.cost import FREE, Price, Tier, price_given, price_listed, tier_of
+from explaineval.errors import DamageError, InputError
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.prices import read_price_list
 from explaineval.records import Request
 
-COMMANDS = {
-    "stats": (
-        "cache",
-        "stats_command",
-        "Count the stored answers, per endpoint and model, with tokens and dollars.",
-    ),
-    "verify": ("cache_verify", "verify_command", "Check every page and every answer of a cache."),
-    "explain": (
-        "cache_explain",
-        "explain_command",
-        "Say why a request is a miss: the nearest stored one, and what differs.",
-    ),
-    "export": ("cache_packs", "export_command", "Write answers into a pack, a file that others can import."),
-    "import": ("cache_packs", "import_command", "Lay the answers of packs into a cache; what is there stays."),
-    "prune": ("cache_prune", "prune_command", "Delete answers, after saying what goes and what it cost."),
-}
-
-
-@click.group(cls=LazyGroup, table=COMMANDS)
-def cache() -> None:
-    """Look at the stored answers, check them, pack them, share them."""
-
-
 DEFAULT = "default"
-"""How the provider's own address is written, which has no name."""
+"""The name printed for a provider's own address."""
 
 EMBEDDED = "embedded:"
-"""What the endpoint name of weights on this machine begins with."""
+"""Prefix of the endpoint names of weights on this machine."""
 
-
-PRICE = option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens, instead of the list's.")
+PRICE = option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens, for all models.")
 FILTERS = (
     option("--model", multiple=True, metavar="PROVIDER/MODEL", help="Answers of this model only. Repeatable."),
     option(
         "--endpoint",
         multiple=True,
         metavar="NAME|URL",
-        help="Answers of this endpoint only, as `cache stats` writes it. Repeatable.",
+        help="Answers of this endpoint only, as `cache stats` prints it. Repeatable.",
     ),
 )
 
 
 @click.command("stats")
-@options(CACHE, PRICE, JSON)
-def stats_command(cache: Path | None, price: str | None, json: bool) -> int:
-    """Count the stored answers, per endpoint and model, with their tokens and what they cost.
+@options(STORED, PRICE, JSON)
+def stats_command(directory: Path, price: str | None, json: bool) -> int:
+    """Count the stored answers of each endpoint and model, with their tokens and what they cost.
 
-    Answers of a model at its provider's own address cost what the price list says, those of a loopback or private
-    address and of embedded weights nothing; any other price is unknown unless --price tells it.
+    Answers from a provider's own address cost what the price list says; those from a loopback or private address, or
+    from embedded weights, nothing; any other price is unknown unless --price gives it.
     """
-    directory = cache or Path("cache")
-    price_of, version = pricing(price)
+    price_of, price_version = prices(price)
     with open_store(directory, readonly=True) as store:
-        found = store.stats(price_of)
+        stats = store.stats(price_of)
         notes = list(cache_notes(store.warnings))
-    say(notes)
+    echo_notes(notes)
+    cost_notes = _cost_notes(stats.models)
     if json:
-        document = {"directory": str(directory), **asdict(found), "prices": version}
-        show_document(document, [*notes, *cautions(found.models)])
+        document = {"directory": str(directory), **asdict(stats), "prices": price_version}
+        echo_document(document, [*notes, *cost_notes])
         return 0
-    worth = f", {spell_usd(found.usd)} (prices: {version})" if found.entries else ""
-    echo(f"{directory}: {found.entries} answers, {found.bytes / 1e6:.1f} MB{worth}")
-    if found.models:
-        echo_table(models_table(found.models))
-    say(cautions(found.models))
+    cost = f", {_dollars(stats.usd)} (prices: {price_version})" if stats.entries else ""
+    echo(f"{directory}: {stats.entries} answers, {stats.bytes / 1e6:.1f} MB{cost}")
+    if stats.models:
+        echo_table(_models_table(stats.models))
+    echo_notes(cost_notes)
     return 0
 
 
-def pricing(given: str | None) -> tuple[PriceOf, str]:
-    """What a stored answer's tokens cost, and by which list.
+def prices(given: str | None) -> tuple[PriceOf, str]:
+    """Return the function that gives the price of a stored request, and the version of the price list it uses.
 
-    Raises InputError for a price that cannot be read.
+    `given` is the text of --price, which then holds for all. Raises InputError for a price that cannot be read.
     """
     if given is not None:
-        into, out = read_price(given)
-        price = price_given((into, out))
-        return lambda _: price, f"given:{into:g},{out:g}"
-    listed = read_price_list()
+        per_input, per_output = read_price(given)
+        price = price_given((per_input, per_output))
+        return lambda _: price, f"given:{per_input:g},{per_output:g}"
+    price_list = read_price_list()
     known: dict[tuple[str | None, str, Tier], Price | None] = {}
 
     def price_of(request: Request) -> Price | None:
-        tier = tier_of(request.params)
-        group = (request.endpoint, request.model, tier)
+        group = (request.endpoint, request.model, tier_of(request.params))
         if group not in known:
-            known[group] = _look_up(*group)
+            known[group] = look_up(*group)
         return known[group]
 
-    def _look_up(endpoint: str | None, model: str, tier: Tier) -> Price | None:
+    def look_up(endpoint: str | None, model: str, tier: Tier) -> Price | None:
         if endpoint is None:
-            return price_listed(model, listed.prices, tier)
+            return price_listed(model, price_list.prices, tier)
         return FREE if endpoint.startswith(EMBEDDED) or is_private(endpoint) else None
 
-    return price_of, listed.version
+    return price_of, price_list.version
 
 
-def choosing(models: Sequence[str], endpoints: Sequence[str]) -> Callable[[Request], bool] | None:
-    """Whether a request is of one of these models and of one of these endpoints; None where none is named.
+def request_filter(models: Sequence[str], endpoints: Sequence[str]) -> Callable[[Request], bool] | None:
+    """Return whether a request is of one of these models and endpoints, as a function; None if none is named.
 
-    Raises InputError for an address that is not one.
+    Raises InputError for an address that is not valid.
     """
     if not models and not endpoints:
         return None
-    names = {spelled for name in endpoints for spelled in spellings(name)}
+    names = {spelling for name in endpoints for spelling in spellings(name)}
 
-    def chosen(request: Request) -> bool:
-        at = DEFAULT if request.endpoint is None else request.endpoint
-        return (not models or request.model in models) and (not names or at in names)
+    def fits(request: Request) -> bool:
+        endpoint = DEFAULT if request.endpoint is None else request.endpoint
+        return (not models or request.model in models) and (not names or endpoint in names)
 
-    return chosen
+    return fits
 
 
-def models_table(models: Sequence[ModelStats]) -> Table:
-    """A line for each endpoint and model."""
+@click.command("prune")
+@options(
+    STORED,
+    *FILTERS,
+    option("--damaged", is_flag=True, default=False, help="Rows that cannot be read or are not explaineval's."),
+    option("--all", is_flag=True, default=False, help="All answers."),
+    option("--yes", type=AT_LEAST_0, metavar="N", help="Confirm that N rows are deleted, without a question."),
+    PRICE,
+    JSON,
+)
+def prune_command(
+    directory: Path,
+    model: tuple[str, ...],
+    endpoint: tuple[str, ...],
+    damaged: bool,
+    all: bool,
+    yes: int | None,
+    price: str | None,
+    json: bool,
+) -> int:
+    """Delete the answers of models and endpoints, damaged rows, or all answers.
+
+    What would be deleted is shown first, with what it cost. Nothing is deleted unless its number is typed in or given
+    with --yes. What is known about endpoints stays.
+    """
+    wanted = request_filter(model, endpoint)
+    if all and wanted is not None:
+        raise InputError("--all and --model or --endpoint contradict each other: give one of them.")
+    if all:
+        wanted = _every_request
+    if wanted is None and not damaged:
+        raise InputError("nothing to delete is named: give --model, --endpoint, --damaged or --all.")
+    price_of, price_version = prices(price)
+    with open_store(directory, readonly=True) as store:
+        if store.damage is not None:
+            raise DamageError(store.damage)
+        pruning = plan_pruning(store, wanted, damaged=damaged, price_of=price_of)
+    _confirm(directory, pruning, price_version, yes)
+    deleted, kept_space = _delete(directory, pruning) if pruning.rows else (0, None)
+    notes = [] if kept_space is None else [note("space_kept", kept_space)]
+    if json:
+        document = {
+            "directory": str(directory),
+            "deleted": deleted,
+            "answers": len(pruning.keys),
+            "damaged": len(pruning.versions),
+            "usd": total_usd(pruning.models),
+            "prices": price_version,
+            "models": [asdict(stats) for stats in pruning.models],
+            "reclaimed": kept_space is None,
+        }
+        echo_document(document, [*_cost_notes(pruning.models), *notes])
+    else:
+        echo(f"{directory}: {deleted:,} rows deleted.")
+    echo_notes(notes)
+    return 0
+
+
+def _every_request(_: Request) -> bool:
+    return True
+
+
+def _confirm(directory: Path, pruning: Pruning, price_version: str, yes: int | None) -> None:
+    """Show what would be deleted, and return only if its number is confirmed."""
+    if pruning.models:
+        echo_table(_models_table(pruning.models), err=True)
+    cost = f" that cost {_dollars(total_usd(pruning.models))} (prices: {price_version})" if pruning.keys else ""
+    damaged = f" and {len(pruning.versions):,} damaged rows" if pruning.versions else ""
+    echo_notes([f"to be deleted from {directory}: {len(pruning.keys):,} answers{cost}{damaged}."])
+    echo_notes(_cost_notes(pruning.models))
+    if yes is None and pruning.rows:
+        echo(f"Type {pruning.rows} to delete them for good: ", nl=False, err=True)
+        if sys.stdin.readline().strip() != str(pruning.rows):
+            raise InputError(f"nothing was deleted: type {pruning.rows}, or give --yes {pruning.rows}.")
+    elif yes is not None and yes != pruning.rows:
+        raise InputError(f"--yes {yes} is not the number of rows to be deleted, {pruning.rows}: nothing was deleted.")
+
+
+def _delete(directory: Path, pruning: Pruning) -> tuple[int, str | None]:
+    """Return how many rows were deleted, and why their space was not given back, if it was not."""
+    with open_store(directory, repairing=True) as store:
+        deleted = asyncio.run(prune(store, pruning))
+    return deleted, reclaim_space(directory)
+
+
+def _models_table(models: Sequence[ModelStats]) -> Table:
+    """Return a table with a row for each endpoint and model."""
     table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
-    for heading in ("endpoint", "model", "answers", "tokens in", "tokens out", "cost"):
-        table.add_column(heading, justify="left" if heading in ("endpoint", "model") else "right", no_wrap=True)
-    for one in models:
-        tokens = (one.tokens.get("prompt_tokens", 0), one.tokens.get("completion_tokens", 0))
-        counts = (f"{count:,.0f}" for count in (one.entries, *tokens))
-        table.add_row(Text(one.endpoint or DEFAULT), Text(one.model), *counts, spell_usd(one.usd))
+    for heading in ("endpoint", "model"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("answers", "tokens in", "tokens out", "cost"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for stats in models:
+        tokens = (stats.tokens.get("prompt_tokens", 0), stats.tokens.get("completion_tokens", 0))
+        counts = (f"{count:,.0f}" for count in (stats.entries, *tokens))
+        table.add_row(Text(stats.endpoint or DEFAULT), Text(stats.model), *counts, _dollars(stats.usd))
     return table
 
 
-def cautions(models: Sequence[ModelStats]) -> list[Note]:
-    """What the dollars do not say."""
+def _cost_notes(models: Sequence[ModelStats]) -> list[Note]:
+    """Return notes on what the dollars leave out."""
     notes = []
-    if any(one.usd is None for one in models):
-        told = "the price of some answers is unknown: give --price IN,OUT (dollars per million tokens)."
-        notes.append(note("price_unknown", told))
-    if unmetered := sum(one.unmetered for one in models):
-        told = f"{unmetered:,} answers came without a count of tokens: what they cost is not in the sums."
-        notes.append(note("tokens_uncounted", told))
+    if any(stats.usd is None for stats in models):
+        text = "the price of some answers is unknown: give --price IN,OUT (dollars per million tokens)."
+        notes.append(note("price_unknown", text))
+    if unmetered := sum(stats.unmetered for stats in models):
+        text = f"{unmetered:,} answers came without a count of tokens: what they cost is not in the sums."
+        notes.append(note("tokens_uncounted", text))
     return notes
 
 
-def spell_usd(usd: float | None) -> str:
-    """Dollars for people."""
+def _dollars(usd: float | None) -> str:
     return "unknown" if usd is None else f"${usd:,.4f}"

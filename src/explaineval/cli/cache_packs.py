@@ -1,4 +1,4 @@
-"""`explaineval cache export` and `cache import`: answers as files that others can use."""
+"""`explaineval cache export` and `cache import`: stored answers as files that others can use."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from explaineval.cache import Exported, Imported, Store, export_pack, import_pack, open_store, request_key
-from explaineval.cli.cache import FILTERS, choosing
-from explaineval.cli.options import CACHE, JSON, option, options
-from explaineval.cli.output import echo, say, show_document
+from explaineval.cli.cache import FILTERS, request_filter
+from explaineval.cli.options import JSON, PATH, STORED, option, options
+from explaineval.cli.output import finish
 from explaineval.errors import InputError, StoreError
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.units import LONGER, RETRY_SAMPLES
@@ -20,82 +20,73 @@ from explaineval.records import Trial
 from explaineval.rundir.directory import read_run, read_trials
 
 SHOWN = 5
+"""Missing keys that are printed."""
+
 NEVER_STORED = ("rejected", "failed")
 REFUSED = 2
 
 
 @click.command("export")
 @options(
-    CACHE,
+    STORED,
     option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="F", help="The pack."),
-    option(
-        "--run",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        metavar="RUN_DIR",
-        help="Answers of this run only. Repeatable.",
-    ),
+    option("--run", multiple=True, type=PATH, metavar="RUN_DIR", help="Answers of this run only. Repeatable."),
     *FILTERS,
     JSON,
 )
 def export_command(
-    cache: Path | None,
+    directory: Path,
     out: Path,
     run: tuple[Path, ...],
     model: tuple[str, ...],
     endpoint: tuple[str, ...],
     json: bool,
 ) -> int:
-    """Write answers into a pack: one gzipped file, the same bytes for the same answers, without any secret.
+    """Write answers into a pack: one gzipped file without secrets, the same bytes for the same answers.
 
-    Without a filter all answers go in. What is known of their endpoints comes along. From a damaged cache everything
-    that can still be read is saved.
+    Without a filter all answers are written. What is known about their endpoints is written too. From a damaged cache
+    everything that can still be read is written.
     """
-    directory = cache or Path("cache")
-    chosen = choosing(model, endpoint)
+    wanted = request_filter(model, endpoint)
     with open_store(directory, readonly=True) as store:
         keys = _keys_of(run, store) if run else None
-        found = export_pack(store, out, keys=keys, wanted=chosen)
+        exported = export_pack(store, out, keys=keys, wanted=wanted)
         notes = list(cache_notes(store.warnings))
-    notes += _export_notes(found, filtered=chosen is not None or keys is not None)
-    say(notes)
-    if json:
-        document = {"directory": str(directory), "out": str(out), **asdict(found)}
-        show_document(document, notes)
-        return 0
-    echo(f"{out}: {found.entries:,} answers, {found.verdicts:,} documents on endpoints, {found.bytes / 1e6:.1f} MB")
-    return 0
+    notes += _export_notes(exported, filtered=wanted is not None or keys is not None)
+    counts = f"{exported.entries:,} answers, {exported.verdicts:,} documents on endpoints"
+    return finish(
+        {"directory": str(directory), "out": str(out), **asdict(exported)},
+        [f"{out}: {counts}, {exported.bytes / 1e6:.1f} MB"],
+        notes,
+        json=json,
+    )
 
 
 @click.command("import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="F...")
-@options(CACHE, JSON)
-def import_command(files: tuple[Path, ...], cache: Path | None, json: bool) -> int:
-    """Lay the answers of packs into a cache, which is made where there is none.
+@click.argument("files", nargs=-1, required=True, type=PATH, metavar="F...")
+@options(STORED, JSON)
+def import_command(files: tuple[Path, ...], directory: Path, json: bool) -> int:
+    """Add the answers of packs to a cache, which is made if there is none.
 
-    Each answer is checked against its key. An answer that is there stays, also where the pack has another one. Exits 2
-    where a line or a file was refused; the others are imported all the same.
+    Each answer is checked against its key. Existing answers stay, even where a pack has a different one. Exit code 2 if
+    a line or a file was refused; the others are imported all the same.
     """
-    directory = cache or Path("cache")
     with open_store(directory, repairing=True) as store:
         results = [(file, asyncio.run(_import(store, file))) for file in files]
         notes = list(cache_notes(store.warnings))
-    say(notes)
-    refused = [text for _, found in results for text in found.refused]
-    notes += [note("line_refused", text) for text in refused]
-    if json:
-        listed = [{"file": str(file), **asdict(found)} for file, found in results]
-        code = REFUSED if refused else 0
-        show_document({"directory": str(directory), "files": listed}, notes, None, code, " ".join(refused))
-    else:
-        for file, found in results:
-            echo(_import_line(file, found))
-    say(refused)
-    return REFUSED if refused else 0
+    refused = [text for _, imported in results for text in imported.refused]
+    return finish(
+        {"directory": str(directory), "files": [{"file": str(file), **asdict(result)} for file, result in results]},
+        (_import_line(file, result) for file, result in results),
+        [*notes, *(note("line_refused", text) for text in refused)],
+        json=json,
+        code=REFUSED if refused else 0,
+        message=" ".join(refused),
+    )
 
 
 async def _import(store: Store, file: Path) -> Imported:
-    """What came of a file; one that cannot be read at all is refused as a whole."""
+    """Import one file; one that cannot be read at all is refused as a whole."""
     try:
         return await import_pack(store, file)
     except StoreError:
@@ -104,17 +95,17 @@ async def _import(store: Store, file: Path) -> Imported:
         return Imported(0, 0, 0, (str(exc),), 0)
 
 
-def _import_line(file: Path, found: Imported) -> str:
-    refused = f", {len(found.refused)} refused" if found.refused else ""
-    verdicts = f", {found.verdicts} documents on endpoints" if found.verdicts else ""
+def _import_line(file: Path, imported: Imported) -> str:
+    refused = f", {len(imported.refused)} refused" if imported.refused else ""
+    verdicts = f", {imported.verdicts} documents on endpoints" if imported.verdicts else ""
     return (
-        f"{file}: {found.added:,} answers added{verdicts}, {found.present:,} present, {found.conflicting:,} "
-        f"conflicting (the first answer stands){refused}"
+        f"{file}: {imported.added:,} answers added{verdicts}, {imported.present:,} present, {imported.conflicting:,} "
+        f"conflicting (the first answer stays){refused}"
     )
 
 
 def _keys_of(runs: Sequence[Path], store: Store) -> set[str]:
-    """The keys of the runs' answers, with those that were asked again."""
+    """Return the keys of the runs' answers, including those that were asked again."""
     keys: set[str] = set()
     for directory in runs:
         own = {key for trial in read_trials(directory) for key in _stored_keys(trial)}
@@ -125,7 +116,7 @@ def _keys_of(runs: Sequence[Path], store: Store) -> set[str]:
 
 
 def _stored_keys(trial: Trial) -> Iterator[str]:
-    """Keys under which there should be an answer: what was rejected or failed never had one."""
+    """Yield the keys under which answers of a trial are stored: all but those that were rejected or failed."""
     unanswered = trial.status in NEVER_STORED
     for side, key in (("before", trial.key_before), ("after", trial.key_after)):
         if key and not (unanswered and trial.status_side in (side, "both")):
@@ -133,7 +124,7 @@ def _stored_keys(trial: Trial) -> Iterator[str]:
 
 
 def _first_keys(keys: set[str], store: Store) -> Iterator[str]:
-    """Keys of stored answers that could not be scored and were asked again under one of `keys`."""
+    """Yield the keys of stored answers that could not be scored and were asked again under one of `keys`."""
     for _, request, _ in store.iterate(keys):
         if request.sample >= RETRY_SAMPLES:
             for limit in (request.max_tokens, request.max_tokens // LONGER):
@@ -143,11 +134,12 @@ def _first_keys(keys: set[str], store: Store) -> Iterator[str]:
                     yield key
 
 
-def _export_notes(found: Exported, *, filtered: bool) -> Iterator[Note]:
-    if found.missing:
-        named = ", ".join(found.missing[:SHOWN])
-        more = f" and {len(found.missing) - SHOWN:,} more" if len(found.missing) > SHOWN else ""
-        told = f"{len(found.missing):,} answers of the run are not in the cache, so not in the pack: {named}{more}."
-        yield note("answers_missing", told)
-    if filtered and not found.entries:
+def _export_notes(exported: Exported, *, filtered: bool) -> Iterator[Note]:
+    missing = exported.missing
+    if missing:
+        more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
+        keys = f"{', '.join(missing[:SHOWN])}{more}"
+        text = f"{len(missing):,} answers of the run are not in the cache, so not in the pack: {keys}."
+        yield note("answers_missing", text)
+    if filtered and not exported.entries:
         yield note("pack_empty", "no stored answer fits the filters: the pack is empty.")

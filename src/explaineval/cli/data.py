@@ -1,44 +1,48 @@
-"""`explaineval data fetch`: the official files, their SHA-256 recorded."""
+"""`explaineval data fetch`: download the official files of a dataset and record their SHA-256."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import httpx
-from rich.console import Console
-from rich.progress import DownloadColumn, Progress, TextColumn
 
-from explaineval.cli.options import option, options
-from explaineval.cli.output import echo, say
+from explaineval.cli.options import ABOVE_0, PATH, option, options
+from explaineval.cli.output import echo, echo_notes
+from explaineval.cli.progress import progress_bar
 from explaineval.datasets import OFFICIAL, Download, join_ecqa
 from explaineval.errors import EndpointError, InputError
 from explaineval.files import open_atomic, write_text_atomic
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 RECORD = "SHA256.json"
 CHUNK = 1 << 16
 MOST_BYTES = 2_000_000_000
 """Most bytes of one file; the largest official one has a tenth of it."""
+
 MOST_REDIRECTS = 5
 
 
 @click.group()
 def data() -> None:
-    """Download datasets from their official homes."""
+    """Download datasets from their official sites."""
 
 
 @data.command()
 @click.argument("task", type=click.Choice(sorted(OFFICIAL)))
 @options(
-    option("--dir", type=click.Path(path_type=Path), help="Target directory.  [default: data/TASK]"),
-    option("--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True),
+    option("--dir", type=PATH, help="Target directory.  [default: data/TASK]"),
+    option("--timeout", type=ABOVE_0, default=60.0, show_default=True, help="Seconds to wait for the server."),
 )
 def fetch(task: str, dir: Path | None, timeout: float) -> int:
-    """Download TASK's files. What is there with the recorded SHA-256 is not downloaded again."""
+    """Download TASK's files. Files whose recorded SHA-256 is right are not downloaded again."""
+    from rich.progress import DownloadColumn, TextColumn
+
     official = OFFICIAL[task]
     target = dir or Path("data") / task
     try:
@@ -47,7 +51,10 @@ def fetch(task: str, dir: Path | None, timeout: float) -> int:
         raise InputError(f"{target} cannot be made: {exc.strerror}.") from None
     record = _read_record(target)
     fetched = 0
-    with httpx.Client(timeout=timeout, follow_redirects=True, max_redirects=MOST_REDIRECTS) as client, _bar() as bar:
+    with (
+        httpx.Client(timeout=timeout, follow_redirects=True, max_redirects=MOST_REDIRECTS) as client,
+        progress_bar(TextColumn("{task.description}"), DownloadColumn()) as bar,
+    ):
         for file in official.files:
             path = target / file.target
             if path.is_file() and record.get(file.target, {}).get("sha256") == _sha256(path):
@@ -57,44 +64,39 @@ def fetch(task: str, dir: Path | None, timeout: float) -> int:
             fetched += 1
     if task == "ecqa":
         _join(target)
-    say([f"{fetched} files downloaded to {target}, SHA-256 in {target / RECORD}. Licence: {official.licence}."])
+    echo_notes([f"{fetched} files downloaded to {target}, SHA-256 in {target / RECORD}. Licence: {official.licence}."])
     echo(f"--task {official.use.format(dir=target)}")
     return 0
 
 
-def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), DownloadColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
-
-
 def _download(client: httpx.Client, file: Download, path: Path, bar: Progress) -> str:
+    """Download one file and return its SHA-256. Raises EndpointError; then nothing of the file is kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    total = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         with client.stream("GET", file.url) as response, open_atomic(path) as handle:
             response.raise_for_status()
-            if file.url.startswith("https:") and any(
-                hop.url.scheme != "https" for hop in (*response.history, response)
-            ):
-                raise EndpointError(f"{file.url} leads to an address without https: nothing was taken from there.")
+            schemes = {hop.url.scheme for hop in (*response.history, response)}
+            if file.url.startswith("https:") and schemes != {"https"}:
+                raise EndpointError(f"{file.url} leads to an address without https: nothing was downloaded from there.")
             size = response.headers.get("content-length")
             row = bar.add_task(path.name, total=int(size) if size else None)
             for chunk in response.iter_bytes(CHUNK):
                 if handle.tell() + len(chunk) > MOST_BYTES:
                     raise EndpointError(f"{file.url} answers with more than {MOST_BYTES:,} bytes: it was not kept.")
                 handle.write(chunk)
-                total.update(chunk)
+                digest.update(chunk)
                 bar.advance(row, len(chunk))
     except httpx.HTTPStatusError as exc:
         raise EndpointError(f"{file.url} answered {exc.response.status_code}: the dataset may have moved.") from None
     except httpx.HTTPError as exc:
         reason = str(exc) or type(exc).__name__
         raise EndpointError(f"{file.url} cannot be downloaded ({reason}): check the network, then try again.") from None
-    return total.hexdigest()
+    return digest.hexdigest()
 
 
 def _join(target: Path) -> None:
-    """Make the authors' cqa_data_*.csv from what was downloaded."""
+    """Make the authors' cqa_data_*.csv from the downloaded files."""
 
     def lines(name: str) -> list[str]:
         return (target / name).read_text(encoding="utf-8").splitlines()
@@ -108,10 +110,10 @@ def _join(target: Path) -> None:
 
 def _read_record(target: Path) -> dict[str, Any]:
     try:
-        found = json.loads((target / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((target / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def _sha256(path: Path) -> str:

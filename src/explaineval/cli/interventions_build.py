@@ -13,28 +13,29 @@ from typing import Any
 import click
 
 from explaineval.assist.interventions import Editing, edit, filter_natural
-from explaineval.cli.interventions import LIMIT, TASKS, by_id, show_table
-from explaineval.cli.judge import consultant, consultant_options, count_reasons, show_progress
-from explaineval.cli.options import AT_LEAST_1, CACHE, JSON, MAX_USD, READABLE, option, options
-from explaineval.cli.output import echo_json, say, summary_line
+from explaineval.assist.session import Consulted
+from explaineval.cli.configuration import resolve_role
+from explaineval.cli.interventions_show import LIMIT, TASKS, by_id, echo_interventions
+from explaineval.cli.options import AT_LEAST_0, AT_LEAST_1, CACHE, JSON, MAX_USD, PATH, option, options, role_options
+from explaineval.cli.output import count_reasons, echo_json, echo_notes, summary_line
+from explaineval.cli.progress import watch_lines
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
 from explaineval.planning import interventions
-from explaineval.planning.interventions import random_words
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Intervention
 from explaineval.rundir.directory import write_lines
 
 RANDOM_WORD, EDITOR, ATANASOVA = "random_word", "editor", "atanasova"
 PER_EXAMPLE, CANDIDATES = 4, 20
-ENDPOINT_FAULT = 5
+FAILED = 5
 
 
 @dataclass
-class Building:
-    """What a build is made of, and what it comes to: the exit code, and the money left for the next model."""
+class Build:
+    """The inputs of a build, the dollars spent and requests failed so far, and what to print at the end."""
 
     given: dict[str, Any]
     prompts: PromptBook
@@ -45,15 +46,24 @@ class Building:
 
     @cached_property
     def kind(self) -> str:
-        """The kind asked for; an editor model alone asks for its own."""
+        """The kind given; without one, that of the editor model or of random words."""
         kind: str | None = self.given["kind"]
         return kind or (EDITOR if self.given["editor_model"] else RANDOM_WORD)
 
     @property
     def per_example(self) -> int:
-        """Candidates for each example where a judge is to choose among them, else interventions."""
-        wanted: int | None = self.given["per_example"]
-        return wanted or (CANDIDATES if self.given["judge_model"] and self.kind != EDITOR else PER_EXAMPLE)
+        """Interventions per example; where a judge chooses among them, candidates."""
+        number: int | None = self.given["per_example"]
+        return number or (CANDIDATES if self.given["judge_model"] and self.kind != EDITOR else PER_EXAMPLE)
+
+    def add_costs(self, role: str, consulted: Consulted[Any]) -> None:
+        """Add what asking a model took."""
+        self.spent += consulted.spent
+        self.failed += consulted.failed
+        self.notes.append(f"{role}: {summary_line(consulted.summary)}")
+        if consulted.failed:
+            failed = f"{consulted.failed} requests failed after all retries; the same command asks them again."
+            self.notes.append(f"{role}: {failed}")
 
 
 @click.command("build")
@@ -70,193 +80,173 @@ class Building:
         type=AT_LEAST_1,
         help="Interventions per example; with --judge-model the candidates.  [default: 4; with --judge-model 20]",
     ),
-    option("--seed", type=int, default=0, show_default=True),
+    option("--seed", type=int, default=0, show_default=True, help="Seed of the random draws."),
     option("--compat", type=click.Choice([ATANASOVA]), help="Random words exactly as in the original paper."),
-    option("--null-edits", is_flag=True, default=False, help="One edit more per example: a space, to measure noise."),
-    option(
-        "--shots",
-        type=click.IntRange(min=0),
-        default=8,
-        show_default=True,
-        help="Shots whose words are never inserted.",
-    ),
+    option("--null-edits", is_flag=True, default=False, help="Add one inserted space per example, to measure noise."),
+    option("--shots", type=AT_LEAST_0, default=8, show_default=True, help="Shots whose words are never inserted."),
     option("--tagger", help="spaCy pipeline.  [default: the first English one found]"),
-    option("--prompts", type=READABLE, metavar="DIR", help="Prompts whose words are never inserted."),
-    *consultant_options("editor", "Model that inserts the words."),
-    *consultant_options("judge", "Model that judges which edits read naturally."),
+    option("--prompts", type=PATH, metavar="DIR", help="Prompts whose words are never inserted."),
+    *role_options("editor", "Model that inserts the words."),
+    *role_options("judge", "Model that judges which edits read naturally."),
     option(
         "--keep-share",
         type=click.FloatRange(min=0, max=1, min_open=True),
         default=0.2,
         show_default=True,
-        help="Share of an example's candidates that stay after judging, at least one.",
+        help="Share of an example's candidates that is kept after judging, at least one.",
     ),
     MAX_USD,
-    option("--offline/--no-offline", default=False, help="Answers of judge and editor from the cache only."),
+    option("--offline/--no-offline", default=False, help="Use stored answers of judge and editor only."),
     CACHE,
-    option(
-        "--out", type=click.Path(path_type=Path), metavar="F.jsonl", help="Where to write.  [default: show a table]"
-    ),
-    option(
-        "--force",
-        is_flag=True,
-        default=False,
-        help="Replace a file at --out that differs (edited, or built otherwise).",
-    ),
+    option("--out", type=PATH, metavar="F.jsonl", help="File to write.  [default: show a table]"),
+    option("--force", is_flag=True, default=False, help="Replace the file at --out even if it differs."),
     JSON,
 )
 def build_command(task: tuple[str, ...], out: Path | None, json: bool, **given: Any) -> int:
     """Build interventions: random words, cues, or words of an editor model; a judge may choose among them.
 
-    random_word inserts an adjective before a noun or an adverb before a verb (Atanasova et al. 2023); the same example
-    always gets the same words, and asking for more adds to the ones before. A cue suggests an answer, and comes with a
-    control that suggests none. Editor and judge are asked through the cache, under --max-usd.
+    random_word inserts an adjective before a noun or an adverb before a verb (Atanasova et al. 2023); an example
+    always gets the same words, and asking for more adds to them. A cue suggests an answer, and is built together with
+    a control that suggests none. Editor and judge are asked through the cache and under --max-usd.
     """
     prompts = PromptBook(given["prompts"] or default_directory())
     tasks = load_tasks([parse_spec(text) for text in task], shots=given["shots"], limit=given["limit"])
-    building = Building(given, prompts, tasks)
-    _check(building)
-    built = _build(building)
+    build = Build(given, prompts, tasks)
+    _check(build)
+    records = _edit(build) if build.kind == EDITOR else _draw(build)
     if given["judge_model"]:
-        built = _judge(building, built)
+        records = _filter(build, records)
     if given["null_edits"]:
-        examples = [example for one in tasks for example in one.examples]
-        built = list(interventions.with_null_edits(examples, built))
+        examples = [example for task in tasks for example in task.examples]
+        records = list(interventions.with_null_edits(examples, records))
     if out is not None:
-        _write(out, built, force=given["force"])
-        building.notes.append(f"{len(built)} interventions written to {out}.")
-    say(building.notes)
+        _write(out, records, force=given["force"])
+        build.notes.append(f"{len(records)} interventions written to {out}.")
+    echo_notes(build.notes)
     if json:
-        echo_json([_line(record) for record in built])
+        echo_json([_document(record) for record in records])
     elif out is None:
-        show_table(by_id(tasks), built)
-    return ENDPOINT_FAULT if building.failed else 0
+        echo_interventions(by_id(tasks), records)
+    return FAILED if build.failed else 0
 
 
-def _check(building: Building) -> None:
-    """Raise InputError for options that do not go together."""
-    given, kind = building.given, building.kind
-    known = [RANDOM_WORD, EDITOR, *(f"cue_{name}" for name in building.prompts.cue_names())]
-    if kind not in known:
+def _check(build: Build) -> None:
+    """Raise InputError for options that contradict each other."""
+    given, kind = build.given, build.kind
+    kinds = [RANDOM_WORD, EDITOR, *(f"cue_{name}" for name in build.prompts.cue_names())]
+    if kind not in kinds:
         raise InputError(
-            f"unknown kind {kind!r}: choose from {', '.join(known)}; a cue of your own is a pair of files "
+            f"unknown kind {kind!r}: choose from {', '.join(kinds)}; a cue of your own is a pair of files "
             "cues/NAME.txt and cues/NAME_control.txt in --prompts DIR."
         )
-    beside = kind_of(kind).inserts == "text"
+    edits_no_text = kind_of(kind).inserts == "text"
     for wrong, message in (
         (kind == EDITOR and not given["editor_model"], "--kind editor needs --editor-model PROVIDER/MODEL."),
         (kind != EDITOR and given["editor_model"], f"--editor-model builds the kind editor, not {kind}."),
         (given["compat"] and kind != RANDOM_WORD, f"--compat changes random words, not {kind}."),
-        (beside and given["judge_model"], f"{kind} edits no text, so --judge-model has nothing to judge."),
-        (beside and given["null_edits"], f"{kind} edits no text, so --null-edits has no place for a space."),
+        (edits_no_text and given["judge_model"], f"{kind} edits no text, so --judge-model has nothing to judge."),
+        (edits_no_text and given["null_edits"], f"{kind} edits no text, so --null-edits has no place for a space."),
         (
-            beside and given["per_example"] not in (None, 1),
-            f"{kind} is put to each example once, beside its control: leave out --per-example.",
+            edits_no_text and given["per_example"] not in (None, 1),
+            f"{kind} is built once for each example, with its control: leave out --per-example.",
         ),
     ):
         if wrong:
             raise InputError(message)
 
 
-def _build(building: Building) -> list[Intervention]:
-    given, kind, built = building.given, building.kind, list[Intervention]()
-    if kind == EDITOR:
-        return _edit(building)
-    levels = building.prompts.levels()
-    for one in building.tasks:
-        found: Iterable[Intervention]
-        each = building.per_example
-        if (cue := kind_of(kind).cue) is not None:
-            found, each = interventions.cues(one, building.prompts, cue, given["seed"]), 2
+def _draw(build: Build) -> list[Intervention]:
+    """Return random words or cues for all tasks, and note where fewer than asked for could be built."""
+    given, prompts, built = build.given, build.prompts, list[Intervention]()
+    for task in build.tasks:
+        drawn: Iterable[Intervention]
+        number = build.per_example
+        if (cue := kind_of(build.kind).cue) is not None:
+            drawn, number = interventions.cues(task, prompts, cue, given["seed"]), 2
         elif given["compat"] == ATANASOVA:
-            found = interventions.atanasova_words(one, each, given["seed"], given["tagger"])
+            drawn = interventions.atanasova_words(task, number, given["seed"], given["tagger"])
         else:
-            found = random_words(one, building.prompts, levels, each, given["seed"], given["tagger"])
-        records = list(found)
-        short = len(one.examples) * each - len(records)
-        if short:
-            building.notes.append(interventions.short_note(one.name, short).text)
+            levels = prompts.levels()
+            drawn = interventions.random_words(task, prompts, levels, number, given["seed"], given["tagger"])
+        records = list(drawn)
+        missing = len(task.examples) * number - len(records)
+        if missing:
+            build.notes.append(interventions.short_note(task.name, missing).text)
         built += records
     return built
 
 
-def _edit(building: Building) -> list[Intervention]:
-    given, prompts = building.given, building.prompts
-    wanted = []
-    for one in building.tasks:
-        fixed = interventions.fixed_texts(one, prompts, prompts.levels())
-        for example in one.examples:
-            own = (*example.fields.values(), *example.options.values(), prompts.instruction(example, one.shape))
-            wanted.append(Editing(example, (*own, *fixed)))
+def _edit(build: Build) -> list[Intervention]:
+    """Return the words that the editor model inserts."""
+    given, prompts = build.given, build.prompts
+    edits = []
+    for task in build.tasks:
+        fixed = interventions.fixed_texts(task, prompts, prompts.levels())
+        for example in task.examples:
+            own = (*example.fields.values(), *example.options.values(), prompts.instruction(example, task.shape))
+            edits.append(Editing(example, (*own, *fixed)))
     try:
         tag = open_tagger(given["tagger"]).tag
     except InputError:
         if given["tagger"]:
             raise
         tag = None
-        building.notes.append("no tagger is installed, so whether a word is an adjective or adverb was not checked.")
-    who = consultant("editor", given, prompts, building.spent)
-    found = edit(who, wanted, building.per_example, given["seed"], tag, show_progress("editor"))
-    _book(building, "editor", found.consulted.summary, found.consulted.spent, found.consulted.failed)
-    short = len(wanted) * building.per_example - len(found.built)
-    building.notes.append(f"editor: {len(found.built)} words inserted{_count(', refused', found.refused)}.")
-    if short:
-        building.notes.append(f"editor: {short} words fewer than asked for, after three tries for each.")
-    return found.built
+        build.notes.append("no tagger is installed, so whether a word is an adjective or adverb was not checked.")
+    editor = resolve_role(EDITOR, given, prompts, build.spent)
+    edited = edit(editor, edits, build.per_example, given["seed"], tag, watch_lines(role=EDITOR))
+    build.add_costs(EDITOR, edited.consulted)
+    missing = len(edits) * build.per_example - len(edited.built)
+    build.notes.append(f"editor: {len(edited.built)} words inserted{_reasons(', refused', edited.refused)}.")
+    if missing:
+        build.notes.append(f"editor: {missing} words fewer than asked for, after three tries for each.")
+    return edited.built
 
 
-def _judge(building: Building, candidates: list[Intervention]) -> list[Intervention]:
+def _filter(build: Build, candidates: list[Intervention]) -> list[Intervention]:
+    """Return the candidates that the judge model finds most natural."""
     if not candidates:
         return []
-    examples = {(one.name, example.id): example for one in building.tasks for example in one.examples}
-    who = consultant("judge", building.given, building.prompts, building.spent)
-    share = building.given["keep_share"]
-    found = filter_natural(who, examples, candidates, share, show_progress("judge"))
-    _book(building, "judge", found.consulted.summary, found.consulted.spent, found.consulted.failed)
-    by = "probability" if found.graded else "yes or no, since not every verdict came with usable log-probabilities"
-    building.notes.append(
-        f"judge: {len(found.kept)} of {len(candidates)} candidates kept by {by}"
-        f"{_count(', dropped without a verdict', found.dropped)}; {found.unnatural} of them were judged not natural."
+    examples = {(task.name, example.id): example for task in build.tasks for example in task.examples}
+    judge = resolve_role("judge", build.given, build.prompts, build.spent)
+    filtered = filter_natural(judge, examples, candidates, build.given["keep_share"], watch_lines(role="judge"))
+    build.add_costs("judge", filtered.consulted)
+    basis = (
+        "probability" if filtered.graded else "yes or no, since not every verdict came with usable log-probabilities"
     )
-    return found.kept
+    build.notes.append(
+        f"judge: {len(filtered.kept)} of {len(candidates)} candidates kept by {basis}"
+        f"{_reasons(', dropped without a verdict', filtered.dropped)}; {filtered.unnatural} of them were judged not "
+        "natural."
+    )
+    return filtered.kept
 
 
-def _book(building: Building, role: str, summary: dict[str, Any], spent: float, failed: int) -> None:
-    building.spent += spent
-    building.failed += failed
-    building.notes.append(f"{role}: {summary_line(summary)}")
-    if failed:
-        building.notes.append(
-            f"{role}: {failed} requests stayed failed after all retries; the same command asks again."
-        )
+def _reasons(text: str, reasons: Counter[str]) -> str:
+    return f"{text}: {count_reasons(reasons)}" if reasons else ""
 
 
-def _count(what: str, reasons: Counter[str]) -> str:
-    return f"{what}: {count_reasons(reasons)}" if reasons else ""
-
-
-def _line(record: Intervention) -> dict[str, Any]:
+def _document(record: Intervention) -> dict[str, Any]:
     return record.model_dump(mode="json", exclude_none=True)
 
 
 def _write(path: Path, records: list[Intervention], *, force: bool) -> None:
-    """Write the lines, whole or not at all.
+    """Write the whole file or nothing.
 
-    Raises InputError where a file is there that differs: it may have been edited, lines taken out of it included.
+    Raises InputError where a file exists and differs, also by lines removed from it: it may have been edited.
     """
-    lines = [json_module.dumps(_line(record), ensure_ascii=False) for record in records]
+    lines = [json_module.dumps(_document(record), ensure_ascii=False) for record in records]
     try:
-        if path.exists() and not path.is_file():  # a pipe or a device, which nothing can replace
+        if path.exists() and not path.is_file():  # a pipe or a device, which cannot be replaced
             with path.open("w", encoding="utf-8", newline="\n") as handle:
                 handle.writelines(f"{line}\n" for line in lines)
             return
-        there = path.read_bytes().splitlines() if path.exists() else []
+        old = path.read_bytes().splitlines() if path.exists() else []
         new = [line.encode("utf-8", "surrogatepass") for line in lines]
-        if there and there != new and not force:
+        if old and old != new and not force:
             raise InputError(
-                f"{path} is there with {len(set(there) - set(new)):,} lines that are not among the {len(new):,} built "
-                f"now, and lacks {len(set(new) - set(there)):,} of these (edited, or built otherwise): choose another "
-                "--out, or replace it with --force."
+                f"{path} exists and differs: {len(set(old) - set(new)):,} of its lines are not among the {len(new):,} "
+                f"built now, and it lacks {len(set(new) - set(old)):,} of these. Choose another --out, or replace it "
+                "with --force."
             )
         write_lines(path, lines)
     except OSError as exc:

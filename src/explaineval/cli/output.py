@@ -1,4 +1,4 @@
-"""How a finished run is told: one table (or one JSON document) on standard output, the rest on standard error."""
+"""Print results on standard output and everything else on standard error. No other module prints."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -23,133 +23,133 @@ if TYPE_CHECKING:
     from explaineval.planning.notes import Note
     from explaineval.scoring.rows import Scores
 
+SCHEMA = 2
+"""Version of the JSON documents; it grows with every change that could break a reader."""
+
+PIPED_WIDTH = 160
+NARROWEST = 40
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Say whether standard output, or the stream given, is a terminal."""
+    return (stream or sys.stdout).isatty()
+
+
+def uses_color() -> bool:
+    """Say whether standard output shows colours: in a terminal, unless NO_COLOR is set."""
+    return is_terminal() and not os.environ.get("NO_COLOR")
+
+
+def columns(piped: int = PIPED_WIDTH) -> int:
+    """Return the width of standard output: COLUMNS if set, else the terminal's, else `piped`; 40 at least."""
+    return max(NARROWEST, shutil.get_terminal_size((piped, 24)).columns)
+
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a text, on standard error with `err`; line breaks and tabs in it are kept.
+    """Print a text, on standard error with `err`; its line breaks and tabs are kept.
 
-    Where standard error cannot be written nobody is told, and the work goes on.
+    Errors of standard error itself are ignored: the work goes on where nobody can read messages.
     """
     with suppress(*((OSError,) if err else ())):
         click.echo(visible(SECRETS.mask(text)), err=err, nl=nl)
 
 
-def echo_json(document: Any) -> None:
-    """Print one JSON document on one line. Nothing is lost: what a terminal would obey is written as \\uXXXX."""
-    click.echo(escaped(json.dumps(SECRETS.mask_value(document), ensure_ascii=False)))
+def echo_notes(notes: Iterable[str | Note]) -> None:
+    """Print one line for each note on standard error."""
+    for note in notes:
+        echo(f"explaineval: {note if isinstance(note, str) else note.text}", err=True)
 
 
-def echo_table(content: RenderableType, *, width: int | None = None, color: bool = False, err: bool = False) -> None:
-    """Print a table or any other layout of rich's; its own colours are the only sequences that pass."""
+def echo_table(content: RenderableType, *, piped: int = PIPED_WIDTH, err: bool = False) -> None:
+    """Print a table or another layout of rich's, as wide as `columns(piped)`. Only its own colours pass."""
     from explaineval.reporting.tables import render
 
     with suppress(*((OSError,) if err else ())):
-        click.echo(SECRETS.mask(render(content, width=width, color=color)), err=err)
+        text = render(content, width=columns(piped), color=uses_color() and not err)
+        click.echo(SECRETS.mask(text), err=err)
 
 
-SCHEMA = 2
-"""Grows with every change that a reader of the documents could stumble over."""
+def echo_json(document: Any) -> None:
+    """Print one JSON document on one line; characters that a terminal would obey are written as \\uXXXX."""
+    click.echo(escaped(json.dumps(SECRETS.mask_value(document), ensure_ascii=False)))
 
 
-def show_document(
+def echo_document(
     document: Mapping[str, Any],
     notes: Iterable[Note] = (),
     scores: Scores | None = None,
     code: int = 0,
     message: str = "",
 ) -> None:
-    """Print the document with its schema and warnings, and with `error` where the exit code is not 0."""
+    """Print a command's JSON document with its schema and warnings, and with `error` where the exit code is not 0."""
     whole: dict[str, Any] = {"schema": SCHEMA, **document}
-    whole["warnings"] = [*map(_of_run, notes), *(() if scores is None else _of_rows(scores))]
+    whole["warnings"] = [*map(_note_document, notes), *(() if scores is None else _warning_documents(scores))]
     if code:
         whole["error"] = {"code": code, "message": message}
     echo_json(whole)
 
 
-def show_error(code: int, message: str) -> None:
-    """Print the document of a command that came to nothing."""
-    echo_json({"schema": SCHEMA, "warnings": [], "error": {"code": code, "message": message}})
+def _note_document(note: Note) -> dict[str, Any]:
+    return {"code": note.code, "grade": note.grade, "row": None, "metric": None, "text": note.text, "todo": note.todo}
 
 
-def _of_run(one: Note) -> dict[str, Any]:
-    return {"code": one.code, "grade": one.grade, "row": None, "metric": None, "text": one.text, "todo": one.todo}
-
-
-def _of_rows(scores: Scores) -> Iterable[dict[str, Any]]:
-    """Warnings about numbers: `row` has the fields of the metric rows that they are about."""
-    for found in scores.warnings:
-        one = found.warning
+def _warning_documents(scores: Scores) -> Iterator[dict[str, Any]]:
+    """Yield the warnings about numbers; `row` has the fields of the metric rows that a warning is about."""
+    for row_warning in scores.warnings:
+        warning, row = row_warning.warning, row_warning.condition._asdict()
         yield {
-            "code": one.code,
-            "grade": one.grade,
-            "row": found.condition._asdict(),
-            "metric": one.metric,
-            "text": one.text,
-            "todo": one.todo,
+            "code": warning.code,
+            "grade": warning.grade,
+            "row": row,
+            "metric": warning.metric,
+            "text": warning.text,
+            "todo": warning.todo,
         }
 
 
-UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
-"""What an open stream answers that takes no more."""
+def finish(
+    document: Mapping[str, Any],
+    lines: Iterable[str],
+    notes: Iterable[Note] = (),
+    *,
+    json: bool,
+    code: int = 0,
+    message: str = "",
+) -> int:
+    """Print a command's notes and its result, with `json` as a document and else as lines; return its exit code."""
+    notes = list(notes)
+    echo_notes(notes)
+    if json:
+        echo_document(document, notes, None, code, message)
+    else:
+        for line in lines:
+            echo(line)
+    return code
 
 
-def silence(stream: TextIO) -> None:
-    """Point a stream that takes no more at nothing, so that Python's end, which flushes it, is quiet."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def explain(exc: OSError) -> str:
-    """The sentence about an error of the system. Our own files are named by who writes them: without a name it is
-    standard output."""
-    reason = exc.strerror or str(exc)
-    if exc.filename is None and exc.errno in UNWRITABLE:
-        return (
-            f"standard output cannot be written ({reason}): what was computed and paid for is kept in the run "
-            "directory and the cache; give the same command again with another output."
-        )
-    name = exc.filename if isinstance(exc.filename, str) else "a file"
-    return f"{name} cannot be read or written ({reason}): make room, or check the path and its permissions."
-
-
-def show_scores(scores: Scores) -> None:
-    """Print the table of a run."""
+def echo_scores(scores: Scores) -> None:
+    """Print the table of results with its warnings."""
     from explaineval.reporting.tables import results_table, table_warnings
 
-    warnings = table_warnings((one.condition, one.warning) for one in scores.warnings)
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else 160
-    content = results_table(scores.rows, warnings, scores.missing, width)
-    echo_table(content, width=max(width, 40), color=terminal and not _no_color())
+    warnings = table_warnings((item.condition, item.warning) for item in scores.warnings)
+    echo_table(results_table(scores.rows, warnings, scores.missing, columns()))
 
 
-def show_legend() -> None:
-    """Print how to read the table."""
-    from explaineval.reporting.tables import legend
-
-    echo_table(legend(), width=min(100, shutil.get_terminal_size().columns))
-
-
-def show_json(
-    directory: Path | None,
-    code: int,
-    signature: str,
-    summary: Mapping[str, Any],
-    scores: Scores,
-    notes: Sequence[Note] = (),
-    faults: Sequence[str] = (),
-) -> None:
-    """Print the run's one JSON document."""
-    document = {
+def run_document(
+    directory: object, code: int, signature: str, summary: Mapping[str, Any], scores: Scores
+) -> dict[str, Any]:
+    """Return the JSON document of `run`, `demo` and `score`; `summary` holds the dollars and counts of requests."""
+    return {
         "run_dir": None if directory is None else str(directory),
         "exit_code": code,
         "signature": signature,
         **{name: summary.get(name) for name in ("usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests")},
         "metrics": [row.model_dump(mode="json") for row in scores.rows],
     }
-    show_document(document, notes, scores, code, " ".join(faults))
 
 
 def summary_line(summary: Mapping[str, Any]) -> str:
-    """Requests and dollars of a run in one line."""
+    """Return the requests and dollars of a run as one line."""
     counts = summary["requests"]
     text = (
         f"{counts['planned']} requests planned, {counts['distinct']} distinct: {counts['hits']} from the cache, "
@@ -163,11 +163,31 @@ def summary_line(summary: Mapping[str, Any]) -> str:
     )
 
 
-def say(lines: Iterable[str | Note]) -> None:
-    """Print notes on standard error."""
-    for line in lines:
-        echo(f"explaineval: {line if isinstance(line, str) else line.text}", err=True)
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""Error numbers of an open stream that takes no more."""
 
 
-def _no_color() -> bool:
-    return bool(os.environ.get("NO_COLOR"))
+def discard_output(stream: TextIO) -> None:
+    """Point a stream that takes no more at the null device, so that Python can flush it at its end without an error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def describe_os_error(exc: OSError) -> str:
+    """Return the sentence for an error of the operating system; without a file name it is about standard output."""
+    reason = exc.strerror or str(exc)
+    if exc.filename is None and exc.errno in FULL:
+        return (
+            f"standard output cannot be written ({reason}): what was computed and paid for is kept in the run "
+            "directory and the cache; give the same command again with another output."
+        )
+    name = exc.filename if isinstance(exc.filename, str) else "a file"
+    return f"{name} cannot be read or written ({reason}): make room, or check the path and its permissions."
+
+
+def count_reasons(reasons: Counter[str]) -> str:
+    """Return reasons with their counts, the most frequent first.
+
+    >>> count_reasons(Counter({"unparsed": 1, "refused": 2}))
+    '2 refused, 1 unparsed'
+    """
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())

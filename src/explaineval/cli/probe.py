@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from explaineval.cache import open_store
-from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, MAX_USD, WHERE, option, options, resolve
-from explaineval.cli.output import echo_table, say, show_document
+from explaineval.cli.configuration import resolve
+from explaineval.cli.options import ABOVE_0, AT_LEAST_0, CACHE, ENDPOINT, JSON, MAX_USD, option, options
+from explaineval.cli.output import echo_document, echo_notes, echo_table
 from explaineval.client.endpoints.capabilities import route_caution, store_probe
 from explaineval.client.endpoints.guard import proxy_note
 from explaineval.client.endpoints.probe import probe_endpoint
@@ -37,9 +35,9 @@ Row = tuple[str, str, str]
 @click.command()
 @options(
     option("--model", metavar="PROVIDER/MODEL", help="litellm's spelling, e.g. openai/gpt-4o."),
-    *WHERE,
+    *ENDPOINT,
     option("--max-retries", type=AT_LEAST_0, default=MAX_RETRIES, show_default=True),
-    option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per attempt.  [default: 120]"),
+    option("--timeout", type=ABOVE_0, help="Seconds per attempt.  [default: 120]"),
     MAX_USD,
     CACHE,
     JSON,
@@ -62,10 +60,10 @@ def probe(json: bool, **given: Any) -> int:
     notes += warnings_of(found)
     code = 0 if found.usable else UNUSABLE
     if json:
-        show_document(found.document(), notes, None, code, found.fault or found.logprobs_reason or "")
+        echo_document(found.document(), notes, None, code, found.fault or found.logprobs_reason or "")
     else:
         _show(found, _price_source(model, transport, found))
-    say(notes)
+    echo_notes(notes)
     return code
 
 
@@ -95,8 +93,6 @@ def warnings_of(found: Findings) -> list[Note]:
 
 
 def _show(found: Findings, price_source: str) -> None:
-    terminal = sys.stdout.isatty()
-    width = max(40, shutil.get_terminal_size().columns if terminal else 120)
     table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
     table.add_column("what", no_wrap=True)
     table.add_column("finding", overflow="fold", max_width=44)
@@ -105,7 +101,7 @@ def _show(found: Findings, price_source: str) -> None:
         table.add_row(*map(Text, row))
     title = Text(found.model + (f" at {found.endpoint}" if found.endpoint else ""), style="bold")
     content = Group(title, table, Text(), Text(_cost(found)), Text(_outlook(found)))
-    echo_table(content, width=width, color=terminal and not os.environ.get("NO_COLOR"))
+    echo_table(content, piped=120)
 
 
 def _rows(found: Findings, price_source: str) -> list[Row]:

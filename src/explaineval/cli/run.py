@@ -1,31 +1,25 @@
-"""`explaineval run` and `explaineval demo`."""
+"""`explaineval run` and `explaineval demo`: ask models, store every answer, score."""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import click
 
-from explaineval.cli.options import (
-    AT_LEAST_1,
-    CACHE,
-    HOW,
-    INTERVAL,
-    JSON,
-    MONEY,
-    OUT,
-    SCORING,
-    TRANSPORT,
-    WHAT,
-    WHOM,
-    option,
-    options,
-    repeated,
-    resolve,
+from explaineval.cli.configuration import resolve
+from explaineval.cli.options import AT_LEAST_1, CACHE, JSON, OUT, PATH, RUN, option, options, repeated
+from explaineval.cli.output import (
+    columns,
+    echo,
+    echo_document,
+    echo_notes,
+    echo_scores,
+    run_document,
+    summary_line,
 )
-from explaineval.cli.output import echo, say, show_json, show_legend, show_scores, summary_line
-from explaineval.cli.progress import progress
+from explaineval.cli.progress import watch_run
 from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig
 from explaineval.config.client_config import EndpointConfig
 from explaineval.execution.run import execute
@@ -35,78 +29,78 @@ from explaineval.planning.prepare import prepare
 DEMO_TASK = "sense"
 DEMO_EXAMPLES = 30
 DEMO_CONNECTIONS = 1
+LEGEND_WIDTH = 100
 
 
 @click.command()
-@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.yaml]")
-@options(*WHAT, *WHOM, *HOW, *SCORING, INTERVAL, *MONEY, *TRANSPORT, CACHE, OUT, JSON)
+@click.argument("config", required=False, type=PATH, metavar="[CONFIG.yaml]")
+@options(*RUN)
 def run(config: Path | None, json: bool, **given: Any) -> int:
     """Ask models with and without interventions, store every answer, and score.
 
-    What to ask comes from CONFIG.yaml, from options, or both (an option wins). The same command again goes on
-    where it stopped and asks nothing twice.
+    What to ask is given by CONFIG.yaml, by options, or by both (options win). The same command again continues where
+    it stopped and asks nothing twice.
     """
-    science, transport, out = resolve(config, given)
-    return _go(science, transport, out, json=json, embedded=None)
+    science, client, out = resolve(config, given)
+    return _execute(science, client, out, json=json)
 
 
 @click.command()
 @options(
-    option("--weights", type=click.Path(path_type=Path), metavar="FILE.gguf", help="Another model in GGUF format."),
+    option("--weights", type=PATH, metavar="FILE.gguf", help="Another model in GGUF format."),
     option("--limit", type=AT_LEAST_1, default=DEMO_EXAMPLES, show_default=True, help="Number of examples."),
     CACHE,
     OUT,
     JSON,
 )
 def demo(weights: Path | None, limit: int, cache: Path | None, out: Path | None, json: bool) -> int:
-    """Measure SmolLM2-135M on a bundled task, end to end, on this machine: no network, no key.
+    """Measure SmolLM2-135M on a bundled task, from prompts to numbers, on this machine: no network, no key.
 
-    A llama.cpp server is started for the purpose, unless all answers are in the cache, and stopped at the end.
+    A llama.cpp server is started, unless all answers are in the cache, and stopped at the end.
     """
     from explaineval.client.endpoints.llamacpp import EMBEDDED_MODEL, find_weights, weights_name
 
-    found = find_weights(weights)
-    name = weights_name(found)
-    model = EMBEDDED_MODEL if weights is None else f"openai/{found.stem}"
+    file = find_weights(weights)
+    endpoint = weights_name(file)
+    model = EMBEDDED_MODEL if weights is None else f"openai/{file.stem}"
     science = RunConfig(
         tasks=(DEMO_TASK,),
-        models=(ModelConfig(model=model, endpoint=name),),
+        models=(ModelConfig(model=model, endpoint=endpoint),),
         arms=ArmConfig(order=("ep",), style=("completion",)),
         limit=limit,
         max_tokens=96,
     )
-    transport = ClientConfig(
-        endpoints={name: EndpointConfig(base_url="http://127.0.0.1", max_connections=DEMO_CONNECTIONS)},
+    client = ClientConfig(
+        endpoints={endpoint: EndpointConfig(base_url="http://127.0.0.1", max_connections=DEMO_CONNECTIONS)},
         **({} if cache is None else {"cache": cache}),
     )
-    return _go(science, transport, out, json=json, embedded=found)
+    return _execute(science, client, out, json=json, weights=file)
 
 
-def _go(science: RunConfig, transport: ClientConfig, out: Path | None, *, json: bool, embedded: Path | None) -> int:
-    prepared = prepare(science, transport)
-    twice = [note("option_repeated", text) for text in repeated(click.get_current_context())]
-    say(twice)
-    with progress(prepared) as watch:
-        outcome = execute(prepared, out, watch, embedded)
-    say(outcome.notes)
+def _execute(
+    science: RunConfig, client: ClientConfig, out: Path | None, *, json: bool, weights: Path | None = None
+) -> int:
+    """Run and print the result; `weights` are those of the embedded model, if it is asked."""
+    prepared = prepare(science, client)
+    notes = [note("option_repeated", text) for text in repeated(click.get_current_context())]
+    echo_notes(notes)
+    with watch_run(prepared) as watch:
+        outcome = execute(prepared, out, watch, weights)
+    echo_notes(outcome.notes)
+    code, scores = outcome.exit_code, outcome.scores
     if json:
-        show_json(
-            outcome.directory,
-            outcome.exit_code,
-            outcome.signature,
-            outcome.summary,
-            outcome.scores,
-            (*twice, *outcome.notes),
-            outcome.faults,
-        )
+        document = run_document(outcome.directory, code, outcome.signature, outcome.summary, scores)
+        echo_document(document, (*notes, *outcome.notes), scores, code, " ".join(outcome.faults))
     else:
-        if outcome.scores.rows:
-            show_scores(outcome.scores)
+        if scores.rows:
+            echo_scores(scores)
             echo()
-        if embedded is not None:
-            show_legend()
+        if weights is not None:
+            from explaineval.reporting.tables import legend
+
+            echo(textwrap.fill(legend(), min(LEGEND_WIDTH, columns()), break_on_hyphens=False))
         echo(summary_line(outcome.summary))
         if outcome.directory is not None:
             echo(f"Run directory: {outcome.directory}")
-    say(outcome.faults)
-    return outcome.exit_code
+    echo_notes(outcome.faults)
+    return code

@@ -1,4 +1,4 @@
-"""`explaineval score`: metrics again, from a run directory alone."""
+"""`explaineval score`: compute the metrics of a run directory again."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 import click
 
-from explaineval.cli.options import JSON, SCORING, options
-from explaineval.cli.output import say, show_json, show_scores
+from explaineval.cli.options import JSON, PATH, SCORING, options
+from explaineval.cli.output import echo_document, echo_notes, echo_scores, run_document
 from explaineval.planning.notes import note
 from explaineval.rundir.directory import read_run
 from explaineval.scoring.rows import score
 
 
 @click.command("score")
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=PATH)
 @options(*SCORING, JSON)
 def score_command(run_dir: Path, json: bool, **given: Any) -> int:
-    """Compute the metrics of RUN_DIR again: no request, no cache.
+    """Compute the metrics of RUN_DIR again from its files alone: no request, no cache.
 
     With another --mention, --min-label-mass or --resamples the numbers are computed that way and only printed; the
     run's own metrics.json stays as it is.
@@ -31,11 +31,11 @@ def score_command(run_dir: Path, json: bool, **given: Any) -> int:
         signature = signature.replace(f"mention:{run['config']['mention']}", f"mention:{changes['mention']}")
     notes = []
     if changes:
-        told = ", ".join(f"{name}={value}" for name, value in changes.items())
-        notes.append(note("scored_otherwise", f"scored with {told}; the run's own metrics.json stays as it is."))
-    say(notes)
+        settings = ", ".join(f"{name}={value}" for name, value in changes.items())
+        notes.append(note("scored_otherwise", f"scored with {settings}; the run's own metrics.json stays as it is."))
+    echo_notes(notes)
     if json:
-        show_json(run_dir, 0, signature, run, scores, notes)
+        echo_document(run_document(run_dir, 0, signature, run, scores), notes, scores)
     else:
-        show_scores(scores)
+        echo_scores(scores)
     return 0

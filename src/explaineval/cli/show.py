@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
-import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +14,8 @@ from rich.text import Text
 
 from explaineval.archive.restore import client_of
 from explaineval.cache import holds_store, open_store
-from explaineval.cli.options import JSON, option, options
-from explaineval.cli.output import echo, echo_table, say, show_document
+from explaineval.cli.options import JSON, PATH, option, options
+from explaineval.cli.output import echo, echo_document, echo_notes, echo_table, uses_color
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
@@ -40,19 +37,19 @@ from explaineval.rundir.directory import PROMPTS, read_examples, read_interventi
 from explaineval.scoring.mentioning import phrases_in
 from explaineval.text import flat
 
-CLOSE = 3
-"""How many ids like an unknown one are told."""
-COMPARED = 20_000
-"""How many ids are compared with an unknown one: the comparison is slow."""
-PIPED = 100
-"""Columns where nothing says how wide the output is."""
+SUGGESTED = 3
+"""Ids similar to an unknown one that are suggested."""
 
-LISTED = ("trials", "changed", "mentioned", "not scored")
+COMPARED = 20_000
+"""Ids that an unknown one is compared with; the comparison is slow."""
+
+PIPED_WIDTH = 100
+COUNTS = ("trials", "changed", "mentioned", "not scored")
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What is wanted of a run: its configuration, the policy to judge by, and the filters."""
+class Selection:
+    """A run, the mention policy to apply, and the filters."""
 
     directory: Path
     run: Mapping[str, Any]
@@ -62,22 +59,22 @@ class Chosen:
     models: tuple[str, ...]
     only: Only | None
 
-    def cases(self, of: Example | None = None) -> Iterator[Case]:
-        """The trials that are wanted, in file order: those of one example, or of all."""
-        find = phrases_in(self.directory / PROMPTS)
+    def cases(self, example: Example | None = None) -> Iterator[Case]:
+        """Yield the selected trials in file order: those of one example, or of all."""
+        find_phrases = phrases_in(self.directory / PROMPTS)
 
         def phrases(kind: str) -> Sequence[str] | None:
             try:
-                return find(kind)
-            except InputError:  # the directory lost them: what the run recorded is still there
+                return find_phrases(kind)
+            except InputError:  # the directory lost them; what the run recorded is still there
                 return None
 
         edits: dict[tuple[str, str], Intervention] = {}
-        if of is not None:
-            mine = (one for one in read_interventions(self.directory) if one.example_id == of.id)
-            edits = {(one.task, one.id): one for one in mine}
+        if example is not None:
+            records = read_interventions(self.directory)
+            edits = {(record.task, record.id): record for record in records if record.example_id == example.id}
         for trial in read_trials(self.directory):
-            if of is not None and (trial.task, trial.example_id) != (of.task, of.id):
+            if example is not None and (trial.task, trial.example_id) != (example.task, example.id):
                 continue
             if (not self.tasks or trial.task in self.tasks) and (not self.models or trial.model in self.models):
                 edit = edits.get((trial.task, trial.intervention_id or ""))
@@ -85,7 +82,7 @@ class Chosen:
 
 
 @click.command("show")
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=PATH)
 @options(
     option("--example", metavar="ID", help="The example to show."),
     option("--list", "listing", is_flag=True, default=False, help="List all examples with their counts."),
@@ -94,23 +91,15 @@ class Chosen:
     option(
         "--only",
         type=click.Choice(get_args(Only)),
-        help="Only trials that are so; disagreeing: changed without mention or mentioned without change; "
-        "missing: without a score.",
+        help="Only these trials; disagreeing: changed without mention or mentioned without change; missing: not scored.",
     ),
     option(
         "--mention",
         type=click.Choice(get_args(Mention)),
-        help="Decide again what counts as a mention.  [default: the run's own]",
+        help="What counts as a mention.  [default: the run's own policy]",
     ),
-    option(
-        "--answers",
-        is_flag=True,
-        default=False,
-        help="All answers as they came, from the cache, and reasoning in full.",
-    ),
-    option(
-        "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Where answers are.  [default: the run's own]"
-    ),
+    option("--answers", is_flag=True, default=False, help="All raw answers from the cache, and reasoning in full."),
+    option("--cache", type=PATH, metavar="DIR", help="Directory of stored answers.  [default: the run's own]"),
     JSON,
 )
 def show_command(
@@ -127,130 +116,132 @@ def show_command(
 ) -> int:
     """Show one example of RUN_DIR with all its trials: inputs, answers, explanations, and what was taken for a mention.
 
-    Nothing is asked and nothing is written. Answers that could not be read stand only in the cache, which is looked
-    into if it is there.
+    Nothing is asked and nothing is written. Answers that could not be read are only in the cache; they are shown if it
+    is there.
     """
     if listing == (example is not None):
         raise click.UsageError("give --example ID, or --list to see the ids.", click.get_current_context())
-    chosen = _choose(run_dir, task, model, only, mention)
+    selection = _select(run_dir, task, model, only, mention)
     if listing:
-        _list(chosen, json)
+        _list(selection, json)
         return 0
-    one = _find(str(example), chosen)
-    cases = list(chosen.cases(one))
-    completions, elsewhere, notes = _completions([case.trial for case in cases], chosen, cache, answers)
-    say(notes)
+    record = _find_example(str(example), selection)
+    cases = list(selection.cases(record))
+    completions, elsewhere, notes = _completions([case.trial for case in cases], selection, cache, answers)
+    echo_notes(notes)
     if json:
-        show_document(_document(one, cases, chosen, completions), notes)
-        return 0
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    look = Look(color, answers, completions, elsewhere)
-    width = shutil.get_terminal_size((PIPED, 24)).columns
-    echo_table(Group(*_parts(one, cases, chosen, look)), width=max(width, 40), color=color)
+        echo_document(_document(record, cases, selection, completions), notes)
+    else:
+        look = Look(uses_color(), answers, completions, elsewhere)
+        echo_table(Group(*_parts(record, cases, selection, look)), piped=PIPED_WIDTH)
     return 0
 
 
-def _choose(
+def _select(
     directory: Path, tasks: tuple[str, ...], models: tuple[str, ...], only: str | None, mention: str | None
-) -> Chosen:
+) -> Selection:
     run = read_run(directory)
     if not isinstance(run.get("config"), dict):
-        raise InputError(f"{directory}: run.json holds no configuration: it is no run of explaineval.")
+        raise InputError(f"{directory}: run.json holds no configuration: it was not written by explaineval.")
     config = build(RunConfig, run["config"], str(directory))
-    known = [one.model for one in config.models]
+    names = list(dict.fromkeys(entry.model for entry in config.models))
     for name in models:
-        if name not in known:
-            raise InputError(f"{directory} has no model {name!r}: it has {', '.join(dict.fromkeys(known))}.")
+        if name not in names:
+            raise InputError(f"{directory} has no model {name!r}: it has {', '.join(names)}.")
     policy = cast(Mention, mention or config.mention)
-    return Chosen(directory, run, config, policy, tasks, models, cast("Only | None", only))
+    return Selection(directory, run, config, policy, tasks, models, cast("Only | None", only))
 
 
-def _examples(chosen: Chosen) -> list[Example]:
-    """The examples of the tasks that are wanted."""
-    found = read_examples(chosen.directory)
-    known = list(dict.fromkeys(one.task for one in found))
-    for name in chosen.tasks:
-        if name not in known:
-            raise InputError(f"{chosen.directory} has no task {name!r}: it has {', '.join(known) or 'none'}.")
-    return [one for one in found if not chosen.tasks or one.task in chosen.tasks]
+def _examples(selection: Selection) -> list[Example]:
+    """Return the examples of the selected tasks."""
+    examples = read_examples(selection.directory)
+    names = list(dict.fromkeys(example.task for example in examples))
+    for name in selection.tasks:
+        if name not in names:
+            raise InputError(f"{selection.directory} has no task {name!r}: it has {', '.join(names) or 'none'}.")
+    return [example for example in examples if not selection.tasks or example.task in selection.tasks]
 
 
-def _find(identifier: str, chosen: Chosen) -> Example:
-    examples = _examples(chosen)
-    found = [one for one in examples if one.id == identifier]
-    if len(found) > 1:
-        tasks = [one.task for one in found]
+def _find_example(identifier: str, selection: Selection) -> Example:
+    examples = _examples(selection)
+    matches = [example for example in examples if example.id == identifier]
+    if len(matches) > 1:
+        tasks = [example.task for example in matches]
         raise InputError(f"example {identifier!r} is in the tasks {' and '.join(tasks)}: add --task {tasks[0]}.")
-    if found:
-        return found[0]
-    ids = list(dict.fromkeys(one.id for one in examples))[:COMPARED]
-    close = [one for one in ids if identifier in one][:CLOSE] or difflib.get_close_matches(identifier, ids, CLOSE)
-    like = f" (close to it: {', '.join(map(flat, close))})" if close else ""
+    if matches:
+        return matches[0]
+    ids = list(dict.fromkeys(example.id for example in examples))[:COMPARED]
+    similar = [name for name in ids if identifier in name][:SUGGESTED]
+    similar = similar or difflib.get_close_matches(identifier, ids, SUGGESTED)
+    hint = f" (similar ids: {', '.join(map(flat, similar))})" if similar else ""
     raise InputError(
-        f"{chosen.directory} has no example {identifier!r}{like}: `explaineval show {chosen.directory} --list` lists "
-        f"all {len(examples)}."
+        f"{selection.directory} has no example {identifier!r}{hint}: `explaineval show {selection.directory} --list` "
+        f"lists all {len(examples)}."
     )
 
 
-def _list(chosen: Chosen, json: bool) -> None:
-    counts = {(one.task, one.id): [0, 0, 0, 0] for one in _examples(chosen)}
-    wanted: set[tuple[str, str]] = set()
-    for case in chosen.cases():
-        trial = case.trial
+def _list(selection: Selection, json: bool) -> None:
+    """Print the examples with the numbers of their trials."""
+    counts = {(example.task, example.id): [0, 0, 0, 0] for example in _examples(selection)}
+    fitting: set[tuple[str, str]] = set()
+    for case in selection.cases():
         if _is_sham(case):
             continue
-        place = (trial.task, trial.example_id)
-        found = counts.setdefault(place, [0, 0, 0, 0])
-        for index, true in enumerate((True, trial.changed, case.mentioned, trial.status != "ok")):
-            found[index] += bool(true)
-        if chosen.only is not None and fits(case, chosen.only):
-            wanted.add(place)
-    places = [place for place in counts if chosen.only is None or place in wanted]
+        trial = case.trial
+        key = (trial.task, trial.example_id)
+        row = counts.setdefault(key, [0, 0, 0, 0])
+        for index, counted in enumerate((True, trial.changed, case.mentioned, trial.status != "ok")):
+            row[index] += bool(counted)
+        if selection.only is not None and fits(case, selection.only):
+            fitting.add(key)
+    keys = [key for key in counts if selection.only is None or key in fitting]
     if json:
+        names = [name.replace(" ", "_") for name in COUNTS]
         rows = [
-            {"task": task, "example_id": name, **dict(zip(_names(), counts[task, name], strict=True))}
-            for task, name in places
+            {"task": task, "example_id": name, **dict(zip(names, counts[task, name], strict=True))}
+            for task, name in keys
         ]
-        document = {"run_dir": str(chosen.directory), "mention": chosen.policy, "examples": rows}
-        show_document(document)
+        echo_document({"run_dir": str(selection.directory), "mention": selection.policy, "examples": rows})
         return
-    if not places:
-        echo(f"no example of {chosen.directory} has trials that are {chosen.only}.")
+    if not keys:
+        echo(f"no example of {selection.directory} has trials that are {selection.only}.")
         return
-    ids = [(flat(task), flat(name)) for task, name in places]
-    widths = [max(map(len, column)) for column in zip(("task", "example"), *ids, strict=True)]
-    for cells in (("task", "example", *LISTED), *((*one, *counts[at]) for one, at in zip(ids, places, strict=True))):
-        texts = [f"{cell:<{size}}" for cell, size in zip(cells, widths, strict=False)]
-        echo("  ".join([*texts, *(f"{cell:>{len(name)}}" for cell, name in zip(cells[2:], LISTED, strict=True))]))
+    table = [("task", "example", *COUNTS), *((flat(key[0]), flat(key[1]), *map(str, counts[key])) for key in keys)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        texts = [cell.ljust(width) for cell, width in zip(cells[:2], widths, strict=False)]
+        numbers = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
+        echo("  ".join([*texts, *numbers]))
 
 
-def _names() -> list[str]:
-    return [name.replace(" ", "_") for name in LISTED]
+def _is_sham(case: Case) -> bool:
+    """Say whether the trial repeats the prompt without any intervention."""
+    return kind_of(case.trial.kind).inserts == "nothing"
 
 
-def _arms(cases: Sequence[Case], chosen: Chosen) -> list[list[Case]]:
-    """The cases by how their model was asked, in a fixed order; within one in the order of the file."""
-    levels = {level: index for index, level in enumerate(chosen.config.arms.verbosity)}
-    found: dict[tuple[Any, ...], list[Case]] = {}
+def _by_arm(cases: Sequence[Case], selection: Selection) -> list[list[Case]]:
+    """Group the cases by model and arm, in a fixed order; within a group the order of the file stays."""
+    levels = {level: index for index, level in enumerate(selection.config.arms.verbosity)}
+    groups: dict[tuple[Any, ...], list[Case]] = {}
     for case in cases:
-        one = case.trial
-        level = (levels.get(one.verbosity, len(levels)), one.verbosity)
-        arm = (one.endpoint or "", one.model, one.style, one.order, one.shots, level, one.sample)
-        found.setdefault(arm, []).append(case)
-    return [found[arm] for arm in sorted(found)]
+        trial = case.trial
+        level = (levels.get(trial.verbosity, len(levels)), trial.verbosity)
+        arm = (trial.endpoint or "", trial.model, trial.style, trial.order, trial.shots, level, trial.sample)
+        groups.setdefault(arm, []).append(case)
+    return [groups[arm] for arm in sorted(groups)]
 
 
-def _parts(example: Example, cases: Sequence[Case], chosen: Chosen, look: Look) -> Iterator[RenderableType]:
+def _parts(example: Example, cases: Sequence[Case], selection: Selection, look: Look) -> Iterator[RenderableType]:
     yield example_view(example)
-    own = chosen.config.mention
-    told = f"policy {own}, the run's own" if chosen.policy == own else f"policy {chosen.policy}; the run's own is {own}"
+    own, policy = selection.config.mention, selection.policy
+    by_policy = f"policy {own}, the run's own" if policy == own else f"policy {policy}; the run's own is {own}"
     by_phrases = any(kind_of(case.trial.kind).mentioned_by == "phrases" for case in cases)
-    yield Text(f"\nMentions are decided by {told}.{' Cues go by their phrases.' if by_phrases else ''}")
-    for arm in _arms(cases, chosen):
+    yield Text(f"\nMentions are decided by {by_policy}.{' Cues are decided by their phrases.' if by_phrases else ''}")
+    for arm in _by_arm(cases, selection):
         shams = [case.trial for case in arm if _is_sham(case)]
-        yield arm_view(example, [case for case in arm if not _is_sham(case)], shams, look, chosen.only)
+        yield arm_view(example, [case for case in arm if not _is_sham(case)], shams, look, selection.only)
     if not cases:
-        yield Text("\nNo trial of this example is in the run yet: the run was cut off, or the filters leave none.")
+        yield Text("\nThis example has no trials yet: the run was cut off, or the filters leave none.")
 
 
 def _is_sham(case: Case) -> bool:
@@ -259,35 +250,36 @@ def _is_sham(case: Case) -> bool:
 
 
 def _completions(
-    trials: Sequence[Trial], chosen: Chosen, cache: Path | None, answers: bool
+    trials: Sequence[Trial], selection: Selection, cache: Path | None, answers: bool
 ) -> tuple[dict[str, Completion], str, list[Note]]:
-    """The completions to be shown that are at hand, what to say of the others, and what the cache says of itself."""
+    """Return the stored completions to show by key, where the others are, and the cache's own warnings."""
     sides = [(trial, side) for trial in trials for side in ("before", "after")]
     if answers:
         keys = [key for trial, side in sides for key in keys_of(trial, cast(Any, side))]
     else:
         keys = [key for trial, side in sides if (key := unread(trial, cast(Any, side))) is not None]
-    directory = client_of(chosen.run, cache).cache
+    directory = client_of(selection.run, cache).cache
     if not keys:
         return {}, "", []
     if cache is None and not holds_store(directory):
         elsewhere = f"its text is in the cache of the run, which is not at {directory.absolute()}: --cache DIR names it"
         return {}, elsewhere, []
     with open_store(directory, readonly=True) as store:
-        found = {key: completion for key in dict.fromkeys(keys) if (completion := store.get(key)) is not None}
+        stored = {key: completion for key in dict.fromkeys(keys) if (completion := store.get(key)) is not None}
         notes = list(cache_notes(store.warnings))
-    return found, f"the cache {directory} holds no answer under its key", notes
+    return stored, f"the cache {directory} holds no answer under its key", notes
 
 
 def _document(
-    example: Example, cases: Sequence[Case], chosen: Chosen, completions: Mapping[str, Completion]
+    example: Example, cases: Sequence[Case], selection: Selection, completions: Mapping[str, Completion]
 ) -> dict[str, Any]:
-    shown = [case for arm in _arms(cases, chosen) for case in arm if fits(case, chosen.only) or _is_sham(case)]
+    groups = _by_arm(cases, selection)
+    shown = [case for group in groups for case in group if fits(case, selection.only) or _is_sham(case)]
     return {
-        "run_dir": str(chosen.directory),
-        "mention": chosen.policy,
-        "mention_of_run": chosen.config.mention,
+        "run_dir": str(selection.directory),
+        "mention": selection.policy,
+        "mention_of_run": selection.config.mention,
         "example": record_dict(example),
         "trials": [case_document(case) for case in shown],
-        "completions": {key: record_dict(one) for key, one in completions.items()},
+        "completions": {key: record_dict(completion) for key, completion in completions.items()},
     }

@@ -385,12 +385,8 @@ def _verdict(
     faults = tuple(dict.fromkeys(str(model_run.fault) for model_run in model_runs if model_run.fault is not None))
     failed = sum(model_run.progress.outcomes.get("failed", 0) for model_run in model_runs)
     if failed and not faults:
-        faults = (f"{failed} requests stayed failed after all retries; the same command asks them again.",)
-    faults += tuple(
-        sentence
-        for model_run in model_runs
-        if model_run.fault is None and (sentence := model_run.unreadable) is not None
-    )
+        faults = (f"{failed} requests failed after all retries; the same command asks them again.",)
+    faults += tuple(sentence for lane in lanes if lane.fault is None and (sentence := lane.unreadable) is not None)
     codes = [5] if faults or failed else []
     for code, fault in (
         (3, limit_fault(model_runs, prepared.client.max_usd)),

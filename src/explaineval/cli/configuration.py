@@ -1,0 +1,211 @@
+"""Combine the options given with a configuration file: option over environment variable over file over default."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explaineval.config import ClientConfig, RunConfig, build, normalise_url, older_spelling, read_config
+from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
+from explaineval.errors import InputError
+
+if TYPE_CHECKING:
+    from explaineval.assist.session import Consultant
+    from explaineval.prompts import PromptBook
+
+LONGEST_VALUE = 200
+"""Characters of a parameter's value that a message repeats."""
+
+SAME_NAME = (
+    *("limit", "shams", "samples", "tvd_samples", "seed", "shots_from", "prompts", "max_tokens", "logprobs"),
+    *("mention", "min_label_mass", "interval", "resamples"),
+    *("max_connections", "rpm", "tpm", "max_retries", "timeout", "cache", "out"),
+    *("max_usd", "offline", "batch", "batch_poll"),
+)
+"""Options whose value has the same name in the configuration."""
+
+
+def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, ClientConfig, Path | None]:
+    """Return the run's configuration, its client's and the run directory, from a file (if any) and the options.
+
+    Options that are None or empty were not given. Raises InputError for the first thing that is wrong.
+    """
+    values = read_config(file) if file is not None else {}
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    values |= {name: given[name] for name in SAME_NAME if name in given}
+    if "task" in given:
+        values["tasks"] = list(given["task"])
+    if "temperature" in given:
+        values["temperature"] = _read_temperature(given["temperature"])
+    if "param" in given:
+        values["params"] = {**values.get("params", {}), **_read_params(given["param"])}
+    if "retry" in given:
+        values["retry"] = list(given["retry"])
+    if "price" in given:
+        values["price"] = read_price(given["price"])
+    values["arms"] = {
+        **values.get("arms", {}),
+        **{name: list(given[name]) for name in ("order", "style", "verbosity") if name in given},
+        **({"shots": [given["shots"]]} if "shots" in given else {}),
+    }
+    values["interventions"] = _choose_interventions(values.get("interventions", {}), given)
+    if "model" in given:
+        values["models"] = [entry for name in given["model"] for entry in _find_models(name, values, given, file)]
+    _apply_endpoint(values, given)
+    _override_entries(values, given)
+    for name, hint in (("tasks", "--task NAME"), ("models", "--model PROVIDER/MODEL")):
+        if not values.get(name):
+            raise InputError(f"no {name} given: add {hint}, or {name} in the configuration file.")
+    out = values.pop("out", None)
+    client = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
+    source = str(file) if file is not None else "options"
+    return build(RunConfig, values, source), build(ClientConfig, client, source), None if out is None else Path(out)
+
+
+def resolve_role(role: str, options: Mapping[str, Any], prompts: PromptBook, spent: float = 0.0) -> Consultant:
+    """Return the model that the --ROLE-… options name; `spent` dollars of --max-usd are gone. Raises InputError."""
+    from explaineval.assist.session import Consultant
+
+    max_usd = None if options["max_usd"] is None else max(0.0, options["max_usd"] - spent)
+    science, client, _ = resolve(
+        None,
+        {
+            **{name: options[f"{role}_{name}"] for name in ("base_url", "api_key_env", "price")},
+            **{name: options[name] for name in ("cache", "offline")},
+            "max_usd": max_usd,
+            "model": (options[f"{role}_model"],),
+            "task": ("none",),  # a configuration needs a task; nothing reads this one
+        },
+    )
+    return Consultant(role, science.models[0], client, prompts)
+
+
+def _choose_interventions(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `interventions` of the configuration; --interventions and --kind replace each other."""
+    values = dict(in_file)
+    if "interventions" in given:
+        values.pop("kind", None)
+        values["file"] = given["interventions"]
+    elif "kind" in given:
+        values.pop("file", None)
+    return values | {name: given[name] for name in ("kind", "per_example", "tagger") if name in given}
+
+
+def _find_models(
+    name: str, values: Mapping[str, Any], given: Mapping[str, Any], file: Path | None
+) -> Iterator[dict[str, Any]]:
+    """Yield the models that --model NAME stands for: those of the file with that name, else a new one.
+
+    A file says where its models are asked. A name that is not in it would be asked at the provider's own address with
+    the provider's key, so it is refused, unless --base-url says where it is asked. Raises InputError.
+    """
+    listed = values.get("models") or []
+    models = [dict(entry) for entry in listed if name == entry.get("model")]
+    models = models or [dict(entry) for entry in listed if name == _full_name(entry)]
+    endpoint, _, rest = name.partition("/")
+    if not models and not listed and endpoint in values.get("endpoints", {}):
+        models = [{"model": rest, "endpoint": endpoint}]
+    if models:
+        yield from models[:1] if "base_url" in given else models
+    elif "base_url" in given or not (listed or values.get("endpoints")):
+        yield {"model": name}
+    elif listed:
+        names = ", ".join(map(_full_name, listed))
+        raise InputError(
+            f"--model {name} is none of the models of {file}: {names}. Name one of them, add it to the file, or say "
+            "with --base-url where it is asked."
+        )
+    else:
+        endpoints = ", ".join(values["endpoints"])
+        raise InputError(
+            f"--model {name}: {file} names endpoints ({endpoints}) but no models. Write ENDPOINT/{name}, add it to the "
+            "file's models, or say with --base-url where it is asked."
+        )
+
+
+def _full_name(entry: Mapping[str, Any]) -> str:
+    """Return ENDPOINT/MODEL of an entry of the file's models, or MODEL if it names no endpoint."""
+    return "/".join(str(entry[name]) for name in ("endpoint", "model") if entry.get(name))
+
+
+def _override_entries(values: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Remove what the file says about single endpoints or models where an option says otherwise."""
+    for names, entries in (
+        (("price", "max_connections", "rpm", "tpm", "api_key_env"), values.get("endpoints", {}).values()),
+        (("style", "shots"), values.get("models", ())),
+    ):
+        for name in names:
+            for entry in entries:
+                if name in given and isinstance(entry, dict):
+                    entry.pop(name, None)
+    if "api_key_env" in given:
+        for entry in values.get("endpoints", {}).values():
+            entry["api_key_env"] = given["api_key_env"]
+
+
+def _apply_endpoint(values: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Apply --base-url, --endpoint-name and --api-key-env to all models."""
+    if "base_url" not in given:
+        if "endpoint_name" in given:
+            raise InputError("--endpoint-name replaces a URL in the cache key: give --base-url with it.")
+        if "api_key_env" in given:
+            values["api_key_env"] = given["api_key_env"]
+        return
+    url = normalise_url(given["base_url"])
+    name = given.get("endpoint_name") or url
+    entry = {"base_url": url, "api_key_env": given.get("api_key_env")}
+    if name == url and older_spelling(given["base_url"]) != url:
+        entry["older_name"] = older_spelling(given["base_url"])
+    values["endpoints"] = {**values.get("endpoints", {}), name: entry}
+    values["models"] = [{**model, "endpoint": name} for model in values.get("models", ())]
+
+
+def _read_temperature(text: str) -> float | str:
+    if text == "omit":
+        return "omit"
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--temperature {text!r} is neither a number nor `omit`.") from None
+
+
+def _read_params(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters of all --param options. Raises InputError where one is given two values."""
+    params: dict[str, Any] = {}
+    for text in texts:
+        name, value = _read_param(text)
+        if name in params and params[name] != value:
+            raise InputError(f"--param {name} is given two values: give it once.")
+        params[name] = value
+    return params
+
+
+def _read_param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--param {text!r}: write KEY=JSON, for example top_p=0.9.")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):  # not JSON, a number of thousands of digits, or nested too deeply
+        pass
+    if name == EXTRA_BODY:
+        raise InputError("--param extra_body is not JSON: write it like --param 'extra_body={\"NAME\": VALUE}'.")
+    reason = check_params({name: None})
+    if reason is not None and name not in SAMPLING:  # refused whatever its value, which may be secret: not repeated
+        raise InputError(f"{reason}.")
+    if len(value) > LONGEST_VALUE:
+        raise InputError(f"--param {name}: a value of {len(value)} characters is not JSON, or no usable number.")
+    raise InputError(f"--param {name}: {value!r} is not JSON; a text needs quotes: {name}='\"{value}\"'.")
+
+
+def read_price(text: str) -> list[float]:
+    """Return `IN,OUT` as two numbers. Raises InputError."""
+    try:
+        prices = [float(part) for part in text.split(",")]
+    except ValueError:
+        prices = []
+    if len(prices) != 2 or not all(0 <= price < float("inf") for price in prices):
+        raise InputError(f"--price {text!r}: write two numbers, IN,OUT, in dollars per million tokens.")
+    return prices
