@@ -177,18 +177,18 @@ def test_answers_without_a_count_saved_nobody_knows_what(place: Path, call: Call
     assert json.loads(call(*LAB, "--json")[1])["models"][0]["usd_saved"] == 0
 
 
-def test_the_table_says_the_same(place: Path, call: Call) -> None:
-    """Counts and dollars of the document stand in the table; below it the share, the basis, the prices, the limit."""
+def test_the_text_says_the_same(place: Path, call: Call) -> None:
+    """The document's counts and dollars are in the text, with the share, the basis, the prices and the limit."""
     fill(place, requests(place)[:10], {"prompt_tokens": 50, "completion_tokens": 10})
     options = (*LAB, "--price", "1000,2000")
     one = json.loads(call(*options, "--json")[1])["models"][0]
     code, out, _ = call(*options, "--max-usd", "1")
 
     assert code == 0
-    row = next(line for line in out.splitlines() if line.startswith("openai/smol at lab")).split()
-    assert [str(one[name]) for name in ("planned", "distinct", "hits", "misses")] == row[3:7]
-    assert f"${one['usd']['expected']:.4f}" in row
-    assert f"${one['usd_saved']:.4f}" in row
+    assert out.startswith("openai/smol at lab\n")
+    assert f"{one['planned']} planned, {one['distinct']} distinct: {one['hits']} in the cache, {one['misses']} to" in out
+    assert f"dollars     ${one['usd']['low']:.4f} low, ${one['usd']['expected']:.4f} expected, " in out
+    assert f"saved       ${one['usd_saved']:.4f} by the cache" in out
     assert "50% of the answers are in the cache" in out
     assert "guess" in out
     assert "litellm:" in out

@@ -127,7 +127,7 @@ def test_an_example_is_shown(run_dir: Path, call: Call) -> None:
 
     assert (code, err) == (0, "")
     assert "e1 of task mine" in out
-    assert "Mentions are decided by policy word, the run's own. Cues go by their phrases." in out
+    assert "Mentions are decided by policy word, the run's own. Cues are decided by their phrases." in out
     assert "asked again 1 time: same answer" in out
     assert "1. hand: 'quick' into note  e1.1" in out
     assert "The [[quick]] clerk waits." in out
@@ -193,7 +193,7 @@ def test_the_list_is_filtered(filters: list[str], places: list[tuple[str, str]],
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--example", "e11"], "no example 'e11' (close to it: e1"),
+        (["--example", "e11"], "no example 'e11' (similar ids: e1"),
         (["--example", "zzz"], "no example 'zzz': `explaineval show"),
         (["--example", "e10"], "is in the tasks mine and other: add --task mine."),
         (["--example", "e1", "--task", "nope"], "has no task 'nope': it has mine, other."),
@@ -233,7 +233,7 @@ def test_an_example_without_trials(run_dir: Path, call: Call) -> None:
     code, out, _ = call(run_dir, "--example", "e3")
 
     assert code == 0
-    assert "No trial of this example" in out
+    assert "This example has no trials yet" in out
 
 
 def test_another_policy(run_dir: Path, call: Call) -> None:

@@ -125,7 +125,7 @@ def test_a_file_that_was_edited_is_not_overwritten(tmp_path: Path, call: Call) -
         path.write_text(edited, encoding="utf-8")
         code, _, err = call(*BUILD)
         assert code == 2
-        assert "F.jsonl is there" in err
+        assert "F.jsonl exists and differs" in err
         assert "--force" in err
         assert path.read_text(encoding="utf-8") == edited
     assert call(*BUILD, "--force")[0] == 0

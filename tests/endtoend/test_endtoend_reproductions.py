@@ -187,7 +187,7 @@ def test_what_was_tampered_with_is_named(finished: Any, warm: WarmCommands) -> N
         metrics_json=lambda content: content + b"\n", run_json=replace('"numpy": "', '"numpy": "9')
     )
     assert document["differences"] == []
-    assert "written or ordered in another way" in text
+    assert "written or ordered differently" in text
     assert "Different versions: numpy 9" in text
 
 

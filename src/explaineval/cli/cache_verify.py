@@ -125,7 +125,7 @@ def _description(directory: Path, verification: Verification) -> Iterator[str]:
     yield f"answers: {verification.sound:,} readable, each under the key of its own request"
     yield f"documents on endpoints: {verification.verdicts:,}"
     if verification.strangers:
-        yield f"foreign rows: {verification.strangers:,} under keys that explaineval does not write; they are never read"
+        yield f"foreign rows: {verification.strangers:,} under keys that explaineval does not write; never read"
     if verification.faulty:
         yield f"damaged: {verification.faulty:,}"
     yield from (f"  {text}" for text in verification.faults)

@@ -91,7 +91,7 @@ class Selection:
     option(
         "--only",
         type=click.Choice(get_args(Only)),
-        help="Only these trials; disagreeing: changed without mention or mentioned without change; missing: not scored.",
+        help="Only these trials; disagreeing: changed, not mentioned, or mentioned, not changed; missing: not scored.",
     ),
     option(
         "--mention",
@@ -242,11 +242,6 @@ def _parts(example: Example, cases: Sequence[Case], selection: Selection, look: 
         yield arm_view(example, [case for case in arm if not _is_sham(case)], shams, look, selection.only)
     if not cases:
         yield Text("\nThis example has no trials yet: the run was cut off, or the filters leave none.")
-
-
-def _is_sham(case: Case) -> bool:
-    """Whether the trial repeats the prompt without any intervention."""
-    return kind_of(case.trial.kind).inserts == "nothing"
 
 
 def _completions(

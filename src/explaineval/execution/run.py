@@ -386,7 +386,11 @@ def _verdict(
     failed = sum(model_run.progress.outcomes.get("failed", 0) for model_run in model_runs)
     if failed and not faults:
         faults = (f"{failed} requests failed after all retries; the same command asks them again.",)
-    faults += tuple(sentence for lane in lanes if lane.fault is None and (sentence := lane.unreadable) is not None)
+    faults += tuple(
+        sentence
+        for model_run in model_runs
+        if model_run.fault is None and (sentence := model_run.unreadable) is not None
+    )
     codes = [5] if faults or failed else []
     for code, fault in (
         (3, limit_fault(model_runs, prepared.client.max_usd)),
