@@ -32,7 +32,7 @@ from spending_draws import Trial, draw_trial
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.client.litellm_client import load_litellm
-from explaineval.client.spending import Gauge
+from explaineval.client.spending import CostBound
 from explaineval.config import ClientConfig, InterventionConfig, ModelConfig, RunConfig
 from explaineval.config.client_config import EndpointConfig
 from explaineval.cost import price_given
@@ -145,7 +145,7 @@ def amounts(prepared: Prepared, settings: Settings) -> tuple[float, float]:
     prompts, tasks, edits = prepared.prompts, prepared.tasks, prepared.chosen.edits
     for model in prepared.config.models:
         price = settings.prices[model.model.partition("/")[2]]
-        gauge = Gauge(price_given(price))
+        gauge = CostBound(price_given(price))
         for unit in plan(prepared.config, prompts, tasks, edits, model, lambda _: able):
             for request in (unit.base, *(one.request for one in unit.asked if one.request), *unit.shams):
                 worst = max(worst, gauge.worst(request))

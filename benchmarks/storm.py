@@ -25,7 +25,7 @@ from pathlib import Path
 
 from explaineval.cache import open_store, request_key
 from explaineval.client.cached import CachedClient, StoringClient
-from explaineval.client.concurrency import Gate, SlotClient
+from explaineval.client.concurrency import ConcurrencyLimit, LimitedClient
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.client.retries import RetryingClient
 from explaineval.config import Endpoint
@@ -135,8 +135,8 @@ async def ours(url: str, count: int) -> int:
     wire = LiteLLMClient({url: Endpoint(url, url)}, timeout=STALL)
     answered = 0
     with tempfile.TemporaryDirectory() as directory, open_store(Path(directory)) as store:
-        gate = Gate(64, stopping)
-        slots = SlotClient(StoringClient(wire, store), gate, stopping)
+        gate = ConcurrencyLimit(64, stopping)
+        slots = LimitedClient(StoringClient(wire, store), gate, stopping)
         client = CachedClient(RetryingClient(slots, 6, stopping, gate.is_busy), store, stopping)
         work = iter(requests(count, url))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from explaineval.client.retries import RetryingClient
-from explaineval.client.spending import Budget, BudgetedClient, Gauge, Purse
+from explaineval.client.spending import Budget, BudgetedClient, CostBound, SpendingLimit
 from explaineval.cost import FREE, Price, most_tokens
 from explaineval.errors import (
     BudgetReachedError,
@@ -76,7 +76,7 @@ class Scripted:
 
 def budgeted(inner: Any, limit: float | None, price: Price = PRICE, own: float | None = None) -> BudgetedClient:
     """A client with a budget of its own."""
-    return BudgetedClient(inner, Gauge(price), Budget(Purse(limit)), Purse(own))
+    return BudgetedClient(inner, CostBound(price), Budget(SpendingLimit(limit)), SpendingLimit(own))
 
 
 @dataclass
@@ -99,8 +99,8 @@ class Spending(RuleBasedStateMachine):
     def begin(self, total: int | None, own: tuple[int | None, ...]) -> None:
         self.loop = asyncio.new_event_loop()
         self.inner = Held()
-        budget = Budget(Purse(total))
-        self.clients = [BudgetedClient(self.inner, Gauge(PRICE), budget, Purse(limit)) for limit in own]
+        budget = Budget(SpendingLimit(total))
+        self.clients = [BudgetedClient(self.inner, CostBound(PRICE), budget, SpendingLimit(limit)) for limit in own]
         self.limits = (total, own)
         self.attempts: list[Attempt] = []
         self.spent = [0] * LANES
@@ -190,26 +190,26 @@ class Spending(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        """The purses say what really happened, nothing exceeds a limit, and who waits does so for a reason."""
+        """The limits say what really happened, nothing exceeds a limit, and who waits does so for a reason."""
         if not hasattr(self, "clients"):
             return
         total, own = self.limits
-        purses = [(self.clients[0].budget.total, total, range(LANES))]
-        purses += [(self.clients[lane].own, own[lane], range(lane, lane + 1)) for lane in range(LANES)]
-        for purse, limit, lanes in purses:
+        limits = [(self.clients[0].budget.total, total, range(LANES))]
+        limits += [(self.clients[lane].own, own[lane], range(lane, lane + 1)) for lane in range(LANES)]
+        for limit, most, lanes in limits:
             held = sum(attempt.amount for attempt in self._under_way() if attempt.lane in lanes)
-            assert (purse.spent, purse.held) == (sum(self.spent[lane] for lane in lanes), held)
-            assert limit is None or purse.spent + purse.held <= limit
+            assert (limit.spent, limit.reserved) == (sum(self.spent[lane] for lane in lanes), held)
+            assert most is None or limit.spent + limit.reserved <= most
         for attempt in self._waiting():
             assert any(
-                limit is not None and attempt.lane in lanes and purse.spent + purse.held + attempt.amount > limit
-                for purse, limit, lanes in purses
+                most is not None and attempt.lane in lanes and limit.spent + limit.reserved + attempt.amount > most
+                for limit, most, lanes in limits
             )
             assert self._under_way()
         for attempt in self.refused:
             assert any(
-                limit is not None and attempt.lane in lanes and purse.spent + attempt.amount > limit
-                for purse, limit, lanes in purses
+                most is not None and attempt.lane in lanes and limit.spent + attempt.amount > most
+                for limit, most, lanes in limits
             )
         assert len(self.refused) == sum(client.refused for client in self.clients)
 
@@ -241,8 +241,8 @@ def test_many_at_once_stay_within_the_limit() -> None:
     class Slow:
         async def complete(self, _: Request) -> Completion:
             nonlocal most
-            purse = client.budget.total
-            most = max(most, int(purse.spent + purse.held))
+            limit = client.budget.total
+            most = max(most, int(limit.spent + limit.reserved))
             await asyncio.sleep(0)
             return answer(2)
 
@@ -255,7 +255,7 @@ def test_many_at_once_stay_within_the_limit() -> None:
     answered = sum(isinstance(one, Completion) for one in found)
 
     # the last may begin at 93 dollars or less: after 46 answers 92 are spent, after 47 it is too late
-    assert (answered, client.budget.total.spent, client.budget.total.held) == (47, 94.0, 0.0)
+    assert (answered, client.budget.total.spent, client.budget.total.reserved) == (47, 94.0, 0.0)
     assert all(isinstance(one, (Completion, BudgetReachedError)) for one in found)
     assert most <= 100
 
@@ -298,7 +298,7 @@ def test_what_an_attempt_is_booked_with(outcome: Completion | ExplainevalError, 
 
     assert (cost, 0, unbilled, 10 * unbilled) == (
         client.budget.total.spent,
-        client.budget.total.held,
+        client.budget.total.reserved,
         client.unbilled,
         client.unknown,
     )
@@ -311,7 +311,7 @@ async def _swallow(course: Coroutine[Any, Any, Completion]) -> None:
         return
 
 
-def test_retries_are_paid_from_the_same_purse() -> None:
+def test_retries_are_paid_from_the_same_limit() -> None:
     """Two lost attempts at 10 dollars leave 5 of 25: the third attempt is not made."""
     inner = Scripted([TransientError("reset"), TransientError("reset"), answer(1)])
     client = budgeted(inner, 25)
@@ -365,25 +365,25 @@ def test_the_limit_itself_can_be_spent() -> None:
 
 def test_an_endpoint_that_counts_more_raises_what_follows() -> None:
     """Input beyond the bound is added to later bounds, output beyond max_tokens stretches later ones."""
-    gauge, request = Gauge(Price(1.0, 100.0)), ask(10)
+    cost_bound, request = CostBound(Price(1.0, 100.0)), ask(10)
     bound = most_tokens(["Q"])
-    before = gauge.worst(request)
-    cost = gauge.bill(request, Completion(text="x", usage={"prompt_tokens": bound + 7, "completion_tokens": 25}))
+    before = cost_bound.worst(request)
+    cost = cost_bound.bill(request, Completion(text="x", usage={"prompt_tokens": bound + 7, "completion_tokens": 25}))
 
     assert bound + 10 * 100 == before
     assert bound + 7 + 25 * 100 == cost
-    assert gauge.worst(request) == cost
-    assert gauge.worst(ask(20)) == bound + 7 + 50 * 100
+    assert cost_bound.worst(request) == cost
+    assert cost_bound.worst(ask(20)) == bound + 7 + 50 * 100
     # a modest answer afterwards lowers nothing
-    gauge.bill(request, answer(1))
-    assert gauge.worst(request) == cost
+    cost_bound.bill(request, answer(1))
+    assert cost_bound.worst(request) == cost
 
 
 def test_the_worst_case_covers_a_dear_kind_of_token() -> None:
     """Hidden reasoning at twice the price is reserved for, and so is what goes into the provider's cache."""
-    gauge = Gauge(Price(1.0, 2.0, cached_input=0.1, written_input=1.25, reasoning=4.0, request=0.5))
+    cost_bound = CostBound(Price(1.0, 2.0, cached_input=0.1, written_input=1.25, reasoning=4.0, request=0.5))
 
-    assert most_tokens(["Q"]) * 1.25 + 10 * 4.0 + 0.5 == gauge.worst(ask(10))
+    assert most_tokens(["Q"]) * 1.25 + 10 * 4.0 + 0.5 == cost_bound.worst(ask(10))
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -410,13 +410,13 @@ def test_cancelled_in_the_moment_of_being_let_in(turns: int) -> None:
         assert client.budget.total.spent == 10
 
     run(course())
-    assert (client.budget.total.held, client.budget.total.under_way) == (0.0, 0)
+    assert (client.budget.total.reserved, client.budget.total.under_way) == (0.0, 0)
 
 
 def test_nothing_is_sent_after_the_run_began_to_stop() -> None:
     """Who waited for money when Ctrl-C came is turned away unsent when its turn comes, and holds nothing."""
     inner, stopping = Held(), asyncio.Event()
-    client = BudgetedClient(inner, Gauge(PRICE), Budget(Purse(10)), Purse(None), stopping)
+    client = BudgetedClient(inner, CostBound(PRICE), Budget(SpendingLimit(10)), SpendingLimit(None), stopping)
 
     async def course() -> Any:
         tasks = [asyncio.create_task(client.complete(ask(6))) for _ in range(2)]
@@ -430,7 +430,7 @@ def test_nothing_is_sent_after_the_run_began_to_stop() -> None:
     assert isinstance(first, Completion)
     assert isinstance(second, RequestUnsentError)
     assert not isinstance(second, BudgetReachedError)
-    assert (len(inner.asked), client.budget.total.spent, client.budget.total.held) == (1, 0.0, 0.0)
+    assert (len(inner.asked), client.budget.total.spent, client.budget.total.reserved) == (1, 0.0, 0.0)
 
 
 def test_a_store_that_fails_after_the_answer_counts_as_spent() -> None:
@@ -438,4 +438,4 @@ def test_a_store_that_fails_after_the_answer_counts_as_spent() -> None:
     client = budgeted(Scripted([ExplainevalError("disk full")]), 100)
     run(_swallow(client.complete(ask(10))))
 
-    assert (client.budget.total.spent, client.budget.total.held, client.unbilled) == (10.0, 0.0, 1)
+    assert (client.budget.total.spent, client.budget.total.reserved, client.unbilled) == (10.0, 0.0, 1)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.cache import Store, open_store, request_key
-from explaineval.client.cached import CachedClient, Deposit, StoredOnlyClient, StoringClient
+from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient, StoringClient
 from explaineval.errors import (
     BudgetReachedError,
     ExplainevalError,
@@ -99,12 +99,12 @@ def cached(wire: Any, store: Store, claims: Any = None) -> tuple[CachedClient, B
     """A cached client over a wire that stores, with books."""
     books = Books()
     client = CachedClient(
-        StoringClient(wire, Deposit(store, asyncio.Event())) if isinstance(wire, Wire) else wire,
+        StoringClient(wire, AnswerWriter(store, asyncio.Event())) if isinstance(wire, Wire) else wire,
         store,
         asyncio.Event(),
         claims,
-        book=lambda request, _, hit: books.entered.append((str(request.prompt), hit)),
-        miss=lambda request: books.missed.append(str(request.prompt)),
+        on_answer=lambda request, _, hit: books.entered.append((str(request.prompt), hit)),
+        on_unsent=lambda request: books.missed.append(str(request.prompt)),
     )
     return client, books
 
@@ -116,7 +116,7 @@ async def ask_all(client: CachedClient, numbers: list[int]) -> list[Any]:
 
 def counts(client: CachedClient) -> tuple[int, int, int]:
     """Hits, sent, unsent."""
-    return client.tally.hits, client.tally.sent, client.tally.unsent
+    return client.counts.hits, client.counts.sent, client.counts.unsent
 
 
 @pytest.mark.parametrize("claims", [None, Neighbours()], ids=["alone", "with claims"])
@@ -239,7 +239,7 @@ def test_waiting_for_a_neighbour_costs_nothing(tmp_path: Path) -> None:
             assert await waiting == ANSWER
         assert (wire.asked, claims.held) == ([], set())
         assert counts(client) == (1, 0, 0)
-        assert client.tally.shared == 1
+        assert client.counts.shared == 1
         assert books.entered == [("Q0", True)]
 
     run(course())
@@ -254,7 +254,7 @@ def test_a_neighbour_that_gives_up_leaves_the_key_to_us(tmp_path: Path) -> None:
             client, _ = cached(wire, store, Neighbours({request_key(ask(0)): 2}))
             assert await client.complete(ask(0)) == ANSWER
         assert wire.asked == ["Q0"]
-        assert (counts(client), client.tally.shared) == ((0, 1, 0), 0)
+        assert (counts(client), client.counts.shared) == ((0, 1, 0), 0)
 
     run(course())
 
@@ -370,10 +370,10 @@ def test_whom_it_waits_for_is_told_once(tmp_path: Path) -> None:
 
     async def course(store: Store) -> None:
         client, _ = cached(Wire(), store, Neighbours(dict.fromkeys(keys[:3], 12)))
-        client.patience, client.tell = 0.0, told.append
-        assert [client.is_held_up(request) for request in requests] == [True, True, True, False]
+        client.patience, client.report = 0.0, told.append
+        assert [client.is_asked_elsewhere(request) for request in requests] == [True, True, True, False]
         assert await asyncio.gather(*map(client.complete, requests)) == [ANSWER] * 4
-        assert not any(map(client.is_held_up, requests))
+        assert not any(map(client.is_asked_elsewhere, requests))
 
     with open_store(tmp_path) as store:
         run(course(store))
@@ -391,7 +391,7 @@ def test_who_waits_for_another_process_is_counted(tmp_path: Path) -> None:
 
     async def course(store: Store) -> None:
         client, _ = cached(Wire(), store, Neighbours({request_key(ask(0)): 10**9, request_key(ask(1)): 2}))
-        client.hold_up = changes.append
+        client.on_wait = changes.append
         waiting = asyncio.create_task(client.complete(ask(0)))
         await client.complete(ask(1))
         await client.complete(ask(2))

@@ -17,13 +17,13 @@ from explaineval.client.endpoints.capabilities import (
     Accepted,
     Capabilities,
     StyleVerdict,
+    determine_capabilities,
     negotiate,
-    settle,
     store_probe,
     stored_probe,
     style_verdict,
 )
-from explaineval.client.endpoints.model_list import name_served, served_models
+from explaineval.client.endpoints.model_list import name_served_models, served_models
 from explaineval.config import Endpoint, RunConfig
 from explaineval.errors import EndpointError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Message, Request, TokenAlternatives
@@ -102,7 +102,7 @@ def agree(client: Scripted, rungs: tuple[int | None, ...] = (20, 5, 1, None), *,
 
 def settled(client: Any, store: Store, **settings: Any) -> Capabilities:
     """Settle for chat."""
-    return asyncio.run(settle(client, store, config(**settings), "chat", build))
+    return asyncio.run(determine_capabilities(client, store, config(**settings), "chat", build))
 
 
 NEGOTIATIONS = {
@@ -316,7 +316,7 @@ def test_a_document_of_another_form_is_no_verdict(store: Store, document: dict[s
 def serve(models: tuple[str, ...] | None, fault: str = "status 404: no such model") -> str:
     """What a fault at an endpoint with this list becomes."""
     with PersonaServer(Persona(models=models)) as server:
-        return str(asyncio.run(name_served(EndpointError(fault + "."), Endpoint(server.url))))
+        return str(asyncio.run(name_served_models(EndpointError(fault + "."), Endpoint(server.url))))
 
 
 def test_a_missing_model_is_told_with_what_is_served() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from explaineval.cache import Store, open_store, request_key
-from explaineval.client.cached import Deposit, StoringClient
+from explaineval.client.cached import AnswerWriter, StoringClient
 from explaineval.client.litellm_client import LiteLLMClient
 from explaineval.client.retries import RetryingClient
 from explaineval.config import Endpoint
@@ -171,7 +171,7 @@ class Matrix:
     async def _ask(self, wire: LiteLLMClient, fault: str, name: str) -> Found:
         request, route = self.request(fault, name), ROUTES[name]
         before = len(self.server.attempts(f"[[fault:{fault}]] Is it raining by the route of {name}?"))
-        storing = StoringClient(wire, Deposit(self.store, asyncio.Event()))
+        storing = StoringClient(wire, AnswerWriter(self.store, asyncio.Event()))
         client = RetryingClient(storing, RETRIES, asyncio.Event(), first_wait=0.001)
         found = Found()
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from explaineval.client.concurrency import Gate, Pace, SlotClient
+from explaineval.client.concurrency import ConcurrencyLimit, LimitedClient, RateLimit
 from explaineval.client.retries import PATIENCE, RetryingClient
 from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError, TransientError
 from explaineval.records import Completion, Request
@@ -48,7 +48,7 @@ def run_many(told: Told, count: int, ceiling: int) -> list[object]:
 
     async def go() -> list[object]:
         stopping = asyncio.Event()
-        client = SlotClient(told, Gate(ceiling, stopping), stopping)
+        client = LimitedClient(told, ConcurrencyLimit(ceiling, stopping), stopping)
         return await asyncio.gather(*(client.complete(REQUEST) for _ in range(count)), return_exceptions=True)
 
     return asyncio.run(go())
@@ -69,8 +69,8 @@ def test_a_waiter_that_gives_up_leaves_no_hole() -> None:
 
     async def go() -> tuple[int, list[Completion]]:
         stopping = asyncio.Event()
-        gate = Gate(2, stopping)
-        client = SlotClient(Told(seconds=0.005), gate, stopping)
+        gate = ConcurrencyLimit(2, stopping)
+        client = LimitedClient(Told(seconds=0.005), gate, stopping)
         tasks = [asyncio.create_task(client.complete(REQUEST)) for _ in range(20)]
         await asyncio.sleep(0.002)
         for task in tasks[::2]:
@@ -110,7 +110,7 @@ def test_an_overloaded_endpoint_holds_everybody_back() -> None:
     async def go() -> float:
         stopping = asyncio.Event()
         told = Told(lambda call: TransientError("slow", overload=True, retry_after=0.2) if call <= 12 else None)
-        client = SlotClient(told, Gate(4, stopping), stopping)
+        client = LimitedClient(told, ConcurrencyLimit(4, stopping), stopping)
         for _ in range(12):
             with pytest.raises(TransientError):
                 await client.complete(REQUEST)
@@ -126,7 +126,7 @@ def test_pace_spaces_requests() -> None:
 
     async def go() -> float:
         stopping = asyncio.Event()
-        client = SlotClient(Told(), Gate(8, stopping, Pace(rpm=1200)), stopping)
+        client = LimitedClient(Told(), ConcurrencyLimit(8, stopping, RateLimit(rpm=1200)), stopping)
         started = asyncio.get_running_loop().time()
         await asyncio.gather(*(client.complete(REQUEST) for _ in range(5)))
         return asyncio.get_running_loop().time() - started

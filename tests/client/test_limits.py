@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.client.concurrency import AdaptiveLimit, Pace
+from explaineval.client.concurrency import AdaptiveLimit, RateLimit
 
 
 def settle(limit: AdaptiveLimit, capacity: int, refusing: float, rounds: int = 400, seed: int = 0) -> list[float]:
@@ -70,7 +70,7 @@ def test_an_endpoint_that_refuses_everything_is_left_alone() -> None:
 
 def test_requests_are_spaced() -> None:
     """60 a minute is one a second; time that passed counts."""
-    pace = Pace(rpm=60)
+    pace = RateLimit(rpm=60)
 
     assert [pace.delay(10.0, 5) for _ in range(3)] == [0.0, 1.0, 2.0]
     assert pace.delay(20.0, 5) == 0.0
@@ -78,7 +78,7 @@ def test_requests_are_spaced() -> None:
 
 def test_tokens_are_spaced_and_corrected() -> None:
     """A request books its estimate; what it did not use is given back."""
-    pace = Pace(tpm=600)
+    pace = RateLimit(tpm=600)
 
     assert pace.delay(0.0, 100) == 0.0
     assert pace.delay(0.0, 100) == pytest.approx(10.0)
@@ -88,4 +88,4 @@ def test_tokens_are_spaced_and_corrected() -> None:
 
 def test_no_limit_is_no_wait() -> None:
     """Without rpm and tpm nothing is held back."""
-    assert [Pace().delay(0.0, 10**6) for _ in range(2)] == [0.0, 0.0]
+    assert [RateLimit().delay(0.0, 10**6) for _ in range(2)] == [0.0, 0.0]

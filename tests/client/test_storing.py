@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from explaineval.client.cached import Deposit, StoringClient
+from explaineval.client.cached import AnswerWriter, StoringClient
 from explaineval.errors import StoreError
 from explaineval.records import Completion, Request
 
@@ -41,37 +41,37 @@ class Wire:
         return Completion(text=str(request.prompt))
 
 
-def store_ten(store: FullStore, later: int) -> tuple[Deposit, list[str | None]]:
+def store_ten(store: FullStore, later: int) -> tuple[AnswerWriter, list[str | None]]:
     """Ten answers under way at once; before the end there is room for `later` answers."""
 
-    async def course() -> tuple[Deposit, list[str | None]]:
-        deposit = Deposit(cast("Any", store), asyncio.Event())
-        client = StoringClient(Wire(), deposit)
+    async def course() -> tuple[AnswerWriter, list[str | None]]:
+        writer = AnswerWriter(cast("Any", store), asyncio.Event())
+        client = StoringClient(Wire(), writer)
         answers = await asyncio.gather(*(client.complete(ask(number)) for number in range(10)))
-        assert deposit.stopping.is_set() == (deposit.fault is not None)
+        assert writer.stopping.is_set() == (writer.error is not None)
         assert not any(map(client.was_sent, map(ask, range(10))))
         store.room = later
-        await deposit.put_again()
-        return deposit, [answer.text for answer in answers]
+        await writer.retry()
+        return writer, [answer.text for answer in answers]
 
     return asyncio.run(course())
 
 
 def test_a_store_with_room_takes_everything() -> None:
     """Nothing stops, nothing is said."""
-    deposit, answers = store_ten(store := FullStore(10), 10)
+    writer, answers = store_ten(store := FullStore(10), 10)
 
     assert store.stored == answers == [f"Q{number}" for number in range(10)]
-    assert (deposit.sentence, deposit.stopping.is_set()) == (None, False)
+    assert (writer.message, writer.stopping.is_set()) == (None, False)
 
 
 def test_what_was_under_way_is_stored_when_there_is_room_again() -> None:
     """Every answer reaches its waiter, and the store in the end; one sentence tells it."""
-    deposit, answers = store_ten(store := FullStore(3), 10)
+    writer, answers = store_ten(store := FullStore(3), 10)
 
     assert answers == [f"Q{number}" for number in range(10)]
     assert sorted(store.stored) == answers
-    assert deposit.sentence == (
+    assert writer.message == (
         "Cannot write to the cache: the disk is full. Nothing more was sent. 7 answers that were under way were stored "
         "at the end."
     )
@@ -79,10 +79,10 @@ def test_what_was_under_way_is_stored_when_there_is_room_again() -> None:
 
 def test_what_a_full_store_does_not_take_at_the_end_is_counted() -> None:
     """The rest stays lost, and is asked again."""
-    deposit, _ = store_ten(store := FullStore(3), 5)
+    writer, _ = store_ten(store := FullStore(3), 5)
 
     assert len(store.stored) == 5
-    assert len(deposit.waiting) == 5
+    assert len(writer.unstored) == 5
     assert "2 answers that were under way were stored at the end. 5 answers that were under way are lost" in str(
-        deposit.sentence
+        writer.message
     )

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from planted_numbers import read_rows, read_trials
 
-from explaineval.client.cached import Tally
+from explaineval.client.cached import RequestCounts
 from explaineval.cost import most_tokens
 from explaineval.execution import run
 from servers.commands import Result, WarmCommands
@@ -358,9 +358,9 @@ def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.Monkey
     model_run = SimpleNamespace(
         fault="endpoint" if 5 in present else None,
         progress=SimpleNamespace(outcomes={}),
-        cached=SimpleNamespace(tally=Tally()),
+        cached=SimpleNamespace(counts=RequestCounts()),
         unreadable=None,
-        deposit=SimpleNamespace(sentence=None, waiting=0),
+        writer=SimpleNamespace(message=None, unstored=0),
         budgeted=None,
     )
     prepared = SimpleNamespace(client=SimpleNamespace(max_usd=None))

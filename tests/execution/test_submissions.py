@@ -14,7 +14,7 @@ from explaineval.cache import request_key
 from explaineval.client.batches import BatchFailure
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
 from explaineval.client.cached import StoredOnlyClient
-from explaineval.client.spending import Budget, BudgetedClient, Gauge, Purse
+from explaineval.client.spending import Budget, BudgetedClient, CostBound, SpendingLimit
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig
 from explaineval.cost import Price
 from explaineval.errors import (
@@ -37,8 +37,8 @@ WORST = 32 * 0.01
 
 def make_spending(limit: float | None, own: float | None = None) -> BatchSpending:
     """Return the spending of batches under these limits in dollars."""
-    budgeted = BudgetedClient(StoredOnlyClient(), Gauge(PRICE), Budget(Purse(limit)), Purse(own))
-    return BatchSpending(budgeted, Gauge(PRICE), UnansweredClient())
+    budgeted = BudgetedClient(StoredOnlyClient(), CostBound(PRICE), Budget(SpendingLimit(limit)), SpendingLimit(own))
+    return BatchSpending(budgeted, CostBound(PRICE), UnansweredClient())
 
 
 def spent(spending: BatchSpending) -> float:
@@ -130,7 +130,7 @@ def test_another_model_does_not_wait_for_a_batch_that_goes_on() -> None:
         spending = make_spending(1.5 * WORST)
         assert spending.budgeted is not None
         assert spending.reserve(chat(1))
-        waiting = asyncio.create_task(spending.budgeted.budget.reserve(WORST, Purse(None)))
+        waiting = asyncio.create_task(spending.budgeted.budget.reserve(WORST, SpendingLimit(None)))
         await asyncio.sleep(0)
         assert not waiting.done()
         spending.close()

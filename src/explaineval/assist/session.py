@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
 
 from explaineval.cache import Claims, Store, holds_store, open_store
-from explaineval.client.endpoints.capabilities import Capabilities, assume, settle
-from explaineval.client.endpoints.model_list import name_served
+from explaineval.client.endpoints.capabilities import Capabilities, assume_capabilities, determine_capabilities
+from explaineval.client.endpoints.model_list import name_served_models
 from explaineval.config import ClientConfig, ModelConfig, RunConfig
 from explaineval.cost import Price
 from explaineval.errors import (
@@ -102,8 +102,8 @@ class _Talk(Generic[T]):
                 await self._hold(opening[0], opening[1](able))
             return not self.stopping.is_set()
 
-        pool = WorkerPool(self.model_run.slots.gate.ceiling)
-        self.model_run.cached.hold_up = pool.hold_up
+        pool = WorkerPool(self.model_run.limited.limit.ceiling)
+        self.model_run.cached.on_wait = pool.hold_up
         await pool.run(openings, hold)
 
     async def _hold(self, number: int, dialogue: Dialogue[T]) -> None:
@@ -196,12 +196,12 @@ async def _talk(
                 await asyncio.wait([work], timeout=TICK)
                 watch(model_runs)
             await talk.model_run.cached.finish()
-            await talk.model_run.deposit.put_again()
+            await talk.model_run.writer.retry()
         talk.interrupted = interruption.count > 0
         if not work.cancelled():
-            fault = _fault_of(work) or talk.model_run.billing_fault or talk.model_run.slots.down
+            fault = _fault_of(work) or talk.model_run.billing_fault or talk.model_run.limited.down
         if fault is not None:
-            fault = await name_served(fault, prepared.client.endpoint_of(model))
+            fault = await name_served_models(fault, prepared.client.endpoint_of(model))
     return talk, fault
 
 
@@ -218,9 +218,9 @@ async def _settle(
 ) -> Capabilities:
     keep = not prepared.client.offline
     try:
-        return await settle(model_run.cached, store, prepared.config, "chat", first, keep=keep)
+        return await determine_capabilities(model_run.cached, store, prepared.config, "chat", first, keep=keep)
     except RequestUnsentError:
-        found, settled = assume(store, prepared.config, model_run.model, "chat")
+        found, settled = assume_capabilities(store, prepared.config, model_run.model, "chat")
         model_run.assumed = not settled
         return found
 
@@ -230,8 +230,8 @@ def _complain(who: Consultant, talk: _Talk[Any], fault: EndpointError | None, mi
     rest = f"{missing} of the {who.role}'s tasks are not done, so nothing was written; every answer paid for is kept"
     if talk.interrupted:
         raise KeyboardInterrupt
-    if talk.model_run.deposit.sentence is not None:
-        raise StoreError(f"{talk.model_run.deposit.sentence} {rest[0].upper()}{rest[1:]}.")
+    if talk.model_run.writer.message is not None:
+        raise StoreError(f"{talk.model_run.writer.message} {rest[0].upper()}{rest[1:]}.")
     if talk.model_run.billing_fault is not None:
         assert talk.model_run.budgeted is not None  # noqa: S101 - it has the fault
         error = BudgetReachedError if talk.model_run.budgeted.overdrawn else EndpointError

@@ -15,7 +15,7 @@ from explaineval.cache import open_store
 from explaineval.cli.configuration import resolve
 from explaineval.cli.options import ABOVE_0, AT_LEAST_0, CACHE, ENDPOINT, JSON, MAX_USD, option, options
 from explaineval.cli.output import echo_document, echo_notes, echo_table
-from explaineval.client.endpoints.capabilities import route_caution, store_probe
+from explaineval.client.endpoints.capabilities import route_warning, store_probe
 from explaineval.client.endpoints.guard import proxy_note
 from explaineval.client.endpoints.probe import probe_endpoint
 from explaineval.client.endpoints.probe_findings import Findings, StyleFinding
@@ -80,7 +80,7 @@ async def _probe_and_keep(model: ModelConfig, transport: ClientConfig, price: Pr
 def warnings_of(found: Findings) -> list[Note]:
     """What the user should know before a run."""
     notes = [] if found.fault is None else [note("endpoint_unusable", found.fault)]
-    route = route_caution(found.model)
+    route = route_warning(found.model)
     if route is not None:
         notes.append(note("route_loses_logprobs", route))
     if found.main.reasoning is not None:

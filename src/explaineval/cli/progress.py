@@ -99,6 +99,6 @@ def _message_printer() -> Watch:
 
 def _counts(model_runs: list[ModelRun]) -> tuple[int, int, int]:
     """Return the numbers of requests done, answered from the cache, and sent."""
-    tallies = [model_run.cached.tally for model_run in model_runs]
+    tallies = [model_run.cached.counts for model_run in model_runs]
     hits, sent = sum(tally.hits for tally in tallies), sum(tally.sent for tally in tallies)
     return hits + sent + sum(tally.unsent for tally in tallies), hits, sent

@@ -1,8 +1,8 @@
-"""How many requests an endpoint takes at once, found by listening to it: additive increase, multiplicative decrease.
+"""How many requests are sent to an endpoint at once, and how fast: additive increase, multiplicative decrease.
 
 Not every 429 means "too many at once": some gateways refuse a share of all requests whatever the load. So the share
 of refusals in a window of about one round trip is compared with the usual share, and only what is significantly above
-it counts as congestion; one congestion event costs one cut. Pure: the clock comes in by the door.
+it counts as congestion, which cuts the limit once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from explaineval.client.protocol import Client
-from explaineval.client.spending import BillCheck
+from explaineval.client.spending import OverbillingCheck, texts_of
 from explaineval.cost import total_tokens
 from explaineval.errors import EndpointError, RequestUnsentError, TransientError
 from explaineval.records import Completion, Request
@@ -36,7 +36,12 @@ RISE, FALL = 0.05, 0.3
 
 @dataclass
 class AdaptiveLimit:
-    """A concurrency limit between 1 and `ceiling`. Starts low, doubles until the first congestion, then probes."""
+    """A number of concurrent requests between 1 and `ceiling`. Starts low, doubles until the first congestion, then
+    grows slowly.
+
+    `attempts` and `refusals` count the window under way, `streak` the refusals in a row, `clean` the attempts before
+    the first refusal; `usual` is the usual share of refusals, `knee` the limit at which congestion was last seen.
+    """
 
     ceiling: int
     value: float = field(init=False)
@@ -78,9 +83,9 @@ class AdaptiveLimit:
         if self.usual is None:  # what came before without a refusal speaks against refusals being usual
             self.usual = min(share, HIGHEST_USUAL) * SHORTEST_WINDOW / (SHORTEST_WINDOW + 3 * self.clean)
         usual = self.usual
-        spread = math.sqrt(usual * (1 - usual) / self.attempts)
+        deviation = math.sqrt(usual * (1 - usual) / self.attempts)
         self.attempts = self.refusals = 0
-        if share > usual + DEVIATIONS * spread + MARGIN:
+        if share > usual + DEVIATIONS * deviation + MARGIN:
             self.knee = self.value
             self.value = max(1.0, self.value * CUT)
             self.starting = False
@@ -96,7 +101,7 @@ class AdaptiveLimit:
 
 
 @dataclass
-class Pace:
+class RateLimit:
     """Spaces requests so that no more than `rpm` requests and `tpm` tokens start in a minute; None is no limit."""
 
     rpm: float | None = None
@@ -105,7 +110,7 @@ class Pace:
     next_token: float = field(default=0.0, init=False)
 
     def delay(self, now: float, tokens: int) -> float:
-        """Seconds to wait before a request of about `tokens` tokens may start; books it."""
+        """Seconds to wait before a request of about `tokens` tokens may start, which is taken as started then."""
         start = now
         if self.rpm is not None:
             start = max(start, self.next_request)
@@ -117,22 +122,22 @@ class Pace:
             self.next_token = start + 60.0 * tokens / self.tpm
         return start - now
 
-    def correct(self, booked: int, used: int) -> None:
+    def correct(self, estimated: int, used: int) -> None:
         """Replace the estimate of a request's tokens by what it used."""
         if self.tpm is not None:
-            self.next_token += 60.0 * (used - booked) / self.tpm
+            self.next_token += 60.0 * (used - estimated) / self.tpm
 
 
 EVIDENCE, BUSY_SHARE = 24, 0.05
 
 
 @dataclass
-class Gate:
+class ConcurrencyLimit:
     """Lets in at most as many requests as the adaptive limit allows, in the order in which they came."""
 
     ceiling: int
     stopping: asyncio.Event
-    pace: Pace = field(default_factory=Pace)
+    rate: RateLimit = field(default_factory=RateLimit)
     under_way: int = field(default=0, init=False)
     answers: int = field(default=0, init=False)
     refusals: int = field(default=0, init=False)
@@ -143,28 +148,28 @@ class Gate:
         self._resume_at = 0.0
 
     def is_busy(self) -> bool:
-        """Whether the endpoint answers, but turns away so many that a refusal says nothing about a request."""
+        """Whether the endpoint answers, but refuses so many that a refusal says nothing about the request."""
         return self.answers >= EVIDENCE and self.refusals >= BUSY_SHARE * (self.answers + self.refusals)
 
     @asynccontextmanager
     async def slot(self, tokens: int) -> AsyncIterator[None]:
-        """A place inside, entered when there is one, the pace allows it and no pause is on."""
+        """Hold one of the slots, from when there is one, the rate limit allows it and no pause is on."""
         await self._enter()
         try:
-            await self._keep_pace(tokens)
+            await self._wait_for_rate(tokens)
             yield
         finally:
             self.under_way -= 1
-            self._wake()
+            self._let_in()
 
-    def answered(self, booked: int, used: int) -> None:
-        """Tell that a request came back with an answer that took `used` tokens."""
+    def answered(self, estimated: int, used: int) -> None:
+        """Note that a request was answered, and took `used` tokens instead of those estimated."""
         self.answers += 1
         self.adaptive.note(refused=False)
-        self.pace.correct(booked, used)
+        self.rate.correct(estimated, used)
 
     def failed(self, exc: TransientError) -> None:
-        """Tell that a request came back without an answer."""
+        """Note that a request came back without an answer."""
         self.refusals += exc.overload
         self.adaptive.note(refused=exc.overload)
         if exc.overload and exc.retry_after is not None and self.adaptive.overloaded:
@@ -177,23 +182,23 @@ class Gate:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
-            await turn  # whoever wakes us has counted us in
+            await turn  # _let_in has counted this one
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.under_way -= 1
-                self._wake()
+                self._let_in()
             raise
 
-    def _wake(self) -> None:
+    def _let_in(self) -> None:
         while self._waiting and self.under_way < self.adaptive.slots:
             turn = self._waiting.popleft()
             if not turn.done():
                 self.under_way += 1
                 turn.set_result(None)
 
-    async def _keep_pace(self, tokens: int) -> None:
+    async def _wait_for_rate(self, tokens: int) -> None:
         loop = asyncio.get_running_loop()
-        wait = self.pace.delay(loop.time(), tokens)
+        wait = self.rate.delay(loop.time(), tokens)
         while not self.stopping.is_set():
             wait = max(wait, self._resume_at - loop.time())
             if wait <= 0:
@@ -208,65 +213,55 @@ class Gate:
 FAILURES_IN_A_ROW = 20
 CHARACTERS_PER_TOKEN = 4
 BELIEVED = 16
-"""How many times the tokens booked for a request an answer may have used."""
+"""How many times the tokens estimated for a request an answer may have used: one wild count must not stop requests for
+hours."""
 
 
 @dataclass
-class SlotClient:
-    """Sends a request when the gate lets it in, and gives up on a model that is dead.
+class LimitedClient:
+    """Sends a request when the concurrency limit lets it in, and gives up on a model that does not answer any more.
 
-    After FAILURES_IN_A_ROW failed attempts (and one for each place in the gate) without one success in between, or the
-    first error that no retry can mend (wrong key, unknown model), `down` says why and every further request is turned
-    away unsent. So it is after a bill that cannot be right (`bills`).
+    After FAILURES_IN_A_ROW failed attempts (and one for each slot) without one success in between, or the first error
+    that no retry can mend (wrong key, unknown model), `down` says why and every further request is turned away unsent.
+    So it is after a bill that was too high (`overbilling`).
     """
 
     inner: Client
-    gate: Gate
+    limit: ConcurrencyLimit
     stopping: asyncio.Event
-    bills: BillCheck | None = None
+    overbilling: OverbillingCheck = field(default_factory=OverbillingCheck)
     down: EndpointError | None = field(default=None, init=False)
     _failures: int = field(default=0, init=False)
 
     async def complete(self, request: Request) -> Completion:
         """One attempt inside a slot."""
-        booked = _tokens(request)
-        self._turn_away()  # at once: the gate's pace is for what is sent
-        async with self.gate.slot(booked):
-            self._turn_away()
+        estimated = sum(map(len, texts_of(request))) // CHARACTERS_PER_TOKEN + request.max_tokens
+        self._raise_unsent()  # at once: the rate limit is for what is sent
+        async with self.limit.slot(estimated):
+            self._raise_unsent()
             try:
                 completion = await self.inner.complete(request)
             except TransientError as exc:
-                self.gate.failed(exc)
-                self._count(exc)
+                self.limit.failed(exc)
+                self._count_failure(exc)
                 raise
             except EndpointError as exc:
                 self.down = exc
                 raise
             self._failures = 0
-            self.gate.answered(booked, _used(completion, most=BELIEVED * booked))
+            self.limit.answered(estimated, min(BELIEVED * estimated, total_tokens(completion.usage)))
             return completion
 
-    def _turn_away(self) -> None:
+    def _raise_unsent(self) -> None:
         if self.stopping.is_set():
             raise RequestUnsentError("the run is stopping")
-        reason = self.down or (None if self.bills is None else self.bills.fault)
-        if reason is not None:
-            raise RequestUnsentError(str(reason))
+        if self.down is not None:
+            raise RequestUnsentError(str(self.down))
+        self.overbilling.raise_unsent()
 
-    def _count(self, exc: TransientError) -> None:
+    def _count_failure(self, exc: TransientError) -> None:
         if exc.overload:  # it is alive, only busy
             return
         self._failures += 1
-        if self._failures >= FAILURES_IN_A_ROW + self.gate.ceiling:
+        if self._failures >= FAILURES_IN_A_ROW + self.limit.ceiling:
             self.down = EndpointError(f"{exc}; {self._failures} attempts in a row failed, so no more are made.")
-
-
-def _tokens(request: Request) -> int:
-    """About how many tokens a request takes: its text, and what it may answer at the most."""
-    characters = len(request.prompt or "") + sum(len(message.content) for message in request.messages or ())
-    return characters // CHARACTERS_PER_TOKEN + request.max_tokens
-
-
-def _used(completion: Completion, most: int) -> int:
-    """The tokens that the endpoint counted, `most` at the most: one wild count must not hold up the pace for hours."""
-    return min(most, total_tokens(completion.usage))

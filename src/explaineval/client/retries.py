@@ -1,4 +1,4 @@
-"""The one retry loop: waits as long as the endpoint asks, else exponentially longer with jitter."""
+"""The one retry loop: waits as long as the endpoint asks for, else exponentially longer with jitter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from explaineval.records import Completion, Request
 
 LONGEST_WAIT = 60.0
 LONGEST_WAIT_IF_BUSY = 4.0
-"""Where others are answered meanwhile, the gate keeps the load down; a request need not stay away for long."""
+"""Seconds, where others are answered meanwhile: the concurrency limit keeps the load down already."""
 ATTEMPTS_IF_REFUSED = 3
 """How often an address that has never answered may refuse a connection: nothing listens there."""
 PATIENCE = 3
@@ -25,7 +25,11 @@ answering others than it may fail: nothing is wrong with it, and nothing was pai
 
 @dataclass
 class RetryingClient:
-    """Asks again after a transient failure, up to `max_retries` more times, sleeping outside any slot."""
+    """Sends a request again after a transient failure, up to `max_retries` more times.
+
+    It sleeps outside of the concurrency limit's slots. `busy` tells whether the endpoint answers other requests while
+    it turns this one away.
+    """
 
     inner: Client
     max_retries: int
@@ -37,18 +41,18 @@ class RetryingClient:
 
     async def complete(self, request: Request) -> Completion:
         """The first successful attempt; raises the last failure when all are used up."""
-        course = _Course(self.max_retries, self.first_wait, self.busy, patient_with_refusal=self._answered)
-        attempts = AsyncRetrying(
-            stop=course.stop,
-            wait=course.wait,
+        attempts = _Attempts(self.max_retries, self.first_wait, self.busy, answered_before=self._answered)
+        retrying = AsyncRetrying(
+            stop=attempts.stop,
+            wait=attempts.wait,
             retry=retry_if_exception_type(TransientError),
             sleep=self._sleep,
             before_sleep=self._count,
             reraise=True,
         )
-        result: Completion = await attempts(self.inner.complete, request)
+        completion: Completion = await retrying(self.inner.complete, request)
         self._answered = True
-        return result
+        return completion
 
     def _count(self, _: RetryCallState) -> None:
         self.retries += 1
@@ -64,36 +68,36 @@ class RetryingClient:
 
 
 @dataclass
-class _Course:
-    """One request's way through its attempts: how often it failed, how often it was turned away."""
+class _Attempts:
+    """The attempts of one request: how often it failed, how often it was turned away for overload."""
 
     max_retries: int
     first_wait: float
     busy: Callable[[], bool]
-    patient_with_refusal: bool
+    answered_before: bool
     failures: int = 0
     turned_away: int = 0
 
     def stop(self, state: RetryCallState) -> bool:
+        """Count the latest failure; whether it was the last."""
         failure = _failure(state)
         if failure.overload:
             self.turned_away += 1
             return self.turned_away + self.failures > self.max_retries * (PATIENCE if self.busy() else 1)
         self.failures += 1
         most = self.max_retries
-        if failure.refused and not self.patient_with_refusal:
+        if failure.refused and not self.answered_before:
             most = min(ATTEMPTS_IF_REFUSED - 1, most)
-        spent = self.failures + (0 if self.busy() else self.turned_away)
-        return spent > most
+        return self.failures + (0 if self.busy() else self.turned_away) > most
 
     def wait(self, state: RetryCallState) -> float:
+        """Seconds until the next attempt: what the endpoint asks for and a little more, else random, exponential."""
         failure = _failure(state)
-        times = self.turned_away if failure.overload else self.failures
-        state.attempt_number = max(1, times)
+        state.attempt_number = max(1, self.turned_away if failure.overload else self.failures)
         longest = LONGEST_WAIT_IF_BUSY if self.busy() else LONGEST_WAIT
         jittered = wait_random_exponential(multiplier=self.first_wait, max=longest)(state)
-        asked = failure.retry_after
-        return jittered if asked is None else asked + min(1.0, asked) * jittered / LONGEST_WAIT
+        requested = failure.retry_after
+        return jittered if requested is None else requested + min(1.0, requested) * jittered / LONGEST_WAIT
 
 
 def _failure(state: RetryCallState) -> TransientError:

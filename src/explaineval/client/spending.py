@@ -1,14 +1,15 @@
-"""The spending limit: before each attempt its worst case is reserved, with its answer the true cost is settled.
+"""The spending limit: the most that an attempt can cost is reserved before it is sent, and released with its true cost.
 
-What is settled and what is held never exceed a limit together, whatever the concurrency, as long as no attempt costs
-more than its worst case. Where an endpoint bills more than that, the bill is booked and nothing more is asked of it.
+What is spent and what is reserved never exceed a limit together, however many requests are under way, as long as no
+attempt costs more than its bound. Where an endpoint bills more than that, the bill is booked and nothing more is sent
+there.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from explaineval.client.protocol import Client
@@ -29,110 +30,110 @@ SLACK = 1e-12
 
 
 @dataclass
-class Purse:
-    """A limit in dollars (None: none), what is spent of it, and what is held for attempts under way."""
+class SpendingLimit:
+    """A limit in dollars (None: no limit), what is spent of it, and what is reserved for attempts under way."""
 
-    limit: float | None
+    usd: float | None
     spent: float = field(default=0.0, init=False)
-    held: float = field(default=0.0, init=False)
+    reserved: float = field(default=0.0, init=False)
     under_way: int = field(default=0, init=False)
 
     @property
     def overdrawn(self) -> bool:
         """Whether more is spent than the limit allows."""
-        return self.limit is not None and self.spent > self.limit * (1 + SLACK)
+        return self.usd is not None and self.spent > self.usd * (1 + SLACK)
 
-    def is_short(self, amount: float) -> bool:
-        """Whether the amount can no longer be spent, whatever the attempts under way will cost; nothing always can."""
-        return self.limit is not None and amount > 0 and self.spent + amount > self.limit * (1 + SLACK)
+    def allows(self, amount: float) -> bool:
+        """Whether the amount fits beside what is spent, if nothing under way costs anything; no amount always fits."""
+        return self.usd is None or amount <= 0 or self.spent + amount <= self.usd * (1 + SLACK)
 
-    def has(self, amount: float) -> bool:
-        """Whether the amount fits beside all that is held."""
-        return self.limit is None or amount <= 0 or self.spent + self.held + amount <= self.limit * (1 + SLACK)
+    def allows_now(self, amount: float) -> bool:
+        """Whether the amount fits beside what is spent and what is reserved."""
+        return self.usd is None or amount <= 0 or self.spent + self.reserved + amount <= self.usd * (1 + SLACK)
 
-    def hold(self, amount: float) -> None:
-        """Reserve."""
+    def reserve(self, amount: float) -> None:
+        """Reserve the amount for an attempt."""
         self.under_way += 1
-        self.held += amount
+        self.reserved += amount
 
-    def settle(self, amount: float, cost: float) -> None:
-        """Give back what was held and book what it cost."""
+    def release(self, amount: float, cost: float) -> None:
+        """End a reservation of this amount, and book what the attempt cost."""
         self.under_way -= 1
-        self.held = self.held - amount if self.under_way else 0.0  # no rounding is left behind
+        self.reserved = self.reserved - amount if self.under_way else 0.0  # no rounding is left behind
         self.spent += cost
-
-
-@dataclass(eq=False)
-class _Claim:
-    amount: float
-    purses: Sequence[Purse]
-    turn: asyncio.Future[bool] | None
 
 
 @dataclass
 class Budget:
-    """Hands out reservations over all models of a run; who does not fit yet waits until something is settled."""
+    """The spending limit of a whole run, shared by its models; what does not fit yet waits for a release."""
 
-    total: Purse
-    _waiting: deque[_Claim] = field(default_factory=deque, init=False)
+    total: SpendingLimit
+    _waiting: deque[tuple[float, SpendingLimit, asyncio.Future[bool]]] = field(default_factory=deque, init=False)
 
-    async def reserve(self, amount: float, own: Purse) -> bool:
-        """Hold an amount of the whole budget and of a model's own; False where it can no longer fit."""
+    async def reserve(self, amount: float, own: SpendingLimit) -> bool:
+        """Reserve an amount of the whole limit and of a model's own; False where it can no longer fit."""
+        fits = self._try(amount, own)
+        if fits is not None:
+            return fits
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        claim = _Claim(amount, (self.total, own), turn)
-        verdict = self._judge(claim)
-        if verdict is not None:
-            return verdict
-        self._waiting.append(claim)
+        self._waiting.append((amount, own, turn))
         try:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.result():
-                self.settle(amount, 0.0, own)
+                self.release(amount, 0.0, own)
             raise
 
-    def try_reserve(self, amount: float, own: Purse) -> bool:
-        """Hold an amount if it fits now, without waiting."""
-        return bool(self._judge(_Claim(amount, (self.total, own), None)))
+    def try_reserve(self, amount: float, own: SpendingLimit) -> bool:
+        """Reserve an amount if it fits now, without waiting."""
+        return bool(self._try(amount, own))
 
-    def settle(self, amount: float, cost: float, own: Purse) -> None:
-        """End a reservation with what the attempt cost."""
-        for purse in (self.total, own):
-            purse.settle(amount, cost)
+    def release(self, amount: float, cost: float, own: SpendingLimit) -> None:
+        """End a reservation with what the attempt cost, and let in what fits now, in the order in which it came."""
+        for limit in (self.total, own):
+            limit.release(amount, cost)
         waiting, self._waiting = self._waiting, deque()
-        for claim in waiting:
-            if claim.turn is None or claim.turn.done():
+        for entry in waiting:
+            wanted, its_own, turn = entry
+            if turn.done():
                 continue
-            verdict = self._judge(claim)
-            if verdict is None:
-                self._waiting.append(claim)
+            fits = self._try(wanted, its_own)
+            if fits is None:
+                self._waiting.append(entry)
             else:
-                claim.turn.set_result(verdict)
+                turn.set_result(fits)
 
-    def _judge(self, claim: _Claim) -> bool | None:
-        if any(purse.is_short(claim.amount) for purse in claim.purses):
+    def _try(self, amount: float, own: SpendingLimit) -> bool | None:
+        """Reserve an amount if it fits now; None where it may fit later, False where it never can."""
+        limits = (self.total, own)
+        if not all(limit.allows(amount) for limit in limits):
             return False
-        if not all(purse.has(claim.amount) for purse in claim.purses):
+        if not all(limit.allows_now(amount) for limit in limits):
             return None
-        for purse in claim.purses:
-            purse.hold(claim.amount)
+        for limit in limits:
+            limit.reserve(amount)
         return True
 
 
 @dataclass
-class Gauge:
-    """What a request of one model can cost at most, corrected by what its endpoint has counted so far."""
+class CostBound:
+    """The most that a request of one model can cost, corrected by what its endpoint has counted so far.
+
+    `extra_in` is by how many tokens a count went above the bound on the prompt, `stretch_out` how many times the limit
+    on the answer one was.
+    """
 
     price: Price
     extra_in: int = field(default=0, init=False)
     stretch_out: float = field(default=1.0, init=False)
 
     def worst(self, request: Request) -> float:
-        """Dollars of the longest prompt this text can be, answered in full length."""
-        return most_dollars(self._most_in(request), self._most_out(request), self.price)
+        """Dollars of the longest prompt that this text can be, answered in full length."""
+        tokens_in = most_tokens(texts_of(request)) + self.extra_in
+        return most_dollars(tokens_in, int(request.max_tokens * self.stretch_out + 0.999), self.price)
 
     def bill(self, request: Request, completion: Completion) -> float:
-        """Dollars of an answer; its worst case where the endpoint did not count."""
+        """Dollars of an answer; the request's bound where the endpoint did not count tokens."""
         usage = completion.usage
         if not is_metered(usage):
             return self.worst(request)
@@ -140,33 +141,27 @@ class Gauge:
         self.stretch_out = max(self.stretch_out, output_tokens(usage) / request.max_tokens)
         return dollars(usage, self.price)
 
-    def _most_in(self, request: Request) -> int:
-        return most_tokens(texts_of(request)) + self.extra_in
-
-    def _most_out(self, request: Request) -> int:
-        return int(request.max_tokens * self.stretch_out + 0.999)
-
 
 @dataclass(eq=False)
-class BillCheck:
-    """The bills of one endpoint held against what was reserved for them. Shared by all models asked there.
+class OverbillingCheck:
+    """Compares the bills of one endpoint with what was reserved for them. Shared by all models asked there.
 
-    `fault` says which bill was higher than its request can cost; from then on nothing more is to be asked there.
+    `error` says which bill was higher than its request can cost; from then on nothing more is sent there.
     """
 
     endpoint: str | None = None
-    fault: EndpointError | None = field(default=None, init=False)
+    error: EndpointError | None = field(default=None, init=False)
 
     def check(
-        self, request: Request, completion: Completion, reserved: float, cost: float, purses: Iterable[Purse]
+        self, request: Request, completion: Completion, reserved: float, cost: float, limits: Iterable[SpendingLimit]
     ) -> None:
-        """Look at one bill that is booked already."""
-        if self.fault is not None or cost <= reserved * (1 + ROUNDING):
+        """Look at one bill, which is booked already."""
+        if self.error is not None or cost <= reserved * (1 + ROUNDING):
             return
-        over = next((purse.limit for purse in purses if purse.overdrawn), None)
+        over = next((limit.usd for limit in limits if limit.overdrawn), None)
         usage, at = completion.usage, f" at {self.endpoint}" if self.endpoint else ""
         most_in = most_tokens(texts_of(request))
-        self.fault = EndpointError(
+        self.error = EndpointError(
             f"{request.model}{at} billed {input_tokens(usage):,} tokens in and {output_tokens(usage):,} out "
             f"(${cost:.4f}) for a request that can take {most_in:,} in and {request.max_tokens:,} out "
             f"(${reserved:.4f}): it is booked{'' if over is None else f', above the spending limit (${over:g}),'} and "
@@ -174,21 +169,26 @@ class BillCheck:
             "it is allowed."
         )
 
-    def unsent(self) -> RequestUnsentError:
-        """What a request meets that is not sent for this reason."""
-        return RequestUnsentError(str(self.fault))
+    def raise_unsent(self) -> None:
+        """Raise RequestUnsentError for a request that is not sent because of an earlier bill; else do nothing."""
+        if self.error is not None:
+            raise RequestUnsentError(str(self.error))
 
 
 @dataclass
 class BudgetedClient:
-    """Makes an attempt only where its worst case fits. `unknown` sums what attempts without a bill may have cost."""
+    """Makes an attempt only where the most that it can cost fits into the limits.
+
+    `unbilled` counts the attempts that may have been charged without a bill, `unknown` sums their bounds in dollars;
+    both are spent. `refused` counts the requests for which no room was left.
+    """
 
     inner: Client
-    gauge: Gauge
+    bound: CostBound
     budget: Budget
-    own: Purse
+    own: SpendingLimit
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    bills: BillCheck = field(default_factory=BillCheck)
+    overbilling: OverbillingCheck = field(default_factory=OverbillingCheck)
     unknown: float = field(default=0.0, init=False)
     unbilled: int = field(default=0, init=False)
     refused: int = field(default=0, init=False)
@@ -199,22 +199,19 @@ class BudgetedClient:
         Raises BudgetReachedError where the limit leaves no room for the attempt, RequestUnsentError where a bill of
         this endpoint was higher than it can be.
         """
-        if self.bills.fault is not None:
-            raise self.bills.unsent()
-        amount = self.gauge.worst(request)
+        self.overbilling.raise_unsent()
+        amount = self.bound.worst(request)
         if not await self.budget.reserve(amount, self.own):
-            if self.bills.fault is not None:  # its bill took what this waited for
-                raise self.bills.unsent()
+            self.overbilling.raise_unsent()  # that bill may have taken what this waited for
             self.refused += 1
             raise BudgetReachedError("the spending limit leaves no room for this request")
         cost: float | None = None
         try:
             if self.stopping.is_set():  # while this waited for its turn
                 raise RequestUnsentError("the run is stopping")
-            if self.bills.fault is not None:
-                raise self.bills.unsent()
+            self.overbilling.raise_unsent()
             completion = await self.inner.complete(request)
-            cost = self.gauge.bill(request, completion)
+            cost = self.bound.bill(request, completion)
         except (RequestRejectedError, RequestUnsentError, EndpointError):
             cost = 0.0
             raise
@@ -225,23 +222,23 @@ class BudgetedClient:
             if cost is None:  # a time-out, a reset, a cut body: it may have been charged in full
                 self.unbilled += 1
                 self.unknown += amount
-            self.budget.settle(amount, amount if cost is None else cost, self.own)
-        self.bills.check(request, completion, amount, cost, self.purses)
+            self.budget.release(amount, amount if cost is None else cost, self.own)
+        self.overbilling.check(request, completion, amount, cost, self.limits)
         return completion
 
     @property
-    def purses(self) -> tuple[Purse, Purse]:
-        """The whole budget and the model's own."""
+    def limits(self) -> tuple[SpendingLimit, SpendingLimit]:
+        """The limit of the whole run and the model's own."""
         return self.budget.total, self.own
 
     @property
     def overdrawn(self) -> bool:
-        """Whether a bill that no reservation could cover took more than a limit."""
-        return self.bills.fault is not None and any(purse.overdrawn for purse in self.purses)
+        """Whether a bill that no reservation could cover took more than a limit allows."""
+        return self.overbilling.error is not None and any(limit.overdrawn for limit in self.limits)
 
 
 def texts_of(request: Request) -> tuple[str, ...]:
-    """The texts of a request, a turn each."""
+    """The texts of a request: its prompt, or each of its messages."""
     if request.prompt is not None:
         return (request.prompt,)
-    return tuple(turn.content for turn in request.messages or ())
+    return tuple(message.content for message in request.messages or ())

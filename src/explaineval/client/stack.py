@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import Self
 
 from explaineval.cache import Claims, Store
-from explaineval.client.cached import CachedClient, Deposit, StoredOnlyClient, StoringClient
-from explaineval.client.concurrency import Gate, Pace, SlotClient
+from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient, StoringClient
+from explaineval.client.concurrency import ConcurrencyLimit, LimitedClient, RateLimit
 from explaineval.client.protocol import Client, Transport
 from explaineval.client.retries import RetryingClient
-from explaineval.client.spending import BillCheck, Budget, BudgetedClient, Gauge, Purse
+from explaineval.client.spending import Budget, BudgetedClient, CostBound, OverbillingCheck, SpendingLimit
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price
 from explaineval.errors import EndpointError
@@ -37,11 +37,11 @@ DEFAULT_TRANSPORT = "litellm"
 class Layers:
     """The layers of one model, outermost first, each with its own counters.
 
-    `budgeted` is None where the price is unknown, so that no spending can be limited; `storing` where nothing is kept.
+    `budgeted` is None where the price is unknown, so that spending cannot be limited; `storing` where nothing is kept.
     """
 
     retrying: RetryingClient
-    slots: SlotClient
+    limited: LimitedClient
     budgeted: BudgetedClient | None
     storing: StoringClient | None
 
@@ -69,9 +69,9 @@ class ClientStack:
     ) -> None:
         self.config = config
         self.stopping = stopping
-        self.budget = Budget(Purse(config.max_usd))
-        self.bills: dict[str, BillCheck] = {}
-        self._limits: dict[str, Gate] = {}
+        self.budget = Budget(SpendingLimit(config.max_usd))
+        self._overbilling: dict[str, OverbillingCheck] = {}
+        self._limits: dict[str, ConcurrencyLimit] = {}
         self._endpoints = {model.endpoint: config.endpoint_of(model) for model in models}
         self._transport = transport
         self._opened: dict[str, Transport] = {}
@@ -88,27 +88,25 @@ class ClientStack:
         return self._opened[name]
 
     def layers(
-        self, model: ModelConfig, price: Price | None, transport: Client, deposit: Deposit | None = None
+        self, model: ModelConfig, price: Price | None, transport: Client, writer: AnswerWriter | None = None
     ) -> Layers:
         """The layers over `transport` (a transport, or a client around one) that send a model's requests."""
         place = _place(model)
         if place not in self._limits:
-            pace = Pace(*self.config.pace_of(model))
-            self._limits[place] = Gate(self.config.connections_of(model), self.stopping, pace)
+            rate = RateLimit(*self.config.pace_of(model))
+            self._limits[place] = ConcurrencyLimit(self.config.connections_of(model), self.stopping, rate)
         limit = self._limits[place]
-        storing = None if deposit is None else StoringClient(transport, deposit)
+        storing = None if writer is None else StoringClient(transport, writer)
         budgeted = self._budgeted(model, price, storing or transport)
-        slots = SlotClient(budgeted or storing or transport, limit, self.stopping, self.bills[place])
-        retrying = RetryingClient(slots, self.config.max_retries, self.stopping, limit.is_busy)
-        return Layers(retrying, slots, budgeted, storing)
+        limited = LimitedClient(budgeted or storing or transport, limit, self.stopping, self._overbilling[place])
+        retrying = RetryingClient(limited, self.config.max_retries, self.stopping, limit.is_busy)
+        return Layers(retrying, limited, budgeted, storing)
 
     def cached(self, layers: Layers, store: Store, claims: Claims | None) -> CachedClient:
         """The layer that looks into the store first, over the others; offline, over nothing."""
         inner: Client = StoredOnlyClient() if self.config.offline else layers.retrying
-        cached = CachedClient(inner, store, self.stopping, claims, older_names=self.config.older_names)
-        if layers.storing is not None:
-            cached.was_sent, cached.is_on_wire = layers.storing.was_sent, layers.storing.is_on_wire
-        return cached
+        older_names = self.config.older_names
+        return CachedClient(inner, store, self.stopping, claims, layers.storing, older_names=older_names)
 
     def sequential(self, model: ModelConfig, price: Price | None, transport: Client) -> Client:
         """The layers for one request at a time: no concurrency limit, and an endpoint's error stops nothing."""
@@ -116,15 +114,15 @@ class ClientStack:
         return RetryingClient(inner, self.config.max_retries, self.stopping)
 
     def _budgeted(self, model: ModelConfig, price: Price | None, inner: Client) -> BudgetedClient | None:
-        bills = self.bills.setdefault(_place(model), BillCheck(model.endpoint))
+        check = self._overbilling.setdefault(_place(model), OverbillingCheck(model.endpoint))
         if price is None:
             return None
-        return BudgetedClient(inner, Gauge(price), self.budget, Purse(model.max_usd), self.stopping, bills)
+        return BudgetedClient(inner, CostBound(price), self.budget, SpendingLimit(model.max_usd), self.stopping, check)
 
     @property
-    def billing_fault(self) -> EndpointError | None:
+    def billing_error(self) -> EndpointError | None:
         """The first bill that was higher than its request can cost, if there was one."""
-        return next((bills.fault for bills in self.bills.values() if bills.fault is not None), None)
+        return next((check.error for check in self._overbilling.values() if check.error is not None), None)
 
     async def __aenter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from typing import Any
 
 from explaineval._version import __version__
 from explaineval.cache import request_key
-from explaineval.client.endpoints.capabilities import route_caution
+from explaineval.client.endpoints.capabilities import route_warning
 from explaineval.client.spending import texts_of
 from explaineval.config import RunConfig
 from explaineval.execution.model_run import ModelRun
@@ -132,7 +132,7 @@ def endpoint_document(model_run: ModelRun) -> dict[str, Any]:
 
 def probe_notes(model_run: ModelRun, config: RunConfig) -> Iterator[Note]:
     """What a probe, or the name of the route, says against the way this model is asked."""
-    caution = route_caution(model_run.model.model)
+    caution = route_warning(model_run.model.model)
     if caution is not None and config.logprobs != "off":
         yield note("route_loses_logprobs", caution)
     reasons = (model_run.probe or {}).get("reasoning_first") is True
@@ -146,7 +146,7 @@ def probe_notes(model_run: ModelRun, config: RunConfig) -> Iterator[Note]:
 
 def request_counts(model_runs: list[ModelRun]) -> dict[str, int]:
     """The counts of the contract: planned before dedupe, distinct = hits + sent + unsent, further attempts apart."""
-    tallies = [model_run.cached.tally for model_run in model_runs]
+    tallies = [model_run.cached.counts for model_run in model_runs]
     hits = sum(tally.hits for tally in tallies)
     sent = sum(tally.sent for tally in tallies)
     unsent = sum(tally.unsent for tally in tallies) + sum(model_run.progress.unsent for model_run in model_runs)

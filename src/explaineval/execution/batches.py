@@ -20,7 +20,7 @@ from explaineval.client.batches import (
     pause,
     run_batches,
 )
-from explaineval.client.spending import BudgetedClient, Gauge, Purse
+from explaineval.client.spending import BudgetedClient, CostBound, SpendingLimit
 from explaineval.errors import (
     BudgetReachedError,
     EndpointError,
@@ -62,7 +62,7 @@ class BatchSpending:
     """
 
     budgeted: BudgetedClient | None
-    gauge: Gauge | None
+    bound: CostBound | None
     client: UnansweredClient
     bought: set[str] = field(default_factory=set)
     _held: dict[str, float] = field(default_factory=dict)
@@ -71,9 +71,9 @@ class BatchSpending:
     def reserve(self, request: Request) -> bool:
         """Reserve the request's worst case; returns whether it fits the limit now."""
         key = request_key(request)
-        if self.budgeted is not None and self.budgeted.bills.fault is not None:
+        if self.budgeted is not None and self.budgeted.overbilling.error is not None:
             return False
-        amount = 0.0 if self.gauge is None else self.gauge.worst(request)
+        amount = 0.0 if self.bound is None else self.bound.worst(request)
         if self.budgeted is not None and not self.budgeted.budget.try_reserve(amount, self.own):
             self.client.out_of_money.add(key)
             return False
@@ -90,13 +90,13 @@ class BatchSpending:
         if self.budgeted is None:
             return
         cost, most = 0.0, amount
-        if completion is not None and self.gauge is not None:
-            most = self.gauge.worst(request) if amount is None else amount
-            cost = self.gauge.bill(request, completion)
+        if completion is not None and self.bound is not None:
+            most = self.bound.worst(request) if amount is None else amount
+            cost = self.bound.bill(request, completion)
         if amount is not None:  # else an earlier run submitted the request, and its limit counted it
-            self.budgeted.budget.settle(amount, cost, self.own)
+            self.budgeted.budget.release(amount, cost, self.own)
         if completion is not None and most is not None:
-            self.budgeted.bills.check(request, completion, most, cost, self.budgeted.purses)
+            self.budgeted.overbilling.check(request, completion, most, cost, self.budgeted.limits)
 
     def close(self) -> float:
         """Count as spent what is still reserved, because open batches may cost it. Returns these dollars."""
@@ -104,11 +104,11 @@ class BatchSpending:
         if self.budgeted is not None:
             for amount in held.values():
                 self.budgeted.unknown += amount
-                self.budgeted.budget.settle(amount, amount, self.own)
+                self.budgeted.budget.release(amount, amount, self.own)
         return sum(held.values())
 
     @property
-    def own(self) -> Purse:
+    def own(self) -> SpendingLimit:
         """The model's own limit."""
         assert self.budgeted is not None  # noqa: S101 - only used where there is one
         return self.budgeted.own
@@ -125,7 +125,7 @@ async def submit(
     config, client, name = prepared.config, prepared.client, model_run.model.model
     unanswered = UnansweredClient()
     price = model_run.ledger.price
-    spending = BatchSpending(model_run.budgeted, None if price is None else Gauge(price), unanswered)
+    spending = BatchSpending(model_run.budgeted, None if price is None else CostBound(price), unanswered)
     provider = batches.provider
     journal = BatchJournal(client.cache / DIRECTORY, provider.name, provider.endpoint.identity, provider.model)
 
@@ -136,7 +136,7 @@ async def submit(
                 if step.completion is None and step.certain and step.key not in unanswered.failed:
                     yield step.key, step.request
 
-    model_run.cached.pending, model_run.cached.tally.in_batches = (), 0  # these batches are tracked here
+    model_run.cached.pending, model_run.cached.counts.in_batches = (), 0  # these batches are tracked here
     waits = 0
     try:
         # repeated: explanations follow answers, and settled requests make room under the spending limit
@@ -150,7 +150,7 @@ async def submit(
                 provider,
                 store,
                 journal,
-                model_run.slots.stopping,
+                model_run.limited.stopping,
                 client.batch_poll,
                 tell=model_run.messages.append,
                 reserve=spending.reserve,
@@ -172,7 +172,7 @@ async def submit(
                         f"another process is asking {outcome.elsewhere} of these requests by itself; "
                         "they go into no batch, and its answers are waited for."
                     )
-                await pause(model_run.slots.stopping, min(client.batch_poll, 2.0 ** min(waits, 10)))
+                await pause(model_run.limited.stopping, min(client.batch_poll, 2.0 ** min(waits, 10)))
                 waits += 1
     finally:
         open_bill = spending.close()

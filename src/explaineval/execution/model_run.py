@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explaineval.cache import Claims, Store, request_key
-from explaineval.client.cached import CachedClient, Deposit, StoredOnlyClient
-from explaineval.client.concurrency import SlotClient
+from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient
+from explaineval.client.concurrency import LimitedClient
 from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
 from explaineval.client.protocol import Client
 from explaineval.client.retries import RetryingClient
@@ -73,11 +73,11 @@ class ModelRun:
     model: ModelConfig
     ledger: Ledger
     forecast: Forecast
-    slots: SlotClient
+    limited: LimitedClient
     retrying: RetryingClient
     cached: CachedClient
     budgeted: BudgetedClient | None
-    deposit: Deposit
+    writer: AnswerWriter
     batches: CheckedClient | None = None
     probe: dict[str, Any] | None = None
     progress: Progress = field(default_factory=Progress)
@@ -98,7 +98,7 @@ class ModelRun:
         """Enter an answer into the books: what went over the wire at its own price, all else at the ledger's."""
         self.answers += 1
         singly = not hit and self.budgeted is not None and request_key(request) not in self.cached.bought
-        self.ledger.add(completion, hit=hit, price=self.budgeted.gauge.price if singly and self.budgeted else None)
+        self.ledger.add(completion, hit=hit, price=self.budgeted.bound.price if singly and self.budgeted else None)
         self.forecast.lengths.see(request, completion)
 
     def read(self, trial: Trial) -> None:
@@ -127,7 +127,7 @@ class ModelRun:
     @property
     def billing_fault(self) -> EndpointError | None:
         """Which bill of the endpoint was higher than its request can cost, if one was."""
-        return None if self.budgeted is None else self.budgeted.bills.fault
+        return None if self.budgeted is None else self.budgeted.overbilling.error
 
     @property
     def out_of_money(self) -> bool:
@@ -146,7 +146,7 @@ def build_model_runs(
 ) -> list[ModelRun]:
     """The model runs of all models; whatever must be closed is given to the stack.
 
-    Models of one endpoint share its gate; all of them share one budget.
+    Models of one endpoint share its concurrency limit; all of them share one budget.
     """
     config, client = prepared.config, prepared.client
     transport = None
@@ -161,7 +161,7 @@ def build_model_runs(
             transport = EmbeddedClient(name, embedded, slots=slots, timeout=client.timeout)
     clients = ClientStack(client, config.models, stopping, transport=transport)
     stack.push_async_exit(clients)
-    deposit = Deposit(store, stopping)
+    writer = AnswerWriter(store, stopping)
     model_runs: list[ModelRun] = []
     for model in config.models:
         sender: Client = StoredOnlyClient()
@@ -175,17 +175,18 @@ def build_model_runs(
                 provider = provider_for(model, client.endpoint_of(model), client.timeout, renamed)
                 stack.push_async_callback(provider.close)
                 sender = batches = CheckedClient(sender, provider, journal.has_batches)
-        layers = clients.layers(model, prices.singly[model.endpoint, model.model], sender, deposit)
+        layers = clients.layers(model, prices.singly[model.endpoint, model.model], sender, writer)
         cached = clients.cached(layers, store, claims)
         if pending is not None:
             cached.pending = pending
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
         model_run = ModelRun(
-            model, Ledger(asked_at), Forecast(asked_at), layers.slots, layers.retrying, cached, layers.budgeted,
-            deposit, batches, probe,
+            model, Ledger(asked_at), Forecast(asked_at), layers.limited, layers.retrying, cached, layers.budgeted,
+            writer, batches, probe,
         )  # fmt: skip
-        cached.book, cached.miss, cached.tell = model_run.book, model_run.miss, model_run.messages.append
+        cached.on_answer, cached.on_unsent = model_run.book, model_run.miss
+        cached.report = model_run.messages.append
         note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)
         if note is not None and not any(note in other.messages for other in model_runs):
             model_run.messages.append(note)

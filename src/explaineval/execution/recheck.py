@@ -91,8 +91,8 @@ async def _reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, 
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
     found.unsent = len(pairs) - found.asked - found.failed
-    if stack.billing_fault is not None:
-        found.fault = str(stack.billing_fault)
+    if stack.billing_error is not None:
+        found.fault = str(stack.billing_error)
         found.over_limit = found.unsent if stack.budget.total.overdrawn else found.over_limit
     found.interrupted = stopping.is_set()
     return found

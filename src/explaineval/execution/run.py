@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self, TextIO
 
 from explaineval.cache import Claims, Store, holds_store, open_store, request_key, spread
-from explaineval.client.endpoints.capabilities import Capabilities, assume, settle
+from explaineval.client.endpoints.capabilities import Capabilities, assume_capabilities, determine_capabilities
 from explaineval.config import Arm, arms_for
 from explaineval.datasets import shots_of
 from explaineval.errors import (
@@ -90,11 +90,9 @@ async def ask_all(
             ticker = asyncio.create_task(_tick(model_runs, watch))
             results = await asyncio.gather(*work, return_exceptions=True)
             await asyncio.gather(*(model_run.cached.finish() for model_run in model_runs))
-            await asyncio.gather(
-                *(model_run.deposit.put_again() for model_run in model_runs[:1])
-            )  # all models share it
+            await asyncio.gather(*(model_run.writer.retry() for model_run in model_runs[:1]))  # all models share it
             ticker.cancel()
-        given_up = sum(model_run.cached.tally.given_up for model_run in model_runs)
+        given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
         if given_up:
             model_runs[0].messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
         watch(model_runs)
@@ -153,32 +151,32 @@ async def _ask_plan(asking: Asking, model_run: ModelRun) -> None:
 
         await submit(asking.prepared, asking.store, model_run, model_run.batches, units)
         stopping = asyncio.Event()  # nothing is sent from here on, so what is paid for is read to its end
-    pool = WorkerPool(model_run.slots.gate.ceiling)
-    model_run.cached.hold_up = pool.hold_up
+    pool = WorkerPool(model_run.limited.limit.ceiling)
+    model_run.cached.on_wait = pool.hold_up
     await Executor(model_run.cached, pool, stopping, config.retry, model_run.forecast.miss, model_run.progress).run(
         units(), sink
     )
     if model_run.fault is None:
         model_run.fault = model_run.billing_fault
-    if model_run.slots.down is not None and model_run.fault is None:
-        model_run.fault = await _tell_served(asking, model_run, model_run.slots.down)
+    if model_run.limited.down is not None and model_run.fault is None:
+        model_run.fault = await _tell_served(asking, model_run, model_run.limited.down)
 
 
 async def _tell_served(asking: Asking, model_run: ModelRun, fault: EndpointError) -> EndpointError:
     """The fault, with the models that the endpoint serves where it does not know the one asked for."""
-    from explaineval.client.endpoints.model_list import name_served
+    from explaineval.client.endpoints.model_list import name_served_models
 
-    return await name_served(fault, asking.prepared.client.endpoint_of(model_run.model))
+    return await name_served_models(fault, asking.prepared.client.endpoint_of(model_run.model))
 
 
 def _asked_already(prepared: Prepared, store: Store, model_run: ModelRun) -> int:
     """How many requests of the plan were asked to find out what the endpoint takes, before it turned out unusable."""
     keys = set()
     for builder in _builders(prepared, model_run):
-        able, _ = assume(store, prepared.config, model_run.model, builder.arm.style)
+        able, _ = assume_capabilities(store, prepared.config, model_run.model, builder.arm.style)
         for example in _examples_to_settle(prepared, builder):
             keys.add(request_key(builder.build(example, example.fields, able.logprobs, able.temperature)))
-    return sum(int(key[:16], 16) in model_run.cached.tally.seen for key in keys)
+    return sum(int(key[:16], 16) in model_run.cached.counts.seen for key in keys)
 
 
 def _examples_to_settle(
@@ -193,8 +191,10 @@ def _examples_to_settle(
 
 def _is_free(asking: Asking, model_run: ModelRun, builder: RequestBuilder) -> Callable[[Example], bool]:
     """Whether no other process is asking about an example just now."""
-    able, _ = assume(asking.store, asking.prepared.config, model_run.model, builder.arm.style)
-    return lambda one: not model_run.cached.is_held_up(builder.build(one, one.fields, able.logprobs, able.temperature))
+    able, _ = assume_capabilities(asking.store, asking.prepared.config, model_run.model, builder.arm.style)
+    return lambda one: (
+        not model_run.cached.is_asked_elsewhere(builder.build(one, one.fields, able.logprobs, able.temperature))
+    )
 
 
 def _builders(prepared: Prepared, model_run: ModelRun) -> Iterator[RequestBuilder]:
@@ -220,9 +220,11 @@ async def _settle(asking: Asking, model_run: ModelRun, builder: RequestBuilder) 
     for example in examples:
         try:
             build = _asking(builder, example)
-            return await settle(model_run.cached, store, config, style, build, keep=not asking.prepared.client.offline)
+            return await determine_capabilities(
+                model_run.cached, store, config, style, build, keep=not asking.prepared.client.offline
+            )
         except RequestUnsentError:
-            found, settled = assume(store, config, model_run.model, style)
+            found, settled = assume_capabilities(store, config, model_run.model, style)
             model_run.assumed = model_run.assumed or not settled
             return found
         except EndpointError as exc:
@@ -401,7 +403,7 @@ def _verdict(
             faults += (fault,)
     if any(model_run.budgeted is not None and model_run.budgeted.overdrawn for model_run in model_runs):
         codes.append(3)  # the fault of the endpoint that sent the bill says so
-    waiting = sum(model_run.cached.tally.in_batches for model_run in model_runs)
+    waiting = sum(model_run.cached.counts.in_batches for model_run in model_runs)
     if waiting:
         codes.append(5)
         faults += (
@@ -409,12 +411,12 @@ def _verdict(
             "with --batch fetches them.",
         )
     unstored = _unstored(model_runs)
-    if unstored is not None and (summary["requests"]["unsent"] or model_runs[0].deposit.waiting):
+    if unstored is not None and (summary["requests"]["unsent"] or model_runs[0].writer.unstored):
         codes.append(2)
         faults += (unstored,)
     if stopped:
         codes.append(130)
-        given_up = sum(model_run.cached.tally.given_up for model_run in model_runs)
+        given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
         more = f", {given_up} answers under way were not waited for (they may be charged)" if given_up else ""
         faults += (
             f"interrupted: {summary['requests']['unsent']} requests were not sent{more}, and the numbers are those of "
@@ -426,7 +428,7 @@ def _verdict(
 
 def _unstored(model_runs: list[ModelRun]) -> str | None:
     """The sentence about a cache that took no more answers; all models share it."""
-    return model_runs[0].deposit.sentence if model_runs else None
+    return model_runs[0].writer.message if model_runs else None
 
 
 @contextmanager
@@ -454,7 +456,7 @@ def _notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tuple[
         )
         notes += tuple(probe_notes(model_run, prepared.config))
     notes += tuple(money_notes(model_runs))
-    shared = sum(model_run.cached.tally.shared for model_run in model_runs)
+    shared = sum(model_run.cached.counts.shared for model_run in model_runs)
     if shared:
         told = f"{shared} answers came from another process that was asking the same."
         notes += (note("answers_shared", told),)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from explaineval.cache import Store, canonical, request_key
-from explaineval.client.endpoints.capabilities import Capabilities, assume
+from explaineval.client.endpoints.capabilities import Capabilities, assume_capabilities
 from explaineval.config import Arm, ModelConfig, arms_for
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.walk import Step, walk
@@ -197,7 +197,7 @@ def _capabilities(prepared: Prepared, store: Store) -> tuple[Callable[[ModelConf
     def able(model: ModelConfig, arm: Arm) -> Capabilities:
         name = (model.endpoint, model.model, arm.style)
         if name not in known:
-            known[name] = assume(store, prepared.config, model, arm.style)
+            known[name] = assume_capabilities(store, prepared.config, model, arm.style)
         return known[name][0]
 
     for model in prepared.config.models:

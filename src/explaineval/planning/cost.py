@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from explaineval.cache import Store
-from explaineval.client.endpoints.capabilities import Capabilities, assume
+from explaineval.client.endpoints.capabilities import Capabilities, assume_capabilities
 from explaineval.client.spending import texts_of
 from explaineval.config import Arm, ModelConfig
 from explaineval.cost import (
@@ -238,7 +238,7 @@ def _project_one(prepared: Prepared, store: Store | None, model: ModelConfig, pr
 
     def able(arm: Arm) -> Capabilities:
         if arm.style not in one.able:
-            one.able[arm.style], settled = assume(store, config, model, arm.style)
+            one.able[arm.style], settled = assume_capabilities(store, config, model, arm.style)
             one.assumed = one.assumed or not settled
         return one.able[arm.style]
 

@@ -155,7 +155,9 @@ async def store_probe(
     await store.put_verdict(name, {"styles": {**_styles(before), **new}, "probe": dict(probe)})
 
 
-def assume(store: Store | None, config: RunConfig, model: ModelConfig, style: Style) -> tuple[Capabilities, bool]:
+def assume_capabilities(
+    store: Store | None, config: RunConfig, model: ModelConfig, style: Style
+) -> tuple[Capabilities, bool]:
     """How this style would be sent, without asking: as the stored verdict says, else as most endpoints take it.
 
     The second value tells whether there is a verdict, or none is needed.
@@ -173,7 +175,7 @@ def assume(store: Store | None, config: RunConfig, model: ModelConfig, style: St
     return Capabilities(logprobs, temperature, state, found), settled
 
 
-async def settle(
+async def determine_capabilities(
     client: Client, store: Store, config: RunConfig, style: Style, build: Build, *, keep: bool = True
 ) -> Capabilities:
     """How this style is sent, confirmed by one real request. `build(logprobs, temperature)` makes the request.
@@ -257,10 +259,10 @@ def _read(document: Mapping[str, Any], style: Style) -> StyleVerdict | None:
 OLLAMA_ROUTES = ("ollama", "ollama_chat")
 
 
-def route_caution(model: str) -> str | None:
+def route_warning(model: str) -> str | None:
     """What to say of a route that loses log-probabilities though the endpoint has them.
 
-    >>> route_caution("openai/llama3.2") is None
+    >>> route_warning("openai/llama3.2") is None
     True
     """
     route, _, name = model.partition("/")

@@ -47,7 +47,7 @@ async def served_models(endpoint: Endpoint) -> list[str] | None:
     return [_shown(name) for name in names if isinstance(name, str)]
 
 
-async def name_served(fault: EndpointError, endpoint: Endpoint) -> EndpointError:
+async def name_served_models(fault: EndpointError, endpoint: Endpoint) -> EndpointError:
     """The same fault; if the model or address was not found, with what the endpoint serves instead."""
     if NOT_FOUND not in str(fault):
         return fault

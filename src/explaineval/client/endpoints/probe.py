@@ -16,7 +16,7 @@ from typing import Any, Literal
 import httpx
 
 from explaineval.client.endpoints.capabilities import LADDERS, Accepted, negotiate
-from explaineval.client.endpoints.model_list import NOT_FOUND, name_served
+from explaineval.client.endpoints.model_list import NOT_FOUND, name_served_models
 from explaineval.client.endpoints.probe_findings import (
     Findings,
     Judgement,
@@ -346,12 +346,12 @@ async def probe_endpoint(model: ModelConfig, client: ClientConfig, price: Price 
                 f"--max-usd {client.max_usd:g} leaves no room for the probe's next question: nothing was kept."
             ) from None
         except RequestUnsentError:
-            if stack.billing_fault is None:
+            if stack.billing_error is None:
                 raise
-    if stack.billing_fault is not None:
+    if stack.billing_error is not None:
         if stack.budget.total.overdrawn:
-            raise BudgetReachedError(str(stack.billing_fault))
-        raise stack.billing_fault
+            raise BudgetReachedError(str(stack.billing_error))
+        raise stack.billing_error
     if found.fault is not None:
-        found.fault = str(await name_served(EndpointError(found.fault), endpoint))
+        found.fault = str(await name_served_models(EndpointError(found.fault), endpoint))
     return found
