@@ -14,7 +14,8 @@ import numpy as np
 from coverage_sizes import markdown
 from coverage_worlds import EXAMPLES, TRIALS, World
 
-from explaineval import metrics
+from explaineval.metrics import auroc
+from explaineval.metrics.estimates import Interval
 
 RATES = (0.02, 0.05, 0.10, 0.30)
 CORRELATION = 0.4
@@ -62,7 +63,7 @@ def measure(name: str, p: float, number: int, sets: int) -> dict[str, Any]:
         changed = world.draw_changes(rng)[..., np.newaxis]
         said = rng.random((EXAMPLES, TRIALS, len(tpr))) < np.where(changed, tpr, fpr)
         cells = (changed & said, changed & ~said, ~changed & said, ~changed & ~said)
-        estimate = metrics.f_auroc(np.stack([cell.sum(axis=1) for cell in cells], axis=-1), metrics.Interval())
+        estimate = auroc.f_auroc(np.stack([cell.sum(axis=1) for cell in cells], axis=-1), Interval())
         if estimate.value is None or estimate.low is None or estimate.high is None:
             continue
         hits["order by FPR" in (estimate.note or "")].append(estimate.low <= truth <= estimate.high)

@@ -6,10 +6,11 @@ import numpy as np
 from coverage_worlds import MIDDLE, Draw
 from numpy.typing import NDArray
 
-from explaineval import metrics
+from explaineval.metrics import auroc, correlations, rates
+from explaineval.metrics.estimates import Interval
 from explaineval.records import Estimate
 
-INTERVAL = metrics.Interval()
+INTERVAL = Interval()
 
 
 def seeded(cell: int, number: int) -> np.random.Generator:
@@ -22,17 +23,17 @@ def estimates(draw: Draw) -> dict[str, Estimate]:
     tables = draw.tables()
     middle = tables[:, MIDDLE]
     return {
-        "phi_cct": metrics.phi_cct(middle, INTERVAL),
-        "cct": metrics.cct(moments(draw, draw.mentioned[..., MIDDLE]), INTERVAL),
-        "cct_graded": metrics.cct(moments(draw, draw.graded), INTERVAL),
-        "tpr": metrics.tpr(middle, INTERVAL),
-        "fpr": metrics.fpr(middle, INTERVAL),
-        "youden_j": metrics.youden_j(middle, INTERVAL),
-        "f_auroc": metrics.f_auroc(tables, INTERVAL),
+        "phi_cct": correlations.phi_cct(middle, INTERVAL),
+        "cct": correlations.cct(moments(draw, draw.mentioned[..., MIDDLE]), INTERVAL),
+        "cct_graded": correlations.cct(moments(draw, draw.graded), INTERVAL),
+        "tpr": rates.tpr(middle, INTERVAL),
+        "fpr": rates.fpr(middle, INTERVAL),
+        "youden_j": correlations.youden_j(middle, INTERVAL),
+        "f_auroc": auroc.f_auroc(tables, INTERVAL),
     }
 
 
 def moments(draw: Draw, mentioned: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The rows of CCT, (G, 6)."""
     pairs = zip(draw.tvd.tolist(), mentioned.tolist(), strict=True)
-    return np.array([metrics.tvd_moments(distances, said) for distances, said in pairs])
+    return np.array([correlations.tvd_moments(distances, said) for distances, said in pairs])

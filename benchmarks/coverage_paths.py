@@ -23,18 +23,18 @@ import numpy as np
 from coverage_numbers import INTERVAL, estimates, seeded
 from coverage_worlds import EXAMPLES, MIDDLE, SHIFTS, Draw, all_worlds
 
-from explaineval import metrics
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ArmConfig, ClientConfig, InterventionConfig, ModelConfig, RunConfig
 from explaineval.execution.pool import Executor
 from explaineval.execution.trials import unit_trials
+from explaineval.metrics import auroc
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.provenance import arm_facts, task_facts
 from explaineval.planning.units import Reply, Unit, plan
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Estimate, Request, TokenAlternatives, Trial
-from explaineval.scoring.counts import tally
-from explaineval.scoring.rows import score_tally
+from explaineval.scoring.counts import count_trials
+from explaineval.scoring.rows import score_counts
 
 WORDS = ("wooden", "purple", "distant", "hollow", "bitter", "northern")
 LEVELS = tuple(f"planted{level}" for level in range(len(SHIFTS)))
@@ -127,17 +127,17 @@ def through_pipeline(draw: Draw, directory: Path) -> dict[str, Estimate]:
     prepared = prepare(config, ClientConfig())
     able = Capabilities(2, 0.0, "returned")
     trials = asyncio.run(ask(prepared, PlantedClient({model.model: PlantedModel(draw)}), able))
-    counts = tally(trials, config.mention)
+    counts = count_trials(trials, config.mention)
     facts = {
         "tasks": task_facts(prepared.tasks, prepared.chosen.edits, prepared.prompts),
         "arms": arm_facts(config, prepared.tasks, prepared.prompts, {(None, model.model, "chat"): able}),
     }
-    rows = [row for row in score_tally(counts, config, facts).rows if row.verbosity == LEVELS[MIDDLE]]
+    rows = [row for row in score_counts(counts, config, facts).rows if row.verbosity == LEVELS[MIDDLE]]
     found = {row.metric: _estimate(row.model_dump()) for row in rows if row.metric in SAME}
     by_level = {group.verbosity: examples for group, examples in counts.kinds.items()}
     names = sorted(by_level[LEVELS[0]])
     tables = np.array([[by_level[level][name].table for level in LEVELS] for name in names], dtype=np.int64)
-    return found | {"f_auroc": metrics.f_auroc(tables, INTERVAL)}
+    return found | {"f_auroc": auroc.f_auroc(tables, INTERVAL)}
 
 
 async def ask(prepared: Prepared, client: PlantedClient, able: Capabilities) -> list[Trial]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from coverage_worlds import MIDDLE, World
 
-from explaineval import metrics
+from explaineval.metrics import correlations
+from explaineval.metrics.estimates import Interval
 
 HALF_WIDTHS = (0.05, 0.10, 0.15)
 SIZE_RATES = (0.05, 0.10, 0.30)
@@ -42,7 +43,7 @@ def examples_needed(p: float, trials: int, half_width: float) -> int:
 def median_half_width(world: World) -> float:
     """The median over data sets of half the width of phi's interval, where there is one."""
     rng = np.random.default_rng([11, world.examples, world.trials])
-    found = (metrics.phi_cct(world.draw(rng).tables()[:, MIDDLE], metrics.Interval()) for _ in range(SETS))
+    found = (correlations.phi_cct(world.draw(rng).tables()[:, MIDDLE], Interval()) for _ in range(SETS))
     return float(np.median([(one.high - one.low) / 2 for one in found if one.low is not None and one.high is not None]))
 
 
@@ -69,7 +70,7 @@ def run() -> tuple[dict[str, Any], str]:
         changed = draw.changed | (rng.random(draw.changed.shape) < s)
         said = draw.mentioned[..., MIDDLE]
         cells = (changed & said, changed & ~said, ~changed & said, ~changed & ~said)
-        true, seen = world.truths["phi_cct"], metrics.phi(*(int(cell.sum()) for cell in cells))
+        true, seen = world.truths["phi_cct"], correlations.phi(*(int(cell.sum()) for cell in cells))
         closed = attenuated(true, p, s)
         noise.append({"p": p, "noise": s, "observed_p": p + s - p * s, "phi": true, "closed": closed, "seen": seen})
     return {"sizes": sizes, "noise": noise}, f"{_sizes_table(sizes)}\n\n{_noise_table(noise)}"

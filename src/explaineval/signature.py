@@ -1,14 +1,16 @@
-"""The one-line birth certificate of a number, generated from all of the scientific configuration.
+"""Signatures: one line for each number that names all of the scientific configuration the number depends on.
 
-A field of RunConfig that is not named in WITHIN enters every signature under its own name, so that a new knob can
-never be forgotten; WITHIN says which knobs are already told by another part, or concern some metrics only.
+A metric declares in `scoring.registry` which of the things in `Dependency` it depends on; everything else enters the
+signature of every metric. So does a new field of RunConfig, under its own name, unless it is listed in COVERED or
+DEPENDENT.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -16,20 +18,16 @@ from explaineval._version import __version__
 from explaineval.config import RunConfig
 from explaineval.interventions import kind_of
 
-MENTION_FREE = frozenset(
-    {"impact_rate", "accuracy", "sham_flip_rate", "excluded_rate", "mean_tvd", "explanation_words"}
-    | {"null_edit_flip_rate", "flip_to_cue_rate"}
-)
-NEEDS_TVD = frozenset({"cct", "mean_tvd", "phi_cct_tvd_trials"})
-NEEDS_SHAMS = frozenset({"sham_flip_rate", "phi_stable"})
-SEEDED = frozenset({"phi_cct_random", "phi_cct_example_only", "f_auroc_hull"})
-SAMPLED = frozenset({"cct_sampled"})
-KINDLESS = frozenset({"accuracy", "sham_flip_rate"})
+Dependency = Literal["kind", "cue", "mention", "probabilities", "shams", "tvd_samples", "resampling", "seed"]
+"""What some metrics depend on and others do not.
 
-PHRASES = "phrases"
-"""Stands for the phrase list of a cue where a number's mention policy is named."""
+`kind`: the interventions of the row's kind. `cue`: also those of the cue whose control the kind is. `mention`: how
+mentions are found. `probabilities`: the label probabilities. `shams`: how often unchanged prompts are asked again.
+`tvd_samples`: label distributions counted from samples. `resampling` and `seed`: random draws; where intervals are
+percentiles of resamples, every metric depends on both.
+"""
 
-WITHIN = {
+COVERED = {
     "tasks": "the hash of the examples",
     "limit": "the hash of the examples",
     "models": "model, endpoint",
@@ -37,35 +35,36 @@ WITHIN = {
     "shots_from": "the hash of the shots",
     "interventions": "the hash of the interventions",
     "prompts": "the hash of the prompts",
-    "seed": "the hash of the interventions; resampling where it is used",
-    "resamples": "resampling where it is used",
-    "temperature": "what was sent",
-    "logprobs": "what was sent",
-    "mention": "metrics of mention only",
-    "min_label_mass": "metrics of TVD only",
-    "shams": "metrics of shams only",
-    "tvd_samples": "metrics of sampled TVD only; the number of samples is said of all",
+    "temperature": "the temperature that was sent",
+    "logprobs": "the log-probabilities that were asked for",
 }
-"""Knobs that do not stand in a signature under their own name, and which part of it covers them."""
+"""Fields of RunConfig that do not stand in a signature under their own name, and the part that covers each."""
+
+DEPENDENT: Mapping[str, Dependency] = {
+    "mention": "mention",
+    "min_label_mass": "probabilities",
+    "shams": "shams",
+    "tvd_samples": "tvd_samples",
+    "resamples": "resampling",
+    "seed": "seed",
+}
+"""Fields of RunConfig that stand only in the signatures of metrics with this dependency."""
+
+PHRASES = "phrases"
+"""Stands for the phrase list of a cue where a signature names the mention policy."""
 
 
-def mention_rule(metric: str, kind: str | None, policy: str) -> str | None:
-    """What decides for a number that something is mentioned: the policy, or for a cue its phrases.
+def mention_rule(kind: str | None, policy: str) -> str:
+    """Return what decides whether an insertion of this kind is mentioned: the policy, or for a cue its phrases.
 
-    None where the number does not depend on mentions. `kind` is the kind of intervention, perhaps with its hash.
-
-    >>> mention_rule("tpr", "hand", "lemma"), mention_rule("tpr", "cue_user", "lemma")
+    >>> mention_rule("hand", "lemma"), mention_rule("cue_user", "lemma")
     ('lemma', 'phrases')
-    >>> mention_rule("impact_rate", "hand", "lemma") is None
-    True
     """
-    if metric in MENTION_FREE:
-        return None
-    return PHRASES if kind_of((kind or "").partition("@")[0]).mentioned_by == "phrases" else policy
+    return PHRASES if kind_of(kind or "").mentioned_by == "phrases" else policy
 
 
 def digest(values: Iterable[BaseModel | Mapping[str, object]]) -> str:
-    """Eight hex digits over records in their given order."""
+    """Return eight hex digits of the SHA-256 of records in their given order."""
     total = hashlib.sha256()
     for value in values:
         plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else dict(value)
@@ -74,32 +73,26 @@ def digest(values: Iterable[BaseModel | Mapping[str, object]]) -> str:
     return total.hexdigest()[:8]
 
 
-def signature(config: RunConfig, facts: Mapping[str, str], metric: str) -> str:
-    """The signature of one row.
+def signature(config: RunConfig, facts: Mapping[str, str], depends: Collection[Dependency]) -> str:
+    """Return the signature of one metric row.
 
-    `facts` are what the row's group knows: task, model, endpoint, order, style, shots, verbosity, prompts,
-    temperature, logprobs, and for a kind its name and hash. A metric is signed with what it depends on, no more.
+    `facts` are the parts that belong to the row's condition: task, model, endpoint, order, style, shots, verbosity,
+    prompts, temperature, logprobs, and for a kind its name and hash. `depends` is what the metric declares.
     """
     parts = dict(facts)
-    if metric in KINDLESS:
+    if "kind" not in depends:
         parts.pop("kind", None)
-    if metric not in NEEDS_TVD:
+    if "probabilities" not in depends:
         parts.pop("logprobs", None)
     for name in RunConfig.model_fields:
-        if name not in WITHIN:
+        if name not in COVERED and name not in DEPENDENT:
             parts[name] = _shown(getattr(config, name))
-    if (rule := mention_rule(metric, facts.get("kind"), config.mention)) is not None:
-        parts["mention"] = rule
-    if metric in NEEDS_TVD:
-        parts["min_label_mass"] = _shown(config.min_label_mass)
-    if metric in NEEDS_SHAMS:
-        parts["shams"] = _shown(config.shams)
-    if metric in SAMPLED:
-        parts["tvd_samples"] = _shown(config.tvd_samples)
-    if config.interval == "percentile":
-        parts["resamples"] = _shown(config.resamples)
-    if config.interval == "percentile" or metric in SEEDED:
-        parts["seed"] = _shown(config.seed)
+    needed = {*depends, *(("resampling", "seed") if config.interval == "percentile" else ())}
+    for name, dependency in DEPENDENT.items():
+        if dependency in needed:
+            parts[name] = _shown(getattr(config, name))
+    if "mention" in depends:
+        parts["mention"] = mention_rule(facts.get("kind", "").partition("@")[0], config.mention)
     return "|".join(f"{name}:{value}" for name, value in parts.items()) + f"|explaineval:{__version__}"
 
 

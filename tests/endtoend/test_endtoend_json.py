@@ -11,9 +11,9 @@ import pytest
 
 from explaineval.cli.app import app, main
 from explaineval.cli.output import SCHEMA
-from explaineval.metrics.warnings import CODES, GRADES
 from explaineval.planning.notes import NOTES
 from explaineval.records import Completion, Request
+from explaineval.scoring.checks import CODES, GRADES
 from servers import json_page
 from servers.commands import Result, WarmCommands
 from servers.personas import Persona, PersonaServer

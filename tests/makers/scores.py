@@ -7,8 +7,8 @@ from typing import Any
 
 from explaineval.config import RunConfig
 from explaineval.records import Condition, MetricRow, Trial
-from explaineval.scoring.counts import tally
-from explaineval.scoring.rows import Scores, score_tally
+from explaineval.scoring.counts import count_trials
+from explaineval.scoring.rows import Scores, score_counts
 from makers.runs import ENDPOINT, MODEL, make_trial
 
 LEVELS = ("minimal", "normal", "exhaustive")
@@ -28,7 +28,7 @@ def score_trials(
     config = RunConfig.model_validate(science)
     by_level, by_sample = len(config.arms.verbosity) > 1, config.tvd_samples is not None
     found = [Trial.model_validate(one) for one in trials]
-    counts = tally(found, config.mention, by_level=by_level, by_sample=by_sample, targets=targets or {})
+    counts = count_trials(found, config.mention, by_level=by_level, by_sample=by_sample, targets=targets or {})
     arms = {arm.arm_name for arm in counts.arms} | {Condition(kind=None, **one).arm_name for one in lacking}
     sent = {"shots": "s", "prompts": "p", "temperature": "0", "logprobs": "top20"}
     known = {
@@ -36,7 +36,7 @@ def score_trials(
         "arms": dict.fromkeys(arms, sent),
         "no_level_shots": list(lacking),
     }
-    return score_tally(counts, config, known)
+    return score_counts(counts, config, known)
 
 
 def values_of(scores: Scores, metric: str, **where: Any) -> list[float | None]:

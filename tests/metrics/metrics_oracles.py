@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from explaineval.metrics import Interval
+from explaineval.metrics.estimates import Interval
 
 JACKKNIFE = Interval(method="jackknife")
 PERCENTILE = Interval(method="percentile", resamples=400, seed=7)

@@ -14,7 +14,7 @@ from scipy import stats
 from scipy.spatial import ConvexHull
 from sklearn.metrics import auc
 
-from explaineval.metrics import f_auroc, f_auroc_hull, f_auroc_own, verbosity_points
+from explaineval.metrics.auroc import f_auroc, f_auroc_hull, f_auroc_own, verbosity_points
 
 trial = st.tuples(st.booleans(), st.lists(st.booleans(), min_size=3, max_size=3))
 trial_lists = st.lists(st.lists(trial, min_size=1, max_size=4), min_size=1, max_size=6)

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from metrics_oracles import JACKKNIFE, clustered_tables, expand, table_lists
 from scipy import stats
 
-from explaineval.metrics import (
+from explaineval.metrics.correlations import phi_cct
+from explaineval.metrics.estimates import empty_margin
+from explaineval.metrics.reliability import (
     always,
-    empty_margin,
     example_only,
     inside_example_only,
     never,
-    phi_cct,
+    permuted_mentioned_flips,
     random_explainer,
 )
-from explaineval.metrics.reliability import permuted_mentioned_flips
 
 
 def permuted_by_hand(tables, seed, permutations=1000):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from metrics_oracles import clustered_tables
 
-from explaineval.metrics import Interval, cct, phi_cct, rate, tvd_moments
 from explaineval.metrics import estimates as bootstraps_module
+from explaineval.metrics.correlations import cct, phi_cct, tvd_moments
+from explaineval.metrics.estimates import Interval
+from explaineval.metrics.rates import rate
 
 PLENTY = Interval(method="percentile", resamples=4000, seed=3)
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explaineval.metrics import phi, phi_bounds
+from explaineval.metrics.correlations import phi
+from explaineval.metrics.reliability import phi_bounds
 
 small = st.tuples(*[st.integers(0, 2)] * 4, *[st.integers(0, 2)] * 4, st.integers(0, 3))
 

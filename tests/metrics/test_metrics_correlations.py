@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metrics_oracles import JACKKNIFE, PERCENTILE, expand, naive_tanh_jackknife, table_lists
 from scipy import stats
 
-from explaineval.metrics import cct, mean_tvd, phi_cct, tvd_moments
+from explaineval.metrics.correlations import cct, mean_tvd, phi_cct, tvd_moments
 
 distance = st.integers(0, 1000).map(lambda value: value / 1000)
 example = st.lists(st.tuples(distance, st.booleans()), min_size=1, max_size=5)

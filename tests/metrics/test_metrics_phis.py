@@ -24,8 +24,9 @@ from scipy import stats
 from sklearn.metrics import matthews_corrcoef
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from explaineval.metrics import empty_margin, fpr, phi, phi_at_p, phi_cct, phi_within, tpr, youden_j
-from explaineval.metrics.rates import difference_limits
+from explaineval.metrics.correlations import phi, phi_at_p, phi_cct, phi_within, youden_j
+from explaineval.metrics.estimates import empty_margin
+from explaineval.metrics.rates import difference_limits, fpr, tpr
 from explaineval.records import Estimate
 
 ALL = [(phi_cct, pearson_of_trials), (phi_within, within_of_trials), (youden_j, youden_of_trials)]

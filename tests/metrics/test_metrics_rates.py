@@ -13,9 +13,12 @@ from metrics_oracles import JACKKNIFE, PERCENTILE, clustered_tables, expand, tab
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from explaineval.metrics import (
+from explaineval.metrics.estimates import clopper_pearson, student_t
+from explaineval.metrics.rates import (
+    cluster_variance,
     ct_unfaithfulness,
     ct_unfaithfulness_per_example,
+    effective_trials,
     flips_per_flipped_example,
     fpr,
     impact_rate,
@@ -23,9 +26,8 @@ from explaineval.metrics import (
     mention_rate,
     rate,
     tpr,
+    wilson,
 )
-from explaineval.metrics.estimates import clopper_pearson, student_t
-from explaineval.metrics.rates import cluster_variance, effective_trials, wilson
 
 TABLE_RATES = {
     tpr: lambda trials: [m for i, m in trials if i],

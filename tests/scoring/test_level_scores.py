@@ -230,7 +230,7 @@ def test_one_level_without_shots_is_left_out_and_told() -> None:
     twin = score_trials(trials, arms=arms | {"verbosity": ["minimal", "exhaustive"]})
 
     assert values_of(twin, "f_auroc") == values_of(scores, "f_auroc")
-    assert "left out for want of shots of that length: normal." in told(scores)
+    assert "left out because no shots have that length: normal." in told(scores)
     assert values_of(scores, "phi_cct", verbosity="normal") == [None]
     assert [row.verbosity for row in rows_of(scores, "phi_cct")] == list(LEVELS)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from explaineval.metrics.warnings import NEEDS
+from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
 from makers.runs import make_missing, make_sham, make_trial
 from makers.scores import LEVELS, score_trials
@@ -29,7 +29,7 @@ AREAS = {"f_auroc", "f_auroc_own", "f_auroc_hull"}
 OF_EXPLANATIONS = {"mention_rate", "mention_floor", "explanation_words", "excluded_rate"}
 """Numbers that changed answers play no part in."""
 
-NUMBERS = set(NEEDS) - OF_NOBODY - {"cct_sampled"}
+NUMBERS = set(METRICS) - OF_NOBODY - {"cct_sampled"}
 OF_FLIPS = NUMBERS - OF_ARMS - OF_EXPLANATIONS - {"fpr", "mean_tvd"}
 OF_MENTIONED_FLIPS = OF_FLIPS - {"impact_rate", "flip_to_cue_rate"}
 OF_IMPACT = OF_FLIPS | {"fpr", "mean_tvd"}
@@ -281,7 +281,8 @@ def test_the_issue_itself() -> None:
     assert row.value is not None
     assert row.low is not None
     texts = {one.text for one in scores.warnings if one.warning.metric == "cct"}
-    assert "CCT rests on 8 examples; below 20 its interval is not reliable." in texts
+    usable = "Only 8 examples have a trial with usable label probabilities; below 20 the interval is not reliable."
+    assert usable in texts
     assert "No example has a changed answer; below 20 the interval is not reliable." in texts
 
 

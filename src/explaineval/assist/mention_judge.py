@@ -22,8 +22,8 @@ from explaineval.parsing import classify, parse_label
 from explaineval.planning.units import Failure
 from explaineval.records import Completion, Condition, MetricRow, Request, Status, Trial, Unreadable
 from explaineval.rundir.directory import read_run, read_trials
-from explaineval.scoring.counts import tally
-from explaineval.scoring.rows import Scores, score_tally
+from explaineval.scoring.counts import count_trials
+from explaineval.scoring.rows import Scores, score_counts
 from explaineval.scoring.warnings import RowWarning
 from explaineval.signature import PHRASES, digest
 
@@ -151,10 +151,10 @@ def score_judged(directory: Path, who: Consultant, verdicts: Verdicts) -> Scores
         for trial in read_trials(directory)
         if _is_judged(trial.kind) or kind_of(trial.kind).inserts == "nothing"
     )
-    counts = tally(
+    counts = count_trials(
         trials, config.mention, by_level=len(config.arms.verbosity) > 1, by_sample=config.tvd_samples is not None
     )
-    scores = score_tally(counts, config, run["facts"])
+    scores = score_counts(counts, config, run["facts"])
     rows = [row for row in scores.rows if _is_judged(row.kind) and row.metric not in LEFT_OUT]
     judge = who.model.model
     warnings = tuple(

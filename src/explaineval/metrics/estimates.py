@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from explaineval.records import Record
+from explaineval.records import Estimate, Record
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -97,6 +97,11 @@ class Interval(Record):
     method: Literal["jackknife", "percentile"] = "jackknife"
     resamples: int = Field(default=2000, gt=0)
     seed: int = 0
+
+
+def no_value(reason: str, n: int = 0, n_examples: int = 0) -> Estimate:
+    """Return the estimate of an undefined number: why it is undefined, and how many trials and examples it has."""
+    return Estimate(value=None, n=n, n_examples=n_examples, undefined=reason)
 
 
 class Limits(NamedTuple):

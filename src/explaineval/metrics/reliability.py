@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,12 +18,15 @@ from explaineval.metrics.correlations import phi_values
 from explaineval.metrics.estimates import (
     LOWER,
     UPPER,
+    FloatArray,
     IntArray,
     check_counts,
+    clopper_pearson,
     empty_margin,
     exact_sum,
     scored_tables,
     seeded_generator,
+    student_t,
     total_table,
 )
 from explaineval.records import Estimate
@@ -161,3 +165,66 @@ def permuted_mentioned_flips(strata: IntArray, seed: int, permutations: int) -> 
 
 def _undefined(scored: IntArray, reason: str | None) -> Estimate:
     return Estimate(value=None, n=int(scored.sum()), n_examples=len(scored), undefined=reason)
+
+
+class NoiseMargin(NamedTuple):
+    """How much more often answers change after the intervention than by asking the same again.
+
+    `lower_limit` is the lower 95 % limit of impact rate − sham rate; both it and the sham rate are None where no sham
+    was scored.
+    """
+
+    impact_rate: float
+    sham_rate: float | None
+    lower_limit: float | None
+
+
+def noise_margin(
+    flips: ArrayLike, trials: ArrayLike, sham_flips: ArrayLike, sham_trials: ArrayLike
+) -> NoiseMargin | None:
+    """Return the margin of impact over noise, paired over examples; None where no trial is scored.
+
+    All arguments have the shape (G,), one entry per example. A sham rate of 0 counts with its Clopper–Pearson upper
+    limit over the examples that have a sham. Raises ValueError on unequal shapes.
+    """
+    impact, sham = _aligned(flips, trials), _aligned(sham_flips, sham_trials)
+    if impact.shape != sham.shape:
+        raise ValueError(f"{len(impact)} examples with trials but {len(sham)} with shams: align them by example")
+    if not impact[:, 1].sum():
+        return None
+    impact_rate = int(impact[:, 0].sum()) / int(impact[:, 1].sum())
+    if not sham[:, 1].sum():
+        return NoiseMargin(impact_rate, None, None)
+    seen = (impact[:, 1] > 0) | (sham[:, 1] > 0)
+    sham_rate = int(sham[:, 0].sum()) / int(sham[:, 1].sum())
+    return NoiseMargin(impact_rate, sham_rate, _lower_limit(impact[seen], sham[seen]))
+
+
+def _lower_limit(impact: IntArray, sham: IntArray) -> float:
+    """The lower 95 % limit of impact rate − sham rate; both (g, 2): flips, trials. −inf for one example."""
+    examples = len(impact)
+    if examples < 2:
+        return -math.inf
+    impact_rate, impact_parts = _linearised(impact)
+    sham_rate, sham_parts = _linearised(sham)
+    if not sham[:, 0].any():
+        # shams of one example share an answer, so each example counts once, as in every rate of 0
+        sham_rate = clopper_pearson(0, int((sham[:, 1] > 0).sum()))[1]
+    variance = examples / (examples - 1) * exact_sum((impact_parts - sham_parts) ** 2)
+    return impact_rate - sham_rate - student_t(examples - 1) * math.sqrt(variance)
+
+
+def _linearised(counts: IntArray) -> tuple[float, FloatArray]:
+    """A pooled rate and what each example adds to its deviation; counts (g, 2): flips, trials."""
+    trials = int(counts[:, 1].sum())
+    value = int(counts[:, 0].sum()) / trials
+    return value, (counts[:, 0] - value * counts[:, 1]) / trials
+
+
+def _aligned(flips: ArrayLike, trials: ArrayLike) -> IntArray:
+    hits, counts = check_counts(flips), check_counts(trials)
+    if hits.shape != counts.shape or hits.ndim != 1:
+        raise ValueError(f"flips {hits.shape} and trials {counts.shape} must both have the shape (examples,)")
+    if (hits > counts).any():
+        raise ValueError("an example has more flips than trials: pass both arrays in the same order")
+    return np.stack([hits, counts], axis=1)

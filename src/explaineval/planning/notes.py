@@ -1,14 +1,14 @@
 """What is to be told of a run beside its numbers: how it came about, what it cost, what was left out.
 
-A note has the fields of a warning about a number (`metrics.warnings`), but is about no row.
+A note has the fields of a warning about a number (`scoring.checks`), but is about no row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from explaineval.metrics.warnings import Code, Grade
 from explaineval.records import Record
+from explaineval.scoring.checks import Code, Grade
 
 
 class Note(Record):

@@ -1,25 +1,45 @@
-"""One pass over the trials: integer counts and label distances per condition and example, in bounded memory."""
+"""Count the trials of a run in one pass, in bounded memory: integers and label distances per condition and example.
+
+`count_trials` makes `RunCounts`. `KindCounts` and `ArmCounts` give the counts of one condition as arrays over its
+examples: that is what metrics are computed from.
+"""
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from sys import intern
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
-from explaineval import metrics
-from explaineval.config import FEWEST_TVD_SAMPLES
+from explaineval.config import FEWEST_TVD_SAMPLES, RunConfig
 from explaineval.interventions import kind_of
-from explaineval.metrics import Interval
+from explaineval.metrics.correlations import tvd_moments
+from explaineval.metrics.estimates import FloatArray, IntArray, Interval
+from explaineval.metrics.reliability import phi_bounds
 from explaineval.parsing import argmax_disagrees, is_one_hot, total_variation, tvd_of
-from explaineval.records import NOT_MISSING, Condition, Estimate, Mention, Trial
+from explaineval.records import NOT_MISSING, Condition, Mention, Trial
 from explaineval.scoring.mentioning import Phrases, is_mentioned, no_phrases
 
-TOO_FEW = f"no insertion has {FEWEST_TVD_SAMPLES} readable answers both before and after it"
+T = TypeVar("T")
+
+Targets = Mapping[tuple[str, str, str], str]
+"""The letter that a cue suggests, by task, example and intervention; for controls by task, example and kind."""
+
+NO_TARGETS: Targets = {}
+
+Judge = Callable[[Trial, str], bool | None]
+"""Whether a text mentions what a trial's intervention inserted; None where it inserted no word."""
+
+Score = tuple[bool, bool, str]
+"""Whether the answer changed, whether the insertion is mentioned, and the label afterwards."""
+
+LevelScores = dict[str, Score]
+"""One trial's score by verbosity level; levels at which it has none are absent."""
 
 
 @dataclass(slots=True)
@@ -41,30 +61,14 @@ class Samples:
             self.after[after] += 1
 
     @property
-    def enough(self) -> bool:
-        """Whether both sides have enough readable answers, and there is a mention to go with them."""
+    def is_usable(self) -> bool:
+        """Whether both sides have enough readable answers and it is known whether the insertion is mentioned."""
         return self.mentioned is not None and min(self.before.total(), self.after.total()) >= FEWEST_TVD_SAMPLES
 
     @property
     def tvd(self) -> float:
         """The total variation distance between the shares of labels before and after."""
-        before, after = _shares(self.before), _shares(self.after)
-        return total_variation(before, after)
-
-
-def cct_sampled(examples: Iterable[Mapping[str, Samples]], interval: Interval) -> Estimate:
-    """The correlation of sampled TVD and mention over interventions; n counts interventions.
-
-    `examples` hold the samples of each example by intervention; examples are the clusters.
-    """
-    rows = []
-    for by_id in examples:
-        pairs = [by_id[name] for name in sorted(by_id) if by_id[name].enough]
-        rows.append(metrics.tvd_moments([one.tvd for one in pairs], [bool(one.mentioned) for one in pairs]))
-    moments = np.array(rows, dtype=np.float64).reshape(-1, 6)
-    if not moments[:, 0].any():
-        return Estimate(value=None, n=0, n_examples=0, undefined=TOO_FEW)
-    return metrics.cct(moments, interval)
+        return total_variation(_shares(self.before), _shares(self.after))
 
 
 def _shares(labels: Counter[str]) -> dict[str, float]:
@@ -72,71 +76,62 @@ def _shares(labels: Counter[str]) -> dict[str, float]:
     return {label: count / total for label, count in sorted(labels.items())}
 
 
-T = TypeVar("T")
-
-
-Judge = Callable[[Trial, str], bool | None]
-"""Whether a text mentions what a trial's intervention put in."""
-
-NO_TARGETS: Mapping[tuple[str, str, str], str] = {}
-
-LevelCodes = dict[str, int]
-"""One trial at several verbosity levels: level → code (see `decode`); levels where it has no score are not there."""
-
-
-Targets = Mapping[tuple[str, str, str], str]
-"""The letter that a cue suggests: by task, example and its id; for controls by task, example and the kind."""
-
-
 @dataclass(slots=True)
-class ExampleTally:
-    """Counts of one example in one condition (kind). `table` is a, b, c, d; `missing` is u1, u0, v1, v0, w.
-
-    `to_cue` counts the answers that changed to the letter a cue suggests, and those that could have. `distances`,
-    `mentioned` and `changed` are aligned: the trials with a TVD.
-    """
+class ExampleCounts:
+    """The counts of one example in one condition with a kind of intervention."""
 
     table: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    """a, b, c, d: changed and mentioned, changed and not, unchanged and mentioned, neither."""
     missing: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 0])
+    """u1, u0 (only the impact is known: 1 or 0), v1, v0 (only the mention is known), w (neither is known)."""
     floor: list[int] = field(default_factory=lambda: [0, 0])
+    """Explanations of the original input that mention the insertion, and how many were looked at."""
     words: list[int] = field(default_factory=lambda: [0, 0])
+    """Words in the explanations, and the number of explanations."""
     to_cue: list[int] = field(default_factory=lambda: [0, 0])
+    """Answers that changed to the letter that a cue suggests, and answers that could have."""
     distances: array[float] = field(default_factory=lambda: array("d"))
+    """The total variation distances; `mentioned` and `changed` belong to the same trials."""
     mentioned: bytearray = field(default_factory=bytearray)
     changed: bytearray = field(default_factory=bytearray)
 
 
 @dataclass(slots=True)
-class ArmTally:
-    """Counts of one example in one arm: shams, null edits, and whether each sample's answer was right."""
+class ExampleArmCounts:
+    """The counts of one example in one arm. `shams` and `null_edits` are: changed, scored, missing."""
 
-    sham_flips: int = 0
-    shams: int = 0
-    shams_missing: int = 0
-    null_edit_flips: int = 0
-    null_edits: int = 0
-    null_edits_missing: int = 0
+    shams: list[int] = field(default_factory=lambda: [0, 0, 0])
+    null_edits: list[int] = field(default_factory=lambda: [0, 0, 0])
     right: dict[int, bool | None] = field(default_factory=dict)
-    """By sample; None where the answer could not be read. Nothing where there is no gold label."""
+    """By sample, whether the answer is the gold label; None where it could not be read. Empty without gold label."""
+
+    @property
+    def answers(self) -> list[int]:
+        """The answers that are right, that could be read, and that could not."""
+        unread = sum(right is None for right in self.right.values())
+        return [sum(map(bool, self.right.values())), len(self.right) - unread, unread]
 
 
 @dataclass
-class Tally:
+class RunCounts:
     """All counts of a run, by condition and example id."""
 
-    kinds: dict[Condition, dict[str, ExampleTally]] = field(default_factory=dict)
-    arms: dict[Condition, dict[str, ArmTally]] = field(default_factory=dict)
+    kinds: dict[Condition, dict[str, ExampleCounts]] = field(default_factory=dict)
+    arms: dict[Condition, dict[str, ExampleArmCounts]] = field(default_factory=dict)
     statuses: dict[Condition, Counter[str]] = field(default_factory=dict)
     no_tvd: dict[Condition, Counter[str]] = field(default_factory=dict)
+    """How many trials have no total variation distance, by reason."""
     graded: set[Condition] = field(default_factory=set)
-    levels: dict[Condition, dict[str, dict[tuple[str, int], LevelCodes]]] = field(default_factory=dict)
+    """Conditions with at least one label distribution that is not one-hot."""
+    off_argmax: Counter[Condition] = field(default_factory=Counter)
+    """How many answers are not the most probable label."""
+    levels: dict[Condition, dict[str, dict[tuple[str, int], LevelScores]]] = field(default_factory=dict)
     """Where several verbosity levels were asked: by condition (verbosity None), example id, intervention and sample."""
     samples: dict[Condition, dict[str, dict[str, Samples]]] = field(default_factory=dict)
     """Where label distributions are sampled: by condition, example id and intervention."""
-    off_argmax: Counter[Condition] = field(default_factory=Counter)
 
 
-def tally(
+def count_trials(
     trials: Iterable[Trial],
     policy: Mention,
     *,
@@ -146,129 +141,113 @@ def tally(
     by_sample: bool = False,
     phrases: Phrases = no_phrases,
     targets: Targets = NO_TARGETS,
-) -> Tally:
+) -> RunCounts:
     """Count all trials under a mention policy.
 
-    `rejudge` says that the trials were judged by another one; a mass given here replaces theirs likewise. `by_level`
-    keeps, beside the counts, what each trial came to at each verbosity level, `by_sample` the labels of all samples
-    of an intervention. `phrases` are what mentions a cue, `targets` what letters cues suggest.
+    `rejudge` says that the trials were judged under another policy, so every mention is decided anew; a
+    `min_label_mass` given here is likewise applied anew. `by_level` keeps each trial's score at each verbosity level,
+    `by_sample` the labels of all samples of an intervention. `phrases` gives the phrases that mention a cue, `targets`
+    the letters that cues suggest.
     """
-    total = Tally()
+    total = RunCounts()
+    scores: dict[Score, Score] = {}  # there are few different ones: keep each in memory once
 
     def judge(trial: Trial, text: str) -> bool | None:
         return is_mentioned(policy, trial.kind, trial.inserted or "", text, phrases(trial.kind))
 
     for trial in trials:
         condition = trial.condition
-        arm = condition.arm
-        of_arm = _of_example(total.arms, arm, trial, ArmTally)
+        of_arm = _of_example(total.arms, condition.arm, trial, ExampleArmCounts)
         if trial.gold is not None:
             if trial.label_before is not None:
                 of_arm.right[trial.sample] = trial.label_before == trial.gold
             else:
                 of_arm.right.setdefault(trial.sample, None)
         total.statuses.setdefault(condition, Counter())[trial.status] += 1
-        inserts = kind_of(trial.kind).inserts
-        if inserts == "nothing":
-            _count_sham(of_arm, trial)
+        kind = kind_of(trial.kind)
+        if kind.own_metric is not None:
+            _count_noise(of_arm.shams if kind.inserts == "nothing" else of_arm.null_edits, trial)
             continue
-        if inserts == "space":
-            _count_null_edit(of_arm, trial)
-            continue
-        of_kind = _of_example(total.kinds, condition, trial, ExampleTally)
+        of_kind = _of_example(total.kinds, condition, trial, ExampleCounts)
         scored = _count(total, condition, of_kind, trial, judge, rejudge, min_label_mass)
         if targets:
-            _count_cue(of_kind, trial, targets)
+            _count_to_cue(of_kind, trial, targets)
         if by_sample:
             _count_sample(total, condition, trial, scored)
         if by_level and scored is not None:
             across = total.levels.setdefault(condition._replace(verbosity=None), {}).setdefault(trial.example_id, {})
-            one = across.setdefault((intern(trial.intervention_id or ""), trial.sample), {})
-            one[intern(trial.verbosity)] = _encode(*scored, trial.label_after)
+            levels = across.setdefault((intern(trial.intervention_id or ""), trial.sample), {})
+            score = (*scored, trial.label_after or "")
+            levels[intern(trial.verbosity)] = scores.setdefault(score, score)
     return total
 
 
 def _of_example(counts: dict[Condition, dict[str, T]], condition: Condition, trial: Trial, make: Callable[[], T]) -> T:
-    """The counts of the trial's example, made at its first trial."""
+    """Return the counts of the trial's example, made at its first trial."""
     by_example = counts.setdefault(condition, {})
-    found = by_example.get(trial.example_id)
-    if found is None:
-        found = by_example[trial.example_id] = make()
-    return found
+    example = by_example.get(trial.example_id)
+    if example is None:
+        example = by_example[trial.example_id] = make()
+    return example
 
 
-def decode(code: int) -> tuple[bool, bool, str]:
-    """Impact, mention and the label after the intervention, as kept for a trial at one level."""
-    return bool(code & 2), bool(code & 1), chr(code >> 2)
-
-
-def _encode(changed: bool, mentioned: bool, label: str | None) -> int:
-    return (ord(label or " ") << 2) + 2 * changed + mentioned
-
-
-def _count_sham(of_arm: ArmTally, trial: Trial) -> None:
+def _count_noise(counts: list[int], trial: Trial) -> None:
+    """Count a sham or a null edit as changed, scored or missing."""
     if trial.status == "ok":
-        of_arm.shams += 1
-        of_arm.sham_flips += bool(trial.changed)
+        counts[0] += bool(trial.changed)
+        counts[1] += 1
     else:
-        of_arm.shams_missing += 1
+        counts[2] += 1
 
 
-def _count_null_edit(of_arm: ArmTally, trial: Trial) -> None:
-    if trial.status == "ok":
-        of_arm.null_edits += 1
-        of_arm.null_edit_flips += bool(trial.changed)
-    else:
-        of_arm.null_edits_missing += 1
-
-
-def _count_cue(counts: ExampleTally, trial: Trial, targets: Targets) -> None:
-    """Count whether a scored answer went to the suggested letter; one that was there already could not go there."""
-    where = trial.task, trial.example_id
-    target = targets.get((*where, trial.intervention_id or "")) or targets.get((*where, trial.kind))
+def _count_to_cue(counts: ExampleCounts, trial: Trial, targets: Targets) -> None:
+    """Count whether a scored answer changed to the suggested letter; one that had that letter before cannot."""
+    example = trial.task, trial.example_id
+    target = targets.get((*example, trial.intervention_id or "")) or targets.get((*example, trial.kind))
     if trial.status == "ok" and target is not None and trial.label_before != target:
         counts.to_cue[0] += trial.label_after == target
         counts.to_cue[1] += 1
 
 
-def _count_sample(total: Tally, condition: Condition, trial: Trial, scored: tuple[bool, bool] | None) -> None:
+def _count_sample(total: RunCounts, condition: Condition, trial: Trial, scored: tuple[bool, bool] | None) -> None:
     of_example = total.samples.setdefault(condition, {}).setdefault(trial.example_id, {})
-    one = of_example.setdefault(trial.intervention_id or "", Samples())
-    one.add(trial.label_before, trial.label_after)
+    samples = of_example.setdefault(trial.intervention_id or "", Samples())
+    samples.add(trial.label_before, trial.label_after)
     if trial.sample == 0 and scored is not None:
-        one.mentioned = scored[1]
+        samples.mentioned = scored[1]
 
 
 def _count(
-    total: Tally,
+    total: RunCounts,
     condition: Condition,
-    counts: ExampleTally,
+    counts: ExampleCounts,
     trial: Trial,
     judge: Judge,
     rejudge: bool,
-    mass: float | None,
+    min_label_mass: float | None,
 ) -> tuple[bool, bool] | None:
-    """Count a trial; its impact and mention if it has both."""
+    """Count a trial, and return whether its answer changed and whether the insertion is mentioned; None if missing."""
     if trial.status in NOT_MISSING:
         return None
     if trial.status != "ok":
         counts.missing[_missing_class(trial, judge)] += 1
         return None
-    mentioned, changed = bool(trial.mentioned), bool(trial.changed)
-    in_before = trial.mentioned_before
+    changed, mentioned, mentioned_before = bool(trial.changed), bool(trial.mentioned), trial.mentioned_before
     if rejudge:
         mentioned = bool(judge(trial, trial.explanation or ""))
-        in_before = judge(trial, trial.explanation_before or "")
-    counts.table[(0 if changed else 2) + (0 if mentioned else 1)] += 1
-    if in_before is not None:
-        counts.floor[0] += in_before
+        mentioned_before = judge(trial, trial.explanation_before or "")
+    counts.table[table_cell(changed, mentioned)] += 1
+    if mentioned_before is not None:
+        counts.floor[0] += mentioned_before
         counts.floor[1] += 1
     counts.words[0] += len((trial.explanation or "").split())
     counts.words[1] += 1
     tvd, reason = trial.tvd, trial.tvd_reason
-    if mass is not None and trial.probs_before is not None and trial.probs_after is not None:
+    if min_label_mass is not None and trial.probs_before is not None and trial.probs_after is not None:
         tvd, reason = tvd_of(
-            (trial.probs_before, trial.label_mass_before, None), (trial.probs_after, trial.label_mass_after, None), mass
+            (trial.probs_before, trial.label_mass_before, None),
+            (trial.probs_after, trial.label_mass_after, None),
+            min_label_mass,
         )
     if tvd is None:
         total.no_tvd.setdefault(condition, Counter())[reason or "no label probabilities"] += 1
@@ -284,10 +263,126 @@ def _count(
     return changed, mentioned
 
 
+def table_cell(changed: bool, mentioned: bool) -> int:
+    """Return the place of a trial in the table a, b, c, d."""
+    return (0 if changed else 2) + (0 if mentioned else 1)
+
+
 def _missing_class(trial: Trial, judge: Judge) -> int:
-    """Where a trial without a score stands in `missing`: only its impact known, only its mention, or neither."""
+    """Return the place in `missing` of a trial without a score."""
     if trial.label_before is not None and trial.label_after is not None:
         return 0 if trial.label_before != trial.label_after else 1
     if trial.explanation is None:
         return 4
     return 2 if judge(trial, trial.explanation) else 3
+
+
+Subset = Literal["all", "stable", "probabilities", "to_cue"]
+"""Which trials a number rests on.
+
+`all` scored trials, those of examples whose shams all agree, those with usable label probabilities, or those whose
+answer could change to the letter that a cue suggests.
+"""
+
+
+class KindCounts:
+    """The counts of one condition with a kind of intervention, as arrays with one row per example.
+
+    `tables` (examples, 4), `missing` (examples, 5), `floor`, `words` and `to_cue` (examples, 2) are as in
+    `ExampleCounts`; `shams` (examples, 3) as in `ExampleArmCounts`; `moments` (examples, 6) as in `tvd_moments`.
+    """
+
+    def __init__(self, condition: Condition, counts: RunCounts, config: RunConfig) -> None:
+        self.condition, self.config, self.interval = condition, config, interval_of(config)
+        by_id, arm = counts.kinds[condition], counts.arms[condition.arm]
+        names = sorted(by_id)
+        self.examples = [by_id[name] for name in names]
+        self.shams = _stack((arm[name].shams for name in names), 3)
+        samples = counts.samples.get(condition, {})
+        self.samples = [samples.get(name, {}) for name in names]
+        self.no_tvd = counts.no_tvd.get(condition, Counter())
+        self.is_graded = condition in counts.graded
+        self.off_argmax = counts.off_argmax[condition]
+        self.tables = _stack((example.table for example in self.examples), 4)
+        self.missing = _stack((example.missing for example in self.examples), 5)
+        self.floor = _stack((example.floor for example in self.examples), 2)
+        self.words = _stack((example.words for example in self.examples), 2)
+        self.to_cue = _stack((example.to_cue for example in self.examples), 2)
+        moments = [tvd_moments(example.distances, example.mentioned) for example in self.examples]
+        self.moments = np.array(moments, dtype=np.float64).reshape(-1, 6)
+
+    @property
+    def scored(self) -> int:
+        """The number of scored trials."""
+        return int(self.tables.sum())
+
+    @property
+    def with_tvd(self) -> int:
+        """The number of trials with a total variation distance."""
+        return sum(len(example.distances) for example in self.examples)
+
+    @property
+    def common_reason(self) -> str | None:
+        """The most frequent reason why trials have no total variation distance, without its side."""
+        plain: Counter[str] = Counter()
+        for reason, count in self.no_tvd.items():
+            plain[reason.partition(": ")[2] or reason] += count
+        return max(sorted(plain), key=lambda text: plain[text], default=None)
+
+    def subset(self, trials: Subset) -> IntArray:
+        """The tables (examples, 4) of some of the trials; of `to_cue` a counts the changes, d all other trials."""
+        if trials == "stable":
+            changed, scored, missing = self.shams.T
+            stable: IntArray = self.tables[(scored > 0) & (changed == 0) & (missing == 0)]
+            return stable
+        if trials == "probabilities":
+            tables = np.zeros_like(self.tables)
+            for table, example in zip(tables, self.examples, strict=True):
+                for changed, mentioned in zip(example.changed, example.mentioned, strict=True):
+                    table[table_cell(bool(changed), bool(mentioned))] += 1
+            return tables
+        if trials == "to_cue":
+            changed, possible = self.to_cue.T
+            none = np.zeros_like(changed)
+            return np.stack([changed, none, none, possible - changed], axis=1)
+        return self.tables
+
+    @cached_property
+    def phi_bounds(self) -> tuple[float, float]:
+        """The lowest and highest phi over all outcomes of the missing trials; NaN where phi is always undefined."""
+        a, b, c, d = self.tables.sum(axis=0).tolist()
+        u1, u0, v1, v0, w = self.missing.sum(axis=0).tolist()
+        return phi_bounds(a, b, c, d, u1, u0, v1, v0, w)
+
+    @property
+    def sampled_moments(self) -> FloatArray:
+        """The moments (examples, 6) of interventions whose label distributions were counted from samples."""
+        rows = []
+        for by_id in self.samples:
+            usable = [by_id[name] for name in sorted(by_id) if by_id[name].is_usable]
+            rows.append(tvd_moments([one.tvd for one in usable], [bool(one.mentioned) for one in usable]))
+        return np.array(rows, dtype=np.float64).reshape(-1, 6)
+
+
+class ArmCounts:
+    """The counts of one arm as arrays with one row per example.
+
+    `answers` (examples, 3): right, readable, unreadable. `shams` and `null_edits` (examples, 3): changed, scored,
+    missing.
+    """
+
+    def __init__(self, arm: Condition, counts: RunCounts, config: RunConfig) -> None:
+        self.config, self.interval = config, interval_of(config)
+        examples = [example for _, example in sorted(counts.arms[arm].items())]
+        self.answers = _stack((example.answers for example in examples), 3)
+        self.shams = _stack((example.shams for example in examples), 3)
+        self.null_edits = _stack((example.null_edits for example in examples), 3)
+
+
+def interval_of(config: RunConfig) -> Interval:
+    """Return how the configuration wants confidence intervals to be computed."""
+    return Interval(method=config.interval, resamples=config.resamples, seed=config.seed)
+
+
+def _stack(rows: Iterable[Sequence[int]], columns: int) -> IntArray:
+    return np.array(list(rows), dtype=np.int64).reshape(-1, columns)

@@ -1,7 +1,7 @@
-"""From tallies to metric rows, each with its interval, its reason where it is undefined, and its signature.
+"""Compute metric rows, with intervals and signatures, from per-example counts.
 
-Pure apart from reading the run directory in `score`. Rows and sums stand in a fixed order: the order in which
-answers came home never changes a digit.
+Pure apart from reading the run directory in `score`. Rows and sums are in a fixed order, so the order in which answers
+were completed never changes a digit.
 """
 
 from __future__ import annotations
@@ -14,24 +14,22 @@ from typing import Any
 from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.interventions import cue_targets, kind_of
-from explaineval.metrics import MetricWarning
+from explaineval.metrics.estimates import no_value
 from explaineval.records import EXPLANATION, OUTCOMES, Condition, Estimate, MetricRow
 from explaineval.rundir.directory import PROMPTS, read_interventions, read_run, read_trials
-from explaineval.scoring.counts import NO_TARGETS, Tally, Targets, tally
+from explaineval.scoring.checks import MetricWarning, Results
+from explaineval.scoring.counts import NO_TARGETS, ArmCounts, KindCounts, RunCounts, Targets, count_trials
 from explaineval.scoring.mentioning import phrases_in
-from explaineval.scoring.numbers import OWN_KINDS, KindNumbers, arm_estimates, undefined
+from explaineval.scoring.registry import METRICS, ArmMetric, KindMetric, LevelMetric, compute_all, metrics_of
 from explaineval.scoring.task_means import means
-from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelNumbers
-from explaineval.scoring.warnings import RowWarning, area_warnings, arm_warnings, kind_warnings, mean_warnings
+from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelCounts
+from explaineval.scoring.warnings import RowWarning, arm_warnings, kind_warnings, level_warnings, mean_warnings
 from explaineval.signature import mention_rule, signature
-
-UNASKED = ("phi_cct", "cct", "tpr", "fpr", "impact_rate", "mention_rate", "explanation_words")
-"""The metrics that are said to be undefined where an arm was not asked."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a run says: rows and their warnings in a fixed order, and the missing trials by condition and status."""
+    """The rows of a run and their warnings in a fixed order, and the missing trials by condition and status."""
 
     rows: tuple[MetricRow, ...]
     warnings: tuple[RowWarning, ...]
@@ -39,16 +37,17 @@ class Scores:
 
 
 def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
-    """Metrics of a run directory, from its files alone.
+    """Compute the metrics of a run directory from its files alone.
 
-    `changes` may replace mention, resamples or min_label_mass. Raises InputError where the directory is not whole.
+    `changes` may replace mention, resamples or min_label_mass. Raises InputError where a file is missing, broken, or of
+    a run that did not finish.
     """
     run = read_run(directory)
     changes = changes or {}
     if not isinstance(run.get("config"), dict) or not isinstance(run.get("facts"), dict):
         raise InputError(f"{directory}: run.json holds no configuration or no facts: it is no run of explaineval.")
     config = build(RunConfig, {**run["config"], **changes}, str(directory))
-    counts = tally(
+    counts = count_trials(
         read_trials(directory),
         config.mention,
         rejudge=config.mention != run["config"].get("mention"),
@@ -58,22 +57,23 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
         phrases=phrases_in(directory / PROMPTS),
         targets=_targets(directory, run["facts"]),
     )
-    if counts.arms and not run["facts"].get("arms"):
+    facts = run["facts"]
+    if counts.arms and not facts.get("arms"):
         raise InputError(f"{directory}: the run was cut off before it ended; give the same command again, then score.")
-    known = run["facts"]
-    strange = next(
-        (arm for arm in counts.arms if arm.task not in known["tasks"] or arm.arm_name not in known["arms"]), None
-    )
-    if strange is not None:
-        raise InputError(
-            f"{directory}: run.json says nothing of the trials of {strange.model} on {strange.task}, {strange.style} "
-            f"{strange.order}: it was written by an earlier version or changed; give the same run command again."
-        )
-    return score_tally(counts, config, known)
+    for arm in counts.arms:
+        if arm.task not in facts["tasks"] or arm.arm_name not in facts["arms"]:
+            raise InputError(
+                f"{directory}: run.json says nothing of the trials of {arm.model} on {arm.task}, {arm.style} "
+                f"{arm.order}: it was written by an earlier version or changed; give the same run command again."
+            )
+    return score_counts(counts, config, facts)
 
 
-def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> Scores:
-    """Metrics of one tally. `facts` are the hashes and names that `run` recorded for the signatures."""
+def score_counts(counts: RunCounts, config: RunConfig, facts: Mapping[str, Any]) -> Scores:
+    """Compute the metrics of a run from its counts.
+
+    `facts` are the hashes and names that `run` recorded for the signatures.
+    """
     rows: list[MetricRow] = []
     warnings: list[RowWarning] = []
     order = _condition_order(config, facts)
@@ -82,73 +82,74 @@ def score_tally(counts: Tally, config: RunConfig, facts: Mapping[str, Any]) -> S
         if arm not in counts.arms:
             rows += _lacking_rows(arm, config, facts)
             continue
-        examples = counts.arms[arm]
-        conditions = sorted((one for one in counts.kinds if one.arm == arm), key=order)
-        found = {condition.kind: KindNumbers(condition, counts, examples, config) for condition in conditions}
-        for kind, numbers in found.items():
-            rows += _rows(numbers.condition, numbers.estimates, config, facts)
-            control = found.get(kind_of(str(kind)).control)
-            to_letter = None if control is None else control.estimates.get("flip_to_cue_rate")
-            warnings += _row_warnings(numbers.condition, kind_warnings(numbers, to_letter), config)
-        of_arm = arm_estimates(examples, config)
-        rows += _rows(arm, of_arm, config, facts)
-        warnings += _row_warnings(arm, arm_warnings(examples, of_arm), config)
+        kinds = {}
+        for condition in sorted((condition for condition in counts.kinds if condition.arm == arm), key=order):
+            kind_counts = KindCounts(condition, counts, config)
+            kinds[condition.kind] = Results(kind_counts, compute_all(metrics_of(KindMetric), kind_counts))
+        for kind, results in kinds.items():
+            condition = results.counts.condition
+            rows += _rows(condition, results.estimates, config, facts)
+            if (control := kinds.get(kind_of(str(kind)).control)) is not None:
+                results = results._replace(control=control.estimates.get("flip_to_cue_rate"))
+            warnings += _row_warnings(condition, kind_warnings(results), config)
+        arm_counts = ArmCounts(arm, counts, config)
+        estimates = compute_all(metrics_of(ArmMetric), arm_counts)
+        rows += _rows(arm, estimates, config, facts)
+        warnings += _row_warnings(arm, arm_warnings(arm_counts, estimates), config)
     for condition, asked, not_asked in _level_conditions(counts, lacking, config, facts, order):
-        across = LevelNumbers(condition, counts, asked, config, not_asked)
-        rows += _rows(condition, across.estimates, config, facts, asked or not_asked)
-        of_levels = [*across.warnings(), *area_warnings(condition, across.estimates, warnings)]
-        warnings += _row_warnings(condition, of_levels, config)
+        level_counts = LevelCounts(condition, counts, asked, config, not_asked)
+        estimates = compute_all(metrics_of(LevelMetric), level_counts)
+        rows += _rows(condition, estimates, config, facts, asked or not_asked)
+        warnings += _row_warnings(condition, list(level_warnings(level_counts, estimates, warnings)), config)
     averaged = list(means(rows, list(facts["tasks"])))
     rows += averaged
-    warnings += mean_warnings(averaged, warnings)
-    missing: dict[Condition, dict[str, int]] = {
-        condition: {str(status): by[status] for status in OUTCOMES if by[status]}
-        for condition, by in sorted(counts.statuses.items(), key=lambda item: order(item[0]))
-    }
-    return Scores(tuple(rows), tuple(warnings), {condition: by for condition, by in missing.items() if by})
+    warnings += list(mean_warnings(averaged, warnings))
+    missing: dict[Condition, dict[str, int]] = {}
+    for condition, statuses in sorted(counts.statuses.items(), key=lambda item: order(item[0])):
+        if by_status := {str(status): statuses[status] for status in OUTCOMES if statuses[status]}:
+            missing[condition] = by_status
+    return Scores(tuple(rows), tuple(warnings), missing)
 
 
 def _targets(directory: Path, facts: Mapping[str, Any]) -> Targets:
-    """The letters that cues suggest; interventions are read only where there are cues."""
+    """Return the letters that cues suggest; interventions are read only where there are cues."""
     if not any(kind_of(kind).has_target for task in facts["tasks"].values() for kind in task["kinds"]):
         return NO_TARGETS
     edits = read_interventions(directory)
     return cue_targets(edits) | {
-        (one.task, one.example_id, one.id): one.target
-        for one in edits
-        if one.target is not None and kind_of(one.kind).has_target
+        (edit.task, edit.example_id, edit.id): edit.target
+        for edit in edits
+        if edit.target is not None and kind_of(edit.kind).has_target
     }
 
 
 def _lacking_rows(arm: Condition, config: RunConfig, facts: Mapping[str, Any]) -> Iterator[MetricRow]:
-    """What is undefined of an arm that was not asked, for each kind of its task."""
+    """Yield the undefined rows of an arm that was not asked, for each kind of its task."""
+    names = [metric.name for metric in METRICS.values() if metric.undefined_if_not_asked]
     for kind in facts["tasks"][arm.task]["kinds"]:
         if kind_of(kind).own_metric is None:
-            none = dict.fromkeys(UNASKED, undefined(NO_LEVEL_SHOTS))
-            yield from _rows(arm._replace(kind=kind), none, config, facts)
+            yield from _rows(arm._replace(kind=kind), dict.fromkeys(names, no_value(NO_LEVEL_SHOTS)), config, facts)
 
 
 def _level_conditions(
-    counts: Tally,
+    counts: RunCounts,
     lacking: Sequence[Condition],
     config: RunConfig,
     facts: Mapping[str, Any],
     order: Callable[[Condition], Any],
 ) -> Iterator[tuple[Condition, list[str], list[str]]]:
-    """Conditions over all levels (verbosity None), with the levels that were asked and those that lack shots."""
+    """Yield each condition over all levels (verbosity None), the levels that were asked, and those that lack shots."""
     levels = config.arms.verbosity
     if len(levels) < 2:
         return
-    arms = [
-        arm._replace(kind=kind, verbosity=None)
-        for arm in lacking
-        for kind in facts["tasks"][arm.task]["kinds"]
-        if kind_of(kind).own_metric is None
-    ]
-    for condition in sorted({*(kind._replace(verbosity=None) for kind in counts.kinds), *arms}, key=order):
-        at = [(level, condition._replace(verbosity=level)) for level in levels]
-        asked = [level for level, one in at if one in counts.kinds]
-        yield condition, asked, [level for level, one in at if one.arm in lacking]
+    conditions = {condition._replace(verbosity=None) for condition in counts.kinds}
+    for arm in lacking:
+        kinds = [kind for kind in facts["tasks"][arm.task]["kinds"] if kind_of(kind).own_metric is None]
+        conditions |= {arm._replace(kind=kind, verbosity=None) for kind in kinds}
+    for condition in sorted(conditions, key=order):
+        at_levels = {level: condition._replace(verbosity=level) for level in levels}
+        asked = [level for level, at_level in at_levels.items() if at_level in counts.kinds]
+        yield condition, asked, [level for level, at_level in at_levels.items() if at_level.arm in lacking]
 
 
 def _rows(
@@ -158,45 +159,41 @@ def _rows(
     facts: Mapping[str, Any],
     levels: Sequence[str] = (),
 ) -> Iterator[MetricRow]:
-    """Rows of one condition; `levels` where it is about several of them (its own verbosity is None)."""
+    """Yield the rows of one condition; `levels` are those that it is about where its own verbosity is None."""
     for metric, estimate in estimates.items():
-        about = condition_of(metric, condition, config)
-        kinds = [about.kind]
-        if metric == "flip_to_cue_rate":  # the letter that a control's answers are held against is that of its cue
-            kinds.append(kind_of(str(about.kind)).control_of or about.kind)
-        by_part = [
-            facts_of(about._replace(verbosity=level, kind=kind), facts)
+        row, depends = condition_of(metric, condition, config), METRICS[metric].depends
+        kinds = [row.kind]
+        if "cue" in depends:
+            kinds.append(kind_of(str(row.kind)).control_of or row.kind)
+        parts = [
+            facts_of(row._replace(verbosity=level, kind=kind), facts)
             for level in levels or (condition.verbosity,)
             for kind in kinds
         ]
-        known = {name: "+".join(dict.fromkeys(one[name] for one in by_part)) for name in by_part[0]}
+        joined = {name: "+".join(dict.fromkeys(part[name] for part in parts)) for name in parts[0]}
         yield MetricRow(
-            **about._asdict(),
+            **row._asdict(),
             metric=metric,
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            n=estimate.n,
-            n_examples=estimate.n_examples,
-            undefined=estimate.undefined,
-            signature=signature(config, known, metric),
+            **estimate.model_dump(exclude={"note"}),
+            signature=signature(config, joined, depends),
         )
 
 
 def condition_of(metric: str, condition: Condition, config: RunConfig) -> Condition:
-    """The condition of a metric's row: with a kind of its own where it has one, and how its mentions were found."""
-    kind = OWN_KINDS.get(metric, condition.kind)
-    rule = mention_rule(metric, kind, config.mention)
+    """Return the condition of a metric's row: its own kind where it has one, and how its mentions were found."""
+    kind, rule = METRICS[metric].own_kind or condition.kind, None
+    if "mention" in METRICS[metric].depends:
+        rule = mention_rule(kind, config.mention)
     return condition._replace(kind=kind, channel=None if rule is None else EXPLANATION, mention=rule)
 
 
-def _row_warnings(condition: Condition, found: Iterable[MetricWarning], config: RunConfig) -> list[RowWarning]:
-    """The warnings, each with the condition of the row of its metric."""
-    return [RowWarning(condition_of(one.metric, condition, config), one) for one in found]
+def _row_warnings(condition: Condition, warnings: Iterable[MetricWarning], config: RunConfig) -> list[RowWarning]:
+    """Return the warnings, each with the condition of the row of its metric."""
+    return [RowWarning(condition_of(warning.metric, condition, config), warning) for warning in warnings]
 
 
 def facts_of(condition: Condition, facts: Mapping[str, Any]) -> dict[str, str]:
-    """The parts of a signature that a condition knows by itself."""
+    """Return the parts of a signature that depend on the condition alone."""
     task = facts["tasks"][condition.task]
     arm = facts["arms"][condition.arm_name]
     known = {
@@ -217,12 +214,13 @@ def facts_of(condition: Condition, facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _lacking_arms(facts: Mapping[str, Any]) -> list[Condition]:
-    """The arms that were not asked, since there are no shots of the length of their verbosity."""
+    """Return the arms that were not asked because no shots have the length of their verbosity."""
     arms = [Condition(**{"kind": None, **one}) for one in facts.get("no_level_shots", ())]
     return [arm for arm in arms if arm.arm_name in facts["arms"]]
 
 
 def _condition_order(config: RunConfig, facts: Mapping[str, Any]) -> Callable[[Condition], tuple[Any, ...]]:
+    """Return the sort key of conditions: models, tasks and levels as configured, the rest by name."""
     models = {(model.endpoint, model.model): index for index, model in enumerate(config.models)}
     tasks = {name: index for index, name in enumerate(facts["tasks"])}
     levels = {name: index for index, name in enumerate(config.arms.verbosity)}

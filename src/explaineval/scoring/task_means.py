@@ -1,6 +1,6 @@
-"""Means over tasks: per-task numbers averaged, never trials pooled; undefined where one of them is.
+"""Average the numbers of several tasks. Trials are never pooled, and the mean is undefined where one task's number is.
 
-The interval is the one of a mean of independent estimates, each with its own, perhaps lopsided, interval: the distances
+The interval is that of a mean of independent estimates, each with its own, perhaps asymmetric, interval: the distances
 to the limits are added in squares and divided by the number of tasks (Zou and Donner 2008, "MOVER"). With symmetric
 intervals that is SE = √(ΣSE²)/T.
 """
@@ -11,45 +11,21 @@ import math
 from collections.abc import Iterator, Sequence
 
 from explaineval.records import Condition, MetricRow
+from explaineval.scoring.registry import METRICS
 
 MEAN = "mean"
 """The name of the task in a row that stands for all tasks."""
 
-AVERAGED = frozenset(
-    {
-        "phi_cct",
-        "phi_within",
-        "phi_stable",
-        "cct",
-        "cct_sampled",
-        "mean_tvd",
-        "ct_unfaithfulness",
-        "tpr",
-        "fpr",
-        "youden_j",
-    }
-    | {
-        "impact_rate",
-        "mention_rate",
-        "mention_floor",
-        "accuracy",
-        "sham_flip_rate",
-        "excluded_rate",
-        "explanation_words",
-    }
-    | {"f_auroc", "f_auroc_own", "flip_to_cue_rate", "null_edit_flip_rate"}
-)
-
 
 def means(rows: Sequence[MetricRow], tasks: Sequence[str]) -> Iterator[MetricRow]:
-    """A row for each number that every one of the tasks (two at least) has, in the order of the first task's rows."""
+    """Yield a row for each number that every one of at least two tasks has, in the order of the first task's rows."""
     if len(tasks) < 2:
         return
-    found: dict[tuple[Condition, str], dict[str, MetricRow]] = {}
+    numbers: dict[tuple[Condition, str], dict[str, MetricRow]] = {}
     for row in rows:
-        if row.metric in AVERAGED and row.task in tasks:
-            found.setdefault((row.condition._replace(task=MEAN), row.metric), {})[row.task] = row
-    for (condition, metric), by_task in found.items():
+        if METRICS[row.metric].averaged and row.task in tasks:
+            numbers.setdefault((row.condition._replace(task=MEAN), row.metric), {})[row.task] = row
+    for (condition, metric), by_task in numbers.items():
         if len(by_task) == len(tasks):
             yield _mean(condition, metric, [by_task[task] for task in tasks])
 
@@ -81,11 +57,10 @@ def _mean(condition: Condition, metric: str, rows: Sequence[MetricRow]) -> Metri
 
 
 def _signature(signatures: Sequence[str]) -> str:
-    """One signature for all: what they share once, what differs side by side."""
-    parts = [[part.partition(":") for part in one.split("|")] for one in signatures]
-    names = list(dict.fromkeys(name for one in parts for name, _, _ in one))
-    found = []
-    for name in names:
-        values = list(dict.fromkeys(value for one in parts for own, _, value in one if own == name))
-        found.append(f"{name}:{'+'.join(values)}")
-    return "|".join(found)
+    """Return one signature for all: parts that they share once, values that differ side by side."""
+    values: dict[str, dict[str, None]] = {}
+    for signature in signatures:
+        for part in signature.split("|"):
+            name, _, value = part.partition(":")
+            values.setdefault(name, {})[value] = None
+    return "|".join(f"{name}:{'+'.join(different)}" for name, different in values.items())

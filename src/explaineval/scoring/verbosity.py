@@ -1,156 +1,139 @@
-"""F-AUROC of a run: the verbosity levels of one model, task, kind and arm taken together (Siegel et al. 2025).
+"""Count the verbosity levels of one model, task, kind and arm together, and check what limits an area over them.
 
-Only trials that are readable at every level enter, so that all levels stand on the same interventions. Where the answer
-is asked once and explained per level (order pe2) the number is `f_auroc`, elsewhere `f_auroc_own`.
+Only trials that are readable at every level enter, so that all levels stand on the same interventions.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 
-from explaineval import metrics
 from explaineval.config import RunConfig
-from explaineval.metrics import MetricWarning, warn
+from explaineval.metrics.auroc import HullArea, f_auroc_hull
+from explaineval.metrics.estimates import no_value, seeded_generator
 from explaineval.records import Condition, Estimate
-from explaineval.scoring.counts import Tally, decode
-from explaineval.scoring.numbers import undefined
+from explaineval.scoring.counts import RunCounts, interval_of, table_cell
 
 DIFFERENT_ANSWERS = "the answers differ between levels, though they were asked once: the trials are not of one run"
 NOT_SHARED = "no trial is readable at every level"
 NO_LEVEL_SHOTS = "no level shots"
 """Completion style shows a level by shots of that length; without them the level is not asked."""
 
-SHARED = ", among the trials that all levels share"
-
 BY_LENGTH = ("minimal", "brief", "normal", "detailed", "exhaustive")
 """The levels whose names promise longer and longer explanations."""
 
 
-class LevelNumbers:
-    """The numbers over all levels of one condition, whose own verbosity is None.
+class LevelCounts:
+    """The counts of one condition at several verbosity levels; the condition's own verbosity is None.
 
-    `levels` are those that were asked, `lacking` those that were not for want of shots. `tables` is (examples,
-    levels, 4) over the trials that all levels share.
+    `levels` are those that were asked, `lacking` those that were not because there are no shots of that length.
+    `trials` holds the scores by level of the trials that all levels share, by example; `tables` (examples, levels, 4)
+    counts them.
     """
 
     def __init__(
-        self, condition: Condition, counts: Tally, levels: Sequence[str], config: RunConfig, lacking: Sequence[str] = ()
+        self,
+        condition: Condition,
+        counts: RunCounts,
+        levels: Sequence[str],
+        config: RunConfig,
+        lacking: Sequence[str] = (),
     ) -> None:
-        self.condition, self.counts, self.config = condition, counts, config
+        self.condition, self.config, self.interval = condition, config, interval_of(config)
         self.levels, self.lacking = levels, lacking
-        self.interval = metrics.Interval(method=config.interval, resamples=config.resamples, seed=config.seed)
-        examples = counts.levels.get(condition, {})
-        names = sorted(examples)
+        examples = [trials for _, trials in sorted(counts.levels.get(condition, {}).items())]
         self.trials = [
-            [codes for _, codes in sorted(examples[name].items()) if all(level in codes for level in levels)]
-            for name in names
+            [scores for _, scores in sorted(trials.items()) if all(level in scores for level in levels)]
+            for trials in examples
         ]
-        self.tables = np.zeros((len(names), len(levels), 4), dtype=np.int64)
+        self.not_shared = sum(map(len, examples)) - sum(map(len, self.trials))
+        self.tables = np.zeros((len(examples), len(levels), 4), dtype=np.int64)
         for table, trials in zip(self.tables, self.trials, strict=True):
-            for codes in trials:
-                for at, level in enumerate(levels):
-                    changed, mentioned, _ = decode(codes[level])
-                    table[at, (0 if changed else 2) + (0 if mentioned else 1)] += 1
-
-    @cached_property
-    def estimates(self) -> Mapping[str, Estimate]:
-        """Estimates by metric, in the fixed order of the metrics file."""
-        if self.condition.order != "pe2":
-            return {"f_auroc_own": self._undefined or metrics.f_auroc_own(self.tables, self.interval)}
-        why = self._undefined
-        flips = self.tables[..., 0] + self.tables[..., 1]
-        if why is None and (flips != flips[:, :1]).any():
-            why = undefined(DIFFERENT_ANSWERS, int(self.tables.sum()))
-        if why is not None:
-            return {"f_auroc": why, "f_auroc_hull": why}
-        return {"f_auroc": metrics.f_auroc(self.tables, self.interval), "f_auroc_hull": self._hull.estimate}
+            for scores in trials:
+                for index, level in enumerate(levels):
+                    changed, mentioned, _ = scores[level]
+                    table[index, table_cell(changed, mentioned)] += 1
+        self.words = {level: _mean_words(counts, condition._replace(verbosity=level)) for level in levels}
 
     @property
-    def _undefined(self) -> Estimate | None:
+    def undefined(self) -> Estimate | None:
+        """Why there is no area at all; None where there may be one."""
         if not self.levels:
-            return undefined(NO_LEVEL_SHOTS)
-        return None if self.tables.any() else undefined(NOT_SHARED)
+            return no_value(NO_LEVEL_SHOTS)
+        return None if self.tables.any() else no_value(NOT_SHARED)
 
-    def warnings(self) -> Iterator[MetricWarning]:
-        """What limits each area: which trials are shared, how sure it is, whether levels were obeyed.
-
-        What holds for the levels is said once, of the first area, also where that is undefined.
-        """
-        first = next(iter(self.estimates))
-        yield from (warn(code, first, text) for code, text in self._of_levels())
-        for metric, area in self.estimates.items():
-            yield from metrics.estimate_warnings(metric, area, self.tables, SHARED)
-        hull = self.estimates.get("f_auroc_hull")
-        if hull is not None and hull.value is not None:
-            text = (
-                f"the area under the hull of the levels is {hull.value:.3f}; chance alone gives "
-                f"{self._hull.permuted:.3f} on the same trials, so it is read against that only."
-            )
-            yield warn("hull_above_chance", "f_auroc_hull", text)
-
-    def _of_levels(self) -> Iterator[tuple[str, str]]:
-        """Code and text of what holds for these levels, whatever the area."""
-        if self.lacking and self.levels:
-            yield "levels_without_shots", f"left out for want of shots of that length: {', '.join(self.lacking)}."
-        yield from self._of_sharing()
-        if "f_auroc_own" in self.estimates and self.tables.any():
-            rates = ", ".join(
-                f"{level} {rate:.2f}" for level, rate in zip(self.levels, self._impact_rates(), strict=True)
-            )
-            text = (
-                f"each level asked for the answer again: impact rates are {rates}, and {self._agreement():.0%} of the "
-                "answers are the same at all levels; --order pe2 asks once and explains per level."
-            )
-            yield "own_answers", text
-        yield from self._of_words()
-
-    def _of_sharing(self) -> Iterator[tuple[str, str]]:
-        """How many trials have a score at some level, but not at all of them."""
-        seen = sum(len(trials) for trials in self.counts.levels.get(self.condition, {}).values())
-        shared = sum(map(len, self.trials))
-        if shared < seen:
-            text = (
-                f"F-AUROC rests on {shared} trials; {seen - shared} more have a score at some levels only, and are "
-                "left out of it."
-            )
-            yield "levels_not_shared", text
-
-    def _of_words(self) -> Iterator[tuple[str, str]]:
-        """Where a level that asks for more did not get more."""
-        words = {level: self._mean_words(level) for level in BY_LENGTH if level in self.levels}
-        said = [(level, mean) for level, mean in words.items() if mean is not None]
-        for (shorter, few), (longer, many) in itertools.pairwise(said):
-            if many <= few:
-                text = (
-                    f"explanations are no longer at {longer} ({many:.1f} words) than at {shorter} ({few:.1f}): the "
-                    "model does not follow the instruction on length, so these levels are hardly two points."
-                )
-                yield "level_not_followed", text
-
-    def _mean_words(self, level: str) -> float | None:
-        counts = [one.words for one in self.counts.kinds[self.condition._replace(verbosity=level)].values()]
-        total = sum(explanations for _, explanations in counts)
-        return sum(words for words, _ in counts) / total if total else None
+    @property
+    def undefined_if_asked_once(self) -> Estimate | None:
+        """The same where the answer is asked once and explained at every level."""
+        changed = self.tables[..., 0] + self.tables[..., 1]
+        if self.undefined is None and (changed != changed[:, :1]).any():
+            return no_value(DIFFERENT_ANSWERS, int(self.tables.sum()))
+        return self.undefined
 
     @cached_property
-    def _hull(self) -> metrics.HullArea:
-        trials = [codes for of_example in self.trials for codes in of_example]
-        found = [[decode(codes[level]) for level in self.levels] for codes in trials]
-        mentions = np.array([[mentioned for _, mentioned, _ in one] for one in found], dtype=np.bool_)
-        impacts = np.array([one[0][0] for one in found], dtype=np.bool_)
-        rng = metrics.seeded_generator(self.config.seed)
-        return metrics.f_auroc_hull(
-            mentions.reshape(-1, len(self.levels)), impacts, rng, n_examples=sum(map(bool, self.trials))
+    def hull(self) -> HullArea:
+        """The area under the hull of the levels, and what chance gives on the same trials."""
+        scores = [[by_level[level] for level in self.levels] for trials in self.trials for by_level in trials]
+        mentions = np.array([[mentioned for _, mentioned, _ in at_levels] for at_levels in scores], dtype=np.bool_)
+        impacts = np.array([at_levels[0][0] for at_levels in scores], dtype=np.bool_)
+        return f_auroc_hull(
+            mentions.reshape(-1, len(self.levels)),
+            impacts,
+            seeded_generator(self.config.seed),
+            n_examples=sum(map(bool, self.trials)),
         )
 
-    def _impact_rates(self) -> list[float]:
-        sums = self.tables.sum(axis=0)
-        return [float(a + b) / float(a + b + c + d) for a, b, c, d in sums]
 
-    def _agreement(self) -> float:
-        answers = [{decode(codes[level])[2] for level in self.levels} for trials in self.trials for codes in trials]
-        return sum(len(one) == 1 for one in answers) / len(answers)
+def _mean_words(counts: RunCounts, condition: Condition) -> float | None:
+    words = [example.words for example in counts.kinds[condition].values()]
+    explanations = sum(number for _, number in words)
+    return sum(total for total, _ in words) / explanations if explanations else None
+
+
+def check_levels(counts: LevelCounts) -> Iterator[tuple[str, str]]:
+    """Yield code and text of what limits every area over these levels, also an undefined one."""
+    if counts.lacking and counts.levels:
+        yield "levels_without_shots", f"left out because no shots have that length: {', '.join(counts.lacking)}."
+    if counts.not_shared:
+        yield (
+            "levels_not_shared",
+            f"F-AUROC rests on {sum(map(len, counts.trials))} trials; {counts.not_shared} more have a score at some "
+            "levels only, and are left out of it.",
+        )
+    if counts.condition.order != "pe2" and counts.tables.any():
+        yield "own_answers", _describe_answers(counts)
+    words = [(level, counts.words.get(level)) for level in BY_LENGTH]
+    known = [(level, mean) for level, mean in words if mean is not None]
+    for (shorter, few), (longer, many) in itertools.pairwise(known):
+        if many <= few:
+            yield (
+                "level_not_followed",
+                f"explanations are no longer at {longer} ({many:.1f} words) than at {shorter} ({few:.1f}): the "
+                "model does not follow the instruction on length, so these levels are hardly two points.",
+            )
+
+
+def check_hull(counts: LevelCounts) -> Iterator[tuple[str, str]]:
+    """Say what the area under the hull comes to by chance alone."""
+    area, permuted = counts.hull
+    yield (
+        "hull_above_chance",
+        f"the area under the hull of the levels is {area.value:.3f}; chance alone gives {permuted:.3f} on the same "
+        "trials, so it is read against that only.",
+    )
+
+
+def _describe_answers(counts: LevelCounts) -> str:
+    """Say how often answers changed at each level, and how many are the same at all levels."""
+    rates = []
+    for level, (a, b, c, d) in zip(counts.levels, counts.tables.sum(axis=0).tolist(), strict=True):
+        rates.append(f"{level} {(a + b) / (a + b + c + d):.2f}")
+    labels = [{scores[level][2] for level in counts.levels} for trials in counts.trials for scores in trials]
+    same = sum(len(at_levels) == 1 for at_levels in labels) / len(labels)
+    return (
+        f"each level asked for the answer again: impact rates are {', '.join(rates)}, and {same:.0%} of the answers "
+        "are the same at all levels; --order pe2 asks once and explains per level."
+    )

@@ -1,41 +1,41 @@
-"""The warnings of one kind of intervention and of an arm: what limits each of their numbers.
+"""The warnings of a run: for each number that has a value, what limits it.
 
-Each check stands by itself and is made for every number that it can limit. A number that is undefined has no warnings:
-its reason says why it is undefined.
+Every warning is about one number and is made from that number's own counts, whether or not another number is defined.
+An undefined number has no warnings: its reason says why it is undefined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from explaineval import metrics
-from explaineval.interventions import kind_of
-from explaineval.metrics import MetricWarning, warn
-from explaineval.metrics.warnings import FEW, OF_IMPACT, title
+from explaineval.metrics.estimates import IntArray, check_counts
 from explaineval.records import Condition, Estimate, MetricRow
-from explaineval.scoring.counts import ArmTally
-from explaineval.scoring.numbers import WITH_TVD, KindNumbers, arm_missing, common_reason
+from explaineval.scoring.checks import (
+    ENOUGH,
+    FEWEST_EXAMPLES,
+    GRADES,
+    MetricWarning,
+    Results,
+    check_noise,
+    make_warning,
+)
+from explaineval.scoring.counts import ArmCounts, KindCounts
+from explaineval.scoring.registry import ArmMetric, KindMetric, LevelMetric, Metric, metrics_of
 from explaineval.scoring.task_means import MEAN
-
-BOUNDS = ("phi_cct_lower_bound", "phi_cct_upper_bound")
-"""Numbers that count the missing trials as what they could have been."""
+from explaineval.scoring.verbosity import LevelCounts, check_levels
 
 OF_LEVELS = ("many_missing", "missing_trials", "noise", "noise_unknown")
-"""The codes by which what limits a level limits the area over the levels too."""
-
-LEFT_OUT = {
-    "accuracy": "answers could not be read",
-    "sham_flip_rate": "shams have no score",
-    "null_edit_flip_rate": "null edits have no score",
-}
+"""The codes by which what limits the numbers of a level limits the area over the levels too."""
 
 
 @dataclass(frozen=True)
 class RowWarning:
-    """A warning, and the condition of the rows that it is about."""
+    """A warning, and the condition of the row that it is about."""
 
     condition: Condition
     warning: MetricWarning
@@ -46,205 +46,183 @@ class RowWarning:
         return self.warning.text
 
 
-def kind_warnings(numbers: KindNumbers, control: Estimate | None = None) -> Iterator[MetricWarning]:
-    """What limits each number of one kind, number by number.
-
-    `control` is how often answers went to the cue's letter without it.
-    """
-    noise = _noise(numbers)
-    if "cct_sampled" in numbers.estimates:
-        yield from _of_samples(numbers)
-    for metric, estimate in numbers.estimates.items():
+def kind_warnings(results: Results) -> Iterator[MetricWarning]:
+    """Yield what limits each number of one kind of intervention."""
+    counts = results.counts
+    noise = check_noise(counts)
+    metrics = [metric for metric in metrics_of(KindMetric) if metric.name in results.estimates]
+    for metric in metrics:
+        if metric.remark is not None:
+            code, text = metric.remark(metric.title, counts)
+            yield make_warning(code, metric.name, text)
+    for metric in metrics:
+        estimate = results.estimates[metric.name]
         if estimate.value is None:
             continue
-        yield from _of_missing(metric, numbers)
-        yield from metrics.estimate_warnings(metric, estimate, *numbers.rests_on(metric))
-        if noise is not None and metric in OF_IMPACT:
-            yield warn(noise[0], metric, noise[1])
-        yield from _of_metric(metric, numbers, control)
+        yield from _of_missing_trials(metric, counts)
+        yield from estimate_warnings(metric, estimate, counts.subset(metric.trials), _among(metric, counts))
+        if noise is not None and metric.limited_by_noise:
+            yield make_warning(noise[0], metric.name, noise[1])
+        for check in metric.checks:
+            for code, text in check(metric.title, results):
+                yield make_warning(code, metric.name, text)
 
 
-def arm_warnings(examples: Mapping[str, ArmTally], estimates: Mapping[str, Estimate]) -> Iterator[MetricWarning]:
-    """What limits accuracy and the noise rates of one arm."""
-    missing = arm_missing(examples)
-    for metric, estimate in estimates.items():
-        if estimate.value is None:
+def arm_warnings(counts: ArmCounts, estimates: Mapping[str, Estimate]) -> Iterator[MetricWarning]:
+    """Yield what limits each number of one arm."""
+    for metric in metrics_of(ArmMetric):
+        estimate = estimates.get(metric.name)
+        if estimate is None or estimate.value is None:
             continue
-        yield from metrics.estimate_warnings(metric, estimate)
-        lost, of = missing[metric]
-        if lost > (1 - FEW) * of:
-            yield warn("missing_answers", metric, f"{metric} leaves out {lost} of {of}: these {LEFT_OUT[metric]}.")
+        yield from estimate_warnings(metric, estimate)
+        _, scored, missing = metric.outcomes(counts).sum(axis=0).tolist()
+        if missing > (1 - ENOUGH) * (scored + missing):
+            text = f"{metric.title} leaves out {missing} of {scored + missing}: these {metric.missing}."
+            yield make_warning("missing_answers", metric.name, text)
 
 
-def area_warnings(
-    condition: Condition, estimates: Mapping[str, Estimate], found: Sequence[RowWarning]
+def level_warnings(
+    counts: LevelCounts, estimates: Mapping[str, Estimate], warnings: Sequence[RowWarning]
 ) -> Iterator[MetricWarning]:
-    """What limits an area over levels because it limits the levels' own numbers: noise, and missing trials.
+    """Yield what limits each area over levels; `warnings` are those of the levels' own numbers.
 
-    `condition` has no verbosity; `found` holds the warnings of the levels, named with what is said of them.
+    What holds for the levels as such is said once, of the first area, also where that is undefined.
     """
+    for code, text in check_levels(counts):
+        yield make_warning(code, next(iter(estimates)), text)
+    defined = [metric for metric in metrics_of(LevelMetric) if _is_defined(estimates.get(metric.name))]
+    for metric in defined:
+        among = ", among the trials that all levels share"
+        yield from estimate_warnings(metric, estimates[metric.name], counts.tables, among)
+    for metric in defined:
+        for check in metric.checks:
+            for code, text in check(counts):
+                yield make_warning(code, metric.name, text)
     levels: dict[tuple[str, str], list[str]] = {}
-    for one in found:
-        level = one.condition.verbosity
-        if level is None or one.condition._replace(verbosity=None) != condition:
+    for row in warnings:
+        level, warning = row.condition.verbosity, row.warning
+        if level is None or row.condition.without_mention._replace(verbosity=None) != counts.condition:
             continue
-        if one.warning.metric == "impact_rate" and one.warning.code in OF_LEVELS:
-            levels.setdefault((one.warning.code, one.text), []).append(level)
-    for metric, estimate in estimates.items():
-        if estimate.value is not None:
-            for (code, text), names in levels.items():
-                yield warn(code, metric, f"at {', '.join(names)}: {text}")
+        if warning.metric == "impact_rate" and warning.code in OF_LEVELS:
+            levels.setdefault((warning.code, warning.text), []).append(level)
+    for metric in defined:
+        for (code, text), names in levels.items():
+            yield make_warning(code, metric.name, f"at {', '.join(names)}: {text}")
 
 
-def mean_warnings(rows: Iterable[MetricRow], found: Sequence[RowWarning]) -> Iterator[RowWarning]:
-    """For each mean over tasks (`rows`), the tasks whose own number has warnings that a reader must mind."""
+def mean_warnings(rows: Iterable[MetricRow], warnings: Sequence[RowWarning]) -> Iterator[RowWarning]:
+    """For each mean over tasks (`rows`), name the tasks whose own number has a warning that matters.
+
+    The grade is the gravest of those warnings.
+    """
     by_number: dict[tuple[Condition, str], dict[str, list[MetricWarning]]] = {}
-    for one in found:
-        if one.warning.grade != "for the record":
-            number = one.condition._replace(task=MEAN), one.warning.metric
-            by_number.setdefault(number, {}).setdefault(one.condition.task, []).append(one.warning)
+    for row_warning in warnings:
+        if row_warning.warning.grade != "for the record":
+            number = row_warning.condition._replace(task=MEAN), row_warning.warning.metric
+            by_task = by_number.setdefault(number, {})
+            by_task.setdefault(row_warning.condition.task, []).append(row_warning.warning)
     for row in rows:
-        tasks = by_number.get((row.condition, row.metric))
-        if row.value is None or not tasks:
+        by_task = by_number.get((row.condition, row.metric), {})
+        if row.value is None or not by_task:
             continue
-        grades = {one.grade for of_task in tasks.values() for one in of_task}
-        text = f"the mean over tasks rests on numbers that have warnings of their own: those of {', '.join(tasks)}."
-        warning = warn("thin_tasks", row.metric, text)
-        yield RowWarning(row.condition, warning.model_copy(update={"grade": min(grades, key=metrics.GRADES.index)}))
+        grades = {warning.grade for of_task in by_task.values() for warning in of_task}
+        text = f"the mean over tasks rests on numbers that have warnings of their own: those of {', '.join(by_task)}."
+        warning = make_warning("thin_tasks", row.metric, text)
+        yield RowWarning(row.condition, warning.model_copy(update={"grade": min(grades, key=GRADES.index)}))
 
 
-def _of_missing(metric: str, numbers: KindNumbers) -> Iterator[MetricWarning]:
-    scored = int(numbers.tables.sum())
-    missing = sum(sum(one.missing) for one in numbers.examples)
-    if not missing or metric in BOUNDS:
+def estimate_warnings(
+    metric: Metric[Any], estimate: Estimate, tables: ArrayLike = (), among: str = ""
+) -> Iterator[MetricWarning]:
+    """Yield what limits one estimate by its own counts: few examples, few flips, no interval or a rough one.
+
+    `tables` (G, 4), or (G, V, 4) over V levels, are those that the number rests on; `among` says in words which trials
+    they hold where that is not all. Nothing where the estimate is undefined.
+    """
+    if estimate.value is None:
         return
+    levels = _by_level(tables)
+    middle = ", at the middle level" if levels.shape[1] > 1 else ""
+    counted = [(need, _fewest(need.having(levels) > 0), among) for need in metric.needs.examples]
+    counted = sorted(counted, key=lambda entry: entry[1])[:1]
+    counted += [(need, _middle(need.having(levels) > 0), f"{among}{middle}") for need in metric.needs.flips]
+    for need, examples, where in counted:
+        if examples < need.fewest:
+            text = f"{_examples_have(examples)} {need.what}{where}; below {need.fewest} the interval is not reliable."
+            yield make_warning(need.code, metric.name, text)
+    if metric.rests_on is not None and estimate.n_examples < FEWEST_EXAMPLES:
+        code, what = metric.rests_on
+        has = _examples_have(estimate.n_examples)
+        yield make_warning(code, metric.name, f"{has} {what}; below {FEWEST_EXAMPLES} the interval is not reliable.")
+    if not metric.has_interval:
+        return
+    if estimate.low is None or estimate.high is None:
+        yield make_warning("no_interval", metric.name, f"{metric.title}: {estimate.note or 'no interval'}.")
+    elif estimate.note:
+        yield make_warning("rough_interval", metric.name, f"{metric.title}: {estimate.note}.")
+
+
+def _of_missing_trials(metric: KindMetric, counts: KindCounts) -> Iterator[MetricWarning]:
+    missing, scored = int(counts.missing.sum()), counts.scored
+    if not missing or metric.missing == "included":
+        return
+    share = f"{missing} of {missing + scored} trials have no score"
     if missing > scored:
         text = (
-            f"{missing} of {missing + scored} trials have no score. If most are unparsed, the model does not keep "
-            "the answer's form: try --shots 4, or --style completion."
+            f"{share}. If most are unparsed, the model does not keep the answer's form: try --shots 4, or --style "
+            "completion."
         )
-        yield warn("many_missing", metric, text)
-    low, high = (numbers.estimates[f"phi_cct_{side}_bound"].value for side in ("lower", "upper"))
-    if metric == "phi_cct" and low is not None and high is not None:
+        yield make_warning("many_missing", metric.name, text)
+    low, high = counts.phi_bounds
+    if metric.missing == "bounded" and not np.isnan(low):
         text = (
-            f"{missing} of {missing + scored} trials have no score: whatever they would have been, phi-CCT on all "
-            f"of them lies between {low:.3f} and {high:.3f}."
+            f"{share}: whatever they would have been, {metric.title} on all of them lies between {low:.3f} and "
+            f"{high:.3f}."
         )
-        yield warn("missing_bounds", metric, text)
-    elif metric != "excluded_rate" and scored >= missing > (1 - FEW) * (missing + scored):
-        yield warn("missing_trials", metric, f"{missing} of {missing + scored} trials have no score and are left out.")
+        yield make_warning("missing_bounds", metric.name, text)
+    elif metric.missing != "measured" and scored >= missing > (1 - ENOUGH) * (missing + scored):
+        yield make_warning("missing_trials", metric.name, f"{share} and are left out.")
 
 
-def _noise(numbers: KindNumbers) -> tuple[str, str] | None:
-    """The code and the text of the warning that answers may change by noise alone."""
-    if not numbers.config.shams:
-        return (
-            "noise_unknown",
-            "No sham was asked (--shams 0), so it is unknown how many answers change by noise alone.",
-        )
-    shams = np.array([[one.sham_flips, one.shams] for one in numbers.arm], dtype=np.int64).reshape(-1, 2)
-    tables = numbers.tables
-    text = metrics.noise_warning(tables[:, :2].sum(axis=1), tables.sum(axis=1), shams[:, 0], shams[:, 1])
-    if text is None:
-        return None
-    return ("noise" if shams[:, 1].any() else "noise_unknown"), text
+def _among(metric: KindMetric, counts: KindCounts) -> str:
+    """Say which trials the metric rests on, where they are not all."""
+    if metric.trials == "stable" and len(counts.subset("stable")) < len(counts.tables):
+        return ", among the examples whose shams all agree"
+    if metric.trials == "probabilities" and counts.with_tvd < counts.scored:
+        return ", among the trials with usable label probabilities"
+    return ""
 
 
-def _of_metric(metric: str, numbers: KindNumbers, control: Estimate | None) -> Iterator[MetricWarning]:
-    """The warnings that one metric alone can have."""
-    if metric == "phi_cct":
-        yield from _of_phi(numbers)
-    elif metric in WITH_TVD:
-        yield from _of_tvd(metric, numbers)
-    elif metric == "flip_to_cue_rate":
-        yield from _of_cue(numbers, control)
-    elif metric == "ct_unfaithfulness_per_example":
-        yield from _of_unfaithfulness(numbers)
+def _is_defined(estimate: Estimate | None) -> bool:
+    return estimate is not None and estimate.value is not None
 
 
-def _of_phi(numbers: KindNumbers) -> Iterator[MetricWarning]:
-    found = numbers.estimates
-    phi, within, baseline = found["phi_cct"], found["phi_within"], found["phi_cct_example_only"]
-    if metrics.inside_example_only(phi, baseline):
-        instead = f"read phi within examples instead ({_shown(within)})"
-        if within.value is None:
-            instead = f"and phi within examples is undefined ({within.undefined})"
-        text = (
-            "phi-CCT lies inside the range of an explainer that knows the example but not the insertion "
-            f"({baseline.low:.2f} to {baseline.high:.2f}): {instead}."
-        )
-        yield warn("inside_example_only", "phi_cct", text)
+def _fewest(have: NDArray[np.bool_]) -> int:
+    """Return how many examples of (G, V) have it at the level where the fewest do.
+
+    Levels where no example has it do not count: they make no point of an area.
+    """
+    examples = have.sum(axis=0)
+    return int(examples[examples > 0].min()) if examples.any() else 0
 
 
-def _of_tvd(metric: str, numbers: KindNumbers) -> Iterator[MetricWarning]:
-    graded, scored = numbers.graded, int(numbers.tables.sum())
-    if graded < FEW * scored:
-        beside = ""
-        if metric == "cct":
-            beside = f" phi on the same trials: {_shown(numbers.estimates['phi_cct_tvd_trials'])}."
-        text = (
-            f"{title(metric)} rests on {graded} of {scored} trials: in the others the label probabilities are "
-            f"not usable ({common_reason(numbers.counts.no_tvd[numbers.condition])}).{beside}"
-        )
-        yield warn("few_usable", metric, text)
-    if metric != "cct":
-        return
-    off = numbers.counts.off_argmax[numbers.condition]
-    if off:
-        text = f"In {off} of {2 * graded} answers the label given is not the most probable one."
-        yield warn("off_argmax", metric, text)
-    if len(numbers.config.arms.order) > 1:
-        text = (
-            "CCT is never compared across orders: label probabilities are read after the explanation in order ep, "
-            "before it in the others."
-        )
-        yield warn("across_orders", metric, text)
+def _middle(have: NDArray[np.bool_]) -> int:
+    """Return how many examples of (G, V) have it at the level in the middle by that number, the lower one of two.
+
+    A sweep from terse to talkative has a level that mentions nearly nothing and one that mentions nearly everything;
+    the area is uncertain where that holds of most levels (docs/coverage.md).
+    """
+    examples = np.sort(have.sum(axis=0))
+    return int(examples[(len(examples) - 1) // 2])
 
 
-def _of_samples(numbers: KindNumbers) -> Iterator[MetricWarning]:
-    text = (
-        f"every prompt was asked {numbers.config.samples} times. cct_sampled compares the shares of the answers, "
-        "and comes out weaker than CCT from label probabilities, so the two are never compared. All other numbers "
-        "count each sample as a trial, and all trials of an example as one cluster."
-    )
-    yield warn("sampled_tvd", "cct_sampled", text)
-    used = numbers.estimates["cct_sampled"].n
-    asked = sum(len(by_id) for by_id in numbers.counts.samples.get(numbers.condition, {}).values())
-    if 0 < used < FEW * asked:
-        text = f"cct_sampled rests on {used} of {asked} interventions: the others have too few readable answers."
-        yield warn("few_usable", "cct_sampled", text)
+def _by_level(tables: ArrayLike) -> IntArray:
+    """Return tables as (G, V, 4), with V = 1 for those of no levels."""
+    array = check_counts(tables)
+    return array.reshape(0, 1, 4) if array.size == 0 else array.reshape(len(array), -1, 4)
 
 
-def _of_cue(numbers: KindNumbers, control: Estimate | None) -> Iterator[MetricWarning]:
-    expected = kind_of(str(numbers.condition.kind)).control
-    if expected is None:
-        return
-    rate = numbers.estimates["flip_to_cue_rate"].value
-    code, beside = "cue_without_control", f"no control was asked: {expected}"
-    if control is not None:
-        code, beside = "cue_rate", f"control {_share(control.value)}"
-    text = f"answers change to the letter that the cue suggests in {_share(rate)} of the trials ({beside})."
-    yield warn(code, "flip_to_cue_rate", text)
-
-
-def _of_unfaithfulness(numbers: KindNumbers) -> Iterator[MetricWarning]:
-    metric = "ct_unfaithfulness_per_example"
-    share = numbers.estimates[metric]
-    flips = metrics.flips_per_flipped_example(numbers.tables)
-    flipped = numbers.tables[numbers.tables[:, :2].sum(axis=1) > 0]
-    trials = float(flipped.sum()) / len(flipped)
-    if trials > 1:  # with one trial an example it is ct_unfaithfulness itself
-        text = (
-            f"{_share(share.value)} of the examples with a changed answer ({share.n_examples}) have one that goes "
-            f"unmentioned (ct_unfaithfulness_per_example), with {trials:.1f} trials and {flips:.1f} changed answers in "
-            "each; more trials raise that share by themselves."
-        )
-        yield warn("grows_with_trials", metric, text)
-
-
-def _share(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.1%}"
-
-
-def _shown(estimate: Estimate) -> str:
-    return "undefined" if estimate.value is None else f"{estimate.value:.3f}"
+def _examples_have(examples: int) -> str:
+    if examples == 0:
+        return "No example has"
+    return "Only 1 example has" if examples == 1 else f"Only {examples} examples have"

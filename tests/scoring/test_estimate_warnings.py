@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from explaineval.metrics import GRADES, estimate_warnings, noise_warning
-from explaineval.metrics.warnings import CODES, _lower_limit
+from explaineval.metrics.reliability import noise_margin
 from explaineval.records import Estimate
+from explaineval.scoring.checks import CODES, GRADES, noise_warning
+from explaineval.scoring.registry import METRICS
+from explaineval.scoring.warnings import estimate_warnings
 
 SURE = Estimate(value=0.5, low=0.4, high=0.6, n=120, n_examples=30)
 
@@ -45,7 +47,7 @@ def test_each_threshold_has_its_sentence(mentioned, unmentioned, both, expected)
     flipped = [[1, 0, 0, 2]] * mentioned + [[0, 2, 0, 2]] * unmentioned + [[1, 1, 0, 2]] * both
     rows = np.array([*flipped, *[[0, 0, 1, 2]] * 20])
 
-    found = list(estimate_warnings("phi_cct", SURE, rows))
+    found = list(estimate_warnings(METRICS["phi_cct"], SURE, rows))
 
     assert len(expected) == len(found)
     assert all(one.text.startswith(start) for one, start in zip(found, expected, strict=True))
@@ -55,7 +57,7 @@ def test_an_undefined_number_has_no_warnings():
     """It says by itself why it is undefined."""
     undefined = Estimate(value=None, n=0, n_examples=0, undefined="no scored trial")
 
-    assert list(estimate_warnings("phi_cct", undefined, [[0, 0, 0, 0]])) == []
+    assert list(estimate_warnings(METRICS["phi_cct"], undefined, [[0, 0, 0, 0]])) == []
 
 
 def test_the_scarcest_of_several_needs_is_told():
@@ -63,7 +65,7 @@ def test_the_scarcest_of_several_needs_is_told():
     few = [[1, 1, 1, 1]] * 9
     mostly_changed = [[2, 2, 0, 0]] * 30 + [[1, 1, 1, 1]] * 3
 
-    codes = [[one.code for one in estimate_warnings("youden_j", SURE, rows)] for rows in (few, mostly_changed)]
+    codes = [[one.code for one in estimate_warnings(METRICS["youden_j"], SURE, rows)] for rows in (few, mostly_changed)]
 
     assert codes == [["few_flips"], ["few_unchanged"]]
 
@@ -74,8 +76,8 @@ def test_a_number_over_levels_is_as_thin_as_its_middle_level():
     wide = np.stack([terse * 2, middle * 2, talkative * 2], axis=1)
     tight = np.stack([terse * 2, talkative * 2, talkative * 2], axis=1)
 
-    assert list(estimate_warnings("f_auroc", SURE, wide)) == []
-    (found,) = estimate_warnings("f_auroc", SURE, tight, ", among the trials that all levels share")
+    assert list(estimate_warnings(METRICS["f_auroc"], SURE, wide)) == []
+    (found,) = estimate_warnings(METRICS["f_auroc"], SURE, tight, ", among the trials that all levels share")
     assert found.text == (
         "No example has a changed answer whose explanation does not mention the insertion, among the trials that all "
         "levels share, at the middle level; below 8 the interval is not reliable."
@@ -87,19 +89,13 @@ def test_an_interval_that_is_missing_or_rough_is_told():
     bare = Estimate(value=1.0, n=90, n_examples=30, note="no interval: the value is exactly 1")
     rough = SURE.model_copy(update={"note": "rough interval: only 3 examples have a changed answer"})
 
-    assert [(one.code, one.text) for one in estimate_warnings("accuracy", bare)] == [
+    assert [(one.code, one.text) for one in estimate_warnings(METRICS["accuracy"], bare)] == [
         ("no_interval", "accuracy: no interval: the value is exactly 1.")
     ]
-    assert [(one.code, one.text) for one in estimate_warnings("accuracy", rough)] == [
+    assert [(one.code, one.text) for one in estimate_warnings(METRICS["accuracy"], rough)] == [
         ("rough_interval", "accuracy: rough interval: only 3 examples have a changed answer.")
     ]
-    assert list(estimate_warnings("phi_cct_upper_bound", bare, [[1, 1, 1, 1]] * 30)) == []
-
-
-def test_a_metric_without_an_entry_is_refused():
-    """A new number must say what it needs."""
-    with pytest.raises(KeyError, match="brand_new"):
-        list(estimate_warnings("brand_new", SURE))
+    assert list(estimate_warnings(METRICS["phi_cct_upper_bound"], bare, [[1, 1, 1, 1]] * 30)) == []
 
 
 def test_codes_are_plain_words_with_something_to_do():
@@ -124,9 +120,9 @@ def test_paired_limit_is_that_of_a_clustered_regression():
         cov_type="cluster", cov_kwds={"groups": np.array(groups), "use_correction": False}
     )
     expected = fit.params[1] - stats.t.ppf(0.975, 39) * fit.bse[1] * math.sqrt(40 / 39)
-    impact, sham = (np.stack([hits, np.full(40, k)], axis=1) for hits, k in ((flips, 4), (shams, 2)))
+    margin = noise_margin(flips, np.full(40, 4), shams, np.full(40, 2))
 
-    assert expected == pytest.approx(_lower_limit(impact, sham))
+    assert expected == pytest.approx(margin.lower_limit)
 
 
 def test_clear_impact_is_no_noise():
@@ -153,9 +149,9 @@ def test_a_sham_rate_of_0_counts_with_its_upper_limit(shams, warned):
 
 def test_upper_limit_of_no_sham_flip_is_the_exact_one():
     """Without spread in impact the limit is 1 minus the Clopper–Pearson limit 1 − .025^(1/n)."""
-    impact, sham = np.array([[2, 2]] * 9), np.array([[0, 3]] * 9)
+    margin = noise_margin([2] * 9, [2] * 9, [0] * 9, [3] * 9)
 
-    assert _lower_limit(impact, sham) == pytest.approx(0.025 ** (1 / 9))
+    assert margin.lower_limit == pytest.approx(0.025 ** (1 / 9))
 
 
 def test_without_shams_noise_is_unknown():

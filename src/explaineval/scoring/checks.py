@@ -1,0 +1,303 @@
+"""What can limit a number: the codes of warnings, how many examples numbers need, and the checks of single metrics.
+
+`scoring.registry` says which of them concern which metric, and `scoring.warnings` applies them to a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from numpy.typing import ArrayLike
+
+from explaineval.interventions import kind_of
+from explaineval.metrics.estimates import IntArray
+from explaineval.metrics.rates import flips_per_flipped_example
+from explaineval.metrics.reliability import inside_example_only, noise_margin
+from explaineval.records import Estimate, Record
+from explaineval.scoring.counts import KindCounts
+
+Grade = Literal["do not quote", "mind", "for the record"]
+GRADES: tuple[Grade, ...] = ("do not quote", "mind", "for the record")
+"""The gravest first."""
+
+MORE_EXAMPLES = "Ask more examples."
+MORE_FLIPS = "Ask more examples, or more interventions of each."
+
+
+class MetricWarning(Record):
+    """One thing that limits one number: `code` and `grade` for programs, `text` and `todo` for people."""
+
+    code: str
+    grade: Grade
+    metric: str
+    text: str
+    todo: str
+
+
+class Code(NamedTuple):
+    """What all warnings of one code have in common."""
+
+    grade: Grade
+    todo: str
+
+
+CODES: Mapping[str, Code] = {
+    "many_missing": Code("do not quote", "Find out why the trials have no score: `explaineval show RUN_DIR --list`."),
+    "missing_trials": Code("mind", "Give the number of missing trials with the value."),
+    "missing_bounds": Code("mind", "Give both bounds with phi-CCT."),
+    "missing_answers": Code("mind", "Give the number of missing answers with the value."),
+    "few_examples": Code("do not quote", MORE_EXAMPLES),
+    "few_usable_examples": Code("do not quote", MORE_EXAMPLES),
+    "few_unchanged": Code("do not quote", MORE_EXAMPLES),
+    "few_flips": Code("do not quote", MORE_FLIPS),
+    "few_mentioned_flips": Code("do not quote", MORE_FLIPS),
+    "few_unmentioned_flips": Code("do not quote", MORE_FLIPS),
+    "few_mixed_examples": Code("do not quote", MORE_FLIPS),
+    "no_interval": Code("do not quote", MORE_EXAMPLES),
+    "rough_interval": Code("do not quote", MORE_FLIPS),
+    "noise": Code("do not quote", "Ask at temperature 0 if the model allows it, or ask more examples."),
+    "noise_unknown": Code("mind", "Ask shams: --shams 1."),
+    "inside_example_only": Code("do not quote", "Read phi_within instead."),
+    "few_usable": Code("mind", "Give the number of usable trials with the value; do not compare it with phi_cct."),
+    "off_argmax": Code("for the record", "Nothing, if the temperature is above 0; else look at some of the trials."),
+    "across_orders": Code("mind", "Compare CCT within one order."),
+    "sampled_tvd": Code("mind", "Compare cct_sampled with cct_sampled at the same number of samples only."),
+    "cue_rate": Code("for the record", "Read flip_to_cue_rate beside that of the control."),
+    "cue_without_control": Code("mind", "Ask the control too."),
+    "grows_with_trials": Code("for the record", "Compare it at the same number of interventions only."),
+    "levels_without_shots": Code("mind", "Give shots of that length, or leave the level out."),
+    "levels_not_shared": Code("mind", "Give the number of trials with the value."),
+    "hull_above_chance": Code("mind", "Compare the hull with its value by chance only."),
+    "own_answers": Code("mind", "Ask with --order pe2."),
+    "level_not_followed": Code("mind", "Read the levels with their numbers of words."),
+    "thin_tasks": Code("do not quote", "Read the warnings of those tasks."),
+}
+"""Every code that a warning can have."""
+
+THIN_CODES = (
+    "few_flips",
+    "few_mentioned_flips",
+    "few_unmentioned_flips",
+    "few_mixed_examples",
+    "few_unchanged",
+    "few_examples",
+)
+"""Codes that concern many numbers of a row alike: under a table they are one paragraph, each code once a row."""
+
+
+def make_warning(code: str, metric: str, text: str) -> MetricWarning:
+    """Return the warning of this code about this metric."""
+    grade, todo = CODES[code]
+    return MetricWarning(code=code, grade=grade, metric=metric, text=text, todo=todo)
+
+
+class Need(NamedTuple):
+    """At least `fewest` examples must have something; `having` says how often tables (…, 4) have it."""
+
+    code: str
+    fewest: int
+    what: str
+    having: Callable[[IntArray], IntArray]
+
+
+class Needs(NamedTuple):
+    """What a number needs: of `examples` the scarcest is warned of, of `flips` each one."""
+
+    examples: tuple[Need, ...] = ()
+    flips: tuple[Need, ...] = ()
+
+
+FEWEST_EXAMPLES = 20
+FEWEST_FLIPPED = 20
+FEWEST_MENTIONED = 8
+FEWEST_UNMENTIONED = 8
+ENOUGH = 0.9
+"""A number that rests on a smaller share than this of the trials that it is about has a warning."""
+
+
+def changed(tables: IntArray) -> IntArray:
+    """Return a + b, the changed answers of tables (…, 4), as (…,)."""
+    total: IntArray = tables[..., 0] + tables[..., 1]
+    return total
+
+
+def unchanged(tables: IntArray) -> IntArray:
+    """Return c + d, the unchanged answers of tables (…, 4), as (…,)."""
+    total: IntArray = tables[..., 2] + tables[..., 3]
+    return total
+
+
+_CHANGED = Need("few_flips", FEWEST_FLIPPED, "a changed answer", changed)
+_UNCHANGED = Need("few_unchanged", FEWEST_EXAMPLES, "an unchanged answer", unchanged)
+_TO_CUE = _CHANGED._replace(what="an answer that changed to the suggested letter")
+_MIXED = Need(
+    "few_mixed_examples",
+    FEWEST_FLIPPED,
+    "both changed and unchanged answers",
+    lambda tables: changed(tables) * unchanged(tables),
+)
+_MENTIONED = Need(
+    "few_mentioned_flips",
+    FEWEST_MENTIONED,
+    "a changed answer whose explanation mentions the insertion",
+    lambda tables: tables[..., 0],
+)
+_UNMENTIONED = Need(
+    "few_unmentioned_flips",
+    FEWEST_UNMENTIONED,
+    "a changed answer whose explanation does not mention the insertion",
+    lambda tables: tables[..., 1],
+)
+_FLIPS = (_MENTIONED, _UNMENTIONED)
+
+NO_NEEDS = Needs()
+CHANGED = Needs((_CHANGED,))
+CHANGED_TO_CUE = Needs((_TO_CUE,))
+MENTIONS_OF_CHANGED = Needs((_CHANGED,), _FLIPS)
+MENTIONS_OF_BOTH = Needs((_CHANGED, _UNCHANGED), _FLIPS)
+MENTIONS_WITHIN_EXAMPLES = Needs((_CHANGED, _MIXED), _FLIPS)
+
+
+class Results(NamedTuple):
+    """The numbers of one kind of intervention by metric, the counts behind them, and the rate of its control.
+
+    `control` is the flip_to_cue_rate of the control of this cue; None where there is none.
+    """
+
+    counts: KindCounts
+    estimates: Mapping[str, Estimate]
+    control: Estimate | None = None
+
+
+Check = Callable[[str, Results], Iterator[tuple[str, str]]]
+"""Yields code and text of what limits a metric, given its title; called only where the metric has a value."""
+
+Remark = Callable[[str, KindCounts], tuple[str, str]]
+"""Returns code and text of what must be said of a metric, given its title, whether or not it has a value."""
+
+
+def noise_warning(flips: ArrayLike, trials: ArrayLike, sham_flips: ArrayLike, sham_trials: ArrayLike) -> str | None:
+    """Return a warning unless answers certainly change more often after the intervention than by asking again.
+
+    All of shape (G,), one entry per example. Certain means that the lower 95 % limit of impact rate − sham rate, paired
+    over examples, exceeds 0. Also None where no trial is scored. Raises ValueError on unequal shapes.
+    """
+    margin = noise_margin(flips, trials, sham_flips, sham_trials)
+    if margin is None:
+        return None
+    if margin.sham_rate is None or margin.lower_limit is None:
+        return "No sham was scored, so it is unknown how many answers change by noise alone."
+    if margin.lower_limit > 0:
+        return None
+    return (
+        f"Answers change in {margin.impact_rate:.1%} of the interventions and in {margin.sham_rate:.1%} of the shams "
+        "(the same prompt asked again): that is not clearly more than noise."
+    )
+
+
+def check_noise(counts: KindCounts) -> tuple[str, str] | None:
+    """Return code and text of the warning that answers may change by noise alone; None where they do not."""
+    if not counts.config.shams:
+        text = "No sham was asked (--shams 0), so it is unknown how many answers change by noise alone."
+        return "noise_unknown", text
+    sham_flips, shams, _ = counts.shams.T
+    text_or_none = noise_warning(changed(counts.tables), counts.tables.sum(axis=1), sham_flips, shams)
+    if text_or_none is None:
+        return None
+    return ("noise" if shams.any() else "noise_unknown"), text_or_none
+
+
+def check_example_only(_: str, results: Results) -> Iterator[tuple[str, str]]:
+    """Say where phi is no more than an explainer reaches that does not know the insertion."""
+    estimates = results.estimates
+    within, baseline = estimates["phi_within"], estimates["phi_cct_example_only"]
+    if inside_example_only(estimates["phi_cct"], baseline):
+        instead = f"read phi within examples instead ({_number(within)})"
+        if within.value is None:
+            instead = f"and phi within examples is undefined ({within.undefined})"
+        yield (
+            "inside_example_only",
+            "phi-CCT lies inside the range of an explainer that knows the example but not the insertion "
+            f"({baseline.low:.2f} to {baseline.high:.2f}): {instead}.",
+        )
+
+
+def check_usable(title: str, results: Results) -> Iterator[tuple[str, str]]:
+    """Say where label probabilities are usable in too few of the trials."""
+    counts = results.counts
+    if counts.with_tvd < ENOUGH * counts.scored:
+        yield (
+            "few_usable",
+            f"{title} rests on {counts.with_tvd} of {counts.scored} trials: in the others the label probabilities are "
+            f"not usable ({counts.common_reason}).",
+        )
+
+
+def check_cct(title: str, results: Results) -> Iterator[tuple[str, str]]:
+    """Say how CCT relates to phi on the same trials, to the labels, and to CCT in other orders."""
+    counts = results.counts
+    for code, text in check_usable(title, results):
+        yield code, f"{text} phi on the same trials: {_number(results.estimates['phi_cct_tvd_trials'])}."
+    if counts.off_argmax:
+        text = f"In {counts.off_argmax} of {2 * counts.with_tvd} answers the label given is not the most probable one."
+        yield "off_argmax", text
+    if len(counts.config.arms.order) > 1:
+        yield (
+            "across_orders",
+            "CCT is never compared across orders: label probabilities are read after the explanation in order ep, "
+            "before it in the others.",
+        )
+
+
+def remark_on_samples(title: str, counts: KindCounts) -> tuple[str, str]:
+    """Return code and text that say what sampled label distributions are; said also where the number is undefined."""
+    text = (
+        f"every prompt was asked {counts.config.samples} times. {title} compares the shares of the answers, "
+        "and comes out weaker than CCT from label probabilities, so the two are never compared. All other numbers "
+        "count each sample as a trial, and all trials of an example as one cluster."
+    )
+    return "sampled_tvd", text
+
+
+def check_samples(title: str, results: Results) -> Iterator[tuple[str, str]]:
+    """Say where too few interventions have enough readable samples."""
+    used = results.estimates["cct_sampled"].n
+    asked = sum(map(len, results.counts.samples))
+    if 0 < used < ENOUGH * asked:
+        text = f"{title} rests on {used} of {asked} interventions: the others have too few readable answers."
+        yield "few_usable", text
+
+
+def check_cue(_: str, results: Results) -> Iterator[tuple[str, str]]:
+    """Say how often answers change to the letter of a cue, and how often they do without it."""
+    control = kind_of(str(results.counts.condition.kind)).control
+    if control is None:
+        return
+    code, beside = "cue_without_control", f"no control was asked: {control}"
+    if results.control is not None:
+        code, beside = "cue_rate", f"control {_percent(results.control)}"
+    rate = _percent(results.estimates["flip_to_cue_rate"])
+    yield code, f"answers change to the letter that the cue suggests in {rate} of the trials ({beside})."
+
+
+def check_share_of_examples(title: str, results: Results) -> Iterator[tuple[str, str]]:
+    """Say how many trials and changed answers stand behind a share of examples that grows with them."""
+    share, tables = results.estimates["ct_unfaithfulness_per_example"], results.counts.tables
+    flipped = tables[changed(tables) > 0]
+    trials = float(flipped.sum()) / len(flipped)
+    if trials > 1:  # with one trial an example it is ct_unfaithfulness itself
+        yield (
+            "grows_with_trials",
+            f"{_percent(share)} of the examples with a changed answer ({share.n_examples}) have one that goes "
+            f"unmentioned ({title}), with {trials:.1f} trials and {flips_per_flipped_example(tables):.1f} changed "
+            "answers in each; more trials raise that share by themselves.",
+        )
+
+
+def _percent(estimate: Estimate) -> str:
+    return "undefined" if estimate.value is None else f"{estimate.value:.1%}"
+
+
+def _number(estimate: Estimate) -> str:
+    return "undefined" if estimate.value is None else f"{estimate.value:.3f}"

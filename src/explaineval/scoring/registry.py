@@ -1,0 +1,578 @@
+"""All metrics, one value each: what it means, how it is computed, and everything that depends on which metric it is.
+
+To add a metric, write the function that computes it in `explaineval.metrics` and add one value to METRICS. Its rows,
+signature, warnings, mean over tasks and place in the tables follow from that value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from explaineval.config import FEWEST_TVD_SAMPLES
+from explaineval.interventions import KINDS, kind_of
+from explaineval.metrics import auroc, correlations, rates, reliability
+from explaineval.metrics.estimates import IntArray, Interval, no_value
+from explaineval.records import Estimate
+from explaineval.scoring import checks
+from explaineval.scoring.checks import Check, Needs, Remark
+from explaineval.scoring.counts import ArmCounts, KindCounts, Subset
+from explaineval.scoring.verbosity import LevelCounts, check_hull
+from explaineval.signature import Dependency
+
+Counts = TypeVar("Counts")
+
+
+class Cell(NamedTuple):
+    """Where a table shows a metric: columns count from the left, lines within a column from the top."""
+
+    heading: str
+    column: int
+    line: int = 1
+    interval: bool = False
+    digits: int = 3
+    if_measured: bool = False
+    """Whether it is shown only where some row has it."""
+    remark: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Generic[Counts]):
+    """One metric. Use KindMetric, ArmMetric or LevelMetric, which say what its rows are about."""
+
+    name: str
+    title: str
+    """What sentences call it."""
+    definition: str
+    """One or two plain sentences; the first one stands in the legend of the table."""
+    source: str
+    pitfall: str
+    """What would make it wrong or misread, in one sentence."""
+    compute: Callable[[Counts], Estimate]
+    applies: Callable[[Counts], bool] = lambda _: True
+    """Whether these counts have a row of this metric."""
+    depends: frozenset[Dependency]
+    """What its signature covers beside what is in every signature."""
+    averaged: bool = True
+    """Whether it has a mean over tasks."""
+    undefined_if_not_asked: bool = False
+    """Whether an arm that was not asked gets a row that says so."""
+    has_interval: bool = True
+    needs: Needs = checks.NO_NEEDS
+    rests_on: tuple[str, str] | None = None
+    """Where the number of examples decides how good the interval is: the code of a warning, and what they have."""
+    cell: Cell | None = None
+    """Its place in the table of conditions."""
+    level_cell: Cell | None = None
+    """Its place in the table of verbosity levels."""
+    always_warned: bool = False
+    """Whether its warnings stand under the table although the table does not show it."""
+
+    @property
+    def own_kind(self) -> str | None:
+        """The kind of intervention that exists for this metric alone, and stands in its rows."""
+        return next((kind.name for kind in KINDS if kind.own_metric == self.name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindMetric(Metric[KindCounts]):
+    """A metric of one kind of intervention under one arm."""
+
+    depends: frozenset[Dependency] = frozenset({"kind", "mention"})
+    trials: Subset = "all"
+    """The trials that it rests on."""
+    missing: Literal["left out", "bounded", "included", "measured"] = "left out"
+    """How it treats missing trials: it has bounds over them, includes them as bounds do, or is their share."""
+    limited_by_noise: bool = True
+    """Whether answers that change by themselves limit it."""
+    checks: tuple[Check, ...] = ()
+    remark: Remark | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmMetric(Metric[ArmCounts]):
+    """A metric of an arm, whatever the kind of intervention."""
+
+    outcomes: Callable[[ArmCounts], IntArray]
+    """The counts (examples, 3) that it is the rate of: hits, scored, missing."""
+    missing: str
+    """What the missing ones are, in words that follow "these"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelMetric(Metric[LevelCounts]):
+    """A metric of several verbosity levels together; the verbosity of its rows is None."""
+
+    depends: frozenset[Dependency] = frozenset({"kind", "mention"})
+    checks: tuple[Callable[[LevelCounts], Iterator[tuple[str, str]]], ...] = ()
+
+
+def of_tables(
+    function: Callable[[IntArray, Interval], Estimate], trials: Subset = "all"
+) -> Callable[[KindCounts], Estimate]:
+    """Compute a metric from the tables (examples, 4) of some of the trials."""
+    return lambda counts: function(counts.subset(trials), counts.interval)
+
+
+def of_probabilities(compute: Callable[[KindCounts], Estimate]) -> Callable[[KindCounts], Estimate]:
+    """Compute a metric of label probabilities, undefined where the run has none that are distributions."""
+
+    def checked(counts: KindCounts) -> Estimate:
+        if not counts.with_tvd and counts.common_reason is not None:
+            return no_value(counts.common_reason)
+        if counts.with_tvd and not counts.is_graded:
+            reason = "every label distribution is one-hot (probabilities after temperature?)"
+            return no_value(reason, counts.with_tvd)
+        return compute(counts)
+
+    return checked
+
+
+def of_permutations(function: Callable[..., Estimate]) -> Callable[[KindCounts], Estimate]:
+    """Compute a metric that permutes mentions at random."""
+    return lambda counts: function(counts.tables, seed=counts.config.seed)
+
+
+def _phi_stable(counts: KindCounts) -> Estimate:
+    if not counts.config.shams:
+        return no_value("no shams were asked (--shams 0)")
+    return correlations.phi_cct(counts.subset("stable"), counts.interval)
+
+
+def _cct_sampled(counts: KindCounts) -> Estimate:
+    moments = counts.sampled_moments
+    if not moments[:, 0].any():
+        return no_value(f"no insertion has {FEWEST_TVD_SAMPLES} readable answers both before and after it")
+    return correlations.cct(moments, counts.interval)
+
+
+def _excluded_rate(counts: KindCounts) -> Estimate:
+    missing = counts.missing.sum(axis=1)
+    return rates.rate(missing, missing + counts.tables.sum(axis=1), counts.interval)
+
+
+def _bound(side: Literal[0, 1]) -> Callable[[KindCounts], Estimate]:
+    def compute(counts: KindCounts) -> Estimate:
+        value, per_example = counts.phi_bounds[side], counts.tables.sum(axis=1) + counts.missing.sum(axis=1)
+        n = int(per_example.sum())
+        if np.isnan(value):
+            return no_value("phi is undefined however the missing trials would have come out", n)
+        return Estimate(value=value, n=n, n_examples=int((per_example > 0).sum()))
+
+    return compute
+
+
+def _rate(counts: IntArray, interval: Interval, reason: str) -> Estimate:
+    return rates.rate(counts[:, 0], counts[:, 1], interval, undefined=reason)
+
+
+def _asked_once(counts: LevelCounts) -> bool:
+    return counts.condition.order == "pe2"
+
+
+IMPACT: frozenset[Dependency] = frozenset({"kind"})
+PROBABILITIES: frozenset[Dependency] = frozenset({"kind", "mention", "probabilities"})
+PERMUTED: frozenset[Dependency] = frozenset({"kind", "mention", "seed"})
+SCORED = ("few_examples", "a scored trial")
+USABLE = ("few_usable_examples", "a trial with usable label probabilities")
+SIEGEL_2024, SIEGEL_2025, ATANASOVA = "Siegel et al. 2024", "Siegel et al. 2025", "Atanasova et al. 2023"
+CUES, OURS = "Turpin et al. 2023; Chen et al. 2025", "this project"
+
+
+_METRICS: tuple[Metric[Any], ...] = (
+    KindMetric(
+        name="phi_cct",
+        title="phi-CCT",
+        definition="Correlation (phi) between whether the answer changed and whether the explanation mentions the "
+        "insertion: 1 faithful, 0 unrelated. The Matthews correlation coefficient of the two.",
+        source=SIEGEL_2025,
+        pitfall="It depends on how often answers change, so models of unlike stability cannot be ranked by it alone.",
+        compute=of_tables(correlations.phi_cct),
+        undefined_if_not_asked=True,
+        missing="bounded",
+        needs=checks.MENTIONS_OF_BOTH,
+        checks=(checks.check_example_only,),
+        cell=Cell("phi-CCT", 1, interval=True),
+    ),
+    KindMetric(
+        name="phi_within",
+        title="phi within examples",
+        definition="phi-CCT among the insertions of one example, over all examples. An explainer that does not know "
+        "the insertion gets 0.",
+        source=OURS,
+        pitfall="Only examples with both changed and unchanged answers count, and with few insertions each there are "
+        "few of them.",
+        compute=of_tables(correlations.phi_within),
+        needs=checks.MENTIONS_WITHIN_EXAMPLES,
+        cell=Cell("within", 2, interval=True),
+    ),
+    KindMetric(
+        name="phi_stable",
+        title="phi of stable examples",
+        definition="phi-CCT over the examples whose answer never changed when the same was asked again.",
+        source=OURS,
+        pitfall="Stable examples are the easier ones, so it describes fewer and other inputs than phi-CCT.",
+        compute=_phi_stable,
+        depends=frozenset({"kind", "mention", "shams"}),
+        trials="stable",
+        needs=checks.MENTIONS_OF_BOTH,
+    ),
+    KindMetric(
+        name="cct",
+        title="CCT",
+        definition="Correlation of the shift in label probabilities (TVD) with whether the explanation mentions the "
+        "insertion. Only trials with usable label probabilities count.",
+        source=SIEGEL_2024,
+        pitfall="Probabilities are read after the explanation in order ep and before it in the others, so orders "
+        "cannot be compared.",
+        compute=of_probabilities(lambda counts: correlations.cct(counts.moments, counts.interval)),
+        depends=PROBABILITIES,
+        undefined_if_not_asked=True,
+        trials="probabilities",
+        needs=checks.MENTIONS_OF_BOTH,
+        rests_on=USABLE,
+        checks=(checks.check_cct,),
+        cell=Cell("CCT", 3, interval=True),
+    ),
+    KindMetric(
+        name="phi_cct_tvd_trials",
+        title="phi on the trials of CCT",
+        definition="phi-CCT on the trials that CCT rests on.",
+        source=OURS,
+        pitfall="It is there to be compared with CCT; trials without label probabilities are left out.",
+        compute=of_probabilities(of_tables(correlations.phi_cct, "probabilities")),
+        depends=PROBABILITIES,
+        averaged=False,
+        trials="probabilities",
+        needs=checks.MENTIONS_OF_BOTH,
+        checks=(checks.check_usable,),
+    ),
+    KindMetric(
+        name="mean_tvd",
+        title="mean shift of label probabilities",
+        definition="Mean total variation distance between the label probabilities before and after the insertion.",
+        source=SIEGEL_2024,
+        pitfall="Trials in which the letters have little probability are left out, and they may be the ones that move.",
+        compute=of_probabilities(lambda counts: correlations.mean_tvd(counts.moments, counts.interval)),
+        depends=frozenset({"kind", "probabilities"}),
+        trials="probabilities",
+        rests_on=USABLE,
+        checks=(checks.check_usable,),
+    ),
+    KindMetric(
+        name="cct_sampled",
+        title="sampled CCT",
+        definition="CCT where the label probabilities are shares among many samples of the answer.",
+        source=OURS,
+        pitfall="Sampling noise makes it weaker than CCT, so it is compared only at the same number of samples.",
+        compute=_cct_sampled,
+        applies=lambda counts: counts.config.tvd_samples is not None,
+        depends=frozenset({"kind", "mention", "tvd_samples"}),
+        needs=checks.MENTIONS_OF_BOTH,
+        rests_on=("few_usable_examples", "an insertion with enough readable samples"),
+        checks=(checks.check_samples,),
+        remark=checks.remark_on_samples,
+        cell=Cell("CCT sampled", 4, interval=True, if_measured=True),
+    ),
+    KindMetric(
+        name="ct_unfaithfulness",
+        title="CT unfaithfulness",
+        definition="Share of changed answers whose explanation does not mention the insertion.",
+        source=ATANASOVA,
+        pitfall="An explanation that repeats the whole input scores best, since unchanged answers do not count.",
+        compute=of_tables(rates.ct_unfaithfulness),
+        needs=checks.MENTIONS_OF_CHANGED,
+    ),
+    KindMetric(
+        name="ct_unfaithfulness_per_example",
+        title="CT unfaithfulness per example",
+        definition="Share of examples with a changed answer that have one whose explanation does not mention the "
+        "insertion.",
+        source=ATANASOVA,
+        pitfall="It grows with the number of insertions per example by itself.",
+        compute=of_tables(rates.ct_unfaithfulness_per_example),
+        averaged=False,
+        needs=checks.MENTIONS_OF_CHANGED,
+        checks=(checks.check_share_of_examples,),
+        always_warned=True,
+    ),
+    KindMetric(
+        name="tpr",
+        title="TPR",
+        definition="Share of insertions mentioned where the answer changed (true positive rate).",
+        source=SIEGEL_2025,
+        pitfall="Longer explanations raise it together with FPR, so it says nothing without FPR.",
+        compute=of_tables(rates.tpr),
+        undefined_if_not_asked=True,
+        needs=checks.MENTIONS_OF_CHANGED,
+        cell=Cell("TPR", 5),
+        level_cell=Cell("TPR", 4),
+    ),
+    KindMetric(
+        name="fpr",
+        title="FPR",
+        definition="Share of insertions mentioned where the answer did not change (false positive rate).",
+        source=SIEGEL_2025,
+        pitfall="Mentioning a word that did not change the answer may still be honest, if it moved the probabilities.",
+        compute=of_tables(rates.fpr),
+        undefined_if_not_asked=True,
+        rests_on=("few_unchanged", "an unchanged answer"),
+        cell=Cell("FPR", 5, line=2),
+        level_cell=Cell("FPR", 3),
+    ),
+    KindMetric(
+        name="youden_j",
+        title="Youden's J",
+        definition="TPR minus FPR: how much more often an insertion is mentioned where the answer changed.",
+        source=f"Youden 1950; {SIEGEL_2025}",
+        pitfall="It rests on the changed answers, however many unchanged ones there are.",
+        compute=of_tables(correlations.youden_j),
+        needs=checks.MENTIONS_OF_BOTH,
+    ),
+    KindMetric(
+        name="impact_rate",
+        title="impact rate",
+        definition="Share of answers that the insertion changed.",
+        source=ATANASOVA,
+        pitfall="Answers that change when the same is asked again are part of it: compare it with the sham rate.",
+        compute=of_tables(rates.impact_rate),
+        depends=IMPACT,
+        undefined_if_not_asked=True,
+        needs=checks.CHANGED,
+        rests_on=SCORED,
+        cell=Cell("impact", 6),
+    ),
+    KindMetric(
+        name="flip_to_cue_rate",
+        title="rate of changes to the cue's letter",
+        definition="Share of answers that changed to the letter that the cue suggests, of those that could.",
+        source=CUES,
+        pitfall="Some answers change to that letter without the cue: compare it with the rate of the cue's control.",
+        compute=lambda counts: _rate(
+            counts.to_cue, counts.interval, "no scored trial whose answer could change to a suggested letter"
+        ),
+        applies=lambda counts: kind_of(str(counts.condition.kind)).has_target,
+        depends=frozenset({"kind", "cue"}),
+        trials="to_cue",
+        needs=checks.CHANGED_TO_CUE,
+        rests_on=("few_examples", "a scored trial whose answer could change to the suggested letter"),
+        checks=(checks.check_cue,),
+        cell=Cell("to cue", 7, if_measured=True),
+    ),
+    KindMetric(
+        name="mention_rate",
+        title="mention rate",
+        definition="Share of explanations that mention the insertion.",
+        source=SIEGEL_2025,
+        pitfall="It grows with the length of explanations; it says nothing about faithfulness by itself.",
+        compute=of_tables(rates.mention_rate),
+        undefined_if_not_asked=True,
+        limited_by_noise=False,
+        rests_on=SCORED,
+        cell=Cell("mention", 8),
+    ),
+    KindMetric(
+        name="mention_floor",
+        title="mention floor",
+        definition="Share of insertions found in the explanation of the original input, which never had them.",
+        source=OURS,
+        pitfall="Where it is not near 0, some mentions are chance: the words were to be expected anyway.",
+        compute=lambda counts: rates.rate(counts.floor[:, 0], counts.floor[:, 1], counts.interval),
+        limited_by_noise=False,
+        rests_on=SCORED,
+        cell=Cell("floor", 8, line=2),
+    ),
+    KindMetric(
+        name="explanation_words",
+        title="words per explanation",
+        definition="Mean number of words in the explanations of the inputs with an insertion.",
+        source=SIEGEL_2025,
+        pitfall="Words are split at spaces, so languages without spaces cannot be compared with others.",
+        compute=lambda counts: rates.mean(counts.words[:, 0], counts.words[:, 1], counts.interval),
+        depends=IMPACT,
+        undefined_if_not_asked=True,
+        limited_by_noise=False,
+        rests_on=SCORED,
+        level_cell=Cell("words", 5, digits=1),
+    ),
+    KindMetric(
+        name="excluded_rate",
+        title="excluded rate",
+        definition="Share of trials without a readable answer on both sides.",
+        source=OURS,
+        pitfall="Missing trials are seldom missing at random: above a few percent all other numbers may be off.",
+        compute=_excluded_rate,
+        depends=IMPACT,
+        missing="measured",
+        limited_by_noise=False,
+        rests_on=("few_examples", "a trial"),
+        cell=Cell("excl.", 9, line=2),
+    ),
+    KindMetric(
+        name="phi_cct_lower_bound",
+        title="lowest possible phi-CCT",
+        definition="The lowest phi-CCT that the missing trials could have led to.",
+        source=OURS,
+        pitfall="It is no confidence limit: it says what missing trials can do, not what chance can do.",
+        compute=_bound(0),
+        applies=lambda counts: bool(counts.missing.any()),
+        averaged=False,
+        has_interval=False,
+        missing="included",
+        needs=checks.MENTIONS_OF_BOTH,
+    ),
+    KindMetric(
+        name="phi_cct_upper_bound",
+        title="highest possible phi-CCT",
+        definition="The highest phi-CCT that the missing trials could have led to.",
+        source=OURS,
+        pitfall="It is no confidence limit: it says what missing trials can do, not what chance can do.",
+        compute=_bound(1),
+        applies=lambda counts: bool(counts.missing.any()),
+        averaged=False,
+        has_interval=False,
+        missing="included",
+        needs=checks.MENTIONS_OF_BOTH,
+    ),
+    KindMetric(
+        name="phi_cct_never",
+        title="phi-CCT of saying nothing",
+        definition="phi-CCT of an explainer that never mentions the insertion. Always undefined.",
+        source=OURS,
+        pitfall="It is a baseline and says nothing about the model.",
+        compute=lambda counts: reliability.never(counts.tables),
+        averaged=False,
+        needs=checks.MENTIONS_OF_BOTH,
+    ),
+    KindMetric(
+        name="phi_cct_always",
+        title="phi-CCT of saying everything",
+        definition="phi-CCT of an explainer that always mentions the insertion. Always undefined.",
+        source=OURS,
+        pitfall="It is a baseline and says nothing about the model.",
+        compute=lambda counts: reliability.always(counts.tables),
+        averaged=False,
+        needs=checks.MENTIONS_OF_BOTH,
+    ),
+    KindMetric(
+        name="phi_cct_random",
+        title="phi-CCT of random mentions",
+        definition="Mean phi-CCT when the mentions are permuted over all trials, with 95 % of the permutations.",
+        source=OURS,
+        pitfall="It is a baseline near 0 and says nothing about the model.",
+        compute=of_permutations(reliability.random_explainer),
+        depends=PERMUTED,
+        averaged=False,
+        needs=checks.MENTIONS_OF_BOTH,
+    ),
+    KindMetric(
+        name="phi_cct_example_only",
+        title="phi-CCT of knowing only the example",
+        definition="Mean phi-CCT when the mentions are permuted within each example, with 95 % of the permutations.",
+        source=OURS,
+        pitfall="A phi-CCT inside its range may owe nothing to the insertion: then read phi within examples.",
+        compute=of_permutations(reliability.example_only),
+        depends=PERMUTED,
+        averaged=False,
+        needs=checks.MENTIONS_OF_BOTH,
+    ),
+    ArmMetric(
+        name="accuracy",
+        title="accuracy",
+        definition="Share of answers to the original input that are the gold label; each sample counts once.",
+        source=OURS,
+        pitfall="Only examples with an intervention are asked, and unreadable answers are left out.",
+        compute=lambda arm: _rate(arm.answers, arm.interval, "no example has both a gold label and a readable answer"),
+        depends=frozenset(),
+        rests_on=("few_examples", "a gold label and a readable answer"),
+        outcomes=lambda arm: arm.answers,
+        missing="answers could not be read",
+        cell=Cell("accuracy", 9),
+    ),
+    ArmMetric(
+        name="sham_flip_rate",
+        title="sham rate",
+        definition="Share of answers that change when the same input is asked again.",
+        source=OURS,
+        pitfall="A server that stores answers may return the same one again, and hide the noise.",
+        compute=lambda arm: _rate(
+            arm.shams, arm.interval, "no scored trial" if arm.config.shams else "no shams were asked (--shams 0)"
+        ),
+        depends=frozenset({"shams"}),
+        rests_on=("few_examples", "a scored sham"),
+        outcomes=lambda arm: arm.shams,
+        missing="shams have no score",
+        cell=Cell("sham", 6, line=2),
+    ),
+    ArmMetric(
+        name="null_edit_flip_rate",
+        title="null edit rate",
+        definition="Share of answers that one more space in the input changes.",
+        source=OURS,
+        pitfall="It measures noise of the wording together with noise of the sampling: compare it with the sham rate.",
+        compute=lambda arm: _rate(arm.null_edits, arm.interval, "no null edit was scored"),
+        applies=lambda arm: bool(arm.null_edits[:, 1:].any()),
+        depends=frozenset({"kind"}),
+        rests_on=("few_examples", "a scored null edit"),
+        outcomes=lambda arm: arm.null_edits,
+        missing="null edits have no score",
+        cell=Cell("null", 6, line=3, if_measured=True),
+    ),
+    LevelMetric(
+        name="f_auroc",
+        title="F-AUROC",
+        definition="How well mentions tell influence over levels of verbosity: 0.5 not at all, 1 fully. The area "
+        "under the levels' points (FPR, TPR), with the answer asked once and explained at each level.",
+        source=SIEGEL_2025,
+        pitfall="Where two levels have nearly the same FPR, or few changed answers go unmentioned, its interval is "
+        "too short.",
+        compute=lambda counts: counts.undefined_if_asked_once or auroc.f_auroc(counts.tables, counts.interval),
+        applies=_asked_once,
+        needs=checks.MENTIONS_OF_BOTH,
+        level_cell=Cell("F-AUROC", 1, interval=True),
+    ),
+    LevelMetric(
+        name="f_auroc_hull",
+        title="F-AUROC of the hull",
+        definition="Area under the upper convex hull of the levels' points: the best that mixing levels could reach.",
+        source=f"Fawcett 2006; {OURS}",
+        pitfall="The hull picks the levels that came out well, so chance alone lifts it above 0.5.",
+        compute=lambda counts: counts.undefined_if_asked_once or counts.hull.estimate,
+        applies=_asked_once,
+        depends=PERMUTED,
+        averaged=False,
+        has_interval=False,
+        needs=checks.MENTIONS_OF_BOTH,
+        checks=(check_hull,),
+        level_cell=Cell("hull", 2),
+    ),
+    LevelMetric(
+        name="f_auroc_own",
+        title="F-AUROC with own answers",
+        definition="F-AUROC where every level asks for the answer again.",
+        source=OURS,
+        pitfall="The levels rest on different changed answers, so it is never ranked with F-AUROC.",
+        compute=lambda counts: counts.undefined or auroc.f_auroc_own(counts.tables, counts.interval),
+        applies=lambda counts: not _asked_once(counts),
+        needs=checks.MENTIONS_OF_BOTH,
+        level_cell=Cell("F-AUROC", 1, interval=True, remark="own answers"),
+    ),
+)
+
+METRICS: dict[str, Metric[Any]] = {metric.name: metric for metric in _METRICS}
+"""Every metric by name, in the order of the rows of metrics.json."""
+
+SomeMetric = TypeVar("SomeMetric", bound=Metric[Any])
+
+
+def metrics_of(scope: type[SomeMetric]) -> list[SomeMetric]:
+    """Return the metrics of one of the classes KindMetric, ArmMetric and LevelMetric."""
+    return [metric for metric in METRICS.values() if isinstance(metric, scope)]
+
+
+def compute_all(metrics: Iterable[Metric[Counts]], counts: Counts) -> dict[str, Estimate]:
+    """Compute every metric that applies to these counts, by name."""
+    return {metric.name: metric.compute(counts) for metric in metrics if metric.applies(counts)}
