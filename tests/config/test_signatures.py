@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -12,43 +12,37 @@ from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared, prepare
-from explaineval.signature import WITHIN, digest, signature
+from explaineval.records import Condition
+from explaineval.scoring.registry import METRICS
+from explaineval.scoring.rows import facts_of
+from explaineval.signature import COVERED, DEPENDENT, Dependency, digest, signature
 
-FACTS = {
-    "task": "t@1",
-    "model": "m",
-    "endpoint": "e",
-    "prompts": "p",
-    "temperature": "0",
-    "logprobs": "top5",
-    "kind": "k@2",
+CHANGES: dict[str, tuple[dict[str, Any], Dependency | None]] = {
+    "tasks": ({"tasks": ["jsonl:other.jsonl"], "interventions": {"file": "other.interventions.jsonl"}}, None),
+    "limit": ({"limit": 2}, None),
+    "models": ({"models": [{"model": "openai/other", "endpoint": "lab"}]}, None),
+    "arms": ({"arms": {"order": ["ep"], "shots": [1]}}, None),
+    "interventions": ({"interventions": {"file": "other.interventions.jsonl"}}, "kind"),
+    "shots_from": ({"shots_from": "other.jsonl"}, None),
+    "prompts": ({"prompts": "own"}, None),
+    "temperature": ({"temperature": 0.5}, None),
+    "max_tokens": ({"max_tokens": 7}, None),
+    "params": ({"params": {"top_p": 0.5}}, None),
+    "samples": ({"samples": 2}, None),
+    "mention": ({"mention": "lemma"}, "mention"),
+    "interval": ({"interval": "percentile"}, None),
+    "seed": ({"seed": 3}, "seed"),
+    "resamples": ({"resamples": 9}, "resampling"),
+    "logprobs": ({"logprobs": "off"}, "probabilities"),
+    "min_label_mass": ({"min_label_mass": 0.5}, "probabilities"),
+    "shams": ({"shams": 2}, "shams"),
+    "tvd_samples": ({"tvd_samples": 51, "samples": 60, "temperature": 1}, "tvd_samples"),
+    "retry": ({"retry": ["truncated"]}, None),
 }
-PHI_FIELDS = {"tasks", "limit", "models", "arms", "shots_from", "interventions", "prompts", "temperature", "samples",
-              "max_tokens", "params", "interval", "mention", "seed", "retry"}  # fmt: skip
+"""For each field of RunConfig another value, and which metrics depend on it: all, or those with this dependency."""
 
-CHANGES: dict[str, tuple[dict[str, Any], str]] = {
-    "tasks": ({"tasks": ["jsonl:other.jsonl"]}, "phi_cct"),
-    "limit": ({"limit": 2}, "phi_cct"),
-    "models": ({"models": [{"model": "openai/other", "endpoint": "lab"}]}, "phi_cct"),
-    "arms": ({"arms": {"order": ["ep"], "shots": [1]}}, "phi_cct"),
-    "interventions": ({"interventions": {"file": "other.interventions.jsonl"}}, "phi_cct"),
-    "shots_from": ({"shots_from": "other.jsonl"}, "phi_cct"),
-    "prompts": ({"prompts": "own"}, "phi_cct"),
-    "temperature": ({"temperature": 0.5}, "phi_cct"),
-    "max_tokens": ({"max_tokens": 7}, "phi_cct"),
-    "params": ({"params": {"top_p": 0.5}}, "phi_cct"),
-    "samples": ({"samples": 2}, "phi_cct"),
-    "mention": ({"mention": "lemma"}, "phi_cct"),
-    "interval": ({"interval": "percentile"}, "phi_cct"),
-    "seed": ({"seed": 3}, "phi_cct_random"),
-    "resamples": ({"resamples": 9}, "phi_cct"),
-    "logprobs": ({"logprobs": "off"}, "cct"),
-    "min_label_mass": ({"min_label_mass": 0.5}, "cct"),
-    "shams": ({"shams": 2}, "sham_flip_rate"),
-    "tvd_samples": ({"tvd_samples": 51, "samples": 60, "temperature": 1}, "cct_sampled"),
-    "retry": ({"retry": ["truncated"]}, "phi_cct"),
-}
-"""For each scientific field another value, and a metric whose signature must show it."""
+BASE: dict[str, dict[str, Any]] = {"tvd_samples": {"tvd_samples": 50, "samples": 60, "temperature": 1}}
+"""What else must be set for a field to be changed alone."""
 
 
 @pytest.fixture
@@ -94,64 +88,71 @@ def prepared(files: Path, change: dict[str, Any], client: dict[str, Any] | None 
     return prepare(build(RunConfig, values, "t"), build(ClientConfig, {**endpoints, **(client or {})}, "t"))
 
 
-def signed(found: Prepared, metric: str) -> str:
-    """The signature of a metric of the first arm, as scoring puts it together."""
-    config, task = found.config, found.tasks[0]
-    able = Capabilities(
+def signed(found: Prepared) -> dict[str, str]:
+    """The signature of every metric in the first arm, as scoring makes it."""
+    config, task, model = found.config, found.tasks[0], found.config.models[0]
+    capabilities = Capabilities(
         None if config.logprobs == "off" else 20,
         0.0 if config.temperature is None else config.temperature,
         "returned",  # type: ignore[arg-type]
     )
-    model = config.models[0]
-    arms = provenance.arm_facts(config, found.tasks, found.prompts, {(model.endpoint, model.model, "chat"): able})
-    from explaineval.records import Condition
-    from explaineval.scoring.rows import facts_of
-
+    by_model = {(model.endpoint, model.model, "chat"): capabilities}
+    facts = {
+        "tasks": provenance.task_facts(found.tasks, found.chosen.edits, found.prompts),
+        "arms": provenance.arm_facts(config, found.tasks, found.prompts, by_model),
+    }
     order = config.arms.order[0]
-    known = {"tasks": provenance.task_facts(found.tasks, found.chosen.edits, found.prompts), "arms": arms}
     condition = Condition(model.endpoint, model.model, task.name, "hand", order, "chat", 1, "normal")
-    assert condition.arm_name in arms
-    return signature(config, facts_of(condition, known), metric)
+    assert condition.arm_name in facts["arms"]
+    return {name: signature(config, facts_of(condition, facts), metric.depends) for name, metric in METRICS.items()}
 
 
-def change_of(name: str, files: Path) -> dict[str, Any]:
-    """The other value of a field; another task needs its own interventions to go with it."""
-    change = CHANGES[name][0]
-    return {**change, "interventions": {"file": "other.interventions.jsonl"}} if name == "tasks" else change
+def moved(before: Prepared, after: Prepared) -> set[str]:
+    """The metrics whose signatures differ."""
+    old, new = signed(before), signed(after)
+    return {name for name in METRICS if old[name] != new[name]}
 
 
-def test_every_field_has_its_place() -> None:
-    """A field of RunConfig stands under its own name in a signature, or WITHIN says which part covers it."""
-    config = RunConfig.model_validate({"tasks": ["nli"], "models": [{"model": "a/b"}]})
-    parts = {part.split(":")[0] for part in signature(config, FACTS, "phi_cct").split("|")}
-
-    assert set(RunConfig.model_fields) - set(WITHIN) <= parts
-    assert set(WITHIN) <= set(RunConfig.model_fields)
+def depending(dependency: Dependency) -> set[str]:
+    """The metrics that declare this dependency."""
+    return {name for name, metric in METRICS.items() if dependency in metric.depends}
 
 
 def test_every_field_is_tried() -> None:
-    """A new field of RunConfig cannot come without a value to try here."""
+    """A new field of RunConfig cannot come without a value to try here and the metrics that depend on it."""
     assert set(RunConfig.model_fields) == set(CHANGES)
+    assert set(COVERED) | set(DEPENDENT) <= set(RunConfig.model_fields)
+
+
+def test_every_dependency_is_declared_by_some_metric() -> None:
+    """`resampling` is a matter of the interval, not of a metric; `cue` concerns the facts of the condition."""
+    unused = {name for name in get_args(Dependency) if not depending(name)}
+
+    assert unused == {"resampling"}
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_another_value_gives_another_signature(files: Path, name: str) -> None:
-    """Two configurations that differ in one field sign the row that depends on it differently."""
-    metric = CHANGES[name][1]
-    needed = {"resamples": {"interval": "percentile"},
-              "tvd_samples": {"tvd_samples": 50, "samples": 60, "temperature": 1}}  # fmt: skip
-    base = needed.get(name, {})
+def test_the_signatures_that_move_are_those_of_the_metrics_that_depend_on_it(files: Path, name: str) -> None:
+    """Each field of the configuration is changed alone: exactly the metrics that declare it are signed differently."""
+    (change, dependency), base = CHANGES[name], BASE.get(name, {})
 
-    before = signed(prepared(files, base), metric)
+    expected = set(METRICS) if dependency is None else depending(dependency)
+    assert moved(prepared(files, base), prepared(files, base)) == set()
+    assert moved(prepared(files, base), prepared(files, base | change)) == expected
 
-    assert before == signed(prepared(files, base), metric)
-    assert before != signed(prepared(files, base | change_of(name, files)), metric)
+
+@pytest.mark.parametrize("name", ["resamples", "seed"])
+def test_all_metrics_depend_on_resampling_where_intervals_are_percentiles(files: Path, name: str) -> None:
+    """The limits of the bootstrap are drawn at random."""
+    base = {"interval": "percentile"}
+
+    assert moved(prepared(files, base), prepared(files, base | CHANGES[name][0])) == set(METRICS)
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_another_value_gives_another_run(files: Path, name: str) -> None:
     """The hash of the run covers every scientific field."""
-    assert prepared(files, {}).name != prepared(files, change_of(name, files)).name
+    assert prepared(files, {}).name != prepared(files, CHANGES[name][0]).name
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_transport_enters_nothing(files: Path, change: dict[str, Any]) -> None:
     found, other = prepared(files, {}), prepared(files, {}, change)
 
     assert (found.name, found.science) == (other.name, other.science)
-    assert signed(found, "cct") == signed(other, "cct")
+    assert moved(found, other) == set()
 
 
 def test_all_of_the_transport_is_tried() -> None:
@@ -198,7 +199,7 @@ def test_paths_enter_nothing(files: Path, tmp_path_factory: pytest.TempPathFacto
     change = {"prompts": "own", "shots_from": "other.jsonl"}
 
     assert prepared(files, change).name == prepared(twin, change).name
-    assert signed(prepared(files, change), "phi_cct") == signed(prepared(twin, change), "phi_cct")
+    assert moved(prepared(files, change), prepared(twin, change)) == set()
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,6 @@ def test_paths_enter_nothing(files: Path, tmp_path_factory: pytest.TempPathFacto
         ("phi_cct", "min_label_mass"),
         ("phi_cct", "logprobs"),
         ("phi_cct", "shams"),
-        ("phi_cct", "resamples"),
         ("phi_cct", "seed"),
         ("accuracy", "mention"),
         ("accuracy", "interventions"),
@@ -219,16 +219,16 @@ def test_paths_enter_nothing(files: Path, tmp_path_factory: pytest.TempPathFacto
         ("f_auroc", "seed"),
     ],
 )
-def test_a_row_is_signed_with_what_it_depends_on_and_no_more(files: Path, metric: str, name: str) -> None:
-    """A field that cannot change a row leaves its signature alone."""
-    assert signed(prepared(files, {}), metric) == signed(prepared(files, change_of(name, files)), metric)
+def test_a_metric_does_not_declare_what_cannot_change_it(metric: str, name: str) -> None:
+    """A field that cannot change a row must leave its signature alone: some declarations, held by hand."""
+    assert CHANGES[name][1] not in METRICS[metric].depends
 
 
 def test_a_number_of_samples_that_makes_no_difference_is_not_signed(files: Path) -> None:
     """A row that does not rest on sampled distributions is signed with the samples that were asked, not with why."""
     plain, sampled = {"samples": 60, "temperature": 1}, {"tvd_samples": 60, "temperature": 1}
 
-    assert signed(prepared(files, plain), "phi_cct") == signed(prepared(files, sampled), "phi_cct")
+    assert moved(prepared(files, plain), prepared(files, sampled)) == {"cct_sampled"}
 
 
 def test_a_digest_follows_contents_and_order() -> None:
