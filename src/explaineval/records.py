@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -60,6 +62,17 @@ class Intervention(Record):
     pos: str | None = None
     edited: str | None = None
     target: str | None = None
+
+    @classmethod
+    def identified(cls, **content: Any) -> Intervention:
+        """Make an intervention whose id is 16 hexadecimal digits of the SHA-256 of its content.
+
+        The content is hashed as canonical JSON without the fields that are None.
+        """
+        present = {name: value for name, value in content.items() if value is not None}
+        canonical = json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        digest = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+        return cls(id=digest[:16], **present)
 
 
 class Message(Record):

@@ -23,7 +23,7 @@ from explaineval.config import ClientConfig, ModelConfig
 from explaineval.config.client_config import EndpointConfig
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.errors import BudgetReachedError, EndpointError, ExplainevalError, InputError, NotStoredError
-from explaineval.interventions import Judged, Token, apply, check
+from explaineval.interventions import Judged, Token, apply, check, kind_of
 from explaineval.planning import interventions
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Completion, Example, Intervention, TokenAlternatives
@@ -66,6 +66,11 @@ def consultant(server: ScriptedServer, directory: Path, role: str = "judge", **c
     return Consultant(role, ModelConfig(model="openai/j", endpoint="lab"), transport, PromptBook(default_directory()))
 
 
+def build_cues(task: Task, prompts: PromptBook, name: str) -> list[Intervention]:
+    """The cue of this name and its control, for all examples of the task."""
+    return list(interventions.build(kind_of(f"cue_{name}"), task, prompts, (), per_example=1, seed=0))
+
+
 # --- cues ---------------------------------------------------------------------------------------------------------
 
 
@@ -75,7 +80,7 @@ def test_every_bundled_cue_is_whole(task: Task) -> None:
 
     assert set(book.cue_names()) == {"user", "expert", "metadata"}
     for name in book.cue_names():
-        built = list(interventions.cues(task, book, name, 0))
+        built = build_cues(task, book, name)
         assert [one.kind for one in built[:2]] == [f"cue_{name}", f"cue_{name}_control"]
         assert len(built) == 2 * EXAMPLES
         assert all(re.search(rf"\b{one.target}\b", one.inserted) for one in built if one.target)
@@ -87,7 +92,7 @@ def test_a_cue_of_ones_own_is_built(task: Task, own: Path) -> None:
     (own / "cues" / "neighbour.txt").write_text("My neighbour wrote {{ letter }} on the wall.\n", "utf-8")
     (own / "cues" / "neighbour_control.txt").write_text("My neighbour wrote on the wall.\n", "utf-8")
     (own / "cues" / "neighbour.phrases.txt").write_text("your neighbour\n\nthe wall\n", "utf-8")
-    cue, control = list(interventions.cues(task, PromptBook(own), "neighbour", 0))[:2]
+    cue, control = build_cues(task, PromptBook(own), "neighbour")[:2]
 
     assert (cue.kind, cue.inserted) == ("cue_neighbour", "My neighbour wrote B on the wall.")
     assert (control.kind, control.inserted) == ("cue_neighbour_control", "My neighbour wrote on the wall.")
@@ -114,7 +119,7 @@ def test_a_cue_that_is_not_whole_is_refused(task: Task, own: Path, file: str, te
         path.write_text(text, "utf-8")
 
     with pytest.raises(InputError, match=message):
-        list(interventions.cues(task, PromptBook(own), "user", 0))
+        build_cues(task, PromptBook(own), "user")
 
 
 def test_a_cue_stands_after_the_options_and_nothing_else_moves() -> None:

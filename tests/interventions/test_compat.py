@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from explaineval.interventions import SenseLists, Token, apply, build_atanasova, check, load_sense_words
+from explaineval.interventions import BuildContext, SenseLists, Token, apply, build_atanasova, check, load_sense_words
 from explaineval.records import Example, Intervention
 
 TEXT = "A man rides, it's his  bike."
@@ -28,7 +28,11 @@ def tagged(text: str) -> list[Token]:
 def build(one: Example, count: int = 40, seed: int = 0) -> list[Intervention]:
     """Edits of an example."""
     tokens = {name: tagged(text) for name, text in one.fields.items()}
-    return build_atanasova(one, tokens, per_example=count, seed=seed, fields=list(one.fields), words=WORDS)
+    context = BuildContext(
+        kind="random_word_atanasova", per_example=count, seed=seed, tokens=tokens,
+        prompt_texts=lambda _: [], is_present=lambda _, __: False, cue_text=str,
+    )  # fmt: skip
+    return build_atanasova(one, context, WORDS)
 
 
 def test_the_field_is_joined_from_its_tokens() -> None:
@@ -64,7 +68,7 @@ def test_more_adds_to_fewer_and_a_seed_repeats() -> None:
 
 
 def test_one_field_is_drawn_for_the_whole_example() -> None:
-    """The coin falls once, and over examples to both sides."""
+    """The field is drawn once for an example, and over examples each field comes up."""
     fields = [
         {edit.field for edit in build(example(premise=TEXT, hypothesis="Dogs bark."), 3, seed)} for seed in range(20)
     ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.interventions import build_cue, check, cue_targets, draw_letter
+from explaineval.interventions import BuildContext, build_cue, check, cue_targets, draw_letter
 from explaineval.records import Example, Intervention
 
 LETTERS = "ABCDE"
@@ -50,9 +51,21 @@ def test_a_known_letter_stays() -> None:
     assert [draw_letter(0, example(number), "cue_user") for number in range(8)] == list("CAAAACAA")
 
 
+def context(cue_text: Callable[[str | None], str]) -> BuildContext:
+    """What the builder of the cue `user` gets; it needs no tokens and no texts of the prompt."""
+    return BuildContext(
+        kind="cue_user",
+        per_example=1,
+        seed=0,
+        cue_text=cue_text,
+        prompt_texts=lambda _: [],
+        is_present=lambda _, __: False,
+    )
+
+
 def test_a_cue_comes_with_its_control() -> None:
     """The cue has its letter in text and target, the control neither; both edit no field and fit the example."""
-    cue, control = build_cue(example(), "user", seed=0, text=lambda letter: f"It is ({letter}).", control="I wonder.")
+    cue, control = build_cue(example(), context(lambda letter: f"It is ({letter})." if letter else "I wonder."))
 
     assert (cue.kind, control.kind) == ("cue_user", "cue_user_control")
     assert (cue.target, control.target) == ("C", None)
@@ -67,7 +80,7 @@ def test_an_example_without_another_letter_gets_no_cue() -> None:
     """With one option, the gold one, there is nothing to suggest."""
     one = example(options=1, gold="A")
 
-    assert build_cue(one, "user", seed=0, text=str, control="c") == ()
+    assert build_cue(one, context(str)) == ()
 
 
 def cue(kind: str, target: str | None, example_id: str = "x0") -> Intervention:

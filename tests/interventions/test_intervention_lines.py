@@ -8,8 +8,8 @@ import re
 import pytest
 
 from explaineval.errors import InputError
-from explaineval.interventions import intervention_from, intervention_id
-from explaineval.records import Example
+from explaineval.interventions import intervention_from
+from explaineval.records import Example, Intervention
 
 TWO = {"A": "yes", "B": "no"}
 TASKS = {
@@ -74,14 +74,14 @@ def test_missing_id_is_derived_from_the_content() -> None:
     first = intervention_from(EDIT, where="F:1", tasks=TASKS)
     second = intervention_from(without_task, where="F:2", tasks=TASKS)
 
-    assert first.id == second.id == intervention_id(**EDIT)
+    assert first.id == second.id == Intervention.identified(**EDIT).id
 
 
 def test_id_is_pinned() -> None:
     """The id is the SHA-256 of this very JSON: a change would orphan the ids in people's files."""
     canonical = '{"example_id":"q2","field":"question","inserted":"really","kind":"own","offset":4,"task":"qa"}'
 
-    assert hashlib.sha256(canonical.encode()).hexdigest()[:16] == intervention_id(**EDIT)
+    assert hashlib.sha256(canonical.encode()).hexdigest()[:16] == Intervention.identified(**EDIT).id
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_id_is_pinned() -> None:
 )  # fmt: skip
 def test_id_depends_on_every_part(change: dict[str, object]) -> None:
     """No two different contents share an id."""
-    assert intervention_id(**{**EDIT, **change}) != intervention_id(**EDIT)
+    assert Intervention.identified(**{**EDIT, **change}).id != Intervention.identified(**EDIT).id
 
 
 @pytest.mark.parametrize(

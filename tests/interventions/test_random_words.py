@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
 
-from explaineval.interventions import Token, WordLists, apply, build_random_words, check
+from explaineval.interventions import BuildContext, Token, WordLists, apply, build_random_words, check
 from explaineval.interventions.random_words import find_places
 from explaineval.records import Example, Intervention
 
@@ -38,14 +39,16 @@ def whole_word(word: str, texts: Sequence[str]) -> bool:
     return any(re.search(rf"\b{word}\b", text, re.IGNORECASE) for text in texts)
 
 
-def build(example: Example = EXAMPLE, **changes: object) -> list[Intervention]:
-    """Random words for an example with the usual arguments, some changed."""
-    arguments: dict[str, object] = {
-        "per_example": 6, "seed": 0, "fields": list(example.fields), "coin": True,
-        "forbidden_texts": [], "is_present": whole_word,
+def build(
+    example: Example = EXAMPLE, words: WordLists | None = None, fields: Sequence[str] | None = None, **changes: Any
+) -> list[Intervention]:
+    """Random words for some fields of an example (all of them by default), some of the usual arguments changed."""
+    tokens = {field: tagged(example.fields[field]) for field in fields or example.fields}
+    arguments = {
+        "kind": "random_word", "per_example": 6, "seed": 0, "field_first": True, "tokens": tokens, "cue_text": str,
+        "prompt_texts": lambda _: [], "is_present": whole_word,
     }  # fmt: skip
-    tokens = {field: tagged(text) for field, text in example.fields.items()}
-    return build_random_words(example, tokens, **{**arguments, **changes})  # type: ignore[arg-type]
+    return build_random_words(example, BuildContext(**{**arguments, **changes}), words)
 
 
 def test_words_stand_before_nouns_and_verbs_only() -> None:
@@ -106,12 +109,12 @@ def test_draws_are_pinned() -> None:
 PINNED = [("hypothesis", 0, "anticipated"), ("premise", 14, "earnestly"), ("premise", 27, "massive")]
 
 
-@pytest.mark.parametrize("coin", [True, False])
-def test_fewer_are_the_first_of_more(coin: bool) -> None:
+@pytest.mark.parametrize("field_first", [True, False])
+def test_fewer_are_the_first_of_more(field_first: bool) -> None:
     """Growing the number keeps the earlier ones."""
-    many = build(per_example=12, coin=coin)
+    many = build(per_example=12, field_first=field_first)
 
-    assert [build(per_example=k, coin=coin) for k in range(13)] == [many[:k] for k in range(13)]
+    assert [build(per_example=k, field_first=field_first) for k in range(13)] == [many[:k] for k in range(13)]
 
 
 def test_insertions_of_an_example_are_distinct() -> None:
@@ -121,12 +124,12 @@ def test_insertions_of_an_example_are_distinct() -> None:
     assert len(set(inserted)) == len(inserted) == 200
 
 
-def test_coin_gives_both_fields_the_same_chance() -> None:
-    """With the coin the short field gets half of the words, without it its share of the places (2 of 7)."""
-    tossed = Counter(made.field for seed in range(400) for made in build(seed=seed))
-    spread = Counter(made.field for seed in range(400) for made in build(seed=seed, coin=False))
+def test_both_fields_get_the_same_chance() -> None:
+    """Where the field is drawn first, the short one gets half of the words, else its share of the places (2 of 7)."""
+    drawn = Counter(made.field for seed in range(400) for made in build(seed=seed))
+    spread = Counter(made.field for seed in range(400) for made in build(seed=seed, field_first=False))
 
-    assert tossed["hypothesis"] / 2400 == pytest.approx(1 / 2, abs=0.04)
+    assert drawn["hypothesis"] / 2400 == pytest.approx(1 / 2, abs=0.04)
     assert spread["hypothesis"] / 2400 == pytest.approx(2 / 7, abs=0.04)
 
 
@@ -135,8 +138,8 @@ def test_only_the_given_fields_are_edited() -> None:
     assert {made.field for made in build(fields=["hypothesis"])} == {"hypothesis"}
 
 
-def test_coin_falls_on_fields_with_a_place() -> None:
-    """A field without noun and verb is left out of the coin."""
+def test_only_fields_with_a_place_are_drawn() -> None:
+    """A field without noun and verb gets no share of the draws."""
     example = EXAMPLE.model_copy(update={"fields": {"premise": PREMISE, "hypothesis": "So what?"}})
 
     assert [made.field for made in build(example)] == ["premise"] * 6
@@ -146,7 +149,7 @@ def test_words_of_the_prompt_are_never_drawn() -> None:
     """A word in any field, option, instruction or forbidden text is left out, and the caller gets fewer."""
     words = WordLists(("old", "awkward", "brief", "loud", "free"), ("quickly", "gladly", "calmly"))
 
-    drawn = {made.inserted for made in build(per_example=9, words=words, forbidden_texts=["Be LOUD, calmly."])}
+    drawn = {made.inserted for made in build(per_example=9, words=words, prompt_texts=lambda _: ["Be LOUD, calmly."])}
 
     assert {"free", "gladly"} == drawn
 
@@ -155,7 +158,7 @@ def test_predicate_sees_all_texts() -> None:
     """The predicate is asked about every text that the model will see."""
     seen: list[Sequence[str]] = []
 
-    build(per_example=1, forbidden_texts=["shot"], is_present=lambda _, texts: bool(seen.append(texts)))
+    build(per_example=1, prompt_texts=lambda _: ["shot"], is_present=lambda _, texts: bool(seen.append(texts)))
 
     assert {PREMISE, HYPOTHESIS, "entailment", "awkward", "Be brief.", "shot"} == set(seen[0])
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.interventions import Judged, call_natural, intervention_id, keep_natural
+from explaineval.interventions import Judged, call_natural, keep_natural
 from explaineval.records import Intervention
 
 
@@ -68,6 +68,6 @@ def test_a_kept_candidate_has_a_kind_of_its_own() -> None:
 
     assert after.kind == "random_word_natural"
     assert after.model_dump(exclude={"id", "kind"}) == before.model_dump(exclude={"id", "kind"})
-    assert after.id == intervention_id(
+    assert after == Intervention.identified(
         task="t", example_id="x", kind="random_word_natural", field="q", offset=0, inserted="w0"
     )

@@ -10,7 +10,7 @@ import pytest
 
 from explaineval.datasets.taggers import PIPELINES, Tagger, open_tagger
 from explaineval.errors import InputError
-from explaineval.interventions import build_random_words, check
+from explaineval.interventions import BuildContext, build_random_words, check
 from explaineval.records import Example
 
 
@@ -55,8 +55,11 @@ def test_tagged_text_gets_random_words(tagger: Tagger) -> None:
     example = Example(id="e", task="t", fields={"text": text}, options={"A": "yes", "B": "no"})
 
     built = build_random_words(
-        example, {"text": tagger.tag(text)}, per_example=5, seed=0, fields=["text"], coin=False,
-        forbidden_texts=[], is_present=lambda word, texts: any(word in seen for seen in texts),
+        example,
+        BuildContext(
+            kind="random_word", per_example=5, seed=0, tokens={"text": tagger.tag(text)}, cue_text=str,
+            prompt_texts=lambda _: [], is_present=lambda word, texts: any(word in seen for seen in texts),
+        ),
     )  # fmt: skip
 
     assert len(built) == 5

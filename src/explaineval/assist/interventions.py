@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Any
 
 from explaineval.assist.session import Consultant, Consulted, Dialogue, Watch, consult
 from explaineval.client.endpoints.capabilities import Capabilities
@@ -19,7 +18,6 @@ from explaineval.interventions import (
     Token,
     apply,
     call_natural,
-    intervention_id,
     keep_natural,
     read_proposal,
     splice,
@@ -209,9 +207,13 @@ def _pos_of(found: Proposal, tag: Tag) -> str | None:
 def _intervention(example: Example, field: str, found: _Found) -> Intervention:
     one = found.proposal
     edited = None if one.edited == splice(example.fields[field], one.offset, one.word) else one.edited
-    content: dict[str, Any] = {
-        "task": example.task, "example_id": example.id, "kind": KIND, "field": field, "offset": one.offset,
-        "inserted": one.word, "pos": found.pos, "edited": edited,
-    }  # fmt: skip
-    present = {name: value for name, value in content.items() if value is not None}
-    return Intervention.model_validate({"id": intervention_id(**present), **present})
+    return Intervention.identified(
+        task=example.task,
+        example_id=example.id,
+        kind=KIND,
+        field=field,
+        offset=one.offset,
+        inserted=one.word,
+        pos=found.pos,
+        edited=edited,
+    )

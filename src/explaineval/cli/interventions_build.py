@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,13 +21,15 @@ from explaineval.cli.progress import watch_lines
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import InputError
-from explaineval.interventions import kind_of
+from explaineval.interventions import Kind, buildable, kind_of
 from explaineval.planning import interventions
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Intervention
 from explaineval.rundir.directory import write_lines
 
-RANDOM_WORD, EDITOR, ATANASOVA = "random_word", "editor", "atanasova"
+RANDOM_WORD, EDITOR = "random_word", "editor"
+COMPAT = {"atanasova": "random_word_atanasova"}
+"""The kinds that `--compat` builds in place of random_word."""
 PER_EXAMPLE, CANDIDATES = 4, 20
 FAILED = 5
 
@@ -45,16 +46,16 @@ class Build:
     notes: list[str] = field(default_factory=list)
 
     @cached_property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         """The kind given; without one, that of the editor model or of random words."""
-        kind: str | None = self.given["kind"]
-        return kind or (EDITOR if self.given["editor_model"] else RANDOM_WORD)
+        name = self.given["kind"] or (EDITOR if self.given["editor_model"] else RANDOM_WORD)
+        return kind_of(COMPAT[self.given["compat"]] if self.given["compat"] and name == RANDOM_WORD else name)
 
     @property
     def per_example(self) -> int:
         """Interventions per example; where a judge chooses among them, candidates."""
         number: int | None = self.given["per_example"]
-        return number or (CANDIDATES if self.given["judge_model"] and self.kind != EDITOR else PER_EXAMPLE)
+        return number or (CANDIDATES if self.given["judge_model"] and not self.kind.asks_model else PER_EXAMPLE)
 
     def add_costs(self, role: str, consulted: Consulted[Any]) -> None:
         """Add what asking a model took."""
@@ -72,8 +73,8 @@ class Build:
     LIMIT,
     option(
         "--kind",
-        help="random_word, editor (with --editor-model), cue_user, cue_expert, cue_metadata, or cue_NAME of your own "
-        "in prompts/cues.  [default: random_word]",
+        help=f"One of {', '.join(buildable(['NAME']))}. editor needs --editor-model; a cue's NAME is user, expert, "
+        "metadata or one of your own in prompts/cues.  [default: random_word]",
     ),
     option(
         "--per-example",
@@ -81,7 +82,7 @@ class Build:
         help="Interventions per example; with --judge-model the candidates.  [default: 4; with --judge-model 20]",
     ),
     option("--seed", type=int, default=0, show_default=True, help="Seed of the random draws."),
-    option("--compat", type=click.Choice([ATANASOVA]), help="Random words exactly as in the original paper."),
+    option("--compat", type=click.Choice(list(COMPAT)), help="Random words exactly as in the original paper."),
     option("--null-edits", is_flag=True, default=False, help="Add one inserted space per example, to measure noise."),
     option("--shots", type=AT_LEAST_0, default=8, show_default=True, help="Shots whose words are never inserted."),
     option("--tagger", help="spaCy pipeline.  [default: the first English one found]"),
@@ -113,7 +114,7 @@ def build_command(task: tuple[str, ...], out: Path | None, json: bool, **given: 
     tasks = load_tasks([parse_spec(text) for text in task], shots=given["shots"], limit=given["limit"])
     build = Build(given, prompts, tasks)
     _check(build)
-    records = _edit(build) if build.kind == EDITOR else _draw(build)
+    records = _edit(build) if build.kind.asks_model else _draw(build)
     if given["judge_model"]:
         records = _filter(build, records)
     if given["null_edits"]:
@@ -133,22 +134,22 @@ def build_command(task: tuple[str, ...], out: Path | None, json: bool, **given: 
 def _check(build: Build) -> None:
     """Raise InputError for options that contradict each other."""
     given, kind = build.given, build.kind
-    kinds = [RANDOM_WORD, EDITOR, *(f"cue_{name}" for name in build.prompts.cue_names())]
-    if kind not in kinds:
+    kinds = buildable(build.prompts.cue_names())
+    if kind.name not in kinds:
         raise InputError(
-            f"unknown kind {kind!r}: choose from {', '.join(kinds)}; a cue of your own is a pair of files "
+            f"unknown kind {kind.name!r}: choose from {', '.join(kinds)}; a cue of your own is a pair of files "
             "cues/NAME.txt and cues/NAME_control.txt in --prompts DIR."
         )
-    edits_no_text = kind_of(kind).inserts == "text"
+    edits_no_text = kind.inserts == "text"
     for wrong, message in (
-        (kind == EDITOR and not given["editor_model"], "--kind editor needs --editor-model PROVIDER/MODEL."),
-        (kind != EDITOR and given["editor_model"], f"--editor-model builds the kind editor, not {kind}."),
-        (given["compat"] and kind != RANDOM_WORD, f"--compat changes random words, not {kind}."),
-        (edits_no_text and given["judge_model"], f"{kind} edits no text, so --judge-model has nothing to judge."),
-        (edits_no_text and given["null_edits"], f"{kind} edits no text, so --null-edits has no place for a space."),
+        (kind.asks_model and not given["editor_model"], "--kind editor needs --editor-model PROVIDER/MODEL."),
+        (not kind.asks_model and given["editor_model"], f"--editor-model builds the kind editor, not {kind.name}."),
+        (given["compat"] and kind.name not in COMPAT.values(), f"--compat changes random words, not {kind.name}."),
+        (edits_no_text and given["judge_model"], f"{kind.name} edits no text, so --judge-model has nothing to judge."),
+        (edits_no_text and given["null_edits"], f"{kind.name} edits no text, so --null-edits has no place for a space."),
         (
             edits_no_text and given["per_example"] not in (None, 1),
-            f"{kind} is built once for each example, with its control: leave out --per-example.",
+            f"{kind.name} is built once for each example, with its control: leave out --per-example.",
         ),
     ):
         if wrong:
@@ -158,18 +159,13 @@ def _check(build: Build) -> None:
 def _draw(build: Build) -> list[Intervention]:
     """Return random words or cues for all tasks, and note where fewer than asked for could be built."""
     given, prompts, built = build.given, build.prompts, list[Intervention]()
+    levels, number = prompts.levels(), build.per_example
     for task in build.tasks:
-        drawn: Iterable[Intervention]
-        number = build.per_example
-        if (cue := kind_of(build.kind).cue) is not None:
-            drawn, number = interventions.cues(task, prompts, cue, given["seed"]), 2
-        elif given["compat"] == ATANASOVA:
-            drawn = interventions.atanasova_words(task, number, given["seed"], given["tagger"])
-        else:
-            levels = prompts.levels()
-            drawn = interventions.random_words(task, prompts, levels, number, given["seed"], given["tagger"])
+        drawn = interventions.build(
+            build.kind, task, prompts, levels, per_example=number, seed=given["seed"], tagger=given["tagger"]
+        )
         records = list(drawn)
-        missing = len(task.examples) * number - len(records)
+        missing = len(task.examples) * (number if build.kind.control is None else 2) - len(records)
         if missing:
             build.notes.append(interventions.short_note(task.name, missing).text)
         built += records

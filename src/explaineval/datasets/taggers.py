@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from explaineval.errors import InputError
-from explaineval.interventions.random_words import Token
+from explaineval.interventions import Token
 
 if TYPE_CHECKING:
     from spacy.language import Language

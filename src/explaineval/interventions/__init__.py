@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from explaineval.interventions.cues import build_cue, build_null_edit, cue_targets, draw_letter
-from explaineval.interventions.edit import apply, check, is_inside_word, mark_insertion, splice, splice_naturally
-from explaineval.interventions.files import intervention_from, intervention_id
-from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, kind_of
+from explaineval.interventions.building import BuildContext, Token
+from explaineval.interventions.cues import build_cue, build_null_edit, draw_letter
+from explaineval.interventions.edit import apply, check, cue_targets
+from explaineval.interventions.files import intervention_from
+from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, buildable, kind_of
 from explaineval.interventions.model_edits import (
     LEAST_MASS,
     Judged,
@@ -15,39 +16,13 @@ from explaineval.interventions.model_edits import (
     keep_natural,
     read_proposal,
 )
-from explaineval.interventions.random_words import Token, build_atanasova, build_random_words
+from explaineval.interventions.random_words import build_atanasova, build_random_words
+from explaineval.interventions.splice import is_inside_word, mark_insertion, splice, splice_naturally
 from explaineval.interventions.words import SenseLists, WordLists, load_sense_words, load_words
 
 __all__ = [
-    "KINDS",
-    "LEAST_MASS",
-    "NULL_EDIT",
-    "SHAM",
-    "Judged",
-    "Kind",
-    "Proposal",
-    "Refusal",
-    "SenseLists",
-    "Token",
-    "WordLists",
-    "apply",
-    "build_atanasova",
-    "build_cue",
-    "build_null_edit",
-    "build_random_words",
-    "call_natural",
-    "check",
-    "cue_targets",
-    "draw_letter",
-    "intervention_from",
-    "intervention_id",
-    "is_inside_word",
-    "keep_natural",
-    "kind_of",
-    "load_sense_words",
-    "load_words",
-    "mark_insertion",
-    "read_proposal",
-    "splice",
-    "splice_naturally",
+    "KINDS", "LEAST_MASS", "NULL_EDIT", "SHAM", "BuildContext", "Judged", "Kind", "Proposal", "Refusal", "SenseLists",
+    "Token", "WordLists", "apply", "build_atanasova", "build_cue", "build_null_edit", "build_random_words",
+    "buildable", "call_natural", "check", "cue_targets", "draw_letter", "intervention_from", "is_inside_word", "keep_natural",
+    "kind_of", "load_sense_words", "load_words", "mark_insertion", "read_proposal", "splice", "splice_naturally",
 ]  # fmt: skip

@@ -1,152 +1,17 @@
-"""Applying an intervention to its example, and showing where in the result the inserted words stand."""
+"""Check an intervention against its example, apply it, and find the letters that cues suggest."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
+from collections.abc import Iterable
 
 from explaineval.errors import InputError
-from explaineval.interventions.kinds import kind_of
+from explaineval.interventions.kinds import Kind, kind_of
+from explaineval.interventions.splice import add_space, find_insertion, splice
 from explaineval.records import Example, Intervention
-
-OPENERS = "\"'“‘«([{"
-VOWELS = "aeiou"
-LETTERS_SAID_WITH_A_VOWEL = "AEFHILMNORSX"
-"""Letters whose name begins with a vowel sound: an FBI agent, an X-ray; but a UFO, a T-shirt."""
-
-SILENT_H = re.compile(r"honest|hono|hour|heir")
-SAID_WITH_Y = re.compile(
-    r"eu|ewe(?![a-z])"  # European
-    r"|uni(?![mn]|de|r|ss|ll)|unanim"  # unique, university; but uninvited, unimportant, unidentified
-    r"|us[aeiu]|ut[aeio]|ur[aeio]"  # useful, utility, urinary; but upset, usher, utter, urgent
-    r"|ubiq|ufo|ugand|ukr|uku|uvu"
-)
-SAID_WITH_W = re.compile(r"on(?:e|ce|eself)(?![a-z])|ouija")
-NUMBER_SAID_WITH_VOWEL = re.compile(r"8|1[18](?:\d{2,3})?(?!\d)")
-"""8, 80, 8,000; 11, 18th, 11,000, the years 1800 to 1899; but 1,100 and 118."""
-
-
-def indefinite_article(word: str) -> str:
-    """Say "a" or "an" before `word`: an hour, a university, an unusual day, a one-way street, an FBI agent.
-
-    Spelling does not tell everything: acronyms of four letters or more with a vowel inside are read as words
-    (a NATO ally), and "herb" and "historic" get the consonant that most speakers give them.
-    """
-    return "an" if _starts_with_vowel_sound(word) else "a"
-
-
-def _starts_with_vowel_sound(word: str) -> bool:
-    plain = unicodedata.normalize("NFD", word).lstrip(OPENERS)
-    head = re.match(r"[A-Za-z]+", plain)
-    if head is None:
-        return NUMBER_SAID_WITH_VOWEL.match(plain) is not None
-    if _is_spelled_out(head[0]):
-        return head[0][0].upper() in LETTERS_SAID_WITH_A_VOWEL
-    lower = plain.lower()
-    if SILENT_H.match(lower):
-        return True
-    if SAID_WITH_Y.match(lower) or SAID_WITH_W.match(lower):
-        return False
-    return lower[0] in VOWELS
-
-
-def _is_spelled_out(head: str) -> bool:
-    """Whether the leading letters are said one by one: the X of X-ray, FBI, MRIs; but not NATO, not "a"."""
-    capitals = head.removesuffix("s") if len(head) > 2 else head
-    if not capitals.isupper():
-        return len(head) == 1 and head.lower() not in VOWELS
-    return len(capitals) < 4 or not any(letter.lower() in VOWELS for letter in capitals[1:])
-
-
-SENTENCE_ENDS = ".!?…"
-CLOSERS = "\"'”’»)]}"
-ARTICLE = re.compile(rf"(?<![\w'’.-])([Aa][Nn]?)(\s+[{re.escape(OPENERS)}]*)$")
-LAST_IN_CAPITALS = re.compile(r"(?<!\w)[A-Z]{2,}\W*$")
-FIRST_IN_CAPITALS = re.compile(r"[A-Z]{2,}(?!\w)")
-PRONOUN_I = re.compile(r"I(?:['’]\w+)?(?!\w)")
-NAME_OR_ACRONYM = re.compile(r"\w*[A-Z]\w*[A-Z]|[A-Z]-|[A-Z]\d")
-"""TV, DVDs, McDonald; X-ray, T-shirt; F16."""
-
-
-def splice(text: str, offset: int, inserted: str) -> str:
-    """`text[:offset] + inserted + " " + text[offset:]`, byte for byte.
-
-    Raises InputError where the offset is negative or beyond the text.
-    """
-    if not 0 <= offset <= len(text):
-        raise InputError(
-            f"offset {offset} lies outside a text of {len(text)} characters; "
-            "give one that counts Unicode code points from 0 up to the length of the text"
-        )
-    return f"{text[:offset]}{inserted} {text[offset:]}"
-
-
-def add_space(text: str, offset: int) -> str:
-    """The text with one more space at the offset, and nothing else.
-
-    >>> add_space("A dog.", 2)
-    'A  dog.'
-    """
-    return f"{text[:offset]} {text[offset:]}"
-
-
-def splice_naturally(text: str, offset: int, inserted: str, *, proper: bool = False) -> str:
-    """`splice`, with two repairs.
-
-    At the start of a sentence `inserted` takes over the capital of the word after it, which loses it unless
-    it is a proper noun (`proper`), "I", or a word with further capitals (TV, McDonald) or a lone one (X-ray).
-    An article directly before the insertion becomes the one that `inserted` asks for, in its own case.
-    Raises InputError as `splice` does.
-    """
-    plain = splice(text, offset, inserted)
-    before, after = text[:offset], text[offset:]
-    if after[:1].isupper() and _starts_sentence(before):
-        return f"{before}{_capitalised(inserted)} {after if proper else _uncapitalised(after)}"
-    repaired = _with_article_for(inserted, before, after)
-    return plain if repaired == before else splice(repaired + after, len(repaired), inserted)
-
-
-def _starts_sentence(before: str) -> bool:
-    """Whether a sentence starts here: at the start, on a new line, after a full stop or an opened quote."""
-    outside = before.rstrip(OPENERS)
-    opened = outside != before and (not outside or outside[-1].isspace())
-    bare = outside.rstrip() if opened else before.rstrip()
-    gap = (outside if opened else before)[len(bare) :]
-    return not bare or opened or "\n" in gap or bare.rstrip(CLOSERS).endswith(tuple(SENTENCE_ENDS))
-
-
-def _with_article_for(inserted: str, before: str, after: str) -> str:
-    """`before` with the article at its end, if there is one, in the form that `inserted` asks for.
-
-    A capital A within a sentence is an article only beside a word in capitals: "A CAT", not "vitamin A".
-    """
-    found = ARTICLE.search(before)
-    if found is None:
-        return before
-    article, ahead = found[1], before[: found.start()]
-    starts = _starts_sentence(ahead)
-    shouted = LAST_IN_CAPITALS.search(ahead) is not None or FIRST_IN_CAPITALS.match(after) is not None
-    wanted = indefinite_article(inserted)
-    if article.lower() == wanted or (article == "A" and not starts and not shouted):
-        return before
-    cased = wanted.upper() if article == "A" and not starts else article[0] + wanted[1:]
-    return ahead + cased + found[2]
-
-
-def _capitalised(word: str) -> str:
-    first = word[0].upper()
-    return first + word[1:] if len(first) == 1 else word
-
-
-def _uncapitalised(after: str) -> str:
-    first = after[0].lower()
-    if PRONOUN_I.match(after) or NAME_OR_ACRONYM.match(after) or len(first) != 1:
-        return after
-    return first + after[1:]
 
 
 def apply(example: Example, intervention: Intervention) -> str:
-    """The field after the edit: `edited` where it is given, else the plain splice, byte for byte.
+    """Return the field after the edit: `edited` where it is given, else the splice.
 
     Raises InputError where `check` does, and for a cue, which edits no field.
     """
@@ -168,100 +33,72 @@ def check(example: Example, intervention: Intervention) -> None:
     target, if it has one, must be the letter of an option, and the control of a cue has none. A null edit adds
     one space and nothing else.
     """
+    kind, name = kind_of(intervention.kind), f"intervention {intervention.id!r}"
     if intervention.target is not None and intervention.target not in example.options:
         raise InputError(
-            f"intervention {intervention.id!r} points to option {intervention.target!r}, but example "
-            f"{example.id!r} has the options {_listed(example.options)}"
+            f"{name} points to option {intervention.target!r}, but example {example.id!r} has the options "
+            f"{', '.join(example.options) or '(none)'}"
         )
-    if kind_of(intervention.kind).control_of is not None and intervention.target is not None:
+    if kind.control_of is not None and intervention.target is not None:
         raise InputError(
-            f"intervention {intervention.id!r} of kind {intervention.kind!r} is the control of a cue, which says no "
-            "letter: leave out 'target'"
+            f"{name} of kind {kind.name!r} is the control of a cue, which says no letter: leave out 'target'"
         )
     if intervention.field is None:
-        _check_cue(intervention)
+        _check_text(intervention, kind, name)
     else:
-        _check_edit(example, intervention, intervention.field)
+        _check_edit(example, intervention, intervention.field, kind, name)
 
 
-def _check_cue(intervention: Intervention) -> None:
-    for name in ("offset", "edited"):
-        if getattr(intervention, name) is not None:
-            raise InputError(
-                f"intervention {intervention.id!r} has {name!r} but no field; "
-                "name the field, or leave both null if it is a cue"
-            )
-    if kind_of(intervention.kind).inserts in ("word", "space"):
+def _check_text(intervention: Intervention, kind: Kind, name: str) -> None:
+    for key in ("offset", "edited"):
+        if getattr(intervention, key) is not None:
+            raise InputError(f"{name} has {key!r} but no field; name the field, or leave both null if it is a cue")
+    if kind.inserts in ("word", "space"):
+        raise InputError(f"{name} of kind {kind.name!r} has no field; name the field of the example that it edits")
+
+
+def _check_edit(example: Example, intervention: Intervention, field: str, kind: Kind, name: str) -> None:
+    if kind.inserts == "text":
         raise InputError(
-            f"intervention {intervention.id!r} of kind {intervention.kind!r} has no field; "
-            "name the field of the example that it edits"
-        )
-
-
-def _check_edit(example: Example, intervention: Intervention, field: str) -> None:
-    named = f"intervention {intervention.id!r}"
-    if kind_of(intervention.kind).inserts == "text":
-        raise InputError(
-            f"{named} of kind {intervention.kind!r} edits the field {field!r}, but a kind that begins with 'cue_' "
+            f"{name} of kind {kind.name!r} edits the field {field!r}, but a kind that begins with 'cue_' "
             "stands beside the fields: leave out field and offset, or choose another kind"
         )
     if field not in example.fields:
         raise InputError(
-            f"{named} names the field {field!r}, but example {example.id!r} has the fields {_listed(example.fields)}"
+            f"{name} names the field {field!r}, but example {example.id!r} has the fields "
+            f"{', '.join(example.fields) or '(none)'}"
         )
-    length = len(example.fields[field])
-    if intervention.offset is None:
-        raise InputError(f"{named} edits the field {field!r} but has no offset; give it in code points")
-    if not 0 <= intervention.offset <= length:
+    text, offset, edited = example.fields[field], intervention.offset, intervention.edited
+    if offset is None:
+        raise InputError(f"{name} edits the field {field!r} but has no offset; give it in code points")
+    if not 0 <= offset <= len(text):
         raise InputError(
-            f"{named} has offset {intervention.offset}, but field {field!r} of example {example.id!r} has "
-            f"{length} characters; the offset counts Unicode code points from 0 to {length}"
+            f"{name} has offset {offset}, but field {field!r} of example {example.id!r} has "
+            f"{len(text)} characters; the offset counts Unicode code points from 0 to {len(text)}"
         )
-    edited = intervention.edited
-    if kind_of(intervention.kind).inserts == "space":
-        if intervention.inserted != " " or edited != add_space(example.fields[field], intervention.offset):
+    if kind.inserts == "space":
+        if intervention.inserted != " " or edited != add_space(text, offset):
             raise InputError(
-                f"{named} of kind {intervention.kind!r} must have one space as 'inserted' and the field with one more "
-                "space at its offset as 'edited'"
+                f"{name} of kind {kind.name!r} must have one space as 'inserted' and the field with one more space at "
+                "its offset as 'edited'"
             )
-    elif edited is not None and _find(edited, intervention.inserted, intervention.offset) is None:
+    elif edited is not None and find_insertion(edited, intervention.inserted, offset) is None:
         raise InputError(
-            f"the edited text of {named} does not contain the inserted {intervention.inserted!r}; "
+            f"the edited text of {name} does not contain the inserted {intervention.inserted!r}; "
             "'edited' is the whole field after the edit"
         )
 
 
-def is_inside_word(text: str, offset: int) -> bool:
-    """Whether an insertion at the offset would cut a word in two: letters, digits, hyphens, apostrophes on both sides.
+def cue_targets(interventions: Iterable[Intervention]) -> dict[tuple[str, str, str], str]:
+    """Return the letter that a cue suggests, by (task, example id, kind); that of a control is its cue's.
 
-    >>> is_inside_word("A dog barks.", 2), is_inside_word("A dog barks.", 4), is_inside_word("A T-shirt", 4)
-    (False, True, True)
+    An example whose cues of one kind suggest different letters is left out: its control fits neither.
     """
-    inside = re.compile(r"[\w'’-]")
-    around = text[max(offset - 1, 0) : offset + 1]
-    return 0 < offset < len(text) and all(map(inside.match, around))
-
-
-def mark_insertion(text_after: str, inserted: str, offset: int) -> tuple[str, str, str]:
-    """Split an edited text into what stands before the inserted words, the words as they stand, and the rest.
-
-    The words are looked for in any case near `offset`, since an article repaired before them ("a" to "an")
-    moves them by one. Where they do not occur the whole text is "before" and the others are empty.
-    """
-    start = _find(text_after, inserted, offset)
-    if start is None:
-        return text_after, "", ""
-    end = start + len(inserted)
-    return text_after[:start], text_after[start:end], text_after[end:]
-
-
-def _find(text: str, inserted: str, near: int) -> int | None:
-    """Where `inserted` starts in `text`: the whole word nearest to `near`, else the nearest part of one."""
-    pattern = re.compile(f"(?=({re.escape(inserted)}))", re.IGNORECASE)
-    whole = re.compile(rf"(?<!\w){re.escape(inserted)}(?!\w)", re.IGNORECASE)
-    starts = [found.start() for found in pattern.finditer(text)]
-    return min(starts, key=lambda start: (whole.match(text, start) is None, abs(start - near)), default=None)
-
-
-def _listed(names: dict[str, str]) -> str:
-    return ", ".join(names) or "(none)"
+    letters: dict[tuple[str, str, str], set[str]] = {}
+    for intervention in interventions:
+        control = kind_of(intervention.kind).control
+        if control is not None and intervention.target is not None:
+            for kind in (intervention.kind, control):
+                key = (intervention.task, intervention.example_id, kind)
+                letters.setdefault(key, set()).add(intervention.target)
+    return {key: next(iter(suggested)) for key, suggested in letters.items() if len(suggested) == 1}

@@ -1,9 +1,7 @@
-"""One line of an interventions file, read strictly. Reading the file itself is done elsewhere."""
+"""Read one line of an interventions file, strictly. Reading the file itself is done elsewhere."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,33 +15,10 @@ Tasks = Mapping[str, Mapping[str, Example]]
 
 TEXTS = ("id", "task", "example_id", "kind", "field", "inserted", "pos", "edited", "target")
 REQUIRED = ("example_id", "kind", "inserted")
-ID_DIGITS = 16
-
-
-def intervention_id(
-    *,
-    task: str,
-    example_id: str,
-    kind: str,
-    inserted: str,
-    field: str | None = None,
-    offset: int | None = None,
-    pos: str | None = None,
-    edited: str | None = None,
-    target: str | None = None,
-) -> str:
-    """16 hexadecimal digits of the SHA-256 of the content, as canonical JSON without what is None."""
-    content = {
-        "task": task, "example_id": example_id, "kind": kind, "inserted": inserted, "field": field,
-        "offset": offset, "pos": pos, "edited": edited, "target": target,
-    }  # fmt: skip
-    present = {name: value for name, value in content.items() if value is not None}
-    canonical = json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:ID_DIGITS]
 
 
 def intervention_from(obj: object, *, where: str, tasks: Tasks) -> Intervention:
-    """The intervention that one parsed JSON line describes, checked against its example.
+    """Return the intervention that one parsed JSON line describes, checked against its example.
 
     `where` names the line ("F.jsonl:12") at the start of each message. A missing task is found by the
     example's id; a missing id is derived from the rest. Raises InputError for anything that the contract of
@@ -53,9 +28,7 @@ def intervention_from(obj: object, *, where: str, tasks: Tasks) -> Intervention:
     task = _task_of(line, where, tasks)
     example = tasks[task][line["example_id"]]
     content = {**line, "task": task}
-    given_id = content.pop("id", None)
-    identifier = intervention_id(**content) if given_id is None else given_id
-    intervention = Intervention(id=identifier, **content)
+    intervention = Intervention(**content) if "id" in content else Intervention.identified(**content)
     try:
         check(example, intervention)
     except InputError as error:
@@ -64,7 +37,7 @@ def intervention_from(obj: object, *, where: str, tasks: Tasks) -> Intervention:
 
 
 def _checked_types(obj: object, where: str) -> dict[str, Any]:
-    """The line as a dictionary whose keys are known, whose values have the right types, without nulls."""
+    """Return the line as a dictionary whose keys are known, whose values have the right types, without nulls."""
     if not isinstance(obj, Mapping):
         raise InputError(f"{where}: a line must be one JSON object, not {_json_name(obj)}")
     unknown = sorted(str(key) for key in obj if key not in (*TEXTS, "offset"))
@@ -115,13 +88,12 @@ def _task_of(line: Mapping[str, Any], where: str, tasks: Tasks) -> str:
     return fitting[0]
 
 
+JSON_NAMES = {
+    type(None): "null", bool: "true or false", int: "a number", float: "a number with a decimal point",
+    str: "a string", list: "an array",
+}  # fmt: skip
+
+
 def _json_name(value: object) -> str:
-    """What JSON calls the value, for a message."""
-    names = {
-        type(None): "null",
-        bool: "true or false",
-        int: "a number",
-        float: "a number with a decimal point",
-        str: "a string",
-    }
-    return names.get(type(value), "an array" if isinstance(value, list) else "an object")
+    """Return what JSON calls the value, for a message."""
+    return JSON_NAMES.get(type(value), "an object")

@@ -5,11 +5,15 @@ Everything that depends on a kind is a property of its value here; `kind_of(name
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Literal
 
+from explaineval.interventions.building import Builder
+from explaineval.interventions.cues import build_cue
+from explaineval.interventions.random_words import build_atanasova, build_random_words
 from explaineval.records import Status
 
 NULL_EDIT, SHAM = "null_edit", "sham"
@@ -31,6 +35,12 @@ class Kind:
     inserts: Literal["word", "space", "text", "word or text", "nothing"]
     """A word or one space goes into a field, a text stands beside the fields. A word or text: a line without a field
     is a text."""
+    builder: Builder | None = None
+    """The function that builds the interventions of one example; a cue's builds its control too."""
+    needs_tokens: bool = False
+    """Whether the builder needs tokens with their parts of speech, and so a tagger."""
+    asks_model: bool = False
+    """Whether a model is asked for the interventions, so that there is no builder here."""
     mentioned_by: Literal["policy", "phrases"] | None = "policy"
     """Whether the run's mention policy or a list of phrases recognises a mention; None where none is possible."""
     cue: str | None = None
@@ -48,14 +58,23 @@ class Kind:
 
 
 KINDS: tuple[Kind, ...] = (
-    Kind("random_word", "random words", "word", statuses=("already_in_prompt",)),
+    Kind(
+        "random_word",
+        "random words",
+        "word",
+        builder=build_random_words,
+        needs_tokens=True,
+        statuses=("already_in_prompt",),
+    ),
     Kind(
         "random_word_atanasova",
         "random words as in Atanasova et al. (2023)",
         "word",
+        builder=build_atanasova,
+        needs_tokens=True,
         statuses=("already_in_prompt",),
     ),
-    Kind("editor", "words chosen by an editor model", "word", statuses=("already_in_prompt",)),
+    Kind("editor", "words chosen by an editor model", "word", asks_model=True, statuses=("already_in_prompt",)),
     Kind(SHAM, "shams", "nothing", mentioned_by=None, own_metric="sham_flip_rate"),
     Kind(NULL_EDIT, "null edits", "space", mentioned_by=None, own_metric="null_edit_flip_rate"),
     Kind(
@@ -71,6 +90,7 @@ KINDS: tuple[Kind, ...] = (
         "cue_*",
         "cues",
         "text",
+        builder=build_cue,
         mentioned_by="phrases",
         cue=ANY,
         control="cue_*_control",
@@ -96,8 +116,18 @@ def kind_of(name: str) -> Kind:
         if fnmatchcase(name, kind.name):
             return _named(kind, name)
         if base == kind.name and kind.inserts == "word":
-            return replace(kind, name=name)
+            return replace(kind, name=name, builder=None, asks_model=False)
     return _named(OWN, name)
+
+
+def buildable(members: Sequence[str]) -> list[str]:
+    """Return the names of the kinds that `interventions build` can build, a family's with each of these for `*`.
+
+    >>> buildable(["user"])
+    ['random_word', 'random_word_atanasova', 'editor', 'cue_user']
+    """
+    kinds = [kind for kind in KINDS if kind.builder is not None or kind.asks_model]
+    return [name for kind in kinds for name in dict.fromkeys(kind.name.replace(ANY, member) for member in members)]
 
 
 def _named(family: Kind, name: str) -> Kind:

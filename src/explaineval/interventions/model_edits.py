@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from explaineval.interventions.edit import OPENERS, splice, splice_naturally
-from explaineval.interventions.files import intervention_id
 from explaineval.interventions.kinds import NATURAL
+from explaineval.interventions.splice import splice, splice_naturally, starts_word
 from explaineval.records import Intervention
 
 Reason = Literal[
@@ -91,7 +90,7 @@ def _offset(core: str, before: str, word: str, after: str) -> int | None:
     """
     plain = before + word + after
     for offset in (len(before), len(before) - 1, len(before) + 1):
-        if not 0 <= offset <= len(core) or not _starts_word(core, offset):
+        if not 0 <= offset < len(core) or core[offset].isspace() or not starts_word(core, offset):
             continue
         if plain == splice(core, offset, word) and word.islower():
             return offset
@@ -101,12 +100,6 @@ def _offset(core: str, before: str, word: str, after: str) -> int | None:
     if before.endswith(" ") and word.islower() and _ends_word(core, end):
         return end if plain == f"{core[:end]} {word}{core[end:]}" else None
     return None
-
-
-def _starts_word(text: str, offset: int) -> bool:
-    """Whether a word of the text starts here: at the start, after a space, after what opens a quote or bracket."""
-    outside = text[:offset].rstrip(OPENERS)
-    return offset < len(text) and not text[offset].isspace() and (not outside or outside[-1].isspace())
 
 
 def _ends_word(text: str, offset: int) -> bool:
@@ -149,6 +142,5 @@ def keep_natural(judged: Sequence[Judged], share: float) -> list[Judged]:
 
 def call_natural(intervention: Intervention) -> Intervention:
     """The intervention under its kind in the filtered set (random_word_natural), with the id that goes with it."""
-    content = intervention.model_dump(exclude={"id", "kind"}, exclude_none=True)
-    kind = intervention.kind + NATURAL
-    return Intervention(id=intervention_id(kind=kind, **content), kind=kind, **content)
+    content = intervention.model_dump(exclude={"id", "kind"})
+    return Intervention.identified(kind=intervention.kind + NATURAL, **content)

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 from explaineval.config import InterventionConfig
 from explaineval.datasets import BUNDLED, Task, read_interventions, read_task, ready_interventions
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import InputError
-from explaineval.interventions import (
-    Token,
-    build_atanasova,
-    build_cue,
-    build_null_edit,
-    build_random_words,
-    kind_of,
-)
+from explaineval.interventions import BuildContext, Kind, Token, build_null_edit, kind_of
 from explaineval.mentions import already_present, mentions_phrase
 from explaineval.planning.notes import Note, note
 from explaineval.prompts import PromptBook
@@ -40,7 +34,7 @@ class Chosen:
 
 
 def choose(
-    wanted: InterventionConfig, tasks: Sequence[Task], prompts: PromptBook, levels: Iterable[str], seed: int
+    wanted: InterventionConfig, tasks: Sequence[Task], prompts: PromptBook, levels: Sequence[str], seed: int
 ) -> Chosen:
     """The interventions for every example of every task.
 
@@ -58,7 +52,10 @@ def choose(
             found = ready_interventions(task.name, task.examples)
             _collect(edits, _first(found, wanted.per_example))
             continue
-        built = list(random_words(task, prompts, tuple(levels), wanted.per_example, seed, wanted.tagger))
+        kind = kind_of(wanted.kind or "random_word")
+        built = list(
+            build(kind, task, prompts, levels, per_example=wanted.per_example, seed=seed, tagger=wanted.tagger)
+        )
         _collect(edits, built)
         short = len(task.examples) * wanted.per_example - len(built)
         if short:
@@ -66,57 +63,56 @@ def choose(
     return Chosen(edits, tuple(notes))
 
 
-def random_words(
+def build(
+    kind: Kind,
     task: Task,
     prompts: PromptBook,
     levels: Sequence[str],
+    *,
     per_example: int,
     seed: int,
-    tagger: str | None,
-    done: Callable[[int], None] | None = None,
+    tagger: str | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[Intervention]:
-    """Random-word interventions for the task's examples, in their order; `done` is told how many are finished."""
-    fixed = fixed_texts(task, prompts, levels)
-    coin = task.shape in ("nli", "sense")
-    for number, (example, tokens) in enumerate(_tagged(task, tagger), start=1):
-        yield from build_random_words(
-            example,
-            tokens,
-            per_example=per_example,
-            seed=seed,
-            fields=tuple(example.fields),
-            coin=coin,
-            forbidden_texts=(*fixed, prompts.instruction(example, task.shape)),
-            is_present=already_present,
-        )
-        if done is not None:
-            done(number)
+    """Build the interventions of a kind that has a builder, for the task's examples in their order.
 
-
-def atanasova_words(task: Task, per_example: int, seed: int, tagger: str | None) -> Iterator[Intervention]:
-    """Random words as Atanasova et al. (2023) insert them, for the task's examples in their order."""
-    for example, tokens in _tagged(task, tagger):
-        fields = tuple(example.fields)
-        yield from build_atanasova(example, tokens, per_example=per_example, seed=seed, fields=fields)
-
-
-def cues(task: Task, prompts: PromptBook, name: str, seed: int) -> Iterator[Intervention]:
-    """The cue `name` of the prompts directory and its control for the task's examples, in their order.
-
-    Raises InputError where the directory lacks the cue, its control or its phrases, where the cue does not show its
-    letter, and where the control asks for one.
+    `levels` are the verbosity levels whose texts no word may be in. `on_progress` is called with the number of
+    examples that are done. Raises InputError where no tagger is installed though the kind needs one, and where the
+    prompts lack a cue's texts or phrases, or show the wrong letter in them.
     """
-    check_phrases(prompts, f"cue_{name}")
+    if kind.builder is None:
+        raise ValueError(f"the kind {kind.name!r} has no builder")
+    check_phrases(prompts, kind.name)
 
-    def text(letter: str) -> str:
-        said = prompts.fill(f"cues/{name}.txt", letter=letter)
-        if not re.search(rf"(?<!\w){re.escape(letter)}(?!\w)", said):
-            raise InputError(f"{prompts.directory}/cues/{name}.txt does not show its letter: write {{{{ letter }}}}.")
-        return said
+    @cache
+    def surroundings() -> list[str]:
+        return fixed_texts(task, prompts, levels)
 
-    control = prompts.fill(f"cues/{name}_control.txt")
-    for example in task.examples:
-        yield from build_cue(example, name, seed=seed, text=text, control=control)
+    context = BuildContext(
+        kind=kind.name,
+        per_example=per_example,
+        seed=seed,
+        field_first=task.shape in ("nli", "sense"),
+        prompt_texts=lambda example: [*surroundings(), prompts.instruction(example, task.shape)],
+        is_present=already_present,
+        cue_text=cache(partial(_cue_text, prompts, kind)),
+    )
+    untagged = ((example, dict[str, list[Token]]()) for example in task.examples)
+    for number, (example, tokens) in enumerate(_tagged(task, tagger) if kind.needs_tokens else untagged, start=1):
+        yield from kind.builder(example, replace(context, tokens=tokens))
+        if on_progress is not None:
+            on_progress(number)
+
+
+def _cue_text(prompts: PromptBook, kind: Kind, letter: str | None) -> str:
+    """Return what a cue says when it suggests the letter, and with None what its control says."""
+    if letter is None:
+        return prompts.fill(f"cues/{kind.cue}_control.txt")
+    name = f"cues/{kind.cue}.txt"
+    text = prompts.fill(name, letter=letter)
+    if not re.search(rf"(?<!\w){re.escape(letter)}(?!\w)", text):
+        raise InputError(f"{prompts.directory}/{name} does not show its letter: write {{{{ letter }}}}.")
+    return text
 
 
 def with_null_edits(examples: Iterable[Example], built: Iterable[Intervention]) -> Iterator[Intervention]:
