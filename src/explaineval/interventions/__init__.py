@@ -24,5 +24,6 @@ __all__ = [
     "KINDS", "LEAST_MASS", "NULL_EDIT", "SHAM", "BuildContext", "Judged", "Kind", "Proposal", "Refusal", "SenseLists",
     "Token", "WordLists", "apply", "build_atanasova", "build_cue", "build_null_edit", "build_random_words",
     "buildable", "call_natural", "check", "cue_targets", "draw_letter", "intervention_from", "is_inside_word",
-    "keep_natural", "kind_of", "load_sense_words", "load_words", "mark_insertion", "read_proposal", "splice", "splice_naturally",
+    "keep_natural", "kind_of", "load_sense_words", "load_words", "mark_insertion", "read_proposal", "splice",
+    "splice_naturally",
 ]  # fmt: skip
