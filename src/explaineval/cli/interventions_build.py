@@ -133,23 +133,26 @@ def build_command(task: tuple[str, ...], out: Path | None, json: bool, **given: 
 
 def _check(build: Build) -> None:
     """Raise InputError for options that contradict each other."""
-    given, kind = build.given, build.kind
+    given, kind, name = build.given, build.kind, build.kind.name
     kinds = buildable(build.prompts.cue_names())
-    if kind.name not in kinds:
+    if name not in kinds:
         raise InputError(
-            f"unknown kind {kind.name!r}: choose from {', '.join(kinds)}; a cue of your own is a pair of files "
+            f"unknown kind {name!r}: choose from {', '.join(kinds)}; a cue of your own is a pair of files "
             "cues/NAME.txt and cues/NAME_control.txt in --prompts DIR."
         )
     edits_no_text = kind.inserts == "text"
     for wrong, message in (
         (kind.asks_model and not given["editor_model"], "--kind editor needs --editor-model PROVIDER/MODEL."),
-        (not kind.asks_model and given["editor_model"], f"--editor-model builds the kind editor, not {kind.name}."),
-        (given["compat"] and kind.name not in COMPAT.values(), f"--compat changes random words, not {kind.name}."),
-        (edits_no_text and given["judge_model"], f"{kind.name} edits no text, so --judge-model has nothing to judge."),
-        (edits_no_text and given["null_edits"], f"{kind.name} edits no text, so --null-edits has no place for a space."),
+        (not kind.asks_model and given["editor_model"], f"--editor-model builds the kind editor, not {name}."),
+        (given["compat"] and name not in COMPAT.values(), f"--compat changes random words, not {name}."),
+        (edits_no_text and given["judge_model"], f"{name} edits no text, so --judge-model has nothing to judge."),
+        (
+            edits_no_text and given["null_edits"],
+            f"{name} edits no text, so --null-edits has no place for a space.",
+        ),
         (
             edits_no_text and given["per_example"] not in (None, 1),
-            f"{kind.name} is built once for each example, with its control: leave out --per-example.",
+            f"{name} is built once for each example, with its control: leave out --per-example.",
         ),
     ):
         if wrong:

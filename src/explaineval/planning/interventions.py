@@ -1,4 +1,4 @@
-"""Which interventions a run uses: a file's, a bundled task's ready ones, or random words built on the spot."""
+"""Choose a run's interventions (those of a file, a bundled task's ready ones, or random words), and build them."""
 
 from __future__ import annotations
 
@@ -23,43 +23,40 @@ Edits = dict[tuple[str, str], list[Intervention]]
 """Interventions by (task, example id)."""
 
 BATCH = 256
+"""Examples that are tagged at once."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The interventions of a run, and what a reader should know about how they came about."""
+    """The interventions of a run, and notes for the user on how they were chosen."""
 
     edits: Edits
     notes: tuple[Note, ...]
 
 
 def choose(
-    wanted: InterventionConfig, tasks: Sequence[Task], prompts: PromptBook, levels: Sequence[str], seed: int
+    config: InterventionConfig, tasks: Sequence[Task], prompts: PromptBook, levels: Sequence[str], seed: int
 ) -> Chosen:
-    """The interventions for every example of every task.
+    """Return the interventions for every example of every task.
 
     Raises InputError for a file that does not fit, or where words are to be built and no tagger is installed.
     """
-    if wanted.file is not None:
-        chosen = _from_file(wanted.file, tasks)
-        for kind in sorted({one.kind for found in chosen.edits.values() for one in found}):
-            check_phrases(prompts, kind)
+    if config.file is not None:
+        chosen = _from_file(config.file, tasks)
+        for name in sorted({edit.kind for edits in chosen.edits.values() for edit in edits}):
+            check_phrases(prompts, name)
         return chosen
+    kind, per_example = kind_of(config.kind or "random_word"), config.per_example
     edits: Edits = {}
     notes: list[Note] = []
     for task in tasks:
-        if wanted.kind is None and task.name in BUNDLED:
-            found = ready_interventions(task.name, task.examples)
-            _collect(edits, _first(found, wanted.per_example))
+        if config.kind is None and task.name in BUNDLED:
+            _collect(edits, ready_interventions(task.name, task.examples), per_example)
             continue
-        kind = kind_of(wanted.kind or "random_word")
-        built = list(
-            build(kind, task, prompts, levels, per_example=wanted.per_example, seed=seed, tagger=wanted.tagger)
-        )
-        _collect(edits, built)
-        short = len(task.examples) * wanted.per_example - len(built)
-        if short:
-            notes.append(short_note(task.name, short))
+        drawn = build(kind, task, prompts, levels, per_example=per_example, seed=seed, tagger=config.tagger)
+        missing = len(task.examples) * per_example - _collect(edits, drawn)
+        if missing:
+            notes.append(short_note(task.name, missing))
     return Chosen(edits, tuple(notes))
 
 
@@ -116,41 +113,38 @@ def _cue_text(prompts: PromptBook, kind: Kind, letter: str | None) -> str:
 
 
 def with_null_edits(examples: Iterable[Example], built: Iterable[Intervention]) -> Iterator[Intervention]:
-    """The interventions of each example, followed by one null edit at the place of its first; cues give no place."""
-    by_example: dict[tuple[str, str], list[Intervention]] = {}
-    for one in built:
-        by_example.setdefault((one.task, one.example_id), []).append(one)
+    """Yield the interventions of each example, then a null edit at the place of its first edit, if it has an edit."""
+    by_example: Edits = {}
+    _collect(by_example, built)
     for example in examples:
-        found = by_example.get((example.task, example.id), [])
-        yield from found
-        null_edit = build_null_edit(example, found)
+        edits = by_example.get((example.task, example.id), [])
+        yield from edits
+        null_edit = build_null_edit(example, edits)
         if null_edit is not None:
             yield null_edit
 
 
 def fixed_texts(task: Task, prompts: PromptBook, levels: Collection[str]) -> list[str]:
-    """What stands in a task's prompts beside the example and its instruction: shots, and the texts of the levels."""
+    """Return the texts in a task's prompts beside the example and its instruction: shots, and texts of the levels."""
     shots = [*task.shots, *(shot for level in levels for shot in task.level_shots.get(level, ()))]
-    texts = [t for shot in shots for t in (*shot.fields.values(), *shot.options.values(), shot.explanation or "")]
+    texts = [text for shot in shots for text in (*shot.fields.values(), *shot.options.values(), shot.explanation or "")]
     return [*dict.fromkeys(texts), *(prompts.level("chat", level) for level in levels)]
 
 
 def check_phrases(prompts: PromptBook, kind: str) -> None:
-    """Raise InputError unless the mentions of a kind can be told: a cue needs its list of phrases."""
+    """Raise InputError where mentions of this kind are recognised by phrases and the prompts have none for it."""
     if kind_of(kind).mentioned_by == "phrases":
         mentions_phrase(phrases_of(prompts)(kind), "")
 
 
 def _tagged(task: Task, tagger: str | None) -> Iterator[tuple[Example, dict[str, list[Token]]]]:
-    """Each example with the tokens of its fields."""
-    nlp = open_tagger(tagger)
+    """Yield each example with the tokens of its fields."""
+    pipeline = open_tagger(tagger)
     for start in range(0, len(task.examples), BATCH):
         batch = task.examples[start : start + BATCH]
-        names = [(example, name) for example in batch for name in example.fields]
-        tagged = nlp.tag_many([example.fields[name] for example, name in names])
-        tokens = {(example.id, name): found for (example, name), found in zip(names, tagged, strict=True)}
+        tagged = pipeline.tag_many(text for example in batch for text in example.fields.values())
         for example in batch:
-            yield example, {name: tokens[example.id, name] for name in example.fields}
+            yield example, {name: next(tagged) for name in example.fields}
 
 
 def _from_file(path: Path, tasks: Sequence[Task]) -> Chosen:
@@ -159,30 +153,27 @@ def _from_file(path: Path, tasks: Sequence[Task]) -> Chosen:
         for task in tasks
     }
     evaluated = {(task.name, example.id) for task in tasks for example in task.examples}
-    found = read_interventions(path, everything)
-    used = [one for one in found if (one.task, one.example_id) in evaluated]
+    lines = read_interventions(path, everything)
     edits: Edits = {}
-    _collect(edits, used)
-    skipped = len(found) - len(used)
-    told = f"{path.name}: {skipped} lines belong to examples that are cut off by the limit or serve as shots."
-    return Chosen(edits, (note("interventions_skipped", told),) if skipped else ())
+    used = _collect(edits, (line for line in lines if (line.task, line.example_id) in evaluated))
+    if used == len(lines):
+        return Chosen(edits, ())
+    text = f"{path.name}: {len(lines) - used} lines belong to examples that are cut off by the limit or serve as shots."
+    return Chosen(edits, (note("interventions_skipped", text),))
 
 
-def short_note(task: str, short: int) -> Note:
-    """So many interventions could not be built."""
-    told = f"{task}: {short} interventions fewer than asked for, since some texts offer too few places."
-    return note("interventions_short", told)
+def short_note(task: str, missing: int) -> Note:
+    """Say how many interventions could not be built."""
+    text = f"{task}: {missing} interventions fewer than asked for, since some texts offer too few places."
+    return note("interventions_short", text)
 
 
-def _first(interventions: Iterable[Intervention], count: int) -> Iterator[Intervention]:
-    """The first `count` interventions of every example."""
-    seen: dict[str, int] = {}
-    for one in interventions:
-        seen[one.example_id] = seen.get(one.example_id, 0) + 1
-        if seen[one.example_id] <= count:
-            yield one
-
-
-def _collect(edits: Edits, interventions: Iterable[Intervention]) -> None:
-    for one in interventions:
-        edits.setdefault((one.task, one.example_id), []).append(one)
+def _collect(edits: Edits, interventions: Iterable[Intervention], per_example: int | None = None) -> int:
+    """Add the interventions, of each example at most the first `per_example`; return how many there were."""
+    count = 0
+    for intervention in interventions:
+        count += 1
+        of_example = edits.setdefault((intervention.task, intervention.example_id), [])
+        if per_example is None or len(of_example) < per_example:
+            of_example.append(intervention)
+    return count
