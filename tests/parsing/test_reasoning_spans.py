@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.parsing import leading_reasoning
-from explaineval.parsing.text import cut_out, find_reasoning, mask, see
+from explaineval.parsing.text import cut_out, find_reasoning, make_view, mask
 
 PIECES = ["<think>", "</think>", "a", " ", "\n", "[THINK]", "[/THINK]", "<|channel|>final<|message|>", "B"]
 
@@ -82,8 +82,8 @@ def test_reasoning_that_does_not_lead_is_not_read(text: str) -> None:
 def test_leading_reasoning_is_no_part_of_what_is_read(text: str) -> None:
     """Each of its paragraphs lies in a span that is masked; before its end no other word stands."""
     found = leading_reasoning(text)
-    holes = see(text).holes
-    first = next(iter(see(text).text.split()), None)
+    holes = make_view(text).excluded
+    first = next(iter(make_view(text).text.split()), None)
 
     paragraphs = (found or "").split("\n\n")
     assert all(any(paragraph in text[start:end] for start, end in holes) for paragraph in paragraphs if paragraph)

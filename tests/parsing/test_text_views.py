@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.parsing.letters import LETTER_SIGNS
-from explaineval.parsing.text import see
+from explaineval.parsing.text import make_view
 
 PIECES = [
     "<b>", "</b>", "<p>", "</p>", "<br/>", "<answer>", "</answer>", "<B>", "x", " ", "\n", "\r", "\u200b", '"',
@@ -33,7 +33,7 @@ PIECES = [
 )  # fmt: skip
 def test_what_is_shown(text: str, shown: str) -> None:
     """What nobody sees is blank, and a text without such signs is as it was."""
-    assert shown == see(text).text
+    assert shown == make_view(text).text
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_what_is_shown(text: str, shown: str) -> None:
 )  # fmt: skip
 def test_what_is_cut(text: str, cut: str) -> None:
     """The cut is the source without a blank frame; a pair of tags stays whole."""
-    view = see(text)
+    view = make_view(text)
 
     assert cut == view.cut(0, len(text))
 
@@ -54,7 +54,7 @@ def test_what_is_cut(text: str, cut: str) -> None:
 @given(text=st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=12).map("".join)), data=st.data())
 def test_places_mean_the_same(text: str, data: st.DataObject) -> None:
     """A view is as long as its text; letters and digits outside tags and reasoning stand where they stood."""
-    view = see(text)
+    view = make_view(text)
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
 

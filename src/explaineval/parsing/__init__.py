@@ -1,9 +1,6 @@
-"""Answers out of completions: what a model's text says, or why it cannot be read. Pure.
+"""Reading a model's text: its label and explanation, or why they cannot be read, and its label probabilities.
 
-`classify` sorts out completions that are not to be read, `parse` reads label and explanation, `parse_label` and
-`parse_explanation` one of them each, `leading_reasoning` what a model thought before its answer, `own_reply` leaves out
-what is not the model's own turn, and `label_probabilities` reads p(label) at the letter's own token. Terms: the method
-page.
+Start at `answers.parse`. Everything here is pure; the method page explains the terms.
 """
 
 from __future__ import annotations

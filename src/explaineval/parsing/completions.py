@@ -1,6 +1,6 @@
-"""What a completion holds beside its words: whether it is to be read at all, and the probabilities of the labels.
+"""Whether a completion can be scored at all, and the probabilities that its log-probabilities give to the labels.
 
-Label probabilities follow Siegel et al. 2024 (the method page).
+Label probabilities follow Siegel et al. 2024; the method page defines them.
 """
 
 from __future__ import annotations
@@ -25,32 +25,25 @@ FILTERED = frozenset(
 """Finish reasons by which a provider says that a filter of its own stopped the text."""
 
 TRUNCATED = frozenset(
-    {
-        "length",
-        "max_tokens",
-        "max_length",
-        "max_output_tokens",
-        "model_length",
-        "model_context_window_exceeded",
-    }
+    {"length", "max_tokens", "max_length", "max_output_tokens", "model_length", "model_context_window_exceeded"}
 )
 """Finish reasons by which a provider says that the text was cut at a limit of length."""
 
 
-FAULTS = {
+_FAULTS = {
     "oversized": "oversized: the answer was larger than one of that many tokens can be, and was cut",
     "malformed": "malformed: what came has not the form of an answer",
 }
-"""What stands as the reason where an answer has a fault."""
+"""The reasons for answers that arrived in a form that cannot be used."""
 
 
 def classify(completion: Completion) -> Unreadable | None:
     """Why `completion` cannot be scored whatever its text says, or None if its text is to be read.
 
-    A truncated completion is unreadable even where the label could be read: its explanation may break off
-    before the mention. Finish reasons are compared without regard to case. The first that holds is
-    returned, in the order faulty (unparsed, with the fault as the reason), refused, filtered, truncated, empty: a
-    reasoning model that used up its tokens is truncated, not empty.
+    A truncated completion is unreadable even if its label could be read: its explanation may break off before the
+    mention. Finish reasons are compared without regard to case. The first status that applies is returned, in the order
+    unparsed (the answer's form cannot be used), refused, filtered, truncated, empty: a reasoning model that used up its
+    tokens is truncated, not empty.
 
     >>> classify(Completion(text="Answer: B", finish_reason="length")).status
     'truncated'
@@ -59,7 +52,7 @@ def classify(completion: Completion) -> Unreadable | None:
     """
     finish = (completion.finish_reason or "").strip().casefold()
     if completion.fault is not None:
-        return Unreadable(status="unparsed", reason=FAULTS[completion.fault])
+        return Unreadable(status="unparsed", reason=_FAULTS[completion.fault])
     if completion.refusal and completion.refusal.strip():
         return Unreadable(status="refused", reason=f"the model refused: {_clip(completion.refusal)}")
     if finish in REFUSED:
@@ -74,7 +67,7 @@ def classify(completion: Completion) -> Unreadable | None:
 
 
 def _cut(completion: Completion) -> str:
-    """What the token limit did to a text, as far as the counts tell."""
+    """What the token limit did to the text, as far as the reported counts tell."""
     if completion.text and completion.text.strip():
         return "the text was cut at the token limit"
     details = completion.usage.get("completion_tokens_details")
@@ -98,12 +91,12 @@ SUM_TOLERANCE = 1e-4
 def label_probabilities(
     completion: Completion, answer: Answer | Label, letters: Iterable[str]
 ) -> LabelProbabilities | str:
-    """p(label) at the very token that holds the answer's letter, or the reason why there is none.
+    """The label probabilities at the token that holds the answer's letter, or the reason why there are none.
 
-    The probabilities of all top alternatives that, stripped, are the same option letter are added up (" B"
-    and "B" are two tokens of one label). Letters are upper case; if the model's own token is lower case,
-    case is ignored. The result holds every letter of `letters`, in that order, renormalised to sum 1;
-    `mass` is their sum before. Whether that mass is enough is the caller's decision.
+    The probabilities of all top alternatives that, stripped, are the same option letter are added up (" B" and "B" are
+    two tokens of one label). Letters are upper case; if the model's own token is lower case, case is ignored. The
+    result holds every letter of `letters`, in that order, renormalised to sum to 1; `mass` is their sum before. Whether
+    that mass is enough is for the caller to decide.
     """
     if completion.logprobs is None:
         return "the endpoint returned no log-probabilities"
@@ -143,8 +136,7 @@ def argmax_disagrees(probs: Mapping[str, float], label: str) -> bool:
 def _find_token(completion: Completion, answer: Answer | Label) -> TokenAlternatives | None:
     """The token that covers the answer's letter and holds nothing but that letter.
 
-    The first token of an option's text may look like a letter ("B" + "anana"), so the text after it counts
-    too.
+    The first token of an option's text can look like a letter ("B" + "anana"), so the text after it is checked too.
     """
     text = completion.text or ""
     for token in completion.logprobs or ():
@@ -156,6 +148,7 @@ def _find_token(completion: Completion, answer: Answer | Label) -> TokenAlternat
 
 
 def _collect(pairs: Iterable[tuple[str, float | None]], letters: list[str], *, fold: bool) -> LabelProbabilities | str:
+    """Add up the probabilities of each letter's spellings; `fold` ignores case."""
     terms: dict[str, list[float]] = {letter: [] for letter in letters}
     for text, logprob in pairs:
         letter = text.strip().upper() if fold else text.strip()
@@ -173,16 +166,16 @@ def tvd_of(
     after: tuple[dict[str, float] | None, float | None, str | None],
     least: float,
 ) -> tuple[float | None, str | None]:
-    """Return (TVD, None), or (None, the reason why there is none).
+    """The total variation distance and None, or None and the reason why there is no distance.
 
-    `before` and `after` are each (probabilities by letter, label mass, reason for missing probabilities); a label mass
-    below `least` gives no TVD.
+    `before` and `after` are each (probabilities by letter, label mass, reason for missing probabilities). A label mass
+    below `least` gives no distance.
     """
-    for name, (probs, mass, why) in (("before", before), ("after", after)):
+    distributions: list[dict[str, float]] = []
+    for side, (probs, mass, reason) in (("before", before), ("after", after)):
         if probs is None or mass is None:
-            return None, f"{name}: {why or 'no label probabilities'}"
+            return None, f"{side}: {reason or 'no label probabilities'}"
         if mass < least:
-            return None, f"{name}: less than {least:g} of the probability is on option letters"
-    assert before[0] is not None  # noqa: S101 - narrowed above, for the type checker
-    assert after[0] is not None  # noqa: S101
-    return total_variation(before[0], after[0]), None
+            return None, f"{side}: less than {least:g} of the probability is on option letters"
+        distributions.append(probs)
+    return total_variation(*distributions), None

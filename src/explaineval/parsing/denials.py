@@ -1,7 +1,8 @@
-"""Sentences that deny the answer they stand beside: "A is wrong because …", "I disagree with A", "my answer was wrong".
+"""Sentences that deny the answer beside them: "A is wrong because …", "I disagree with A", "my answer was wrong".
 
-They give no other answer, so they are looked for only where an answer is known. Of sentences that are judged ("which
-one is against common sense?") "A is wrong" may be the reason for the answer A; only "A is the wrong answer" denies it.
+They give no other answer, so they are searched for only where an answer is known. If the options are sentences that are
+judged ("which one is against common sense?"), "A is wrong" may be the reason for the answer A, and only "A is the wrong
+answer" denies it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from explaineval.parsing.modality import is_asserted, sentence_start
 from explaineval.parsing.statements import (
     MOST_NAMES,
     POLAR,
-    Statement,
+    Claim,
     find_inferences,
     joined_names,
     judges_sentences,
 )
 
-_BEFORE = 120  # characters before a name in which the words that deny it stand
+_BEFORE = 120  # characters before a name that are searched for words that deny it
 
 _SURE = (
     r"(?:\s(?:actually|really|clearly|definitely|certainly|simply|in\sfact|therefore|thus|hence|also|now|plainly"
@@ -66,7 +67,7 @@ _BE_NOT = (
     rf"(?:(?:is|was|are|were)(?:{_SURE}\snot|n['’]t)|(?:would|can|could|should)(?:{_SURE}\snot|n['’]t){_SURE}\sbe|cannot\sbe"
     r"|['’]s\snot)"
 )
-_IS_NO_ANSWER = re.compile(  # of whatever the name stands for, a judged sentence included
+_IS_NO_ANSWER = re.compile(  # denies any option, even a sentence that is judged
     rf"{_CLOSE}(?:{_BE}{_SURE}\s(?:the|an?|my)\s{_BAD}"
     rf"|{_BE_NOT}{_SURE}\s(?:the|a|my)(?:\s(?:{_GOOD}|best|most\s\w+))?)\s(?:answer|choice|label)\b",
     re.IGNORECASE,
@@ -137,40 +138,37 @@ _STILL_BEST = re.compile(  # "A is not correct in every detail, but it fits best
 )
 
 
-def find_retractions(text: str, letters: Collection[str]) -> list[Statement]:
-    """The sentences of `text` by which the model takes back its answer, which is one of `letters`."""
-    found: list[Statement] = []
+def find_retractions(text: str, letters: Collection[str]) -> list[Claim]:
+    """The sentences of `text` in which the model takes back its answer, which is one of `letters`."""
+    claims: list[Claim] = []
     for match in _TAKEN_BACK.finditer(text):
         start = match.start("own") if match["own"] else match.start()
         named = (match["letter"] or match["inside"] or "").upper()
         if named and named not in letters:
             continue
         if is_asserted(text, start, match.end()):
-            found.append((Marker("answer", start, match.end()), Clash("the explanation takes its answer back")))
-            if len(found) == MOST_NAMES:
+            claims.append((Marker("answer", start, match.end()), Clash("the explanation takes its answer back")))
+            if len(claims) == MOST_NAMES:
                 break
-    return found
+    return claims
 
 
-def find_denials(text: str, letters: Collection[str], options: Mapping[str, str]) -> list[Statement]:
+def find_denials(text: str, letters: Collection[str], options: Mapping[str, str]) -> list[Claim]:
     """The sentences of `text` that deny one of `letters`, the options that are the answer."""
     names = find_names(text, options, MOST_NAMES)
     judged = judges_sentences(options) or _are_sentences(options)
-    found: list[Statement] = []
-    for place, name in enumerate(names):
-        if name.letter not in letters:
-            continue
-        span = _denied(text, names, place, judged=judged)
-        if span and is_asserted(text, *span):
-            found.append((Marker("answer", *span), Clash(f"the explanation denies the answer {name.letter}")))
-    for letter, match in find_inferences(text, options, denied=True):
-        if letter in letters and is_asserted(text, *match.span()):
-            found.append((Marker("answer", *match.span()), Clash(f"the explanation denies the answer {letter}")))
-    return found
+    places = (place for place, name in enumerate(names) if name.letter in letters)
+    spans = [(names[place].letter, _find_denial(text, names, place, judged=judged)) for place in places]
+    spans += [(letter, match.span()) for letter, match in find_inferences(text, options, denied=True)]
+    return [
+        (Marker("answer", *span), Clash(f"the explanation denies the answer {letter}"))
+        for letter, span in spans
+        if span and letter in letters and is_asserted(text, *span)
+    ]
 
 
-def _denied(text: str, names: list[Name], place: int, *, judged: bool) -> tuple[int, int] | None:
-    """The span of the words that deny the name, if there are any."""
+def _find_denial(text: str, names: list[Name], place: int, *, judged: bool) -> tuple[int, int] | None:
+    """The span of the words that deny the name at a place of `names`, None if it is not denied."""
     name = names[place]
     low = max(sentence_start(text, name.start), name.start - _BEFORE)
     before = text[low : name.start]

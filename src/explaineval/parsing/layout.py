@@ -1,6 +1,7 @@
-"""The parts of a completion's text: the lines `Answer:` and `Explanation:`, however models write them, with contents.
+"""The parts of a completion's text: the markers `Answer:` and `Explanation:`, in all forms, and what follows each.
 
-The method page specifies the answer format.
+In completion style it is also found out where the model goes on with a few-shot example of its own. The method page
+specifies the answer format.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Literal
 from explaineval.parsing.text import View
 from explaineval.records import Order, Style
 
-Kind = Literal["answer", "explanation", "field"]
+Kind = Literal["answer", "explanation"]
+KINDS: tuple[Kind, ...] = ("explanation", "answer")
 
-_MOST = 1000  # markers that are looked at; a text with more repeats itself without end
+_MOST = 1000  # markers that are read; a text with more repeats itself without end
 _GAP = r"[^\S\n]"  # white space within a line
 _ANSWER = (
     rf"(?:(?:the|my|final|correct|corrected|revised|updated|actual|right|best|predicted|chosen|short){_GAP}){{0,3}}"
@@ -52,9 +54,9 @@ _FIELDS = ("premise", "hypothesis", "question", "sentence", "options", "choices"
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """A marker's place `start`, its content's beginning `end`, and the emphasis it leaves open.
+    """A marker: where it starts, where its content starts (`end`), and the emphasis that it leaves open (`wrap`).
 
-    `emphatic` is true of "Final answer:" and the like, which no few-shot example has.
+    `emphatic` is true for "Final answer:" and the like, which no few-shot example has.
     """
 
     kind: Kind
@@ -67,21 +69,19 @@ class Marker:
 def find_line_markers(text: str) -> list[Marker]:
     """The answer and explanation markers that begin a line, in order of place.
 
-    Bullets, numbers, headings, quotation signs and emphasis may stand before the word. In place of the colon
-    a capitalised word may have a dash or an equals sign between spaces (`Answer - B`), be in square brackets
-    (`[Answer] B`), or be a line of its own, and so may a heading (`## Answer`) or an emphasised word. Words
-    such as "Rationale" count only where the text has no "Explanation" marker.
+    Bullets, numbers, headings, quotation signs and emphasis may stand before the word. Instead of the colon, a
+    capitalised word may have a dash or an equals sign between spaces (`Answer - B`), be in square brackets
+    (`[Answer] B`), or be a line of its own, and so may a heading (`## Answer`) or an emphasised word. Words such as
+    "Rationale" count only if the text has no "Explanation" marker.
     """
-    found: list[tuple[Marker, bool]] = []
-    for match in islice(_LINE.finditer(text), _MOST):
-        if match["colon"] or _marks_without_colon(match):
-            kind: Kind = "answer" if match["answer"] else "explanation"
-            found.append((_marker(text, match, kind), match["synonym"] is not None))
-    explained = any(marker.kind == "explanation" and not synonym for marker, synonym in found)
-    return [marker for marker, synonym in found if not (synonym and explained)]
+    matches = [match for match in islice(_LINE.finditer(text), _MOST) if match["colon"] or _marks_without_colon(match)]
+    if any(match["explanation"] for match in matches):
+        matches = [match for match in matches if not match["synonym"]]
+    return [_make_marker(text, match, "answer" if match["answer"] else "explanation") for match in matches]
 
 
 def _marks_without_colon(match: re.Match[str]) -> bool:
+    """True if the word is a marker by its dash, its brackets, its heading or emphasis, or by standing alone."""
     word = match["answer"] or match["explanation"] or ""
     if match["dash"]:
         return word[:1].isupper()
@@ -93,14 +93,9 @@ def _marks_without_colon(match: re.Match[str]) -> bool:
 
 
 def find_inline_markers(text: str, kind: Kind) -> list[Marker]:
-    """The capitalised markers of that kind anywhere, for texts that put both on one line."""
-    return [_marker(text, match, kind) for match in islice(_INLINE_MARKER.finditer(text), _MOST) if match.group(kind)]
-
-
-def find_field_markers(text: str, fields: Collection[str] = ()) -> list[Marker]:
-    """Lines that begin the next few-shot example: "Premise:", "Question:", … and the names in `fields`."""
-    matches = _field_pattern(tuple(sorted(fields))).finditer(text)
-    return [Marker("field", match.start(), match.end()) for match in matches]
+    """The capitalised markers of one kind anywhere in a line, for texts that put both on one line."""
+    matches = islice(_INLINE_MARKER.finditer(text), _MOST)
+    return [_make_marker(text, match, kind) for match in matches if match[kind]]
 
 
 @lru_cache(maxsize=64)
@@ -109,17 +104,14 @@ def _field_pattern(fields: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"^(?:#{{1,4}}{_GAP})?(?:{names}){_GAP}?\d{{0,3}}{_GAP}?[:：]", re.IGNORECASE | re.MULTILINE)
 
 
-def _marker(text: str, match: re.Match[str], kind: Kind) -> Marker:
+def _make_marker(text: str, match: re.Match[str], kind: Kind) -> Marker:
+    """The marker of a match, with emphasis that closes right after the colon taken in ("**Answer:** B")."""
     opened = _EMPHASIS_END.search(match["lead"])
-    wrap = opened.group() if opened else ""
-    end = match.end()
+    wrap = opened.group() if opened and not match["close"] else ""
+    closing = re.compile(rf"{_GAP}?{re.escape(wrap)}").match(text, match.end()) if wrap else None
+    end = closing.end() if closing else match.end()
     emphatic = _EMPHATIC.search(match.group()) is not None
-    if wrap and not match["close"]:
-        closing = re.compile(rf"{_GAP}?{re.escape(wrap)}").match(text, end)
-        if closing:
-            return Marker(kind, match.start(), closing.end(), emphatic=emphatic)
-        return Marker(kind, match.start(), end, wrap, emphatic)
-    return Marker(kind, match.start(), end, emphatic=emphatic)
+    return Marker(kind, match.start(), end, "" if closing else wrap, emphatic)
 
 
 _FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)[^\n`~]{0,40}$", re.MULTILINE)
@@ -131,7 +123,7 @@ _PLACEHOLDER = re.compile(  # what the prompt's form shows in place of the text
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A marker and where its content ends: at the next marker, its code fence's end, or the limit."""
+    """A marker and where its content ends: at the next marker, at the end of its code fence, or at the limit."""
 
     marker: Marker
     end: int
@@ -139,7 +131,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All parts in order of place; what lies at `limit` and beyond belongs to another example."""
+    """All parts of a text in order of place. What lies at `limit` and beyond belongs to another example."""
 
     view: View
     parts: tuple[Part, ...]
@@ -147,97 +139,49 @@ class Layout:
 
     @property
     def text(self) -> str:
-        """What is looked at: the view's text."""
+        """The text that is read: the view's."""
         return self.view.text
 
     def of(self, kind: Kind) -> list[Part]:
-        """The parts of that kind."""
+        """The parts of one kind."""
         return [part for part in self.parts if part.marker.kind == kind]
+
+    def end_of(self, marker: Marker) -> int:
+        """Where the content of a marker ends."""
+        return next((part.end for part in self.parts if part.marker == marker), self.limit)
 
     def with_markers(self, markers: Iterable[Marker]) -> Layout:
         """The same layout with more markers."""
         return _build(self.view, [*(part.marker for part in self.parts), *markers], self.limit)
 
 
-def lay_out(view: View, order: Order, style: Style, fields: Collection[str] = ()) -> Layout:
-    """The parts of the text, by markers that begin a line, else by markers within lines.
+def lay_out(view: View, order: Order | None, style: Style, fields: Collection[str] = ()) -> Layout:
+    """The parts of the text, by markers that begin a line, or by markers within lines where there are no others.
 
-    In completion style the prompt ends with the first marker, so the text begins with its content, unless
-    the model repeats the marker. There the text ends where the model goes on with the next example: at a
-    field of the input or, once both have been given, at a marker of the first kind.
+    In completion style the prompt ends with the first marker, so the text begins with its content, unless the model
+    repeats the marker. There the text ends where the model begins another example: at a field of the input or, once
+    both markers have been given, at a marker of the first kind. `order` None is for texts that should hold nothing but
+    an explanation: there only a field ends the text, since an answer may contradict or repeat the one that was given.
     """
     text = view.text
     markers = find_line_markers(text)
     limit = len(text)
     if style == "completion":
-        markers = _open_completion(text, markers, "answer" if order == "pe" else "explanation")
-        limit = min(next_example(markers, order, limit), next_field(text, fields))
-    return _build(view, _with_inline_markers(text, markers, limit), limit)
-
-
-def lay_out_explanation(view: View, style: Style, fields: Collection[str] = ()) -> Layout:
-    """The parts of a text that should be nothing but an explanation; other than `lay_out` in where it ends.
-
-    In completion style it ends at a field of the input alone: an answer before that contradicts or repeats
-    the one that was given.
-    """
-    text = view.text
-    markers = find_line_markers(text)
-    limit = len(text)
-    if style == "completion":
-        markers = _open_completion(text, markers, "explanation")
-        limit = next_field(text, fields)
-    return _build(view, _with_inline_markers(text, markers, limit), limit)
-
-
-def clean(layout: Layout, start: int, end: int, wrap: str = "") -> str:
-    """The source from `start` to `end` without reasoning and without markdown that frames it from outside.
-
-    "" also where nothing is said: no letter, digit or pictorial sign, or only the form's own `<text>`.
-    """
-    content = layout.view.cut(start, end)
-    fences = list(_FENCE.finditer(content))
-    if len(fences) % 2 and fences[-1].end() == len(content):  # it opens the block of the next marker
-        content = content[: fences[-1].start()].rstrip()
-    content = _LAST_RULE.sub("", content).rstrip()
-    if wrap and content.endswith(wrap):
-        content = content[: -len(wrap)].rstrip()
-    return "" if _PLACEHOLDER.match(content) or not says_something(content) else content
-
-
-def says_something(content: str) -> bool:
-    """True if there is a letter, a digit or a pictorial sign in it."""
-    return any(sign.isalnum() or unicodedata.category(sign) == "So" for sign in content)
-
-
-def _with_inline_markers(text: str, markers: list[Marker], limit: int) -> list[Marker]:
-    for kind in ("explanation", "answer"):
+        first: Kind = "answer" if order == "pe" else "explanation"
+        repeated = markers and markers[0].kind == first and not text[: markers[0].start].strip()
+        markers = markers if repeated else [Marker(first, 0, 0), *markers]
+        field = _field_pattern(tuple(sorted(fields))).search(text)
+        limit = min(_find_next_example(markers, order, limit) if order else limit, field.start() if field else limit)
+    for kind in KINDS:
         if not any(marker.kind == kind and marker.start < limit for marker in markers):
             markers = markers + find_inline_markers(text, kind)
-    return markers
+    return _build(view, markers, limit)
 
 
-def _open_completion(text: str, markers: list[Marker], kind: Kind) -> list[Marker]:
-    repeated = markers and markers[0].kind == kind and not text[: markers[0].start].strip()
-    return markers if repeated else [Marker(kind, 0, 0), *markers]
+def _find_next_example(markers: Iterable[Marker], order: Order, limit: int) -> int:
+    """Where a plain marker follows although both kinds have been seen: the model begins another example there.
 
-
-def _build(view: View, markers: Iterable[Marker], limit: int) -> Layout:
-    ordered = sorted((marker for marker in markers if marker.start < limit), key=lambda marker: marker.start)
-    fences = [match.start() for match in _FENCE.finditer(view.text)]
-    ends = [*(marker.start for marker in ordered[1:]), limit]
-    parts: list[Part] = []
-    for marker, end in zip(ordered, ends, strict=False):
-        before = bisect_left(fences, marker.start)
-        fenced = before % 2 == 1 and before < len(fences)
-        parts.append(Part(marker, min(end, fences[before]) if fenced else end))
-    return Layout(view, tuple(parts), limit)
-
-
-def next_example(markers: Iterable[Marker], order: Order, limit: int) -> int:
-    """Where a plain marker follows although both have been seen: the next example, begun by the model.
-
-    A line such as "Final answer: C" is no part of an example's form: it is the model's own last word.
+    A line such as "Final answer: C" has not the form of an example: it is the model's own last word.
     """
     last: Kind = "explanation" if order == "pe" else "answer"
     seen = False
@@ -248,6 +192,34 @@ def next_example(markers: Iterable[Marker], order: Order, limit: int) -> int:
     return limit
 
 
-def next_field(text: str, fields: Collection[str]) -> int:
-    """Where the first line stands that begins with a field of the input."""
-    return min((marker.start for marker in find_field_markers(text, fields)), default=len(text))
+def clean(layout: Layout, start: int, end: int, wrap: str = "") -> str:
+    """The source from `start` to `end` without reasoning and without markdown that belongs to what surrounds it.
+
+    "" if nothing is said: no letter, digit or pictorial sign, or only the `<text>` of the form in the prompt.
+    """
+    content = layout.view.cut(start, end)
+    fences = list(_FENCE.finditer(content))
+    if len(fences) % 2 and fences[-1].end() == len(content):  # the last fence opens the block of the next marker
+        content = content[: fences[-1].start()].rstrip()
+    content = _LAST_RULE.sub("", content).rstrip()
+    if wrap and content.endswith(wrap):
+        content = content[: -len(wrap)].rstrip()
+    return "" if _PLACEHOLDER.match(content) or not says_something(content) else content
+
+
+def says_something(content: str) -> bool:
+    """True if the content holds a letter, a digit or a pictorial sign."""
+    return any(sign.isalnum() or unicodedata.category(sign) == "So" for sign in content)
+
+
+def _build(view: View, markers: Iterable[Marker], limit: int) -> Layout:
+    """The layout of a text with these markers; a part that begins in a code fence ends with it."""
+    ordered = sorted((marker for marker in markers if marker.start < limit), key=lambda marker: marker.start)
+    fences = [match.start() for match in _FENCE.finditer(view.text)]
+    ends = [*(marker.start for marker in ordered[1:]), limit]
+    parts: list[Part] = []
+    for marker, end in zip(ordered, ends, strict=False):
+        before = bisect_left(fences, marker.start)
+        fenced = before % 2 == 1 and before < len(fences)
+        parts.append(Part(marker, min(end, fences[before]) if fenced else end))
+    return Layout(view, tuple(parts), limit)

@@ -1,26 +1,28 @@
-"""How models write labels: a letter, a number, or the option's text, with all that they put around it.
+"""How models write labels: a letter, a number, or the option's text, with everything that they put around it.
 
-`read_value` reads a line that should hold a label, `find_names` finds every place in running prose where an option is
-named. All rules about ways in which a label is written stand here.
+`RULES` is the table of the ways in which a line can name an option; `read_value` applies it to a line that should hold
+a label. To read labels that are written in another way, add a rule. `find_names` finds every place in running prose
+where an option is named.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
-_LONGEST = 1000  # characters of a line that are looked at; an answer stands at its beginning
-_LONGEST_NAME = 300  # an option's text that is longer is not looked for in prose
+_LONGEST = 1000  # characters of a line that are read; an answer stands at its beginning
+_LONGEST_NAME = 300  # longer option texts are not looked for in prose
 
 LETTER_SIGNS = {
     first + place: chr(ord("A") + place)
     for first in (0x24B6, 0x24D0, 0x1F130, 0x1F150, 0x1F170, 0x1F1E6)  # circled, squared, regional indicators
     for place in range(26)
 }
-"""Signs and emoji that show a letter, one code point each, and the letter."""
+"""Symbols and emoji that show a letter, one code point each, mapped to that letter."""
 
 _EMOJI = (
     "(?:(?![❌❎✖✗✘🚫⛔👎])[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
@@ -80,8 +82,8 @@ _FUNCTION_WORDS = (
 class Value:
     """An option's letter, and the span of the letter or option text from which it was read.
 
-    `tail` is where the sentence that states it goes on, for values out of prose. `inferred` is true where the sentence
-    does not name the option but says what amounts to it ("so the hypothesis is entailed").
+    `tail` is where the text that names the option ends, if later than `end`. `inferred` is true where a sentence does
+    not name the option but implies it ("so the hypothesis is entailed").
     """
 
     letter: str
@@ -90,10 +92,15 @@ class Value:
     tail: int = 0
     inferred: bool = False
 
+    @property
+    def lettered(self) -> bool:
+        """Whether a single letter was read, and not an option's text or a number of several digits."""
+        return self.end - self.start == 1
+
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """Something that claims to be an answer but cannot be one, in one phrase, and the letters that it names."""
+    """Text that claims to be an answer but cannot be one: the reason, and the letters that it names."""
 
     reason: str
     letters: tuple[str, ...] = ()
@@ -101,13 +108,28 @@ class Clash:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A place in prose that names an option: the letter, its span with what belongs to it, and the value's own."""
+    """A place in prose that names an option: its letter, the span of the whole name, and the value within it."""
 
     letter: str
     start: int
     end: int
     value: Value
     lettered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRule:
+    """One way in which models write a label.
+
+    `read(text, start, end, options)` looks at the line `text[start:end]`, which begins where the label may begin:
+    opening brackets, quotes, bullets and words such as "the answer is" are skipped already. It returns the Value that
+    it reads, a Clash if the line names two options, or None if the label is not written in this way. `example` is a
+    line that the rule reads as option B of `{"A": "Sentence 1", "B": "Sentence 2"}`.
+    """
+
+    name: str
+    example: str
+    read: Callable[[str, int, int, Mapping[str, str]], Value | Clash | None]
 
 
 def read_value(text: str, start: int, end: int, options: Mapping[str, str]) -> Value | Clash | None:
@@ -119,48 +141,47 @@ def read_value(text: str, start: int, end: int, options: Mapping[str, str]) -> V
     True
     """
     end = min(end, start + _LONGEST)
-    found: list[Value] = []
-    for position in _places(text, start, end):
-        for read in (_read_letter, _read_text, _read_number):
-            value = read(text, position, end, options)
-            if isinstance(value, Clash):
-                return value
-            if value is not None:
-                found.append(value)
-    letters = list(dict.fromkeys(value.letter for value in found))
-    if len(letters) > 1:
-        return two_answers(letters)
-    if found and _is_struck_out(text, found[0], end):
-        return Clash("the answer is struck out")
-    return found[0] if found else None
+    readings = (rule.read(text, place, end, options) for place in _places(text, start, end) for rule in RULES)
+    value = agree(reading for reading in readings if reading is not None)
+    return Clash("the answer is struck out") if isinstance(value, Value) and _is_struck_out(text, value, end) else value
+
+
+def agree(values: Iterable[Value | Clash]) -> Value | Clash | None:
+    """The first value if all name the same option, the Clash that keeps them from it, None without any value."""
+    first: Value | None = None
+    letters: dict[str, None] = {}
+    for value in values:
+        if isinstance(value, Clash):
+            return value
+        first = first or value
+        letters[value.letter] = None
+    return two_answers(list(letters)) if len(letters) > 1 else first
 
 
 def find_names(text: str, options: Mapping[str, str], most: int) -> list[Name]:
     """The first `most` places in `text` that name an option, by capital letter, by text, or by number.
 
-    An `A` or `I` that stands before an ordinary word is a word itself.
+    An `A` or `I` before an ordinary word is not a name: it is the article or the pronoun.
     """
-    pattern, texts = _name_pattern(tuple(options.items()))
-    numbers = _numbers(tuple(options.items()))
-    found: list[Name] = []
+    items = tuple(options.items())
+    pattern, texts = _name_pattern(items)
+    names: list[Name] = []
     for match in pattern.finditer(text):
-        if len(found) >= most:
+        if len(names) >= most:
             break
         if match["letter"]:
             letter = match["letter"].upper()
             other = texts.get(fold(match["own"]).rstrip("."), "") if match["own"] else letter
             end = match.end() if other == letter else match.end("letter")
-            found.append(Name(letter, match.start(), end, Value(letter, *match.span("letter")), True))
+            names.append(Name(letter, match.start(), end, Value(letter, *match.span("letter")), True))
             if other and other != letter:
-                found.append(Name(other, match.start("own"), match.end(), Value(other, *match.span("own")), False))
+                names.append(Name(other, match.start("own"), match.end(), Value(other, *match.span("own")), False))
             continue
         kind = match.lastgroup or "text"
-        letter = (
-            texts.get(fold(match[kind]).rstrip("."), "") if kind == "text" else numbers.get(_number_of(match[kind]))
-        )
-        if letter:
-            found.append(Name(letter, match.start(), match.end(), Value(letter, *match.span(kind)), False))
-    return found
+        named = texts.get(fold(match[kind]).rstrip(".")) if kind == "text" else _letter_of_number(match[kind], items)
+        if named:
+            names.append(Name(named, match.start(), match.end(), Value(named, *match.span(kind)), False))
+    return names
 
 
 def two_answers(letters: list[str]) -> Clash:
@@ -169,21 +190,21 @@ def two_answers(letters: list[str]) -> Clash:
 
 
 def is_bare(text: str, start: int, end: int) -> bool:
-    """True if nothing but closing signs and punctuation is left in `text[start:end]`."""
+    """True if `text[start:end]` holds nothing but closing brackets, quotes, emoji and punctuation."""
     return _NOTHING.match(text[start:end]) is not None
 
 
 def skip_ending(text: str, value: Value, options: Mapping[str, str]) -> int:
-    """The place after `value` and after the option text, brackets and punctuation that belong to it."""
+    """The place after `value` and after the option text, brackets and punctuation that belong to it: "B) neutral."."""
     place = max(value.end, value.tail)
     tail = _TAIL.match(text, place)
     place = tail.end() if tail else place
     option = options[value.letter].strip()
     opened = _OPEN.match(text, place)
     inside = opened.end() if opened else place
-    for wanted in dict.fromkeys((option, _without_article(option))):
-        end = inside + len(wanted)
-        if wanted and text[inside:end].casefold() == wanted.casefold() and _ends_text(text, end):
+    for spelling in dict.fromkeys((option, _without_article(option))):
+        end = inside + len(spelling)
+        if spelling and text[inside:end].casefold() == spelling.casefold() and _ends_text(text, end):
             tail = _TAIL.match(text, end)
             return tail.end() if tail else end
     beside = _OWN_LETTER.match(text, max(value.end, value.tail))
@@ -193,7 +214,7 @@ def skip_ending(text: str, value: Value, options: Mapping[str, str]) -> int:
 
 
 def share_words(options: Mapping[str, str]) -> bool:
-    """True if the options are two sentences that differ in few words, as where one goes against common sense."""
+    """True if the options are two sentences that share most words, as in tasks that ask which one makes sense."""
     texts = [set(fold(option).rstrip(".").split()) for option in options.values()]
     if len(texts) != 2 or min(map(len, texts)) < 3:
         return False
@@ -201,9 +222,9 @@ def share_words(options: Mapping[str, str]) -> bool:
 
 
 def are_numbered_sentences(options: Mapping[str, str]) -> bool:
-    """True if the options are called "Sentence 1", "Sentence 2": the form of the task on common sense."""
-    stems = {match["stem"].strip().casefold() for match in map(_NUMBERED.fullmatch, options.values()) if match}
-    return len(_numbers(tuple(options.items()))) == len(options) == 2 and stems <= {"sentence", "statement"}
+    """True if the options are called "Sentence 1" and "Sentence 2", as in the bundled task on common sense."""
+    numbering = _number_options(tuple(options.items()))
+    return len(numbering.letters) == len(options) == 2 and numbering.stem in {"", "sentence", "statement"}
 
 
 def fold(text: str) -> str:
@@ -212,20 +233,20 @@ def fold(text: str) -> str:
 
 
 def _is_struck_out(text: str, value: Value, end: int) -> bool:
-    """True if the value stands between two tildes and two tildes of its line."""
+    """True if the value stands between `~~` and `~~` on its line."""
     low = max(0, value.start - 80)
     before = text[max(low, text.rfind("\n", low, value.start) + 1) : value.start]
     return before.count("~~") % 2 == 1 and text.find("~~", value.end, end) >= 0
 
 
 def _ends_text(text: str, place: int) -> bool:
-    """True if an option's text that ends at `place` is no part of a sentence that goes on."""
+    """True if an option's text that ends at `place` is not the beginning of a longer phrase."""
     line = text[place : place + _LONGEST].partition("\n")[0]
     return is_bare(line, 0, len(line)) or bool(_TEXT_END.match(line) or _BECAUSE.match(line.lstrip()))
 
 
 def _places(text: str, start: int, end: int) -> list[int]:
-    """Where a letter or an option text may begin: after opening signs, and after "the answer is"."""
+    """Where a label may begin: after opening brackets and quotes, and after words such as "the answer is"."""
     first = _skip(_OPEN, text, start, end)
     second = _skip(_OPEN, text, _skip(_LEAD, text, first, end), end)
     return [first] if second == first else [first, second]
@@ -237,6 +258,7 @@ def _skip(pattern: re.Pattern[str], text: str, start: int, end: int) -> int:
 
 
 def _read_letter(text: str, place: int, end: int, options: Mapping[str, str]) -> Value | Clash | None:
+    """Read a letter that something sets off from a word: "B", "(b)", "B) neutral", "B because", not "A man"."""
     letter = unicodedata.normalize("NFKC", text[place : place + 1] if place < end else "").upper()
     if len(letter) != 1 or not "A" <= letter <= "Z":
         return None
@@ -245,12 +267,12 @@ def _read_letter(text: str, place: int, end: int, options: Mapping[str, str]) ->
         return None
     rest = text[tail.end() : end]
     bare = is_bare(text, place + 1, end)
-    marked = bool(tail["close"] or tail["sep"]) or letter not in "AI"  # else it may be the article of the text
+    marked = bool(tail["close"] or tail["sep"]) or letter not in "AI"  # otherwise it may be a word of an option's text
     own_text = [option for option, _ in _starting_options(rest, options, loose=marked)]
     if not (bare or own_text or _separates(tail, rest) or (letter in options and _names_other(rest, letter, options))):
         return None
     if letter not in options:
-        if _starting_options(text[place:end], options):  # a letter as the text of an option
+        if _starting_options(text[place:end], options):  # the letter is itself the text of an option
             return None
         return Clash(f"the letter {letter} is not among the options {', '.join(options)}")
     rivals = own_text if own_text and letter not in own_text else []
@@ -260,7 +282,7 @@ def _read_letter(text: str, place: int, end: int, options: Mapping[str, str]) ->
 
 
 def _separates(tail: re.Match[str], rest: str) -> bool:
-    """True if what follows the letter shows that it is a label and no word."""
+    """True if what follows the letter shows that it is a label and not a word."""
     if tail["sep"] in {"/", "&", "+"}:
         return False
     glued = tail.end() == tail.end("sep")  # "A.I.", "C-section", "A's"
@@ -293,6 +315,7 @@ def _names_other(rest: str, letter: str, options: Mapping[str, str], *, strict: 
 
 
 def _read_text(text: str, place: int, end: int, options: Mapping[str, str]) -> Value | Clash | None:
+    """Read an option's text, which may lack its article: "neutral", "Neutral (B)", "the library, because …"."""
     rest = text[place:end]
     starting = _starting_options(rest, options, loose=True)
     if len(starting) > 1:
@@ -319,10 +342,9 @@ def _read_text(text: str, place: int, end: int, options: Mapping[str, str]) -> V
 
 
 def _read_number(text: str, place: int, end: int, options: Mapping[str, str]) -> Value | Clash | None:
-    """The option with the number that stands at `place`, where the options themselves are numbered."""
+    """Read the number of a numbered option: "2", "Option 2", "sentence two", "the second one"."""
     items = tuple(options.items())
-    numbers = _numbers(items)
-    match = _number_pattern(items).match(text, place, end) if numbers else None
+    match = _number_pattern(items).match(text, place, end) if _number_options(items).letters else None
     if match is None:
         return None
     if _NUMBER_OTHER.match(text, match.end(), end):
@@ -330,8 +352,17 @@ def _read_number(text: str, place: int, end: int, options: Mapping[str, str]) ->
     rest = text[match.end() : end]
     if not (is_bare(rest, 0, len(rest)) or _TEXT_END.match(rest) or _BECAUSE.match(rest.lstrip())):
         return None
-    letter = numbers.get(_number_of(match[match.lastgroup or 0]))
-    return Value(letter, *match.span(match.lastgroup or 0), match.end()) if letter else None
+    group = match.lastgroup or 0
+    letter = _letter_of_number(match[group], items)
+    return Value(letter, *match.span(group), match.end()) if letter else None
+
+
+RULES: tuple[LabelRule, ...] = (
+    LabelRule("letter", "**(b)** Sentence 2", _read_letter),
+    LabelRule("option text", "Sentence 2, because it cannot be.", _read_text),
+    LabelRule("number", "the second one", _read_number),
+)
+"""The ways in which a line can name an option. Every rule is tried, and all that read something must agree."""
 
 
 def _other_number(rest: str, letter: str, options: Mapping[str, str]) -> list[str]:
@@ -341,22 +372,22 @@ def _other_number(rest: str, letter: str, options: Mapping[str, str]) -> list[st
 
 
 def _starting_options(rest: str, options: Mapping[str, str], *, loose: bool = False) -> list[tuple[str, str]]:
-    """The options whose text is all of `rest`, else those that `rest` begins with as a phrase; and that text, folded.
+    """The options, each with its folded text, that are all of `rest`, or else that `rest` begins with as a phrase.
 
-    With `loose`, where no option fits as it stands, articles at the beginning are left out of account.
+    With `loose`, articles at the beginning are ignored if no option fits as it stands.
     """
     folded = fold(rest[_skip(_OPEN, rest, 0, len(rest)) :])
-    found = _options_at(folded, {letter: _fold_option(option) for letter, option in options.items()})
-    if found or not loose:
-        return found
+    exact = _options_at(folded, {letter: _fold_option(option) for letter, option in options.items()})
+    if exact or not loose:
+        return exact
     short = {letter: _fold_option(_without_article(option)) for letter, option in options.items()}
     return _options_at(_without_article(folded), short)
 
 
-def _options_at(folded: str, wanted: Mapping[str, str]) -> list[tuple[str, str]]:
+def _options_at(folded: str, option_texts: Mapping[str, str]) -> list[tuple[str, str]]:
     whole: list[tuple[str, str]] = []
     prefix: list[tuple[str, str]] = []
-    for letter, text in wanted.items():
+    for letter, text in option_texts.items():
         if text and folded.startswith(text):
             after = folded[len(text) :]
             if is_bare(after, 0, len(after)):
@@ -372,35 +403,40 @@ def _without_article(text: str) -> str:
 
 
 def _fold_option(option: str) -> str:
-    """The option's text without the full stop that models leave out."""
+    """The option's text, folded, without its full stop, which models leave out."""
     return fold(option.translate(LETTER_SIGNS)).rstrip(".")
 
 
-@lru_cache(maxsize=256)
-def _numbers(options: tuple[tuple[str, str], ...]) -> Mapping[int, str]:
-    """Letters by number, where every option's text has its place as its number; else none.
+class _Numbering(NamedTuple):
+    """Letters by number, and the word before the numbers, in lower case: "sentence" of "Sentence 1"."""
 
-    That is "Sentence 1", "Sentence 2" with one stem, and "1. …", "2. …".
-    """
+    letters: Mapping[int, str]
+    stem: str
+
+
+@lru_cache(maxsize=256)
+def _number_options(options: tuple[tuple[str, str], ...]) -> _Numbering:
+    """The numbers in the options' texts ("Sentence 1", "Sentence 2" or "1. …", "2. …") if they count up from 1."""
     for pattern in (_NUMBERED.fullmatch, _NUMBERING.match):
         matches = [match for _, text in options if (match := pattern(text.strip()))]
         stems = {match.groupdict().get("stem", "").strip().casefold() for match in matches}
-        counted = [int(match["number"]) for match in matches]
-        if len(stems) == 1 and counted == list(range(1, len(options) + 1)):
-            return {int(match["number"]): letter for match, (letter, _) in zip(matches, options, strict=True)}
-    return {}
+        numbers = [int(match["number"]) for match in matches]
+        if len(stems) == 1 and numbers == list(range(1, len(options) + 1)):
+            return _Numbering(dict(zip(numbers, (letter for letter, _ in options), strict=True)), stems.pop())
+    return _Numbering({}, "")
 
 
-def _number_of(written: str) -> int:
+def _letter_of_number(written: str, options: tuple[tuple[str, str], ...]) -> str | None:
+    """The letter of the option with a number written as "2", "two" or "second"."""
     folded = written.casefold()
-    return _NUMBER_WORDS.get(folded) or _ORDINALS.get(folded) or (int(folded) if folded.isdecimal() else 0)
+    number = _NUMBER_WORDS.get(folded) or _ORDINALS.get(folded) or (int(folded) if folded.isdecimal() else 0)
+    return _number_options(options).letters.get(number)
 
 
 @lru_cache(maxsize=256)
 def _number_pattern(options: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
-    """A number as the label of a numbered option: "2", "Option 2", "sentence two", "the second sentence"."""
-    stems = {match["stem"].strip() for _, text in options if (match := _NUMBERED.fullmatch(text.strip()))}
-    noun = "|".join([*map(re.escape, stems), _NOUN, "number", "no\\."])
+    """The pattern of a number as a label: "2", "Option 2", "sentence two", "the second sentence"."""
+    noun = "|".join([re.escape(_number_options(options).stem) or _NOUN, _NOUN, "number", "no\\."])
     return re.compile(
         rf"(?:(?:the\s)?(?:{noun})\s{{0,2}}#?)?(?P<number>{_ANY_NUMBER})"
         rf"|(?:the\s)?(?P<ordinal>{'|'.join(_ORDINALS)})(?:\s(?:{noun}|one))\b",
@@ -423,9 +459,8 @@ def _name_pattern(options: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str]
     close = r"(?:[)\]*_\"'”’»`}$>]|\\[)\]]){0,6}"
     own = rf"(?:[\s:,(–—=*-]{{1,4}}(?i:(?:an?|the)\s)?(?P<own>(?i:{words}))(?!\w){close})?"
     numbered = ""
-    if _numbers(options):
-        stems = {match["stem"].strip() for _, text in options if (match := _NUMBERED.fullmatch(text.strip()))}
-        noun = "|".join([*map(re.escape, stems), "option", "choice"])
+    if _number_options(options).letters:
+        noun = "|".join([re.escape(_number_options(options).stem) or "option", "option", "choice"])
         numbered = (
             rf"|(?i:(?:the\s)?(?:{noun})\s{{0,2}}#?(?P<number>{_ANY_NUMBER}))"
             rf"|(?i:the\s(?P<ordinal>{'|'.join(_ORDINALS)})\s(?:{noun}|one)\b)"
@@ -443,5 +478,5 @@ def _name_pattern(options: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str]
 
 
 def _spell(folded: str) -> str:
-    """A pattern for an option's text in prose."""
+    """A pattern for an option's folded text in prose, with any white space between its words."""
     return r"\s{1,3}".join(re.escape(word).replace("'", "['’]").replace('"', '["“”]') for word in folded.split())

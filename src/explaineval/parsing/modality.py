@@ -1,19 +1,19 @@
-"""Whether a sentence means what it says: it may instead report, suppose, deny, compare, quote or ask.
+"""Whether a sentence is asserted: it may instead report, suppose, deny, compare, quote or ask.
 
 "One might say the answer is C", "if he slept, the answer would be C" and "the answer is C? No." state no answer. The
-rules look at a bounded stretch of the sentence to either side, clause by clause, from the statement outwards.
+rules read a bounded stretch of the sentence on either side, clause by clause, from the statement outwards.
 """
 
 from __future__ import annotations
 
 import re
 
-_REACH = 320  # characters of a sentence to either side of a statement that are looked at
+_REACH = 320  # characters of a sentence on either side of a statement that are read
 
 _BOUND = re.compile(r"[.!?。！？…][\"'”’)\]*_]{0,3}(?=\s)|[。！？]|\n|;")
 _NEXT_BOUND = re.compile(r"[.!?。！？…](?=[\"'”’)\]*_}$]{0,4}(?:\s|\Z))|[。！？]|\n|;")
 _CLAUSE = re.compile(r"[,:：—–(]|\s-\s")
-_TURN = re.compile(  # words that only take the turn, though some of them would deny
+_TURN = re.compile(  # words that only open a sentence, though some of them would otherwise deny
     r"^[\s>*_#,-]{0,8}(?:(?:no|wait|sorry|oops|hmm|actually|rather|correction|well|oh|scratch that|hold on|but|and|yet)"
     r"[\s,.:!…—–-]{1,4}){1,4}",
     re.IGNORECASE,
@@ -111,7 +111,7 @@ _AFTER_DENIAL = re.compile(
 
 
 def is_asserted(text: str, start: int, end: int) -> bool:
-    """True if `text[start:end]`, the words that state an answer, are meant as they stand.
+    """True if the sentence asserts `text[start:end]`, the words that state an answer.
 
     >>> is_asserted("So the answer is B.", 3, 18)
     True
@@ -142,7 +142,7 @@ def is_asserted(text: str, start: int, end: int) -> bool:
 
 
 def sentence_start(text: str, place: int) -> int:
-    """Where the sentence that holds `place` begins, as far as it is looked at."""
+    """Where the sentence that holds `place` begins, at most `_REACH` characters before it."""
     low = max(0, place - _REACH)
     for bound in _BOUND.finditer(text, low, place):
         low = bound.end()
@@ -155,15 +155,15 @@ def _is_quoted(before: str) -> bool:
 
 
 def _is_counterfactual(whole: str, scope: str, after: str) -> bool:
-    """True if what stands around "would be" makes it speak of another case than the one at hand."""
+    """True if the words around "would be" make the sentence about another case than the one at hand."""
     around = _COUNTERFACTUAL.search(scope) or _WITH_OTHER.match(after)
     return around is not None or _SUPPOSES.search(_RHETORICAL.sub("", whole)) is not None
 
 
 def _is_reported(clause: str, *, by_source: bool = False) -> bool:
-    """True if the clause says that somebody else says what follows; what the premise shows, the model itself says.
+    """True if the clause reports what somebody else says; what the premise shows counts as said by the model itself.
 
-    With `by_source` only where the clause names one who says or hints such things.
+    With `by_source`, only if the clause names somebody who says or hints such things.
     """
     saying = _SAYING.search(clause, max(0, len(clause) - 40))
     if saying is None:
@@ -175,8 +175,5 @@ def _is_reported(clause: str, *, by_source: bool = False) -> bool:
 
 
 def _after_last(pattern: re.Pattern[str], text: str) -> str:
-    """What stands after the last match of `pattern` in `text`, or all of it."""
-    place = 0
-    for match in pattern.finditer(text):
-        place = match.end()
-    return text[place:]
+    """What follows the last match of `pattern` in `text`, or all of the text without a match."""
+    return text[max((match.end() for match in pattern.finditer(text)), default=0) :]

@@ -1,7 +1,8 @@
 """Answers in running prose: "so the correct answer is B", "a shovel is the best choice", "B. The premise says …".
 
-A place that names an option states an answer if the words right before or after it say so, and if the sentence means
-it (see `modality`).
+A place that names an option states an answer if the words right before or after it say so and the sentence is asserted
+(see `modality`). Two kinds of task have sentences that imply an answer without naming it: in natural language inference
+"so the hypothesis is entailed"; where one of two sentences goes against common sense, "Sentence 2 makes no sense".
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from explaineval.parsing.letters import (
 )
 from explaineval.parsing.modality import is_asserted, sentence_start
 
-Statement = tuple[Marker, Value | Clash]
+Claim = tuple[Marker, Value | Clash]
+"""Where a text claims an answer, and the option that it names."""
 
 
 class _Stated(NamedTuple):
-    """A letter that is stated as the answer, where what states it begins and ends; `inferred` as in Value."""
+    """A letter stated as the answer, and where the words that state it begin and end; `inferred` as in Value."""
 
     letter: str
     start: int
@@ -39,9 +41,9 @@ class _Stated(NamedTuple):
     inferred: bool = False
 
 
-MOST_NAMES = 500  # names of options that are looked at in one text; one with more repeats itself without end
+MOST_NAMES = 500  # names of options that are read in one text; a text with more repeats itself without end
 _BEFORE = 240  # characters before a name in which the words that make it an answer stand
-_ITEMS = 4000  # characters of an explanation in which further items of a list are looked for
+_ITEMS = 4000  # characters of an explanation that are searched for further items of a list
 
 _ADVERB = (
     r"(?:actually|really|clearly|indeed|in\sfact|rather|instead|definitely|certainly|obviously|simply|likely|probably"
@@ -135,12 +137,12 @@ _BEFORE_PART = frozenset({"of", "to", "from", "than", "for"})
 """Words before "the answer is B" that make it part of something else: "the opposite of the answer is B"."""
 
 _CLOSE = r"[)\]*_\"'”’»`}$\\]{0,6}\s{0,2}"
-_STOPS = re.compile(  # what may follow a label that a bare "so" or "it is" leads to
+_STOPS = re.compile(  # what may follow a label after a mere "so" or "it is"
     rf"{_CLOSE}(?:[.;!…)(\[]|\Z|\n|[—–]|-\s|,?\s{{0,2}}(?:because|since|as|given|due|rather|instead|not|and\snot|over|here"
     r"|for)\b|,\s(?:which|who)\b)",
     re.IGNORECASE,
 )
-_GOES_ON = re.compile(  # what may follow a label that "the answer is" leads to
+_GOES_ON = re.compile(  # what may follow a label after "the answer is"
     rf"{_CLOSE}(?:[.,:;!?…)(\[]|\Z|\n|[—–]|-\s|(?:and|or|but|not|rather|instead|over|because|since|as|given|due|for|here|in"
     r"|with|so|than|if|unless|only|even|though|although|while|whereas|which|therefore|thus|then|now|when|based|from|on|by"
     r"|under|after|where|regarding|according|without|against|provided|assuming)\b)",
@@ -205,7 +207,7 @@ _WORD = re.compile(r"[^\W\d_]{2}")
 
 _YES_NO = frozenset({"yes", "no", "true", "false"})
 POLAR = frozenset({"entailment", "neutral", "contradiction"})
-"""Options' texts that "it is …" need not precede by the word "answer" to state one."""
+"""Option texts that "it is …" states as the answer without the word "answer"."""
 
 _BUT = re.compile(r"\b(?:but|however|although|though|except|while|whereas|yet)\b", re.IGNORECASE)
 _AFTER_NAME = r"[)\]*_\"'”’»`]{0,4}\s{1,2}"
@@ -268,60 +270,61 @@ _NOT_INFERRED = re.compile(
     r"(?:the|this|that)\s(?:hypothesis|second\ssentence|conclusion|claim|statement)\b)",
     re.IGNORECASE,
 )
-_MOST_INFERENCES = 100  # such sentences that are looked at; a text with more repeats itself without end
+_MOST_INFERENCES = 100  # such sentences that are read; a text with more repeats itself without end
 
 
-def find_statements(text: str, options: Mapping[str, str]) -> list[Statement]:
-    """The sentences of `text` that firmly state an answer: markers whose content begins at the value, and the value.
+def find_statements(text: str, options: Mapping[str, str]) -> list[Claim]:
+    """The sentences of `text` that firmly state an answer: markers that end where the option is named, and the option.
 
     The value is a Clash where two options are named together ("the answer is A or B").
     """
     names = find_names(text, options, MOST_NAMES + 1)
-    found: list[Statement] = []
+    claims: list[Claim] = []
     if len(names) > MOST_NAMES:
         place = names[MOST_NAMES].start
-        found.append((Marker("answer", place, place), Clash(f"more than {MOST_NAMES} places name an option")))
+        claims.append((Marker("answer", place, place), Clash(f"more than {MOST_NAMES} places name an option")))
     for place, name in enumerate(names[:MOST_NAMES]):
         stated = _read_name(text, name, options)
-        if stated is None:
+        if stated is None or not is_asserted(text, stated.start, stated.end):
             continue
-        if not is_asserted(text, stated.start, stated.end):
-            continue
-        marker = Marker("answer", _state_from(text, stated.start), name.value.start)
+        marker = Marker("answer", _statement_start(text, stated.start), name.value.start)
         letters = list(dict.fromkeys(other.letter for other in joined_names(text, names, place)))
         if len(letters) > 1 and stated.letter == name.letter:
-            found.append((marker, two_answers(letters)))
+            claims.append((marker, two_answers(letters)))
         else:
             value = Value(stated.letter, name.value.start, name.value.end, stated.end, stated.inferred)
-            found.append((marker, value))
+            claims.append((marker, value))
     for letter, match in find_inferences(text, options):
         start, tail = match.span()
         if is_asserted(text, start, tail):
             value = Value(letter, *match.span(match.lastgroup or 0), tail, inferred=True)
-            found.append((Marker("answer", _state_from(text, start), value.start), value))
-    return sorted(found, key=lambda statement: statement[0].start)
+            claims.append((Marker("answer", _statement_start(text, start), value.start), value))
+    return sorted(claims, key=lambda claim: claim[0].start)
 
 
-def find_bare_lines(text: str, before: int, options: Mapping[str, str]) -> list[Statement]:
-    """Lines that are nothing but a label: the first, the last before `before`, or (a letter) the last."""
-    spans = [span for span in (_first_line(text), _last_line(text, before), _last_line(text, len(text))) if span]
-    found: list[Statement] = []
+def find_bare_lines(text: str, before: int, options: Mapping[str, str]) -> list[Claim]:
+    """Lines that are nothing but a label: the first line, the last one before `before`, or the last (a letter only)."""
+    start = len(text) - len(text.lstrip())
+    first_end = text.find("\n", start)
+    spans = [(start, len(text) if first_end < 0 else first_end)] if start < len(text) else []
+    for end in (len(text[:before].rstrip()), len(text.rstrip())):
+        spans += [(text.rfind("\n", 0, end) + 1, end)] if end else []
+    claims: list[Claim] = []
     for start, end in dict.fromkeys(spans):
         value = read_value(text, start, end, options)
-        if isinstance(value, Clash):
-            found.append((Marker("answer", start, start), value))
-        elif value is not None and is_bare(text, skip_ending(text, value, options), end):
-            lettered = value.end - value.start == 1
-            if lettered or start < before:
-                found.append((Marker("answer", start, start), value))
-    return found
+        if isinstance(value, Value):
+            bare = is_bare(text, skip_ending(text, value, options), end)
+            value = value if bare and (value.lettered or start < before) else None
+        if value is not None:
+            claims.append((Marker("answer", start, start), value))
+    return claims
 
 
 def read_opening(text: str, start: int, end: int, options: Mapping[str, str], *, strict: bool) -> Value | Clash | None:
     """The option with which the prose `text[start:end]` begins: "B. The premise says …", "Neutral, because …".
 
-    None where the text goes through several options, or rejects the first. With `strict` a comma after an option's
-    text counts only before a reason that ends the sentence: not in "A shovel, which moves snow, …".
+    None if the text goes through several options or rejects the first. With `strict`, a comma after an option's text
+    counts only before a reason that ends the sentence: not in "A shovel, which moves snow, …".
     """
     stop = text.find("\n", start, end)
     line = end if stop < 0 else stop
@@ -331,46 +334,45 @@ def read_opening(text: str, start: int, end: int, options: Mapping[str, str], *,
     place = skip_ending(text, value, options)
     if is_bare(text, place, line):
         return value
-    lettered = value.end - value.start == 1
     between = text[value.end : place]
     after = text[place : min(line, place + 80)]
     new_sentence = "." in between and not after[:1].islower()
     if (_NEGATIVE.match(after) and not new_sentence) or (
-        lettered and _goes_through(text, value.letter, place, end, options)
+        value.lettered and _goes_through(text, value.letter, place, end, options)
     ):
         return None
-    if lettered and value.letter == "A" and ":" in between and not _WORD.search(between):
+    if value.lettered and value.letter == "A" and ":" in between and not _WORD.search(between):
         return None  # "A:" is short for "Answer:" too
     if _ENDING.search(between):
         return value
-    if strict and not lettered and "," in between and "," in text[place:line].partition(".")[0]:
+    if strict and not value.lettered and "," in between and "," in text[place:line].partition(".")[0]:
         return None  # "In the desert, because it is dry, there are …" says something else
     if _REASON.match(after):
         return value
-    return value if "," in between and not strict and not lettered else None
+    return value if "," in between and not strict and not value.lettered else None
 
 
 def _read_name(text: str, name: Name, options: Mapping[str, str]) -> _Stated | None:
-    """What states that the named option is the answer, or amounts to it; None if the option is only named."""
+    """The words that state, or imply, that the named option is the answer; None if the option is only named."""
     low = max(0, name.start - _BEFORE)
     before = text[low : name.start]
     boxed = _BOX.search(text, max(0, name.value.start - 40), name.value.start)
     if boxed:
         return _Stated(name.letter, boxed.start(), name.end)
     leading = _LEADING.search(before)
-    if leading and _leads(leading, before, text, name, options):
+    if leading and _introduces(leading, before, text, name, options):
         return _Stated(name.letter, low + leading.start(), name.end, bool(leading["foreign"] or leading["but"]))
     pair = judges_sentences(options)
-    judged = read_judgement(text, before, name.end, name.letter, options) if pair else None
+    judged = _read_judgement(text, before, name.end, name.letter, options) if pair else None
     if judged:
         length, end, letter = judged
         return _Stated(letter, name.start - length, end, letter != name.letter)
-    after = _state_after(text, name, pair=pair)
+    after = _end_of_statement(text, name, pair=pair)
     return None if after is None else _Stated(name.letter, name.start, after)
 
 
-def _leads(match: re.Match[str], before: str, text: str, name: Name, options: Mapping[str, str]) -> bool:
-    """True if the words at the end of `before` make the name that follows an answer."""
+def _introduces(match: re.Match[str], before: str, text: str, name: Name, options: Mapping[str, str]) -> bool:
+    """True if the words at the end of `before`, which `match` holds, state the name that follows as the answer."""
     if match["foreign"]:
         return not _FOREIGN_DOUBT.search(before[sentence_start(before, match.start()) : match.start()])
     if match["answer"] or match["choose"]:
@@ -383,7 +385,7 @@ def _leads(match: re.Match[str], before: str, text: str, name: Name, options: Ma
 
 
 def _means_the_answer(match: re.Match[str], before: str) -> bool:
-    """True if "… answer is" speaks of the one answer, and not of some option, nor denies."""
+    """True if "… answer is" speaks of the one answer, not of any option, and does not deny it."""
     good, of = match["good"].strip(), (match["of"] or "").casefold()
     about = match["about"].strip(" ,")
     if not is_asserted(about + " ", len(about) + 1, len(about) + 1):
@@ -398,10 +400,10 @@ def _means_the_answer(match: re.Match[str], before: str) -> bool:
     return word is None or bool(word[2].strip()) or "\n" in word[2] or word[1].casefold() in _BEFORE_NOUN
 
 
-def _state_after(text: str, name: Name, *, pair: bool) -> int | None:
-    """Where the words end that stand after the name and make it an answer; None without such words.
+def _end_of_statement(text: str, name: Name, *, pair: bool) -> int | None:
+    """Where the words after the name that state it as the answer end; None without such words.
 
-    Of a pair of sentences "A is correct" says nothing about the answer, "A is the correct answer" does.
+    For a pair of sentences, "A is correct" says nothing about the answer, "A is the correct answer" does.
     """
     match = _IS_CORRECT.match(text, name.end)
     if match:
@@ -432,8 +434,8 @@ def joined_names(text: str, names: list[Name], place: int) -> list[Name]:
     return names[first : last + 1]
 
 
-def _state_from(text: str, start: int) -> int:
-    """Where what states the answer begins: its sentence, if only an introduction stands before it, else its clause."""
+def _statement_start(text: str, start: int) -> int:
+    """Where the statement begins: at its sentence if only an introduction stands before it, or else at its clause."""
     low = sentence_start(text, start)
     before = text[low:start]
     if _INTRODUCTION.match(before):
@@ -443,7 +445,7 @@ def _state_from(text: str, start: int) -> int:
 
 
 def _goes_through(text: str, letter: str, start: int, end: int, options: Mapping[str, str]) -> bool:
-    """True if the text takes up another option in the same way, as a list of all of them does."""
+    """True if the text goes on to another option in the same form, as a list of all options does."""
     others = "".join(other for other in options if other != letter)
     return bool(others) and _other_item(others).search(text, start, min(end, start + _ITEMS)) is not None
 
@@ -455,21 +457,10 @@ def _other_item(letters: str) -> re.Pattern[str]:
     )
 
 
-def _first_line(text: str) -> tuple[int, int] | None:
-    start = len(text) - len(text.lstrip())
-    end = text.find("\n", start)
-    return (start, len(text) if end < 0 else end) if start < len(text) else None
-
-
-def _last_line(text: str, before: int) -> tuple[int, int] | None:
-    end = len(text[:before].rstrip())
-    return (text.rfind("\n", 0, end) + 1, end) if end else None
-
-
 def find_inferences(text: str, options: Mapping[str, str], *, denied: bool = False) -> list[tuple[str, re.Match[str]]]:
-    """What `text` says about premise and hypothesis: the letters of the labels that this amounts to, and where.
+    """The sentences about premise and hypothesis that imply a label: the label's letter, and the match.
 
-    With `denied` the letters of the labels that it rules out: "the hypothesis is not entailed".
+    With `denied`, the letters of the labels that sentences rule out: "the hypothesis is not entailed".
     """
     letters: dict[str, str] = {}
     for letter, option in options.items():
@@ -479,14 +470,14 @@ def find_inferences(text: str, options: Mapping[str, str], *, denied: bool = Fal
             letters[stem] = letter
     if not {"entail", "contradict"} <= letters.keys():
         return []
-    found: list[tuple[str, re.Match[str]]] = []
+    inferences: list[tuple[str, re.Match[str]]] = []
     for match in (_NOT_INFERRED if denied else _INFERENCE).finditer(text):
         stated = letters.get((match.lastgroup or "").partition("_")[0])
         if stated and not _BUT.search(_rest_of_sentence(text, match.end())):
-            found.append((stated, match))
-            if len(found) == _MOST_INFERENCES:
+            inferences.append((stated, match))
+            if len(inferences) == _MOST_INFERENCES:
                 break
-    return found
+    return inferences
 
 
 def judges_sentences(options: Mapping[str, str]) -> bool:
@@ -494,14 +485,15 @@ def judges_sentences(options: Mapping[str, str]) -> bool:
     return are_numbered_sentences(options) or share_words(options)
 
 
-def read_judgement(
+def _read_judgement(
     text: str, before: str, end: int, letter: str, options: Mapping[str, str]
 ) -> tuple[int, int, str] | None:
-    """What is said about the sentence `letter`, named between `before` and `text[end:]`, as an answer.
+    """What the words around the name of a sentence say about which of the two sentences is against common sense.
 
-    The numbers of characters before it and the place after it that belong to what is said, and the letter of the
-    sentence that is against common sense. Only "Sentence 1" and "Sentence 2", as the task on common sense calls them,
-    are known to be asked which is wrong; of other pairs only what is "against common sense" counts.
+    `letter` is the sentence named between `before` and `text[end:]`. Returns how many characters of `before` belong to
+    the judgement, where it ends, and the letter of the sentence against common sense. The task on common sense calls
+    its options "Sentence 1" and "Sentence 2" and asks which is wrong; for other pairs of sentences, only the words
+    "against common sense" count.
     """
     numbered = are_numbered_sentences(options)
     named = _THE_ABSURD.search(before) if numbered else None

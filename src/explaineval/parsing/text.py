@@ -1,9 +1,9 @@
 """The text of a completion as a reader sees it, with the same length, so that positions mean the same in both.
 
-`see` blanks what is no part of the model's visible reply: reasoning, tokens and turns of a chat template, signs that
-nobody sees (zero-width, direction marks), tags that only format, and quotation marks around the whole text. Every kind
-of line end becomes one, an emoji that shows a letter becomes that letter, and the elements `<answer>` and
-`<explanation>` become the lines that they stand for. Contents are cut from the text itself.
+`make_view` blanks what does not belong to the model's visible reply: reasoning, the tokens and turns of a chat
+template, invisible characters, tags that only format, and quotation marks around the whole text. All kinds of line ends
+become one, an emoji that shows a letter becomes that letter, and the elements `<answer>` and `<explanation>` become the
+lines that they stand for. Contents are cut from the original text.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from dataclasses import dataclass, replace
 
 from explaineval.parsing.letters import LETTER_SIGNS
 
-_NAMES = "think|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection"
-TAG = re.compile(  # in square brackets only names that no explanation uses as a word in brackets
-    rf"(?i:<(?P<close>/?)(?:\w{{1,16}}:)?(?:{_NAMES})>|(?P<square>\[/?|◁/?)think(?:ing)?[\]▷]"
+_REASONING_NAMES = "think|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection"
+REASONING_TAG = re.compile(  # in square brackets only names that explanations do not write in brackets
+    rf"(?i:<(?P<close>/?)(?:\w{{1,16}}:)?(?:{_REASONING_NAMES})>|(?P<square>\[/?|◁/?)think(?:ing)?[\]▷]"
     r"|<\|(?P<edge>begin|end)_of_thought\|>)"
 )
-"""What opens or closes reasoning."""
+"""The tags that open and close reasoning."""
 
 FINAL_CHANNEL = "<|channel|>final<|message|>"
 
 
 def find_reasoning(text: str) -> list[tuple[int, int]]:
-    """Spans of reasoning in `text`, ordered and disjoint.
+    """The spans of reasoning in `text`, ordered and disjoint.
 
-    A closing tag without an opening one ends reasoning that began in the prompt, so all before it is
-    reasoning; an opening tag without a closing one makes all after it reasoning.
+    A closing tag without an opening one ends reasoning that began in the prompt, so that everything before it is
+    reasoning. After an opening tag without a closing one everything is reasoning.
 
     >>> find_reasoning("<think>A? No.</think>Answer: B")
     [(0, 21)]
@@ -39,7 +39,7 @@ def find_reasoning(text: str) -> list[tuple[int, int]]:
     channel = text.rfind(FINAL_CHANNEL)
     if channel >= 0:
         spans.append((0, channel + len(FINAL_CHANNEL)))
-    for tag in TAG.finditer(text, spans[0][1] if spans else 0):
+    for tag in REASONING_TAG.finditer(text, spans[0][1] if spans else 0):
         if not closes(tag):
             opened = tag.start() if opened is None else opened
         elif opened is not None:
@@ -53,12 +53,12 @@ def find_reasoning(text: str) -> list[tuple[int, int]]:
 
 
 def closes(tag: re.Match[str]) -> bool:
-    """True if a match of `TAG` closes reasoning."""
+    """True if a match of `REASONING_TAG` is a closing tag."""
     return tag["edge"] == "end" or (tag["close"] or tag["square"] or "").endswith("/")
 
 
 def mask(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    """`text` with line ends in place of the spans: offsets stay, and a line may begin after a span."""
+    """`text` with line ends in place of the spans: offsets stay, and a line can begin after a span."""
     pieces: list[str] = []
     position = 0
     for start, end in spans:
@@ -68,7 +68,7 @@ def mask(text: str, spans: Iterable[tuple[int, int]]) -> str:
 
 
 def cut_out(text: str, start: int, end: int, spans: Iterable[tuple[int, int]]) -> str:
-    """`text[start:end]` without what lies in the spans."""
+    """`text[start:end]` without the parts that lie in the spans."""
     pieces: list[str] = []
     for low, high in spans:
         if low >= end:
@@ -91,100 +91,98 @@ _ROLE_LINE = (
     r"^(?:#{1,4} ?|\*\*)?(?P<role>Human|User|Assistant|HUMAN|USER|ASSISTANT)(?: \d{1,3})?(?:\*\*)?:"
     r"|^#{2,4} ?(?P<heading>Instruction|Input|Response|System|Human|User|Assistant):"
 )
-_SIGN = re.compile(rf"(?P<reasoning>{TAG.pattern})|{_SPECIAL}|{_ROLE_LINE}", re.MULTILINE)
+_TURN_TOKEN = re.compile(rf"(?P<reasoning>{REASONING_TAG.pattern})|{_SPECIAL}|{_ROLE_LINE}", re.MULTILINE)
 _ROLE_WORD = re.compile(r"[^\S\n]?(?P<word>[A-Za-z]{1,20})")
 
 _HEADERS = frozenset({"im_start", "start_header_id", "header_start", "start_of_turn", "start", "start_of_role"})
-"""Tokens after which the name of the next speaker stands."""
+"""Tokens that the name of the next speaker follows."""
 
 _NEUTRAL = frozenset(
     {"s", "bos", "sop", "begin_of_text", "startoftext", "im_sep", "end_header_id", "header_end", "message", "channel"}
     | {"end_of_role", "begin▁of▁sentence", "begin_of_solution", "constrain"}
 )
-"""Tokens that begin something and end nothing."""
+"""Tokens that begin something and do not end a turn."""
 
 _MODEL = frozenset({"assistant", "model", "response", "/inst", "ai", "bot", "chatbot"})
 _OTHERS = frozenset({"user", "human", "system", "instruction", "input", "inst"})
 _BOX_TOKENS = frozenset({"begin_of_box", "end_of_box"})
-_AFTER_STRIKE = re.compile(r"\s{0,20}(?:\Z|\n|<|\[)|[^\S\n]{0,20}\n")
+_AFTER_S = re.compile(r"\s{0,20}(?:\Z|\n|<|\[)|[^\S\n]{0,20}\n")
 _QUOTE_PAIRS = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "„": "“"}
-_QUOTED_WITHIN = 200  # characters to either side in which a pair of quotation marks around a token is looked for
+_QUOTED_WITHIN = 200  # how many characters on either side of a token are searched for quotation marks around it
 
 
 def find_reply(text: str) -> tuple[int, int]:
-    """The span of the model's own reply in a text that may hold tokens and turns of a chat template.
+    """The span of the model's own reply in a text that may hold the tokens and turns of a chat template.
 
-    Header tokens of the model's own turn at the beginning lie before it, the first token or line that ends that turn
-    after it. Tokens in quotation marks or code, and tokens within reasoning, are text like any other.
+    Header tokens of the model's own turn at the beginning lie before the span, the first token or line that ends that
+    turn lies after it. Tokens in quotation marks, in code or within reasoning are text like any other.
 
     >>> find_reply("<|im_start|>assistant\\nAnswer: B<|im_end|>\\nAnswer: C")
     (21, 31)
     """
-    start = 0
+    start = position = 0
     silent = True  # the model has said nothing yet
-    echoing = thinking = struck = began = False
+    echoing = False  # another speaker's turn stands before the model's own
+    thinking = False
+    struck = began = False  # <s> was seen: as the opening tag of struck-out words, or as the beginning of the text
     channel: str | None = None
-    seen = 0
-    for sign in _SIGN.finditer(text):
-        if sign.start() < seen:
+    for token in _TURN_TOKEN.finditer(text):
+        if token.start() < position:
             continue
-        silent = silent and not text[seen : sign.start()].strip()
-        seen = sign.end()
-        if sign["reasoning"]:
-            thinking = not closes(sign)
+        silent = silent and not text[position : token.start()].strip()
+        position = token.end()
+        if token["reasoning"]:
+            thinking = not closes(token)
             continue
-        if thinking or _is_quoted(text, sign):
+        if thinking or _is_quoted(text, token):
             silent = False
             continue
-        name = _name(sign)
+        name = _token_name(token)
         if name in _BOX_TOKENS:
             continue
-        word = _ROLE_WORD.match(text, sign.end())
-        speaker = name
-        if name in _HEADERS:
-            speaker = word["word"].casefold() if word else ""
+        word = _ROLE_WORD.match(text, token.end())
+        following = word["word"].casefold() if word else ""
+        speaker = following if name in _HEADERS else name
         if name == "channel":
-            channel = word["word"].casefold() if word else ""
+            channel = following
         elif name == "end" and channel not in {None, "final"}:
-            continue  # the end of a message that is no answer
+            continue  # the end of a message that is not the answer
         if silent or (echoing and speaker not in _OTHERS):
             if speaker in _MODEL:
                 echoing = False
             elif speaker in _OTHERS:
                 echoing = True
             elif name not in _NEUTRAL and not echoing:
-                return start, sign.start()
+                return start, token.start()
             if channel is None and not echoing:
-                start = seen = word.end() if name in _HEADERS and word else sign.end()
+                start = position = word.end() if name in _HEADERS and word else token.end()
                 silent = True
             began = began or name == "s"
-            continue
-        if name in {"s", "/s"} and not (name == "/s" and _ends_at_strike(text, sign, struck=struck, began=began)):
+        elif name == "s" or (name == "/s" and not _is_end_of_text(text, token, struck=struck, began=began)):
             struck = name == "s"
-            continue
-        if name in {"message", "channel", "start", "constrain"} and channel is not None:
-            continue
-        if (sign["role"] or sign["heading"]) and _is_introduced(text, sign.start()):
-            continue
-        if name not in _NEUTRAL and name != "response":  # a heading of the reply itself
-            return start, sign.start()
+        elif name not in _NEUTRAL and name != "response":  # "### Response:" is a heading of the reply itself
+            within_header = name == "start" and channel is not None
+            quoted = (token["role"] or token["heading"]) and _is_introduced(text, token.start())
+            if not (within_header or quoted):
+                return start, token.start()
     return start, len(text)
 
 
 def own_reply(text: str) -> str:
-    """The text of the model's own reply, without tokens and turns of a chat template around it."""
+    """The model's own reply, without the tokens and turns of a chat template around it."""
     start, end = find_reply(text)
     return text[start:end]
 
 
-def _name(sign: re.Match[str]) -> str:
-    named = (sign["name"], sign["cut"], sign["half"], sign["plain"], sign["bracket"], sign["strike"], sign["role"])
-    return str(next(filter(None, (*named, sign["heading"])))).strip("|").casefold()
+def _token_name(token: re.Match[str]) -> str:
+    """The name of a token or of a speaker, in lower case and without bars."""
+    groups = ("name", "cut", "half", "plain", "bracket", "strike", "role", "heading")
+    return str(next(filter(None, token.group(*groups)))).strip("|").casefold()
 
 
-def _is_quoted(text: str, sign: re.Match[str]) -> bool:
-    """True if the token stands in quotation marks or code: right between two of them, or within a pair on its line."""
-    start, end = sign.span()
+def _is_quoted(text: str, token: re.Match[str]) -> bool:
+    """True if the token stands in quotation marks or code: directly between two, or within a pair on its line."""
+    start, end = token.span()
     closing = _QUOTE_PAIRS.get(text[start - 1 : start])
     if closing is not None and text[end : end + 1] == closing:
         return True
@@ -193,20 +191,20 @@ def _is_quoted(text: str, sign: re.Match[str]) -> bool:
     return any(before.count(mark) % 2 == 1 and mark in after for mark in '"`')
 
 
-def _ends_at_strike(text: str, sign: re.Match[str], *, struck: bool, began: bool) -> bool:
-    """True if `</s>` is an end-of-text token and does not close words that are struck through."""
-    return not struck and (not began or _AFTER_STRIKE.match(text, sign.end()) is not None)
+def _is_end_of_text(text: str, token: re.Match[str], *, struck: bool, began: bool) -> bool:
+    """True if `</s>` is an end-of-text token and not the closing tag of struck-out words."""
+    return not struck and (not began or _AFTER_S.match(text, token.end()) is not None)
 
 
 def _is_introduced(text: str, place: int) -> bool:
-    """True if what stands before the line of a speaker leads to it, as before a dialogue that is quoted."""
+    """True if the words before a speaker's line lead to it, as they do before a dialogue that is quoted."""
     return text[max(0, place - 50) : place].rstrip().endswith((":", ",", "：", "，"))
 
 
-_UNSEEN = dict.fromkeys(
+_INVISIBLE = dict.fromkeys(
     [0xAD, 0x61C, 0x180E, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF], " "
 )
-_SHOWN = {**_UNSEEN, **LETTER_SIGNS}
+_SHOWN = {**_INVISIBLE, **LETTER_SIGNS}
 _BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")  # around the answers of some models
 _LINE_ENDS = re.compile(r"\r(?!\n)|[\x0b\x0c\x85\u2028\u2029]")
 _TAG = re.compile(r"<(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9_]{0,15})(?P<rest>(?:\s[^<>]{0,100})?/?)>")
@@ -222,22 +220,22 @@ _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»"}
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`text` is what is looked at, `source` what the model wrote.
+    """A completion's text as a reader sees it (`text`), of the same length as what the model wrote (`source`).
 
-    `holes` are the spans in both that are no part of the reply: reasoning, and what is not the model's own turn.
+    `excluded` holds the spans of both that do not belong to the reply: reasoning, and other turns than the model's own.
     `reasoned` and `ended` say whether there is reasoning, and whether something follows the reply.
     """
 
     source: str
     text: str
-    holes: tuple[tuple[int, int], ...]
+    excluded: tuple[tuple[int, int], ...]
     reasoned: bool
     ended: bool
 
     def cut(self, start: int, end: int) -> str:
-        """The source from `start` to `end` without reasoning and without what is blank around it.
+        """The source from `start` to `end` without reasoning and without blanks around it.
 
-        A formatting tag at either end stays where its partner lies within.
+        A formatting tag at either end is kept if the tag that it belongs to lies within.
         """
         shown = self.text[start:end]
         if not shown.strip():
@@ -255,19 +253,19 @@ class View:
                 break
             left_open[tag["name"]] += 1
             first = tag.start()
-        return cut_out(self.source, first, last, self.holes).strip()
+        return cut_out(self.source, first, last, self.excluded).strip()
 
     @property
     def unreasoned(self) -> str:
-        """The source with line ends in place of reasoning, all else as written."""
-        return mask(self.source, self.holes)
+        """The source with line ends in place of excluded spans, everything else as it was written."""
+        return mask(self.source, self.excluded)
 
     def without(self, start: int, end: int) -> View:
-        """The same view with a line end in place of each sign of a span."""
+        """The same view with a line end in place of each character of a span."""
         return replace(self, text=mask(self.text, [(start, end)]))
 
     def _count_open(self, start: int, end: int) -> Counter[str]:
-        """By name, how many more opening than closing tags the span has."""
+        """How many more opening than closing tags the span has, by the tags' name."""
         balance: Counter[str] = Counter()
         for tag in _TAG.finditer(self.source, start, end):
             balance[tag["name"]] += -1 if tag["close"] else 1
@@ -280,14 +278,14 @@ _CHANNEL_TOKENS = re.compile(
 
 
 def leading_reasoning(text: str) -> str | None:
-    """The reasoning with which a completion's text begins, without its tags; None where it begins otherwise.
+    """The reasoning with which a completion's text begins, without its tags; None if it does not begin with reasoning.
 
-    Blocks that follow each other become paragraphs. A block that never closes ends with the text.
+    Blocks that follow each other become paragraphs. A block that is not closed ends with the text.
 
     >>> leading_reasoning("<think>A? No.</think>Answer: B")
     'A? No.'
     """
-    if TAG.search(text) is None and FINAL_CHANNEL not in text:
+    if REASONING_TAG.search(text) is None and FINAL_CHANNEL not in text:
         return None
     start, end = find_reply(text)
     shown = mask(text, [(0, start), (end, len(text))])
@@ -301,36 +299,36 @@ def leading_reasoning(text: str) -> str | None:
 
 
 def _without_tags(block: str) -> str:
-    """A span of reasoning without what opens and closes it."""
+    """A span of reasoning without the tags or tokens that open and close it."""
     if block.endswith(FINAL_CHANNEL):
         return _CHANNEL_TOKENS.sub("\n\n", block)
-    tags = list(TAG.finditer(block))
+    tags = list(REASONING_TAG.finditer(block))
     first, last = (tags[0], tags[-1]) if tags else (None, None)
     start = first.end() if first and first.start() == 0 and not closes(first) else 0
     end = last.start() if last and last.end() == len(block) and closes(last) else len(block)
     return block[start:end]
 
 
-def see(text: str) -> View:
+def make_view(text: str) -> View:
     """The view of a completion's text.
 
-    >>> see("<b>Answer:</b>\\u200bB<br>").text
+    >>> make_view("<b>Answer:</b>\\u200bB<br>").text
     '   Answer:     B\\n   '
     """
     start, end = find_reply(text)
     around = [span for span in ((0, start), (end, len(text))) if span[0] < span[1]]
     reasoning = find_reasoning(mask(text, around))
-    holes = _merge([*around, *reasoning])
-    shown = _LINE_ENDS.sub("\n", mask(text, holes).translate(_SHOWN))
+    excluded = _merge([*around, *reasoning])
+    shown = _LINE_ENDS.sub("\n", mask(text, excluded).translate(_SHOWN))
     if "_of_box" in shown:
         shown = _BOX.sub(lambda box: " " * len(box.group()), shown)
     if "<" in shown:
         shown = _blank_tags(shown)
-    return View(text, _blank_quotes(shown), tuple(holes), bool(reasoning), end < len(text))
+    return View(text, _blank_quotes(shown), tuple(excluded), bool(reasoning), end < len(text))
 
 
 def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The spans in order, those that touch or overlap as one."""
+    """The spans in order, with those that touch or overlap joined."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:
@@ -341,39 +339,31 @@ def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _blank_tags(text: str) -> str:
-    """`text` without formatting; a tag without its partner is none, save the one that breaks a line."""
-    tags = list(_TAG.finditer(text))
-    paired = _names(tag for tag in tags if tag["close"]) & _names(tag for tag in tags if not tag["close"])
-    pieces: list[str] = []
-    position = 0
-    for tag in tags:
-        seen = _show_tag(tag, paired)
-        pieces += [text[position : tag.start()], tag.group() if seen is None else seen]
-        position = tag.end()
-    return "".join([*pieces, text[position:]])
+    """`text` without the tags that only format. A tag without its partner is kept, unless it breaks a line."""
+    opening, closing = (
+        {tag["name"] for tag in _TAG.finditer(text) if bool(tag["close"]) is close} for close in (False, True)
+    )
+    paired = opening & closing
+    return _TAG.sub(lambda tag: _show_tag(tag, paired), text)
 
 
-def _names(tags: Iterable[re.Match[str]]) -> set[str]:
-    return {tag["name"] for tag in tags}
-
-
-def _show_tag(tag: re.Match[str], paired: set[str]) -> str | None:
-    """What the view shows in the tag's place, as long as the tag; None for the tag itself (`<B>` is a letter)."""
+def _show_tag(tag: re.Match[str], paired: set[str]) -> str:
+    """What the view shows in the tag's place, with the same length; the tag itself if it is text (`<B>`, a letter)."""
     name = tag["name"].lower()
     length = len(tag.group())
     if name in _BREAKS:
         return "\n" + " " * (length - 1)
     if tag["name"] not in paired or (len(name) == 1 and tag["name"].isupper()):
-        return None
+        return tag.group()
     if name in _INLINE:
         return " " * length
     if name in _LINES and not tag["close"]:
-        return None if tag["rest"] else f"\n{name.replace('_', ' ')}:"
-    return "\n" + " " * (length - 1) if name in _BLOCKS or name in _LINES else None
+        return tag.group() if tag["rest"] else f"\n{name.replace('_', ' ')}:"
+    return "\n" + " " * (length - 1) if name in _BLOCKS or name in _LINES else tag.group()
 
 
 def _blank_quotes(text: str) -> str:
-    """`text` without the quotation marks around all of it, if there are no others of their kind."""
+    """`text` without the quotation marks around all of it, if it holds no others of their kind."""
     inner = text.strip()
     closing = _QUOTES.get(inner[:1])
     if closing is None or len(inner) < 2 or not inner.endswith(closing):
