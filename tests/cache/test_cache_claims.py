@@ -87,8 +87,8 @@ def test_each_key_is_claimed_by_itself(tmp_path: Path, talkers: list[Talker]) ->
     one, two, _ = talkers
     for key in KEYS:
         assert one.tell("claim", key) == "True"
-    assert one.tell("take_place") == "0"
-    assert two.tell("take_place") == "1"
+    assert one.tell("take_number") == "0"
+    assert two.tell("take_number") == "1"
     for number, key in enumerate(KEYS):
         assert two.tell("claim", key) == "False"
         assert one.tell("release", key) == "None"
@@ -97,11 +97,11 @@ def test_each_key_is_claimed_by_itself(tmp_path: Path, talkers: list[Talker]) ->
 
 def test_places_count_upwards_and_are_used_again(tmp_path: Path, talkers: list[Talker]) -> None:
     """0, 1, 2 in the order of asking; the place of a process that is gone goes to the next one."""
-    assert [talker.tell("take_place") for talker in talkers] == ["0", "1", "2"]
+    assert [talker.tell("take_number") for talker in talkers] == ["0", "1", "2"]
 
     talkers[1].kill()
     with Claims(tmp_path) as ours:
-        assert ours.take_place() == 1
+        assert ours.take_number() == 1
 
 
 def test_a_claim_does_not_make_a_place_taken(tmp_path: Path, talkers: list[Talker]) -> None:
@@ -110,7 +110,7 @@ def test_a_claim_does_not_make_a_place_taken(tmp_path: Path, talkers: list[Talke
         assert talkers[0].tell("claim", f"{number:016x}" + "0" * 48) == "True"
 
     with Claims(tmp_path) as ours:
-        assert ours.take_place() == 0
+        assert ours.take_number() == 0
 
 
 @pytest.mark.parametrize("number", range(1, 65))

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import explaineval
-from explaineval.cache.database import Database
-from explaineval.cache.rows import MAX_BYTES, JsonDisk, Packed, RefusedRowError, pack, unpack
+from explaineval.cache.database import Database, JsonDisk
+from explaineval.cache.rows import MAX_BYTES, Packed, RefusedRowError, pack, unpack
 from explaineval.errors import StoreError
 
 json_values = st.recursive(

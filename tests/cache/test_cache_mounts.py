@@ -6,8 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from explaineval.cache import find_network_type, open_store
-from explaineval.cache import store as store_module
+from explaineval.cache import find_network_type, locks, open_store
 from explaineval.errors import InputError
 
 MOUNTS = r"""
@@ -51,7 +50,7 @@ def test_nothing_is_said_without_a_table() -> None:
 
 def test_a_store_on_a_network_file_system_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused before anything is made; the sentence says where to go, and how the answers come along."""
-    monkeypatch.setattr(store_module, "find_network_type", lambda *_: "nfs4")
+    monkeypatch.setattr(locks, "find_network_type", lambda *_: "nfs4")
 
     with pytest.raises(InputError, match=r"network file system \(nfs4\).*choose a local.*cache export.*cache import"):
         open_store(tmp_path / "cache")
@@ -61,7 +60,7 @@ def test_a_store_on_a_network_file_system_is_not_written(tmp_path: Path, monkeyp
 def test_a_store_on_a_network_file_system_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the answers in it can be moved."""
     open_store(tmp_path / "cache").close()
-    monkeypatch.setattr(store_module, "find_network_type", lambda *_: "nfs4")
+    monkeypatch.setattr(locks, "find_network_type", lambda *_: "nfs4")
     with open_store(tmp_path / "cache", readonly=True) as store:
         warnings = store.warnings
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from explaineval.cache import database, holds_store, open_store, plan_pruning, prune, request_key
-from explaineval.cache import store as store_module
+from explaineval.cache import holds_store, integrity, open_store, plan_pruning, prune, request_key
 from explaineval.errors import InputError, StoreError
 from explaineval.records import Completion, Request
 
@@ -144,7 +143,7 @@ def test_a_page_damaged_meanwhile_makes_misses_and_the_next_opening_fails(
     directory: Path, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A miss and a warning while open; no clean close, so that even a large database is checked again."""
-    monkeypatch.setattr(database, "ALWAYS_CHECKED", 0)
+    monkeypatch.setattr(integrity, "ALWAYS_CHECKED", 0)
     path = directory / "cache.db"
     with open_store(directory) as store:
         damage_pages(path)
@@ -160,17 +159,17 @@ def test_a_large_database_is_checked_unless_its_last_close_vouches_for_it(
     directory: Path, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An untouched file is opened at once; one that anybody touched is looked at in full."""
-    monkeypatch.setattr(database, "ALWAYS_CHECKED", 0)
+    monkeypatch.setattr(integrity, "ALWAYS_CHECKED", 0)
     path = directory / "cache.db"
     status = path.stat()
-    marker = database.read_marker(directory)
+    marker = integrity.read_marker(directory)
     statements: list[str] = []
     connection = sqlite3.connect(path)
     connection.set_trace_callback(statements.append)
-    database.check_integrity(connection, path, marker)
+    integrity.check_integrity(connection, path, marker)
     assert not any("integrity_check" in statement for statement in statements)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    database.check_integrity(connection, path, marker)
+    integrity.check_integrity(connection, path, marker)
     connection.close()
 
     assert any("integrity_check" in statement for statement in statements)
@@ -232,7 +231,7 @@ def test_a_directory_without_permission_to_write_is_refused(
             finally:
                 connection.close()
 
-    monkeypatch.setattr(store_module, "Database", ReadOnly)
+    monkeypatch.setattr("explaineval.cache.database.Database", ReadOnly)
 
     with pytest.raises(StoreError, match="it is read-only; make it writable"):
         open_store(directory)

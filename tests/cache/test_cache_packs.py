@@ -28,6 +28,7 @@ from explaineval.cache import (
     request_key,
     verdict_name,
 )
+from explaineval.cache.integrity import scan
 from explaineval.errors import InputError, StoreError
 from explaineval.records import Completion, Request
 
@@ -57,10 +58,16 @@ def rows(directory: Path) -> list[tuple[Any, ...]]:
     return found
 
 
+def verdicts(store: Store) -> list[tuple[Any, Any]]:
+    """All verdicts of a store, by key."""
+    rows = [row for row in scan(store.reader) if row.key is not None and row.key.startswith("verdict:")]
+    return sorted((row.key, row.value["verdict"]) for row in rows)
+
+
 def content(directory: Path) -> tuple[list[Any], list[Any]]:
     """All answers and verdicts of a store."""
     with open_store(directory, readonly=True) as store:
-        return list(store.iterate()), list(store.iterate_verdicts())
+        return list(store.iterate()), verdicts(store)
 
 
 def entry(request: Request, completion: Any) -> dict[str, Any]:
@@ -125,9 +132,9 @@ def test_what_is_exported_comes_back(pack: Path, source: Store, tmp_path: Path) 
     found = lay(tmp_path / "other", pack)
 
     assert found == [Imported(added=40, present=0, conflicting=0, refused=(), verdicts=2)]
-    answers, verdicts = content(tmp_path / "other")
+    answers, found_verdicts = content(tmp_path / "other")
     assert answers == list(source.iterate())
-    assert verdicts == [both for both in source.iterate_verdicts() if both[1]["at"] != "elsewhere"]
+    assert found_verdicts == [verdict for verdict in verdicts(source) if verdict[1]["at"] != "elsewhere"]
 
 
 def test_reasoning_goes_along(store: Store, tmp_path: Path, make_request: Make, make_completion: Make) -> None:

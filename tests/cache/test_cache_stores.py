@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.cache import Store, canonical, database, open_store, reader, request_key
+from explaineval.cache import Store, canonical, database, open_store, request_key
+from explaineval.cache import store as store_module
 from explaineval.cache.rows import make_row, read_completion
 from explaineval.errors import InputError, StoreError
 from explaineval.records import Completion, Request, TokenAlternatives
@@ -154,7 +155,7 @@ def test_iteration_gives_every_answer_once_in_the_order_of_keys(
     store: Store, make_request: Make, make_completion: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Across the borders of pages too."""
-    monkeypatch.setattr("explaineval.cache.reader.PAGE", 3)
+    monkeypatch.setattr("explaineval.cache.database.PAGE", 3)
     pairs = [(make_request(number), make_completion(number)) for number in range(10)]
     fill(store, pairs)
 
@@ -279,11 +280,11 @@ def test_rows_of_strangers_are_counted_not_read(filled: Store, plant: Make) -> N
 
 def test_warnings_are_bounded(store: Store) -> None:
     """A ruined store does not fill the memory with sentences."""
-    for number in range(reader.MAX_WARNINGS + 7):
+    for number in range(store_module.MAX_WARNINGS + 7):
         store.warn(f"Row {number} is bad.")
         store.warn("Row 0 is bad.")
 
-    assert len(store.warnings) == reader.MAX_WARNINGS + 1
+    assert len(store.warnings) == store_module.MAX_WARNINGS + 1
     assert store.warnings[-1].startswith("7 more warnings")
 
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from explaineval.cache import open_store, prune, request_key, verdict_name
-from explaineval.cache import store as store_module
+from explaineval.cache import locks, open_store, prune, request_key, verdict_name
 from explaineval.cache.database import Database
 from explaineval.cli.app import CACHE, main
 from explaineval.records import Completion, Message, Request, Trial
@@ -319,7 +318,7 @@ def test_import_takes_what_is_good(call: Call, cache: Path) -> None:
 
 def test_import_into_a_network_file_system_is_refused(call: Call, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence names the way out, which works: a store there can still be exported."""
-    monkeypatch.setattr(store_module, "find_network_type", lambda *_: "nfs4")
+    monkeypatch.setattr(locks, "find_network_type", lambda *_: "nfs4")
     code, out, err = call("export", "--out", "p.gz", "--cache", "cache")
 
     assert (code, "10 answers" in out) == (0, True)
@@ -409,7 +408,7 @@ def test_prune_leaves_the_space_while_a_run_uses_the_cache(
     """The answers are gone, the run goes on."""
     monkeypatch.setattr("explaineval.cache.maintenance.BUSY_TIMEOUT", 0.1)
     with open_store(cache) as store:
-        assert store.contains(request_key(ask(0)))
+        assert store.get(request_key(ask(0))) is not None
         code, out, err = call("prune", "--model", LISTED, "--yes", "5")
         asyncio.run(store.put(ask(50), reply(1)))
 

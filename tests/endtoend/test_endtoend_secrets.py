@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store
+from explaineval.cache.integrity import scan
 from explaineval.client.endpoints import guard
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm, without_secrets
 from explaineval.config import Endpoint
@@ -45,7 +46,7 @@ class Place:
         """Whether the store holds answers; its rows, which are compressed, are written out to be searched too."""
         with open_store(self.directory / cache) as store:
             found = [completion.model_dump_json() for _, _, completion in store.iterate()]
-            kept = [json.dumps(document, ensure_ascii=False) for _, document in store.iterate_verdicts()]
+            kept = [json.dumps(row.value, ensure_ascii=False) for row in scan(store.reader)]
         (self.directory / f"{cache}.plain").write_text("\n".join([*found, *kept]), encoding="utf-8")
         return bool(found)
 

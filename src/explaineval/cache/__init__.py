@@ -1,18 +1,16 @@
-"""The cache of paid answers: never lost, never bought twice, never mixed up. Only it imports diskcache."""
+"""The cache of paid answers: none is lost, bought twice, or given to another request. Only it imports diskcache."""
 
 from __future__ import annotations
 
-from explaineval.cache.keys import SCHEMA, canonical, hash_canonical, request_from, request_key
+from explaineval.cache.keys import canonical, hash_canonical, request_from, request_key
 from explaineval.cache.locks import Claims, find_network_type, is_stopped, spread
 from explaineval.cache.maintenance import Pruning, Verification, plan_pruning, prune, reclaim_space, verify_store
 from explaineval.cache.packs import Exported, Imported, export_pack, import_pack
-from explaineval.cache.rows import MAX_BYTES, verdict_name
-from explaineval.cache.statistics import ModelStats, PriceOf, StoreStats, total_usd
+from explaineval.cache.rows import verdict_name
+from explaineval.cache.statistics import ModelStats, PriceOf, total_usd
 from explaineval.cache.store import Store, holds_store, open_store
 
 __all__ = [
-    "MAX_BYTES",
-    "SCHEMA",
     "Claims",
     "Exported",
     "Imported",
@@ -20,7 +18,6 @@ __all__ = [
     "PriceOf",
     "Pruning",
     "Store",
-    "StoreStats",
     "Verification",
     "canonical",
     "export_pack",

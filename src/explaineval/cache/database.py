@@ -1,32 +1,34 @@
-"""Is a store whole? What is looked at before one is opened, and the marker file that says it held answers.
+"""The SQLite database of a store: diskcache for writing, a connection of its own for reading.
 
-SQLite takes a database file of length zero for a new database, and drops the log beside it: a lost file
-would be an empty cache, and everything would be bought again. The marker `store.json`, written when a
-store is made, tells a lost store from a new one.
+diskcache pickles what is not plain and puts large values into files. Here rows hold compressed JSON only, nothing is
+ever unpickled, and no file beside the database is read or deleted because a row names it.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import os
-import re
 import sqlite3
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import diskcache
 
-from explaineval.cache.keys import SCHEMA
-from explaineval.cache.rows import MODE_RAW, JsonDisk, is_damaged
-from explaineval.errors import DamageError, InputError, StoreError
-from explaineval.files import write_text_atomic
+from explaineval.cache.rows import MAX_PACKED, Packed, RefusedRowError, pack, unpack
+from explaineval.errors import InputError, StoreError
 
 FILE = "cache.db"
 """The name of the database file (diskcache's)."""
 
+MODE_RAW = 1
+"""diskcache's mode of a value that stands in the row itself."""
+
 LOCK_TIMEOUT = 60.0
 """Seconds that a write waits for another process's write."""
+
+PAGE = 500
+"""Keys that are fetched at a time."""
 
 SETTINGS: dict[str, int | str] = {
     "eviction_policy": "none",  # paid answers are never dropped to make room
@@ -46,6 +48,15 @@ SETTINGS: dict[str, int | str] = {
 KNOWN_SETTINGS = frozenset(SETTINGS) | {"count", "size", "hits", "misses"}
 """Names that diskcache itself puts into the table of settings: the above and its counters."""
 
+Version = tuple[int, float | None]
+"""A row as it was seen: its number in the table, and when it was stored (seconds since the epoch)."""
+
+READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading may raise: SQLite puts bytes of a damaged database into its messages, and Python cannot decode them."""
+
+DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""Primary result codes that mean a damaged database."""
+
 _REASONS = {
     sqlite3.SQLITE_BUSY: "another process kept it locked for {timeout:g} s; stop that process and run again",
     sqlite3.SQLITE_LOCKED: "another connection kept it locked; run again",
@@ -57,11 +68,105 @@ _REASONS = {
     sqlite3.SQLITE_NOTADB: "it is damaged; copy the directory aside and restore a backup",
 }
 
-READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What reading may raise: SQLite puts bytes of a damaged database into its messages, and Python cannot decode them."""
+_ANSWER = "typeof(key) = 'text' AND raw = 1 AND length(key) = 64 AND key NOT GLOB '*[^0-9a-f]*'"
+_ROW = "SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1"
+_KEYS = f"SELECT key FROM Cache WHERE key > ? AND {_ANSWER} ORDER BY key LIMIT ?"  # noqa: S608  # constants only
+_FOREIGN = (
+    f"SELECT COUNT(*) FROM Cache WHERE NOT ({_ANSWER})"  # noqa: S608  # constants only
+    " AND NOT (typeof(key) = 'text' AND raw = 1 AND substr(key, 1, 8) = 'verdict:')"
+)
 
-DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-"""Primary result codes that mean a damaged database."""
+_UNREADABLE = DAMAGE | {sqlite3.SQLITE_TOOBIG}
+"""Result codes that condemn a row. Any other code, such as that of a lock that stays or of a failing disk, says nothing
+about the row, and taking the row for a miss would buy its answer again."""
+
+_NO_TABLE = sqlite3.SQLITE_ERROR
+"""The result code of a statement about a table that is not there any more."""
+
+_log = logging.getLogger("explaineval.cache")
+
+
+class JsonDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache ships no types
+    """diskcache's serialisation, reduced to text keys and JSON inside the row; never a file.
+
+    The settings that diskcache reads from the database for its disk are ignored, because another program may have
+    written them.
+    """
+
+    def __init__(self, directory: str, **_settings: object) -> None:
+        super().__init__(directory)
+
+    def put(self, key: object) -> tuple[str, bool]:
+        """Return the key as it stands in the database.
+
+        Raises:
+            RefusedRowError: the key is not text.
+        """
+        if type(key) is not str:
+            raise RefusedRowError(f"A key of type {type(key).__name__} is refused: keys are text.")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        """Return the key in a row.
+
+        Raises:
+            RefusedRowError: the row's key is not text, or marked as pickled.
+        """
+        if type(key) is not str or raw != 1:
+            raise RefusedRowError("its key is not plain text")
+        return key
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, bytes]:  # noqa: ARG002
+        """Return (size, mode, file name, value) of a row; the size counts files, so it is 0.
+
+        Raises:
+            RefusedRowError: see `pack`; also a value to be read from a file.
+        """
+        if read:
+            raise RefusedRowError("A value read from a file is refused: rows hold JSON only.")
+        return 0, MODE_RAW, None, bytes(value if isinstance(value, Packed) else pack(value))
+
+    def fetch(self, mode: object, filename: object, value: object, read: bool) -> Any:
+        """Return the JSON value of a row.
+
+        Raises:
+            RefusedRowError: see `read_value`; also a value that is requested as an open file.
+        """
+        if read:
+            raise RefusedRowError("it names a file")
+        return read_value(mode, filename, value)
+
+    def filename(self, key: object = None, value: object = None) -> NoReturn:  # noqa: ARG002
+        """Refuse to give any value a file.
+
+        Raises:
+            RefusedRowError: always.
+        """
+        raise RefusedRowError("A value in a file of its own is refused: rows hold JSON only.")
+
+    def remove(self, file_path: object) -> None:
+        """Leave the file alone: rows never have files, so another program wrote the row that names one.
+
+        diskcache calls this after a row was overwritten, deleted, culled or expired; an error here would make a
+        committed write look failed.
+        """
+        _log.warning("A row named the file %r; it was not touched, because rows never have files.", file_path)
+
+
+def read_value(mode: object, filename: object, value: object) -> Any:
+    """Return the JSON value in a row's columns.
+
+    Raises:
+        RefusedRowError: a row that another program wrote (any other mode, a file name, no bytes), or that `unpack`
+            refuses.
+    """
+    if filename is not None:
+        raise RefusedRowError("it names a file")
+    if type(mode) is not int or mode != MODE_RAW:
+        raise RefusedRowError(f"its mode is {mode!r}, not plain bytes")
+    if type(value) is not bytes:
+        raise RefusedRowError(f"its value is {type(value).__name__}, not bytes")
+    return unpack(value)
 
 
 class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache ships no types
@@ -83,15 +188,12 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache ships no typ
         """Apply our value of a setting; diskcache calls this with the value that it found in the database.
 
         Raises:
-            InputError: the database holds a setting that diskcache does not know, so a stranger wrote it.
+            InputError: the database holds a setting that diskcache does not know, so another program wrote it.
         """
         if key in SETTINGS:
             value = SETTINGS[key]
         elif key not in KNOWN_SETTINGS:
-            raise InputError(
-                f"The cache {Path(self.directory) / FILE} holds a foreign setting {key!r}: it was changed by "
-                "another program; do not use it."
-            )
+            raise foreign_setting(Path(self.directory) / FILE, key)
         return super().reset(key, value, update)
 
     def check(self, fix: bool = False, retry: bool = False) -> NoReturn:  # noqa: ARG002
@@ -103,27 +205,113 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache ships no typ
         raise StoreError("diskcache's own check is switched off, because it can delete files.")
 
     def prepare_writes(self) -> None:
-        """Let each commit of this thread's connection reach the disk, so that it outlives a power failure.
+        """Let each commit of this thread's connection reach the disk, so that it survives a power failure.
 
-        Also, planted text that is not UTF-8 must not stop a row from being replaced.
+        Also let a row be replaced whose text is not UTF-8.
         """
-        self._con.text_factory = _decode
+        self._con.text_factory = _decode_leniently
         self._sql("PRAGMA synchronous = FULL")
 
-    def forget(self, key: str) -> bool:
-        """Delete the row of a key, whatever it holds; False where there is none. A file that it names is left alone."""
+    def delete_key(self, key: str) -> bool:
+        """Delete the row of a key, whatever it holds; returns whether there was one. A file that it names stays."""
         return bool(self._sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,)).rowcount)
 
-    def discard(self, row: int, stored: float | None) -> bool:
-        """Delete the row of this number, unless it was stored anew since `stored`; False where it is not there."""
+    def delete_version(self, row: int, stored: float | None) -> bool:
+        """Delete the row of this number unless it was stored anew since; returns whether it was deleted."""
         return bool(self._sql("DELETE FROM Cache WHERE rowid = ? AND store_time IS ?", (row, stored)).rowcount)
 
 
-def connect_readonly(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
-    """A connection that cannot write, whatever is asked of it.
+class Reader:
+    """Reads the rows of one database over a connection that cannot write.
 
-    `immutable` reads a file that nobody can change (a directory without write permission) without a
-    shared-memory file beside it.
+    `lenient` also reads a database whose end is missing, as far as it goes. Methods raise StoreError where the database
+    cannot be read now (locked, disk failure), which says nothing about its rows.
+    """
+
+    def __init__(self, path: Path, *, immutable: bool = False, lenient: bool = False) -> None:
+        self._path = path
+        self.connection = connect_readonly(path, immutable=immutable)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_PACKED + 2**16)
+        if lenient:  # else SQLite refuses all of a file that is shorter than its header says; nothing is written
+            self.connection.execute("PRAGMA writable_schema = ON")
+
+    def fetch(self, key: str) -> Any:
+        """Return the JSON value under `key`, None where there is no row.
+
+        Raises:
+            RefusedRowError: the row is damaged, or explaineval did not write it.
+        """
+        try:
+            row = self.connection.execute(_ROW, (key,)).fetchone()
+        except READ_ERRORS as error:
+            if _is_damage(error):
+                raise RefusedRowError(f"the database cannot read it ({error})") from error
+            raise explain(error, self._path, doing="read") from error
+        return None if row is None else self.decode(*row)
+
+    @staticmethod
+    def decode(mode: object, filename: object, value: object) -> Any:
+        """Return the JSON value of a row's columns, which is never null.
+
+        Raises:
+            RefusedRowError: see `fetch`.
+        """
+        document = read_value(mode, filename, value)
+        if document is None:
+            raise RefusedRowError("it holds nothing")
+        return document
+
+    def iterate_keys(self) -> Iterator[str]:
+        """Yield the keys of answers in ascending order, a page at a time, read from the index alone.
+
+        Raises:
+            RefusedRowError: the index is damaged, and no further key can be found.
+        """
+        last = ""
+        while keys := self._select(_KEYS, (last, PAGE)):
+            for (last,) in keys:
+                yield last
+
+    def count_foreign(self) -> int:
+        """Count the rows under keys that are neither an answer's nor a verdict's.
+
+        Raises:
+            RefusedRowError: the index is damaged.
+        """
+        return int(self._select(_FOREIGN, ())[0][0])
+
+    def check_integrity(self) -> str | None:
+        """Return what SQLite's full check finds (the first finding and how many more), None where all is well."""
+        try:
+            findings = [text for (text,) in self.connection.execute("PRAGMA integrity_check")]  # 100 at most
+        except READ_ERRORS as error:
+            self.require_damage(error)
+            return str(error)
+        more = f" and {len(findings) - 1} findings more" if len(findings) > 1 else ""
+        return None if findings == ["ok"] else f"{' '.join(findings[0].split())}{more}"
+
+    def require_damage(self, error: Exception) -> None:
+        """Return if `error` says that something is damaged, else raise StoreError."""
+        if not _is_damage(error) and primary_code(error) != _NO_TABLE:
+            raise explain(error, self._path, doing="read") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def _select(self, statement: str, arguments: tuple[object, ...]) -> list[Any]:
+        try:
+            return self.connection.execute(statement, arguments).fetchall()
+        except READ_ERRORS as error:
+            self.require_damage(error)
+            raise RefusedRowError(f"the index of keys is damaged ({error})") from error
+
+
+def connect_readonly(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+    """Open a connection that cannot write, whatever it is asked to do.
+
+    `immutable` reads a file that nobody can change (in a directory without write permission) without a shared-memory
+    file beside it.
 
     Raises:
         sqlite3.Error: the file cannot be opened.
@@ -135,15 +323,43 @@ def connect_readonly(path: Path, *, immutable: bool = False) -> sqlite3.Connecti
     return connection
 
 
+def open_connections(path: Path, *, readonly: bool, lenient: bool = False) -> tuple[Reader, Database | None]:
+    """Open the connections of a store: one for reading and, unless `readonly`, diskcache's for the writer.
+
+    Raises:
+        InputError: another program wrote settings into the database.
+        StoreError: the database cannot be opened.
+    """
+    try:
+        if readonly:
+            return Reader(path, immutable=is_frozen(path), lenient=lenient), None
+        database = Database(path.parent)
+        try:
+            reader = Reader(path)
+        finally:
+            database.close()  # this thread's connection; the writer opens its own
+    except sqlite3.Error as error:
+        raise explain(error, path, doing="open") from error
+    return reader, database
+
+
+def is_frozen(path: Path) -> bool:
+    """Return whether nobody can be writing the database: its directory is not writable, and there is no log to read."""
+    log = path.with_name(f"{FILE}-wal")
+    return not os.access(path.parent, os.W_OK) and not (log.exists() and log.stat().st_size)
+
+
 def primary_code(error: BaseException) -> int | None:
-    """SQLite's primary result code of an error; None for one that Python's module found by itself."""
+    """Return SQLite's primary result code of an error, None for an error that Python's module found by itself."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
 def find_cause(error: BaseException) -> BaseException:
-    """The first SQLite error behind `error`: diskcache turns any failed BEGIN into a time-out, and a failed
-    ROLLBACK hides why it was needed."""
+    """Return the first SQLite error behind `error`.
+
+    diskcache turns any failed BEGIN into a time-out, and a failed ROLLBACK hides why it was needed.
+    """
     cause, current = error, error.__context__
     while current is not None:
         if isinstance(current, sqlite3.Error):
@@ -153,7 +369,7 @@ def find_cause(error: BaseException) -> BaseException:
 
 
 def explain(error: BaseException, path: Path, *, doing: str) -> StoreError:
-    """An error of SQLite or diskcache as ours: one sentence with the reason and the remedy."""
+    """Return an error of SQLite or diskcache as one of ours, with the reason and the remedy in one sentence."""
     cause = find_cause(error)
     code = primary_code(cause) if isinstance(cause, sqlite3.Error) else None
     if code not in _REASONS:
@@ -162,193 +378,21 @@ def explain(error: BaseException, path: Path, *, doing: str) -> StoreError:
     return StoreError(f"Cannot {doing} the cache {path}: {reason} ({cause}).")
 
 
-def _decode(data: bytes) -> str:
+def foreign_setting(path: Path, name: str) -> InputError:
+    """Return the error about a setting in the database that diskcache does not know."""
+    return InputError(
+        f"The database {path} holds a foreign setting {name!r}: it was changed by another program; do not use it."
+    )
+
+
+def _is_damage(error: Exception) -> bool:
+    """Return whether an error says that what was to be read is damaged, not that it cannot be read now."""
+    code = primary_code(error)
+    if code is None:  # found by Python's module: text that is not UTF-8
+        return type(error) in (sqlite3.OperationalError, UnicodeDecodeError)
+    # the file ends before the page: not a failing disk
+    return code in _UNREADABLE or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHORT_READ
+
+
+def _decode_leniently(data: bytes) -> str:
     return data.decode("utf-8", "replace")
-
-
-MARKER = "store.json"
-
-ALWAYS_CHECKED = 128 * 2**20
-"""Databases up to this size (bytes) have their pages and their index checked at every opening.
-
-`PRAGMA integrity_check` takes about 0.15 s for 60,000 rows (90 MB in the operating system's cache), and several times
-that from a cold disk. A larger database is checked unless its last close was clean and nothing has touched it since.
-Of databases up to this size which the last close does not vouch for, the checksum of every row is looked at too
-(0.7 s for 90 MB): SQLite keeps none. In a larger one a damaged row is found when it is read.
-"""
-
-_MAGIC = b"SQLite format 3\x00"
-_HEADER = 100
-ROW_REMEDY = (
-    "refusing to write to a damaged store. Copy the directory aside, and check the disk; then restore a backup, or "
-    "delete the damaged rows with `explaineval cache prune --damaged`, after which they are asked again or come from "
-    "`explaineval cache import`"
-)
-REMEDY = (
-    "refusing to write to a damaged store. Copy the directory aside, then restore a backup, or save what can "
-    "still be read with `explaineval cache export` and use a new directory"
-)
-
-_OBJECTS = {
-    "Settings": re.compile(r"CREATE TABLE Settings \("),
-    "Cache": re.compile(r"CREATE TABLE Cache \("),
-    "Cache_key_raw": re.compile(r"CREATE UNIQUE INDEX Cache_key_raw ON Cache ?\(key, raw\)\Z"),
-    "Cache_expire_time": re.compile(r"CREATE INDEX Cache_expire_time ON Cache ?\(expire_time\)\Z"),
-}
-_TRIGGER = re.compile(
-    r"CREATE TRIGGER Settings_(count|size)_(insert|update|delete) AFTER (INSERT|UPDATE|DELETE) ON Cache "
-    r"FOR EACH ROW BEGIN UPDATE Settings SET value = value [-+ .\w]+ WHERE key = \"(count|size)\"; END\Z"
-)
-
-
-def read_marker(directory: Path) -> dict[str, Any] | None:
-    """The marker of a store, None where there is none.
-
-    Raises:
-        DamageError: the marker is not JSON.
-        InputError: the marker cannot be read, or belongs to another version.
-    """
-    path = directory / MARKER
-    try:
-        marker = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"The marker {path} of the cache cannot be read ({error}): make it readable.") from error
-    except ValueError as error:
-        raise DamageError(
-            f"The marker {path} of the cache cannot be read ({error}): where `explaineval cache verify` finds every "
-            "answer sound, delete the marker, and the next run writes a new one."
-        ) from error
-    schema = marker.get("schema") if isinstance(marker, dict) else None
-    if schema != SCHEMA:
-        raise InputError(
-            f"The cache {directory} has schema {schema!r}, this version reads {SCHEMA}: use the version that "
-            "wrote it or another cache directory."
-        )
-    return dict(marker)
-
-
-def write_marker(directory: Path, marker: dict[str, Any] | None, *, clean: bool) -> None:
-    """Write the marker, in one step; `clean` adds what the database file looks like after a clean close.
-
-    Raises:
-        OSError: the directory cannot be written.
-    """
-    kept = marker or {"schema": SCHEMA, "created": datetime.now(UTC).date().isoformat()}
-    kept = {name: value for name, value in kept.items() if name != "closed"}
-    if clean:
-        kept["closed"] = _look_at(directory / FILE)
-    write_text_atomic(directory / MARKER, json.dumps(kept) + "\n")
-
-
-def check_files(directory: Path, marker: dict[str, Any] | None, *, readonly: bool = False) -> str | None:
-    """Refuse files that SQLite would silently take for an empty database, and files that are no database.
-
-    Returns the sentence about a database that is cut where it is opened for reading only: what is left of it can
-    still be saved.
-
-    Raises:
-        DamageError: the database is missing, empty, cut or not a database though answers were stored there.
-    """
-    path, log = directory / FILE, directory / f"{FILE}-wal"
-    size, waiting = _size(path), _size(log) > 0
-    if size == 0 and (marker is not None or waiting):
-        state = "empty" if path.exists() else "missing"
-        proof = f"{MARKER} says that a store was kept here" if marker is not None else f"{log.name} is not empty"
-        raise DamageError(
-            f"The database {path} is {state}, but {proof}: restore it from a backup, or delete {MARKER} and "
-            f"{FILE}* to start anew and pay again."
-        )
-    if size == 0:
-        return None
-    with path.open("rb") as file:
-        header = file.read(_HEADER)
-    if len(header) < _HEADER or not header.startswith(_MAGIC):
-        raise DamageError(
-            f"The file {path} is not a database (or was damaged at its start): refusing to touch it. Restore a "
-            "backup, or use a new directory."
-        )
-    page = int.from_bytes(header[16:18], "big")
-    expected = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
-    if size >= expected or waiting:
-        return None
-    cut = f"The database {path} is cut: {size:,} of {expected:,} bytes are left; {REMEDY}."
-    if not readonly:
-        raise DamageError(cut)
-    return cut
-
-
-def check_integrity(
-    connection: sqlite3.Connection, path: Path, marker: dict[str, Any] | None, *, rows: bool = False
-) -> None:
-    """Check the database's tables, its pages where the last close does not vouch for them, and `rows` where asked.
-
-    Raises:
-        DamageError: damaged pages, a damaged index, damaged rows.
-        InputError: tables and triggers of another program.
-        StoreError: the database cannot be read at all.
-    """
-    try:
-        vouched = _is_vouched_for(path, marker)
-        if not vouched or _size(path) <= ALWAYS_CHECKED:
-            found = connection.execute("PRAGMA integrity_check(1)").fetchall()
-            if found != [("ok",)]:
-                raise DamageError(f"The database {path} is damaged ({' '.join(found[0][0].split())}): {REMEDY}.")
-        objects = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-        settings = []
-        if any(name == "Settings" for name, _ in objects):
-            settings = connection.execute("SELECT key FROM Settings").fetchall()
-    except READ_ERRORS as error:
-        if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
-            raise StoreError(f"The database {path} cannot be read ({error}): run again.") from error
-        raise DamageError(f"The database {path} is damaged ({error}): {REMEDY}.") from error
-    if marker is not None and not {"Cache", "Settings"} <= {name for name, _ in objects}:
-        raise DamageError(f"The database {path} is damaged (its tables are missing): {REMEDY}.")
-    for (key,) in settings:
-        if key not in KNOWN_SETTINGS:
-            raise InputError(
-                f"The database {path} holds a foreign setting {key!r}: it was changed by another program; do "
-                "not use it."
-            )
-    for name, statement in objects:
-        form = _OBJECTS.get(name, _TRIGGER)
-        if form.match(re.sub(r"\s+", " ", statement)) is None:
-            raise InputError(
-                f"The database {path} holds {name!r}, which is not part of a cache: it belongs to, or was "
-                "changed by, another program; use another cache directory."
-            )
-    if rows and not vouched and _size(path) <= ALWAYS_CHECKED and "Cache" in {name for name, _ in objects}:
-        _check_rows(connection, path)
-
-
-def _check_rows(connection: sqlite3.Connection, path: Path) -> None:
-    """Compare every row of ours with its checksum. Raises DamageError."""
-    try:
-        blobs = connection.execute("SELECT value FROM Cache WHERE mode = ? AND typeof(value) = 'blob'", (MODE_RAW,))
-        damaged = sum(is_damaged(value) for (value,) in blobs)
-    except READ_ERRORS as error:
-        if primary_code(error) == sqlite3.SQLITE_TOOBIG:
-            return  # a stranger's row, which is refused when it is read
-        raise DamageError(f"The database {path} is damaged ({error}): {REMEDY}.") from error
-    if damaged:
-        raise DamageError(f"{damaged:,} rows of the database {path} are damaged: {ROW_REMEDY}.")
-
-
-def _is_vouched_for(path: Path, marker: dict[str, Any] | None) -> bool:
-    if _size(path.with_name(f"{path.name}-wal")) > 0:
-        return False
-    return marker is not None and marker.get("closed") == _look_at(path)
-
-
-def _look_at(path: Path) -> dict[str, int]:
-    status = path.stat()
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def _size(path: Path) -> int:
-    """Bytes of a file, 0 where there is none."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

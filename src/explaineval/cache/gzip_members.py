@@ -1,9 +1,9 @@
-"""Lines in a gzip file that is written in parts, so that damage stays where it is.
+"""Lines in a gzip file that is written in parts, so that damage to one part does not spread.
 
 A gzip file may consist of several members, each with its own checksum; every reader takes them for one text. Members
-of about 1 MiB of whole lines are written here. When read, a member's checksum is looked at before any of its lines is
-used: a flipped bit could otherwise turn one answer into another without making the line unreadable. A damaged member
-is left out and the next one is looked for. A file that breaks off is used as far as it goes.
+of about 1 MiB of whole lines are written here. On reading, a member's checksum is checked before any of its lines is
+used, because a flipped bit could turn one answer into another without making the line unreadable. A damaged member is
+skipped and the next one is looked for. A file that is cut short is used as far as it goes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """No flags, no file name, no time, unknown system: the same bytes wherever and whenever they are written."""
 
 MEMBER = 2**20
-"""Bytes of text from which on a member is closed."""
+"""Bytes of text after which a member is closed."""
 
 _LEVEL = 6
 _CHUNK = 2**16
@@ -28,7 +28,7 @@ _GZIP = 31  # zlib's number for: a gzip header, a checksum at the end
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the text, or (`data` None) what could not be read in its place. `number` counts from 1."""
+    """A line of the text, or (with `data` None) the reason why it could not be read. `number` counts from 1."""
 
     number: int
     data: bytes | None
@@ -36,7 +36,7 @@ class Line:
 
 
 class MemberWriter:
-    """Writes lines; `close` writes what is left, and at least one member."""
+    """Writes lines into members. Call `close` at the end; it writes at least one member."""
 
     def __init__(self, handle: BinaryIO) -> None:
         self._handle = handle
@@ -64,18 +64,18 @@ class MemberWriter:
 
 
 def is_gzip(handle: BinaryIO) -> bool:
-    """Whether the file begins like a gzip file."""
+    """Return whether the file begins like a gzip file."""
     handle.seek(0)
     return handle.read(3) == HEADER[:3]
 
 
 def read_lines(handle: BinaryIO, limit: int) -> Iterator[Line]:
-    """The lines of a gzip file, in memory bounded by `limit`, the longest line in bytes; and what was unreadable.
+    """Yield the lines of a gzip file and what was unreadable, in memory bounded by `limit` (longest line in bytes).
 
     Raises:
         OSError: the file cannot be read.
     """
-    lines = _Lines(limit)
+    lines = _LineSplitter(limit)
     place, size = 0, handle.seek(0, io.SEEK_END)
     while place < size:
         state, end = _check(handle, place)
@@ -85,21 +85,21 @@ def read_lines(handle: BinaryIO, limit: int) -> Iterator[Line]:
         if state == "damaged" or following is not None:
             yield from lines.finish("it is torn")
             last = size if following is None else following
-            yield lines.lose(f"bytes {place:,} to {last:,} of the file are damaged, none of their lines was used")
+            yield lines.missing(f"bytes {place:,} to {last:,} of the file are damaged, none of their lines was used")
             place = last
             continue
         for text in _inflate(handle, place):
             yield from lines.split(text)
         if state == "cut":
             yield from lines.finish("it is torn")
-            yield lines.lose("the file is cut short, what followed is lost")
+            yield lines.missing("the file is cut short, what followed is lost")
             return
         place = end
     yield from lines.finish(None)
 
 
-class _Lines:
-    """Cuts a text that comes in pieces into numbered lines."""
+class _LineSplitter:
+    """Splits a text that comes in pieces into numbered lines."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -108,7 +108,7 @@ class _Lines:
         self._number = 0
 
     def split(self, text: bytes) -> Iterator[Line]:
-        """The lines that end in this piece."""
+        """Yield the lines that end in this piece."""
         start = 0
         while (stop := text.find(b"\n", start)) >= 0:
             if self._skipping:
@@ -128,15 +128,15 @@ class _Lines:
                 self._skipping = True
 
     def finish(self, fault: str | None) -> Iterator[Line]:
-        """What is left without a line break: a line where the text ended well, else nothing but `fault`."""
+        """Yield what is left without a line break: as a line, or as unreadable where there is a `fault`."""
         if self._rest:
             self._number += 1
             yield Line(self._number, bytes(self._rest) if fault is None else None, fault)
         self._rest.clear()
         self._skipping = False
 
-    def lose(self, fault: str) -> Line:
-        """The place where lines are missing."""
+    def missing(self, fault: str) -> Line:
+        """Return an unreadable line in the place of lines that are missing."""
         return Line(self._number + 1, None, fault)
 
     def _too_long(self) -> Line:
@@ -145,7 +145,7 @@ class _Lines:
 
 
 def _check(handle: BinaryIO, place: int) -> tuple[Literal["whole", "cut", "damaged"], int]:
-    """Inflate a member without keeping it: how it is, and where it ends."""
+    """Inflate a member without keeping it; return its state and where it ends."""
     inflater = zlib.decompressobj(_GZIP)
     handle.seek(place)
     try:
@@ -160,7 +160,7 @@ def _check(handle: BinaryIO, place: int) -> tuple[Literal["whole", "cut", "damag
 
 
 def _inflate(handle: BinaryIO, place: int) -> Iterator[bytes]:
-    """The text of a member that was checked, a piece at a time."""
+    """Yield the text of a member that was checked, a piece at a time."""
     inflater = zlib.decompressobj(_GZIP)
     handle.seek(place)
     while not inflater.eof:
@@ -171,7 +171,7 @@ def _inflate(handle: BinaryIO, place: int) -> Iterator[bytes]:
 
 
 def _find_header(handle: BinaryIO, place: int) -> int | None:
-    """Where the next member of ours begins."""
+    """Return where the next member that `MemberWriter` wrote begins."""
     handle.seek(place)
     window = b""
     while data := handle.read(_CHUNK):
@@ -186,6 +186,6 @@ def _find_header(handle: BinaryIO, place: int) -> int | None:
 
 
 def _is_padding(handle: BinaryIO, place: int) -> bool:
-    """Zeros up to the end, which gzip's own tools pass over."""
+    """Return whether only zeros are left, which gzip's own tools ignore."""
     handle.seek(place)
     return all(not data.strip(b"\0") for data in iter(lambda: handle.read(_CHUNK), b""))

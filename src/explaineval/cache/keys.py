@@ -1,8 +1,7 @@
-"""Cache keys: a request in canonical form and the SHA-256 of it (the method page, "cache key"). Pure.
+"""Cache keys: a request in canonical form, and the SHA-256 hash of it (docs/method.md, "cache key"). Pure.
 
-The key is the request itself, so two spellings of one request (0 and 0.0, another order of parameters) share
-one answer and any real difference buys a new one. Changing anything here orphans every answer already paid
-for: then raise `SCHEMA`.
+Two spellings of one request (0 and 0.0, another order of parameters) have the same key and share an answer; any real
+difference gives another key. Changing anything here makes every stored answer useless: then raise `SCHEMA`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _TEXT_OF_STYLE = {"chat": "messages", "completion": "prompt"}
 
 
 def canonical(request: Request) -> dict[str, Any]:
-    """The request as a plain JSON dict, entries absent where not used, numbers normalised, no nulls inside.
+    """Return the request as a plain JSON dictionary without unused entries and nulls, with normalised numbers.
 
     Raises:
         InputError: a chat request without messages, a completion request without a prompt (or with both), a
@@ -56,7 +55,7 @@ def canonical(request: Request) -> dict[str, Any]:
 
 
 def request_key(request: Request) -> str:
-    """The key of a request: 64 hexadecimal digits.
+    """Return the key of a request: 64 hexadecimal digits.
 
     Raises:
         InputError: see `canonical`; also text that is not valid Unicode.
@@ -65,7 +64,7 @@ def request_key(request: Request) -> str:
 
 
 def hash_canonical(entries: Mapping[str, Any]) -> str:
-    """SHA-256 in hex of the canonical form's JSON (sorted keys, no spaces, UTF-8).
+    """Return the SHA-256, in hexadecimal, of the canonical form's JSON (sorted keys, no spaces, UTF-8).
 
     Raises:
         InputError: some text holds half of a surrogate pair, which UTF-8 cannot spell.
@@ -83,15 +82,15 @@ def hash_canonical(entries: Mapping[str, Any]) -> str:
 
 
 def is_key(text: str) -> bool:
-    """Whether a text has the form of a key."""
+    """Return whether a text has the form of a key."""
     return len(text) == 64 and not text.strip("0123456789abcdef")
 
 
 def request_from(entries: Mapping[str, Any]) -> Request:
-    """The request whose canonical form is `entries`: the inverse of `canonical`.
+    """Return the request whose canonical form is `entries`; the inverse of `canonical`.
 
     Raises:
-        InputError: another schema, or entries that no request has.
+        InputError: another schema, or entries that are not the canonical form of a request.
     """
     schema = entries.get("schema")
     if type(schema) is not int or schema != SCHEMA:
@@ -112,7 +111,7 @@ def request_from(entries: Mapping[str, Any]) -> Request:
 
 
 def _normalise(value: object, path: str) -> Any:
-    """JSON values with one spelling per number; `path` names the place in errors."""
+    """Return a JSON value with one spelling per number; `path` names the place in errors."""
     if value is None:
         raise InputError(f"The request parameter {path} is null: leave it out instead.")
     if isinstance(value, bool | int | str):

@@ -1,4 +1,7 @@
-"""Deleting on purpose: first what would go and what it cost, then exactly that, then the space."""
+"""Maintenance of a store: verifying all of it, deleting chosen rows, giving the freed space back to the disk.
+
+Deleting comes in two steps: first what would be deleted and what it cost, then exactly that.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,38 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from explaineval.cache.database import FILE, primary_code, read_marker, write_marker
+from explaineval.cache.database import FILE, Version, primary_code
+from explaineval.cache.integrity import Row, read_marker, scan, write_marker
 from explaineval.cache.keys import is_key
-from explaineval.cache.reader import Answer, Row, read_answer, scan
-from explaineval.cache.rows import PREFIX, RefusedRowError, read_verdict
+from explaineval.cache.rows import VERDICT_PREFIX, Answer, RefusedRowError, parse_answer, parse_verdict
 from explaineval.cache.statistics import ModelStats, PriceOf, summarise
 from explaineval.cache.store import Store, open_store
-from explaineval.cache.writer import MAX_BATCH, Version
+from explaineval.cache.writer import MAX_BATCH
 from explaineval.errors import DamageError
 from explaineval.records import Request
 
 MAX_FAULTS = 100
 
+BUSY_TIMEOUT = 1.0
+"""Seconds to wait for other processes before the space is left as it is."""
+
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """What was found in a store.
 
-    `rows` counts all rows that were looked at: `sound` answers, `verdicts` on endpoints, `strangers` under keys that
-    are neither's, and `faulty` ones; `faults` has a sentence on each faulty row, `MAX_FAULTS` at most. `integrity` says
-    what is wrong with the database as such, None where nothing is.
+    `rows` counts all rows: `sound` answers, `verdicts` on endpoints, `strangers` under keys that are neither's, and
+    `faulty` ones. `faults` has a sentence on each faulty row, `MAX_FAULTS` at most. `integrity` says what is wrong with
+    the database as such, None where nothing is.
     """
 
-    rows: int
-    sound: int
-    verdicts: int
-    strangers: int
-    faulty: int
-    faults: tuple[str, ...]
-    integrity: str | None
+    rows: int = 0
+    sound: int = 0
+    verdicts: int = 0
+    strangers: int = 0
+    faulty: int = 0
+    faults: tuple[str, ...] = ()
+    integrity: str | None = None
 
     @property
     def whole(self) -> bool:
@@ -44,7 +50,7 @@ class Verification:
 
 
 def verify_store(directory: Path) -> Verification:
-    """Look at all of a store.
+    """Check every page of a store's database and every row.
 
     Raises:
         InputError: there is no store, or it cannot be opened for another reason than damage.
@@ -53,44 +59,38 @@ def verify_store(directory: Path) -> Verification:
     try:
         store = open_store(directory, readonly=True)
     except DamageError as error:
-        return Verification(0, 0, 0, 0, 0, (), str(error))
+        return Verification(integrity=str(error))
+    counts = {"rows": 0, "sound": 0, "verdicts": 0, "strangers": 0, "faulty": 0}
+    faults: list[str] = []
     with store:
-        return _verify(store)
+        integrity = store.reader.check_integrity()
+        for row in scan(store.reader):
+            counts["rows"] += row.version is not None
+            fault = find_fault(row)
+            is_verdict = row.key is not None and row.key.startswith(VERDICT_PREFIX)
+            if row.foreign or (row.key is not None and not is_verdict and not is_key(row.key)):
+                counts["strangers"] += 1
+            elif fault is None:
+                counts["verdicts" if is_verdict else "sound"] += 1
+            else:
+                counts["faulty"] += 1
+                if len(faults) < MAX_FAULTS:
+                    faults.append(f"{_name(row)}: {fault}")
+    return Verification(**counts, faults=tuple(faults), integrity=store.damage or integrity)
 
 
 def find_fault(row: Row) -> str | None:
-    """What is wrong with a row, None where it is a sound answer or verdict."""
+    """Return what is wrong with a row, None where it is a sound answer or verdict."""
     if row.fault is not None:
         return row.fault
     if row.key is None:
         return "its key is not plain text"
+    parse = parse_verdict if row.key.startswith(VERDICT_PREFIX) else parse_answer
     try:
-        if row.key.startswith(PREFIX):
-            read_verdict(row.key.removeprefix(PREFIX), row.value)
-        else:
-            read_answer(row.key, row.value)
+        parse(row.key, row.value)
     except RefusedRowError as error:
         return str(error)
     return None
-
-
-def _verify(store: Store) -> Verification:
-    integrity = store.reader.check_integrity()
-    counts = {"rows": 0, "sound": 0, "verdicts": 0, "strangers": 0, "faulty": 0}
-    faults: list[str] = []
-    for row in scan(store.reader):
-        counts["rows"] += row.version is not None
-        fault = find_fault(row)
-        verdict = row.key is not None and row.key.startswith(PREFIX)
-        if row.foreign or (row.key is not None and not verdict and not is_key(row.key)):
-            counts["strangers"] += 1
-        elif fault is None:
-            counts["verdicts" if verdict else "sound"] += 1
-        else:
-            counts["faulty"] += 1
-            if len(faults) < MAX_FAULTS:
-                faults.append(f"{_name(row)}: {fault}")
-    return Verification(**counts, faults=tuple(faults), integrity=store.damage or integrity)
 
 
 def _name(row: Row) -> str:
@@ -99,15 +99,9 @@ def _name(row: Row) -> str:
     return "the table" if row.version is None else f"row {row.version[0]:,} of the table"
 
 
-BUSY_TIMEOUT = 1.0
-"""Seconds to wait for other processes before the space is left as it is."""
-
-_WAITS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-
-
 @dataclass(frozen=True)
 class Pruning:
-    """What is to go: keys of answers (32 bytes each), versions of damaged or foreign rows, the answers by model."""
+    """What is to be deleted: keys of answers (32 bytes each), versions of damaged or foreign rows, answers by model."""
 
     keys: tuple[bytes, ...]
     versions: tuple[Version, ...]
@@ -115,48 +109,55 @@ class Pruning:
 
     @property
     def rows(self) -> int:
-        """How many rows are to go."""
+        """How many rows are to be deleted."""
         return len(self.keys) + len(self.versions)
 
 
 def plan_pruning(
     store: Store, wanted: Callable[[Request], bool] | None, *, damaged: bool, price_of: PriceOf | None = None
 ) -> Pruning:
-    """The answers whose request is `wanted` (None: no answers), and with `damaged` the rows that are none of ours or
-    cannot be read. Verdicts on endpoints stay.
+    """Choose the answers whose request is `wanted` (None: no answers), and with `damaged` the damaged and foreign rows.
+
+    Verdicts on endpoints stay.
 
     Raises:
         StoreError: the store cannot be read now.
     """
     keys: list[bytes] = []
-    chosen = _choose(store, wanted, keys) if wanted is not None else ()
-    models = summarise(chosen, price_of)
+
+    def choose() -> Iterator[Answer]:
+        for answer in store.iterate() if wanted is not None else ():
+            if wanted is not None and wanted(answer.request):
+                keys.append(bytes.fromhex(answer.key))
+                yield answer
+
+    models = summarise(choose(), price_of)
     rows = scan(store.reader) if damaged else ()
     versions = [row.version for row in rows if row.version is not None and find_fault(row) is not None]
     return Pruning(tuple(keys), tuple(versions), models)
 
 
 async def prune(store: Store, pruning: Pruning) -> int:
-    """Delete what was planned, some hundreds in a transaction; returns how many rows were deleted.
+    """Delete what was planned, some hundreds of rows in a transaction; returns how many rows were deleted.
 
     Answers that came meanwhile stay, and so does a damaged row that was stored anew.
 
     Raises:
-        StoreError: see `Store.put`; what was deleted before it stays deleted.
+        StoreError: see `Store`; what was deleted before it stays deleted.
     """
     deleted = 0
     for start in range(0, len(pruning.keys), MAX_BATCH):
         deleted += await store.delete([key.hex() for key in pruning.keys[start : start + MAX_BATCH]])
     for start in range(0, len(pruning.versions), MAX_BATCH):
-        deleted += await store.discard(pruning.versions[start : start + MAX_BATCH])
+        deleted += await store.delete(pruning.versions[start : start + MAX_BATCH])
     return deleted
 
 
 def reclaim_space(directory: Path) -> str | None:
-    """Give the space of deleted rows back to the disk; the sentence why not, None where it was done.
+    """Give the space of deleted rows back to the disk; returns a sentence why this was not done, None where it was.
 
-    Call it after the store is closed. The database is rewritten only while no other process has it open, since that
-    would keep the others waiting: SQLite takes the log down first, and does so for the only user alone.
+    Call it after the store is closed. The database is rewritten only while no other process has it open, because the
+    others would have to wait: SQLite removes the log first, which it does for the only user alone.
     """
     path = directory / FILE
     left = "Its space was left in the database, where later answers will use it"
@@ -175,16 +176,8 @@ def reclaim_space(directory: Path) -> str | None:
             connection.close()
         write_marker(directory, marker, clean=True)
     except sqlite3.Error as error:
-        reason = "another process uses the cache" if primary_code(error) in _WAITS else str(error)
-        return f"{left}: {reason}."
+        busy = primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        return f"{left}: {'another process uses the cache' if busy else error}."
     except OSError as error:
         return f"{left}: {error.strerror or error}."
     return None
-
-
-def _choose(store: Store, wanted: Callable[[Request], bool], keys: list[bytes]) -> Iterator[Answer]:
-    """The answers that are wanted; their keys are added to `keys`."""
-    for answer in store.iterate():
-        if wanted(answer[1]):
-            keys.append(bytes.fromhex(answer[0]))
-            yield answer

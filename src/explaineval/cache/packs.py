@@ -1,10 +1,10 @@
-"""Packs: answers in a file that can be sent to others and laid into any store.
+"""Packs: files of answers that can be sent to others and imported into any store.
 
-A pack is gzipped JSONL in UTF-8, a line an answer: `{"key", "request", "completion"}`, where `request` is the canonical
-form that hashes to `key`, and `completion` has no defaults and no nulls, as in a store. What is known of the endpoints
-of these answers comes along in lines of the same three fields, their request `{"schema", "verdict"}`. The lines stand
-in the order of their keys, answers first; the same answers give the same bytes, from whatever store they come. There
-are no secrets in a pack, because there are none in a key.
+A pack is gzipped JSONL in UTF-8 with one answer a line: `{"key", "request", "completion"}`, where `request` is the
+canonical form that hashes to `key`, and `completion` has no defaults and no nulls, as in a store. The verdicts on the
+endpoints of these answers come in lines with the same three fields, whose request is `{"schema", "verdict"}`. The lines
+are in the order of their keys, answers first; the same answers give the same bytes, whatever store they come from. A
+pack contains no secrets, because a key contains none.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from explaineval.cache.gzip_members import Line, MemberWriter, is_gzip, read_lines
 from explaineval.cache.keys import canonical, hash_canonical
-from explaineval.cache.reader import read_answer
 from explaineval.cache.rows import (
     MAX_BYTES,
+    Answer,
     RefusedRowError,
+    check_key,
     decode,
     encode,
-    find_name,
     make_row,
-    name_request,
+    parse_answer,
     verdict_name,
+    verdict_name_in,
+    verdict_request,
 )
 from explaineval.cache.store import Store
 from explaineval.errors import InputError
 from explaineval.files import open_atomic
-from explaineval.records import Completion, Request
+from explaineval.records import Request
 
 MAX_LINE = MAX_BYTES + 256
 """Longest line in bytes: a row of the largest size and its key."""
@@ -45,9 +47,10 @@ IN_FLIGHT = 500
 
 @dataclass(frozen=True)
 class Exported:
-    """What went into a pack: answers, verdicts, keys that were asked for and not found (in order), bytes of the file.
+    """What went into a pack.
 
-    `refused` counts rows that could not be read.
+    `entries` counts answers, `verdicts` documents on endpoints, `bytes` the size of the file, and `refused` rows that
+    could not be read. `missing` holds the requested keys that are not in the store, in order.
     """
 
     entries: int
@@ -61,7 +64,7 @@ class Exported:
 class Imported:
     """What came out of a pack: answers that are new, that were there, that are there with another completion.
 
-    `refused` holds a sentence a line that was not used, `MAX_SENTENCES` at most and a last one on how many more;
+    `refused` holds a sentence for each line that was not used, `MAX_SENTENCES` at most and a last one on how many more;
     `verdicts` counts new ones.
     """
 
@@ -70,6 +73,13 @@ class Imported:
     conflicting: int
     refused: tuple[str, ...]
     verdicts: int
+
+
+class Verdict(NamedTuple):
+    """A document about an endpoint, and its name."""
+
+    name: str
+    document: dict[str, Any]
 
 
 def export_pack(
@@ -81,11 +91,11 @@ def export_pack(
 ) -> Exported:
     """Write a pack of all answers, or of those under `keys`, or of those whose request is `wanted`, or of both.
 
-    The file takes its place when it is whole. A file that is there is replaced, but not by
-    what a damaged store has left.
+    The file takes its place when it is whole. An existing file is replaced, unless the store is damaged and the new
+    pack may hold less.
 
     Raises:
-        InputError: the file cannot be written, or is there and the store is damaged.
+        InputError: the file cannot be written, or exists while the store is damaged.
         StoreError: the store cannot be read now.
     """
     before = store.refusals
@@ -98,14 +108,13 @@ def export_pack(
             missing.discard(key)
             if wanted is None or wanted(request):
                 row = make_row(canonical(request), completion)
-                writer.write(_spell(key, row["request"], row["completion"]))
+                writer.write(_format_line(key, row["request"], row["completion"]))
                 names.add(verdict_name(request.endpoint, request.model))
                 entries += 1
-        named = ((hash_canonical(name_request(name)), name) for name in names)
-        for key, name in sorted(named):
+        for key, name in sorted((hash_canonical(verdict_request(name)), name) for name in names):
             document = store.get_verdict(name)
             if document is not None:
-                writer.write(_spell(key, name_request(name), document))
+                writer.write(_format_line(key, verdict_request(name), document))
                 verdicts += 1
         writer.close()
         if target.exists() and (store.refusals > before or store.damage is not None):
@@ -117,94 +126,86 @@ def export_pack(
 
 
 async def import_pack(store: Store, source: Path) -> Imported:
-    """Lay the answers of a pack into a store. What is there stays: numbers rest on it.
+    """Add the answers of a pack to a store. An answer that is there stays, because numbers rest on it.
 
-    Each line is looked at by itself; one whose request does not hash to its key, or whose completion cannot be read,
-    is refused, and the others are stored. A row of the store that cannot be read is replaced by the pack's.
+    Each line is checked by itself. One whose request does not hash to its key, or whose completion cannot be read, is
+    refused, and the others are stored. A row of the store that cannot be read is replaced by the pack's.
 
     Raises:
         InputError: the file cannot be read, or is no pack at all.
         StoreError: the store cannot be written or read (disk full, locked, read-only, damaged).
     """
-    intake = _Intake(store, source)
+    importer = _Importer(store, source)
     try:
         with source.open("rb") as handle:
             if not is_gzip(handle):
                 raise InputError(f"{source} is not a pack: it is not a gzip file. Give a file of `cache export`.")
             for line in read_lines(handle, MAX_LINE):
-                await intake.take(line)
+                await importer.take(line)
     except OSError as error:
         raise InputError(f"{source} cannot be read: {error.strerror or error}.") from error
     finally:
-        await intake.settle()
-    return intake.result()
+        await importer.wait()
+    return importer.result()
 
 
-class _Intake:
+class _Importer:
     """Stores lines, some hundreds at a time, and counts what became of them."""
 
     def __init__(self, store: Store, source: Path) -> None:
         self._store = store
         self._source = source
-        self._waiting: deque[asyncio.Task[None]] = deque()
+        self._tasks: deque[asyncio.Task[None]] = deque()
         self._counts = {"added": 0, "present": 0, "conflicting": 0, "verdicts": 0}
         self._refused: list[str] = []
         self._unlisted = 0
 
     async def take(self, line: Line) -> None:
-        """Begin to store a line; waits where too many are under way."""
+        """Begin to store a line; waits where too many are being stored."""
         try:
             if line.data is None:
                 raise RefusedRowError(line.fault)
             if not line.data.strip():
                 return
-            found = read_line(line.data)
+            entry = parse_line(line.data)
         except RefusedRowError as error:
-            self._refuse(f"{self._source}:{line.number}: {error}.")
+            if len(self._refused) < MAX_SENTENCES:
+                self._refused.append(f"{self._source}:{line.number}: {error}.")
+            else:
+                self._unlisted += 1
             return
-        work = self._add_verdict(*found) if isinstance(found[1], dict) else self._add(*found)
-        self._waiting.append(asyncio.create_task(work))
-        if len(self._waiting) >= IN_FLIGHT:
-            await self._waiting.popleft()
+        self._tasks.append(asyncio.create_task(self._add(entry)))
+        if len(self._tasks) >= IN_FLIGHT:
+            await self._tasks.popleft()
 
-    async def settle(self) -> None:
-        """Wait for what is under way."""
-        results = await asyncio.gather(*self._waiting, return_exceptions=True)
-        self._waiting.clear()
+    async def wait(self) -> None:
+        """Wait for all lines that are being stored."""
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
     def result(self) -> Imported:
-        """What became of the lines so far."""
+        """Return what became of the lines so far."""
         more = (f"{self._source}: {self._unlisted} more lines were refused.",) if self._unlisted else ()
         return Imported(refused=(*self._refused, *more), **self._counts)
 
-    async def _add(self, key: str, request: Request, completion: Completion) -> None:
-        if await self._store.add(request, completion):
+    async def _add(self, entry: Answer | Verdict) -> None:
+        if isinstance(entry, Verdict):
+            added = await self._store.add_verdict(entry.name, entry.document)  # awaited before the count is read
+            self._counts["verdicts"] += added
+        elif await self._store.add(entry.request, entry.completion):
             self._counts["added"] += 1
-            return
-        self._counts["present" if self._store.get(key) == completion else "conflicting"] += 1
-
-    async def _add_verdict(self, name: str, document: dict[str, Any]) -> None:
-        stored = await self._store.add_verdict(name, document)
-        self._counts["verdicts"] += stored
-
-    def _refuse(self, sentence: str) -> None:
-        if len(self._refused) < MAX_SENTENCES:
-            self._refused.append(sentence)
         else:
-            self._unlisted += 1
+            self._counts["present" if self._store.get(entry.key) == entry.completion else "conflicting"] += 1
 
 
-Verdict = tuple[str, dict[str, Any]]
-
-
-def read_line(data: bytes) -> tuple[str, Request, Completion] | Verdict:
-    """An answer, or the name and the document of a verdict.
+def parse_line(data: bytes) -> Answer | Verdict:
+    """Return what a line holds.
 
     Raises:
-        RefusedRowError: neither of both, or not what its key stands for.
+        RefusedRowError: neither an answer nor a verdict, or not what its key stands for.
     """
     entry = decode(data)
     if not isinstance(entry, dict) or entry.keys() != {"key", "request", "completion"}:
@@ -212,22 +213,17 @@ def read_line(data: bytes) -> tuple[str, Request, Completion] | Verdict:
     key, request, completion = entry["key"], entry["request"], entry["completion"]
     if not isinstance(key, str):
         raise RefusedRowError("its key is no text")
-    name = find_name(request) if isinstance(request, dict) else None
+    name = verdict_name_in(request) if isinstance(request, dict) else None
     if name is None:
-        return read_answer(key, {"request": request, "completion": completion})
-    try:
-        found = hash_canonical(request)
-    except InputError as error:
-        raise RefusedRowError(f"its request has no key ({error})") from error
-    if found != key:
-        raise RefusedRowError("its request is not the one that its key stands for")
+        return parse_answer(key, {"request": request, "completion": completion})
+    check_key(key, request)
     if not isinstance(completion, dict):
         raise RefusedRowError("it holds no document on an endpoint")
-    return name, completion
+    return Verdict(name, completion)
 
 
-def _spell(key: str, request: dict[str, Any], completion: dict[str, Any]) -> bytes:
-    """A line; names sorted, since stores keep the order in which a parameter or a count came."""
+def _format_line(key: str, request: dict[str, Any], completion: dict[str, Any]) -> bytes:
+    """Return a line; names are sorted, because stores keep the order in which parameters and counts came."""
     parts = (key.encode("ascii"), encode(request, ordered=True), encode(completion, ordered=True))
     return b'{"key":"%b","request":%b,"completion":%b}' % parts
 

@@ -1,24 +1,25 @@
-"""What a store holds, counted in one pass. Pure."""
+"""Counts, tokens and costs of stored answers by model. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from explaineval.cache.rows import Answer
 from explaineval.cost import FREE, Price, dollars, is_metered
 from explaineval.records import Completion, Request
 
 PriceOf = Callable[[Request], Price | None]
-"""The price of a request's tokens, None where it is not known."""
+"""Returns the price of a request's tokens, None where it is not known."""
 
 
 @dataclass(frozen=True)
 class ModelStats:
     """Answers of one model at one endpoint.
 
-    `tokens` sums each whole number of the raw usage by its name; `usd` is what the answers cost, None where a price is
-    not known; `unmetered` counts answers that are not free and whose tokens the endpoint did not tell: `usd` cannot
-    hold them.
+    `tokens` sums each whole number of the raw usage by its name. `usd` is what the answers cost, None where a price is
+    not known. `unmetered` counts answers that are not free and came without a count of tokens: `usd` lacks
+    them.
     """
 
     endpoint: str | None
@@ -33,7 +34,7 @@ class ModelStats:
 class StoreStats:
     """What a store holds: readable answers, rows that were refused, bytes of the database with its log.
 
-    `usd` is the sum over the models, None where one is not known.
+    `usd` is the sum over the models, None where that of one is not known.
     """
 
     entries: int
@@ -54,7 +55,7 @@ class _Sums:
     def add(self, completion: Completion, price: Price | None) -> None:
         self.entries += 1
         for name, number in completion.usage.items():
-            if type(number) is int:  # nested details and booleans are no counts
+            if type(number) is int:  # not nested details or booleans
                 self.tokens[name] = self.tokens.get(name, 0) + number
         self.unmetered += price != FREE and not is_metered(completion.usage)
         if price is None:
@@ -63,10 +64,8 @@ class _Sums:
             self.usd += dollars(completion.usage, price)
 
 
-def summarise(
-    answers: Iterable[tuple[str, Request, Completion]], price_of: PriceOf | None = None
-) -> tuple[ModelStats, ...]:
-    """Answers, raw usage and dollars by (endpoint, model), in that order."""
+def summarise(answers: Iterable[Answer], price_of: PriceOf | None = None) -> tuple[ModelStats, ...]:
+    """Sum answers, raw usage and dollars by endpoint and model, sorted by these."""
     groups: dict[tuple[str | None, str], _Sums] = {}
     for _, request, completion in answers:
         sums = groups.setdefault((request.endpoint, request.model), _Sums())
@@ -84,7 +83,7 @@ def summarise(
 
 
 def total_usd(models: Iterable[ModelStats]) -> float | None:
-    """The dollars of all models, None where one is not known."""
+    """Return the dollars of all models, None where those of one are not known."""
     costs = [model.usd for model in models]
     known = [usd for usd in costs if usd is not None]
     return sum(known) if len(known) == len(costs) else None

@@ -1,12 +1,11 @@
-"""The one thread that writes: group commit, so that a write never blocks the event loop.
+"""The thread that writes: rows are committed in groups, so that a write never blocks the event loop.
 
-A write in a coroutine would stop the loop for as long as another process holds the database's lock. Here the
-thread takes all that is waiting, writes it in one transaction, and only then tells the waiters.
+A write in a coroutine would stop the loop for as long as another process holds the database's lock. Here the thread
+takes all that is queued, writes it in one transaction, and only then completes the futures.
 """
 
 from __future__ import annotations
 
-import logging
 import queue
 import sqlite3
 import threading
@@ -18,26 +17,20 @@ from typing import Literal
 
 import diskcache
 
-from explaineval.cache.database import DAMAGE, FILE, Database, explain, find_cause, primary_code
+from explaineval.cache.database import DAMAGE, FILE, Database, Version, explain, find_cause, primary_code
 from explaineval.cache.rows import Packed, RefusedRowError, pack
 from explaineval.errors import InputError, StoreError
 
 MAX_BATCH = 500
 """Rows in one transaction at most: bounds how long other processes wait for the lock."""
 
-_log = logging.getLogger("explaineval.cache")
-
-
-Act = Literal["set", "add", "forget", "discard"]
-"""What is done with a row: stored, stored unless there is one, deleted by its key, deleted as this very version."""
-
-Version = tuple[int, float | None]
-"""A row as it was seen: its number in the table, and when it was stored (s since 1970)."""
+Action = Literal["set", "add", "delete"]
+"""What is done with a row: it is stored, stored unless there is one, or deleted."""
 
 
 @dataclass(eq=False)
 class _Job:
-    act: Act
+    action: Action
     target: str | Version
     value: object = None
     packed: Packed | None = None
@@ -48,30 +41,31 @@ class _Job:
 class Writer:
     """Writes and deletes rows in a thread of its own; `submit` returns at once with a future."""
 
-    def __init__(self, database: Database, complain: Callable[[str], None]) -> None:
+    def __init__(self, database: Database, warn: Callable[[str], None]) -> None:
         self._database = database
-        self._complain = complain
+        self._warn = warn
         self._path = Path(database.directory) / FILE
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open = True
         self._batch: list[_Job] = []
         self.damage: StoreError | None = None
+        """The error by which writing showed that the database is damaged; nothing is written any more."""
         self.failed = False
         """Whether the latest transaction could not be written."""
         self._thread = threading.Thread(target=self._run, name="explaineval-cache-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, act: Act, target: str | Version, value: object = None) -> Future[bool]:
+    def submit(self, action: Action, target: str | Version, value: object = None) -> Future[bool]:
         """Queue a change of one row. The future is done once it is committed, or holds a StoreError.
 
-        Its result tells whether anything was changed: `add` leaves a row that is there, `discard` one that was stored
-        anew since it was seen. `set` and `add` take a key and a JSON value, `forget` a key, `discard` a version.
+        `set` and `add` take a key and a JSON value. `delete` takes a key, or a version, which stays if it was stored
+        anew since it was seen. The future's result says whether anything was changed.
 
         Raises:
             StoreError: the writer is closed.
         """
-        job = _Job(act, target, value)
+        job = _Job(action, target, value)
         with self._lock:
             if not self._open:
                 raise StoreError(f"The cache {self._path} is closed: nothing can be stored any more.")
@@ -91,17 +85,17 @@ class Writer:
             while self._take():
                 failure = self._commit()
                 self.failed = failure is not None
-                self._settle(failure)
-        finally:  # reached without fault only after close(); else no waiter may be left hanging
+                self._finish_batch(failure)
+        finally:  # reached without an exception only after close(); otherwise no future may be left undone
             with self._lock:
                 self._open = False
             while not self._jobs.empty():
                 self._batch += [job for job in [self._jobs.get()] if job is not None]
-            self._settle(StoreError(f"The thread that writes the cache {self._path} stopped: run again."))
+            self._finish_batch(StoreError(f"The thread that writes the cache {self._path} stopped: run again."))
             self._database.close()
 
     def _take(self) -> bool:
-        """Fill the batch with what is waiting, at least one job; False once closed and drained."""
+        """Fill the batch with what is queued, at least one job; False once closed and empty."""
         job = self._jobs.get()
         while job is not None:
             self._batch.append(job)
@@ -109,11 +103,11 @@ class Writer:
                 return True
             job = self._jobs.get()
         if self._batch:
-            self._jobs.put(None)  # closing: written first, then seen again
+            self._jobs.put(None)  # closing: the batch is written first, then this is seen again
         return bool(self._batch)
 
     def _commit(self) -> StoreError | None:
-        """Write the batch in one transaction; the error that hit all of it, if any."""
+        """Write the batch in one transaction; returns the error that hit all of it, if any."""
         if self.damage is not None:
             return self.damage
         self._pack()
@@ -123,7 +117,7 @@ class Writer:
             self._database.prepare_writes()
             with self._database.transact():
                 for job in self._batch:
-                    job.changed = self._act(job)
+                    job.changed = self._perform(job)
         except (sqlite3.Error, diskcache.Timeout, OSError, InputError) as error:
             failure = explain(error, self._path, doing="write to")
             cause = find_cause(error)
@@ -133,38 +127,37 @@ class Writer:
             return failure
         return None
 
-    def _act(self, job: _Job) -> bool:
-        target = job.target
-        if isinstance(target, tuple):
-            return self._database.discard(*target)
-        if job.act == "forget":
-            return self._database.forget(target)
-        return bool((self._database.add if job.act == "add" else self._database.set)(target, job.packed))
+    def _perform(self, job: _Job) -> bool:
+        if isinstance(job.target, tuple):
+            return self._database.delete_version(*job.target)
+        if job.action == "delete":
+            return self._database.delete_key(job.target)
+        return bool((self._database.add if job.action == "add" else self._database.set)(job.target, job.packed))
 
     def _pack(self) -> None:
         """Compress the rows before the lock is taken; a value that is not JSON fails alone."""
-        kept = []
+        packed = []
         for job in self._batch:
             try:
-                if job.act in ("set", "add"):
+                if job.action != "delete":
                     job.packed = pack(job.value)
             except RefusedRowError as error:
                 self._finish(job, StoreError(str(error)))
             else:
-                kept.append(job)
-        self._batch = kept
+                packed.append(job)
+        self._batch = packed
 
-    def _settle(self, failure: StoreError | None) -> None:
+    def _finish_batch(self, failure: StoreError | None) -> None:
         batch, self._batch = self._batch, []
         for job in batch:
             self._finish(job, failure)
 
     def _finish(self, job: _Job, failure: StoreError | None) -> None:
-        """Tell the waiter. Nobody waits for a cancelled job, which was written all the same."""
+        """Complete the job's future. A cancelled job was written all the same, and nobody waits for it."""
         if not job.done.set_running_or_notify_cancel():
             if failure is not None:
-                self._complain(str(failure))
+                self._warn(str(failure))
         elif failure is None:
             job.done.set_result(job.changed)
         else:
-            job.done.set_exception(StoreError(str(failure)))  # one each: a raised error grows a traceback
+            job.done.set_exception(StoreError(str(failure)))  # one for each: a raised error grows a traceback

@@ -130,7 +130,7 @@ def _first_keys(keys: set[str], store: Store) -> Iterator[str]:
             for limit in (request.max_tokens, request.max_tokens // LONGER):
                 first = {"sample": request.sample - RETRY_SAMPLES, "max_tokens": limit}
                 key = request_key(request.model_copy(update=first))
-                if store.contains(key):
+                if store.get(key) is not None:
                     yield key
 
 

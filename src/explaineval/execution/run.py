@@ -74,7 +74,7 @@ async def ask_all(
 ) -> bool:
     """Run all models at the same time; whether the run was interrupted. Appends to `model_runs`."""
     stopping = asyncio.Event()
-    start = spread(claims.take_place()) if claims is not None else 0.0
+    start = spread(claims.take_number()) if claims is not None else 0.0
     asking = Asking(prepared, store, lines, stopping, start)
     async with AsyncExitStack() as stack:
         model_runs += build_model_runs(prepared, store, claims, prices, stopping, stack, embedded)
