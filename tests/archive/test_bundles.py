@@ -8,16 +8,20 @@ import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.archive.bundle import FILES, PACK, SMALL, shared_run, unpack_bundle
-from explaineval.archive.reproduce import differences
+from explaineval.archive.reproduce import Difference, differences
 from explaineval.errors import InputError
+from explaineval.records import MetricRow
+from makers.runs import minimal_record
 
-GOOD = {name: b"{}" if name == "run.json" else b"[]" for name in (*FILES, PACK, "prompts/chat/pe.j2")}
+GOOD = dict.fromkeys((*FILES, PACK, "prompts/chat/pe.j2"), b"[]")
+GOOD["run.json"] = minimal_record().model_dump_json().encode()
 
 Change = Callable[[zipfile.ZipFile], None]
 
@@ -30,6 +34,16 @@ def make_zip(path: Path, change: Change = lambda _: None, without: str = "") -> 
                 bundle.writestr(name, content)
         change(bundle)
     return path
+
+
+def metric_row(**changes: Any) -> MetricRow:
+    """A metric row of a number of an arm."""
+    values = {
+        "endpoint": None, "model": "a/b", "task": "t", "kind": None, "order": "pe", "style": "chat", "shots": 0,
+        "verbosity": "normal", "channel": None, "mention": None, "judge": None, "metric": "phi_cct", "value": 0.5,
+        "low": None, "high": None, "n": 4, "n_examples": 2, "undefined": None, "signature": "s|explaineval:1",
+    }  # fmt: skip
+    return MetricRow.model_validate(values | changes)
 
 
 def add(name: str, content: bytes = b"x", mode: int = stat.S_IFREG | 0o644) -> Change:
@@ -107,15 +121,17 @@ def test_a_bundle_that_lacks_a_file_says_which(tmp_path: Path, name: str) -> Non
         unpack_bundle(source, tmp_path / "into")
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "{", "\ufeff{}", "null"])
-def test_a_run_document_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
-    """Also one that is nested beyond reason."""
-    source = make_zip(tmp_path / "a.zip", add("run.json", text.encode()), without="run.json")
+@pytest.mark.parametrize("name", ["run.json", "metrics.json"])
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", "{", "\ufeff{}", "null", '{"facts": []}'])
+def test_a_document_of_another_form_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    """Also one that is nested beyond reason; the message names the file and not the place where it was unpacked."""
+    source = make_zip(tmp_path / "a.zip", add(name, text.encode()), without=name)
     into = tmp_path / "into"
     into.mkdir()
 
-    with pytest.raises(InputError, match=r"its run\.json"):
+    with pytest.raises(InputError, match=f"was not used: its {name}") as error:
         unpack_bundle(source, into)
+    assert str(into) not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "../../secret", "chat/../../x"])
@@ -175,6 +191,7 @@ def test_what_is_shared_of_a_run_names_no_place_and_no_variable() -> None:
     """Paths become names; of the transport only names and addresses of endpoints stay."""
     config = {
         "tasks": ["nli", "jsonl:/home/me/mine.jsonl"],
+        "models": [{"model": "a/b"}],
         "prompts": "/home/me/prompts",
         "shots_from": "/home/me/shots.jsonl",
         "interventions": {"file": "/home/me/e.jsonl", "tagger": "/home/me/tagger", "kind": None},
@@ -185,34 +202,54 @@ def test_what_is_shared_of_a_run_names_no_place_and_no_variable() -> None:
         "api_key_env": "OTHER_KEY",
         "cache": "/home/me/cache",
     }
-    run = {"config": config, "client": client, "endpoints": [{"model": "a/b", "fault": "/home/me"}], "stray": "/home"}
-    shared = shared_run({**run, "complete": True})
+    entry = {"endpoint": None, "model": "a/b", "fault": "/home/me cannot be read"}
+    run = minimal_record(config=config, client=client, endpoints=[entry], complete=True, stray="/home")
+    shared = shared_run(run)
 
-    assert shared == {
-        "complete": True,
-        "config": {
-            "tasks": ["nli", "jsonl:mine.jsonl"],
-            "prompts": "prompts",
-            "shots_from": "shots.jsonl",
-            "interventions": {"file": "e.jsonl", "tagger": "tagger", "kind": None},
-            "seed": 3,
-        },
-        "client": {"endpoints": {"lab": {"base_url": "http://10.0.0.1/v1"}}},
-        "endpoints": [{"model": "a/b"}],
+    text = json.dumps(shared)
+    assert [word for word in ("home", "LAB_KEY", "OTHER_KEY", "stray") if word in text] == []
+    assert shared["complete"] is True
+    assert shared["client"] == {"endpoints": {"lab": {"base_url": "http://10.0.0.1/v1"}}}
+    changed = {
+        "tasks": ["nli", "jsonl:mine.jsonl"],
+        "prompts": "prompts",
+        "shots_from": "shots.jsonl",
+        "interventions": {"file": "e.jsonl", "tagger": "tagger", "kind": None, "per_example": 4},
     }
+    assert shared["config"] == run.config.model_dump(mode="json") | changed
 
 
 def test_differences_are_named_by_row_and_entry() -> None:
-    """Values are compared as they are spelled; rows on one side only are told too."""
-    row = {"model": "a/b", "task": "t", "kind": None, "metric": "phi_cct", "value": 0.5, "n": 4}
-    other = {**row, "metric": "cct"}
+    """Rows that one side lacks are told too."""
+    row = metric_row()
+    other = metric_row(metric="cct")
 
-    assert differences([row, other], [row, other]) == []
-    assert [(one.row, one.name, one.bundled, one.recomputed) for one in differences([row], [{**row, "n": 4.0}])] == [
-        ("a/b t phi_cct", "n", 4, 4.0)
+    assert list(differences([row, other], [row, other])) == []
+    assert list(differences([row], [metric_row(n=5)])) == [Difference("a/b t pe chat 0 normal phi_cct", "n", 4, 5)]
+    assert list(differences([row, other], [row])) == [
+        Difference("a/b t pe chat 0 normal cct", "row", "present", "absent")
     ]
-    assert [(one.row, one.name, one.recomputed) for one in differences([row, other], [row])] == [
-        ("a/b t cct", "row", "absent")
+    assert [difference.row for difference in differences([row, row], [row])] == [
+        "a/b t pe chat 0 normal phi_cct (row 2)"
     ]
-    assert [one.row for one in differences([row, row], [row])] == ["a/b t phi_cct (row 2)"]
-    assert differences([json.loads("null")], [{}]) != []
+
+
+def test_columns_that_the_bundle_lacks_are_not_compared() -> None:
+    """A version that did not have a column yet says nothing about it; one that left it empty does."""
+    older = MetricRow.model_validate(metric_row().model_dump(exclude={"judge"}))
+    now = metric_row(judge="a/c")
+
+    assert list(differences([older], [now])) == []
+    assert [difference.name for difference in differences([metric_row()], [now])] == ["judge"]
+
+
+def test_signatures_that_differ_in_the_version_alone_are_told_apart() -> None:
+    """Nothing else may differ in them, and no other column is meant."""
+    rows = [metric_row(signature=f"task:{task}|explaineval:{version}") for task, version in ("a1", "a2", "b2")]
+
+    def is_version(before: MetricRow, now: MetricRow) -> list[bool]:
+        return [difference.is_version for difference in differences([before], [now])]
+
+    assert is_version(rows[0], rows[1]) == [True]
+    assert is_version(rows[0], rows[2]) == [False]
+    assert is_version(metric_row(), metric_row(value=0.25)) == [False]

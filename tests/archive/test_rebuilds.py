@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from explaineval.archive.restore import UNTOLD, prepared_from, recorded_capabilities
+from explaineval.archive.restore import prepared_from, recorded_capabilities
 from explaineval.cache import request_key
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.errors import InputError
 from explaineval.planning.prepare import inputs_of
 from explaineval.planning.walk import walk
 from explaineval.prompts import default_directory
-from explaineval.rundir.directory import RUN, SHOTS, write_json
+from explaineval.rundir.directory import RUN, SHOTS
+from explaineval.rundir.schema import NOT_RECORDED
 from makers.prepared import CLIENT, keys, write_run
-from makers.runs import write_task
+from makers.runs import minimal_record, write_task
 
 ARMS = {"order": ["pe", "ep"], "style": ["chat", "completion"], "shots": [2, 3]}
 
@@ -31,7 +32,7 @@ def test_a_rebuilt_run_asks_the_same_and_is_called_the_same(tmp_path: Path) -> N
     assert keys(found) == keys(again)
     assert len(keys(found)) == len(set(keys(found))) > 100
     assert found.name == again.name
-    assert json.dumps(found.science) == json.dumps(again.science)
+    assert found.science == again.science
     assert [record.model_dump_json() for part in inputs_of(found.tasks, found.chosen) for record in part] == [
         record.model_dump_json() for part in inputs_of(again.tasks, again.chosen) for record in part
     ]
@@ -121,7 +122,7 @@ def edit_file(name: str, old: str, new: str) -> Callable[[Path], None]:
         (edit_file("interventions.jsonl", '"pos":"', '"pos":"x'), "interventions.jsonl was changed (task sense)"),
         (edit_file("run.json", '"max_tokens": 512', '"max_tokens": 96'), "max_tokens was 512, now 96"),
         (edit_file("run.json", '"samples": 2', '"samples": 1000000000000'), "number of samples"),
-        (edit_file("run.json", '"shape": "sense"', '"shape": "../../x"'), "the shape '../../x'"),
+        (edit_file("run.json", '"shape": "sense"', '"shape": "../../x"'), "facts.tasks.sense.shape: "),
         (edit_file("interventions.jsonl", '"example_id":"', '"example_id":"x'), "is not among the run's"),
         (lambda directory: (directory / SHOTS).unlink(), "lacks shots.jsonl"),
         (lambda directory: (directory / "examples.jsonl").write_text(""), "lacks the examples of 'sense'"),
@@ -146,15 +147,17 @@ def test_a_directory_of_an_older_version_without_shots_can_be_rebuilt(tmp_path: 
     for name in ("n_shots", "shape"):
         del run["facts"]["tasks"]["nli"][name]
     del run["science"]["fixed"]["retry"]
-    write_json(made / RUN, run)
+    (made / RUN).write_text(json.dumps(run))
 
     assert keys(found) == keys(prepared_from(made, CLIENT))
 
 
-def test_recorded_capabilities_pass_over_what_is_not_whole() -> None:
-    """Only entries with numbers, or nulls, where numbers belong are taken."""
-    good = {"logprobs": 20, "temperature": None, "state": "returned"}
-    entry = {"endpoint": None, "model": "a/b", "capabilities": {"chat": good, "completion": {"logprobs": "many"}}}
-    found = recorded_capabilities({"endpoints": [entry, "x", {"capabilities": None}]})
+def test_recorded_capabilities_of_an_older_version_lack_the_reason() -> None:
+    """Each style of each model is found; where no reason was recorded that is told apart from there being none."""
+    sent = {"logprobs": 20, "temperature": None, "state": "returned"}
+    entry = {"endpoint": None, "model": "a/b", "capabilities": {"chat": sent, "completion": sent | {"found": None}}}
 
-    assert found == {(None, "a/b", "chat"): Capabilities(20, None, "returned", UNTOLD)}
+    assert recorded_capabilities(minimal_record(endpoints=[entry])) == {
+        (None, "a/b", "chat"): Capabilities(20, None, "returned", NOT_RECORDED),
+        (None, "a/b", "completion"): Capabilities(20, None, "returned", None),
+    }

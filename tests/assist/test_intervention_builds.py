@@ -229,7 +229,7 @@ def test_the_most_probable_fifth_of_each_example_stays(task: Task, tmp_path: Pat
     assert {one.kind for one in found.kept} == {"hand_natural"}
     assert (found.graded, found.dropped, found.unnatural) == (True, Counter(), 0)
     assert found.kept == again.kept == offline.kept
-    assert again.consulted.summary["requests"] == {
+    assert again.consulted.totals.requests.model_dump() == {
         "planned": len(ALL), "distinct": len(ALL), "hits": len(ALL), "sent": 0, "unsent": 0, "retries": 0,
     }  # fmt: skip
 

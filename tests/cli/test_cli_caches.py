@@ -17,6 +17,8 @@ from explaineval.cache import locks, open_store, prune, request_key, verdict_nam
 from explaineval.cache.database import Database
 from explaineval.cli.app import CACHE, main
 from explaineval.records import Completion, Message, Request, Trial
+from explaineval.rundir.directory import write_run
+from makers.runs import minimal_record
 
 Call = Callable[..., tuple[int, str, str]]
 LISTED = "openai/gpt-4o"
@@ -246,7 +248,8 @@ def make_run(directory: Path, trials: list[dict[str, Any]], retry: list[str]) ->
     fixed |= {"sample": 0, "example_id": "e", "kind": "k"}
     lines = [json.dumps({**blank, **fixed, "status": "ok", **trial}) for trial in trials]
     (directory / "trials.jsonl").write_text("\n".join(lines) + "\n")
-    (directory / "run.json").write_text(json.dumps({"science": {"fixed": {"retry": retry}}}))
+    config = {"tasks": ["t"], "models": [{"model": LISTED}], "retry": retry}
+    write_run(directory, minimal_record(config=config))
 
 
 def test_export_of_a_run_takes_its_answers_and_names_what_is_missing(call: Call, cache: Path) -> None:

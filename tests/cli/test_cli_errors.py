@@ -15,6 +15,7 @@ import pytest
 
 from explaineval.cli.app import main
 from explaineval.prompts import default_directory
+from makers.runs import minimal_record
 
 ESNLI_HEADER = "pairID,gold_label,Sentence1,Sentence2,Explanation_1,Explanation_2,Explanation_3\n"
 ROW = {"id": "e0", "fields": {"note": "The clerk waits."}, "options": {"A": "yes", "B": "no"}, "gold": "A"}
@@ -47,7 +48,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "list.yaml": "- nli\n",
         "plain": "a regular file",
         "full/notes.txt": "something else",
-        "other/run.json": json.dumps({"science": {"fixed": {"max_tokens": 1}, "growing": {}}}),
+        "other/run.json": minimal_record(science={"fixed": {"max_tokens": 1}}).model_dump_json(),
         "other/examples.jsonl": "",
         "other/interventions.jsonl": "",
     }

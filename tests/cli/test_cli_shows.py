@@ -20,7 +20,8 @@ from explaineval.cli.app import main
 from explaineval.config import ClientConfig, ModelConfig, RunConfig
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Example, Intervention, Message, Request, Trial, record_dict
-from explaineval.rundir.directory import PROMPTS, RUN, TRIALS, write_inputs, write_json, write_lines
+from explaineval.rundir.directory import PROMPTS, TRIALS, write_inputs, write_lines, write_run
+from makers.runs import minimal_record
 
 Call = Callable[..., tuple[int, str, str]]
 QUESTION = Message(role="user", content="?")
@@ -58,8 +59,7 @@ def make_run(directory: Path, trials: list[Trial], examples: list[Example], **co
     models = [ModelConfig(model="openai/smol", endpoint="lab"), ModelConfig(model="openai/tiny", endpoint="lab")]
     science = RunConfig.model_validate({"tasks": ["jsonl:mine.jsonl"], "models": models, **config})
     client = ClientConfig.model_validate({"cache": str(directory.parent / "answers")})
-    run = {"config": science.model_dump(mode="json"), "client": client.model_dump(mode="json")}
-    write_json(directory / RUN, run)
+    write_run(directory, minimal_record(config=science, client=client))
     edits = [
         Intervention(
             id=f"{one.id}.1", task=one.task, example_id=one.id, kind="hand", field="note", offset=4, inserted="quick"

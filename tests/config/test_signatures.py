@@ -13,6 +13,7 @@ from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.records import Condition
+from explaineval.rundir.schema import Facts
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import facts_of
 from explaineval.signature import COVERED, DEPENDENT, Dependency, digest, signature
@@ -97,13 +98,13 @@ def signed(found: Prepared) -> dict[str, str]:
         "returned",  # type: ignore[arg-type]
     )
     by_model = {(model.endpoint, model.model, "chat"): capabilities}
-    facts = {
-        "tasks": provenance.task_facts(found.tasks, found.chosen.edits, found.prompts),
-        "arms": provenance.arm_facts(config, found.tasks, found.prompts, by_model),
-    }
+    facts = Facts(
+        tasks=provenance.task_facts(found.tasks, found.chosen.edits, found.prompts),
+        arms=provenance.arm_facts(config, found.tasks, found.prompts, by_model),
+    )
     order = config.arms.order[0]
     condition = Condition(model.endpoint, model.model, task.name, "hand", order, "chat", 1, "normal")
-    assert condition.arm_name in facts["arms"]
+    assert condition.arm_name in facts.arms
     return {name: signature(config, facts_of(condition, facts), metric.depends) for name, metric in METRICS.items()}
 
 

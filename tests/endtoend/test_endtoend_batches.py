@@ -87,14 +87,14 @@ def test_dollars_are_those_of_batches(tmp_path: Path, warm: WarmCommands, monkey
             ),
             ClientConfig(endpoints={"lab": EndpointConfig(base_url=one.url)}, batch=True, batch_poll=0.02),
         )
-        first, second = (execute(prepare(config, client), None, lambda _: None).summary for _ in range(2))
+        first, second = (execute(prepare(config, client), None, lambda _: None).totals for _ in range(2))
 
         assert batched == (singly[0] / 2, singly[1] / 2)
         assert one.is_billed_once()
-        assert first["usd_spent"] == pytest.approx(one.dollars(singly, batched))
-        assert first["usd_spent"] > one.dollars(batched, batched)
-        assert second["usd_spent"] == 0
-        assert second["usd_saved_by_cache"] == pytest.approx(one.dollars(batched, batched))
+        assert first.usd_spent == pytest.approx(one.dollars(singly, batched))
+        assert first.usd_spent > one.dollars(batched, batched)
+        assert second.usd_spent == 0
+        assert second.usd_saved_by_cache == pytest.approx(one.dollars(batched, batched))
 
 
 def test_a_price_that_is_given_holds_for_batches_too(warm: WarmCommands, tmp_path: Path) -> None:

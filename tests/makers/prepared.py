@@ -8,10 +8,13 @@ from typing import Any
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.datasets import shots_of
+from explaineval.execution.accounting import run_record
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared, inputs_of, prepare
 from explaineval.planning.walk import walk
-from explaineval.rundir.directory import RUN, write_inputs, write_json
+from explaineval.rundir.directory import write_inputs
+from explaineval.rundir.directory import write_run as write_run_document
+from explaineval.rundir.schema import Facts
 
 CLIENT = ClientConfig.model_validate({"endpoints": {"lab": {"base_url": "http://127.0.0.1:9/v1"}}})
 
@@ -22,9 +25,8 @@ def write_run(directory: Path, **config: Any) -> tuple[Path, Prepared]:
     found = prepare(build(RunConfig, values, "test"), CLIENT)
     directory.mkdir()
     examples, edits = inputs_of(found.tasks, found.chosen)
-    known = {"tasks": provenance.task_facts(found.tasks, found.chosen.edits, found.prompts), "arms": {}}
-    run = {"config": found.config.model_dump(mode="json"), "science": found.science, "facts": known}
-    write_json(directory / RUN, run)
+    facts = Facts(tasks=provenance.task_facts(found.tasks, found.chosen.edits, found.prompts))
+    write_run_document(directory, run_record(found, facts, "test"))
     write_inputs(directory, examples, edits, found.prompts.directory, *shots_of(found.tasks))
     return directory, found
 

@@ -9,10 +9,12 @@ from typing import Any
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig
+from explaineval.execution.accounting import run_record
 from explaineval.planning import provenance
 from explaineval.planning.prepare import prepare
 from explaineval.records import MetricRow, Trial, record_dict
-from explaineval.rundir.directory import RUN, TRIALS, write_inputs, write_json
+from explaineval.rundir.directory import TRIALS, write_inputs, write_run
+from explaineval.rundir.schema import Facts, RunRecord
 
 MODEL, ENDPOINT = "openai/smol", "lab"
 KEPT = {"A": 0.75, "B": 0.25}
@@ -79,16 +81,25 @@ def make_run(directory: Path, trials: Sequence[dict[str, Any]], examples: int, *
     client = ClientConfig.model_validate({"endpoints": {ENDPOINT: {"base_url": "http://127.0.0.1:9/v1"}}})
     found = prepare(science, client)
     able = {(ENDPOINT, MODEL, "chat"): Capabilities(20, 0.0, "returned")}
-    known = {
-        "tasks": provenance.task_facts(found.tasks, found.chosen.edits, found.prompts),
-        "arms": provenance.arm_facts(science, found.tasks, found.prompts, able),
-    }
-    run = {"signature": "s", "config": science.model_dump(mode="json"), "science": found.science, "facts": known}
-    write_json(directory / RUN, run)
+    facts = Facts(
+        tasks=provenance.task_facts(found.tasks, found.chosen.edits, found.prompts),
+        arms=provenance.arm_facts(science, found.tasks, found.prompts, able),
+    )
+    write_run(directory, run_record(found, facts, "test"))
     all_edits = [one for ones in found.chosen.edits.values() for one in ones]
     write_inputs(directory, found.tasks[0].examples, all_edits, found.prompts.directory)
     write_trials(directory, trials)
     return directory
+
+
+def minimal_record(**changes: Any) -> RunRecord:
+    """A run.json that holds no more than it must; `changes` are fields of it."""
+    config = {"tasks": ["mine"], "models": [{"model": MODEL, "endpoint": ENDPOINT}]}
+    values = {
+        "explaineval": "0.0.0", "signature": "s", "created": "", "python": "", "packages": {}, "config": config,
+        "client": {}, "science": {}, "facts": {"tasks": {}}, "prices": "",
+    }  # fmt: skip
+    return RunRecord.model_validate(values | changes)
 
 
 def write_trials(directory: Path, trials: Sequence[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from explaineval.config import RunConfig
 from explaineval.records import Condition, MetricRow, Trial
+from explaineval.rundir.schema import Facts
 from explaineval.scoring.counts import count_trials
 from explaineval.scoring.rows import Scores, score_counts
 from makers.runs import ENDPOINT, MODEL, make_trial
@@ -31,12 +32,12 @@ def score_trials(
     counts = count_trials(found, config.mention, by_level=by_level, by_sample=by_sample, targets=targets or {})
     arms = {arm.arm_name for arm in counts.arms} | {Condition(kind=None, **one).arm_name for one in lacking}
     sent = {"shots": "s", "prompts": "p", "temperature": "0", "logprobs": "top20"}
-    known = {
+    facts = {
         "tasks": {task: {"examples": "x", "kinds": {kind: f"h-{kind}" for kind in kinds}} for task in tasks},
         "arms": dict.fromkeys(arms, sent),
         "no_level_shots": list(lacking),
     }
-    return score_counts(counts, config, known)
+    return score_counts(counts, config, Facts.model_validate(facts))
 
 
 def values_of(scores: Scores, metric: str, **where: Any) -> list[float | None]:

@@ -27,6 +27,7 @@ from explaineval.planning.units import LONGER, RETRY_SAMPLES, Reply, Unit, plan
 from explaineval.planning.walk import walk
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Request, Trial
+from explaineval.rundir.directory import read_run
 from makers.prepared import CLIENT, keys, write_run
 
 LEVELS = ["minimal", "brief", "normal", "detailed", "exhaustive"]
@@ -297,7 +298,7 @@ def test_a_level_without_shots_is_not_asked_and_noted(tmp_path: Path, order: str
         ("chat", "exhaustive"), ("chat", "brief"), ("completion", "brief"),
     }  # fmt: skip
     noted = provenance.no_level_shots(found.config, found.tasks, found.prompts)
-    assert noted == [
+    assert [arm.model_dump() for arm in noted] == [
         {"endpoint": None, "model": "a/b", "task": "t", "order": order, "style": "completion", "shots": 2,
          "verbosity": "exhaustive"}
     ]  # fmt: skip
@@ -316,7 +317,7 @@ def test_the_normal_level_alone_knows_nothing_of_the_others(tmp_path: Path) -> N
         found = prepared(
             tasks=[task], limit=None, interventions={"file": directory / "edits.jsonl"}, arms={"shots": [2]}
         )
-        names.append((found.name, json.dumps(found.science), found.tasks[0].level_shots))
+        names.append((found.name, found.science.model_dump_json(), found.tasks[0].level_shots))
 
     assert names[0] == names[1]
 
@@ -330,7 +331,7 @@ def test_another_text_of_a_level_is_another_run(tmp_path: Path) -> None:
         found = prepared(tasks=[task], limit=None, interventions={"file": tmp_path / "edits.jsonl"}, arms=arms)
         able = {(None, "a/b", "completion"): ABLE}
         told = provenance.arm_facts(found.config, found.tasks, found.prompts, able)
-        return found.name, [one["shots"] for one in told.values()]
+        return found.name, [one.shots for one in told.values()]
 
     before = make()
     path = tmp_path / "t.jsonl"
@@ -358,7 +359,7 @@ def test_a_run_with_levels_is_rebuilt_from_its_directory(tmp_path: Path) -> None
     (tmp_path / "t.jsonl").unlink()
     again = prepared_from(made, CLIENT)
 
-    assert level_files(json.loads((made / "run.json").read_text())) == ["shots.brief.jsonl"]
+    assert level_files(read_run(made)) == ["shots.brief.jsonl"]
     assert [sorted(one.level_shots) for one in again.tasks] == [[], ["brief"]]
     assert [one.level_shots for one in again.tasks] == [one.level_shots for one in found.tasks]
     assert (keys(found), found.name) == (keys(again), again.name)

@@ -13,6 +13,7 @@ from explaineval.archive.bundle import FILES, PACK, unpack_bundle
 from explaineval.errors import InputError
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.sandbox import MOST_CHARACTERS, MOST_SOURCE
+from makers.runs import minimal_record
 
 HOSTILE = [
     "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
@@ -118,7 +119,7 @@ def test_a_hostile_template_in_a_bundle_is_refused_before_anything_is_used(tmp_p
     into.mkdir()
     with zipfile.ZipFile(source, "w") as bundle:
         for name in (*FILES, PACK):
-            bundle.writestr(name, "{}" if name == "run.json" else "[]")
+            bundle.writestr(name, minimal_record().model_dump_json() if name == "run.json" else "[]")
         bundle.writestr("prompts/more/other.j2", "\n" + hostile)
         bundle.writestr("prompts/input.j2", "{{ instruction }}")
         bundle.writestr("prompts/chat/ep.j2", "x")

@@ -1,4 +1,4 @@
-"""A run and its answers in one file: everything that computing it again needs, and nothing of the machine it ran on.
+"""Put a run and its answers into one file: everything that computing it again needs, and nothing of this machine.
 
 A bundle is a zip file of the run directory and a pack of its answers. Its bytes depend on those alone: names are
 sorted and no time is kept. Local paths, names of environment variables and settings of the transport are left out.
@@ -13,7 +13,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO, Any
@@ -30,6 +30,7 @@ from explaineval.planning.prepare import Prepared
 from explaineval.planning.units import plan_sizes
 from explaineval.planning.walk import walk
 from explaineval.rundir import directory as run_directory
+from explaineval.rundir.schema import RunRecord
 from explaineval.sandbox import RestrictedEnvironment, describe, shorten
 
 PACK = "pack.jsonl.gz"
@@ -40,13 +41,8 @@ FILES = (
 """What a bundle takes from the run directory, beside the prompts and the shots of verbosity levels."""
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-KEPT = (
-    *("explaineval", "signature", "created", "python", "packages", "science", "facts", "prices", "complete"),
-    *("usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests"),
-)
-"""What a bundle keeps of run.json as it is; of the rest it keeps what identifies, without paths."""
-
-KEPT_OF_ENDPOINT = ("endpoint", "model", "probe", "capabilities", "tokens", "price", "requests")
+LEFT_OUT = ("config", "client", "endpoints", "usd_unbilled_at_most")
+"""Fields of run.json that a bundle leaves out, or holds in part."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +78,14 @@ def write_bundle(directory: Path, prepared: Prepared, store: Store, target: Path
                 _write_zip(handle, directory, run, pack)
     except OSError as exc:
         raise InputError(f"{target} cannot be written: {exc.strerror or exc}.") from None
-    missing = len(packed.missing) + _never_asked(run, prepared)
-    finished = run.get("complete") is True and not _never_asked(run, prepared)
+    never_asked = _count_never_asked(run, prepared)
+    missing = len(packed.missing) + never_asked
+    finished = run.complete and not never_asked
     return Bundled(packed.entries, missing, target.stat().st_size, finished, finished and not missing)
 
 
-def _never_asked(run: Mapping[str, Any], prepared: Prepared) -> int:
-    """The requests of arms of which the run never found out how they are to be asked: their keys cannot be told."""
+def _count_never_asked(run: RunRecord, prepared: Prepared) -> int:
+    """Count the requests of arms for which the run never found out how to ask, so that their keys are not known."""
     recorded, config, edits = recorded_capabilities(run), prepared.config, prepared.chosen.edits
     total = 0
     for model in config.models:
@@ -97,45 +94,39 @@ def _never_asked(run: Mapping[str, Any], prepared: Prepared) -> int:
     return total
 
 
-def level_files(run: Mapping[str, Any]) -> list[str]:
-    """The files that keep a run's shots of verbosity levels other than the normal one."""
-    tasks = run.get("facts", {}).get("tasks", {}).values()
-    levels = {level for task in tasks for level in task.get("level_shots", ())}
+def level_files(run: RunRecord) -> list[str]:
+    """List the files that hold a run's shots of verbosity levels other than the normal one."""
+    levels = {level for task in run.facts.tasks.values() for level in task.level_shots}
     return [run_directory.shots_file(level) for level in sorted(levels)]
 
 
-def needed_keys(directory: Path, run: Mapping[str, Any], prepared: Prepared, store: Store) -> set[str]:
-    """The keys of every answer that the run's numbers rest on: those of its plan, and those of its trials."""
+def needed_keys(directory: Path, run: RunRecord, prepared: Prepared, store: Store) -> set[str]:
+    """Collect the keys of every answer that the run's numbers rest on: those of its plan, and those of its trials."""
     recorded = recorded_capabilities(run)
 
-    def able(model: ModelConfig, arm: Arm) -> Capabilities | None:
+    def capabilities(model: ModelConfig, arm: Arm) -> Capabilities | None:
         return recorded.get((model.endpoint, model.model, arm.style))
 
-    told_by_answers = prepared.config.retry or "pe2" in prepared.config.arms.order
-    find = store.get if told_by_answers else None
-    keys = {step.key for step in walk(prepared, able, find)}
+    needs_answers = prepared.config.retry or "pe2" in prepared.config.arms.order
+    keys = {step.key for step in walk(prepared, capabilities, store.get if needs_answers else None)}
     for trial in run_directory.read_trials(directory):
         keys.update(key for key in (trial.key_before, trial.key_after) if key)
     return keys
 
 
-def shared_run(run: Mapping[str, Any]) -> dict[str, Any]:
-    """run.json as it may be shown to anybody: endpoints by name and base URL, files by name without their place."""
-    config = dict(run["config"])
-    config["tasks"] = [_without_place(str(task)) for task in config.get("tasks", ())]
-    for name in ("shots_from", "prompts"):
-        if config.get(name) is not None:
-            config[name] = _last(config[name])
-    edits = dict(config.get("interventions") or {})
-    for name in ("file", "tagger"):
-        if edits.get(name) is not None:
-            edits[name] = _last(edits[name])
-    config["interventions"] = edits
-    client = run.get("client") or {}
-    endpoints = {name: {"base_url": entry.get("base_url")} for name, entry in (client.get("endpoints") or {}).items()}
-    told = [{name: entry[name] for name in KEPT_OF_ENDPOINT if name in entry} for entry in run.get("endpoints") or ()]
-    kept = {name: run[name] for name in KEPT if name in run}
-    return {**kept, "config": config, "client": {"endpoints": endpoints}, "endpoints": told}
+def shared_run(run: RunRecord) -> dict[str, Any]:
+    """Return run.json as anybody may see it: endpoints by name and base URL, files by name without their place."""
+    document = run.model_dump(mode="json")
+    shared = {name: value for name, value in document.items() if name not in LEFT_OUT}
+    config = document["config"]
+    config["tasks"] = [_without_place(task) for task in config["tasks"]]
+    edits = config["interventions"]
+    for part, name in ((config, "shots_from"), (config, "prompts"), (edits, "file"), (edits, "tagger")):
+        if part[name] is not None:
+            part[name] = _last(part[name])
+    endpoints = {name: {"base_url": endpoint.base_url} for name, endpoint in run.client.endpoints.items()}
+    entries = [entry.model_dump(mode="json", exclude={"fault"}) for entry in run.endpoints]
+    return {**shared, "config": config, "client": {"endpoints": endpoints}, "endpoints": entries}
 
 
 def _without_place(task: str) -> str:
@@ -143,11 +134,11 @@ def _without_place(task: str) -> str:
     return f"{reader}:{_last(path)}" if colon else task
 
 
-def _last(path: object) -> str:
-    return PurePath(str(path)).name or "file"
+def _last(path: str) -> str:
+    return PurePath(path).name or "file"
 
 
-def _write_zip(target: IO[bytes], directory: Path, run: Mapping[str, Any], pack: Path) -> None:
+def _write_zip(target: IO[bytes], directory: Path, run: RunRecord, pack: Path) -> None:
     document = json.dumps(shared_run(run), indent=2, ensure_ascii=False) + "\n"
     members: dict[str, Path | bytes] = {name: directory / name for name in (*FILES, *level_files(run))}
     members |= {f"{run_directory.PROMPTS}/{name}": path for name, path in _prompts(directory / run_directory.PROMPTS)}
@@ -158,7 +149,7 @@ def _write_zip(target: IO[bytes], directory: Path, run: Mapping[str, Any], pack:
 
 
 def _prompts(directory: Path) -> Iterator[tuple[str, Path]]:
-    """Every file below the directory by its relative name; hidden ones and Python's leavings are no prompts."""
+    """Yield the relative names and paths of all files below the directory, without hidden files and Python's caches."""
     for path in sorted(directory.rglob("*")):
         parts = path.relative_to(directory).parts
         if path.is_file() and not any(part.startswith((".", "__")) for part in parts):
@@ -181,10 +172,10 @@ def _add(bundle: zipfile.ZipFile, name: str, content: Path | bytes) -> None:
 
 
 SMALL = 64 << 20
-"""Bytes up to which a file may be packed however tightly."""
+"""Bytes up to which a file may be packed to any ratio."""
 
 TIGHTEST = 100
-"""How many times its packed size a larger file may have: text never packs better, a trap does."""
+"""The highest ratio of a larger file's size to its packed size: text is never packed better, a zip bomb is."""
 
 LARGEST_PROMPT = 1 << 20
 """Bytes of one file of the prompts."""
@@ -205,7 +196,7 @@ def unpack_bundle(source: Path, into: Path) -> None:
     try:
         with open_regular(source) as handle, zipfile.ZipFile(handle) as bundle:
             members = bundle.infolist()
-            _check(members, source)
+            _check_members(members, source)
             for info in members:
                 target = into / info.filename
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -221,8 +212,8 @@ def unpack_bundle(source: Path, into: Path) -> None:
     _check_templates(into / run_directory.PROMPTS, source)
 
 
-def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
-    """Look at every entry before the first is unpacked."""
+def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
+    """Check all entries before the first is unpacked."""
     names = [info.filename for info in members]
     lacking = sorted({*FILES, PACK} - set(names))
     if len(members) > MOST_FILES or len(set(names)) != len(names):
@@ -232,13 +223,13 @@ def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
         if not known and not _PROMPT.fullmatch(info.filename):
             raise _foreign(source, f"its entry {info.filename[:80]!r} does not belong there")
         if info.orig_filename != info.filename or info.flag_bits & 0x1:
-            raise _foreign(source, f"its entry {info.filename!r} is encrypted or named twice over")
+            raise _foreign(source, f"its entry {info.filename!r} is encrypted or has two names")
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
             raise _foreign(source, f"its entry {info.filename!r} is a link or another thing that is no file")
         if info.filename.startswith(f"{run_directory.PROMPTS}/") and info.file_size > LARGEST_PROMPT:
             raise _foreign(source, f"its entry {info.filename!r} is larger than {LARGEST_PROMPT >> 20} MiB")
         if info.file_size > SMALL and info.file_size > TIGHTEST * info.compress_size:
-            raise _foreign(source, f"its entry {info.filename!r} would swell to {info.file_size / 1e6:,.0f} MB")
+            raise _foreign(source, f"its entry {info.filename!r} would take {info.file_size / 1e6:,.0f} MB")
     if sum(info.file_size for info in members) > MOST_BYTES:
         raise _foreign(source, f"it would take more than {MOST_BYTES >> 30} GiB")
     if lacking:
@@ -246,21 +237,16 @@ def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
 
 
 def _check_documents(directory: Path, source: Path) -> None:
-    """Read the two JSON documents once, so that what follows finds no surprise in their form."""
-    for name, kind in ((run_directory.RUN, dict), (run_directory.METRICS, list)):
-        path = directory / name
-        if path.stat().st_size > SMALL:
-            raise _foreign(source, f"its {name} is larger than {SMALL >> 20} MiB")
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as exc:
-            raise _foreign(source, f"its {name} is not readable JSON ({type(exc).__name__})") from None
-        if not isinstance(value, kind):
-            raise _foreign(source, f"its {name} has another form")
+    """Check that the two JSON documents have the form that the rest of the program expects."""
+    try:
+        run_directory.read_run(directory)
+        run_directory.read_metrics(directory)
+    except InputError as exc:
+        raise _foreign(source, str(exc).replace(f"{directory}/", "its ").removesuffix(".")) from None
 
 
 def _check_templates(prompts: Path, source: Path) -> None:
-    """Templates hold only what prompts need, and name no file beyond the bundle's own. They are parsed, never run."""
+    """Check that templates hold only what prompts need, and name only files of the bundle. They are parsed, not run."""
     environment = RestrictedEnvironment(FileSystemLoader(prompts), str)
     for path in sorted(prompts.rglob("*.j2")):
         name = path.relative_to(prompts).as_posix()

@@ -1,12 +1,12 @@
-"""A bundled run computed again from its answers, offline, and compared with what it claims, to the last digit."""
+"""Compute a bundled run again from its answers, offline, and compare every number with the bundle's."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
-from collections.abc import Collection, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,51 +14,65 @@ from typing import Any
 
 from explaineval._version import __version__
 from explaineval.archive.bundle import PACK, unpack_bundle
-from explaineval.archive.restore import UNTOLD, client_of, prepared_from, recorded_capabilities
+from explaineval.archive.restore import prepared_from, recorded_capabilities
 from explaineval.cache import Store, import_pack, open_store, verdict_name
 from explaineval.client.endpoints.capabilities import Capabilities, StyleVerdict, style_verdict
-from explaineval.config import ClientConfig, arms_for
+from explaineval.config import ClientConfig, EndpointConfig, arms_for
 from explaineval.errors import InputError
 from explaineval.execution.run import Outcome, execute
 from explaineval.planning.prepare import Prepared
-from explaineval.records import Trial
+from explaineval.planning.requests import RequestBuilder
+from explaineval.planning.units import is_askable
+from explaineval.records import Condition, MetricRow, Trial
 from explaineval.rundir import directory as run_directory
+from explaineval.rundir.schema import NOT_RECORDED, RunRecord
+from explaineval.scoring.rows import score
 
-CLAIMED, CACHE = "bundle", "cache"
 WATCHED = ("numpy", "scipy")
 """Packages whose version may move the last digit of a number."""
 
 BY_PROBE = " (found by probe)"
-"""What a probe's sentence ends with where a run tells it."""
+"""The end of the sentence on logprobs in a run that has it from a probe."""
 
-ADDED = ("channel", "mention", "judge")
-"""Columns that metrics files of earlier versions lack; they are compared only where a bundle has them."""
+IDENTITY = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity", "metric")
+"""Columns that say what a metric row is about."""
 
-_GROUP = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity", "metric")
 _VERSION = re.compile(r"\|explaineval:[^|]*$")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One entry of one row that came out otherwise; a row that is there on one side only has `name` "row"."""
+    """One column of one metric row that differs; `name` is "row" for a row that one side lacks."""
 
     row: str
     name: str
     bundled: Any
     recomputed: Any
 
+    @property
+    def is_version(self) -> bool:
+        """Whether these are two signatures that differ in the version of explaineval alone."""
+        if self.name != "signature":
+            return False
+        return _VERSION.sub("", self.bundled) == _VERSION.sub("", self.recomputed)
+
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What computing a bundle again came to. `versions` are (name, then, now) where they differ."""
+    """The result of computing a bundle again.
+
+    `metrics` counts the rows that were compared, `missing` the answers that the bundle lacks, and `extra_trials` those
+    that rest on answers for which this version would not ask. `refused` has a sentence for each line of the pack that
+    was not used. `versions` are (package, version in the bundle, version here) where they differ.
+    """
 
     outcome: Outcome
     metrics: int
     missing: int
+    extra_trials: int
     refused: tuple[str, ...]
     same_bytes: bool
     same_trials: bool
-    only_version: bool
     differences: tuple[Difference, ...]
     versions: tuple[tuple[str, str, str], ...]
 
@@ -67,177 +81,173 @@ class Reproduction:
         """Whether everything was there and came out the same."""
         return self.same_bytes and self.same_trials and not self.missing and not self.refused
 
+    @property
+    def only_version(self) -> bool:
+        """Whether the rows differ in nothing but the version of explaineval in their signatures."""
+        return bool(self.differences) and all(difference.is_version for difference in self.differences)
+
 
 def reproduce(source: Path, workshop: Path, out: Path | None) -> Reproduction:
-    """Unpack into the empty directory `workshop`, compute again into `out` (or there), compare. Nothing is sent.
+    """Compute a bundle again in `out`, or below the empty directory `workshop`, and compare. Nothing is sent.
 
     Raises InputError for a file that is no sound bundle, or an `out` that cannot be used.
     """
     if out is not None and out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out} is not empty: choose a new directory, so that nothing in it is replaced.")
-    claimed, cache = workshop / CLAIMED, workshop / CACHE
+    claimed, cache, made = workshop / "bundle", workshop / "cache", out or workshop / "run"
     claimed.mkdir()
     unpack_bundle(source, claimed)
     run = run_directory.read_run(claimed)
-    client = _offline(client_of({"client": {"endpoints": _endpoints(run)}}, cache), cache)
+    # a bundle decides on the names and addresses of endpoints, and on nothing else of the transport
+    endpoints = {name: EndpointConfig(base_url=entry.base_url) for name, entry in run.client.endpoints.items()}
     try:
-        prepared = prepared_from(claimed, client)
-    except InputError as exc:  # the place where it was unpacked means nothing to anybody
+        prepared = prepared_from(claimed, ClientConfig(endpoints=endpoints, offline=True, cache=cache))
+    except InputError as exc:  # the user has never seen the directory where it was unpacked
         raise InputError(str(exc).replace(str(claimed), str(source))) from None
-    refused = _restore(claimed / PACK, cache, run, prepared)
-    outcome = execute(prepared, out or workshop / "run", lambda _: None, keep=True)
-    return _compare(claimed, out or workshop / "run", run, outcome, refused)
-
-
-def _offline(client: ClientConfig, cache: Path) -> ClientConfig:
-    return client.model_copy(update={"offline": True, "cache": cache})
-
-
-def _endpoints(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Names and addresses alone: a bundle has no say in anything else of the transport."""
-    client = run.get("client")
-    endpoints = client.get("endpoints") if isinstance(client, dict) else None
-    if not isinstance(endpoints, dict):
-        raise InputError("the bundle's run.json names no endpoints: it is not whole.")
-    return {name: {"base_url": entry.get("base_url")} for name, entry in endpoints.items() if isinstance(entry, dict)}
-
-
-def _restore(pack: Path, cache: Path, run: Mapping[str, Any], prepared: Prepared) -> tuple[str, ...]:
-    """Fill a store with the pack's answers, and with what the run knew of its endpoints; sentences on refused lines."""
     with open_store(cache) as store:
-        return asyncio.run(_fill(store, pack, run, prepared))
+        refused = asyncio.run(_fill(store, claimed / PACK, run, prepared))
+    outcome = execute(prepared, made, lambda _: None, keep=True)
+    extra = 0
+    if run.explaineval != __version__:
+        compared = workshop / "compared"
+        extra = _add_extra_trials(claimed, made, compared, prepared)
+        made = compared if extra else made
+    bundled, recomputed = run_directory.read_metrics(claimed), run_directory.read_metrics(made)
+    metrics_files = [directory / run_directory.METRICS for directory in (claimed, made)]
+    return Reproduction(
+        outcome=outcome,
+        metrics=len(recomputed),
+        missing=outcome.totals.requests.unsent,
+        extra_trials=extra,
+        refused=refused,
+        same_bytes=metrics_files[0].read_bytes() == metrics_files[1].read_bytes(),
+        same_trials=_are_same_trials(claimed, made),
+        differences=tuple(differences(bundled, recomputed)),
+        versions=tuple(_other_versions(run)),
+    )
 
 
-async def _fill(store: Store, pack: Path, run: Mapping[str, Any], prepared: Prepared) -> tuple[str, ...]:
+async def _fill(store: Store, pack: Path, run: RunRecord, prepared: Prepared) -> tuple[str, ...]:
+    """Fill a store with the pack's answers and with what the run knew of its endpoints.
+
+    Returns a sentence for each line of the pack that was refused.
+    """
     imported = await import_pack(store, pack)
     recorded = recorded_capabilities(run)
     for model in prepared.config.models:
         name = verdict_name(model.endpoint, model.model)
         styles = {
-            arm.style: _verdict(able, style_verdict(store, model.endpoint, model.model, arm.style)).document()
+            arm.style: _verdict(sent, style_verdict(store, model.endpoint, model.model, arm.style)).document()
             for arm in arms_for(prepared.config, model)
-            if (able := recorded.get((model.endpoint, model.model, arm.style))) is not None
+            if (sent := recorded.get((model.endpoint, model.model, arm.style))) is not None
         }
         if styles:
             await store.put_verdict(name, {**(store.get_verdict(name) or {}), "styles": styles})
     return tuple(line.replace(f"{pack}", PACK) for line in imported.refused)
 
 
-def _verdict(able: Capabilities, packed: StyleVerdict | None) -> StyleVerdict:
-    """What makes a run send as the bundled one did, even where its cache learned better since."""
-    found, probed = able.found, (able.found or "").endswith(BY_PROBE)
-    if found == UNTOLD and packed is not None and able.state != "returned":
-        found, probed = packed.unusable, packed.probed
-    unusable = (found or "").removesuffix(BY_PROBE) or None
-    return StyleVerdict(able.logprobs, "omit" if able.temperature is None else "sent", unusable, probed)
+def _verdict(sent: Capabilities, packed: StyleVerdict | None) -> StyleVerdict:
+    """Return the verdict under which a run asks as the bundled one did, even if its cache learned better since."""
+    reason, probed = sent.found, (sent.found or "").endswith(BY_PROBE)
+    if reason == NOT_RECORDED and packed is not None and sent.state != "returned":
+        reason, probed = packed.unusable, packed.probed
+    unusable = (reason or "").removesuffix(BY_PROBE) or None
+    return StyleVerdict(sent.logprobs, "omit" if sent.temperature is None else "sent", unusable, probed)
 
 
-def _compare(
-    claimed: Path, made: Path, run: Mapping[str, Any], outcome: Outcome, refused: tuple[str, ...]
-) -> Reproduction:
-    paths = [directory / run_directory.METRICS for directory in (claimed, made)]
-    then, now = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
-    now = _comparable(then, now)
-    return Reproduction(
-        outcome=outcome,
-        metrics=len(now),
-        missing=int(outcome.summary["requests"]["unsent"]),
-        refused=refused,
-        same_bytes=paths[0].read_bytes() == paths[1].read_bytes(),
-        same_trials=_are_same_trials(claimed, made),
-        only_version=_by_group(then, versions=False) == _by_group(now, versions=False),
-        differences=tuple(differences(then, now)),
-        versions=tuple(_versions(run)),
-    )
+def _add_extra_trials(claimed: Path, made: Path, into: Path, prepared: Prepared) -> int:
+    """Copy the recomputed run, add the bundle's trials for which this version would not ask, and score it again.
+
+    Earlier versions also asked about examples that have no intervention, or whose insertions all stand in their prompt
+    already. Returns how many trials were added; nothing is copied where there are none.
+    """
+    unasked = _unasked_examples(prepared)
+
+    def is_extra(trial: Trial) -> bool:
+        return (trial.condition.arm, trial.example_id) in unasked and trial.key_before is not None
+
+    extra = [trial for trial in run_directory.read_trials(claimed) if is_extra(trial)] if unasked else []
+    if not extra:
+        return 0
+    replaced = {(trial.condition.arm, trial.example_id) for trial in extra}
+
+    def trials() -> Iterator[Trial]:
+        for trial in run_directory.read_trials(made):
+            if (trial.condition.arm, trial.example_id) not in replaced:
+                yield trial
+        yield from extra
+
+    shutil.copytree(made, into)
+    run_directory.write_lines(into / run_directory.TRIALS, (trial.model_dump_json() for trial in trials()))
+    run_directory.write_metrics(into, score(into).rows)
+    return len(extra)
 
 
-def _comparable(bundled: list[Any], recomputed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The recomputed rows without the columns that the bundle is too old to have."""
-    known = {name for row in bundled if isinstance(row, dict) for name in row}
-    new = [name for name in ADDED if bundled and name not in known]
-    return [{name: value for name, value in row.items() if name not in new} for row in recomputed]
+def _unasked_examples(prepared: Prepared) -> set[tuple[Condition, str]]:
+    """Collect (arm, example id) of all examples of which this version asks nothing."""
+    unasked = set()
+    edits = prepared.chosen.edits
+    for task in prepared.tasks:
+        for model in prepared.config.models:
+            for arm in arms_for(prepared.config, model):
+                builder = RequestBuilder(prepared.config, prepared.prompts, model, arm, task)
+                condition = arm.condition(model, task.name)
+                for example in task.examples:
+                    if not is_askable(builder, example, edits.get((task.name, example.id), ())):
+                        unasked.add((condition, example.id))
+    return unasked
 
 
-def differences(bundled: list[Any], recomputed: list[Any]) -> list[Difference]:
-    """What differs between two metrics documents, row by row, entry by entry."""
-    then, now = _by_group(bundled), _by_group(recomputed)
-    found = []
-    for group in dict.fromkeys((*then, *now)):
-        old, new = then.get(group), now.get(group)
+def differences(bundled: Sequence[MetricRow], recomputed: Sequence[MetricRow]) -> Iterator[Difference]:
+    """Yield what differs between two lists of metric rows, row by row, column by column.
+
+    Columns that the bundle's version did not have yet are left aside.
+    """
+    columns = [name for name in MetricRow.model_fields if any(name in row.model_fields_set for row in bundled)]
+    before, now = _by_name(bundled), _by_name(recomputed)
+    for name in dict.fromkeys((*before, *now)):
+        old, new = before.get(name), now.get(name)
         if old is None or new is None:
-            found.append(Difference(group, "row", _presence(old), _presence(new)))
+            yield Difference(name, "row", _presence(old), _presence(new))
             continue
-        found += [
-            Difference(group, name, old.get(name), new.get(name))
-            for name in dict.fromkeys((*old, *new))
-            if name not in old or name not in new or _spelled(old[name]) != _spelled(new[name])
-        ]
-    return found
+        for column in columns:
+            values = getattr(old, column), getattr(new, column)
+            if values[0] != values[1]:
+                yield Difference(name, column, *values)
 
 
-def _by_group(rows: list[Any], *, versions: bool = True) -> dict[str, dict[str, Any]]:
-    """Rows by what they are about; a second row of one group gets a name of its own."""
-    found: dict[str, dict[str, Any]] = {}
+def _by_name(rows: Sequence[MetricRow]) -> dict[str, MetricRow]:
+    """Return the rows by what they are about; a second row about the same has its number in its name."""
+    named: dict[str, MetricRow] = {}
     for number, row in enumerate(rows, start=1):
-        values = dict(row) if isinstance(row, dict) else {"line": row}
-        group = " ".join(str(values[name]) for name in _GROUP if values.get(name) is not None) or f"row {number}"
-        if not versions and isinstance(values.get("signature"), str):
-            values["signature"] = _VERSION.sub("", values["signature"])
-        found[f"{group} (row {number})" if group in found else group] = values
-    return found
+        name = " ".join(str(value) for column in IDENTITY if (value := getattr(row, column)) is not None)
+        named[f"{name} (row {number})" if name in named else name] = row
+    return named
 
 
-def _spelled(value: Any) -> str:
-    """As JSON writes it, so that 1, 1.0 and true are told apart."""
-    return json.dumps(value, sort_keys=True)
-
-
-def _presence(row: object) -> str:
+def _presence(row: MetricRow | None) -> str:
     return "absent" if row is None else "present"
 
 
 def _are_same_trials(claimed: Path, made: Path) -> bool:
-    """Whether both hold the same trials; fields that the bundle's version did not have yet are left aside."""
-    optional = {name for name, field in Trial.model_fields.items() if not field.is_required()}
-    later = optional - set(_first_fields(claimed))
-    return _trial_lines(claimed, later) == _trial_lines(made, later)
+    """Whether both hold the same trials, apart from fields that the bundle's version did not have yet."""
+    first = next(run_directory.read_trials(claimed), None)
+    fields = Trial.model_fields.keys() if first is None else first.model_fields_set
+    return _sum_trials(claimed, fields) == _sum_trials(made, fields)
 
 
-def _first_fields(directory: Path) -> Collection[str]:
-    """The fields of the first trial; all that a trial has where there is none to look at."""
-    with (directory / run_directory.TRIALS).open("rb") as lines:
-        try:
-            first = json.loads(lines.readline())
-        except ValueError:
-            first = None
-    return first.keys() if isinstance(first, dict) else Trial.model_fields.keys()
-
-
-def _trial_lines(directory: Path, without: Collection[str]) -> tuple[int, int]:
-    """A number that stands for the lines of trials.jsonl whatever their order, which is that in which answers came."""
+def _sum_trials(directory: Path, fields: Collection[str]) -> tuple[int, int]:
+    """Return how many trials there are, and the sum of their hashes, which does not depend on their order."""
     count = total = 0
-    with (directory / run_directory.TRIALS).open("rb") as lines:
-        for line in lines:
-            count += 1
-            if without:
-                line = _line_without(line, without)
-            total += int.from_bytes(hashlib.sha256(line).digest(), "big")
+    for trial in run_directory.read_trials(directory):
+        count += 1
+        total += int.from_bytes(hashlib.sha256(trial.model_dump_json(include=set(fields)).encode()).digest(), "big")
     return count, total % (1 << 256)
 
 
-def _line_without(line: bytes, names: Collection[str]) -> bytes:
-    """A line without these fields, in one spelling; what is no trial stays as it is."""
-    try:
-        trial = json.loads(line)
-    except ValueError:
-        return line
-    if not isinstance(trial, dict):
-        return line
-    return json.dumps({name: value for name, value in trial.items() if name not in names}).encode()
-
-
-def _versions(run: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    packages = run.get("packages")
-    then = {**(packages if isinstance(packages, dict) else {}), "explaineval": run.get("explaineval")}
-    now = {"explaineval": __version__, **{name: metadata.version(name) for name in WATCHED}}
-    return [(name, str(then.get(name)), now[name]) for name in now if then.get(name) != now[name]]
+def _other_versions(run: RunRecord) -> Iterator[tuple[str, str, str]]:
+    """Yield (package, version in the bundle, version here) where they differ."""
+    before = {**run.packages, "explaineval": run.explaineval}
+    for name, now in {"explaineval": __version__, **{name: metadata.version(name) for name in WATCHED}}.items():
+        if before.get(name) != now:
+            yield name, str(before.get(name)), now

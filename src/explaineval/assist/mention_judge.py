@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from explaineval.assist.session import Consultant, Consulted, Dialogue, Watch, consult
 from explaineval.client.endpoints.capabilities import Capabilities
-from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
 from explaineval.parsing import classify, parse_label
@@ -145,7 +144,7 @@ def score_judged(directory: Path, who: Consultant, verdicts: Verdicts) -> Scores
     Wants a run directory that `score` takes. LEFT_OUT says which numbers are not given.
     """
     run = read_run(directory)
-    config = build(RunConfig, run["config"], str(directory))
+    config = run.config
     trials = (
         trial if kind_of(trial.kind).inserts == "nothing" else judged(trial, verdicts)
         for trial in read_trials(directory)
@@ -154,7 +153,7 @@ def score_judged(directory: Path, who: Consultant, verdicts: Verdicts) -> Scores
     counts = count_trials(
         trials, config.mention, by_level=len(config.arms.verbosity) > 1, by_sample=config.tvd_samples is not None
     )
-    scores = score_counts(counts, config, run["facts"])
+    scores = score_counts(counts, config, run.facts)
     rows = [row for row in scores.rows if _is_judged(row.kind) and row.metric not in LEFT_OUT]
     judge = who.model.model
     warnings = tuple(

@@ -28,7 +28,7 @@ from explaineval.errors import (
     RequestUnsentError,
     StoreError,
 )
-from explaineval.execution.accounting import summary_of
+from explaineval.execution.accounting import totals_of
 from explaineval.execution.model_run import ModelRun, build_model_runs
 from explaineval.execution.pool import WorkerPool, stop_on_interrupt
 from explaineval.planning.interventions import Chosen
@@ -37,6 +37,7 @@ from explaineval.planning.prices import Prices, price_for, read_price_list
 from explaineval.planning.units import Failure
 from explaineval.prompts import PromptBook
 from explaineval.records import Completion, Message, Request
+from explaineval.rundir.schema import Science, Totals
 
 T = TypeVar("T")
 Dialogue = Generator[Request, Completion | Failure, T]
@@ -79,7 +80,7 @@ class Consulted(Generic[T]):
     """All results in the order of the dialogues; counts and dollars as in a run's summary; `failed` requests."""
 
     results: list[T]
-    summary: dict[str, Any]
+    totals: Totals
     spent: float
     failed: int
 
@@ -148,16 +149,16 @@ def consult(
             "(dollars per million tokens)."
         )
     config = RunConfig(tasks=("none",), models=(who.model,), logprobs="auto" if logprobs else "off")
-    prepared = Prepared(config, who.client, (), who.prompts, Chosen({}, ()), {}, "")
+    prepared = Prepared(config, who.client, (), who.prompts, Chosen({}, ()), Science(), "")
     with ExitStack() as stack:
         store, claims = _open(who.client, stack)
         talk, fault = asyncio.run(_talk(prepared, store, claims, price, openings, first, watch))
-    summary = summary_of([talk.model_run])
+    totals = totals_of([talk.model_run])
     missing = len(openings) - len(talk.results)
     if missing or talk.model_run.billing_fault is not None:
         _complain(who, talk, fault, missing)
     purse = talk.model_run.budgeted.budget.total.spent if talk.model_run.budgeted is not None else 0.0
-    return Consulted([talk.results[number] for number in range(len(openings))], summary, purse, talk.failed)
+    return Consulted([talk.results[number] for number in range(len(openings))], totals, purse, talk.failed)
 
 
 def _open(client: ClientConfig, stack: ExitStack) -> tuple[Store, Claims | None]:

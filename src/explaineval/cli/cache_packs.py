@@ -109,7 +109,7 @@ def _keys_of(runs: Sequence[Path], store: Store) -> set[str]:
     keys: set[str] = set()
     for directory in runs:
         own = {key for trial in read_trials(directory) for key in _stored_keys(trial)}
-        if read_run(directory).get("science", {}).get("fixed", {}).get("retry"):
+        if read_run(directory).config.retry:
             own |= set(_first_keys(own, store))
         keys |= own
     return keys

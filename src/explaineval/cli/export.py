@@ -98,9 +98,10 @@ def _document(reproduction: Reproduction, out: Path | None, code: int) -> dict[s
         "run_dir": None if out is None else str(out),
         "metrics_compared": reproduction.metrics,
         "missing": reproduction.missing,
+        "extra_trials": reproduction.extra_trials,
         "refused": list(reproduction.refused),
         "trials_identical": reproduction.same_trials,
-        "only_version_differs": bool(reproduction.differences) and reproduction.only_version,
+        "only_version_differs": reproduction.only_version,
         "differences": [asdict(difference) for difference in reproduction.differences],
         "versions": [
             {"package": package, "bundled": bundled, "here": here} for package, bundled, here in reproduction.versions
@@ -120,13 +121,14 @@ def _verdict(reproduction: Reproduction) -> Iterator[str]:
     if reproduction.refused:
         refused = reproduction.refused
         yield f"{len(refused)} lines of the bundle's answers were not used, for example {refused[0]}"
-    if differences and reproduction.only_version:
+    if reproduction.only_version:
         version = next((bundled for package, bundled, _ in versions if package == "explaineval"), "another")
         yield (
             f"The {count} metrics are equal in every digit; only their signatures differ, in the version of "
             f"explaineval ({version} in the bundle)."
         )
     elif differences:
+        differences = tuple(difference for difference in differences if not difference.is_version)
         yield f"{len({difference.row for difference in differences})} of {count} metrics differ:"
         yield from (f"  {_describe(difference)}" for difference in differences[:SHOWN])
         if len(differences) > SHOWN:
@@ -135,6 +137,11 @@ def _verdict(reproduction: Reproduction) -> Iterator[str]:
         yield "The metrics are equal, but the bundle's metrics.json is written or ordered differently."
     if reproduction.same_bytes and not reproduction.same_trials:
         yield f"The {count} metrics are identical, but trials.jsonl is not what the answers give."
+    if reproduction.extra_trials:
+        yield (
+            f"{reproduction.extra_trials:,} trials of the bundle are about examples that no intervention changes and "
+            "that this version does not ask about: they were compared as they stand in the bundle."
+        )
     if versions:
         texts = (f"{package} {bundled} in the bundle and {here} here" for package, bundled, here in versions)
         yield f"Different versions: {', '.join(texts)}."

@@ -16,7 +16,7 @@ from explaineval.assist.session import Consulted
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.interventions_show import LIMIT, TASKS, by_id, echo_interventions
 from explaineval.cli.options import AT_LEAST_0, AT_LEAST_1, CACHE, JSON, MAX_USD, PATH, option, options, role_options
-from explaineval.cli.output import count_reasons, echo_json, echo_notes, summary_line
+from explaineval.cli.output import count_reasons, echo_json, echo_notes, totals_line
 from explaineval.cli.progress import watch_lines
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.datasets.taggers import open_tagger
@@ -61,7 +61,7 @@ class Build:
         """Add what asking a model took."""
         self.spent += consulted.spent
         self.failed += consulted.failed
-        self.notes.append(f"{role}: {summary_line(consulted.summary)}")
+        self.notes.append(f"{role}: {totals_line(consulted.totals)}")
         if consulted.failed:
             failed = f"{consulted.failed} requests failed after all retries; the same command asks them again."
             self.notes.append(f"{role}: {failed}")

@@ -11,7 +11,7 @@ import click
 from explaineval.assist.mention_judge import Agreement, compare_verdicts, find_questions, judge_mentions, score_judged
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.options import CACHE, JSON, MAX_USD, PATH, option, options, role_options
-from explaineval.cli.output import count_reasons, echo, echo_document, echo_notes, echo_scores, summary_line
+from explaineval.cli.output import count_reasons, echo, echo_document, echo_notes, echo_scores, totals_line
 from explaineval.cli.progress import watch_lines
 from explaineval.errors import InputError
 from explaineval.planning.notes import note
@@ -51,7 +51,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
     verdicts = dict(zip(questions, judged.results, strict=True))
     agreements = compare_verdicts(read_trials(run_dir), verdicts)
     scores = score_judged(run_dir, judge, verdicts)
-    echo_notes([f"judge: {summary_line(judged.summary)}"])
+    echo_notes([f"judge: {totals_line(judged.totals)}"])
     failed = f"judge: {judged.failed} requests failed after all retries; the same command asks them again."
     notes = [note("requests_failed", failed)] if judged.failed else []
     text = f"scored by {judge.model.model}'s judgements; the run's own metrics.json stays as it is."

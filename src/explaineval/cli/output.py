@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from explaineval.planning.notes import Note
+    from explaineval.rundir.schema import Totals
     from explaineval.scoring.rows import Scores
 
 SCHEMA = 2
@@ -135,31 +136,30 @@ def echo_scores(scores: Scores) -> None:
     echo_table(results_table(scores.rows, warnings, scores.missing, columns()))
 
 
-def run_document(
-    directory: object, code: int, signature: str, summary: Mapping[str, Any], scores: Scores
-) -> dict[str, Any]:
-    """Return the JSON document of `run`, `demo` and `score`; `summary` holds the dollars and counts of requests."""
+def run_document(directory: object, code: int, signature: str, totals: Totals | None, scores: Scores) -> dict[str, Any]:
+    """Return the JSON document of `run`, `demo` and `score`; `totals` are None for a run that did not finish."""
+    spent = dict.fromkeys(("usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests"))
     return {
         "run_dir": None if directory is None else str(directory),
         "exit_code": code,
         "signature": signature,
-        **{name: summary.get(name) for name in ("usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests")},
+        **(spent if totals is None else totals.model_dump(include=set(spent))),
         "metrics": [row.model_dump(mode="json") for row in scores.rows],
     }
 
 
-def summary_line(summary: Mapping[str, Any]) -> str:
+def totals_line(totals: Totals) -> str:
     """Return the requests and dollars of a run as one line."""
-    counts = summary["requests"]
+    counts = totals.requests
     text = (
-        f"{counts['planned']} requests planned, {counts['distinct']} distinct: {counts['hits']} from the cache, "
-        f"{counts['sent']} sent, {counts['unsent']} unsent, {counts['retries']} retries."
+        f"{counts.planned} requests planned, {counts.distinct} distinct: {counts.hits} from the cache, "
+        f"{counts.sent} sent, {counts.unsent} unsent, {counts.retries} retries."
     )
-    if summary["usd_spent"] is None:
+    if totals.usd_spent is None:
         return text + " Cost unknown (no price is known for a model; give --price IN,OUT)."
     return (
-        f"{text} Spent ${summary['usd_spent']:.4f}, saved by the cache ${summary['usd_saved_by_cache']:.4f}, "
-        f"from scratch ${summary['usd_from_scratch']:.4f}."
+        f"{text} Spent ${totals.usd_spent:.4f}, saved by the cache ${totals.usd_saved_by_cache:.4f}, "
+        f"from scratch ${totals.usd_from_scratch:.4f}."
     )
 
 

@@ -17,7 +17,7 @@ from explaineval.cli.output import (
     echo_notes,
     echo_scores,
     run_document,
-    summary_line,
+    totals_line,
 )
 from explaineval.cli.progress import watch_run
 from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig
@@ -89,7 +89,7 @@ def _execute(
     echo_notes(outcome.notes)
     code, scores = outcome.exit_code, outcome.scores
     if json:
-        document = run_document(outcome.directory, code, outcome.signature, outcome.summary, scores)
+        document = run_document(outcome.directory, code, outcome.signature, outcome.totals, scores)
         echo_document(document, (*notes, *outcome.notes), scores, code, " ".join(outcome.faults))
     else:
         if scores.rows:
@@ -99,7 +99,7 @@ def _execute(
             from explaineval.reporting.tables import legend
 
             echo(textwrap.fill(legend(), min(LEGEND_WIDTH, columns()), break_on_hyphens=False))
-        echo(summary_line(outcome.summary))
+        echo(totals_line(outcome.totals))
         if outcome.directory is not None:
             echo(f"Run directory: {outcome.directory}")
     echo_notes(outcome.faults)

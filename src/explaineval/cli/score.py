@@ -26,16 +26,16 @@ def score_command(run_dir: Path, json: bool, **given: Any) -> int:
     run = read_run(run_dir)
     changes = {name: value for name, value in given.items() if value is not None}
     scores = score(run_dir, changes)
-    signature = str(run["signature"])
+    signature = run.signature
     if "mention" in changes:
-        signature = signature.replace(f"mention:{run['config']['mention']}", f"mention:{changes['mention']}")
+        signature = signature.replace(f"mention:{run.config.mention}", f"mention:{changes['mention']}")
     notes = []
     if changes:
         settings = ", ".join(f"{name}={value}" for name, value in changes.items())
         notes.append(note("scored_otherwise", f"scored with {settings}; the run's own metrics.json stays as it is."))
     echo_notes(notes)
     if json:
-        echo_document(run_document(run_dir, 0, signature, run, scores), notes, scores)
+        echo_document(run_document(run_dir, 0, signature, run.totals, scores), notes, scores)
     else:
         echo_scores(scores)
     return 0

@@ -16,7 +16,7 @@ from explaineval.archive.restore import client_of
 from explaineval.cache import holds_store, open_store
 from explaineval.cli.options import JSON, PATH, option, options
 from explaineval.cli.output import echo, echo_document, echo_notes, echo_table, uses_color
-from explaineval.config import RunConfig, build
+from explaineval.config import RunConfig
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
 from explaineval.planning.notes import Note, cache_notes
@@ -34,6 +34,7 @@ from explaineval.reporting.example_view import (
     unread,
 )
 from explaineval.rundir.directory import PROMPTS, read_examples, read_interventions, read_run, read_trials
+from explaineval.rundir.schema import RunRecord
 from explaineval.scoring.mentioning import phrases_in
 from explaineval.text import flat
 
@@ -52,7 +53,7 @@ class Selection:
     """A run, the mention policy to apply, and the filters."""
 
     directory: Path
-    run: Mapping[str, Any]
+    run: RunRecord
     config: RunConfig
     policy: Mention
     tasks: tuple[str, ...]
@@ -141,9 +142,7 @@ def _select(
     directory: Path, tasks: tuple[str, ...], models: tuple[str, ...], only: str | None, mention: str | None
 ) -> Selection:
     run = read_run(directory)
-    if not isinstance(run.get("config"), dict):
-        raise InputError(f"{directory}: run.json holds no configuration: it was not written by explaineval.")
-    config = build(RunConfig, run["config"], str(directory))
+    config = run.config
     names = list(dict.fromkeys(entry.model for entry in config.models))
     for name in models:
         if name not in names:

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_va
 
 from explaineval.config.params import check_params
 from explaineval.errors import InputError
-from explaineval.records import Mention, Order, Record, Style
+from explaineval.records import Condition, Mention, Order, Record, Style
 
 COMPLETION_SHOTS = 8
 FEWEST_TVD_SAMPLES = 50
@@ -139,6 +139,10 @@ class Arm(Record):
     style: Style
     shots: int
     verbosity: str
+
+    def condition(self, model: ModelConfig, task: str) -> Condition:
+        """Return the condition of all numbers of this arm, model and task."""
+        return Condition(model.endpoint, model.model, task, None, self.order, self.style, self.shots, self.verbosity)
 
 
 def arms_for(config: RunConfig, model: ModelConfig) -> Iterator[Arm]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from os.path import commonprefix
-from typing import Any
 
 from explaineval._version import __version__
 from explaineval.cache import request_key
@@ -20,6 +18,15 @@ from explaineval.planning import provenance
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prepare import Prepared
 from explaineval.records import Request
+from explaineval.rundir.schema import (
+    EndpointRecord,
+    Facts,
+    RecordedCapabilities,
+    RequestCounts,
+    RunRecord,
+    TokenCounts,
+    Totals,
+)
 
 SHOWN_CHARACTERS = 90
 
@@ -90,44 +97,39 @@ def excerpts(requests: Sequence[Request]) -> list[str]:
 PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
 
 
-def run_document(prepared: Prepared, known: dict[str, Any], prices: str) -> dict[str, Any]:
-    """run.json as it is known before the first request."""
-    return {
-        "explaineval": __version__,
-        "signature": provenance.run_signature(prepared.config, prepared.name),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-        "config": prepared.config.model_dump(mode="json"),
-        "client": prepared.client.model_dump(mode="json"),
-        "science": prepared.science,
-        "facts": known,
-        "prices": prices,
-        "complete": False,
-        "endpoints": [],
-    }
+def run_record(prepared: Prepared, facts: Facts, prices: str) -> RunRecord:
+    """Describe a run as it is known before its first request; `prices` names the list of prices that it uses."""
+    return RunRecord(
+        explaineval=__version__,
+        signature=provenance.run_signature(prepared.config, prepared.name),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        python=platform.python_version(),
+        packages={name: metadata.version(name) for name in PACKAGES},
+        config=prepared.config,
+        client=prepared.client,
+        science=prepared.science,
+        facts=facts,
+        prices=prices,
+    )
 
 
-def endpoint_document(model_run: ModelRun) -> dict[str, Any]:
-    """What run.json says of one model at its endpoint: its probe, what it took, what went wrong, what it was sent."""
-    return {
-        "endpoint": model_run.model.endpoint,
-        "model": model_run.model.model,
-        "probe": model_run.probe,
-        "capabilities": {
-            style: {
-                "logprobs": able.logprobs,
-                "temperature": able.temperature,
-                "state": able.state,
-                "found": able.found,
-            }
-            for style, able in model_run.able.items()
+def endpoint_record(run: ModelRun) -> EndpointRecord:
+    """Describe one model at its endpoint: its probe, how it was asked, what went wrong, what it was sent."""
+    return EndpointRecord(
+        endpoint=run.model.endpoint,
+        model=run.model.model,
+        probe=run.probe,
+        capabilities={
+            style: RecordedCapabilities(
+                logprobs=sent.logprobs, temperature=sent.temperature, state=sent.state, found=sent.found
+            )
+            for style, sent in run.able.items()
         },
-        "fault": None if model_run.fault is None else str(model_run.fault),
-        "tokens": model_run.ledger.tokens,
-        "price": None if model_run.ledger.price is None else asdict(model_run.ledger.price),
-        "requests": request_counts([model_run]),
-    }
+        fault=None if run.fault is None else str(run.fault),
+        tokens=TokenCounts(**run.ledger.tokens),
+        price=run.ledger.price,
+        requests=request_counts([run]),
+    )
 
 
 def probe_notes(model_run: ModelRun, config: RunConfig) -> Iterator[Note]:
@@ -144,33 +146,31 @@ def probe_notes(model_run: ModelRun, config: RunConfig) -> Iterator[Note]:
         )
 
 
-def request_counts(model_runs: list[ModelRun]) -> dict[str, int]:
-    """The counts of the contract: planned before dedupe, distinct = hits + sent + unsent, further attempts apart."""
-    tallies = [model_run.cached.counts for model_run in model_runs]
+def request_counts(runs: Sequence[ModelRun]) -> RequestCounts:
+    """Add up the requests of several models."""
+    tallies = [run.cached.counts for run in runs]
     hits = sum(tally.hits for tally in tallies)
     sent = sum(tally.sent for tally in tallies)
-    unsent = sum(tally.unsent for tally in tallies) + sum(model_run.progress.unsent for model_run in model_runs)
-    return {
-        "planned": sum(model_run.progress.planned for model_run in model_runs),
-        "distinct": hits + sent + unsent,
-        "hits": hits,
-        "sent": sent,
-        "unsent": unsent,
-        "retries": sum(model_run.retrying.retries for model_run in model_runs),
-    }
+    unsent = sum(tally.unsent for tally in tallies) + sum(run.progress.unsent for run in runs)
+    return RequestCounts(
+        planned=sum(run.progress.planned for run in runs),
+        distinct=hits + sent + unsent,
+        hits=hits,
+        sent=sent,
+        unsent=unsent,
+        retries=sum(run.retrying.retries for run in runs),
+    )
 
 
-def summary_of(model_runs: list[ModelRun]) -> dict[str, Any]:
-    """The three cost lines (None where a price is unknown) and the request counts."""
-    known = all(model_run.ledger.known for model_run in model_runs)
-    spent = sum(model_run.ledger.spent for model_run in model_runs)
-    saved = sum(model_run.ledger.saved for model_run in model_runs)
-    return {
-        "usd_spent": spent if known else None,
-        "usd_saved_by_cache": saved if known else None,
-        "usd_from_scratch": spent + saved if known else None,
-        "usd_unbilled_at_most": sum(
-            model_run.budgeted.unknown for model_run in model_runs if model_run.budgeted is not None
-        ),
-        "requests": request_counts(model_runs),
-    }
+def totals_of(runs: Sequence[ModelRun]) -> Totals:
+    """Add up the dollars and requests of several models; dollars are None where the price of one is unknown."""
+    known = all(run.ledger.known for run in runs)
+    spent = sum(run.ledger.spent for run in runs)
+    saved = sum(run.ledger.saved for run in runs)
+    return Totals(
+        usd_spent=spent if known else None,
+        usd_saved_by_cache=saved if known else None,
+        usd_from_scratch=spent + saved if known else None,
+        usd_unbilled_at_most=sum(run.budgeted.unknown for run in runs if run.budgeted is not None),
+        requests=request_counts(runs),
+    )

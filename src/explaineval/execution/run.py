@@ -11,7 +11,7 @@ from datetime import date
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self, TextIO
+from typing import Self, TextIO
 
 from explaineval.cache import Claims, Store, holds_store, open_store, request_key, spread
 from explaineval.client.endpoints.capabilities import Capabilities, assume_capabilities, determine_capabilities
@@ -26,13 +26,13 @@ from explaineval.errors import (
     StoreError,
 )
 from explaineval.execution.accounting import (
-    endpoint_document,
+    endpoint_record,
     limit_fault,
     money_notes,
     offline_fault,
     probe_notes,
-    run_document,
-    summary_of,
+    run_record,
+    totals_of,
 )
 from explaineval.execution.model_run import ModelRun, build_model_runs, check_batches
 from explaineval.execution.pool import Executor, WorkerPool, stop_on_interrupt
@@ -45,6 +45,7 @@ from explaineval.planning.requests import RequestBuilder
 from explaineval.planning.units import Reply, Unit, is_askable, plan, plan_sizes
 from explaineval.records import Example, Request
 from explaineval.rundir import directory as run_directory
+from explaineval.rundir.schema import Facts, Totals
 from explaineval.scoring.rows import Scores, score
 
 SETTLE_WITH = 3
@@ -250,7 +251,7 @@ class Outcome:
     exit_code: int
     signature: str
     scores: Scores
-    summary: dict[str, Any]
+    totals: Totals
     notes: tuple[Note, ...]
     faults: tuple[str, ...]
 
@@ -279,13 +280,12 @@ def execute(
         state = run_directory.prepare(directory, prepared.science, examples, edits)
         traces.new = directory if state == "new" and not keep else None
         run_directory.write_inputs(directory, examples, edits, prepared.prompts.directory, *shots_of(prepared.tasks))
-        known = {
-            "tasks": provenance.task_facts(prepared.tasks, prepared.chosen.edits, prepared.prompts),
-            "no_level_shots": provenance.no_level_shots(prepared.config, prepared.tasks, prepared.prompts),
-            "arms": {},
-        }
-        run = run_document(prepared, known, listed.version)
-        run_directory.write_json(directory / run_directory.RUN, run)
+        facts = Facts(
+            tasks=provenance.task_facts(prepared.tasks, prepared.chosen.edits, prepared.prompts),
+            no_level_shots=provenance.no_level_shots(prepared.config, prepared.tasks, prepared.prompts),
+        )
+        record = run_record(prepared, facts, listed.version)
+        run_directory.write_run(directory, record)
         trials = directory / run_directory.TRIALS
         with (
             run_directory.writing(trials),
@@ -297,19 +297,23 @@ def execute(
             for model_run in model_runs
             for style, found in model_run.able.items()
         }
-        known["arms"] = provenance.arm_facts(prepared.config, prepared.tasks, prepared.prompts, able)
-        summary = summary_of(model_runs)
-        run |= {"complete": not stopped and not summary["requests"]["unsent"] and not _failures(model_runs)}
-        run |= {"endpoints": [endpoint_document(model_run) for model_run in model_runs], **summary}
-        run_directory.write_json(directory / run_directory.RUN, run)
+        arms = provenance.arm_facts(prepared.config, prepared.tasks, prepared.prompts, able)
+        totals = totals_of(model_runs)
+        changes = {
+            "facts": facts.model_copy(update={"arms": arms}),
+            "complete": not stopped and not totals.requests.unsent and not _failures(model_runs),
+            "endpoints": tuple(endpoint_record(model_run) for model_run in model_runs),
+            "totals": totals,
+        }
+        run_directory.write_run(directory, record.model_copy(update=changes))
         _learn(model_runs, store)
         warnings = tuple(cache_notes(store.warnings))
         scores = score(directory)
         run_directory.write_metrics(directory, scores.rows)
-    code, faults = _verdict(prepared, model_runs, stopped, summary)
+    code, faults = _verdict(prepared, model_runs, stopped, totals.requests.unsent)
     kept = directory if (directory / run_directory.RUN).exists() else None
     notes = (*_notes(prepared, model_runs, state), *warnings)
-    return Outcome(kept, code, run["signature"], scores, summary, notes, faults)
+    return Outcome(kept, code, record.signature, scores, totals, notes, faults)
 
 
 def _open(prepared: Prepared, stack: ExitStack) -> tuple[Store, Claims | None]:
@@ -380,9 +384,7 @@ def _learn(model_runs: list[ModelRun], store: Store) -> None:
             model_run.forecast.learn(store, model_run.model)
 
 
-def _verdict(
-    prepared: Prepared, model_runs: list[ModelRun], stopped: bool, summary: dict[str, Any]
-) -> tuple[int, tuple[str, ...]]:
+def _verdict(prepared: Prepared, model_runs: list[ModelRun], stopped: bool, unsent: int) -> tuple[int, tuple[str, ...]]:
     """The exit code, and the sentences that say why it is not 0."""
     faults = tuple(dict.fromkeys(str(model_run.fault) for model_run in model_runs if model_run.fault is not None))
     failed = sum(model_run.progress.outcomes.get("failed", 0) for model_run in model_runs)
@@ -411,7 +413,7 @@ def _verdict(
             "with --batch fetches them.",
         )
     unstored = _unstored(model_runs)
-    if unstored is not None and (summary["requests"]["unsent"] or model_runs[0].writer.unstored):
+    if unstored is not None and (unsent or model_runs[0].writer.unstored):
         codes.append(2)
         faults += (unstored,)
     if stopped:
@@ -419,7 +421,7 @@ def _verdict(
         given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
         more = f", {given_up} answers under way were not waited for (they may be charged)" if given_up else ""
         faults += (
-            f"interrupted: {summary['requests']['unsent']} requests were not sent{more}, and the numbers are those of "
+            f"interrupted: {unsent} requests were not sent{more}, and the numbers are those of "
             "the finished part; give the same command again to go on.",
         )
     worst_first = (130, 1, 2, 3, 5, 4)
@@ -461,7 +463,7 @@ def _notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tuple[
         told = f"{shared} answers came from another process that was asking the same."
         notes += (note("answers_shared", told),)
     lacking = provenance.no_level_shots(prepared.config, prepared.tasks, prepared.prompts)
-    for task, level in dict.fromkeys((one["task"], one["verbosity"]) for one in lacking):
+    for task, level in dict.fromkeys((arm.task, arm.verbosity) for arm in lacking):
         told = (
             f"{task}: completion style was not asked at verbosity {level}, which only shots of that length can show: "
             "give every shot such an explanation (`explanations` in --shots-from FILE)."

@@ -14,6 +14,7 @@ from explaineval.planning.interventions import Chosen, choose
 from explaineval.planning.notes import Note, note
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.rundir import directory as run_directory
+from explaineval.rundir.schema import Science
 
 SHOWN = 5
 """Strange gold labels that are shown."""
@@ -28,7 +29,7 @@ class Prepared:
     tasks: tuple[Task, ...]
     prompts: PromptBook
     chosen: Chosen
-    science: dict[str, Any]
+    science: Science
     name: str
 
 

@@ -1,10 +1,8 @@
-"""What a run is made of, as hashes: the facts that signatures and the check of an existing directory rest on."""
+"""Hash what a run is made of: the facts behind its signatures and behind the check of an existing run directory."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
@@ -13,120 +11,111 @@ from explaineval.interventions import kind_of
 from explaineval.planning.interventions import Edits
 from explaineval.planning.requests import RequestBuilder
 from explaineval.prompts import PromptBook
-from explaineval.records import Condition, Intervention
+from explaineval.records import Intervention
+from explaineval.rundir.schema import ArmFacts, Growing, Science, TaskFacts, UnaskedArm
 from explaineval.signature import digest
 
-GROWING = ("tasks", "models", "samples", "limit", "interventions", "shots_from", "prompts", "arms")
-"""Fields of RunConfig whose content is compared elsewhere: by examples, interventions, and `science` itself."""
+NOT_FIXED = ("tasks", "models", "samples", "limit", "interventions", "shots_from", "prompts", "arms")
+"""Fields of RunConfig that may differ between the runs of a directory, or whose contents are compared instead."""
 
 
-def task_facts(tasks: Sequence[Task], edits: Edits, prompts: PromptBook) -> dict[str, Any]:
-    """Per task: its shape, its shots and where they come from, the hashes of examples, shots, interventions by kind.
-
-    To the hash of a cue belong its place in the prompt and its phrases.
-    """
-    facts: dict[str, Any] = {}
+def task_facts(tasks: Sequence[Task], edits: Edits, prompts: PromptBook) -> dict[str, TaskFacts]:
+    """Return the facts of each task by its name. The hash of a cue covers its place in the prompt and its phrases."""
+    facts = {}
     for task in tasks:
-        kinds: dict[str, list[Any]] = {}
+        by_kind: dict[str, list[Intervention]] = {}
         for example in task.examples:
-            for one in edits.get((task.name, example.id), ()):
-                kinds.setdefault(one.kind, []).append(one)
-        facts[task.name] = {
-            "examples": digest(task.examples),
-            "n_examples": len(task.examples),
-            "shots": digest(task.shots),
-            "n_shots": len(task.shots),
-            "shots_source": task.shots_source,
-            "level_shots": {level: digest(found) for level, found in sorted(task.level_shots.items())},
-            "shape": task.shape,
-            "kinds": {kind: _kind_digest(kind, found, prompts) for kind, found in sorted(kinds.items())},
-        }
+            for edit in edits.get((task.name, example.id), ()):
+                by_kind.setdefault(edit.kind, []).append(edit)
+        facts[task.name] = TaskFacts(
+            examples=digest(task.examples),
+            n_examples=len(task.examples),
+            shots=digest(task.shots),
+            n_shots=len(task.shots),
+            shots_source=task.shots_source,
+            level_shots={level: digest(shots) for level, shots in sorted(task.level_shots.items())},
+            shape=task.shape,
+            kinds={kind: _kind_digest(kind, kind_edits, prompts) for kind, kind_edits in sorted(by_kind.items())},
+        )
     return facts
 
 
-def _kind_digest(kind: str, found: Sequence[Intervention], prompts: PromptBook) -> str:
+def _kind_digest(kind: str, edits: Sequence[Intervention], prompts: PromptBook) -> str:
     cue = kind_of(kind).cue
-    return digest(found if cue is None else [*found, {"cue": prompts.cue_digest(cue)}])
+    return digest(edits if cue is None else [*edits, {"cue": prompts.cue_digest(cue)}])
 
 
-def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook, edits: Edits) -> dict[str, Any]:
-    """The scientific configuration with contents in place of paths, in a part that is fixed and one that may grow."""
+def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook, edits: Edits) -> Science:
+    """Return the scientific configuration with hashes of contents in place of paths."""
     plain = config.model_dump(mode="json")
-    fixed = {name: value for name, value in plain.items() if name not in GROWING}
+    fixed = {name: value for name, value in plain.items() if name not in NOT_FIXED}
     fixed |= {name: plain["arms"][name] for name in ("order", "style", "shots")}
     fixed["kind"] = plain["interventions"]["kind"]
-    cues = {cue for found in edits.values() for one in found if (cue := kind_of(one.kind).cue) is not None}
+    kinds = {edit.kind for task_edits in edits.values() for edit in task_edits}
+    cues = {cue for kind in kinds if (cue := kind_of(kind).cue) is not None}
     used = {(task.shape, arm.style, arm.order, arm.verbosity) for task, _, arm in _arms(config, tasks)}
-    return {
-        "fixed": fixed,
-        "growing": {
-            "models": [_model_identity(model) for model in config.models],
-            "samples": list(range(config.samples)),
-            "verbosity": list(config.arms.verbosity),
-            "prompts": {
-                f"{shape or 'default'} {style} {order} {verbosity}": prompts.digest(
-                    style=style, order=order, shape=shape, verbosity=verbosity
-                )
-                for shape, style, order, verbosity in sorted(used, key=str)
-            }
-            | {f"cue {cue}": prompts.cue_digest(cue) for cue in sorted(cues)},
-            "shots": {
-                name: digest(found)
-                for task in tasks
-                for name, found in (
-                    (task.name, task.shots),
-                    *((f"{task.name} {level}", shots) for level, shots in sorted(task.level_shots.items())),
-                )
-            },
-        },
+    hashes = {
+        f"{shape or 'default'} {style} {order} {verbosity}": prompts.digest(
+            style=style, order=order, shape=shape, verbosity=verbosity
+        )
+        for shape, style, order, verbosity in sorted(used, key=str)
     }
+    shots = {}
+    for task in tasks:
+        shots[task.name] = digest(task.shots)
+        shots |= {f"{task.name} {level}": digest(own) for level, own in sorted(task.level_shots.items())}
+    growing = Growing(
+        models=tuple((model.endpoint, model.model, model.style, model.shots) for model in config.models),
+        samples=tuple(range(config.samples)),
+        verbosity=config.arms.verbosity,
+        prompts=hashes | {f"cue {cue}": prompts.cue_digest(cue) for cue in sorted(cues)},
+        shots=shots,
+    )
+    return Science(fixed=fixed, growing=growing)
 
 
 def arm_facts(
     config: RunConfig,
     tasks: Sequence[Task],
     prompts: PromptBook,
-    able: Mapping[tuple[str | None, str, str], Capabilities],
-) -> dict[str, dict[str, str]]:
-    """Per model, task and arm: the hash of its prompts, and what is sent as temperature and for logprobs."""
+    capabilities: Mapping[tuple[str | None, str, str], Capabilities],
+) -> dict[str, ArmFacts]:
+    """Return the facts of each arm by its name; `capabilities`, by (endpoint, model, style), say how it was asked.
+
+    An arm whose capabilities are not known is left out, unless it is one that is not asked.
+    """
     facts = {}
     for task, model, arm in _arms(config, tasks):
         builder = RequestBuilder(config, prompts, model, arm, task)
-        found = able.get((model.endpoint, model.model, arm.style))
-        if found is None and builder.lacks_level:
-            found = Capabilities(None, None, "off")
-        if found is None:
+        sent = capabilities.get((model.endpoint, model.model, arm.style))
+        if sent is None and builder.lacks_level:
+            sent = Capabilities(None, None, "off")
+        if sent is None:
             continue
-        digest_ = prompts.digest(style=arm.style, order=arm.order, shape=task.shape, verbosity=arm.verbosity)
-        own = sorted({example.instruction for example in task.examples if example.instruction})
-        condition = Condition(
-            model.endpoint, model.model, task.name, None, arm.order, arm.style, arm.shots, arm.verbosity
+        hashed = prompts.digest(style=arm.style, order=arm.order, shape=task.shape, verbosity=arm.verbosity)
+        instructions = sorted({example.instruction for example in task.examples if example.instruction})
+        facts[arm.condition(model, task.name).arm_name] = ArmFacts(
+            shots=digest(builder.shots),
+            prompts=hashed[:8] + (f"+{digest([{'instructions': instructions}])}" if instructions else ""),
+            temperature="omitted" if sent.temperature is None else f"{sent.temperature:g}",
+            logprobs="none" if sent.logprobs is None else f"top{sent.logprobs}",
         )
-        facts[condition.arm_name] = {
-            "shots": digest(builder.shots),
-            "prompts": digest_[:8] + (f"+{digest([{'instructions': own}])}" if own else ""),
-            "temperature": "omitted" if found.temperature is None else f"{found.temperature:g}",
-            "logprobs": "none" if found.logprobs is None else f"top{found.logprobs}",
-        }
     return facts
 
 
-def no_level_shots(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook) -> list[dict[str, Any]]:
-    """The arms that are not asked, since their verbosity is shown by shots and there are none of that length.
-
-    Each is a condition without its kind, as its metric rows name it.
-    """
-    return [
-        {"endpoint": model.endpoint, "model": model.model, "task": task.name, **arm.model_dump()}
+def no_level_shots(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook) -> tuple[UnaskedArm, ...]:
+    """List the arms whose verbosity only shots can show, and whose task has no shots of that length."""
+    return tuple(
+        UnaskedArm(endpoint=model.endpoint, model=model.model, task=task.name, **arm.model_dump())
         for task, model, arm in _arms(config, tasks)
         if RequestBuilder(config, prompts, model, arm, task).lacks_level
-    ]
+    )
 
 
 def run_signature(config: RunConfig, name: str) -> str:
-    """One line for the run as a whole: what was asked of whom, and the hash of everything."""
+    """Return one line for the run as a whole: its tasks, its models, and the hash of everything."""
     parts = [
-        "tasks:" + ",".join(re.sub(r":.*", "", task) for task in config.tasks),
+        "tasks:" + ",".join(task.partition(":")[0] for task in config.tasks),
         "models:" + ",".join(model.model for model in config.models),
         "mention:" + config.mention,
         "interval:" + config.interval,
@@ -137,7 +126,3 @@ def run_signature(config: RunConfig, name: str) -> str:
 
 def _arms(config: RunConfig, tasks: Sequence[Task]) -> list[tuple[Task, ModelConfig, Arm]]:
     return [(task, model, arm) for task in tasks for model in config.models for arm in arms_for(config, model)]
-
-
-def _model_identity(model: ModelConfig) -> list[Any]:
-    return [model.endpoint, model.model, model.style, model.shots]

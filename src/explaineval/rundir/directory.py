@@ -1,7 +1,8 @@
-"""The run directory: what a run was, what it asked, what came back, what it says. Everything `score` needs.
+"""Read, write, lock and continue a run directory: what a run was, what it asked, what came back, and its metrics.
 
-Files are written whole to a neighbour and moved into place, so that a crash never leaves half of one; only
-trials.jsonl grows line by line, and its readers ignore a torn last line.
+Every file is replaced as a whole, so that a crash never leaves half of one; only trials.jsonl grows line by line, and
+its readers ignore a torn last line. What is read is parsed into a type at once; a file that does not fit is an
+InputError that names the file and the field.
 """
 
 from __future__ import annotations
@@ -21,45 +22,53 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from explaineval.config import ModelConfig, RunConfig
 from explaineval.errors import InputError, InUseError
-from explaineval.files import open_text_atomic, read_lines
+from explaineval.files import open_regular, open_text_atomic, read_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial
+from explaineval.rundir.schema import RunRecord, Science
 from explaineval.secrets import SECRETS
 
+T = TypeVar("T")
 R = TypeVar("R", bound=BaseModel)
 
 RUN, EXAMPLES, INTERVENTIONS, SHOTS = "run.json", "examples.jsonl", "interventions.jsonl", "shots.jsonl"
 TRIALS, METRICS, METRICS_CSV, PROMPTS = "trials.jsonl", "metrics.json", "metrics.csv", "prompts"
 
 
-def science_hash(science: Mapping[str, Any], examples: Sequence[Example], interventions: Sequence[Intervention]) -> str:
-    """Ten hex digits over the whole scientific configuration with contents, never paths."""
-    total = hashlib.sha256(json.dumps(science, sort_keys=True, ensure_ascii=False).encode())
+LARGEST_JSON = 64 << 20
+"""Bytes of the largest run.json or metrics.json that is read."""
+
+
+def science_hash(science: Science, examples: Sequence[Example], interventions: Sequence[Intervention]) -> str:
+    """Hash the scientific configuration with all contents, and no paths, to ten hexadecimal digits."""
+    document = science.model_dump(mode="json")
+    total = hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode())
     for record in (*examples, *interventions):
         total.update(record.model_dump_json().encode("utf-8", "surrogatepass"))
     return total.hexdigest()[:10]
 
 
 def default_directory(base: Path, today: date, name: str) -> Path:
-    """The directory of this very science if there is one, else a new `<date>-<hash>`."""
-    for found in sorted(base.glob(f"*-{name}")):
-        if (found / RUN).is_file():
-            return found
+    """Return the directory below `base` that holds a run of this science hash, else a new `<date>-<hash>`."""
+    for directory in sorted(base.glob(f"*-{name}")):
+        if (directory / RUN).is_file():
+            return directory
     return base / f"{today.isoformat()}-{name}"
 
 
 def prepare(
     directory: Path,
-    science: Mapping[str, Any],
+    science: Science,
     examples: Sequence[Example],
     interventions: Sequence[Intervention],
 ) -> str:
-    """Make the directory, or find that it can be continued or grown: "new", "continued" or "grown".
+    """Make the directory, or check that the run in it is this one or a part of it.
 
-    Raises InputError where it holds another run, or cannot be written.
+    Returns "new", "continued" (the same run) or "grown" (a part). Raises InputError where it holds another run, or
+    cannot be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -72,7 +81,7 @@ def prepare(
         if any(directory.iterdir()):
             raise InputError(f"{directory} holds files that are no run: choose an empty or new directory with --out.")
         return "new"
-    old = read_run(directory).get("science", {})
+    old = read_run(directory).science
     reason = difference(old, science)
     for name, records in ((EXAMPLES, examples), (INTERVENTIONS, interventions)):
         new_lines = {record.model_dump_json().encode() for record in records}
@@ -84,21 +93,20 @@ def prepare(
     return "continued" if old == science else "grown"
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """What keeps `new` from being `old` or an addition to it, in a few words."""
-    fixed_old, fixed_new = old.get("fixed", {}), new["fixed"]
+def difference(old: Science, new: Science) -> str | None:
+    """Say in a few words why `new` is neither `old` nor an addition to it; None where it is."""
     defaults = RunConfig(tasks=("none",), models=(ModelConfig(model="no/model"),)).model_dump(mode="json")
-    for name, now in fixed_new.items():
-        was = fixed_old.get(name, defaults.get(name))  # a field that came with a later version had its default before
-        if was != now:
-            return f"{name} was {was!r}, now {now!r}"
-    for name, value in old.get("growing", {}).items():
-        now = new["growing"].get(name)
-        if isinstance(value, dict):
-            if any(key not in now or now[key] != inner for key, inner in value.items()):
+    for name, now in new.fixed.items():
+        before = old.fixed.get(name, defaults.get(name))  # earlier versions did what is now a new field's default
+        if before != now:
+            return f"{name} was {before!r}, now {now!r}"
+    for name, values in old.growing:
+        now = getattr(new.growing, name)
+        if isinstance(values, dict):
+            if not values.items() <= now.items():
                 return f"its {name} differ"
-        elif any(item not in now for item in value):
-            return f"its {name} {value!r} are not all part of {now!r}"
+        elif not set(values) <= set(now):
+            return f"its {name} {list(values)!r} are not all part of {list(now)!r}"
     return None
 
 
@@ -133,9 +141,9 @@ def write_inputs(
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """The directory, made where it is missing, for this process alone as long as it is inside.
+    """Make the directory if it is missing, and lock it for this process until the block ends.
 
-    Raises InputError where it cannot be made, InUseError where another process is writing it.
+    Raises InputError where it cannot be made, InUseError where another process has locked it.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -170,9 +178,9 @@ def replacing(path: Path) -> Iterator[io.TextIOWrapper]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """While inside, an error of the disk becomes an InputError that names the file.
+    """Turn an OSError inside the block into an InputError that names the file.
 
-    What was paid for is in the cache, so that the same command goes on once there is room.
+    Answers that were paid for are in the cache, so the same command continues once there is room.
     """
     try:
         yield
@@ -183,7 +191,12 @@ def writing(path: Path) -> Iterator[None]:
         ) from exc
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_run(directory: Path, run: RunRecord) -> None:
+    """Write run.json. Raises InputError where it cannot be written."""
+    _write_json(directory / RUN, run.model_dump(mode="json"))
+
+
+def _write_json(path: Path, value: Any) -> None:
     """Write one JSON document, indented, without secrets."""
     with replacing(path) as handle:
         json.dump(SECRETS.mask_value(value), handle, indent=2, ensure_ascii=False)
@@ -191,56 +204,78 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_metrics(directory: Path, rows: Sequence[MetricRow]) -> None:
-    """metrics.json and metrics.csv: the same rows in the same order, without time or spend."""
+    """Write metrics.json and metrics.csv: the same rows in the same order, without time or spend."""
     plain = [row.model_dump(mode="json") for row in rows]
-    write_json(directory / METRICS, plain)
+    _write_json(directory / METRICS, plain)
     with replacing(directory / METRICS_CSV) as handle:
         writer = csv.DictWriter(handle, list(MetricRow.model_fields), lineterminator="\n")
         writer.writeheader()
         writer.writerows(plain)
 
 
-def read_run(directory: Path) -> dict[str, Any]:
-    """run.json. Raises InputError where the directory holds no run."""
+def read_run(directory: Path) -> RunRecord:
+    """Read run.json. Raises InputError where the directory holds no run, or a run.json that was changed by hand."""
+    return _read_json(directory / RUN, TypeAdapter(RunRecord))
+
+
+def read_metrics(directory: Path) -> list[MetricRow]:
+    """Read metrics.json. Raises InputError where it is missing or its rows are not metric rows."""
+    return _read_json(directory / METRICS, TypeAdapter(list[MetricRow]))
+
+
+def _read_json(path: Path, kind: TypeAdapter[T]) -> T:
+    """Read one JSON document of at most LARGEST_JSON bytes as the given type."""
     try:
-        value = json.loads((directory / RUN).read_text(encoding="utf-8"))
+        with open_regular(path) as handle:
+            content = handle.read(LARGEST_JSON + 1)
+        if len(content) > LARGEST_JSON:
+            raise InputError(f"{path} cannot be read: it is larger than {LARGEST_JSON >> 20} MiB.")
+        return kind.validate_python(json.loads(content.decode("utf-8")))
     except FileNotFoundError:
-        raise InputError(f"{directory} holds no run: it has no {RUN}.") from None
+        raise InputError(f"{path.parent} holds no run: it has no {path.name}.") from None
+    except ValidationError as exc:
+        raise InputError(f"{path}: {_first_error(exc)}.") from None
     except RecursionError:
-        raise InputError(f"{directory / RUN} cannot be read: it is nested too deep.") from None
+        raise InputError(f"{path} cannot be read: it is nested too deep.") from None
     except (OSError, ValueError) as exc:
-        raise InputError(f"{directory / RUN} cannot be read: {exc}.") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{directory / RUN} is not a JSON object.")
-    return value
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise InputError(f"{path} cannot be read: {reason}.") from None
+
+
+def _first_error(exc: ValidationError) -> str:
+    """Name the first field that is wrong, and say what is wrong with it."""
+    first = exc.errors()[0]
+    name = ".".join(str(part) for part in first["loc"] if part != "totals")  # which is no field of the file
+    message = "it is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message
 
 
 def read_trials(directory: Path) -> Iterator[Trial]:
-    """The trials in file order, one at a time; a torn last line is ignored."""
+    """Yield the trials in file order; a torn last line is ignored."""
     yield from _records(directory / TRIALS, Trial)
 
 
 def read_examples(directory: Path) -> list[Example]:
-    """The examples of the run in file order."""
+    """Read the examples of the run in file order."""
     return list(_records(directory / EXAMPLES, Example))
 
 
 def read_interventions(directory: Path) -> list[Intervention]:
-    """The interventions of the run in file order."""
+    """Read the interventions of the run in file order."""
     return list(_records(directory / INTERVENTIONS, Intervention))
 
 
 def shots_file(level: str) -> str:
-    """The file that keeps the shots of a verbosity level. Raises InputError for a level that is no plain name."""
+    """Return the name of the file with a verbosity level's shots. Raises InputError where the level is no name."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", level):
         raise InputError(f"verbosity {level!r} is no name: use letters, digits, - and _ only.")
     return f"{SHOTS.removesuffix('.jsonl')}.{level}.jsonl"
 
 
 def read_shots(directory: Path, level: str | None = None) -> list[Example] | None:
-    """The reserved shots of all tasks (of a verbosity level: of the tasks that have them), task after task.
+    """Read the reserved shots of all tasks, task after task; with a `level`, those of the tasks that have such shots.
 
-    None where the directory lacks the file: it comes from before shots were kept.
+    Returns None where the directory lacks the file, as those of the earliest versions do.
     """
     path = directory / (SHOTS if level is None else shots_file(level))
     return list(_records(path, Example)) if path.exists() else None
@@ -254,8 +289,7 @@ def _records(path: Path, kind: type[R]) -> Iterator[R]:
         except ValidationError as exc:
             if not line.endswith(b"\n"):
                 return
-            first = exc.errors()[0]
-            raise InputError(f"{path}:{number}: {'.'.join(map(str, first['loc']))} {first['msg']}.") from None
+            raise InputError(f"{path}:{number}: {_first_error(exc)}.") from None
 
 
 def _lines(path: Path) -> Iterator[bytes]:

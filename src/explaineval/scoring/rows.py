@@ -17,6 +17,7 @@ from explaineval.interventions import cue_targets, kind_of
 from explaineval.metrics.estimates import no_value
 from explaineval.records import EXPLANATION, OUTCOMES, Condition, Estimate, MetricRow
 from explaineval.rundir.directory import PROMPTS, read_interventions, read_run, read_trials
+from explaineval.rundir.schema import Facts
 from explaineval.scoring.checks import MetricWarning, Results
 from explaineval.scoring.counts import NO_TARGETS, ArmCounts, KindCounts, RunCounts, Targets, count_trials
 from explaineval.scoring.mentioning import phrases_in
@@ -44,24 +45,22 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     """
     run = read_run(directory)
     changes = changes or {}
-    if not isinstance(run.get("config"), dict) or not isinstance(run.get("facts"), dict):
-        raise InputError(f"{directory}: run.json holds no configuration or no facts: it is no run of explaineval.")
-    config = build(RunConfig, {**run["config"], **changes}, str(directory))
+    config = build(RunConfig, {**run.config.model_dump(), **changes}, str(directory))
     counts = count_trials(
         read_trials(directory),
         config.mention,
-        rejudge=config.mention != run["config"].get("mention"),
+        rejudge=config.mention != run.config.mention,
         min_label_mass=changes.get("min_label_mass"),
         by_level=len(config.arms.verbosity) > 1,
         by_sample=config.tvd_samples is not None,
         phrases=phrases_in(directory / PROMPTS),
-        targets=_targets(directory, run["facts"]),
+        targets=_targets(directory, run.facts),
     )
-    facts = run["facts"]
-    if counts.arms and not facts.get("arms"):
+    facts = run.facts
+    if counts.arms and not facts.arms:
         raise InputError(f"{directory}: the run was cut off before it ended; give the same command again, then score.")
     for arm in counts.arms:
-        if arm.task not in facts["tasks"] or arm.arm_name not in facts["arms"]:
+        if arm.task not in facts.tasks or arm.arm_name not in facts.arms:
             raise InputError(
                 f"{directory}: run.json says nothing of the trials of {arm.model} on {arm.task}, {arm.style} "
                 f"{arm.order}: it was written by an earlier version or changed; give the same run command again."
@@ -69,7 +68,7 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     return score_counts(counts, config, facts)
 
 
-def score_counts(counts: RunCounts, config: RunConfig, facts: Mapping[str, Any]) -> Scores:
+def score_counts(counts: RunCounts, config: RunConfig, facts: Facts) -> Scores:
     """Compute the metrics of a run from its counts.
 
     `facts` are the hashes and names that `run` recorded for the signatures.
@@ -101,7 +100,7 @@ def score_counts(counts: RunCounts, config: RunConfig, facts: Mapping[str, Any])
         estimates = compute_all(metrics_of(LevelMetric), level_counts)
         rows += _rows(condition, estimates, config, facts, asked or not_asked)
         warnings += _row_warnings(condition, list(level_warnings(level_counts, estimates, warnings)), config)
-    averaged = list(means(rows, list(facts["tasks"])))
+    averaged = list(means(rows, list(facts.tasks)))
     rows += averaged
     warnings += list(mean_warnings(averaged, warnings))
     missing: dict[Condition, dict[str, int]] = {}
@@ -111,9 +110,9 @@ def score_counts(counts: RunCounts, config: RunConfig, facts: Mapping[str, Any])
     return Scores(tuple(rows), tuple(warnings), missing)
 
 
-def _targets(directory: Path, facts: Mapping[str, Any]) -> Targets:
+def _targets(directory: Path, facts: Facts) -> Targets:
     """Return the letters that cues suggest; interventions are read only where there are cues."""
-    if not any(kind_of(kind).has_target for task in facts["tasks"].values() for kind in task["kinds"]):
+    if not any(kind_of(kind).has_target for task in facts.tasks.values() for kind in task.kinds):
         return NO_TARGETS
     edits = read_interventions(directory)
     return cue_targets(edits) | {
@@ -123,10 +122,10 @@ def _targets(directory: Path, facts: Mapping[str, Any]) -> Targets:
     }
 
 
-def _lacking_rows(arm: Condition, config: RunConfig, facts: Mapping[str, Any]) -> Iterator[MetricRow]:
+def _lacking_rows(arm: Condition, config: RunConfig, facts: Facts) -> Iterator[MetricRow]:
     """Yield the undefined rows of an arm that was not asked, for each kind of its task."""
     names = [metric.name for metric in METRICS.values() if metric.undefined_if_not_asked]
-    for kind in facts["tasks"][arm.task]["kinds"]:
+    for kind in facts.tasks[arm.task].kinds:
         if kind_of(kind).own_metric is None:
             yield from _rows(arm._replace(kind=kind), dict.fromkeys(names, no_value(NO_LEVEL_SHOTS)), config, facts)
 
@@ -135,7 +134,7 @@ def _level_conditions(
     counts: RunCounts,
     lacking: Sequence[Condition],
     config: RunConfig,
-    facts: Mapping[str, Any],
+    facts: Facts,
     order: Callable[[Condition], Any],
 ) -> Iterator[tuple[Condition, list[str], list[str]]]:
     """Yield each condition over all levels (verbosity None), the levels that were asked, and those that lack shots."""
@@ -144,7 +143,7 @@ def _level_conditions(
         return
     conditions = {condition._replace(verbosity=None) for condition in counts.kinds}
     for arm in lacking:
-        kinds = [kind for kind in facts["tasks"][arm.task]["kinds"] if kind_of(kind).own_metric is None]
+        kinds = [kind for kind in facts.tasks[arm.task].kinds if kind_of(kind).own_metric is None]
         conditions |= {arm._replace(kind=kind, verbosity=None) for kind in kinds}
     for condition in sorted(conditions, key=order):
         at_levels = {level: condition._replace(verbosity=level) for level in levels}
@@ -156,7 +155,7 @@ def _rows(
     condition: Condition,
     estimates: Mapping[str, Estimate],
     config: RunConfig,
-    facts: Mapping[str, Any],
+    facts: Facts,
     levels: Sequence[str] = (),
 ) -> Iterator[MetricRow]:
     """Yield the rows of one condition; `levels` are those that it is about where its own verbosity is None."""
@@ -192,37 +191,37 @@ def _row_warnings(condition: Condition, warnings: Iterable[MetricWarning], confi
     return [RowWarning(condition_of(warning.metric, condition, config), warning) for warning in warnings]
 
 
-def facts_of(condition: Condition, facts: Mapping[str, Any]) -> dict[str, str]:
+def facts_of(condition: Condition, facts: Facts) -> dict[str, str]:
     """Return the parts of a signature that depend on the condition alone."""
-    task = facts["tasks"][condition.task]
-    arm = facts["arms"][condition.arm_name]
+    task = facts.tasks[condition.task]
+    arm = facts.arms[condition.arm_name]
     known = {
-        "task": f"{condition.task}@{task['examples']}",
+        "task": f"{condition.task}@{task.examples}",
         "model": condition.model,
         "endpoint": condition.endpoint or "default",
         "order": condition.order,
         "style": condition.style,
-        "shots": f"{condition.shots}@{arm['shots']}" if condition.shots else "0",
+        "shots": f"{condition.shots}@{arm.shots}" if condition.shots else "0",
         "verbosity": str(condition.verbosity),
-        "prompts": arm["prompts"],
-        "temperature": arm["temperature"],
-        "logprobs": arm["logprobs"],
+        "prompts": arm.prompts,
+        "temperature": arm.temperature,
+        "logprobs": arm.logprobs,
     }
     if condition.kind is not None:
-        known["kind"] = f"{condition.kind}@{task['kinds'].get(condition.kind, 'none')}"
+        known["kind"] = f"{condition.kind}@{task.kinds.get(condition.kind, 'none')}"
     return known
 
 
-def _lacking_arms(facts: Mapping[str, Any]) -> list[Condition]:
+def _lacking_arms(facts: Facts) -> list[Condition]:
     """Return the arms that were not asked because no shots have the length of their verbosity."""
-    arms = [Condition(**{"kind": None, **one}) for one in facts.get("no_level_shots", ())]
-    return [arm for arm in arms if arm.arm_name in facts["arms"]]
+    arms = [arm.condition for arm in facts.no_level_shots]
+    return [arm for arm in arms if arm.arm_name in facts.arms]
 
 
-def _condition_order(config: RunConfig, facts: Mapping[str, Any]) -> Callable[[Condition], tuple[Any, ...]]:
+def _condition_order(config: RunConfig, facts: Facts) -> Callable[[Condition], tuple[Any, ...]]:
     """Return the sort key of conditions: models, tasks and levels as configured, the rest by name."""
     models = {(model.endpoint, model.model): index for index, model in enumerate(config.models)}
-    tasks = {name: index for index, name in enumerate(facts["tasks"])}
+    tasks = {name: index for index, name in enumerate(facts.tasks)}
     levels = {name: index for index, name in enumerate(config.arms.verbosity)}
 
     def key(condition: Condition) -> tuple[Any, ...]:

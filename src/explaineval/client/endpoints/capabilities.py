@@ -16,6 +16,7 @@ from explaineval.client.protocol import Client
 from explaineval.config import ModelConfig, RunConfig
 from explaineval.errors import EndpointError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request, Style
+from explaineval.rundir.schema import LogprobsState
 
 Build = Callable[[int | None, float | None], Request]
 """The request for a wish of top alternatives (None: no logprobs) and a temperature (None: none is sent)."""
@@ -79,7 +80,6 @@ async def _ask_plainly(client: Client, temperature: float | None, droppable: boo
 LADDERS: dict[Style, tuple[int, ...]] = {"chat": (20, 5, 1), "completion": (5, 1)}
 """How many top alternatives to ask for, in the order of trying."""
 
-LogprobsState = Literal["returned", "ignored", "rejected", "unusable", "off"]
 
 REASONS: dict[LogprobsState, str] = {
     "ignored": "the endpoint returned no log-probabilities",

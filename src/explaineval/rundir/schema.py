@@ -1,0 +1,215 @@
+"""The types of run.json, the file that says what a run was: `RunRecord` and its parts.
+
+Fields that came with later versions have defaults, and unknown fields are ignored, so that run directories of other
+versions can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    Strict,
+    model_serializer,
+    model_validator,
+)
+
+from explaineval.config import ClientConfig, RunConfig
+from explaineval.cost import Price
+from explaineval.records import Condition, Order, Style
+
+LogprobsState = Literal["returned", "ignored", "rejected", "unusable", "off"]
+"""What came of asking an endpoint for log-probabilities."""
+
+Count = Annotated[int, Field(ge=0, strict=True)]
+
+NOT_RECORDED = ""
+"""Stands for `RecordedCapabilities.found` in a run.json of a version that did not record it."""
+
+
+class Part(BaseModel):
+    """A frozen part of run.json that ignores unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Growing(Part):
+    """The part of the science that a later run in the same directory may add to.
+
+    `models` are (endpoint, model, style, number of shots), `samples` sample indices; `prompts` and `shots` are hashes,
+    by a text that names what they are used for.
+    """
+
+    models: tuple[tuple[str | None, str, str | None, int | None], ...] = ()
+    samples: tuple[int, ...] = ()
+    verbosity: tuple[str, ...] = ()
+    prompts: dict[str, str] = {}
+    shots: dict[str, str] = {}
+
+
+class Science(Part):
+    """The scientific configuration, with hashes of contents in place of paths.
+
+    `fixed` are fields of RunConfig that must be the same in every run of a directory.
+    """
+
+    fixed: dict[str, JsonValue] = {}
+    growing: Growing = Growing()
+
+
+class TaskFacts(Part):
+    """What signatures and the check of a run directory need of one task.
+
+    `examples`, `shots`, `level_shots` (by verbosity level) and `kinds` (by kind of intervention) are hashes of
+    contents, `shape` is the name of the instructions that its prompts use.
+    """
+
+    examples: str
+    n_examples: Count = 0
+    shots: str = ""
+    n_shots: Count = 0
+    shots_source: str = "none"
+    level_shots: dict[str, str] = {}
+    shape: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")] | None = None
+    kinds: dict[str, str]
+
+
+class ArmFacts(Part):
+    """What signatures need of one arm: hashes of its shots and prompts, the temperature and logprobs that are sent."""
+
+    shots: str
+    prompts: str
+    temperature: str
+    logprobs: str
+
+
+class UnaskedArm(Part):
+    """An arm of one model and task that is not asked, since there are no shots of the length of its verbosity."""
+
+    endpoint: str | None
+    model: str
+    task: str
+    order: Order
+    style: Style
+    shots: int
+    verbosity: str
+
+    @property
+    def condition(self) -> Condition:
+        """The arm as its metric rows name it."""
+        return Condition(self.endpoint, self.model, self.task, None, self.order, self.style, self.shots, self.verbosity)
+
+
+class Facts(Part):
+    """What was found out about the run's inputs: facts of tasks by name, of arms by `Condition.arm_name`."""
+
+    tasks: dict[str, TaskFacts]
+    no_level_shots: tuple[UnaskedArm, ...] = ()
+    arms: dict[str, ArmFacts] = {}
+
+    @model_validator(mode="after")
+    def _are_known_tasks(self) -> Facts:
+        for arm in self.no_level_shots:
+            if arm.task not in self.tasks:
+                raise ValueError(f"no_level_shots names {arm.task!r}, which is not among tasks")
+        return self
+
+
+class RecordedCapabilities(Part):
+    """How requests of one style were sent: top alternatives asked for, temperature, and why logprobs are as they are.
+
+    `found` is a sentence on why logprobs are unusable, None where they are usable.
+    """
+
+    logprobs: Annotated[int, Strict()] | None
+    temperature: Annotated[float, Strict()] | None
+    state: LogprobsState
+    found: str | None = NOT_RECORDED
+
+
+class RequestCounts(Part):
+    """How many requests a run took: `planned` before dedupe, `distinct` = hits + sent + unsent, `retries` apart."""
+
+    planned: Count
+    distinct: Count
+    hits: Count
+    sent: Count
+    unsent: Count
+    retries: Count
+
+
+class TokenCounts(Part):
+    """Tokens in and out of the answers that were sent for, and of those that came from the cache."""
+
+    sent_in: Count
+    sent_out: Count
+    hit_in: Count
+    hit_out: Count
+
+
+class EndpointRecord(Part):
+    """What happened with one model at its endpoint.
+
+    `probe` is the document of its last probe, `capabilities` are by style, `fault` says why it could not be used.
+    """
+
+    endpoint: str | None
+    model: str
+    probe: dict[str, JsonValue] | None = None
+    capabilities: dict[str, RecordedCapabilities] = {}
+    fault: str | None = None
+    tokens: TokenCounts | None = None
+    price: Price | None = None
+    requests: RequestCounts | None = None
+
+
+class Totals(Part):
+    """What a run cost in dollars (None where a price is unknown), and its requests.
+
+    `usd_unbilled_at_most` bounds what attempts without a bill may have cost.
+    """
+
+    usd_spent: float | None
+    usd_saved_by_cache: float | None
+    usd_from_scratch: float | None
+    usd_unbilled_at_most: float | None = None
+    requests: RequestCounts
+
+
+class RunRecord(Part):
+    """The contents of run.json. A run that is not finished has no `totals`, whose fields stand at the file's top level.
+
+    `explaineval` is the version that made the run, `prices` names the list of prices that it used.
+    """
+
+    explaineval: str
+    signature: str
+    created: str
+    python: str
+    packages: dict[str, str]
+    config: RunConfig
+    client: ClientConfig
+    science: Science
+    facts: Facts
+    prices: str
+    complete: bool = False
+    endpoints: tuple[EndpointRecord, ...] = ()
+    totals: Totals | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_totals(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "requests" not in values:
+            return values
+        return {**values, "totals": {name: values[name] for name in Totals.model_fields if name in values}}
+
+    @model_serializer(mode="wrap")
+    def _spread_totals(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialise(self)
+        return document | (document.pop("totals", None) or {})
