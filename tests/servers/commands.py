@@ -36,10 +36,11 @@ class Result:
         return found
 
 
-def run(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> Result:
-    """`python -m explaineval …` in a process of its own."""
+def run(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, setup: str = "") -> Result:
+    """Run `python -m explaineval …` in a process of its own, which executes the Python code `setup` first."""
+    start = ["-c", f"{setup}\nfrom explaineval.cli.app import main\nmain()"] if setup else ["-m", "explaineval"]
     done = subprocess.run(
-        [sys.executable, "-m", "explaineval", *map(str, arguments)],
+        [sys.executable, *start, *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, **(env or {})},
         capture_output=True,
