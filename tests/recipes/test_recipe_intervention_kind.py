@@ -11,7 +11,7 @@ import pytest
 from servers.commands import run
 from servers.scripted import ScriptedServer
 
-SETUP = '''
+SETUP = """
 from explaineval.interventions import Kind, kinds
 from explaineval.records import Intervention
 
@@ -22,7 +22,7 @@ def build_greeting(example, context):
     )
 
 kinds.KINDS += (Kind("greeting", "greetings", "word", builder=build_greeting),)
-'''
+"""
 """What a contributor adds: the builder to a module of `interventions/`, the line to `kinds.KINDS`."""
 
 EXAMPLES = 8
