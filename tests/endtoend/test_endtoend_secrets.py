@@ -12,6 +12,7 @@ import pytest
 
 from explaineval.cache import open_store
 from explaineval.cache.integrity import scan
+from explaineval.client import litellm_client
 from explaineval.client.endpoints import guard
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm, without_secrets
 from explaineval.config import Endpoint
@@ -174,8 +175,13 @@ PROVIDERS_KEYS = {
 @pytest.mark.parametrize("model", PROVIDERS_KEYS)
 @pytest.mark.parametrize("ends", ["error", "text"])
 def test_a_key_that_litellm_finds_by_itself_is_masked(model: str, ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a base URL the key never passes through our hands; it is known by its variable all the same."""
+    """Without a base URL litellm reads the key from a variable by itself; explaineval masks it all the same.
+
+    Some of these providers have no common address, and a request to them would be refused before any key is read: the
+    address is taken as declared here, so that each of the variables is tested.
+    """
     monkeypatch.setenv(PROVIDERS_KEYS[model], KEY)
+    monkeypatch.setattr(litellm_client, "declared_origins", lambda *_: ())
     litellm = load_litellm()
 
     async def echoing(**arguments: Any) -> Any:
@@ -209,7 +215,7 @@ def test_a_key_that_litellm_finds_by_itself_is_masked(model: str, ends: str, mon
     except ExplainevalError as exc:
         told = str(exc)
 
-    assert "***" in told or "has no address that is the same for everybody" in told
+    assert "***" in told
     assert traces(told.encode(), KEY) == set()
 
 

@@ -122,7 +122,11 @@ def _explanations() -> st.SearchStrategy[str]:
 
 
 def _is_plain(text: str) -> bool:
-    """True if the text says something, shows both its ends, neither begins nor ends with a label, holds no marker."""
+    """True if the text says something, shows both its ends, neither begins nor ends with a label, holds no marker.
+
+    An explanation whose first word or last line is only a letter is left out on purpose: by the rules, that letter may
+    be another answer, so that such a text need not come back as it was.
+    """
     if not any(unicodedata.category(sign)[0] in "LN" or unicodedata.category(sign) == "So" for sign in text):
         return False
     if "Cf" in {unicodedata.category(text[0]), unicodedata.category(text[-1])}:
