@@ -1,4 +1,4 @@
-"""Help and variables of every command."""
+"""The options of every command against the contract, their help and their environment variables."""
 
 from __future__ import annotations
 
@@ -11,31 +11,76 @@ from explaineval._version import __version__
 from explaineval.cli.app import app, main
 
 
+RUN = (
+    "[CONFIG.yaml] --task* --limit --interventions --kind --per-example --tagger --shams --samples --tvd-samples "
+    "--seed --model* --base-url --endpoint-name --api-key-env --price --order* --style* --shots --shots-from "
+    "--verbosity* --prompts --temperature --max-tokens --param* --retry* --logprobs --mention --min-label-mass "
+    "--resamples --interval --max-usd --offline/--no-offline --batch/--no-batch --batch-poll --max-connections --rpm "
+    "--tpm --max-retries --timeout --cache --out --json"
+)
+CONTRACT = {
+    "": "--version",
+    "demo": "--weights --limit --cache --out --json",
+    "run": RUN,
+    "plan": RUN,
+    "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd --cache --json",
+    "score": "RUN_DIR --mention --min-label-mass --resamples --json",
+    "show": "RUN_DIR --example --list --task* --model* --only --mention --answers --cache --json",
+    "judge": "RUN_DIR --judge-model --judge-base-url --judge-api-key-env --judge-price --prompts --max-usd "
+    "--offline/--no-offline --cache --json",
+    "interventions": "",
+    "interventions build": "--task* --limit --kind --per-example --seed --compat --null-edits --shots --tagger "
+    "--prompts --editor-model --editor-base-url --editor-api-key-env --editor-price --judge-model --judge-base-url "
+    "--judge-api-key-env --judge-price --keep-share --max-usd --offline/--no-offline --cache --out --force --json",
+    "interventions show": "[F.jsonl] --task* --limit --json",
+    "cache": "",
+    "cache stats": "--cache --price --json",
+    "cache verify": "--cache --reask --model* --base-url --endpoint-name --api-key-env --price --max-usd "
+    "--max-connections --rpm --tpm --max-retries --timeout --json",
+    "cache explain": "RUN_DIR|CONFIG.yaml --cache --limit --json",
+    "cache export": "--cache --out --run* --model* --endpoint* --json",
+    "cache import": "F... --cache --json",
+    "cache prune": "--cache --model* --endpoint* --damaged --all --yes --price --json",
+    "export": "RUN_DIR --out --cache --json",
+    "reproduce": "F.zip --out --json",
+    "data": "",
+    "data fetch": "TASK --dir --timeout",
+}
+"""The arguments and options of every command, written by hand; `*` follows what may be repeated."""
+
+
 def commands(
     command: click.Command = app, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command and group with its words."""
+    """Yield every command and group with the words that call it."""
     yield path, command
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):
-            found = command.get_command(context, name)
-            assert found is not None
-            yield from commands(found, (*path, name))
+            member = command.get_command(context, name)
+            assert member is not None
+            yield from commands(member, (*path, name))
 
 
 ALL = dict(commands())
 
 
+def spell(parameter: click.Parameter) -> str:
+    """Return an argument's or option's name as CONTRACT writes it."""
+    if isinstance(parameter, click.Argument):
+        return parameter.metavar or str(parameter.name).upper()
+    return "/".join([*parameter.opts, *parameter.secondary_opts]) + ("*" if parameter.multiple else "")
+
+
 def single(command: click.Command) -> list[click.Option]:
-    """The options that have one value and are no `--help` or `--version`."""
+    """Return the options that have one value, without `--help` and `--version`."""
     return [p for p in command.params if isinstance(p, click.Option) and not p.multiple and p.expose_value]
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_is_shown(path: tuple[str, ...], flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 0, on standard output, with every option by name."""
+    """Exit code 0, on standard output, with the name of every option."""
     with pytest.raises(SystemExit) as caught:
         main([*path, flag])
 
@@ -45,12 +90,24 @@ def test_help_is_shown(path: tuple[str, ...], flag: str, capsys: pytest.CaptureF
     assert [name for p in ALL[path].params if isinstance(p, click.Option) for name in p.opts if name not in out] == []
 
 
-def test_the_contracts_commands_are_there() -> None:
-    """Every command of the first release."""
-    words = ("demo", "run", "score", "interventions build", "interventions show", "cache stats", "data fetch")
-    expected = {tuple(text.split()) for text in words}
+@pytest.mark.parametrize("name", CONTRACT)
+def test_a_command_has_the_contracts_options(name: str) -> None:
+    """Every argument and option of the contract exists, and there are no others."""
+    assert CONTRACT[name].split() == [spell(parameter) for parameter in ALL[tuple(name.split())].params]
 
-    assert expected <= set(ALL)
+
+def test_the_contract_has_every_command() -> None:
+    """No command and no group is missing from the contract."""
+    assert {tuple(name.split()) for name in CONTRACT} == set(ALL)
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if ALL[path].params], ids=" ".join)
+def test_every_option_has_a_help_text(path: tuple[str, ...]) -> None:
+    """The help of each option is a text of sentences; what its default is may follow."""
+    texts = {p.opts[0]: str(p.help) for p in ALL[path].params if isinstance(p, click.Option)}
+    bare = {name: text.partition("  [default:")[0] for name, text in texts.items()}
+
+    assert [name for name, text in bare.items() if not text.endswith(".")] == []
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import click
 from explaineval.archive.restore import client_of, prepared_from
 from explaineval.cache import open_store
 from explaineval.cli.configuration import resolve
-from explaineval.cli.options import AT_LEAST_0, CACHE, JSON, PATH, option, options
+from explaineval.cli.options import AT_LEAST_0, CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import finish
 from explaineval.planning.cache_diff import Explained, Miss, explain_misses
 from explaineval.planning.notes import cache_notes, note
@@ -24,7 +24,7 @@ SHOWN = 5
 @click.command("explain")
 @click.argument("target", type=PATH, metavar="RUN_DIR|CONFIG.yaml")
 @options(
-    CACHE,
+    CACHE_OF_RUN,
     option("--limit", type=AT_LEAST_0, default=SHOWN, show_default=True, help="Most requests that are explained."),
     JSON,
 )

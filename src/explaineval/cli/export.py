@@ -14,7 +14,7 @@ from explaineval.archive.bundle import Bundled, write_bundle
 from explaineval.archive.reproduce import Difference, Reproduction, reproduce
 from explaineval.archive.restore import client_of, prepared_from
 from explaineval.cache import open_store
-from explaineval.cli.options import CACHE, JSON, PATH, option, options
+from explaineval.cli.options import CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import echo, echo_document, echo_scores, finish
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.rundir.directory import read_run
@@ -31,7 +31,7 @@ LONGEST_VALUE = 100
 @click.argument("run_dir", type=PATH)
 @options(
     option("--out", type=PATH, metavar="F.zip", required=True, help="The file to write."),
-    CACHE,
+    CACHE_OF_RUN,
     JSON,
 )
 def export_command(run_dir: Path, out: Path, cache: Path | None, json: bool) -> int:

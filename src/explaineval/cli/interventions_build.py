@@ -73,6 +73,7 @@ class Build:
     LIMIT,
     option(
         "--kind",
+        metavar="NAME",
         help=f"One of {', '.join(buildable(['NAME']))}. editor needs --editor-model; a cue's NAME is user, expert, "
         "metadata or one of your own in prompts/cues.  [default: random_word]",
     ),
@@ -81,11 +82,11 @@ class Build:
         type=AT_LEAST_1,
         help="Interventions per example; with --judge-model the candidates.  [default: 4; with --judge-model 20]",
     ),
-    option("--seed", type=int, default=0, show_default=True, help="Seed of the random draws."),
+    option("--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of the random draws."),
     option("--compat", type=click.Choice(list(COMPAT)), help="Random words exactly as in the original paper."),
     option("--null-edits", is_flag=True, default=False, help="Add one inserted space per example, to measure noise."),
     option("--shots", type=AT_LEAST_0, default=8, show_default=True, help="Shots whose words are never inserted."),
-    option("--tagger", help="spaCy pipeline.  [default: the first English one found]"),
+    option("--tagger", metavar="NAME", help="spaCy pipeline.  [default: the first English one found]"),
     option("--prompts", type=PATH, metavar="DIR", help="Prompts whose words are never inserted."),
     *role_options("editor", "Model that inserts the words."),
     *role_options("judge", "Model that judges which edits read naturally."),

@@ -72,6 +72,8 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
     """Return a click option. Options with one value, and repeatable choices, can also be set as EXPLAINEVAL_<NAME>."""
     if not settings.get("multiple"):
         settings["cls"] = SingleOption
+    if isinstance(settings.get("type"), (click.IntRange, click.FloatRange)):
+        settings.setdefault("metavar", "N" if isinstance(settings["type"], click.IntRange) else "X")
     if not settings.get("multiple") or isinstance(settings.get("type"), Several):
         settings["envvar"] = "EXPLAINEVAL_" + names[0].partition("/")[0].lstrip("-").upper().replace("-", "_")
     return click.option(*names, **settings)
@@ -97,22 +99,29 @@ INPUTS = (
     ),
     option("--limit", type=AT_LEAST_1, help="First N examples of each task, in file order."),
     option("--interventions", type=PATH, metavar="F.jsonl", help="Your own interventions."),
-    option("--kind", help="Build interventions of this kind (random_word) instead of a bundled task's ready ones."),
+    option(
+        "--kind",
+        metavar="NAME",
+        help="Build interventions of this kind (random_word) instead of a bundled task's ready ones.",
+    ),
     option("--per-example", type=AT_LEAST_1, help="Interventions per example.  [default: 4]"),
-    option("--tagger", help="spaCy pipeline for random words.  [default: the first English one found]"),
+    option("--tagger", metavar="NAME", help="spaCy pipeline for random words.  [default: the first English one found]"),
     option("--shams", type=AT_LEAST_0, help="Repetitions of the unchanged prompt, to measure noise.  [default: 1]"),
     option("--samples", type=AT_LEAST_1, help="Answers per prompt.  [default: 1]"),
     option(
         "--tvd-samples",
         type=click.IntRange(min=FEWEST_TVD_SAMPLES),
-        metavar="N",
         help="Sample N answers per prompt instead of reading logprobs (cct_sampled); needs --temperature.",
     ),
-    option("--seed", type=int, help="Seed of explaineval's own random draws; never sent.  [default: 0]"),
+    option("--seed", type=int, metavar="N", help="Seed of explaineval's own random draws; never sent.  [default: 0]"),
 )
 
-BASE_URL = option("--base-url", help="Address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1.")
-ENDPOINT_NAME = option("--endpoint-name", help="Replaces the URL in cache keys, so that the address may change.")
+BASE_URL = option(
+    "--base-url", metavar="URL", help="Address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."
+)
+ENDPOINT_NAME = option(
+    "--endpoint-name", metavar="NAME", help="Replaces the URL in cache keys, so that the address may change."
+)
 API_KEY_ENV = option(
     "--api-key-env",
     metavar="VAR",
@@ -139,6 +148,7 @@ PROMPTING = (
     option(
         "--verbosity",
         multiple=True,
+        metavar="NAME",
         help="Length of the explanation: a file of prompts/verbosity. Repeatable.  [default: normal]",
     ),
     option("--prompts", type=PATH, metavar="DIR", help="Your own prompts directory."),
@@ -168,19 +178,27 @@ PROMPTING = (
     ),
 )
 
-SCORING = (
-    option(
-        "--mention",
-        type=click.Choice(["word", "lemma", "substring"]),
-        help="What counts as a mention.  [default: word]",
-    ),
-    option(
-        "--min-label-mass",
-        type=click.FloatRange(0, 1),
-        help="Least total probability of the option letters for a TVD.  [default: 0.9]",
-    ),
-    option("--resamples", type=AT_LEAST_1, help="Bootstrap resamples of --interval percentile.  [default: 2000]"),
-)
+
+def scoring_options(mention: str, min_label_mass: str, resamples: str) -> tuple[Callable[[F], F], ...]:
+    """Return the options of scoring, with the defaults that `--help` names."""
+    return (
+        option(
+            "--mention",
+            type=click.Choice(["word", "lemma", "substring"]),
+            help=f"What counts as a mention.  [default: {mention}]",
+        ),
+        option(
+            "--min-label-mass",
+            type=click.FloatRange(0, 1),
+            help=f"Least total probability of the option letters for a TVD.  [default: {min_label_mass}]",
+        ),
+        option(
+            "--resamples",
+            type=AT_LEAST_1,
+            help=f"Bootstrap resamples of --interval percentile.  [default: {resamples}]",
+        ),
+    )
+
 
 TRANSPORT = (
     option("--max-connections", type=AT_LEAST_1, help="Most concurrent requests per endpoint.  [default: 32]"),
@@ -193,10 +211,12 @@ TRANSPORT = (
 MAX_USD = option(
     "--max-usd",
     type=click.FloatRange(min=0),
-    metavar="X",
     help="Hard spending limit in dollars, over all models, retries included.",
 )
 CACHE = option("--cache", type=PATH, metavar="DIR", help="Directory of stored answers.  [default: cache/]")
+CACHE_OF_RUN = option(
+    "--cache", type=PATH, metavar="DIR", help="Directory of stored answers.  [default: the run's own]"
+)
 STORED = option(
     "--cache",
     "directory",
@@ -216,11 +236,11 @@ RUN = (
         "--model",
         multiple=True,
         metavar="PROVIDER/MODEL",
-        help="litellm's spelling, e.g. openai/gpt-4o; chooses among the models of a configuration file. Repeatable.",
+        help="Model in litellm's spelling (openai/gpt-4o); with a configuration file, one of its models. Repeatable.",
     ),
     *ENDPOINT,
     *PROMPTING,
-    *SCORING,
+    *scoring_options("word", "0.9", "2000"),
     option(
         "--interval",
         type=click.Choice(["jackknife", "percentile"]),

@@ -36,7 +36,9 @@ Row = tuple[str, str, str]
 @options(
     option("--model", metavar="PROVIDER/MODEL", help="litellm's spelling, e.g. openai/gpt-4o."),
     *ENDPOINT,
-    option("--max-retries", type=AT_LEAST_0, default=MAX_RETRIES, show_default=True),
+    option(
+        "--max-retries", type=AT_LEAST_0, default=MAX_RETRIES, show_default=True, help="Most retries of one request."
+    ),
     option("--timeout", type=ABOVE_0, help="Seconds per attempt.  [default: 120]"),
     MAX_USD,
     CACHE,

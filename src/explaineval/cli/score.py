@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from explaineval.cli.options import JSON, PATH, SCORING, options
+from explaineval.cli.options import JSON, PATH, options, scoring_options
 from explaineval.cli.output import echo_document, echo_notes, echo_scores, run_document
 from explaineval.planning.notes import note
 from explaineval.rundir.directory import read_run
@@ -16,7 +16,7 @@ from explaineval.scoring.rows import score
 
 @click.command("score")
 @click.argument("run_dir", type=PATH)
-@options(*SCORING, JSON)
+@options(*scoring_options(*["the run's own"] * 3), JSON)
 def score_command(run_dir: Path, json: bool, **given: Any) -> int:
     """Compute the metrics of RUN_DIR again from its files alone: no request, no cache.
 

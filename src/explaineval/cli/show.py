@@ -14,7 +14,7 @@ from rich.text import Text
 
 from explaineval.archive.restore import client_of
 from explaineval.cache import holds_store, open_store
-from explaineval.cli.options import JSON, PATH, option, options
+from explaineval.cli.options import CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import echo, echo_document, echo_notes, echo_table, uses_color
 from explaineval.config import RunConfig
 from explaineval.errors import InputError
@@ -100,7 +100,7 @@ class Selection:
         help="What counts as a mention.  [default: the run's own policy]",
     ),
     option("--answers", is_flag=True, default=False, help="All raw answers from the cache, and reasoning in full."),
-    option("--cache", type=PATH, metavar="DIR", help="Directory of stored answers.  [default: the run's own]"),
+    CACHE_OF_RUN,
     JSON,
 )
 def show_command(
