@@ -10,7 +10,6 @@ import pytest
 from explaineval._version import __version__
 from explaineval.cli.app import app, main
 
-
 RUN = (
     "[CONFIG.yaml] --task* --limit --interventions --kind --per-example --tagger --shams --samples --tvd-samples "
     "--seed --model* --base-url --endpoint-name --api-key-env --price --order* --style* --shots --shots-from "
@@ -23,7 +22,8 @@ CONTRACT = {
     "demo": "--weights --limit --cache --out --json",
     "run": RUN,
     "plan": RUN,
-    "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd --cache --json",
+    "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd --cache "
+    "--json",
     "score": "RUN_DIR --mention --min-label-mass --resamples --json",
     "show": "RUN_DIR --example --list --task* --model* --only --mention --answers --cache --json",
     "judge": "RUN_DIR --judge-model --judge-base-url --judge-api-key-env --judge-price --prompts --max-usd "
