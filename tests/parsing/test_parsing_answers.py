@@ -156,6 +156,17 @@ def test_well_formed_answers_are_read_back_exactly(letter: str, explanation: str
     assert letter == text[result.label_offset]
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n", "\u2028"])
+def test_a_letter_on_the_last_line_is_a_second_answer(line_end: str) -> None:
+    """Every kind of line end begins a line: a letter alone on the last line of an explanation repeats the answer."""
+    same = parse(f"Answer: B\nExplanation: 0{line_end}B", FIVE, "pe", "chat")
+    other = parse(f"Answer: A\nExplanation: 0{line_end}B", FIVE, "pe", "chat")
+
+    assert isinstance(same, Answer)
+    assert same.label == "B"
+    assert other == Unreadable(status="unparsed", reason="two different answers: A and B")
+
+
 PIECES = [
     "Answer:", "answer", "Explanation:", "A", "B", "C", "F", "a man", "neutral", "entailment", "\n", "\n\n",
     "**", "```", "```json\n", "{", '{"answer": "', '"}', "<think>", "</think>", "(", ")", ".", ":", " or ",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from explaineval.parsing import Label, label_probabilities, parse, parse_explanation, parse_label
@@ -95,16 +96,30 @@ def test_only_the_given_answer_may_be_repeated(given_label: str, written: str, s
     assert (given_label == written) == (before == "He waits.") == (after == "He waits.")
 
 
+TWO_LETTERS = re.compile(r"\n[ -]*A C\)[^\n]*\Z")
+"""A last line that begins with two letters."""
+
+
 @given(
     words=st.lists(st.sampled_from(["a man", "waits", "B-side", "A", "“no”", "C)", "é", "\n", "- "]), min_size=1),
     marker=st.sampled_from(["", "Explanation: ", "**Explanation:** ", "## Explanation\n"]),
     style=STYLES,
 )
+@example(words=["\n", "A", "C)"], marker="", style="chat")
+@example(words=["\n", "- ", "A", "C)"], marker="Explanation: ", style="chat")
+@example(words=["\n", "A", "C)"], marker="", style="completion")
 def test_an_explanation_without_answers_comes_back(words: list[str], marker: str, style: Any) -> None:
-    """With its marker or without, the text is the explanation, whatever letters are in it."""
-    explanation = f"He {' '.join(words)} so."
+    """With its marker or without it, the text is the explanation, whatever letters are in it.
 
-    assert explanation == parse_explanation(marker + explanation, "B", NLI, style)
+    Only a last line that begins with two letters ("A C) …") looks in chat style like two answers, and is unparsed.
+    """
+    explanation = f"He {' '.join(words)} so."
+    result = parse_explanation(marker + explanation, "B", NLI, style)
+
+    if style == "chat" and TWO_LETTERS.search(explanation):
+        assert result == Unreadable(status="unparsed", reason="two different answers: A and C")
+    else:
+        assert explanation == result
 
 
 def test_named_fields_begin_the_next_example() -> None:
