@@ -185,6 +185,29 @@ def test_a_separator_is_a_short_constant(own: Path, template: str) -> None:
         render(PromptBook(own), "chat", "pe")
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ fields.get }}", "{{ fields['get'] }}", "{{ fields['items'] }}", "{{ options.copy }}", "{{ shots.append }}",
+        "{{ instruction.upper }}", "{{ fields.premise['upper'] }}", "{% if fields.get == 1 %}x{% endif %}",
+    ],
+)  # fmt: skip
+def test_a_method_is_not_a_value(own: Path, template: str) -> None:
+    """The name of a method that is not called is undefined: its file and line are named, no address is printed."""
+    (own / "chat" / "pe.j2").write_text("x\n" + template, "utf-8")
+
+    with pytest.raises(InputError, match=r"pe\.j2, line 2: it cannot be rendered \(.*has no attribute"):
+        render(PromptBook(own), "chat", "pe")
+
+
+def test_a_field_may_have_the_name_of_a_method(own: Path) -> None:
+    """A field called `get` is shown, by dot and by brackets, and the fields can still be listed."""
+    (own / "chat" / "pe.j2").write_text("{{ fields.get }}{{ fields['get'] }}{{ fields.keys() | join(' ') }}", "utf-8")
+    asked = ASKED.model_copy(update={"fields": {"get": "I get it.", "copy": "Copied."}})
+
+    assert render(PromptBook(own), "chat", "pe", asked=asked, shots=()) == [("user", "I get it.I get it.get copy")]
+
+
 @pytest.mark.parametrize("value", ["instruction", "gone", "verbosity"])
 def test_a_loop_runs_over_lists_alone(own: Path, value: str) -> None:
     """A text is no list, and a value that nobody gave is none either."""
