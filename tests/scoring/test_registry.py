@@ -1,0 +1,120 @@
+"""The registry of metrics: every value is complete, and every metric reaches the rows of some run."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+
+from explaineval.interventions import KINDS
+from explaineval.records import MetricRow
+from explaineval.scoring.checks import CODES
+from explaineval.scoring.registry import METRICS, ArmMetric, KindMetric, LevelMetric
+from explaineval.signature import Dependency
+from makers.runs import make_missing, make_sham, make_trial
+from makers.scores import LEVELS, score_trials
+
+CONTRACT = """\
+phi_cct phi_within phi_stable phi_cct_tvd_trials cct cct_sampled ct_unfaithfulness ct_unfaithfulness_per_example tpr fpr
+youden_j impact_rate mention_rate mention_floor sham_flip_rate null_edit_flip_rate accuracy mean_tvd explanation_words
+f_auroc f_auroc_own f_auroc_hull excluded_rate phi_cct_lower_bound phi_cct_upper_bound phi_cct_never phi_cct_always
+phi_cct_random phi_cct_example_only flip_to_cue_rate g_mean2 g_mean2_control odds_ratio_within simulation_gain_balanced
+nsg nsg_shuffled simulation_accuracy_with simulation_accuracy_without"""
+"""The names that a metric row can have."""
+
+PLANNED = """\
+g_mean2 g_mean2_control odds_ratio_within simulation_gain_balanced nsg nsg_shuffled simulation_accuracy_with
+simulation_accuracy_without"""
+"""Those of them that are not computed yet."""
+
+
+def test_names_are_those_of_the_contract() -> None:
+    """Each name once, under itself; a name that is computed now is no longer planned."""
+    assert set(METRICS) == set(CONTRACT.split()) - set(PLANNED.split())
+    assert [metric.name for metric in METRICS.values()] == list(METRICS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_has_its_texts(name: str) -> None:
+    """A short title, one or two sentences of definition, one sentence of what would make it wrong, a source."""
+    metric = METRICS[name]
+
+    assert re.fullmatch(r"[A-Za-z].{1,38}[a-zA-Z]", metric.title)
+    for text, most in ((metric.definition, 2), (metric.pitfall, 1)):
+        assert re.fullmatch(r"[A-Zp].*[^.]\.", text)
+        assert 1 <= len(re.findall(r"\.(?: |$)", text)) <= most
+    assert re.search(r"\d{4}|this project", metric.source)
+    assert metric.depends <= set(get_args(Dependency))
+    assert metric.rests_on is None or metric.rests_on[0] in CODES
+
+
+def test_titles_and_places_are_not_shared() -> None:
+    """But by the two areas, of which a row has one."""
+    titles = [metric.title for metric in METRICS.values()]
+    cells = [metric.cell[1:3] for metric in METRICS.values() if metric.cell is not None]
+    level_cells = [metric.level_cell[1:3] for name, metric in METRICS.items() if metric.level_cell is not None
+                   and name != "f_auroc_own"]  # fmt: skip
+
+    for values in (titles, cells, level_cells):
+        assert len(set(values)) == len(values)
+
+
+def test_kinds_with_a_metric_of_their_own_name_one_that_there_is() -> None:
+    """Its rows stand under that kind."""
+    own = {kind.own_metric: kind.name for kind in KINDS if kind.own_metric is not None}
+
+    assert own == {name: metric.own_kind for name, metric in METRICS.items() if metric.own_kind is not None}
+
+
+def trials_of(order: str) -> Iterator[dict[str, Any]]:
+    """A cue at all levels, with shams, null edits and missing trials."""
+    draw = random.Random("registry")
+    for example in range(12):
+        flips = [draw.random() < 0.4 for _ in range(4)]
+        for level in LEVELS:
+            own = {"order": order, "verbosity": level}
+            for number, flip in enumerate(flips):
+                said = draw.random() < 0.2 + 0.5 * flip
+                values = {"changed": flip, "mentioned": said, "after": 0.3 if flip else draw.uniform(0.55, 0.9)}
+                yield make_trial(example, number, **values) | own | {"kind": "cue_user"}
+            yield make_sham(example) | own
+            yield make_sham(example) | own | {"kind": "null_edit"}
+    for level in LEVELS:
+        yield make_missing(0, 9, "after") | {"order": order, "verbosity": level, "kind": "cue_user"}
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[MetricRow, ...]:
+    """The rows of a run with cues in two orders, all answers sampled."""
+    trials = [trial for order in ("pe2", "pe") for trial in trials_of(order)]
+    arms = {"order": ["pe2", "pe"], "verbosity": list(LEVELS)}
+    targets = {("mine", f"e{example}", "cue_user"): "B" for example in range(12)}
+    kinds = ("cue_user", "null_edit")
+    return score_trials(trials, kinds=kinds, targets=targets, arms=arms, tvd_samples=50, temperature=1).rows
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_reaches_the_rows_of_a_run(rows: tuple[MetricRow, ...], name: str) -> None:
+    """In the rows of its scope: a kind, an arm, or several levels together."""
+    metric, own = METRICS[name], [row for row in rows if row.metric == name]
+
+    assert own
+    if isinstance(metric, KindMetric):
+        assert {(row.kind, row.verbosity) for row in own} == {("cue_user", level) for level in LEVELS}
+    elif isinstance(metric, ArmMetric):
+        assert {(row.kind, row.verbosity) for row in own} == {(metric.own_kind, level) for level in LEVELS}
+    else:
+        assert isinstance(metric, LevelMetric)
+        assert {(row.kind, row.verbosity) for row in own} == {("cue_user", None)}
+    assert {row.mention for row in own} == {"phrases" if "mention" in metric.depends else None}
+
+
+def test_rows_follow_the_order_of_the_registry(rows: tuple[MetricRow, ...]) -> None:
+    """Within each condition, so that files of different runs can be laid side by side."""
+    for verbosity in (*LEVELS, None):
+        for order in ("pe2", "pe"):
+            names = [row.metric for row in rows if (row.verbosity, row.order) == (verbosity, order)]
+            assert names == sorted(names, key=list(METRICS).index)
