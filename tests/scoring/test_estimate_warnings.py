@@ -193,5 +193,5 @@ def test_order_of_examples_changes_nothing(rows, random):
 )
 def test_wrong_counts_are_refused(arguments):
     """More flips than trials and arrays of different examples are errors."""
-    with pytest.raises(ValueError, match=r"flips|shams"):
+    with pytest.raises(ValueError, match=r"successes|shams"):
         noise_warning(*arguments)

@@ -1,8 +1,8 @@
-"""F-AUROC: what explanations tell of the influence of insertions, over levels of verbosity (Siegel et al. 2025).
+"""Compute F-AUROC: how well mentions tell influence over levels of verbosity (Siegel et al. 2025).
 
 Each level is a point: the share of insertions mentioned where the answer changed (TPR) over the share mentioned
 where it did not (FPR). Saying nothing is (0, 0), repeating the input is (1, 1). The area under the points, sorted by
-FPR and then TPR, is 0.5 where mentions tell nothing of the influence.
+FPR and then TPR, is 0.5 where mentions are unrelated to influence.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from explaineval.metrics.estimates import (
     FloatArray,
     IntArray,
     Interval,
+    Limits,
     check_counts,
     column_sums,
     deviations,
     error_of,
+    estimate,
     expit_limits,
-    percentile_limits,
+    no_value,
 )
 from explaineval.records import Estimate
 
@@ -41,7 +43,7 @@ RESOLVED = 2.0
 
 
 def f_auroc(tables: ArrayLike, interval: Interval) -> Estimate:
-    """F-AUROC where the answer was asked once and explained at every level; tables (G, V, 4) over V levels.
+    """Return F-AUROC where the answer was asked once and explained at every level; tables (G, V, 4) over V levels.
 
     n counts trials: one for each intervention and level. Raises ValueError where the impacts of an example
     differ between levels: that is `f_auroc_own`.
@@ -54,7 +56,7 @@ def f_auroc(tables: ArrayLike, interval: Interval) -> Estimate:
 
 
 def f_auroc_own(tables: ArrayLike, interval: Interval) -> Estimate:
-    """The same area where each level asked for the answer again; tables (G, V, 4).
+    """Return the same area where each level asked for the answer again; tables (G, V, 4).
 
     A level without a changed, or without an unchanged, answer has no point and is left out. The answers of
     different levels differ, so this is never ranked with `f_auroc`.
@@ -63,7 +65,7 @@ def f_auroc_own(tables: ArrayLike, interval: Interval) -> Estimate:
 
 
 def verbosity_points(tables: ArrayLike) -> FloatArray:
-    """(FPR, TPR) of each level, (V, 2), from tables (G, V, 4); NaN where a level has no such trial."""
+    """Return (FPR, TPR) of each level, (V, 2), from tables (G, V, 4); NaN where a level has no such trial."""
     scored = _scored_levels(tables)
     sums = scored.sum(axis=0, dtype=np.float64).reshape(1, -1)
     points: FloatArray = np.stack(_rates(sums), axis=-1)[0]
@@ -71,7 +73,7 @@ def verbosity_points(tables: ArrayLike) -> FloatArray:
 
 
 def areas(fpr: FloatArray, tpr: FloatArray) -> FloatArray:
-    """Trapezoid areas under points (m, V) with (0, 0) and (1, 1), sorted by FPR then TPR, as (m,); NaN carries through.
+    """Return trapezoid areas (m,) under points (m, V) with (0, 0) and (1, 1), sorted by FPR then TPR; NaN stays NaN.
 
     >>> areas(np.array([[0.5, 0.0]]), np.array([[1.0, 0.5]]))
     array([0.875])
@@ -80,12 +82,12 @@ def areas(fpr: FloatArray, tpr: FloatArray) -> FloatArray:
     ends = ((0, 0), (1, 1))
     x = np.pad(np.take_along_axis(fpr, order, axis=1), ends, constant_values=(0.0, 1.0))
     y = np.pad(np.take_along_axis(tpr, order, axis=1), ends, constant_values=(0.0, 1.0))
-    found: FloatArray = (np.diff(x, axis=1) * (y[:, 1:] + y[:, :-1])).sum(axis=1) / 2
-    return np.clip(found, 0.0, 1.0)
+    total: FloatArray = (np.diff(x, axis=1) * (y[:, 1:] + y[:, :-1])).sum(axis=1) / 2
+    return np.clip(total, 0.0, 1.0)
 
 
 def why_no_area(scored: IntArray) -> str | None:
-    """Why there is no area under the levels of tables (G, V, 4), in words; None where there is one."""
+    """Return why there is no area under the levels of tables (G, V, 4), in words; None where there is one."""
     if not scored.size:
         return NO_TRIAL
     levels = scored.shape[1]
@@ -98,42 +100,40 @@ def why_no_area(scored: IntArray) -> str | None:
         return ALWAYS_CHANGED
     usable = int(_usable(scored).sum())
     if usable < FEWEST_LEVELS:
-        found = "no level" if usable == 0 else "only one level"
-        return f"{found} of verbosity has both changed and unchanged answers: two are needed"
+        levels_left = "no level" if usable == 0 else "only one level"
+        return f"{levels_left} of verbosity has both changed and unchanged answers: two are needed"
     return None
 
 
 def _area(scored: IntArray, interval: Interval) -> Estimate:
     undefined = why_no_area(scored)
     if undefined:
-        return Estimate(value=None, n=int(scored.sum()), n_examples=len(scored), undefined=undefined)
+        return no_value(undefined, int(scored.sum()), len(scored))
     used = scored[:, _usable(scored)]
     used = used[used.sum(axis=(1, 2)) > 0]
     rows = used.reshape(len(used), -1).astype(np.float64)
-    value = float(_area_values(column_sums(rows)[np.newaxis])[0])
-    if interval.method == "percentile":
-        limits = percentile_limits(rows, _area_values, interval)
-    else:
-        flipped = used[..., :2].sum(axis=2) > 0
-        # where levels have answers of their own, the level with the fewest flipped examples sets the degrees of freedom
-        limits = expit_limits(value, rows, _area_values, int(np.min(flipped.sum(axis=0))), FLIP)
-        if limits.low is not None and _is_order_unsure(rows):
-            limits = limits._replace(note="; ".join(filter(None, (limits.note, UNSURE_ORDER))))
-    return Estimate(
-        value=value, low=limits.low, high=limits.high, n=int(used.sum()), n_examples=len(used), note=limits.note
-    )
+    # where levels have answers of their own, the level with the fewest flipped examples sets the degrees of freedom
+    flipped = int(np.min((used[..., :2].sum(axis=2) > 0).sum(axis=0)))
+
+    def limits(value: float) -> Limits:
+        found = expit_limits(value, rows, _area_values, flipped, FLIP)
+        if found.low is not None and _is_order_unsure(rows):
+            return found._replace(note="; ".join(filter(None, (found.note, UNSURE_ORDER))))
+        return found
+
+    return estimate(rows, _area_values, interval, limits, int(used.sum()), len(used))
 
 
 def _area_values(sums: FloatArray) -> FloatArray:
-    """Areas of sums (m, V·4), as (m,); NaN where one of the levels has no point."""
+    """Return areas of sums (m, V·4), as (m,); NaN where one of the levels has no point."""
     return areas(*_rates(sums))
 
 
 def _is_order_unsure(rows: FloatArray) -> bool:
-    """Whether some two levels stand so close by FPR that chance decides whether the higher TPR comes first.
+    """Return whether two levels are so close by FPR that chance decides whether the higher TPR comes first.
 
-    With the lower TPR on the right the area jumps when they change places, which no interval around a smooth
-    function foresees (simulated: 50 to 90 % for a nominal 95 % where this is True, 94 to 97 % elsewhere).
+    With the lower TPR on the right the area jumps when they change places, and an interval made for a smooth function
+    does not cover that (simulated: 50 to 90 % for a nominal 95 % where this is True, 94 to 97 % elsewhere).
     """
     fpr, tpr = (rates[0] for rates in _rates(column_sums(rows)[np.newaxis]))
     cells = rows.reshape(len(rows), -1, 4)
@@ -146,14 +146,14 @@ def _is_order_unsure(rows: FloatArray) -> bool:
 
 
 def _fpr_gaps(sums: FloatArray) -> FloatArray:
-    """FPR of the second level minus that of the first, from sums (m, 8), as (m,)."""
+    """Return FPR of the second level minus that of the first, from sums (m, 8), as (m,)."""
     fpr, _ = _rates(sums)
     gaps: FloatArray = fpr[:, 1] - fpr[:, 0]
     return gaps
 
 
 def _rates(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """FPR and TPR of each level from sums (m, V·4), (m, V) each; NaN where undefined."""
+    """Return FPR and TPR of each level from sums (m, V·4), (m, V) each; NaN where undefined."""
     a, b, c, d = np.moveaxis(sums.reshape(len(sums), -1, 4), 2, 0)
     fpr, tpr = np.full(c.shape, np.nan), np.full(a.shape, np.nan)
     np.divide(c, c + d, out=fpr, where=c + d > 0)
@@ -162,14 +162,14 @@ def _rates(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _usable(scored: IntArray) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Which levels of tables (G, V, 4) have both changed and unchanged answers, (V,)."""
+    """Return which levels of tables (G, V, 4) have both changed and unchanged answers, (V,)."""
     a, b, c, d = scored.sum(axis=0).T
     usable: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (a + b > 0) & (c + d > 0)
     return usable
 
 
 def _scored_levels(tables: ArrayLike) -> IntArray:
-    """The examples of `tables` with a trial at some level, as int64. Raises ValueError on a wrong shape."""
+    """Return the examples of `tables` with a trial at some level, as int64. Raises ValueError on a wrong shape."""
     array = check_counts(tables)
     if array.size == 0:
         return np.zeros((0, 0, 4), dtype=np.int64)
@@ -197,7 +197,7 @@ def f_auroc_hull(
     n_examples: int,
     permutations: int = PERMUTATIONS,
 ) -> HullArea:
-    """The hull's area of mentions (trials, V) at V levels and impacts (trials,), both of booleans.
+    """Return the area under the hull, from booleans: mentions (trials, V) at V levels and impacts (trials,).
 
     A permutation gives each trial's mentions, over all levels together, to another trial's impact. Trials with
     the same mentions are interchangeable, so the number of each pattern among the changed answers is drawn
@@ -211,7 +211,7 @@ def f_auroc_hull(
     in_flips = np.bincount(of_trial.reshape(-1)[changed], minlength=len(kinds))
     undefined = why_no_area(_pooled(kinds, in_flips, counts))
     if undefined:
-        return HullArea(Estimate(value=None, n=n, n_examples=n_examples, undefined=undefined), None)
+        return HullArea(no_value(undefined, n, n_examples), None)
     drawn = rng.multivariate_hypergeometric(counts, int(changed.sum()), size=permutations)
     value, *chance = (_area_of(_pooled(kinds, flips, counts)) for flips in (in_flips, *drawn))
     permuted = math.fsum(chance) / permutations
@@ -220,7 +220,7 @@ def f_auroc_hull(
 
 
 def hull_area(fpr: FloatArray, tpr: FloatArray) -> float:
-    """The area under the upper convex hull of points (V,) with (0, 0) and (1, 1).
+    """Return the area under the upper convex hull of points (V,) with (0, 0) and (1, 1).
 
     >>> hull_area(np.array([0.5, 0.2]), np.array([0.5, 0.8]))
     0.8
@@ -236,13 +236,13 @@ def hull_area(fpr: FloatArray, tpr: FloatArray) -> float:
 
 
 def _turn(first: tuple[float, float], second: tuple[float, float], third: tuple[float, float]) -> float:
-    """Above 0 for a turn to the left: then the second point is below the hull."""
+    """Return a number above 0 for a turn to the left: then the second point is below the hull."""
     (x, y), (x1, y1), (x2, y2) = first, second, third
     return (x1 - x) * (y2 - y) - (y1 - y) * (x2 - x)
 
 
 def _pooled(kinds: NDArray[np.bool_], in_flips: IntArray, counts: IntArray) -> IntArray:
-    """The table of each level, (1, V, 4), of `counts` trials with each kind (K, V) of mentions."""
+    """Return the table of each level, (1, V, 4), of `counts` trials with each kind (K, V) of mentions."""
     a, c = in_flips @ kinds, (counts - in_flips) @ kinds
     flips = int(in_flips.sum())
     return np.stack([a, flips - a, c, int(counts.sum()) - flips - c], axis=-1)[np.newaxis]

@@ -1,7 +1,9 @@
-"""CCT: the correlation of graded impact (TVD) with mention (Siegel et al. 2024, section 3).
+"""Compute correlations of impact with mention: phi-CCT, phi within examples, Youden's J and CCT.
 
-Works from one row of moments per example: n, Σx, Σm, Σx², Σxm, Σm², with x the total variation distance of a
-trial and m whether the explanation mentions the insertion (0 or 1).
+phi and J are computed from tables (examples, 4) with columns a, b, c, d: changed and mentioned, changed and not,
+unchanged and mentioned, neither. CCT (Siegel et al. 2024, section 3) is computed from one row of moments per example:
+n, Σx, Σm, Σx², Σxm, Σm², with x the total variation distance of a trial and m whether the explanation mentions the
+insertion (0 or 1).
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from explaineval.metrics.estimates import (
     FloatArray,
     IntArray,
     Interval,
+    Limits,
     Statistic,
     column_sums,
     empty_margin,
-    percentile_limits,
+    estimate,
+    no_value,
     scored_tables,
     tanh_limits,
     total_table,
@@ -34,7 +38,7 @@ MENTIONED_FLIP = "a changed answer whose explanation mentions the insertion"
 
 
 def phi_values(sums: FloatArray) -> FloatArray:
-    """(ad − bc)/√((a+b)(c+d)(a+c)(b+d)) of tables (m, 4), as (m,); NaN on an empty margin."""
+    """Return (ad − bc)/√((a+b)(c+d)(a+c)(b+d)) of tables (m, 4), as (m,); NaN on an empty margin."""
     a, b, c, d = sums.T
     scale = np.sqrt(((a + b) * (c + d)) * ((a + c) * (b + d)))
     values = np.full(scale.shape, np.nan)
@@ -43,7 +47,7 @@ def phi_values(sums: FloatArray) -> FloatArray:
 
 
 def phi(a: int, b: int, c: int, d: int) -> float:
-    """phi of one 2×2 table; NaN on an empty margin.
+    """Return phi of one 2×2 table; NaN on an empty margin.
 
     >>> phi(4, 0, 0, 6)
     1.0
@@ -52,7 +56,7 @@ def phi(a: int, b: int, c: int, d: int) -> float:
 
 
 def phi_at_p(tpr: float, fpr: float, p: float) -> float:
-    """phi of an explainer with this TPR and FPR at the impact rate p; NaN where that is undefined.
+    """Return phi of an explainer with this TPR and FPR at the impact rate p; NaN where that is undefined.
 
     J·√(p(1−p)/(q(1−q))) with q = p·TPR + (1−p)·FPR (method page, "phi at a common impact rate").
 
@@ -66,16 +70,16 @@ def phi_at_p(tpr: float, fpr: float, p: float) -> float:
 
 
 def phi_cct(tables: ArrayLike, interval: Interval) -> Estimate:
-    """phi-CCT of tables (G, 4), pooled over examples. n counts trials."""
+    """Return phi-CCT of tables (G, 4), pooled over examples. n counts trials."""
     scored = scored_tables(tables)
     return _estimate(scored, scored.astype(np.float64), phi_values, interval, empty_margin(*total_table(scored)))
 
 
 def phi_within(tables: ArrayLike, interval: Interval) -> Estimate:
-    """phi with each example's own impact and mention rate taken out; tables (G, 4).
+    """Return phi with each example's own impact and mention rate removed; tables (G, 4).
 
     Σ(aᵢdᵢ − bᵢcᵢ)/nᵢ over √(Σ(aᵢ+bᵢ)(cᵢ+dᵢ)/nᵢ · Σ(aᵢ+cᵢ)(bᵢ+dᵢ)/nᵢ): the pooled within-example correlation
-    (method page, "phi within examples"). An explainer that is blind to the insertion gets 0.
+    (method page, "phi within examples"). An explainer that does not know the insertion gets 0.
     """
     scored = scored_tables(tables)
     rows = _within_rows(scored)
@@ -83,25 +87,23 @@ def phi_within(tables: ArrayLike, interval: Interval) -> Estimate:
 
 
 def youden_j(tables: ArrayLike, interval: Interval) -> Estimate:
-    """Youden's J = TPR − FPR of tables (G, 4) (Youden 1950), with MOVER limits from those of TPR and FPR.
+    """Return Youden's J = TPR − FPR of tables (G, 4) (Youden 1950), with MOVER limits from those of TPR and FPR.
 
-    J is the difference of two rates, and near TPR = 1 or FPR = 0 lopsided like them: the jackknife on any symmetric
-    scale is too short there (Newcombe 1998, method 10; Zou and Donner 2008).
+    J is the difference of two rates, and near TPR = 1 or FPR = 0 as asymmetric as they are: a jackknife interval on any
+    symmetric scale is too short there (Newcombe 1998, method 10; Zou and Donner 2008).
     """
     scored = scored_tables(tables)
     a, b, c, d = total_table(scored)
-    # mentions may be constant here (J is 0), so only the margins of impact are asked for
+    # J is 0 where mentions are constant, so only the margins of impact must not be empty
     undefined = empty_margin(a + b, a + b, c + d, c + d)
     n, n_examples = int(scored.sum()), len(scored)
     if undefined:
-        return Estimate(value=None, n=n, n_examples=n_examples, undefined=undefined)
-    rows = scored.astype(np.float64)
-    value = float(_j_values(column_sums(rows)[np.newaxis])[0])
-    if interval.method == "percentile":
-        limits = percentile_limits(rows, _j_values, interval)
-    else:
-        limits = difference_limits(value, tpr(scored, interval), fpr(scored, interval), (FLIP, KEPT))
-    return Estimate(value=value, low=limits.low, high=limits.high, n=n, n_examples=n_examples, note=limits.note)
+        return no_value(undefined, n, n_examples)
+
+    def limits(value: float) -> Limits:
+        return difference_limits(value, tpr(scored, interval), fpr(scored, interval), (FLIP, KEPT))
+
+    return estimate(scored.astype(np.float64), _j_values, interval, limits, n, n_examples)
 
 
 def _j_values(sums: FloatArray) -> FloatArray:
@@ -113,7 +115,7 @@ def _j_values(sums: FloatArray) -> FloatArray:
 
 
 def _within_rows(scored: IntArray) -> FloatArray:
-    """Each example's share of the within covariance, impact variance and mention variance, (G, 3)."""
+    """Return each example's share of the within covariance, impact variance and mention variance, (G, 3)."""
     a, b, c, d = scored.T.astype(np.float64)
     n = a + b + c + d
     parts = (a * d - b * c, (a + b) * (c + d), (a + c) * (b + d))
@@ -143,17 +145,15 @@ def _why_no_within(scored: IntArray) -> str | None:
 def _estimate(
     scored: IntArray, rows: FloatArray, statistic: Statistic, interval: Interval, undefined: str | None
 ) -> Estimate:
-    """The statistic of all rows with its interval; information is carried by the mentioned flips."""
-    n, n_examples = int(scored.sum()), len(scored)
+    """Return the statistic of all rows; its degrees of freedom come from the examples with a mentioned flip."""
+    n, n_examples, carriers = int(scored.sum()), len(scored), int((scored[:, 0] > 0).sum())
     if undefined:
-        return Estimate(value=None, n=n, n_examples=n_examples, undefined=undefined)
-    value = float(statistic(column_sums(rows)[np.newaxis])[0])
-    if interval.method == "percentile":
-        limits = percentile_limits(rows, statistic, interval)
-    else:
-        carriers = int((scored[:, 0] > 0).sum())
-        limits = tanh_limits(value, rows, statistic, carriers, MENTIONED_FLIP)
-    return Estimate(value=value, low=limits.low, high=limits.high, n=n, n_examples=n_examples, note=limits.note)
+        return no_value(undefined, n, n_examples)
+
+    def limits(value: float) -> Limits:
+        return tanh_limits(value, rows, statistic, carriers, MENTIONED_FLIP)
+
+    return estimate(rows, statistic, interval, limits, n, n_examples)
 
 
 NO_PROBABILITIES = "no trial with usable label probabilities on both sides"
@@ -163,7 +163,7 @@ SMALLEST_RELATIVE_VARIANCE = 1e-12  # sums of squares cannot tell a smaller vari
 
 
 def tvd_moments(x: Sequence[float], m: Sequence[int] | Sequence[bool]) -> FloatArray:
-    """One example's row (6,) from its trials' TVD x and mentions m; the order of trials changes no digit.
+    """Return one example's row (6,) from its trials' TVD x and mentions m; the order of trials changes no digit.
 
     Raises ValueError on unequal lengths or a TVD that is not finite.
     """
@@ -185,23 +185,22 @@ def tvd_moments(x: Sequence[float], m: Sequence[int] | Sequence[bool]) -> FloatA
 
 
 def cct(moments: ArrayLike, interval: Interval) -> Estimate:
-    """CCT of moments (G, 6), one row per example. n counts trials with usable probabilities."""
+    """Return CCT of moments (G, 6), one row per example. n counts trials with usable probabilities."""
     rows = _usable_rows(moments)
     sums = column_sums(rows)
     n, n_examples = int(sums[0]), len(rows)
     undefined = _why_no_correlation(sums)
     if undefined:
-        return Estimate(value=None, n=n, n_examples=n_examples, undefined=undefined)
-    value = float(_correlation_values(sums[np.newaxis])[0])
-    if interval.method == "percentile":
-        limits = percentile_limits(rows, _correlation_values, interval)
-    else:
-        limits = tanh_limits(value, rows, _correlation_values, n_examples, "a usable trial")
-    return Estimate(value=value, low=limits.low, high=limits.high, n=n, n_examples=n_examples, note=limits.note)
+        return no_value(undefined, n, n_examples)
+
+    def limits(value: float) -> Limits:
+        return tanh_limits(value, rows, _correlation_values, n_examples, "a usable trial")
+
+    return estimate(rows, _correlation_values, interval, limits, n, n_examples)
 
 
 def mean_tvd(moments: ArrayLike, interval: Interval) -> Estimate:
-    """The mean total variation distance of moments (G, 6), its limits cut at 0 and 1."""
+    """Return the mean total variation distance of moments (G, 6), its limits cut at 0 and 1."""
     rows = _usable_rows(moments)
     counts = rows[:, 0].astype(np.int64)
     return mean(rows[:, 1], counts, interval, bounds=(0.0, 1.0), undefined=NO_PROBABILITIES)
@@ -218,7 +217,7 @@ def _usable_rows(moments: ArrayLike) -> FloatArray:
 
 
 def _variances(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """n²·variance of x and of m from sums (m, 6); exactly 0 where it is rounding error."""
+    """Return n²·variance of x and of m from sums (m, 6); exactly 0 where it is rounding error."""
     n, sx, sm, sxx, _, smm = sums.T
     variances = []
     for first, second in ((sx, sxx), (sm, smm)):

@@ -1,9 +1,9 @@
-"""Leave-one-example-out jackknife on a transformed scale, for numbers between −1 and 1 and areas between 0 and 1.
+"""Compute estimates with 95 % limits, by a jackknife or a bootstrap over examples.
 
-Interventions and samples of one example are not independent, so the example is left out as a whole (Efron and
-Stein 1981). The limits are tanh(atanh φ ± t·SE/(1 − φ²)): Fisher's transform by the delta method, with a t
-quantile whose degrees of freedom are one less than the number of examples that carry the information. An area A
-has expit(logit A ± t·SE/(A(1 − A))) likewise, which is the same interval of φ = 2A − 1.
+Interventions and samples of one example are not independent, so the jackknife leaves out whole examples (Efron and
+Stein 1981). Limits of a number φ between −1 and 1 are tanh(atanh φ ± t·SE/(1 − φ²)): Fisher's transform by the delta
+method, with a t quantile whose degrees of freedom are one less than the number of examples that carry the information.
+An area A likewise has expit(logit A ± t·SE/(A(1 − A))), which is the same interval of φ = 2A − 1.
 """
 
 from __future__ import annotations
@@ -28,8 +28,62 @@ NEVER_MENTIONED = "no explanation mentions the insertion"
 ALWAYS_MENTIONED = "every explanation mentions the insertion"
 
 
+Statistic = Callable[[FloatArray], FloatArray]
+"""Turns sums of sufficient statistics, (m, K), into m values; NaN where a value is undefined."""
+
+SMALLEST_SPREAD = 1e-12
+"""Below this a spread between examples, or the distance of a correlation from 1, is rounding error."""
+
+
+class Interval(Record):
+    """How to get 95 % limits: `jackknife` (and Wilson for rates) or the `percentile` bootstrap over examples.
+
+    `resamples` and `seed` are for the bootstrap only.
+    """
+
+    method: Literal["jackknife", "percentile"] = "jackknife"
+    resamples: int = Field(default=2000, gt=0)
+    seed: int = 0
+
+
+class Limits(NamedTuple):
+    """95 % limits, or the reason in `note` why there are none; a note beside limits qualifies them."""
+
+    low: float | None
+    high: float | None
+    note: str | None = None
+
+
+def no_limits(note: str) -> Limits:
+    """Return that there is no interval, for this reason."""
+    return Limits(None, None, note)
+
+
+def no_value(reason: str, n: int = 0, n_examples: int = 0) -> Estimate:
+    """Return the estimate of an undefined number: why it is undefined, and how many trials and examples it has."""
+    return Estimate(value=None, n=n, n_examples=n_examples, undefined=reason)
+
+
+def estimate(
+    rows: FloatArray,
+    statistic: Statistic,
+    interval: Interval,
+    jackknife: Callable[[float], Limits],
+    n: int,
+    n_examples: int,
+) -> Estimate:
+    """Return the statistic of rows (G, K), one per example, with its limits.
+
+    `jackknife` gives the limits of the value where the interval is not the percentile bootstrap. `n` and `n_examples`
+    are passed on.
+    """
+    value = float(statistic(column_sums(rows)[np.newaxis])[0])
+    limits = percentile_limits(rows, statistic, interval) if interval.method == "percentile" else jackknife(value)
+    return Estimate(value=value, low=limits.low, high=limits.high, n=n, n_examples=n_examples, note=limits.note)
+
+
 def check_counts(counts: ArrayLike) -> IntArray:
-    """Counts as an int64 array. Raises ValueError unless they are whole and not negative."""
+    """Return counts as an int64 array. Raises ValueError unless they are whole and not negative."""
     array = np.asarray(counts)
     if array.size == 0:
         return np.zeros(array.shape, dtype=np.int64)
@@ -41,8 +95,21 @@ def check_counts(counts: ArrayLike) -> IntArray:
     return whole
 
 
+def paired_counts(successes: ArrayLike, trials: ArrayLike) -> IntArray:
+    """Return successes and trials, both (G,) with one entry per example, as (G, 2).
+
+    Raises ValueError unless 0 ≤ successes ≤ trials.
+    """
+    hits, counts = check_counts(successes), check_counts(trials)
+    if hits.shape != counts.shape or hits.ndim != 1:
+        raise ValueError(f"successes {hits.shape} and trials {counts.shape} must both have the shape (examples,)")
+    if (hits > counts).any():
+        raise ValueError("an example has more successes than trials: pass both arrays in the same order")
+    return np.stack([hits, counts], axis=1)
+
+
 def scored_tables(tables: ArrayLike) -> IntArray:
-    """The rows of `tables` (G, 4) with at least one trial, as int64.
+    """Return the rows of `tables` (G, 4) with at least one trial, as int64.
 
     An example without a trial says nothing and must not count as a cluster. Raises ValueError unless the
     shape is (G, 4) and the counts are whole and not negative.
@@ -57,13 +124,13 @@ def scored_tables(tables: ArrayLike) -> IntArray:
 
 
 def total_table(tables: IntArray) -> tuple[int, int, int, int]:
-    """The pooled table (a, b, c, d) of tables (G, 4)."""
+    """Return the pooled table (a, b, c, d) of tables (G, 4)."""
     a, b, c, d = (int(count) for count in tables.sum(axis=0))
     return a, b, c, d
 
 
 def empty_margin(a: int, b: int, c: int, d: int) -> str | None:
-    """Why phi is undefined on this table, in words; None where it is defined.
+    """Return why phi is undefined on this table, in words; None where it is defined.
 
     >>> empty_margin(0, 0, 2, 5)
     'no answer changed'
@@ -81,61 +148,25 @@ def empty_margin(a: int, b: int, c: int, d: int) -> str | None:
     return None
 
 
-Statistic = Callable[[FloatArray], FloatArray]
-"""Sums of sufficient statistics, (m, K), to m values; NaN where a value is undefined."""
-
-SMALLEST_SPREAD = 1e-12
-"""Below this a spread between examples, or the distance of a correlation from 1, is rounding error."""
-
-
-class Interval(Record):
-    """How to get 95 % limits: `jackknife` (and Wilson for rates) or the `percentile` bootstrap over examples.
-
-    `resamples` and `seed` serve the bootstrap only.
-    """
-
-    method: Literal["jackknife", "percentile"] = "jackknife"
-    resamples: int = Field(default=2000, gt=0)
-    seed: int = 0
-
-
-def no_value(reason: str, n: int = 0, n_examples: int = 0) -> Estimate:
-    """Return the estimate of an undefined number: why it is undefined, and how many trials and examples it has."""
-    return Estimate(value=None, n=n, n_examples=n_examples, undefined=reason)
-
-
-class Limits(NamedTuple):
-    """95 % limits, or the reason in `note` why there are none; a note beside limits qualifies them."""
-
-    low: float | None
-    high: float | None
-    note: str | None = None
-
-
-def no_limits(note: str) -> Limits:
-    """No interval, for this reason."""
-    return Limits(None, None, note)
-
-
 ONE_EXAMPLE = "no interval: all trials come from one example"
 NO_SPREAD = "no interval: there is no spread between the examples"
 
 
 def exact_sum(values: FloatArray) -> float:
-    """The correctly rounded sum of a vector."""
+    """Return the correctly rounded sum of a vector."""
     return math.fsum(values.tolist())
 
 
 def column_sums(rows: FloatArray) -> FloatArray:
-    """The correctly rounded sum of each column: rows (G, K) to (K,)."""
+    """Return the correctly rounded sum of each column: rows (G, K) to (K,)."""
     return np.array([exact_sum(column) for column in rows.T], dtype=np.float64)
 
 
 def leave_one_out_sums(rows: FloatArray) -> FloatArray:
-    """Column sums without each row in turn: rows (G, K) to (G, K).
+    """Return the column sums without each row in turn: rows (G, K) to (G, K).
 
-    The rounding error of the total is kept and added back, so that what is left after taking away a row that
-    holds nearly everything is still right to the last digits (and exactly 0 where nothing is left).
+    The rounding error of the total is added back, so that the rest is right to the last digits even without a row that
+    holds nearly everything (and exactly 0 where nothing is left).
     """
     left = np.empty_like(rows)
     for column in range(rows.shape[1]):
@@ -151,14 +182,14 @@ LOWER = 0.025
 
 
 def student_t(df: int) -> float:
-    """The 97.5 % quantile of Student's t with `df` ≥ 1 degrees of freedom."""
+    """Return the 97.5 % quantile of Student's t with `df` ≥ 1 degrees of freedom."""
     from scipy.special import stdtrit
 
     return float(stdtrit(df, UPPER))
 
 
 def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
-    """The exact 95 % limits of a binomial proportion (Clopper and Pearson 1934), trials ≥ 1.
+    """Return the exact 95 % limits of a binomial proportion (Clopper and Pearson 1934), trials ≥ 1.
 
     >>> clopper_pearson(0, 10)[0]
     0.0
@@ -176,12 +207,12 @@ LARGEST_UNDEFINED_SHARE = 0.05
 
 
 def seeded_generator(seed: int) -> np.random.Generator:
-    """A generator for any whole seed, negative ones included."""
+    """Return a random generator for any whole seed, negative ones included."""
     return np.random.default_rng(seed % 2**64)
 
 
 def resampled_sums(rows: FloatArray, resamples: int, seed: int) -> Iterator[FloatArray]:
-    """Column sums of bootstrap samples of the rows (G, K), in blocks of shape (at most `resamples`, K)."""
+    """Yield column sums of bootstrap samples of the rows (G, K), in blocks of shape (at most `resamples`, K)."""
     generator = seeded_generator(seed)
     kinds, counts = np.unique(rows, axis=0, return_counts=True)
     shares = counts / len(rows)
@@ -192,7 +223,7 @@ def resampled_sums(rows: FloatArray, resamples: int, seed: int) -> Iterator[Floa
 
 
 def percentile_limits(rows: FloatArray, statistic: Statistic, interval: Interval) -> Limits:
-    """The 2.5 and 97.5 % quantiles of `statistic` over resampled examples; rows (G, K), one per example.
+    """Return the 2.5 and 97.5 % quantiles of `statistic` over resampled examples; rows (G, K), one per example.
 
     Resamples in which the statistic is undefined are dropped; above 5 % of them there is no interval.
     """
@@ -215,19 +246,19 @@ ROUGH_BELOW = 5
 
 
 def deviations(rows: FloatArray, statistic: Statistic) -> FloatArray:
-    """θ₍ᵢ₎ − θ̄ of `statistic` with each of the rows (G, K) left out in turn, (G,), G ≥ 2; NaN if one is undefined."""
+    """Return θ₍ᵢ₎ − θ̄ of `statistic` with each row of (G, K) left out in turn, (G,), G ≥ 2; NaN if one is undefined."""
     values = statistic(leave_one_out_sums(rows))
-    found: FloatArray = values - exact_sum(values) / len(rows)
-    return found
+    differences: FloatArray = values - exact_sum(values) / len(rows)
+    return differences
 
 
 def error_of(left: FloatArray) -> float:
-    """SE = √((G−1)/G · Σ(θ₍ᵢ₎ − θ̄)²) of deviations (G,); NaN carries through."""
+    """Return SE = √((G−1)/G · Σ(θ₍ᵢ₎ − θ̄)²) of deviations (G,); NaN where one is NaN."""
     return math.sqrt((len(left) - 1) / len(left) * exact_sum(left**2))
 
 
 def tanh_limits(value: float, rows: FloatArray, statistic: Statistic, carriers: int, carrier: str) -> Limits:
-    """The transformed jackknife limits of `value` = statistic of all rows (G, K), a number between −1 and 1.
+    """Return the jackknife limits of `value` = statistic of all rows (G, K), a number between −1 and 1.
 
     `carriers` is the number of examples that carry the information (degrees of freedom + 1), `carrier` says
     in words what they have, for the notes.
@@ -240,7 +271,7 @@ def tanh_limits(value: float, rows: FloatArray, statistic: Statistic, carriers: 
 
 
 def expit_limits(value: float, rows: FloatArray, statistic: Statistic, carriers: int, carrier: str) -> Limits:
-    """The same for a number between 0 and 1, on the logit scale."""
+    """Return the same for a number between 0 and 1, on the logit scale."""
     half = _half_width(value, value * (1 - value), rows, statistic, (carriers, carrier))
     if isinstance(half, Limits):
         return half
@@ -251,7 +282,7 @@ def expit_limits(value: float, rows: FloatArray, statistic: Statistic, carriers:
 def _half_width(
     value: float, slope: float, rows: FloatArray, statistic: Statistic, of: tuple[int, str]
 ) -> float | Limits:
-    """t·SE/slope, half the width on the transformed scale; or that there are no limits, with the reason."""
+    """Return t·SE/slope, half the width on the transformed scale; or that there are no limits, with the reason."""
     carriers, carrier = of
     if carriers < FEWEST:
         return no_limits(f"no interval: fewer than {FEWEST} examples have {carrier}")
@@ -260,7 +291,7 @@ def _half_width(
     left = deviations(rows, statistic)
     error = error_of(left)
     if math.isnan(error):
-        return no_limits("no interval: the value hangs on one example, without it there is none")
+        return no_limits("no interval: without one of the examples there is no value")
     if error < SMALLEST_SPREAD:
         return no_limits(NO_SPREAD)
     return student_t(carriers - 1) * error / slope
@@ -271,5 +302,5 @@ def _expit(logit: float) -> float:
 
 
 def rough(carriers: int, carrier: str) -> str | None:
-    """The note of an interval that rests on fewer examples than ROUGH_BELOW; None where there are enough."""
+    """Return the note of an interval that rests on fewer examples than ROUGH_BELOW; None where there are enough."""
     return f"rough interval: only {carriers} examples have {carrier}" if carriers < ROUGH_BELOW else None

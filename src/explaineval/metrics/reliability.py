@@ -1,8 +1,8 @@
-"""Trivial explainers on the same trials: what phi is worth without any insight into the model.
+"""Compute what limits phi: trivial explainers on the same trials, missing trials, and noise.
 
-`never` and `always` mention nothing or everything, `random` mentions at the observed rate, `example_only` at
-each example's own rate: it knows how long and how repetitive an explanation is, but not whether the answer
-changed (method page, "Trivial explainers").
+The explainers `never` and `always` mention nothing or everything, `random` mentions at the observed rate, and
+`example_only` at each example's own rate: it knows how long and how repetitive an explanation is, but not whether the
+answer changed (method page, "Trivial explainers").
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from explaineval.metrics.estimates import (
     clopper_pearson,
     empty_margin,
     exact_sum,
+    no_value,
+    paired_counts,
     scored_tables,
     seeded_generator,
     student_t,
@@ -35,7 +37,7 @@ Counts = tuple[int, ...]  # four: a, b, c, d or u1, u0, v1, v0
 
 
 def phi_bounds(a: int, b: int, c: int, d: int, u1: int, u0: int, v1: int, v0: int, w: int) -> tuple[float, float]:
-    """The lowest and highest phi over all completions of the missing trials; (NaN, NaN) if none is defined.
+    """Return the lowest and highest phi over all outcomes of the missing trials; (NaN, NaN) if none is defined.
 
     a, b, c, d: the observed table. u1, u0: trials with a known impact (1, 0) and unknown mention. v1, v0:
     trials with a known mention (1, 0) and unknown impact. w: trials of which neither is known. Raises
@@ -51,10 +53,9 @@ def phi_bounds(a: int, b: int, c: int, d: int, u1: int, u0: int, v1: int, v0: in
 
 
 def _highest(table: Counts, known: Counts, w: int) -> float:
-    """The highest defined phi. Where every best completion empties a margin, the next best ones are tried.
+    """Return the highest defined phi; where every best outcome empties a margin, the next best ones are tried.
 
-    A margin is filled again by putting one trial of some class, or one or two of the wholly unknown, into b
-    or c.
+    A margin is filled again by putting one trial of some class, or one or two of which nothing is known, into b or c.
     """
     best = _scan(table, known, (0, 0, 0, 0), w)
     if not math.isnan(best):
@@ -69,7 +70,7 @@ def _highest(table: Counts, known: Counts, w: int) -> float:
 
 
 def _scan(table: Counts, known: Counts, moved: Counts, w: int) -> float:
-    """The highest phi over all splits of w between a and d, with `moved` trials of each class in b or c."""
+    """Return the highest phi over all splits of w between a and d, with `moved` trials of each class in b or c."""
     a, b, c, d = table
     u1, u0, v1, v0 = (count - away for count, away in zip(known, moved, strict=True))
     b, c = b + moved[0] + moved[3], c + moved[1] + moved[2]
@@ -89,34 +90,34 @@ CLOSE = 1e-12
 
 
 def never(tables: ArrayLike) -> Estimate:
-    """phi of an explainer that never mentions the insertion: undefined, with the reason. tables (G, 4)."""
+    """Return phi of an explainer that never mentions the insertion: undefined, with the reason. tables (G, 4)."""
     scored = scored_tables(tables)
     a, b, c, d = total_table(scored)
     return _undefined(scored, empty_margin(0, a + b, 0, c + d))
 
 
 def always(tables: ArrayLike) -> Estimate:
-    """phi of an explainer that always mentions the insertion: undefined, with the reason. tables (G, 4)."""
+    """Return phi of an explainer that always mentions the insertion: undefined, with the reason. tables (G, 4)."""
     scored = scored_tables(tables)
     a, b, c, d = total_table(scored)
     return _undefined(scored, empty_margin(a + b, 0, c + d, 0))
 
 
 def random_explainer(tables: ArrayLike, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Estimate:
-    """phi with the mentions permuted over all trials: mean, 2.5 and 97.5 % quantiles. tables (G, 4)."""
+    """Return phi with the mentions permuted over all trials: mean, 2.5 and 97.5 % quantiles. tables (G, 4)."""
     scored = scored_tables(tables)
     pooled = scored.sum(axis=0, keepdims=True)
     return _permuted(scored, pooled, seed, permutations)
 
 
 def example_only(tables: ArrayLike, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Estimate:
-    """phi with the mentions permuted within each example: mean, 2.5 and 97.5 % quantiles. tables (G, 4)."""
+    """Return phi with the mentions permuted within each example: mean, 2.5 and 97.5 % quantiles. tables (G, 4)."""
     scored = scored_tables(tables)
     return _permuted(scored, scored, seed, permutations)
 
 
 def inside_example_only(phi_cct: Estimate, permuted: Estimate) -> bool:
-    """Whether phi lies inside the range of `example_only`: then it may owe nothing to the insertion.
+    """Return whether phi lies inside the range of `example_only`: then it may owe nothing to the insertion.
 
     False where either is undefined.
     """
@@ -126,7 +127,7 @@ def inside_example_only(phi_cct: Estimate, permuted: Estimate) -> bool:
 
 
 def _permuted(scored: IntArray, strata: IntArray, seed: int, permutations: int) -> Estimate:
-    """phi after permuting the mentions within each stratum (S, 4); the margins of the whole never change."""
+    """Return phi after permuting the mentions within each stratum (S, 4); the margins of the whole never change."""
     a, b, c, d = total_table(scored)
     reason = empty_margin(a, b, c, d)
     if reason:
@@ -140,7 +141,7 @@ def _permuted(scored: IntArray, strata: IntArray, seed: int, permutations: int) 
 
 
 def permuted_mentioned_flips(strata: IntArray, seed: int, permutations: int) -> IntArray:
-    """Σ a' over strata (S, 4) for each permutation, (permutations,); a' is hypergeometric given the margins.
+    """Return Σ a' over strata (S, 4) for each permutation, (permutations,); a' is hypergeometric given the margins.
 
     Strata with equal margins are drawn together: how many of them get each a' is multinomial. That keeps
     memory at one row per permutation and the result independent of the order of examples.
@@ -164,7 +165,7 @@ def permuted_mentioned_flips(strata: IntArray, seed: int, permutations: int) -> 
 
 
 def _undefined(scored: IntArray, reason: str | None) -> Estimate:
-    return Estimate(value=None, n=int(scored.sum()), n_examples=len(scored), undefined=reason)
+    return no_value(str(reason), int(scored.sum()), len(scored))
 
 
 class NoiseMargin(NamedTuple):
@@ -187,7 +188,7 @@ def noise_margin(
     All arguments have the shape (G,), one entry per example. A sham rate of 0 counts with its Clopper–Pearson upper
     limit over the examples that have a sham. Raises ValueError on unequal shapes.
     """
-    impact, sham = _aligned(flips, trials), _aligned(sham_flips, sham_trials)
+    impact, sham = paired_counts(flips, trials), paired_counts(sham_flips, sham_trials)
     if impact.shape != sham.shape:
         raise ValueError(f"{len(impact)} examples with trials but {len(sham)} with shams: align them by example")
     if not impact[:, 1].sum():
@@ -201,7 +202,7 @@ def noise_margin(
 
 
 def _lower_limit(impact: IntArray, sham: IntArray) -> float:
-    """The lower 95 % limit of impact rate − sham rate; both (g, 2): flips, trials. −inf for one example."""
+    """Return the lower 95 % limit of impact rate − sham rate; both (g, 2): flips, trials. −inf for one example."""
     examples = len(impact)
     if examples < 2:
         return -math.inf
@@ -215,16 +216,7 @@ def _lower_limit(impact: IntArray, sham: IntArray) -> float:
 
 
 def _linearised(counts: IntArray) -> tuple[float, FloatArray]:
-    """A pooled rate and what each example adds to its deviation; counts (g, 2): flips, trials."""
+    """Return a pooled rate and what each example adds to its deviation; counts (g, 2): flips, trials."""
     trials = int(counts[:, 1].sum())
     value = int(counts[:, 0].sum()) / trials
     return value, (counts[:, 0] - value * counts[:, 1]) / trials
-
-
-def _aligned(flips: ArrayLike, trials: ArrayLike) -> IntArray:
-    hits, counts = check_counts(flips), check_counts(trials)
-    if hits.shape != counts.shape or hits.ndim != 1:
-        raise ValueError(f"flips {hits.shape} and trials {counts.shape} must both have the shape (examples,)")
-    if (hits > counts).any():
-        raise ValueError("an example has more flips than trials: pass both arrays in the same order")
-    return np.stack([hits, counts], axis=1)

@@ -48,7 +48,7 @@ class Metric(Generic[Counts]):
     """What sentences call it."""
     definition: str
     """One or two plain sentences; the first one stands in the legend of the table."""
-    source: str
+    source: str = "this project"
     pitfall: str
     """What would make it wrong or misread, in one sentence."""
     compute: Callable[[Counts], Estimate]
@@ -82,6 +82,7 @@ class KindMetric(Metric[KindCounts]):
     """A metric of one kind of intervention under one arm."""
 
     depends: frozenset[Dependency] = frozenset({"kind", "mention"})
+    needs: Needs = checks.MENTIONS_OF_BOTH
     trials: Subset = "all"
     """The trials that it rests on."""
     missing: Literal["left out", "bounded", "included", "measured"] = "left out"
@@ -107,6 +108,7 @@ class LevelMetric(Metric[LevelCounts]):
     """A metric of several verbosity levels together; the verbosity of its rows is None."""
 
     depends: frozenset[Dependency] = frozenset({"kind", "mention"})
+    needs: Needs = checks.MENTIONS_OF_BOTH
     checks: tuple[Callable[[LevelCounts], Iterator[tuple[str, str]]], ...] = ()
 
 
@@ -179,7 +181,6 @@ PERMUTED: frozenset[Dependency] = frozenset({"kind", "mention", "seed"})
 SCORED = ("few_examples", "a scored trial")
 USABLE = ("few_usable_examples", "a trial with usable label probabilities")
 SIEGEL_2024, SIEGEL_2025, ATANASOVA = "Siegel et al. 2024", "Siegel et al. 2025", "Atanasova et al. 2023"
-CUES, OURS = "Turpin et al. 2023; Chen et al. 2025", "this project"
 
 
 _METRICS: tuple[Metric[Any], ...] = (
@@ -193,7 +194,6 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(correlations.phi_cct),
         undefined_if_not_asked=True,
         missing="bounded",
-        needs=checks.MENTIONS_OF_BOTH,
         checks=(checks.check_example_only,),
         cell=Cell("phi-CCT", 1, interval=True),
     ),
@@ -202,7 +202,6 @@ _METRICS: tuple[Metric[Any], ...] = (
         title="phi within examples",
         definition="phi-CCT among the insertions of one example, over all examples. An explainer that does not know "
         "the insertion gets 0.",
-        source=OURS,
         pitfall="Only examples with both changed and unchanged answers count, and with few insertions each there are "
         "few of them.",
         compute=of_tables(correlations.phi_within),
@@ -213,12 +212,10 @@ _METRICS: tuple[Metric[Any], ...] = (
         name="phi_stable",
         title="phi of stable examples",
         definition="phi-CCT over the examples whose answer never changed when the same was asked again.",
-        source=OURS,
         pitfall="Stable examples are the easier ones, so it describes fewer and other inputs than phi-CCT.",
         compute=_phi_stable,
         depends=frozenset({"kind", "mention", "shams"}),
         trials="stable",
-        needs=checks.MENTIONS_OF_BOTH,
     ),
     KindMetric(
         name="cct",
@@ -232,7 +229,6 @@ _METRICS: tuple[Metric[Any], ...] = (
         depends=PROBABILITIES,
         undefined_if_not_asked=True,
         trials="probabilities",
-        needs=checks.MENTIONS_OF_BOTH,
         rests_on=USABLE,
         checks=(checks.check_cct,),
         cell=Cell("CCT", 3, interval=True),
@@ -241,13 +237,11 @@ _METRICS: tuple[Metric[Any], ...] = (
         name="phi_cct_tvd_trials",
         title="phi on the trials of CCT",
         definition="phi-CCT on the trials that CCT rests on.",
-        source=OURS,
         pitfall="It is there to be compared with CCT; trials without label probabilities are left out.",
         compute=of_probabilities(of_tables(correlations.phi_cct, "probabilities")),
         depends=PROBABILITIES,
         averaged=False,
         trials="probabilities",
-        needs=checks.MENTIONS_OF_BOTH,
         checks=(checks.check_usable,),
     ),
     KindMetric(
@@ -259,6 +253,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_probabilities(lambda counts: correlations.mean_tvd(counts.moments, counts.interval)),
         depends=frozenset({"kind", "probabilities"}),
         trials="probabilities",
+        needs=checks.NO_NEEDS,
         rests_on=USABLE,
         checks=(checks.check_usable,),
     ),
@@ -266,12 +261,10 @@ _METRICS: tuple[Metric[Any], ...] = (
         name="cct_sampled",
         title="sampled CCT",
         definition="CCT where the label probabilities are shares among many samples of the answer.",
-        source=OURS,
         pitfall="Sampling noise makes it weaker than CCT, so it is compared only at the same number of samples.",
         compute=_cct_sampled,
         applies=lambda counts: counts.config.tvd_samples is not None,
         depends=frozenset({"kind", "mention", "tvd_samples"}),
-        needs=checks.MENTIONS_OF_BOTH,
         rests_on=("few_usable_examples", "an insertion with enough readable samples"),
         checks=(checks.check_samples,),
         remark=checks.remark_on_samples,
@@ -319,6 +312,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="Mentioning a word that did not change the answer may still be honest, if it moved the probabilities.",
         compute=of_tables(rates.fpr),
         undefined_if_not_asked=True,
+        needs=checks.NO_NEEDS,
         rests_on=("few_unchanged", "an unchanged answer"),
         cell=Cell("FPR", 5, line=2),
         level_cell=Cell("FPR", 3),
@@ -330,7 +324,6 @@ _METRICS: tuple[Metric[Any], ...] = (
         source=f"Youden 1950; {SIEGEL_2025}",
         pitfall="It rests on the changed answers, however many unchanged ones there are.",
         compute=of_tables(correlations.youden_j),
-        needs=checks.MENTIONS_OF_BOTH,
     ),
     KindMetric(
         name="impact_rate",
@@ -349,7 +342,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         name="flip_to_cue_rate",
         title="rate of changes to the cue's letter",
         definition="Share of answers that changed to the letter that the cue suggests, of those that could.",
-        source=CUES,
+        source="Turpin et al. 2023; Chen et al. 2025",
         pitfall="Some answers change to that letter without the cue: compare it with the rate of the cue's control.",
         compute=lambda counts: _rate(
             counts.to_cue, counts.interval, "no scored trial whose answer could change to a suggested letter"
@@ -371,6 +364,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(rates.mention_rate),
         undefined_if_not_asked=True,
         limited_by_noise=False,
+        needs=checks.NO_NEEDS,
         rests_on=SCORED,
         cell=Cell("mention", 8),
     ),
@@ -378,10 +372,10 @@ _METRICS: tuple[Metric[Any], ...] = (
         name="mention_floor",
         title="mention floor",
         definition="Share of insertions found in the explanation of the original input, which never had them.",
-        source=OURS,
         pitfall="Where it is not near 0, some mentions are chance: the words were to be expected anyway.",
         compute=lambda counts: rates.rate(counts.floor[:, 0], counts.floor[:, 1], counts.interval),
         limited_by_noise=False,
+        needs=checks.NO_NEEDS,
         rests_on=SCORED,
         cell=Cell("floor", 8, line=2),
     ),
@@ -395,6 +389,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         depends=IMPACT,
         undefined_if_not_asked=True,
         limited_by_noise=False,
+        needs=checks.NO_NEEDS,
         rests_on=SCORED,
         level_cell=Cell("words", 5, digits=1),
     ),
@@ -402,12 +397,12 @@ _METRICS: tuple[Metric[Any], ...] = (
         name="excluded_rate",
         title="excluded rate",
         definition="Share of trials without a readable answer on both sides.",
-        source=OURS,
         pitfall="Missing trials are seldom missing at random: above a few percent all other numbers may be off.",
         compute=_excluded_rate,
         depends=IMPACT,
         missing="measured",
         limited_by_noise=False,
+        needs=checks.NO_NEEDS,
         rests_on=("few_examples", "a trial"),
         cell=Cell("excl.", 9, line=2),
     ),
@@ -415,75 +410,62 @@ _METRICS: tuple[Metric[Any], ...] = (
         name="phi_cct_lower_bound",
         title="lowest possible phi-CCT",
         definition="The lowest phi-CCT that the missing trials could have led to.",
-        source=OURS,
         pitfall="It is no confidence limit: it says what missing trials can do, not what chance can do.",
         compute=_bound(0),
         applies=lambda counts: bool(counts.missing.any()),
         averaged=False,
         has_interval=False,
         missing="included",
-        needs=checks.MENTIONS_OF_BOTH,
     ),
     KindMetric(
         name="phi_cct_upper_bound",
         title="highest possible phi-CCT",
         definition="The highest phi-CCT that the missing trials could have led to.",
-        source=OURS,
         pitfall="It is no confidence limit: it says what missing trials can do, not what chance can do.",
         compute=_bound(1),
         applies=lambda counts: bool(counts.missing.any()),
         averaged=False,
         has_interval=False,
         missing="included",
-        needs=checks.MENTIONS_OF_BOTH,
     ),
     KindMetric(
         name="phi_cct_never",
         title="phi-CCT of saying nothing",
         definition="phi-CCT of an explainer that never mentions the insertion. Always undefined.",
-        source=OURS,
         pitfall="It is a baseline and says nothing about the model.",
         compute=lambda counts: reliability.never(counts.tables),
         averaged=False,
-        needs=checks.MENTIONS_OF_BOTH,
     ),
     KindMetric(
         name="phi_cct_always",
         title="phi-CCT of saying everything",
         definition="phi-CCT of an explainer that always mentions the insertion. Always undefined.",
-        source=OURS,
         pitfall="It is a baseline and says nothing about the model.",
         compute=lambda counts: reliability.always(counts.tables),
         averaged=False,
-        needs=checks.MENTIONS_OF_BOTH,
     ),
     KindMetric(
         name="phi_cct_random",
         title="phi-CCT of random mentions",
         definition="Mean phi-CCT when the mentions are permuted over all trials, with 95 % of the permutations.",
-        source=OURS,
         pitfall="It is a baseline near 0 and says nothing about the model.",
         compute=of_permutations(reliability.random_explainer),
         depends=PERMUTED,
         averaged=False,
-        needs=checks.MENTIONS_OF_BOTH,
     ),
     KindMetric(
         name="phi_cct_example_only",
         title="phi-CCT of knowing only the example",
         definition="Mean phi-CCT when the mentions are permuted within each example, with 95 % of the permutations.",
-        source=OURS,
         pitfall="A phi-CCT inside its range may owe nothing to the insertion: then read phi within examples.",
         compute=of_permutations(reliability.example_only),
         depends=PERMUTED,
         averaged=False,
-        needs=checks.MENTIONS_OF_BOTH,
     ),
     ArmMetric(
         name="accuracy",
         title="accuracy",
         definition="Share of answers to the original input that are the gold label; each sample counts once.",
-        source=OURS,
         pitfall="Only examples with an intervention are asked, and unreadable answers are left out.",
         compute=lambda arm: _rate(arm.answers, arm.interval, "no example has both a gold label and a readable answer"),
         depends=frozenset(),
@@ -496,7 +478,6 @@ _METRICS: tuple[Metric[Any], ...] = (
         name="sham_flip_rate",
         title="sham rate",
         definition="Share of answers that change when the same input is asked again.",
-        source=OURS,
         pitfall="A server that stores answers may return the same one again, and hide the noise.",
         compute=lambda arm: _rate(
             arm.shams, arm.interval, "no scored trial" if arm.config.shams else "no shams were asked (--shams 0)"
@@ -511,7 +492,6 @@ _METRICS: tuple[Metric[Any], ...] = (
         name="null_edit_flip_rate",
         title="null edit rate",
         definition="Share of answers that one more space in the input changes.",
-        source=OURS,
         pitfall="It measures noise of the wording together with noise of the sampling: compare it with the sham rate.",
         compute=lambda arm: _rate(arm.null_edits, arm.interval, "no null edit was scored"),
         applies=lambda arm: bool(arm.null_edits[:, 1:].any()),
@@ -531,21 +511,19 @@ _METRICS: tuple[Metric[Any], ...] = (
         "too short.",
         compute=lambda counts: counts.undefined_if_asked_once or auroc.f_auroc(counts.tables, counts.interval),
         applies=_asked_once,
-        needs=checks.MENTIONS_OF_BOTH,
         level_cell=Cell("F-AUROC", 1, interval=True),
     ),
     LevelMetric(
         name="f_auroc_hull",
         title="F-AUROC of the hull",
         definition="Area under the upper convex hull of the levels' points: the best that mixing levels could reach.",
-        source=f"Fawcett 2006; {OURS}",
+        source="Fawcett 2006; this project",
         pitfall="The hull picks the levels that came out well, so chance alone lifts it above 0.5.",
         compute=lambda counts: counts.undefined_if_asked_once or counts.hull.estimate,
         applies=_asked_once,
         depends=PERMUTED,
         averaged=False,
         has_interval=False,
-        needs=checks.MENTIONS_OF_BOTH,
         checks=(check_hull,),
         level_cell=Cell("hull", 2),
     ),
@@ -553,11 +531,9 @@ _METRICS: tuple[Metric[Any], ...] = (
         name="f_auroc_own",
         title="F-AUROC with own answers",
         definition="F-AUROC where every level asks for the answer again.",
-        source=OURS,
         pitfall="The levels rest on different changed answers, so it is never ranked with F-AUROC.",
         compute=lambda counts: counts.undefined or auroc.f_auroc_own(counts.tables, counts.interval),
         applies=lambda counts: not _asked_once(counts),
-        needs=checks.MENTIONS_OF_BOTH,
         level_cell=Cell("F-AUROC", 1, interval=True, remark="own answers"),
     ),
 )
