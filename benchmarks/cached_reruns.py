@@ -91,7 +91,7 @@ async def fill(examples: int, count: int, rival: int) -> str:
     from explaineval.config import ClientConfig, InterventionConfig, ModelConfig, RunConfig
     from explaineval.config.client_config import EndpointConfig
     from explaineval.planning.prepare import prepare
-    from explaineval.planning.walk import walk
+    from explaineval.planning.units import walk
     from explaineval.records import Completion
 
     task, edits = write_task(Path(), examples, WORDS, NOTE)
@@ -101,7 +101,7 @@ async def fill(examples: int, count: int, rival: int) -> str:
     )
     client = ClientConfig(endpoints={ENDPOINT: EndpointConfig(base_url=ENDPOINT)})
     able = Capabilities(20, 0.0, "returned")
-    steps = walk(prepare(config, client), lambda *_: able, None)
+    steps = walk(prepare(config, client), lambda *_: able)
     prompts: list[str] = []
     with open_store(Path("cache")) as store:
 

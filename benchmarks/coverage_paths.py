@@ -25,12 +25,13 @@ from coverage_worlds import EXAMPLES, MIDDLE, SHIFTS, Draw, all_worlds
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ArmConfig, ClientConfig, InterventionConfig, ModelConfig, RunConfig
-from explaineval.execution.pool import Executor
+from explaineval.execution.pool import Pool, ask_units
 from explaineval.execution.trials import unit_trials
 from explaineval.metrics import auroc
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.provenance import arm_facts, task_facts
-from explaineval.planning.units import Reply, Unit, plan
+from explaineval.planning.replies import Reply
+from explaineval.planning.units import Unit, plan
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Estimate, Request, TokenAlternatives, Trial
 from explaineval.scoring.counts import count_trials
@@ -144,14 +145,11 @@ async def ask(prepared: Prepared, client: PlantedClient, able: Capabilities) -> 
     """All trials of the run's plan."""
     config, trials = prepared.config, list[Trial]()
 
-    def sink(unit: Unit, base: Reply | None, after: list[Reply | None], shams: list[Reply | None]) -> None:
-        assert base is not None
-        trials.extend(unit_trials(unit, base, after, shams, config.mention, config.min_label_mass))
+    def receive(unit: Unit, replies: list[Reply | None]) -> None:
+        trials.extend(unit_trials(unit, replies, config.mention, config.min_label_mass))
 
-    units = plan(
-        config, prepared.prompts, prepared.tasks, prepared.chosen.edits, config.models[0], lambda _: able
-    )  # fmt: skip
-    await Executor(client, 4, asyncio.Event()).run(units, sink)
+    units = plan(prepared, config.models[0], lambda _: able)
+    await ask_units(Pool(client, 4, asyncio.Event()), units, (), receive)
     return trials
 
 

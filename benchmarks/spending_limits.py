@@ -142,12 +142,11 @@ def amounts(prepared: Prepared, settings: Settings) -> tuple[float, float]:
     """The worst case of the dearest call, and about what the endpoint would charge for one answer to everything."""
     worst = work = 0.0
     able = Capabilities(20, 0.0, "returned")
-    prompts, tasks, edits = prepared.prompts, prepared.tasks, prepared.chosen.edits
     for model in prepared.config.models:
         price = settings.prices[model.model.partition("/")[2]]
         gauge = CostBound(price_given(price))
-        for unit in plan(prepared.config, prompts, tasks, edits, model, lambda _: able):
-            for request in (unit.base, *(one.request for one in unit.asked if one.request), *unit.shams):
+        for unit in plan(prepared, model, lambda _: able):
+            for request in (variant.request for variant in unit.asked if variant.request is not None):
                 worst = max(worst, gauge.worst(request))
                 size = sum(len(turn.content.encode()) for turn in request.messages or ())
                 tokens = request.max_tokens * (settings.shortest + settings.longest) / 2

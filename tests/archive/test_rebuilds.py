@@ -13,7 +13,7 @@ from explaineval.cache import request_key
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.errors import InputError
 from explaineval.planning.prepare import inputs_of
-from explaineval.planning.walk import walk
+from explaineval.planning.units import walk
 from explaineval.prompts import default_directory
 from explaineval.rundir.directory import RUN, SHOTS
 from explaineval.rundir.schema import NOT_RECORDED
@@ -41,7 +41,7 @@ def test_a_rebuilt_run_asks_the_same_and_is_called_the_same(tmp_path: Path) -> N
 def test_a_walk_without_retries_gives_each_request_of_the_plan_once(tmp_path: Path) -> None:
     """Per example: 2 samples of 1 unchanged and 2 edited prompts, and 2 shams; sample 1 of the former is no sham."""
     _, found = write_run(tmp_path / "run", tasks=["sense"], limit=2, interventions={"per_example": 2})
-    steps = list(walk(found, lambda *_: Capabilities(5, 0.0, "returned"), None))
+    steps = list(walk(found, lambda *_: Capabilities(5, 0.0, "returned")))
 
     assert len(steps) == 2 * (2 * 3 + 2)
     assert [request_key(step.request) for step in steps] == [step.key for step in steps]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from explaineval.assist.interventions import Editing, Filtered, edit, filter_natural, read_verdict
-from explaineval.assist.session import Consultant
+from explaineval.assist.session import Assistant
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.config.client_config import EndpointConfig
 from explaineval.datasets import Task, load_tasks, parse_spec
@@ -59,11 +59,11 @@ def own(tmp_path: Path) -> Path:
     return Path(shutil.copytree(default_directory(), tmp_path / "prompts"))
 
 
-def consultant(server: ScriptedServer, directory: Path, role: str = "judge", **client: object) -> Consultant:
+def build_assistant(server: ScriptedServer, directory: Path, role: str = "judge", **client: object) -> Assistant:
     """A model at a server, its answers kept below the directory."""
     endpoint = EndpointConfig(base_url=server.url, price=(1.0, 1.0) if "max_usd" in client else None)
     transport = ClientConfig.model_validate({"endpoints": {"lab": endpoint}, "cache": directory / "cache", **client})
-    return Consultant(role, ModelConfig(model="openai/j", endpoint="lab"), transport, PromptBook(default_directory()))
+    return Assistant(role, ModelConfig(model="openai/j", endpoint="lab"), transport, PromptBook(default_directory()))
 
 
 def build_cues(task: Task, prompts: PromptBook, name: str) -> list[Intervention]:
@@ -209,7 +209,7 @@ def graded(prompt: str) -> tuple[str, dict[str, float]]:
 def choose(server: ScriptedServer, directory: Path, task: Task, **client: object) -> Filtered:
     """A fifth of all candidates."""
     examples = {("mine", one.id): one for one in task.examples}
-    return filter_natural(consultant(server, directory, **client), examples, ALL, 0.2, watch)
+    return filter_natural(build_assistant(server, directory, **client), examples, ALL, 0.2, watch)
 
 
 def test_the_most_probable_fifth_of_each_example_stays(task: Task, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_the_most_probable_fifth_of_each_example_stays(task: Task, tmp_path: Pat
     assert {one.kind for one in found.kept} == {"hand_natural"}
     assert (found.graded, found.dropped, found.unnatural) == (True, Counter(), 0)
     assert found.kept == again.kept == offline.kept
-    assert again.consulted.totals.requests.model_dump() == {
+    assert again.session.totals.requests.model_dump() == {
         "planned": len(ALL), "distinct": len(ALL), "hits": len(ALL), "sent": 0, "unsent": 0, "retries": 0,
     }  # fmt: skip
 
@@ -290,7 +290,7 @@ def test_a_limit_that_is_reached_stops_and_keeps_what_was_paid(task: Task, tmp_p
         assert 0 < first < len(ALL)
         assert len(server.prompts) == len(ALL)
     assert len(found.kept) == 2 * EXAMPLES
-    assert 0 < found.consulted.spent < 1
+    assert 0 < found.session.spent < 1
 
 
 def test_what_keeps_a_judge_from_its_end_is_told(task: Task, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_what_keeps_a_judge_from_its_end_is_told(task: Task, tmp_path: Path) -> 
     assert (unusable.value.exit_code, offline.value.exit_code) == (5, 4)
     assert sent < len(ALL)
     model = ModelConfig(model="openai/nobody-knows")
-    who = Consultant("judge", model, ClientConfig(cache=tmp_path, max_usd=1), PromptBook(default_directory()))
+    who = Assistant("judge", model, ClientConfig(cache=tmp_path, max_usd=1), PromptBook(default_directory()))
     with pytest.raises(InputError, match="--judge-price"):
         filter_natural(who, {("mine", one.id): one for one in task.examples}, ALL, 0.2, watch)
 
@@ -384,8 +384,8 @@ def wanted(task: Task) -> list[Editing]:
 def test_an_editors_words_are_checked_and_counted(wanted: list[Editing], task: Task, tmp_path: Path) -> None:
     """Words in the order of the editor's mind, one by one; what was refused is counted by reason."""
     with ScriptedServer(script=editor) as server:
-        found = edit(consultant(server, tmp_path, "editor"), wanted, 3, 0, None, watch)
-        again = edit(consultant(server, tmp_path, "editor", offline=True), wanted, 3, 0, None, watch)
+        found = edit(build_assistant(server, tmp_path, "editor"), wanted, 3, 0, None, watch)
+        again = edit(build_assistant(server, tmp_path, "editor", offline=True), wanted, 3, 0, None, watch)
 
     assert sum("zq3" in prompt for prompt in server.prompts) == 9  # the same words again are asked again
     by_example: dict[str, list[str]] = {}
@@ -412,7 +412,7 @@ def test_an_editors_word_must_be_an_adjective_or_adverb_for_the_tagger(wanted: l
             yield Token(found[0], found.start(), {"big": "ADJ", "small": "ADV"}.get(found[0], "NOUN"), "X")
 
     with ScriptedServer(script=editor) as server:
-        who = consultant(server, tmp_path, "editor")
+        who = build_assistant(server, tmp_path, "editor")
         found = edit(who, wanted[:1], 2, 0, lambda text: list(tag(text)), watch)
 
     assert [(one.inserted, one.pos) for one in found.built] == [("big", "ADJ"), ("small", "ADV")]

@@ -13,7 +13,7 @@ import pytest
 from explaineval.assist.mention_judge import Agreement, read_verdict
 from explaineval.cli.app import main
 from explaineval.mentions import mentions_phrase
-from explaineval.planning.units import Failure
+from explaineval.planning.replies import Failure
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.rundir.directory import METRICS
 from makers.runs import make_missing, make_run, make_sham, make_trial, write_task

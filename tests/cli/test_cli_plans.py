@@ -81,15 +81,8 @@ def requests(place: Path, endpoint: str | None = "lab") -> list[Request]:
     }
     client = ClientConfig.model_validate({"endpoints": {"lab": {"base_url": URL}}})
     found = prepare(build(RunConfig, values, "test"), client)
-    units = plan(
-        found.config,
-        found.prompts,
-        found.tasks,
-        found.chosen.edits,
-        found.config.models[0],
-        lambda _: Capabilities(20, 0.0, "returned"),
-    )
-    return [one for unit in units for one in (unit.base, *(a.request for a in unit.asked if a.request), *unit.shams)]
+    units = plan(found, found.config.models[0], lambda _: Capabilities(20, 0.0, "returned"))
+    return [variant.request for unit in units for variant in unit.asked if variant.request is not None]
 
 
 def fill(place: Path, answered: list[Request], usage: dict[str, Any]) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from planted_numbers import read_rows, read_trials
 
-from explaineval.client.cached import RequestCounts
 from explaineval.cost import most_tokens
-from explaineval.execution import run
 from servers.commands import Result, WarmCommands
 from servers.planted import PlantedServer
 from servers.tables import KIND, Table
@@ -342,30 +338,3 @@ def test_the_worse_of_two_codes_is_the_one(bench: Callable[..., Any], warm: Warm
     assert result.code == 3
     assert "openai/rich at dead: the connection is refused" in result.stderr
     assert "the spending limit ($0 for openai/poor)" in result.stderr
-
-
-CAUSES = (130, 3, 5, 4)
-"""From the worst to the mildest, as far as a run that began can end so (1 and 2 end it at once)."""
-
-
-@pytest.mark.parametrize(
-    "present", [set(found) for n in range(5) for found in itertools.combinations(CAUSES, n)], ids=str
-)
-def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.MonkeyPatch, present: set[int]) -> None:
-    """Every combination of interrupted, no money, unusable endpoint and missing answers; each has its sentence."""
-    monkeypatch.setattr(run, "limit_fault", lambda *_: "money" if 3 in present else None)
-    monkeypatch.setattr(run, "offline_fault", lambda *_: "missing" if 4 in present else None)
-    model_run = SimpleNamespace(
-        fault="endpoint" if 5 in present else None,
-        progress=SimpleNamespace(outcomes={}),
-        cached=SimpleNamespace(counts=RequestCounts()),
-        unreadable=None,
-        writer=SimpleNamespace(message=None, unstored=0),
-        budgeted=None,
-    )
-    prepared = SimpleNamespace(client=SimpleNamespace(max_usd=None))
-    summary = {"requests": {"unsent": 1}}
-    code, faults = run._verdict(prepared, [model_run], 130 in present, summary)  # type: ignore[arg-type, list-item]
-
-    assert code == next((cause for cause in CAUSES if cause in present), 0)
-    assert len(faults) == len(present)

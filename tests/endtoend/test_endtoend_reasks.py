@@ -105,7 +105,7 @@ def test_requests_that_fail(one: BatchRuns, faults: list[Any], more: tuple[str, 
 
     assert found.code == 5, found.stderr
     assert [found.document["reask"][name] for name in COUNTS[:5]] == [3 - failed] * 4 + [failed]
-    assert f"{failed} requests stayed without answer" in found.stderr
+    assert f"{failed} requests got no answer" in found.stderr
 
 
 def test_a_wrong_key_stops_it(one: BatchRuns) -> None:
@@ -130,7 +130,7 @@ def test_the_spending_limit_holds(one: BatchRuns) -> None:
     assert again["usd"] == pytest.approx(paid)
     assert (again["asked"], again["same_text"]) == (len(one.server.plain),) * 2
     assert again["unsent"] == again["over_limit"] == DISTINCT - again["asked"] > 0
-    assert f"{again['unsent']} of them for the spending limit" in found.stderr
+    assert f"{again['unsent']} of them because of the spending limit" in found.stderr
     nothing = verify(one, "--reask", "3", *at(one), "--price", "0,1000", "--max-usd", "0")
     assert (nothing.code, nothing.document["reask"]["asked"]) == (3, 0)
 

@@ -14,7 +14,7 @@ from explaineval.config import ClientConfig, RunConfig
 from explaineval.planning.cost import project
 from explaineval.planning.prepare import prepare
 from explaineval.planning.prices import prices_of, read_price_list
-from explaineval.planning.units import plan_sizes
+from explaineval.planning.units import plan_size
 from servers.commands import WarmCommands
 from servers.tables import Table
 
@@ -117,6 +117,5 @@ def test_the_count_that_progress_shows_is_the_plans(tmp_path: Path, arms: dict[s
     prepared = prepare(RunConfig.model_validate(values), ClientConfig())
     found = project(prepared, None, prices_of(prepared.config, prepared.client, read_price_list()))
 
-    config, edits = prepared.config, prepared.chosen.edits
-    sizes = [plan_sizes(config, prepared.prompts, prepared.tasks, edits, model) for model in config.models]
+    sizes = [plan_size(prepared, model) for model in prepared.config.models]
     assert [(one.planned, one.distinct) for one in found] == sizes

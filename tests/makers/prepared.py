@@ -11,7 +11,7 @@ from explaineval.datasets import shots_of
 from explaineval.execution.accounting import run_record
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared, inputs_of, prepare
-from explaineval.planning.walk import walk
+from explaineval.planning.units import walk
 from explaineval.rundir.directory import write_inputs
 from explaineval.rundir.directory import write_run as write_run_document
 from explaineval.rundir.schema import Facts
@@ -32,5 +32,6 @@ def write_run(directory: Path, **config: Any) -> tuple[Path, Prepared]:
 
 
 def keys(prepared: Prepared) -> list[str]:
-    """The keys of all requests, in order."""
-    return [step.key for step in walk(prepared, lambda *_: Capabilities(5, 0.0, "returned"), None)]
+    """The keys of all requests that are known from the beginning, in order."""
+    steps = walk(prepared, lambda *_: Capabilities(5, 0.0, "returned"))
+    return [step.key for step in steps if step.certain]

@@ -15,7 +15,7 @@ from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.planning.cache_diff import common_ends, contrast, explain_misses
 from explaineval.planning.prepare import Prepared, prepare
-from explaineval.planning.walk import walk
+from explaineval.planning.units import walk
 from explaineval.records import Completion, Message, Request
 
 ANSWER = Completion(text="Answer: A\nExplanation: So.", finish_reason="stop")
@@ -43,7 +43,7 @@ def fill(directory: Path, run: Prepared) -> int:
 
     async def put() -> int:
         with open_store(directory) as store:
-            steps = list(walk(run, lambda *_: Capabilities(20, 0.0, "returned"), None))
+            steps = list(walk(run, lambda *_: Capabilities(20, 0.0, "returned")))
             for step in steps:
                 await store.put(step.request, ANSWER)
             return len(steps)

@@ -18,13 +18,13 @@ from explaineval.cache import request_key
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.errors import InputError, RequestFailedError, RequestUnsentError
-from explaineval.execution.pool import Executor, WorkerPool
+from explaineval.execution.pool import Pool, ask_units
 from explaineval.execution.trials import unit_trials
 from explaineval.interventions import SHAM
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared, prepare
-from explaineval.planning.units import LONGER, RETRY_SAMPLES, Reply, Unit, plan
-from explaineval.planning.walk import walk
+from explaineval.planning.replies import LONGER, RETRY_SAMPLES, Reply
+from explaineval.planning.units import Unit, plan, walk
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Request, Trial
 from explaineval.rundir.directory import read_run
@@ -91,19 +91,17 @@ def prepared(**changes: Any) -> Prepared:
     return prepare(build(RunConfig, {**values, "arms": arms, **changes}, "t"), ClientConfig())
 
 
-def run(client: Scripted, found: Prepared, missed: list[Request] | None = None) -> tuple[list[Trial], Executor]:
-    """The trials of a run, and what executed it."""
+def run(client: Scripted, found: Prepared, unsent: list[Request] | None = None) -> tuple[list[Trial], Pool]:
+    """The trials of a run, and the pool that asked."""
     trials: list[Trial] = []
 
-    def sink(unit: Unit, base: Reply | None, after: Sequence[Reply | None], shams: Sequence[Reply | None]) -> None:
-        if base is not None:
-            trials.extend(unit_trials(unit, base, after, shams, "word", 0.9))
+    def receive(unit: Unit, replies: Sequence[Reply | None]) -> None:
+        trials.extend(unit_trials(unit, replies, "word", 0.9))
 
-    miss = (missed if missed is not None else []).append
-    units = plan(found.config, found.prompts, found.tasks, found.chosen.edits, found.config.models[0], lambda _: ABLE)
-    executor = Executor(client, WorkerPool(2), asyncio.Event(), found.config.retry, miss)
-    asyncio.run(executor.run(units, sink))
-    return trials, executor
+    units = plan(found, found.config.models[0], lambda _: ABLE)
+    pool = Pool(client, 2, asyncio.Event())
+    asyncio.run(ask_units(pool, units, found.config.retry, receive, ([] if unsent is None else unsent).append))
+    return trials, pool
 
 
 @pytest.mark.parametrize("style", ["chat", "completion"])
@@ -208,7 +206,7 @@ def test_either_call_is_asked_once_more(status: str) -> None:
         return bad[status]
 
     client = Scripted(reply)
-    trials, executor = run(client, prepared(retry=[status]))
+    trials, pool = run(client, prepared(retry=[status]))
 
     assert {t.status for t in trials} == {"ok"}
     for calls in (client.firsts, client.seconds):
@@ -216,7 +214,7 @@ def test_either_call_is_asked_once_more(status: str) -> None:
         assert len(calls) == 2 * len(again)
         assert {one.max_tokens for one in again} == {512 * (LONGER if status == "truncated" else 1)}
     assert {one.sample for one in client.seconds} == {0, RETRY_SAMPLES}
-    assert executor.progress.planned == 2 * 2 * (2 * 2 + 1) + len(client.asked) // 2
+    assert pool.progress.planned == 2 * 2 * (2 * 2 + 1) + len(client.asked) // 2
 
 
 def test_samples_are_explained_under_their_own_index() -> None:
@@ -234,12 +232,12 @@ def test_what_follows_an_unsent_answer_is_unsent_too() -> None:
     def refuse(request: Request) -> Completion:
         raise RequestUnsentError("offline")
 
-    missed: list[Request] = []
-    trials, executor = run(Scripted(refuse), prepared(arms={"verbosity": ["normal", "brief"]}), missed)
+    unsent: list[Request] = []
+    trials, pool = run(Scripted(refuse), prepared(arms={"verbosity": ["normal", "brief"]}), unsent)
 
     assert trials == []
-    assert executor.progress.unsent == 2 * 3 * 2 == len({request_key(one) for one in missed})
-    assert all(is_second(one) for one in missed)
+    assert pool.progress.unsent == 2 * 3 * 2 == len({request_key(one) for one in unsent})
+    assert all(is_second(one) for one in unsent)
 
 
 @pytest.mark.parametrize("style", ["chat", "completion"])
@@ -248,15 +246,15 @@ def test_the_sizes_of_all_units_are_what_is_asked(style: str) -> None:
     found = prepared(arms={"style": [style], "verbosity": LEVELS}, samples=2)
     client = Scripted()
     run(client, found)
-    units = plan(found.config, found.prompts, found.tasks, found.chosen.edits, found.config.models[0], lambda _: ABLE)
+    units = plan(found, found.config.models[0], lambda _: ABLE)
 
-    assert sum(unit.size for unit in units) == len(client.asked)
+    assert sum(unit.distinct for unit in units) == len(client.asked)
 
 
 def test_a_walk_knows_second_calls_from_the_first() -> None:
     """With an empty store each is one guess, of the right length; with all answers stored they are the very calls."""
     found = prepared(arms={"verbosity": ["normal", "brief"]})
-    guessed = list(walk(found, lambda *_: ABLE, lambda _: None))
+    guessed = list(walk(found, lambda *_: ABLE))
     client = Scripted()
     run(client, found)
     known = list(walk(found, lambda *_: ABLE, client.known.get))
@@ -290,9 +288,7 @@ def test_a_level_without_shots_is_not_asked_and_noted(tmp_path: Path, order: str
         tasks=[task], limit=None, interventions={"file": tmp_path / "edits.jsonl"},
         arms={"order": [order], "style": ["chat", "completion"], "shots": [2], "verbosity": ["exhaustive", "brief"]},
     )  # fmt: skip
-    units = list(
-        plan(found.config, found.prompts, found.tasks, found.chosen.edits, found.config.models[0], lambda _: ABLE)
-    )
+    units = list(plan(found, found.config.models[0], lambda _: ABLE))
 
     assert {(unit.arm.style, unit.arm.verbosity) for unit in units} == {
         ("chat", "exhaustive"), ("chat", "brief"), ("completion", "brief"),
@@ -303,7 +299,7 @@ def test_a_level_without_shots_is_not_asked_and_noted(tmp_path: Path, order: str
          "verbosity": "exhaustive"}
     ]  # fmt: skip
     if order == "pe2":
-        leading = {(unit.arm.style, unit.arm.verbosity) for unit in units if unit.builder.leads}
+        leading = {(unit.arm.style, unit.arm.verbosity) for unit in units if unit.builder.is_first_level}
         assert leading == {("chat", "exhaustive"), ("completion", "brief")}
 
 

@@ -49,17 +49,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 def units(found: Prepared, start: float) -> list[Unit]:
     """The whole plan."""
-    return list(
-        plan(
-            found.config,
-            found.prompts,
-            found.tasks,
-            found.chosen.edits,
-            found.config.models[0],
-            lambda _: Capabilities(20, 0.0, "returned"),
-            start,
-        )
-    )
+    return list(plan(found, found.config.models[0], lambda _: Capabilities(20, 0.0, "returned"), start))
 
 
 def names(found: list[Unit]) -> list[tuple[str, str, str, int]]:
@@ -76,9 +66,9 @@ def test_every_start_gives_the_same_units_turned(prepared: Prepared, start: floa
     turned = units(prepared, start)
 
     assert names(turned) == names(whole[cut:] + whole[:cut])
-    keys = {request_key(one.base) for one in whole}
+    keys = {request_key(unit.asked[0].request) for unit in whole if unit.asked[0].request}
     assert len(keys) == len(whole) == SAMPLES * total
-    assert {request_key(one.base) for one in turned} == keys
+    assert {request_key(unit.asked[0].request) for unit in turned if unit.asked[0].request} == keys
 
 
 def test_three_processes_begin_in_different_places(prepared: Prepared) -> None:

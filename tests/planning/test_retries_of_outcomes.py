@@ -8,10 +8,11 @@ import pytest
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
-from explaineval.execution.pool import Executor, WorkerPool
+from explaineval.execution.pool import Pool, ask_units
 from explaineval.execution.trials import unit_trials
 from explaineval.planning.prepare import prepare
-from explaineval.planning.units import LONGER, RETRY_SAMPLES, Reply, Unit, plan
+from explaineval.planning.replies import LONGER, RETRY_SAMPLES, Reply
+from explaineval.planning.units import Unit, plan
 from explaineval.records import Completion, Request, Trial
 
 GOOD = Completion(text="Answer: A\nExplanation: It is so.", finish_reason="stop")
@@ -49,23 +50,12 @@ def run(client: Stubborn, retry: list[str]) -> list[Trial]:
     found = prepare(config, ClientConfig())
     trials: list[Trial] = []
 
-    def sink(unit: Unit, base: Reply | None, after: list[Reply | None], shams: list[Reply | None]) -> None:
-        assert base is not None
-        trials.extend(unit_trials(unit, base, after, shams, "word", 0.9))
+    def receive(unit: Unit, replies: list[Reply | None]) -> None:
+        assert None not in replies
+        trials.extend(unit_trials(unit, replies, "word", 0.9))
 
-    units = plan(
-        config,
-        found.prompts,
-        found.tasks,
-        found.chosen.edits,
-        config.models[0],
-        lambda _: Capabilities(None, 0.0, "off"),
-    )
-
-    async def go() -> None:
-        await Executor(client, WorkerPool(2), asyncio.Event(), config.retry).run(units, sink)
-
-    asyncio.run(go())
+    units = plan(found, config.models[0], lambda _: Capabilities(None, 0.0, "off"))
+    asyncio.run(ask_units(Pool(client, 2, asyncio.Event()), units, config.retry, receive))
     return trials
 
 

@@ -27,8 +27,7 @@ from explaineval.config import Arm, ModelConfig
 from explaineval.errors import InputError
 from explaineval.files import open_atomic, open_regular
 from explaineval.planning.prepare import Prepared
-from explaineval.planning.units import plan_sizes
-from explaineval.planning.walk import walk
+from explaineval.planning.units import find_nothing, plan_size, walk
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import RunRecord
 from explaineval.sandbox import RestrictedEnvironment, describe, shorten
@@ -86,11 +85,11 @@ def write_bundle(directory: Path, prepared: Prepared, store: Store, target: Path
 
 def _count_never_asked(run: RunRecord, prepared: Prepared) -> int:
     """Count the requests of arms for which the run never found out how to ask, so that their keys are not known."""
-    recorded, config, edits = recorded_capabilities(run), prepared.config, prepared.chosen.edits
+    recorded = recorded_capabilities(run)
     total = 0
-    for model in config.models:
+    for model in prepared.config.models:
         known = {style for endpoint, name, style in recorded if (endpoint, name) == (model.endpoint, model.model)}
-        total += plan_sizes(config, prepared.prompts, prepared.tasks, edits, model, known).distinct
+        total += plan_size(prepared, model, known).distinct
     return total
 
 
@@ -108,7 +107,7 @@ def needed_keys(directory: Path, run: RunRecord, prepared: Prepared, store: Stor
         return recorded.get((model.endpoint, model.model, arm.style))
 
     needs_answers = prepared.config.retry or "pe2" in prepared.config.arms.order
-    keys = {step.key for step in walk(prepared, capabilities, store.get if needs_answers else None)}
+    keys = {step.key for step in walk(prepared, capabilities, store.get if needs_answers else find_nothing)}
     for trial in run_directory.read_trials(directory):
         keys.update(key for key in (trial.key_before, trial.key_after) if key)
     return keys

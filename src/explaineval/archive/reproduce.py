@@ -22,7 +22,7 @@ from explaineval.errors import InputError
 from explaineval.execution.run import Outcome, execute
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import RequestBuilder
-from explaineval.planning.units import is_askable
+from explaineval.planning.units import count_asked
 from explaineval.records import Condition, MetricRow, Trial
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import NOT_RECORDED, RunRecord
@@ -193,7 +193,7 @@ def _unasked_examples(prepared: Prepared) -> set[tuple[Condition, str]]:
                 builder = RequestBuilder(prepared.config, prepared.prompts, model, arm, task)
                 condition = arm.condition(model, task.name)
                 for example in task.examples:
-                    if not is_askable(builder, example, edits.get((task.name, example.id), ())):
+                    if not count_asked(builder, example, edits.get((task.name, example.id), ())):
                         unasked.add((condition, example.id))
     return unasked
 

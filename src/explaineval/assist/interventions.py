@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from explaineval.assist.session import Consultant, Consulted, Dialogue, Watch, consult
+from explaineval.assist.session import Assistant, SessionResult, run_session
 from explaineval.client.endpoints.capabilities import Capabilities
+from explaineval.execution.model_run import Watch
 from explaineval.interventions import (
     LEAST_MASS,
     Judged,
@@ -24,7 +25,7 @@ from explaineval.interventions import (
 )
 from explaineval.mentions import already_present
 from explaineval.parsing import classify, label_probabilities, own_reply, parse_label
-from explaineval.planning.units import Failure
+from explaineval.planning.replies import Dialogue, Failure
 from explaineval.records import Completion, Example, Intervention, Request, Unreadable
 
 TEMPLATE = "judge.j2"
@@ -45,13 +46,13 @@ class Filtered:
     dropped: Counter[str]
     unnatural: int
     graded: bool
-    consulted: Consulted[Judged | str]
+    session: SessionResult[Judged | str]
 
 
 def filter_natural(
-    who: Consultant, examples: Examples, candidates: Sequence[Intervention], share: float, watch: Watch
+    who: Assistant, examples: Examples, candidates: Sequence[Intervention], share: float, watch: Watch
 ) -> Filtered:
-    """Ask about every candidate and keep the top `share` of each example. Raises what `consult` raises."""
+    """Ask about every candidate and keep the top `share` of each example. Raises what `run_session` raises."""
 
     def request(one: Intervention, logprobs: int | None, temperature: float | None) -> Request:
         edited = apply(examples[one.task, one.example_id], one)
@@ -61,11 +62,11 @@ def filter_natural(
         reply = yield request(one, able.logprobs, able.temperature)
         return read_verdict(one, reply)
 
-    openings = [partial(judge, one) for one in candidates]
-    consulted = consult(who, openings, partial(request, candidates[0]), logprobs=True, watch=watch)
+    starts = [partial(judge, one) for one in candidates]
+    session = run_session(who, starts, partial(request, candidates[0]), logprobs=True, watch=watch)
     judged: dict[tuple[str, str], list[Judged]] = {}
     dropped: Counter[str] = Counter()
-    for verdict in consulted.results:
+    for verdict in session.results:
         if isinstance(verdict, str):
             dropped[verdict] += 1
         else:
@@ -73,7 +74,7 @@ def filter_natural(
     kept = [one for found in judged.values() for one in keep_natural(found, share)]
     graded = all(one.probability is not None for found in judged.values() for one in found)
     unnatural = sum(not one.natural for one in kept)
-    return Filtered([call_natural(one.intervention) for one in kept], dropped, unnatural, graded, consulted)
+    return Filtered([call_natural(one.intervention) for one in kept], dropped, unnatural, graded, session)
 
 
 def read_verdict(candidate: Intervention, reply: Completion | Failure) -> Judged | str:
@@ -106,7 +107,7 @@ class Edited:
 
     built: list[Intervention]
     refused: Counter[str]
-    consulted: Consulted[tuple[list[Intervention], Counter[str]]]
+    session: SessionResult[tuple[list[Intervention], Counter[str]]]
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,12 @@ class Editing:
 
 
 def edit(
-    who: Consultant, wanted: Sequence[Editing], per_example: int, seed: int, tag: Tag | None, watch: Watch
+    who: Assistant, wanted: Sequence[Editing], per_example: int, seed: int, tag: Tag | None, watch: Watch
 ) -> Edited:
     """Have up to `per_example` words inserted into each example, all different.
 
     The field of each is drawn; a word is asked for by naming those that it must not be. With `tag` a word counts only
-    where it is tagged as adjective or adverb. Raises what `consult` raises.
+    where it is tagged as adjective or adverb. Raises what `run_session` raises.
     """
 
     def hold(one: Editing, able: Capabilities) -> Dialogue[tuple[list[Intervention], Counter[str]]]:
@@ -132,16 +133,16 @@ def edit(
     def first(_: int | None, temperature: float | None) -> Request:
         return next(hold(wanted[0], Capabilities(None, temperature, "off")))
 
-    openings = [partial(hold, one) for one in wanted]
-    consulted = consult(who, openings, first, logprobs=False, watch=watch)
+    starts = [partial(hold, one) for one in wanted]
+    session = run_session(who, starts, first, logprobs=False, watch=watch)
     refused: Counter[str] = Counter()
-    for _, reasons in consulted.results:
+    for _, reasons in session.results:
         refused += reasons
-    return Edited([one for built, _ in consulted.results for one in built], refused, consulted)
+    return Edited([one for built, _ in session.results for one in built], refused, session)
 
 
 def _converse(
-    who: Consultant, one: Editing, per_example: int, seed: int, tag: Tag | None, able: Capabilities
+    who: Assistant, one: Editing, per_example: int, seed: int, tag: Tag | None, able: Capabilities
 ) -> Dialogue[tuple[list[Intervention], Counter[str]]]:
     example, built, refused = one.example, list[Intervention](), Counter[str]()
     random = Random(f"{seed}:{example.task}:{example.id}:editor")  # noqa: S311 - a draw that must repeat

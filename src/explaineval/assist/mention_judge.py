@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from explaineval.assist.session import Consultant, Consulted, Dialogue, Watch, consult
+from explaineval.assist.session import Assistant, SessionResult, run_session
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.errors import InputError
+from explaineval.execution.model_run import Watch
 from explaineval.interventions import kind_of
 from explaineval.parsing import classify, parse_label
-from explaineval.planning.units import Failure
+from explaineval.planning.replies import Dialogue, Failure
 from explaineval.records import Completion, Condition, MetricRow, Request, Status, Trial, Unreadable
 from explaineval.rundir.directory import read_run, read_trials
 from explaineval.scoring.counts import count_trials
@@ -86,8 +87,8 @@ def find_questions(directory: Path) -> list[Question]:
     return list(found)
 
 
-def judge_mentions(who: Consultant, questions: Sequence[Question], watch: Watch) -> Consulted[Verdict]:
-    """The judge's verdicts, in the order of the questions. Raises what `consult` raises."""
+def judge_mentions(who: Assistant, questions: Sequence[Question], watch: Watch) -> SessionResult[Verdict]:
+    """The judge's verdicts, in the order of the questions. Raises what `run_session` raises."""
 
     def request(one: Question, logprobs: int | None, temperature: float | None) -> Request:
         return who.request(TEMPLATE, logprobs, temperature, cue=one.cue, explanation=one.explanation)
@@ -96,8 +97,8 @@ def judge_mentions(who: Consultant, questions: Sequence[Question], watch: Watch)
         reply = yield request(one, None, able.temperature)
         return read_verdict(reply)
 
-    openings = [partial(judge, one) for one in questions]
-    return consult(who, openings, partial(request, questions[0]), logprobs=False, watch=watch)
+    starts = [partial(judge, one) for one in questions]
+    return run_session(who, starts, partial(request, questions[0]), logprobs=False, watch=watch)
 
 
 def read_verdict(reply: Completion | Failure) -> Verdict:
@@ -138,7 +139,7 @@ def judged(trial: Trial, verdicts: Verdicts) -> Trial:
     )
 
 
-def score_judged(directory: Path, who: Consultant, verdicts: Verdicts) -> Scores:
+def score_judged(directory: Path, who: Assistant, verdicts: Verdicts) -> Scores:
     """The numbers of all cues by the judge's decisions, each signed with the judge in place of the mention policy.
 
     Wants a run directory that `score` takes. LEFT_OUT says which numbers are not given.
@@ -170,7 +171,7 @@ def _is_judged(kind: str | None) -> bool:
     return kind is not None and kind_of(kind).mentioned_by == "phrases"
 
 
-def _name(who: Consultant) -> str:
+def _name(who: Assistant) -> str:
     """The judge as a part of signatures: its model and where it is, and what it is asked."""
     asked = digest([{"asked": who.prompts.fill(TEMPLATE, cue="<cue>", explanation="<explanation>")}])
     at = f" at {who.model.endpoint}" if who.model.endpoint else ""

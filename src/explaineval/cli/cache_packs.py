@@ -15,7 +15,7 @@ from explaineval.cli.options import JSON, PATH, STORED, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import InputError, StoreError
 from explaineval.planning.notes import Note, cache_notes, note
-from explaineval.planning.units import LONGER, RETRY_SAMPLES
+from explaineval.planning.replies import LONGER, RETRY_SAMPLES
 from explaineval.records import Trial
 from explaineval.rundir.directory import read_run, read_trials
 

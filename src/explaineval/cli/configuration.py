@@ -12,7 +12,7 @@ from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
 from explaineval.errors import InputError
 
 if TYPE_CHECKING:
-    from explaineval.assist.session import Consultant
+    from explaineval.assist.session import Assistant
     from explaineval.prompts import PromptBook
 
 LONGEST_VALUE = 200
@@ -64,9 +64,9 @@ def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, C
     return build(RunConfig, values, source), build(ClientConfig, client, source), None if out is None else Path(out)
 
 
-def resolve_role(role: str, options: Mapping[str, Any], prompts: PromptBook, spent: float = 0.0) -> Consultant:
+def resolve_role(role: str, options: Mapping[str, Any], prompts: PromptBook, spent: float = 0.0) -> Assistant:
     """Return the model that the --ROLE-… options name; `spent` dollars of --max-usd are gone. Raises InputError."""
-    from explaineval.assist.session import Consultant
+    from explaineval.assist.session import Assistant
 
     max_usd = None if options["max_usd"] is None else max(0.0, options["max_usd"] - spent)
     science, client, _ = resolve(
@@ -79,7 +79,7 @@ def resolve_role(role: str, options: Mapping[str, Any], prompts: PromptBook, spe
             "task": ("none",),  # a configuration needs a task; nothing reads this one
         },
     )
-    return Consultant(role, science.models[0], client, prompts)
+    return Assistant(role, science.models[0], client, prompts)
 
 
 def _choose_interventions(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from explaineval.assist.interventions import Editing, edit, filter_natural
-from explaineval.assist.session import Consulted
+from explaineval.assist.session import SessionResult
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.interventions_show import LIMIT, TASKS, by_id, echo_interventions
 from explaineval.cli.options import AT_LEAST_0, AT_LEAST_1, CACHE, JSON, MAX_USD, PATH, option, options, role_options
@@ -57,13 +57,13 @@ class Build:
         number: int | None = self.given["per_example"]
         return number or (CANDIDATES if self.given["judge_model"] and not self.kind.asks_model else PER_EXAMPLE)
 
-    def add_costs(self, role: str, consulted: Consulted[Any]) -> None:
+    def add_costs(self, role: str, session: SessionResult[Any]) -> None:
         """Add what asking a model took."""
-        self.spent += consulted.spent
-        self.failed += consulted.failed
-        self.notes.append(f"{role}: {totals_line(consulted.totals)}")
-        if consulted.failed:
-            failed = f"{consulted.failed} requests failed after all retries; the same command asks them again."
+        self.spent += session.spent
+        self.failed += session.failed
+        self.notes.append(f"{role}: {totals_line(session.totals)}")
+        if session.failed:
+            failed = f"{session.failed} requests failed after all retries; the same command asks them again."
             self.notes.append(f"{role}: {failed}")
 
 
@@ -194,7 +194,7 @@ def _edit(build: Build) -> list[Intervention]:
         build.notes.append("no tagger is installed, so whether a word is an adjective or adverb was not checked.")
     editor = resolve_role(EDITOR, given, prompts, build.spent)
     edited = edit(editor, edits, build.per_example, given["seed"], tag, watch_lines(role=EDITOR))
-    build.add_costs(EDITOR, edited.consulted)
+    build.add_costs(EDITOR, edited.session)
     missing = len(edits) * build.per_example - len(edited.built)
     build.notes.append(f"editor: {len(edited.built)} words inserted{_reasons(', refused', edited.refused)}.")
     if missing:
@@ -209,7 +209,7 @@ def _filter(build: Build, candidates: list[Intervention]) -> list[Intervention]:
     examples = {(task.name, example.id): example for task in build.tasks for example in task.examples}
     judge = resolve_role("judge", build.given, build.prompts, build.spent)
     filtered = filter_natural(judge, examples, candidates, build.given["keep_share"], watch_lines(role="judge"))
-    build.add_costs("judge", filtered.consulted)
+    build.add_costs("judge", filtered.session)
     basis = (
         "probability" if filtered.graded else "yes or no, since not every verdict came with usable log-probabilities"
     )

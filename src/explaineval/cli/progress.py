@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from explaineval.cli.output import echo_notes, is_terminal
-from explaineval.planning.units import plan_sizes
+from explaineval.planning.units import plan_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -26,9 +26,7 @@ LINE_SECONDS = 15.0
 @contextmanager
 def watch_run(prepared: Prepared) -> Iterator[Watch]:
     """Yield the function that `execute` calls to show how far the models of a run are."""
-    config, edits = prepared.config, prepared.chosen.edits
-    sizes = (plan_sizes(config, prepared.prompts, prepared.tasks, edits, model) for model in config.models)
-    total = sum(size.distinct for size in sizes)
+    total = sum(plan_size(prepared, model).distinct for model in prepared.config.models)
     if not is_terminal(sys.stderr):
         yield watch_lines(total)
         return

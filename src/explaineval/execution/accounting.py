@@ -123,9 +123,9 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
             style: RecordedCapabilities(
                 logprobs=sent.logprobs, temperature=sent.temperature, state=sent.state, found=sent.found
             )
-            for style, sent in run.able.items()
+            for style, sent in run.capabilities.items()
         },
-        fault=None if run.fault is None else str(run.fault),
+        fault=None if run.error is None else str(run.error),
         tokens=TokenCounts(**run.ledger.tokens),
         price=run.ledger.price,
         requests=request_counts([run]),
@@ -158,7 +158,7 @@ def request_counts(runs: Sequence[ModelRun]) -> RequestCounts:
         hits=hits,
         sent=sent,
         unsent=unsent,
-        retries=sum(run.retrying.retries for run in runs),
+        retries=sum(run.layers.retrying.retries for run in runs),
     )
 
 

@@ -30,8 +30,7 @@ from explaineval.errors import (
 )
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning.prepare import Prepared
-from explaineval.planning.units import Unit
-from explaineval.planning.walk import walk_unit
+from explaineval.planning.units import Unit, walk_units
 from explaineval.records import Completion, Request
 
 
@@ -122,7 +121,7 @@ async def submit(
     A request for which another process is asking by itself is left to it, and goes into a batch if that process brings
     no answer. An endpoint that takes no batches becomes the model's error.
     """
-    config, client, name = prepared.config, prepared.client, model_run.model.model
+    client, name, stopping = prepared.client, model_run.model.model, model_run.pool.stopping
     unanswered = UnansweredClient()
     price = model_run.ledger.price
     spending = BatchSpending(model_run.budgeted, None if price is None else CostBound(price), unanswered)
@@ -130,11 +129,9 @@ async def submit(
     journal = BatchJournal(client.cache / DIRECTORY, provider.name, provider.endpoint.identity, provider.model)
 
     def misses() -> Iterator[tuple[str, Request]]:
-        seen: set[int] = set()
-        for unit in units():
-            for step in walk_unit(unit, seen, store.get, config.retry, client.older_names):
-                if step.completion is None and step.certain and step.key not in unanswered.failed:
-                    yield step.key, step.request
+        for step in walk_units(units(), prepared, store.get):
+            if step.completion is None and step.certain and step.key not in unanswered.failed:
+                yield step.key, step.request
 
     model_run.cached.pending, model_run.cached.counts.in_batches = (), 0  # these batches are tracked here
     waits = 0
@@ -144,13 +141,13 @@ async def submit(
             try:
                 await batches.check()
             except EndpointError as exc:
-                model_run.fault = exc
+                model_run.error = exc
                 break
             session = BatchSession(
                 provider,
                 store,
                 journal,
-                model_run.limited.stopping,
+                stopping,
                 client.batch_poll,
                 tell=model_run.messages.append,
                 reserve=spending.reserve,
@@ -161,8 +158,8 @@ async def submit(
             unanswered.failed |= outcome.failed
             unanswered.waiting = outcome.waiting
             if outcome.errors:
-                model_run.fault = EndpointError(outcome.errors[0])
-            if outcome.waiting or outcome.errors or model_run.billing_fault or session.is_stopping:
+                model_run.error = EndpointError(outcome.errors[0])
+            if outcome.waiting or outcome.errors or model_run.billing_error or session.is_stopping:
                 break
             if not outcome.stored:
                 if not outcome.elsewhere:
@@ -172,7 +169,7 @@ async def submit(
                         f"another process is asking {outcome.elsewhere} of these requests by itself; "
                         "they go into no batch, and its answers are waited for."
                     )
-                await pause(model_run.limited.stopping, min(client.batch_poll, 2.0 ** min(waits, 10)))
+                await pause(stopping, min(client.batch_poll, 2.0 ** min(waits, 10)))
                 waits += 1
     finally:
         open_bill = spending.close()

@@ -1,25 +1,25 @@
-"""One model of a run: the layers of its client, its progress, its costs."""
+"""One model of a run: its clients, its progress, its costs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from explaineval.cache import Claims, Store, request_key
+from explaineval.cache import Claims, Store, holds_store, open_store, request_key
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient
-from explaineval.client.concurrency import LimitedClient
 from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
 from explaineval.client.protocol import Client
-from explaineval.client.retries import RetryingClient
 from explaineval.client.spending import BudgetedClient
-from explaineval.client.stack import ClientStack
-from explaineval.config import Endpoint, ModelConfig
+from explaineval.client.stack import ClientStack, Layers
+from explaineval.config import ClientConfig, Endpoint, ModelConfig
 from explaineval.errors import EndpointError, InputError
-from explaineval.execution.pool import Progress
+from explaineval.execution.pool import Pool, Progress, run_until_done
 from explaineval.planning.cost import Forecast
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.prices import Ledger, Prices
@@ -62,28 +62,29 @@ def check_batches(model: ModelConfig, endpoint: Endpoint) -> None:
         )
 
 
-SHOWN = 5
+UNSENT_SHOWN = 5
 """Unsent requests that are remembered to be shown."""
 
 
 @dataclass
 class ModelRun:
-    """One model of the run on its way: its clients, its progress, what its endpoint takes, what it cost."""
+    """One model of a run: its clients, its progress, what its endpoint takes, what it cost."""
 
     model: ModelConfig
     ledger: Ledger
     forecast: Forecast
-    limited: LimitedClient
-    retrying: RetryingClient
+    layers: Layers
     cached: CachedClient
-    budgeted: BudgetedClient | None
+    pool: Pool
     writer: AnswerWriter
+    """All models of a run share it."""
     batches: CheckedClient | None = None
     probe: dict[str, Any] | None = None
-    progress: Progress = field(default_factory=Progress)
-    able: dict[str, Capabilities] = field(default_factory=dict)
+    capabilities: dict[str, Capabilities] = field(default_factory=dict)
+    """How requests are sent, by style."""
     assumed: bool = False
-    fault: EndpointError | None = None
+    """Whether some of that is a guess, since nothing is stored about it and nothing was asked."""
+    error: EndpointError | None = None
     unsent: list[Request] = field(default_factory=list)
     answers: int = 0
     """Answers that were bought or found."""
@@ -94,17 +95,28 @@ class ModelRun:
     messages: list[str] = field(default_factory=list)
     """What is to be told while the run goes on."""
 
-    def book(self, request: Request, completion: Completion, hit: bool) -> None:
-        """Enter an answer into the books: what went over the wire at its own price, all else at the ledger's."""
+    def count_answer(self, request: Request, completion: Completion, hit: bool) -> None:
+        """Count an answer and its cost: what was sent alone at its own price, all else at the ledger's."""
         self.answers += 1
-        singly = not hit and self.budgeted is not None and request_key(request) not in self.cached.bought
-        self.ledger.add(completion, hit=hit, price=self.budgeted.bound.price if singly and self.budgeted else None)
+        alone = not hit and self.budgeted is not None and request_key(request) not in self.cached.bought
+        self.ledger.add(completion, hit=hit, price=self.budgeted.bound.price if alone and self.budgeted else None)
         self.forecast.lengths.see(request, completion)
 
-    def read(self, trial: Trial) -> None:
+    def count_trial(self, trial: Trial) -> None:
         """Count a trial."""
         self.statuses[trial.status] += 1
         self.labels += (trial.label_before is not None) + (trial.label_after is not None)
+
+    def count_unsent(self, request: Request) -> None:
+        """Count a request that was not sent."""
+        self.forecast.miss(request)
+        if len(self.unsent) < UNSENT_SHOWN:
+            self.unsent.append(request)
+
+    @property
+    def progress(self) -> Progress:
+        """How far its pool is."""
+        return self.pool.progress
 
     @property
     def unreadable(self) -> str | None:
@@ -118,14 +130,13 @@ class ModelRun:
             "may help a model that does not keep the answer's form, --max-tokens one that is cut off."
         )
 
-    def miss(self, request: Request) -> None:
-        """Enter a request that was not sent."""
-        self.forecast.miss(request)
-        if len(self.unsent) < SHOWN:
-            self.unsent.append(request)
+    @property
+    def budgeted(self) -> BudgetedClient | None:
+        """The layer that holds the spending limit; None where the price is not known."""
+        return self.layers.budgeted
 
     @property
-    def billing_fault(self) -> EndpointError | None:
+    def billing_error(self) -> EndpointError | None:
         """Which bill of the endpoint was higher than its request can cost, if one was."""
         return None if self.budgeted is None else self.budgeted.overbilling.error
 
@@ -133,6 +144,31 @@ class ModelRun:
     def out_of_money(self) -> bool:
         """Whether the spending limit turned a request away."""
         return self.budgeted is not None and self.budgeted.refused > 0
+
+    async def set_error(self, client: ClientConfig, raised: EndpointError | None = None) -> None:
+        """Set `error`, unless there is one, to why the endpoint cannot be used any more, where that is so.
+
+        An error that says that the model is not known names those that the endpoint serves.
+        """
+        error = raised or self.billing_error or self.layers.limited.down
+        if self.error is None and error is not None:
+            from explaineval.client.endpoints.model_list import name_served_models
+
+            self.error = await name_served_models(error, client.endpoint_of(self.model))
+
+
+Watch = Callable[[list[ModelRun]], None]
+"""Called now and then to show progress."""
+
+
+def open_cache(client: ClientConfig, stack: ExitStack) -> tuple[Store, Claims | None]:
+    """The store, and this process's claims on it; offline nothing is written, so nothing is claimed."""
+    if not client.offline:
+        store = stack.enter_context(open_store(client.cache))
+        return store, stack.enter_context(Claims(store.directory))
+    if not holds_store(client.cache):  # then every answer is missing, and the list of them says so
+        return stack.enter_context(open_store(Path(stack.enter_context(TemporaryDirectory())))), None
+    return stack.enter_context(open_store(client.cache, readonly=True)), None
 
 
 def build_model_runs(
@@ -144,9 +180,9 @@ def build_model_runs(
     stack: AsyncExitStack,
     embedded: Path | None,
 ) -> list[ModelRun]:
-    """The model runs of all models; whatever must be closed is given to the stack.
+    """One for each model; whatever must be closed is given to the stack.
 
-    Models of one endpoint share its concurrency limit; all of them share one budget.
+    `embedded` are the weights of a model that is served by a child process.
     """
     config, client = prepared.config, prepared.client
     transport = None
@@ -181,14 +217,37 @@ def build_model_runs(
             cached.pending = pending
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
-        model_run = ModelRun(
-            model, Ledger(asked_at), Forecast(asked_at), layers.limited, layers.retrying, cached, layers.budgeted,
-            writer, batches, probe,
-        )  # fmt: skip
-        cached.on_answer, cached.on_unsent = model_run.book, model_run.miss
-        cached.report = model_run.messages.append
+        pool = Pool(cached, layers.limited.limit.ceiling, stopping)
+        model_run = ModelRun(model, Ledger(asked_at), Forecast(asked_at), layers, cached, pool, writer, batches, probe)
+        cached.on_answer, cached.on_unsent = model_run.count_answer, model_run.count_unsent
+        cached.report, cached.on_wait = model_run.messages.append, pool.hold_up
         note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)
         if note is not None and not any(note in other.messages for other in model_runs):
             model_run.messages.append(note)
         model_runs.append(model_run)
     return model_runs
+
+
+async def run_models(
+    model_runs: list[ModelRun], work: Iterable[Coroutine[Any, Any, None]], stopping: asyncio.Event, watch: Watch
+) -> bool:
+    """Do the work of all models at once, and store every answer under way; whether the user interrupted it.
+
+    Raises the first error of any work.
+    """
+    first = model_runs[0]
+
+    def cancel() -> None:
+        for model_run in model_runs:
+            model_run.cached.cancel()
+
+    async def finish() -> None:
+        await asyncio.gather(*(model_run.cached.finish() for model_run in model_runs))
+        await first.writer.retry()
+        given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
+        if given_up:
+            first.messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
+
+    return await run_until_done(
+        work, stopping, cancel=cancel, finish=finish, say=first.messages.append, report=lambda: watch(model_runs)
+    )

@@ -1,246 +1,258 @@
-"""The bounded pool: pulls units from the lazy plan, asks, hands finished trials on. The only waiting code here.
+"""The bounded pool: the only place where requests run concurrently.
 
-A first Ctrl-C stops taking work and lets what was sent (and so is paid for) come home for GRACE seconds; a second
-one gives up at once. Memory holds only the units under way.
+`Pool` works on the items of one model, a bounded number at a time; `run_until_done` does the work of several models at
+once and handles Ctrl-C. A first one stops taking work and waits GRACE seconds for what was sent (and so is paid for); a
+second one gives up at once. Memory holds only the items under way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from explaineval.client.protocol import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
-from explaineval.planning.units import Asked, Failure, Reply, Sizes, Unit, ask_again, explanation_request, read
-from explaineval.records import Completion, Request
+from explaineval.planning.replies import RETRY_SAMPLES, Dialogue, Failure, Reply
+from explaineval.planning.units import PlanSize, Unit, Variant
+from explaineval.records import Completion, Request, Status
 
 T = TypeVar("T")
 
-MOST_HELD_UP = 1024
-"""How many units may wait for other processes while others are asked: what they have under way, with room to spare."""
+MAX_WAITING = 1024
+"""How many items may wait for other processes while others are worked on."""
 
 GRACE = 15.0
+TICK = 0.25
+"""Seconds between two reports of progress."""
 STOPPING = (
     "stopping: nothing more is sent; answers under way, which are paid for, are waited for "
     f"({GRACE:g} s at the most; Ctrl-C again gives them up)."
 )
 
 
-def _miss_nothing(request: Request) -> None:
-    """Stands in where nobody asks what was not sent."""
-
-
-Sink = Callable[[Unit, Reply | None, list[Reply | None], list[Reply | None]], None]
-
-
 @dataclass
 class Progress:
-    """What the executor has done so far; read by whoever shows it."""
+    """What a pool has done so far, in requests."""
 
-    units: int = 0
+    requests: int = 0
+    """Handed to the client, whatever came of it."""
     planned: int = 0
-    done: int = 0
+    """Before dedupe, retries included."""
+    retried: int = 0
+    distinct: int = 0
+    """In the units that were begun."""
     unsent: int = 0
-    again: int = 0
-    """Requests that ask once more; they are part of `planned`."""
-    size: int = 0
-    """Distinct requests of the units that were begun."""
-    whole: bool = False
-    """Whether every unit of the plan was begun."""
-    outcomes: dict[str, int] = field(default_factory=dict)
+    """Not even handed to the client."""
+    complete: bool = False
+    """Whether every item was begun."""
+    outcomes: Counter[Status] = field(default_factory=Counter)
+    """How many requests ended without a completion, by status."""
 
-    def leave(self, whole: Sizes) -> None:
-        """Count what was never begun of a plan of this size."""
-        self.unsent += whole.distinct - self.size
-        self.planned = whole.planned + self.again
+    def count_rest(self, size: PlanSize) -> None:
+        """Count what was never begun of a plan of this size as unsent."""
+        self.unsent += size.distinct - self.distinct
+        self.planned = size.planned + self.retried
 
 
-class WorkerPool:
-    """Handles items with `width` workers beside each other, and one more for each that `hold_up` tells of.
+class Pool:
+    """Works on items with `width` workers at a time, and sends the requests of dialogues to one client.
 
-    Who waits for another process must not keep free work waiting; MOST_HELD_UP bounds what is under way.
+    A worker that waits for another process (see `hold_up`) is replaced by another one, so that it does not keep
+    free work waiting; MAX_WAITING bounds what is under way.
     """
 
-    def __init__(self, width: int) -> None:
-        self.width = width
-        self._workers = self._held_up = 0
+    def __init__(self, client: Client, width: int, stopping: asyncio.Event) -> None:
+        self.client, self.width, self.stopping = client, width, stopping
+        self.progress = Progress()
+        self._workers = self._waiting = 0
         self._work: Callable[[], Coroutine[Any, Any, None]]
         self._group: asyncio.TaskGroup | None = None
 
-    async def run(self, items: Iterator[T], handle: Callable[[T], Awaitable[bool]]) -> None:
-        """Handle all items, as long as `handle` returns True."""
-        self._work = lambda: self._take(items, handle)
+    async def run(self, items: Iterable[T], handle: Callable[[T], Awaitable[None]]) -> None:
+        """Handle all items, until `stopping` is set."""
+        rest = iter(items)
+        self._work = lambda: self._take(rest, handle)
+        self.progress.complete = True
         async with asyncio.TaskGroup() as self._group:
             for _ in range(self.width):
                 self._start(self._group)
         self._group = None
 
+    async def hold(self, dialogue: Dialogue[T]) -> T:
+        """Send the requests of a dialogue, hand it the replies, return its result.
+
+        Raises RequestUnsentError where a request is not sent and the dialogue cannot do without.
+        """
+        try:
+            request = next(dialogue)
+            while True:
+                try:
+                    reply = await self._send(request)
+                except RequestUnsentError as exc:
+                    request = dialogue.throw(exc)
+                else:
+                    request = dialogue.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            dialogue.close()
+
     def hold_up(self, change: int) -> None:
         """Note that so many more (or, below 0, fewer) of the workers are waiting for another process."""
-        self._held_up += change
+        self._waiting += change
         if self._group is not None and self._workers < self._wanted:
             self._start(self._group)
 
     @property
     def _wanted(self) -> int:
-        return self.width + min(self._held_up, MOST_HELD_UP)
+        return self.width + min(self._waiting, MAX_WAITING)
 
     def _start(self, group: asyncio.TaskGroup) -> None:
         self._workers += 1
         group.create_task(self._work())
 
-    async def _take(self, items: Iterator[T], handle: Callable[[T], Awaitable[bool]]) -> None:
+    async def _take(self, items: Iterator[T], handle: Callable[[T], Awaitable[None]]) -> None:
         try:
             for item in items:
-                if not await handle(item):
+                if self.stopping.is_set():
+                    self.progress.complete = False
                     self._group = None
                     return
-                if self._workers > self._wanted:  # whom this one stood in for works again
+                await handle(item)
+                if self._workers > self._wanted:  # the worker that this one replaced works again
                     return
         except BaseException:
-            self._group = None  # it is being ended: no one may join it
+            self._group = None  # the group is ending: no worker may be added
             raise
         finally:
             self._workers -= 1
 
-
-@dataclass
-class Executor:
-    """Runs plans against a client with the pool's bounded number of units under way.
-
-    `miss` is told of second calls that were not sent because their first was not; their letter is a guess.
-    """
-
-    client: Client
-    pool: WorkerPool
-    stopping: asyncio.Event
-    retry: Collection[str] = ()
-    miss: Callable[[Request], None] = _miss_nothing
-    progress: Progress = field(default_factory=Progress)
-    fatal: dict[str, EndpointError] = field(default_factory=dict)
-    _cut_short: bool = False
-
-    async def run(self, units: Iterator[Unit], sink: Sink) -> None:
-        """Ask everything in `units`; each goes to `sink` once, unless the run stopped before it."""
-
-        async def ask(unit: Unit) -> bool:
-            return await self._ask_unit(unit, sink)
-
-        await self.pool.run(units, ask)
-        self.progress.whole = not self._cut_short
-
-    async def _ask_unit(self, unit: Unit, sink: Sink) -> bool:
-        """Ask one unit; whether the next may follow."""
-        self.progress.units += 1
-        if unit.idle:
-            sink(unit, None, [None] * len(unit.asked), [])
-            return True
-        if self.stopping.is_set():
-            self._cut_short = True
-            return False
-        self.progress.planned += unit.planned
-        self.progress.size += unit.size
-        sides = [(None, unit.base), *((one, one.request) for one in unit.asked if one.request)]
-        replies = iter(
-            await asyncio.gather(  # one for all: of two, a failure would leave one that nobody waits for
-                *(self._side(unit, asked, request) for asked, request in sides),
-                *(self._reply(unit, request) for request in unit.shams),
-            )
-        )
-        base = next(replies)
-        after = [next(replies) if one.request else None for one in unit.asked]
-        sink(unit, base, after, list(replies))
-        return True
-
-    async def _side(self, unit: Unit, asked: Asked | None, request: Request) -> Reply | None:
-        """The reply for one input, with that to a second call where the explanation is asked for by one."""
+    async def _send(self, request: Request) -> Completion | Failure:
+        self.progress.requests += 1
+        if request.sample >= RETRY_SAMPLES:
+            self.progress.retried += 1
+            self.progress.planned += 1
         try:
-            reply = await self._reply(unit, request)
-        except asyncio.CancelledError:
-            self.progress.unsent += unit.twofold
+            return await self.client.complete(request)
+        except RequestUnsentError:
             raise
-        if reply is None:
-            if unit.twofold:
-                self.progress.unsent += 1
-                self.miss(unit.explanation_of(asked, next(iter(unit.example.options)), request))
-            return None
-        second = explanation_request(unit, asked, reply)
-        if second is None:
-            return reply
-        explanation = await self._reply(unit, second, read(unit, reply).label)
-        return None if explanation is None else replace(reply, explanation=explanation)
+        except RequestRejectedError as exc:
+            return self._fail("rejected", exc)
+        except (RequestFailedError, EndpointError) as exc:
+            return self._fail("failed", exc)
 
-    async def _reply(self, unit: Unit, request: Request, label: str | None = None) -> Reply | None:
-        """The reply to a request, asked once more where its first answer has a status that is to be retried."""
-        result = await self._ask(request)
-        if result is None:
-            return None
-        reply = Reply(request, result)
-        again = ask_again(unit, reply, self.retry, label)
-        if again is None:
-            return reply
-        self.progress.planned += 1
-        self.progress.again += 1
-        second = await self._ask(again)
-        return reply if second is None else Reply(again, second)
+    def _fail(self, status: Status, exc: Exception) -> Failure:
+        self.progress.outcomes[status] += 1
+        return Failure(status, str(exc))
 
-    async def _ask(self, request: Request) -> Completion | Failure | None:
+
+async def ask_units(
+    pool: Pool,
+    units: Iterable[Unit],
+    retry: Collection[str],
+    receive: Callable[[Unit, list[Reply | None]], None],
+    unsent: Callable[[Request], None] = lambda _: None,
+) -> None:
+    """Ask everything in `units`; `receive` gets each with the replies to what it asked (None: not sent).
+
+    `unsent` is told of explaining calls that cannot be made because the answer was not sent for; their answer is a
+    guess.
+    """
+    progress = pool.progress
+
+    def count_unsent(request: Request) -> None:
+        progress.unsent += 1
+        unsent(request)
+
+    async def ask(unit: Unit, variant: Variant) -> Reply | None:
         try:
-            completion = await self.client.complete(request)
+            return await pool.hold(unit.dialogue(variant, retry, count_unsent))
         except RequestUnsentError:
             return None
-        except RequestRejectedError as exc:
-            return self._failed("rejected", exc)
-        except EndpointError as exc:
-            self.fatal.setdefault(request.model, exc)
-            return self._failed("failed", exc)
-        except RequestFailedError as exc:
-            return self._failed("failed", exc)
-        self.progress.done += 1
-        return completion
 
-    def _failed(self, status: str, exc: Exception) -> Failure:
-        self.progress.done += 1
-        self.progress.outcomes[status] = self.progress.outcomes.get(status, 0) + 1
-        return Failure("rejected" if status == "rejected" else "failed", str(exc))
+    async def handle(unit: Unit) -> None:
+        progress.planned += unit.planned
+        progress.distinct += unit.distinct
+        receive(unit, await asyncio.gather(*(ask(unit, variant) for variant in unit.asked)))
+
+    await pool.run(units, handle)
 
 
-@dataclass
-class Interruption:
-    """How often a run was interrupted."""
+async def run_until_done(
+    work: Iterable[Coroutine[Any, Any, None]],
+    stopping: asyncio.Event,
+    *,
+    cancel: Callable[[], None] = lambda: None,
+    finish: Callable[[], Awaitable[None]] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    report: Callable[[], None] = lambda: None,
+) -> bool:
+    """Do all work concurrently; whether the user interrupted it. Raises the first error of any work.
 
-    count: int = 0
+    Interrupted, or after an error, `stopping` is set, which ends the work; where it is not waited for any longer,
+    `cancel` is called first. At the end `finish` stores what is still under way. `say` gets the sentence about the
+    interruption, `report` is called every TICK seconds, and at the end.
+    """
+
+    async def stop_on_error(coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except Exception:
+            stopping.set()  # what is on the wire is waited for, nothing else is sent
+            raise
+
+    tasks = [asyncio.create_task(stop_on_error(coroutine)) for coroutine in work]
+    interrupts = 0
+
+    def give_up() -> None:
+        cancel()
+        for task in tasks:
+            task.cancel()
+
+    def interrupt() -> None:
+        nonlocal interrupts
+        interrupts += 1
+        stopping.set()
+        if interrupts > 1:
+            give_up()
+        else:
+            say(STOPPING)
+            asyncio.get_running_loop().call_later(GRACE, give_up)
+
+    with _on_signals(interrupt):
+        ticker = asyncio.create_task(_tick(report))
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        if finish is not None:
+            await finish()
+        ticker.cancel()
+    report()
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result.exceptions[0] if isinstance(result, BaseExceptionGroup) else result
+    return interrupts > 0
+
+
+async def _tick(report: Callable[[], None]) -> None:
+    while True:
+        report()
+        await asyncio.sleep(TICK)
 
 
 @contextmanager
-def stop_on_interrupt(
-    stopping: asyncio.Event, give_up: Callable[[], None], tell: Callable[[str], None] = lambda _: None
-) -> Iterator[Interruption]:
-    """While inside, Ctrl-C (and SIGTERM) sets `stopping`; a second one, or GRACE seconds, calls `give_up`.
-
-    `tell` gets the sentence about the first.
-    """
+def _on_signals(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Call `interrupt` at every SIGINT (Ctrl-C) and SIGTERM while inside."""
     loop = asyncio.get_running_loop()
-    found = Interruption()
-
-    def interrupted() -> None:
-        found.count += 1
-        stopping.set()
-        if found.count > 1:
-            give_up()
-        else:
-            tell(STOPPING)
-            loop.call_later(GRACE, give_up)
-
     signals = (signal.SIGINT, signal.SIGTERM)
-    for one in signals:
-        loop.add_signal_handler(one, interrupted)
+    for number in signals:
+        loop.add_signal_handler(number, interrupt)
     try:
-        yield found
+        yield
     finally:
-        for one in signals:
-            loop.remove_signal_handler(one)
+        for number in signals:
+            loop.remove_signal_handler(number)

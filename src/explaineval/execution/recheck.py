@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from explaineval.cache import Store, request_key
-from explaineval.client.protocol import Client
 from explaineval.client.stack import ClientStack
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price, dollars
-from explaineval.errors import BudgetReachedError, EndpointError, RequestFailedError, RequestUnsentError
-from explaineval.execution.pool import stop_on_interrupt
+from explaineval.errors import BudgetReachedError, RequestUnsentError
+from explaineval.execution.pool import Pool, run_until_done
+from explaineval.planning.replies import Dialogue, Failure
 from explaineval.records import Completion, Request
 
 LETTER = re.compile(r"(?im)^\W*answer\W{0,6}([A-Z])(?![A-Za-z])")
@@ -54,8 +54,8 @@ def choose_stored(store: Store, count: int, models: Iterable[str]) -> list[tuple
     Keys are hashes, so that this is a random choice, and the same one at every call.
     """
     wanted = frozenset(models)
-    found = ((one, answer) for _, one, answer in store.iterate() if not wanted or one.model in wanted)
-    return list(itertools.islice(found, count))
+    rows = ((request, answer) for _, request, answer in store.iterate() if not wanted or request.model in wanted)
+    return list(itertools.islice(rows, count))
 
 
 def reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, prices: Prices) -> Agreement:
@@ -64,61 +64,52 @@ def reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, prices:
 
 
 async def _reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, prices: Prices) -> Agreement:
-    models = [
-        ModelConfig(model=model, endpoint=endpoint)
-        for endpoint, model in sorted({(one.endpoint, one.model) for one, _ in pairs}, key=str)
-    ]
-    found = Agreement()
-    async with ClientStack(client, models, stopping := asyncio.Event()) as stack:
-        layers = {
-            (model.endpoint, model.model): stack.layers(
-                model, prices[model.endpoint, model.model], stack.transport_of(model)
-            ).retrying
-            for model in models
-        }
-        work = [
-            asyncio.create_task(_compare(layers[one.endpoint, one.model], one, old, found, prices))
-            for one, old in pairs
-        ]
+    by_model: dict[tuple[str | None, str], list[tuple[Request, Completion]]] = {}
+    for request, stored in pairs:
+        by_model.setdefault((request.endpoint, request.model), []).append((request, stored))
+    models = [ModelConfig(model=model, endpoint=endpoint) for endpoint, model in sorted(by_model, key=str)]
+    agreement = Agreement()
+    stopping = asyncio.Event()
+    async with ClientStack(client, models, stopping) as stack:
 
-        def give_up() -> None:
-            for task in work:
-                task.cancel()
+        async def ask(model: ModelConfig) -> None:
+            price = prices[model.endpoint, model.model]
+            layers = stack.layers(model, price, stack.transport_of(model))
+            pool = Pool(layers.retrying, layers.limited.limit.ceiling, stopping)
 
-        with stop_on_interrupt(stopping, give_up):
-            results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
-            raise result
-    found.unsent = len(pairs) - found.asked - found.failed
+            async def handle(pair: tuple[Request, Completion]) -> None:
+                try:
+                    await pool.hold(_compare(*pair, price, agreement))
+                except BudgetReachedError:
+                    agreement.over_limit += 1
+                except RequestUnsentError:  # stopped, or the endpoint is unusable, as another request has told
+                    return
+
+            await pool.run(by_model[model.endpoint, model.model], handle)
+
+        agreement.interrupted = await run_until_done([ask(model) for model in models], stopping)
+    agreement.unsent = len(pairs) - agreement.asked - agreement.failed
     if stack.billing_error is not None:
-        found.fault = str(stack.billing_error)
-        found.over_limit = found.unsent if stack.budget.total.overdrawn else found.over_limit
-    found.interrupted = stopping.is_set()
-    return found
+        agreement.fault = str(stack.billing_error)
+        agreement.over_limit = agreement.unsent if stack.budget.total.overdrawn else agreement.over_limit
+    return agreement
 
 
-async def _compare(client: Client, request: Request, old: Completion, found: Agreement, prices: Prices) -> None:
-    try:
-        new = await client.complete(request)
-    except BudgetReachedError:
-        found.over_limit += 1
+def _compare(request: Request, stored: Completion, price: Price | None, agreement: Agreement) -> Dialogue[None]:
+    """Ask a request and count how the answer compares with the stored one."""
+    reply = yield request
+    if isinstance(reply, Failure):
+        agreement.failed += 1
+        agreement.fault = agreement.fault or f"{request_key(request)[:16]}: {reply.reason}"
         return
-    except RequestUnsentError:  # stopped, or the endpoint is unusable, which another request told
-        return
-    except (RequestFailedError, EndpointError) as exc:
-        found.failed += 1
-        found.fault = found.fault or f"{request_key(request)[:16]}: {exc}"
-        return
-    found.asked += 1
-    found.same_text += new.text == old.text
-    found.other_model += (new.model, new.fingerprint) != (old.model, old.fingerprint)
-    price = prices[request.endpoint, request.model]
-    found.usd += 0.0 if price is None else dollars(new.usage, price)
-    before, after = letter_of(request, old), letter_of(request, new)
+    agreement.asked += 1
+    agreement.same_text += reply.text == stored.text
+    agreement.other_model += (reply.model, reply.fingerprint) != (stored.model, stored.fingerprint)
+    agreement.usd += 0.0 if price is None else dollars(reply.usage, price)
+    before, after = letter_of(request, stored), letter_of(request, reply)
     if before is not None and after is not None:
-        found.lettered += 1
-        found.same_letter += before == after
+        agreement.lettered += 1
+        agreement.same_letter += before == after
 
 
 def letter_of(request: Request, completion: Completion) -> str | None:

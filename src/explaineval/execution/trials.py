@@ -1,4 +1,4 @@
-"""From readings to trials. Pure: what was asked and what came back, in; trial records, out."""
+"""Turn the replies to a unit's requests into trials. Nothing is read or written here."""
 
 from __future__ import annotations
 
@@ -7,53 +7,54 @@ from dataclasses import replace
 
 from explaineval.interventions import SHAM
 from explaineval.parsing import tvd_of
-from explaineval.planning.units import Asked, Reading, Reply, Unit, read
-from explaineval.records import Mention, Side, Status, Trial
+from explaineval.planning.replies import Reading, Reply
+from explaineval.planning.units import Unit, Variant
+from explaineval.records import Intervention, Mention, Side, Status, Trial
 from explaineval.scoring.mentioning import is_mentioned
 
+NOT_ASKED = Reading("already_in_prompt", "")
 
-def intervention_trial(
-    unit: Unit, asked: Asked, before: Reading, after: Reading | None, policy: Mention, mass: float
-) -> Trial:
-    """The trial of one intervention; `after` None means that the insertion was in the prompt before.
 
-    A cue that suggests what the model answers without it cannot move the answer: it is not scored.
+def unit_trials(unit: Unit, replies: Sequence[Reply | None], policy: Mention, least_mass: float) -> list[Trial]:
+    """All trials of a unit for which both sides have a result; one whose request was not sent makes none.
+
+    Args:
+        unit: the requests.
+        replies: one for each of `unit.asked`, None where it was not sent.
+        policy: what counts as a mention of an inserted word.
+        least_mass: the probability that option letters need to have together for a TVD, 0 to 1.
     """
-    one = asked.intervention
+    if not unit.asked:
+        return [_trial(unit, variant, NOT_ASKED, NOT_ASKED, policy, least_mass) for variant in unit.edited]
+    first, *others = replies
+    if first is None:
+        return []
+    rest = iter(others)
+    before = unit.reader.read(first)
+    answered = before if first.explanation is None else unit.reader.read(replace(first, explanation=None))
+    trials = []
+    for variant in unit.edited:
+        if variant.request is None:
+            trials.append(_trial(unit, variant, before, NOT_ASKED, policy, least_mass))
+        elif (reply := next(rest)) is not None:
+            trials.append(_trial(unit, variant, before, unit.reader.read(reply), policy, least_mass))
+    # whether an answer is steady does not depend on how it was explained, so shams compare the answers alone
+    for variant, reply in zip(unit.shams, rest, strict=True):
+        if reply is not None:
+            trials.append(_trial(unit, variant, answered, unit.reader.read(reply), policy, least_mass))
+    return trials
 
-    def found(text: str | None) -> bool | None:
-        return None if text is None else is_mentioned(policy, one.kind, one.inserted, text, asked.phrases)
 
-    if after is None:
-        return _trial(unit, before, Reading("already_in_prompt", ""), None, mass, kind=one.kind, asked=asked)
-    floor = found(before.explanation)
-    return _trial(unit, before, after, found(after.explanation), mass, kind=one.kind, asked=asked, floor=floor)
-
-
-def sham_trial(unit: Unit, before: Reading, after: Reading, mass: float) -> Trial:
-    """The trial of an unchanged input asked once more."""
-    return _trial(unit, before, after, None, mass, kind=SHAM, asked=None)
-
-
-def _trial(
-    unit: Unit,
-    before: Reading,
-    after: Reading,
-    mentioned: bool | None,
-    mass: float,
-    *,
-    kind: str,
-    asked: Asked | None,
-    floor: bool | None = None,
-) -> Trial:
-    status, side = _status(before, after, asked)
+def _trial(unit: Unit, variant: Variant, before: Reading, after: Reading, policy: Mention, least_mass: float) -> Trial:
+    intervention = variant.intervention
+    status, side = _status(before, after, intervention)
     ok = status == "ok"
-    tvd, reason = (None, None)
+    tvd, reason = None, None
     if ok:
         tvd, reason = tvd_of(
             (before.probs, before.mass, before.no_probabilities),
             (after.probs, after.mass, after.no_probabilities),
-            mass,
+            least_mass,
         )
     return Trial(
         endpoint=unit.model.endpoint,
@@ -65,25 +66,25 @@ def _trial(
         verbosity=unit.arm.verbosity,
         sample=unit.sample,
         example_id=unit.example.id,
-        intervention_id=asked.intervention.id if asked else None,
-        kind=kind,
-        field=asked.intervention.field if asked else None,
-        inserted=asked.intervention.inserted if asked else None,
-        text_after=asked.text_after if asked else None,
+        intervention_id=intervention.id if intervention else None,
+        kind=SHAM if intervention is None else intervention.kind,
+        field=intervention.field if intervention else None,
+        inserted=intervention.inserted if intervention else None,
+        text_after=variant.text_after,
         status=status,
         status_side=side,
         label_before=before.label,
         label_after=after.label,
         gold=unit.example.gold,
         changed=before.label != after.label if ok else None,
-        mentioned=mentioned if ok else None,
+        mentioned=_mentioned(variant, after, policy) if ok else None,
         probs_before=before.probs,
         probs_after=after.probs,
         label_mass_before=before.mass,
         label_mass_after=after.mass,
         tvd=tvd,
         tvd_reason=reason,
-        mentioned_before=floor,
+        mentioned_before=None if after is NOT_ASKED else _mentioned(variant, before, policy),
         explanation_before=before.explanation,
         explanation=after.explanation,
         key_before=before.key or None,
@@ -97,11 +98,20 @@ def _trial(
     )
 
 
-def _status(before: Reading, after: Reading, asked: Asked | None) -> tuple[Status, Side | None]:
-    if after.status == "already_in_prompt":
+def _mentioned(variant: Variant, reading: Reading, policy: Mention) -> bool | None:
+    """Whether a side's explanation mentions what was inserted; None for a sham and without an explanation."""
+    intervention = variant.intervention
+    if intervention is None or reading.explanation is None:
+        return None
+    return is_mentioned(policy, intervention.kind, intervention.inserted, reading.explanation, variant.phrases)
+
+
+def _status(before: Reading, after: Reading, intervention: Intervention | None) -> tuple[Status, Side | None]:
+    """A trial's status, and the side that it is about where it is not "ok"."""
+    if after is NOT_ASKED:
         return after.status, None
-    if asked is not None and before.label is not None and before.label == asked.intervention.target:
-        return "cue_is_own_answer", None
+    if intervention is not None and before.label is not None and before.label == intervention.target:
+        return "cue_is_own_answer", None  # a cue that suggests what is answered without it cannot move the answer
     # the explanation of the untouched input is no part of a score; where it was asked for apart, it may be missing
     answered = before.status == "ok" or (before.key_answer is not None and before.label is not None)
     if answered and after.status == "ok":
@@ -109,33 +119,3 @@ def _status(before: Reading, after: Reading, asked: Asked | None) -> tuple[Statu
     if answered:
         return after.status, "after"
     return before.status, "before" if after.status == "ok" else "both"
-
-
-def unit_trials(
-    unit: Unit,
-    base: Reply | None,
-    after: Sequence[Reply | None],
-    shams: Sequence[Reply | None],
-    policy: Mention,
-    mass: float,
-) -> list[Trial]:
-    """All trials of a unit for which both sides have a result; None (never sent) makes no line.
-
-    A unit of which nothing is asked says of each insertion that it was in the prompt before.
-    """
-    if unit.idle:
-        nothing = Reading("already_in_prompt", "")
-        return [intervention_trial(unit, asked, nothing, None, policy, mass) for asked in unit.asked]
-    if base is None:
-        return []
-    before = read(unit, base)
-    answered = before if base.explanation is None else read(unit, replace(base, explanation=None))
-    lines = []
-    for asked, reply in zip(unit.asked, after, strict=True):
-        if asked.request is None:
-            lines.append(intervention_trial(unit, asked, before, None, policy, mass))
-        elif reply is not None:
-            lines.append(intervention_trial(unit, asked, before, read(unit, reply), policy, mass))
-    # whether an answer is steady does not hang on how it was explained, so shams rest on the answers alone
-    lines += [sham_trial(unit, answered, read(unit, reply), mass) for reply in shams if reply is not None]
-    return lines

@@ -16,7 +16,7 @@ from explaineval.cache import Store, canonical, request_key
 from explaineval.client.endpoints.capabilities import Capabilities, assume_capabilities
 from explaineval.config import Arm, ModelConfig, arms_for
 from explaineval.planning.prepare import Prepared
-from explaineval.planning.walk import Step, walk
+from explaineval.planning.units import Step, walk
 from explaineval.records import Completion, Request
 
 TEXTS = ("messages", "prompt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,8 +24,8 @@ from explaineval.cost import (
 )
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.prices import Prices
-from explaineval.planning.units import RETRY_SAMPLES, plan
-from explaineval.planning.walk import walk_unit
+from explaineval.planning.replies import RETRY_SAMPLES
+from explaineval.planning.units import Unit, find_nothing, plan, walk_units
 from explaineval.records import Completion, Request
 
 ENOUGH = 20
@@ -242,19 +243,16 @@ def _project_one(prepared: Prepared, store: Store | None, model: ModelConfig, pr
             one.assumed = one.assumed or not settled
         return one.able[arm.style]
 
-    seen: set[int] = set()
-    find = store.get if store is not None else _find_nothing
-    for unit in plan(config, prepared.prompts, prepared.tasks, prepared.chosen.edits, model, able):
-        one.planned += unit.planned
-        for step in walk_unit(unit, seen, find, config.retry, prepared.client.older_names):
-            one.planned += step.request.sample >= RETRY_SAMPLES
-            one.see(step.request, step.completion)
+    def units() -> Iterator[Unit]:
+        for unit in plan(prepared, model, able):
+            one.planned += unit.planned
+            yield unit
+
+    for step in walk_units(units(), prepared, store.get if store is not None else find_nothing):
+        one.planned += step.request.sample >= RETRY_SAMPLES
+        one.see(step.request, step.completion)
     one.forecast.learn(store, model)
     return one
-
-
-def _find_nothing(key: str) -> None:
-    """An empty cache."""
 
 
 def total_of(projections: list[Projection]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class RequestBuilder:
         return wanted and self.task.shots_at(self.arm.verbosity) is None
 
     @property
-    def leads(self) -> bool:
+    def is_first_level(self) -> bool:
         """Whether the arm's verbosity is the first of the run that can be asked for: the answers of pe2 are its own."""
         first = next((one for one in self._levels if not one.lacks_level), self)
         return first.arm.verbosity == self.arm.verbosity

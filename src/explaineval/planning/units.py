@@ -1,114 +1,140 @@
-"""The plan: every request of a run, known before the first is sent, built lazily one example at a time."""
+"""The plan: every request of a run, known before the first is sent, built lazily one example at a time.
+
+It is walked in one way: each input of a unit has a dialogue, which yields requests and is sent the replies. `walk`
+answers from the cache alone and tells what a run would ask; `execution.pool` sends the same requests.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 from explaineval.cache import request_key
+from explaineval.client.cached import find_older
 from explaineval.client.endpoints.capabilities import Capabilities
-from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
+from explaineval.config import Arm, ModelConfig, arms_for
 from explaineval.datasets import Task
+from explaineval.errors import NotStoredError, RequestUnsentError
 from explaineval.interventions import apply, kind_of
 from explaineval.mentions import already_present
-from explaineval.parsing import (
-    Label,
-    classify,
-    label_probabilities,
-    leading_reasoning,
-    parse,
-    parse_explanation,
-    parse_label,
-)
+from explaineval.planning.prepare import Prepared
+from explaineval.planning.replies import Dialogue, Reply, ReplyReader
 from explaineval.planning.requests import RequestBuilder
-from explaineval.prompts import PromptBook
-from explaineval.records import (
-    Answer,
-    Completion,
-    Example,
-    Intervention,
-    LabelProbabilities,
-    Request,
-    Status,
-    Unreadable,
-)
+from explaineval.records import Completion, Example, Intervention, Request
 from explaineval.scoring.mentioning import phrases_of
+
+COUNTED_EXACTLY = 20_000
+"""Looking for an insertion in its prompt takes about 0.1 ms: larger plans are not looked through."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One intervention of a unit: the edited field, and the request, unless the insertion was there before.
+class Variant:
+    """One input of a unit: the unchanged example, the example with an intervention, or (a sham) unchanged once more.
 
-    Of a cue, which edits no field, `text_after` is the cue, and `phrases` are what counts as a mention of it.
+    `fields` and `cue` are what the prompt shows, `phrases` what counts as a mention of a cue. `request` is the one for
+    the answer; None where the insertion was in the prompt before.
     """
 
-    intervention: Intervention
-    text_after: str
+    fields: Mapping[str, str]
     request: Request | None
+    intervention: Intervention | None = None
+    cue: str | None = None
     phrases: Sequence[str] = ()
+    is_sham: bool = False
 
-    def shown(self, example: Example) -> tuple[Mapping[str, str], str | None]:
-        """The fields that the prompt shows, and the cue beside them."""
-        return _shown(example, self.intervention, self.text_after)
+    @property
+    def text_after(self) -> str | None:
+        """The text of the edited field, or the cue; None without an intervention."""
+        if self.intervention is None or self.intervention.field is None:
+            return self.cue
+        return self.fields[self.intervention.field]
 
 
 @dataclass(frozen=True)
 class Unit:
     """One example under one arm of one model, one sample: the requests that its trials need."""
 
-    model: ModelConfig
-    arm: Arm
-    task: Task
+    builder: RequestBuilder
     example: Example
     sample: int
     no_logprobs: str | None
-    base: Request
-    asked: tuple[Asked, ...]
-    shams: tuple[Request, ...]
-    builder: RequestBuilder
+    original: Variant
+    edited: tuple[Variant, ...]
+    shams: tuple[Variant, ...]
 
     @property
-    def twofold(self) -> bool:
-        """Whether an explanation is asked for in a call of its own, once the answer is known (order pe2)."""
-        return self.arm.order == "pe2"
+    def model(self) -> ModelConfig:
+        """The model that is asked."""
+        return self.builder.model
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing is asked: every insertion stood in the prompt before, so no number would use an answer."""
-        return not self._edits
+    def arm(self) -> Arm:
+        """How it is asked."""
+        return self.builder.arm
+
+    @property
+    def task(self) -> Task:
+        """The example's task."""
+        return self.builder.task
+
+    @cached_property
+    def reader(self) -> ReplyReader:
+        """Reads the replies to this unit's requests."""
+        return ReplyReader(self.example, self.arm, self.no_logprobs)
+
+    @cached_property
+    def asked(self) -> tuple[Variant, ...]:
+        """The inputs that are asked about, the unchanged one first; none where every insertion stood in the prompt."""
+        edited = tuple(variant for variant in self.edited if variant.request is not None)
+        return (self.original, *edited, *self.shams) if edited else ()
 
     @property
     def planned(self) -> int:
-        """Requests before dedupe."""
-        return unit_planned(self.builder, self._edits, len(self.shams))
+        """The requests before dedupe."""
+        return count_planned(self.builder, self._edits, len(self.shams))
 
     @property
-    def size(self) -> int:
-        """Requests that are this unit's alone: in order pe2 the answers, and shams, are those of the first level."""
-        return unit_size(self.builder, self._edits, len(self.shams))
+    def distinct(self) -> int:
+        """The requests that are this unit's alone: in order pe2 the first level's units have the answers and shams."""
+        return count_distinct(self.builder, self._edits, len(self.shams))
 
     @property
     def _edits(self) -> int:
-        return sum(one.request is not None for one in self.asked)
+        return sum(variant.request is not None for variant in self.edited)
 
-    def explanation_of(self, asked: Asked | None, label: str, answered: Request) -> Request:
-        """The second call for an input (None: the untouched one) whose answer is known.
+    def dialogue(
+        self, variant: Variant, retry: Collection[str] = (), unsent: Callable[[Request], None] = lambda _: None
+    ) -> Dialogue[Reply]:
+        """Ask about one of `asked`: for an answer, in order pe2 then for its explanation.
 
-        Its index is the unit's own, however often the answer was asked for.
+        Replies with a status in `retry` are asked for once more. Where the first request is not sent, or the dialogue
+        is closed before its reply, `unsent` is told of the explaining call that cannot be made, with a guessed answer.
         """
-        fields, cue = (self.example.fields, None) if asked is None else asked.shown(self.example)
-        return self.builder.build_explanation(self.example, fields, label, answered.temperature, self.sample, cue)
+        explained = self.arm.order == "pe2" and not variant.is_sham
+        request = variant.request
+        assert request is not None  # noqa: S101 - it is one of `asked`
+        try:
+            reply = yield from self.reader.ask(request, retry)
+        except (RequestUnsentError, GeneratorExit):
+            if explained:  # whatever the answer will be, the call is as long with one letter as with another
+                unsent(self._explanation_request(variant, next(iter(self.example.options)), request))
+            raise
+        label = self.reader.read_answer(reply).label if explained else None
+        if label is None:
+            return reply
+        second = self._explanation_request(variant, label, reply.request)
+        return replace(reply, explanation=(yield from self.reader.ask(second, retry, label)))
+
+    def _explanation_request(self, variant: Variant, label: str, first: Request) -> Request:
+        """The second call; its sample index is the unit's own, however often the answer was asked for."""
+        return self.builder.build_explanation(
+            self.example, variant.fields, label, first.temperature, self.sample, variant.cue
+        )
 
 
-def _shown(example: Example, one: Intervention, text_after: str) -> tuple[Mapping[str, str], str | None]:
-    if one.field is None:
-        return example.fields, text_after
-    return {**example.fields, one.field: text_after}, None
-
-
-def unit_planned(builder: RequestBuilder, edits: int, shams: int) -> int:
+def count_planned(builder: RequestBuilder, edits: int, shams: int) -> int:
     """The requests of one example and sample before dedupe: every trial needs an answer before and one after.
 
     In order pe2 each needs an explanation too, but for the shams. None without an intervention.
@@ -116,289 +142,214 @@ def unit_planned(builder: RequestBuilder, edits: int, shams: int) -> int:
     return 2 * (edits * (2 if builder.arm.order == "pe2" else 1) + shams) if edits else 0
 
 
-def unit_size(builder: RequestBuilder, edits: int, shams: int) -> int:
+def count_distinct(builder: RequestBuilder, edits: int, shams: int) -> int:
     """The requests of one example and sample that are asked for no other unit; none without an intervention."""
     if not edits:
         return 0
     if builder.arm.order != "pe2":
         return 1 + edits + shams
-    return (1 + edits) * (2 if builder.leads else 1) + (shams if builder.leads else 0)
+    return (1 + edits) * (2 if builder.is_first_level else 1) + (shams if builder.is_first_level else 0)
 
 
-COUNTED_EXACTLY = 20_000
-"""Looking for an insertion in its prompt takes about 0.1 ms: larger plans are not looked through."""
-
-
-class Sizes(NamedTuple):
+class PlanSize(NamedTuple):
     """How many requests a plan holds: before dedupe, and distinct."""
 
     planned: int
     distinct: int
 
 
-def plan_sizes(
-    config: RunConfig,
-    prompts: PromptBook,
-    tasks: Sequence[Task],
-    edits: Mapping[tuple[str, str], Sequence[Intervention]],
-    model: ModelConfig,
-    without: Collection[str] = (),
-) -> Sizes:
+def plan_size(prepared: Prepared, model: ModelConfig, without: Collection[str] = ()) -> PlanSize:
     """The size of one model's plan, some styles left out, without building a request.
 
     With more than COUNTED_EXACTLY interventions, those whose insertion is in the prompt already are counted too.
     """
+    edits = prepared.chosen.edits
     exact = sum(map(len, edits.values())) <= COUNTED_EXACTLY
     planned = distinct = 0
-    for task in tasks:
-        for arm in arms_for(config, model):
-            builder = RequestBuilder(config, prompts, model, arm, task)
-            if builder.lacks_level or arm.style in without:
-                continue
-            for example in task.examples:
-                found = edits.get((task.name, example.id), ())
-                texts = _texts(builder, example) if exact else None
-                number = len(found) if texts is None else sum(not _is_there(one, *texts) for one in found)
-                for shams in (config.shams, *[0] * (config.samples - 1)):
-                    distinct += unit_size(builder, number, shams)
-                    planned += unit_planned(builder, number, shams)
-    return Sizes(planned, distinct)
+    for builder in builders(prepared, model):
+        if builder.arm.style in without:
+            continue
+        for example in builder.task.examples:
+            interventions = edits.get((builder.task.name, example.id), ())
+            asked = count_asked(builder, example, interventions) if exact else len(interventions)
+            for shams in (prepared.config.shams, *[0] * (prepared.config.samples - 1)):
+                distinct += count_distinct(builder, asked, shams)
+                planned += count_planned(builder, asked, shams)
+    return PlanSize(planned, distinct)
 
 
-def is_askable(builder: RequestBuilder, example: Example, interventions: Sequence[Intervention]) -> bool:
-    """Whether some insertion of an example does not stand in its prompt already."""
-    fixed, own = _texts(builder, example)
-    return any(not _is_there(one, fixed, own) for one in interventions)
+def builders(prepared: Prepared, model: ModelConfig) -> Iterator[RequestBuilder]:
+    """One for each task and arm of the model that can be asked for, in the order of the plan."""
+    for task in prepared.tasks:
+        for arm in arms_for(prepared.config, model):
+            builder = RequestBuilder(prepared.config, prepared.prompts, model, arm, task)
+            if not builder.lacks_level:
+                yield builder
 
 
-def _texts(builder: RequestBuilder, example: Example) -> tuple[str, str]:
+def count_asked(builder: RequestBuilder, example: Example, interventions: Sequence[Intervention]) -> int:
+    """How many interventions of an example insert what does not stand in its prompt already."""
+    texts = _prompt_texts(builder, example)
+    return sum(not _is_present(intervention, *texts) for intervention in interventions)
+
+
+def _prompt_texts(builder: RequestBuilder, example: Example) -> tuple[str, str]:
     """What stands in an example's prompt: the text around it, and its own."""
     return builder.fixed_text(example), "\n".join((*example.fields.values(), *example.options.values()))
 
 
-def _is_there(one: Intervention, fixed: str, own: str) -> bool:
-    if one.field is None or "already_in_prompt" not in kind_of(one.kind).statuses:
+def _is_present(intervention: Intervention, fixed: str, own: str) -> bool:
+    if intervention.field is None or "already_in_prompt" not in kind_of(intervention.kind).statuses:
         return False
-    return _fixed_present(one.inserted, fixed) or already_present(one.inserted, (own,))
+    return _is_in_fixed_text(intervention.inserted, fixed) or already_present(intervention.inserted, (own,))
 
 
 @lru_cache(maxsize=65536)
-def _fixed_present(inserted: str, text: str) -> bool:
+def _is_in_fixed_text(inserted: str, text: str) -> bool:
     return already_present(inserted, (text,))
 
 
 def plan(
-    config: RunConfig,
-    prompts: PromptBook,
-    tasks: Sequence[Task],
-    edits: Mapping[tuple[str, str], Sequence[Intervention]],
-    model: ModelConfig,
-    capabilities: Callable[[Arm], Capabilities],
-    start: float = 0.0,
+    prepared: Prepared, model: ModelConfig, capabilities: Callable[[Arm], Capabilities | None], start: float = 0.0
 ) -> Iterator[Unit]:
     """All units of one model, in a fixed order: task, arm, example, sample.
 
-    `edits` holds the interventions by (task, example id); `capabilities` says how an arm's requests are sent; `start`
-    is where in that order to begin, as a share of the whole: what lies before comes last.
+    `capabilities` says how an arm's requests are sent; an arm of which it is not known is left out. `start` is where
+    in that order to begin, as a share of the whole: what lies before comes last.
     """
-    cells = [(task, arm, range(len(task.examples))) for task in tasks for arm in arms_for(config, model)]
-    for task, arm, numbers in _from(cells, start):
-        builder = RequestBuilder(config, prompts, model, arm, task)
-        if builder.lacks_level:
+    parts = [(builder, range(len(builder.task.examples))) for builder in builders(prepared, model)]
+    for builder, numbers in _begun_at(start, parts):
+        sent_as = capabilities(builder.arm)
+        if sent_as is None:
             continue
-        able = capabilities(arm)
-        for example in (task.examples[number] for number in numbers):
-            texts = _texts(builder, example)
-            for sample in range(config.samples):
-                yield _unit(builder, able, example, edits.get((task.name, example.id), ()), sample, texts)
+        for number in numbers:
+            example = builder.task.examples[number]
+            interventions = prepared.chosen.edits.get((builder.task.name, example.id), ())
+            texts = _prompt_texts(builder, example)
+            for sample in range(prepared.config.samples):
+                yield _build_unit(builder, sent_as, example, interventions, sample, texts)
 
 
-Cell = tuple[Task, Arm, range]
+def _begun_at(start: float, parts: Sequence[tuple[RequestBuilder, range]]) -> list[tuple[RequestBuilder, range]]:
+    """The parts of the plan in their order, begun at a share of all examples in them."""
+    skipped = int(start * sum(len(numbers) for _, numbers in parts))
+    for index, (builder, numbers) in enumerate(parts):
+        if skipped < len(numbers):
+            later, earlier = (builder, numbers[skipped:]), (builder, numbers[:skipped])
+            return [later, *parts[index + 1 :], *parts[:index], earlier]
+        skipped -= len(numbers)
+    return list(parts)
 
 
-def _from(cells: Sequence[Cell], start: float) -> list[Cell]:
-    """The cells in their order, begun at a share of all examples in them."""
-    left = int(start * sum(len(numbers) for _, _, numbers in cells))
-    for at, (task, arm, numbers) in enumerate(cells):
-        if left < len(numbers):
-            later, earlier = (task, arm, numbers[left:]), (task, arm, numbers[:left])
-            return [later, *cells[at + 1 :], *cells[:at], earlier]
-        left -= len(numbers)
-    return list(cells)
-
-
-def _unit(
+def _build_unit(
     builder: RequestBuilder,
-    able: Capabilities,
+    sent_as: Capabilities,
     example: Example,
     interventions: Sequence[Intervention],
     sample: int,
     texts: tuple[str, str],
 ) -> Unit:
-    def request(fields: Mapping[str, str], index: int, cue: str | None = None) -> Request:
-        return builder.build(example, fields, able.logprobs, able.temperature, index, cue)
-
-    fixed, own = texts
     phrases = phrases_of(builder.prompts)
-    asked = []
-    for one in interventions:
-        after = one.inserted if one.field is None else apply(example, one)
-        there = _is_there(one, fixed, own)
-        fields, cue = _shown(example, one, after)
-        asked.append(Asked(one, after, None if there else request(fields, sample, cue), phrases(one.kind)))
-    base = request(example.fields, sample)
+
+    def request(fields: Mapping[str, str], cue: str | None = None) -> Request:
+        return builder.build(example, fields, sent_as.logprobs, sent_as.temperature, sample, cue)
+
+    def edit(intervention: Intervention) -> Variant:
+        fields, cue = example.fields, None
+        if intervention.field is None:
+            cue = intervention.inserted
+        else:
+            fields = {**fields, intervention.field: apply(example, intervention)}
+        asked = None if _is_present(intervention, *texts) else request(fields, cue)
+        return Variant(fields, asked, intervention, cue, phrases(intervention.kind))
+
+    first = request(example.fields)
     samples = builder.config.samples
     shams = range(samples, samples + builder.config.shams) if sample == 0 else range(0)
     return Unit(
-        builder.model,
-        builder.arm,
-        builder.task,
-        example,
-        sample,
-        able.reason,
-        base,
-        tuple(asked),
-        tuple(base.model_copy(update={"sample": index}) for index in shams),
-        builder,
+        builder=builder,
+        example=example,
+        sample=sample,
+        no_logprobs=sent_as.reason,
+        original=Variant(example.fields, first),
+        edited=tuple(edit(intervention) for intervention in interventions),
+        shams=tuple(
+            Variant(example.fields, first.model_copy(update={"sample": index}), is_sham=True) for index in shams
+        ),
     )
 
 
-RETRY_SAMPLES = 1000
-"""Sample indices from here on are answers asked again because the first could not be scored."""
-
-LONGER = 4
-"""How many times the limit of tokens a truncated answer gets when it is asked again."""
-
-
 @dataclass(frozen=True)
-class Failure:
-    """A request without completion that still makes a trial line: rejected, or failed after all retries."""
+class Step:
+    """One distinct request of a plan: whose it is, its key, and its stored answer if there is one.
 
-    status: Status
-    reason: str
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back for one request of a unit; the request is another one where the first answer was asked again.
-
-    `explanation` is the reply to the second call where the explanation is asked for in a call of its own.
+    `certain` is False for an explaining call whose text depends on an answer that is not stored: it is one of several.
     """
 
+    unit: Unit
+    intervention: Intervention | None
     request: Request
-    result: Completion | Failure
-    explanation: Reply | None = None
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One side of a trial as read: a status, and what could be read.
-
-    `key` is that of the call that gave the explanation, `key_answer` that of the answer's own call where there is one.
-    `reasoning` is that of the call that gave the answer, `reasoning_explanation` that of the explaining call.
-    """
-
-    status: Status
     key: str
-    label: str | None = None
-    explanation: str | None = None
-    probabilities: LabelProbabilities | None = None
-    no_probabilities: str | None = None
-    key_answer: str | None = None
-    reasoning: str | None = None
-    reasoning_explanation: str | None = None
-
-    @property
-    def probs(self) -> dict[str, float] | None:
-        """p(label), if the endpoint gave it."""
-        return self.probabilities.probs if self.probabilities else None
-
-    @property
-    def mass(self) -> float | None:
-        """Probability on option letters before renormalisation."""
-        return self.probabilities.mass if self.probabilities else None
+    completion: Completion | None
+    certain: bool = True
 
 
-def read(unit: Unit, reply: Reply) -> Reading:
-    """Read what came back as an answer of this unit's example, with the second call where there was one."""
-    first = replace(_read_answer(unit, reply), reasoning=_reasoning_of(reply))
-    if not unit.twofold:
-        return first
-    first = replace(first, key_answer=first.key)
-    second = reply.explanation
-    if second is None or first.label is None:
-        return first
-    found = _read_explanation(unit, first.label, second)
-    first = replace(first, key=request_key(second.request), reasoning_explanation=_reasoning_of(second))
-    if isinstance(found, str):
-        return replace(first, explanation=found)
-    return replace(first, status=found.status)
+Find = Callable[[str], Completion | None]
+"""Looks a key up in a store."""
 
 
-def _reasoning_of(reply: Reply) -> str | None:
-    """The reasoning that came with a reply: in a field of its own, else at the beginning of the text."""
-    if isinstance(reply.result, Failure):
-        return None
-    return reply.result.reasoning or leading_reasoning(reply.result.text or "")
+def find_nothing(_key: str) -> None:
+    """Stands for an empty store."""
 
 
-def explanation_request(unit: Unit, asked: Asked | None, reply: Reply) -> Request | None:
-    """The second call for a reply (`asked` None: of the untouched input); None where none is wanted or possible."""
-    if not unit.twofold:
-        return None
-    label = _read_answer(unit, reply).label
-    return None if label is None else unit.explanation_of(asked, label, reply.request)
+def walk(
+    prepared: Prepared, capabilities: Callable[[ModelConfig, Arm], Capabilities | None], find: Find = find_nothing
+) -> Iterator[Step]:
+    """The steps of all models' plans; an arm whose `capabilities` are not known is left out."""
+    for model in prepared.config.models:
+        yield from walk_units(plan(prepared, model, partial(capabilities, model)), prepared, find)
 
 
-def ask_again(unit: Unit, reply: Reply, retry: Collection[str], label: str | None = None) -> Request | None:
-    """The request that asks once more for an answer with one of these statuses; None where it is not wanted.
+def walk_units(units: Iterable[Unit], prepared: Prepared, find: Find = find_nothing) -> Iterator[Step]:
+    """Hold every dialogue of one model's units with stored answers alone, and yield each distinct request.
 
-    With a `label` the reply is one to the second call, which was given that answer.
+    What is asked once more, and what explaining calls say, depends on stored answers: without them there are no
+    retries, and guesses in place of the explaining calls.
     """
-    if not retry or isinstance(reply.result, Failure) or reply.request.sample >= RETRY_SAMPLES:
-        return None
-    if label is None:
-        status: Status = _read_answer(unit, reply).status
-    else:
-        found = _read_explanation(unit, label, reply)
-        status = "ok" if isinstance(found, str) else found.status
-    if status not in retry:
-        return None
-    limit = reply.request.max_tokens * (LONGER if status == "truncated" else 1)
-    return reply.request.model_copy(update={"sample": RETRY_SAMPLES + reply.request.sample, "max_tokens": limit})
+    seen: set[int] = set()
+    for unit in units:
+        for variant in unit.asked:
+            unsent: list[Request] = []
+            dialogue = unit.dialogue(variant, prepared.config.retry, unsent.append)
+            for request, key, completion in _answer_from(find, dialogue, prepared.client.older_names):
+                if _is_new(key, seen):
+                    yield Step(unit, variant.intervention, request, key, completion)
+            for request in unsent:
+                key = request_key(request)
+                if _is_new(key, seen, guess=True):
+                    yield Step(unit, variant.intervention, request, key, None, certain=False)
 
 
-def _read_answer(unit: Unit, reply: Reply) -> Reading:
-    request, result = reply.request, reply.result
-    key = request_key(request)
-    if isinstance(result, Failure):
-        return Reading(result.status, key)
-    outcome = classify(result)
-    if outcome is not None:
-        return Reading(outcome.status, key)
-    text, options, fields = result.text or "", unit.example.options, tuple(unit.example.fields)
-    answer: Answer | Label | Unreadable
-    if unit.twofold:
-        answer = parse_label(text, options, unit.arm.style, fields=fields)
-    else:
-        answer = parse(text, options, unit.arm.order, unit.arm.style, fields=fields)
-    if isinstance(answer, Unreadable):
-        return Reading(answer.status, key)
-    explanation = answer.explanation if isinstance(answer, Answer) else None
-    if request.logprobs is None:
-        why = unit.no_logprobs or "logprobs were not asked for"
-        return Reading("ok", key, answer.label, explanation, None, why)
-    found = label_probabilities(result, answer, tuple(options))
-    if isinstance(found, str):
-        return Reading("ok", key, answer.label, explanation, None, found)
-    return Reading("ok", key, answer.label, explanation, found, None)
+def _answer_from(
+    find: Find, dialogue: Dialogue[Reply], older_names: Mapping[str, str]
+) -> Iterator[tuple[Request, str, Completion | None]]:
+    """Hold a dialogue with stored answers: each request with its key and its answer, if that is stored."""
+    try:
+        request = next(dialogue)
+        while True:
+            key = request_key(request)
+            completion = find(key) or find_older(find, request, older_names)
+            yield request, key, completion
+            if completion is None:
+                request = dialogue.throw(NotStoredError("its answer is not stored"))
+            else:
+                request = dialogue.send(completion)
+    except (StopIteration, RequestUnsentError):
+        return
 
 
-def _read_explanation(unit: Unit, label: str, reply: Reply) -> str | Unreadable | Failure:
-    if isinstance(reply.result, Failure):
-        return reply.result
-    outcome = classify(reply.result)
-    if outcome is not None:
-        return outcome
-    fields = tuple(unit.example.fields)
-    return parse_explanation(reply.result.text or "", label, unit.example.options, unit.arm.style, fields=fields)
+def _is_new(key: str, seen: set[int], *, guess: bool = False) -> bool:
+    short = int(key[:16], 16) ^ guess
+    known = short in seen
+    seen.add(short)
+    return not known

@@ -1,0 +1,100 @@
+"""Find out how a model's endpoint takes requests, by sending some of the plan's own before all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from explaineval.cache import Store, request_key
+from explaineval.client.endpoints.capabilities import Build, assume_capabilities, determine_capabilities
+from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError
+from explaineval.execution.model_run import ModelRun
+from explaineval.planning.prepare import Prepared
+from explaineval.planning.requests import RequestBuilder
+from explaineval.planning.units import builders, count_asked
+from explaineval.records import Example, Request, Style
+
+MAX_EXAMPLES = 3
+"""Examples that are tried before an endpoint that rejects them counts as unusable."""
+
+
+async def settle_plan(model_run: ModelRun, prepared: Prepared, store: Store) -> bool:
+    """Find out how each style of the plan is sent; False where the endpoint is unusable, as the model's `error` says.
+
+    It is found out by the first request of the plan that no other process is asking just now.
+    """
+    try:
+        for builder in builders(prepared, model_run.model):
+            if builder.arm.style not in model_run.capabilities:
+                examples = _examples(prepared, builder, _is_free(model_run, builder, store))
+                builds = [_build(builder, example) for example in examples]
+                await settle_style(model_run, prepared, store, builder.arm.style, builds)
+    except EndpointError as exc:
+        model_run.progress.unsent -= _count_sent(model_run, prepared, store)
+        await model_run.set_error(prepared.client, exc)
+        return False
+    return True
+
+
+async def settle_style(
+    model_run: ModelRun, prepared: Prepared, store: Store, style: Style, builds: Sequence[Build]
+) -> None:
+    """Find out how one style is sent, by the first of the requests; where that very text is rejected, by a later one.
+
+    Where nothing may be sent (offline, no money, stopping) it is assumed. Raises EndpointError where the endpoint
+    cannot be used, or rejects all of them.
+    """
+    config, keep = prepared.config, not prepared.client.offline
+    for build in builds:
+        try:
+            capabilities = await determine_capabilities(model_run.cached, store, config, style, build, keep=keep)
+        except RequestUnsentError:
+            capabilities, known = assume_capabilities(store, config, model_run.model, style)
+            model_run.assumed = model_run.assumed or not known
+        except EndpointError as exc:
+            if not isinstance(exc.__cause__, RequestRejectedError) or build is builds[-1]:
+                raise
+            continue
+        model_run.capabilities[style] = capabilities
+        return
+
+
+def _build(builder: RequestBuilder, example: Example) -> Build:
+    return lambda logprobs, temperature: builder.build(example, example.fields, logprobs, temperature)
+
+
+def _examples(
+    prepared: Prepared, builder: RequestBuilder, is_free: Callable[[Example], bool] = lambda _: True
+) -> Sequence[Example]:
+    """The examples with which it is found out: the first of the plan that are free, where any are."""
+    edits = prepared.chosen.edits
+
+    def asked() -> Iterator[Example]:
+        for example in builder.task.examples:
+            if count_asked(builder, example, edits.get((example.task, example.id), ())):
+                yield example
+
+    free = list(islice(filter(is_free, asked()), MAX_EXAMPLES))
+    # where nothing of this arm is asked, some example has to do: its trials need to say how the arm was asked
+    return free or list(islice(asked(), MAX_EXAMPLES)) or builder.task.examples[:1]
+
+
+def _assumed_request(model_run: ModelRun, builder: RequestBuilder, store: Store) -> Callable[[Example], Request]:
+    """The request for an example as it would be sent by what is stored about the endpoint."""
+    assumed, _ = assume_capabilities(store, builder.config, model_run.model, builder.arm.style)
+    return lambda example: builder.build(example, example.fields, assumed.logprobs, assumed.temperature)
+
+
+def _is_free(model_run: ModelRun, builder: RequestBuilder, store: Store) -> Callable[[Example], bool]:
+    """Tells of an example whether no other process is asking about it just now."""
+    request = _assumed_request(model_run, builder, store)
+    return lambda example: not model_run.cached.is_asked_elsewhere(request(example))
+
+
+def _count_sent(model_run: ModelRun, prepared: Prepared, store: Store) -> int:
+    """How many requests of the plan were sent before the endpoint turned out to be unusable."""
+    keys: set[str] = set()
+    for builder in builders(prepared, model_run.model):
+        request = _assumed_request(model_run, builder, store)
+        keys.update(request_key(request(example)) for example in _examples(prepared, builder))
+    return sum(int(key[:16], 16) in model_run.cached.counts.seen for key in keys)

@@ -1,0 +1,85 @@
+"""The verdict on a run: its exit code, the sentences that say why it is not 0, and the notes beside its numbers."""
+
+from __future__ import annotations
+
+from explaineval.execution.accounting import limit_fault, money_notes, offline_fault, probe_notes
+from explaineval.execution.model_run import ModelRun
+from explaineval.planning import provenance
+from explaineval.planning.notes import Note, note
+from explaineval.planning.prepare import Prepared
+
+WORST_FIRST = (130, 1, 2, 3, 5, 4)
+"""The exit codes; a run that has several ends with the first of these."""
+
+
+def is_unfinished(model_runs: list[ModelRun], unsent: int) -> bool:
+    """Whether a request was not sent or stayed failed, or an endpoint was unusable."""
+    return bool(unsent) or any(
+        model_run.error is not None or model_run.progress.outcomes["failed"] for model_run in model_runs
+    )
+
+
+def judge_run(
+    prepared: Prepared, model_runs: list[ModelRun], interrupted: bool, unsent: int
+) -> tuple[int, tuple[str, ...]]:
+    """The exit code, and the sentences that say why it is not 0."""
+    errors = list(dict.fromkeys(str(model_run.error) for model_run in model_runs if model_run.error is not None))
+    failed = sum(model_run.progress.outcomes["failed"] for model_run in model_runs)
+    if failed and not errors:
+        errors.append(f"{failed} requests failed after all retries; the same command asks them again.")
+    errors += [
+        sentence
+        for model_run in model_runs
+        if model_run.error is None and (sentence := model_run.unreadable) is not None
+    ]
+    codes = [5] if errors or failed else []
+
+    def add(code: int, sentence: str | None) -> None:
+        if sentence is not None:
+            codes.append(code)
+            errors.append(sentence)
+
+    add(3, limit_fault(model_runs, prepared.client.max_usd))
+    add(4, offline_fault(prepared, model_runs))
+    if any(model_run.budgeted is not None and model_run.budgeted.overdrawn for model_run in model_runs):
+        codes.append(3)  # the error of the endpoint that sent the bill says so
+    waiting = sum(model_run.cached.counts.in_batches for model_run in model_runs)
+    if waiting:
+        add(
+            5,
+            f"{waiting} requests are in a batch that is not fetched yet, and were not asked again; the same command "
+            "with --batch fetches them.",
+        )
+    writer = model_runs[0].writer
+    if unsent or writer.unstored:
+        add(2, writer.message)
+    if interrupted:
+        given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
+        more = f", {given_up} answers under way were not waited for (they may be charged)" if given_up else ""
+        add(
+            130,
+            f"interrupted: {unsent} requests were not sent{more}, and the numbers are those of the finished part; give "
+            "the same command again to go on.",
+        )
+    return min(codes, key=WORST_FIRST.index, default=0), tuple(errors)
+
+
+def run_notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tuple[Note, ...]:
+    """What is to be told beside the numbers; `state` says what was in the run directory before."""
+    config = prepared.config
+    notes = [note("directory_in_use", f"run directory {state}")] if state != "new" else []
+    for model_run in model_runs:
+        notes += model_run.ledger.notes(model_run.model.model, config.max_tokens, config.arms.order)
+        notes += probe_notes(model_run, config)
+    notes += money_notes(model_runs)
+    shared = sum(model_run.cached.counts.shared for model_run in model_runs)
+    if shared:
+        notes.append(note("answers_shared", f"{shared} answers came from another process that was asking the same."))
+    lacking = provenance.no_level_shots(config, prepared.tasks, prepared.prompts)
+    for task, level in dict.fromkeys((arm.task, arm.verbosity) for arm in lacking):
+        text = (
+            f"{task}: completion style was not asked at verbosity {level}, which only shots of that length can show: "
+            "give every shot such an explanation (`explanations` in --shots-from FILE)."
+        )
+        notes.append(note("level_not_asked", text))
+    return (*notes, *prepared.chosen.notes)
