@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from explaineval.datasets import read_task
+from explaineval.datasets import read_task, text_files
 from explaineval.errors import InputError
 from explaineval.records import Example
 
@@ -186,6 +187,8 @@ def test_task_jsonl_keeps_everything(tmp_path: Path, bom: bytes) -> None:
         ({"options": {"AB": "x", "C": "y"}}, "option letter 'AB'"),
         ({"options": {"Ä": "x", "B": "y"}}, "option letter 'Ä'"),
         ({"options": {"B": "y"}}, "at least two options"),
+        ({"options": {"A": "", "B": ""}}, "the text of option A is blank"),
+        ({"options": {"A": "x", "B": " \t"}}, "the text of option B is blank"),
         ({"fields": {}}, "fields is empty"),
         ({"fields": ["text"]}, "fields: "),
         ({"fields": {"review": 3}}, r"fields\.review: "),
@@ -231,6 +234,30 @@ def test_task_jsonl_refuses_what_is_no_jsonl(tmp_path: Path, content: bytes, mes
 
     with pytest.raises(InputError, match=message):
         read_task("jsonl", path, "t")
+
+
+@pytest.mark.parametrize(("length", "is_read"), [(99, True), (100, True), (101, False)])
+def test_a_line_has_a_greatest_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, is_read: bool
+) -> None:
+    """A longer line is refused by its number, without being read to its end."""
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 100)
+    path = put(tmp_path / "t.txt", b"short\n" + b"x" * length)
+
+    if is_read:
+        assert [len(line) for _, line in text_files.read_text_lines(path)] == [6, length]
+    else:
+        with pytest.raises(InputError, match=r"t\.txt:2: the line is longer than 100 characters"):
+            list(text_files.read_text_lines(path))
+
+
+def test_a_device_is_no_task(tmp_path: Path) -> None:
+    """What may never end is not opened: a device, and a pipe that nobody writes to."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (Path("/dev/zero"), pipe):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_task("jsonl", path, "t")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explaineval.datasets.readers import read_bundled
+from explaineval.datasets import read_task
 from explaineval.parsing import parse
 from explaineval.parsing.letters import LETTER_SIGNS
 from explaineval.records import Answer, Unreadable
@@ -93,7 +93,7 @@ def test_case_names_are_unique_and_many() -> None:
 )  # fmt: skip
 def test_what_people_write_is_no_contradiction(task: str, style: Any, order: Any, form: str) -> None:
     """The explanations that people wrote for the bundled tasks come back whole under their own label."""
-    for example in read_bundled(task):
+    for example in read_task(task, None, task):
         assert example.explanation
         text = form.format(letter=example.gold, explanation=example.explanation)
         result = parse(text, example.options, order, style)

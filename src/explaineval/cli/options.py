@@ -14,6 +14,7 @@ import click
 
 from explaineval.cli.app import REPEATED
 from explaineval.config import FEWEST_TVD_SAMPLES
+from explaineval.datasets import task_help
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,7 +96,7 @@ INPUTS = (
         "--task",
         multiple=True,
         metavar="NAME[:PATH]",
-        help="nli, qa, sense (bundled), esnli:FILE.csv, ecqa:FILE.csv, comve:DIR, jsonl:FILE. Repeatable.",
+        help=f"{task_help()} Repeatable.",
     ),
     option("--limit", type=AT_LEAST_1, help="First N examples of each task, in file order."),
     option("--interventions", type=PATH, metavar="F.jsonl", help="Your own interventions."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from explaineval.datasets.downloads import OFFICIAL, Download, join_ecqa
-from explaineval.datasets.readers import BUNDLED, read_task
+from explaineval.datasets.readers import BUNDLED, FORMATS, Format, TaskRow, read_task, task_help
 from explaineval.datasets.tasks import (
     Task,
     TaskSpec,
@@ -15,6 +15,6 @@ from explaineval.datasets.tasks import (
 )
 
 __all__ = [
-    "BUNDLED", "OFFICIAL", "Download", "Task", "TaskSpec", "join_ecqa", "load_tasks", "parse_spec",
-    "read_interventions", "read_task", "ready_interventions", "shots_of",
+    "BUNDLED", "FORMATS", "OFFICIAL", "Download", "Format", "Task", "TaskRow", "TaskSpec", "join_ecqa", "load_tasks",
+    "parse_spec", "read_interventions", "read_task", "ready_interventions", "shots_of", "task_help",
 ]  # fmt: skip

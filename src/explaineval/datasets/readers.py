@@ -1,133 +1,27 @@
-"""One reader a format: e-SNLI (Camburu et al. 2018), ECQA (Aggarwal et al. 2021), ComVE (Wang et al. 2020), JSONL.
+"""The task formats: e-SNLI (Camburu et al. 2018), ECQA (Aggarwal et al. 2021), ComVE (Wang et al. 2020), JSONL.
 
-Every reader returns Examples in file order. A row without a usable gold label is kept with `gold` None.
+`FORMATS` is the table of them. A reader yields the rows of a file in their order; a row without a usable gold label is
+kept with `gold` None.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from explaineval.datasets.text_files import read_csv, read_jsonl, read_plain_csv
 from explaineval.errors import InputError
 from explaineval.records import Example
 
-Row = TypeVar("Row")
-
-csv.field_size_limit(1 << 20)
-
-
-def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a UTF-8 file (a byte-order mark is dropped).
-
-    Raises InputError where the file is missing, unreadable or not UTF-8.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            yield from enumerate(handle, start=1)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a directory, but this task is read from a file.") from None
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{path} is not UTF-8 text (byte {exc.start}): convert it first.") from None
-    except OSError as exc:
-        raise InputError(f"{path} cannot be read: {exc.strerror}.") from None
-
-
-def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place, row) of a CSV file with a header that has at least `columns`.
-
-    Raises InputError for an empty file, a missing column (named) or a row that is cut short.
-    """
-    reader = csv.DictReader(_checked_lines(path))
-    if reader.fieldnames is None:
-        raise InputError(f"{path} is empty: expected a CSV file with the columns {', '.join(columns)}.")
-    missing = [name for name in columns if name not in reader.fieldnames]
-    if missing:
-        other = _other_delimiter(reader.fieldnames, columns)
-        if other is not None:
-            raise InputError(
-                f"{path}: its cells are parted by {other}, not by commas: save it as CSV with commas, as the official "
-                "files are."
-            )
-        raise InputError(
-            f"{path}: column {', '.join(missing)} is missing; the header has {', '.join(reader.fieldnames)}."
-        )
-    for row in _rows(reader, path):
-        place = f"{path}:{reader.line_num}"
-        if any(row[name] is None for name in columns):
-            raise InputError(f"{place}: the row has fewer cells than the header; the file may be cut off.")
-        yield place, {name: row[name] for name in columns}
-
-
-def _other_delimiter(header: Sequence[str], columns: Sequence[str]) -> str | None:
-    """What parts the cells of a header that is one cell when it is split at commas, in words."""
-    whole = ",".join(header)
-    for sign, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        cells = {cell.strip().strip('"') for cell in whole.split(sign)}
-        if len(cells) > len(header) and cells & set(columns):
-            return name
-    return None
-
-
-def read_plain_csv(path: Path, cells: int) -> Iterator[tuple[str, list[str]]]:
-    """(place, cells) of a CSV file without header whose rows have at least `cells` cells."""
-    reader = csv.reader(_checked_lines(path))
-    for row in _rows(reader, path):
-        if not row:
-            continue
-        if len(row) < cells:
-            raise InputError(f"{path}:{reader.line_num}: expected at least {cells} cells, found {len(row)}.")
-        yield f"{path}:{reader.line_num}", row
-
-
-def _checked_lines(path: Path) -> Iterator[str]:
-    for number, line in read_text_lines(path):
-        if "\0" in line:
-            raise InputError(f"{path}:{number}: the line holds a NUL character; this is no CSV file.")
-        yield line
-
-
-def _rows(reader: Iterator[Row], path: Path) -> Iterator[Row]:
-    """The reader's rows, csv's own complaints as ours."""
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as exc:
-            raise InputError(f"{path}: not readable as CSV ({exc}); look for a quote that is never closed.") from None
-        yield row
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, object) of a JSONL file; blank lines are passed over."""
-    for number, line in read_text_lines(path):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as exc:
-            raise InputError(f"{place}: not valid JSON ({exc.msg} at column {exc.colno}).") from None
-        except RecursionError:
-            raise InputError(f"{place}: not readable as JSON (nested too deep).") from None
-        except ValueError:
-            raise InputError(f"{place}: not readable as JSON (a number of thousands of digits).") from None
-        if not isinstance(value, dict):
-            raise InputError(f"{place}: expected one JSON object a line, found {type(value).__name__}.")
-        yield place, value
-
-
 BUNDLED = ("nli", "qa", "sense")
+"""The tasks that come with the package."""
 LEVELS = "explanations"
 NORMAL = "normal"
 """The verbosity of the explanations that a dataset comes with."""
@@ -141,58 +35,72 @@ SHAPES = {
     frozenset({"question"}): "qa",
     frozenset({"sentence1", "sentence2"}): "sense",
 }
-"""The bundled task whose examples have just these fields: it lends its shots."""
+"""By the names of an example's fields, the bundled task that has the same ones and whose shots are used."""
 
 COMVE_DATA = ("subtaskA_data_all.csv", "subtaskA_dev_data.csv", "subtaskA_test_data.csv")
 COMVE_GOLD = ("subtaskA_answers_all.csv", "subtaskA_gold_answers.csv")
 COMVE_REASONS = ("subtaskC_answers_all.csv", "subtaskC_gold_answers.csv")
 
 
-def read_esnli(path: Path, task: str, unknown: dict[str, str] | None = None) -> list[Example]:
-    """e-SNLI's official CSV: pairID, gold_label, Sentence1, Sentence2, Explanation_1.
+class TaskRow(NamedTuple):
+    """An example, and what the file gives as its gold label where that names no option."""
 
-    `unknown` takes up, by example id, what stands as gold label and is none; so do the readers below.
+    example: Example
+    unknown_gold: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A task format: `--task NAME:PATH` reads the path with `read`, which gets it and the name of the task.
+
+    `path` is what stands for the path in help texts: FILE, FILE.csv or DIR. `suffixes` are the endings of files that
+    are likely in this format. `read_levels` reads explanations at other verbosity levels, where the format has them.
+    `named_after_file` says that a task is called as its file, not as its format.
     """
+
+    name: str
+    read: Callable[[Path, str], Iterable[TaskRow]]
+    path: str = "FILE"
+    suffixes: tuple[str, ...] = ()
+    read_levels: Callable[[Path], dict[str, dict[str, str]]] | None = None
+    named_after_file: bool = False
+
+
+def read_esnli(path: Path, task: str) -> Iterator[TaskRow]:
+    """Read e-SNLI's official CSV: pairID, gold_label, Sentence1, Sentence2, Explanation_1."""
     letters = {text: letter for letter, text in NLI_OPTIONS.items()}
-    columns = ("pairID", "gold_label", "Sentence1", "Sentence2", "Explanation_1")
-    return [
-        _example(
+    for place, row in read_csv(path, ("pairID", "gold_label", "Sentence1", "Sentence2", "Explanation_1")):
+        yield _row(
             place,
+            letters,
+            row["gold_label"].strip(),
             id=row["pairID"],
             task=task,
             fields={"premise": row["Sentence1"], "hypothesis": row["Sentence2"]},
             options=NLI_OPTIONS,
-            gold=_gold(letters, row["gold_label"].strip(), row["pairID"], unknown),
             explanation=row["Explanation_1"].strip() or None,
         )
-        for place, row in read_csv(path, columns)
-    ]
 
 
-def read_ecqa(path: Path, task: str, unknown: dict[str, str] | None = None) -> list[Example]:
-    """ECQA's official CSV (cqa_data_*.csv): q_no, q_text, q_op1 to q_op5, q_ans, taskB."""
-    columns = ("q_no", "q_text", *ECQA_OPTIONS.values(), "q_ans", "taskB")
-    examples = []
-    for place, row in read_csv(path, columns):
+def read_ecqa(path: Path, task: str) -> Iterator[TaskRow]:
+    """Read ECQA's official CSV (cqa_data_*.csv): q_no, q_text, q_op1 to q_op5, q_ans, taskB."""
+    for place, row in read_csv(path, ("q_no", "q_text", *ECQA_OPTIONS.values(), "q_ans", "taskB")):
         options = {letter: row[column] for letter, column in ECQA_OPTIONS.items()}
         texts = Counter(options.values())
-        letters = {text: letter for letter, text in options.items() if texts[text] == 1}
-        examples.append(
-            _example(
-                place,
-                id=row["q_no"],
-                task=task,
-                fields={"question": row["q_text"]},
-                options=options,
-                gold=_gold(letters, row["q_ans"], row["q_no"], unknown),
-                explanation=row["taskB"].strip() or None,
-            )
+        yield _row(
+            place,
+            {text: letter for letter, text in options.items() if texts[text] == 1},
+            row["q_ans"],
+            id=row["q_no"],
+            task=task,
+            fields={"question": row["q_text"]},
+            options=options,
+            explanation=row["taskB"].strip() or None,
         )
-    return examples
 
 
-def read_comve(directory: Path, task: str, unknown: dict[str, str] | None = None) -> list[Example]:
-    """ComVE (SemEval-2020 task 4): subtask A's data and gold answers, the first reason of subtask C.
+def read_comve(directory: Path, task: str) -> Iterator[TaskRow]:
+    """Read ComVE (SemEval-2020 task 4): subtask A's data and gold answers, the first reason of subtask C.
 
     The gold file marks the sentence that is against common sense: 0 is the first one.
     """
@@ -202,48 +110,44 @@ def read_comve(directory: Path, task: str, unknown: dict[str, str] | None = None
         )
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; comve is read from the directory of its official files.")
-    gold = {row[0]: row[1].strip() for _, row in read_plain_csv(_one_of(directory, COMVE_GOLD), 2)}
-    reasons_path = _find(directory, COMVE_REASONS)
-    reasons = {row[0]: row[1].strip() for _, row in read_plain_csv(reasons_path, 2)} if reasons_path else {}
-    return [
-        _example(
+    gold_path, data_path = (_find_official(directory, names) for names in (COMVE_GOLD, COMVE_DATA))
+    gold = {row[0]: row[1].strip() for _, row in read_plain_csv(gold_path, 2)}
+    reasons: dict[str, str] = {}
+    if any((directory / name).is_file() for name in COMVE_REASONS):
+        reasons_path = _find_official(directory, COMVE_REASONS)
+        reasons = {row[0]: row[1].strip() for _, row in read_plain_csv(reasons_path, 2)}
+    for place, row in read_csv(data_path, ("id", "sent0", "sent1")):
+        yield _row(
             place,
+            {"0": "A", "1": "B"},
+            gold.get(row["id"], ""),
             id=row["id"],
             task=task,
             fields={"sentence1": row["sent0"], "sentence2": row["sent1"]},
             options=SENSE_OPTIONS,
-            gold=_gold({"0": "A", "1": "B"}, gold.get(row["id"], ""), row["id"], unknown),
             explanation=reasons.get(row["id"]) or None,
         )
-        for place, row in read_csv(_one_of(directory, COMVE_DATA), ("id", "sent0", "sent1"))
-    ]
 
 
-def read_task_jsonl(
-    path: Path,
-    task: str,
-    unknown: dict[str, str] | None = None,  # noqa: ARG001 - all readers are called alike
-) -> list[Example]:
-    """The task JSONL of the method page: id, fields, options, and optional gold, explanation, instruction.
+def read_task_jsonl(path: Path, task: str) -> Iterator[TaskRow]:
+    """Read the task JSONL of the method page: id, fields, options, and optional gold, explanation, instruction.
 
     `explanations`, the same explanation by verbosity level, is for shots and read by `read_levels`. A gold label that
-    is no option is refused, so nothing is ever `unknown`.
+    is no option is refused.
     """
-    examples = []
     for place, value in read_jsonl(path):
-        strange = set(value) - {"id", "fields", "options", "gold", "explanation", "instruction", LEVELS}
-        if strange:
-            raise InputError(f"{place}: unknown key {', '.join(sorted(strange))}.")
+        unknown = set(value) - {"id", "fields", "options", "gold", "explanation", "instruction", LEVELS}
+        if unknown:
+            raise InputError(f"{place}: unknown key {', '.join(sorted(unknown))}.")
         value.pop(LEVELS, None)
         example = _example(place, task=task, **value)
-        _check_letters(example, place)
-        examples.append(example)
-    return examples
+        _check_options(example, place)
+        yield TaskRow(example)
 
 
 def read_levels(path: Path) -> dict[str, dict[str, str]]:
-    """By id, the explanations of a task JSONL at other verbosity levels: level → text; rows without are left out."""
-    found = {}
+    """Return by id the explanations of a task JSONL at other verbosity levels (level → text), where a row has some."""
+    by_id = {}
     for place, value in read_jsonl(path):
         levels = value.get(LEVELS)
         if levels is None:
@@ -254,22 +158,36 @@ def read_levels(path: Path) -> dict[str, dict[str, str]]:
             raise InputError(
                 f"{place}: the explanation at level {NORMAL} is `explanation` itself: take it out of {LEVELS}."
             )
-        found[str(value.get("id"))] = {str(level): text.strip() for level, text in levels.items()}
-    return found
+        by_id[str(value.get("id"))] = {str(level): text.strip() for level, text in levels.items()}
+    return by_id
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("esnli", read_esnli, "FILE.csv", (".csv",)),
+    Format("ecqa", read_ecqa, "FILE.csv", (".csv",)),
+    Format("comve", read_comve, "DIR"),
+    Format("jsonl", read_task_jsonl, "FILE", (".jsonl", ".json", ".ndjson"), read_levels, named_after_file=True),
+)
+"""All task formats."""
+
+
+def format_of(name: str) -> Format | None:
+    """Return the format of this name; None for a bundled task and for an unknown name."""
+    return next((known for known in FORMATS if known.name == name), None)
+
+
+def task_help() -> str:
+    """Return what `--task` takes, for help texts: the bundled tasks, and each format with its path."""
+    return f"{', '.join(BUNDLED)} (bundled), {', '.join(f'{known.name}:{known.path}' for known in FORMATS)}."
 
 
 def bundled_path(task: str) -> Path:
-    """The file of a task that comes with the package."""
+    """Return the file of a task that comes with the package."""
     return Path(str(resources.files("explaineval") / "tasks" / f"{task}.jsonl"))
 
 
-def read_bundled(task: str) -> list[Example]:
-    """A task that comes with the package: nli, qa or sense."""
-    return read_task_jsonl(bundled_path(task), task)
-
-
 def shape_of(example: Example) -> str | None:
-    """The bundled task of the same fields and options: it lends its instruction."""
+    """Return the bundled task with the same fields and options, whose instruction is used; None where there is none."""
     shape = SHAPES.get(frozenset(example.fields))
     fits = {
         "nli": example.options == NLI_OPTIONS,
@@ -279,41 +197,31 @@ def shape_of(example: Example) -> str | None:
     return shape if shape is not None and fits[shape] else None
 
 
-def read_task(reader: str, path: Path | None, task: str, unknown: dict[str, str] | None = None) -> list[Example]:
-    """All examples of one task in file order; `unknown` takes up by id what stands as gold label and is none.
+def read_task(name: str, path: Path | None, task: str, unknown_gold: dict[str, str] | None = None) -> list[Example]:
+    """Return all examples of one task in file order; `name` is that of a format, or of a bundled task without a path.
 
-    Raises InputError for an unknown reader, a missing path, an empty file or an id that stands twice.
+    What stands as gold label and names no option is put into `unknown_gold` by example id. Raises InputError for an
+    unknown name, a missing path, an empty file or an id that stands twice.
     """
-    if path is None:
-        if reader not in BUNDLED:
-            raise InputError(f"task {reader!r} needs a path: {reader}:PATH.")
-        examples = read_bundled(reader)
-    else:
-        examples = READERS[reader](path, task, unknown)
+    known = format_of("jsonl" if path is None else name)
+    if known is None or (path is None and name not in BUNDLED):
+        raise InputError(f"task {name!r} needs a path: {name}:PATH.")
+    examples: dict[str, Example] = {}
+    for example, unknown in known.read(path or bundled_path(name), task):
+        if example.id in examples:
+            raise InputError(f"{path}: the id {example.id!r} stands twice; ids must be unique within a task.")
+        examples[example.id] = example
+        if unknown is not None and unknown_gold is not None:
+            unknown_gold[example.id] = unknown
     if not examples:
         raise InputError(f"{path} is empty: it holds no example of task {task!r}.")
-    seen: set[str] = set()
-    for example in examples:
-        if example.id in seen:
-            raise InputError(f"{path}: the id {example.id!r} stands twice; ids must be unique within a task.")
-        seen.add(example.id)
-    return examples
+    return list(examples.values())
 
 
-READERS: dict[str, Callable[[Path, str, dict[str, str] | None], list[Example]]] = {
-    "esnli": read_esnli,
-    "ecqa": read_ecqa,
-    "comve": read_comve,
-    "jsonl": read_task_jsonl,
-}
-
-
-def _gold(letters: Mapping[str, str], text: str, example: str, unknown: dict[str, str] | None) -> str | None:
-    """The letter of a gold label; None for a blank one, and for one that is none, which `unknown` takes up."""
-    letter = letters.get(text)
-    if letter is None and text.strip() and unknown is not None:
-        unknown[example] = text
-    return letter
+def _row(place: str, letters: Mapping[str, str], gold: str, **values: Any) -> TaskRow:
+    """Make a row whose gold letter is found in `letters` by the text of the label."""
+    letter = letters.get(gold)
+    return TaskRow(_example(place, gold=letter, **values), gold if letter is None and gold.strip() else None)
 
 
 def _example(place: str, **values: Any) -> Example:
@@ -329,29 +237,27 @@ def _example(place: str, **values: Any) -> Example:
     return example
 
 
-def _check_letters(example: Example, place: str) -> None:
+def _check_options(example: Example, place: str) -> None:
     if not example.fields:
         raise InputError(f"{place}: fields is empty; an example needs at least one text field.")
     if len(example.options) < 2:
         raise InputError(f"{place}: an example needs at least two options.")
-    for letter in example.options:
+    for letter, text in example.options.items():
         if len(letter) != 1 or not ("A" <= letter <= "Z"):
             raise InputError(f"{place}: option letter {letter!r} is not a single capital letter from A to Z.")
+        if not text.strip():
+            raise InputError(f"{place}: the text of option {letter} is blank; write what the option says.")
     if example.gold is not None and example.gold not in example.options:
         raise InputError(f"{place}: gold {example.gold!r} is not among the options {', '.join(example.options)}.")
 
 
-def _one_of(directory: Path, names: tuple[str, ...]) -> Path:
-    found = _find(directory, names)
-    if found is None:
+def _find_official(directory: Path, names: tuple[str, ...]) -> Path:
+    """Return the one file in the directory that has one of these names."""
+    paths = [directory / name for name in names if (directory / name).is_file()]
+    if not paths:
         raise InputError(f"{directory} has none of the official files {', '.join(names)}.")
-    return found
-
-
-def _find(directory: Path, names: tuple[str, ...]) -> Path | None:
-    found = [directory / name for name in names if (directory / name).is_file()]
-    if len(found) > 1:
+    if len(paths) > 1:
         raise InputError(
-            f"{directory} holds several splits ({', '.join(p.name for p in found)}): keep one a directory."
+            f"{directory} holds several splits ({', '.join(path.name for path in paths)}): keep one a directory."
         )
-    return found[0] if found else None
+    return paths[0]

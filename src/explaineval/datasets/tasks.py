@@ -1,27 +1,27 @@
-"""A task ready to run: its examples, and the shots with where they come from."""
+"""Load a task: its examples, its shots, and interventions for it."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
 from explaineval.config.sources import home
+from explaineval.datasets import readers
 from explaineval.datasets.readers import (
     BUNDLED,
     NORMAL,
-    READERS,
     SHAPES,
     bundled_path,
-    read_bundled,
-    read_jsonl,
+    format_of,
     read_levels,
     read_task,
     read_task_jsonl,
     shape_of,
 )
+from explaineval.datasets.text_files import read_jsonl
 from explaineval.errors import InputError
 from explaineval.interventions import intervention_from
 from explaineval.records import Example, Intervention
@@ -29,16 +29,19 @@ from explaineval.records import Example, Intervention
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """`--task NAME[:PATH]` taken apart; `name` is what the task is called in every file."""
+    """What `--task NAME[:PATH]` asks for: a format and a path, or a bundled task (its name as format, no path).
+
+    `name` is what the task is called in every file.
+    """
 
     name: str
-    reader: str
+    format: str
     path: Path | None
 
 
 @dataclass(frozen=True)
 class Task:
-    """Examples to evaluate and the shots, which are never evaluated and never depend on a limit."""
+    """Examples to evaluate, and shots, which are never evaluated and do not depend on a limit."""
 
     spec: TaskSpec
     shape: str | None
@@ -48,15 +51,15 @@ class Task:
     level_shots: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
     """The same shots by verbosity level, with explanations of that length; `normal` is `shots` itself."""
     unknown_gold: Mapping[str, str] = field(default_factory=dict)
-    """By example id, what stands as gold label in the file and is none."""
+    """By example id, what the file gives as gold label where that names no option."""
 
     def shots_at(self, level: str) -> tuple[Example, ...] | None:
-        """The shots of a verbosity level, None where there are none of that length."""
+        """Return the shots of a verbosity level; None where there are none of that length."""
         return self.shots if level == NORMAL else self.level_shots.get(level)
 
     @property
     def name(self) -> str:
-        """What the task is called in trials and metrics."""
+        """Name of the task in trials and metrics."""
         return self.spec.name
 
 
@@ -66,37 +69,39 @@ def parse_spec(text: str, base: Path | None = None) -> TaskSpec:
     >>> parse_spec("nli").name, parse_spec("jsonl:data/my_task.jsonl").name
     ('nli', 'my_task')
     """
-    reader, colon, rest = text.partition(":")
-    known = (*BUNDLED, *READERS)
-    if reader not in known:
-        raise InputError(f"unknown task {reader!r}: {_suggestion(text, reader, known)}.")
-    if reader in BUNDLED:
+    name, colon, rest = text.partition(":")
+    known = format_of(name)
+    if name in BUNDLED:
         if colon:
-            raise InputError(f"task {reader!r} is bundled and takes no path: write {reader}, or jsonl:{rest}.")
-        return TaskSpec(reader, reader, None)
+            raise InputError(f"task {name!r} is bundled and takes no path: write {name}, or jsonl:{rest}.")
+        return TaskSpec(name, name, None)
+    if known is None:
+        raise InputError(f"unknown task {name!r}: {_suggestion(text, name)}.")
     if not rest:
-        raise InputError(f"task {reader!r} needs a path: {reader}:PATH.")
+        raise InputError(f"task {name!r} needs a path: {name}:PATH.")
     path = home(rest)
     if base is not None and not path.is_absolute():
         path = base / path
-    return TaskSpec(path.stem if reader == "jsonl" else reader, reader, path)
+    return TaskSpec(path.stem if known.named_after_file else name, name, path)
 
 
-def _suggestion(text: str, reader: str, known: Sequence[str]) -> str:
-    """What somebody may have meant by a task of no known name: a path without its format, or another spelling."""
+def _suggestion(text: str, name: str) -> str:
+    """Return what may have been meant by a task of no known name: a path without its format, or another spelling."""
     path = home(text)
-    bare = ":" not in text
-    if bare and path.suffix.lower() == ".csv":
-        return f"a file needs its format before it: esnli:{text} or ecqa:{text}"
-    if bare and path.suffix.lower() in (".jsonl", ".json", ".ndjson"):
-        return f"a file needs its format before it: jsonl:{text}"
-    if bare and text and path.is_file():
-        return f"a file needs its format before it: jsonl:{text}"
-    if bare and text and path.is_dir():
-        return f"a directory needs its format before it: comve:{text}"
-    near = difflib.get_close_matches(reader, known, n=1)
+    fitting: list[str] = []
+    if ":" not in text and text:
+        fitting = [known.name for known in readers.FORMATS if path.suffix.lower() in known.suffixes]
+        if not fitting and path.is_file():
+            fitting = ["jsonl"]
+        elif not fitting and path.is_dir():
+            fitting = [known.name for known in readers.FORMATS if known.path == "DIR"]
+    if fitting:
+        what = "directory" if path.is_dir() else "file"
+        return f"a {what} needs its format before it: {' or '.join(f'{format}:{text}' for format in fitting)}"
+    names = (*BUNDLED, *(known.name for known in readers.FORMATS))
+    near = difflib.get_close_matches(name, names, n=1)
     meant = f"; perhaps {near[0]} is meant" if near else ""
-    return f"choose from {', '.join(known)} (with PATH after a colon){meant}"
+    return f"choose from {', '.join(names)} (with PATH after a colon){meant}"
 
 
 def load_tasks(
@@ -116,30 +121,33 @@ def load_tasks(
 
 def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None) -> Task:
     unknown: dict[str, str] = {}
-    examples = read_task(spec.reader, spec.path, spec.name, unknown)
+    examples = read_task(spec.format, spec.path, spec.name, unknown)
     shape = shape_of(examples[0])
     shots: tuple[Example, ...] = ()
-    source, origin = "none", None
+    source, levels = "none", dict[str, dict[str, str]]()
     if count and shots_from is not None:
-        lender = shots_from.name if shots_from.name in BUNDLED and not shots_from.exists() else None
-        origin = bundled_path(lender) if lender else shots_from
-        shots = _shots_of(
-            read_task_jsonl(origin, spec.name), examples[0], count, str(shots_from), last=lender is not None
-        )
-        source = f"the bundled task {lender}" if lender else f"the first {count} of {shots_from.name}"
-        examples = [e for e in examples if all(e.fields != shot.fields for shot in shots)]
+        bundled = shots_from.name in BUNDLED and not shots_from.exists()
+        path = bundled_path(shots_from.name) if bundled else shots_from
+        rows = [row.example for row in read_task_jsonl(path, spec.name)]
+        shots = _shots_of(rows, examples[0], count, str(shots_from), last=bundled)
+        levels = read_levels(path)
+        source = f"the bundled task {shots_from.name}" if bundled else f"the first {count} of {shots_from.name}"
+        examples = [example for example in examples if all(example.fields != shot.fields for shot in shots)]
     elif count:
-        able = [e for e in examples if e.explanation and e.gold]
-        if len(able) >= count and len(examples) > count:
-            shots = tuple(able[-count:])
-            origin = spec.path if spec.reader == "jsonl" else bundled_path(spec.name) if spec.path is None else None
+        usable = [example for example in examples if example.explanation and example.gold]
+        lender = SHAPES.get(frozenset(examples[0].fields))
+        if len(usable) >= count and len(examples) > count:
+            shots = tuple(usable[-count:])
+            known = format_of("jsonl" if spec.path is None else spec.format)
+            if known is not None and known.read_levels is not None:
+                levels = known.read_levels(spec.path or bundled_path(spec.name))
             source = f"the last {count} of {spec.path.name if spec.path else spec.name}"
             reserved = {shot.id for shot in shots}
-            examples = [e for e in examples if e.id not in reserved]
-        elif (lender := SHAPES.get(frozenset(examples[0].fields))) is not None:
-            origin = bundled_path(lender)
-            shots = tuple(read_bundled(lender)[-count:])
-            source = f"the bundled task {lender} ({spec.name} has {len(able)} usable explanations)"
+            examples = [example for example in examples if example.id not in reserved]
+        elif lender is not None:
+            shots = tuple(read_task(lender, None, lender)[-count:])
+            levels = read_levels(bundled_path(lender))
+            source = f"the bundled task {lender} ({spec.name} has {len(usable)} usable explanations)"
     if len(shots) < count:
         raise InputError(
             f"task {spec.name!r} has too few rows with gold label and explanation for {count} shots: "
@@ -147,12 +155,11 @@ def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None
         )
     if not examples:
         raise InputError(f"task {spec.name!r}: every example serves as a shot, so none is left to evaluate.")
-    levels = _level_shots(shots, read_levels(origin)) if origin is not None else {}
-    return Task(spec, shape, tuple(examples[:limit]), shots, source, levels, unknown)
+    return Task(spec, shape, tuple(examples[:limit]), shots, source, _level_shots(shots, levels), unknown)
 
 
 def _level_shots(shots: tuple[Example, ...], texts: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[Example, ...]]:
-    """The same shots with the explanations of each level that all of them have."""
+    """Return by level the same shots with its explanations, for each level that all of them have."""
     levels = sorted({level for shot in shots for level in texts.get(shot.id, ())})
     return {
         level: tuple(shot.model_copy(update={"explanation": texts[shot.id][level]}) for shot in shots)
@@ -173,26 +180,26 @@ def _shots_of(rows: list[Example], like: Example, count: int, place: str, *, las
 
 
 def read_interventions(path: Path, tasks: Mapping[str, Mapping[str, Example]]) -> list[Intervention]:
-    """All interventions of a JSONL file, checked against the tasks' examples (all rows of each file, unlimited).
+    """Return all interventions of a JSONL file, checked against all examples of the tasks (by name, then id).
 
-    Raises InputError for a line that fits no loaded example, an offset beyond the text, an id that stands twice.
+    Raises InputError for a line that fits no example, an offset beyond the text, an id that stands twice.
     """
-    found = list(_checked(read_jsonl(path), tasks))
-    if not found:
+    interventions = list(_checked(read_jsonl(path), tasks))
+    if not interventions:
         raise InputError(f"{path} is empty: it holds no intervention.")
-    return found
+    return interventions
 
 
 def ready_interventions(task: str, examples: Sequence[Example]) -> list[Intervention]:
-    """The ready interventions of a bundled task, for those of its examples that are given."""
+    """Return the ready interventions of a bundled task, for those of its examples that are given."""
     with resources.as_file(resources.files("explaineval") / "tasks" / f"{task}.interventions.jsonl") as path:
-        wanted = {example.id: example for example in examples}
-        lines = ((place, value) for place, value in read_jsonl(path) if value.get("example_id") in wanted)
-        return list(_checked(lines, {task: wanted}))
+        by_id = {example.id: example for example in examples}
+        lines = ((place, value) for place, value in read_jsonl(path) if value.get("example_id") in by_id)
+        return list(_checked(lines, {task: by_id}))
 
 
 def _checked(
-    lines: Iterator[tuple[str, dict[str, object]]], tasks: Mapping[str, Mapping[str, Example]]
+    lines: Iterable[tuple[str, dict[str, object]]], tasks: Mapping[str, Mapping[str, Example]]
 ) -> Iterator[Intervention]:
     seen: set[tuple[str, str]] = set()
     for place, value in lines:

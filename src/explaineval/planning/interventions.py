@@ -149,7 +149,7 @@ def _tagged(task: Task, tagger: str | None) -> Iterator[tuple[Example, dict[str,
 
 def _from_file(path: Path, tasks: Sequence[Task]) -> Chosen:
     everything = {
-        task.name: {example.id: example for example in read_task(task.spec.reader, task.spec.path, task.name)}
+        task.name: {example.id: example for example in read_task(task.spec.format, task.spec.path, task.name)}
         for task in tasks
     }
     evaluated = {(task.name, example.id) for task in tasks for example in task.examples}

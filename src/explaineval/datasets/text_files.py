@@ -1,0 +1,124 @@
+"""Read the lines, CSV rows or JSONL objects of a file within bounded memory; an error names the file and the line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from explaineval.errors import InputError
+from explaineval.files import open_regular
+
+Row = TypeVar("Row")
+
+LONGEST_LINE = 1 << 24
+"""Characters of the longest line that is read."""
+
+csv.field_size_limit(1 << 20)
+
+
+def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the numbered lines of a UTF-8 file (a byte-order mark is dropped).
+
+    Raises InputError where the file is missing, unreadable, no regular file or not UTF-8, or a line is too long.
+    """
+    number = 0
+    try:
+        with open_regular(path) as handle, io.TextIOWrapper(handle, encoding="utf-8-sig", newline="") as text:
+            while line := text.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise InputError(f"{path}:{number}: the line is longer than {LONGEST_LINE:,} characters.")
+                yield number, line
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a directory, but this task is read from a file.") from None
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{path} is not UTF-8 text (byte {exc.start}): convert it first.") from None
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror}.") from None
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (place, row) of a CSV file with a header that has at least `columns`.
+
+    Raises InputError for an empty file, a missing column (named) or a row that is cut short.
+    """
+    reader = csv.DictReader(_checked_lines(path))
+    if reader.fieldnames is None:
+        raise InputError(f"{path} is empty: expected a CSV file with the columns {', '.join(columns)}.")
+    missing = [name for name in columns if name not in reader.fieldnames]
+    other = _other_delimiter(reader.fieldnames, columns) if missing else None
+    if other is not None:
+        raise InputError(
+            f"{path}: its cells are parted by {other}, not by commas: save it as CSV with commas, as the official "
+            "files are."
+        )
+    if missing:
+        raise InputError(
+            f"{path}: column {', '.join(missing)} is missing; the header has {', '.join(reader.fieldnames)}."
+        )
+    for row in _rows(reader, path):
+        place = f"{path}:{reader.line_num}"
+        if any(row[name] is None for name in columns):
+            raise InputError(f"{place}: the row has fewer cells than the header; the file may be cut off.")
+        yield place, {name: row[name] for name in columns}
+
+
+def _other_delimiter(header: Sequence[str], columns: Sequence[str]) -> str | None:
+    """Return in words what separates the cells of a header that is one cell when it is split at commas."""
+    whole = ",".join(header)
+    for sign, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        cells = {cell.strip().strip('"') for cell in whole.split(sign)}
+        if len(cells) > len(header) and cells & set(columns):
+            return name
+    return None
+
+
+def read_plain_csv(path: Path, cells: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield (place, cells) of a CSV file without header whose rows have at least `cells` cells."""
+    reader = csv.reader(_checked_lines(path))
+    for row in _rows(reader, path):
+        if not row:
+            continue
+        if len(row) < cells:
+            raise InputError(f"{path}:{reader.line_num}: expected at least {cells} cells, found {len(row)}.")
+        yield f"{path}:{reader.line_num}", row
+
+
+def _checked_lines(path: Path) -> Iterator[str]:
+    for number, line in read_text_lines(path):
+        if "\0" in line:
+            raise InputError(f"{path}:{number}: the line holds a NUL character; this is no CSV file.")
+        yield line
+
+
+def _rows(reader: Iterator[Row], path: Path) -> Iterator[Row]:
+    """Yield the reader's rows; an error of the csv module becomes an InputError."""
+    try:
+        yield from reader
+    except csv.Error as exc:
+        raise InputError(f"{path}: not readable as CSV ({exc}); look for a quote that is never closed.") from None
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (place, object) of a JSONL file; blank lines are skipped. Raises InputError for any other line."""
+    for number, line in read_text_lines(path):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as exc:
+            raise InputError(f"{place}: not valid JSON ({exc.msg} at column {exc.colno}).") from None
+        except RecursionError:
+            raise InputError(f"{place}: not readable as JSON (nested too deep).") from None
+        except ValueError:
+            raise InputError(f"{place}: not readable as JSON (a number of thousands of digits).") from None
+        if not isinstance(value, dict):
+            raise InputError(f"{place}: expected one JSON object a line, found {type(value).__name__}.")
+        yield place, value
