@@ -1,4 +1,4 @@
-"""The prompts directory, rendered: templates in plain files, filled in a sandbox, hashed into the signature."""
+"""Prompts: the templates of a directory, rendered in a sandbox, and the hashes of them that signatures hold."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from traceback import walk_tb
+from typing import Any
 
 from jinja2 import (
     ChoiceLoader,
@@ -26,23 +27,23 @@ from explaineval.records import Example, Message, Order, Style
 from explaineval.sandbox import RestrictedEnvironment, describe, shorten
 
 MARKERS: dict[Order, str] = {"pe": "Answer:", "pe2": "Answer:", "ep": "Explanation:"}
-"""What a completion-style prompt ends with, so that the model goes on from there."""
+"""What a prompt in completion style ends with; the model goes on from there."""
 
 EXPLAIN = "pe2.explain"
-"""The second call of order pe2: the answer is given, the explanation asked for."""
+"""The templates of the second call of order pe2, where the answer is given and the explanation is asked for."""
 
 CUE_PLACE = "cues/place.j2"
-"""How a cue is put to the shown input."""
+"""The template that puts a cue beside the input."""
 
 
 def default_directory() -> Path:
-    """The prompts that come with the package (in a checkout, the directory `prompts/` at its top)."""
+    """The prompts that come with the package: in a checkout, the directory `prompts/` at its top."""
     packaged = Path(__file__).parent / "_prompts"
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "prompts"
 
 
 class PromptBook:
-    """The templates of one directory. Reads only below it; renders user text as values, never as templates."""
+    """The templates of one directory. It reads only below that directory, and user text is never run as a template."""
 
     def __init__(self, directory: Path) -> None:
         if not directory.is_dir():
@@ -50,7 +51,7 @@ class PromptBook:
         self.directory = directory
         files = FileSystemLoader(directory)
         self._environment = RestrictedEnvironment(files, field_label)
-        # the same templates, but where they include the input stands the one that a cue was put to
+        # the same templates, but including `input.j2` gives the input with a cue
         cued = ChoiceLoader([DictLoader({"input.j2": "{{ cued_input }}"}), files])
         self._cued = RestrictedEnvironment(cued, field_label)
         self._texts: dict[str, str] = {}
@@ -58,7 +59,7 @@ class PromptBook:
         self._shots: dict[tuple[object, ...], list[dict[str, str]]] = {}
 
     def text(self, name: str) -> str:
-        """A plain file's text, stripped. Raises InputError where the directory lacks it."""
+        """A file's text, stripped. Raises InputError if the directory has no such file."""
         if name not in self._texts:
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise InputError(f"{self.directory} names the file {name}, which is outside of it: take that out.")
@@ -69,11 +70,11 @@ class PromptBook:
         return self._texts[name]
 
     def instruction(self, example: Example, shape: str | None) -> str:
-        """The example's own instruction, else the one of its task's shape, else the default."""
+        """The example's own instruction, or the one for its task's shape, or the default."""
         return example.instruction or self.text(f"tasks/{shape or 'default'}.txt")
 
     def level(self, style: Style, verbosity: str) -> str:
-        """The text that asks for a verbosity level: chat only, since completion style shows it by its shots."""
+        """The text that asks for a verbosity level; "" in completion style, where the shots show the level."""
         _plain_name(verbosity)
         return self.text(self._level_file(verbosity)) if style == "chat" else ""
 
@@ -89,28 +90,16 @@ class PromptBook:
         verbosity: str,
         cue: str | None = None,
     ) -> tuple[Message, ...] | str:
-        """The chat turns or the completion prompt for one example with these (perhaps edited) fields, and a cue."""
+        """The chat turns or the completion prompt for one example, with these (perhaps edited) fields and a cue."""
         instruction = self.instruction(example, shape)
-        level = "" if order == "pe2" else self.level(style, verbosity)  # one answer, whatever the level
+        level = "" if order == "pe2" else self.level(style, verbosity)  # pe2 asks for one answer, whatever the level
         if style == "completion":
-            text = self._fill(
-                f"completion/{order}.j2",
-                cue,
-                instruction=instruction,
-                fields=fields,
-                options=example.options,
-                verbosity=level,
-                shots=self._shown(shots, order),
-            )
-            if not text.endswith(MARKERS[order]):
-                raise InputError(f"{self.directory}/completion/{order}.j2 must end with {MARKERS[order]!r}.")
-            return text
+            values = self._values(example, fields, instruction, level)
+            return self._completion(order, cue, MARKERS[order], **values, shots=self._shown(shots, order))
         turns: list[Message] = []
         for shot, shown in zip(shots, self._shown(shots, order), strict=True):
-            turns.append(Message(role="user", content=self._user(shot, shot.fields, order, instruction, level)))
-            turns.append(Message(role="assistant", content=shown["reply"]))
-        turns.append(Message(role="user", content=self._user(example, fields, order, instruction, level, cue)))
-        return tuple(turns)
+            turns += [self._question(order, shot, shot.fields, instruction, level), _assistant(shown["reply"])]
+        return (*turns, self._question(order, example, fields, instruction, level, cue))
 
     def render_explanation(
         self,
@@ -124,63 +113,49 @@ class PromptBook:
         verbosity: str,
         cue: str | None = None,
     ) -> tuple[Message, ...] | str:
-        """The second call of order pe2: the first one's text with the answer given, and the wish to explain it."""
+        """The second call of order pe2: the text of the first with the answer given, and the request to explain it."""
         instruction = self.instruction(example, shape)
         level = self.level(style, verbosity)
+        shown_shots = self._shown(shots, "pe2")
         if style == "completion":
-            name = f"completion/{EXPLAIN}.j2"
-            text = self._fill(
-                name,
-                cue,
-                instruction=instruction,
-                fields=fields,
-                options=example.options,
-                label=label,
-                verbosity=level,
-                shots=self._shown(shots, "pe2"),
-            )
-            if not text.endswith("Explanation:"):
-                raise InputError(f"{self.directory}/{name} must end with 'Explanation:'.")
-            return text
+            values = self._values(example, fields, instruction, level)
+            return self._completion(EXPLAIN, cue, "Explanation:", **values, label=label, shots=shown_shots)
+        request = _user(self._fill(f"chat/{EXPLAIN}.j2", verbosity=level))
         turns: list[Message] = []
-        wish = self._fill(f"chat/{EXPLAIN}.j2", verbosity=level)
-        for shot, shown in zip(shots, self._shown(shots, "pe2"), strict=True):
-            turns.append(Message(role="user", content=self._user(shot, shot.fields, "pe2", instruction, "")))
-            turns.append(Message(role="assistant", content=shown["reply"]))
-            turns.append(Message(role="user", content=wish))
-            turns.append(Message(role="assistant", content=shown["explained"]))
-        turns.append(Message(role="user", content=self._user(example, fields, "pe2", instruction, "", cue)))
-        turns.append(Message(role="assistant", content=self._fill("reply.pe2.j2", gold=label, explanation="")))
-        turns.append(Message(role="user", content=wish))
-        return tuple(turns)
+        for shot, shown in zip(shots, shown_shots, strict=True):
+            turns += [self._question("pe2", shot, shot.fields, instruction, ""), _assistant(shown["reply"])]
+            turns += [request, _assistant(shown["explained"])]
+        turns.append(self._question("pe2", example, fields, instruction, "", cue))
+        turns.append(_assistant(self._fill("reply.pe2.j2", gold=label, explanation="")))
+        return (*turns, request)
 
     def fill(self, name: str, **values: object) -> str:
-        """A template of the directory that is no prompt of a run: a cue, or what a judge or an editor is asked."""
+        """Render a template that is not a prompt of a run: a cue, or the question to a judge or an editor."""
         return self._render(self._environment, name, values).strip()
 
     def cue_names(self) -> tuple[str, ...]:
-        """The names of the cues of this directory: those that have a text and a control."""
+        """The names of the directory's cues: those that have a text and a control."""
         texts = {path.name.removesuffix(".txt") for path in (self.directory / "cues").glob("*.txt")}
         return tuple(sorted(name for name in texts if f"{name}_control" in texts))
 
     def phrases(self, cue: str) -> tuple[str, ...]:
-        """The phrases that count as a mention of a cue, and of its control: a line each of cues/NAME.phrases.txt."""
+        """The phrases that count as a mention of a cue and of its control: the lines of cues/NAME.phrases.txt."""
         if cue not in self._phrases:
             lines = self.text(f"cues/{_plain_name(cue, 'cue')}.phrases.txt").splitlines()
             self._phrases[cue] = tuple(line.strip() for line in lines if line.strip())
         return self._phrases[cue]
 
     def cue_digest(self, cue: str) -> str:
-        """SHA-256 over what a trial of a cue rests on beside its own text: its place and its phrases."""
+        """SHA-256 over what a trial with a cue depends on beside the cue's own text: its place and its phrases."""
         texts = (self.text(CUE_PLACE), *self.phrases(cue))
         return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
     def levels(self) -> tuple[str, ...]:
-        """The names of all verbosity levels of this directory."""
+        """The names of all verbosity levels of this directory: one for each file in `verbosity/`."""
         return tuple(sorted(path.stem for path in (self.directory / "verbosity").glob("*.txt")))
 
     def digest(self, *, style: Style, order: Order, shape: str | None, verbosity: str) -> str:
-        """SHA-256 over the files that the prompts of one arm are made of, names and included files among them."""
+        """SHA-256 over the names and contents of the files that an arm's prompts are made of, included files too."""
         names = {f"{style}/{order}.j2", "input.j2", f"reply.{order}.j2", f"tasks/{shape or 'default'}.txt"}
         if order == "pe2":
             names |= {f"{style}/{EXPLAIN}.j2", f"reply.{EXPLAIN}.j2"}
@@ -188,23 +163,23 @@ class PromptBook:
             names.add(self._level_file(verbosity))
         total = hashlib.sha256()
         for name in sorted(self._with_included(names)):
-            self.text(name)  # raises the right sentence where it is missing
+            self.text(name)  # raises an error that names the file if it is missing
             total.update(name.encode() + b"\0" + (self.directory / name).read_bytes() + b"\0")
         return total.hexdigest()
 
     def check(self, name: str) -> None:
-        """Raise InputError unless a template, with all that it includes, holds only what prompts need."""
+        """Raise InputError unless a template, with everything that it includes, holds only what prompts need."""
         self._parse(name)
 
     def _parse(self, name: str) -> nodes.Template:
+        self.text(name)  # raises an error that names the file if it is missing
         try:
-            self.text(name)  # raises the right sentence where it is missing
             return self._environment.check(name)
         except TemplateError as exc:
-            raise self._invalid(exc, name) from None
+            raise self._describe(exc, name) from None
 
     def _level_file(self, verbosity: str) -> str:
-        """The file of a verbosity level. Raises InputError, with the levels there are, for one without."""
+        """The file of a verbosity level. Raises InputError, naming the existing levels, if there is no such file."""
         file = f"verbosity/{_plain_name(verbosity)}.txt"
         if file not in self._texts and not (self.directory / file).is_file():
             near = difflib.get_close_matches(verbosity, self.levels(), n=1)
@@ -216,83 +191,83 @@ class PromptBook:
         return file
 
     def _with_included(self, names: set[str]) -> set[str]:
-        found: set[str] = set()
+        """The names of these files and of all that the templates among them include."""
+        files: set[str] = set()
         waiting = [(name, name.endswith(".j2")) for name in names]
         while waiting:
             name, is_template = waiting.pop()
-            if name in found:
-                continue
-            found.add(name)
-            if is_template:
+            if name not in files and is_template:
                 waiting += [(other, True) for other in find_referenced_templates(self._parse(name)) if other]
-        return found
+            files.add(name)
+        return files
 
-    def _user(
+    def _completion(self, name: str, cue: str | None, marker: str, **values: object) -> str:
+        """A prompt in completion style. Raises InputError if it does not end with `marker`."""
+        text = self._fill(f"completion/{name}.j2", cue, **values)
+        if not text.endswith(marker):
+            raise InputError(f"{self.directory}/completion/{name}.j2 must end with {marker!r}.")
+        return text
+
+    def _question(
         self,
+        order: Order,
         example: Example,
         fields: Mapping[str, str],
-        order: Order,
         instruction: str,
         level: str,
         cue: str | None = None,
-    ) -> str:
-        return self._fill(
-            f"chat/{order}.j2",
-            cue,
-            instruction=instruction,
-            fields=fields,
-            options=example.options,
-            verbosity=level,
-            shots=(),
-        )
+    ) -> Message:
+        """The user's turn that asks about an example, a shot or the last one."""
+        values = self._values(example, fields, instruction, level)
+        return _user(self._fill(f"chat/{order}.j2", cue, **values, shots=()))
+
+    def _values(self, example: Example, fields: Mapping[str, str], instruction: str, level: str) -> dict[str, Any]:
+        return {"instruction": instruction, "fields": fields, "options": example.options, "verbosity": level}
 
     def _shown(self, shots: Sequence[Example], order: Order) -> list[dict[str, str]]:
+        """What templates show of the shots: their input, their reply and, in order pe2, their explanation."""
         key = (order, *((shot.task, shot.id, shot.explanation) for shot in shots))
         if key not in self._shots:
             self._shots[key] = [self._show(shot, order) for shot in shots]
         return self._shots[key]
 
     def _show(self, shot: Example, order: Order) -> dict[str, str]:
+        reply: dict[str, Any] = {"gold": shot.gold, "explanation": shot.explanation}
         shown = {
             "input": self._fill("input.j2", fields=shot.fields, options=shot.options),
-            "reply": self._fill(f"reply.{order}.j2", gold=shot.gold, explanation=shot.explanation),
+            "reply": self._fill(f"reply.{order}.j2", **reply),
         }
-        if order == "pe2":
-            shown["explained"] = self._fill(f"reply.{EXPLAIN}.j2", gold=shot.gold, explanation=shot.explanation)
-        return shown
+        return shown | {"explained": self._fill(f"reply.{EXPLAIN}.j2", **reply)} if order == "pe2" else shown
 
     def _fill(self, name: str, cue: str | None = None, **values: object) -> str:
         if cue is None:
             return self._render(self._environment, name, values).strip()
-        cued = self._put(cue, values)
-        text = self._render(self._cued, name, {**values, "cued_input": cued}).strip()
-        if cued.strip() not in text:
+        plain = self._render(self._environment, "input.j2", values)
+        bare = plain.rstrip()
+        put = self._render(self._environment, CUE_PLACE, {"input": bare, "cue": cue}).rstrip()
+        # the input with the cue ends in the white space that the input ends in
+        text = self._render(self._cued, name, {**values, "cued_input": put + plain[len(bare) :]}).strip()
+        if put.strip() not in text:
             raise InputError(
                 f'{self.directory}/{name} does not show the input by {{% include "input.j2" %}}, so that a cue has no '
                 "place in it."
             )
         return text
 
-    def _put(self, cue: str, values: Mapping[str, object]) -> str:
-        """The shown input with the cue put to it; it ends in the white space that it ends in without."""
-        plain = self._render(self._environment, "input.j2", values)
-        bare = plain.rstrip()
-        return self._render(self._environment, CUE_PLACE, {"input": bare, "cue": cue}).rstrip() + plain[len(bare) :]
-
     def _render(self, environment: RestrictedEnvironment, name: str, values: Mapping[str, object]) -> str:
         try:
             return environment.write(name, values)
         except (TemplateError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as exc:
-            raise self._invalid(exc, name) from None
+            raise self._describe(exc, name) from None
 
-    def _invalid(self, exc: Exception, name: str) -> InputError:
-        """The error of a template in words: its file and, where it is known, its line."""
+    def _describe(self, exc: Exception, name: str) -> InputError:
+        """The error of a template in words: its file and, if known, its line."""
         if isinstance(exc, TemplateNotFound):
             return InputError(f"{self.directory} has no template {exc.name}: copy it from the bundled prompts.")
         if isinstance(exc, TemplateSyntaxError):
             return InputError(f"{self.directory}/{describe(exc, name)}")
         place = f"{self.directory}/{name}"
-        for frame, line in walk_tb(exc.__traceback__):  # Jinja2 made its lines those of the templates
+        for frame, line in walk_tb(exc.__traceback__):  # Jinja2 gives its frames the templates' lines
             if Path(frame.f_code.co_filename).is_relative_to(self.directory):
                 place = f"{frame.f_code.co_filename}, line {line}"
         return InputError(f"{place}: it cannot be rendered ({shorten(str(exc))}).")
@@ -304,9 +279,17 @@ def _plain_name(name: str, what: str = "verbosity") -> str:
     return name
 
 
+def _user(content: str) -> Message:
+    return Message(role="user", content=content)
+
+
+def _assistant(content: str) -> Message:
+    return Message(role="assistant", content=content)
+
+
 @lru_cache(maxsize=256)
 def field_label(name: str) -> str:
-    """How a field is called in a prompt.
+    """How a prompt shows the name of a field.
 
     >>> field_label("sentence1"), field_label("user_review")
     ('Sentence 1', 'User review')

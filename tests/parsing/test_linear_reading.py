@@ -1,16 +1,14 @@
-"""Reading takes time in proportion to the text: steps are counted, and patterns are looked at, not clocks."""
+"""Reading takes steps in proportion to the length of the text, and no pattern can backtrack over all of it."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from re import _constants as constants
 from re import _parser as parser
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -20,6 +18,7 @@ from explaineval.parsing import parse, parse_explanation
 from explaineval.parsing.layout import _field_pattern
 from explaineval.parsing.letters import _name_pattern, _number_pattern
 from explaineval.parsing.statements import _other_item
+from makers.steps import count_steps
 
 NLI = {"A": "entailment", "B": "neutral", "C": "contradiction"}
 SENSE = {"A": "Sentence 1", "B": "Sentence 2"}
@@ -50,9 +49,9 @@ def test_steps_grow_with_the_text(unit: str, style: Any, order: Any) -> None:
     options = SENSE if "Sentence" in unit else NLI
     for head in ("Answer: B\nExplanation: ", ""):
         texts = [head + unit * (length // len(unit)) for length in (SHORT, TIMES * SHORT)]
-        few, many = (_count_steps(partial(parse, text, options, order, style)) for text in texts)
+        few, many = (count_steps(partial(parse, text, options, order, style)) for text in texts)
         assert many <= 1.4 * TIMES * few + 1000, head
-    few, many = (_count_steps(partial(parse_explanation, text, "B", options, style)) for text in texts)
+    few, many = (count_steps(partial(parse_explanation, text, "B", options, style)) for text in texts)
 
     assert many <= 1.4 * TIMES * few + 1000
 
@@ -60,7 +59,7 @@ def test_steps_grow_with_the_text(unit: str, style: Any, order: Any) -> None:
 def test_tags_that_close_late_are_matched_in_one_pass() -> None:
     """Tags opened within an explanation and closed at its end take steps in proportion to their number."""
     texts = ["Answer: B\nExplanation: x" + "<b>x" * count + "</b>" * count for count in (500, TIMES * 500)]
-    few, many = (_count_steps(partial(parse, text, NLI, "pe", "chat")) for text in texts)
+    few, many = (count_steps(partial(parse, text, NLI, "pe", "chat")) for text in texts)
 
     assert many <= 1.5 * TIMES * few
 
@@ -124,20 +123,3 @@ def _parts(value: Any) -> Iterator[Any]:
     elif isinstance(value, (tuple, list)):
         for part in value:
             yield from _parts(part)
-
-
-def _count_steps(call: Callable[[], object]) -> int:
-    """How many functions, built-in ones included, are called."""
-    steps = 0
-
-    def count(frame: FrameType, event: str, arg: object) -> None:
-        nonlocal steps
-        steps += event in {"call", "c_call"}
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        call()
-    finally:
-        sys.setprofile(before)
-    return steps

@@ -1,4 +1,4 @@
-"""Does an explanation mention the inserted text? Named policies, phrase lists, and spans for marking. Pure."""
+"""Whether an explanation mentions the inserted text, and where: named policies and phrase lists. Pure."""
 
 from __future__ import annotations
 

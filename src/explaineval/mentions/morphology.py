@@ -1,4 +1,4 @@
-"""Regular English inflections of a word by the usual spelling rules, and words that only look like one."""
+"""Inflections of English words by the usual spelling rules, lemmas, and words that only look like an inflection."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from importlib.resources import files
 
 @cache
 def load_own_words() -> dict[str, frozenset[str]]:
-    """By word that looks like a form of another, the words that it is a regular form of: none, or not all."""
+    """Words that look like regular forms of more words than they are, each with those that it is a form of."""
     return {form: frozenset(bases) for form, bases in _read("own_words.txt")}
 
 
 @cache
 def load_irregular() -> dict[str, frozenset[str]]:
-    """By irregular form, the words that it may be a form of."""
+    """Irregular forms, each with the words that it may be a form of."""
     bases: dict[str, set[str]] = {}
     for base, forms in _read("irregular.txt"):
         for form in forms:
             bases.setdefault(form, set()).add(base)
-    return {form: frozenset(found) for form, found in bases.items()}
+    return {form: frozenset(words) for form, words in bases.items()}
 
 
 def _read(name: str) -> list[tuple[str, list[str]]]:
+    """The lines "word: others" of a file of this package."""
     lines = files(__package__).joinpath(name).read_text(encoding="utf-8").splitlines()
     return [(word, rest.split()) for word, _, rest in (line.partition(":") for line in lines)]
 
@@ -43,9 +44,9 @@ _DOUBLED_L = re.compile(
 def inflect(word: str) -> frozenset[str]:
     """`word` (lower case) with its regular forms in -s, -ed, -ing, -er, -est and -ly.
 
-    Every spelling that the rules allow is included (traveled, travelled; marvelous, marvellous), but no word that
-    only looks like a form (number is not more numb: `lexicon`). Words with signs other than letters and words
-    under three letters have no forms. Irregular forms are not included.
+    Every spelling that the rules allow is included (traveled, travelled; marvelous, marvellous), but no word that only
+    looks like a form ("number" is not "more numb": own_words.txt). Words with characters other than letters and words
+    of fewer than three letters have no forms. Irregular forms are not included.
 
     >>> sorted(inflect("big") - {"big"})
     ['bigged', 'bigger', 'biggest', 'bigging', 'bigly', 'bigs']
@@ -55,7 +56,7 @@ def inflect(word: str) -> frozenset[str]:
 
 
 def spell_forms(word: str) -> frozenset[str]:
-    """What the rules of spelling alone make of a word, other words that look the same among them."""
+    """All spellings that the rules give for the forms of a word, even those that are words of their own."""
     if not _SHORTEST <= len(word) <= LONGEST or not word.isalpha():
         return frozenset({word})
     forms: set[str] = set()
@@ -69,9 +70,9 @@ def spell_forms(word: str) -> frozenset[str]:
 
 @lru_cache(maxsize=65_536)
 def find_bases(word: str) -> frozenset[str]:
-    """`word` (lower case) and every string whose inflection in -s, -ed, -ing, -er or -est it is by the rules.
+    """`word` (lower case) and every string that it is an inflection of, in -s, -ed, -ing, -er or -est, by the rules.
 
-    Without a vocabulary some of them are no words; they do no harm, since they are only compared with each
+    There is no vocabulary, so some of the strings are not words. That does no harm: they are only compared with each
     other.
 
     >>> sorted(find_bases("hoped"))
@@ -90,18 +91,18 @@ def find_bases(word: str) -> frozenset[str]:
 
 
 def other_spelling(word: str) -> set[str]:
-    """The word with the other number of l before an ending, as other countries write it (jeweled, jewelled)."""
+    """The word with one l instead of two before an ending, or two instead of one (jeweled, jewelled)."""
     match = _DOUBLED_L.fullmatch(word)
     return {match["before"] + ("l" if match["second"] else "ll") + match["end"]} if match else set()
 
 
 def _is_short_in_y(word: str) -> bool:
-    """Whether the word has one syllable and ends in y after a consonant: dry, shy, sly."""
+    """True if the word has one syllable and ends in y after a consonant: dry, shy, sly."""
     return word.endswith("y") and not set(word[:-1]) & set("aeiouy")
 
 
 def _stems(word: str) -> list[str]:
-    """What -ed, -er and -est are added to: final e dropped, y to i, final consonant doubled, c to ck."""
+    """The stems for -ed, -er and -est: final e dropped, y to i, final consonant doubled, c to ck."""
     if word.endswith("e"):
         return [word[:-1]]
     if _is_short_in_y(word):
@@ -112,6 +113,7 @@ def _stems(word: str) -> list[str]:
 
 
 def _ing_stems(word: str) -> list[str]:
+    """The stems for -ing."""
     if word.endswith("ie"):
         return [word[:-2] + "y"]
     if word.endswith(("ee", "oe", "ye")):
@@ -122,6 +124,7 @@ def _ing_stems(word: str) -> list[str]:
 
 
 def _doublings(word: str) -> list[str]:
+    """The word with its final consonant doubled where that is the rule, or with both spellings where either may be."""
     if word.endswith("c"):
         return [word + "k", word]
     if not _DOUBLING.search(word):
@@ -137,7 +140,7 @@ def _add_s(word: str) -> set[str]:
     if word.endswith("z") and _DOUBLING.search(word):
         return {word + "zes"}
     if word.endswith("ch"):
-        return {word + "es", word + "s"}  # churches; stomachs, since no rule of spelling tells how ch is spoken
+        return {word + "es", word + "s"}  # churches, stomachs: spelling does not show how ch is spoken
     if word.endswith(("s", "x", "z", "sh")):
         return {word + "es"}
     if word.endswith("o") and word[-2] not in "aeiou":
@@ -166,16 +169,16 @@ def _add_ly(word: str) -> set[str]:
 
 
 _CLOSED = frozenset({"is", "was", "has", "does", "am", "are", "were", "less", "being", "goes", "better", "best"})
-"""Irregular forms that no rule may read in another way."""
+"""Irregular forms to which the regular rules are not applied."""
 
 
 @lru_cache(maxsize=65_536)
 def find_lemmas(word: str) -> frozenset[str]:
     """The base forms that `word` (lower case) may come from, itself among them unless it is only a form.
 
-    An ambiguous form has several (`lay`: lay, lie). Limits: nouns of doers look like comparatives (a teacher
-    is taken for the comparative of teach); -ly is derivation and is kept, so the lemma of quickly is
-    quickly; a regular form of a word of one or two letters is not undone.
+    An ambiguous form has several (`lay`: lay, lie). Limits: nouns for persons look like comparatives ("teacher" is
+    taken for a form of "teach"); -ly is derivation and is kept, so the lemma of "quickly" is "quickly"; regular forms
+    of words of one or two letters are not reduced.
 
     >>> sorted(find_lemmas("better")), sorted(find_lemmas("lay"))
     (['good', 'well'], ['lay', 'lie'])

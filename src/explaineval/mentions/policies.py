@@ -1,14 +1,15 @@
-"""Is the inserted text mentioned? The three named policies (the method page, mention policies).
+"""Whether an explanation mentions the inserted text: three named policies, and phrase lists for cues.
 
-- `word`: the inserted word, or a regular inflection of it, as a whole word. "quick" is mentioned by "quickly"
-  and "quickest"; "quickly" is not mentioned by "quick", nor "friend" by "friendly", which is another adjective.
+- `word`: the inserted word, or a regular inflection of it, as a whole word. "quick" is mentioned by "quickly" and
+  "quickest"; "quickly" is not mentioned by "quick", nor "friend" by "friendly", which is another adjective.
 - `lemma`: a word with the same lemma, irregular forms included: "good" is mentioned by "best" and vice versa.
 - `substring`: plain containment without regard to case (Atanasova et al. 2023): "art" is in "party".
 
-In all three a negated mention is a mention ("not quickly"), several words are matched over any white space,
-and blank text is never mentioned. A hyphen and an apostrophe end a word ("quick-witted", "dog's", 'quick'),
-except before t ("don't" does not hold "don"), and an underscore does too (`_quick_` is emphasis). There are no
-parts of speech: a homograph is a mention. Words of scripts without spaces are found by `substring` only.
+In all three a negated mention is a mention ("not quickly"), several words are matched over any white space, and blank
+text is never mentioned. A hyphen and an apostrophe end a word ("quick-witted", "dog's", 'quick'), except before t
+("don't" does not hold "don"), and so does an underscore (`_quick_` is emphasis). Parts of speech are ignored: a
+homograph is a mention. Words of scripts without spaces are found by `substring` only. The method page lists known
+failures.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise, takewhile
+from itertools import pairwise
+from os.path import commonprefix
 from typing import Literal
 
 from explaineval.errors import InputError
@@ -29,38 +31,38 @@ _SIGNS = {
     **dict.fromkeys(map(ord, "‐‑"), "-"),  # hyphen and non-breaking hyphen
     **dict.fromkeys([0xAD, 0x61C, *range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF], ""),
 }
-"""Signs made equal. The last line's are invisible within a word: soft hyphen, joiners, marks of direction, byte order
-mark; the zero-width space is not among them, since it is there to part words."""
+"""Characters that are replaced before comparison. Those of the last line are invisible within a word (soft hyphen,
+joiners, direction marks, byte order mark); the zero-width space is not among them, since it separates words."""
 
 WORD_START = r"(?<![^\W_])"
 WORD_END = r"(?![^\W_]|'t(?![^\W_]))"
-"""Where a word begins and ends in folded text; "don't" does not end after "don"."""
+"""Patterns for where a word begins and ends in folded text; no word ends after "don" in "don't"."""
 
 MOST_ACCENTS = 30
-"""Signs that may join the one before them. No language needs so many (Unicode's stream-safe text format, UAX 15)."""
+"""How many characters may combine with the one before them. No language needs more (UAX 15, stream-safe text)."""
 
-_LONGEST_KEPT = 20_000  # longer texts are folded again each time: a hundred of them would take gigabytes
+_LONGEST_KEPT = 20_000  # longer texts are not cached: a hundred of them would take gigabytes
 
-_FOREIGN = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")  # with the sign before it, which an accent may belong to
+_NON_ASCII = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")  # and the character before, which an accent may belong to
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The folded text; `starts[i]`, `ends[i]` say where its sign i came from (None: from the same place)."""
+    """The folded text. Its character i comes from `starts[i]` to `ends[i]` of the original (None: the same place)."""
 
     text: str
     starts: tuple[int, ...] | None
     ends: tuple[int, ...] | None
 
     def original(self, start: int, end: int) -> tuple[int, int]:
-        """The span of the original text whose folded form is `text[start:end]`, `start` < `end`."""
+        """The span of the original text whose folded form is `text[start:end]`; `start` < `end`."""
         if self.starts is None or self.ends is None:
             return start, end
         return self.starts[start], self.ends[end - 1]
 
 
 def fold(text: str) -> Folded:
-    """NFKC and casefold of `text`; curly apostrophes become straight, invisible signs vanish.
+    """The text in NFKC and casefolded, with straight apostrophes and without invisible characters.
 
     >>> fold("The ﬁnest").original(4, 6)
     (4, 5)
@@ -70,7 +72,7 @@ def fold(text: str) -> Folded:
 
 @lru_cache(maxsize=128)
 def fold_and_keep(text: str) -> Folded:
-    """As `fold`, of a text that is likely to be folded again soon."""
+    """Fold a text that is likely to be folded again soon."""
     return _fold(text)
 
 
@@ -81,7 +83,7 @@ def _fold(text: str) -> Folded:
     starts: list[int] = []
     ends: list[int] = []
     position = 0
-    for match in _FOREIGN.finditer(text):
+    for match in _NON_ASCII.finditer(text):
         pieces.append(text[position : match.start()].lower())
         starts += range(position, match.start())
         ends += range(position + 1, match.start() + 1)
@@ -97,21 +99,21 @@ def _fold(text: str) -> Folded:
     return Folded("".join(pieces), tuple(starts), tuple(ends))
 
 
-def is_word_sign(sign: str) -> bool:
-    """True for letters, digits, and the accents and vowel signs that belong to the letter before them."""
+def is_word_character(sign: str) -> bool:
+    """True for letters and digits, and for accents and vowel signs, which belong to the letter before them."""
     return sign.isalnum() or unicodedata.category(sign).startswith("M")
 
 
-def strip_signs(phrase: str) -> str:
-    """The phrase from its first to its last letter or digit: quotes or a full stop around it do not count."""
-    kept = [index for index, sign in enumerate(phrase) if is_word_sign(sign)]
+def strip_punctuation(phrase: str) -> str:
+    """The phrase from its first to its last letter or digit, without quotes or a full stop around it."""
+    kept = [index for index, sign in enumerate(phrase) if is_word_character(sign)]
     return phrase[kept[0] : kept[-1] + 1] if kept else ""
 
 
 def stands_alone(text: str, start: int, end: int) -> bool:
-    """True unless a vowel sign or an accent, no letter to a pattern, joins the span to its neighbours."""
+    """True unless an accent or vowel sign, which is no letter to a pattern, joins the span to its neighbours."""
     before, after = text[start - 1 : start], text[end : end + 1]
-    return not (before and is_word_sign(before)) and not (after and is_word_sign(after))
+    return not (before and is_word_character(before)) and not (after and is_word_character(after))
 
 
 def _fold_cluster(cluster: str) -> str:
@@ -120,9 +122,9 @@ def _fold_cluster(cluster: str) -> str:
 
 
 def _clusters(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Spans of signs that normalisation may join: a letter with its accents, a Hangul syllable's parts.
+    """Spans of characters that normalisation may join: a letter with its accents, the parts of a Hangul syllable.
 
-    None is longer than MOST_ACCENTS: to order the accents of one letter takes the square of their number.
+    No span is longer than MOST_ACCENTS, since ordering the accents of one letter takes quadratic time.
     """
     spans: list[tuple[int, int]] = []
     for position in range(start, end):
@@ -174,21 +176,21 @@ def find_mentions(policy: Policy, inserted: str, text: str) -> list[tuple[int, i
 
 
 def already_present(inserted: str, texts: Iterable[str]) -> bool:
-    """True if any of `texts` mentions `inserted` under any policy: then a mention proves nothing."""
+    """True if any of `texts` mentions `inserted` under any policy, so that a mention would prove nothing."""
     return any(mentions(policy, inserted, text) for text in texts for policy in POLICIES)
 
 
 @lru_cache(maxsize=4096)
 def _search(policy: Policy, inserted: str) -> Callable[[str], Spans]:
-    """A function from folded text to the spans of mentions in it."""
-    wanted = " ".join(fold(inserted).text.split())
+    """The function that finds the spans of mentions in a folded text."""
+    phrase = " ".join(fold(inserted).text.split())
     if policy not in POLICIES:
         raise InputError(f"Unknown mention policy {policy!r}: use one of {', '.join(POLICIES)}.")
-    if not wanted:
+    if not phrase:
         return lambda _: iter(())
-    core = strip_signs(wanted)
-    if policy == "substring" or not _TOKEN.search(core):  # signs alone have no word forms
-        return _search_literally(wanted)
+    core = strip_punctuation(phrase)
+    if policy == "substring" or not _TOKEN.search(core):  # punctuation has no word forms
+        return _search_literally(phrase)
     return _search_words(core) if policy == "word" else _search_lemmas(core)
 
 
@@ -199,12 +201,12 @@ def _search_literally(phrase: str) -> Callable[[str], Spans]:
 
 def _search_words(phrase: str) -> Callable[[str], Spans]:
     words = [_inflect_last_part(word) for word in phrase.split()]
-    stem = _common_start(words[0])
-    options = ("|".join(map(re.escape, sorted(forms, key=len, reverse=True))) for forms in words)
-    pattern = re.compile(WORD_START + r"\s+".join(f"(?:{option})" for option in options) + WORD_END)
+    stem = commonprefix(list(words[0]))  # noqa: RUF071 - words, not paths
+    alternatives = ("|".join(map(re.escape, sorted(forms, key=len, reverse=True))) for forms in words)
+    pattern = re.compile(WORD_START + r"\s+".join(f"(?:{forms})" for forms in alternatives) + WORD_END)
 
     def search(text: str) -> Spans:
-        if stem not in text:  # spares the slow search in nearly all texts
+        if stem not in text:  # avoids the slow search in nearly all texts
             return iter(())
         return (match.span() for match in pattern.finditer(text) if stands_alone(text, *match.span()))
 
@@ -212,27 +214,23 @@ def _search_words(phrase: str) -> Callable[[str], Spans]:
 
 
 def _inflect_last_part(word: str) -> frozenset[str]:
-    """The forms of a word, of a compound those of its last part ("old-timer", "old-timers")."""
+    """The forms of a word; a compound is inflected in its last part ("old-timer", "old-timers")."""
     head, hyphen, last = word.rpartition("-")
     return frozenset(head + hyphen + form for form in inflect(last))
-
-
-def _common_start(words: Iterable[str]) -> str:
-    return "".join(signs[0] for signs in takewhile(lambda signs: len(set(signs)) == 1, zip(*words, strict=False)))
 
 
 def _search_lemmas(phrase: str) -> Callable[[str], Spans]:
     tokens = list(_TOKEN.finditer(phrase))
     words = [token.group() for token in tokens]
-    gaps = [phrase[one.end() : two.start()] for one, two in pairwise(tokens)]
+    gaps = [phrase[left.end() : right.start()] for left, right in pairwise(tokens)]
 
     def search(text: str) -> Spans:
-        found = list(_TOKEN.finditer(text))
+        text_tokens = list(_TOKEN.finditer(text))
         after = 0
-        for index, first in enumerate(found):
+        for index, first in enumerate(text_tokens):
             if index < after or not share_lemma(words[0], first.group()):
                 continue
-            run = found[index : index + len(words)]
+            run = text_tokens[index : index + len(words)]
             if len(run) == len(words) and _fits(text, run, words, gaps):
                 after = index + len(words)
                 yield first.start(), run[-1].end()
@@ -241,28 +239,28 @@ def _search_lemmas(phrase: str) -> Callable[[str], Spans]:
 
 
 def _fits(text: str, run: list[re.Match[str]], words: list[str], gaps: list[str]) -> bool:
-    """True if the tokens of `run` are the words with the same gaps, whatever the white space in them."""
+    """True if the tokens of `run` are the words with the same gaps between them, apart from white space."""
     same_words = all(share_lemma(word, token.group()) for word, token in zip(words, run, strict=True))
-    between = [text[one.end() : two.start()] for one, two in pairwise(run)]
-    same_gaps = all(" ".join(have.split()) == " ".join(want.split()) for have, want in zip(between, gaps, strict=True))
+    between = [text[left.end() : right.start()] for left, right in pairwise(run)]
+    same_gaps = [gap.split() for gap in between] == [gap.split() for gap in gaps]
     return same_words and same_gaps and stands_alone(text, run[0].start(), run[-1].end())
 
 
 MOST_BETWEEN = 4
-"""The most words that a wildcard stands for."""
+"""How many words a wildcard stands for at most."""
 
 _WILDCARD = re.compile(r"\*+|…|\.{3,}")
-_SEPARATOR = re.compile(r"(?:[^\w.!?。！？]|\.(?=\d))++")  # what parts words within a sentence
-_WORD = re.compile(r"\w++(?:['-]\w++){0,3}+")  # one that a wildcard stands for
+_SEPARATOR = re.compile(r"(?:[^\w.!?。！？]|\.(?=\d))++")  # what separates words within a sentence
+_WORD = re.compile(r"\w++(?:['-]\w++){0,3}+")  # a word that a wildcard stands for
 
 
 def mentions_phrase(phrases: Sequence[str], text: str) -> tuple[int, int] | None:
     """The first span of `text`, in code points, that is one of `phrases`; of two at one place the longer.
 
-    Phrases are compared as the policy `word` compares, without inflections: any case and Unicode form, whole
-    words, any white space. `*` or `…` between two words stands for up to `MOST_BETWEEN` words of the same
-    sentence, or none. Known failures: paraphrases, translations and spelling mistakes are not found, and a
-    negated phrase is. Raises InputError for a phrase without a letter or digit.
+    Phrases are compared as under the policy `word`, but without inflections: in any case and Unicode form, as whole
+    words, over any white space. `*` or `…` between two words stands for up to `MOST_BETWEEN` words of the same
+    sentence, or none. Known failures: paraphrases, translations and spelling mistakes are not found, and a negated
+    phrase is. Raises InputError for a phrase without a letter or digit.
 
     >>> mentions_phrase(["the user * thinks"], "Well, the user clearly thinks so.")
     (6, 29)
@@ -277,14 +275,14 @@ def mentions_phrase(phrases: Sequence[str], text: str) -> tuple[int, int] | None
 
 @dataclass(frozen=True, slots=True)
 class _Phrase:
-    """A phrase for folded text: its first words, and a pattern for each run of words between wildcards."""
+    """A compiled phrase: a pattern for each run of words between wildcards, and the first word of each run."""
 
     words: tuple[str, ...]
     runs: tuple[re.Pattern[str], ...]
 
     def find(self, text: str) -> tuple[int, int] | None:
-        """The first span of the phrase in `text`. The time it takes grows with the length of the text alone."""
-        if not all(word in text for word in self.words):  # spares the slow search in nearly all texts
+        """The first span of the phrase in `text`, in time proportional to the length of the text."""
+        if not all(word in text for word in self.words):  # avoids the slow search in nearly all texts
             return None
         ends = self._find_ends(text)
         after = 0
@@ -295,25 +293,23 @@ class _Phrase:
         return None
 
     def _find_ends(self, text: str) -> dict[int, int]:
-        """Where the phrase ends by where it starts.
+        """Where the phrase ends, by where it starts.
 
-        The runs are sought from the last to the first: each place of a run is looked at once, and goes on with the
-        nearest place of the next run that the rest of the phrase follows.
+        Runs are searched from the last to the first. Each place of a run is visited once and continues with the nearest
+        place of the next run from which the rest of the phrase is complete.
         """
         ends: dict[int, int] = {}
         for index, run in reversed(list(enumerate(self.runs))):
-            found = {match.start(): match.end(1) for match in run.finditer(text)}
+            places = {match.start(): match.end(1) for match in run.finditer(text)}
             if index < len(self.runs) - 1:
-                follows = {start: _follow(text, end, ends) for start, end in found.items()}
-                found = {start: end for start, end in follows.items() if end is not None}
-            if not found:
-                return {}
-            ends = found
+                follows = {start: _follow(text, end, ends) for start, end in places.items()}
+                places = {start: end for start, end in follows.items() if end is not None}
+            ends = places
         return ends
 
 
 def _follow(text: str, end: int, ends: Mapping[int, int]) -> int | None:
-    """The end of the rest of a phrase that follows the place `end` after up to MOST_BETWEEN words."""
+    """The end of the rest of a phrase, if it starts at most MOST_BETWEEN words after the place `end`."""
     for _ in range(MOST_BETWEEN + 1):
         separator = _SEPARATOR.match(text, end)
         if separator is None:
@@ -329,11 +325,11 @@ def _follow(text: str, end: int, ends: Mapping[int, int]) -> int | None:
 
 @lru_cache(maxsize=4096)
 def _compile(phrase: str) -> _Phrase:
-    pieces = [strip_signs(" ".join(fold(piece).text.split())) for piece in _WILDCARD.split(phrase)]
+    pieces = [strip_punctuation(" ".join(fold(piece).text.split())) for piece in _WILDCARD.split(phrase)]
     kept = [piece.split() for piece in pieces if piece]
     if not kept:
         raise InputError(f"The phrase {phrase!r} holds no word: it would be found nowhere, or everywhere.")
     written = [r"\s++".join(map(re.escape, words)) + WORD_END for words in kept]
-    # what is looked ahead for is not consumed, so that runs are found that overlap ("so so" in "so so so")
+    # a lookahead consumes nothing, so that overlapping runs are found ("so so" twice in "so so so")
     runs = tuple(re.compile(f"{WORD_START}(?=({run}))") for run in written)
     return _Phrase(tuple(words[0] for words in kept), runs)
