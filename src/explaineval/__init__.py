@@ -1,4 +1,4 @@
-"""Faithfulness of model explanations, measured through an API (phi-CCT and CCT)."""
+"""Measure how faithful the explanations of language models are, through their APIs (phi-CCT and CCT)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """`explaineval.load` and `explaineval.Run` come from pandas' side of the house, loaded when first used."""
+    """Import `load` and `Run`, which need pandas, when they are first used."""
     if name in ("load", "Run"):
         from explaineval.reporting import frames
 

@@ -1,4 +1,4 @@
-"""`python -m explaineval` is the command line."""
+"""Run the command line: `python -m explaineval`."""
 
 from explaineval.cli import main
 

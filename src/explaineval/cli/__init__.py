@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. The only package that prints."""
+"""The command line: read options, call one function below, print. The only package that prints."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ Start at `answers.parse`. Everything here is pure; the method page explains the 
 
 from __future__ import annotations
 
-from explaineval.parsing.answers import Label, parse, parse_explanation, parse_label
+from typing import TYPE_CHECKING, Any
+
 from explaineval.parsing.completions import (
     argmax_disagrees,
     classify,
@@ -15,6 +16,9 @@ from explaineval.parsing.completions import (
     tvd_of,
 )
 from explaineval.parsing.text import leading_reasoning, own_reply
+
+if TYPE_CHECKING:
+    from explaineval.parsing.answers import Label, parse, parse_explanation, parse_label
 
 __all__ = [
     "Label",
@@ -30,3 +34,12 @@ __all__ = [
     "total_variation",
     "tvd_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what reads answers when it is first used: compiling its patterns takes time, and scoring reads none."""
+    if name in ("Label", "parse", "parse_explanation", "parse_label"):
+        from explaineval.parsing import answers
+
+        return getattr(answers, name)
+    raise AttributeError(f"module 'explaineval.parsing' has no attribute {name!r}")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from explaineval.parsing.answers import Label
 from explaineval.records import Answer, Completion, LabelProbabilities, TokenAlternatives, Unreadable
+
+if TYPE_CHECKING:
+    from explaineval.parsing.answers import Label
 
 REFUSED = frozenset({"refusal", "refused"})
 """Finish reasons by which a provider says that the model declined to answer."""
