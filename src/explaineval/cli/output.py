@@ -156,7 +156,7 @@ def totals_line(totals: Totals) -> str:
         f"{counts.sent} sent, {counts.unsent} unsent, {counts.retries} retries."
     )
     if totals.usd_spent is None:
-        return text + " Cost unknown (no price is known for a model; give --price IN,OUT)."
+        return text + f" Cost unknown ({totals.cost_unknown})."
     return (
         f"{text} Spent ${totals.usd_spent:.4f}, saved by the cache ${totals.usd_saved_by_cache:.4f}, "
         f"from scratch ${totals.usd_from_scratch:.4f}."

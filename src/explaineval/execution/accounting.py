@@ -162,9 +162,14 @@ def request_counts(runs: Sequence[ModelRun]) -> RequestCounts:
     )
 
 
+NO_PRICE = "no price is known for a model; give --price IN,OUT"
+NO_COUNT = "answers came without a count of tokens"
+
+
 def totals_of(runs: Sequence[ModelRun]) -> Totals:
-    """Add up the dollars and requests of several models; dollars are None where the price of one is unknown."""
+    """Add up the dollars and requests of several models; dollars are None where the cost of one is unknown."""
     known = all(run.ledger.known for run in runs)
+    unpriced = any(run.ledger.price is None for run in runs)
     spent = sum(run.ledger.spent for run in runs)
     saved = sum(run.ledger.saved for run in runs)
     return Totals(
@@ -173,4 +178,5 @@ def totals_of(runs: Sequence[ModelRun]) -> Totals:
         usd_from_scratch=spent + saved if known else None,
         usd_unbilled_at_most=sum(run.budgeted.unknown for run in runs if run.budgeted is not None),
         requests=request_counts(runs),
+        cost_unknown=None if known else NO_PRICE if unpriced else NO_COUNT,
     )

@@ -170,9 +170,10 @@ class EndpointRecord(Part):
 
 
 class Totals(Part):
-    """What a run cost in dollars (None where a price is unknown), and its requests.
+    """What a run cost in dollars (None where that is unknown), and its requests.
 
-    `usd_unbilled_at_most` bounds what attempts without a bill may have cost.
+    `usd_unbilled_at_most` bounds what attempts without a bill may have cost. `cost_unknown` says why the dollars are
+    None; it is for messages and not stored.
     """
 
     usd_spent: float | None
@@ -180,6 +181,7 @@ class Totals(Part):
     usd_from_scratch: float | None
     usd_unbilled_at_most: float | None = None
     requests: RequestCounts
+    cost_unknown: str | None = Field(default=None, exclude=True)
 
 
 class RunRecord(Part):
