@@ -183,6 +183,8 @@ def test_every_command_with_json_is_on_the_page() -> None:
 class Parrot:
     """Stands in for the embedded server: every answer is the same."""
 
+    threads = 2
+
     def __init__(self, *_: object, **__: object) -> None:
         pass
 
@@ -198,7 +200,7 @@ class Parrot:
 def test_the_demos_document_is_documented(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`demo` prints what `run` prints."""
+    """`demo` prints what `run` prints, and run.json says how many threads the server had."""
     weights = tmp_path / "tiny.gguf"
     weights.write_bytes(b"GGUF and no weights")
     monkeypatch.chdir(tmp_path)
@@ -213,3 +215,5 @@ def test_the_demos_document_is_documented(
     fields = json_page.documented()["demo"].keys()
     assert fields - found == set()
     assert document["metrics"]
+    (record,) = tmp_path.glob("runs/*/run.json")
+    assert [one["threads"] for one in json.loads(record.read_text(encoding="utf-8"))["endpoints"]] == [2]

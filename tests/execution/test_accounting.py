@@ -36,7 +36,10 @@ def model_run(price: Price | None, usage: dict[str, int]) -> Any:
         ([(Price(1.0, 2.0), COUNTED), (FREE, {})], "Spent $20.0000"),
         ([(Price(1.0, 2.0), {})], "Cost unknown (answers came without a count of tokens)."),
         ([(None, COUNTED)], "Cost unknown (no price is known for a model; give --price IN,OUT)."),
-        ([(None, COUNTED), (Price(1.0, 2.0), {})], "Cost unknown (no price is known for a model; give --price IN,OUT)."),
+        (
+            [(None, COUNTED), (Price(1.0, 2.0), {})],
+            "Cost unknown (no price is known for a model; give --price IN,OUT).",
+        ),
     ],
 )
 def test_why_a_cost_is_unknown(runs: list[tuple[Price | None, dict[str, int]]], shown: str) -> None:

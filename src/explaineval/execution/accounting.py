@@ -129,6 +129,7 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
         tokens=TokenCounts(**run.ledger.tokens),
         price=run.ledger.price,
         requests=request_counts([run]),
+        threads=run.threads if run.cached.counts.sent else None,
     )
 
 

@@ -80,6 +80,8 @@ class ModelRun:
     """All models of a run share it."""
     batches: CheckedClient | None = None
     probe: dict[str, Any] | None = None
+    threads: int | None = None
+    """Of the embedded model's server; None for other endpoints."""
     capabilities: dict[str, Capabilities] = field(default_factory=dict)
     """How requests are sent, by style."""
     assumed: bool = False
@@ -218,7 +220,10 @@ def build_model_runs(
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
         pool = Pool(cached, layers.limited.limit.ceiling, stopping)
-        model_run = ModelRun(model, Ledger(asked_at), Forecast(asked_at), layers, cached, pool, writer, batches, probe)
+        model_run = ModelRun(
+            model, Ledger(asked_at), Forecast(asked_at), layers, cached, pool, writer, batches, probe,
+            None if transport is None else transport.threads,
+        )  # fmt: skip
         cached.on_answer, cached.on_unsent = model_run.count_answer, model_run.count_unsent
         cached.report, cached.on_wait = model_run.messages.append, pool.hold_up
         note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)

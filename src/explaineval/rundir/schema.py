@@ -157,6 +157,7 @@ class EndpointRecord(Part):
     """What happened with one model at its endpoint.
 
     `probe` is the document of its last probe, `capabilities` are by style, `fault` says why it could not be used.
+    `threads` is the number of threads of the embedded model's server, where that answered anything.
     """
 
     endpoint: str | None
@@ -167,6 +168,7 @@ class EndpointRecord(Part):
     tokens: TokenCounts | None = None
     price: Price | None = None
     requests: RequestCounts | None = None
+    threads: int | None = None
 
 
 class Totals(Part):
