@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from explaineval.execution.run import execute
 from explaineval.planning.prepare import prepare
 from explaineval.planning.prices import Prices, read_price_list
 from servers.batch_lines import Fate
-from servers.batch_server import BatchServer
+from servers.batch_server import BatchServer, Call
 from servers.commands import WarmCommands
 
 
@@ -232,19 +233,26 @@ def test_offline_sends_nothing(warm: WarmCommands, tmp_path: Path) -> None:
 
 
 def test_two_processes_with_batches_pay_once(warm: WarmCommands, tmp_path: Path) -> None:
-    """The same command twice at once: one batch, each request billed once, the same numbers."""
-    with BatchRuns(warm, tmp_path, server=BatchServer(answer=answer, polls=10)) as one:
+    """The same command twice at once: one request alone, one batch, each request billed once, the same numbers."""
+    waits, deadline = "another process works on this model's batches", time.monotonic() + 60
+    with BatchRuns(warm, tmp_path, server=BatchServer(answer=answer, polls=None)) as one:
+
+        def hold(call: Call) -> None:
+            if call == "plain":
+                time.sleep(2)  # long enough for the other process to come to the same request
+
+        one.server.on_call = hold
         children = [one.start("--batch", "--out", f"out{number}") for number in range(2)]
+        while not any(child.has_printed(waits) for child in children) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        one.wait_for("poll")
+        one.server.finish()
         results = [child.finish() for child in children]
 
         assert [result.code for result in results] == [0, 0], [result.stderr for result in results]
         assert sum(counts(result)[2] for result in results) == DISTINCT
         assert {counts(result)[0] for result in results} == {DISTINCT}
-        # each process may ask one request alone, to find out what the endpoint takes; never the same one
-        billed = one.server.billed
-        assert set(billed.values()) == {1}
-        assert len(one.server.plain) + len(billed) == DISTINCT
-        assert len(one.server.plain) <= 2
+        assert one.is_billed_once()
         assert len(one.server.batches) == 1
         assert read(one, "out0/metrics.json") == read(one, "out1/metrics.json")
-        assert any("another process works on this model's batches" in result.stderr for result in results)
+        assert sum(waits in result.stderr for result in results) == 1

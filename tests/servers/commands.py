@@ -65,10 +65,14 @@ class Child:
         """Send it a signal."""
         os.kill(self.pid, number)
 
+    def has_printed(self, text: str) -> bool:
+        """Whether it has printed this on standard error so far."""
+        return self._outputs[1].exists() and text in self._outputs[1].read_text(encoding="utf-8")
+
     def wait_for_line(self, text: str) -> None:
         """Return once it has printed this on standard error."""
         end = time.monotonic() + LONGEST
-        while text not in self._outputs[1].read_text(encoding="utf-8"):
+        while not self.has_printed(text):
             if time.monotonic() > end:
                 raise TimeoutError(f"it never said {text!r}")
             time.sleep(0.01)

@@ -21,12 +21,16 @@ MAX_EXAMPLES = 3
 async def settle_plan(model_run: ModelRun, prepared: Prepared, store: Store) -> bool:
     """Find out how each style of the plan is sent; False where the endpoint is unusable, as the model's `error` says.
 
-    It is found out by the first request of the plan that no other process is asking just now.
+    It is found out by the first request of the plan; with several processes, without batches, by the first that no other
+    process is asking just now.
     """
     try:
         for builder in builders(prepared, model_run.model):
             if builder.arm.style not in model_run.capabilities:
-                examples = _examples(prepared, builder, _is_free(model_run, builder, store))
+                if model_run.batches is None:
+                    examples = _examples(prepared, builder, _is_free(model_run, builder, store))
+                else:  # waiting for another process's answer is better than one more request outside a batch
+                    examples = _examples(prepared, builder)
                 builds = [_build(builder, example) for example in examples]
                 await settle_style(model_run, prepared, store, builder.arm.style, builds)
     except EndpointError as exc:
