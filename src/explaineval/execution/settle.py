@@ -21,8 +21,8 @@ MAX_EXAMPLES = 3
 async def settle_plan(model_run: ModelRun, prepared: Prepared, store: Store) -> bool:
     """Find out how each style of the plan is sent; False where the endpoint is unusable, as the model's `error` says.
 
-    It is found out by the first request of the plan; with several processes, without batches, by the first that no other
-    process is asking just now.
+    It is found out by the first request of the plan; without batches, by the first that no other process is asking just
+    now.
     """
     try:
         for builder in builders(prepared, model_run.model):
