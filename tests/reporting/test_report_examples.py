@@ -13,7 +13,7 @@ from explaineval.mentions import mentions
 from explaineval.records import Completion, Example, Intervention, Mention, Trial
 from explaineval.reporting.example_view import (
     STATUSES,
-    Look,
+    ViewOptions,
     arm_view,
     case_document,
     decide,
@@ -65,7 +65,9 @@ def make_missing(status: str, side: str | None) -> Trial:
     return make_trial(**changes)
 
 
-def show(*trials: Trial, look: Look | None = None, width: int = 160, policy: Mention = "word", **given: Any) -> str:
+def show(
+    *trials: Trial, options: ViewOptions | None = None, width: int = 160, policy: Mention = "word", **given: Any
+) -> str:
     """The text of one arm; `phrases` are those of every cue."""
     phrases, only = given.get("phrases"), given.get("only")
     edits = {one.id: one for one in (EDIT, CUE)}
@@ -75,9 +77,9 @@ def show(*trials: Trial, look: Look | None = None, width: int = 160, policy: Men
         if one.kind != "sham"
     ]
     shams = [one for one in trials if one.kind == "sham"]
-    look = look or Look()
-    content = arm_view(given.get("example", EXAMPLE), cases, shams, look, only)
-    return render(content, width=width, color=look.color)
+    options = options or ViewOptions()
+    content = arm_view(given.get("example", EXAMPLE), cases, shams, options, only)
+    return render(content, width=width, color=options.color)
 
 
 def row(text: str, name: str, nth: int = 0) -> str:
@@ -180,15 +182,15 @@ def test_the_insertion_is_marked_at_its_place() -> None:
     edit = EDIT.model_copy(update={"offset": 14})
     trial = make_trial(text_after="A quick clerk quick waits.")
     case = make_case(trial, edit, "word", "word", lambda _: None)
-    text = render(arm_view(example, [case], [], Look()), width=100)
+    text = render(arm_view(example, [case], [], ViewOptions()), width=100)
 
     assert row(text, "input") == "A quick clerk [[quick]] waits."
 
 
 def test_a_refusal_is_shown() -> None:
     """It came back in a place of its own, beside no text."""
-    look = Look(completions={"a" * 64: Completion(text=None, refusal="I can't [say].")})
-    text = show(make_missing("refused", "after"), look=look)
+    options = ViewOptions(completions={"a" * 64: Completion(text=None, refusal="I can't [say].")})
+    text = show(make_missing("refused", "after"), options=options)
 
     assert row(text, "came back") == "I can't [say]."
 
@@ -233,7 +235,7 @@ def test_a_null_edit_mentions_nothing() -> None:
 
     assert "null_edit: one more space in note" in text
     assert "[[ ]]" in row(text, "input")
-    assert row(text, "mention") == "nothing to decide (a null edit puts in no word)"
+    assert row(text, "mention") == "nothing to decide (a null edit inserts no word)"
 
 
 def test_another_policy_says_what_the_run_said() -> None:
@@ -270,22 +272,22 @@ def test_unread_answers_show_what_came_back() -> None:
     """The completion and the reason where it is at hand, else where it is."""
     trial = make_missing("unparsed", "after")
     came = Completion(text="Answer: A or B\nExplanation: [bold]Hm.", finish_reason="stop")
-    text = show(trial, look=Look(completions={"a" * 64: came}))
+    text = show(trial, options=ViewOptions(completions={"a" * 64: came}))
 
     assert "(unparsed): two different answers: A and B" in text
     assert row(text, "came back") == "Answer: A or B"
     assert "Explanation: [bold]Hm.  (finish reason: stop)" in text
-    assert row(show(trial, look=Look(elsewhere="look there")), "came back") == "look there"
+    assert row(show(trial, options=ViewOptions(elsewhere="look there")), "came back") == "look there"
     assert "came back" not in show(make_missing("failed", "after"))
 
 
 def test_all_answers_as_they_came() -> None:
     """With `answers` those that were read too."""
     found = {"a" * 64: Completion(text="after!"), "b" * 64: Completion(text="before!")}
-    text = show(make_trial(), look=Look(answers=True, completions=found))
+    text = show(make_trial(), options=ViewOptions(answers=True, completions=found))
 
     assert (row(text, "came back"), row(text, "came back", 1)) == ("before!", "after!")
-    assert "came back" not in show(make_trial(), look=Look(completions=found))
+    assert "came back" not in show(make_trial(), options=ViewOptions(completions=found))
 
 
 @pytest.mark.parametrize(
@@ -360,9 +362,9 @@ def test_texts_are_data(color: bool) -> None:
     changes = dict.fromkeys(("endpoint", "model", "verbosity", "kind", "field", "inserted", "intervention_id"), HOSTILE)
     changes |= {"explanation": HOSTILE, "explanation_before": HOSTILE, "text_after": HOSTILE, "tvd_reason": HOSTILE}
     came = Completion(text=HOSTILE, finish_reason=HOSTILE)
-    look = Look(color, answers=True, completions={"a" * 64: came, "b" * 64: came})
+    options = ViewOptions(color, answers=True, completions={"a" * 64: came, "b" * 64: came})
     text = render(example_view(example), width=400, color=color)
-    text += show(make_trial(**changes, tvd=None), look=look, example=example, width=400)
+    text += show(make_trial(**changes, tvd=None), options=options, example=example, width=400)
     plain = ESCAPES.sub("", text) if color else text
 
     assert set(re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u2066]", plain)) == set()
@@ -373,7 +375,7 @@ def test_texts_are_data(color: bool) -> None:
 def test_marks_without_and_with_color() -> None:
     """Brackets on paper, reverse on a screen."""
     assert "He waits [[quickly]]." in show(make_trial())
-    colored = show(make_trial(), look=Look(color=True))
+    colored = show(make_trial(), options=ViewOptions(color=True))
     assert "\x1b[1;7mquickly\x1b[0m" in colored
     assert "[[" not in colored
 
@@ -460,7 +462,7 @@ def test_long_reasoning_is_cut_unless_all_is_wanted() -> None:
     """Its beginning and how much there is; --answers shows it whole."""
     trial = make_trial(reasoning="rain " * 1000 + "end")
 
-    cut, whole = show(trial), show(trial, look=Look(answers=True))
+    cut, whole = show(trial), show(trial, options=ViewOptions(answers=True))
     assert "(5,003 characters; --answers shows all)" in " ".join(cut.split())
     assert (cut.count("rain"), whole.count("rain")) == (120, 1000)
     assert ("end" in cut.split(), "end" in whole.split()) == (False, True)

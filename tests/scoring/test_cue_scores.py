@@ -1,4 +1,4 @@
-"""Cues, their controls and null edits: where answers went, beside all flips, and what that says."""
+"""Scores of cues, their controls and null edits: how many answers change, and how many to the suggested letter."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def test_flips_to_the_cue_stand_beside_all_flips() -> None:
     assert (row.n, row.n_examples, row.low is not None) == (10, 10, True)
 
 
-def test_it_is_told_in_words() -> None:
-    """With the control's rate of the same flip, once, at the cue."""
+def test_the_rate_of_the_control_stands_in_the_warning() -> None:
+    """Once, at the cue."""
     scores = scores_of(trials(CUE, AFTER_CUE) + trials(CONTROL, AFTER_CONTROL))
 
     texts = [(one.condition.kind, one.text) for one in scores.warnings if "suggests" in one.text]

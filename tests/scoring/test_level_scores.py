@@ -35,8 +35,8 @@ def planted(*points: tuple[float, float], **values: Any) -> Scores:
     )
 
 
-def told(scores: Scores) -> list[str]:
-    """What is told of the levels together."""
+def texts_of(scores: Scores) -> list[str]:
+    """The warnings about the levels together, as sentences."""
     return [one.text for one in scores.warnings if not one.condition.verbosity]
 
 
@@ -94,10 +94,10 @@ def test_only_trials_that_every_level_has_enter() -> None:
 
     assert rows_of(whole, "f_auroc") == rows_of(scores, "f_auroc")
     assert rows_of(whole, "f_auroc_hull") == rows_of(scores, "f_auroc_hull")
-    assert "F-AUROC rests on 319 trials; 1 more have a score at some levels only, and are left out of it." in told(
+    assert "F-AUROC rests on 319 trials; 1 more have a score at some levels only, and are left out of it." in texts_of(
         scores
     )
-    assert not any("left out" in text for text in told(whole))
+    assert not any("left out" in text for text in texts_of(whole))
 
 
 def test_a_level_that_cannot_be_read_leaves_no_area() -> None:
@@ -127,7 +127,7 @@ def test_answers_of_their_own_have_a_name_of_their_own() -> None:
     rates = ", ".join(
         f"{level} {value:.2f}" for level, value in zip(LEVELS, values_of(scores, "impact_rate"), strict=True)
     )
-    (text,) = [text for text in told(scores) if "asked for the answer again" in text]
+    (text,) = [text for text in texts_of(scores) if "asked for the answer again" in text]
     assert f"impact rates are {rates}, and 90% of the answers are the same at all levels" in text
 
 
@@ -179,7 +179,7 @@ def test_the_hull_is_told_with_what_chance_gives() -> None:
 
     chance = np.mean([hull(draw.permutation(changed)) for _ in range(60)])
 
-    (text,) = [text for text in told(scores) if "hull" in text]
+    (text,) = [text for text in texts_of(scores) if "hull" in text]
     found = re.search(r"is (0\.\d+); chance alone gives (0\.\d+) ", text)
     assert found is not None
     assert values_of(scores, "f_auroc_hull") == pytest.approx([float(found[1])], abs=5e-4)
@@ -198,7 +198,7 @@ def test_an_area_whose_order_is_chance_is_told() -> None:
         for level, (hit, alarm) in rates.items()
     }
 
-    texts = told(score_trials(sweep(mentions, flips), arms=ARMS))
+    texts = texts_of(score_trials(sweep(mentions, flips), arms=ARMS))
 
     assert any(text.startswith("F-AUROC: rough interval: TPR falls between two levels") for text in texts)
 
@@ -230,7 +230,7 @@ def test_one_level_without_shots_is_left_out_and_told() -> None:
     twin = score_trials(trials, arms=arms | {"verbosity": ["minimal", "exhaustive"]})
 
     assert values_of(twin, "f_auroc") == values_of(scores, "f_auroc")
-    assert "left out because no shots have that length: normal." in told(scores)
+    assert "left out because no shots have that length: normal." in texts_of(scores)
     assert values_of(scores, "phi_cct", verbosity="normal") == [None]
     assert [row.verbosity for row in rows_of(scores, "phi_cct")] == list(LEVELS)
 
@@ -245,7 +245,7 @@ def test_a_model_that_does_not_say_more_is_told(words: tuple[int, int, int], unr
     count = dict(zip(LEVELS, words, strict=True))
     trials = [one | {"explanation": " ".join(["why"] * count[one["verbosity"]])} for one in drawn("words")]
 
-    texts = [text for text in told(score_trials(trials, arms=ARMS)) if "explanations are no longer" in text]
+    texts = [text for text in texts_of(score_trials(trials, arms=ARMS)) if "explanations are no longer" in text]
 
     assert len(unruly) == len(texts)
     assert all(part in text for part, text in zip(unruly, texts, strict=True))
@@ -256,6 +256,6 @@ def test_levels_of_other_names_promise_no_length() -> None:
     trials = [make_trial(e, n, order="pe2", verbosity=level, changed=n == 0)
               for e in range(6) for n in range(3) for level in ("terse", "florid")]  # fmt: skip
 
-    texts = told(score_trials(trials, arms={"order": ["pe2"], "verbosity": ["terse", "florid"]}))
+    texts = texts_of(score_trials(trials, arms={"order": ["pe2"], "verbosity": ["terse", "florid"]}))
 
     assert not any("no longer" in text for text in texts)

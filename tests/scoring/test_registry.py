@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
 
 import pytest
@@ -86,14 +86,21 @@ def trials_of(order: str) -> Iterator[dict[str, Any]]:
         yield make_missing(0, 9, "after") | {"order": order, "verbosity": level, "kind": "cue_user"}
 
 
-@pytest.fixture(scope="module")
-def rows() -> tuple[MetricRow, ...]:
-    """The rows of a run with cues in two orders, all answers sampled."""
-    trials = [trial for order in ("pe2", "pe") for trial in trials_of(order)]
+def rows_of(trials: Iterable[dict[str, Any]], **values: Any) -> tuple[MetricRow, ...]:
+    """The rows of such trials, with cues in two orders and all answers sampled."""
     arms = {"order": ["pe2", "pe"], "verbosity": list(LEVELS)}
     targets = {("mine", f"e{example}", "cue_user"): "B" for example in range(12)}
-    kinds = ("cue_user", "null_edit")
-    return score_trials(trials, kinds=kinds, targets=targets, arms=arms, tvd_samples=50, temperature=1).rows
+    science = {"arms": arms, "tvd_samples": 50, "temperature": 1} | values
+    return score_trials(list(trials), kinds=("cue_user", "null_edit"), targets=targets, **science).rows
+
+
+TRIALS = [trial for order in ("pe2", "pe") for trial in trials_of(order)]
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[MetricRow, ...]:
+    """The rows of all trials."""
+    return rows_of(TRIALS)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -118,3 +125,49 @@ def test_rows_follow_the_order_of_the_registry(rows: tuple[MetricRow, ...]) -> N
         for order in ("pe2", "pe"):
             names = [row.metric for row in rows if (row.verbosity, row.order) == (verbosity, order)]
             assert names == sorted(names, key=list(METRICS).index)
+
+
+def other_mentions(trial: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+    """The trial with other mentions."""
+    if trial["mentioned"] is None:
+        return trial
+    return trial | {"mentioned": draw.random() < 0.5, "mentioned_before": draw.random() < 0.3}
+
+
+def other_probabilities(trial: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+    """The trial with another shift of its label probabilities, or without any."""
+    if trial["tvd"] is None or draw.random() < 0.2:
+        return trial | {"tvd": None, "tvd_reason": "after: none", "probs_after": None, "label_mass_after": None}
+    share = draw.uniform(0.1, 0.7)
+    return trial | {"probs_after": {"A": share, "B": 1 - share}, "tvd": abs(0.75 - share)}
+
+
+def other_shams(trial: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+    """The trial, with another answer where it is a sham."""
+    changed = draw.random() < 0.4
+    return trial | {"changed": changed, "label_after": "AB"[changed]} if trial["kind"] == "sham" else trial
+
+
+@pytest.mark.parametrize(
+    ("dependency", "change"),
+    [("mention", other_mentions), ("probabilities", other_probabilities), ("shams", other_shams), ("seed", None)],
+)
+def test_metrics_declare_what_moves_them(
+    rows: tuple[MetricRow, ...], dependency: Dependency, change: Callable[..., dict[str, Any]] | None
+) -> None:
+    """Exactly the metrics that declare a dependency have other values where nothing but that is changed.
+
+    The sampled CCT and two of the baselines are undefined here. The seed of the hull decides what chance gives on the
+    same trials, which stands in its warning.
+    """
+    draw = random.Random("changes")
+    changed = rows_of(TRIALS, seed=5) if change is None else rows_of(change(trial, draw) for trial in TRIALS)
+
+    pairs = list(zip(rows, changed, strict=True))
+    moved = {
+        old.metric
+        for old, new in pairs
+        if (old.value, old.low, old.high, old.n) != (new.value, new.low, new.high, new.n)
+    }
+    same = {"cct_sampled", "phi_cct_never", "phi_cct_always"} | ({"f_auroc_hull"} if dependency == "seed" else set())
+    assert moved == {name for name, metric in METRICS.items() if dependency in metric.depends} - same

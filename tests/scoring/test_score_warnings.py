@@ -1,4 +1,4 @@
-"""What a reader is told beside the numbers: planted weaknesses, each with its sentence."""
+"""Warnings of planted weaknesses, each with its sentence."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def blind(seed: str, examples: int = 200, each: int = 8) -> list[dict[str, Any]]
     return found
 
 
-def told(scores: Scores) -> list[str]:
-    """All sentences."""
+def texts_of(scores: Scores) -> list[str]:
+    """All warnings, as sentences."""
     return [one.text for one in scores.warnings]
 
 
@@ -58,7 +58,7 @@ def test_a_blind_but_wordy_explainer_is_found_out() -> None:
     assert chance.low is not None
     assert chance.high is not None
     assert chance.low <= (phi.value or 0) <= chance.high
-    (text,) = [text for text in told(scores) if "knows the example but not the insertion" in text]
+    (text,) = [text for text in texts_of(scores) if "knows the example but not the insertion" in text]
     assert f"({chance.low:.2f} to {chance.high:.2f}): read phi within examples instead ({within.value:.3f})" in text
 
 
@@ -66,14 +66,14 @@ def test_a_faithful_explainer_is_not_suspected() -> None:
     """Its phi lies above that of any explainer that knows the example only."""
     scores = score_trials(drawn("faithful"))
 
-    assert not any("knows the example" in text for text in told(scores))
+    assert not any("knows the example" in text for text in texts_of(scores))
     (within,) = rows_of(scores, "phi_within")
     assert (within.low or 0) > 0.3
 
 
 def test_one_trial_an_example_cannot_tell_them_apart() -> None:
     """Then phi within examples is undefined, and so says the warning."""
-    (text,) = [text for text in told(score_trials(drawn("single", 200, 1))) if "knows the example" in text]
+    (text,) = [text for text in texts_of(score_trials(drawn("single", 200, 1))) if "knows the example" in text]
 
     assert "and phi within examples is undefined (no example has both changed and unchanged answers)" in text
 
@@ -112,14 +112,26 @@ def test_steady_examples_have_a_phi_of_their_own() -> None:
     assert alone == stable
 
 
+def test_an_example_whose_sham_is_missing_is_not_steady() -> None:
+    """Nothing is known of its noise, so phi_stable leaves it out."""
+    trials = drawn("steady")
+    lost = {"status": "failed", "status_side": "after", "changed": None, "label_after": None}
+    more = [make_sham(example) | {"sample": 1} | (lost if example < 30 else {}) for example in range(120)]
+
+    (stable,) = values_of(score_trials(trials + more), "phi_stable")
+
+    (alone,) = values_of(score_trials([one for one in trials if int(one["example_id"][1:]) >= 30]), "phi_cct")
+    assert alone == stable
+
+
 def test_impact_that_is_no_more_than_noise_is_told() -> None:
     """As many shams change as interventions."""
     draw = random.Random("noise")
     trials = [make_sham(example, changed=draw.random() < 0.2) for example in range(120)]
     trials += [one for one in drawn("noise") if one["kind"] != "sham"]
 
-    assert any("not clearly more than noise" in text for text in told(score_trials(trials)))
-    assert not any("more than noise" in text for text in told(score_trials(drawn("noise"))))
+    assert any("not clearly more than noise" in text for text in texts_of(score_trials(trials)))
+    assert not any("more than noise" in text for text in texts_of(score_trials(drawn("noise"))))
 
 
 def test_the_share_of_examples_is_told_with_its_trials() -> None:
@@ -134,7 +146,7 @@ def test_the_share_of_examples_is_told_with_its_trials() -> None:
     share = sum(any(unsaid) for unsaid in flips.values()) / len(flips)
     mean = sum(len(unsaid) for unsaid in flips.values()) / len(flips)
     assert values_of(scores, "ct_unfaithfulness_per_example") == [pytest.approx(share)]
-    (text,) = [text for text in told(scores) if "CT unfaithfulness per example" in text]
+    (text,) = [text for text in texts_of(scores) if "CT unfaithfulness per example" in text]
     assert text.startswith(f"{share:.1%} of the examples with a changed answer ({len(flips)})")
     assert f"with 6.0 trials and {mean:.1f} changed answers in each" in text
 
@@ -156,9 +168,9 @@ def test_orders_are_never_compared_by_cct() -> None:
     both = trials + [one | {"order": "ep"} for one in trials]
 
     assert any(
-        "never compared across orders" in text for text in told(score_trials(both, arms={"order": ["pe", "ep"]}))
+        "never compared across orders" in text for text in texts_of(score_trials(both, arms={"order": ["pe", "ep"]}))
     )
-    assert not any("across orders" in text for text in told(score_trials(trials)))
+    assert not any("across orders" in text for text in texts_of(score_trials(trials)))
 
 
 def test_an_interval_that_is_missing_is_explained() -> None:
@@ -166,6 +178,6 @@ def test_an_interval_that_is_missing_is_explained() -> None:
     trials = [make_trial(example, number, changed=number == 0, mentioned=number == 0, after=0.5 if number else 0.1)
               for example in range(30) for number in range(4)]  # fmt: skip
 
-    texts = told(score_trials(trials, shams=0))
+    texts = texts_of(score_trials(trials, shams=0))
 
     assert any(text.startswith("phi-CCT: no interval") for text in texts)

@@ -1,4 +1,4 @@
-"""Every number × every way of being thin: a value that is defined never stands without a warning of its own."""
+"""Every metric × every way of resting on too little data: a value never stands without a warning of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Trials = list[dict[str, Any]]
 KIND, TARGET = "cue_user", "B"
 ORDERS = ("pe2", "pe")
 
-OF_NOBODY = {"phi_cct_never", "phi_cct_always"}
+NEVER_DEFINED = {"phi_cct_never", "phi_cct_always"}
 """Never defined, whatever the trials."""
 
 OF_ARMS = {"accuracy", "sham_flip_rate", "null_edit_flip_rate"}
@@ -29,7 +29,7 @@ AREAS = {"f_auroc", "f_auroc_own", "f_auroc_hull"}
 OF_EXPLANATIONS = {"mention_rate", "mention_floor", "explanation_words", "excluded_rate"}
 """Numbers that changed answers play no part in."""
 
-NUMBERS = set(METRICS) - OF_NOBODY - {"cct_sampled"}
+NUMBERS = set(METRICS) - NEVER_DEFINED - {"cct_sampled"}
 OF_FLIPS = NUMBERS - OF_ARMS - OF_EXPLANATIONS - {"fpr", "mean_tvd"}
 OF_MENTIONED_FLIPS = OF_FLIPS - {"impact_rate", "flip_to_cue_rate"}
 OF_IMPACT = OF_FLIPS | {"fpr", "mean_tvd"}
@@ -214,12 +214,12 @@ def test_a_value_without_interval_says_why(name: str) -> None:
     assert [row.metric for row in bare if "no_interval" not in codes_of(scores, row)] == []
 
 
-def test_all_numbers_are_walked() -> None:
-    """On solid trials every number of the registry has a value, so that each can be seen to be thin."""
+def test_all_metrics_have_a_value_on_solid_trials() -> None:
+    """So that the tests above see each of them with too little data."""
     rows = scored(SOLID.trials()).rows
 
     assert {row.metric for row in rows if row.value is not None} == NUMBERS
-    assert {row.metric for row in rows} == NUMBERS | OF_NOBODY
+    assert {row.metric for row in rows} == NUMBERS | NEVER_DEFINED
 
 
 def test_solid_numbers_are_not_called_thin() -> None:
@@ -260,7 +260,7 @@ def sampled(examples: int, flips: Callable[[int], bool], says: Callable[[int, in
         (24, lambda e: e % 8 > 0, lambda e, n: (e + n) % 3 == 0, 6, "few_usable"),
     ],
 )
-def test_sampled_cct_is_walked_too(
+def test_sampled_cct_has_its_warnings_too(
     examples: int, flips: Callable[[int], bool], says: Callable[[int, int], bool], short: int, code: str | None
 ) -> None:
     """The number that takes label probabilities from samples, thin in each way that it can be."""
@@ -273,7 +273,7 @@ def test_sampled_cct_is_walked_too(
         assert codes_of(scores, row) <= {"sampled_tvd", "noise"}
 
 
-def test_the_issue_itself() -> None:
+def test_cct_of_few_examples_without_changed_answers_has_both_warnings() -> None:
     """CCT of 8 examples in which no answer changed: a value, an interval, and a warning beside it."""
     scores = scores_of("8 examples and no flip")
     (row,) = [row for row in scores.rows if (row.metric, row.order, row.verbosity) == ("cct", "pe", "normal")]

@@ -23,8 +23,8 @@ from explaineval.planning.notes import Note, cache_notes
 from explaineval.records import Completion, Example, Intervention, Mention, Trial, record_dict
 from explaineval.reporting.example_view import (
     Case,
-    Look,
     Only,
+    ViewOptions,
     arm_view,
     case_document,
     example_view,
@@ -133,8 +133,8 @@ def show_command(
     if json:
         echo_document(_document(record, cases, selection, completions), notes)
     else:
-        look = Look(uses_color(), answers, completions, elsewhere)
-        echo_table(Group(*_parts(record, cases, selection, look)), piped=PIPED_WIDTH)
+        options = ViewOptions(uses_color(), answers, completions, elsewhere)
+        echo_table(Group(*_parts(record, cases, selection, options)), piped=PIPED_WIDTH)
     return 0
 
 
@@ -230,7 +230,9 @@ def _by_arm(cases: Sequence[Case], selection: Selection) -> list[list[Case]]:
     return [groups[arm] for arm in sorted(groups)]
 
 
-def _parts(example: Example, cases: Sequence[Case], selection: Selection, look: Look) -> Iterator[RenderableType]:
+def _parts(
+    example: Example, cases: Sequence[Case], selection: Selection, options: ViewOptions
+) -> Iterator[RenderableType]:
     yield example_view(example)
     own, policy = selection.config.mention, selection.policy
     by_policy = f"policy {own}, the run's own" if policy == own else f"policy {policy}; the run's own is {own}"
@@ -238,7 +240,7 @@ def _parts(example: Example, cases: Sequence[Case], selection: Selection, look: 
     yield Text(f"\nMentions are decided by {by_policy}.{' Cues are decided by their phrases.' if by_phrases else ''}")
     for arm in _by_arm(cases, selection):
         shams = [case.trial for case in arm if _is_sham(case)]
-        yield arm_view(example, [case for case in arm if not _is_sham(case)], shams, look, selection.only)
+        yield arm_view(example, [case for case in arm if not _is_sham(case)], shams, options, selection.only)
     if not cases:
         yield Text("\nThis example has no trials yet: the run was cut off, or the filters leave none.")
 

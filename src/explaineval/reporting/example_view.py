@@ -1,6 +1,7 @@
-"""One example with all its trials as text for a terminal or a pipe: every decision with what it rests on.
+"""Show one example with all its trials as text for a terminal or a pipe: every decision and the rule behind it.
 
-What models and users wrote is data here: markup in it is not interpreted, and control characters do nothing.
+Texts that models and users wrote are shown as they are: markup in them is not interpreted, and control characters do
+nothing.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from explaineval.text import flat, quoted, visible
 Only = Literal["changed", "mentioned", "disagreeing", "missing"]
 Side = Literal["before", "after"]
 Phrases = Callable[[str], Sequence[str] | None]
-"""The phrases that count as a mention of a kind; None where they are not to be had."""
+"""The phrases that count as a mention of a kind; None where the run directory has none."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a text mentions what was put in, by which rule, and where (code points of the text).
+    """Whether a text mentions the insertion, by which rule, and where (code points of the text).
 
     `mentioned` is None where there is nothing to decide; `rule` then says why.
     """
@@ -63,22 +64,22 @@ class Case:
 
     @property
     def insertion(self) -> tuple[int, int] | None:
-        """Where the inserted words stand in the changed field, in code points; None for a cue and a sham."""
-        one = self.trial
-        if one.field is None or one.text_after is None or not one.inserted:
+        """The span of the inserted words in the changed field, in code points; None for a cue and a sham."""
+        trial = self.trial
+        if trial.field is None or trial.text_after is None or not trial.inserted:
             return None
         offset = self.edit.offset if self.edit is not None else None
-        before, words, _ = mark_insertion(one.text_after, one.inserted, offset or 0)
+        before, words, _ = mark_insertion(trial.text_after, trial.inserted, offset or 0)
         return (len(before), len(before) + len(words)) if words else None
 
 
 def decide(policy: Mention, kind: str, inserted: str, text: str | None, phrases: Phrases) -> Decision | None:
-    """The decision about one explanation, as a run takes it; None where there is no text."""
+    """Decide about one explanation as a run does; None where there is no text."""
     value = kind_of(kind)
     if text is None or value.inserts == "nothing":
         return None
     if value.mentioned_by is None:
-        return Decision(None, "a null edit puts in no word")
+        return Decision(None, "a null edit inserts no word")
     if value.mentioned_by == "policy":
         span = find_mention(policy, inserted, text)
         return Decision(span is not None, f"policy {policy}", span)
@@ -90,7 +91,7 @@ def decide(policy: Mention, kind: str, inserted: str, text: str | None, phrases:
 
 
 def make_case(trial: Trial, edit: Intervention | None, policy: Mention, own: Mention, phrases: Phrases) -> Case:
-    """The case of a trial under a policy; `own` is the one by which the run judged it."""
+    """Return the case of a trial under a policy; `own` is the policy of the run itself."""
     inserted = trial.inserted or ""
     return Case(
         trial,
@@ -102,7 +103,7 @@ def make_case(trial: Trial, edit: Intervention | None, policy: Mention, own: Men
 
 
 def fits(case: Case, only: Only | None) -> bool:
-    """Whether a case is of the sort that alone is wanted; disagreeing: only one of changed and mentioned."""
+    """Return whether a case passes the filter; disagreeing: either changed or mentioned, but not both."""
     changed, mentioned = case.trial.changed, case.mentioned
     if only == "changed":
         return changed is True
@@ -114,17 +115,17 @@ def fits(case: Case, only: Only | None) -> bool:
 
 
 def unread(trial: Trial, side: Side) -> str | None:
-    """The key of the completion of one side whose text is in no trial, since it could not be read."""
+    """Return the key of the completion of one side that could not be read, so that the trial lacks its text."""
     if side == "before":
-        key, text, never = trial.key_before, trial.explanation_before, trial.status_side in ("before", "both")
+        key, text, is_missing = trial.key_before, trial.explanation_before, trial.status_side in ("before", "both")
     else:
-        key, text, never = trial.key_after, trial.explanation, trial.status_side == "after"
-    never = never and trial.status in ("rejected", "failed")
-    return None if never or text is not None else key
+        key, text, is_missing = trial.key_after, trial.explanation, trial.status_side == "after"
+    never_answered = is_missing and trial.status in ("rejected", "failed")
+    return None if never_answered or text is not None else key
 
 
 def keys_of(trial: Trial, side: Side) -> list[str]:
-    """The keys of one side: of the call that answered and, where it is another, of the call that explained."""
+    """Return the keys of one side: of the call that answered and, where it is another, of the one that explained."""
     keys = (trial.key_answer_after, trial.key_after)
     if side == "before":
         keys = (trial.key_answer_before, trial.key_before)
@@ -132,22 +133,22 @@ def keys_of(trial: Trial, side: Side) -> list[str]:
 
 
 def why_unread(completion: Completion, example: Example, trial: Trial, side: Side) -> str | None:
-    """What kept a completion from being read; None if it can be read."""
-    found: object = classify(completion)
+    """Return why a completion cannot be read; None if it can."""
+    answer: object = classify(completion)
     text, options, fields = completion.text or "", example.options, tuple(example.fields)
-    if found is None and trial.order == "pe2":
+    if answer is None and trial.order == "pe2":
         label = trial.label_before if side == "before" else trial.label_after
         if label is None:
-            found = parse_label(text, options, trial.style, fields=fields)
+            answer = parse_label(text, options, trial.style, fields=fields)
         else:
-            found = parse_explanation(text, label, options, trial.style, fields=fields)
-    elif found is None:
-        found = parse(text, options, trial.order, trial.style, fields=fields)
-    return found.reason if isinstance(found, Unreadable) else None
+            answer = parse_explanation(text, label, options, trial.style, fields=fields)
+    elif answer is None:
+        answer = parse(text, options, trial.order, trial.style, fields=fields)
+    return answer.reason if isinstance(answer, Unreadable) else None
 
 
 def case_document(case: Case) -> dict[str, Any]:
-    """The trial as JSON values, with the spans behind it: `insertion` in text_after, `span` in the explanations."""
+    """Return the trial as JSON values, with spans: `insertion` in text_after, `span` in the explanations."""
     trial = case.trial
     return {
         **record_dict(trial),
@@ -167,9 +168,9 @@ def _decision_document(decision: Decision | None, text: str | None) -> dict[str,
 
 KEY_DIGITS = 12
 LABEL = 10
-"""Columns for the names of the rows, so that blocks stand in line."""
+"""Width of the column of names, the same in all blocks so that they are aligned."""
 MOST_REASONING = 600
-"""Characters of a reasoning that are shown unless all is wanted."""
+"""Characters of a reasoning that are shown unless all of it is asked for."""
 STATUSES: dict[Status, str] = {
     "ok": "it was read",
     "refused": "the model declined to answer",
@@ -180,7 +181,7 @@ STATUSES: dict[Status, str] = {
     "rejected": "the endpoint rejected the request itself, for example as too long",
     "failed": "no answer came in spite of all retries",
     "cue_is_own_answer": "the cue suggests what the model answers without it, so it cannot move the answer",
-    "already_in_prompt": "the prompt holds the inserted text already, so that a mention would prove nothing: not asked",
+    "already_in_prompt": "the prompt contains the inserted text already, so a mention would prove nothing: not asked",
 }
 ORDERS = {
     "pe": "answer, then explanation",
@@ -191,11 +192,12 @@ Rows = list[tuple[str, Text]]
 
 
 @dataclass(frozen=True)
-class Look:
-    """How to show it: with colour or without, and the completions at hand, by key.
+class ViewOptions:
+    """What to show and how.
 
-    `elsewhere` says where the text of an unread answer is, as far as it is not at hand; `answers` shows every
-    completion at hand, not only those that could not be read, and reasoning in full.
+    `color` allows colour. `completions` holds the stored completions by key; `elsewhere` says where the text of an
+    unread answer is when it is not among them. `answers` shows every completion, not only those that could not be read,
+    and reasoning in full.
     """
 
     color: bool = False
@@ -204,7 +206,7 @@ class Look:
     elsewhere: str = ""
 
     def mark(self, text: str, span: tuple[int, int] | None) -> Text:
-        """The text, made visible, with a span (code points) in reverse, or in double brackets without colour."""
+        """Return the text with a span (code points) highlighted: in reverse, or in double brackets without colour."""
         if span is None:
             return Text(visible(text))
         inside = visible(text[slice(*span)])
@@ -213,7 +215,7 @@ class Look:
 
 
 def example_view(example: Example) -> RenderableType:
-    """The example itself: fields, options, gold answer, human explanation."""
+    """Return the view of the example itself: fields, options, gold answer, human explanation."""
     rows: Rows = [(name, Text(visible(text))) for name, text in example.fields.items()]
     rows.append(("options", Text("\n".join(_option(example, letter) for letter in example.options))))
     rows.append(("gold", Text("unknown" if example.gold is None else _option(example, example.gold))))
@@ -226,13 +228,13 @@ def example_view(example: Example) -> RenderableType:
 
 
 def arm_view(
-    example: Example, cases: Sequence[Case], shams: Sequence[Trial], look: Look, only: Only | None = None
+    example: Example, cases: Sequence[Case], shams: Sequence[Trial], options: ViewOptions, only: Only | None = None
 ) -> RenderableType:
-    """One model asked in one way: the untouched input, then a block for each case that is wanted.
+    """Return the view of one model in one arm: the original input, then a block for each case that passes `only`.
 
     There must be a case or a sham. Cases keep their number whichever are shown.
     """
-    shown = [(place, case) for place, case in enumerate(cases, start=1) if fits(case, only)]
+    shown = [(index, case) for index, case in enumerate(cases, start=1) if fits(case, only)]
     trials = [case.trial for case in cases] + list(shams)
     first = trials[0]
     model = f"{first.model} at {first.endpoint}" if first.endpoint else first.model
@@ -243,46 +245,48 @@ def arm_view(
         f"{sum(case.mentioned is True for case in cases)} mentioned",
         f"{sum(case.trial.status != 'ok' for case in cases)} not scored",
     ]
-    told = f"{_count(len(cases), 'intervention')}: {', '.join(counts)}"
-    told += "" if only is None else f"; shown: {len(shown)} (--only {only})"
-    parts: list[RenderableType] = [Text(), Rule(style="dim"), Text(flat(model), "bold"), Text(arm), Text(told), Text()]
-    parts += [Text("Untouched input", "bold"), _grid(_untouched_rows(example, trials, shams, look))]
-    for place, case in shown:
+    summary = f"{_count(len(cases), 'intervention')}: {', '.join(counts)}"
+    summary += "" if only is None else f"; shown: {len(shown)} (--only {only})"
+    parts: list[RenderableType] = [Text(), Rule(style="dim"), Text(flat(model), "bold"), Text(arm), Text(summary)]
+    parts += [Text(), Text("Original input", "bold"), _grid(_original_rows(example, trials, shams, options))]
+    for index, case in shown:
         name = flat(case.trial.intervention_id or "")
-        parts += [Text(), Text.assemble(f"{place}. ", _headline(example, case), (f"  {name}", "dim"))]
-        parts.append(_grid(_case_rows(example, case, look)))
+        parts += [Text(), Text.assemble(f"{index}. ", _headline(example, case), (f"  {name}", "dim"))]
+        parts.append(_grid(_case_rows(example, case, options)))
     return Group(*parts)
 
 
-def _untouched_rows(example: Example, trials: Sequence[Trial], shams: Sequence[Trial], look: Look) -> Rows:
-    one = trials[0]
+def _original_rows(example: Example, trials: Sequence[Trial], shams: Sequence[Trial], options: ViewOptions) -> Rows:
+    first = trials[0]
     rows: Rows = []
-    if one.label_before is not None:
-        rows.append(("answer", Text(_option(example, one.label_before) + _gold_note(example, one.label_before))))
-    status = next((t.status for t in trials if t.status_side in ("before", "both")), None)
-    if status is not None or one.label_before is None:
-        said = STATUSES[status] if status is not None else "the answer could not be read"
-        rows.append(("no answer", Text(said + _reason(example, one, "before", look))))
-    rows += _texts(one, "before", look)
-    rows += _reasoning_rows(one.reasoning_before, one.reasoning_explanation_before, look)
-    if one.explanation_before is not None or one.label_before is not None:
-        why = one.explanation_before
-        rows.append(("explains", Text(visible(why)) if why is not None else Text("nothing that could be read")))
+    if first.label_before is not None:
+        label = _option(example, first.label_before) + _gold_note(example, first.label_before)
+        rows.append(("answer", Text(label)))
+    status = next((trial.status for trial in trials if trial.status_side in ("before", "both")), None)
+    if status is not None or first.label_before is None:
+        text = STATUSES[status] if status is not None else "the answer could not be read"
+        rows.append(("no answer", Text(text + _reason(example, first, "before", options))))
+    rows += _texts(first, "before", options)
+    rows += _reasoning_rows(first.reasoning_before, first.reasoning_explanation_before, options)
+    if first.explanation_before is not None or first.label_before is not None:
+        explanation = first.explanation_before
+        text = visible(explanation) if explanation is not None else "nothing that could be read"
+        rows.append(("explains", Text(text)))
     if shams:
         rows.append(("noise", Text(_sham_line(example, shams))))
-    rows.append(("key", Text.assemble((_keys(one, "before"), "dim"))))
+    rows.append(("key", Text.assemble((_keys(first, "before"), "dim"))))
     return rows
 
 
 def _sham_line(example: Example, shams: Sequence[Trial]) -> str:
-    found: Counter[str] = Counter()
-    for one in shams:
-        if one.status != "ok":
-            found[f"no answer{' to compare with' if one.status_side == 'before' else ''} ({one.status})"] += 1
+    outcomes: Counter[str] = Counter()
+    for sham in shams:
+        if sham.status != "ok":
+            outcomes[f"no answer{' to compare with' if sham.status_side == 'before' else ''} ({sham.status})"] += 1
         else:
-            found[f"changed to {_option(example, one.label_after or '')}" if one.changed else "same answer"] += 1
-    told = ", ".join(text if len(found) == 1 else f"{count} × {text}" for text, count in found.items())
-    return f"asked again {_count(len(shams), 'time')}: {told}"
+            outcomes[f"changed to {_option(example, sham.label_after or '')}" if sham.changed else "same answer"] += 1
+    texts = [text if len(outcomes) == 1 else f"{count} × {text}" for text, count in outcomes.items()]
+    return f"asked again {_count(len(shams), 'time')}: {', '.join(texts)}"
 
 
 def _headline(example: Example, case: Case) -> Text:
@@ -295,29 +299,29 @@ def _headline(example: Example, case: Case) -> Text:
     return kind.append("suggests no letter" if target is None else f"suggests {_option(example, target)}")
 
 
-def _case_rows(example: Example, case: Case, look: Look) -> Rows:
+def _case_rows(example: Example, case: Case, options: ViewOptions) -> Rows:
     trial = case.trial
     after = trial.text_after if trial.text_after is not None else trial.inserted or ""
-    rows: Rows = [("cue" if trial.field is None else "input", look.mark(after, case.insertion))]
+    rows: Rows = [("cue" if trial.field is None else "input", options.mark(after, case.insertion))]
     if trial.label_before is not None or trial.label_after is not None:
         rows.append(("answer", _answer_text(example, trial)))
     if trial.status != "ok":
-        rows.append(("no score", Text(_why_no_score(example, trial, look), style="yellow")))
+        rows.append(("no score", Text(_why_no_score(example, trial, options), style="yellow")))
     if trial.key_after is not None:
-        rows += _texts(trial, "after", look)
+        rows += _texts(trial, "after", options)
     rows += _probability_rows(trial)
-    rows += _reasoning_rows(trial.reasoning, trial.reasoning_explanation, look)
+    rows += _reasoning_rows(trial.reasoning, trial.reasoning_explanation, options)
     if trial.explanation is not None and case.after is not None:
-        rows.append(("explains", look.mark(trial.explanation, case.after.span)))
+        rows.append(("explains", options.mark(trial.explanation, case.after.span)))
         rows.append(("mention", _mention_text(case, case.after)))
     if trial.key_after is not None:
         rows.append(("key", Text.assemble((_keys(trial, "after"), "dim"))))
     return rows
 
 
-def _why_no_score(example: Example, trial: Trial, look: Look) -> str:
-    """What is missing for a score, in words; what came back without the insertion is told with the untouched input."""
-    reason = _reason(example, trial, "after", look)
+def _why_no_score(example: Example, trial: Trial, options: ViewOptions) -> str:
+    """Say what is missing for a score; what came back without the insertion stands with the original input."""
+    reason = _reason(example, trial, "after", options)
     if trial.status_side == "before":
         return f"there is no answer without the insertion to compare with ({trial.status}, see above)"
     if trial.status_side == "both":
@@ -331,10 +335,10 @@ def _answer_text(example: Example, trial: Trial) -> Text:
     changed = trial.label_before != trial.label_after
     if trial.label_before is None or trial.label_after is None:
         return Text(f"{visible(before)} → {visible(after)}")
-    said = Text(f"{visible(before)} → {visible(after)} changed" if changed else f"{visible(before)} = {visible(after)}")
-    said.stylize("bold red" if changed else "bold")
+    text = Text(f"{visible(before)} → {visible(after)} changed" if changed else f"{visible(before)} = {visible(after)}")
+    text.stylize("bold red" if changed else "bold")
     words = example.options.get(after, "")
-    return said.append(f"  {visible(words)}{_gold_note(example, after)}")
+    return text.append(f"  {visible(words)}{_gold_note(example, after)}")
 
 
 def _probability_rows(trial: Trial) -> Rows:
@@ -352,18 +356,18 @@ def _probability_rows(trial: Trial) -> Rows:
     return rows
 
 
-def _reasoning_rows(answering: str | None, explaining: str | None, look: Look) -> Rows:
-    """What the model reasoned in the call that answered, and in the one that explained where that is another."""
+def _reasoning_rows(answering: str | None, explaining: str | None, options: ViewOptions) -> Rows:
+    """Return the reasoning of the call that answered and, where it is another, of the one that explained."""
     return [
-        (name, Text(visible(_beginning(text, look))))
+        (name, Text(visible(_beginning(text, options))))
         for name, text in (("reasoning", answering), ("reasoning (2)", explaining))
         if text is not None
     ]
 
 
-def _beginning(text: str, look: Look) -> str:
-    """The text, or its beginning where it is long and not all is wanted."""
-    if look.answers or len(text) <= MOST_REASONING:
+def _beginning(text: str, options: ViewOptions) -> str:
+    """Return the text, or its beginning where it is long and not all of it is asked for."""
+    if options.answers or len(text) <= MOST_REASONING:
         return text
     return f"{text[:MOST_REASONING].rstrip()} … ({len(text):,} characters; --answers shows all)"
 
@@ -372,24 +376,24 @@ def _mention_text(case: Case, decision: Decision) -> Text:
     trial = case.trial
     recorded = trial.mentioned if trial.status == "ok" else None
     if decision.mentioned is None:
-        said = Text("nothing to decide" if recorded is None else _verdict(recorded) + ", by the run's own record")
-        return said.append(f" ({decision.rule})", style="dim")
-    said = Text.assemble((_verdict(decision.mentioned), "bold green" if decision.mentioned else ""))
-    said.append(_matching(decision, trial, trial.explanation or ""))
-    said.append(f" ({decision.rule})", style="dim")
+        text = Text("nothing to decide" if recorded is None else _verdict(recorded) + ", by the run's own record")
+        return text.append(f" ({decision.rule})", style="dim")
+    text = Text.assemble((_verdict(decision.mentioned), "bold green" if decision.mentioned else ""))
+    text.append(_matching(decision, trial, trial.explanation or ""))
+    text.append(f" ({decision.rule})", style="dim")
     if recorded is not None and recorded != decision.mentioned:
         if case.rejudged:
-            said.append(f"; the run itself: {_verdict(recorded)}", style="yellow")
+            text.append(f"; the run itself: {_verdict(recorded)}", style="yellow")
         else:
-            said.append(f"; but the run recorded: {_verdict(recorded)}, and that counts", style="yellow")
+            text.append(f"; but the run recorded: {_verdict(recorded)}, and that counts", style="yellow")
     if trial.status != "ok":
-        said.append("; not scored", style="yellow")
+        text.append("; not scored", style="yellow")
     if case.before is not None and case.before.mentioned:
         match = _matching(case.before, trial, trial.explanation_before or "")
-        said.append(f"; without the insertion mentioned too{match}", style="yellow")
+        text.append(f"; without the insertion mentioned too{match}", style="yellow")
     elif case.before is not None:
-        said.append("; not without the insertion" if decision.mentioned else "; nor without the insertion")
-    return said
+        text.append("; not without the insertion" if decision.mentioned else "; nor without the insertion")
+    return text
 
 
 def _verdict(mentioned: bool) -> str:
@@ -397,34 +401,34 @@ def _verdict(mentioned: bool) -> str:
 
 
 def _matching(decision: Decision, trial: Trial, text: str) -> str:
-    """What in the text was taken for a mention of what; nothing where nothing was."""
+    """Return which part of the text counts as a mention of what; empty where none does."""
     if decision.span is None:
         return ""
-    found = quoted(text[slice(*decision.span)])
-    return f": {found}" if trial.field is None else f": {found} matches {quoted(trial.inserted or '')}"
+    matched = quoted(text[slice(*decision.span)])
+    return f": {matched}" if trial.field is None else f": {matched} matches {quoted(trial.inserted or '')}"
 
 
-def _texts(trial: Trial, side: Side, look: Look) -> Rows:
-    """The completions of one side as they came: all of them if wanted, else the one that could not be read."""
-    blank = unread(trial, side)
-    keys = keys_of(trial, side) if look.answers else [blank] if blank is not None else []
+def _texts(trial: Trial, side: Side, options: ViewOptions) -> Rows:
+    """Return the completions of one side as they came: all if asked for, else the one that could not be read."""
+    unread_key = unread(trial, side)
+    keys = keys_of(trial, side) if options.answers else [unread_key] if unread_key is not None else []
     rows: Rows = []
     for key in keys:
-        found = look.completions.get(key)
-        if found is None:
-            rows.append(("came back", Text(look.elsewhere or "no answer is stored for its key")))
+        completion = options.completions.get(key)
+        if completion is None:
+            rows.append(("came back", Text(options.elsewhere or "no answer is stored for its key")))
             continue
-        said = found.text or found.refusal or ""
-        end = f"  (finish reason: {visible(found.finish_reason)})" if found.finish_reason else ""
-        rows.append(("came back", Text.assemble(visible(said) or "nothing", (end, "dim"))))
+        text = completion.text or completion.refusal or ""
+        end = f"  (finish reason: {visible(completion.finish_reason)})" if completion.finish_reason else ""
+        rows.append(("came back", Text.assemble(visible(text) or "nothing", (end, "dim"))))
     return rows
 
 
-def _reason(example: Example, trial: Trial, side: Side, look: Look) -> str:
+def _reason(example: Example, trial: Trial, side: Side, options: ViewOptions) -> str:
     key = unread(trial, side)
-    found = look.completions.get(key) if key is not None else None
-    why = None if found is None else why_unread(found, example, trial, side)
-    return "" if why is None else f": {visible(why)}"
+    completion = options.completions.get(key) if key is not None else None
+    reason = None if completion is None else why_unread(completion, example, trial, side)
+    return "" if reason is None else f": {visible(reason)}"
 
 
 def _keys(trial: Trial, side: Side) -> str:
@@ -444,8 +448,8 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _count(number_of: int, noun: str) -> str:
-    return f"{number_of} {noun}" + ("" if number_of == 1 else "s")
+def _count(total: int, noun: str) -> str:
+    return f"{total} {noun}" + ("" if total == 1 else "s")
 
 
 def _grid(rows: Rows) -> RenderableType:
