@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from explaineval.parsing import argmax_disagrees, is_one_hot, label_probabilities, parse, total_variation
+from explaineval.parsing import argmax_disagrees, is_one_hot, label_probabilities, parse, total_variation, tvd_of
 from explaineval.records import Answer, Completion, LabelProbabilities, TokenAlternatives
 
 TEXT = "Answer: B\nExplanation: A man."
@@ -178,6 +179,23 @@ def test_total_variation_by_its_other_definition(p: dict[str, float], q: dict[st
 def test_total_variation_of_strangers_is_one() -> None:
     """Distributions without a common letter are as far apart as can be."""
     assert total_variation({"A": 1.0}, {"B": 0.5, "C": 0.5}) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (({"A": 0.75, "B": 0.25}, 0.9, None), ({"A": 0.25, "B": 0.75}, 0.95, None), (0.5, None)),
+        (({"A": 1.0}, 0.89, None), ({"A": 1.0}, 0.95, None),
+         (None, "before: less than 0.9 of the probability is on option letters")),
+        (({"A": 1.0}, 0.9, None), ({"A": 1.0}, 0.1, None),
+         (None, "after: less than 0.9 of the probability is on option letters")),
+        (({"A": 1.0}, 0.9, None), (None, None, "no log-probabilities"), (None, "after: no log-probabilities")),
+        ((None, None, None), (None, None, "no log-probabilities"), (None, "before: no label probabilities")),
+    ],
+)  # fmt: skip
+def test_a_distance_or_the_reason_why_there_is_none(before: Any, after: Any, expected: Any) -> None:
+    """A label mass below the least one, or missing probabilities on either side, give a reason that names the side."""
+    assert tvd_of(before, after, 0.9) == expected
 
 
 @pytest.mark.parametrize(

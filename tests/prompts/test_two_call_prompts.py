@@ -14,7 +14,9 @@ from explaineval.records import Example, Style
 
 LEVELS = ("minimal", "brief", "normal", "detailed", "exhaustive")
 STYLES: tuple[Style, ...] = ("chat", "completion")
-WISH = f"Now explain your answer. Give your reply in exactly this form and nothing else:\nExplanation: <text>\n{LEVEL}"
+REQUEST = (
+    f"Now explain your answer. Give your reply in exactly this form and nothing else:\nExplanation: <text>\n{LEVEL}"
+)
 
 
 def explain(
@@ -28,19 +30,19 @@ def explain(
 
 
 def test_the_second_chat_call_goes_on_from_the_first() -> None:
-    """Its turns are those of the first call with the answer given, and the wish; shots are explained the same way."""
+    """Its turns are those of the first call, the answer, and the request to explain it; shots are explained the same way."""
     first = render(PromptBook(default_directory()), "chat", "pe2", shots=())
     bare = explain(PromptBook(default_directory()), "chat", shots=())
     with_shots = explain(PromptBook(default_directory()), "chat")
 
-    assert bare == [*first, ("assistant", "Answer: C"), ("user", WISH)]
+    assert bare == [*first, ("assistant", "Answer: C"), ("user", REQUEST)]
     assert with_shots == [
         ("user", CHAT_PE2.format(1)), ("assistant", "Answer: A"),
-        ("user", WISH), ("assistant", "Explanation: First reason."),
+        ("user", REQUEST), ("assistant", "Explanation: First reason."),
         ("user", CHAT_PE2.format(2)), ("assistant", "Answer: B"),
-        ("user", WISH), ("assistant", "Explanation: Second reason."),
+        ("user", REQUEST), ("assistant", "Explanation: Second reason."),
         ("user", CHAT_PE2.format(3)), ("assistant", "Answer: C"),
-        ("user", WISH),
+        ("user", REQUEST),
     ]  # fmt: skip
 
 
@@ -58,7 +60,7 @@ def test_the_second_completion_call_is_this() -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_is_asked_for_in_the_second_call_only(level: str) -> None:
-    """The answer is asked for in the same words at every level; the wish ends in that level's sentence."""
+    """The answer is asked for in the same words at every level; the request to explain ends with that level's sentence."""
     book = PromptBook(default_directory())
     sentence = (default_directory() / "verbosity" / f"{level}.txt").read_text(encoding="utf-8").strip()
 
@@ -87,22 +89,23 @@ def test_every_level_has_a_sentence_about_the_text() -> None:
 
 
 def test_another_answer_is_another_call() -> None:
-    """The letter given is all that differs."""
+    """The given letter is the only difference."""
     book = PromptBook(default_directory())
 
     for style in STYLES:
-        one, other = (text_of(explain(book, style, shots=(), label=label)) for label in "AB")
-        assert one != other
-        assert one.replace("Answer: A", "Answer: B") == other
+        first, second = (text_of(explain(book, style, shots=(), label=label)) for label in "AB")
+        assert first != second
+        assert first.replace("Answer: A", "Answer: B") == second
 
 
 def test_own_templates_and_levels_are_used(own: Path) -> None:
-    """A level of one's own in the second call, none in the first; what must end with its marker is checked."""
+    """A new level is asked for in the second call and not in the first; a template must end with its marker."""
     (own / "verbosity" / "curt.txt").write_text("Be curt.\n", encoding="utf-8")
     book = PromptBook(own)
 
     assert text_of(explain(book, "chat", verbosity="curt")).endswith("Explanation: <text>\nBe curt.")
-    assert "curt" not in text_of(render(book, "chat", "pe2", verbosity="curt"))
+    (own / "chat" / "pe2.j2").write_text('{% include "input.j2" %}\nLevel: {{ verbosity }}.', encoding="utf-8")
+    assert text_of(render(PromptBook(own), "chat", "pe2", verbosity="curt")).endswith("\nLevel: .")
 
     path = own / "completion" / "pe2.explain.j2"
     path.write_text(path.read_text(encoding="utf-8") + "\nGo on.", encoding="utf-8")
@@ -112,7 +115,7 @@ def test_own_templates_and_levels_are_used(own: Path) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_level_that_leads_elsewhere_is_refused_in_both_styles(own: Path, style: Style) -> None:
-    """Files are called by a level in completion style too, so it must be a plain name there."""
+    """Files are named after levels in completion style too, so a level must be a plain name there."""
     with pytest.raises(InputError, match="is no name"):
         PromptBook(own).level(style, "../outside")
 
