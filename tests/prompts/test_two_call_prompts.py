@@ -30,7 +30,7 @@ def explain(
 
 
 def test_the_second_chat_call_goes_on_from_the_first() -> None:
-    """Its turns are those of the first call, the answer, and the request to explain it; shots are explained the same way."""
+    """Its turns are those of the first call, the answer, and the request to explain it; shots are shown likewise."""
     first = render(PromptBook(default_directory()), "chat", "pe2", shots=())
     bare = explain(PromptBook(default_directory()), "chat", shots=())
     with_shots = explain(PromptBook(default_directory()), "chat")
@@ -60,7 +60,7 @@ def test_the_second_completion_call_is_this() -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_is_asked_for_in_the_second_call_only(level: str) -> None:
-    """The answer is asked for in the same words at every level; the request to explain ends with that level's sentence."""
+    """The answer is asked for in the same words at every level; the request to explain ends with the level's sentence."""
     book = PromptBook(default_directory())
     sentence = (default_directory() / "verbosity" / f"{level}.txt").read_text(encoding="utf-8").strip()
 
