@@ -60,7 +60,7 @@ def test_the_second_completion_call_is_this() -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_is_asked_for_in_the_second_call_only(level: str) -> None:
-    """The answer is asked for in the same words at every level; the request to explain ends with the level's sentence."""
+    """The answer is asked for in the same words at every level; the request to explain ends with its sentence."""
     book = PromptBook(default_directory())
     sentence = (default_directory() / "verbosity" / f"{level}.txt").read_text(encoding="utf-8").strip()
 
