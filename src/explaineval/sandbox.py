@@ -377,7 +377,7 @@ def _size(value: object) -> int:
 def _enter_loop(context: Context, value: Any, steps: int, name: str, line: int) -> Any:
     """The list that a loop runs over, after taking the loop's steps from those that are left."""
     if isinstance(value, (str, bytes)):
-        raise TemplateRefusedError("a loop runs over a list, not over the signs of a text", line, name)
+        raise TemplateRefusedError("a loop runs over a list, not over the characters of a text", line, name)
     left: list[int] = context[_STEPS]
     left[0] -= steps * len(value)
     if left[0] < 0:

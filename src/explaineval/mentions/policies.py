@@ -26,7 +26,7 @@ from typing import Literal
 from explaineval.errors import InputError
 from explaineval.mentions.morphology import inflect, share_lemma
 
-_SIGNS = {
+_REPLACED = {
     **dict.fromkeys(map(ord, "‘’‛ʼʹ′´＇"), "'"),  # before NFKC, which makes "´" a space and a combining accent
     **dict.fromkeys(map(ord, "‐‑"), "-"),  # hyphen and non-breaking hyphen
     **dict.fromkeys([0xAD, 0x61C, *range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF], ""),
@@ -99,14 +99,14 @@ def _fold(text: str) -> Folded:
     return Folded("".join(pieces), tuple(starts), tuple(ends))
 
 
-def is_word_character(sign: str) -> bool:
+def is_word_character(char: str) -> bool:
     """True for letters and digits, and for accents and vowel signs, which belong to the letter before them."""
-    return sign.isalnum() or unicodedata.category(sign).startswith("M")
+    return char.isalnum() or unicodedata.category(char).startswith("M")
 
 
 def strip_punctuation(phrase: str) -> str:
     """The phrase from its first to its last letter or digit, without quotes or a full stop around it."""
-    kept = [index for index, sign in enumerate(phrase) if is_word_character(sign)]
+    kept = [index for index, char in enumerate(phrase) if is_word_character(char)]
     return phrase[kept[0] : kept[-1] + 1] if kept else ""
 
 
@@ -117,7 +117,7 @@ def stands_alone(text: str, start: int, end: int) -> bool:
 
 
 def _fold_cluster(cluster: str) -> str:
-    plain = unicodedata.normalize("NFKC", cluster.translate(_SIGNS))
+    plain = unicodedata.normalize("NFKC", cluster.translate(_REPLACED))
     return unicodedata.normalize("NFKC", plain.casefold())
 
 
@@ -128,8 +128,8 @@ def _clusters(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """
     spans: list[tuple[int, int]] = []
     for position in range(start, end):
-        sign = text[position]
-        joins = unicodedata.category(sign).startswith("M") or "\u1160" <= sign <= "\u11ff"
+        char = text[position]
+        joins = unicodedata.category(char).startswith("M") or "\u1160" <= char <= "\u11ff"
         if joins and spans and position - spans[-1][0] <= MOST_ACCENTS:
             spans[-1] = (spans[-1][0], position + 1)
         else:

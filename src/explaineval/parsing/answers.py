@@ -294,10 +294,8 @@ def _after(claim: Claim, others: list[Claim]) -> list[Claim]:
 
 def _first_line(text: str, start: int, end: int) -> tuple[int, int] | None:
     """The first line of `text[start:end]` that holds a letter or a digit."""
-    sign = _LETTER_OR_DIGIT.search(text, start, end)
-    if sign is None:
-        return None
-    return max(start, text.rfind("\n", 0, sign.start()) + 1), _line_end(text, sign.end(), end)
+    said = _LETTER_OR_DIGIT.search(text, start, end)
+    return (max(start, text.rfind("\n", 0, said.start()) + 1), _line_end(text, said.end(), end)) if said else None
 
 
 def _line_end(text: str, start: int, end: int) -> int:

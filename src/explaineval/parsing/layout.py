@@ -1,7 +1,7 @@
 """The parts of a completion's text: the markers `Answer:` and `Explanation:`, in all forms, and what follows each.
 
-In completion style it is also found out where the model goes on with a few-shot example of its own. The method page
-specifies the answer format.
+In completion style the text ends where the model goes on with a few-shot example of its own. The method page specifies
+the answer format.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _find_next_example(markers: Iterable[Marker], order: Order, limit: int) -> i
 def clean(layout: Layout, start: int, end: int, wrap: str = "") -> str:
     """The source from `start` to `end` without reasoning and without markdown that belongs to what surrounds it.
 
-    "" if nothing is said: no letter, digit or pictorial sign, or only the `<text>` of the form in the prompt.
+    "" if nothing is said: no letter, digit or symbol, or only the `<text>` of the form in the prompt.
     """
     content = layout.view.cut(start, end)
     fences = list(_FENCE.finditer(content))
@@ -209,7 +209,7 @@ def clean(layout: Layout, start: int, end: int, wrap: str = "") -> str:
 
 def says_something(content: str) -> bool:
     """True if the content holds a letter, a digit or a pictorial sign."""
-    return any(sign.isalnum() or unicodedata.category(sign) == "So" for sign in content)
+    return any(char.isalnum() or unicodedata.category(char) == "So" for char in content)
 
 
 def _build(view: View, markers: Iterable[Marker], limit: int) -> Layout:

@@ -42,7 +42,7 @@ class _Stated(NamedTuple):
 
 
 MOST_NAMES = 500  # names of options that are read in one text; a text with more repeats itself without end
-_BEFORE = 240  # characters before a name in which the words that make it an answer stand
+_BEFORE = 240  # characters before a name that are searched for words that state it as the answer
 _ITEMS = 4000  # characters of an explanation that are searched for further items of a list
 
 _ADVERB = (
@@ -385,7 +385,7 @@ def _introduces(match: re.Match[str], before: str, text: str, name: Name, option
 
 
 def _means_the_answer(match: re.Match[str], before: str) -> bool:
-    """True if "… answer is" speaks of the one answer, not of any option, and does not deny it."""
+    """True if "… answer is" is about the one answer, not about some option, and does not deny it."""
     good, of = match["good"].strip(), (match["of"] or "").casefold()
     about = match["about"].strip(" ,")
     if not is_asserted(about + " ", len(about) + 1, len(about) + 1):
@@ -481,7 +481,7 @@ def find_inferences(text: str, options: Mapping[str, str], *, denied: bool = Fal
 
 
 def judges_sentences(options: Mapping[str, str]) -> bool:
-    """True if the options are two sentences, so that "A is correct" may speak of a sentence and not of the answer."""
+    """True if the options are two sentences, so that "A is correct" may be about a sentence, not the answer."""
     return are_numbered_sentences(options) or share_words(options)
 
 
