@@ -20,8 +20,8 @@ CAUSES = (130, 3, 5, 4)
 )
 def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.MonkeyPatch, present: set[int]) -> None:
     """Every combination of interrupted, no money, unusable endpoint and missing answers; each has its sentence."""
-    monkeypatch.setattr(verdict, "limit_fault", lambda *_: "money" if 3 in present else None)
-    monkeypatch.setattr(verdict, "offline_fault", lambda *_: "missing" if 4 in present else None)
+    monkeypatch.setattr(verdict, "limit_error", lambda *_: "money" if 3 in present else None)
+    monkeypatch.setattr(verdict, "offline_error", lambda *_: "missing" if 4 in present else None)
     model_run = SimpleNamespace(
         error="endpoint" if 5 in present else None,
         progress=SimpleNamespace(outcomes=Counter()),

@@ -1,4 +1,4 @@
-"""What run.json and the notes say of a run: versions, endpoints, requests, dollars."""
+"""Describe what a run did and cost: its entries in run.json, and the notes and errors that are printed."""
 
 from __future__ import annotations
 
@@ -27,72 +27,6 @@ from explaineval.rundir.schema import (
     TokenCounts,
     Totals,
 )
-
-SHOWN_CHARACTERS = 90
-
-
-def money_notes(model_runs: list[ModelRun]) -> Iterator[Note]:
-    """What is not sure about the money: attempts without a bill."""
-    attempts = sum(model_run.budgeted.unbilled for model_run in model_runs if model_run.budgeted is not None)
-    most = sum(model_run.budgeted.unknown for model_run in model_runs if model_run.budgeted is not None)
-    if attempts and most:
-        yield note(
-            "bill_unknown",
-            f"{attempts} attempts ended without a bill (time-out, reset, cut answer): up to ${most:.4f} more than "
-            "stands here may have been charged; a spending limit counts it as spent.",
-        )
-
-
-def limit_fault(model_runs: list[ModelRun], limit: float | None) -> str | None:
-    """The sentence for a run that ran out of money: what was kept, what the rest would take. None where it did not."""
-    poor = [model_run for model_run in model_runs if model_run.out_of_money]
-    if not poor:
-        return None
-    purse = next(model_run.budgeted.budget.total for model_run in model_runs if model_run.budgeted is not None)
-    limits = [f"${limit:g}" if limit is not None else ""]
-    limits += [
-        f"${model_run.model.max_usd:g} for {model_run.model.model}"
-        for model_run in poor
-        if model_run.model.max_usd is not None
-    ]
-    left = [model_run.forecast for model_run in model_runs if model_run.forecast.misses]
-    totals = {name: sum(one.usd()[name] or 0.0 for one in left) for name in ("expected", "worst")}
-    return (
-        f"the spending limit ({', '.join(filter(None, limits))}) is reached: ${purse.spent:.4f} are spent, and the "
-        f"numbers are those of what was paid for. The other {sum(one.misses for one in left):,} requests would cost "
-        f"about ${totals['expected']:.4f}, ${totals['worst']:.4f} at the most: give the same command with a higher "
-        "--max-usd."
-    )
-
-
-def offline_fault(prepared: Prepared, model_runs: list[ModelRun]) -> str | None:
-    """The sentence for an offline run that lacks answers: how many, of whom, and what the first of them ask."""
-    short = [model_run for model_run in model_runs if model_run.forecast.misses] if prepared.client.offline else []
-    if not short:
-        return None
-    total = sum(model_run.forecast.misses for model_run in short)
-    lines = [f"offline, and {total:,} answers are not in the cache; the numbers are those of what is there."]
-    for model_run in short:
-        guess = " (nothing is stored about its logprobs: they are assumed)" if model_run.assumed else ""
-        lines.append(f"  {model_run.model.model}: {model_run.forecast.misses:,} missing{guess}, the first of them:")
-        keys = [request_key(one)[:16] for one in model_run.unsent]
-        lines += [f"    {key}  {text}" for key, text in zip(keys, excerpts(model_run.unsent), strict=True)]
-    lines.append("  `explaineval cache explain` says why they are misses; without --offline they are asked.")
-    return "\n".join(lines)
-
-
-def excerpts(requests: Sequence[Request]) -> list[str]:
-    """What tells each of these requests from the others, on a line: the part of its text that not all of them share."""
-    texts = [" ".join(texts_of(one)[-1].split()) for one in requests]
-    start = len(commonprefix(texts)) if len(set(texts)) > 1 else 0  # noqa: RUF071 - characters are what is wanted
-    found = []
-    for one, text in zip(requests, texts, strict=True):
-        begin = max(0, text.rfind(" ", 0, start) + 1)
-        part = text[begin : begin + SHOWN_CHARACTERS]
-        part = ("…" if begin else "") + part + ("…" if begin + len(part) < len(text) else "")
-        found.append(part + (f" (sample {one.sample})" if one.sample else ""))
-    return found
-
 
 PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
 
@@ -133,26 +67,12 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
     )
 
 
-def probe_notes(model_run: ModelRun, config: RunConfig) -> Iterator[Note]:
-    """What a probe, or the name of the route, says against the way this model is asked."""
-    caution = route_warning(model_run.model.model)
-    if caution is not None and config.logprobs != "off":
-        yield note("route_loses_logprobs", caution)
-    reasons = (model_run.probe or {}).get("reasoning_first") is True
-    if reasons and "pe" in config.arms.order and not model_run.ledger.reasoned:  # else the ledger's note says it
-        yield note(
-            "reasons_first",
-            f"the probe found that {model_run.model.model} reasons before it answers: order pe is then not "
-            "predict-then-explain.",
-        )
-
-
 def request_counts(runs: Sequence[ModelRun]) -> RequestCounts:
     """Add up the requests of several models."""
-    tallies = [run.cached.counts for run in runs]
-    hits = sum(tally.hits for tally in tallies)
-    sent = sum(tally.sent for tally in tallies)
-    unsent = sum(tally.unsent for tally in tallies) + sum(run.progress.unsent for run in runs)
+    counts = [run.cached.counts for run in runs]
+    hits = sum(count.hits for count in counts)
+    sent = sum(count.sent for count in counts)
+    unsent = sum(count.unsent for count in counts) + sum(run.progress.unsent for run in runs)
     return RequestCounts(
         planned=sum(run.progress.planned for run in runs),
         distinct=hits + sent + unsent,
@@ -181,3 +101,82 @@ def totals_of(runs: Sequence[ModelRun]) -> Totals:
         requests=request_counts(runs),
         cost_unknown=None if known else NO_PRICE if unpriced else NO_COUNT,
     )
+
+
+SHOWN_CHARACTERS = 90
+"""Characters of a missing request's text that are shown."""
+
+
+def bill_notes(runs: Sequence[ModelRun]) -> Iterator[Note]:
+    """Yield a note where attempts without a bill may have been charged."""
+    attempts = sum(run.budgeted.unbilled for run in runs if run.budgeted is not None)
+    most = sum(run.budgeted.unknown for run in runs if run.budgeted is not None)
+    if attempts and most:
+        yield note(
+            "bill_unknown",
+            f"{attempts} attempts ended without a bill (time-out, reset, cut answer): up to ${most:.4f} more than "
+            "stands here may have been charged; a spending limit counts it as spent.",
+        )
+
+
+def probe_notes(run: ModelRun, config: RunConfig) -> Iterator[Note]:
+    """Yield notes on what a probe, or the name of the route, says against the way this model is asked."""
+    caution = route_warning(run.model.model)
+    if caution is not None and config.logprobs != "off":
+        yield note("route_loses_logprobs", caution)
+    reasons = (run.probe or {}).get("reasoning_first") is True
+    if reasons and "pe" in config.arms.order and not run.ledger.reasoned:  # else the ledger's note says it
+        yield note(
+            "reasons_first",
+            f"the probe found that {run.model.model} reasons before it answers: order pe is then not "
+            "predict-then-explain.",
+        )
+
+
+def limit_error(runs: Sequence[ModelRun], limit: float | None) -> str | None:
+    """Say that a spending limit was reached, what was spent and what the rest would cost; None where it was not.
+
+    `limit` is that of the run as a whole, in dollars.
+    """
+    stopped = [run for run in runs if run.out_of_money]
+    if not stopped:
+        return None
+    spent = next(run.budgeted.budget.total.spent for run in runs if run.budgeted is not None)
+    limits = [] if limit is None else [f"${limit:g}"]
+    limits += [f"${run.model.max_usd:g} for {run.model.model}" for run in stopped if run.model.max_usd is not None]
+    costs = [run.forecast.usd() for run in runs if run.forecast.misses]
+    expected, worst = (sum(cost[name] or 0.0 for cost in costs) for name in ("expected", "worst"))
+    return (
+        f"the spending limit ({', '.join(limits)}) is reached: ${spent:.4f} are spent, and the numbers are those of "
+        f"what was paid for. The other {sum(run.forecast.misses for run in runs):,} requests would cost about "
+        f"${expected:.4f}, ${worst:.4f} at the most: give the same command with a higher --max-usd."
+    )
+
+
+def offline_error(prepared: Prepared, runs: Sequence[ModelRun]) -> str | None:
+    """Say how many answers an offline run lacks, of which models, and what the first of them ask; None where none."""
+    incomplete = [run for run in runs if run.forecast.misses] if prepared.client.offline else []
+    if not incomplete:
+        return None
+    total = sum(run.forecast.misses for run in incomplete)
+    lines = [f"offline, and {total:,} answers are not in the cache; the numbers are those of what is there."]
+    for run in incomplete:
+        guess = " (nothing is stored about its logprobs: they are assumed)" if run.assumed else ""
+        lines.append(f"  {run.model.model}: {run.forecast.misses:,} missing{guess}, the first of them:")
+        keys = [request_key(request)[:16] for request in run.unsent]
+        lines += [f"    {key}  {text}" for key, text in zip(keys, _excerpts(run.unsent), strict=True)]
+    lines.append("  `explaineval cache explain` says why they are misses; without --offline they are asked.")
+    return "\n".join(lines)
+
+
+def _excerpts(requests: Sequence[Request]) -> list[str]:
+    """Return a line for each request with the part of its text that not all of them share."""
+    texts = [" ".join(texts_of(request)[-1].split()) for request in requests]
+    start = len(commonprefix(texts)) if len(set(texts)) > 1 else 0  # noqa: RUF071 - characters are what is wanted
+    lines = []
+    for request, text in zip(requests, texts, strict=True):
+        begin = max(0, text.rfind(" ", 0, start) + 1)
+        part = text[begin : begin + SHOWN_CHARACTERS]
+        line = ("…" if begin else "") + part + ("…" if begin + len(part) < len(text) else "")
+        lines.append(line + (f" (sample {request.sample})" if request.sample else ""))
+    return lines

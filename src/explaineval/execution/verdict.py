@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explaineval.execution.accounting import limit_fault, money_notes, offline_fault, probe_notes
+from explaineval.execution.accounting import bill_notes, limit_error, offline_error, probe_notes
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning import provenance
 from explaineval.planning.notes import Note, note
@@ -39,8 +39,8 @@ def judge_run(
             codes.append(code)
             errors.append(sentence)
 
-    add(3, limit_fault(model_runs, prepared.client.max_usd))
-    add(4, offline_fault(prepared, model_runs))
+    add(3, limit_error(model_runs, prepared.client.max_usd))
+    add(4, offline_error(prepared, model_runs))
     if any(model_run.budgeted is not None and model_run.budgeted.overdrawn for model_run in model_runs):
         codes.append(3)  # the error of the endpoint that sent the bill says so
     waiting = sum(model_run.cached.counts.in_batches for model_run in model_runs)
@@ -71,7 +71,7 @@ def run_notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tup
     for model_run in model_runs:
         notes += model_run.ledger.notes(model_run.model.model, config.max_tokens, config.arms.order)
         notes += probe_notes(model_run, config)
-    notes += money_notes(model_runs)
+    notes += bill_notes(model_runs)
     shared = sum(model_run.cached.counts.shared for model_run in model_runs)
     if shared:
         notes.append(note("answers_shared", f"{shared} answers came from another process that was asking the same."))

@@ -37,7 +37,6 @@ R = TypeVar("R", bound=BaseModel)
 RUN, EXAMPLES, INTERVENTIONS, SHOTS = "run.json", "examples.jsonl", "interventions.jsonl", "shots.jsonl"
 TRIALS, METRICS, METRICS_CSV, PROMPTS = "trials.jsonl", "metrics.json", "metrics.csv", "prompts"
 
-
 LARGEST_JSON = 64 << 20
 """Bytes of the largest run.json or metrics.json that is read."""
 
@@ -122,11 +121,9 @@ def write_inputs(
 
     `shots` stand task after task, as do those of each verbosity level in `level_shots`, which get a file of their own.
     """
-    files: list[tuple[str, Iterable[BaseModel]]]
-    files = [(EXAMPLES, examples), (INTERVENTIONS, interventions)]
-    files.append((SHOTS, shots))
-    files += [(shots_file(level), level_shots[level]) for level in sorted(level_shots)]
-    for name, records in files:
+    files: dict[str, Iterable[BaseModel]] = {EXAMPLES: examples, INTERVENTIONS: interventions, SHOTS: shots}
+    files |= {shots_file(level): own for level, own in sorted(level_shots.items())}
+    for name, records in files.items():
         write_lines(directory / name, (record.model_dump_json() for record in records))
     target = directory / PROMPTS
     if target.resolve() != prompts.resolve():
