@@ -26,7 +26,7 @@ def model_run(price: Price | None, usage: dict[str, int]) -> Any:
         budgeted=None,
         cached=SimpleNamespace(counts=counts),
         progress=SimpleNamespace(planned=1, unsent=0),
-        retrying=SimpleNamespace(retries=0),
+        layers=SimpleNamespace(retrying=SimpleNamespace(retries=0)),
     )
 
 

@@ -22,8 +22,7 @@ from typing import Any
 import httpx
 
 from explaineval.client.endpoints.bodies import bounds_of
-from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, watch_clients
-from explaineval.client.endpoints.origins import declared_origins
+from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, declared_origins, watch_clients
 from explaineval.client.errors import chain, classify, wire_status
 from explaineval.client.responses import add_reasoning, read_body, read_response
 from explaineval.config import Endpoint, check_params

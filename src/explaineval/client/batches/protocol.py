@@ -24,7 +24,7 @@ from explaineval.client.batches.dry_run import DUMMY_KEY, DryRunClient
 from explaineval.client.batches.journal import JournalEntry
 from explaineval.client.endpoints import guard
 from explaineval.client.endpoints.bodies import MOST_BYTES, MOST_VALUES, TooLargeError, measure
-from explaineval.client.endpoints.origins import declared_origins
+from explaineval.client.endpoints.guard import declared_origins
 from explaineval.client.errors import NO_HOST, Advice, chain, classify
 from explaineval.client.litellm_client import advice_on, key_of
 from explaineval.client.responses import read_json

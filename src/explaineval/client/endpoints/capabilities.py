@@ -1,14 +1,14 @@
-"""How requests to an endpoint are sent: what `probe` found, else what the first real request shows.
+"""How requests to an endpoint are sent: as `probe` found out, else as the first real request shows.
 
-One document for each (endpoint, model) is kept beside the answers, so that a rerun asks under the same keys. An
-endpoint that ignores the wish for logprobs is still sent it by `run`, if no probe came first: the key stays one, and
-nothing is asked twice.
+One document for each (endpoint, model) is kept beside the answers, so that a rerun sends the same requests. If no probe
+came first, `run` goes on asking for logprobs where an endpoint ignores that: the cache key stays the same, and nothing
+is asked twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from explaineval.cache import Store, verdict_name
@@ -19,30 +19,31 @@ from explaineval.records import Completion, Request, Style
 from explaineval.rundir.schema import LogprobsState
 
 Build = Callable[[int | None, float | None], Request]
-"""The request for a wish of top alternatives (None: no logprobs) and a temperature (None: none is sent)."""
+"""Build the request for a number of top alternatives (None: no logprobs) and a temperature (None: none is sent)."""
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The first wish that was taken, and its answer."""
+    """The first request that was accepted, and its answer. `temperature` None means that none was sent."""
 
     logprobs: int | None
     temperature: float | None
     completion: Completion
     refused_unsent: bool = False
-    """Whether the route itself refused the wish for logprobs, before the endpoint heard of it."""
+    """Whether the route itself refused logprobs, before anything was sent."""
 
 
 async def negotiate(
-    client: Client, rungs: Sequence[int | None], temperature: float | None, *, may_omit: bool, build: Build
+    client: Client, choices: Sequence[int | None], temperature: float | None, *, may_omit: bool, build: Build
 ) -> Accepted:
-    """Go down the rungs (numbers of top alternatives, None last where one may do without) until one is taken.
+    """Send a request with fewer and fewer logprobs until one is accepted.
 
-    A complaint that names the temperature drops it where `may_omit`; one that names logprobs goes a rung down; for
-    any other, a request without logprobs tells whose fault it is. Raises the last RequestRejectedError where nothing
-    is taken; whatever else the client raises passes through.
+    `choices` are the numbers of top alternatives to try in this order; None, the last where it is there, is a request
+    without logprobs. A rejection that names the temperature drops it where `may_omit`; one that names logprobs goes on
+    to the next choice; after any other, a request without logprobs shows whether they are the reason. Raises the last
+    RequestRejectedError where nothing is accepted; whatever else the client raises passes through.
     """
-    left = list(rungs)
+    left = list(choices)
     plain: Accepted | None = None
     unsent = False
     while True:
@@ -52,13 +53,13 @@ async def negotiate(
             answer = await client.complete(build(left[0], temperature))
             return Accepted(left[0], temperature, answer, unsent)
         except RequestRejectedError as exc:
-            complaint = str(exc).lower()
-            unsent = unsent or ("logprob" in complaint and not exc.sent)
+            reason = str(exc).lower()
+            unsent = unsent or ("logprob" in reason and not exc.sent)
             droppable = may_omit and temperature is not None
-            if droppable and ("temperature" in complaint or left[0] is None):
+            if droppable and ("temperature" in reason or left[0] is None):
                 temperature = None
                 continue
-            if "logprob" not in complaint and None in left[1:] and plain is None:
+            if "logprob" not in reason and None in left[1:] and plain is None:
                 plain = await _ask_plainly(client, temperature, droppable, build)
                 if plain.temperature != temperature:
                     temperature = plain.temperature
@@ -77,7 +78,7 @@ async def _ask_plainly(client: Client, temperature: float | None, droppable: boo
         return Accepted(None, None, await client.complete(build(None, None)))
 
 
-LADDERS: dict[Style, tuple[int, ...]] = {"chat": (20, 5, 1), "completion": (5, 1)}
+TOP_LOGPROBS: dict[Style, tuple[int, ...]] = {"chat": (20, 5, 1), "completion": (5, 1)}
 """How many top alternatives to ask for, in the order of trying."""
 
 
@@ -86,14 +87,16 @@ REASONS: dict[LogprobsState, str] = {
     "rejected": "the endpoint rejects requests for logprobs",
     "off": "logprobs were switched off (--logprobs off)",
 }
-
-
-ROUTE_LOSES = "litellm's route to this provider takes no wish for logprobs"
+ROUTE_LOSES = "litellm's route to this provider does not take a request for logprobs"
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """How every request of one (endpoint, model, style) is sent. `found` is the probe's sentence on bad logprobs."""
+    """How every request of one (endpoint, model, style) is sent.
+
+    `logprobs` is the number of top alternatives asked for (None: not asked for), `temperature` None where none is sent,
+    `found` the probe's sentence on logprobs that cannot be used.
+    """
 
     logprobs: int | None
     temperature: float | None
@@ -108,7 +111,7 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class StyleVerdict:
-    """What is known of one style. `unusable` says why its logprobs are not worth asking for; only a probe can tell."""
+    """What is known of one style. `unusable` says why its logprobs are not worth asking for; a probe finds that out."""
 
     logprobs: int | None
     temperature: Literal["sent", "omit"]
@@ -116,13 +119,8 @@ class StyleVerdict:
     probed: bool = False
 
     def document(self) -> dict[str, Any]:
-        """As it is stored."""
-        return {
-            "logprobs": self.logprobs,
-            "temperature": self.temperature,
-            "unusable": self.unusable,
-            "probed": self.probed,
-        }
+        """The verdict as it is stored."""
+        return asdict(self)
 
 
 def stored_probe(store: Store, endpoint: str | None, model: str) -> dict[str, Any] | None:
@@ -142,7 +140,8 @@ async def store_probe(
 ) -> None:
     """Keep a probe's document and its verdicts until the next probe.
 
-    Where nothing comes back for a wish that is taken, an earlier run's wish stays: its paid answers stand under it.
+    Where logprobs are accepted but none come back, the number that an earlier run asked for stays: its paid answers are
+    stored under that number.
     """
     name = verdict_name(endpoint, model)
     before = store.get_verdict(name) or {}
@@ -158,19 +157,19 @@ async def store_probe(
 def assume_capabilities(
     store: Store | None, config: RunConfig, model: ModelConfig, style: Style
 ) -> tuple[Capabilities, bool]:
-    """How this style would be sent, without asking: as the stored verdict says, else as most endpoints take it.
+    """How this style would be sent, without asking the endpoint: by the stored verdict, else as most endpoints take it.
 
-    The second value tells whether there is a verdict, or none is needed.
+    The second value says whether that is certain: there is a verdict, or none is needed.
     """
     known = None if store is None else style_verdict(store, model.endpoint, model.model, style)
     temperature = None if config.temperature == "omit" else (config.temperature or 0.0)
     if config.temperature is None and known is not None and known.temperature == "omit":
         temperature = None
-    logprobs = _rungs(config, style, known)[0]
+    logprobs = _choices(config, style, known)[0]
     state: LogprobsState = "off" if config.logprobs == "off" else "rejected" if logprobs is None else "returned"
     found = None
     if known is not None and known.unusable and config.logprobs == "auto":
-        state, found = _told(known)
+        state, found = _unusable_state(known)
     settled = known is not None or (config.logprobs == "off" and config.temperature is not None)
     return Capabilities(logprobs, temperature, state, found), settled
 
@@ -178,10 +177,10 @@ def assume_capabilities(
 async def determine_capabilities(
     client: Client, store: Store, config: RunConfig, style: Style, build: Build, *, keep: bool = True
 ) -> Capabilities:
-    """How this style is sent, confirmed by one real request. `build(logprobs, temperature)` makes the request.
+    """How this style is sent, found out with one real request. `build(logprobs, temperature)` makes the request.
 
-    `keep` stores what was found out, unless a probe did before. Raises EndpointError where the endpoint cannot be used
-    at all, RequestUnsentError where it was not asked.
+    `keep` stores the result, unless a probe stored one before. Raises EndpointError where the endpoint cannot be used,
+    RequestUnsentError where nothing was sent.
     """
     temperature = None if config.temperature == "omit" else (config.temperature or 0.0)
     first = build(None, temperature)
@@ -190,45 +189,46 @@ async def determine_capabilities(
     if free and known is not None and known.temperature == "omit":
         temperature = None
     try:
-        found = await negotiate(client, _rungs(config, style, known), temperature, may_omit=free, build=build)
+        accepted = await negotiate(client, _choices(config, style, known), temperature, may_omit=free, build=build)
     except RequestRejectedError as exc:
         hint = "; with --logprobs on this cannot be mended" if config.logprobs == "on" else ""
         raise EndpointError(f"{exc}{hint}.") from exc
     except TransientError as exc:
         raise EndpointError(f"{exc}; is it running and reachable? `explaineval probe` tells more.") from exc
     if config.logprobs == "off":
-        return Capabilities(None, found.temperature, "off")
+        return Capabilities(None, accepted.temperature, "off")
     if keep and (known is None or not known.probed):
-        sent: Literal["sent", "omit"] = "sent" if found.temperature is not None else "omit"
+        sent: Literal["sent", "omit"] = "sent" if accepted.temperature is not None else "omit"
         if not free:
             sent = known.temperature if known is not None else "sent"
-        lost = ROUTE_LOSES if found.refused_unsent else known.unusable if known is not None else None
-        await _store_style(store, first.endpoint, first.model, style, StyleVerdict(found.logprobs, sent, lost))
+        unusable = ROUTE_LOSES if accepted.refused_unsent else known.unusable if known is not None else None
+        await _store_style(store, first.endpoint, first.model, style, StyleVerdict(accepted.logprobs, sent, unusable))
     if known is not None and known.unusable and config.logprobs == "auto":
-        return Capabilities(found.logprobs, found.temperature, *_told(known))
-    if found.logprobs is None:
-        return Capabilities(None, found.temperature, "rejected", ROUTE_LOSES if found.refused_unsent else None)
-    returned = found.completion.logprobs is not None
-    return Capabilities(found.logprobs, found.temperature, "returned" if returned else "ignored")
+        return Capabilities(accepted.logprobs, accepted.temperature, *_unusable_state(known))
+    if accepted.logprobs is None:
+        return Capabilities(None, accepted.temperature, "rejected", ROUTE_LOSES if accepted.refused_unsent else None)
+    returned = accepted.completion.logprobs is not None
+    return Capabilities(accepted.logprobs, accepted.temperature, "returned" if returned else "ignored")
 
 
-def _told(known: StyleVerdict) -> tuple[LogprobsState, str]:
-    """The state that a verdict against logprobs stands for, and its sentence."""
+def _unusable_state(known: StyleVerdict) -> tuple[LogprobsState, str]:
+    """The state of logprobs that a verdict calls unusable, and its sentence."""
     assert known.unusable is not None  # noqa: S101 - asked only where there is one
-    if not known.probed:  # the route's own word, kept from an earlier run
+    if not known.probed:  # the route said so in an earlier run
         return "rejected", known.unusable
     return "ignored" if known.unusable in REASONS.values() else "unusable", f"{known.unusable} (found by probe)"
 
 
-def _rungs(config: RunConfig, style: Style, known: StyleVerdict | None) -> tuple[int | None, ...]:
-    ladder = LADDERS[style]
+def _choices(config: RunConfig, style: Style, known: StyleVerdict | None) -> tuple[int | None, ...]:
+    """The numbers of top alternatives that may be asked for, in the order of trying; None for no logprobs."""
+    numbers = TOP_LOGPROBS[style]
     if config.logprobs == "off":
         return (None,)
     if known is not None and known.logprobs is not None:
-        ladder = tuple(rung for rung in ladder if rung <= known.logprobs)
+        numbers = tuple(number for number in numbers if number <= known.logprobs)
     elif known is not None and config.logprobs == "auto":
         return (None,)
-    return ladder if config.logprobs == "on" else (*ladder, None)
+    return numbers if config.logprobs == "on" else (*numbers, None)
 
 
 async def _store_style(store: Store, endpoint: str | None, model: str, style: Style, verdict: StyleVerdict) -> None:
@@ -249,7 +249,7 @@ def _read(document: Mapping[str, Any], style: Style) -> StyleVerdict | None:
     if not isinstance(entry, dict):
         return None
     logprobs, temperature, unusable = entry.get("logprobs"), entry.get("temperature"), entry.get("unusable")
-    if logprobs not in (*LADDERS[style], None) or temperature not in ("sent", "omit"):
+    if logprobs not in (*TOP_LOGPROBS[style], None) or temperature not in ("sent", "omit"):
         return None
     return StyleVerdict(
         logprobs, temperature, unusable if isinstance(unusable, str) else None, bool(entry.get("probed"))
@@ -260,7 +260,7 @@ OLLAMA_ROUTES = ("ollama", "ollama_chat")
 
 
 def route_warning(model: str) -> str | None:
-    """What to say of a route that loses log-probabilities though the endpoint has them.
+    """A warning about a route that loses log-probabilities though the endpoint has them, else None.
 
     >>> route_warning("openai/llama3.2") is None
     True

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import httpx
 
-from explaineval.client.endpoints.capabilities import LADDERS, Accepted, negotiate
+from explaineval.client.endpoints.capabilities import TOP_LOGPROBS, Accepted, negotiate
 from explaineval.client.endpoints.model_list import NOT_FOUND, name_served_models
 from explaineval.client.endpoints.probe_findings import (
     Findings,
@@ -265,7 +265,7 @@ class Examiner:
         temperature = None if self._zero_is_rejected else 0.0
         build = partial(self._build, style)
         try:
-            return await negotiate(self, (*LADDERS[style], None), temperature, may_omit=True, build=build), None
+            return await negotiate(self, (*TOP_LOGPROBS[style], None), temperature, may_omit=True, build=build), None
         except TransientError as exc:
             attempt = self.wire.last
             if not attempt.answered or "logprobs" not in attempt.sent:
