@@ -1,1 +1,1 @@
-"""Tables, views of examples and data frames, made from run directories alone."""
+"""Tables, views of single examples and data frames, made from run directories alone."""

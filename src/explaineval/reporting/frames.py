@@ -1,4 +1,4 @@
-"""A run as pandas data frames: `explaineval.load(RUN_DIR)`. pandas is imported here and nowhere else."""
+"""Load a run as pandas data frames: `explaineval.load(RUN_DIR)`. No other module imports pandas."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from explaineval.errors import InputError
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """One run directory, loaded.
+    """A run directory as data frames.
 
-    `metrics` has one row a metric (columns of MetricRow), `trials` one row a trial, `examples` and `interventions`
-    one row each, `document` is run.json.
+    `metrics` has one row per metric row (columns of MetricRow), `trials` one per trial, `examples` and `interventions`
+    one each. `document` is the content of run.json.
     """
 
     directory: Path
@@ -32,7 +32,7 @@ class Run:
         return f"Run({str(self.directory)!r}, {len(self.metrics)} metric rows, {len(self.trials)} trials)"
 
     def wide(self) -> pd.DataFrame:
-        """One row a model, task, arm and kind; one column a metric."""
+        """Return a frame with one row per model, task, arm and kind, and one column per metric."""
         keys = [name for name in self.metrics.columns if name in _KEYS]
         return self.metrics.pivot_table(
             index=keys, columns="metric", values="value", dropna=False, observed=True
@@ -43,7 +43,7 @@ _KEYS = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbos
 
 
 def load(directory: str | PathLike[str]) -> Run:
-    """Load a run directory into data frames. Raises InputError where it holds no finished run."""
+    """Load a run directory into data frames. Raises InputError if it holds no finished run."""
     path = Path(directory)
     try:
         document = json.loads((path / "run.json").read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def _lines(path: Path) -> pd.DataFrame:
     rows, number = [], 0
     try:
         with path.open("rb") as handle:
-            for number, line in enumerate(handle, start=1):  # noqa: B007 - told where a line is broken
+            for number, line in enumerate(handle, start=1):  # noqa: B007 - the number stands in the error
                 if line.endswith(b"\n"):  # a torn last line is ignored
                     rows.append(json.loads(line))
     except FileNotFoundError:

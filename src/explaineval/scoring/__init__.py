@@ -1,1 +1,1 @@
-"""Scoring: from the trials of a run directory to metric rows with intervals, signatures and warnings."""
+"""Compute metric rows with intervals, signatures and warnings from the trials of a run directory."""

@@ -359,8 +359,10 @@ class KindCounts:
         """The moments (examples, 6) of interventions whose label distributions were counted from samples."""
         rows = []
         for by_id in self.samples:
-            usable = [by_id[name] for name in sorted(by_id) if by_id[name].is_usable]
-            rows.append(tvd_moments([one.tvd for one in usable], [bool(one.mentioned) for one in usable]))
+            usable = [samples for _, samples in sorted(by_id.items()) if samples.is_usable]
+            rows.append(
+                tvd_moments([samples.tvd for samples in usable], [bool(samples.mentioned) for samples in usable])
+            )
         return np.array(rows, dtype=np.float64).reshape(-1, 6)
 
 

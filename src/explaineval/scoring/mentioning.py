@@ -1,4 +1,4 @@
-"""Does an explanation mention an intervention? A cue by its phrases, a null edit never, a word by the run's policy."""
+"""Decide whether an explanation mentions an insertion: by the run's policy for words, by lists of phrases for cues."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from explaineval.prompts import PromptBook
 
 Phrases = Callable[[str], Sequence[str]]
-"""The phrases that count as a mention of a kind; nothing for a kind that is no cue."""
+"""Returns the phrases that count as a mention of a kind; none for a kind that is no cue."""
 
 
 def is_mentioned(policy: Mention, kind: str, inserted: str, text: str, phrases: Sequence[str]) -> bool | None:
-    """Whether `text` mentions what an intervention of this kind put in; None for a kind that puts in no word.
+    """Return whether `text` mentions what an intervention of this kind inserted; None for a kind that inserts no word.
 
-    A cue is named by what it is ("you think"), seldom by its words, so it goes by `phrases` whatever the policy.
+    Explanations refer to a cue by what it is ("you think") and seldom repeat its words, so `phrases` decide on cues
+    whatever the policy.
     """
     rule = kind_of(kind).mentioned_by
     if rule is None:
@@ -31,17 +32,17 @@ def is_mentioned(policy: Mention, kind: str, inserted: str, text: str, phrases: 
 
 
 def no_phrases(_: str) -> Sequence[str]:
-    """Stands in where there are no cues."""
+    """Return no phrases: for runs without cues."""
     return ()
 
 
 def phrases_of(prompts: PromptBook) -> Phrases:
-    """The phrases of a prompts directory by kind. Calling it raises InputError for a cue that has none there."""
+    """Return a function that gives the phrases of a kind. It raises InputError for a cue that `prompts` lacks."""
     return lambda kind: () if (cue := kind_of(kind).cue) is None else prompts.phrases(cue)
 
 
 def phrases_in(directory: Path) -> Phrases:
-    """The same for the prompts kept in a run directory, opened at the first cue: without cues it need not be there."""
+    """Return the same for a directory of prompts, which is opened at the first cue and need not exist without cues."""
     books: list[PromptBook] = []
 
     def find(kind: str) -> Sequence[str]:
