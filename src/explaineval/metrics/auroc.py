@@ -116,10 +116,10 @@ def _area(scored: IntArray, interval: Interval) -> Estimate:
     flipped = int(np.min((used[..., :2].sum(axis=2) > 0).sum(axis=0)))
 
     def limits(value: float) -> Limits:
-        found = expit_limits(value, rows, _area_values, flipped, FLIP)
-        if found.low is not None and _is_order_unsure(rows):
-            return found._replace(note="; ".join(filter(None, (found.note, UNSURE_ORDER))))
-        return found
+        smooth = expit_limits(value, rows, _area_values, flipped, FLIP)
+        if smooth.low is not None and _is_order_unsure(rows):
+            return smooth._replace(note="; ".join(filter(None, (smooth.note, UNSURE_ORDER))))
+        return smooth
 
     return estimate(rows, _area_values, interval, limits, int(used.sum()), len(used))
 

@@ -218,13 +218,13 @@ def _layout(about: str, headings: Sequence[Sequence[str]], entries: Sequence[Ent
     return Group(*parts)
 
 
-def _arm_entry(index: int, condition: Condition, found: Numbers, columns: Sequence[Column], notes: Footnotes) -> Entry:
+def _arm_entry(index: int, condition: Condition, own: Numbers, columns: Sequence[Column], notes: Footnotes) -> Entry:
     about = [
         f"{condition.task}, {condition.kind}",
         f"{condition.style} {condition.order}",
         f"{condition.shots} shots, {condition.verbosity}",
     ]
-    return Entry(index, about, [[_text(found, name, cell, notes) for name, cell in column] for column in columns])
+    return Entry(index, about, [[_text(own, name, cell, notes) for name, cell in column] for column in columns])
 
 
 def _levels_table(
@@ -242,14 +242,13 @@ def _levels_table(
     entries = []
     for index, condition in sweeps:
         levels = {
-            other.verbosity: found
-            for other, found in numbers.items()
+            other.verbosity: of_level
+            for other, of_level in numbers.items()
             if other.verbosity is not None and other._replace(verbosity=None) == condition
         }
-        found = numbers[condition]
+        own = numbers[condition]
         texts = [
-            [_text(found, *next((entry for entry in column if entry[0] in found), column[0]), notes)]
-            for column in areas
+            [_text(own, *next((entry for entry in column if entry[0] in own), column[0]), notes)] for column in areas
         ]
         texts.append(list(levels))
         texts += [[_text(of_level, *column[0], notes) for of_level in levels.values()] for column in points]
@@ -262,11 +261,11 @@ def _levels_table(
     return _layout("task, kind\narm over levels", headings, entries, width)
 
 
-def _text(found: Numbers, metric: str, cell: Cell, notes: Footnotes) -> str:
+def _text(own: Numbers, metric: str, cell: Cell, notes: Footnotes) -> str:
     """Return what a table shows of one metric: its value, interval and remark, or a mark that leads to the reason."""
     if metric == TRIALS:
-        return str(found["phi_cct"].n) if "phi_cct" in found else "–"
-    row = found.get(metric)
+        return str(own["phi_cct"].n) if "phi_cct" in own else "–"
+    row = own.get(metric)
     if row is None:
         return "–"
     remark = f"\n{cell.remark}" if cell.remark else ""
