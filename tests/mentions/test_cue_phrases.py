@@ -52,8 +52,10 @@ def test_a_phrase_without_wildcard_is_a_run_of_words(phrase: list[str], text: li
 @given(first=st.sampled_from(WORDS), last=st.sampled_from(WORDS), text=st.lists(st.sampled_from(WORDS), max_size=12))
 def test_a_wildcard_is_some_words_between(first: str, last: str, text: list[str]) -> None:
     """It is found just if the last word follows the first with at most so many words between."""
-    pairs = [(one, two) for one in range(len(text)) for two in range(one + 1, len(text))]
-    wanted = any(text[one] == first and text[two] == last and two - one - 1 <= MOST_BETWEEN for one, two in pairs)
+    pairs = [(left, right) for left in range(len(text)) for right in range(left + 1, len(text))]
+    wanted = any(
+        text[left] == first and text[right] == last and right - left - 1 <= MOST_BETWEEN for left, right in pairs
+    )
 
     assert wanted == (mentions_phrase([f"{first} * {last}"], " ".join(text)) is not None)
 
@@ -97,9 +99,9 @@ class Counted:
 
     def match(self, text: str, position: int) -> re.Match[str] | None:
         """As the pattern does."""
-        found = self.pattern.match(text, position)
-        self.looks += 1 + (found.end() - position if found else 0)
-        return found
+        match = self.pattern.match(text, position)
+        self.looks += 1 + (match.end() - position if match else 0)
+        return match
 
 
 @pytest.mark.parametrize("phrase", ["the * user * thinks * so", "the * the * the * the * so", "the user * user the"])

@@ -203,7 +203,9 @@ def test_whole_copies_are_mentions(word: str, before: str, after: str, policy: P
 def test_case_does_not_matter(word: str, text: str, policy: Policy) -> None:
     """Neither the insertion's nor the text's case changes the outcome."""
     outcomes = {
-        mentions(policy, one, other) for one in (word, word.upper()) for other in (text, text.upper(), text.lower())
+        mentions(policy, inserted, written)
+        for inserted in (word, word.upper())
+        for written in (text, text.upper(), text.lower())
     }
 
     assert len(outcomes) == 1

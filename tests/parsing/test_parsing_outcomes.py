@@ -1,4 +1,4 @@
-"""Completions that are not to be read are told apart from those that are."""
+"""Completions whose text cannot be scored have an outcome of their own."""
 
 from __future__ import annotations
 
@@ -88,17 +88,17 @@ def test_a_blank_text_is_never_read(text: str | None, finish_reason: str | None,
 @pytest.mark.parametrize("finish", ["stop", "length", None])
 def test_an_answer_with_a_fault_is_unparsed_whatever_it_says(fault: Any, text: str | None, finish: str | None) -> None:
     """It was cut, or has not the form of an answer: kept, with the fault as the beginning of the reason."""
-    found = classify(Completion(text=text, finish_reason=finish, fault=fault))
+    outcome = classify(Completion(text=text, finish_reason=finish, fault=fault))
 
-    assert found is not None
-    assert (found.status, found.reason.partition(":")[0]) == ("unparsed", fault)
+    assert outcome is not None
+    assert (outcome.status, outcome.reason.partition(":")[0]) == ("unparsed", fault)
 
 
 @pytest.mark.parametrize("hidden", [True, -3, "many", [1], 0, 2.5])
 def test_a_count_that_is_none_is_not_shown(hidden: Any) -> None:
     """The reason names the tokens of reasoning only where they are a number of tokens."""
     usage = {"completion_tokens_details": {"reasoning_tokens": hidden}}
-    found = classify(Completion(text=None, finish_reason="length", usage=usage))
+    outcome = classify(Completion(text=None, finish_reason="length", usage=usage))
 
-    assert found is not None
-    assert found.reason == "the token limit was used up before any text (finish reason length); raise --max-tokens"
+    assert outcome is not None
+    assert outcome.reason == "the token limit was used up before any text (finish reason length); raise --max-tokens"

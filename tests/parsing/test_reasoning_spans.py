@@ -39,7 +39,7 @@ def test_spans_mask_and_cut_agree(text: str, data: st.DataObject) -> None:
     inside = {place for low, high in spans for place in range(low, high)}
 
     assert all(low < high for low, high in spans)
-    assert all(one[1] <= two[0] for one, two in pairwise(spans))
+    assert all(left[1] <= right[0] for left, right in pairwise(spans))
     assert len(text) == len(masked)
     assert all(sign == ("\n" if place in inside else text[place]) for place, sign in enumerate(masked))
     assert "".join(text[i] for i in range(start, end) if i not in inside) == cut_out(text, start, end, spans)
@@ -81,10 +81,10 @@ def test_reasoning_that_does_not_lead_is_not_read(text: str) -> None:
 @given(text=st.lists(st.sampled_from(PIECES), max_size=15).map("".join))
 def test_leading_reasoning_is_no_part_of_what_is_read(text: str) -> None:
     """Each of its paragraphs lies in a span that is masked; before its end no other word stands."""
-    found = leading_reasoning(text)
+    reasoning = leading_reasoning(text)
     holes = make_view(text).excluded
     first = next(iter(make_view(text).text.split()), None)
 
-    paragraphs = (found or "").split("\n\n")
+    paragraphs = (reasoning or "").split("\n\n")
     assert all(any(paragraph in text[start:end] for start, end in holes) for paragraph in paragraphs if paragraph)
-    assert found is None or first is None or text.index(paragraphs[0]) < text.rindex(first)
+    assert reasoning is None or first is None or text.index(paragraphs[0]) < text.rindex(first)

@@ -85,8 +85,8 @@ def render(
     verbosity: str = "normal",
 ) -> str | list[tuple[str, str]]:
     """A prompt as text, or as (role, text) turns."""
-    found = book.render(asked, asked.fields, style=style, order=order, shape=shape, shots=shots, verbosity=verbosity)
-    return found if isinstance(found, str) else [(turn.role, turn.content) for turn in found]
+    rendered = book.render(asked, asked.fields, style=style, order=order, shape=shape, shots=shots, verbosity=verbosity)
+    return rendered if isinstance(rendered, str) else [(turn.role, turn.content) for turn in rendered]
 
 
 def text_of(rendered: str | list[tuple[str, str]]) -> str:
@@ -117,23 +117,23 @@ def test_without_shots_only_the_question_is_left(style: Style, order: Order) -> 
     """No shots: the last turn, or the text without what the shots say."""
     with_shots = GOLDEN[style, order]
 
-    found = render(PromptBook(default_directory()), style, order, shots=())
+    rendered = render(PromptBook(default_directory()), style, order, shots=())
 
     if isinstance(with_shots, str):
-        assert f"{ASK}\n\n{INPUT.format(3)}\n{MARKERS[order]}" == found
+        assert f"{ASK}\n\n{INPUT.format(3)}\n{MARKERS[order]}" == rendered
     else:
-        assert with_shots[-1:] == found
+        assert with_shots[-1:] == rendered
 
 
 def test_fields_given_replace_the_examples_own() -> None:
     """The edited text is asked, in the place of the text before."""
     edited = {"premise": "Quite another premise.", "hypothesis": "Hypothesis 3."}
 
-    found = PromptBook(default_directory()).render(
+    rendered = PromptBook(default_directory()).render(
         ASKED, edited, style="completion", order="pe", shape="nli", shots=SHOTS, verbosity="normal"
     )
 
-    assert str(GOLDEN["completion", "pe"]).replace("Premise 3.", "Quite another premise.") == found
+    assert str(GOLDEN["completion", "pe"]).replace("Premise 3.", "Quite another premise.") == rendered
 
 
 @pytest.mark.parametrize(("shape", "name"), [("qa", "qa"), ("sense", "sense"), (None, "default")])
@@ -165,18 +165,18 @@ def test_what_a_user_writes_is_never_a_template(text: str) -> None:
     book = PromptBook(default_directory())
 
     for style, order in ARMS:
-        found = text_of(render(book, style, order, asked, (shot,)))
+        rendered = text_of(render(book, style, order, asked, (shot,)))
 
         explained = 0 if order == "pe2" else 1  # the first call shows answers alone
-        assert found.count(written) == {"chat": 5, "completion": 4}[style] + explained
+        assert rendered.count(written) == {"chat": 5, "completion": 4}[style] + explained
 
 
 @pytest.mark.parametrize(("style", "order"), ARMS)
 def test_completion_prompts_end_with_their_marker(style: Style, order: Order) -> None:
     """The model goes on from `Answer:` or `Explanation:`, without a blank that would spoil its first token."""
-    found = text_of(render(PromptBook(default_directory()), style, order))
+    rendered = text_of(render(PromptBook(default_directory()), style, order))
 
-    assert (style == "completion") is found.endswith("\n" + MARKERS[order])
+    assert (style == "completion") is rendered.endswith("\n" + MARKERS[order])
 
 
 @pytest.mark.parametrize("order", ["pe", "pe2", "ep"])
@@ -258,10 +258,10 @@ def test_an_own_directory_is_used(own: Path) -> None:
     (own / "tasks" / "nli.txt").write_text("Own question?\n", "utf-8")
     (own / "verbosity" / "curt.txt").write_text("Be curt.\n", "utf-8")
 
-    found = text_of(render(PromptBook(own), "chat", "pe", shots=(), verbosity="curt"))
+    rendered = text_of(render(PromptBook(own), "chat", "pe", shots=(), verbosity="curt"))
 
-    assert found.startswith("Own question?\n\n")
-    assert found.endswith("<letter> is one of A, B, C. Be curt.")
+    assert rendered.startswith("Own question?\n\n")
+    assert rendered.endswith("<letter> is one of A, B, C. Be curt.")
 
 
 def digests(directory: Path) -> dict[tuple[str, str, str | None], str]:

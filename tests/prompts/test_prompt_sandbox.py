@@ -256,13 +256,13 @@ def test_every_shipped_template_is_accepted() -> None:
 def test_the_digests_of_the_shipped_prompts_are_these() -> None:
     """A digest that moves makes all signatures of earlier runs others."""
     book = PromptBook(default_directory())
-    found = {
+    digests = {
         (style, order): book.digest(style=style, order=order, shape="nli", verbosity="normal")[:12]  # type: ignore[arg-type]
         for style in ("chat", "completion")
         for order in ("pe", "pe2", "ep")
     }
 
-    assert found == DIGESTS
+    assert digests == DIGESTS
 
 
 DIGESTS = {

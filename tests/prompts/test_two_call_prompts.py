@@ -23,10 +23,10 @@ def explain(
     book: PromptBook, style: Style, shots: tuple[Example, ...] = SHOTS, verbosity: str = "normal", label: str = "C"
 ) -> str | list[tuple[str, str]]:
     """The second call as text, or as (role, text) turns."""
-    found = book.render_explanation(
+    rendered = book.render_explanation(
         ASKED, ASKED.fields, label, style=style, shape="nli", shots=shots, verbosity=verbosity
     )
-    return found if isinstance(found, str) else [(turn.role, turn.content) for turn in found]
+    return rendered if isinstance(rendered, str) else [(turn.role, turn.content) for turn in rendered]
 
 
 def test_the_second_chat_call_goes_on_from_the_first() -> None:
@@ -132,11 +132,11 @@ def test_a_missing_file_is_named(own: Path, name: str) -> None:
 def test_the_digest_of_chat_follows_the_level() -> None:
     """The prompts of two levels differ in chat alone, where they are asked for."""
     book = PromptBook(default_directory())
-    found = {
+    digests = {
         (style, level): book.digest(style=style, order="pe2", shape="nli", verbosity=level)
         for style in STYLES
         for level in LEVELS
     }
 
-    assert len({found["chat", level] for level in LEVELS}) == len(LEVELS)
-    assert len({found["completion", level] for level in LEVELS}) == 1
+    assert len({digests["chat", level] for level in LEVELS}) == len(LEVELS)
+    assert len({digests["completion", level] for level in LEVELS}) == 1
