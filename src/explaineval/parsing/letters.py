@@ -108,13 +108,20 @@ class Clash:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A place in prose that names an option: its letter, the span of the whole name, and the value within it."""
+    """A place in prose that names an option: the span of the whole name, and the value within it.
 
-    letter: str
+    `lettered` says whether the option is named by its letter.
+    """
+
     start: int
     end: int
     value: Value
     lettered: bool
+
+    @property
+    def letter(self) -> str:
+        """The letter of the option."""
+        return self.value.letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +180,14 @@ def find_names(text: str, options: Mapping[str, str], most: int) -> list[Name]:
             letter = match["letter"].upper()
             other = texts.get(fold(match["own"]).rstrip("."), "") if match["own"] else letter
             end = match.end() if other == letter else match.end("letter")
-            names.append(Name(letter, match.start(), end, Value(letter, *match.span("letter")), True))
+            names.append(Name(match.start(), end, Value(letter, *match.span("letter")), True))
             if other and other != letter:
-                names.append(Name(other, match.start("own"), match.end(), Value(other, *match.span("own")), False))
+                names.append(Name(match.start("own"), match.end(), Value(other, *match.span("own")), False))
             continue
         kind = match.lastgroup or "text"
         named = texts.get(fold(match[kind]).rstrip(".")) if kind == "text" else _letter_of_number(match[kind], items)
         if named:
-            names.append(Name(named, match.start(), match.end(), Value(named, *match.span(kind)), False))
+            names.append(Name(match.start(), match.end(), Value(named, *match.span(kind)), False))
     return names
 
 
