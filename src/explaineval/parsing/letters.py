@@ -248,8 +248,12 @@ def _is_struck_out(text: str, value: Value, end: int) -> bool:
 
 def _ends_text(text: str, place: int) -> bool:
     """True if an option's text that ends at `place` is not the beginning of a longer phrase."""
-    line = text[place : place + _LONGEST].partition("\n")[0]
-    return is_bare(line, 0, len(line)) or bool(_TEXT_END.match(line) or _BECAUSE.match(line.lstrip()))
+    return _ends_phrase(text[place : place + _LONGEST].partition("\n")[0])
+
+
+def _ends_phrase(rest: str) -> bool:
+    """True if the rest of a line shows that a label ended before it: nothing, punctuation, or a reason."""
+    return is_bare(rest, 0, len(rest)) or bool(_TEXT_END.match(rest) or _BECAUSE.match(rest.lstrip()))
 
 
 def _places(text: str, start: int, end: int) -> list[int]:
@@ -356,8 +360,7 @@ def _read_number(text: str, place: int, end: int, options: Mapping[str, str]) ->
         return None
     if _NUMBER_OTHER.match(text, match.end(), end):
         return Clash("two different answers: two numbers")
-    rest = text[match.end() : end]
-    if not (is_bare(rest, 0, len(rest)) or _TEXT_END.match(rest) or _BECAUSE.match(rest.lstrip())):
+    if not _ends_phrase(text[match.end() : end]):
         return None
     group = match.lastgroup or 0
     letter = _letter_of_number(match[group], items)
