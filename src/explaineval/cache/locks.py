@@ -14,7 +14,6 @@ import re
 import struct
 import sys
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Self
 
 from explaineval.errors import InputError
@@ -113,9 +112,7 @@ class Claims:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _lock(self, position: int) -> bool:

@@ -13,21 +13,33 @@ PriceOf = Callable[[Request], Price | None]
 """Returns the price of a request's tokens, None where it is not known."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ModelStats:
-    """Answers of one model at one endpoint.
+    """Sums over the answers of one model at one endpoint.
 
     `tokens` sums each whole number of the raw usage by its name. `usd` is what the answers cost, None where a price is
-    not known. `unmetered` counts answers that are not free and came without a count of tokens: `usd` lacks
-    them.
+    not known. `unmetered` counts answers that are not free and came without a count of tokens: `usd` lacks them.
     """
 
     endpoint: str | None
     model: str
-    entries: int
-    tokens: dict[str, int]
-    usd: float | None = None
+    entries: int = 0
+    tokens: dict[str, int] = field(default_factory=dict)
+    usd: float | None = 0.0
     unmetered: int = 0
+
+    def add(self, completion: Completion, price: Price | None) -> None:
+        """Add an answer, whose tokens have this price."""
+        self.entries += 1
+        counts = {
+            name: number for name, number in completion.usage.items() if type(number) is int
+        }  # no details, no bool
+        self.tokens = {name: self.tokens.get(name, 0) + counts.get(name, 0) for name in sorted({*self.tokens, *counts})}
+        self.unmetered += price != FREE and not is_metered(completion.usage)
+        if price is None:
+            self.usd = None
+        elif self.usd is not None:  # answer by answer: tokens of one name may have several prices
+            self.usd += dollars(completion.usage, price)
 
 
 @dataclass(frozen=True)
@@ -44,42 +56,13 @@ class StoreStats:
     usd: float | None = None
 
 
-@dataclass
-class _Sums:
-    entries: int = 0
-    tokens: dict[str, int] = field(default_factory=dict)
-    usd: float = 0.0
-    unmetered: int = 0
-    unpriced: int = 0
-
-    def add(self, completion: Completion, price: Price | None) -> None:
-        self.entries += 1
-        for name, number in completion.usage.items():
-            if type(number) is int:  # not nested details or booleans
-                self.tokens[name] = self.tokens.get(name, 0) + number
-        self.unmetered += price != FREE and not is_metered(completion.usage)
-        if price is None:
-            self.unpriced += 1
-        else:  # one by one: tokens of one name may have several prices
-            self.usd += dollars(completion.usage, price)
-
-
 def summarise(answers: Iterable[Answer], price_of: PriceOf | None = None) -> tuple[ModelStats, ...]:
     """Sum answers, raw usage and dollars by endpoint and model, sorted by these."""
-    groups: dict[tuple[str | None, str], _Sums] = {}
+    groups: dict[tuple[str | None, str], ModelStats] = {}
     for _, request, completion in answers:
-        sums = groups.setdefault((request.endpoint, request.model), _Sums())
-        sums.add(completion, None if price_of is None else price_of(request))
-    return tuple(
-        ModelStats(
-            *group,
-            entries=sums.entries,
-            tokens=dict(sorted(sums.tokens.items())),
-            usd=None if sums.unpriced else sums.usd,
-            unmetered=sums.unmetered,
-        )
-        for group, sums in sorted(groups.items(), key=lambda item: (item[0][0] or "", item[0][1]))
-    )
+        stats = groups.setdefault((request.endpoint, request.model), ModelStats(request.endpoint, request.model))
+        stats.add(completion, None if price_of is None else price_of(request))
+    return tuple(sorted(groups.values(), key=lambda stats: (stats.endpoint or "", stats.model)))
 
 
 def total_usd(models: Iterable[ModelStats]) -> float | None:

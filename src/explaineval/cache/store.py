@@ -12,7 +12,6 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from explaineval.cache.database import DAMAGE, FILE, Database, Reader, Version, open_connections, primary_code
@@ -211,9 +210,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _read(self, key: str, parse: Callable[[str, Any], Parsed]) -> Parsed | None:
