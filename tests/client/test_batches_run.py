@@ -268,6 +268,30 @@ def test_the_spending_limit(make: Make) -> None:
     assert sorted(key for key, answered in settled if answered) == sorted(bench.stored())
 
 
+def test_what_another_process_asks_goes_into_no_batch(make: Make) -> None:
+    """A request whose claim fails is counted as elsewhere; the claims of the others end when they are submitted."""
+    bench = make()
+    requests = bench.requests(3)
+    claimed: list[str] = []
+
+    class OthersFirst:
+        """Claims of a process that finds the first request claimed."""
+
+        def claim(self, key: str) -> bool:
+            if key == request_key(requests[0]):
+                return False
+            claimed.append(key)
+            return True
+
+        def release(self, key: str) -> None:
+            claimed.remove(key)
+
+    outcome = bench.run(requests, claims=OthersFirst())
+
+    assert (outcome.elsewhere, outcome.submitted, outcome.stored, claimed) == (1, 2, 2, [])
+    assert set(bench.stored()) == keys(requests[1:])
+
+
 def test_results_are_taken_from_the_same_host_only(make: Make) -> None:
     """An address of results elsewhere is not followed: the key stays with the host that it was given for."""
     with BatchServer() as other:
