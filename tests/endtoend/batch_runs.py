@@ -141,8 +141,8 @@ class BatchRuns:
         with open_store(self.directory / cache, readonly=True) as store:
             return {key: request.model_dump_json() for key, request, _ in store.iterate()}
 
-    def ledgers(self, cache: str = "cache") -> list[str]:
-        """The states of all ledgers."""
+    def journal_states(self, cache: str = "cache") -> list[str]:
+        """Return the states of all journal entries."""
         return sorted(json.loads(path.read_text())["state"] for path in (self.directory / cache).glob("batches/*.json"))
 
     def dollars(self, singly: tuple[float, float], batched: tuple[float, float]) -> float:
@@ -168,6 +168,6 @@ def counts(result: Result) -> tuple[int, ...]:
     return tuple(found[name] for name in ("distinct", "hits", "sent", "unsent"))
 
 
-def read(one: BatchRuns, path: str) -> bytes:
+def read(runs: BatchRuns, path: str) -> bytes:
     """A file of the directory."""
-    return (one.directory / path).read_bytes()
+    return (runs.directory / path).read_bytes()
