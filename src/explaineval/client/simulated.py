@@ -1,0 +1,377 @@
+"""Simulated models of known faithfulness. They are not language models: they follow a law that the user can read.
+
+A simulated model reads a prompt as any model does and answers in the form that the prompts ask for. Each word of the
+input changes its answer with a fixed probability (`impact`), and its explanation names a word that changed the answer
+with probability `tpr` and any other word with probability `fpr`. All draws are hashes of the model's name and the text,
+so the same request always gets the same answer, and the true TPR and FPR are known beforehand.
+
+They serve to learn what the numbers do, to try a sweep for nothing, and to check an installation. Their endpoint is
+named `simulated:` and a hash of the law, so that no row of theirs is taken for one of a real model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from explaineval.errors import InputError
+from explaineval.prompts import default_directory
+from explaineval.records import Completion, Record, Request, TokenAlternatives
+
+PROVIDER = "simulated"
+PREFIX = f"{PROVIDER}/"
+NOTE = "simulated, not a language model"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Law(Record):
+    """What a simulated model does. Shares are probabilities between 0 and 1.
+
+    `impact`: a word of the input changes the answer. `tpr` and `fpr`: the explanation names a word that did, or did
+    not, change it, at the verbosity `normal`; other levels move both along one curve. `mentions` says what a mention
+    follows: the word, or only the example (then all of its words are named, or none). `noise`: an answer that is asked
+    for again comes out differently. `cue`: a suggested answer is followed. `logprobs`: whether label probabilities are
+    returned.
+    """
+
+    impact: Share = 0.15
+    tpr: Share = 0.6
+    fpr: Share = 0.2
+    mentions: Literal["word", "example"] = "word"
+    noise: Share = 0.0
+    cue: Share = 0.3
+    logprobs: bool = True
+    family: str | None = None
+    parameters: Annotated[float, Field(gt=0)] | None = None
+    tuned: Literal["instruct", "base"] | None = None
+
+
+LAWS: Mapping[str, Law] = {
+    "faithful": Law(tpr=0.95, fpr=0.03),
+    "verbose": Law(tpr=0.97, fpr=0.9),
+    "silent": Law(tpr=0.04, fpr=0.01),
+    "random": Law(tpr=0.3, fpr=0.3),
+    "example-only": Law(tpr=0.3, fpr=0.3, mentions="example"),
+    "no-logprobs": Law(logprobs=False),
+}
+"""The simulated models that stand for a kind of explainer."""
+
+FAMILIES = {"ash": 0.0, "birch": 0.06, "cedar": -0.06, "elm": 0.03}
+"""Families of simulated models, each with how far its TPR lies above the others' at every size."""
+
+SIZES = {"0.1b": 1e8, "1b": 1e9, "10b": 1e10}
+
+TPR_AT_LEAST, TPR_BY_TEN = 0.35, 0.2
+"""The TPR of the smallest size, and how much each tenfold of the parameters adds to it."""
+
+
+def law_of(model: str) -> Law:
+    """The law of `simulated/NAME`, or of `simulated/FILE.yaml#NAME` with laws of one's own. Raises InputError."""
+    name = model.removeprefix(PREFIX)
+    path, mark, inner = name.rpartition("#")
+    if mark:
+        return _read_laws(Path(path)).get(inner) or _refuse(inner, _read_laws(Path(path)), path)
+    if name in LAWS:
+        return LAWS[name]
+    plain = name.removesuffix("-instruct")
+    family, _, size = plain.rpartition("-")
+    if family in FAMILIES and size in SIZES:
+        return _sized(family, SIZES[size], plain != name)
+    return _refuse(name, known_names(), "the simulated models")
+
+
+def known_names() -> list[str]:
+    """The names of all simulated models that need no file."""
+    sized = [f"{family}-{size}{end}" for family in FAMILIES for size in SIZES for end in ("", "-instruct")]
+    return [*LAWS, *sized]
+
+
+def _sized(family: str, parameters: float, instruct: bool) -> Law:
+    """A model of a family: TPR rises with size; instruction tuning says more of everything, along the same curve."""
+    tpr = TPR_AT_LEAST + FAMILIES[family] + TPR_BY_TEN * math.log10(parameters / min(SIZES.values()))
+    fpr = 0.15
+    if instruct:
+        tpr, fpr = _at_level(tpr, 1.6), _at_level(fpr, 1.6)
+    return Law(
+        tpr=round(tpr, 4), fpr=round(fpr, 4), family=family, parameters=parameters,
+        tuned="instruct" if instruct else "base",
+    )  # fmt: skip
+
+
+def _refuse(name: str, known: Sequence[str] | Mapping[str, Law], where: str) -> Law:
+    raise InputError(f"there is no simulated model {name!r} in {where}: there are {', '.join(known)}.")
+
+
+def _read_laws(path: Path) -> dict[str, Law]:
+    """A YAML file of laws by name. Raises InputError."""
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise InputError(f"{path}: the laws of simulated models cannot be read: {exc}.") from None
+    if not isinstance(given, dict):
+        raise InputError(f"{path}: laws of simulated models are written as NAME: {{tpr: 0.6, fpr: 0.2, ...}}.")
+    laws = {}
+    for name, law in given.items():
+        try:
+            laws[str(name)] = Law.model_validate(law)
+        except ValidationError as exc:
+            error = exc.errors()[0]
+            place = ".".join(map(str, error["loc"])) or "the law"
+            raise InputError(f"{path}: {name}: {place}: {error['msg']}.") from None
+    return laws
+
+
+def endpoint_name(model: str) -> str:
+    """`simulated:` and a hash of the law: another law is another endpoint, so its answers are never mixed up."""
+    return _name_of_law(law_of(model))
+
+
+def _name_of_law(law: Law) -> str:
+    text = json.dumps(law.model_dump(mode="json"), sort_keys=True)
+    return f"{PROVIDER}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+LEVELS = {"minimal": 0.25, "brief": 0.5, "normal": 1.0, "detailed": 2.0, "exhaustive": 4.0}
+"""How eager a model is at each verbosity: an explanation of eagerness k names a word with 1 − (1 − rate)^k."""
+
+WORDS_UP_TO = {"minimal": 6, "brief": 12, "normal": 30, "detailed": 90}
+"""The mean length of shots' explanations, in words, up to which they ask for that verbosity."""
+
+
+def _at_level(rate: float, eagerness: float) -> float:
+    return 1 - (1 - rate) ** eagerness
+
+
+_OPTION = re.compile(r"(?m)^\(?([A-Z])[).:][ \t]+\S.*$")
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_SUGGESTED = re.compile(r"\(([A-Z])\)|>([A-Z])<")
+_FORM = re.compile(r"(?i)(answer|explanation)\s*:")
+_EXPLANATION = re.compile(r"(?im)^\s*explanation:[ \t]*(\S.*)$")
+_GIVEN = re.compile(r"(?im)^\s*answer:[ \t]*\(?([A-Z])\b")
+_FUNCTION_WORDS = frozenset(
+    "the of and to in is are was were be been it that this for on with as at by from or not he she they we you his her "
+    "their its who which what when where there one two has have had do does did will would can could".split()
+)
+_ARTICLES = frozenset({"a", "an"})
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a simulated model reads in a prompt: the last input, its options, and what is asked for.
+
+    `beside` is text right below the options, as a cue is. `given` is the answer that is to be explained, None where
+    the answer is asked for.
+    """
+
+    words: tuple[str, ...]
+    options: tuple[str, ...]
+    beside: str
+    given: str | None
+    parts: tuple[str, ...]
+    eagerness: float
+
+    @cached_property
+    def example(self) -> str:
+        """What tells the example apart and stays the same when a word is inserted: its function words, in order."""
+        return " ".join(word for word in self.words if word in _FUNCTION_WORDS)
+
+
+def read_prompt(request: Request) -> Prompt | None:
+    """Read the last input block of a prompt; None where there are no lettered options."""
+    text = request.prompt if request.prompt is not None else ""
+    given: str | None = None
+    asked = text
+    if request.messages is not None:
+        turns = [message.content for message in request.messages if message.role != "assistant"]
+        with_options = [turn for turn in turns if _OPTION.search(turn)]
+        text, asked = (with_options[-1] if with_options else ""), turns[-1] if turns else ""
+        replies = [message.content for message in request.messages if message.role == "assistant"]
+        if asked != text and replies and (found := _GIVEN.search(replies[-1])):
+            given = found[1]
+    options = list(_OPTION.finditer(text))
+    if not options:
+        return None
+    last = [options[-1]]
+    for option in reversed(options[:-1]):
+        if text[option.end() : last[0].start()].strip() or ord(option[1]) >= ord(last[0][1]):
+            break
+        last.insert(0, option)
+    head = text[: last[0].start()].rstrip().removesuffix("Options:").rstrip()
+    block = head.rpartition("\n\n")[2]
+    fields = "\n".join(line.partition(": ")[2] or line for line in block.splitlines())
+    tail = text[last[-1].end() :].removeprefix("\n")
+    beside = "\n".join(_until_blank(tail))
+    if request.prompt is not None and (found := _GIVEN.search(tail)):
+        given = found[1]
+    return Prompt(
+        words=tuple(word.lower() for word in _WORD.findall(fields)),
+        options=tuple(option[1] for option in last),
+        beside=beside,
+        given=given,
+        parts=_parts(request, asked, given),
+        eagerness=_eagerness(request, head, asked),
+    )
+
+
+def _until_blank(text: str) -> list[str]:
+    lines = []
+    for line in text.splitlines():
+        if not line.strip() or _FORM.match(line.strip()):
+            break
+        lines.append(line)
+    return lines
+
+
+def _parts(request: Request, asked: str, given: str | None) -> tuple[str, ...]:
+    """What the prompt asks for, in order: `answer`, `explanation`; a completion continues after its last label."""
+    if request.prompt is not None:
+        ends = "explanation" if asked.rstrip().lower().endswith("explanation:") else "answer"
+        if given is not None:
+            return ("explanation",)
+        shots = re.findall(r"(?im)^(answer|explanation):", asked)
+        both = len(set(map(str.lower, shots))) > 1
+        other = {"answer": "explanation", "explanation": "answer"}[ends]
+        return (ends, other) if both else (ends,)
+    named = [found[1].lower() for found in re.finditer(r"(?im)^\W*(answer|explanation):\s*<", asked)]
+    return tuple(dict.fromkeys(named)) or ("answer",)
+
+
+def _eagerness(request: Request, head: str, asked: str) -> float:
+    """How much the prompt wants to be said: by the words of the shipped levels, or by the length of the shots."""
+    if request.prompt is None:
+        for name, eagerness in LEVELS.items():
+            text = (default_directory() / "verbosity" / f"{name}.txt").read_text(encoding="utf-8").strip()
+            if text in asked:
+                return eagerness
+        return LEVELS["normal"]
+    lengths = [len(found.split()) for found in _EXPLANATION.findall(head)]
+    if not lengths:
+        return LEVELS["normal"]
+    mean = sum(lengths) / len(lengths)
+    return next((LEVELS[name] for name, most in WORDS_UP_TO.items() if mean <= most), LEVELS["exhaustive"])
+
+
+@dataclass(frozen=True)
+class SimulatedModel:
+    """One simulated model: its name, whose hash all draws depend on, and its law."""
+
+    name: str
+    law: Law
+
+    def complete(self, request: Request) -> Completion:
+        """The answer to a request; always the same for the same request."""
+        prompt = read_prompt(request)
+        if prompt is None:
+            return self._completion(request, "I see no options to choose from.", None)
+        label = prompt.given or self._label(prompt, request.sample)
+        said = {"answer": label, "explanation": self._explanation(prompt)}
+        lines = [f"{part.capitalize()}: {said[part]}" for part in prompt.parts]
+        text = "\n".join(lines)
+        if request.prompt is not None:  # the prompt ends with the first label
+            text = text.partition(":")[2]
+        return self._completion(request, text, prompt if "answer" in prompt.parts else None, label)
+
+    def _draw(self, *of: object) -> float:
+        """A number from 0 up to 1 that depends on the model and on what it is drawn for."""
+        text = "\x1f".join(map(str, (self.name, *of)))
+        return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:7]) / 2**56
+
+    def _shift(self, prompt: Prompt, word: str) -> int:
+        """By how many options a word moves the answer: 0 for a word that does not change it."""
+        if word in _ARTICLES or word in _FUNCTION_WORDS:
+            return 0
+        if self._draw("impact", prompt.example, word) >= self.law.impact:
+            return 0
+        return 1 + int(self._draw("where", prompt.example, word) * (len(prompt.options) - 1))
+
+    def _label(self, prompt: Prompt, sample: int) -> str:
+        suggested = _SUGGESTED.search(prompt.beside)
+        if suggested and self._follows(prompt):
+            letter = suggested[1] or suggested[2]
+            if letter in prompt.options:
+                return letter
+        first = int(self._draw("first", prompt.example) * len(prompt.options))
+        number = first + sum(self._shift(prompt, word) for word in prompt.words)
+        if sample and self._draw("noise", sample, *prompt.words) < self.law.noise:
+            number += 1
+        return prompt.options[number % len(prompt.options)]
+
+    def _follows(self, prompt: Prompt) -> bool:
+        return self._draw("cue", *prompt.words) < self.law.cue
+
+    def _names(self, prompt: Prompt, what: str, influential: bool) -> bool:
+        """Whether an explanation names a word, or the suggestion."""
+        rate = _at_level(self.law.tpr if influential else self.law.fpr, prompt.eagerness)
+        of = ("example", prompt.example) if self.law.mentions == "example" else ("mention", prompt.example, what)
+        return self._draw(*of) < rate
+
+    def _explanation(self, prompt: Prompt) -> str:
+        named = [
+            word
+            for word in dict.fromkeys(prompt.words)
+            if word not in _FUNCTION_WORDS
+            and word not in _ARTICLES
+            and self._names(prompt, word, self._shift(prompt, word) != 0)
+        ]
+        parts = [f"of {', '.join(named)}"] if named else []
+        if prompt.beside:
+            influential = _SUGGESTED.search(prompt.beside) is not None and self._follows(prompt)
+            if self._names(prompt, "suggestion", influential):
+                parts.append("of the suggested answer, the provided answer")
+        return f"Because {' and '.join(parts)}." if parts else "Because of what it says."
+
+    def _completion(self, request: Request, text: str, prompt: Prompt | None, label: str | None = None) -> Completion:
+        words = text.split(" ")
+        cut = len(words) > request.max_tokens
+        if cut:
+            text = " ".join(words[: request.max_tokens])
+        logprobs = None
+        if request.logprobs is not None and self.law.logprobs:
+            logprobs = self._logprobs(prompt, text, label) if prompt is not None and label is not None else ()
+        sent = request.prompt or " ".join(message.content for message in request.messages or ())
+        return Completion(
+            text=text,
+            finish_reason="length" if cut else "stop",
+            logprobs=logprobs,
+            usage={"prompt_tokens": len(sent.split()), "completion_tokens": min(len(words), request.max_tokens)},
+            model=f"{request.model} ({NOTE})",
+            fingerprint=_name_of_law(self.law),
+        )
+
+    def _logprobs(self, prompt: Prompt, text: str, label: str) -> tuple[TokenAlternatives, ...]:
+        """Probabilities of the letters where the label stands; the one chosen has .7 to .95."""
+        place = re.search(rf"(?:^|answer:)\s*({label})\b", text, re.IGNORECASE)
+        if place is None:
+            return ()
+        chosen = 0.7 + 0.15 * self._draw("sure", prompt.example) + 0.1 * self._draw("sure", *prompt.words)
+        rest = (0.98 - chosen) / (len(prompt.options) - 1) if len(prompt.options) > 1 else 0.0
+        top = [(f" {letter}", math.log(chosen if letter == label else rest)) for letter in prompt.options]
+        top.sort(key=lambda pair: -pair[1])
+        return (TokenAlternatives(offset=place.start(1), token=f" {label}", top=tuple(top)),)
+
+
+@dataclass(frozen=True)
+class SimulatedClient:
+    """A client that answers by itself: nothing is sent, nothing is paid."""
+
+    models: Mapping[str, SimulatedModel]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> SimulatedClient:
+        """A client for these models (`simulated/NAME`). Raises InputError for a name or file that is not there."""
+        return cls({name: SimulatedModel(name, law_of(name)) for name in names})
+
+    async def complete(self, request: Request) -> Completion:
+        """The simulated answer."""
+        return self.models[request.model].complete(request)
