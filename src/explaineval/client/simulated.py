@@ -150,7 +150,7 @@ WORDS_UP_TO = {"minimal": 6, "brief": 12, "normal": 30, "detailed": 90}
 
 
 def _at_level(rate: float, eagerness: float) -> float:
-    return 1 - (1 - rate) ** eagerness
+    return 1.0 - math.pow(1 - rate, eagerness)
 
 
 _OPTION = re.compile(r"(?m)^\(?([A-Z])[).:][ \t]+\S.*$")
@@ -159,10 +159,11 @@ _SUGGESTED = re.compile(r"\(([A-Z])\)|>([A-Z])<")
 _FORM = re.compile(r"(?i)(answer|explanation)\s*:")
 _EXPLANATION = re.compile(r"(?im)^\s*explanation:[ \t]*(\S.*)$")
 _GIVEN = re.compile(r"(?im)^\s*answer:[ \t]*\(?([A-Z])\b")
-_FUNCTION_WORDS = frozenset(
+_FUNCTION_TEXT = (
     "the of and to in is are was were be been it that this for on with as at by from or not he she they we you his her "
-    "their its who which what when where there one two has have had do does did will would can could".split()
+    "their its who which what when where there one two has have had do does did will would can could"
 )
+_FUNCTION_WORDS = frozenset(_FUNCTION_TEXT.split(" "))
 _ARTICLES = frozenset({"a", "an"})
 
 

@@ -150,13 +150,26 @@ def explained_variance(
     found = _corrected(halves, everything)
     reliability_phi = _mean_correlation(phi_first, phi_second, everything)
     reliability_cct = _mean_correlation(cct_first, cct_second, everything)
-    known = {"n_models": count, "reliability_phi": reliability_phi, "reliability_cct": reliability_cct}
     for name, reliability in (("phi-CCT", reliability_phi), ("CCT", reliability_cct)):
         if not reliability > LEAST_RELIABILITY:
             reason = f"the reliability of {name} between halves of the examples is {reliability:.2f}; it must exceed .3"
-            return ExplainedVariance(None, undefined=reason, **known)
+            return ExplainedVariance(
+                None,
+                n_models=count,
+                reliability_phi=reliability_phi,
+                reliability_cct=reliability_cct,
+                undefined=reason,
+            )
     low, high = _leave_one_model_out(halves, found, count)
-    return ExplainedVariance(min(1.0, found**2), low, high, correlation=found, **known)
+    return ExplainedVariance(
+        min(1.0, found**2),
+        low,
+        high,
+        n_models=count,
+        correlation=found,
+        reliability_phi=reliability_phi,
+        reliability_cct=reliability_cct,
+    )
 
 
 Halves = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
