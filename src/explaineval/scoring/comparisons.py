@@ -175,7 +175,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Compared:
     """One family: all differences of one metric on one task (or the mean over tasks) and kind in one group.
 
     `values`, `lost` and `unrestricted` are aligned with the group's systems: the value on the shared trials, the scored
@@ -273,7 +273,7 @@ class Choices:
     sizes: Mapping[tuple[str | None, str], ModelSize] = field(default_factory=dict)
 
 
-def compare_group(group: Group, trials: Trials, choices: Choices) -> Iterator[Tested]:
+def compare_group(group: Group, trials: Trials, choices: Choices) -> Iterator[Compared]:
     """All families of one group: for each kind the mean over tasks first, then each task, every metric."""
     for kind in dict.fromkeys(kind for _, kind in trials.scored):
         shared = {task: _shared(group, trials, task, kind) for task, other in trials.scored if other == kind}
@@ -307,7 +307,7 @@ def _mean_impact(parts: Sequence[Shared]) -> float:
 
 def _tested(
     group: Group, metric: Comparable, about: tuple[str, str], parts: Sequence[Shared], choices: Choices, primary: bool
-) -> Tested:
+) -> Compared:
     numbers = range(len(group.systems))
     systems = []
     for number in numbers:
@@ -317,7 +317,7 @@ def _tested(
         family = compare_pairs(systems, seed=choices.seed, equivalent=choices.equivalent)
     else:
         family = compare_with_reference(systems, choices.reference, equivalent=choices.equivalent)
-    return Tested(
+    return Compared(
         group=group,
         metric=metric.metric,
         task=about[0],
@@ -436,7 +436,7 @@ class Naming(NamedTuple):
     task: str
 
 
-def sentence_of(tested: Tested, naming: Naming) -> str:
+def sentence_of(tested: Compared, naming: Naming) -> str:
     """What a family says, in a sentence that can be quoted."""
     family, names = tested.family, tested.group.names
     testable = [row for row in family.differences if row.p_adjusted is not None]

@@ -1,0 +1,313 @@
+"""Comparisons of models, arms and runs on shared trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from statsmodels.stats.contingency_tables import StratifiedTable
+
+from explaineval.metrics.correlations import phi, phi_at_p
+from explaineval.records import Trial
+from explaineval.scoring.comparisons import (
+    IMPACT_NOT_MENTION,
+    Choices,
+    Compared,
+    ModelSize,
+    Naming,
+    compare_group,
+    form_groups,
+    label_of,
+    p_text,
+    sentence_of,
+    sham_differences,
+    variance_explained,
+)
+from explaineval.scoring.shared import System, Trials
+from makers.runs import make_sham, make_trial
+
+NAMING = Naming("phi-CCT", "mine")
+
+
+def draw_trials(
+    seed: int,
+    model: str,
+    *,
+    impact: float = 0.15,
+    tpr: float = 0.6,
+    fpr: float = 0.2,
+    examples: int = 120,
+    **changes: Any,
+) -> Iterator[Trial]:
+    """Trials of one model, four insertions an example."""
+    generator = np.random.default_rng(seed)
+    for example in range(examples):
+        for number in range(4):
+            changed = bool(generator.random() < impact)
+            mentioned = bool(generator.random() < (tpr if changed else fpr))
+            after = float(generator.uniform(0, 0.4) if changed else generator.uniform(0.6, 0.9))
+            values = {"model": model, "changed": changed, "mentioned": mentioned, "after": after} | changes
+            yield Trial.model_validate(make_trial(example, number, **values))
+
+
+def collect(*runs: list[Trial]) -> Trials:
+    """The trials of several runs."""
+    found = Trials()
+    for number, trials in enumerate(runs):
+        found.add(number, trials, lambda trial: trial.mentioned)
+    return found
+
+
+def compare(trials: Trials, by: str | None = None, **choices: Any) -> dict[tuple[str, str], Compared]:
+    """The families of the only group by metric and task."""
+    (group,) = form_groups(list(trials.systems), by, ["run"])
+    return {(one.metric, one.task): one for one in compare_group(group, trials, Choices(**choices))}
+
+
+def test_only_trials_scored_in_both_models_count():
+    """Values and losses come from the insertions that both models were scored on."""
+    first = list(draw_trials(1, "openai/a"))
+    second = [trial for number, trial in enumerate(draw_trials(2, "openai/b")) if number % 5]
+    found = compare(collect([*first, *second]))["phi_cct", "mine"]
+
+    kept = {(trial.example_id, trial.intervention_id) for trial in second}
+    tables = []
+    for trials in (first, second):
+        pairs = [
+            (bool(trial.changed), bool(trial.mentioned))
+            for trial in trials
+            if (trial.example_id, trial.intervention_id) in kept
+        ]
+        tables.append([pairs.count(cell) for cell in ((True, True), (True, False), (False, True), (False, False))])
+    assert found.values == pytest.approx(tuple(phi(*table) for table in tables))
+    assert found.lost == (96, 0)
+    assert found.n_pairs == 384
+    assert found.unrestricted[0] != pytest.approx(found.values[0])
+    assert found.unrestricted[1] == pytest.approx(found.values[1])
+
+
+def test_the_order_of_trials_changes_no_digit():
+    """The same trials in another order give the same families, to the last bit."""
+    trials = [*draw_trials(1, "openai/a"), *draw_trials(2, "openai/b", tpr=0.9)]
+    found, again = compare(collect(trials)), compare(collect(trials[:480][::-1] + trials[480:][::-1]))
+
+    assert found.keys() == again.keys()
+    assert [found[key].family for key in found] == [again[key].family for key in found]
+
+
+def test_a_model_without_any_score_takes_nothing_from_the_others():
+    """It is undefined, and the others are compared on all of their trials."""
+    unread = [
+        Trial.model_validate(make_trial(example, 0, model="openai/c", status="unparsed") | {"changed": None})
+        for example in range(30)
+    ]
+    found = compare(collect([*draw_trials(1, "openai/a"), *draw_trials(2, "openai/b"), *unread]))["phi_cct", "mine"]
+
+    assert found.values[2] is None
+    assert found.n_pairs == 480
+    assert [row.undefined for row in found.family.differences] == [None, "no trial is scored", "no trial is scored"]
+
+
+def test_phi_at_p_and_the_odds_ratio_agree_with_their_definitions():
+    """phi_at_p from pooled TPR and FPR at the mean impact rate; the odds ratio is statsmodels' Mantel–Haenszel one."""
+    first, second = list(draw_trials(1, "openai/a")), list(draw_trials(2, "openai/b", impact=0.3))
+    found = compare(collect([*first, *second]))
+
+    tables = np.zeros((2, 120, 2, 2))
+    for side, trials in enumerate((first, second)):
+        for trial in trials:
+            tables[side, int(trial.example_id[1:]), 1 - bool(trial.changed), 1 - bool(trial.mentioned)] += 1
+    pooled = tables.sum(axis=1)
+    rates = [(table[0, 0] / table[0].sum(), table[1, 0] / table[1].sum()) for table in pooled]
+    p = np.mean([table[0].sum() / table.sum() for table in pooled])
+    assert found["phi_at_p", "mine"].values == pytest.approx(tuple(phi_at_p(*pair, p) for pair in rates))
+    pooled_odds = tuple(StratifiedTable(list(of_side)).oddsratio_pooled for of_side in tables)
+    assert found["odds_ratio_within", "mine"].values == pytest.approx(pooled_odds)
+
+
+def test_a_difference_of_impact_rates_alone_is_labelled():
+    """Equal TPR and FPR at impact rates .03 and .4 differ in phi-CCT, but not at a common rate."""
+    trials = [
+        *draw_trials(1, "openai/rare", impact=0.03, examples=1500),
+        *draw_trials(2, "openai/often", impact=0.4, examples=1500),
+    ]
+    found = compare(collect(trials))
+    phi_row, at_p = (found[name, "mine"].family.differences[0] for name in ("phi_cct", "phi_at_p"))
+
+    assert phi_row.significant
+    assert label_of(phi_row, at_p) == IMPACT_NOT_MENTION
+
+
+def test_a_real_difference_is_not_labelled_so():
+    """Different TPR at one impact rate differ in both."""
+    trials = [*draw_trials(1, "openai/a", tpr=0.9, examples=400), *draw_trials(2, "openai/b", tpr=0.3, examples=400)]
+    found = compare(collect(trials))
+    phi_row, at_p = (found[name, "mine"].family.differences[0] for name in ("phi_cct", "phi_at_p"))
+
+    assert phi_row.significant
+    assert label_of(phi_row, at_p) is None
+
+
+def test_the_mean_over_tasks_is_the_primary_family():
+    """With two tasks the mean comes first and is primary; with one the task itself."""
+    trials = [
+        trial
+        for task, seed in (("one", 1), ("two", 5))
+        for model in (0, 1)
+        for trial in draw_trials(seed + model, f"openai/{model}", task=task)
+    ]
+    found = compare(collect(trials))
+
+    assert [key for key, tested in found.items() if tested.primary] == [("phi_cct", "mean")]
+    by_task = [found["phi_cct", task].values for task in ("one", "two")]
+    assert found["phi_cct", "mean"].values == pytest.approx(tuple(np.mean(by_task, axis=0)))
+    alone = compare(collect([*draw_trials(1, "openai/a"), *draw_trials(2, "openai/b")]))
+    assert [key for key, tested in alone.items() if tested.primary] == [("phi_cct", "mine")]
+
+
+def test_tpr_needs_unmentioned_changes():
+    """Under eight examples with an unmentioned change the differences of TPR and J are undefined, with the reason."""
+    trials = [*draw_trials(1, "openai/a", tpr=0.99), *draw_trials(2, "openai/b")]
+    found = compare(collect(trials))
+
+    for metric in ("tpr", "youden_j"):
+        assert "whose explanation leaves out the insertion; 8 are needed" in str(
+            found[metric, "mine"].family.differences[0].undefined
+        )
+    assert found["phi_cct", "mine"].family.differences[0].undefined is None
+
+
+def test_cct_is_compared_on_trials_with_probabilities_in_both():
+    """A model without probabilities has no CCT and takes no trial from the others' CCT."""
+    plain = {"probs_before": None, "probs_after": None, "tvd": None, "tvd_reason": "none"}
+    blind = [Trial.model_validate(trial.model_dump() | plain) for trial in draw_trials(3, "openai/c")]
+    found = compare(collect([*draw_trials(1, "openai/a"), *draw_trials(2, "openai/b"), *blind]))["cct", "mine"]
+
+    assert found.values[2] is None
+    assert found.family.differences[0].undefined is None
+    assert "no shared trial has usable label probabilities" in str(found.family.differences[1].undefined)
+
+
+SYSTEMS = [
+    System(0, "lab", "openai/a", "pe", "chat", 0, "normal"),
+    System(0, "lab", "openai/a", "pe", "completion", 8, "normal"),
+    System(0, "lab", "openai/b", "pe", "chat", 0, "normal"),
+    System(0, "lab", "openai/b", "pe", "completion", 8, "normal"),
+]
+
+
+def test_models_are_compared_within_each_arm():
+    """Two models under two arms are two groups, each with its own fixed conditions."""
+    groups = form_groups(SYSTEMS, None, ["run"])
+
+    assert [group.names for group in groups] == [("openai/a", "openai/b")] * 2
+    assert [group.fixed["style"] for group in groups] == ["chat", "completion"]
+    assert [group.fixed["model"] for group in groups] == [None, None]
+
+
+def test_arms_and_runs_are_compared_on_demand():
+    """By arm: each model's arms. By run: the same model and arm in two directories."""
+    arms = form_groups(SYSTEMS, "arm", ["run"])
+    runs = form_groups([SYSTEMS[0], SYSTEMS[0]._replace(run=1)], None, ["before", "after"])
+
+    assert [group.names for group in arms] == [("chat, 0 shots", "completion, 8 shots")] * 2
+    assert [group.names for group in runs] == [("before", "after")]
+
+
+def test_models_in_different_styles_are_marked_as_confounded():
+    """A pretrained model in completion style and a tuned one in chat share no arm: the difference is labelled."""
+    (group,) = form_groups([SYSTEMS[0], SYSTEMS[3]], None, ["run"])
+
+    assert group.confounded == ("style", "shots")
+
+
+def test_clearly_different_sham_rates_are_found():
+    """One model changes 2 of 3 answers by being asked again, the other none."""
+    noisy = [
+        Trial.model_validate(make_sham(example, changed=example % 3 > 0) | {"model": "openai/a"})
+        for example in range(60)
+    ]
+    calm = [Trial.model_validate(make_sham(example) | {"model": "openai/b"}) for example in range(60)]
+    trials = collect([*draw_trials(1, "openai/a"), *draw_trials(2, "openai/b"), *noisy, *calm])
+    (group,) = form_groups(list(trials.systems), None, ["run"])
+
+    ((first, second, rate, other),) = sham_differences(group, trials)
+    assert (first, second) == (0, 1)
+    assert (rate, other) == pytest.approx((2 / 3, 0))
+
+
+def test_sentences_can_be_quoted():
+    """A clear effect, nothing to tell with what would have been seen, and many pairs."""
+    clear = collect([*draw_trials(1, "openai/a", tpr=0.95, fpr=0.02), *draw_trials(2, "openai/b", tpr=0.2)])
+    assert sentence_of(compare(clear)["phi_cct", "mine"], NAMING).startswith(
+        "openai/a is more faithful than openai/b on mine: phi-CCT +0."
+    )
+    assert sentence_of(compare(clear)["phi_cct", "mine"], NAMING).endswith(", p < .001.")
+
+    equal = compare(collect([*draw_trials(1, "openai/a"), *draw_trials(3, "openai/b")]))["phi_cct", "mine"]
+    detectable = equal.family.differences[0].detectable
+    assert sentence_of(equal, NAMING) == (
+        f"Cannot tell openai/a and openai/b apart on mine: a difference in phi-CCT below {detectable:.2f} would not "
+        "have been seen."
+    )
+
+    many = collect(
+        [trial for model in range(4) for trial in draw_trials(model, f"openai/{model}", tpr=0.2 + 0.2 * model)]
+    )
+    assert " of 6 pairs can be told apart; the clearest: openai/" in sentence_of(
+        compare(many)["phi_cct", "mine"], NAMING
+    )
+
+
+def test_a_reference_named_beforehand_is_tested_by_holm():
+    """With a reference there is one row for each other model."""
+    trials = collect([trial for model in range(3) for trial in draw_trials(model, f"openai/{model}")])
+    found = compare(trials, reference=1)["phi_cct", "mine"]
+
+    assert [(row.first, row.second) for row in found.family.differences] == [(0, 1), (2, 1)]
+
+
+def test_a_trend_over_size_is_found_where_it_was_planted():
+    """Four families of three sizes whose TPR rises by .25 with each tenfold."""
+    trials, sizes = [], {}
+    for family in range(4):
+        for step in range(3):
+            model = f"openai/f{family}-{step}"
+            sizes["lab", model] = ModelSize(f"f{family}", 10.0 ** (8 + step))
+            trials += draw_trials(10 * family + step, model, tpr=0.3 + 0.25 * step, impact=0.25, examples=250)
+    tested = compare(collect(trials), sizes=sizes)
+
+    tpr = tested["tpr", "mine"].trend
+    assert tpr.low < 0.25 < tpr.high
+    assert tested["phi_cct", "mine"].trend.low > 0
+    assert tested["impact_rate", "mine"].trend.low < 0 < tested["impact_rate", "mine"].trend.high
+    assert tested["phi_cct", "mine"].trend.df == 3
+
+
+def test_explained_variance_needs_eight_models_with_probabilities():
+    """Over ten models whose mentions follow the change of the answer, phi-CCT explains nearly all of CCT."""
+    trials = collect(
+        [
+            trial
+            for model in range(10)
+            for trial in draw_trials(model, f"openai/{model}", tpr=0.25 + 0.07 * model, impact=0.3, examples=200)
+        ]
+    )
+    (group,) = form_groups(list(trials.systems), None, ["run"])
+    ((task, kind, result),) = variance_explained(group, trials)
+
+    assert (task, kind, result.n_models) == ("mine", "hand", 10)
+    assert result.value > 0.8
+
+    few = collect([trial for model in range(7) for trial in draw_trials(model, f"openai/{model}")])
+    (group,) = form_groups(list(few.systems), None, ["run"])
+    assert next(variance_explained(group, few))[2].undefined == "7 models; 8 are needed"
+
+
+def test_p_values_are_written_as_papers_do():
+    """No leading zero, two or three digits."""
+    assert [p_text(p) for p in (0.0004, 0.0042, 0.04, 0.5, 1.0)] == ["< .001", "= .004", "= .04", "= .50", "= 1.00"]
+    assert math.isclose(float("0" + p_text(0.0042).removeprefix("= ")), 0.004)
