@@ -17,13 +17,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError
 
+from explaineval.config import Endpoint
 from explaineval.errors import InputError
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Record, Request, TokenAlternatives
@@ -248,14 +249,16 @@ def _parts(request: Request, asked: str, given: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named)) or ("answer",)
 
 
+@cache
+def _level_texts() -> tuple[tuple[str, str], ...]:
+    directory = default_directory() / "verbosity"
+    return tuple((name, (directory / f"{name}.txt").read_text(encoding="utf-8").strip()) for name in LEVELS)
+
+
 def _eagerness(request: Request, head: str, asked: str) -> float:
     """How much the prompt wants to be said: by the words of the shipped levels, or by the length of the shots."""
     if request.prompt is None:
-        for name, eagerness in LEVELS.items():
-            text = (default_directory() / "verbosity" / f"{name}.txt").read_text(encoding="utf-8").strip()
-            if text in asked:
-                return eagerness
-        return LEVELS["normal"]
+        return next((LEVELS[name] for name, text in _level_texts() if text in asked), LEVELS["normal"])
     lengths = [len(found.split()) for found in _EXPLANATION.findall(head)]
     if not lengths:
         return LEVELS["normal"]
@@ -359,20 +362,23 @@ class SimulatedModel:
         rest = (0.98 - chosen) / (len(prompt.options) - 1) if len(prompt.options) > 1 else 0.0
         top = [(f" {letter}", math.log(chosen if letter == label else rest)) for letter in prompt.options]
         top.sort(key=lambda pair: -pair[1])
-        return (TokenAlternatives(offset=place.start(1), token=f" {label}", top=tuple(top)),)
+        start = place.start(1)
+        space = text[start - 1 : start] == " "
+        return (TokenAlternatives(offset=start - space, token=f"{' ' * space}{label}", top=tuple(top)),)
 
 
-@dataclass(frozen=True)
-class SimulatedClient:
-    """A client that answers by itself: nothing is sent, nothing is paid."""
+class SimulatedTransport:
+    """A transport that answers by itself: nothing is sent, nothing is paid."""
 
-    models: Mapping[str, SimulatedModel]
-
-    @classmethod
-    def of(cls, names: Sequence[str]) -> SimulatedClient:
-        """A client for these models (`simulated/NAME`). Raises InputError for a name or file that is not there."""
-        return cls({name: SimulatedModel(name, law_of(name)) for name in names})
+    def __init__(self, endpoints: Mapping[str | None, Endpoint], *, timeout: float) -> None:  # noqa: ARG002
+        self._models: dict[str, SimulatedModel] = {}
 
     async def complete(self, request: Request) -> Completion:
-        """The simulated answer."""
-        return self.models[request.model].complete(request)
+        """The simulated answer. Raises InputError for a model that is not known."""
+        model = self._models.get(request.model)
+        if model is None:
+            model = self._models[request.model] = SimulatedModel(request.model, law_of(request.model))
+        return model.complete(request)
+
+    async def close(self) -> None:
+        """Nothing is open."""

@@ -23,7 +23,10 @@ from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price
 from explaineval.errors import EndpointError
 
-TRANSPORTS = {"litellm": "explaineval.client.litellm_client:LiteLLMClient"}
+TRANSPORTS = {
+    "litellm": "explaineval.client.litellm_client:LiteLLMClient",
+    "simulated": "explaineval.client.simulated:SimulatedTransport",
+}
 """The class of each transport, as module:class, so that one that is not used is not imported.
 
 A model whose provider (what stands before the slash in its name) is named here is asked by that transport, every other

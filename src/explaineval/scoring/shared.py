@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from explaineval.interventions import SHAM
 from explaineval.metrics.estimates import FloatArray, IntArray
-from explaineval.records import SHAM, Trial
+from explaineval.records import Trial
 
 Item = tuple[str, str, int]
 """Example id, intervention id, sample."""
