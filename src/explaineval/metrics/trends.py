@@ -137,7 +137,7 @@ def explained_variance(
     `tables` (M × (G, 4)) and `moments` (M × (G, 6)) hold each model's counts on the same G examples. phi from one half
     of the examples is correlated with CCT from the other half, both ways, over many seeded splits, and divided by the
     square root of both reliabilities (Spearman 1904). The same trials would share their errors, which alone gives an
-    R² of .24 where the true one is 0. The interval leaves out one model at a time, on Fisher's scale.
+    R² of .24 where the true one is 0. The interval leaves out one model at a time.
     """
     count = len(tables)
     if count < FEWEST_MODELS:
@@ -218,22 +218,26 @@ def _corrected(halves: Halves, models: IntArray) -> float:
     return across / math.sqrt(reliabilities) if reliabilities > 0 else math.nan
 
 
-_NEARLY_ONE = 0.999
+STRONG = 0.9
+"""From this corrected correlation on, Fisher's scale, which ends at 1, is too short."""
 
 
 def _leave_one_model_out(halves: Halves, found: float, count: int) -> tuple[float | None, float | None]:
-    """Limits of R² by leaving out one model at a time."""
-    left = [_fisher(_corrected(halves, np.delete(np.arange(count), model))) for model in range(count)]
+    """Limits of R² by leaving out one model at a time, on Fisher's scale unless the correlation is strong.
+
+    The corrected correlation may exceed 1; R² is cut there.
+    """
+    left = [_corrected(halves, np.delete(np.arange(count), model)) for model in range(count)]
     if any(math.isnan(value) for value in left):
         return None, None
-    mean = math.fsum(left) / count
-    error = math.sqrt((count - 1) / count * math.fsum((value - mean) ** 2 for value in left))
+    on_fisher_scale = abs(found) < STRONG and max(map(abs, left)) < 1
+    values = [math.atanh(value) for value in left] if on_fisher_scale else left
+    mean = math.fsum(values) / count
+    error = math.sqrt((count - 1) / count * math.fsum((value - mean) ** 2 for value in values))
     half = t_quantile(count - 1, 1 - LEVEL / 2) * error
-    low, high = math.tanh(_fisher(found) - half), math.tanh(_fisher(found) + half)
-    if low <= 0 <= high:
-        return 0.0, max(low**2, high**2)
-    return min(low**2, high**2), max(low**2, high**2)
-
-
-def _fisher(correlation: float) -> float:
-    return math.atanh(max(-_NEARLY_ONE, min(_NEARLY_ONE, correlation))) if not math.isnan(correlation) else math.nan
+    centre = math.atanh(found) if on_fisher_scale else found
+    low, high = centre - half, centre + half
+    if on_fisher_scale:
+        low, high = math.tanh(low), math.tanh(high)
+    squares = sorted((min(1.0, low**2), min(1.0, high**2)))
+    return (0.0 if low <= 0 <= high else squares[0]), squares[1]

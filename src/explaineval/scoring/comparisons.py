@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -477,3 +477,48 @@ def p_text(p: float) -> str:
         return "< .001"
     text = f"{p:.3f}" if p < 0.01 else f"{p:.2f}"
     return f"= {text.removeprefix('0')}"
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """Everything that is said of one group. `noise` are the pairs that shams tell apart, with both rates."""
+
+    group: Group
+    families: tuple[Compared, ...]
+    noise: tuple[tuple[int, int, float, float], ...]
+    explained: tuple[tuple[str, str, ExplainedVariance], ...]
+
+    @property
+    def primary(self) -> tuple[Compared, ...]:
+        """The primary families, one for each kind of intervention."""
+        return tuple(compared for compared in self.families if compared.primary)
+
+    def family(self, metric: str, like: Compared) -> Compared | None:
+        """The family of another metric on the same task and kind."""
+        where = (like.task, like.kind)
+        return next((one for one in self.families if one.metric == metric and (one.task, one.kind) == where), None)
+
+    def label(self, compared: Compared, number: int) -> str | None:
+        """What has to be said of one difference in phi-CCT: that it is one of impact rates."""
+        if compared.metric != PRIMARY:
+            return None
+        at_p = self.family("phi_at_p", compared)
+        return label_of(compared.family.differences[number], at_p.family.differences[number] if at_p else None)
+
+
+def compare_all(
+    trials: Trials, groups: Sequence[Group], choices: Choices, references: Sequence[int | None]
+) -> list[GroupResult]:
+    """Compare each group; `references` has the number of its reference, or None, for each."""
+    results = []
+    for group, reference in zip(groups, references, strict=True):
+        families = tuple(compare_group(group, trials, replace(choices, reference=reference)))
+        results.append(
+            GroupResult(
+                group,
+                families,
+                tuple(sham_differences(group, trials)),
+                tuple(variance_explained(group, trials, choices.seed)),
+            )
+        )
+    return results
