@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from explaineval.config import ClientConfig, RunConfig, arms_for
+from explaineval.client.simulated import PREFIX, endpoint_name, law_of
+from explaineval.config import ClientConfig, EndpointConfig, RunConfig, arms_for
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.errors import InputError
 from explaineval.planning import provenance
@@ -15,6 +16,9 @@ from explaineval.planning.notes import Note, note
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science
+
+LOOPBACK = "http://127.0.0.1"
+"""Stands for the address of a simulated model, at which nothing is asked; a loopback address costs nothing."""
 
 SHOWN = 5
 """Strange gold labels that are shown."""
@@ -36,6 +40,7 @@ class Prepared:
 def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     """Read tasks, prompts and interventions; nothing is asked and nothing written yet. Raises InputError."""
     config.require_params()
+    config, client = with_simulated(config, client)
     for model in config.models:
         client.endpoint_of(model)
     prompts = PromptBook(config.prompts or default_directory())
@@ -57,6 +62,27 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     what = provenance.science(config, tasks, prompts, chosen.edits)
     examples, edits = inputs_of(tasks, chosen)
     return Prepared(config, client, tasks, prompts, chosen, what, run_directory.science_hash(what, examples, edits))
+
+
+def with_simulated(config: RunConfig, client: ClientConfig) -> tuple[RunConfig, ClientConfig]:
+    """Return the configuration with simulated models at endpoints that are named for their laws.
+
+    Their family, size and tuning are those of the law unless the configuration says otherwise. Raises InputError for
+    a simulated model that is not known, or that is given an endpoint.
+    """
+    models, endpoints = [], dict(client.endpoints)
+    for model in config.models:
+        if not model.model.startswith(PREFIX):
+            models.append(model)
+            continue
+        law, name = law_of(model.model), endpoint_name(model.model)
+        if model.endpoint not in (None, name):
+            raise InputError(f"{model.model} is simulated and is asked nowhere: leave out its endpoint or --base-url.")
+        endpoints[name] = EndpointConfig(base_url=LOOPBACK)
+        known = {"family": law.family, "parameters": law.parameters, "tuned": law.tuned}
+        missing = {field: value for field, value in known.items() if getattr(model, field) is None}
+        models.append(model.model_copy(update={"endpoint": name, **missing}))
+    return config.model_copy(update={"models": tuple(models)}), client.model_copy(update={"endpoints": endpoints})
 
 
 def _with_interventions(task: Task, chosen: Chosen) -> Task:
