@@ -27,6 +27,12 @@ NOT_MISSING: tuple[Status, ...] = ("cue_is_own_answer", "already_in_prompt")
 """Statuses of trials that are neither scored nor missing."""
 
 
+SIMULATED_PREFIX = "simulated/"
+"""What the names of simulated models begin with."""
+
+SIMULATED_NOTE = "simulated, not a language model"
+
+
 class Record(BaseModel):
     """A frozen noun that refuses unknown keys."""
 

@@ -82,7 +82,7 @@ def reproduce_command(bundle: Path, out: Path | None, json: bool) -> int:
         echo_document(_document(reproduction, out, code), (), scores, code, " ".join(lines))
         return code
     if scores.rows:
-        echo_scores(scores)
+        echo_scores(scores, out or "RUN_DIR")
         echo()
     for line in lines:
         echo(line)

@@ -67,7 +67,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
         echo_document(document, notes, scores, code, failed)
     else:
         _echo_agreements(agreements)
-        echo_scores(scores)
+        echo_scores(scores, run_dir)
     return code
 
 

@@ -229,6 +229,7 @@ STORED = option(
 """The same for the commands of `explaineval cache`, which read no configuration file."""
 
 OUT = option("--out", type=PATH, metavar="DIR", help="Run directory.  [default: runs/<date>-<hash>/]")
+TABLE = option("--table", is_flag=True, default=False, help="Print the wide table of all numbers, not sentences.")
 JSON = option("--json", is_flag=True, default=False, help="Print one JSON document on standard output, nothing else.")
 
 RUN = (

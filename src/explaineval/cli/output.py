@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from explaineval.planning.notes import Note
+    from explaineval.reporting.summary import Line, Look
     from explaineval.rundir.schema import Totals
     from explaineval.scoring.rows import Scores
 
@@ -28,6 +29,8 @@ SCHEMA = 2
 """Version of the JSON documents; it grows with every change that could break a reader."""
 
 PIPED_WIDTH = 160
+SCREEN_WIDTH = 100
+"""Columns of sentences that are not printed on a terminal."""
 NARROWEST = 40
 
 
@@ -81,10 +84,12 @@ def echo_document(
     scores: Scores | None = None,
     code: int = 0,
     message: str = "",
+    warnings: Iterable[Mapping[str, Any]] = (),
 ) -> None:
     """Print a command's JSON document with its schema and warnings, and with `error` where the exit code is not 0."""
     whole: dict[str, Any] = {"schema": SCHEMA, **document}
-    whole["warnings"] = [*map(_note_document, notes), *(() if scores is None else _warning_documents(scores))]
+    of_scores = () if scores is None else _warning_documents(scores)
+    whole["warnings"] = [*map(_note_document, notes), *of_scores, *warnings]
     if code:
         whole["error"] = {"code": code, "message": message}
     echo_json(whole)
@@ -128,8 +133,30 @@ def finish(
     return code
 
 
-def echo_scores(scores: Scores) -> None:
-    """Print the table of results with its warnings."""
+STYLES: Mapping[Look, Mapping[str, Any]] = {
+    "head": {"bold": True},
+    "plain": {},
+    "warning": {"fg": "yellow"},
+    "dim": {"dim": True},
+}
+"""How lines look on a terminal with colours."""
+
+
+def echo_lines(lines: Iterable[Line]) -> None:
+    """Print lines, in their looks where standard output shows colours."""
+    colored = uses_color()
+    for line in lines:
+        text = visible(SECRETS.mask(line.text))
+        click.echo(click.style(text, **STYLES[line.look]) if colored and text else text, color=colored)
+
+
+def echo_scores(scores: Scores, run: object, *, table: bool = False) -> None:
+    """Print the results of a run in sentences, or with `table` as the wide table with all of its numbers."""
+    if not table:
+        from explaineval.reporting.summary import summary
+
+        echo_lines(summary(scores, str(run), columns(SCREEN_WIDTH)))
+        return
     from explaineval.reporting.tables import results_table, table_warnings
 
     warnings = table_warnings((item.condition, item.warning) for item in scores.warnings)

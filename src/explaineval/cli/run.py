@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from explaineval.cli.configuration import resolve
-from explaineval.cli.options import AT_LEAST_1, CACHE, JSON, OUT, PATH, RUN, option, options, repeated
+from explaineval.cli.options import AT_LEAST_1, CACHE, JSON, OUT, PATH, RUN, TABLE, option, options, repeated
 from explaineval.cli.output import (
     columns,
     echo,
@@ -34,15 +34,15 @@ LEGEND_WIDTH = 100
 
 @click.command()
 @click.argument("config", required=False, type=PATH, metavar="[CONFIG.yaml]")
-@options(*RUN)
-def run(config: Path | None, json: bool, **given: Any) -> int:
+@options(*RUN, TABLE)
+def run(config: Path | None, json: bool, table: bool, **given: Any) -> int:
     """Ask models with and without interventions, store every answer, and score.
 
     What to ask is given by CONFIG.yaml, by options, or by both (options win). The same command again continues where
     it stopped and asks nothing twice.
     """
     science, client, out = resolve(config, given)
-    return _execute(science, client, out, json=json)
+    return _execute(science, client, out, json=json, table=table)
 
 
 @click.command()
@@ -51,9 +51,10 @@ def run(config: Path | None, json: bool, **given: Any) -> int:
     option("--limit", type=AT_LEAST_1, default=DEMO_EXAMPLES, show_default=True, help="Number of examples."),
     CACHE,
     OUT,
+    TABLE,
     JSON,
 )
-def demo(weights: Path | None, limit: int, cache: Path | None, out: Path | None, json: bool) -> int:
+def demo(weights: Path | None, limit: int, cache: Path | None, out: Path | None, table: bool, json: bool) -> int:
     """Measure SmolLM2-135M on a bundled task, from prompts to numbers, on this machine: no network, no key.
 
     A llama.cpp server is started, unless all answers are in the cache, and stopped at the end.
@@ -74,11 +75,11 @@ def demo(weights: Path | None, limit: int, cache: Path | None, out: Path | None,
         endpoints={endpoint: EndpointConfig(base_url="http://127.0.0.1", max_connections=DEMO_CONNECTIONS)},
         **({} if cache is None else {"cache": cache}),
     )
-    return _execute(science, client, out, json=json, weights=file)
+    return _execute(science, client, out, json=json, table=table, weights=file)
 
 
 def _execute(
-    science: RunConfig, client: ClientConfig, out: Path | None, *, json: bool, weights: Path | None = None
+    science: RunConfig, client: ClientConfig, out: Path | None, *, json: bool, table: bool, weights: Path | None = None
 ) -> int:
     """Run and print the result; `weights` are those of the embedded model, if it is asked."""
     prepared = prepare(science, client)
@@ -93,9 +94,9 @@ def _execute(
         echo_document(document, (*notes, *outcome.notes), scores, code, " ".join(outcome.faults))
     else:
         if scores.rows:
-            echo_scores(scores)
+            echo_scores(scores, outcome.directory, table=table)
             echo()
-        if weights is not None:
+        if weights is not None and table:
             from explaineval.reporting.tables import legend
 
             echo(textwrap.fill(legend(), min(LEGEND_WIDTH, columns()), break_on_hyphens=False))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from explaineval.cli.options import JSON, PATH, options, scoring_options
+from explaineval.cli.options import JSON, PATH, TABLE, options, scoring_options
 from explaineval.cli.output import echo_document, echo_notes, echo_scores, run_document
 from explaineval.planning.notes import note
 from explaineval.rundir.directory import read_run
@@ -16,8 +16,8 @@ from explaineval.scoring.rows import score
 
 @click.command("score")
 @click.argument("run_dir", type=PATH)
-@options(*scoring_options(*["the run's own"] * 3), JSON)
-def score_command(run_dir: Path, json: bool, **given: Any) -> int:
+@options(*scoring_options(*["the run's own"] * 3), TABLE, JSON)
+def score_command(run_dir: Path, json: bool, table: bool, **given: Any) -> int:
     """Compute the metrics of RUN_DIR again from its files alone: no request, no cache.
 
     With another --mention, --min-label-mass or --resamples the numbers are computed that way and only printed; the
@@ -37,5 +37,5 @@ def score_command(run_dir: Path, json: bool, **given: Any) -> int:
     if json:
         echo_document(run_document(run_dir, 0, signature, run.totals, scores), notes, scores)
     else:
-        echo_scores(scores)
+        echo_scores(scores, run_dir, table=table)
     return 0

@@ -27,11 +27,9 @@ from pydantic import Field, ValidationError
 from explaineval.config import Endpoint
 from explaineval.errors import InputError
 from explaineval.prompts import default_directory
-from explaineval.records import Completion, Record, Request, TokenAlternatives
+from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Completion, Record, Request, TokenAlternatives
 
-PROVIDER = "simulated"
-PREFIX = f"{PROVIDER}/"
-NOTE = "simulated, not a language model"
+PROVIDER = SIMULATED_PREFIX.rstrip("/")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -79,7 +77,7 @@ TPR_AT_LEAST, TPR_BY_TEN = 0.35, 0.2
 
 def law_of(model: str) -> Law:
     """The law of `simulated/NAME`, or of `simulated/FILE.yaml#NAME` with laws of one's own. Raises InputError."""
-    name = model.removeprefix(PREFIX)
+    name = model.removeprefix(SIMULATED_PREFIX)
     path, mark, inner = name.rpartition("#")
     if mark:
         return _read_laws(Path(path)).get(inner) or _refuse(inner, _read_laws(Path(path)), path)
@@ -349,7 +347,7 @@ class SimulatedModel:
             finish_reason="length" if cut else "stop",
             logprobs=logprobs,
             usage={"prompt_tokens": len(sent.split()), "completion_tokens": min(len(words), request.max_tokens)},
-            model=f"{request.model} ({NOTE})",
+            model=f"{request.model} ({SIMULATED_NOTE})",
             fingerprint=_name_of_law(self.law),
         )
 

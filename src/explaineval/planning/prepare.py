@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from explaineval.client.simulated import PREFIX, endpoint_name, law_of
+from explaineval.client.simulated import endpoint_name, law_of
 from explaineval.config import ClientConfig, EndpointConfig, RunConfig, arms_for
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.errors import InputError
@@ -14,6 +14,7 @@ from explaineval.planning import provenance
 from explaineval.planning.interventions import Chosen, choose
 from explaineval.planning.notes import Note, note
 from explaineval.prompts import PromptBook, default_directory
+from explaineval.records import SIMULATED_PREFIX
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science
 
@@ -72,7 +73,7 @@ def with_simulated(config: RunConfig, client: ClientConfig) -> tuple[RunConfig, 
     """
     models, endpoints = [], dict(client.endpoints)
     for model in config.models:
-        if not model.model.startswith(PREFIX):
+        if not model.model.startswith(SIMULATED_PREFIX):
             models.append(model)
             continue
         law, name = law_of(model.model), endpoint_name(model.model)

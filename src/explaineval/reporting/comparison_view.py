@@ -6,7 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from explaineval.metrics.differences import Difference
-from explaineval.scoring.comparisons import PRIMARY, Compared, GroupResult, Naming, p_text, sentence_of
+from explaineval.records import SIMULATED_PREFIX
+from explaineval.scoring.checks import MetricWarning, make_warning
+from explaineval.scoring.comparisons import (
+    IMPACT_NOT_MENTION,
+    PRIMARY,
+    Compared,
+    GroupResult,
+    Naming,
+    p_text,
+    sentence_of,
+)
+from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
 
 SHOWN_PAIRS = 10
@@ -37,7 +48,7 @@ def lines_of(results: Sequence[GroupResult], titles: Mapping[str, str], width: i
                 yield from _metrics(result, compared, titles)
             else:
                 yield from _pairs(result, compared, width)
-            yield from _warnings(result, compared, width)
+            yield from _warning_lines(result, compared, width)
         for compared in result.families:
             yield from _trend(compared, titles, width)
         yield from _explained(result, width)
@@ -106,9 +117,11 @@ def _number(value: float | None) -> str:
 
 
 def _without_provider(names: Sequence[str]) -> list[str]:
-    """The names without the provider that all of them begin with."""
+    """The names without the provider that all of them begin with; simulated models keep it."""
     providers = {name.partition("/")[0] if "/" in name else "" for name in names}
-    return [name.partition("/")[2] for name in names] if len(providers) == 1 and "" not in providers else list(names)
+    if len(providers) > 1 or providers & {"", SIMULATED_PREFIX.rstrip("/")}:
+        return list(names)
+    return [name.partition("/")[2] for name in names]
 
 
 def _short(name: str, room: int) -> str:
@@ -164,29 +177,35 @@ def _pair_text(result: GroupResult, compared: Compared, number: int, row: Differ
     return f"{first} > {second}  {value:+.2f} [{low:.2f}, {high:.2f}], adjusted p {p_text(row.p_adjusted or 0.0)}{note}"
 
 
-def _warnings(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
-    texts = []
+def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
+    """Return what limits a family of differences."""
+    names, metric = result.group.names, compared.metric
+    found = [
+        make_warning("rough_difference", metric, f"rough interval: {note}.")
+        for note in dict.fromkeys(row.note for row in compared.family.differences if row.note)
+    ]
     if result.group.confounded:
-        texts.append(
-            f"The models were asked under different {' and '.join(result.group.confounded)}: the difference may be "
-            "one of these."
-        )
+        text = f"different {' and '.join(result.group.confounded)}: the difference may be one of these."
+        found.append(make_warning("confounded", metric, f"the models were asked under {text}"))
     for first, second, rate, other in result.noise:
-        names = result.group.names
-        texts.append(
-            f"Asking the same again changed {rate:.0%} of the answers of {names[first]} and {other:.0%} of those of "
+        text = (
+            f"asking the same again changed {rate:.0%} of the answers of {names[first]} and {other:.0%} of those of "
             f"{names[second]}: noise pulls their phi-CCT towards 0 by different amounts."
         )
-    notes = dict.fromkeys(row.note for row in compared.family.differences if row.note)
-    texts += [f"Rough interval: {note}." for note in notes]
+        found.append(make_warning("noise_differs", metric, text))
     if any(result.label(compared, number) for number in range(len(compared.family.differences))):
-        texts.append(
-            "A difference marked `impact rate, not mention` vanishes when both models are given the same impact rate."
-        )
-    if texts:
+        text = f"a difference marked `{IMPACT_NOT_MENTION}` vanishes at a common impact rate."
+        found.append(make_warning("impact_not_mention", metric, text))
+    return found
+
+
+def _warning_lines(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
+    warnings = warnings_of(result, compared)
+    if warnings:
         yield ""
-    for text in texts:
-        yield from _wrapped(text, width, "  ")
+    for warning in warnings:
+        grave = "Before you quote this: " if warning.grade == "do not quote" else "Mind: "
+        yield from _wrapped(f"{grave}{warning.text}", width, "  ")
 
 
 def _trend(compared: Compared, titles: Mapping[str, str], width: int) -> Iterator[str]:
@@ -325,3 +344,20 @@ def _rows(result: GroupResult) -> Iterator[dict[str, Any]]:
                 "label": result.label(compared, number),
                 "note": row.note,
             }
+
+
+def titles() -> dict[str, str]:
+    """Return how sentences call each metric that is compared."""
+    return {name: metric.title for name, metric in METRICS.items()} | {
+        "phi_at_p": "phi-CCT at a common impact rate",
+        "odds_ratio_within": "odds ratio within examples",
+    }
+
+
+def warning_documents(results: Sequence[GroupResult]) -> Iterator[dict[str, Any]]:
+    """Yield the warnings of the primary families as they stand in JSON documents."""
+    for result in results:
+        for compared in result.primary:
+            row = {**result.group.fixed, "task": compared.task, "kind": compared.kind}
+            for warning in warnings_of(result, compared):
+                yield {"row": row, **warning.model_dump(mode="json")}

@@ -1,4 +1,4 @@
-"""The first screen after a run: what was found in each condition, how sure it is, and what limits it, in plain words."""
+"""The first screen after a run: what was found in each condition, how sure it is, what limits it, in plain words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from explaineval.client.simulated import NOTE, PREFIX
 from explaineval.interventions import kind_of
-from explaineval.records import Condition, MetricRow
+from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
 from explaineval.scoring.checks import GRADES, MetricWarning
 from explaineval.scoring.registry import METRICS, LevelMetric
 from explaineval.scoring.rows import Scores
@@ -103,8 +102,8 @@ def _block(
 def describe(condition: Condition, rows: Sequence[MetricRow]) -> str:
     """Return the model, task and arm of a condition in words, as far as they are needed to tell it from others."""
     parts = [condition.model]
-    if condition.model.startswith(PREFIX):
-        parts[0] += f" ({NOTE})"
+    if condition.model.startswith(SIMULATED_PREFIX):
+        parts[0] += f" ({SIMULATED_NOTE})"
     elif len({row.endpoint for row in rows if row.model == condition.model}) > 1:
         parts[0] += f" at {condition.endpoint or 'the default endpoint'}"
     parts.append("mean over tasks" if condition.task == MEAN else condition.task)

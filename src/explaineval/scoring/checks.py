@@ -72,6 +72,13 @@ CODES: Mapping[str, Code] = {
     "own_answers": Code("mind", "Ask with --order pe2."),
     "level_not_followed": Code("mind", "Read the levels with their numbers of words."),
     "thin_tasks": Code("do not quote", "Read the warnings of those tasks."),
+    "rough_difference": Code("do not quote", MORE_FLIPS),
+    "confounded": Code("mind", "Ask the models in the same style with the same shots."),
+    "noise_differs": Code("mind", "Ask at temperature 0 if the models allow it, and give both rates."),
+    "impact_not_mention": Code(
+        "mind", "Do not read it as a difference in faithfulness: give phi at a common impact rate."
+    ),
+    "snapshots_mixed": Code("mind", "Ask again with a dated name of the model, if the endpoint has one."),
 }
 """Every code that a warning can have."""
 

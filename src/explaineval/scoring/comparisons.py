@@ -487,6 +487,7 @@ class GroupResult:
     families: tuple[Compared, ...]
     noise: tuple[tuple[int, int, float, float], ...]
     explained: tuple[tuple[str, str, ExplainedVariance], ...]
+    reference: int | None = None
 
     @property
     def primary(self) -> tuple[Compared, ...]:
@@ -519,6 +520,7 @@ def compare_all(
                 families,
                 tuple(sham_differences(group, trials)),
                 tuple(variance_explained(group, trials, choices.seed)),
+                reference,
             )
         )
     return results

@@ -1,0 +1,72 @@
+"""`explaineval notes` and `explaineval explain`: what limits the numbers of a run, and what each number means."""
+
+from __future__ import annotations
+
+import difflib
+import textwrap
+from pathlib import Path
+
+import click
+
+from explaineval.cli.options import JSON, PATH, options
+from explaineval.cli.output import columns, echo, echo_document, echo_lines
+from explaineval.errors import InputError
+from explaineval.reporting.summary import notes_lines
+from explaineval.scoring.registry import METRICS
+from explaineval.scoring.rows import score
+
+NARROW = 100
+
+
+@click.command("notes")
+@click.argument("run_dir", type=PATH)
+@options(JSON)
+def notes_command(run_dir: Path, json: bool) -> int:
+    """Print all warnings of RUN_DIR, the gravest first, each with the numbers that it limits and what to do."""
+    scores = score(run_dir)
+    if json:
+        echo_document({"run_dir": str(run_dir)}, [], scores)
+    elif scores.warnings:
+        echo_lines(notes_lines(scores.warnings, scores.rows, columns(NARROW)))
+    else:
+        echo("Nothing limits the numbers of this run.")
+    return 0
+
+
+@click.command("explain")
+@click.argument("metric", required=False, metavar="[METRIC]")
+@options(JSON)
+def explain_command(metric: str | None, json: bool) -> int:
+    """Explain METRIC: its meaning, its source, what would make it wrong. Without METRIC, list all metrics."""
+    if metric is None:
+        if json:
+            echo_document({"metrics": [_document(name) for name in METRICS]})
+        else:
+            width = max(map(len, METRICS))
+            for name, found in METRICS.items():
+                echo(f"{name:<{width}}  {found.title}")
+        return 0
+    if metric not in METRICS:
+        near = difflib.get_close_matches(metric, METRICS, 3)
+        hint = f"did you mean {', '.join(near)}?" if near else "`explaineval explain` lists them all."
+        raise InputError(f"there is no metric {metric!r}: {hint}")
+    if json:
+        echo_document(_document(metric))
+        return 0
+    found = METRICS[metric]
+    echo(f"{metric}: {found.title}")
+    for name, text in (("Meaning", found.definition), ("Source", found.source), ("Beware", found.pitfall)):
+        start = f"  {name:<9}"
+        echo(textwrap.fill(text, columns(NARROW), initial_indent=start, subsequent_indent=" " * len(start)))
+    return 0
+
+
+def _document(name: str) -> dict[str, str]:
+    metric = METRICS[name]
+    return {
+        "metric": name,
+        "title": metric.title,
+        "definition": metric.definition,
+        "source": metric.source,
+        "pitfall": metric.pitfall,
+    }
