@@ -11,7 +11,6 @@ import click
 
 from explaineval.cli.options import JSON, PATH, option, options
 from explaineval.cli.output import columns, echo, echo_document
-from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.records import Mention, Trial
 from explaineval.reporting.comparison_view import document_of, lines_of, titles, warning_documents
@@ -48,7 +47,7 @@ DIFFERENT = 6
            help="Impact rate of phi_at_p.  [default: the mean of the models]"),
     option("--fail-if-lower", metavar="METRIC[:MARGIN]",
            help="Exit with 6 unless the difference of METRIC is above -MARGIN, by its lower limit."),
-    option("--mention", type=click.Choice(["word", "lemma", "substring"]), help="Mention policy.  [default: of the run]"),
+    option("--mention", type=click.Choice(["word", "lemma", "substring"]), help="Mention policy."),
     option("--seed", type=int, default=0, show_default=True, help="Seed of the draws that adjust p-values."),
     JSON,
 )  # fmt: skip
@@ -100,8 +99,7 @@ def _add_run(
     trials: Trials, number: int, directory: Path, mention: Mention | None
 ) -> dict[tuple[str | None, str], ModelSize]:
     """Count the trials of a run; return what its configuration says of the sizes of its models."""
-    run = read_run(directory)
-    config = build(RunConfig, run["config"], str(directory))
+    config = read_run(directory).config
     phrases = phrases_in(directory / PROMPTS)
     policy = mention or config.mention
 
