@@ -9,8 +9,10 @@ import click
 
 from explaineval.cli.options import JSON, PATH, TABLE, options, scoring_options
 from explaineval.cli.output import echo_document, echo_notes, echo_scores, run_document
+from explaineval.errors import InputError
 from explaineval.planning.notes import note
 from explaineval.rundir.directory import read_run
+from explaineval.scoring.external import SUFFIXES, read_rows, score_rows
 from explaineval.scoring.rows import score
 
 
@@ -20,9 +22,14 @@ from explaineval.scoring.rows import score
 def score_command(run_dir: Path, json: bool, table: bool, **given: Any) -> int:
     """Compute the metrics of RUN_DIR again from its files alone: no request, no cache.
 
+    RUN_DIR may also be a FILE.csv or FILE.jsonl of trials that another program collected, with the columns changed (or
+    label_before, label_after) and mentioned (or inserted, explanation); docs/python.md names them all.
+
     With another --mention, --min-label-mass or --resamples the numbers are computed that way and only printed; the
     run's own metrics.json stays as it is.
     """
+    if run_dir.suffix.lower() in SUFFIXES and not run_dir.is_dir():
+        return _score_file(run_dir, json=json, table=table, **given)
     run = read_run(run_dir)
     changes = {name: value for name, value in given.items() if value is not None}
     scores = score(run_dir, changes)
@@ -38,4 +45,16 @@ def score_command(run_dir: Path, json: bool, table: bool, **given: Any) -> int:
         echo_document(run_document(run_dir, 0, signature, run.totals, scores), notes, scores)
     else:
         echo_scores(scores, run_dir, table=table)
+    return 0
+
+
+def _score_file(path: Path, *, json: bool, table: bool, **given: Any) -> int:
+    settings = {name: value for name, value in given.items() if value is not None and name != "min_label_mass"}
+    if given.get("min_label_mass") is not None:
+        raise InputError("--min-label-mass does not apply to a file of trials, which has no label probabilities.")
+    scores = score_rows(read_rows(path), **settings)
+    if json:
+        echo_document({"run_dir": None, "metrics": [row.model_dump(mode="json") for row in scores.rows]}, (), scores)
+    else:
+        echo_scores(scores, path, table=table)
     return 0

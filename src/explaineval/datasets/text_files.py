@@ -44,7 +44,7 @@ def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield (place, row) of a CSV file with a header that has at least `columns`.
+    """Yield (place, row) of a CSV file with a header that has at least `columns`; without any, all of its columns.
 
     Raises InputError for an empty file, a missing column (named) or a row that is cut short.
     """
@@ -64,9 +64,9 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
         )
     for row in _rows(reader, path):
         place = f"{path}:{reader.line_num}"
-        if any(row[name] is None for name in columns):
+        if any(row[name] is None for name in columns or reader.fieldnames):
             raise InputError(f"{place}: the row has fewer cells than the header; the file may be cut off.")
-        yield place, {name: row[name] for name in columns}
+        yield place, {name: row[name] for name in columns or reader.fieldnames}
 
 
 def _other_delimiter(header: Sequence[str], columns: Sequence[str]) -> str | None:
