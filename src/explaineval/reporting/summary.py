@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from explaineval.interventions import kind_of
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
 from explaineval.scoring.checks import GRADES, MetricWarning
+from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.registry import METRICS, LevelMetric
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.task_means import MEAN
@@ -19,6 +20,11 @@ MOST_BLOCKS = 6
 
 LABEL = 12
 """Columns that the name of a number takes in a block."""
+
+SHOWN = frozenset(
+    {"phi_cct", "cct", "cct_sampled", "impact_rate", "sham_flip_rate", "flip_to_cue_rate", "tpr", "fpr"}
+)
+"""The metrics on the screen: only what limits one of these stands there in full."""
 
 ORDERS = {"pe": "predict then explain", "pe2": "predict, then explain in a second call", "ep": "explain then predict"}
 
@@ -106,6 +112,8 @@ def describe(condition: Condition, rows: Sequence[MetricRow]) -> str:
         parts[0] += f" ({SIMULATED_NOTE})"
     elif len({row.endpoint for row in rows if row.model == condition.model}) > 1:
         parts[0] += f" at {condition.endpoint or 'the default endpoint'}"
+    if EXTERNAL in (condition.task, condition.kind):  # trials from outside: how they were asked is not known
+        return " · ".join(dict.fromkeys((condition.model, condition.task, str(condition.kind), "your trials")))
     parts.append("mean over tasks" if condition.task == MEAN else condition.task)
     kinds = {row.kind for row in rows if row.kind is not None and kind_of(row.kind).own_metric is None}
     if condition.kind is not None and (len(kinds) > 1 or kind_of(condition.kind).inserts != "word"):
@@ -219,9 +227,10 @@ def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterato
     found = ranked(warnings)
     if not found:
         return
-    grave = found[0].grade == "do not quote"
-    first = f"Before you quote this: {_lower(found[0].text).rstrip('.')}" if grave else ""
-    others = len(found) - bool(first)
+    first_grave = next((one for one in found if one.grade == "do not quote" and one.metric in SHOWN), None)
+    grave = first_grave is not None
+    first = f"Before you quote this: {_lower(first_grave.text).rstrip('.')}" if first_grave is not None else ""
+    others = len(found) - grave
     rest = f"{others} {'more ' if first else ''}{'note' if others == 1 else 'notes'}: explaineval notes {run}"
     text = " · ".join(filter(None, (first, rest if others else "")))
     yield from _wrap(f"  {text}", width, "  ", "warning" if grave else "dim")
