@@ -1,21 +1,24 @@
-"""Measure how faithful the explanations of language models are, through their APIs (phi-CCT and CCT)."""
+"""Faithfulness of model explanations, measured through an API (phi-CCT and CCT)."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from explaineval._version import __version__
 
-__all__ = ["Run", "__version__", "load"]
+__all__ = ["Comparison", "Result", "Run", "__version__", "compare", "load", "plan", "run", "score", "score_trials"]
 
 if TYPE_CHECKING:
+    from explaineval.api import Comparison, Result, compare, plan, run, score, score_trials
     from explaineval.reporting.frames import Run, load
+
+_MODULES = {"load": "explaineval.reporting.frames", "Run": "explaineval.reporting.frames"}
+"""The modules of the names that are not in `explaineval.api`."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load` and `Run`, which need pandas, when they are first used."""
-    if name in ("load", "Run"):
-        from explaineval.reporting import frames
-
-        return getattr(frames, name)
+    """Import the functions of the Python API when they are first used, since pandas is slow to import."""
+    if name in __all__:
+        return getattr(import_module(_MODULES.get(name, "explaineval.api")), name)
     raise AttributeError(f"module 'explaineval' has no attribute {name!r}")

@@ -12,22 +12,9 @@ import click
 from explaineval.cli.options import JSON, PATH, option, options
 from explaineval.cli.output import columns, echo, echo_document
 from explaineval.errors import InputError
-from explaineval.records import Mention, Trial
+from explaineval.records import Mention
 from explaineval.reporting.comparison_view import document_of, lines_of, titles, warning_documents
-from explaineval.rundir.directory import PROMPTS, read_run, read_trials
-from explaineval.scoring.comparisons import (
-    By,
-    Choices,
-    Compared,
-    Group,
-    GroupResult,
-    ModelSize,
-    comparables,
-    compare_all,
-    form_groups,
-)
-from explaineval.scoring.mentioning import is_mentioned, phrases_in
-from explaineval.scoring.shared import Trials
+from explaineval.scoring.comparisons import By, Compared, GroupResult, comparables, compare_runs
 
 NARROW = 100
 """Columns of a comparison that is not printed on a terminal."""
@@ -68,21 +55,9 @@ def compare_command(
     Without --against all pairs are tested, and their p-values and intervals are adjusted for their number.
     """
     gate = None if fail_if_lower is None else _read_gate(fail_if_lower)
-    trials = Trials()
-    sizes: dict[tuple[str | None, str], ModelSize] = {}
-    for number, directory in enumerate(run_dirs):
-        sizes |= _add_run(trials, number, directory, mention)
-    groups = form_groups(list(trials.systems), by, [str(path) for path in run_dirs])
-    if not groups:
-        raise InputError("there is nothing to compare: give runs with two models, two arms, or two runs of one model.")
-    references = [_reference(group, against) for group in groups]
-    if against is not None and all(reference is None for reference in references):
-        names = dict.fromkeys(name for group in groups for name in group.names)
-        raise InputError(f"--against {against}: there is no such name among {', '.join(names)}.")
-    choices = Choices(equivalent=equivalent, impact_rate=impact_rate, seed=seed, sizes=sizes)
-    results = compare_all(trials, groups, choices, references)
-    if not any(result.families for result in results):
-        raise InputError("there is nothing to compare: no trial has a score in two of the models, arms or runs.")
+    results = compare_runs(
+        run_dirs, by=by, against=against, equivalent=equivalent, impact_rate=impact_rate, mention=mention, seed=seed
+    )
     failures = [] if gate is None else _failures(results, *gate)
     code = DIFFERENT if failures else 0
     if json:
@@ -93,37 +68,6 @@ def compare_command(
     for failure in failures:
         echo(f"explaineval: {failure}", err=True)
     return code
-
-
-def _add_run(
-    trials: Trials, number: int, directory: Path, mention: Mention | None
-) -> dict[tuple[str | None, str], ModelSize]:
-    """Count the trials of a run; return what its configuration says of the sizes of its models."""
-    config = read_run(directory).config
-    phrases = phrases_in(directory / PROMPTS)
-    policy = mention or config.mention
-
-    def judge(trial: Trial) -> bool | None:
-        if policy == config.mention:
-            return trial.mentioned
-        return is_mentioned(policy, trial.kind, trial.inserted or "", trial.explanation or "", phrases(trial.kind))
-
-    trials.add(number, read_trials(directory), judge)
-    return {
-        (model.endpoint, model.model): ModelSize(model.family, model.parameters)
-        for model in config.models
-        if model.family is not None and model.parameters is not None
-    }
-
-
-def _reference(group: Group, against: str | None) -> int | None:
-    """The number of the system that is named, in full or without its provider; two runs are compared with the first."""
-    if against is None:
-        return None
-    for number, name in enumerate(group.names):
-        if against in (name, name.partition("/")[2]):
-            return number
-    return None
 
 
 def _read_gate(text: str) -> tuple[str, float]:

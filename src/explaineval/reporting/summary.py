@@ -21,9 +21,7 @@ MOST_BLOCKS = 6
 LABEL = 12
 """Columns that the name of a number takes in a block."""
 
-SHOWN = frozenset(
-    {"phi_cct", "cct", "cct_sampled", "impact_rate", "sham_flip_rate", "flip_to_cue_rate", "tpr", "fpr"}
-)
+SHOWN = frozenset({"phi_cct", "cct", "cct_sampled", "impact_rate", "sham_flip_rate", "flip_to_cue_rate", "tpr", "fpr"})
 """The metrics on the screen: only what limits one of these stands there in full."""
 
 ORDERS = {"pe": "predict then explain", "pe2": "predict, then explain in a second call", "ep": "explain then predict"}

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from explaineval.errors import InputError
 from explaineval.metrics.correlations import _correlation_values, _j_values, _within_rows, _within_values, phi_values
 from explaineval.metrics.differences import (
     Difference,
@@ -27,6 +29,9 @@ from explaineval.metrics.differences import (
 from explaineval.metrics.estimates import FloatArray, IntArray, Statistic, column_sums
 from explaineval.metrics.rates import ratio_values
 from explaineval.metrics.trends import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
+from explaineval.records import Mention, Trial
+from explaineval.rundir.directory import PROMPTS, read_run, read_trials
+from explaineval.scoring.mentioning import is_mentioned, phrases_in
 from explaineval.scoring.shared import Shared, System, Tables, Trials, share
 from explaineval.scoring.task_means import MEAN
 
@@ -507,20 +512,66 @@ class GroupResult:
         return label_of(compared.family.differences[number], at_p.family.differences[number] if at_p else None)
 
 
-def compare_all(
-    trials: Trials, groups: Sequence[Group], choices: Choices, references: Sequence[int | None]
+def compare_runs(
+    directories: Sequence[Path],
+    *,
+    by: By | None = None,
+    against: str | None = None,
+    equivalent: float | None = None,
+    impact_rate: float | None = None,
+    mention: Mention | None = None,
+    seed: int = 0,
 ) -> list[GroupResult]:
-    """Compare each group; `references` has the number of its reference, or None, for each."""
+    """Compare what run directories hold; `against` names the reference, in full or without its provider.
+
+    See `Choices` for the other arguments. Raises InputError where there is nothing to compare, for a name that is not
+    there, or for a directory that holds no finished run.
+    """
+    trials = Trials()
+    sizes: dict[tuple[str | None, str], ModelSize] = {}
+    for number, directory in enumerate(directories):
+        sizes |= _add_run(trials, number, directory, mention)
+    groups = form_groups(list(trials.systems), by, [str(path) for path in directories])
+    if not groups:
+        raise InputError("there is nothing to compare: give runs with two models, two arms, or two runs of one model.")
+    references = [_find_reference(group, against) for group in groups]
+    if against is not None and all(reference is None for reference in references):
+        names = dict.fromkeys(name for group in groups for name in group.names)
+        raise InputError(f"--against {against}: there is no such name among {', '.join(names)}.")
+    choices = Choices(equivalent=equivalent, impact_rate=impact_rate, seed=seed, sizes=sizes)
     results = []
     for group, reference in zip(groups, references, strict=True):
         families = tuple(compare_group(group, trials, replace(choices, reference=reference)))
-        results.append(
-            GroupResult(
-                group,
-                families,
-                tuple(sham_differences(group, trials)),
-                tuple(variance_explained(group, trials, choices.seed)),
-                reference,
-            )
-        )
+        noise = tuple(sham_differences(group, trials))
+        results.append(GroupResult(group, families, noise, tuple(variance_explained(group, trials, seed)), reference))
+    if not any(result.families for result in results):
+        raise InputError("there is nothing to compare: no trial has a score in two of the models, arms or runs.")
     return results
+
+
+def _add_run(
+    trials: Trials, number: int, directory: Path, mention: Mention | None
+) -> dict[tuple[str | None, str], ModelSize]:
+    """Count the trials of a run; return what its configuration says of the sizes of its models."""
+    config = read_run(directory).config
+    phrases = phrases_in(directory / PROMPTS)
+    policy = mention or config.mention
+
+    def judge(trial: Trial) -> bool | None:
+        if policy == config.mention:
+            return trial.mentioned
+        return is_mentioned(policy, trial.kind, trial.inserted or "", trial.explanation or "", phrases(trial.kind))
+
+    trials.add(number, read_trials(directory), judge)
+    return {
+        (model.endpoint, model.model): ModelSize(model.family, model.parameters)
+        for model in config.models
+        if model.family is not None and model.parameters is not None
+    }
+
+
+def _find_reference(group: Group, against: str | None) -> int | None:
+    for number, name in enumerate(group.names):
+        if against is not None and against in (name, name.partition("/")[2]):
+            return number
+    return None

@@ -1,0 +1,286 @@
+"""The Python API: plan, run, score, compare and load, and score_trials for trials from elsewhere.
+
+`explaineval.NAME` gives each of them. Settings have the names of the configuration file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from explaineval.config import ClientConfig, RunConfig, build, read_config
+from explaineval.errors import InputError
+from explaineval.records import Mention
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from explaineval.execution.run import Outcome
+    from explaineval.reporting.frames import Run
+
+PathOrText = str | PathLike[str]
+WIDTH = 80
+
+
+def plan(config: PathOrText | Mapping[str, Any] | None = None, /, **settings: Any) -> dict[str, Any]:
+    """Return what a run would ask and cost, as `explaineval plan --json` does. Nothing is sent.
+
+    Args:
+        config: a configuration file, or its contents as a mapping.
+        **settings: replace those of `config`; a model may be given by its name alone.
+
+    Raises:
+        InputError: the configuration is not valid.
+    """
+    from explaineval.cache import holds_store, open_store
+    from explaineval.planning.cost import project, total_of
+    from explaineval.planning.prepare import prepare
+    from explaineval.planning.prices import prices_of, read_price_list
+
+    science, client, _ = _configure(config, settings)
+    prepared = prepare(science, client)
+    prices = prices_of(prepared.config, prepared.client, read_price_list())
+    with open_store(client.cache, readonly=True) if holds_store(client.cache) else nullcontext() as store:
+        projections = project(prepared, store, prices)
+    return {"models": [projection.document() for projection in projections], "total": total_of(projections)}
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """What a run came to. `exit_code` is that of `explaineval run`: 0 where every planned request has an outcome.
+
+    `directory` is None where nothing was stored, bought or found. `notes` and `errors` are sentences; `totals` has the
+    counts of requests and dollars. Printed, it shows the first screen of the run.
+    """
+
+    directory: Path | None
+    exit_code: int
+    totals: dict[str, Any]
+    notes: tuple[str, ...]
+    errors: tuple[str, ...]
+    screen: str
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row for each metric (the columns of metrics.csv)."""
+        return self._load().metrics
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row for each trial."""
+        return self._load().trials
+
+    def _load(self) -> Run:
+        from explaineval.reporting.frames import load
+
+        if self.directory is None:
+            raise InputError(f"the run has no results: {' '.join(self.errors) or 'nothing was asked'}")
+        return load(self.directory)
+
+    def __repr__(self) -> str:
+        return "\n".join(filter(None, (self.screen, *self.errors, f"Run directory: {self.directory}")))
+
+
+def run(
+    config: PathOrText | Mapping[str, Any] | None = None,
+    /,
+    *,
+    out: PathOrText | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Result | Awaitable[Result]:
+    """Ask models with and without interventions, store every answer, and score, as `explaineval run` does.
+
+    In a script it returns the result. Where an event loop runs, as in a notebook, it returns an awaitable:
+    `result = await explaineval.run(...)`.
+
+    Args:
+        config: a configuration file, or its contents as a mapping.
+        out: the run directory. Default: runs/<date>-<hash>/.
+        progress: whether progress and notes are printed on standard error.
+        **settings: replace those of `config`; a model may be given by its name alone.
+
+    Raises:
+        InputError: the configuration is not valid. Errors of endpoints are in the result, with what was scored.
+    """
+    science, client, chosen = _configure(config, settings)
+    directory = chosen if out is None else Path(out)
+
+    def work() -> Result:
+        return _result(_execute(science, client, directory, progress=progress))
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return work()
+    return asyncio.to_thread(work)
+
+
+def _execute(science: RunConfig, client: ClientConfig, directory: Path | None, *, progress: bool) -> Outcome:
+    from explaineval.cli.output import echo_notes
+    from explaineval.cli.progress import watch_run
+    from explaineval.execution.run import execute
+    from explaineval.planning.prepare import prepare
+
+    prepared = prepare(science, client)
+    if not progress:
+        return execute(prepared, directory, lambda _: None)
+    with watch_run(prepared) as watch:
+        outcome = execute(prepared, directory, watch)
+    echo_notes(outcome.notes)
+    return outcome
+
+
+def _result(outcome: Outcome) -> Result:
+    from explaineval.reporting.summary import summary
+
+    lines = summary(outcome.scores, str(outcome.directory), WIDTH) if outcome.scores.rows else []
+    return Result(
+        directory=outcome.directory,
+        exit_code=outcome.exit_code,
+        totals=outcome.totals.model_dump(mode="json"),
+        notes=tuple(note.text for note in outcome.notes),
+        errors=tuple(outcome.faults),
+        screen="\n".join(line.text for line in lines),
+    )
+
+
+def score(
+    run_dir: PathOrText,
+    /,
+    *,
+    mention: Mention | None = None,
+    resamples: int | None = None,
+    min_label_mass: float | None = None,
+) -> pd.DataFrame:
+    """Return the metrics of a run directory, computed again from its files: one row for each metric.
+
+    Raises InputError where the directory holds no finished run.
+    """
+    from explaineval.scoring.rows import score as score_run
+
+    given = {"mention": mention, "resamples": resamples, "min_label_mass": min_label_mass}
+    return _frame(score_run(Path(run_dir), {name: value for name, value in given.items() if value is not None}))
+
+
+def score_trials(
+    trials: pd.DataFrame,
+    /,
+    *,
+    mention: Mention = "word",
+    interval: Literal["jackknife", "percentile"] = "jackknife",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return the metrics of trials that another program collected: one row for each metric.
+
+    Args:
+        trials: one row for each trial, with `changed` or both `label_before` and `label_after`, and with `mentioned` or
+            both `inserted` and `explanation`. `example_id` names the clusters; without it each row is one. `model`,
+            `task`, `kind`, `tvd` and the other fields of `explaineval.scoring.external.ExternalTrial` are optional.
+        mention: how mentions are found where `mentioned` is not given.
+        interval: how intervals of correlations are computed.
+        resamples: resamples of the percentile interval.
+        seed: of the resamples.
+
+    Raises:
+        InputError: a column is missing or a value is not valid; the row is named.
+    """
+    from explaineval.scoring.external import score_rows
+
+    plain = trials.astype(object).where(trials.notna(), None)
+    rows = [{str(name): _plain(value) for name, value in row.items()} for row in plain.to_dict("records")]
+    return _frame(score_rows(rows, mention=mention, interval=interval, resamples=resamples, seed=seed))
+
+
+def _plain(value: Any) -> Any:
+    """A value of numpy as one of Python."""
+    return value.item() if hasattr(value, "item") else value
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """A comparison of models, arms or runs. Printed, it shows what `explaineval compare` shows.
+
+    `sentence` says what was found; `rows` has one row for each difference (the fields of `compare --json`), `document`
+    is that JSON document.
+    """
+
+    sentence: str | None
+    rows: pd.DataFrame
+    document: dict[str, Any]
+    screen: str
+
+    def __repr__(self) -> str:
+        return self.screen
+
+
+def compare(
+    *run_dirs: PathOrText,
+    by: Literal["model", "arm", "run"] | None = None,
+    against: str | None = None,
+    equivalent: float | None = None,
+    impact_rate: float | None = None,
+    mention: Mention | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare models, arms of one model, or runs on the trials that all of them share.
+
+    Args:
+        *run_dirs: run directories.
+        by: what to compare. Default: what differs.
+        against: the model (arm, run) that the others are tested against, named beforehand. Default: all pairs.
+        equivalent: the margin within which two count as equal, declared beforehand.
+        impact_rate: where phi_at_p is taken, between 0 and 1. Default: the mean of the models.
+        mention: the mention policy. Default: that of each run.
+        seed: of the draws that adjust p-values.
+
+    Raises:
+        InputError: there is nothing to compare, or a directory holds no finished run.
+    """
+    import pandas as pd
+
+    from explaineval.reporting.comparison_view import document_of, lines_of, titles
+    from explaineval.scoring.comparisons import compare_runs
+
+    results = compare_runs(
+        [Path(path) for path in run_dirs],
+        by=by, against=against, equivalent=equivalent, impact_rate=impact_rate, mention=mention, seed=seed,
+    )  # fmt: skip
+    document = document_of(results, titles())
+    return Comparison(
+        document["sentence"], pd.DataFrame(document["rows"]), document, "\n".join(lines_of(results, titles(), WIDTH))
+    )
+
+
+def _configure(
+    config: PathOrText | Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> tuple[RunConfig, ClientConfig, Path | None]:
+    if config is None or isinstance(config, Mapping):
+        values, place = dict(config or {}), "settings"
+    else:
+        values, place = read_config(Path(config)), str(config)
+    values |= settings
+    for name in ("tasks", "models"):
+        if isinstance(values.get(name), str):
+            values[name] = [values[name]]
+        if not values.get(name):
+            raise InputError(f"no {name} given: pass {name}=[...], or name them in the configuration file.")
+    values["models"] = [{"model": model} if isinstance(model, str) else model for model in values["models"]]
+    out = values.pop("out", None)
+    client = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
+    return build(RunConfig, values, place), build(ClientConfig, client, place), None if out is None else Path(out)
+
+
+def _frame(scores: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    from explaineval.records import MetricRow
+
+    rows: Sequence[dict[str, Any]] = [row.model_dump(mode="json") for row in scores.rows]
+    return pd.DataFrame(rows, columns=list(MetricRow.model_fields))
