@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from explaineval.metrics.correlations import phi, phi_values
 from explaineval.metrics.differences import (
@@ -103,7 +104,8 @@ def test_max_t_agrees_with_draws_from_the_multivariate_t():
     largest = np.abs(drawn.rvs(100_000)).max(axis=1)
     expected = [float((largest >= abs(row.value / row.error)).mean()) for row in rows]
 
-    assert [row.p_adjusted for row in rows] == pytest.approx(expected, abs=0.008)
+    upper = [proportion_confint(round(share * 100_000), 100_000, method="beta")[1] for share in expected]
+    assert [row.p_adjusted for row in rows] == pytest.approx(upper, abs=0.008)
     critical = np.quantile(largest, 0.95)
     assert [(row.high_adjusted - row.value) / row.error for row in rows] == pytest.approx([critical] * 10, rel=0.03)
 
@@ -205,3 +207,13 @@ def test_a_seed_fixes_every_digit():
 
     assert compare_pairs(systems, seed=1) == compare_pairs(systems, seed=1)
     assert compare_pairs(systems, seed=1) != compare_pairs(systems, seed=2)
+
+
+def test_a_claim_and_its_interval_agree():
+    """An adjusted p-value below .05 and adjusted limits without 0 come together."""
+    systems = [measure_phi(draw_tables(seed, examples=150, tpr=0.3 + 0.08 * seed)) for seed in range(8)]
+    rows = compare_pairs(systems).differences
+
+    assert 0 < sum(row.significant for row in rows) < len(rows)
+    for row in rows:
+        assert row.significant == (row.low_adjusted > 0 or row.high_adjusted < 0)

@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from explaineval.metrics.estimates import (
     SMALLEST_SPREAD,
     FloatArray,
     Statistic,
+    clopper_pearson,
     column_sums,
     deviations,
     exact_sum,
@@ -206,6 +208,8 @@ def compare_pairs(
 ) -> Family:
     """Test all pairs of systems, adjusted by max-t over the pairs that can be tested.
 
+    An adjusted p-value is the upper 97.5 % limit of what the draws estimate, so that their error makes no claim.
+
     `equivalent` is the margin within which two systems count as equal, declared beforehand.
     """
     pairs = [_pair(systems, *numbers) for numbers in itertools.combinations(range(len(systems)), 2)]
@@ -218,11 +222,22 @@ def compare_pairs(
             continue
         critical, p = t_quantile(pair.df, 1 - LEVEL / 2), two_sided_p(pair.t, pair.df)
         if largest is not None:
-            critical = max(critical, float(np.quantile(largest, 1 - LEVEL)))
+            critical = max(critical, float(largest[draws - _most_reached(draws) - 1]))
             reached = draws - int(np.searchsorted(largest, pair.t, side="left"))
-            p = max(p, (reached + 1) / (draws + 1))
+            p = max(p, _upper_p(reached, draws))
         rows.append(_adjusted(pair, critical, p, len(tested), equivalent))
     return _family(systems, rows)
+
+
+def _upper_p(reached: int, draws: int) -> float:
+    """The upper 97.5 % limit of a p-value of which `reached` of the draws are an estimate."""
+    return clopper_pearson(reached, draws)[1]
+
+
+@cache
+def _most_reached(draws: int) -> int:
+    """The largest number of draws that a significant difference may leave at or above its t."""
+    return max((reached for reached in range(int(draws * LEVEL) + 1) if _upper_p(reached, draws) < LEVEL), default=0)
 
 
 def compare_with_reference(systems: Sequence[Measured], reference: int, *, equivalent: float | None = None) -> Family:
