@@ -19,12 +19,15 @@ RUN = (
 )
 CONTRACT = {
     "": "--version",
-    "demo": "--weights --limit --cache --out --json",
-    "run": RUN,
+    "demo": "--weights --limit --cache --out --table --json",
+    "run": f"{RUN} --table",
     "plan": RUN,
     "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd --cache "
     "--json",
-    "score": "RUN_DIR --mention --min-label-mass --resamples --json",
+    "score": "RUN_DIR --mention --min-label-mass --resamples --table --json",
+    "compare": "RUN_DIR... --by --against --equivalent --impact-rate --fail-if-lower --mention --seed --json",
+    "explain": "[METRIC] --json",
+    "notes": "RUN_DIR --json",
     "show": "RUN_DIR --example --list --task* --model* --only --mention --answers --cache --json",
     "judge": "RUN_DIR --judge-model --judge-base-url --judge-api-key-env --judge-price --prompts --max-usd "
     "--offline/--no-offline --cache --json",

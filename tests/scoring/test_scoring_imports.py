@@ -45,7 +45,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("imports") / "run", [*trials, *(make_sham(e) for e in range(6))], 6)
 
 
-@pytest.mark.parametrize(("more", "table"), [((), True), (("--json",), False)])
+@pytest.mark.parametrize(("more", "table"), [((), False), (("--table",), True), (("--json",), False)])
 def test_score_loads_rich_only_for_a_table(run_dir: Path, more: tuple[str, ...], table: bool) -> None:
     """And never scipy.stats, the templates' jinja2, or anything that could send a request."""
     found = loaded_by(command("score", str(run_dir), *more))

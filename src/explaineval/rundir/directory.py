@@ -230,6 +230,8 @@ def _read_json(path: Path, kind: TypeAdapter[T]) -> T:
         return kind.validate_python(json.loads(content.decode("utf-8")))
     except FileNotFoundError:
         raise InputError(f"{path.parent} holds no run: it has no {path.name}.") from None
+    except NotADirectoryError:
+        raise InputError(f"{path.parent} is a file: give a run directory.") from None
     except ValidationError as exc:
         raise InputError(f"{path}: {_first_error(exc)}.") from None
     except RecursionError:
