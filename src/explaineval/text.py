@@ -55,6 +55,20 @@ def quoted(text: str) -> str:
     return f"'{flat(text)}'"
 
 
+LONGEST_WORD, LONGEST_MESSAGE = 400, 20_000
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
+
+
+def shortened(message: str) -> str:
+    """The message with the middle of each word of more than 400 characters left out, and without what exceeds 20,000.
+
+    >>> shortened("--limit " + "9" * 5000)[:60], len(shortened("x " * 50_000))
+    ('--limit 9999999999999999999999999999999999999999999999999999', 20001)
+    """
+    text = _LONG_WORD.sub(lambda match: f"{match[0][:80]}…{match[0][-40:]} ({len(match[0]):,} characters)", message)
+    return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "…"
+
+
 def _show(match: re.Match[str]) -> str:
     """The visible form of a character: a control picture or an escape."""
     code = ord(match.group())

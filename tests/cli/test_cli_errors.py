@@ -285,6 +285,26 @@ def test_nothing_is_written_for_bad_input(place: Path, call: Call) -> None:
     assert before == sorted(path.name for path in place.iterdir())
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--limit", "9" * 5000),
+        ("--task", "jsonl:/" + "a" * 6000),
+        ("--task", "a" * 6000),
+        ("--interventions", "/tmp/" + "a" * 6000),
+    ],
+    ids=lambda arguments: f"{arguments[0]} {arguments[1][:8]}",
+)
+@pytest.mark.usefixtures("place")
+def test_a_long_value_is_not_repeated_as_a_whole(call: Call, arguments: tuple[str, ...]) -> None:
+    """The sentence shows both ends of it and says how long it is."""
+    code, out, err = call("plan", "--task", "jsonl:mine.jsonl", *MODEL, *arguments)
+
+    assert (code, out) == (2, "")
+    assert len(err) < 600
+    assert "characters)" in err
+
+
 @pytest.mark.filterwarnings("ignore")  # of litellm's own lazy imports, which would count as failed attempts
 @pytest.mark.parametrize("document", [False, True])
 def test_a_refused_connection_ends_soon(place: Path, call: Call, closed_port: int, document: bool) -> None:

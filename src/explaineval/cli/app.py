@@ -15,6 +15,7 @@ from explaineval._version import __version__
 from explaineval.cli.output import describe_os_error, discard_output, echo, echo_document, echo_notes
 from explaineval.errors import ExplainevalError
 from explaineval.secrets import SECRETS
+from explaineval.text import shortened
 
 Commands = Mapping[str, tuple[str, str, str]]
 """Command → (module of this package, attribute, one-line help). A module is imported only when its command is used."""
@@ -146,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _fail(code: int, message: str, words: Sequence[str]) -> int:
     """Print an error, as a JSON document where the command line or the environment wants one; return its exit code."""
+    message = shortened(message)
     if "--json" in words or os.environ.get("EXPLAINEVAL_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}:
         try:
             echo_document({}, code=code, message=message)
