@@ -1,18 +1,18 @@
-"""One tree of errors, each with its exit code. Raised anywhere, shown only by the command line.
+"""One tree of errors, each with its exit code. They are raised anywhere and shown only by the command line.
 
-ExplainevalError                 1  a fault of ours
+ExplainevalError                 1  an error in explaineval itself
 ├── InputError                   2  bad input or configuration
 │   ├── StoreError               2  the store of answers cannot be read or written (full, locked, damaged)
 │   ├── DamageError              2  the store of answers is damaged or lost: what is left can be saved, nothing is added
 │   └── InUseError               2  another process is writing the same run directory
 ├── EndpointError                5  an endpoint is unusable, or stayed so after all retries
-└── RequestFailedError                -  one request has no answer (an outcome, caught by the executor)
-    ├── RequestRejectedError          -  the endpoint refused the request as such (400, context too long)
-    ├── OversizedError         -  the answer is larger than is ever read (kept as an outcome)
-    ├── TransientError         -  worth another attempt (rate limit, 5xx, reset, time-out, broken body)
-    └── RequestUnsentError            -  never sent, never paid: the run is stopping, or
-        ├── BudgetReachedError        -  the spending limit leaves no room for it
-        └── NotStoredError            -  only stored answers are wanted (--offline), and it is not among them
+└── RequestFailedError           -  one request has no answer (an outcome of that request; the run goes on)
+    ├── RequestRejectedError     -  the endpoint refused the request as such (400, context too long)
+    ├── OversizedError           -  the answer is larger than is ever read (kept as an outcome)
+    ├── TransientError           -  worth another attempt (rate limit, 5xx, reset, time-out, broken body)
+    └── RequestUnsentError       -  never sent, never paid: the run is stopping, or
+        ├── BudgetReachedError   3  the spending limit leaves no room for it
+        └── NotStoredError       4  only stored answers may be used (--offline), and it is not among them
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from explaineval.secrets import SECRETS
 
 
 class ExplainevalError(Exception):
-    """The root. Its text is one sentence for the user: what is wrong, where, and what to do.
+    """The base of all errors. Its text is one sentence for the user: what is wrong, where, and what to do.
 
-    Read, printed or stored, it is without secrets, whatever was put into it.
+    Secrets in the text are masked whenever it is read.
     """
 
     exit_code = 1
@@ -78,9 +78,9 @@ class OversizedError(RequestFailedError):
 class TransientError(RequestFailedError):
     """Another attempt may succeed; after the last one the request counts as failed.
 
-    `retry_after` is the endpoint's own wish in seconds, `refused` marks a refused connection, `overload` an endpoint
-    that had too much to do (429, 503, 529), `unbilled` an attempt that for certain was not charged: refused, or
-    answered with an error. After a time-out, a reset or a cut body nobody knows.
+    `retry_after` is the waiting time in seconds that the endpoint asks for. `refused` marks a refused connection,
+    `overload` an overloaded endpoint (429, 503, 529), and `unbilled` an attempt that was certainly not charged:
+    refused, or answered with an error. After a time-out, a reset or a cut body it is unknown whether it was charged.
     """
 
     def __init__(
@@ -110,6 +110,6 @@ class BudgetReachedError(RequestUnsentError):
 
 
 class NotStoredError(RequestUnsentError):
-    """Only stored answers are wanted, and there is none for this request."""
+    """Only stored answers may be used, and there is none for this request."""
 
     exit_code = 4

@@ -1,4 +1,4 @@
-"""The nouns: frozen, closed to unknown keys, without I/O."""
+"""The records that the packages exchange: frozen, without unknown keys, and without any input or output."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SIMULATED_NOTE = "simulated, not a language model"
 
 
 class Record(BaseModel):
-    """A frozen noun that refuses unknown keys."""
+    """A frozen record that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,8 +54,8 @@ class Example(Record):
 class Intervention(Record):
     """An edit of one example: `inserted` goes into `field` at `offset` (code points of the original text).
 
-    `edited` is the whole field after the edit where the edit is more than the splice. A cue has neither
-    field nor offset; its letter is `target`.
+    `edited` is the whole field after the edit, where more than `inserted` and a space was added. A cue has neither
+    field nor offset; the letter that it suggests is `target`.
     """
 
     id: str
@@ -91,8 +91,8 @@ class Message(Record):
 class Request(Record):
     """Everything that can change the text of a completion, and nothing else.
 
-    `endpoint` is a name or a normalised base URL, None for the provider's default address; `logprobs` is the
-    number of top alternatives asked for; `temperature` None means that none is sent.
+    `endpoint` is a name or a normalised base URL, None for the provider's default address. `logprobs` is the number
+    of top alternatives to return for each token. With `temperature` None none is sent.
     """
 
     endpoint: str | None = None
@@ -109,18 +109,18 @@ class Request(Record):
 
 
 REPLACEMENT = "\ufffd"
-"""Stands where a character was broken."""
+"""Replaces halves of surrogate pairs."""
 
 MOST_INTEGER = 2**63
-"""Integers from here on are no numbers to other programs that read JSON, and no count or time of anything."""
+"""Integers from here on are not read as such by other programs that read JSON, and are no plausible count or time."""
 
 _BROKEN = re.compile("[\ud800-\udfff]")
 
 
 def storable_text(text: str) -> str:
-    """The text with U+FFFD for every half of a surrogate pair, which UTF-8 cannot spell.
+    """Return the text with U+FFFD for every half of a surrogate pair, which UTF-8 cannot encode.
 
-    The number of code points stays the same, so offsets into the text hold.
+    The number of code points stays the same, so offsets into the text remain valid.
 
     >>> storable_text("so " + chr(0xD83D) + " it is") == "so " + chr(0xFFFD) + " it is"
     True
@@ -129,9 +129,9 @@ def storable_text(text: str) -> str:
 
 
 def storable(value: Any) -> Any:
-    """A JSON value that any JSON reader can take: text that UTF-8 can spell, finite numbers, integers of 64 bits.
+    """Return a JSON value that every JSON reader accepts: text that UTF-8 can encode, finite numbers, 64-bit integers.
 
-    Another number becomes a text that says what it was.
+    Any other number becomes a text that says what it was.
 
     >>> storable({"a": [float("nan"), 10**400, True, 1.5]})
     {'a': ['nan', 'about 10^400', True, 1.5]}
@@ -173,7 +173,7 @@ class TokenAlternatives(Record):
 
 
 class Completion(Record):
-    """What came back, reduced to what can be scored or billed; whatever an endpoint sends, it can be stored.
+    """The response of an endpoint, reduced to what is scored or billed, and always storable as JSON.
 
     `logprobs` is None where the endpoint returned none, else the alternatives at every token that, stripped, is
     a single letter. `reasoning` is the model's reasoning where it came in a field of its own; thinking tags in the text
@@ -211,7 +211,7 @@ class Completion(Record):
 
 
 def _repair(values: dict[str, Any], name: str) -> bool:
-    """Make one value storable in its place; whether that changed it."""
+    """Replace one value by its storable form; return whether that changed it."""
     before = values.get(name)
     if before is None:
         return False
@@ -247,7 +247,11 @@ class LabelProbabilities(Record):
 
 
 class Trial(Record):
-    """One line of trials.jsonl: an input before and after one intervention (design: files, Trial)."""
+    """One line of trials.jsonl: the answers to one input before and after one intervention.
+
+    `probs_*` are renormalised probabilities by letter, `label_mass_*` their sums before renormalisation, `tvd` the
+    total variation distance of the two distributions, and `key_*` the cache keys of the answers.
+    """
 
     endpoint: str | None
     model: str
@@ -286,7 +290,7 @@ class Trial(Record):
 
     @property
     def condition(self) -> Condition:
-        """What the trial belongs to."""
+        """Return the condition that the trial belongs to."""
         return Condition(
             self.endpoint, self.model, self.task, self.kind, self.order, self.style, self.shots, self.verbosity
         )
@@ -303,7 +307,7 @@ class Trial(Record):
 class Estimate(Record):
     """A number with its interval, or the reason why there is none.
 
-    `value` None: undefined, and `undefined` says why. `low`/`high` None with a value: no interval, `note` says why.
+    Where `value` is None, `undefined` says why. Where only `low` and `high` are None, `note` says why.
     `n` counts trials, `n_examples` the examples (clusters) they come from.
     """
 
@@ -321,7 +325,7 @@ EXPLANATION = "explanation"
 
 
 class Condition(NamedTuple):
-    """What a set of numbers is about.
+    """What a set of numbers is about: model, task, kind of intervention, and how the model was asked.
 
     `kind` None is the arm itself, with numbers such as accuracy that concern no intervention; `verbosity` None is all
     levels together. `channel`, `mention` and `judge` say where a mention was looked for, by which rule, and by which
@@ -347,7 +351,7 @@ class Condition(NamedTuple):
 
     @property
     def without_mention(self) -> Condition:
-        """The same without what says how mentions were found: numbers with and without mentions share it."""
+        """The condition without channel, mention and judge: numbers with and without mentions share it."""
         return self._replace(channel=None, mention=None, judge=None)
 
     @property
@@ -390,5 +394,5 @@ class MetricRow(Record):
 
 
 def record_dict(record: Record) -> dict[str, Any]:
-    """The record as plain JSON values, keys in the order of its declaration."""
+    """Return the record as plain JSON values, keys in the order of their declaration."""
     return record.model_dump(mode="json")

@@ -40,6 +40,14 @@ def test_an_unknown_key_is_told_with_its_line(tmp_path: Path, text: str, line: i
     assert caught.value.exit_code == 2
 
 
+def test_a_misspelt_key_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    """The message says what to do: write the key that was meant, or look the keys up."""
+    with pytest.raises(InputError, match=r"run\.yaml:4: unknown key 'sead'; did you mean seed\?"):
+        read_config(put(tmp_path, HEAD + "sead: 1\n"))
+    with pytest.raises(InputError, match=r"run\.yaml:4: unknown key 'colour'; `explaineval run --help` names"):
+        read_config(put(tmp_path, HEAD + "colour: red\n"))
+
+
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     """Whatever was given for a configuration may have no end."""
     with pytest.raises(InputError, match=r"larger than 1 MiB"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ def read_config(path: Path) -> dict[str, Any]:
         with path.open(encoding="utf-8") as handle:
             text = handle.read(MOST_TEXT + 1)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such configuration file.") from None
+        raise InputError(f"{path}: no such configuration file; check the path.") from None
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"{path} cannot be read as text: {exc}.") from None
     if len(text) > MOST_TEXT:
@@ -65,12 +66,16 @@ def read_config(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as exc:
         raise InputError(f"{path}: bad YAML: {exc}.") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a mapping of options, found {type(values).__name__}.")
+        raise InputError(
+            f"{path}: expected a mapping of options, found {type(values).__name__}; write lines like `tasks: [nli]`."
+        )
     _check_unique(tree, path)
     known = set(RunConfig.model_fields) | TRANSPORT | {"out"}
     for key in values:
         if key not in known:
-            raise InputError(f"{path}:{line_of(tree, (key,))}: unknown key {key!r}.")
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "`explaineval run --help` names the options."
+            raise InputError(f"{path}:{line_of(tree, (key,))}: unknown key {key!r}; {hint}")
     _check_nested(values, tree, path)
     params = values.get("params")
     for name, value in params.items() if isinstance(params, dict) else ():
