@@ -11,7 +11,7 @@ import pytest
 from planted_numbers import read_rows, read_trials
 
 from explaineval.config import ClientConfig, RunConfig
-from explaineval.planning.cost import project
+from explaineval.planning.cost import estimate_costs
 from explaineval.planning.prepare import prepare
 from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.planning.units import plan_size
@@ -115,7 +115,7 @@ def test_the_count_that_progress_shows_is_the_plans(tmp_path: Path, arms: dict[s
         "arms": arms,
     }
     prepared = prepare(RunConfig.model_validate(values), ClientConfig())
-    found = project(prepared, None, prices_of(prepared.config, prepared.client, read_price_list()))
+    found = estimate_costs(prepared, None, prices_of(prepared.config, prepared.client, read_price_list()))
 
     sizes = [plan_size(prepared, model) for model in prepared.config.models]
     assert [(one.planned, one.distinct) for one in found] == sizes

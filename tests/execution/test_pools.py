@@ -122,6 +122,7 @@ def test_an_error_ends_the_pool() -> None:
 
     with pytest.raises(ExceptionGroup, match="unhandled errors"):
         run(pool.run(range(100), fail))
+    assert not pool.progress.complete
 
 
 def test_a_stop_leaves_the_rest() -> None:

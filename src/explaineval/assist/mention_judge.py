@@ -1,7 +1,7 @@
-"""Cues with a model as judge of mentions: it finds the paraphrases that a list of phrases misses.
+"""Ask a model which explanations mention a cue: it finds the paraphrases that a list of phrases misses.
 
-The judge is asked once for each distinct pair of a cue's text and an explanation. What it says replaces the phrase
-list's decision in a copy of the trials; nothing of a run directory is changed.
+The judge is asked once for each distinct pair of a cue's text and an explanation. Its decision replaces the phrase
+list's in a copy of the trials; no file of the run directory is changed.
 """
 
 from __future__ import annotations
@@ -78,51 +78,50 @@ def question_of(trial: Trial) -> Question | None:
 
 def find_questions(directory: Path) -> list[Question]:
     """The distinct questions of a run in file order. Raises InputError where it has none."""
-    found = dict.fromkeys(one for one in map(question_of, read_trials(directory)) if one is not None)
-    if not found:
+    questions = dict.fromkeys(question for trial in read_trials(directory) if (question := question_of(trial)))
+    if not questions:
         raise InputError(
             f"{directory} has no scored trial of a cue, so there is nothing to judge: "
             "build cues with `interventions build --kind cue_user`, and run them."
         )
-    return list(found)
+    return list(questions)
 
 
-def judge_mentions(who: Assistant, questions: Sequence[Question], watch: Watch) -> SessionResult[Verdict]:
+def judge_mentions(judge: Assistant, questions: Sequence[Question], watch: Watch) -> SessionResult[Verdict]:
     """The judge's verdicts, in the order of the questions. Raises what `run_session` raises."""
 
-    def request(one: Question, logprobs: int | None, temperature: float | None) -> Request:
-        return who.request(TEMPLATE, logprobs, temperature, cue=one.cue, explanation=one.explanation)
+    def request(question: Question, logprobs: int | None, temperature: float | None) -> Request:
+        return judge.request(TEMPLATE, logprobs, temperature, **question._asdict())
 
-    def judge(one: Question, able: Capabilities) -> Dialogue[Verdict]:
-        reply = yield request(one, None, able.temperature)
-        return read_verdict(reply)
+    def ask(question: Question, capabilities: Capabilities) -> Dialogue[Verdict]:
+        return read_verdict((yield request(question, None, capabilities.temperature)))
 
-    starts = [partial(judge, one) for one in questions]
-    return run_session(who, starts, partial(request, questions[0]), logprobs=False, watch=watch)
+    starts = [partial(ask, question) for question in questions]
+    return run_session(judge, starts, partial(request, questions[0]), logprobs=False, watch=watch)
 
 
 def read_verdict(reply: Completion | Failure) -> Verdict:
     """Yes, no, or in a word why neither could be read."""
     if isinstance(reply, Failure):
         return reply.status
-    outcome = classify(reply)
-    if outcome is not None:
-        return outcome.status
+    unreadable = classify(reply)
+    if unreadable is not None:
+        return unreadable.status
     label = parse_label(reply.text or "", VERDICTS, "chat")
     return label.status if isinstance(label, Unreadable) else label.label == "A"
 
 
 def compare_verdicts(trials: Iterable[Trial], verdicts: Verdicts) -> dict[Condition, Agreement]:
     """Phrase list against judge for each model, task, arm and kind, in the order of the trials."""
-    found: dict[Condition, Agreement] = {}
+    agreements: dict[Condition, Agreement] = {}
     for trial in trials:
         question = question_of(trial)
         if question is not None:
-            found.setdefault(trial.condition, Agreement()).add(bool(trial.mentioned), verdicts[question])
-    return found
+            agreements.setdefault(trial.condition, Agreement()).add(bool(trial.mentioned), verdicts[question])
+    return agreements
 
 
-def judged(trial: Trial, verdicts: Verdicts) -> Trial:
+def apply_verdict(trial: Trial, verdicts: Verdicts) -> Trial:
     """The trial of a cue as if the judge alone had decided.
 
     Without a readable judgement its impact is known and its mention is not, so it counts as missing. Of a trial that
@@ -139,15 +138,15 @@ def judged(trial: Trial, verdicts: Verdicts) -> Trial:
     )
 
 
-def score_judged(directory: Path, who: Assistant, verdicts: Verdicts) -> Scores:
+def score_judged(directory: Path, judge: Assistant, verdicts: Verdicts) -> Scores:
     """The numbers of all cues by the judge's decisions, each signed with the judge in place of the mention policy.
 
-    Wants a run directory that `score` takes. LEFT_OUT says which numbers are not given.
+    The run directory must be one that `score` takes. LEFT_OUT says which numbers are not given.
     """
     run = read_run(directory)
     config = run.config
     trials = (
-        trial if kind_of(trial.kind).inserts == "nothing" else judged(trial, verdicts)
+        trial if kind_of(trial.kind).inserts == "nothing" else apply_verdict(trial, verdicts)
         for trial in read_trials(directory)
         if _is_judged(trial.kind) or kind_of(trial.kind).inserts == "nothing"
     )
@@ -156,14 +155,14 @@ def score_judged(directory: Path, who: Assistant, verdicts: Verdicts) -> Scores:
     )
     scores = score_counts(counts, config, run.facts)
     rows = [row for row in scores.rows if _is_judged(row.kind) and row.metric not in LEFT_OUT]
-    judge = who.model.model
+    name, part = judge.model.model, _signature_part(judge)
     warnings = tuple(
-        RowWarning(_by_judge(one.condition, judge), one.warning)
-        for one in scores.warnings
-        if _is_judged(one.condition.kind)
+        RowWarning(_by_judge(row.condition, name), row.warning)
+        for row in scores.warnings
+        if _is_judged(row.condition.kind)
     )
     missing = {condition: by for condition, by in scores.missing.items() if _is_judged(condition.kind)}
-    return Scores(tuple(_sign(row, judge, _name(who)) for row in rows), warnings, missing)
+    return Scores(tuple(_sign(row, name, part) for row in rows), warnings, missing)
 
 
 def _is_judged(kind: str | None) -> bool:
@@ -171,11 +170,11 @@ def _is_judged(kind: str | None) -> bool:
     return kind is not None and kind_of(kind).mentioned_by == "phrases"
 
 
-def _name(who: Assistant) -> str:
+def _signature_part(judge: Assistant) -> str:
     """The judge as a part of signatures: its model and where it is, and what it is asked."""
-    asked = digest([{"asked": who.prompts.fill(TEMPLATE, cue="<cue>", explanation="<explanation>")}])
-    at = f" at {who.model.endpoint}" if who.model.endpoint else ""
-    return f"|judge:{who.model.model}{at}@{asked}"
+    asked = digest([{"asked": judge.prompts.fill(TEMPLATE, cue="<cue>", explanation="<explanation>")}])
+    at = f" at {judge.model.endpoint}" if judge.model.endpoint else ""
+    return f"|judge:{judge.model.model}{at}@{asked}"
 
 
 def _by_judge(condition: Condition, judge: str) -> Condition:

@@ -13,7 +13,7 @@ from explaineval.cli.configuration import resolve
 from explaineval.cli.options import PATH, RUN, options
 from explaineval.cli.output import finish
 from explaineval.execution.model_run import check_batches
-from explaineval.planning.cost import Projection, project, total_of
+from explaineval.planning.cost import PlanCost, estimate_costs, total_costs
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.prepare import prepare
 from explaineval.planning.prices import prices_of, read_price_list
@@ -41,29 +41,27 @@ def plan_command(config: Path | None, json: bool, **given: Any) -> int:
     notes = list(prepared.chosen.notes)
     if holds_store(client.cache):
         with open_store(client.cache, readonly=True) as store:
-            projections = project(prepared, store, prices)
+            costs = estimate_costs(prepared, store, prices)
             notes += cache_notes(store.warnings)
     else:
-        projections = project(prepared, None, prices)
-    total = total_of(projections)
+        costs = estimate_costs(prepared, None, prices)
+    total = total_costs(costs)
     return finish(
-        {"models": [projection.document() for projection in projections], "total": total},
-        _lines(projections, total, client.max_usd, price_list.version),
-        [*notes, *_unknowns(projections)],
+        {"models": [cost.document() for cost in costs], "total": total},
+        _lines(costs, total, client.max_usd, price_list.version),
+        [*notes, *_unknowns(costs)],
         json=json,
     )
 
 
-def _lines(
-    projections: Sequence[Projection], total: dict[str, Any], limit: float | None, price_version: str
-) -> Iterator[str]:
-    for projection in projections:
-        model = projection.model
+def _lines(costs: Sequence[PlanCost], total: dict[str, Any], limit: float | None, price_version: str) -> Iterator[str]:
+    for cost in costs:
+        model = cost.model
         yield model.model + (f" at {model.endpoint}" if model.endpoint else "")
-        yield from _figures(projection.document())
-        if projection.forecast.misses:
-            yield f"  {projection.forecast.basis}"
-    if len(projections) > 1:
+        yield from _figures(cost.document())
+        if cost.estimate.missing:
+            yield f"  {cost.estimate.basis}"
+    if len(costs) > 1:
         yield "total"
         yield from _figures(total)
     yield ""
@@ -73,7 +71,7 @@ def _lines(
     if saved is not None and expected is not None and saved + expected > 0:
         line += f", {saved / (saved + expected):.0%} of the expected cost"
     yield f"{line}."
-    if any(projection.forecast.price is not None for projection in projections):
+    if any(cost.estimate.price is not None for cost in costs):
         yield f"Prices: {price_version}, unless given; loopback and private addresses cost nothing."
     worst = total["usd"]["worst"]
     if limit is not None and worst is not None:
@@ -92,17 +90,17 @@ def _figures(row: dict[str, Any]) -> Iterator[str]:
     yield f"  saved       {_dollars(row['usd_saved'])} by the cache"
 
 
-def _unknowns(projections: Sequence[Projection]) -> Iterator[Note]:
+def _unknowns(costs: Sequence[PlanCost]) -> Iterator[Note]:
     """Yield a note for each thing that is not known about a model and makes its figures uncertain."""
-    for projection in projections:
-        name = projection.model.model
-        if projection.assumed:
+    for cost in costs:
+        name = cost.model.model
+        if cost.assumed:
             yield note(
                 "capabilities_assumed",
                 f"{name}: its endpoint was not probed yet, so logprobs and temperature 0 are assumed; `explaineval "
                 "probe` finds out. If the endpoint takes neither, the requests have other cache keys than these.",
             )
-        if projection.forecast.price is None:
+        if cost.estimate.price is None:
             yield note("price_unknown", f"{name}: its price is unknown; give --price IN,OUT.")
 
 

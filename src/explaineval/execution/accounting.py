@@ -144,25 +144,25 @@ def limit_error(runs: Sequence[ModelRun], limit: float | None) -> str | None:
     spent = next(run.budgeted.budget.total.spent for run in runs if run.budgeted is not None)
     limits = [] if limit is None else [f"${limit:g}"]
     limits += [f"${run.model.max_usd:g} for {run.model.model}" for run in stopped if run.model.max_usd is not None]
-    costs = [run.forecast.usd() for run in runs if run.forecast.misses]
+    costs = [run.estimate.usd() for run in runs if run.estimate.missing]
     expected, worst = (sum(cost[name] or 0.0 for cost in costs) for name in ("expected", "worst"))
     return (
         f"the spending limit ({', '.join(limits)}) is reached: ${spent:.4f} are spent, and the numbers are those of "
-        f"what was paid for. The other {sum(run.forecast.misses for run in runs):,} requests would cost about "
+        f"what was paid for. The other {sum(run.estimate.missing for run in runs):,} requests would cost about "
         f"${expected:.4f}, ${worst:.4f} at the most: give the same command with a higher --max-usd."
     )
 
 
 def offline_error(prepared: Prepared, runs: Sequence[ModelRun]) -> str | None:
     """Say how many answers an offline run lacks, of which models, and what the first of them ask; None where none."""
-    incomplete = [run for run in runs if run.forecast.misses] if prepared.client.offline else []
+    incomplete = [run for run in runs if run.estimate.missing] if prepared.client.offline else []
     if not incomplete:
         return None
-    total = sum(run.forecast.misses for run in incomplete)
+    total = sum(run.estimate.missing for run in incomplete)
     lines = [f"offline, and {total:,} answers are not in the cache; the numbers are those of what is there."]
     for run in incomplete:
         guess = " (nothing is stored about its logprobs: they are assumed)" if run.assumed else ""
-        lines.append(f"  {run.model.model}: {run.forecast.misses:,} missing{guess}, the first of them:")
+        lines.append(f"  {run.model.model}: {run.estimate.missing:,} missing{guess}, the first of them:")
         keys = [request_key(request)[:16] for request in run.unsent]
         lines += [f"    {key}  {text}" for key, text in zip(keys, _excerpts(run.unsent), strict=True)]
     lines.append("  `explaineval cache explain` says why they are misses; without --offline they are asked.")

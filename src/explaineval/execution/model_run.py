@@ -20,7 +20,7 @@ from explaineval.client.stack import ClientStack, Layers
 from explaineval.config import ClientConfig, Endpoint, ModelConfig
 from explaineval.errors import EndpointError, InputError
 from explaineval.execution.pool import Pool, Progress, run_until_done
-from explaineval.planning.cost import Forecast
+from explaineval.planning.cost import CostEstimate
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.prices import Ledger, Prices
 from explaineval.records import OUTCOMES, Completion, Request, Trial
@@ -72,7 +72,7 @@ class ModelRun:
 
     model: ModelConfig
     ledger: Ledger
-    forecast: Forecast
+    estimate: CostEstimate
     layers: Layers
     cached: CachedClient
     pool: Pool
@@ -102,7 +102,7 @@ class ModelRun:
         self.answers += 1
         alone = not hit and self.budgeted is not None and request_key(request) not in self.cached.bought
         self.ledger.add(completion, hit=hit, price=self.budgeted.bound.price if alone and self.budgeted else None)
-        self.forecast.lengths.see(request, completion)
+        self.estimate.lengths.add(request, completion)
 
     def count_trial(self, trial: Trial) -> None:
         """Count a trial."""
@@ -111,7 +111,7 @@ class ModelRun:
 
     def count_unsent(self, request: Request) -> None:
         """Count a request that was not sent."""
-        self.forecast.miss(request)
+        self.estimate.add_missing(request)
         if len(self.unsent) < UNSENT_SHOWN:
             self.unsent.append(request)
 
@@ -221,7 +221,7 @@ def build_model_runs(
         asked_at = prices.of_run[model.endpoint, model.model]
         pool = Pool(cached, layers.limited.limit.ceiling, stopping)
         model_run = ModelRun(
-            model, Ledger(asked_at), Forecast(asked_at), layers, cached, pool, writer, batches, probe,
+            model, Ledger(asked_at), CostEstimate(asked_at), layers, cached, pool, writer, batches, probe,
             None if transport is None else transport.threads,
         )  # fmt: skip
         cached.on_answer, cached.on_unsent = model_run.count_answer, model_run.count_unsent

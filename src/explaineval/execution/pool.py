@@ -49,7 +49,7 @@ class Progress:
     unsent: int = 0
     """Not even handed to the client."""
     complete: bool = False
-    """Whether every item was begun."""
+    """Whether every item was worked on."""
     outcomes: Counter[Status] = field(default_factory=Counter)
     """How many requests ended without a completion, by status."""
 
@@ -70,6 +70,7 @@ class Pool:
         self.client, self.width, self.stopping = client, width, stopping
         self.progress = Progress()
         self._workers = self._waiting = 0
+        self._stopped = False
         self._work: Callable[[], Coroutine[Any, Any, None]]
         self._group: asyncio.TaskGroup | None = None
 
@@ -77,11 +78,12 @@ class Pool:
         """Handle all items, until `stopping` is set."""
         rest = iter(items)
         self._work = lambda: self._take(rest, handle)
-        self.progress.complete = True
+        self._stopped = False
         async with asyncio.TaskGroup() as self._group:
             for _ in range(self.width):
                 self._start(self._group)
         self._group = None
+        self.progress.complete = not self._stopped
 
     async def hold(self, dialogue: Dialogue[T]) -> T:
         """Send the requests of a dialogue, hand it the replies, return its result.
@@ -121,8 +123,7 @@ class Pool:
         try:
             for item in items:
                 if self.stopping.is_set():
-                    self.progress.complete = False
-                    self._group = None
+                    self._stopped, self._group = True, None
                     return
                 await handle(item)
                 if self._workers > self._wanted:  # the worker that this one replaced works again

@@ -102,8 +102,8 @@ def execute(
         }
         run_directory.write_run(directory, record.model_copy(update=changes))
         for model_run in model_runs:
-            if model_run.forecast.misses:
-                model_run.forecast.learn(store, model_run.model)
+            if model_run.estimate.missing:
+                model_run.estimate.learn_lengths(store, model_run.model)
         warnings = tuple(cache_notes(store.warnings))
         scores = score(directory)
         run_directory.write_metrics(directory, scores.rows)
@@ -152,7 +152,7 @@ async def _ask_model(prepared: Prepared, store: Store, model_run: ModelRun, line
 
             await submit(prepared, store, model_run, model_run.batches, units)
             model_run.pool.stopping = asyncio.Event()  # nothing is sent from here on: read to the end what is paid for
-        await ask_units(model_run.pool, units(), config.retry, receive, model_run.forecast.miss)
+        await ask_units(model_run.pool, units(), config.retry, receive, model_run.estimate.add_missing)
         await model_run.set_error(prepared.client)
     finally:
         if not model_run.progress.complete:  # what the run never came to is part of its plan too
