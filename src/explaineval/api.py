@@ -38,7 +38,7 @@ def plan(config: PathOrText | Mapping[str, Any] | None = None, /, **settings: An
         InputError: the configuration is not valid.
     """
     from explaineval.cache import holds_store, open_store
-    from explaineval.planning.cost import project, total_of
+    from explaineval.planning.cost import estimate_costs, total_costs
     from explaineval.planning.prepare import prepare
     from explaineval.planning.prices import prices_of, read_price_list
 
@@ -46,8 +46,8 @@ def plan(config: PathOrText | Mapping[str, Any] | None = None, /, **settings: An
     prepared = prepare(science, client)
     prices = prices_of(prepared.config, prepared.client, read_price_list())
     with open_store(client.cache, readonly=True) if holds_store(client.cache) else nullcontext() as store:
-        projections = project(prepared, store, prices)
-    return {"models": [projection.document() for projection in projections], "total": total_of(projections)}
+        projections = estimate_costs(prepared, store, prices)
+    return {"models": [projection.document() for projection in projections], "total": total_costs(projections)}
 
 
 @dataclass(frozen=True, repr=False)
