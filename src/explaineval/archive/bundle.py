@@ -43,6 +43,21 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 LEFT_OUT = ("config", "client", "endpoints", "usd_unbilled_at_most")
 """Fields of run.json that a bundle leaves out, or holds in part."""
 
+SMALL = 64 << 20
+"""Bytes up to which a file may be packed to any ratio."""
+
+TIGHTEST = 100
+"""The highest ratio of a larger file's size to its packed size: text is never packed better, a zip bomb is."""
+
+LARGEST_PROMPT = 1 << 20
+"""Bytes of one file of the prompts."""
+
+MOST_BYTES = 16 << 30
+MOST_FILES = 1000
+
+_LEVEL_SHOTS = re.compile(r"shots\.[A-Za-z0-9_-]+\.jsonl")
+_PROMPT = re.compile(rf"{run_directory.PROMPTS}/(?:\w[\w.-]*/){{0,4}}\w[\w.-]*")
+
 
 @dataclass(frozen=True)
 class Bundled:
@@ -114,26 +129,26 @@ def needed_keys(directory: Path, run: RunRecord, prepared: Prepared, store: Stor
 
 
 def shared_run(run: RunRecord) -> dict[str, Any]:
-    """Return run.json as anybody may see it: endpoints by name and base URL, files by name without their place."""
+    """Return run.json as anybody may see it: endpoints by name and base URL, files by name without their directory."""
     document = run.model_dump(mode="json")
     shared = {name: value for name, value in document.items() if name not in LEFT_OUT}
     config = document["config"]
-    config["tasks"] = [_without_place(task) for task in config["tasks"]]
+    config["tasks"] = [_without_directory(task) for task in config["tasks"]]
     edits = config["interventions"]
     for part, name in ((config, "shots_from"), (config, "prompts"), (edits, "file"), (edits, "tagger")):
         if part[name] is not None:
-            part[name] = _last(part[name])
+            part[name] = _file_name(part[name])
     endpoints = {name: {"base_url": endpoint.base_url} for name, endpoint in run.client.endpoints.items()}
     entries = [entry.model_dump(mode="json", exclude={"fault"}) for entry in run.endpoints]
     return {**shared, "config": config, "client": {"endpoints": endpoints}, "endpoints": entries}
 
 
-def _without_place(task: str) -> str:
+def _without_directory(task: str) -> str:
     reader, colon, path = task.partition(":")
-    return f"{reader}:{_last(path)}" if colon else task
+    return f"{reader}:{_file_name(path)}" if colon else task
 
 
-def _last(path: str) -> str:
+def _file_name(path: str) -> str:
     return PurePath(path).name or "file"
 
 
@@ -170,22 +185,6 @@ def _add(bundle: zipfile.ZipFile, name: str, content: Path | bytes) -> None:
             shutil.copyfileobj(source, member, 1 << 20)
 
 
-SMALL = 64 << 20
-"""Bytes up to which a file may be packed to any ratio."""
-
-TIGHTEST = 100
-"""The highest ratio of a larger file's size to its packed size: text is never packed better, a zip bomb is."""
-
-LARGEST_PROMPT = 1 << 20
-"""Bytes of one file of the prompts."""
-
-MOST_BYTES = 16 << 30
-MOST_FILES = 1000
-
-_LEVEL_SHOTS = re.compile(r"shots\.[A-Za-z0-9_-]+\.jsonl")
-_PROMPT = re.compile(rf"{run_directory.PROMPTS}/(?:\w[\w.-]*/){{0,4}}\w[\w.-]*")
-
-
 def unpack_bundle(source: Path, into: Path) -> None:
     """Unpack a bundle into an empty directory: the run directory it was made of, and its pack of answers.
 
@@ -216,23 +215,23 @@ def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
     names = [info.filename for info in members]
     lacking = sorted({*FILES, PACK} - set(names))
     if len(members) > MOST_FILES or len(set(names)) != len(names):
-        raise _foreign(source, "it has too many entries, or one of them twice")
+        raise _refusal(source, "it has too many entries, or one of them twice")
     for info in members:
         known = info.filename in (*FILES, PACK) or _LEVEL_SHOTS.fullmatch(info.filename)
         if not known and not _PROMPT.fullmatch(info.filename):
-            raise _foreign(source, f"its entry {info.filename[:80]!r} does not belong there")
+            raise _refusal(source, f"its entry {info.filename[:80]!r} does not belong there")
         if info.orig_filename != info.filename or info.flag_bits & 0x1:
-            raise _foreign(source, f"its entry {info.filename!r} is encrypted or has two names")
+            raise _refusal(source, f"its entry {info.filename!r} is encrypted or has two names")
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-            raise _foreign(source, f"its entry {info.filename!r} is a link or another thing that is no file")
+            raise _refusal(source, f"its entry {info.filename!r} is a link or otherwise not a regular file")
         if info.filename.startswith(f"{run_directory.PROMPTS}/") and info.file_size > LARGEST_PROMPT:
-            raise _foreign(source, f"its entry {info.filename!r} is larger than {LARGEST_PROMPT >> 20} MiB")
+            raise _refusal(source, f"its entry {info.filename!r} is larger than {LARGEST_PROMPT >> 20} MiB")
         if info.file_size > SMALL and info.file_size > TIGHTEST * info.compress_size:
-            raise _foreign(source, f"its entry {info.filename!r} would take {info.file_size / 1e6:,.0f} MB")
+            raise _refusal(source, f"its entry {info.filename!r} would take {info.file_size / 1e6:,.0f} MB")
     if sum(info.file_size for info in members) > MOST_BYTES:
-        raise _foreign(source, f"it would take more than {MOST_BYTES >> 30} GiB")
+        raise _refusal(source, f"it would take more than {MOST_BYTES >> 30} GiB")
     if lacking:
-        raise _foreign(source, f"it lacks {', '.join(lacking)}")
+        raise _refusal(source, f"it lacks {', '.join(lacking)}")
 
 
 def _check_documents(directory: Path, source: Path) -> None:
@@ -241,7 +240,7 @@ def _check_documents(directory: Path, source: Path) -> None:
         run_directory.read_run(directory)
         run_directory.read_metrics(directory)
     except InputError as exc:
-        raise _foreign(source, str(exc).replace(f"{directory}/", "its ").removesuffix(".")) from None
+        raise _refusal(source, str(exc).replace(f"{directory}/", "its ").removesuffix(".")) from None
 
 
 def _check_templates(prompts: Path, source: Path) -> None:
@@ -252,14 +251,14 @@ def _check_templates(prompts: Path, source: Path) -> None:
         try:
             environment.check(name)
         except TemplateNotFound as exc:
-            raise _foreign(
+            raise _refusal(
                 source, f"its {run_directory.PROMPTS}/{name} reaches for {shorten(repr(exc.name))}"
             ) from None
         except TemplateSyntaxError as exc:
-            raise _foreign(source, f"its {run_directory.PROMPTS}/{describe(exc, name)[:-1]}") from None
+            raise _refusal(source, f"its {run_directory.PROMPTS}/{describe(exc, name)[:-1]}") from None
         except UnicodeDecodeError:
-            raise _foreign(source, f"its {run_directory.PROMPTS}/{name} is no text in UTF-8") from None
+            raise _refusal(source, f"its {run_directory.PROMPTS}/{name} is not UTF-8 text") from None
 
 
-def _foreign(source: Path, why: str) -> InputError:
-    return InputError(f"{source} was not used: {why}. A bundle made by `explaineval export` looks otherwise.")
+def _refusal(source: Path, reason: str) -> InputError:
+    return InputError(f"{source} was not used: {reason}. It is not as `explaineval export` wrote it.")
