@@ -1,4 +1,4 @@
-"""The border where foreign exceptions become ours, by status code and cause chain, not by class.
+"""Translate foreign exceptions into ours, by status code and chain of causes, not by class.
 
 litellm wraps what happens in classes that mislead: a 401 may be a BadRequestError, a reset or a refused
 connection a 500, a client time-out a 408, broken JSON a 500.
@@ -15,7 +15,7 @@ from explaineval.secrets import SECRETS
 FATAL = {401, 402, 403, 404}
 OVERLOAD = {429, 503, 529}
 GAVE_UP = {408, 499, 504, 522, 524}
-"""Statuses by which a gateway says that it waited no longer: the answer may have been made, and charged, yet."""
+"""Statuses of a gateway that stopped waiting: the answer may still have been made, and charged."""
 REJECTED = {400, 405, 409, 413, 415, 422}
 MAX_WAIT = 300.0
 
@@ -30,14 +30,17 @@ BROKEN = {
     "RemoteProtocolError",
 }
 Advice = Callable[[int], str | None]
-"""What to say of a status at one endpoint, None where nothing more is known of it."""
+"""What to tell the user about a status at one endpoint; None where nothing more is known."""
 
 NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|credit balance is too low", re.IGNORECASE)
 NO_KEY = re.compile(r"Missing credentials|api_key client option must be set|Missing \w+ API key", re.IGNORECASE)
 BAD_KEY = re.compile(r"API_KEY_INVALID|API key not valid", re.IGNORECASE)
 HTML = re.compile(r"<!doctype html|<html[\s>]|<body[\s>]", re.IGNORECASE)
 FLAGGED = re.compile(r"\bmoderation\b|\bflagged\b", re.IGNORECASE)
-WISHES = (re.compile(r"retry in (\d+(?:\.\d+)?) ?s\b", re.IGNORECASE), re.compile(r"retryDelay\W+(\d+(?:\.\d+)?)s\b"))
+REQUESTED_WAITS = (
+    re.compile(r"retry in (\d+(?:\.\d+)?) ?s\b", re.IGNORECASE),
+    re.compile(r"retryDelay\W+(\d+(?:\.\d+)?)s\b"),
+)
 """How Gemini writes in the body of a 429 what others put into Retry-After."""
 
 ASKED_BY_US = re.compile(r"logprobs|temperature|max_tokens|max_completion_tokens|'stop'")
@@ -49,7 +52,7 @@ NO_ANSWER = ("Error converting to valid response block", "Unable to get json res
 def classify(exc: BaseException, *, where: str, advice: Advice | None = None) -> ExplainevalError:
     """What to raise instead of a foreign exception. `where` names endpoint and model.
 
-    `advice` says more of a status than FATAL_HINTS where more is known; of 401 also where no key was found.
+    `advice` says more about a status than FATAL_HINTS where more is known; about 401 also where no key was found.
     """
 
     def hint(status: int) -> str:
@@ -63,7 +66,7 @@ def classify(exc: BaseException, *, where: str, advice: Advice | None = None) ->
     whole = str(exc)
     if "LLM Provider NOT provided" in whole:
         return EndpointError(f"{where}: litellm knows no provider of that name; check what stands before the slash.")
-    if NO_CREDIT.search(whole) and not _passes(exc, whole):
+    if NO_CREDIT.search(whole) and not _is_quota_per_minute(exc, whole):
         return EndpointError(f"{where}: the account's quota is used up ({text}); add credit, then run again.")
     status = 401 if BAD_KEY.search(whole) else answered or status_of(exc)
     if status in FATAL and not (status == 403 and FLAGGED.search(whole)):
@@ -95,7 +98,7 @@ FATAL_HINTS = {
 
 
 def _without_status(exc: BaseException, where: str, text: str, hint: Callable[[int], str]) -> ExplainevalError | None:
-    """What happened where no status for an error came over the wire, as far as the chain of causes tells."""
+    """The error where no error status came over the wire, as far as the chain of causes tells; else None."""
     links = list(chain(exc))
     names = {type(link).__name__ for link in links if not _is_wrapper(link)}
     if isinstance(exc, TimeoutError) or names & TIMED_OUT:
@@ -111,21 +114,25 @@ def _without_status(exc: BaseException, where: str, text: str, hint: Callable[[i
         return EndpointError(f"{where}: {NO_KEY_HINT if missing == FATAL_HINTS[401] else missing}.")
     if "unexpected keyword argument" in text:
         return RequestRejectedError(f"{where}: a parameter is not accepted: {text}")
-    if any(getattr(link, "status_code", None) == 200 for link in links) or any(said in str(exc) for said in NO_ANSWER):
+    if any(getattr(link, "status_code", None) == 200 for link in links) or any(
+        phrase in str(exc) for phrase in NO_ANSWER
+    ):
         return TransientError(f"{where}: the endpoint answered 200 with what is no answer: {text}")
     if any(isinstance(link, KeyError) and link.args == ("usageMetadata",) for link in links):
-        return RequestRejectedError(f"{where}: the provider's filter blocks this prompt")  # litellm stumbles over it
+        return RequestRejectedError(
+            f"{where}: the provider's filter blocks this prompt"
+        )  # litellm fails on its absence
     return None
 
 
-def _passes(exc: BaseException, whole: str) -> bool:
-    """Whether a used-up quota is one by the minute: the provider says when to come back, and soon."""
-    wish = _wish(exc)
-    return wish is not None and wish <= MAX_WAIT and "insufficient_quota" not in whole and "PerDay" not in whole
+def _is_quota_per_minute(exc: BaseException, whole: str) -> bool:
+    """Whether a used-up quota is one by the minute: the provider says when to try again, and that is soon."""
+    wait = _requested_wait(exc)
+    return wait is not None and wait <= MAX_WAIT and "insufficient_quota" not in whole and "PerDay" not in whole
 
 
 def _is_wrapper(link: BaseException) -> bool:
-    """litellm's APIConnectionError wraps whatever went wrong, a fault of its own included."""
+    """Whether this is litellm's APIConnectionError, which wraps whatever went wrong, its own bugs included."""
     return type(link).__name__ == "APIConnectionError" and type(link).__module__.startswith("litellm")
 
 
@@ -149,7 +156,7 @@ def status_of(exc: BaseException) -> int | None:
 
 
 def wire_status(exc: BaseException) -> int | None:
-    """The status of the error that came over the wire; litellm's own exceptions translate it, or make one up."""
+    """The error status that came over the wire, if one did; litellm's own exceptions translate it, or make one up."""
     for link in chain(exc):
         status = getattr(getattr(link, "response", None), "status_code", None)
         if isinstance(status, int) and status >= 400 and not type(link).__module__.startswith("litellm"):
@@ -158,12 +165,12 @@ def wire_status(exc: BaseException) -> int | None:
 
 
 def retry_after(exc: BaseException) -> float | None:
-    """Seconds that the endpoint asks us to wait (Retry-After in seconds, retry-after-ms, Gemini's words), capped."""
-    wish = _wish(exc)
-    return None if wish is None else min(wish, MAX_WAIT)
+    """Seconds to wait by Retry-After, retry-after-ms or Gemini's words, at most MAX_WAIT, or None."""
+    wait = _requested_wait(exc)
+    return None if wait is None else min(wait, MAX_WAIT)
 
 
-def _wish(exc: BaseException) -> float | None:
+def _requested_wait(exc: BaseException) -> float | None:
     for link in chain(exc):
         headers = getattr(link, "litellm_response_headers", None) or getattr(
             getattr(link, "response", None), "headers", None
@@ -175,15 +182,15 @@ def _wish(exc: BaseException) -> float | None:
                 seconds = None
             if seconds is not None and seconds >= 0:
                 return seconds
-    for words in WISHES:
-        found = words.search(str(exc))
-        if found:
-            return float(found.group(1))
+    for words in REQUESTED_WAITS:
+        match = words.search(str(exc))
+        if match:
+            return float(match.group(1))
     return None
 
 
 def message_of(exc: BaseException) -> str:
-    """The innermost readable message on one line, short, without secrets or litellm's prefixes."""
+    """The innermost readable message as one short line, without secrets and without litellm's prefixes."""
     whole = str(exc).partition("Traceback (most recent call last)")[0]
     if HTML.search(whole):
         return _web_page(whole)
@@ -192,9 +199,9 @@ def message_of(exc: BaseException) -> str:
     text = re.sub(r"^(\w+(Error|Exception): )+(\w+Exception - )?", "", text)
     text = re.sub(r"^\w+Exception - ", "", text)
     text = re.sub(r"\.? Handle with `litellm\.\w+`\.?$", "", text)
-    found = re.search(r"""['"]message['"]: (['"])((?:\\.|(?!\1).)+)\1""", text)
-    if found:
-        text = found.group(2)
+    quoted = re.search(r"""['"]message['"]: (['"])((?:\\.|(?!\1).)+)\1""", text)
+    if quoted:
+        text = quoted.group(2)
     text = re.sub(r"\b(sk|pk|key|xai|gsk)[-_][A-Za-z0-9_\-]{8,}|(?<=Bearer )\S+", "***", text)
     return SECRETS.mask(text)[:240].rstrip(". ")
 

@@ -1,4 +1,4 @@
-"""The only importer of litellm: one call a request, no retries inside, nothing printed, nothing fetched.
+"""The transport that asks through litellm: one call a request, no retries inside, nothing printed, nothing fetched.
 
 litellm's import costs seconds, reads prices from the network and loads a nearby .env unless told otherwise, so it
 happens on first use, in a thread, after the switches are set.
@@ -61,10 +61,10 @@ KEY_NAMES: Mapping[str, tuple[str, ...]] = {
     "vertex_ai": ("VERTEXAI_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS"),
     "watsonx": ("WATSONX_APIKEY", "WATSONX_API_KEY"),
 }
-"""Where a route's key is not called ROUTE_API_KEY: for messages only, litellm looks for it by itself."""
+"""Names of the key variables of routes where it is not ROUTE_API_KEY. For messages only: litellm reads them itself."""
 
 PREPARING = 30.0
-"""Seconds that litellm has before it sends anything: its first call in a process loads much of itself."""
+"""Seconds that litellm has before it sends anything: its first call in a process imports much."""
 
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
@@ -72,7 +72,7 @@ _loaded: ModuleType | None = None
 
 
 def load_litellm() -> ModuleType:
-    """litellm, imported once with its network access and its printing switched off."""
+    """Import litellm once, with its network access and its printing switched off."""
     global _loaded
     if _loaded is None:
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -100,20 +100,20 @@ def load_litellm() -> ModuleType:
 
 
 async def _fail_at_once(*_: Any, **__: Any) -> None:
-    """Stands in for litellm's own second attempt after a reset: what was sent may have been paid for already."""
-    raise  # what is being handled where this is called
+    """Replace litellm's own second attempt after a reset: what was sent may have been paid for already."""
+    raise  # the exception that litellm is handling
 
 
 @dataclass
 class Clock:
-    """The time limit of one attempt, which begins when its first byte is about to leave."""
+    """The time limit of one attempt, which begins when its first byte is about to be sent."""
 
     limit: asyncio.Timeout
     seconds: float
     started: bool = False
 
     def start(self) -> None:
-        """Begin, unless it has begun."""
+        """Start the time limit, unless it runs already."""
         if not self.started:
             self.started = True
             with suppress(RuntimeError):  # sent from a thread, or the limit has passed
@@ -121,7 +121,12 @@ class Clock:
 
 
 class LiteLLMClient:
-    """Sends each request exactly once. `endpoints` says where each identity is reached."""
+    """Sends each request exactly once.
+
+    Args:
+        endpoints: where each endpoint is reached, by its identity in requests.
+        timeout: seconds that one attempt may take.
+    """
 
     def __init__(self, endpoints: dict[str | None, Endpoint], *, timeout: float) -> None:
         self._endpoints = endpoints
@@ -133,11 +138,11 @@ class LiteLLMClient:
         self.renamed: set[tuple[str | None, str]] = set()
 
     async def complete(self, request: Request) -> Completion:
-        """One attempt, of at most so many seconds in all. Raises what `classify` makes of a failure."""
+        """Make one attempt. Raises what `classify` makes of a failure."""
         endpoint = self._endpoints[request.endpoint]
-        fault = check_params(request.params, request.model) if request.params else None
-        if fault is not None:  # a request from a pack or a file of somebody else's
-            raise RequestRejectedError(f"{request.model}: {fault}", sent=False)
+        problem = check_params(request.params, request.model) if request.params else None
+        if problem is not None:  # the request is from a foreign pack or file
+            raise RequestRejectedError(f"{request.model}: {problem}", sent=False)
         key = key_of(endpoint, request.model)
         await self._ready()  # the import is no part of an attempt
         try:
@@ -181,14 +186,14 @@ class LiteLLMClient:
             if request.style == "completion":
                 completion = add_reasoning(completion, attempt.body, attempt.bounds.most_bytes)
             return without_secrets(completion)
-        except Exception as exc:  # the border: whatever litellm raises is classified here
+        except Exception as exc:  # whatever litellm raises is classified here
             if isinstance(attempt.fault, OversizedError):
                 return Completion(text=None, fault="oversized")
-            if attempt.fault is not None and not _is_besides(attempt, exc):  # whatever litellm made of it
+            if attempt.fault is not None and not _is_side_request(attempt, exc):  # whatever litellm made of it
                 raise attempt.fault from exc
-            found = _found_in_body(attempt, exc, request)
-            if found is not None:
-                return without_secrets(found)
+            completion_in_body = _read_body(attempt, exc, request)
+            if completion_in_body is not None:
+                return without_secrets(completion_in_body)
             if isinstance(exc, ExplainevalError):
                 raise
             advice = partial(advice_on, endpoint, request.model)
@@ -266,14 +271,14 @@ def _where(request: Request, endpoint: Endpoint) -> str:
 
 
 def without_secrets(completion: Completion) -> Completion:
-    """The completion as it may be stored: an endpoint can write the key that it got into anything that it sends."""
-    found = completion.model_dump()
-    masked = SECRETS.mask_value(found, keep_length=True)  # offsets of tokens stay right
-    return completion if masked == found else Completion.model_validate(masked)
+    """The completion with keys masked: an endpoint can write the key that it got into anything that it sends."""
+    values = completion.model_dump()
+    masked = SECRETS.mask_value(values, keep_length=True)  # offsets of tokens stay right
+    return completion if masked == values else Completion.model_validate(masked)
 
 
 def advice_on(endpoint: Endpoint, model: str, status: int) -> str | None:
-    """What to say of a status that has to do with the key (401) or with the address (404); None of all others."""
+    """What to tell the user about a status that has to do with the key (401) or the address (404); None for others."""
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         advice = _key_advice(endpoint, model)
         return advice if status == httpx.codes.UNAUTHORIZED or advice.startswith(NONE_SENT) else None
@@ -287,7 +292,7 @@ def advice_on(endpoint: Endpoint, model: str, status: int) -> str | None:
 
 
 def _key_advice(endpoint: Endpoint, model: str) -> str:
-    """Which variable holds the key that was not accepted, or would hold the one that is missing."""
+    """Name the variable that holds the key that was not accepted, or that would hold the missing one."""
     if endpoint.api_key_env is not None:
         return f"the key is not accepted; check {endpoint.api_key_env}, which holds it"
     if endpoint.base_url is None:
@@ -312,15 +317,15 @@ def provider_key_names(model: str) -> tuple[list[str], list[str]]:
     return [name for name in names if os.environ.get(name)], names
 
 
-def _found_in_body(attempt: Attempt, exc: Exception, request: Request) -> Completion | None:
-    """What was answered, and paid for, where litellm or the reading of its object stumbled over the body's form."""
+def _read_body(attempt: Attempt, exc: Exception, request: Request) -> Completion | None:
+    """The answer in the body, which was paid for, where litellm or the reading of its object failed on its form."""
     if wire_status(exc) or (isinstance(exc, ExplainevalError) and not isinstance(exc, TransientError)):
         return None
     return read_body(attempt.body, request.style, attempt.bounds.most_bytes)
 
 
-def _is_besides(attempt: Attempt, exc: BaseException) -> bool:
-    """Whether what the guard refused was some look-up of litellm's, and the request itself met another fault."""
+def _is_side_request(attempt: Attempt, exc: BaseException) -> bool:
+    """Whether the guard refused some look-up of litellm's only, and the request itself failed for another reason."""
     links = list(chain(exc))
     if attempt.fault in links or not isinstance(attempt.fault, InputError):
         return False

@@ -1,4 +1,4 @@
-"""Raw responses, checked before anything is stored, reduced to a Completion.
+"""Read raw responses: each is checked, and reduced to a Completion, before anything is stored.
 
 Two shapes of logprobs are read: chat's `content[]` (llama.cpp uses it for text completions too) and the older
 text-completion lists `tokens` / `top_logprobs`. Pure.
@@ -19,13 +19,13 @@ from explaineval.records import Completion, Style, TokenAlternatives, storable, 
 Alternatives = list[tuple[str, float | None]]
 
 BROKEN_OFF = frozenset({"error", "network_error"})
-"""Finish reasons by which a gateway says, with status 200, that the provider behind it failed half-way."""
+"""Finish reasons of a gateway, with status 200, for a provider behind it that failed before the text was finished."""
 
 MOST_LABEL = 300
 """Characters of a model's name, a fingerprint, a finish reason."""
 MOST_REFUSAL = 20_000
 MOST_MALFORMED = 20_000
-"""Bytes that are kept of what stands in an answer's place and is none."""
+"""Bytes that are kept of something that stands where the answer should be."""
 MOST_USAGE = 20_000
 """Bytes of the endpoint's counts."""
 MOST_DIGITS = 400
@@ -33,9 +33,9 @@ MOST_DIGITS = 400
 
 
 def read_json(data: bytes | str) -> Any:
-    """A JSON document as endpoints write it: also with NaN, infinities, and integers of any length.
+    """Read a JSON document as endpoints write it: also with NaN, infinities, and integers of any length.
 
-    An integer that is too long to be a number of anything becomes a text that says so.
+    An integer of more than MOST_DIGITS digits becomes a text with its order of magnitude.
 
     Raises:
         ValueError: not JSON. RecursionError: nested too deep.
@@ -44,11 +44,11 @@ def read_json(data: bytes | str) -> Any:
 
 
 def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) -> Completion:
-    """The completion in a response body: what can be read of it, in a form that can be stored.
+    """The completion in a response body, in a form that can be stored.
 
-    Where something stands in the place of an answer that is none (an object for the text, a number for the message),
-    the completion has the fault `malformed`, since asking again would pay again. A text of more than `most` bytes
-    is cut there, with the fault `oversized`.
+    Where the answer has a wrong form (an object instead of the text, a number instead of the message), the completion
+    has the fault `malformed`, since asking again would cost again. A text of more than `most` bytes is cut there, with
+    the fault `oversized`.
 
     Raises TransientError for a body that holds no answer at all: an error object, no choices, no usable choice.
     """
@@ -103,9 +103,9 @@ def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) 
 
 
 def read_body(body: bytes | None, style: Style, most: int = MOST_BYTES) -> Completion | None:
-    """The completion in a body with status 200 at which the route stumbled; None where it holds no answer.
+    """The completion in a body with status 200 that the route could not read; None where it holds no answer.
 
-    What came is kept with its fault: it was paid for, and asking again would pay again.
+    What came is kept with its fault: it was paid for, and asking again would cost again.
     """
     if body is None:
         return None
@@ -169,11 +169,11 @@ def cut_text(text: str, most: int) -> str:
     return ""
 
 
-def _malformed(raw: Mapping[str, Any], came: object, most: int) -> Completion:
-    """What stands where an answer should be, kept as JSON text so that a person can look at it."""
+def _malformed(raw: Mapping[str, Any], value: object, most: int) -> Completion:
+    """A completion that keeps what stands where the answer should be as JSON text, so that a person can look at it."""
     repaired: list[str] = []
     try:
-        text = json.dumps(_plain(storable(came)), ensure_ascii=False)
+        text = json.dumps(_plain(storable(value)), ensure_ascii=False)
     except RecursionError:
         text = ""
     return Completion(
@@ -185,7 +185,7 @@ def _malformed(raw: Mapping[str, Any], came: object, most: int) -> Completion:
 
 
 def _side_fields(raw: Mapping[str, Any], repaired: list[str]) -> dict[str, Any]:
-    """Everything but the answer; what has another type than it should have is left out and named in `repaired`."""
+    """Everything but the answer. A field of a wrong type is left out and named in `repaired`."""
     created = raw.get("created")
     if isinstance(created, float) and created.is_integer():
         created = int(created)
@@ -200,13 +200,13 @@ def _side_fields(raw: Mapping[str, Any], repaired: list[str]) -> dict[str, Any]:
     }
 
 
-def _usage(came: object, repaired: list[str]) -> dict[str, Any]:
-    """The endpoint's counts as they came, without nulls; rubbish beyond MOST_USAGE is left out."""
-    if not came:
+def _usage(counts: object, repaired: list[str]) -> dict[str, Any]:
+    """The endpoint's counts as they came, without nulls, up to MOST_USAGE bytes."""
+    if not counts:
         return {}
-    found: dict[str, Any] = {}
+    usage: dict[str, Any] = {}
     size = 0
-    for name, value in came.items() if isinstance(came, Mapping) else ():
+    for name, value in counts.items() if isinstance(counts, Mapping) else ():
         if value is None:
             continue
         try:
@@ -219,14 +219,14 @@ def _usage(came: object, repaired: list[str]) -> dict[str, Any]:
             break
         if kept != value and not isinstance(value, (Mapping, list, tuple)):
             repaired.append("usage")
-        found[str(name)] = kept
-    if not isinstance(came, Mapping):
+        usage[str(name)] = kept
+    if not isinstance(counts, Mapping):
         repaired.append("usage")
-    return found
+    return usage
 
 
 def _label(value: object, name: str, repaired: list[str]) -> str | None:
-    """A short text that an endpoint calls something by."""
+    """A name that an endpoint gave, cut to MOST_LABEL characters."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -238,7 +238,7 @@ def _label(value: object, name: str, repaired: list[str]) -> str | None:
 
 
 def _joined(content: object) -> object:
-    """The text of a content that comes as a list of parts of text, as some servers send it; else what it is."""
+    """The text of a content that is a list of text parts, as some servers send it; any other content as it is."""
     if not isinstance(content, list) or not content:
         return content
     parts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") in (None, "text")]
@@ -250,22 +250,22 @@ def _joined(content: object) -> object:
 def _read_reasoning(holder: Mapping[str, Any], text: str | None, most: int, repaired: list[str]) -> str | None:
     """The reasoning beside a text, in a chat message or in the choice of a text completion; None where there is none.
 
-    It gets what the text leaves of `most` bytes. `repaired` is told where it was cut or is no text.
+    It may have as many bytes as the text leaves of `most`. `repaired` names it where it was cut or is no text.
     """
     unread = False
     for source in (holder, _mapping(holder.get("provider_specific_fields"))):
-        found = [
+        texts = [
             _paragraphs(source.get("thinking_blocks"), "thinking"),  # before litellm joins them without a space
             *(_joined(source.get(name)) for name in ("reasoning_content", "reasoning")),
             _paragraphs(source.get("reasoning_details"), "text", "summary"),
         ]
-        for one in found:
-            if isinstance(one, str) and one.strip():
-                kept = cut_text(one, most - len(encode_text(text or "")))
-                if kept != one:
+        for reasoning in texts:
+            if isinstance(reasoning, str) and reasoning.strip():
+                kept = cut_text(reasoning, most - len(encode_text(text or "")))
+                if kept != reasoning:
                     repaired.append("reasoning")
                 return kept or None
-            unread = unread or bool(one and not isinstance(one, str))
+            unread = unread or bool(reasoning and not isinstance(reasoning, str))
     if unread:
         repaired.append("reasoning")
     return None
@@ -273,8 +273,8 @@ def _read_reasoning(holder: Mapping[str, Any], text: str | None, most: int, repa
 
 def _paragraphs(blocks: object, *names: str) -> str:
     """The texts under these names in a list of blocks, a paragraph each."""
-    found = map(_mapping, blocks if isinstance(blocks, list) else ())
-    texts = (block.get(name) for block in found for name in names)
+    mappings = map(_mapping, blocks if isinstance(blocks, list) else ())
+    texts = (block.get(name) for block in mappings for name in names)
     return "\n\n".join(text for text in texts if isinstance(text, str) and text.strip())
 
 
@@ -296,7 +296,7 @@ def _read_integer(digits: str) -> int | str:
 
 
 def _finish_reason(choice: Mapping[str, Any]) -> Any:
-    """Why the text ended. litellm turns reasons that it does not know into "stop", but keeps the provider's word."""
+    """Why the text ended. litellm turns reasons that it does not know into "stop", but keeps the provider's own."""
     finish = choice.get("finish_reason")
     own = str(_mapping(choice.get("provider_specific_fields")).get("native_finish_reason") or "").strip().casefold()
     if own in BROKEN_OFF:
@@ -310,7 +310,7 @@ def _finish_reason(choice: Mapping[str, Any]) -> Any:
 def read_logprobs(text: str, logprobs: object) -> tuple[TokenAlternatives, ...] | None:
     """The alternatives at every token of `text` that, stripped, is one letter; None where none were returned.
 
-    What has not the form of logprobs is none.
+    What does not have the form of logprobs counts as none.
     """
     if not isinstance(logprobs, Mapping) or not logprobs:
         return None
@@ -343,7 +343,7 @@ def _tokens(logprobs: Mapping[str, Any]) -> Iterator[tuple[bytes, str, Alternati
             token = _text(entry.get("token"))
             tops = entry.get("top_logprobs")
             tops = map(_mapping, tops if isinstance(tops, list) else ())
-            top = [(_text(one.get("token")), _finite(one.get("logprob"))) for one in tops]
+            top = [(_text(item.get("token")), _finite(item.get("logprob"))) for item in tops]
             yield _bytes(entry.get("bytes")) or token.encode("utf-8", "surrogatepass"), token, top
         return
     tokens, tops = logprobs.get("tokens"), logprobs.get("top_logprobs")
@@ -360,7 +360,7 @@ def _text(value: object) -> str:
 
 def _bytes(value: object) -> bytes:
     """The bytes of a token; empty where they are none."""
-    if not isinstance(value, list) or not all(isinstance(one, int) and 0 <= one < 256 for one in value):
+    if not isinstance(value, list) or not all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
         return b""
     return bytes(value)
 
@@ -379,7 +379,7 @@ def _is_whole(raw: bytes) -> bool:
 
 
 def _finite(value: object) -> float | None:
-    """A log probability as it came; minus infinity (and what is no number) becomes None."""
+    """A log-probability as it came; minus infinity, and what is no number, becomes None."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             return float(value) if math.isfinite(value) else None
