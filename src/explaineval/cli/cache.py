@@ -191,7 +191,10 @@ def _confirm(directory: Path, pruning: Pruning, price_version: str, yes: int | N
     echo_notes(_cost_notes(pruning.models))
     if yes is None and pruning.rows:
         echo(f"Type {pruning.rows} to delete them for good: ", nl=False, err=True)
-        if sys.stdin.readline().strip() != str(pruning.rows):
+        typed = sys.stdin.readline()
+        if not typed.endswith("\n"):
+            echo(err=True)
+        if typed.strip() != str(pruning.rows):
             raise InputError(f"nothing was deleted: type {pruning.rows}, or give --yes {pruning.rows}.")
     elif yes is not None and yes != pruning.rows:
         raise InputError(f"--yes {yes} is not the number of rows to be deleted, {pruning.rows}: nothing was deleted.")

@@ -86,8 +86,9 @@ def _figures(row: dict[str, Any]) -> Iterator[str]:
     yield f"  requests    {counts}"
     yield f"  tokens in   {row['tokens_in']:,}"
     yield f"  tokens out  {', '.join(f'{tokens[case]:,} {case}' for case in CASES)}"
-    yield f"  dollars     {', '.join(f'{_dollars(usd[case])} {case}' for case in CASES)}"
-    yield f"  saved       {_dollars(row['usd_saved'])} by the cache"
+    known = usd["worst"] is not None
+    yield f"  dollars     {', '.join(f'{_dollars(usd[case])} {case}' for case in CASES) if known else 'unknown'}"
+    yield f"  saved       {'unknown' if row['usd_saved'] is None else _dollars(row['usd_saved'])} by the cache"
 
 
 def _unknowns(costs: Sequence[PlanCost]) -> Iterator[Note]:
@@ -104,7 +105,5 @@ def _unknowns(costs: Sequence[PlanCost]) -> Iterator[Note]:
             yield note("price_unknown", f"{name}: its price is unknown; give --price IN,OUT.")
 
 
-def _dollars(value: float | None) -> str:
-    if value is None:
-        return "unknown"
+def _dollars(value: float) -> str:
     return f"${value:,.2f}" if value >= 100 or value == 0 else f"${value:.4f}"
