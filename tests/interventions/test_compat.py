@@ -51,7 +51,10 @@ def test_the_field_is_joined_from_its_tokens() -> None:
 
 def test_records_fit_their_example() -> None:
     """Kind, offset in the original, part of speech; a word that the options have is no hindrance, as there."""
-    for one in build(example(q=TEXT)):
+    records = build(example(q=TEXT))
+
+    assert records
+    for one in records:
         check(example(q=TEXT), one)
         assert one.kind == "random_word_atanasova"
         assert one.offset in (TEXT.index("man"), TEXT.index("rides"), TEXT.index("bike"))

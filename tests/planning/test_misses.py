@@ -174,6 +174,7 @@ def test_an_edited_instruction_is_shown_where_it_differs(tmp_path: Path) -> None
     with open_store(tmp_path / "cache", readonly=True) as store:
         found = explain_misses(run, store, 50)
 
+    assert found.shown
     for miss in found.shown:
         assert [one.field for one in miss.contrasts] == ["messages"]
         assert "sentence" in miss.contrasts[0].stored
