@@ -117,19 +117,18 @@ INPUTS = (
     option("--seed", type=int, metavar="N", help="Seed of explaineval's own random draws; never sent.  [default: 0]"),
 )
 
-BASE_URL = option(
-    "--base-url", metavar="URL", help="Address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."
+ENDPOINT = (
+    option(
+        "--base-url", metavar="URL", help="Address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."
+    ),
+    option("--endpoint-name", metavar="NAME", help="Replaces the URL in cache keys, so that the address may change."),
+    option(
+        "--api-key-env",
+        metavar="VAR",
+        help="Environment variable that holds the key.  [default: EXPLAINEVAL_API_KEY with --base-url]",
+    ),
+    option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens."),
 )
-ENDPOINT_NAME = option(
-    "--endpoint-name", metavar="NAME", help="Replaces the URL in cache keys, so that the address may change."
-)
-API_KEY_ENV = option(
-    "--api-key-env",
-    metavar="VAR",
-    help="Environment variable that holds the key.  [default: EXPLAINEVAL_API_KEY with --base-url]",
-)
-PRICE = option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens.")
-ENDPOINT = (BASE_URL, ENDPOINT_NAME, API_KEY_ENV, PRICE)
 
 PROMPTING = (
     option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,8 @@ from explaineval.planning.units import plan_size
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
-    from explaineval.execution.model_run import ModelRun
+    from explaineval.execution.model_run import ModelRun, Watch
     from explaineval.planning.prepare import Prepared
-
-    Watch = Callable[[list[ModelRun]], None]
 
 LINE_SECONDS = 15.0
 """Seconds between two lines where standard error is not a terminal."""
