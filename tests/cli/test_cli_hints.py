@@ -1,4 +1,4 @@
-"""Messages that lead on: the variable of a missing key, a missing /v1, a path without its format, the levels."""
+"""Messages that say what to do: the variable of a missing key, a missing /v1, a path without its format, the levels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmCommands]:
 
 
 def test_a_missing_key_is_named_with_its_variable(tmp_path: Path, warm: WarmCommands) -> None:
-    """With a base URL the provider's key stays at home, and the message says which variable would be sent."""
+    """With a base URL the provider's key is not sent, and the message says which variable would be."""
     with EchoingServer(plant=lambda _: "no key", mode="401") as server:
         fixed = ("--model", "openai/m", "--base-url", server.url, "--max-retries", "0")
         run = warm.run("run", "--task", "qa", "--limit", "2", *fixed, cwd=tmp_path, env={"OPENAI_API_KEY": OTHERS})
@@ -68,7 +68,7 @@ def test_a_providers_own_variable_is_named(model: str, variable: str, monkeypatc
 
 
 def test_every_variable_that_is_named_is_one_of_litellms() -> None:
-    """A message that sends somebody to a variable which nothing reads would be worse than none."""
+    """No message names a variable that litellm does not read."""
     spec = importlib.util.find_spec("litellm")
     assert spec is not None
     assert spec.origin is not None
@@ -80,7 +80,7 @@ def test_every_variable_that_is_named_is_one_of_litellms() -> None:
 
 
 def test_an_access_denied_without_a_key_says_so() -> None:
-    """Some servers answer 403 where the key is missing; with a key it is something else."""
+    """A 403 without a key is said to be a missing key; with a key it is not."""
     address = "http://127.0.0.1:9/v1"
 
     assert "no key was sent" in str(advice_on(Endpoint(address), "openai/m", 403))
@@ -89,7 +89,7 @@ def test_an_access_denied_without_a_key_says_so() -> None:
 
 @pytest.mark.parametrize("command", ["run", "probe"])
 def test_a_404_hints_at_a_missing_v1(tmp_path: Path, warm: WarmCommands, command: str) -> None:
-    """Where the base URL has none; with it nothing is said of it."""
+    """The message suggests /v1 where the base URL lacks it, and not where it has it."""
     task = ("--task", "qa", "--limit", "2") if command == "run" else ()
     with EchoingServer(plant=lambda _: "m", mode="404") as server:
         fixed = (command, *task, "--model", "openai/m", "--max-retries", "0", "--base-url")
@@ -103,7 +103,7 @@ def test_a_404_hints_at_a_missing_v1(tmp_path: Path, warm: WarmCommands, command
 
 @pytest.mark.parametrize("mode", ["html", "404"])
 def test_an_html_page_is_called_one(tmp_path: Path, warm: WarmCommands, mode: Mode) -> None:
-    """Whatever its status; its source is no message."""
+    """The message says that it is an HTML page, whatever the status, and does not quote its source."""
     page = "<!DOCTYPE html><html><head><title>Sign in</title></head><body><p>Hello</p></body></html>"
     with EchoingServer(plant=lambda _: page if mode == "404" else "Sign in", mode=mode) as server:
         found = warm.run("probe", "--model", "openai/m", "--base-url", server.url, "--max-retries", "0", cwd=tmp_path)
@@ -127,8 +127,10 @@ def test_an_html_page_is_called_one(tmp_path: Path, warm: WarmCommands, mode: Mo
         ("esnli:tabs.csv", "parted by tabs"),
     ],
 )
-def test_a_task_that_is_nearly_right_is_pointed_on(tmp_path: Path, warm: WarmCommands, task: str, words: str) -> None:
-    """One sentence with what was meant."""
+def test_a_task_that_is_nearly_right_gets_a_suggestion(
+    tmp_path: Path, warm: WarmCommands, task: str, words: str
+) -> None:
+    """One sentence suggests what was meant."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.csv").write_text("a,b\n", encoding="utf-8")
     (tmp_path / "plain").write_text("{}\n", encoding="utf-8")
@@ -142,7 +144,7 @@ def test_a_task_that_is_nearly_right_is_pointed_on(tmp_path: Path, warm: WarmCom
 
 
 def test_a_levels_typo_lists_the_levels(tmp_path: Path, warm: WarmCommands) -> None:
-    """The nearest one and all there are, from the directory of prompts itself."""
+    """The message names the nearest level and all levels of the prompts directory."""
     found = warm.run("run", "--task", "qa", "--model", "openai/m", "--verbosity", "breif", cwd=tmp_path)
 
     assert found.code == 2

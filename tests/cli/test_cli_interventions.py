@@ -80,7 +80,7 @@ def test_cues_come_with_their_controls(command: Command) -> None:
 
 
 def test_an_editor_and_a_judge_work_in_turn(command: Command) -> None:
-    """The editor's words, of which the judge keeps the big ones; what was refused, kept and paid is told."""
+    """The judge keeps the big ones of the editor's words; the notes say what was refused, kept and paid."""
     with ScriptedServer(script=lambda prompt: (editor if "Insert" in prompt else judge)(prompt)) as server:
         models = ["--editor-model", "openai/e", "--editor-base-url", server.url, "--editor-price", "1,1"]
         models += ["--judge-model", "openai/j", "--judge-base-url", server.url, "--judge-price", "1,1"]
@@ -105,7 +105,7 @@ def test_an_editor_and_a_judge_work_in_turn(command: Command) -> None:
 
 
 def test_a_budget_that_is_spent_leaves_the_old_file(command: Command) -> None:
-    """Exit 3, one sentence, and nothing half-built in the file's place."""
+    """Exit code 3, one sentence, and the old file unchanged."""
     Path("F.jsonl").write_text("before\n", "utf-8")
     with ScriptedServer(script=editor) as server:
         models = ("--editor-model", "openai/e", "--editor-base-url", server.url, "--editor-price", "1,1")
@@ -120,7 +120,7 @@ def test_a_budget_that_is_spent_leaves_the_old_file(command: Command) -> None:
 
 
 def test_editor_and_judge_share_one_limit(tmp_path: Path) -> None:
-    """What the editor spent is no longer there for the judge; without a limit there is none."""
+    """The judge's limit is what the editor left of --max-usd; without --max-usd there is none."""
     asked = {"judge_model": "openai/j", "judge_base_url": None, "judge_api_key_env": None, "judge_price": "1,1"}
     given = {**asked, "cache": tmp_path, "offline": False}
     book = PromptBook(default_directory())
@@ -169,10 +169,10 @@ LINES = [  # line, what is said
 
 
 @pytest.mark.parametrize(("line", "message"), LINES)
-def test_lines_of_ones_own_are_checked_with_their_number(
+def test_own_lines_are_checked_and_errors_name_them(
     command: Command, line: dict[str, object], message: str | None
 ) -> None:
-    """A cue of one's own may do without a target; what does not fit is refused with file and line."""
+    """An own cue needs no target; a line that does not fit is refused with file and line."""
     good = {"example_id": "x1", "kind": "mine", "field": "note", "offset": 4, "inserted": "old"}
     Path("F.jsonl").write_text(json.dumps(good) + "\n" + json.dumps({"example_id": "x0", **line}) + "\n", "utf-8")
     code, _, err = command("show", "F.jsonl")
@@ -181,8 +181,8 @@ def test_lines_of_ones_own_are_checked_with_their_number(
     assert message is None or (message in err and "F.jsonl:2" in err)
 
 
-def test_a_word_cut_in_two_is_warned_of(command: Command) -> None:
-    """An offset inside a word is no error, but seldom meant; one at a word's start is fine."""
+def test_a_word_cut_in_two_is_reported(command: Command) -> None:
+    """An offset inside a word gets a warning; one at a word's start does not."""
     base = {"kind": "mine", "field": "note", "inserted": "old"}
     rows = [{"example_id": f"x{n}", "offset": offset, **base} for n, offset in enumerate((6, 4, 8))]
     rows += [{"example_id": "x0", "offset": 6, **base, "inserted": f"old{n}"} for n in range(6)]
@@ -217,7 +217,7 @@ def test_the_original_and_ours_differ_in_kind_and_text(command: Command) -> None
 
 @pytest.mark.usefixtures("tagger")
 def test_a_judge_asks_for_twenty_candidates_and_keeps_four(command: Command) -> None:
-    """Unless told otherwise; the random words are those of a build without a judge."""
+    """That is the default; the candidates are the random words of a build without a judge."""
     with ScriptedServer(script=judge) as server:
         models = ("--judge-model", "openai/j", "--judge-base-url", server.url)
         kept = json.loads(command("build", "--shots", "0", "--limit", "1", "--json", *models)[1])

@@ -1,4 +1,4 @@
-"""Whatever is foreign is printed harmlessly: planted into everything, no control sequence reaches a terminal."""
+"""Control sequences in foreign texts never reach a terminal, wherever they come from."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def harmful(result: Result) -> set[str]:
     "text", [EVIL, "a\r\nb", "x\x00y", "\u061c\u200e\u200f", "pay\u200dpal", "\ufeffa", "\U000e0041"]
 )
 def test_signs_that_act_or_hide_are_shown(text: str) -> None:
-    """None is left, and each can still be told from its neighbours."""
+    """No such character is left, and each is shown by a sign of its own."""
     assert HARMFUL.search(visible(text)) is None
     assert json.loads(escaped(json.dumps(text, ensure_ascii=False))) == text
     assert HARMFUL.search(escaped(json.dumps(text, ensure_ascii=False))) is None
@@ -40,7 +40,7 @@ def test_signs_that_act_or_hide_are_shown(text: str) -> None:
     "text", ["naïve 你好 φ = 0.3", "👩‍👩‍👧 and 🏳️‍🌈", "می‌خواهم", "क्‍ष", "two\nlines\tand a tab", "a\u00a0b", "e\u0301"]
 )
 def test_texts_of_all_languages_stay_as_they_are(text: str) -> None:
-    """Joiners that a script or an emoji needs are no tricks."""
+    """Joiners that a script or an emoji needs are kept."""
     assert visible(text) == text
 
 
@@ -91,7 +91,7 @@ def run(server: EchoingServer) -> list[str]:
 def test_hostile_answers_files_and_names_are_printed_harmlessly(
     tmp_path: Path, warm: WarmCommands, more: tuple[str, ...]
 ) -> None:
-    """Every command that shows what an endpoint said, or what stands in a file, from the first run to the bundle."""
+    """This holds for every command that shows answers or files, from the first run to the bundle."""
     write_task(tmp_path)
     name = f"e0{PLANTED}"
     with EchoingServer(plant=lambda _: PLANTED) as server:
@@ -125,7 +125,7 @@ def test_hostile_answers_files_and_names_are_printed_harmlessly(
 
 @pytest.mark.parametrize("mode", ["400", "401", "404", "429", "500", "200-error", "html"])
 def test_hostile_errors_are_printed_harmlessly(tmp_path: Path, warm: WarmCommands, mode: Mode) -> None:
-    """An error's words, an HTML page's title and the names of the models that are served instead."""
+    """This holds for error texts, titles of HTML pages and names of served models."""
     write_task(tmp_path)
     with EchoingServer(plant=lambda _: PLANTED, mode=mode) as server:
         results = [
@@ -162,10 +162,10 @@ WRONG = {
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)], ids=["text", "json"])
-def test_mistakes_with_hostile_words_are_told_harmlessly(
+def test_mistakes_with_hostile_words_are_reported_harmlessly(
     tmp_path: Path, warm: WarmCommands, more: tuple[str, ...]
 ) -> None:
-    """What a user, a shell history or a file of somebody else's puts into a message."""
+    """This holds for arguments and file contents that a message repeats."""
     (tmp_path / "bad.csv").write_text(f"pairID,{PLANTED}\n1,2\n", encoding="utf-8")
     (tmp_path / "bad.yaml").write_text(json.dumps({f"x{PLANTED}": 1}), encoding="utf-8")
     odd = {"tasks": ["qa"], "models": [{"model": "openai/m", "endpoint": PLANTED}], "arms": {"order": [PLANTED]}}

@@ -1,4 +1,4 @@
-"""What a user gives is used, refused or spoken of: edited files, labels that are none, shots nobody asked for."""
+"""Input that would be ignored or lost is reported or refused: edited files, unknown labels, unused shots."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ PLAN = ("plan", "--task", "esnli:data.csv", "--interventions", "edits.jsonl", "-
 LOCAL = ("--base-url", "http://127.0.0.1:9/v1")
 
 
-def test_gold_labels_that_are_none_are_counted(esnli: Path, call: Call) -> None:
-    """How many, and what they say; blank ones are no mistake."""
+def test_unknown_gold_labels_are_counted(esnli: Path, call: Call) -> None:
+    """A note says how many there are and what they are; blank ones are allowed."""
     code, out, err = call(*PLAN, *LOCAL, "--json")
 
     assert code == 0
@@ -69,7 +69,7 @@ def test_gold_labels_that_are_none_are_counted(esnli: Path, call: Call) -> None:
 def test_gold_labels_of_ecqa_and_comve_are_counted_too(
     tmp_path: Path, call: Call, golds: list[str], unknown: int
 ) -> None:
-    """By the same sentence, whatever the format."""
+    """The note is the same for every format."""
     lines = ["q_no,q_text,q_op1,q_op2,q_op3,q_op4,q_op5,q_ans,taskB"]
     lines += [f"q{number},What is it?,a,b,d,e,f,{gold},So." for number, gold in enumerate(golds)]
     (tmp_path / "ecqa.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -103,7 +103,7 @@ def test_shots_from_without_shots_is_refused(esnli: Path, call: Call, more: tupl
 
 
 def test_shots_from_that_serve_one_style_alone_are_told(esnli: Path, call: Call) -> None:
-    """Completion shows 8 of them, chat none."""
+    """The note says so: completion style shows 8 of them, chat none."""
     code, _, err = call(*PLAN, *LOCAL, "--shots-from", "nli", "--style", "completion", "--style", "chat")
 
     assert code == 0
@@ -133,7 +133,7 @@ def test_a_file_that_was_edited_is_not_overwritten(tmp_path: Path, call: Call) -
 
 
 def test_a_device_takes_the_lines(tmp_path: Path, call: Call) -> None:
-    """What cannot be replaced is written to."""
+    """A device, which cannot be replaced, is written to."""
     code, _, err = call(*BUILD[:-1], "/dev/null")
 
     assert (code, Path("/dev/null").is_file()) == (0, False)
@@ -142,7 +142,7 @@ def test_a_device_takes_the_lines(tmp_path: Path, call: Call) -> None:
 
 @pytest.mark.parametrize("surplus", range(1, 17))
 def test_a_few_tokens_around_the_answer_are_no_reasoning(surplus: int) -> None:
-    """A total that exceeds the sum by marks of turns says nothing of reasoning."""
+    """A total that exceeds the sum by a few tokens of turn markers is no sign of reasoning."""
     assert not reasons_first({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14 + surplus})
 
 
@@ -154,19 +154,19 @@ def test_a_few_tokens_around_the_answer_are_no_reasoning(surplus: int) -> None:
     ],
 )
 def test_reasoning_that_is_counted_is_reasoning(usage: dict[str, object]) -> None:
-    """Told as such, or far more output than the answer has."""
+    """Reasoning is recognised by its own count, or by far more output than the answer has."""
     assert reasons_first(usage)
 
 
 def test_probe_takes_one_model_and_says_so() -> None:
-    """Its help promises nothing that it refuses."""
+    """The help does not call --model repeatable."""
     help_text = probe.get_help(click.Context(probe, info_name="probe"))
 
     assert "epeatable" not in help_text
 
 
 def test_the_readme_names_what_building_words_needs() -> None:
-    """The commands of the error sentence are in the README, for whoever follows it."""
+    """The README has the commands that the error sentence names."""
     text = " ".join(README.read_text(encoding="utf-8").split())
 
     commands = re.findall(r"`((?:pip|python) [^`]+)`", INSTALL)

@@ -179,7 +179,7 @@ def test_the_list_counts(run_dir: Path, call: Call) -> None:
     ],
 )
 def test_the_list_is_filtered(filters: list[str], places: list[tuple[str, str]], run_dir: Path, call: Call) -> None:
-    """Only examples that have such a trial, by whichever policy is asked for."""
+    """Only examples with such a trial are listed, under the policy given."""
     code, out, _ = call(run_dir, "--list", "--json", *filters)
     found = json.loads(out)["examples"]
 
@@ -203,8 +203,8 @@ def test_the_list_is_filtered(filters: list[str], places: list[tuple[str, str]],
         (["--example", "e2", "--cache", "nowhere"], "There is no cache in"),
     ],
 )
-def test_wrong_wishes_get_one_sentence(words: list[str], said: str, run_dir: Path, call: Call) -> None:
-    """What is wrong, what is there, and how to see all of it."""
+def test_an_unknown_name_or_filter_gets_one_sentence(words: list[str], said: str, run_dir: Path, call: Call) -> None:
+    """The sentence says what is unknown, what there is, and how to list all of it."""
     code, out, err = call(run_dir, *words)
 
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -212,14 +212,14 @@ def test_wrong_wishes_get_one_sentence(words: list[str], said: str, run_dir: Pat
 
 
 def test_no_run_gets_one_sentence(tmp_path: Path, call: Call) -> None:
-    """A directory without a run, as JSON too."""
+    """A directory without a run is bad input, with --json too."""
     code, out, _ = call(tmp_path, "--example", "e1", "--json")
 
     assert (code, json.loads(out)["error"]["code"]) == (2, 2)
 
 
 def test_task_and_model_choose(run_dir: Path, call: Call) -> None:
-    """An id of two tasks is shown of one; a model can be left out."""
+    """--task chooses among tasks with the same id, and --model leaves a model out."""
     both = call(run_dir, "--example", "e10", "--task", "mine")[1]
     one = call(run_dir, "--example", "e10", "--task", "mine", "--model", "openai/tiny")[1]
 
@@ -237,7 +237,7 @@ def test_an_example_without_trials(run_dir: Path, call: Call) -> None:
 
 
 def test_another_policy(run_dir: Path, call: Call) -> None:
-    """Said at the top, and beside each decision that is another one then."""
+    """The policy is named at the top, and beside each decision that differs under it."""
     out = call(run_dir, "--example", "e1", "--mention", "substring")[1]
 
     assert "Mentions are decided by policy substring; the run's own is word." in out
@@ -245,8 +245,8 @@ def test_another_policy(run_dir: Path, call: Call) -> None:
     assert "He is [[quick]]ish." in out
 
 
-def test_the_variable_counts_too(run_dir: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """EXPLAINEVAL_ONLY is --only."""
+def test_the_variable_sets_the_option(run_dir: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EXPLAINEVAL_ONLY has the effect of --only."""
     monkeypatch.setenv("EXPLAINEVAL_ONLY", "changed")
 
     assert "1. hand" not in call(run_dir, "--example", "e1")[1]
@@ -254,7 +254,7 @@ def test_the_variable_counts_too(run_dir: Path, call: Call, monkeypatch: pytest.
 
 
 def test_unread_answers_come_from_the_cache(run_dir: Path, call: Call, tmp_path: Path) -> None:
-    """From the run's own if it is there, from another if named; else it is said where they are."""
+    """They come from the run's own cache or the one named; without a cache the text says where they are."""
     said = call(run_dir, "--example", "e2")[1]
     assert f"is not at {tmp_path / 'answers'}: --cache DIR names it" in " ".join(said.split())
 
@@ -269,7 +269,7 @@ def test_unread_answers_come_from_the_cache(run_dir: Path, call: Call, tmp_path:
 
 
 def test_all_answers(run_dir: Path, call: Call, tmp_path: Path) -> None:
-    """Those that are not in the cache are said to be missing there."""
+    """--answers shows every stored answer, and names those that the cache lacks."""
     put(tmp_path / "answers", "A or B")
     out = call(run_dir, "--example", "e1", "--answers")[1]
 

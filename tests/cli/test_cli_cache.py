@@ -1,4 +1,4 @@
-"""`explaineval cache …`: what is said, what is written, and with which exit code."""
+"""`explaineval cache …`: output, files and exit codes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_help_of_the_group_loads_no_command(call: Call) -> None:
 
 
 def test_stats_sum_dollars(call: Call, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the list's price, with tokens from the provider's own cache at theirs; what is private costs nothing."""
+    """Tokens cost the list's price, those read from the provider's cache theirs; private addresses cost nothing."""
     entry = {"input_cost_per_token": 1e-3, "output_cost_per_token": 1e-2, "cache_read_input_token_cost": 1e-4}
     listed = type("Listed", (), {"prices": {LISTED: entry}, "version": "planted:1"})
     monkeypatch.setattr("explaineval.cli.cache.read_price_list", lambda: listed)
@@ -121,8 +121,8 @@ def test_stats_sum_dollars(call: Call, cache: Path, monkeypatch: pytest.MonkeyPa
     assert document["models"][0].keys() >= {"endpoint", "model", "entries", "tokens"}
 
 
-def test_stats_never_take_an_unknown_price_for_nothing(call: Call, cache: Path) -> None:
-    """Null in JSON, `unknown` for people, with the way out; a price that is given wins everywhere."""
+def test_an_unknown_price_is_not_zero(call: Call, cache: Path) -> None:
+    """It is null in JSON and `unknown` in text, with a note on --price; a price given holds for all."""
     put(cache, [(ask(0, "openai/nobody-knows", "lab"), reply(1))])
     document = json.loads(call("stats", "--json")[1])
     _, text, err = call("stats")
@@ -138,7 +138,7 @@ def test_stats_never_take_an_unknown_price_for_nothing(call: Call, cache: Path) 
 
 
 def test_stats_show_names_as_they_are(call: Call, tmp_path: Path) -> None:
-    """Brackets in a name are no markup."""
+    """Brackets in a name are printed, not taken for markup."""
     put(tmp_path / "cache", [(ask(0, "openai/[/red]x", "[bold]lab"), reply(1))])
     code, out, _ = call("stats")
 
@@ -147,7 +147,7 @@ def test_stats_show_names_as_they_are(call: Call, tmp_path: Path) -> None:
     assert "[bold]lab" in out
 
 
-def test_verify_says_that_all_is_sound(call: Call, cache: Path) -> None:
+def test_verify_finds_a_sound_cache_sound(call: Call, cache: Path) -> None:
     """Exit code 0 and the counts."""
     code, out, err = call("verify")
     document = json.loads(call("verify", "--json")[1])
@@ -198,7 +198,7 @@ def test_verify_finds_a_damaged_database(call: Call, cache: Path, how: str) -> N
 
 
 def test_verify_of_nothing_is_bad_input(call: Call) -> None:
-    """A wrong path is no damage, and nothing is made there."""
+    """A wrong path gets exit code 2, and nothing is made there."""
     code, _, err = call("verify", "--cache", "gone")
 
     assert code == 2
@@ -207,7 +207,7 @@ def test_verify_of_nothing_is_bad_input(call: Call) -> None:
 
 
 def test_export_and_import_give_everything_back(call: Call, cache: Path) -> None:
-    """Into a new cache; a second time nothing is added, and another answer is conflicting."""
+    """All answers reach a new cache; again, nothing is added; a different stored answer counts as conflicting."""
     code, out, err = call("export", "--out", "p.gz")
     assert (code, err) == (0, "")
     assert "10 answers, 1 documents" in out
@@ -227,7 +227,7 @@ def test_export_and_import_give_everything_back(call: Call, cache: Path) -> None
 
 
 def test_export_filters_by_model_and_endpoint(call: Call, cache: Path) -> None:
-    """As `stats` writes them; the provider's own address is `default`; a URL may be spelled otherwise."""
+    """Names are as `stats` prints them; `default` is the provider's own address; a URL may be spelled differently."""
 
     def exported(*arguments: str) -> int:
         return int(json.loads(call("export", "--out", "p.gz", "--json", *arguments)[1])["entries"])
@@ -253,7 +253,7 @@ def make_run(directory: Path, trials: list[dict[str, Any]], retry: list[str]) ->
 
 
 def test_export_of_a_run_takes_its_answers_and_names_what_is_missing(call: Call, cache: Path) -> None:
-    """Also answers that were asked again; what was rejected or failed never had one, and is not missing."""
+    """Answers asked again are included; requests that were rejected or failed are not reported as missing."""
     key = [request_key(ask(number)) for number in range(9)]
     again = ask(3).model_copy(update={"sample": 1000, "max_tokens": 36})
     put(cache, [(again, reply(3))])
@@ -300,7 +300,7 @@ def test_a_damaged_cache_is_saved_through_a_pack(call: Call, cache: Path) -> Non
 
 
 def test_import_takes_what_is_good(call: Call, cache: Path) -> None:
-    """A bad line, a cut file, a file that is none: named, exit code 2, and everything else is imported."""
+    """Bad lines and files are named with exit code 2, and everything else is imported."""
     call("export", "--out", "p.gz", "--model", LISTED)
     call("export", "--out", "q.gz", "--model", "openai/smol")
     lines = gzip.decompress(Path("p.gz").read_bytes()).splitlines()
@@ -320,7 +320,7 @@ def test_import_takes_what_is_good(call: Call, cache: Path) -> None:
 
 
 def test_import_into_a_network_file_system_is_refused(call: Call, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sentence names the way out, which works: a store there can still be exported."""
+    """The sentence says what to do; a store there can still be exported."""
     monkeypatch.setattr(locks, "find_network_type", lambda *_: "nfs4")
     code, out, err = call("export", "--out", "p.gz", "--cache", "cache")
 
@@ -331,8 +331,8 @@ def test_import_into_a_network_file_system_is_refused(call: Call, cache: Path, m
     assert "choose a local directory" in err
 
 
-def test_prune_wants_to_know_what(call: Call, cache: Path) -> None:
-    """Without a filter, and with contradicting ones, nothing goes."""
+def test_prune_needs_a_filter(call: Call, cache: Path) -> None:
+    """Without a filter, or with contradicting ones, nothing is deleted."""
     assert call("prune", "--yes", "10")[0] == 2
     assert "--damaged or --all" in call("prune")[2]
     assert call("prune", "--all", "--model", LISTED, "--yes", "5")[0] == 2
@@ -351,7 +351,7 @@ def test_prune_deletes_nothing_without_its_number(call: Call, cache: Path, typed
 
 @pytest.mark.parametrize("number", ["0", "4", "6", "10"])
 def test_prune_refuses_another_number(call: Call, cache: Path, number: str) -> None:
-    """`--yes` holds for exactly what would go."""
+    """`--yes` must give the exact number of rows."""
     code, out, _ = call("prune", "--model", LISTED, "--yes", number, "--json")
 
     assert code == 2
@@ -361,7 +361,7 @@ def test_prune_refuses_another_number(call: Call, cache: Path, number: str) -> N
 
 @pytest.mark.parametrize("how", ["typed", "option"])
 def test_prune_deletes_what_was_confirmed(call: Call, cache: Path, how: str) -> None:
-    """Shown before: how many, of which model, what they cost; gone after: these, and no others."""
+    """Number, model and cost are shown first; then these rows are deleted and no others."""
     given = {"typed": (("prune", "--model", LISTED), "5\n"), "option": (("prune", "--model", LISTED, "--yes", "5"), "")}
     arguments, typed = given[how]
     code, out, err = call(*arguments, "--price", "1,2", typed=typed)
@@ -386,7 +386,7 @@ def test_prune_of_damaged_rows_makes_a_cache_sound(call: Call, cache: Path) -> N
 
 
 def test_prune_of_nothing_asks_nothing(call: Call, cache: Path) -> None:
-    """A filter that fits no answer."""
+    """A filter that fits no answer deletes nothing and asks nothing."""
     code, out, _ = call("prune", "--model", "none")
 
     assert code == 0
@@ -408,7 +408,7 @@ def test_prune_touches_no_damaged_database(call: Call, cache: Path) -> None:
 def test_prune_leaves_the_space_while_a_run_uses_the_cache(
     call: Call, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answers are gone, the run goes on."""
+    """The answers are deleted, and the run continues."""
     monkeypatch.setattr("explaineval.cache.maintenance.BUSY_TIMEOUT", 0.1)
     with open_store(cache) as store:
         assert store.get(request_key(ask(0))) is not None
@@ -421,7 +421,7 @@ def test_prune_leaves_the_space_while_a_run_uses_the_cache(
 
 
 def test_a_full_disk_loses_nothing(call: Call, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite's own limit on pages stands for the disk: one sentence; with room again the rest is imported."""
+    """With SQLite's limit on pages as a full disk there is one sentence; with room the rest is imported."""
     put(Path("big"), [(ask(n), Completion(text=str(n) * 9)) for n in range(200, 1500)])
     call("export", "--out", "p.gz", "--cache", "big")
     prepare = Database.prepare_writes
@@ -443,7 +443,7 @@ def test_a_full_disk_loses_nothing(call: Call, cache: Path, monkeypatch: pytest.
 
 
 def test_a_lock_that_stays_is_named(call: Call, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process locks the cache when the deletion was confirmed: one sentence, and everything is there."""
+    """If another process locks the cache after the confirmation, there is one sentence and nothing is lost."""
     monkeypatch.setattr("explaineval.cache.database.LOCK_TIMEOUT", 0.1)
     other = sqlite3.connect(cache / "cache.db", isolation_level=None)
 
