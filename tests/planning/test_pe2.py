@@ -240,6 +240,19 @@ def test_what_follows_an_unsent_answer_is_unsent_too() -> None:
     assert all(is_second(one) for one in unsent)
 
 
+def test_a_dialogue_that_is_given_up_tells_the_call_that_it_would_have_made() -> None:
+    """Closed before the first reply, as when a run is cancelled: one explaining call, and none for a sham."""
+    found = prepared()
+    unit = next(plan(found, found.config.models[0], lambda _: ABLE))
+    for variant in unit.asked:
+        unsent: list[Request] = []
+        dialogue = unit.dialogue(variant, unsent=unsent.append)
+        next(dialogue)
+        dialogue.close()
+
+        assert [is_second(request) for request in unsent] == ([] if variant.is_sham else [True])
+
+
 @pytest.mark.parametrize("style", ["chat", "completion"])
 def test_the_sizes_of_all_units_are_what_is_asked(style: str) -> None:
     """What a stopped run counts as unsent: the first level's units hold the answers, the others explain them."""

@@ -1,4 +1,4 @@
-"""Why a run would have to ask: for requests without stored answer, the stored ones nearest to them and what differs.
+"""Explain why requests of a run have no stored answer, by the stored requests nearest to them and what differs.
 
 Nearest is the stored request with the fewest differing fields, where another text counts like one field if little of
 it differs and like several if it is another text altogether; then the one with the most similar text; then the one with
@@ -37,25 +37,25 @@ class Contrast:
 
     @property
     def text(self) -> str:
-        """In one line."""
+        """The difference on one line."""
         name = self.field if self.place is None else f"{self.field}, {self.place}"
         return f"{name}: stored {self.stored}, asked {self.asked}"
 
 
 def contrast(stored: Request, asked: Request) -> tuple[Contrast, ...]:
-    """All differing fields: the cheap ones by name, parameters one by one, of a text the first differing place."""
+    """All differing fields: parameters one by one, of a text the first differing place."""
     old, new = _flat(canonical(stored)), _flat(canonical(asked))
-    found = []
+    contrasts = []
     for name in sorted(old.keys() | new.keys(), key=lambda name: (name in TEXTS, name)):
         if name in old and name in new and _spelled(old[name]) == _spelled(new[name]):
             continue
         if name == "messages" and name in old and name in new:
-            found.append(_turns(old[name], new[name]))
+            contrasts.append(_turns(old[name], new[name]))
         elif name == "prompt" and name in old and name in new:
-            found.append(_texts(name, old[name], new[name], ""))
+            contrasts.append(_texts(name, old[name], new[name], ""))
         else:
-            found.append(Contrast(name, _shown(name, old), _shown(name, new)))
-    return tuple(found)
+            contrasts.append(Contrast(name, _shown(name, old), _shown(name, new)))
+    return tuple(contrasts)
 
 
 def flat_text(request: Request) -> str:
@@ -172,10 +172,10 @@ def explain_misses(prepared: Prepared, store: Store, limit: int) -> Explained:
 
     Raises StoreError where the store cannot be read.
     """
-    able, assumed = _capabilities(prepared, store)
+    capabilities, assumed = _capabilities(prepared, store)
     hits = misses = 0
     first: list[Step] = []
-    for step in walk(prepared, able, store.get):
+    for step in walk(prepared, capabilities, store.get):
         if step.completion is not None:
             hits += 1
             continue
@@ -184,9 +184,9 @@ def explain_misses(prepared: Prepared, store: Store, limit: int) -> Explained:
             first.append(step)
     shown = tuple(_nearest(first, store.iterate()))
     common = shown[0].contrasts if shown else ()
-    if not common or any(one.contrasts != common for one in shown) or any(one.place for one in common):
+    if not common or any(miss.contrasts != common for miss in shown) or any(item.place for item in common):
         return Explained(hits, misses, assumed, shown)
-    alike = _count_alike(walk(prepared, able, store.get), shown[0], store)
+    alike = _count_alike(walk(prepared, capabilities, store.get), shown[0], store)
     return Explained(hits, misses, assumed, shown, common, alike)
 
 
@@ -194,7 +194,7 @@ def _capabilities(prepared: Prepared, store: Store) -> tuple[Callable[[ModelConf
     """How each arm would be sent; whether any of it is assumed for want of a verdict."""
     known: dict[tuple[str | None, str, str], tuple[Capabilities, bool]] = {}
 
-    def able(model: ModelConfig, arm: Arm) -> Capabilities:
+    def capabilities(model: ModelConfig, arm: Arm) -> Capabilities:
         name = (model.endpoint, model.model, arm.style)
         if name not in known:
             known[name] = assume_capabilities(store, prepared.config, model, arm.style)
@@ -202,8 +202,8 @@ def _capabilities(prepared: Prepared, store: Store) -> tuple[Callable[[ModelConf
 
     for model in prepared.config.models:
         for arm in arms_for(prepared.config, model):
-            able(model, arm)
-    return able, not all(settled for _, settled in known.values())
+            capabilities(model, arm)
+    return capabilities, not all(settled for _, settled in known.values())
 
 
 @dataclass
@@ -219,7 +219,7 @@ class _Search:
     def __post_init__(self) -> None:
         self.text = flat_text(self.asked)
 
-    def look(self, key: str, stored: Request, cheap: tuple[Any, ...], text: str) -> None:
+    def consider(self, key: str, stored: Request, cheap: tuple[Any, ...], text: str) -> None:
         """Take one stored request into account; its cheap fields first, its text only where it could still win."""
         count = self.counts.get(cheap)
         if count is None:
@@ -233,9 +233,9 @@ class _Search:
                 return
             unlike = max(len(text), len(self.text)) - sum(common_ends(text, self.text))
             count += 1 if unlike <= CLOSE else FOREIGN
-        found = (count, unlike, abs(stored.sample - self.asked.sample), key)
-        if self.best is None or found < self.best:
-            self.best, self.stored = found, stored
+        rank = (count, unlike, abs(stored.sample - self.asked.sample), key)
+        if self.best is None or rank < self.best:
+            self.best, self.stored = rank, stored
 
 
 def _nearest(steps: list[Step], rows: Iterable[tuple[str, Request, Completion]]) -> Iterator[Miss]:
@@ -244,7 +244,7 @@ def _nearest(steps: list[Step], rows: Iterable[tuple[str, Request, Completion]])
         for key, stored, _ in rows:
             cheap, text = _cheap(stored), flat_text(stored)
             for search in searches:
-                search.look(key, stored, cheap, text)
+                search.consider(key, stored, cheap, text)
     for step, search in zip(steps, searches, strict=True):
         if search.best is None or search.stored is None:
             yield Miss(step)

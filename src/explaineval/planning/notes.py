@@ -1,4 +1,4 @@
-"""What is to be told of a run beside its numbers: how it came about, what it cost, what was left out.
+"""Notes on a run, printed beside its numbers: how it came about, what it cost, what was left out.
 
 A note has the fields of a warning about a number (`scoring.checks`), but is about no row.
 """
@@ -12,7 +12,7 @@ from explaineval.scoring.checks import Code, Grade
 
 
 class Note(Record):
-    """One thing to be told: `code` and `grade` for programs, `text` and `todo` for people."""
+    """One note: `code` and `grade` for programs, `text` and `todo` for people."""
 
     code: str
     grade: Grade

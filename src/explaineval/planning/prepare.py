@@ -60,9 +60,11 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     tasks = tuple(_with_levels(_with_interventions(task, chosen), config.arms.verbosity) for task in whole)
     notes = (*_shots_notes(config, whole), *chosen.notes, *_left_out(whole, tasks), *_gold_notes(tasks))
     chosen = replace(chosen, notes=notes)
-    what = provenance.science(config, tasks, prompts, chosen.edits)
+    science = provenance.science(config, tasks, prompts, chosen.edits)
     examples, edits = inputs_of(tasks, chosen)
-    return Prepared(config, client, tasks, prompts, chosen, what, run_directory.science_hash(what, examples, edits))
+    return Prepared(
+        config, client, tasks, prompts, chosen, science, run_directory.science_hash(science, examples, edits)
+    )
 
 
 def with_simulated(config: RunConfig, client: ClientConfig) -> tuple[RunConfig, ClientConfig]:
@@ -125,7 +127,7 @@ def _shots_notes(config: RunConfig, tasks: Sequence[Task]) -> Iterator[Note]:
 def _gold_notes(tasks: Sequence[Task]) -> Iterator[Note]:
     """How many rows have something as gold label that is none."""
     for task in tasks:
-        strange = [task.unknown_gold[one.id] for one in task.examples if one.id in task.unknown_gold]
+        strange = [task.unknown_gold[example.id] for example in task.examples if example.id in task.unknown_gold]
         if strange:
             named = ", ".join(map(repr, dict.fromkeys(strange[:SHOWN])))
             yield note(
@@ -137,11 +139,11 @@ def _gold_notes(tasks: Sequence[Task]) -> Iterator[Note]:
 
 def _with_levels(task: Task, levels: Collection[str]) -> Task:
     """The task with the shots of these verbosity levels alone: what is not asked for is no part of the run."""
-    return replace(task, level_shots={level: found for level, found in task.level_shots.items() if level in levels})
+    return replace(task, level_shots={level: shots for level, shots in task.level_shots.items() if level in levels})
 
 
 def inputs_of(tasks: tuple[Task, ...], chosen: Chosen) -> tuple[list[Any], list[Any]]:
     """All examples, and all their interventions, in the order of the tasks."""
     examples = [example for task in tasks for example in task.examples]
-    edits = [one for example in examples for one in chosen.edits.get((example.task, example.id), ())]
+    edits = [edit for example in examples for edit in chosen.edits.get((example.task, example.id), ())]
     return examples, edits

@@ -1,4 +1,4 @@
-"""What a run cost: spent now, saved by the cache, cost from scratch. Raw usage in, dollars out, nothing guessed."""
+"""Prices of models, and the dollars and tokens of a run: spent now, and saved by the cache."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Ledger:
     tokens: dict[str, int] = field(default_factory=lambda: {"sent_in": 0, "sent_out": 0, "hit_in": 0, "hit_out": 0})
 
     def add(self, completion: Completion, *, hit: bool, price: Price | None = None) -> None:
-        """Book one completion, bought now or found in the store; `price` where it had another than the run's."""
+        """Add one completion, bought now or stored before; `price` is its own where that is not the run's."""
         usage = completion.usage
         self.reasoned += reasons_first(usage)
         if completion.finish_reason in ("length", "max_tokens"):
@@ -157,8 +157,8 @@ def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> Pri
     """
     usual = tier_of(config.params)
     tier: Tier = "batches" if client.batch else usual
-    singly = {(one.endpoint, one.model): price_for(one, client, listed, usual) for one in config.models}
-    of_run = {(one.endpoint, one.model): price_for(one, client, listed, tier) for one in config.models}
+    singly = {(model.endpoint, model.model): price_for(model, client, listed, usual) for model in config.models}
+    of_run = {(model.endpoint, model.model): price_for(model, client, listed, tier) for model in config.models}
     for model in config.models:
         both = (singly[model.endpoint, model.model], of_run[model.endpoint, model.model])
         unknown = None in both  # with --batch the settling request goes alone

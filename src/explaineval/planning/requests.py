@@ -1,4 +1,4 @@
-"""Requests: one example, perhaps edited, under one arm of one model."""
+"""Build the request for one example, perhaps edited, under one arm of one model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STOPS = ("\n\n",)
 
 @dataclass(frozen=True)
 class RequestBuilder:
-    """Turns an example with perhaps edited fields into the request of one model and arm."""
+    """Builds the requests of one model, arm and task."""
 
     config: RunConfig
     prompts: PromptBook
@@ -102,14 +102,14 @@ class RequestBuilder:
 
     @property
     def lacks_level(self) -> bool:
-        """Whether the arm's verbosity cannot be asked for: in completion style only shots of that length can."""
-        wanted = self.arm.style == "completion" and self.arm.shots > 0
-        return wanted and self.task.shots_at(self.arm.verbosity) is None
+        """Whether the arm's verbosity cannot be asked for: completion style needs shots of that length."""
+        shown_by_shots = self.arm.style == "completion" and self.arm.shots > 0
+        return shown_by_shots and self.task.shots_at(self.arm.verbosity) is None
 
     @property
     def is_first_level(self) -> bool:
-        """Whether the arm's verbosity is the first of the run that can be asked for: the answers of pe2 are its own."""
-        first = next((one for one in self._levels if not one.lacks_level), self)
+        """Whether no earlier verbosity of the run can be asked for: in order pe2 its units have the answers."""
+        first = next((builder for builder in self._levels if not builder.lacks_level), self)
         return first.arm.verbosity == self.arm.verbosity
 
     @property
