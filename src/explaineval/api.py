@@ -145,7 +145,7 @@ def _result(outcome: Outcome) -> Result:
         exit_code=outcome.exit_code,
         totals=outcome.totals.model_dump(mode="json"),
         notes=tuple(note.text for note in outcome.notes),
-        errors=tuple(outcome.faults),
+        errors=tuple(outcome.errors),
         screen="\n".join(line.text for line in lines),
     )
 

@@ -91,7 +91,7 @@ def _execute(
     code, scores = outcome.exit_code, outcome.scores
     if json:
         document = run_document(outcome.directory, code, outcome.signature, outcome.totals, scores)
-        echo_document(document, (*notes, *outcome.notes), scores, code, " ".join(outcome.faults))
+        echo_document(document, (*notes, *outcome.notes), scores, code, " ".join(outcome.errors))
     else:
         if scores.rows:
             echo_scores(scores, outcome.directory, table=table)
@@ -103,5 +103,5 @@ def _execute(
         echo(totals_line(outcome.totals))
         if outcome.directory is not None:
             echo(f"Run directory: {outcome.directory}")
-    echo_notes(outcome.faults)
+    echo_notes(outcome.errors)
     return code

@@ -44,7 +44,7 @@ class Outcome:
     scores: Scores
     totals: Totals
     notes: tuple[Note, ...]
-    faults: tuple[str, ...]
+    errors: tuple[str, ...]
 
 
 def execute(
