@@ -41,14 +41,6 @@ def test_many_texts_are_tagged_as_one_by_one(tagger: Tagger) -> None:
     assert [tagger.tag(text) for text in texts] == list(tagger.tag_many(texts))
 
 
-def test_version_names_the_pipeline(tagger: Tagger) -> None:
-    """Name and version are what a signature needs."""
-    name, _, version = tagger.tagger_version.rpartition("-")
-
-    assert name in PIPELINES
-    assert version[0].isdigit()
-
-
 def test_tagged_text_gets_random_words(tagger: Tagger) -> None:
     """Real tags lead to interventions that fit their example."""
     text = "A young woman is reading a newspaper in the park."

@@ -37,9 +37,10 @@ Examples = Mapping[tuple[str, str], Example]
 
 @dataclass(frozen=True)
 class Filtered:
-    """What was kept, under its new kind; how many candidates had no readable verdict, by reason; what it took.
+    """The edits that are kept, under their new kind, and how they were judged.
 
-    `unnatural` counts those that were kept though the judge said no: at least one stays of every example.
+    `dropped` counts by reason the candidates without a readable verdict, `unnatural` the edits that are kept though the
+    judge said no (at least one edit of every example is kept). `graded` says that edits were ranked by probability.
     """
 
     kept: list[Intervention]
@@ -50,35 +51,40 @@ class Filtered:
 
 
 def filter_natural(
-    who: Assistant, examples: Examples, candidates: Sequence[Intervention], share: float, watch: Watch
+    assistant: Assistant, examples: Examples, candidates: Sequence[Intervention], share: float, watch: Watch
 ) -> Filtered:
-    """Ask about every candidate and keep the top `share` of each example. Raises what `run_session` raises."""
+    """Ask the judge about every candidate and keep the top `share` of each example.
 
-    def request(one: Intervention, logprobs: int | None, temperature: float | None) -> Request:
-        edited = apply(examples[one.task, one.example_id], one)
-        return who.request(TEMPLATE, logprobs, temperature, field=one.field, inserted=one.inserted, edited=edited)
+    Raises what `run_session` raises.
+    """
 
-    def judge(one: Intervention, able: Capabilities) -> Dialogue[Judged | str]:
-        reply = yield request(one, able.logprobs, able.temperature)
-        return read_verdict(one, reply)
+    def request(edit: Intervention, logprobs: int | None, temperature: float | None) -> Request:
+        edited = apply(examples[edit.task, edit.example_id], edit)
+        return assistant.request(
+            TEMPLATE, logprobs, temperature, field=edit.field, inserted=edit.inserted, edited=edited
+        )
 
-    starts = [partial(judge, one) for one in candidates]
-    session = run_session(who, starts, partial(request, candidates[0]), logprobs=True, watch=watch)
-    judged: dict[tuple[str, str], list[Judged]] = {}
+    def judge(edit: Intervention, capabilities: Capabilities) -> Dialogue[Judged | str]:
+        reply = yield request(edit, capabilities.logprobs, capabilities.temperature)
+        return read_verdict(edit, reply)
+
+    starts = [partial(judge, edit) for edit in candidates]
+    session = run_session(assistant, starts, partial(request, candidates[0]), logprobs=True, watch=watch)
+    by_example: dict[tuple[str, str], list[Judged]] = {}
     dropped: Counter[str] = Counter()
     for verdict in session.results:
         if isinstance(verdict, str):
             dropped[verdict] += 1
         else:
-            judged.setdefault((verdict.intervention.task, verdict.intervention.example_id), []).append(verdict)
-    kept = [one for found in judged.values() for one in keep_natural(found, share)]
-    graded = all(one.probability is not None for found in judged.values() for one in found)
-    unnatural = sum(not one.natural for one in kept)
-    return Filtered([call_natural(one.intervention) for one in kept], dropped, unnatural, graded, session)
+            by_example.setdefault((verdict.intervention.task, verdict.intervention.example_id), []).append(verdict)
+    kept = [verdict for verdicts in by_example.values() for verdict in keep_natural(verdicts, share)]
+    graded = all(verdict.probability is not None for verdicts in by_example.values() for verdict in verdicts)
+    unnatural = sum(not verdict.natural for verdict in kept)
+    return Filtered([call_natural(verdict.intervention) for verdict in kept], dropped, unnatural, graded, session)
 
 
 def read_verdict(candidate: Intervention, reply: Completion | Failure) -> Judged | str:
-    """The judge's verdict on a candidate, or in a word why there is none."""
+    """Return the judge's verdict on a candidate, or in a word why there is none."""
     if isinstance(reply, Failure):
         return reply.status
     outcome = classify(reply)
@@ -87,9 +93,10 @@ def read_verdict(candidate: Intervention, reply: Completion | Failure) -> Judged
     label = parse_label(reply.text or "", VERDICTS, "chat")
     if isinstance(label, Unreadable):
         return label.status
-    found = label_probabilities(reply, label, tuple(VERDICTS))
-    usable = not isinstance(found, str) and found.mass >= LEAST_MASS
-    probability = found.probs["A"] if usable and not isinstance(found, str) else None
+    probabilities = label_probabilities(reply, label, tuple(VERDICTS))
+    probability = None
+    if not isinstance(probabilities, str) and probabilities.mass >= LEAST_MASS:
+        probability = probabilities.probs["A"]
     return Judged(candidate, label.label == "A", probability)
 
 
@@ -103,7 +110,7 @@ Tag = Callable[[str], Sequence[Token]]
 
 @dataclass(frozen=True)
 class Edited:
-    """The edits in the order of the examples; the replies that were refused, by reason; what it took."""
+    """The edits in the order of the examples, the number of refused replies by reason, and the session."""
 
     built: list[Intervention]
     refused: Counter[str]
@@ -112,39 +119,39 @@ class Edited:
 
 @dataclass(frozen=True)
 class Editing:
-    """One example to edit: `texts` are all that its prompt shows, so that no word is inserted that is there before."""
+    """One example to edit; `texts` are all texts of its prompt, whose words are not inserted."""
 
     example: Example
     texts: Sequence[str]
 
 
 def edit(
-    who: Assistant, wanted: Sequence[Editing], per_example: int, seed: int, tag: Tag | None, watch: Watch
+    assistant: Assistant, tasks: Sequence[Editing], per_example: int, seed: int, tag: Tag | None, watch: Watch
 ) -> Edited:
     """Have up to `per_example` words inserted into each example, all different.
 
-    The field of each is drawn; a word is asked for by naming those that it must not be. With `tag` a word counts only
+    The field of each is drawn; the prompt lists the words that are not wanted again. With `tag` a word counts only
     where it is tagged as adjective or adverb. Raises what `run_session` raises.
     """
 
-    def hold(one: Editing, able: Capabilities) -> Dialogue[tuple[list[Intervention], Counter[str]]]:
-        return _converse(who, one, per_example, seed, tag, able)
+    def start(editing: Editing, capabilities: Capabilities) -> Dialogue[tuple[list[Intervention], Counter[str]]]:
+        return _converse(assistant, editing, per_example, seed, tag, capabilities)
 
-    def first(_: int | None, temperature: float | None) -> Request:
-        return next(hold(wanted[0], Capabilities(None, temperature, "off")))
+    def first_request(_: int | None, temperature: float | None) -> Request:
+        return next(start(tasks[0], Capabilities(None, temperature, "off")))
 
-    starts = [partial(hold, one) for one in wanted]
-    session = run_session(who, starts, first, logprobs=False, watch=watch)
+    starts = [partial(start, editing) for editing in tasks]
+    session = run_session(assistant, starts, first_request, logprobs=False, watch=watch)
     refused: Counter[str] = Counter()
     for _, reasons in session.results:
         refused += reasons
-    return Edited([one for built, _ in session.results for one in built], refused, session)
+    return Edited([intervention for built, _ in session.results for intervention in built], refused, session)
 
 
 def _converse(
-    who: Assistant, one: Editing, per_example: int, seed: int, tag: Tag | None, able: Capabilities
+    assistant: Assistant, editing: Editing, per_example: int, seed: int, tag: Tag | None, capabilities: Capabilities
 ) -> Dialogue[tuple[list[Intervention], Counter[str]]]:
-    example, built, refused = one.example, list[Intervention](), Counter[str]()
+    example, built, refused = editing.example, list[Intervention](), Counter[str]()
     random = Random(f"{seed}:{example.task}:{example.id}:editor")  # noqa: S311 - a draw that must repeat
     fields = [name for name, text in example.fields.items() if text.strip()]
     avoid: list[str] = []
@@ -153,68 +160,63 @@ def _converse(
         field = random.choice(fields)
         for _ in range(TRIES):
             text, prompt = example.fields[field], (field, *avoid)
-            reply = yield who.request(
-                EDITOR_TEMPLATE, None, able.temperature, asked[prompt], field=field, text=text, avoid=list(avoid)
+            reply = yield assistant.request(
+                EDITOR_TEMPLATE,
+                None,
+                capabilities.temperature,
+                asked[prompt],
+                field=field,
+                text=text,
+                avoid=list(avoid),
             )
-            asked[prompt] += 1  # the same words again are another sample, not the stored answer
-            found = _read_edit(text, reply, one.texts, tag)
-            if isinstance(found, _Found):
-                built.append(_intervention(example, field, found))
-                avoid.append(found.proposal.word)
+            asked[prompt] += 1  # the same prompt again is another sample, not the stored answer
+            result = _read_edit(example, field, reply, editing.texts, tag)
+            if isinstance(result, Intervention):
+                built.append(result)
+                avoid.append(result.inserted)
                 break
-            if isinstance(found, Refusal):
-                refused[found.reason] += 1
-                if found.word is not None and found.word.lower() not in avoid:
-                    avoid.append(found.word.lower())
+            if isinstance(result, Refusal):
+                refused[result.reason] += 1
+                if result.word is not None and result.word.lower() not in avoid:
+                    avoid.append(result.word.lower())
             else:
-                refused[found] += 1
+                refused[result] += 1
     return built, refused
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A proposal that holds, with the word's part of speech where a tagger told it."""
-
-    proposal: Proposal
-    pos: str | None
-
-
-def _read_edit(text: str, reply: Completion | Failure, texts: Sequence[str], tag: Tag | None) -> _Found | Refusal | str:
-    """The edit in a reply, why it is refused, or (a string) why there is none to read."""
+def _read_edit(
+    example: Example, field: str, reply: Completion | Failure, texts: Sequence[str], tag: Tag | None
+) -> Intervention | Refusal | str:
+    """Return the edit in a reply, why it is refused, or (a string) why there is none to read."""
     if isinstance(reply, Failure):
         return reply.status
     outcome = classify(reply)
     if outcome is not None:
         return outcome.status
-    found = read_proposal(text, own_reply(reply.text or ""))
-    if isinstance(found, Refusal):
-        return found
-    if already_present(found.word, texts):
-        return Refusal("the word is in the prompt already", found.word)
-    pos = None if tag is None else _pos_of(found, tag)
+    text = example.fields[field]
+    proposal = read_proposal(text, own_reply(reply.text or ""))
+    if isinstance(proposal, Refusal):
+        return proposal
+    if already_present(proposal.word, texts):
+        return Refusal("the word is in the prompt already", proposal.word)
+    pos = None if tag is None else _pos_of(proposal, tag)
     if tag is not None and pos is None:
-        return Refusal("neither adjective nor adverb", found.word)
-    return _Found(found, pos)
-
-
-def _pos_of(found: Proposal, tag: Tag) -> str | None:
-    """ADJ or ADV, as the tagger says of the inserted word; an article repaired before it may have moved it by one."""
-    for token in tag(found.edited):
-        if abs(token.offset - found.offset) <= 1 and token.text.lower() == found.word:
-            return token.pos if token.pos in ("ADJ", "ADV") else None
-    return None
-
-
-def _intervention(example: Example, field: str, found: _Found) -> Intervention:
-    one = found.proposal
-    edited = None if one.edited == splice(example.fields[field], one.offset, one.word) else one.edited
+        return Refusal("neither adjective nor adverb", proposal.word)
     return Intervention.identified(
         task=example.task,
         example_id=example.id,
         kind=KIND,
         field=field,
-        offset=one.offset,
-        inserted=one.word,
-        pos=found.pos,
-        edited=edited,
+        offset=proposal.offset,
+        inserted=proposal.word,
+        pos=pos,
+        edited=None if proposal.edited == splice(text, proposal.offset, proposal.word) else proposal.edited,
     )
+
+
+def _pos_of(proposal: Proposal, tag: Tag) -> str | None:
+    """Return ADJ or ADV, as the inserted word is tagged; a repaired article before it may have moved it by one."""
+    for token in tag(proposal.edited):
+        if abs(token.offset - proposal.offset) <= 1 and token.text.lower() == proposal.word:
+            return token.pos if token.pos in ("ADJ", "ADV") else None
+    return None

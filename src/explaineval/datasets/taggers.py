@@ -23,7 +23,7 @@ PIPELINES = (
 """The English pipelines looked for, in this order: the official ones, then a re-upload of the first."""
 
 NOT_NEEDED = ("parser", "ner", "lemmatizer")
-"""Pipes that tagging can do without; leaving them out makes it about three times as fast."""
+"""Pipes that are not needed for tagging, which is about three times as fast without them."""
 
 INSTALL = (
     "install the extra with `pip install '.[interventions]'` in the checkout and an English pipeline with "
@@ -32,24 +32,17 @@ INSTALL = (
 
 
 class Tagger:
-    """An opened spaCy pipeline. `name` is its package, `version` that package's version."""
+    """An opened spaCy pipeline."""
 
-    def __init__(self, pipeline: Language, name: str) -> None:
+    def __init__(self, pipeline: Language) -> None:
         self._pipeline = pipeline
-        self.name = name
-        self.version = str(pipeline.meta.get("version", "unknown"))
-
-    @property
-    def tagger_version(self) -> str:
-        """Name and version in one string, for the signature: "en_core_web_sm-3.8.0"."""
-        return f"{self.name}-{self.version}"
 
     def tag(self, text: str) -> list[Token]:
-        """The tokens of one text in order, those of white space included."""
+        """Return the tokens of one text in order, those of white space included."""
         return _tokens(self._pipeline(text))
 
     def tag_many(self, texts: Iterable[str]) -> Iterator[list[Token]]:
-        """The tokens of each text, in the order of the texts: faster than one by one, in bounded memory."""
+        """Yield the tokens of each text in order; this is faster than one text at a time, and needs bounded memory."""
         return (_tokens(doc) for doc in self._pipeline.pipe(texts))
 
 
@@ -73,7 +66,7 @@ def open_tagger(name: str | None = None) -> Tagger:
         raise InputError(f"spaCy cannot load the pipeline {chosen!r}; name one that is installed") from error
     if not {"tagger", "morphologizer"} & set(pipeline.pipe_names):
         raise InputError(f"spaCy's pipeline {chosen!r} does not tag parts of speech; name one that does")
-    return Tagger(pipeline, chosen)
+    return Tagger(pipeline)
 
 
 def _tokens(doc: Doc) -> list[Token]:

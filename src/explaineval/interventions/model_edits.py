@@ -1,6 +1,6 @@
 """An editor model's reply: one word inserted, marked by square brackets. Checked to the last byte.
 
-A model that is asked for one word likes to mend a comma too; an edit that is more than its word would be blamed on
+A model that is asked for one word may also correct a comma, and the effect of that would be taken for the effect of
 the word. So the reply without the brackets must be what our own splice makes of the original, or the original with a
 space and the word after one of its words ("He ran [quickly]."), which a splice in front of words cannot say.
 """
@@ -39,14 +39,14 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a reply is no proposal, and the word it had in mind, if any."""
+    """Why a reply is no proposal, and the word that it inserts, if any."""
 
     reason: Reason
     word: str | None = None
 
 
 def read_proposal(original: str, reply: str) -> Proposal | Refusal:
-    """The edit that a reply proposes for `original`, or why it is refused.
+    """Return the edit that a reply proposes for `original`, or why it is refused.
 
     The reply is the text with the word in brackets, with or without `Edited:` before it and quotes around it. White
     space at the ends of the original need not be repeated. An initial capital and an article before the word may be
@@ -75,7 +75,7 @@ def read_proposal(original: str, reply: str) -> Proposal | Refusal:
 
 
 def _readings(reply: str) -> Iterator[str]:
-    """The reply as it may be meant: without `Edited:`, without quotes around it, its last line alone."""
+    """Yield what the reply may mean: itself, without `Edited:`, without quotes around it, its last line alone."""
     plain = LEAD.sub("", reply.strip()).strip()
     for text in dict.fromkeys((plain, reply.strip(), LEAD.sub("", reply.strip().rpartition("\n")[2]).strip())):
         yield text
@@ -84,7 +84,7 @@ def _readings(reply: str) -> Iterator[str]:
 
 
 def _offset(core: str, before: str, word: str, after: str) -> int | None:
-    """Where in `core` the word was inserted; None where anything else differs.
+    """Return where in `core` the word was inserted; None where anything else differs.
 
     An article repaired before the word moves it by one in either direction.
     """
@@ -124,23 +124,25 @@ class Judged:
 
 
 def keep_natural(judged: Sequence[Judged], share: float) -> list[Judged]:
-    """The top `share` (0 to 1) of one example's judged candidates, rounded down but at least one, in their own order.
+    """Return the top `share` (0 to 1) of one example's judged candidates, in their own order.
 
-    They are ranked by the probability of "yes" where each of them has one, else by yes or no; ties are broken by a
-    hash of the intervention's id, which has nothing to do with the order of building.
+    Their number is rounded down, but at least one is kept. They are ranked by the probability of "yes" where each of
+    them has one, else by yes or no; ties are broken by a hash of the intervention's id, which does not depend on the
+    order of building.
     """
-    graded = all(one.probability is not None for one in judged)
+    graded = all(candidate.probability is not None for candidate in judged)
     count = max(1, int(share * len(judged) + 1e-9))
 
-    def rank(one: Judged) -> tuple[float, str]:
-        score = one.probability if graded and one.probability is not None else float(one.natural)
-        return -score, hashlib.sha256(one.intervention.id.encode("utf-8", "surrogatepass")).hexdigest()
+    def rank(candidate: Judged) -> tuple[float, str]:
+        score = candidate.natural if not graded or candidate.probability is None else candidate.probability
+        digest = hashlib.sha256(candidate.intervention.id.encode("utf-8", "surrogatepass")).hexdigest()
+        return -float(score), digest
 
-    kept = {id(one) for one in sorted(judged, key=rank)[:count]}
-    return [one for one in judged if id(one) in kept]
+    kept = {id(candidate) for candidate in sorted(judged, key=rank)[:count]}
+    return [candidate for candidate in judged if id(candidate) in kept]
 
 
 def call_natural(intervention: Intervention) -> Intervention:
-    """The intervention under its kind in the filtered set (random_word_natural), with the id that goes with it."""
+    """Return the intervention as one of the kind of the filtered set (random_word_natural), with its new id."""
     content = intervention.model_dump(exclude={"id", "kind"})
     return Intervention.identified(kind=intervention.kind + NATURAL, **content)
