@@ -101,7 +101,7 @@ def price_listed(model: str, price_map: Mapping[str, Mapping[str, Any]], tier: T
             continue
         price = _entry_price(entry, tier, provider)
         if price is None and tier == "batches" and (usual := _entry_price(entry, "", provider)) is not None:
-            # whether what is read from the provider's cache gets cheaper once more, nobody says
+            # no provider says whether what is read from its cache gets cheaper once more
             price = _scaled(usual, BATCH_SHARE, BATCH_SHARE, cached=False)
         if price is not None:
             return price
@@ -153,12 +153,12 @@ def _share(part: float, whole: float) -> float:
 
 def _limits(entry: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
     """The numbers of input tokens above which the entry has other prices, rising, and how its names spell them."""
-    found = {}
+    spellings = {}
     for name in entry:
         match = ABOVE.match(name)
         if match:
-            found[int(match[1]) * (1000 if match[2] else 1)] = name[len("input_cost_per_token") : match.end()]
-    yield from sorted(found.items())
+            spellings[int(match[1]) * (1000 if match[2] else 1)] = name[len("input_cost_per_token") : match.end()]
+    yield from sorted(spellings.items())
 
 
 def _read_price(entry: Mapping[str, Any], middle: str, end: str, base: Price | None = None) -> Price | None:
@@ -184,14 +184,14 @@ def _read_price(entry: Mapping[str, Any], middle: str, end: str, base: Price | N
 
 def _range_price(ranges: list[Any]) -> Price | None:
     """The price in a list of ranges of input tokens, as Alibaba's models have them in litellm's map."""
-    found = []
-    for one in ranges:
-        bounds = one.get("range") if isinstance(one, Mapping) else None
-        if not isinstance(bounds, list) or not bounds or (price := _read_price(one, "", "")) is None:
+    prices = []
+    for entry in ranges:
+        bounds = entry.get("range") if isinstance(entry, Mapping) else None
+        if not isinstance(bounds, list) or not bounds or (price := _read_price(entry, "", "")) is None:
             return None
-        found.append((int(bounds[0]), price))
-    found.sort(key=lambda pair: pair[0])
-    return replace(found[0][1], above=tuple(found[1:])) if found else None
+        prices.append((int(bounds[0]), price))
+    prices.sort(key=lambda pair: pair[0])
+    return replace(prices[0][1], above=tuple(prices[1:])) if prices else None
 
 
 def dollars(usage: Mapping[str, Any], price: Price) -> float:
@@ -236,11 +236,12 @@ def is_metered(usage: Mapping[str, Any]) -> bool:
 def most_dollars(tokens_in: int, tokens_out: int, price: Price) -> float:
     """What a request of at most this many tokens can cost, if each is of the dearest kind at the dearest price."""
 
-    def most(one: Price) -> float:
-        dearest_in = max(one.input, one.cached_input or 0.0, one.written_input or 0.0)
-        return tokens_in * dearest_in + tokens_out * max(one.output, one.reasoning or 0.0) + one.request
+    def most(price: Price) -> float:
+        dearest_in = max(price.input, price.cached_input or 0.0, price.written_input or 0.0)
+        return tokens_in * dearest_in + tokens_out * max(price.output, price.reasoning or 0.0) + price.request
 
-    return max(most(one) for one in (price, *(one for tokens, one in price.above if tokens_in > tokens)))
+    reached = (dearer for tokens, dearer in price.above if tokens_in > tokens)
+    return max(most(each) for each in (price, *reached))
 
 
 def most_tokens(texts: Iterable[str]) -> int:
@@ -283,10 +284,10 @@ def output_tokens(usage: Mapping[str, Any]) -> int:
 
 
 def reasoning_tokens(usage: Mapping[str, Any]) -> int:
-    """Tokens spent on reasoning that is not shown, as far as the endpoint tells."""
+    """Tokens spent on reasoning that is not shown, as far as the endpoint counts them."""
     details = usage.get("completion_tokens_details")
-    told = _count(details.get("reasoning_tokens")) if isinstance(details, Mapping) else 0
-    return max(told, output_tokens(usage) - _count(usage.get("completion_tokens")))
+    counted = _count(details.get("reasoning_tokens")) if isinstance(details, Mapping) else 0
+    return max(counted, output_tokens(usage) - _count(usage.get("completion_tokens")))
 
 
 def total_tokens(usage: Mapping[str, Any]) -> int:
@@ -300,7 +301,7 @@ def _is_count(value: object) -> bool:
 
 
 def reasons_first(usage: Mapping[str, Any]) -> bool:
-    """Whether the counts show reasoning before the answer: told as such, or far more output than the answer has.
+    """Whether the counts show reasoning before the answer: counted as such, or far more output than the answer has.
 
     A few tokens more in the total are what an endpoint adds around an answer, not reasoning.
 

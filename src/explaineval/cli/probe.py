@@ -62,7 +62,7 @@ def probe(json: bool, **given: Any) -> int:
     notes += warnings_of(found)
     code = 0 if found.usable else UNUSABLE
     if json:
-        echo_document(found.document(), notes, None, code, found.fault or found.logprobs_reason or "")
+        echo_document(found.document(), notes, None, code, found.error or found.logprobs_reason or "")
     else:
         _show(found, _price_source(model, transport, found))
     echo_notes(notes)
@@ -81,7 +81,7 @@ async def _probe_and_keep(model: ModelConfig, transport: ClientConfig, price: Pr
 
 def warnings_of(found: Findings) -> list[Note]:
     """What the user should know before a run."""
-    notes = [] if found.fault is None else [note("endpoint_unusable", found.fault)]
+    notes = [] if found.error is None else [note("endpoint_unusable", found.error)]
     route = route_warning(found.model)
     if route is not None:
         notes.append(note("route_loses_logprobs", route))

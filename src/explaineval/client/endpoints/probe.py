@@ -1,7 +1,7 @@
-"""The course of a probe: few requests, each deciding what the next one has to find out.
+"""Probe an endpoint with a few requests, each of which decides what the next one has to find out.
 
 Where all is well five are sent: one in chat, the same again, another question with a system message and a seed, and
-two text completions. Only what is turned down is asked for again, one wish less at a time.
+two text completions. Only what is rejected is sent again, with one parameter less at a time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ REASONING_TOKENS = 1024
 
 SYSTEM = "You answer briefly and keep to the format."
 FORMAT = "Reply with exactly two lines:\nAnswer: <letter>\nExplanation: <one short sentence>"
-ASKED = (
+QUESTIONS = (
     "Which of these is the nicest place to read?\nA: a garden\nB: a library\nC: a train\nD: a kitchen\n",
     "Which of these weighs the most?\nA: a wet towel\nB: a full kettle\nC: a winter coat\nD: a thick book\n",
 )
@@ -77,13 +77,13 @@ def build_question(
     """Question `number` (0 or 1) as a request; `extras` adds a system message, or a seed."""
     chat = style == "chat"
     turns = [Message(role="system", content=SYSTEM)] if "system" in extras else []
-    turns.append(Message(role="user", content=ASKED[number] + FORMAT))
+    turns.append(Message(role="user", content=QUESTIONS[number] + FORMAT))
     return Request(
         endpoint=endpoint,
         model=model,
         style=style,
         messages=tuple(turns) if chat else None,
-        prompt=None if chat else f"{SHOTS}{ASKED[number]}Answer:",
+        prompt=None if chat else f"{SHOTS}{QUESTIONS[number]}Answer:",
         max_tokens=max_tokens,
         temperature=temperature,
         stop=() if chat else STOPS,
@@ -94,7 +94,7 @@ def build_question(
 
 LIMITS = ("max_completion_tokens", "max_tokens")
 NEVER_SENT = "does not support parameters"
-"""How litellm complains about a parameter before it sends anything."""
+"""What litellm says of a parameter that it refuses before it sends anything."""
 
 TEXT_ROUTES = frozenset({"openai", "azure", "azure_text", "text-completion-openai", "text-completion-codestral"})
 
@@ -116,7 +116,10 @@ class Exchange:
 
 
 class WatchedClient(LiteLLMClient):
-    """`attempts` counts what was sent, `last` is the latest exchange, `reached` tells whether anything came back."""
+    """The litellm transport, watched: `attempts` counts what was sent, `last` is the latest exchange.
+
+    `reached` says whether anything came back.
+    """
 
     def __init__(self, endpoints: dict[str | None, Endpoint], *, timeout: float) -> None:
         super().__init__(endpoints, timeout=timeout)
@@ -125,7 +128,7 @@ class WatchedClient(LiteLLMClient):
         self.last = Exchange()
 
     def completes_text(self, model: str) -> bool:
-        """Whether this route has text completions of its own; on others litellm sends them as chat turns."""
+        """Whether this route has text completions; on others litellm sends them as chat messages."""
         route = model.partition("/")[0]
         return route in TEXT_ROUTES or route in load_litellm().openai_text_completion_compatible_providers
 
@@ -165,10 +168,10 @@ class WatchedClient(LiteLLMClient):
 
 def _object(body: bytes) -> Mapping[str, Any]:
     try:
-        found = read_json(body)
+        document = read_json(body)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 NO_TEXT = "this route has no text completions: litellm sends them as chat turns"
@@ -185,7 +188,7 @@ class Reply:
 
     @property
     def judged(self) -> tuple[Completion, Mapping[str, object]]:
-        """What log-probabilities are judged by."""
+        """The completion and the raw body, by which log-probabilities are judged."""
         return self.completion, self.exchange.got
 
 
@@ -201,13 +204,13 @@ class Examiner:
     replies: list[Reply] = field(default_factory=list)
 
     async def examine(self) -> Findings:
-        """Everything that can be found out. Never raises for what the endpoint does; InputError passes."""
-        found = Findings(self.endpoint, self.model)
+        """Find out everything. Whatever the endpoint does is a finding; only InputError is raised."""
+        findings = Findings(self.endpoint, self.model)
         failed: list[Exception] = []
         for style in ("chat", "completion"):
-            finding = found.styles[style] = StyleFinding()
+            finding = findings.styles[style] = StyleFinding()
             try:
-                await self._examine(style, finding, alone=not found.style("chat").works)
+                await self._examine(style, finding, alone=not findings.style("chat").works)
             except RequestRejectedError as exc:
                 finding.works, finding.why = False, str(exc)
             except (TransientError, EndpointError) as exc:
@@ -216,24 +219,24 @@ class Examiner:
                 failed.append(exc)
                 if not absent and (isinstance(exc, EndpointError) or not self.wire.reached):
                     break
-        found.reachable = self.wire.reached or any("status " in str(exc) for exc in failed)
-        if not found.usable:
-            found.fault = next((one.why for one in found.styles.values() if one.why), None)
-        self._count(found)
-        return found
+        findings.reachable = self.wire.reached or any("status " in str(exc) for exc in failed)
+        if not findings.usable:
+            findings.error = next((finding.why for finding in findings.styles.values() if finding.why), None)
+        self._count(findings)
+        return findings
 
     async def complete(self, request: Request) -> Completion:
-        """Ask, and keep the reply: so that `negotiate` can be given this as its client."""
+        """Send a request and keep the reply. With this method `negotiate` takes the examiner as its client."""
         completion = await self.client.complete(request)
         self.replies.append(Reply(request, completion, self.wire.last))
         return completion
 
     async def _examine(self, style: Style, finding: StyleFinding, *, alone: bool) -> None:
-        """Fill the finding. Raises what the very first question of the style ends in."""
+        """Fill in the finding of one style. Raises the error of its first question."""
         if style == "completion" and not self.wire.completes_text(self.model):
             finding.works, finding.why = False, NO_TEXT
             return
-        accepted, fault = await self._first_accepted(style)
+        accepted, verdict = await self._first_accepted(style)
         first = next(reply for reply in reversed(self.replies) if reply.completion is accepted.completion)
         if style == "completion" and first.exchange.seen and first.exchange.path.endswith("/chat/completions"):
             finding.works, finding.why = False, NO_TEXT
@@ -255,13 +258,13 @@ class Examiner:
         wanted: Sequence[Extra] = ("system", "seed") if style == "chat" else ("seed",) if alone else ()
         if wanted or first.completion.logprobs is not None:
             judged += await self._try_extras(finding, first.request, style, wanted)
-        if fault is not None:
-            finding.logprobs = fault
+        if verdict is not None:
+            finding.logprobs = verdict
         elif judged or accepted.logprobs is None:
             finding.logprobs = judge_logprobs(accepted.logprobs, [reply.judged for reply in judged])
 
     async def _first_accepted(self, style: Style) -> tuple[Accepted, Judgement | None]:
-        """The first question with as many wishes as are taken; without logprobs, and why, if it fails with them."""
+        """The first question with as many parameters as are accepted; where it fails with logprobs, without and why."""
         temperature = None if self._zero_is_rejected else 0.0
         build = partial(self._build, style)
         try:
@@ -271,7 +274,7 @@ class Examiner:
             if not attempt.answered or "logprobs" not in attempt.sent:
                 raise
             accepted = await negotiate(self, (None,), temperature, may_omit=True, build=build)
-            if attempt.got.get("choices"):  # a whole answer, which litellm cannot take in
+            if attempt.got.get("choices"):  # a whole answer, which litellm cannot read
                 return accepted, Judgement(False, UNREADABLE)
             return accepted, Judgement(None, f"not told: with logprobs the endpoint fails ({exc})")
 
@@ -281,7 +284,7 @@ class Examiner:
     async def _try_extras(
         self, finding: StyleFinding, like: Request, style: Style, wanted: Sequence[Extra]
     ) -> list[Reply]:
-        """The second question with all extras at once; what is turned down together is tried one by one."""
+        """The second question with all extras at once; what is rejected together is tried one by one."""
 
         async def ask(extras: Collection[Extra]) -> Reply | bool | None:
             return await self._ask(
@@ -296,9 +299,9 @@ class Examiner:
         replies = [together] if isinstance(together, Reply) else []
         if together is False and len(wanted) > 1:
             for extra in wanted:
-                one = await ask((extra,))
-                taken[extra] = True if isinstance(one, Reply) else one
-                replies += [one] if isinstance(one, Reply) else []
+                reply = await ask((extra,))
+                taken[extra] = True if isinstance(reply, Reply) else reply
+                replies += [reply] if isinstance(reply, Reply) else []
         finding.seed = taken.get("seed")
         finding.system_role = taken.get("system")
         if style == "chat" and finding.reasoning is None:
@@ -306,7 +309,7 @@ class Examiner:
         return replies
 
     async def _ask(self, request: Request) -> Reply | bool | None:
-        """The reply; False where the request is rejected, None where it failed: that tells nothing."""
+        """The reply; False where the request is rejected, None where it failed, which shows nothing."""
         try:
             await self.complete(request)
         except RequestRejectedError:
@@ -319,28 +322,28 @@ class Examiner:
     def _zero_is_rejected(self) -> bool:
         return bool(self.replies) and all(reply.request.temperature is None for reply in self.replies)
 
-    def _count(self, found: Findings) -> None:
+    def _count(self, findings: Findings) -> None:
         usages = [reply.completion.usage for reply in self.replies]
-        found.requests = self.wire.attempts
-        found.tokens_in = sum(input_tokens(usage) for usage in usages)
-        found.tokens_out = sum(output_tokens(usage) for usage in usages)
+        findings.requests = self.wire.attempts
+        findings.tokens_in = sum(input_tokens(usage) for usage in usages)
+        findings.tokens_out = sum(output_tokens(usage) for usage in usages)
         if self.price is not None:
-            found.usd = sum(dollars(usage, self.price) for usage in usages)
-            found.price = (self.price.input * 1e6, self.price.output * 1e6)
+            findings.usd = sum(dollars(usage, self.price) for usage in usages)
+            findings.price = (self.price.input * 1e6, self.price.output * 1e6)
 
 
 async def probe_endpoint(model: ModelConfig, client: ClientConfig, price: Price | None) -> Findings:
     """Probe one model at its endpoint, within the spending limit of `client`.
 
     Raises InputError for a key variable that is not set, BudgetReachedError where the money does not suffice, and it or
-    EndpointError for a bill higher than its request can cost; every other trouble is a finding.
+    EndpointError for a bill higher than its request can cost; every other failure is a finding.
     """
     endpoint = client.endpoint_of(model)
     wire = WatchedClient({endpoint.identity: endpoint}, timeout=client.timeout)
     async with ClientStack(client, (model,), asyncio.Event(), transport=wire) as stack:
         layers = stack.sequential(model, price, wire)
         try:
-            found = await Examiner(layers, wire, endpoint.identity, model.model, price).examine()
+            findings = await Examiner(layers, wire, endpoint.identity, model.model, price).examine()
         except BudgetReachedError:
             raise BudgetReachedError(
                 f"--max-usd {client.max_usd:g} leaves no room for the probe's next question: nothing was kept."
@@ -352,6 +355,6 @@ async def probe_endpoint(model: ModelConfig, client: ClientConfig, price: Price 
         if stack.budget.total.overdrawn:
             raise BudgetReachedError(str(stack.billing_error))
         raise stack.billing_error
-    if found.fault is not None:
-        found.fault = str(await name_served_models(EndpointError(found.fault), endpoint))
-    return found
+    if findings.error is not None:
+        findings.error = str(await name_served_models(EndpointError(findings.error), endpoint))
+    return findings

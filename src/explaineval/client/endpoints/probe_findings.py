@@ -1,4 +1,4 @@
-"""Are these log-probabilities a distribution over the answer? Was there reasoning before it? Pure."""
+"""What a probe finds: are log-probabilities a distribution over the answer, does a model reason first? Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEWEST_POSITIONS = 3
 
 @dataclass(frozen=True)
 class Judgement:
-    """`usable` None: could not be told, `reason` says why. `returned` counts the alternatives that came back."""
+    """Whether log-probabilities are usable (None: not known), why not, and how many alternatives came back."""
 
     usable: bool | None
     reason: str | None
@@ -31,7 +31,7 @@ class Judgement:
 
 
 def judge_logprobs(asked: int | None, answers: Sequence[tuple[Completion, Mapping[str, Any]]]) -> Judgement:
-    """Judge the answers (each with its raw body, if seen) to a wish for `asked` top alternatives.
+    """Judge the answers (each with its raw body, if seen) to requests for `asked` top alternatives.
 
     Usable: at the token of the answer's letter, several alternatives, finite, at most 0, together at most 1, neither
     all the same, nor a certainty every time, nor the same at every token.
@@ -47,7 +47,7 @@ def judge_logprobs(asked: int | None, answers: Sequence[tuple[Completion, Mappin
     if not tokens:
         return Judgement(False, "there are log-probabilities, but none for the answer's letter as a token of its own")
     returned = max(len({name for name, _ in token.top}) for token in tokens)
-    reason = next(filter(None, map(_fault_of, tokens)), None)
+    reason = next(filter(None, map(_problem_of, tokens)), None)
     if reason is None and all(_is_certain(token) for token in tokens):
         reason = "the log-probabilities are one-hot (all probability on one token): no distribution"
     if reason is None and _is_constant([body for _, body in answers]):
@@ -56,7 +56,7 @@ def judge_logprobs(asked: int | None, answers: Sequence[tuple[Completion, Mappin
 
 
 def written_letter(text: str | None) -> str | None:
-    """The letter of an answer, leniently: enough to tell that there is one."""
+    """The letter of an answer, read leniently; None where there is none."""
     bare = _without_reasoning(text or "")
     found = re.search(r"\banswer\b\W*\b([A-D])\b", bare, re.IGNORECASE) or re.search(r"\b([A-D])\b", bare)
     return found.group(1).upper() if found else None
@@ -88,7 +88,7 @@ def _answer_token(completion: Completion) -> TokenAlternatives | None:
     return next(iter(after or own), None)
 
 
-def _fault_of(token: TokenAlternatives) -> str | None:
+def _problem_of(token: TokenAlternatives) -> str | None:
     values = list(dict(token.top).values())
     finite = [value for value in values if value is not None]
     if len(values) < 2:
@@ -122,7 +122,9 @@ def _numbers(logprobs: object) -> list[tuple[float | None, ...]]:
     if isinstance(content, list):
         tops = [entry.get("top_logprobs") for entry in content if isinstance(entry, Mapping)]
         rows = [
-            [one.get("logprob") for one in top if isinstance(one, Mapping)] for top in tops if isinstance(top, list)
+            [entry.get("logprob") for entry in top if isinstance(entry, Mapping)]
+            for top in tops
+            if isinstance(top, list)
         ]
     else:
         lists = logprobs.get("top_logprobs")
@@ -142,17 +144,17 @@ def _without_reasoning(text: str) -> str:
     return text
 
 
-UNTOLD = Judgement(None, "not told: no answer came")
+UNKNOWN = Judgement(None, "not told: no answer came")
 
 
 @dataclass
 class StyleFinding:
-    """One style of asking. None is `not told`; `why` says why the style does not work, or is not known to."""
+    """One style of asking. None is not known; `why` says why the style does not work, or is not known to work."""
 
     works: bool | None = None
     why: str | None = None
     asked: int | None = None
-    logprobs: Judgement = UNTOLD
+    logprobs: Judgement = UNKNOWN
     temperature_zero: bool | None = None
     stable: bool | None = None
     seed: bool | None = None
@@ -176,7 +178,7 @@ class StyleFinding:
 
 @dataclass
 class Findings:
-    """One (endpoint, model) as its answers show it. `fault` is the sentence where it cannot be used at all."""
+    """One (endpoint, model) as its answers show it. `error` is the sentence where it cannot be used at all."""
 
     endpoint: str | None
     model: str
@@ -187,7 +189,7 @@ class Findings:
     tokens_out: int = 0
     usd: float | None = None
     price: tuple[float, float] | None = None
-    fault: str | None = None
+    error: str | None = None
 
     @property
     def usable(self) -> bool:
@@ -202,11 +204,11 @@ class Findings:
 
     def style(self, style: Style) -> StyleFinding:
         """The finding on one style, empty where it was not asked."""
-        return self.styles.get(style, StyleFinding(why=self.fault))
+        return self.styles.get(style, StyleFinding(why=self.error))
 
     @property
     def verdicts(self) -> Mapping[Style, StyleVerdict]:
-        """What to keep for `run`: of styles that work, and nothing of what could not be told."""
+        """What to keep for `run`: verdicts on styles that work, none on what is not known."""
         return {
             style: finding.verdict
             for style, finding in self.styles.items()
@@ -218,7 +220,7 @@ class Findings:
         """Why there are no usable log-probabilities, in the main style or else in the other."""
         main, text = self.main, self.style("completion")
         if not main.works:
-            return f"not told: {self.fault or main.why or 'no answer came'}".rstrip(".")
+            return f"not told: {self.error or main.why or 'no answer came'}".rstrip(".")
         if main.logprobs.usable is not True:
             return main.logprobs.reason
         if text.works and text.logprobs.usable is not True:
