@@ -122,9 +122,9 @@ CASES: dict[str, Case] = {
         ("COMMAND_KEY", "COMMAND_KEY"),
     ),
 }  # fmt: skip
-"""Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too."""
+"""Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too; `table` only prints."""
 
-APART = {"config", "json", "endpoint_name", "task", "model", "verbosity", "param", "retry", "offline", "batch"}
+APART = {"config", "json", "endpoint_name", "task", "model", "verbosity", "param", "retry", "offline", "batch", "table"}
 
 
 def context_of(*arguments: str) -> dict[str, Any]:

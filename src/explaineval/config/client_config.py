@@ -25,7 +25,7 @@ PASTED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9]).{20,}|[0-9a-f]{24,}")
 
 
 def _name_of_variable(value: str) -> str:
-    """The name as given; it is stored in run.json and repeated in messages, so a key may not pass for one."""
+    """Return the name; refuse what looks like a key, since it is stored in run.json and repeated in messages."""
     if not VARIABLE.fullmatch(value) or PASTED.fullmatch(value):
         raise ValueError("this is the name of the environment variable that holds the key, not the key itself")
     return value
@@ -76,7 +76,7 @@ class ClientConfig(Record):
     batch_poll: Positive = 30.0
 
     def endpoint_of(self, model: ModelConfig) -> Endpoint:
-        """Where this model is reached. Raises InputError for an endpoint that is not defined."""
+        """Return where this model is reached. Raises InputError for an endpoint that is not defined."""
         if model.endpoint is None:
             return Endpoint(api_key_env=self.api_key_env)
         entry = self.endpoints.get(model.endpoint)
@@ -85,22 +85,25 @@ class ClientConfig(Record):
         return Endpoint(entry.base_url, model.endpoint, entry.api_key_env)
 
     def price_of(self, model: ModelConfig) -> Prices | None:
-        """The price the user gave for this model, if any."""
-        entry = self.endpoints.get(model.endpoint) if model.endpoint is not None else None
-        return entry.price if entry is not None and entry.price is not None else self.price
+        """Return the price that was given for this model, if any."""
+        price = self._entry(model).price
+        return self.price if price is None else price
 
     def pace_of(self, model: ModelConfig) -> tuple[float | None, float | None]:
-        """Requests and tokens per minute that this model's endpoint may be sent; None is no limit."""
-        entry = self.endpoints.get(model.endpoint) if model.endpoint is not None else None
-        rpm, tpm = (entry.rpm, entry.tpm) if entry is not None else (None, None)
-        return rpm or self.rpm, tpm or self.tpm
+        """Return how many requests and tokens per minute this model's endpoint may be sent; None is no limit."""
+        entry = self._entry(model)
+        return entry.rpm or self.rpm, entry.tpm or self.tpm
 
     @property
     def older_names(self) -> dict[str, str]:
-        """By name: how earlier versions called an endpoint that is called otherwise now."""
+        """Return by name how earlier versions called an endpoint whose name has changed."""
         return {name: entry.older_name for name, entry in self.endpoints.items() if entry.older_name is not None}
 
     def connections_of(self, model: ModelConfig) -> int:
-        """How many requests may be under way at this model's endpoint at once."""
-        entry = self.endpoints.get(model.endpoint) if model.endpoint is not None else None
-        return (entry.max_connections if entry is not None else None) or self.max_connections
+        """Return how many requests may be under way at this model's endpoint at once."""
+        return self._entry(model).max_connections or self.max_connections
+
+    def _entry(self, model: ModelConfig) -> EndpointConfig:
+        """Return the entry of the model's endpoint, an empty one where it has none."""
+        entry = None if model.endpoint is None else self.endpoints.get(model.endpoint)
+        return EndpointConfig() if entry is None else entry

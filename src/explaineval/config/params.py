@@ -167,9 +167,9 @@ def check_params(params: Mapping[str, JsonValue], model: str | None = None) -> s
     True
     """
     for name, value in params.items():
-        fault = _check_extra_body(value, params) if name == EXTRA_BODY else _check_sampling(name, value)
-        if fault is not None:
-            return fault
+        error = _check_extra_body(value, params) if name == EXTRA_BODY else _check_sampling(name, value)
+        if error is not None:
+            return error
     if model is not None and EXTRA_BODY in params:
         route = model.partition("/")[0]
         if route in NESTED_ROUTES:
@@ -228,11 +228,11 @@ def _option_for(name: str) -> str | None:
 
 def _reason(name: str) -> str:
     """Why a name is not among the parameters, and what to do instead."""
-    option, fault = _option_for(name), _refusal(name)
+    option, error = _option_for(name), _refusal(name)
     if option is not None:
         return f"explaineval sets it itself; use {option}"
-    if fault is not None:
-        return fault
+    if error is not None:
+        return error
     near = difflib.get_close_matches(name.lower(), [*SAMPLING, *INSTEAD, EXTRA_BODY], n=1, cutoff=0.75)
     if near:
         meant = INSTEAD.get(near[0], near[0])
@@ -274,10 +274,10 @@ def _check_extra_body(value: JsonValue, params: Mapping[str, JsonValue]) -> str 
             return f"{_shown(path)} is null: leave it out instead"
         if isinstance(inner, int | float) and not -LARGEST < inner < LARGEST:
             return f"{_shown(path)} is a number that is too large or none"
-        fault = _refusal(name) if named else None
-        if fault is not None:
-            option = _option_for(name) if "--" not in fault else None
-            return f"{_shown(path)} is not allowed: {fault}{f'; use {option}' if option else ''}"
+        error = _refusal(name) if named else None
+        if error is not None:
+            option = _option_for(name) if "--" not in error else None
+            return f"{_shown(path)} is not allowed: {error}{f'; use {option}' if option else ''}"
     return None
 
 

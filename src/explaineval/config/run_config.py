@@ -127,9 +127,9 @@ class RunConfig(Record):
         No validator: a run of an older version that holds others can still be read and scored.
         """
         for model in self.models:
-            fault = check_params(self.params, model.model)
-            if fault is not None:
-                raise InputError(f"{fault}.")
+            error = check_params(self.params, model.model)
+            if error is not None:
+                raise InputError(f"{error}.")
 
 
 class Arm(Record):

@@ -79,9 +79,9 @@ def read_config(path: Path) -> dict[str, Any]:
     _check_nested(values, tree, path)
     params = values.get("params")
     for name, value in params.items() if isinstance(params, dict) else ():
-        fault = check_params({name: value})
-        if fault is not None:
-            raise InputError(f"{path}:{line_of(tree, ('params', name))}: {fault}.")
+        error = check_params({name: value})
+        if error is not None:
+            raise InputError(f"{path}:{line_of(tree, ('params', name))}: {error}.")
     base = path.parent
     for key in PATHS:
         if isinstance(values.get(key), str):
@@ -128,9 +128,9 @@ def _check_size(tree: yaml.Node | None, path: Path) -> None:
             if isinstance(node, yaml.MappingNode):
                 inside = [part for pair in node.value for part in pair]
             size = sizes[id(node)] = 1 + sum(map(measure, inside))
-        fault = "an anchor holds itself" if not size else f"it holds more than {MOST_NODES:,} values"
+        error = "an anchor holds itself" if not size else f"it holds more than {MOST_NODES:,} values"
         if not 0 < size <= MOST_NODES:
-            raise InputError(f"{path}:{node.start_mark.line + 1}: bad YAML: {fault}.")
+            raise InputError(f"{path}:{node.start_mark.line + 1}: bad YAML: {error}.")
         return size
 
     if tree is not None:
@@ -186,7 +186,7 @@ def line_of(tree: yaml.Node | None, path: tuple[str | int, ...]) -> int:
 
 
 def _check_nested(values: Mapping[str, Any], tree: yaml.Node | None, path: Path) -> None:
-    """Check the file alone, as far as it goes, so that a fault is reported with its line."""
+    """Check the file alone, as far as it goes, so that an error is reported with its line."""
     given = {key: value for key, value in values.items() if key in RunConfig.model_fields}
     for required, stand_in in (("tasks", ["nli"]), ("models", [{"model": "x/y"}])):
         given.setdefault(required, stand_in)
