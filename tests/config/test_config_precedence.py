@@ -124,7 +124,7 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 """Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too; `table` only prints."""
 
-APART = {"config", "json", "endpoint_name", "task", "model", "verbosity", "param", "retry", "offline", "batch", "table"}
+APART = {"config", "json", "table", "endpoint_name", "task", "model", "verbosity", "param", "retry", "offline", "batch"}
 
 
 def context_of(*arguments: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert built.code == 0, built.stderr
     with ScriptedServer(script=answer) as server:
         models = ("--model", "openai/planted", "--base-url", server.url, "--shots", "0")
-        edits = ("--interventions", "edits.jsonl", "--out", "out")
+        edits = ("--interventions", "edits.jsonl", "--out", "out", "--table")
         result = run("run", "--task", "jsonl:task.jsonl", *models, *edits, cwd=place, setup=SETUP)
     assert result.code == 0, result.stderr
     (place / "table.txt").write_text(result.stdout, "utf-8")
