@@ -122,7 +122,7 @@ CASES: dict[str, Case] = {
         ("COMMAND_KEY", "COMMAND_KEY"),
     ),
 }  # fmt: skip
-"""Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too; `table` only prints."""
+"""Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too; `table` prints."""
 
 APART = {"config", "json", "table", "endpoint_name", "task", "model", "verbosity", "param", "retry", "offline", "batch"}
 
