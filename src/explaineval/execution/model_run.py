@@ -182,7 +182,7 @@ def build_model_runs(
     stack: AsyncExitStack,
     embedded: Path | None,
 ) -> list[ModelRun]:
-    """One for each model; whatever must be closed is given to the stack.
+    """Build the run of each model; whatever must be closed is given to the stack.
 
     `embedded` are the weights of a model that is served by a child process.
     """
