@@ -24,7 +24,7 @@ TABLE = Table(examples=8, words=2, seed=1)
 LISTS = ("interventions build", "interventions show")
 """Commands that print the lines of a file."""
 
-ELSEWHERE = ("judge", "demo")
+ELSEWHERE = ("judge", "demo", "compare")
 """Commands that are held against the page by tests of their own."""
 
 
@@ -62,6 +62,12 @@ def outputs(warm: WarmCommands, tmp_path_factory: pytest.TempPathFactory) -> dic
              "--price", "1,3")  # fmt: skip
         call("plan", "plan", *options)
         call("score", "score", "out", "--mention", "substring")
+        (place / "trials.csv").write_text("changed,mentioned\ntrue,true\ntrue,false\nfalse,false\n", encoding="utf-8")
+        call("score", "score", "trials.csv")
+        call("notes", "notes", "out")
+        call("notes", "notes", "trials.csv")
+        call("explain", "explain", "phi_cct")
+        call("explain", "explain")
         call("show", "show", "out", "--example", "x000", "--answers")
         call("show --list", "show", "out", "--list")
         call("export", "export", "out", "--out", "out.zip")

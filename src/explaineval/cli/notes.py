@@ -12,6 +12,7 @@ from explaineval.cli.options import JSON, PATH, options
 from explaineval.cli.output import columns, echo, echo_document, echo_lines
 from explaineval.errors import InputError
 from explaineval.reporting.summary import notes_lines
+from explaineval.scoring.external import is_trials_file, score_file
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import score
 
@@ -22,14 +23,17 @@ NARROW = 100
 @click.argument("run_dir", type=PATH)
 @options(JSON)
 def notes_command(run_dir: Path, json: bool) -> int:
-    """Print all warnings of RUN_DIR, the gravest first, each with the numbers that it limits and what to do."""
-    scores = score(run_dir)
+    """Print all warnings of RUN_DIR, the gravest first, each with the numbers that it limits and what to do.
+
+    RUN_DIR may also be a FILE.csv or FILE.jsonl of trials that another program collected.
+    """
+    scores = score_file(run_dir) if is_trials_file(run_dir) else score(run_dir)
     if json:
         echo_document({"run_dir": str(run_dir)}, [], scores)
     elif scores.warnings:
         echo_lines(notes_lines(scores.warnings, scores.rows, columns(NARROW)))
     else:
-        echo("Nothing limits the numbers of this run.")
+        echo("Nothing limits these numbers.")
     return 0
 
 

@@ -163,8 +163,13 @@ def echo_scores(scores: Scores, run: object, *, table: bool = False) -> None:
     echo_table(results_table(scores.rows, warnings, scores.missing, columns()))
 
 
-def run_document(directory: object, code: int, signature: str, totals: Totals | None, scores: Scores) -> dict[str, Any]:
-    """Return the JSON document of `run`, `demo` and `score`; `totals` are None for a run that did not finish."""
+def run_document(
+    directory: object, code: int, signature: str | None, totals: Totals | None, scores: Scores
+) -> dict[str, Any]:
+    """Return the JSON document of `run`, `demo` and `score`; `totals` are None for a run that did not finish.
+
+    Of a file of trials the directory and the signature are None too.
+    """
     spent = dict.fromkeys(("usd_spent", "usd_saved_by_cache", "usd_from_scratch", "requests"))
     return {
         "run_dir": None if directory is None else str(directory),

@@ -12,7 +12,7 @@ from explaineval.cli.output import echo_document, echo_notes, echo_scores, run_d
 from explaineval.errors import InputError
 from explaineval.planning.notes import note
 from explaineval.rundir.directory import read_run
-from explaineval.scoring.external import SUFFIXES, read_rows, score_rows
+from explaineval.scoring.external import is_trials_file, score_file
 from explaineval.scoring.rows import score
 
 
@@ -28,7 +28,7 @@ def score_command(run_dir: Path, json: bool, table: bool, **given: Any) -> int:
     With another --mention, --min-label-mass or --resamples the numbers are computed that way and only printed; the
     run's own metrics.json stays as it is.
     """
-    if run_dir.suffix.lower() in SUFFIXES and not run_dir.is_dir():
+    if is_trials_file(run_dir):
         return _score_file(run_dir, json=json, table=table, **given)
     run = read_run(run_dir)
     changes = {name: value for name, value in given.items() if value is not None}
@@ -52,9 +52,9 @@ def _score_file(path: Path, *, json: bool, table: bool, **given: Any) -> int:
     settings = {name: value for name, value in given.items() if value is not None and name != "min_label_mass"}
     if given.get("min_label_mass") is not None:
         raise InputError("--min-label-mass does not apply to a file of trials, which has no label probabilities.")
-    scores = score_rows(read_rows(path), **settings)
+    scores = score_file(path, **settings)
     if json:
-        echo_document({"run_dir": None, "metrics": [row.model_dump(mode="json") for row in scores.rows]}, (), scores)
+        echo_document(run_document(None, 0, None, None, scores), (), scores)
     else:
         echo_scores(scores, path, table=table)
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,6 @@ from explaineval.signature import digest
 EXTERNAL = "external"
 """What the model, task and kind of rows are called that do not name theirs, and how their prompts are signed."""
 
-SUFFIXES = (".csv", ".jsonl")
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -179,10 +178,15 @@ def _facts(given: list[ExternalTrial], trials: list[Trial]) -> Facts:
     return Facts(tasks=tasks, arms={trial.condition.arm_name: arm for trial in trials})
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a .csv or .jsonl file of trials. Raises InputError for a file that cannot be read."""
-    rows: Iterable[tuple[str, Mapping[str, Any]]] = (
-        read_jsonl(path) if path.suffix.lower() == ".jsonl" else read_csv(path, ())
-    )
-    for _, row in rows:
-        yield {name: None if value == "" else value for name, value in row.items()}
+def is_trials_file(path: Path) -> bool:
+    """Say whether a path names a file of trials, .csv or .jsonl, and not a run directory."""
+    return path.suffix.lower() in (".csv", ".jsonl") and not path.is_dir()
+
+
+def score_file(path: Path, **settings: Any) -> Scores:
+    """Compute the metrics of a .csv or .jsonl file of trials; `settings` are those of `score_rows`.
+
+    Raises InputError for a file that cannot be read, and as `score_rows` does.
+    """
+    rows = read_jsonl(path) if path.suffix.lower() == ".jsonl" else read_csv(path, ())
+    return score_rows((row for _, row in rows), **settings)
