@@ -185,7 +185,7 @@ def test_the_table_follows_the_agreement_and_nothing_is_written(
         f"openai/smol, mine, {CUE}, chat pe, 0 shots, normal: mentioned by phrase list and judge 1, by the phrase "
         "list only 2, by the judge only 3, by neither 2; without a readable judgement: 1 unparsed.\n"
     ) in out
-    assert f"mine, {CONTROL}" in out.partition("phi-CCT")[2]
+    assert f" · mine · {CONTROL} · " in out.partition("phi-CCT")[2]
     assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
 
 

@@ -74,7 +74,7 @@ def test_a_new_transport_is_used_by_a_run(
     assert (phi["value"], phi["model"]) == (pytest.approx(1.0), "echo/parrot")
     assert "|model:echo/parrot|" in phi["signature"]
     assert "echo/parrot" in out
-    assert "1.000" in out
+    assert "phi-CCT   1.00 " in out
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
