@@ -181,17 +181,19 @@ def run_document(
 
 
 def totals_line(totals: Totals) -> str:
-    """Return the requests and dollars of a run as one line."""
+    """Return the requests and dollars of a run in sentences."""
     counts = totals.requests
-    text = (
-        f"{counts.planned} requests planned, {counts.distinct} distinct: {counts.hits} from the cache, "
-        f"{counts.sent} sent, {counts.unsent} unsent, {counts.retries} retries."
-    )
+    parts = [f"{counts.hits:,} from the cache", f"{counts.sent:,} sent"]
+    parts += [f"{counts.unsent:,} unsent"] if counts.unsent else []
+    parts += [f"{counts.retries:,} retries"] if counts.retries else []
+    text = f"{counts.distinct:,} distinct requests: {', '.join(parts)} ({counts.planned:,} planned in all)."
     if totals.usd_spent is None:
-        return text + f" Cost unknown ({totals.cost_unknown})."
+        return f"{text} Cost unknown ({totals.cost_unknown})."
+    if not totals.usd_from_scratch and not totals.usd_spent:
+        return f"{text} Nothing was paid."
     return (
-        f"{text} Spent ${totals.usd_spent:.4f}, saved by the cache ${totals.usd_saved_by_cache:.4f}, "
-        f"from scratch ${totals.usd_from_scratch:.4f}."
+        f"{text} Spent ${totals.usd_spent:.4f}; the cache saved ${totals.usd_saved_by_cache:.4f}; from scratch it "
+        f"costs ${totals.usd_from_scratch:.4f}."
     )
 
 

@@ -11,6 +11,7 @@ import click
 from explaineval.cli.configuration import resolve
 from explaineval.cli.options import AT_LEAST_1, CACHE, JSON, OUT, PATH, RUN, TABLE, option, options, repeated
 from explaineval.cli.output import (
+    SCREEN_WIDTH,
     columns,
     echo,
     echo_document,
@@ -100,7 +101,7 @@ def _execute(
             from explaineval.reporting.tables import legend
 
             echo(textwrap.fill(legend(), min(LEGEND_WIDTH, columns()), break_on_hyphens=False))
-        echo(totals_line(outcome.totals))
+        echo(textwrap.fill(totals_line(outcome.totals), columns(SCREEN_WIDTH), break_on_hyphens=False))
         if outcome.directory is not None:
             echo(f"Run directory: {outcome.directory}")
     echo_notes(outcome.errors)

@@ -74,6 +74,7 @@ KINDS: tuple[Kind, ...] = (
         needs_tokens=True,
         statuses=("already_in_prompt",),
     ),
+    Kind("handwritten", "handwritten words", "word", statuses=("already_in_prompt",)),
     Kind("editor", "words chosen by an editor model", "word", asks_model=True, statuses=("already_in_prompt",)),
     Kind(SHAM, "shams", "nothing", mentioned_by=None, own_metric="sham_flip_rate"),
     Kind(NULL_EDIT, "null edits", "space", mentioned_by=None, own_metric="null_edit_flip_rate"),

@@ -26,6 +26,9 @@ SHOWN = frozenset({"phi_cct", "cct", "cct_sampled", "impact_rate", "sham_flip_ra
 
 ORDERS = {"pe": "predict then explain", "pe2": "predict, then explain in a second call", "ep": "explain then predict"}
 
+UNBROKEN = "\N{NO-BREAK SPACE}"
+"""Keeps a number and its unit on one line while lines are broken."""
+
 Look = Literal["head", "plain", "warning", "dim"]
 
 
@@ -105,23 +108,28 @@ def _block(
 
 def describe(condition: Condition, rows: Sequence[MetricRow]) -> str:
     """Return the model, task and arm of a condition in words, as far as they are needed to tell it from others."""
+    return " · ".join(_parts(condition, rows))
+
+
+def _parts(condition: Condition, rows: Sequence[MetricRow]) -> list[str]:
+    """The parts of a description: model, simulated or endpoint, task, kind, arm, verbosity."""
+    if EXTERNAL in (condition.task, condition.kind):  # trials from outside: how they were asked is not known
+        return list(dict.fromkeys((condition.model, condition.task, str(condition.kind), "your trials")))
     parts = [condition.model]
     if condition.model.startswith(SIMULATED_PREFIX):
-        parts[0] += f" ({SIMULATED_NOTE})"
+        parts.append(SIMULATED_NOTE)
     elif len({row.endpoint for row in rows if row.model == condition.model}) > 1:
-        parts[0] += f" at {condition.endpoint or 'the default endpoint'}"
-    if EXTERNAL in (condition.task, condition.kind):  # trials from outside: how they were asked is not known
-        return " · ".join(dict.fromkeys((condition.model, condition.task, str(condition.kind), "your trials")))
+        parts.append(f"at {condition.endpoint or 'the default endpoint'}")
     parts.append("mean over tasks" if condition.task == MEAN else condition.task)
     kinds = {row.kind for row in rows if row.kind is not None and kind_of(row.kind).own_metric is None}
-    if condition.kind is not None and (len(kinds) > 1 or kind_of(condition.kind).inserts != "word"):
-        parts.append(kind_of(condition.kind).title if condition.kind in ("random_word",) else condition.kind)
+    if condition.kind is not None and len(kinds) > 1:
+        parts.append(condition.kind)
     shots = f" with {condition.shots} shots" if condition.shots else ""
     parts.append(f"{condition.style}{shots}, {ORDERS[condition.order]}")
     levels = {row.verbosity for row in rows if row.verbosity is not None}
     if condition.verbosity is not None and (len(levels) > 1 or condition.verbosity != "normal"):
         parts.append(condition.verbosity)
-    return " · ".join(parts)
+    return parts
 
 
 def _arm_numbers(condition: Condition, conditions: Mapping[Condition, Numbers]) -> dict[str, MetricRow]:
@@ -261,32 +269,56 @@ def _levels(condition: Condition, numbers: Numbers, scores: Scores, width: int) 
         yield from _wrap(f"  {title} {row.value:.2f}{interval} (0.5: what is named tells nothing)", width, "    ")
 
 
+HEADINGS = (
+    ("", "", 0),
+    ("phi-CCT", "[95 % interval]", 20),
+    ("CCT", "", 6),
+    ("changed", "", 8),
+    ("again", "", 6),
+    ("named if", "changed", 9),
+    ("named", "if not", 7),
+)
+"""Two lines of headings, and the columns that each takes; the first takes what is left."""
+
+LEGEND = (
+    "changed: answers that the insertion changed. again: answers that changed when the same was asked again. named: "
+    "explanations that named the insertion, where the answer changed and where it did not."
+)
+
+
 def _table(
     kinds: Sequence[Condition], conditions: Mapping[Condition, Numbers], scores: Scores, width: int
 ) -> Iterator[Line]:
-    """One line of figures for each condition, under its name."""
-    heads = ("phi-CCT [95 % interval]", "CCT", "changed", "again", "named if", "named if")
-    below = ("", "", "", "", "changed", "not")
-    yield Line(_columns(heads), "head")
-    yield Line(_columns(below), "head")
-    for condition in kinds:
+    """One line of figures for each condition, below what all of them share."""
+    described = [_parts(condition, scores.rows) for condition in kinds]
+    shared = [part for part in described[0] if all(part in parts for parts in described)]
+    names = [" · ".join(part for part in parts if part not in shared) for parts in described]
+    if shared:
+        yield from _wrap(" · ".join(shared), width, "  ", "head")
+        yield Line("")
+    room = max(14, width - sum(columns for _, _, columns in HEADINGS))
+    for place in (0, 1):
+        headings = [str(heading[place]) for heading in HEADINGS[1:]]
+        yield Line(_row("", headings, room), "head")
+    for condition, name in zip(kinds, names, strict=True):
         numbers, arm = conditions[condition], _arm_numbers(condition, conditions)
-        yield from _wrap(describe(condition, scores.rows), width, "  ")
-        phi = numbers.get("phi_cct")
-        cells = [_interval_cell(phi)]
-        cct = numbers.get("cct")
-        cells.append("–" if cct is None or cct.value is None else _signed(cct.value))
+        phi, cct = numbers.get("phi_cct"), numbers.get("cct")
+        cells = [_interval_cell(phi), "–" if cct is None or cct.value is None else _signed(cct.value)]
         rows = (numbers.get("impact_rate"), arm.get("sham_flip_rate"), numbers.get("tpr"), numbers.get("fpr"))
-        cells += ["–" if row is None or row.value is None else _percent(row.value) for row in rows]
-        yield Line(_columns(cells))
+        cells += ["–" if row is None or row.value is None else f"{round(100 * row.value)} %" for row in rows]
+        *above, last = textwrap.wrap(name, room - 1, break_on_hyphens=False) or [""]
+        yield from (Line(line) for line in above)
+        yield Line(_row(last, cells, room))
         if phi is not None and phi.value is None:
-            yield from _wrap(f"    phi-CCT is undefined: {phi.undefined}", width, "    ")
+            yield from _wrap(f"  phi-CCT is undefined: {phi.undefined}", width, "    ")
+    yield Line("")
+    yield from _wrap(LEGEND, width, "  ", "dim")
     yield Line("")
 
 
-def _columns(cells: Sequence[str]) -> str:
-    first, *others = cells
-    return f"    {first:<26}" + "".join(f"{cell:>10}" for cell in others).rstrip()
+def _row(name: str, cells: Sequence[str], room: int) -> str:
+    columns = [columns for _, _, columns in HEADINGS[1:]]
+    return (f"{name:<{room}}" + "".join(f"{cell:>{size}}" for cell, size in zip(cells, columns, strict=True))).rstrip()
 
 
 def _interval_cell(row: MetricRow | None) -> str:
@@ -300,14 +332,14 @@ def _interval_cell(row: MetricRow | None) -> str:
 def _wrap(text: str, width: int, indent: str, look: Look = "plain") -> Iterator[Line]:
     start = text[: len(text) - len(text.lstrip())]
     lines = textwrap.wrap(
-        text.strip(),
+        text.strip().replace(" %", f"{UNBROKEN}%"),
         max(20, width),
         initial_indent=start,
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
     )
-    yield from (Line(line, look) for line in lines)
+    yield from (Line(line.replace(UNBROKEN, " "), look) for line in lines)
 
 
 def notes_lines(warnings: Sequence[RowWarning], rows: Sequence[MetricRow], width: int) -> Iterator[Line]:

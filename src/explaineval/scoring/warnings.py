@@ -6,6 +6,7 @@ An undefined number has no warnings: its reason says why it is undefined.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explaineval.metrics.estimates import IntArray, check_counts
+from explaineval.metrics.estimates import FEWEST, IntArray, check_counts
 from explaineval.records import Condition, Estimate, MetricRow
 from explaineval.scoring.checks import (
     ENOUGH,
@@ -151,8 +152,9 @@ def estimate_warnings(
             # simulated: areas cover 86 to 94 % where few changed answers go unmentioned (docs/method.md, "Coverage")
             is_short = bool(middle) and need.code == "few_unmentioned_flips"
             reliability = "too short" if is_short else "not reliable"
-            text = f"{_examples_have(examples)} {need.what}{where}; below {need.fewest} the interval is {reliability}."
-            yield make_warning(need.code, metric.name, text)
+            reached = _reached_by(need.fewest, examples, int((levels.sum(axis=(1, 2)) > 0).sum()))
+            text = f"{_examples_have(examples)} {need.what}{where}; below {need.fewest} the interval is {reliability}"
+            yield make_warning(need.code, metric.name, f"{text}{reached}.")
     if metric.rests_on is not None and estimate.n_examples < FEWEST_EXAMPLES:
         code, what = metric.rests_on
         has = _examples_have(estimate.n_examples)
@@ -223,6 +225,18 @@ def _by_level(tables: ArrayLike) -> IntArray:
     """Return tables as (G, V, 4), with V = 1 for those of no levels."""
     array = check_counts(tables)
     return array.reshape(0, 1, 4) if array.size == 0 else array.reshape(len(array), -1, 4)
+
+
+def _reached_by(fewest: int, examples: int, asked: int) -> str:
+    """Say how many examples would probably do, of which `examples` of the `asked` have what is needed.
+
+    Nothing where fewer than two have it, from which no rate can be told.
+    """
+    if examples < FEWEST:
+        return ""
+    needed = asked * fewest / examples
+    digits = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    return f" (about {math.ceil(needed / digits) * digits:,} examples would do)"
 
 
 def _examples_have(examples: int) -> str:
