@@ -18,6 +18,9 @@ from explaineval.scoring.warnings import RowWarning
 MOST_BLOCKS = 6
 """Conditions that are shown as blocks of sentences; more become one table in the same words."""
 
+NARROWEST_TABLE = 75
+"""Columns that the table needs; a narrower terminal gets blocks, however many."""
+
 LABEL = 12
 """Columns that the name of a number takes in a block."""
 
@@ -47,7 +50,7 @@ def summary(scores: Scores, run: str, width: int) -> list[Line]:
     conditions = _conditions(scores.rows)
     kinds = [condition for condition in conditions if _is_kind(condition)]
     lines: list[Line] = []
-    if len(kinds) > MOST_BLOCKS:
+    if len(kinds) > MOST_BLOCKS and width >= NARROWEST_TABLE:
         lines += _table(kinds, conditions, scores, width)
         lines += _notes_line(scores.warnings, run, width)
     else:

@@ -1,0 +1,138 @@
+"""The first screen of a run in the situations that a newcomer meets, at 80 columns."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from explaineval.reporting.summary import notes_lines, ranked, summary
+from explaineval.scoring.checks import GRADES
+from explaineval.scoring.rows import Scores
+from makers.runs import make_missing, make_sham, make_trial
+from makers.scores import score_trials
+
+WIDTH = 80
+MODELS = [{"model": f"openai/model-{number}", "endpoint": "lab"} for number in range(12)]
+
+
+def draw(
+    impact: float, tpr: float, fpr: float, noise: float = 0.0, examples: int = 60, seed: int = 1, **changes: Any
+) -> Iterator[dict[str, Any]]:
+    """Trials with shams: four insertions an example, drawn at these rates."""
+    generator = random.Random(seed)
+    for example in range(examples):
+        for number in range(4):
+            changed = generator.random() < impact
+            mentioned = generator.random() < (tpr if changed else fpr)
+            after = generator.uniform(0, 0.4) if changed else generator.uniform(0.6, 0.9)
+            yield make_trial(example, number, changed=changed, mentioned=mentioned, after=after) | changes
+        yield make_sham(example, changed=generator.random() < noise) | changes
+
+
+def screen(scores: Scores, width: int = WIDTH) -> list[str]:
+    """The lines of the first screen."""
+    return [line.text for line in summary(scores, "runs/mine", width)]
+
+
+def text(lines: Sequence[str]) -> str:
+    """The screen as one text without line breaks."""
+    return " ".join(line.strip() for line in lines)
+
+
+CLEAR = score_trials(list(draw(0.3, 0.8, 0.1)))
+NOTHING = score_trials(list(draw(0.3, 0.3, 0.3, seed=4)))
+FEW = score_trials(list(draw(0.02, 0.6, 0.2)))
+NOISY = score_trials(list(draw(0.2, 0.6, 0.2, noise=0.25)))
+UNREADABLE = score_trials([make_missing(example, number, "after") for example in range(20) for number in range(4)])
+TWELVE = score_trials(
+    [trial for number, model in enumerate(MODELS) for trial in draw(0.3, 0.7, 0.2, seed=number, **model)],
+    models=MODELS,
+)
+SITUATIONS = {
+    "clear": CLEAR, "nothing": NOTHING, "few": FEW, "noisy": NOISY, "unreadable": UNREADABLE, "twelve": TWELVE,
+}  # fmt: skip
+
+
+def test_a_clear_effect() -> None:
+    """The head, both numbers with intervals, what changed, what was named."""
+    lines = screen(CLEAR)
+
+    assert lines[0].startswith("openai/smol · mine · chat, predict then explain · 240 trials of 60 examples")
+    assert lines[1].startswith("  phi-CCT   0.")
+    assert lines[1].endswith("above 0")
+    assert "on the 240 trials with usable probabilities" in text(lines)
+    assert "of the answers; asking the same again changed 0 %." in text(lines)
+    assert "When the answer changed, the explanation named" in text(lines)
+
+
+def test_an_effect_that_cannot_be_told() -> None:
+    """The interval holds 0, and the line says so."""
+    assert screen(NOTHING)[1].endswith("cannot be told from 0")
+
+
+def test_too_few_changes() -> None:
+    """What is missing comes first, with how many examples would do and where the other notes are."""
+    found = text(screen(FEW))
+
+    assert "Before you quote this: only " in found
+    assert "below 20 the interval is not reliable (about " in found
+    assert "more notes: explaineval notes runs/mine" in found
+
+
+def test_noise_as_large_as_the_impact() -> None:
+    """The comparison with the shams is the first thing to mind."""
+    assert "that is not clearly more than noise" in text(screen(NOISY))
+
+
+def test_nothing_readable() -> None:
+    """One sentence with the reason and the command that shows the answers."""
+    assert text(screen(UNREADABLE)).endswith(
+        "Nothing could be measured: none of the 80 trials has a score (80 unparsed). Look at some of them: explaineval "
+        "show runs/mine --list"
+    )
+
+
+def test_twelve_models_are_one_table() -> None:
+    """What all share stands once above, each model is one line, and the words are explained."""
+    lines = screen(TWELVE)
+
+    assert lines[0] == "mine · chat, predict then explain"
+    assert sum(line.startswith("openai/model-") for line in lines) == 12
+    assert "again: answers that changed when the same was asked again" in text(lines)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
+    """A terminal that is too narrow for the table of figures gets blocks of sentences."""
+    assert [line for line in screen(SITUATIONS[name], width) if len(line) > width] == []
+
+
+def test_percentages_are_never_rounded_to_certainty() -> None:
+    """One of 400 answers is under 1 %, and 399 are over 99 %."""
+    trials = [make_trial(example, number) for example in range(100) for number in range(4)]
+    trials[0] = make_trial(0, 0, changed=True, mentioned=True)
+
+    assert "changed under 1 % of the answers" in text(screen(score_trials(trials)))
+
+
+def test_the_gravest_warning_about_a_shown_number_comes_first() -> None:
+    """ranked() goes by grade; each text comes once."""
+    found = ranked(FEW.warnings)
+
+    assert [GRADES.index(warning.grade) for warning in found] == sorted(GRADES.index(w.grade) for w in found)
+    assert len({warning.text for warning in found}) == len(found)
+
+
+@pytest.mark.parametrize("name", [name for name in SITUATIONS if SITUATIONS[name].warnings])
+def test_the_notes_have_every_warning_with_what_to_do(name: str) -> None:
+    """Each text and each advice of the run's warnings is printed."""
+    scores = SITUATIONS[name]
+    found = text([line.text for line in notes_lines(scores.warnings, scores.rows, 10_000)])
+
+    for row in scores.warnings:
+        assert row.text[1:] in found
+        assert row.warning.todo in found
