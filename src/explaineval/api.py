@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike
@@ -20,6 +20,7 @@ from explaineval.records import Mention
 if TYPE_CHECKING:
     import pandas as pd
 
+    from explaineval.execution.pool import StopRequest
     from explaineval.execution.run import Outcome
     from explaineval.reporting.frames import Run
 
@@ -97,7 +98,9 @@ def run(
     """Ask models with and without interventions, store every answer, and score, as `explaineval run` does.
 
     In a script it returns the result. Where an event loop runs, as in a notebook, it returns an awaitable:
-    `result = await explaineval.run(...)`.
+    `result = await explaineval.run(...)`. If that is cancelled (in a notebook: interrupted), nothing more is sent,
+    answers under way are waited for and stored, what is there is scored, and then the cancellation goes on. The same
+    call continues where the run stopped.
 
     Args:
         config: a configuration file, or its contents as a mapping.
@@ -111,17 +114,39 @@ def run(
     science, client, chosen = _configure(config, settings)
     directory = chosen if out is None else Path(out)
 
+    from explaineval.execution.pool import StopRequest
+
+    stop = StopRequest()
+
     def work() -> Result:
-        return _result(_execute(science, client, directory, progress=progress))
+        return _result(_execute(science, client, directory, stop, progress=progress))
 
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return work()
-    return asyncio.to_thread(work)
+    return _wait(work, stop)
 
 
-def _execute(science: RunConfig, client: ClientConfig, directory: Path | None, *, progress: bool) -> Outcome:
+async def _wait(work: Callable[[], Result], stop: StopRequest) -> Result:
+    """Do the work in a thread. Cancelled, ask it to stop, and end only when it has ended."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+            stop.ask()
+    if cancelled is not None:
+        task.exception()  # a run that was given up is not asked for its error
+        raise cancelled
+    return task.result()
+
+
+def _execute(
+    science: RunConfig, client: ClientConfig, directory: Path | None, stop: StopRequest, *, progress: bool
+) -> Outcome:
     from explaineval.cli.output import echo_notes
     from explaineval.cli.progress import watch_run
     from explaineval.execution.run import execute
@@ -129,9 +154,9 @@ def _execute(science: RunConfig, client: ClientConfig, directory: Path | None, *
 
     prepared = prepare(science, client)
     if not progress:
-        return execute(prepared, directory, lambda _: None)
-    with watch_run(prepared) as watch:
-        outcome = execute(prepared, directory, watch)
+        return execute(prepared, directory, lambda _: None, stop=stop)
+    with watch_run() as watch:
+        outcome = execute(prepared, directory, watch, stop=stop)
     echo_notes(outcome.notes)
     return outcome
 

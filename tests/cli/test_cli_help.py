@@ -21,6 +21,7 @@ CONTRACT = {
     "": "--version",
     "demo": "--weights --limit --cache --out --table --json",
     "run": f"{RUN} --table",
+    "watch": "RUN_DIR --once --json",
     "plan": RUN,
     "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd --cache "
     "--json",

@@ -23,6 +23,7 @@ Commands = Mapping[str, tuple[str, str, str]]
 COMMANDS: Commands = {
     "demo": ("run", "demo", "Run a bundled task on a small embedded model: no network, no key."),
     "run": ("run", "run", "Ask models with and without interventions, then score: the main command."),
+    "watch": ("watch", "watch_command", "Look at a run while it goes: phi-CCT so far, spend, time left."),
     "plan": ("plan", "plan_command", "Show what a run would ask and cost; send nothing."),
     "probe": ("probe", "probe", "Find out with a few cheap requests what an endpoint can do."),
     "score": ("score", "score_command", "Compute the metrics of a run directory again; ask nothing."),

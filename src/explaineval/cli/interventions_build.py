@@ -193,7 +193,7 @@ def _edit(build: Build) -> list[Intervention]:
         tag = None
         build.notes.append("no tagger is installed, so whether a word is an adjective or adverb was not checked.")
     editor = resolve_role(EDITOR, given, prompts, build.spent)
-    edited = edit(editor, edits, build.per_example, given["seed"], tag, watch_lines(role=EDITOR))
+    edited = edit(editor, edits, build.per_example, given["seed"], tag, watch_lines(EDITOR))
     build.add_costs(EDITOR, edited.session)
     missing = len(edits) * build.per_example - len(edited.built)
     build.notes.append(f"editor: {len(edited.built)} words inserted{_reasons(', refused', edited.refused)}.")
@@ -208,7 +208,7 @@ def _filter(build: Build, candidates: list[Intervention]) -> list[Intervention]:
         return []
     examples = {(task.name, example.id): example for task in build.tasks for example in task.examples}
     judge = resolve_role("judge", build.given, build.prompts, build.spent)
-    filtered = filter_natural(judge, examples, candidates, build.given["keep_share"], watch_lines(role="judge"))
+    filtered = filter_natural(judge, examples, candidates, build.given["keep_share"], watch_lines("judge"))
     build.add_costs("judge", filtered.session)
     basis = (
         "probability" if filtered.graded else "yes or no, since not every verdict came with usable log-probabilities"

@@ -47,7 +47,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
     score(run_dir)  # refuses an incomplete directory before any money is spent
     questions = find_questions(run_dir)
     judge = resolve_role("judge", given, PromptBook(given["prompts"] or default_directory()))
-    judged = judge_mentions(judge, questions, watch_lines(role="judge"))
+    judged = judge_mentions(judge, questions, watch_lines("judge"))
     verdicts = dict(zip(questions, judged.results, strict=True))
     agreements = compare_verdicts(read_trials(run_dir), verdicts)
     scores = score_judged(run_dir, judge, verdicts)

@@ -1,4 +1,4 @@
-"""Show progress on standard error: a bar in a terminal, a line every 15 seconds elsewhere."""
+"""Show progress on standard error: a table or a bar in a terminal, lines every 15 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -9,41 +9,87 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from explaineval.cli.output import echo_notes, is_terminal
-from explaineval.planning.units import plan_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
     from explaineval.execution.model_run import ModelRun, Watch
-    from explaineval.planning.prepare import Prepared
+    from explaineval.execution.progress import RunStatus, RunWatch
 
 LINE_SECONDS = 15.0
 """Seconds between two lines where standard error is not a terminal."""
 
 
 @contextmanager
-def watch_run(prepared: Prepared) -> Iterator[Watch]:
-    """Yield the function that `execute` calls to show how far the models of a run are."""
-    total = sum(plan_size(prepared, model).distinct for model in prepared.config.models)
+def watch_run() -> Iterator[RunWatch]:
+    """Yield the function that `execute` calls to show how a run goes, on standard error.
+
+    In a terminal it shows a table with a line for each model, elsewhere it prints such lines every 15 seconds.
+    """
     if not is_terminal(sys.stderr):
-        yield watch_lines(total)
+        yield _sentences()
         return
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.console import Console
+    from rich.live import Live
 
-    text = "{task.completed:.0f}/{task.total:.0f} requests, {task.fields[hits]} cached, {task.fields[rate]}"
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn(text), TimeRemainingColumn(compact=True))
-    with progress_bar(*columns, transient=True) as bar:
-        task = bar.add_task("asking", total=total, hits=0, rate="")
-        started = time.monotonic()
-        print_messages = _message_printer()
+    from explaineval.reporting.live import model_table
 
-        def show(model_runs: list[ModelRun]) -> None:
-            done, hits, sent = _counts(model_runs)
-            rate = sent / max(time.monotonic() - started, 1e-9)
-            print_messages(model_runs)
-            bar.update(task, completed=done, hits=hits, rate=f"{rate:.1f}/s" if sent else "")
+    console = Console(stderr=True)
+    announce = _failure_printer()
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+
+        def show(status: RunStatus) -> None:
+            echo_notes(status.messages)
+            announce(status)
+            live.update(model_table(status.progress, status.phis, console.width, console.height - 1), refresh=True)
 
         yield show
+
+
+def _sentences() -> RunWatch:
+    """Return a function that prints messages at once and, every 15 seconds, a line for each model that still runs.
+
+    A model that ended is told of once more.
+    """
+    from explaineval.reporting.live import model_sentence, run_sentence
+
+    last = time.monotonic()
+    announce = _failure_printer()
+    ended: set[int] = set()
+
+    def show(status: RunStatus) -> None:
+        nonlocal last
+        echo_notes(status.messages)
+        announce(status)
+        if time.monotonic() - last < LINE_SECONDS:
+            return
+        last = time.monotonic()
+        run = status.progress
+        for place, (model, phis) in enumerate(zip(run.models, status.phis, strict=True)):
+            if place not in ended:
+                echo_notes([model_sentence(model, phis)])
+            if model.state != "running":
+                ended.add(place)
+        if len(run.models) > 1:
+            echo_notes([f"in all: {run_sentence(run)}"])
+
+    return show
+
+
+def _failure_printer() -> RunWatch:
+    """Return a function that tells at once, and once, that a model failed while others go on."""
+    told: set[int] = set()
+
+    def show(status: RunStatus) -> None:
+        models = status.progress.models
+        running = sum(model.state == "running" for model in models)
+        for place, model in enumerate(models):
+            if model.state == "failed" and place not in told and running:
+                told.add(place)
+                others = "the other model goes on" if running == 1 else f"the other {running} models go on"
+                echo_notes([f"{model.model} failed, {others}: {model.reason}"])
+
+    return show
 
 
 def progress_bar(*columns: ProgressColumn, transient: bool = False) -> Progress:
@@ -54,10 +100,10 @@ def progress_bar(*columns: ProgressColumn, transient: bool = False) -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=transient, disable=not is_terminal(sys.stderr))
 
 
-def watch_lines(total: int | None = None, role: str | None = None) -> Watch:
+def watch_lines(role: str) -> Watch:
     """Return a function that prints messages at once and, every 15 seconds, how many requests are done.
 
-    `total` is the number of planned requests, if it is known; `role` names the model that is asked beside a run.
+    `role` names the model that is asked beside a run.
     """
     started = last = time.monotonic()
     print_messages = _message_printer()
@@ -69,13 +115,10 @@ def watch_lines(total: int | None = None, role: str | None = None) -> Watch:
         if now - last < LINE_SECONDS:
             return
         last = now
-        done, hits, sent = _counts(model_runs)
-        rate = done / (now - started)
-        text = f"{done}{'' if total is None else f'/{total}'} requests, {hits} from the cache"
-        text += f", {sent / (now - started):.1f} sent/s"
-        if total is not None and rate:
-            text += f", about {(total - done) / rate:.0f} s left"
-        echo_notes([text if role is None else f"{role}: {text}"])
+        tallies = [model_run.cached.counts for model_run in model_runs]
+        hits, sent = sum(tally.hits for tally in tallies), sum(tally.sent for tally in tallies)
+        done = hits + sent + sum(tally.unsent for tally in tallies)
+        echo_notes([f"{role}: {done} requests, {hits} from the cache, {sent / (now - started):.1f} sent/s"])
 
     return show
 
@@ -91,10 +134,3 @@ def _message_printer() -> Watch:
             printed[name] = len(model_run.messages)
 
     return show
-
-
-def _counts(model_runs: list[ModelRun]) -> tuple[int, int, int]:
-    """Return the numbers of requests done, answered from the cache, and sent."""
-    tallies = [model_run.cached.counts for model_run in model_runs]
-    hits, sent = sum(tally.hits for tally in tallies), sum(tally.sent for tally in tallies)
-    return hits + sent + sum(tally.unsent for tally in tallies), hits, sent

@@ -86,7 +86,7 @@ def _execute(
     prepared = prepare(science, client)
     notes = [note("option_repeated", text) for text in repeated(click.get_current_context())]
     echo_notes(notes)
-    with watch_run(prepared) as watch:
+    with watch_run() as watch:
         outcome = execute(prepared, out, watch, weights)
     echo_notes(outcome.notes)
     code, scores = outcome.exit_code, outcome.scores

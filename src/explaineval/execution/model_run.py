@@ -19,11 +19,13 @@ from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack, Layers
 from explaineval.config import ClientConfig, Endpoint, ModelConfig
 from explaineval.errors import EndpointError, InputError
-from explaineval.execution.pool import Pool, Progress, run_until_done
+from explaineval.execution.pool import Pool, Progress, StopRequest, run_until_done
 from explaineval.planning.cost import CostEstimate
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.prices import Ledger, Prices
+from explaineval.planning.units import PlanSize
 from explaineval.records import OUTCOMES, Completion, Request, Trial
+from explaineval.scoring.live import LiveCounts
 
 if TYPE_CHECKING:
     from explaineval.client.batches import BatchProvider, CheckedClient
@@ -62,6 +64,8 @@ def check_batches(model: ModelConfig, endpoint: Endpoint) -> None:
         )
 
 
+NO_REQUESTS = PlanSize(0, 0)
+
 UNSENT_SHOWN = 5
 """Unsent requests that are remembered to be shown."""
 
@@ -92,8 +96,12 @@ class ModelRun:
     """Answers that were bought or found."""
     labels: int = 0
     """Sides of trials whose answer could be read."""
-    statuses: Counter[str] = field(default_factory=Counter)
-    """Trials by their status."""
+    live: LiveCounts = field(default_factory=LiveCounts)
+    """The trials so far."""
+    size: PlanSize = NO_REQUESTS
+    """The requests of the whole plan."""
+    ended: bool = False
+    """Whether nothing more is asked of the model."""
     messages: list[str] = field(default_factory=list)
     """What is to be told while the run goes on."""
 
@@ -106,7 +114,7 @@ class ModelRun:
 
     def count_trial(self, trial: Trial) -> None:
         """Count a trial."""
-        self.statuses[trial.status] += 1
+        self.live.add(trial)
         self.labels += (trial.label_before is not None) + (trial.label_after is not None)
 
     def count_unsent(self, request: Request) -> None:
@@ -114,6 +122,11 @@ class ModelRun:
         self.estimate.add_missing(request)
         if len(self.unsent) < UNSENT_SHOWN:
             self.unsent.append(request)
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """Trials by their status."""
+        return self.live.statuses
 
     @property
     def progress(self) -> Progress:
@@ -234,11 +247,15 @@ def build_model_runs(
 
 
 async def run_models(
-    model_runs: list[ModelRun], work: Iterable[Coroutine[Any, Any, None]], stopping: asyncio.Event, watch: Watch
+    model_runs: list[ModelRun],
+    work: Iterable[Coroutine[Any, Any, None]],
+    stopping: asyncio.Event,
+    watch: Watch,
+    stop: StopRequest | None = None,
 ) -> bool:
     """Do the work of all models at once, and store every answer under way; whether the user interrupted it.
 
-    Raises the first error of any work.
+    `stop` asks for an interruption from another thread. Raises the first error of any work.
     """
     first = model_runs[0]
 
@@ -254,5 +271,11 @@ async def run_models(
             first.messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
 
     return await run_until_done(
-        work, stopping, cancel=cancel, finish=finish, say=first.messages.append, report=lambda: watch(model_runs)
+        work,
+        stopping,
+        cancel=cancel,
+        finish=finish,
+        say=first.messages.append,
+        report=lambda: watch(model_runs),
+        stop=stop,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,17 @@ STOPPING = (
     "stopping: nothing more is sent; answers under way, which are paid for, are waited for "
     f"({GRACE:g} s at the most; Ctrl-C again gives them up)."
 )
+
+
+@dataclass
+class StopRequest:
+    """Asks a run to stop from outside, from any thread: once as Ctrl-C does, twice as a second Ctrl-C does."""
+
+    times: int = 0
+
+    def ask(self) -> None:
+        """Ask once more."""
+        self.times += 1
 
 
 @dataclass
@@ -193,12 +205,14 @@ async def run_until_done(
     finish: Callable[[], Awaitable[None]] | None = None,
     say: Callable[[str], None] = lambda _: None,
     report: Callable[[], None] = lambda: None,
+    stop: StopRequest | None = None,
 ) -> bool:
     """Do all work concurrently; whether the user interrupted it. Raises the first error of any work.
 
     Interrupted, or after an error, `stopping` is set, which ends the work; where it is not waited for any longer,
     `cancel` is called first. At the end `finish` stores what is still under way. `say` gets the sentence about the
-    interruption, `report` is called every TICK seconds, and at the end.
+    interruption, `report` is called every TICK seconds, and at the end. A request in `stop` counts as an interruption;
+    signals do only in the main thread.
     """
 
     async def stop_on_error(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -226,8 +240,13 @@ async def run_until_done(
             say(STOPPING)
             asyncio.get_running_loop().call_later(GRACE, give_up)
 
+    def tick() -> None:
+        while stop is not None and interrupts < stop.times:
+            interrupt()
+        report()
+
     with _on_signals(interrupt):
-        ticker = asyncio.create_task(_tick(report))
+        ticker = asyncio.create_task(_tick(tick))
         results = await asyncio.gather(*tasks, return_exceptions=True)
         if finish is not None:
             await finish()
@@ -247,9 +266,9 @@ async def _tick(report: Callable[[], None]) -> None:
 
 @contextmanager
 def _on_signals(interrupt: Callable[[], None]) -> Iterator[None]:
-    """Call `interrupt` at every SIGINT (Ctrl-C) and SIGTERM while inside."""
+    """Call `interrupt` at every SIGINT (Ctrl-C) and SIGTERM while inside; other threads than the main one get none."""
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     for number in signals:
         loop.add_signal_handler(number, interrupt)
     try:

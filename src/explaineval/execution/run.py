@@ -16,8 +16,9 @@ from explaineval.cache import Claims, Store, spread
 from explaineval.datasets import shots_of
 from explaineval.errors import InputError, InUseError, StoreError
 from explaineval.execution.accounting import endpoint_record, run_record, totals_of
-from explaineval.execution.model_run import ModelRun, Watch, build_model_runs, check_batches, open_cache, run_models
-from explaineval.execution.pool import ask_units
+from explaineval.execution.model_run import ModelRun, build_model_runs, check_batches, open_cache, run_models
+from explaineval.execution.pool import StopRequest, ask_units
+from explaineval.execution.progress import ProgressReporter, RunWatch
 from explaineval.execution.settle import settle_plan
 from explaineval.execution.trials import unit_trials
 from explaineval.execution.verdict import is_unfinished, judge_run, run_notes
@@ -48,16 +49,23 @@ class Outcome:
 
 
 def execute(
-    prepared: Prepared, out: Path | None, watch: Watch, embedded: Path | None = None, *, keep: bool = False
+    prepared: Prepared,
+    out: Path | None,
+    watch: RunWatch,
+    embedded: Path | None = None,
+    *,
+    keep: bool = False,
+    stop: StopRequest | None = None,
 ) -> Outcome:
     """Ask, store, write, score.
 
     Args:
         prepared: what to ask of whom.
         out: the run directory; None for the first free one of this run's name.
-        watch: called now and then with the model runs, to show progress.
+        watch: called now and then with the status of the run, to show it.
         embedded: the weights of a model that is served in a child process instead of reached by URL.
         keep: keep a new directory also where the run failed without an answer.
+        stop: asks the run from another thread to stop; it then ends as after Ctrl-C.
 
     Raises:
         InputError: a directory or cache that cannot be used, a spending limit that could not hold, or a model without
@@ -80,12 +88,18 @@ def execute(
         )
         record = run_record(prepared, facts, listed.version)
         run_directory.write_run(directory, record)
+        reporter = ProgressReporter(prepared, directory, watch)
+        stack.enter_context(reporter.record_errors(model_runs))
         trials = directory / run_directory.TRIALS
         with (
             run_directory.writing(trials),
             trials.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as lines,
         ):
-            interrupted = asyncio.run(_ask_models(prepared, store, claims, model_runs, lines, watch, prices, embedded))
+            reporter.flush = lines.flush
+            interrupted = asyncio.run(
+                _ask_models(prepared, store, claims, model_runs, lines, reporter, prices, embedded, stop)
+            )
+        reporter.finish(model_runs, "scoring")
         capabilities = {
             (model_run.model.endpoint, model_run.model.model, style): value
             for model_run in model_runs
@@ -107,7 +121,8 @@ def execute(
         warnings = tuple(cache_notes(store.warnings))
         scores = score(directory)
         run_directory.write_metrics(directory, scores.rows)
-    code, errors = judge_run(prepared, model_runs, interrupted, unsent)
+        code, errors = judge_run(prepared, model_runs, interrupted, unsent)
+        reporter.finish(model_runs, "stopped" if interrupted else "finished", " ".join(errors) or None, code)
     kept = directory if (directory / run_directory.RUN).exists() else None
     notes = (*run_notes(prepared, model_runs, state), *warnings)
     return Outcome(kept, code, record.signature, scores, totals, notes, errors)
@@ -119,17 +134,20 @@ async def _ask_models(
     claims: Claims | None,
     model_runs: list[ModelRun],
     lines: TextIO,
-    watch: Watch,
+    reporter: ProgressReporter,
     prices: Prices,
     embedded: Path | None,
+    stop: StopRequest | None,
 ) -> bool:
     """Ask all models at the same time; whether the run was interrupted. Appends to `model_runs`, writes to `lines`."""
     stopping = asyncio.Event()
     start = spread(claims.take_number()) if claims is not None else 0.0
     async with AsyncExitStack() as stack:
         model_runs += build_model_runs(prepared, store, claims, prices, stopping, stack, embedded)
+        for model_run in model_runs:
+            model_run.size = plan_size(prepared, model_run.model)
         work = [_ask_model(prepared, store, model_run, lines, start) for model_run in model_runs]
-        return await run_models(model_runs, work, stopping, watch)
+        return await run_models(model_runs, work, stopping, reporter.report, stop)
 
 
 async def _ask_model(prepared: Prepared, store: Store, model_run: ModelRun, lines: TextIO, start: float) -> None:
@@ -156,7 +174,8 @@ async def _ask_model(prepared: Prepared, store: Store, model_run: ModelRun, line
         await model_run.set_error(prepared.client)
     finally:
         if not model_run.progress.complete:  # what the run never came to is part of its plan too
-            model_run.progress.count_rest(plan_size(prepared, model_run.model))
+            model_run.progress.count_rest(model_run.size)
+        model_run.ended = True
 
 
 def _open_directory(

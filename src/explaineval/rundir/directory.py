@@ -28,7 +28,7 @@ from explaineval.config import ModelConfig, RunConfig
 from explaineval.errors import InputError, InUseError
 from explaineval.files import open_regular, open_text_atomic, read_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial
-from explaineval.rundir.schema import RunRecord, Science
+from explaineval.rundir.schema import RunProgress, RunRecord, Science
 from explaineval.secrets import SECRETS
 
 T = TypeVar("T")
@@ -36,6 +36,8 @@ R = TypeVar("R", bound=BaseModel)
 
 RUN, EXAMPLES, INTERVENTIONS, SHOTS = "run.json", "examples.jsonl", "interventions.jsonl", "shots.jsonl"
 TRIALS, METRICS, METRICS_CSV, PROMPTS = "trials.jsonl", "metrics.json", "metrics.csv", "prompts"
+PROGRESS = "progress.json"
+"""How far a run is. It is rewritten while the run goes on; bundles, numbers and hashes leave it out."""
 
 LARGEST_JSON = 64 << 20
 """Bytes of the largest run.json or metrics.json that is read."""
@@ -198,6 +200,20 @@ def _write_json(path: Path, value: Any) -> None:
     with replacing(path) as handle:
         json.dump(SECRETS.mask_value(value), handle, indent=2, ensure_ascii=False)
         handle.write("\n")
+
+
+def write_progress(directory: Path, progress: RunProgress) -> None:
+    """Write progress.json. Raises InputError where it cannot be written."""
+    _write_json(directory / PROGRESS, progress.model_dump(mode="json"))
+
+
+def read_progress(directory: Path) -> RunProgress | None:
+    """Read progress.json; None where there is none, as in run directories of earlier versions.
+
+    Raises InputError where it was changed by hand.
+    """
+    path = directory / PROGRESS
+    return _read_json(path, TypeAdapter(RunProgress)) if path.exists() else None
 
 
 def write_metrics(directory: Path, rows: Sequence[MetricRow]) -> None:

@@ -16,6 +16,7 @@ from pydantic import (
     JsonValue,
     SerializerFunctionWrapHandler,
     Strict,
+    computed_field,
     model_serializer,
     model_validator,
 )
@@ -217,3 +218,63 @@ class RunRecord(Part):
     def _spread_totals(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = serialise(self)
         return document | (document.pop("totals", None) or {})
+
+
+ModelState = Literal["running", "finished", "stopped", "failed"]
+RunState = Literal["asking", "scoring", "finished", "stopped", "failed"]
+
+
+class ModelProgress(Part):
+    """How far one model of a run is. Requests are distinct ones; `distinct` = done + unsent + those still to come.
+
+    `planned` counts requests before dedupe, `outcomes` trials by status. `rate` is requests sent per second lately,
+    `seconds_left` and `usd_left` are what the rest will take at that rate and at the price of the answers so far.
+    `usd` is what counts as spent under a limit; None where the price is not known. `reason` is the sentence that says
+    why a model stopped or failed. `started` and `updated` are times in UTC; `updated` is when the model ended, if it
+    did.
+    """
+
+    endpoint: str | None
+    model: str
+    state: ModelState = "running"
+    reason: str | None = None
+    planned: Count
+    distinct: Count
+    hits: Count
+    sent: Count
+    unsent: Count
+    retries: Count
+    rate: float | None = None
+    seconds_left: float | None = None
+    usd: float | None = None
+    usd_left: float | None = None
+    max_usd: float | None = None
+    outcomes: dict[str, Count] = {}
+    started: str
+    updated: str
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def done(self) -> int:
+        """Requests that are answered, from the cache or by the endpoint, or that failed after all retries."""
+        return self.hits + self.sent
+
+    @property
+    def remaining(self) -> int:
+        """Requests still to come."""
+        return max(0, self.distinct - self.done - self.unsent)
+
+
+class RunProgress(Part):
+    """The contents of progress.json: how far a run is. It is for looking at; no number of the run depends on it.
+
+    `max_usd` is the limit of the run as a whole. `exit_code` is known at the end.
+    """
+
+    state: RunState
+    reason: str | None = None
+    exit_code: int | None = None
+    started: str
+    updated: str
+    max_usd: float | None = None
+    models: tuple[ModelProgress, ...] = ()

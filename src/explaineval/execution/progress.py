@@ -1,0 +1,220 @@
+"""Follow a run while it goes: snapshots of its models for the screen and for progress.json."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from explaineval.errors import InputError
+from explaineval.execution.model_run import ModelRun
+from explaineval.planning.prepare import Prepared
+from explaineval.rundir.directory import write_progress
+from explaineval.rundir.schema import ModelProgress, ModelState, RunProgress, RunState
+from explaineval.scoring.counts import interval_of
+from explaineval.scoring.live import LiveNumbers, LivePhi
+
+WRITE_SECONDS = 2.0
+"""Seconds between two versions of progress.json."""
+
+WINDOW_SECONDS = 30.0
+"""The seconds over which rates are taken."""
+
+SAMPLE_SECONDS = 0.5
+"""Seconds between two measurements within that window."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run at one moment: its progress, phi-CCT so far of each of its models, and the messages since the last one."""
+
+    progress: RunProgress
+    phis: tuple[tuple[LivePhi, ...], ...]
+    messages: tuple[str, ...]
+
+
+RunWatch = Callable[[RunStatus], None]
+"""Called now and then to show how a run goes."""
+
+
+@dataclass
+class Pace:
+    """How fast one model's requests get done, over the last seconds."""
+
+    _measured: deque[tuple[float, int, int]] = field(default_factory=deque)
+    """The time in seconds, the requests that were done or unsent by then, and those that were sent."""
+
+    def measure(self, now: float, settled: int, sent: int) -> None:
+        """Remember how many requests were settled and sent at this time."""
+        if self._measured and now - self._measured[-1][0] < SAMPLE_SECONDS:
+            return
+        self._measured.append((now, settled, sent))
+        while len(self._measured) > 2 and now - self._measured[1][0] >= WINDOW_SECONDS:
+            self._measured.popleft()
+
+    def per_second(self) -> tuple[float, float] | None:
+        """Return the requests settled and sent per second; None before there is a difference to measure."""
+        if len(self._measured) < 2:
+            return None
+        (start, settled, sent), (end, now_settled, now_sent) = self._measured[0], self._measured[-1]
+        return (now_settled - settled) / (end - start), (now_sent - sent) / (end - start)
+
+
+class ProgressReporter:
+    """Shows a run's status and keeps progress.json up to date, which other processes read.
+
+    A progress.json that cannot be written is no error of the run.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        directory: Path,
+        watch: RunWatch,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.prepared, self.directory, self.watch, self.clock = prepared, directory, watch, clock
+        self.flush: Callable[[], None] = lambda: None  # writes out the trials so far, so that others can read them
+        self._started = _now()
+        self._numbers = LiveNumbers(interval_of(prepared.config))
+        self._paces: list[Pace] = []
+        self._printed: list[int] = []
+        self._ended: list[str | None] = []
+        """When each model ended."""
+        self._written = float("-inf")
+
+    def report(self, model_runs: list[ModelRun]) -> None:
+        """Show how far the models are, and write it where it is time to."""
+        progress = self._snapshot(model_runs, "asking")
+        phis = self._numbers.update([model_run.live for model_run in model_runs])
+        now = self.clock()
+        if now - self._written >= WRITE_SECONDS:
+            self._written = now
+            with suppress(OSError):  # the next trial raises the same error where it can be handled
+                self.flush()
+            self._write(progress)
+        self.watch(RunStatus(progress, tuple(phis), tuple(self._new_messages(model_runs))))
+
+    def finish(
+        self,
+        model_runs: list[ModelRun],
+        state: RunState,
+        reason: str | None = None,
+        exit_code: int | None = None,
+    ) -> None:
+        """Write what became of the run when nothing more is asked."""
+        self._write(self._snapshot(model_runs, state, reason, exit_code))
+
+    @contextmanager
+    def record_errors(self, model_runs: list[ModelRun]) -> Iterator[None]:
+        """Write that the run failed, and why, where the block ends with an exception."""
+        try:
+            yield
+        except BaseException as exc:
+            self.finish(model_runs, "failed", str(exc) or type(exc).__name__)
+            raise
+
+    def _write(self, progress: RunProgress) -> None:
+        with suppress(InputError):
+            write_progress(self.directory, progress)
+
+    def _snapshot(
+        self,
+        model_runs: list[ModelRun],
+        state: RunState,
+        reason: str | None = None,
+        exit_code: int | None = None,
+    ) -> RunProgress:
+        for _ in range(len(self._paces), len(model_runs)):
+            self._paces.append(Pace())
+            self._printed.append(0)
+            self._ended.append(None)
+        models = tuple(self._model(place, model_run) for place, model_run in enumerate(model_runs))
+        return RunProgress(
+            state=state,
+            reason=reason,
+            exit_code=exit_code,
+            started=self._started,
+            updated=_now(),
+            max_usd=self.prepared.client.max_usd,
+            models=models,
+        )
+
+    def _model(self, place: int, model_run: ModelRun) -> ModelProgress:
+        counts, pace = model_run.cached.counts, self._paces[place]
+        unsent = counts.unsent + model_run.progress.unsent
+        settled = counts.hits + counts.sent + unsent
+        state, reason = model_state(model_run, offline=self.prepared.client.offline)
+        if state != "running" and self._ended[place] is None:
+            self._ended[place] = _now()
+        distinct = settled if state != "running" else max(model_run.size.distinct, settled)
+        pace.measure(self.clock(), settled, counts.sent)
+        speeds = pace.per_second() if state == "running" else None
+        usd = usd_of(model_run)
+        remaining = distinct - settled
+        return ModelProgress(
+            endpoint=model_run.model.endpoint,
+            model=model_run.model.model,
+            state=state,
+            reason=reason,
+            planned=model_run.size.planned + model_run.progress.retried,
+            distinct=distinct,
+            hits=counts.hits,
+            sent=counts.sent,
+            unsent=unsent,
+            retries=model_run.layers.retrying.retries,
+            rate=None if speeds is None else speeds[1],
+            seconds_left=None if speeds is None or not speeds[0] else remaining / speeds[0],
+            usd=usd,
+            usd_left=None if usd is None or not counts.sent else usd / counts.sent * remaining,
+            max_usd=model_run.model.max_usd,
+            outcomes=dict(sorted(model_run.statuses.items())),
+            started=self._started,
+            updated=self._ended[place] or _now(),
+        )
+
+    def _new_messages(self, model_runs: list[ModelRun]) -> list[str]:
+        messages = []
+        for place, model_run in enumerate(model_runs):
+            messages += model_run.messages[self._printed[place] :]
+            self._printed[place] = len(model_run.messages)
+        return messages
+
+
+def usd_of(model_run: ModelRun) -> float | None:
+    """Return the dollars that count as spent: every bill, and the worst case of attempts without one; None if unknown.
+
+    With a limit that is what the limit counts.
+    """
+    if model_run.budgeted is not None:
+        return model_run.budgeted.own.spent
+    return model_run.ledger.spent if model_run.ledger.known else None
+
+
+def model_state(model_run: ModelRun, *, offline: bool) -> tuple[ModelState, str | None]:
+    """Return whether a model still runs or how it ended, and the sentence that says why it did not come to its end."""
+    if not model_run.ended:
+        return "running", None
+    if model_run.error is not None:
+        return "failed", str(model_run.error)
+    if model_run.unreadable is not None:
+        return "failed", model_run.unreadable
+    unsent = model_run.cached.counts.unsent + model_run.progress.unsent
+    if model_run.out_of_money:
+        return "stopped", f"the spending limit is reached: {unsent:,} requests were not sent."
+    if unsent:
+        if offline:
+            return "stopped", f"offline: {unsent:,} answers are not in the cache."
+        if model_run.cached.counts.in_batches:
+            return "stopped", f"{unsent:,} requests are in a batch that is not fetched yet."
+        return "stopped", f"{unsent:,} requests were not sent; the same command asks them."
+    failed = model_run.progress.outcomes["failed"]
+    return "finished", f"{failed:,} requests failed after all retries." if failed else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,266 @@
+"""How a run that is going on looks in words: a sentence for each model, a table in a terminal, and the sums."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from explaineval.records import Estimate
+from explaineval.rundir.schema import ModelProgress, RunProgress
+from explaineval.scoring.live import LivePhi
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Phis = Sequence[LivePhi]
+
+DEAD_SECONDS = 60.0
+"""A run that has not told for so long how far it is counts as dead: it tells every two seconds."""
+
+SCORING_SECONDS = 1800.0
+"""The same while the numbers are computed, when nothing is told."""
+
+
+def model_sentence(progress: ModelProgress, phis: Phis) -> str:
+    """Return how far a model is, phi-CCT so far, what is spent, and how long it will take, as one line."""
+    running = progress.state == "running"
+    parts = [f"{progress.done:,} of {progress.distinct:,} requests ({progress.hits:,} cached)"]
+    if progress.rate is not None:
+        parts.append(f"{progress.rate:.1f}/s")
+    parts += [_named_phi(phi, alone=len(phis) == 1, running=running) for phi in phis]
+    if progress.usd is not None:
+        parts.append(_spent(progress.usd, progress.max_usd))
+    if running:
+        left = duration(progress.seconds_left)
+        parts.append(f"{left} left" if left else "time left not known yet")
+        return f"{progress.model}: {', '.join(parts)}"
+    reason = f" {progress.reason}" if progress.reason else ""
+    return f"{progress.model}: {progress.state}, {', '.join(parts)}.{reason}"
+
+
+def model_table(run: RunProgress, phis: Sequence[Phis], width: int, rows: int) -> Table:
+    """Return a table with one row for each model, in no more than `rows` lines; those that run are shown first.
+
+    Its last row sums up the run.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=width)
+    table.add_column("model", no_wrap=True, overflow="ellipsis", ratio=1, min_width=10)
+    for head in ("requests", "cached", "sent"):
+        table.add_column(head, no_wrap=True, justify="right")
+    table.add_column("phi-CCT so far", no_wrap=True)
+    table.add_column("spent", no_wrap=True, justify="right")
+    table.add_column("left", no_wrap=True, justify="right")
+    order = sorted(range(len(run.models)), key=lambda place: run.models[place].state != "running")
+    most = max(1, rows - 2 - (len(run.models) > 1))
+    shown = sorted(order[:most] if len(order) <= most else order[: most - 1])
+    for place in shown:
+        model = run.models[place]
+        table.add_row(*_cells(model, phis[place]))
+    hidden = [run.models[place] for place in order if place not in shown]
+    if hidden:
+        table.add_row(f"and {len(hidden)} more models ({_states(hidden)})")
+    if len(run.models) > 1:
+        done, distinct = (sum(getattr(model, name) for model in run.models) for name in ("done", "distinct"))
+        usd, hits = usd_sum(run), sum(model.hits for model in run.models)
+        table.add_row(
+            f"all {len(run.models)} models",
+            f"{done:,}/{distinct:,}",
+            f"{hits:,}",
+            _rate(sum(model.rate or 0.0 for model in run.models)),
+            "",
+            "" if usd is None else _short_spent(usd, run.max_usd),
+            _short_duration(seconds_left(run)),
+        )
+    return table
+
+
+def _cells(model: ModelProgress, phis: Phis) -> tuple[str, ...]:
+    left = _short_duration(model.seconds_left) if model.state == "running" else model.state
+    return (
+        model.model,
+        f"{model.done:,}/{model.distinct:,}",
+        f"{model.hits:,}",
+        _rate(model.rate),
+        _phi(phis[0].estimate) + (f" +{len(phis) - 1}" if len(phis) > 1 else "") if phis else "",
+        "" if model.usd is None else _short_spent(model.usd, model.max_usd),
+        left,
+    )
+
+
+def run_sentence(run: RunProgress) -> str:
+    """Return how far the run as a whole is, and what is left in time and money."""
+    done, distinct = (sum(getattr(model, name) for model in run.models) for name in ("done", "distinct"))
+    parts = [f"{done:,} of {distinct:,} requests"]
+    if len(run.models) > 1:
+        parts.insert(0, _states(run.models))
+    usd = usd_sum(run)
+    if usd is not None and (usd or run.max_usd is not None):
+        parts.append(f"{_spent(usd, run.max_usd)} spent{_still_to_come(run, usd)}")
+    if run.state == "asking":
+        left = duration(seconds_left(run))
+        parts.append(f"{left} left" if left else "time left not known yet")
+    return "; ".join(parts)
+
+
+def _still_to_come(run: RunProgress, usd: float) -> str:
+    """What the rest will cost, where it is known of every model that still has something to ask."""
+    rest = [model for model in run.models if model.state == "running" and model.remaining]
+    if not rest or any(model.usd_left is None for model in rest):
+        return ""
+    more = sum(model.usd_left or 0.0 for model in rest)
+    text = f", about {_dollars(more)} more to come"
+    if run.max_usd is not None and usd + more > run.max_usd:
+        return f"{text} (the limit will be reached first)"
+    return text
+
+
+def usd_sum(run: RunProgress) -> float | None:
+    """Return the dollars that all models spent; None where that of one is unknown."""
+    spent = [model.usd for model in run.models]
+    return None if None in spent else sum(usd for usd in spent if usd is not None)
+
+
+def seconds_left(run: RunProgress) -> float | None:
+    """Return the seconds until the slowest model is done, since all are asked at once; None where that is unknown."""
+    running = [model for model in run.models if model.state == "running"]
+    if not running or any(model.seconds_left is None for model in running):
+        return None
+    return max(model.seconds_left or 0.0 for model in running)
+
+
+def watch_lines(name: str, run: RunProgress, phis: Sequence[Phis], now: datetime, width: int) -> Iterator[str]:
+    """Yield what `watch` prints of a run: its state, a line for each model with its outcomes, and what is left."""
+    yield from _wrap(f"{name}: {state_sentence(run, now)}", width, "  ")
+    for model, of_model in zip(run.models, phis, strict=True):
+        yield from _wrap(model_sentence(model, of_model), width, "  ")
+        if model.outcomes:
+            yield from _wrap(f"  trials: {outcomes(model.outcomes)}", width, "    ")
+    if run.models:
+        yield from _wrap(f"In all: {run_sentence(run)}.", width, "  ")
+
+
+def state_sentence(run: RunProgress, now: datetime) -> str:
+    """Return in one sentence whether a run goes on, is finished, was stopped, failed, or is dead."""
+    since = duration((_time(run.updated) - _time(run.started)).total_seconds())
+    if is_dead(run, now):
+        silent = duration((now - _time(run.updated)).total_seconds())
+        return (
+            f"the run was ended from outside: it has given no sign for {silent}. Answers that were paid for are in the "
+            "cache; the same command goes on from there."
+        )
+    if run.state == "asking":
+        return f"running for {since}."
+    if run.state == "scoring":
+        return "all requests are done; the numbers are being computed."
+    reason = f" {run.reason}" if run.reason else ""
+    if run.state == "failed":
+        return f"failed after {since}:{reason or ' the reason is not known.'}"
+    if run.state == "stopped":
+        return f"stopped after {since}:{reason or ' the same command goes on.'}"
+    code = f" with exit code {run.exit_code}:{reason}" if run.exit_code else "."
+    return f"finished after {since}{code}"
+
+
+def is_dead(run: RunProgress, now: datetime) -> bool:
+    """Return whether a run that should be going on has been silent for too long."""
+    longest = {"asking": DEAD_SECONDS, "scoring": SCORING_SECONDS}.get(run.state)
+    return longest is not None and (now - _time(run.updated)).total_seconds() > longest
+
+
+def outcomes(counts: Mapping[str, int]) -> str:
+    """Return numbers of trials by status, the most frequent first.
+
+    >>> outcomes({"unparsed": 12, "ok": 800})
+    '800 ok, 12 unparsed'
+    """
+    return ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in words; an empty text where it is unknown.
+
+    >>> duration(38), duration(2300), duration(4 * 3600), duration(100 * 3600)
+    ('38 s', '38 min', '4.0 h', '4.2 days')
+    """
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def _short_duration(seconds: float | None) -> str:
+    return duration(seconds) or "?"
+
+
+def _named_phi(phi: LivePhi, *, alone: bool, running: bool) -> str:
+    name = "phi-CCT" if alone else f"phi-CCT ({phi.kind})"
+    so_far = " so far" if running else ""
+    if phi.estimate.value is None:
+        return f"{name}{so_far} undefined ({phi.estimate.undefined})"
+    conditions = f", mean of {phi.conditions} conditions" if phi.conditions > 1 else ""
+    return f"{name}{so_far} {_phi(phi.estimate)} ({phi.estimate.n:,} trials{conditions})"
+
+
+def _phi(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "undefined"
+    interval = "no interval"
+    if estimate.low is not None and estimate.high is not None:
+        interval = f"[{estimate.low:.2f}, {estimate.high:.2f}]"
+    value = f"{estimate.value:.2f}"
+    return f"{value.removeprefix('-') if float(value) == 0 else value} {interval}"
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.1f}/s"
+
+
+def _dollars(usd: float) -> str:
+    """Dollars with enough digits to see small sums."""
+    return "$0" if not usd else f"${usd:.4f}" if usd < 0.1 else f"${usd:,.2f}"
+
+
+def _spent(usd: float, limit: float | None) -> str:
+    return _dollars(usd) if limit is None else f"{_dollars(usd)} of ${limit:g}"
+
+
+def _short_spent(usd: float, limit: float | None) -> str:
+    return _dollars(usd) if limit is None else f"{_dollars(usd)}/${limit:g}"
+
+
+def _states(models: Sequence[ModelProgress]) -> str:
+    """How many models are in each state.
+
+    A model that failed is among them, so that nobody overlooks it.
+    """
+    names = [model.state for model in models]
+    return ", ".join(
+        f"{names.count(state)} {state}" for state in ("running", "finished", "stopped", "failed") if state in names
+    )
+
+
+def _time(text: str) -> datetime:
+    """The time that a file tells; the beginning of time where it tells none."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def _wrap(text: str, width: int, indent: str) -> list[str]:
+    """Wrap a text whose first line may be indented; a number stays on one line with its interval."""
+    start = text[: len(text) - len(text.lstrip())]
+    whole = re.sub(r"(-?\d\.\d\d) (\[-?\d\.\d\d,) (-?\d\.\d\d\])", "\\1\xa0\\2\xa0\\3", text.strip())
+    lines = textwrap.wrap(
+        whole, width, initial_indent=start, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace("\xa0", " ") for line in lines]

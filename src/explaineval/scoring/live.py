@@ -1,0 +1,148 @@
+"""Count the trials of a run while they are written, and compute phi-CCT so far.
+
+Memory is bounded by models, conditions and examples: a table of four integers for each example in each condition.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from explaineval.interventions import kind_of
+from explaineval.metrics.correlations import MENTIONED_FLIP, phi_values
+from explaineval.metrics.estimates import (
+    FloatArray,
+    Interval,
+    empty_margin,
+    estimate,
+    no_value,
+    tanh_limits,
+    total_table,
+)
+from explaineval.records import Condition, Estimate, Trial
+from explaineval.scoring.counts import table_cell
+
+FEWEST_SECONDS = 3.0
+"""Seconds between two computations of the same model's numbers, at least."""
+
+REST = 50
+"""After a computation of t seconds the next one waits for so many times t, so that they take 2 % of the time."""
+
+Tables = dict[tuple[str, str], list[int]]
+"""The table a, b, c, d of each example, by its task and id."""
+
+
+@dataclass(frozen=True)
+class LivePhi:
+    """phi-CCT of one kind of intervention so far: the mean of phi over `conditions` tasks and arms."""
+
+    kind: str
+    estimate: Estimate
+    conditions: int
+
+
+@dataclass
+class LiveCounts:
+    """The trials of one model so far: how many there are by status, and a table for each example and condition.
+
+    Shams, null edits and the controls of cues are counted as trials only.
+    """
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    tables: dict[str, dict[Condition, Tables]] = field(default_factory=dict)
+    """By kind of intervention and condition."""
+
+    def add(self, trial: Trial) -> None:
+        """Count one more trial."""
+        self.statuses[trial.status] += 1
+        kind = kind_of(trial.kind)
+        if trial.status != "ok" or kind.own_metric is not None or kind.control_of is not None:
+            return
+        if trial.changed is None or trial.mentioned is None:
+            return
+        by_example = self.tables.setdefault(trial.kind, {}).setdefault(trial.condition, {})
+        table = by_example.setdefault((trial.task, trial.example_id), [0, 0, 0, 0])
+        table[table_cell(trial.changed, trial.mentioned)] += 1
+
+    def phis(self, interval: Interval) -> tuple[LivePhi, ...]:
+        """Compute phi-CCT of each kind with its interval, in the order in which the kinds first came."""
+        return tuple(
+            LivePhi(kind, mean_phi(list(by_condition.values()), interval), len(by_condition))
+            for kind, by_condition in self.tables.items()
+        )
+
+
+def mean_phi(conditions: list[Tables], interval: Interval) -> Estimate:
+    """Return the unweighted mean of phi over conditions, with a jackknife interval over examples.
+
+    Of one condition that is phi-CCT, to the last digit. An example that was asked in several conditions is left out of
+    all of them at once, since its trials are not independent. Undefined where phi of one condition is.
+    """
+    examples = sorted({example for tables in conditions for example in tables})
+    none = (0, 0, 0, 0)
+    stacked = [[tables.get(example, none) for tables in conditions] for example in examples]
+    counts = np.array(stacked, dtype=np.int64).reshape(-1, len(conditions), 4)
+    n, n_examples = int(counts.sum()), len(examples)
+    reasons = [empty_margin(*total_table(counts[:, place])) for place in range(len(conditions))]
+    undefined = next((reason for reason in reasons if reason), None)
+    if undefined:
+        return no_value(undefined, n, n_examples)
+    rows = counts.reshape(n_examples, -1).astype(np.float64)
+    carriers = int((counts[:, :, 0] > 0).any(axis=1).sum())
+
+    def statistic(sums: FloatArray) -> FloatArray:
+        values: FloatArray = phi_values(sums.reshape(-1, 4)).reshape(-1, len(conditions)).mean(axis=1)
+        return values
+
+    return estimate(
+        rows,
+        statistic,
+        interval,
+        lambda value: tanh_limits(value, rows, statistic, carriers, MENTIONED_FLIP),
+        n,
+        n_examples,
+    )
+
+
+@dataclass
+class LiveNumbers:
+    """phi-CCT so far of several models, computed rarely: never two models in one call, and the less often the longer
+    it takes.
+    """
+
+    interval: Interval
+    clock: Callable[[], float] = time.perf_counter
+    """Gives seconds; the time that a computation takes is measured with it."""
+    _phis: dict[int, tuple[LivePhi, ...]] = field(default_factory=dict, init=False)
+    _computed: dict[int, tuple[float, int]] = field(default_factory=dict, init=False)
+    """When each model's numbers were computed, and from how many trials."""
+    _next: float = field(default=0.0, init=False)
+
+    def update(self, models: Sequence[LiveCounts]) -> list[tuple[LivePhi, ...]]:
+        """Return the numbers of each model, after those that are oldest are computed again where it is time for it."""
+        now = self.clock()
+        if now >= self._next:
+            due = [
+                (self._computed.get(place, (float("-inf"), 0))[0], place)
+                for place, counts in enumerate(models)
+                if self._computed.get(place, (0.0, 0))[1] != counts.statuses.total()
+            ]
+            if due and now - min(due)[0] >= FEWEST_SECONDS:
+                self._compute(min(due)[1], models, now)
+        return [self._phis.get(place, ()) for place in range(len(models))]
+
+    def finish(self, models: Sequence[LiveCounts]) -> list[tuple[LivePhi, ...]]:
+        """Return the numbers of each model, all of them from the trials of now."""
+        for place, counts in enumerate(models):
+            if self._computed.get(place, (0.0, 0))[1] != counts.statuses.total():
+                self._compute(place, models, self.clock())
+        return [self._phis.get(place, ()) for place in range(len(models))]
+
+    def _compute(self, place: int, models: Sequence[LiveCounts], now: float) -> None:
+        self._phis[place] = models[place].phis(self.interval)
+        self._computed[place] = now, models[place].statuses.total()
+        self._next = now + REST * (self.clock() - now)
