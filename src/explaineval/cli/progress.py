@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from explaineval.cli.output import echo_notes, is_terminal
+from explaineval.secrets import SECRETS
+from explaineval.text import flat
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
+    from rich.text import Text
 
     from explaineval.execution.model_run import ModelRun, Watch
     from explaineval.execution.progress import RunStatus, RunWatch
@@ -32,7 +35,7 @@ def watch_run() -> Iterator[RunWatch]:
     from rich.console import Console
     from rich.live import Live
 
-    from explaineval.reporting.live import model_table
+    from explaineval.reporting.live import table_lines
 
     console = Console(stderr=True)
     announce = _failure_printer()
@@ -41,9 +44,17 @@ def watch_run() -> Iterator[RunWatch]:
         def show(status: RunStatus) -> None:
             echo_notes(status.messages)
             announce(status)
-            live.update(model_table(status.progress, status.phis, console.width, console.height - 1), refresh=True)
+            lines = table_lines(status.progress, status.phis, console.width, console.height - 1)
+            live.update(plain_text(lines), refresh=True)
 
         yield show
+
+
+def plain_text(lines: Iterable[str]) -> Text:
+    """Return lines for a live view of rich's: without secrets, markup and anything that a terminal would obey."""
+    from rich.text import Text
+
+    return Text("\n".join(flat(SECRETS.mask(line)) for line in lines), no_wrap=True)
 
 
 def _sentences() -> RunWatch:
@@ -86,8 +97,8 @@ def _failure_printer() -> RunWatch:
         for place, model in enumerate(models):
             if model.state == "failed" and place not in told and running:
                 told.add(place)
-                others = "the other model goes on" if running == 1 else f"the other {running} models go on"
-                echo_notes([f"{model.model} failed, {others}: {model.reason}"])
+                others = "The other model goes on" if running == 1 else f"The other {running} models go on"
+                echo_notes([f"{model.reason} {others}."])
 
     return show
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from explaineval.cli.options import JSON, PATH, option, options
 from explaineval.cli.output import columns, echo, echo_document, is_terminal
+from explaineval.cli.progress import plain_text
 from explaineval.errors import InputError
 from explaineval.files import LONGEST_LINE, open_regular
 from explaineval.records import Trial
@@ -118,14 +119,13 @@ def watch_command(run_dir: Path, once: bool, json: bool) -> int:
 def _follow(run_dir: Path, look: Any) -> int:
     """Renew the view in the terminal until the run ends or the user leaves it."""
     from rich.live import Live
-    from rich.text import Text
 
     with Live(auto_refresh=False) as live:
         while True:
             progress, phis = look()
             now = datetime.now(UTC)
             lines = list(watch_lines(str(run_dir), progress, phis, now, live.console.width))
-            live.update(Text("\n".join(lines)), refresh=True)
+            live.update(plain_text(lines), refresh=True)
             if progress.state in ("finished", "stopped", "failed") or is_dead(progress, now):
                 return 0
             time.sleep(LOOK_SECONDS)

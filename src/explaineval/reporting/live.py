@@ -6,14 +6,10 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from explaineval.records import Estimate
 from explaineval.rundir.schema import ModelProgress, RunProgress
 from explaineval.scoring.live import LivePhi
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Phis = Sequence[LivePhi]
 
@@ -41,46 +37,41 @@ def model_sentence(progress: ModelProgress, phis: Phis) -> str:
     return f"{progress.model}: {progress.state}, {', '.join(parts)}.{reason}"
 
 
-def model_table(run: RunProgress, phis: Sequence[Phis], width: int, rows: int) -> Table:
-    """Return a table with one row for each model, in no more than `rows` lines; those that run are shown first.
+HEADS = ("model", "requests", "cached", "rate", "phi-CCT so far", "spent", "left")
+LEFT_ALIGNED = ("model", "phi-CCT so far")
+NARROW_NAME = 12
+"""Characters of a model's name that are shown however narrow the terminal is."""
 
-    Its last row sums up the run.
+
+def table_lines(run: RunProgress, phis: Sequence[Phis], width: int, rows: int) -> list[str]:
+    """Return a table with one line for each model, in no more than `rows` lines; those that run are shown first.
+
+    Its last line sums up the run. A name that is too long lacks its beginning, since models of a family differ at the
+    end.
     """
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=width)
-    table.add_column("model", no_wrap=True, overflow="ellipsis", ratio=1, min_width=10)
-    for head in ("requests", "cached", "sent"):
-        table.add_column(head, no_wrap=True, justify="right")
-    table.add_column("phi-CCT so far", no_wrap=True)
-    table.add_column("spent", no_wrap=True, justify="right")
-    table.add_column("left", no_wrap=True, justify="right")
     order = sorted(range(len(run.models)), key=lambda place: run.models[place].state != "running")
-    most = max(1, rows - 2 - (len(run.models) > 1))
-    shown = sorted(order[:most] if len(order) <= most else order[: most - 1])
-    for place in shown:
-        model = run.models[place]
-        table.add_row(*_cells(model, phis[place]))
+    most = max(1, rows - 1 - (len(run.models) > 1))
+    shown = sorted(order if len(order) <= most else order[: max(1, most - 1)])
     hidden = [run.models[place] for place in order if place not in shown]
-    if hidden:
-        table.add_row(f"and {len(hidden)} more models ({_states(hidden)})")
+    cells = [HEADS, *(_cells(run.models[place], phis[place]) for place in shown)]
     if len(run.models) > 1:
-        done, distinct = (sum(getattr(model, name) for model in run.models) for name in ("done", "distinct"))
-        usd, hits = usd_sum(run), sum(model.hits for model in run.models)
-        table.add_row(
-            f"all {len(run.models)} models",
-            f"{done:,}/{distinct:,}",
-            f"{hits:,}",
-            _rate(sum(model.rate or 0.0 for model in run.models)),
-            "",
-            "" if usd is None else _short_spent(usd, run.max_usd),
-            _short_duration(seconds_left(run)),
-        )
-    return table
+        cells.append(_sum_cells(run))
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADS))]
+    widths[0] = max(NARROW_NAME, min(widths[0], width - sum(widths[1:]) - 2 * (len(HEADS) - 1)))
+    lines = []
+    for first, *others in cells:
+        name = first if len(first) <= widths[0] else f"…{first[1 - widths[0] :]}"
+        texts = [name.ljust(widths[0])]
+        for head, text, size in zip(HEADS[1:], others, widths[1:], strict=True):
+            texts.append(text.ljust(size) if head in LEFT_ALIGNED else text.rjust(size))
+        lines.append("  ".join(texts).rstrip()[:width])
+    if hidden:
+        lines.insert(len(shown) + 1, f"and {len(hidden)} more: {_states(hidden)}")
+    return lines
 
 
 def _cells(model: ModelProgress, phis: Phis) -> tuple[str, ...]:
-    left = _short_duration(model.seconds_left) if model.state == "running" else model.state
+    running = model.state == "running"
     return (
         model.model,
         f"{model.done:,}/{model.distinct:,}",
@@ -88,7 +79,21 @@ def _cells(model: ModelProgress, phis: Phis) -> tuple[str, ...]:
         _rate(model.rate),
         _phi(phis[0].estimate) + (f" +{len(phis) - 1}" if len(phis) > 1 else "") if phis else "",
         "" if model.usd is None else _short_spent(model.usd, model.max_usd),
-        left,
+        (duration(model.seconds_left) or "?") if running else model.state,
+    )
+
+
+def _sum_cells(run: RunProgress) -> tuple[str, ...]:
+    done, distinct = (sum(getattr(model, name) for model in run.models) for name in ("done", "distinct"))
+    usd, running = usd_sum(run), any(model.state == "running" for model in run.models)
+    return (
+        f"all {len(run.models)} models",
+        f"{done:,}/{distinct:,}",
+        f"{sum(model.hits for model in run.models):,}",
+        _rate(sum(model.rate or 0.0 for model in run.models)) if running else "",
+        "",
+        "" if usd is None else _short_spent(usd, run.max_usd),
+        (duration(seconds_left(run)) or "?") if running else "",
     )
 
 
@@ -194,10 +199,6 @@ def duration(seconds: float | None) -> str:
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
-
-
-def _short_duration(seconds: float | None) -> str:
-    return duration(seconds) or "?"
 
 
 def _named_phi(phi: LivePhi, *, alone: bool, running: bool) -> str:

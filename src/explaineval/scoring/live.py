@@ -20,6 +20,7 @@ from explaineval.metrics.estimates import (
     empty_margin,
     estimate,
     no_value,
+    student_t,
     tanh_limits,
     total_table,
 )
@@ -122,6 +123,9 @@ class LiveNumbers:
     """When each model's numbers were computed, and from how many trials."""
     _next: float = field(default=0.0, init=False)
 
+    def __post_init__(self) -> None:
+        student_t(1)  # this imports scipy, which must not be counted as the time of a computation
+
     def update(self, models: Sequence[LiveCounts]) -> list[tuple[LivePhi, ...]]:
         """Return the numbers of each model, after those that are oldest are computed again where it is time for it."""
         now = self.clock()
@@ -143,6 +147,7 @@ class LiveNumbers:
         return [self._phis.get(place, ()) for place in range(len(models))]
 
     def _compute(self, place: int, models: Sequence[LiveCounts], now: float) -> None:
+        start = self.clock()
         self._phis[place] = models[place].phis(self.interval)
         self._computed[place] = now, models[place].statuses.total()
-        self._next = now + REST * (self.clock() - now)
+        self._next = now + REST * (self.clock() - start)
