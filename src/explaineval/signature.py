@@ -29,6 +29,7 @@ percentiles of resamples, every metric depends on both.
 
 COVERED = {
     "tasks": "the hash of the examples",
+    "columns": "the hash of the examples",
     "limit": "the hash of the examples",
     "models": "model, endpoint",
     "arms": "order, style, shots, verbosity",

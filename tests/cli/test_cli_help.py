@@ -11,18 +11,18 @@ from explaineval._version import __version__
 from explaineval.cli.app import app, main
 
 RUN = (
-    "[CONFIG.yaml] --task* --limit --interventions --kind --per-example --tagger --shams --samples --tvd-samples "
-    "--seed --model* --base-url --endpoint-name --api-key-env --price --order* --style* --shots --shots-from "
-    "--verbosity* --prompts --temperature --max-tokens --param* --retry* --logprobs --mention --min-label-mass "
-    "--resamples --interval --max-usd --offline/--no-offline --batch/--no-batch --batch-poll --max-connections --rpm "
-    "--tpm --max-retries --timeout --cache --out --json"
+    "[CONFIG.yaml] --task* --columns --limit --interventions --kind --per-example --tagger --shams --samples "
+    "--tvd-samples --seed --model* --base-url --endpoint-name --api-key-env --price --order* --style* --shots "
+    "--shots-from --verbosity* --prompts --temperature --max-tokens --param* --retry* --logprobs --mention "
+    "--min-label-mass --resamples --interval --max-usd --offline/--no-offline --batch/--no-batch --batch-poll "
+    "--max-connections --rpm --tpm --max-retries --timeout --cache --out --json"
 )
 CONTRACT = {
     "": "--version",
     "demo": "--weights --limit --cache --out --table --json",
     "run": f"{RUN} --table",
     "watch": "RUN_DIR --once --json",
-    "plan": RUN,
+    "plan": f"{RUN} --show-prompts",
     "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd --cache "
     "--json",
     "score": "RUN_DIR --mention --min-label-mass --resamples --table --json",
@@ -33,10 +33,11 @@ CONTRACT = {
     "judge": "RUN_DIR --judge-model --judge-base-url --judge-api-key-env --judge-price --prompts --max-usd "
     "--offline/--no-offline --cache --json",
     "interventions": "",
-    "interventions build": "--task* --limit --kind --per-example --seed --compat --null-edits --shots --tagger "
-    "--prompts --editor-model --editor-base-url --editor-api-key-env --editor-price --judge-model --judge-base-url "
-    "--judge-api-key-env --judge-price --keep-share --max-usd --offline/--no-offline --cache --out --force --json",
-    "interventions show": "[F.jsonl] --task* --limit --json",
+    "interventions build": "--task* --columns --limit --kind --per-example --seed --compat --null-edits --shots "
+    "--tagger --prompts --editor-model --editor-base-url --editor-api-key-env --editor-price --judge-model "
+    "--judge-base-url --judge-api-key-env --judge-price --keep-share --max-usd --offline/--no-offline --cache "
+    "--out --force --json",
+    "interventions show": "[F.jsonl] --task* --columns --limit --json",
     "cache": "",
     "cache stats": "--cache --price --json",
     "cache verify": "--cache --reask --model* --base-url --endpoint-name --api-key-env --price --max-usd "

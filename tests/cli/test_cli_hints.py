@@ -117,7 +117,7 @@ def test_an_html_page_is_called_one(tmp_path: Path, warm: WarmCommands, mode: Mo
     ("task", "words"),
     [
         ("data/mine.jsonl", "jsonl:data/mine.jsonl"),
-        ("data/mine.csv", "esnli:data/mine.csv or ecqa:data/mine.csv"),
+        ("data/mine.csv", "esnli:data/mine.csv or ecqa:data/mine.csv or csv:data/mine.csv"),
         ("data", "comve:data"),
         ("plain", "jsonl:plain"),
         ("esnlii:x.csv", "perhaps esnli is meant"),

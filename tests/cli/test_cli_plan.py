@@ -85,13 +85,14 @@ def requests(place: Path, endpoint: str | None = "lab") -> list[Request]:
     return [variant.request for unit in units for variant in unit.asked if variant.request is not None]
 
 
-def fill(place: Path, answered: list[Request], usage: dict[str, Any]) -> None:
+def fill(
+    place: Path, answered: list[Request], usage: dict[str, Any], text: str = "Answer: A\nExplanation: So."
+) -> None:
     """A store with these answers."""
 
     async def put() -> None:
         with open_store(place / "cache") as store:
             for request in answered:
-                text = "Answer: A\nExplanation: So."
                 await store.put(request, Completion(text=text, finish_reason="stop", usage=usage))
 
     asyncio.run(put())
@@ -211,3 +212,78 @@ def test_nothing_is_loaded_or_connected_to(place: Path, tmp_path: Path) -> None:
     assert done.document["total"]["misses"] == DISTINCT
     assert told["connections"] == []
     assert {"litellm", "openai", "pandas", "aiohttp"} & set(told["modules"]) == set()
+
+
+def test_prompts_are_shown_as_they_would_be_sent(place: Path, call: Call) -> None:
+    """The document's requests are the plan's own, in its order, with all that is sent beside the text."""
+    code, out, _ = call(*LAB, "--show-prompts", "3", "--json")
+    document = json.loads(out)
+
+    assert code == 0
+    assert list(document) == ["schema", "models", "total", "prompts", "warnings"]
+    for shown, request in zip(document["prompts"], requests(place)[:3], strict=True):
+        sent = request.model_dump(mode="json", include={"messages", "prompt", "max_tokens", "temperature", "logprobs"})
+        assert {name: shown[name] for name in sent} == sent
+    assert [shown["inserted"] for shown in document["prompts"]] == [None, *WORDS]
+    assert "prompts" not in json.loads(call(*LAB, "--json")[1])
+
+
+def test_prompts_are_printed_whole(place: Path, call: Call) -> None:
+    """Every message stands there letter by letter under its role, before the costs; nothing is written."""
+    before = files(place)
+    code, out, _ = call(*LAB, "--show-prompts", "2", "--param", "top_p=0.5")
+    first, second = requests(place)[:2]
+
+    assert code == 0
+    for request in (first, second):
+        for message in request.messages or ():
+            assert f"\n[{message.role}]\n{message.content}\n" in out
+    assert "example e0, unchanged." in out
+    assert "example e0, with 'grumpy' inserted." in out
+    assert 'max_tokens 512, temperature 0.0, logprobs 20, params {"top_p": 0.5}' in out
+    assert out.index("[user]") < out.index("requests    ")
+    assert files(place) == before
+
+
+def test_every_model_and_arm_shows_its_prompts(call: Call) -> None:
+    """N inputs for each of two models in two orders and two styles, shots and all."""
+    arms = ("--order", "pe", "--order", "ep", "--style", "chat", "--style", "completion", "--shots", "0")
+    _, out, _ = call(*LAB, "--model", "openai/other", *arms, "--show-prompts", "2", "--json")
+    shown = [(one["model"], one["order"], one["style"]) for one in json.loads(out)["prompts"]]
+
+    assert len(shown) == 2 * 2 * 2 * 2
+    assert {shown.count(one) for one in shown} == {2}
+
+
+def test_the_second_call_has_a_letter_that_stands_in(call: Call) -> None:
+    """In order pe2 an answer that is not known yet is the first letter, and that is said; no verbosity is left out."""
+    arms = ("--order", "pe2", "--verbosity", "brief", "--verbosity", "detailed")
+    prompts = json.loads(call(*LAB, *arms, "--show-prompts", "1", "--json")[1])["prompts"]
+    _, out, _ = call(*LAB, *arms, "--show-prompts", "1")
+
+    assert [(one["verbosity"], one["stand_in"]) for one in prompts] == [
+        ("brief", None), ("brief", "A"), ("detailed", None), ("detailed", "A")
+    ]  # fmt: skip
+    assert prompts[1]["messages"][1] == {"role": "assistant", "content": "Answer: A"}
+    assert out.replace("\n    ", " ").count("an answer that is not known yet, for which A stands in.") == 2
+
+
+def test_a_stored_answer_is_in_the_second_call(place: Path, call: Call) -> None:
+    """What is in the cache is marked, and its own letter is explained in place of one that stands in."""
+    order = ("--order", "pe2", "--show-prompts", "1")
+    shown = json.loads(call(*LAB, *order, "--json")[1])["prompts"][0]
+    names = ("endpoint", "model", "style", "messages", "max_tokens", "temperature", "logprobs")
+    fill(place, [Request.model_validate({name: shown[name] for name in names})], {}, "Answer: B")
+    prompts = json.loads(call(*LAB, *order, "--json")[1])["prompts"]
+
+    assert [(one["stored"], one["stand_in"]) for one in prompts] == [(True, None), (False, None)]
+    assert prompts[1]["messages"][1]["content"] == "Answer: B"
+    assert "in the cache, so not sent again" in call(*LAB, *order)[1]
+
+
+def test_simulated_models_are_planned(place: Path, call: Call) -> None:
+    """They have an endpoint and a price of their own, so that nothing costs anything."""
+    code, out, _ = call(*GIVEN, "--model", "simulated/faithful", "--json")
+
+    assert code == 0
+    assert json.loads(out)["total"]["usd"]["worst"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -18,11 +19,13 @@ from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import facts_of
 from explaineval.signature import COVERED, DEPENDENT, Dependency, digest, signature
 
+COLUMNS = {"id": "ID", "note": "Note", "A": "Yes", "B": "No", "gold": "Label", "explanation": "Why"}
 CHANGES: dict[str, tuple[dict[str, Any], Dependency | None]] = {
     "tasks": ({"tasks": ["jsonl:other.jsonl"], "interventions": {"file": "other.interventions.jsonl"}}, None),
     "limit": ({"limit": 2}, None),
     "models": ({"models": [{"model": "openai/other", "endpoint": "lab"}]}, None),
     "arms": ({"arms": {"order": ["ep"], "shots": [1]}}, None),
+    "columns": ({"tasks": ["csv:mine.csv"], "columns": COLUMNS | {"note": "Other"}}, None),
     "interventions": ({"interventions": {"file": "other.interventions.jsonl"}}, "kind"),
     "shots_from": ({"shots_from": "other.jsonl"}, None),
     "prompts": ({"prompts": "own"}, None),
@@ -42,7 +45,10 @@ CHANGES: dict[str, tuple[dict[str, Any], Dependency | None]] = {
 }
 """For each field of RunConfig another value, and which metrics depend on it: all, or those with this dependency."""
 
-BASE: dict[str, dict[str, Any]] = {"tvd_samples": {"tvd_samples": 50, "samples": 60, "temperature": 1}}
+BASE: dict[str, dict[str, Any]] = {
+    "tvd_samples": {"tvd_samples": 50, "samples": 60, "temperature": 1},
+    "columns": {"tasks": ["csv:mine.csv"], "columns": COLUMNS},
+}
 """What else must be set for a field to be changed alone."""
 
 
@@ -61,6 +67,12 @@ def files(tmp_path: Path) -> Path:
                 {"example_id": f"e{index}", "kind": "hand", "field": "note", "offset": 4, "inserted": "grumpy"}
             )
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        with (tmp_path / f"{name}.csv").open("w", encoding="utf-8", newline="") as handle:
+            table = csv.writer(handle)
+            table.writerow(["ID", "Note", "Other", "Yes", "No", "Label", "Why"])
+            for row in rows:
+                note = row["fields"]["note"]
+                table.writerow([row["id"], note, f"{note} Again.", "yes", "no", "A", row["explanation"]])
         extra = lines if name == "mine" else [{**line, "inserted": "cheerful"} for line in lines]
         (tmp_path / f"{name}.interventions.jsonl").write_text(
             "".join(json.dumps(line) + "\n" for line in extra), "utf-8"
@@ -82,7 +94,7 @@ def prepared(files: Path, change: dict[str, Any], client: dict[str, Any] | None 
         "interventions": {"file": "mine.interventions.jsonl"},
         **change,
     }
-    values["tasks"] = [task.replace("jsonl:", f"jsonl:{files}/") for task in values["tasks"]]
+    values["tasks"] = [task.replace(":", f":{files}/") for task in values["tasks"]]
     values["interventions"] = {"file": files / values["interventions"]["file"]}
     values |= {name: files / values[name] for name in ("shots_from", "prompts") if name in values}
     endpoints = {"endpoints": {"lab": {"base_url": "http://127.0.0.1:9/v1"}}}

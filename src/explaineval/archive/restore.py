@@ -11,7 +11,7 @@ from pathlib import Path
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig
-from explaineval.datasets import Task, TaskSpec, parse_spec
+from explaineval.datasets import Task, TaskSpec, parse_specs
 from explaineval.datasets.readers import shape_of
 from explaineval.errors import InputError
 from explaineval.interventions.edit import check
@@ -76,7 +76,7 @@ def recorded_capabilities(run: RunRecord) -> dict[tuple[str | None, str, str], C
 
 
 def _read_tasks(run: RunRecord, config: RunConfig, directory: Path) -> tuple[Task, ...]:
-    specs = [parse_spec(text) for text in config.tasks]
+    specs = parse_specs(config.tasks, config.columns)
     unknown = next((spec.name for spec in specs if spec.name not in run.facts.tasks), None)
     if unknown is not None:
         raise InputError(f"{directory}: run.json was changed: its facts lack the task {unknown!r}.")

@@ -7,8 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explaineval.config import ClientConfig, RunConfig, build, normalise_url, older_spelling, read_config
+from explaineval.config import (
+    ClientConfig,
+    RunConfig,
+    build,
+    normalise_url,
+    older_spelling,
+    read_columns,
+    read_config,
+)
 from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
+from explaineval.datasets.tasks import takes_columns
 from explaineval.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +46,10 @@ def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, C
     values |= {name: given[name] for name in SAME_NAME if name in given}
     if "task" in given:
         values["tasks"] = list(given["task"])
+        if not any(takes_columns(task) for task in given["task"]):
+            values.pop("columns", None)  # the file's, for tasks that are not asked now
+    if "columns" in given:
+        values["columns"] = read_columns(given["columns"])
     if "temperature" in given:
         values["temperature"] = _read_temperature(given["temperature"])
     if "param" in given:

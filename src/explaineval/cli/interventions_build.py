@@ -15,14 +15,27 @@ from explaineval.assist.interventions import Editing, edit, filter_natural
 from explaineval.assist.session import SessionResult
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.interventions_show import LIMIT, TASKS, by_id, echo_interventions
-from explaineval.cli.options import AT_LEAST_0, AT_LEAST_1, CACHE, JSON, MAX_USD, PATH, option, options, role_options
+from explaineval.cli.options import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    CACHE,
+    COLUMNS,
+    JSON,
+    MAX_USD,
+    PATH,
+    option,
+    options,
+    role_options,
+)
 from explaineval.cli.output import count_reasons, echo_json, echo_notes, totals_line
 from explaineval.cli.progress import watch_lines
-from explaineval.datasets import Task, load_tasks, parse_spec
+from explaineval.config import read_columns
+from explaineval.datasets import Task, load_tasks, parse_specs
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import InputError
 from explaineval.interventions import Kind, buildable, kind_of
 from explaineval.planning import interventions
+from explaineval.planning.prepare import id_notes
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Intervention
 from explaineval.rundir.directory import write_lines
@@ -70,6 +83,7 @@ class Build:
 @click.command("build")
 @options(
     TASKS,
+    COLUMNS,
     LIMIT,
     option(
         "--kind",
@@ -104,7 +118,7 @@ class Build:
     option("--force", is_flag=True, default=False, help="Replace the file at --out even if it differs."),
     JSON,
 )
-def build_command(task: tuple[str, ...], out: Path | None, json: bool, **given: Any) -> int:
+def build_command(task: tuple[str, ...], columns: str | None, out: Path | None, json: bool, **given: Any) -> int:
     """Build interventions: random words, cues, or words of an editor model; a judge may choose among them.
 
     random_word inserts an adjective before a noun or an adverb before a verb (Atanasova et al. 2023); an example
@@ -112,8 +126,9 @@ def build_command(task: tuple[str, ...], out: Path | None, json: bool, **given: 
     a control that suggests none. Editor and judge are asked through the cache and under --max-usd.
     """
     prompts = PromptBook(given["prompts"] or default_directory())
-    tasks = load_tasks([parse_spec(text) for text in task], shots=given["shots"], limit=given["limit"])
-    build = Build(given, prompts, tasks)
+    specs = parse_specs(task, read_columns(columns or ""))
+    tasks = load_tasks(specs, shots=given["shots"], limit=given["limit"])
+    build = Build(given, prompts, tasks, notes=[note.text for note in id_notes(tasks)])
     _check(build)
     records = _edit(build) if build.kind.asks_model else _draw(build)
     if given["judge_model"]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from explaineval.cli.options import AT_LEAST_1, JSON, PATH, option, options
+from explaineval.cli.options import AT_LEAST_1, COLUMNS, JSON, PATH, option, options
 from explaineval.cli.output import echo_json, echo_notes, echo_table, uses_color
-from explaineval.datasets import BUNDLED, Task, load_tasks, parse_spec, read_interventions, ready_interventions
+from explaineval.config import read_columns
+from explaineval.datasets import BUNDLED, Task, load_tasks, parse_specs, read_interventions, ready_interventions
 from explaineval.errors import InputError
 from explaineval.interventions import apply, is_inside_word, kind_of, mark_insertion
 from explaineval.records import Example, Intervention
@@ -27,13 +28,13 @@ Examples = dict[str, dict[str, Example]]
 
 @click.command("show")
 @click.argument("file", required=False, type=PATH, metavar="[F.jsonl]")
-@options(TASKS, LIMIT, JSON)
-def show_command(file: Path | None, task: tuple[str, ...], limit: int | None, json: bool) -> int:
+@options(TASKS, COLUMNS, LIMIT, JSON)
+def show_command(file: Path | None, task: tuple[str, ...], columns: str | None, limit: int | None, json: bool) -> int:
     """Show interventions in their texts, with the inserted word marked: those of F.jsonl, or a bundled task's own.
 
     A cue is shown by itself, with the letter that it suggests.
     """
-    tasks = load_tasks([parse_spec(text) for text in task], shots=0, limit=None)
+    tasks = load_tasks(parse_specs(task, read_columns(columns or "")), shots=0, limit=None)
     examples = by_id(tasks)
     if file is not None:
         records = read_interventions(file, examples)

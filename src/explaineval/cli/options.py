@@ -91,6 +91,13 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
+COLUMNS = option(
+    "--columns",
+    metavar="NAME=COLUMN,...",
+    help="What the columns of csv:FILE.csv hold: id, gold, explanation, the letter of an option, or a field of any "
+    "name.",
+)
+
 INPUTS = (
     option(
         "--task",
@@ -98,6 +105,7 @@ INPUTS = (
         metavar="NAME[:PATH]",
         help=f"{task_help()} Repeatable.",
     ),
+    COLUMNS,
     option("--limit", type=AT_LEAST_1, help="First N examples of each task, in file order."),
     option("--interventions", type=PATH, metavar="F.jsonl", help="Your own interventions."),
     option(

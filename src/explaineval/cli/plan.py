@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json as json_module
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +13,31 @@ import click
 
 from explaineval.cache import holds_store, open_store
 from explaineval.cli.configuration import resolve
-from explaineval.cli.options import PATH, RUN, options
-from explaineval.cli.output import finish
+from explaineval.cli.options import AT_LEAST_1, PATH, RUN, option, options
+from explaineval.cli.output import SCREEN_WIDTH, columns, finish
 from explaineval.execution.model_run import check_batches
 from explaineval.planning.cost import PlanCost, estimate_costs, total_costs
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.prepare import prepare
+from explaineval.planning.preview import PreviewedRequest, preview
 from explaineval.planning.prices import prices_of, read_price_list
 
 CASES = ("low", "expected", "worst")
+PARAMETERS = ("max_tokens", "temperature", "stop", "logprobs", "params")
+"""What is sent beside the text, in the order in which it is shown."""
 
 
 @click.command("plan")
 @click.argument("config", required=False, type=PATH, metavar="[CONFIG.yaml]")
-@options(*RUN)
-def plan_command(config: Path | None, json: bool, **given: Any) -> int:
+@options(
+    *RUN,
+    option(
+        "--show-prompts",
+        type=AT_LEAST_1,
+        help="Print what would be sent for the first N inputs of each model, task and arm.",
+    ),
+)
+def plan_command(config: Path | None, json: bool, show_prompts: int | None, **given: Any) -> int:
     """Show what a run with these options would ask and cost. Nothing is sent, nothing written.
 
     Takes the options of `run`. Every request is built as `run` builds it and looked up in the cache. Dollars are for
@@ -37,21 +50,63 @@ def plan_command(config: Path | None, json: bool, **given: Any) -> int:
         for model in science.models:
             check_batches(model, client.endpoint_of(model))
     price_list = read_price_list()
-    prices = prices_of(science, client, price_list)
+    prices = prices_of(prepared.config, prepared.client, price_list)
     notes = list(prepared.chosen.notes)
     if holds_store(client.cache):
         with open_store(client.cache, readonly=True) as store:
             costs = estimate_costs(prepared, store, prices)
+            requests = list(preview(prepared, store, show_prompts or 0))
             notes += cache_notes(store.warnings)
     else:
         costs = estimate_costs(prepared, None, prices)
+        requests = list(preview(prepared, None, show_prompts or 0))
     total = total_costs(costs)
+    document: dict[str, Any] = {"models": [cost.document() for cost in costs], "total": total}
+    if show_prompts:
+        document["prompts"] = [request.document() for request in requests]
     return finish(
-        {"models": [cost.document() for cost in costs], "total": total},
-        _lines(costs, total, client.max_usd, price_list.version),
+        document,
+        chain(_prompts(requests), _lines(costs, total, client.max_usd, price_list.version)),
         [*notes, *_unknowns(costs)],
         json=json,
     )
+
+
+def _prompts(requests: Iterable[PreviewedRequest]) -> Iterator[str]:
+    """Yield each request: what it is about, its parameters, and its text exactly as it would be sent."""
+    from explaineval.reporting.summary import describe
+
+    width = columns(SCREEN_WIDTH)
+    for number, request in enumerate(requests, start=1):
+        unit, values = request.step.unit, request.document()
+        condition = unit.arm.condition(unit.model, unit.task.name)
+        yield textwrap.fill(f"--- {number}: {describe(condition, ())}", width, subsequent_indent="    ")
+        yield textwrap.fill(f"{_about(request)}.", width, initial_indent="    ", subsequent_indent="    ")
+        sent = {name: values[name] for name in PARAMETERS if values[name] not in (None, [], {})}
+        text = ", ".join(f"{name} {json_module.dumps(value)}" for name, value in sent.items())
+        yield textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    ")
+        for message in values["messages"] or [{"role": "prompt", "content": values["prompt"]}]:
+            yield f"[{message['role']}]"
+            yield message["content"]
+        yield ""
+
+
+def _about(request: PreviewedRequest) -> str:
+    """Return which input a request is about, and what is special about it."""
+    step, values = request.step, request.document()
+    parts = [f"example {step.unit.example.id}"]
+    if step.intervention is None:
+        parts.append("unchanged" if step.request.sample == step.unit.sample else "unchanged, asked once more")
+    else:
+        parts.append(f"with {values['inserted']!r} inserted" if step.intervention.field else "with a cue")
+    if step.unit.sample:
+        parts.append(f"sample {step.unit.sample}")
+    if request.stored:
+        parts.append("in the cache, so not sent again")
+    text = ", ".join(parts)
+    if request.stand_in is None:
+        return text
+    return f"{text}; asks to explain an answer that is not known yet, for which {request.stand_in} stands in"
 
 
 def _lines(costs: Sequence[PlanCost], total: dict[str, Any], limit: float | None, price_version: str) -> Iterator[str]:

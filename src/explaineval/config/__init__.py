@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from explaineval.config.client_config import ClientConfig, EndpointConfig, Prices
+from explaineval.config.columns import Columns, columns_of, read_columns
 from explaineval.config.endpoint import Endpoint, normalise_url, older_spelling, spellings
 from explaineval.config.params import check_params
 from explaineval.config.run_config import (
@@ -17,7 +18,7 @@ from explaineval.config.run_config import (
 from explaineval.config.sources import build, read_config
 
 __all__ = [
-    "FEWEST_TVD_SAMPLES", "Arm", "ArmConfig", "ClientConfig", "Endpoint", "EndpointConfig", "InterventionConfig",
-    "ModelConfig", "Prices", "RunConfig", "arms_for", "build", "check_params", "normalise_url", "older_spelling",
-    "read_config", "spellings",
+    "FEWEST_TVD_SAMPLES", "Arm", "ArmConfig", "ClientConfig", "Columns", "Endpoint", "EndpointConfig",
+    "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "arms_for", "build", "check_params", "columns_of",
+    "normalise_url", "older_spelling", "read_columns", "read_config", "spellings",
 ]  # fmt: skip

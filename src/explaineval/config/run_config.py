@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
+from explaineval.config.columns import columns_of
 from explaineval.config.params import check_params
 from explaineval.errors import InputError
 from explaineval.records import Condition, Mention, Order, Record, Style
@@ -83,6 +84,8 @@ class RunConfig(Record):
     """The science: all of it enters the signature."""
 
     tasks: tuple[str, ...] = Field(min_length=1)
+    columns: dict[str, str] = Field(default_factory=dict)
+    """What the columns of the tasks `csv:FILE` hold: id, gold, explanation, an option's letter or a field → column."""
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     arms: ArmConfig = Field(default_factory=ArmConfig)
     interventions: InterventionConfig = Field(default_factory=InterventionConfig)
@@ -103,6 +106,16 @@ class RunConfig(Record):
     interval: Literal["jackknife", "percentile"] = "jackknife"
     resamples: PositiveInt = 2000
     prompts: Path | None = None
+
+    @field_validator("columns")
+    @classmethod
+    def _hold_an_example(cls, value: dict[str, str]) -> dict[str, str]:
+        try:
+            if value:
+                columns_of(value)
+        except InputError as exc:
+            raise ValueError(str(exc).removeprefix("columns: ").rstrip(".")) from None
+        return value
 
     @field_validator("samples")
     @classmethod

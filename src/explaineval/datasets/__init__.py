@@ -1,4 +1,4 @@
-"""Files in, examples out: the official formats of e-SNLI, ECQA and ComVE, our JSONL, and the bundled tasks."""
+"""Files in, examples out: the official formats of e-SNLI, ECQA and ComVE, our JSONL, CSV, and the bundled tasks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from explaineval.datasets.tasks import (
     TaskSpec,
     load_tasks,
     parse_spec,
+    parse_specs,
     read_interventions,
     ready_interventions,
     shots_of,
@@ -16,5 +17,5 @@ from explaineval.datasets.tasks import (
 
 __all__ = [
     "BUNDLED", "FORMATS", "OFFICIAL", "Download", "Format", "Task", "TaskRow", "TaskSpec", "join_ecqa", "load_tasks",
-    "parse_spec", "read_interventions", "read_task", "ready_interventions", "shots_of", "task_help",
+    "parse_spec", "parse_specs", "read_interventions", "read_task", "ready_interventions", "shots_of", "task_help",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The task formats: e-SNLI (Camburu et al. 2018), ECQA (Aggarwal et al. 2021), ComVE (Wang et al. 2020), JSONL.
+"""The task formats: e-SNLI (Camburu et al. 2018), ECQA (Aggarwal et al. 2021), ComVE (Wang et al. 2020), JSONL, CSV.
 
 `FORMATS` is the table of them. A reader yields the rows of a file in their order; a row without a usable gold label is
 kept with `gold` None.
@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from explaineval.datasets.text_files import read_csv, read_jsonl, read_plain_csv
+from explaineval.config import Columns
+from explaineval.config.columns import EXAMPLE
+from explaineval.datasets.text_files import read_csv, read_header, read_jsonl, read_plain_csv
 from explaineval.errors import InputError
 from explaineval.records import Example
 
@@ -37,6 +39,9 @@ SHAPES = {
 }
 """By the names of an example's fields, the bundled task that has the same ones and whose shots are used."""
 
+SHAPE_OPTIONS = {"nli": NLI_OPTIONS, "sense": SENSE_OPTIONS}
+"""The options of the bundled tasks whose options are the same for every example."""
+
 COMVE_DATA = ("subtaskA_data_all.csv", "subtaskA_dev_data.csv", "subtaskA_test_data.csv")
 COMVE_GOLD = ("subtaskA_answers_all.csv", "subtaskA_gold_answers.csv")
 COMVE_REASONS = ("subtaskC_answers_all.csv", "subtaskC_gold_answers.csv")
@@ -53,17 +58,20 @@ class TaskRow(NamedTuple):
 class Format:
     """A task format: `--task NAME:PATH` reads the path with `read`, which gets it and the name of the task.
 
+    A reader with `takes_columns` also gets what the file's columns hold (--columns), or None where that is not given.
+
     `path` is what stands for the path in help texts: FILE, FILE.csv or DIR. `suffixes` are the endings of files that
     are likely in this format. `read_levels` reads explanations at other verbosity levels, where the format has them.
     `named_after_file` says that a task is called as its file, not as its format.
     """
 
     name: str
-    read: Callable[[Path, str], Iterable[TaskRow]]
+    read: Callable[..., Iterable[TaskRow]]
     path: str = "FILE"
     suffixes: tuple[str, ...] = ()
     read_levels: Callable[[Path], dict[str, dict[str, str]]] | None = None
     named_after_file: bool = False
+    takes_columns: bool = False
 
 
 def read_esnli(path: Path, task: str) -> Iterator[TaskRow]:
@@ -162,11 +170,53 @@ def read_levels(path: Path) -> dict[str, dict[str, str]]:
     return by_id
 
 
+def read_own_csv(path: Path, task: str, columns: Columns | None) -> Iterator[TaskRow]:
+    """Read a CSV file of one's own, whose columns hold what `columns` says.
+
+    The gold label is an option's letter or text, in capitals or not. Raises InputError where the columns are not
+    given, or the options neither have columns nor go with the names of the fields.
+    """
+    if columns is None:
+        raise InputError(
+            f"{path}: say which column holds what, for example --columns {EXAMPLE}; the header has "
+            f"{', '.join(read_header(path)) or 'nothing'}."
+        )
+    fixed = SHAPE_OPTIONS.get(SHAPES.get(frozenset(columns.fields), ""))
+    if fixed is None and not columns.options:
+        raise InputError(
+            f"{path}: which options there are is not known for the fields {', '.join(columns.fields)}: give the text "
+            "of each option a column, for example A=COLUMN,B=COLUMN."
+        )
+    for number, (place, row) in enumerate(read_csv(path, columns.used), start=1):
+        options = {letter: row[column] for letter, column in columns.options.items()} or dict(fixed or {})
+        gold = "" if columns.gold is None else row[columns.gold].strip()
+        letter = _letter_of(gold, options)
+        example = _example(
+            place,
+            id=str(number) if columns.id is None else row[columns.id].strip(),
+            task=task,
+            fields={name: row[column] for name, column in columns.fields.items()},
+            options=options,
+            gold=letter,
+            explanation=(None if columns.explanation is None else row[columns.explanation].strip()) or None,
+        )
+        _check_options(example, place)
+        yield TaskRow(example, gold if gold and letter is None else None)
+
+
+def _letter_of(gold: str, options: Mapping[str, str]) -> str | None:
+    """Return the letter of the one option whose letter or text is the gold label; None for none or several."""
+    label = gold.casefold()
+    fitting = [letter for letter, text in options.items() if label in (letter.casefold(), text.strip().casefold())]
+    return fitting[0] if len(fitting) == 1 else None
+
+
 FORMATS: tuple[Format, ...] = (
     Format("esnli", read_esnli, "FILE.csv", (".csv",)),
     Format("ecqa", read_ecqa, "FILE.csv", (".csv",)),
     Format("comve", read_comve, "DIR"),
     Format("jsonl", read_task_jsonl, "FILE", (".jsonl", ".json", ".ndjson"), read_levels, named_after_file=True),
+    Format("csv", read_own_csv, "FILE.csv", (".csv",), named_after_file=True, takes_columns=True),
 )
 """All task formats."""
 
@@ -197,17 +247,24 @@ def shape_of(example: Example) -> str | None:
     return shape if shape is not None and fits[shape] else None
 
 
-def read_task(name: str, path: Path | None, task: str, unknown_gold: dict[str, str] | None = None) -> list[Example]:
+def read_task(
+    name: str,
+    path: Path | None,
+    task: str,
+    unknown_gold: dict[str, str] | None = None,
+    columns: Columns | None = None,
+) -> list[Example]:
     """Return all examples of one task in file order; `name` is that of a format, or of a bundled task without a path.
 
-    What stands as gold label and names no option is put into `unknown_gold` by example id. Raises InputError for an
-    unknown name, a missing path, an empty file or an id that stands twice.
+    `columns` are for a format that takes them. What stands as gold label and names no option is put into `unknown_gold`
+    by example id. Raises InputError for an unknown name, a missing path, an empty file or an id that stands twice.
     """
     known = format_of("jsonl" if path is None else name)
     if known is None or (path is None and name not in BUNDLED):
         raise InputError(f"task {name!r} needs a path: {name}:PATH.")
     examples: dict[str, Example] = {}
-    for example, unknown in known.read(path or bundled_path(name), task):
+    further = (columns,) if known.takes_columns else ()
+    for example, unknown in known.read(path or bundled_path(name), task, *further):
         if example.id in examples:
             raise InputError(f"{path}: the id {example.id!r} stands twice; ids must be unique within a task.")
         examples[example.id] = example

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
+from explaineval.config import Columns, columns_of
 from explaineval.config.sources import home
 from explaineval.datasets import readers
 from explaineval.datasets.readers import (
@@ -31,12 +32,17 @@ from explaineval.records import Example, Intervention
 class TaskSpec:
     """What `--task NAME[:PATH]` asks for: a format and a path, or a bundled task (its name as format, no path).
 
-    `name` is what the task is called in every file.
+    `name` is what the task is called in every file. `columns` say what the columns of a task `csv:FILE` hold.
     """
 
     name: str
     format: str
     path: Path | None
+    columns: Columns | None = None
+
+    def read(self, unknown_gold: dict[str, str] | None = None) -> list[Example]:
+        """Return all examples of the task, as `read_task` does."""
+        return read_task(self.format, self.path, self.name, unknown_gold, self.columns)
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,25 @@ class Task:
     def name(self) -> str:
         """Name of the task in trials and metrics."""
         return self.spec.name
+
+
+def parse_specs(texts: Iterable[str], columns: Mapping[str, str]) -> list[TaskSpec]:
+    """Return what `--task` and `--columns` ask for. Raises InputError, also for columns that no task takes."""
+    specs = [parse_spec(text) for text in texts]
+    if not columns:
+        return specs
+    if not any(takes_columns(spec.format) for spec in specs):
+        raise InputError(
+            "columns are given, but no task csv:FILE: name the file as --task csv:FILE, or leave --columns out."
+        )
+    named = columns_of(columns)
+    return [replace(spec, columns=named) if takes_columns(spec.format) else spec for spec in specs]
+
+
+def takes_columns(text: str) -> bool:
+    """Say whether a task, `NAME[:PATH]`, is of a format whose columns are named by --columns."""
+    known = format_of(text.partition(":")[0])
+    return known is not None and known.takes_columns
 
 
 def parse_spec(text: str, base: Path | None = None) -> TaskSpec:
@@ -121,7 +146,7 @@ def load_tasks(
 
 def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None) -> Task:
     unknown: dict[str, str] = {}
-    examples = read_task(spec.format, spec.path, spec.name, unknown)
+    examples = spec.read(unknown)
     shape = shape_of(examples[0])
     shots: tuple[Example, ...] = ()
     source, levels = "none", dict[str, dict[str, str]]()

@@ -54,19 +54,24 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
     missing = [name for name in columns if name not in reader.fieldnames]
     other = _other_delimiter(reader.fieldnames, columns) if missing else None
     if other is not None:
-        raise InputError(
-            f"{path}: its cells are parted by {other}, not by commas: save it as CSV with commas, as the official "
-            "files are."
-        )
+        raise InputError(f"{path}: its cells are parted by {other}, not by commas: save it as CSV with commas.")
     if missing:
         raise InputError(
             f"{path}: column {', '.join(missing)} is missing; the header has {', '.join(reader.fieldnames)}."
         )
+    repeated = [name for name in columns if reader.fieldnames.count(name) > 1]
+    if repeated:
+        raise InputError(f"{path}: the header has the column {', '.join(repeated)} twice: rename one of the two.")
     for row in _rows(reader, path):
         place = f"{path}:{reader.line_num}"
         if any(row[name] is None for name in columns or reader.fieldnames):
             raise InputError(f"{place}: the row has fewer cells than the header; the file may be cut off.")
         yield place, {name: row[name] for name in columns or reader.fieldnames}
+
+
+def read_header(path: Path) -> list[str]:
+    """Return the names of the columns of a CSV file; none for an empty file. Raises InputError as `read_csv` does."""
+    return next(_rows(csv.reader(_checked_lines(path)), path), [])
 
 
 def _other_delimiter(header: Sequence[str], columns: Sequence[str]) -> str | None:

@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from explaineval.config import InterventionConfig
-from explaineval.datasets import BUNDLED, Task, read_interventions, read_task, ready_interventions
+from explaineval.datasets import BUNDLED, Task, read_interventions, ready_interventions
 from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import InputError
 from explaineval.interventions import BuildContext, Kind, Token, build_null_edit, kind_of
@@ -148,10 +148,7 @@ def _tagged(task: Task, tagger: str | None) -> Iterator[tuple[Example, dict[str,
 
 
 def _from_file(path: Path, tasks: Sequence[Task]) -> Chosen:
-    everything = {
-        task.name: {example.id: example for example in read_task(task.spec.format, task.spec.path, task.name)}
-        for task in tasks
-    }
+    everything = {task.name: {example.id: example for example in task.spec.read()} for task in tasks}
     evaluated = {(task.name, example.id) for task in tasks for example in task.examples}
     lines = read_interventions(path, everything)
     edits: Edits = {}

@@ -29,6 +29,7 @@ NOTES: Mapping[str, Code] = {
     "examples_left_out": Code("mind", "Add interventions for these examples, or say that they are left out."),
     "interventions_short": Code("for the record", NOTHING),
     "interventions_skipped": Code("mind", "Raise --limit if these examples are wanted."),
+    "ids_from_rows": Code("mind", "Give a column with ids: --columns id=COLUMN."),
     "gold_unknown": Code("mind", "Mend the labels in the task's file, or say that accuracy leaves these rows out."),
     "shots_source": Code("for the record", NOTHING),
     "shots_unused": Code("mind", "Give --shots N."),

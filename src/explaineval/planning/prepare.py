@@ -8,7 +8,7 @@ from typing import Any
 
 from explaineval.client.simulated import endpoint_name, law_of
 from explaineval.config import ClientConfig, EndpointConfig, RunConfig, arms_for
-from explaineval.datasets import Task, load_tasks, parse_spec
+from explaineval.datasets import Task, load_tasks, parse_specs
 from explaineval.errors import InputError
 from explaineval.planning import provenance
 from explaineval.planning.interventions import Chosen, choose
@@ -51,14 +51,20 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
             f"--shots-from {config.shots_from} would be ignored, since no shots are asked for: add --shots N (chat "
             "shows none unless told so), or leave it out."
         )
-    specs = [parse_spec(text) for text in config.tasks]
+    specs = parse_specs(config.tasks, config.columns)
     whole = load_tasks(specs, shots=shots, shots_from=config.shots_from, limit=config.limit)
     # words are built against the texts of all levels, so that a level added later changes none of them
     chosen = choose(config.interventions, whole, prompts, prompts.levels(), config.seed)
     if not chosen.edits:
         raise InputError("there is no intervention for any example: nothing could be measured.")
     tasks = tuple(_with_levels(_with_interventions(task, chosen), config.arms.verbosity) for task in whole)
-    notes = (*_shots_notes(config, whole), *chosen.notes, *_left_out(whole, tasks), *_gold_notes(tasks))
+    notes = (
+        *id_notes(whole),
+        *_shots_notes(config, whole),
+        *chosen.notes,
+        *_left_out(whole, tasks),
+        *_gold_notes(tasks),
+    )
     chosen = replace(chosen, notes=notes)
     science = provenance.science(config, tasks, prompts, chosen.edits)
     examples, edits = inputs_of(tasks, chosen)
@@ -111,6 +117,17 @@ def _left_out(whole: Sequence[Task], tasks: Sequence[Task]) -> Iterator[Note]:
                 "examples_left_out",
                 f"{before.name}: {lost:,} of {len(before.examples):,} examples have no intervention and are not asked; "
                 "accuracy and the shams are those of the others.",
+            )
+
+
+def id_notes(tasks: Sequence[Task]) -> Iterator[Note]:
+    """Say which tasks have no ids of their own."""
+    for task in tasks:
+        if task.spec.columns is not None and task.spec.columns.id is None:
+            yield note(
+                "ids_from_rows",
+                f"{task.name}: no column with ids is given, so an example's id is the number of its row; if rows are "
+                "added or moved, the ids are other examples'.",
             )
 
 

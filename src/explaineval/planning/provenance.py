@@ -15,7 +15,7 @@ from explaineval.records import Intervention
 from explaineval.rundir.schema import ArmFacts, Growing, Science, TaskFacts, UnaskedArm
 from explaineval.signature import digest
 
-NOT_FIXED = ("tasks", "models", "samples", "limit", "interventions", "shots_from", "prompts", "arms")
+NOT_FIXED = ("tasks", "columns", "models", "samples", "limit", "interventions", "shots_from", "prompts", "arms")
 """Fields of RunConfig that may differ between the runs of a directory, or whose contents are compared instead."""
 
 

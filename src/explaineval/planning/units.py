@@ -220,14 +220,20 @@ def plan(
     parts = [(builder, range(len(builder.task.examples))) for builder in builders(prepared, model)]
     for builder, numbers in _begun_at(start, parts):
         sent_as = capabilities(builder.arm)
-        if sent_as is None:
-            continue
-        for number in numbers:
-            example = builder.task.examples[number]
-            interventions = prepared.chosen.edits.get((builder.task.name, example.id), ())
-            texts = _prompt_texts(builder, example)
-            for sample in range(prepared.config.samples):
-                yield _build_unit(builder, sent_as, example, interventions, sample, texts)
+        if sent_as is not None:
+            yield from units_of(prepared, builder, sent_as, numbers)
+
+
+def units_of(
+    prepared: Prepared, builder: RequestBuilder, sent_as: Capabilities, numbers: Iterable[int] | None = None
+) -> Iterator[Unit]:
+    """The units of one task and arm of one model; `numbers` are the indices of the examples, by default of all."""
+    for number in range(len(builder.task.examples)) if numbers is None else numbers:
+        example = builder.task.examples[number]
+        interventions = prepared.chosen.edits.get((builder.task.name, example.id), ())
+        texts = _prompt_texts(builder, example)
+        for sample in range(prepared.config.samples):
+            yield _build_unit(builder, sent_as, example, interventions, sample, texts)
 
 
 def _begun_at(start: float, parts: Sequence[tuple[RequestBuilder, range]]) -> list[tuple[RequestBuilder, range]]:
