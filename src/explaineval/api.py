@@ -270,16 +270,17 @@ def compare(
     """
     import pandas as pd
 
-    from explaineval.reporting.comparison_view import document_of, lines_of, titles
+    from explaineval.reporting.comparison_document import document_of
+    from explaineval.reporting.comparison_view import lines_of
     from explaineval.scoring.comparisons import compare_runs
 
     results = compare_runs(
         [Path(path) for path in run_dirs],
         by=by, against=against, equivalent=equivalent, impact_rate=impact_rate, mention=mention, seed=seed,
     )  # fmt: skip
-    document = document_of(results, titles())
+    document = document_of(results)
     return Comparison(
-        document["sentence"], pd.DataFrame(document["rows"]), document, "\n".join(lines_of(results, titles(), WIDTH))
+        document["sentence"], pd.DataFrame(document["rows"]), document, "\n".join(lines_of(results, WIDTH))
     )
 
 

@@ -22,9 +22,10 @@ from metrics_oracles import (
 )
 from scipy import stats
 from sklearn.metrics import matthews_corrcoef
+from statsmodels.stats.contingency_tables import StratifiedTable
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from explaineval.metrics.correlations import phi, phi_at_p, phi_cct, phi_within, youden_j
+from explaineval.metrics.correlations import odds_ratio_within, phi, phi_at_p, phi_cct, phi_within, youden_j
 from explaineval.metrics.estimates import empty_margin
 from explaineval.metrics.rates import difference_limits, fpr, tpr
 from explaineval.records import Estimate
@@ -270,6 +271,56 @@ def test_few_mentioned_flips_give_a_rough_interval():
 
     assert estimate.low < estimate.value < estimate.high
     assert "only 3 examples" in estimate.note
+
+
+def pooled_odds(tables):
+    """statsmodels' Mantel–Haenszel odds ratio, the tables as strata."""
+    return float(StratifiedTable([np.array(row).reshape(2, 2) for row in tables]).oddsratio_pooled)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_odds_ratio_is_mantel_and_haenszels(seed):
+    """The value is statsmodels', the limits those of a loop that leaves out each example, on the logarithm."""
+    tables = clustered_tables(40, 6, seed)
+    estimate = odds_ratio_within(tables, JACKKNIFE)
+    left = [math.log(pooled_odds(np.delete(tables, at, axis=0))) for at in range(len(tables))]
+    error = math.sqrt((len(left) - 1) / len(left) * sum((value - np.mean(left)) ** 2 for value in left))
+    df = int((tables[:, 0] > 0).sum()) - 1
+
+    assert estimate.value == pytest.approx(pooled_odds(tables))
+    expected = stats.t.interval(0.95, df, math.log(estimate.value), error)
+    assert (math.log(estimate.low), math.log(estimate.high)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "value", "reason"),
+    [
+        ([[0, 0, 2, 5]] * 3, None, "no answer changed"),
+        ([[1, 1, 0, 0], [0, 0, 1, 3]], None, "no example has both changed and unchanged answers"),
+        ([[1, 0, 0, 3]] * 9, None, "infinite: no example has both an unmentioned change"),
+        ([[1, 1, 0, 0], [1, 0, 1, 0]], None, "no example has changed and unchanged answers as well as"),
+        ([[0, 1, 1, 3]] * 9, 0.0, "no interval: the value is exactly 0"),
+    ],
+)
+def test_the_odds_ratio_is_undefined_with_a_reason(rows, value, reason):
+    """Empty margins, an infinite ratio, and 0, which has no logarithm."""
+    estimate = odds_ratio_within(np.array(rows), JACKKNIFE)
+
+    assert estimate.value == value
+    assert reason in str(estimate.undefined or estimate.note)
+    assert (estimate.low, estimate.high) == (None, None)
+
+
+@given(rows=table_lists, random=st.randoms(use_true_random=False))
+def test_the_order_of_examples_leaves_the_odds_ratio(rows, random):
+    """Shuffled examples and one without a trial give the same digits, and limits enclose the value."""
+    shuffled = [*rows, (0, 0, 0, 0)]
+    random.shuffle(shuffled)
+    estimates = [odds_ratio_within(np.array(given).reshape(-1, 4), JACKKNIFE) for given in (rows, shuffled)]
+
+    assert estimates[0] == estimates[1]
+    if estimates[0].low is not None:
+        assert 0 < estimates[0].low <= estimates[0].value <= estimates[0].high
 
 
 @pytest.mark.parametrize(("p", "expected"), [(0.02, 0.14), (0.05, 0.21), (0.1, 0.28), (0.3, 0.39)])

@@ -12,24 +12,21 @@ from statsmodels.stats.contingency_tables import StratifiedTable
 
 from explaineval.metrics.correlations import phi, phi_at_p
 from explaineval.records import Trial
+from explaineval.reporting.comparison_text import p_text, sentence_of
 from explaineval.scoring.comparisons import (
     IMPACT_NOT_MENTION,
     Choices,
     Compared,
     ModelSize,
-    Naming,
     compare_group,
     form_groups,
     label_of,
-    p_text,
-    sentence_of,
     sham_differences,
+    share_trials,
     variance_explained,
 )
 from explaineval.scoring.shared import System, Trials
 from makers.runs import make_sham, make_trial
-
-NAMING = Naming("phi-CCT", "mine")
 
 
 def draw_trials(
@@ -64,7 +61,9 @@ def collect(*runs: list[Trial]) -> Trials:
 def compare(trials: Trials, by: str | None = None, **choices: Any) -> dict[tuple[str, str], Compared]:
     """The families of the only group by metric and task."""
     (group,) = form_groups(list(trials.systems), by, ["run"])
-    return {(one.metric, one.task): one for one in compare_group(group, trials, Choices(**choices))}
+    return {
+        (one.metric, one.task): one for one in compare_group(group, share_trials(group, trials), Choices(**choices))
+    }
 
 
 def test_only_trials_scored_in_both_models_count():
@@ -135,20 +134,20 @@ def test_a_difference_of_impact_rates_alone_is_labelled():
         *draw_trials(2, "openai/often", impact=0.4, examples=1500),
     ]
     found = compare(collect(trials))
-    phi_row, at_p = (found[name, "mine"].family.differences[0] for name in ("phi_cct", "phi_at_p"))
+    rows = [found[name, "mine"].family.differences[0] for name in ("phi_cct", "phi_at_p", "impact_rate")]
 
-    assert phi_row.significant
-    assert label_of(phi_row, at_p) == IMPACT_NOT_MENTION
+    assert rows[0].significant
+    assert label_of(*rows) == IMPACT_NOT_MENTION
 
 
 def test_a_real_difference_is_not_labelled_so():
     """Different TPR at one impact rate differ in both."""
     trials = [*draw_trials(1, "openai/a", tpr=0.9, examples=400), *draw_trials(2, "openai/b", tpr=0.3, examples=400)]
     found = compare(collect(trials))
-    phi_row, at_p = (found[name, "mine"].family.differences[0] for name in ("phi_cct", "phi_at_p"))
+    rows = [found[name, "mine"].family.differences[0] for name in ("phi_cct", "phi_at_p", "impact_rate")]
 
-    assert phi_row.significant
-    assert label_of(phi_row, at_p) is None
+    assert rows[0].significant
+    assert label_of(*rows) is None
 
 
 def test_the_mean_over_tasks_is_the_primary_family():
@@ -214,7 +213,7 @@ def test_arms_and_runs_are_compared_on_demand():
     runs = form_groups([SYSTEMS[0], SYSTEMS[0]._replace(run=1)], None, ["before", "after"])
 
     assert [group.names for group in arms] == [("chat, 0 shots", "completion, 8 shots")] * 2
-    assert [group.names for group in runs] == [("before", "after")]
+    assert [group.names for group in runs] == [("after", "before")]
 
 
 def test_models_in_different_styles_are_marked_as_confounded():
@@ -242,14 +241,14 @@ def test_clearly_different_sham_rates_are_found():
 def test_sentences_can_be_quoted():
     """A clear effect, nothing to tell with what would have been seen, and many pairs."""
     clear = collect([*draw_trials(1, "openai/a", tpr=0.95, fpr=0.02), *draw_trials(2, "openai/b", tpr=0.2)])
-    assert sentence_of(compare(clear)["phi_cct", "mine"], NAMING).startswith(
+    assert sentence_of(compare(clear)["phi_cct", "mine"]).startswith(
         "openai/a is more faithful than openai/b on mine: phi-CCT +0."
     )
-    assert sentence_of(compare(clear)["phi_cct", "mine"], NAMING).endswith(", p < .001.")
+    assert sentence_of(compare(clear)["phi_cct", "mine"]).endswith(", p < .001.")
 
     equal = compare(collect([*draw_trials(1, "openai/a"), *draw_trials(3, "openai/b")]))["phi_cct", "mine"]
     detectable = equal.family.differences[0].detectable
-    assert sentence_of(equal, NAMING) == (
+    assert sentence_of(equal) == (
         f"Cannot tell openai/a and openai/b apart on mine: a difference in phi-CCT below {detectable:.2f} would not "
         "have been seen."
     )
@@ -257,9 +256,7 @@ def test_sentences_can_be_quoted():
     many = collect(
         [trial for model in range(4) for trial in draw_trials(model, f"openai/{model}", tpr=0.2 + 0.2 * model)]
     )
-    assert " of 6 pairs can be told apart; the clearest: openai/" in sentence_of(
-        compare(many)["phi_cct", "mine"], NAMING
-    )
+    assert " of 6 pairs can be told apart; the clearest: openai/" in sentence_of(compare(many)["phi_cct", "mine"])
 
 
 def test_a_reference_named_beforehand_is_tested_by_holm():
@@ -297,14 +294,14 @@ def test_explained_variance_needs_eight_models_with_probabilities():
         ]
     )
     (group,) = form_groups(list(trials.systems), None, ["run"])
-    ((task, kind, result),) = variance_explained(group, trials)
+    ((task, kind, result),) = variance_explained(group, share_trials(group, trials))
 
     assert (task, kind, result.n_models) == ("mine", "hand", 10)
     assert result.value > 0.8
 
     few = collect([trial for model in range(7) for trial in draw_trials(model, f"openai/{model}")])
     (group,) = form_groups(list(few.systems), None, ["run"])
-    assert next(variance_explained(group, few))[2].undefined == "7 models; 8 are needed"
+    assert next(variance_explained(group, share_trials(group, few)))[2].undefined == "7 models; 8 are needed"
 
 
 def test_p_values_are_written_as_papers_do():

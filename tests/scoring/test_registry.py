@@ -26,7 +26,7 @@ nsg nsg_shuffled simulation_accuracy_with simulation_accuracy_without"""
 """The names that a metric row can have."""
 
 PLANNED = """\
-g_mean2 g_mean2_control odds_ratio_within simulation_gain_balanced nsg nsg_shuffled simulation_accuracy_with
+g_mean2 g_mean2_control simulation_gain_balanced nsg nsg_shuffled simulation_accuracy_with
 simulation_accuracy_without"""
 """Those of them that are not computed yet."""
 

@@ -12,7 +12,9 @@ from explaineval.records import Completion, Trial
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 COMMON, CODES = "Every document", "Codes of warnings"
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]*)")
-DATA_KEYS = ("completions", "models[].tokens", "example.fields", "example.options")
+DATA_KEYS = (
+    "completions", "models[].tokens", "example.fields", "example.options", "groups[].families[].trend.slopes",
+)  # fmt: skip
 """Objects whose own keys are data: keys of the cache, an endpoint's names, fields and letters of an example."""
 
 RECORDS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,8 +12,9 @@ from explaineval.cli.options import JSON, PATH, option, options
 from explaineval.cli.output import columns, echo, echo_document
 from explaineval.errors import InputError
 from explaineval.records import Mention
-from explaineval.reporting.comparison_view import document_of, lines_of, titles, warning_documents
-from explaineval.scoring.comparisons import By, Compared, GroupResult, comparables, compare_runs
+from explaineval.reporting.comparison_document import document_of, warning_documents
+from explaineval.reporting.comparison_view import lines_of
+from explaineval.scoring.comparisons import By, GroupResult, comparable_metrics, compare_runs
 
 NARROW = 100
 """Columns of a comparison that is not printed on a terminal."""
@@ -51,19 +51,20 @@ def compare_command(
 ) -> int:
     """Compare models, arms of one model, or runs on the trials that all of them share.
 
-    The first line is a sentence to quote. With two RUN_DIRs of one model the difference is the second minus the first.
-    Without --against all pairs are tested, and their p-values and intervals are adjusted for their number.
+    The first line is a sentence to quote. A difference is that of a later RUN_DIR minus an earlier one, within a run
+    that of the first model minus the second, with --against that of each other model minus the one named. Without
+    --against all pairs are tested, and their p-values and intervals are adjusted for their number.
     """
     gate = None if fail_if_lower is None else _read_gate(fail_if_lower)
     results = compare_runs(
         run_dirs, by=by, against=against, equivalent=equivalent, impact_rate=impact_rate, mention=mention, seed=seed
     )
-    failures = [] if gate is None else _failures(results, *gate)
+    failures = [] if gate is None else gate_failures(results, *gate)
     code = DIFFERENT if failures else 0
     if json:
-        echo_document(document_of(results, titles()), [], None, code, " ".join(failures), warning_documents(results))
+        echo_document(document_of(results), [], None, code, " ".join(failures), warning_documents(results))
         return code
-    for line in lines_of(results, titles(), columns(NARROW)):
+    for line in lines_of(results, columns(NARROW)):
         echo(line)
     for failure in failures:
         echo(f"explaineval: {failure}", err=True)
@@ -71,39 +72,39 @@ def compare_command(
 
 
 def _read_gate(text: str) -> tuple[str, float]:
-    found = re.fullmatch(r"(\w+)(?::(\d*\.?\d+))?", text)
-    known = [metric.metric for metric in comparables(0.5)]
+    """Read METRIC[:MARGIN]. Raises InputError."""
+    found = re.fullmatch(r"(\w+)(?::(\d+\.?\d*|\.\d+))?", text)
+    known = [*comparable_metrics(0.5), *comparable_metrics(0.5, over_levels=True)]
     if found is None or found[1] not in known:
         raise InputError(f"--fail-if-lower {text}: write METRIC or METRIC:MARGIN, with a METRIC of {', '.join(known)}.")
     return found[1], float(found[2] or 0)
 
 
-def _failures(results: Sequence[GroupResult], metric: str, margin: float) -> list[str]:
-    """Why the gate is not passed: each difference whose lower limit is not above −margin, or that has none.
+def gate_failures(results: Sequence[GroupResult], metric: str, margin: float) -> list[str]:
+    """Say why a gate is not passed: each difference whose lower limit is not above −margin, or that has none.
 
-    A difference is that of a system and the reference; without one, of a later system and an earlier one.
+    The differences are those on the tasks (or their mean) and kinds of the primary families. With a reference only the
+    groups that have it count.
     """
-    sentences = []
+    named = any(result.reference is not None for result in results)
+    sentences, gated = [], 0
     for result in results:
-        for compared in _main_families(result, metric):
+        if named and result.reference is None:
+            continue
+        names = result.group.names
+        if not result.families:
+            sentences.append(f"{metric} of {' and '.join(names)} does not pass: they share no trial.")
+        for primary in result.primary:
+            compared = result.family(metric, primary)
+            if compared is None:  # a metric of single arms in a group over levels, or the other way round
+                continue
             for row in compared.family.differences:
-                names = compared.group.names
-                later, earlier = names[row.second], names[row.first]
-                low = None if row.high_adjusted is None else -row.high_adjusted
-                if result.reference is not None:
-                    later, earlier, low = names[row.first], names[row.second], row.low_adjusted
-                if low is None:
-                    reason = row.undefined or "it has no interval"
-                    sentences.append(f"{metric} of {later} against {earlier} does not pass: {reason}.")
-                elif not low > -margin:
-                    sentences.append(
-                        f"{metric} of {later} against {earlier} does not pass: the difference may be as low as "
-                        f"{low:.3f}, and {-margin:g} is the limit."
-                    )
+                gated += 1
+                what = f"{metric} of {names[row.first]} minus {names[row.second]} does not pass"
+                if row.low_adjusted is None:
+                    sentences.append(f"{what}: {compared.why_undefined(row) or 'it has no interval'}.")
+                elif not row.low_adjusted > -margin:
+                    sentences.append(f"{what}: its lower limit is {row.low_adjusted:.3f}, not above {-margin or 0:g}.")
+    if not gated and not sentences:
+        sentences.append(f"{metric} does not pass: nothing here has it to compare.")
     return sentences
-
-
-def _main_families(result: GroupResult, metric: str) -> list[Compared]:
-    """The families of a metric on the same tasks and kinds as the primary ones."""
-    found: list[Any] = [result.family(metric, compared) for compared in result.primary]
-    return [compared for compared in found if compared is not None]

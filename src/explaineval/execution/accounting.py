@@ -64,6 +64,7 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
         price=run.ledger.price,
         requests=request_counts([run]),
         threads=run.threads if run.cached.counts.sent else None,
+        snapshots=run.ledger.snapshots,
     )
 
 

@@ -116,20 +116,20 @@ def _area(scored: IntArray, interval: Interval) -> Estimate:
     flipped = int(np.min((used[..., :2].sum(axis=2) > 0).sum(axis=0)))
 
     def limits(value: float) -> Limits:
-        smooth = expit_limits(value, rows, _area_values, flipped, FLIP)
-        if smooth.low is not None and _is_order_unsure(rows):
+        smooth = expit_limits(value, rows, area_values, flipped, FLIP)
+        if smooth.low is not None and is_order_unsure(rows):
             return smooth._replace(note="; ".join(filter(None, (smooth.note, UNSURE_ORDER))))
         return smooth
 
-    return estimate(rows, _area_values, interval, limits, int(used.sum()), len(used))
+    return estimate(rows, area_values, interval, limits, int(used.sum()), len(used))
 
 
-def _area_values(sums: FloatArray) -> FloatArray:
+def area_values(sums: FloatArray) -> FloatArray:
     """Return areas of sums (m, V·4), as (m,); NaN where one of the levels has no point."""
     return areas(*_rates(sums))
 
 
-def _is_order_unsure(rows: FloatArray) -> bool:
+def is_order_unsure(rows: FloatArray) -> bool:
     """Return whether two levels are so close by FPR that chance decides whether the higher TPR comes first.
 
     With the lower TPR on the right the area jumps when they change places, and an interval made for a smooth function

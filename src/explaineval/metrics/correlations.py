@@ -1,4 +1,4 @@
-"""Compute correlations of impact with mention: phi-CCT, phi within examples, Youden's J and CCT.
+"""Compute how impact goes together with mention: phi-CCT, within examples, Youden's J, odds ratio and CCT.
 
 phi and J are computed from tables (examples, 4) with columns a, b, c, d: changed and mentioned, changed and not,
 unchanged and mentioned, neither. CCT (Siegel et al. 2024, section 3) is computed from one row of moments per example:
@@ -25,12 +25,13 @@ from explaineval.metrics.estimates import (
     column_sums,
     empty_margin,
     estimate,
+    exp_limits,
     no_value,
     scored_tables,
     tanh_limits,
     total_table,
 )
-from explaineval.metrics.rates import difference_limits, fpr, mean, tpr
+from explaineval.metrics.rates import difference_limits, fpr, mean, ratio_values, tpr
 from explaineval.records import Estimate
 
 FLIP, KEPT = "a changed answer", "an unchanged answer"
@@ -69,6 +70,19 @@ def phi_at_p(tpr: float, fpr: float, p: float) -> float:
     return (tpr - fpr) * math.sqrt(p * (1 - p) / (q * (1 - q)))
 
 
+def phi_at_p_values(p: float) -> Statistic:
+    """Return the statistic that maps tables (m, 4) to `phi_at_p` of their TPR and FPR, as (m,)."""
+
+    def values(sums: FloatArray) -> FloatArray:
+        a, b, c, d = sums.T
+        rates = np.full((2, len(sums)), np.nan)
+        np.divide(a, a + b, out=rates[0], where=a + b > 0)
+        np.divide(c, c + d, out=rates[1], where=c + d > 0)
+        return np.array([phi_at_p(tpr, fpr, p) for tpr, fpr in rates.T.tolist()], dtype=np.float64)
+
+    return values
+
+
 def phi_cct(tables: ArrayLike, interval: Interval) -> Estimate:
     """Return phi-CCT of tables (G, 4), pooled over examples. n counts trials."""
     scored = scored_tables(tables)
@@ -82,8 +96,8 @@ def phi_within(tables: ArrayLike, interval: Interval) -> Estimate:
     (method page, "phi within examples"). An explainer that does not know the insertion gets 0.
     """
     scored = scored_tables(tables)
-    rows = _within_rows(scored)
-    return _estimate(scored, rows, _within_values, interval, _why_no_within(scored))
+    rows = within_rows(scored)
+    return _estimate(scored, rows, within_values, interval, _why_no_within(scored))
 
 
 def youden_j(tables: ArrayLike, interval: Interval) -> Estimate:
@@ -103,10 +117,11 @@ def youden_j(tables: ArrayLike, interval: Interval) -> Estimate:
     def limits(value: float) -> Limits:
         return difference_limits(value, tpr(scored, interval), fpr(scored, interval), (FLIP, KEPT))
 
-    return estimate(scored.astype(np.float64), _j_values, interval, limits, n, n_examples)
+    return estimate(scored.astype(np.float64), youden_values, interval, limits, n, n_examples)
 
 
-def _j_values(sums: FloatArray) -> FloatArray:
+def youden_values(sums: FloatArray) -> FloatArray:
+    """Return a/(a+b) − c/(c+d) of tables (m, 4), as (m,); NaN where one of the rates is undefined."""
     a, b, c, d = sums.T
     defined = (a + b > 0) & (c + d > 0)
     values = np.full(a.shape, np.nan)
@@ -114,15 +129,19 @@ def _j_values(sums: FloatArray) -> FloatArray:
     return values
 
 
-def _within_rows(scored: IntArray) -> FloatArray:
-    """Return each example's share of the within covariance, impact variance and mention variance, (G, 3)."""
+def within_rows(scored: IntArray) -> FloatArray:
+    """Return each example's share of the within covariance, impact variance and mention variance, (G, 3).
+
+    `scored` (G, 4) are tables with at least one trial each.
+    """
     a, b, c, d = scored.T.astype(np.float64)
     n = a + b + c + d
     parts = (a * d - b * c, (a + b) * (c + d), (a + c) * (b + d))
     return np.stack([part / n for part in parts], axis=1)
 
 
-def _within_values(sums: FloatArray) -> FloatArray:
+def within_values(sums: FloatArray) -> FloatArray:
+    """Return phi within examples from sums (m, 3) of `within_rows`, as (m,); NaN where a variance is 0."""
     covariance, impact, mention = sums.T
     scale = np.sqrt(impact * mention)
     values = np.full(scale.shape, np.nan)
@@ -140,6 +159,47 @@ def _why_no_within(scored: IntArray) -> str | None:
     if not ((a + c) * (b + d)).any():
         return "no example has both mentioned and unmentioned insertions"
     return None
+
+
+def odds_ratio_within(tables: ArrayLike, interval: Interval) -> Estimate:
+    """Return the odds ratio of impact and mention within examples, of tables (G, 4) (Mantel and Haenszel 1959).
+
+    Σ(aᵢdᵢ/nᵢ) over Σ(bᵢcᵢ/nᵢ): 1 where mentions do not follow impact. Unlike phi it does not depend on how often
+    answers change. The jackknife limits are computed on the logarithm, with the degrees of freedom of phi.
+    """
+    scored = scored_tables(tables)
+    n, n_examples, carriers = int(scored.sum()), len(scored), int((scored[:, 0] > 0).sum())
+    rows = odds_rows(scored)
+    agreeing, opposed = column_sums(rows).tolist()
+    undefined = _why_no_within(scored)
+    if undefined is None and opposed == 0:
+        undefined = INFINITE if agreeing else NO_ODDS
+    if undefined:
+        return no_value(undefined, n, n_examples)
+
+    def limits(_: float) -> Limits:
+        return exp_limits(rows, log_odds_values, carriers, MENTIONED_FLIP)
+
+    return estimate(rows, ratio_values, interval, limits, n, n_examples)
+
+
+INFINITE = "infinite: no example has both an unmentioned change and a mention without a change"
+NO_ODDS = "no example has changed and unchanged answers as well as mentioned and unmentioned insertions"
+
+
+def odds_rows(scored: IntArray) -> FloatArray:
+    """Return ad/n and bc/n of each table (a, b, c, d) with n trials, (G, 4) to (G, 2); n ≥ 1."""
+    a, b, c, d = scored.T.astype(np.float64)
+    n = a + b + c + d
+    return np.stack([a * d / n, b * c / n], axis=1)
+
+
+def log_odds_values(sums: FloatArray) -> FloatArray:
+    """Return the logarithm of the ratio of sums (m, 2) of `odds_rows`, as (m,); NaN where one of them is 0."""
+    values = np.full(len(sums), np.nan)
+    defined = (sums > 0).all(axis=1)
+    values[defined] = np.log(sums[defined, 0] / sums[defined, 1])
+    return values
 
 
 def _estimate(
@@ -194,9 +254,9 @@ def cct(moments: ArrayLike, interval: Interval) -> Estimate:
         return no_value(undefined, n, n_examples)
 
     def limits(value: float) -> Limits:
-        return tanh_limits(value, rows, _correlation_values, n_examples, "a usable trial")
+        return tanh_limits(value, rows, cct_values, n_examples, "a usable trial")
 
-    return estimate(rows, _correlation_values, interval, limits, n, n_examples)
+    return estimate(rows, cct_values, interval, limits, n, n_examples)
 
 
 def mean_tvd(moments: ArrayLike, interval: Interval) -> Estimate:
@@ -226,7 +286,8 @@ def _variances(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
     return variances[0], variances[1]
 
 
-def _correlation_values(sums: FloatArray) -> FloatArray:
+def cct_values(sums: FloatArray) -> FloatArray:
+    """Return the correlation of x and m from sums of moments (m, 6), as (m,); NaN where x or m is constant."""
     n, sx, sm, _, sxm, _ = sums.T
     impact, mention = _variances(sums)
     scale = np.sqrt(impact * mention)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -212,7 +212,7 @@ def compare_pairs(
 
     `equivalent` is the margin within which two systems count as equal, declared beforehand.
     """
-    pairs = [_pair(systems, *numbers) for numbers in itertools.combinations(range(len(systems)), 2)]
+    pairs = [_pair(systems, *numbers, equivalent) for numbers in itertools.combinations(range(len(systems)), 2)]
     tested = [pair for pair in pairs if isinstance(pair, _Pair)]
     largest = _largest_t(systems, tested, seed, draws) if len(tested) > 1 else None
     rows = []
@@ -245,7 +245,7 @@ def compare_with_reference(systems: Sequence[Measured], reference: int, *, equiv
 
     The adjusted limits are Bonferroni's: they hold together, and are a little wider than the tests need.
     """
-    pairs = [_pair(systems, other, reference) for other in range(len(systems)) if other != reference]
+    pairs = [_pair(systems, other, reference, equivalent) for other in range(len(systems)) if other != reference]
     tested = [pair for pair in pairs if isinstance(pair, _Pair)]
     p_values = iter(holm_adjusted([two_sided_p(pair.t, pair.df) for pair in tested]))
     rows = []
@@ -269,8 +269,11 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _pair(systems: Sequence[Measured], first: int, second: int) -> _Pair | Difference:
-    """The pair as it is tested, or its row where there is nothing to test."""
+def _pair(systems: Sequence[Measured], first: int, second: int, equivalent: float | None) -> _Pair | Difference:
+    """The pair as it is tested, or its row where there is nothing to test.
+
+    Two systems with the same results in every example need no test; they are equivalent within any margin.
+    """
     one, other = systems[first], systems[second]
     if one.undefined or other.undefined:
         reasons = dict.fromkeys(filter(None, (one.undefined, other.undefined)))
@@ -280,10 +283,8 @@ def _pair(systems: Sequence[Measured], first: int, second: int) -> _Pair | Diffe
     spreads = (*one.spreads, *other.spreads)
     if squared <= SMALLEST_SPREAD**2:
         if abs(value) <= SMALLEST_SPREAD:
-            zero = 0.0
-            return Difference(
-                first, second, zero, error=zero, low=zero, high=zero, low_adjusted=zero, high_adjusted=zero, note=SAME
-            )
+            same = Difference(first, second, 0.0, error=0.0, low=0.0, high=0.0, low_adjusted=0.0, high_adjusted=0.0)
+            return replace(same, equivalent=None if equivalent is None else True, note=SAME)
         return Difference(first, second, value, undefined=NO_SPREAD)
     note = "; ".join(dict.fromkeys(filter(None, (one.note, other.note)))) or None
     return _Pair(first, second, value, math.sqrt(squared), satterthwaite(spreads), note)

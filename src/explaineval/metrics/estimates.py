@@ -279,6 +279,23 @@ def expit_limits(value: float, rows: FloatArray, statistic: Statistic, carriers:
     return Limits(_expit(centre - half), _expit(centre + half), rough(carriers, carrier))
 
 
+def exp_limits(rows: FloatArray, log_statistic: Statistic, carriers: int, carrier: str) -> Limits:
+    """Return the jackknife limits of a positive number on the scale of its logarithm, which `log_statistic` gives."""
+    centre = float(log_statistic(column_sums(rows)[np.newaxis])[0])
+    if math.isnan(centre):
+        return no_limits("no interval: the value is exactly 0")
+    half = _half_width(centre, 1.0, rows, log_statistic, (carriers, carrier))
+    if isinstance(half, Limits):
+        return half
+    if half > LARGEST_LOG:
+        return no_limits("no interval: it is too wide to write down")
+    return Limits(math.exp(centre - half), math.exp(centre + half), rough(carriers, carrier))
+
+
+LARGEST_LOG = 300.0
+"""Half the width of an interval of a logarithm above which the limits are no numbers that say anything."""
+
+
 def _half_width(
     value: float, slope: float, rows: FloatArray, statistic: Statistic, of: tuple[int, str]
 ) -> float | Limits:

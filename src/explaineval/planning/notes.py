@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from explaineval.records import Record
-from explaineval.scoring.checks import Code, Grade
+from explaineval.scoring.checks import CODES, Code, Grade
 
 
 class Note(Record):
@@ -36,6 +36,7 @@ NOTES: Mapping[str, Code] = {
     "level_not_asked": Code("mind", "Give every shot an explanation of that length."),
     "answers_cut_off": Code("mind", "Raise --max-tokens, or give --retry truncated."),
     "reasons_first": Code("mind", "Read order pe as explaining an answer that followed hidden reasoning."),
+    "versions_mixed": CODES["snapshots_mixed"],
     "route_loses_logprobs": Code("mind", "Ask the same server by the route openai/ with --base-url."),
     "capabilities_assumed": Code("mind", "Run `explaineval probe`."),
     "proxy_used": Code("for the record", NOTHING),

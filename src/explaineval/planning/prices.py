@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import util
@@ -27,6 +28,8 @@ from explaineval.cost import (
 from explaineval.errors import InputError
 from explaineval.planning.notes import Note, note
 from explaineval.records import Completion
+from explaineval.rundir.schema import Snapshot
+from explaineval.scoring.checks import describe_snapshots
 
 PRICE_FILE = "model_prices_and_context_window_backup.json"
 
@@ -34,6 +37,10 @@ FAULTS = {
     "oversized": "larger than an answer of that many tokens can be (oversized), and were cut",
     "malformed": "not in the form of an answer (malformed)",
 }
+
+
+MOST_SNAPSHOTS = 100
+"""Snapshots of one model that are told apart; further ones are not counted."""
 
 
 @dataclass
@@ -49,6 +56,8 @@ class Ledger:
     cut_blank: int = 0
     repaired: int = 0
     faults: dict[str, int] = field(default_factory=dict)
+    served: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
+    """How many answers came from each snapshot: the model's name and the fingerprint that came with them."""
     tokens: dict[str, int] = field(default_factory=lambda: {"sent_in": 0, "sent_out": 0, "hit_in": 0, "hit_out": 0})
 
     def add(self, completion: Completion, *, hit: bool, price: Price | None = None) -> None:
@@ -61,6 +70,9 @@ class Ledger:
         self.repaired += bool(completion.repaired) and completion.fault is None
         if completion.fault is not None:
             self.faults[completion.fault] = self.faults.get(completion.fault, 0) + 1
+        snapshot = completion.model, completion.fingerprint
+        if snapshot in self.served or len(self.served) < MOST_SNAPSHOTS:
+            self.served[snapshot] += 1
         where = "hit" if hit else "sent"
         self.tokens[f"{where}_in"] += input_tokens(usage)
         self.tokens[f"{where}_out"] += output_tokens(usage)
@@ -72,6 +84,14 @@ class Ledger:
             self.saved += cost
         else:
             self.spent += cost
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """What the endpoint said that it served, the most frequent first."""
+        order = sorted(self.served.items(), key=lambda item: (-item[1], tuple(map(str, item[0]))))
+        return tuple(
+            Snapshot(model=model, fingerprint=fingerprint, answers=count) for (model, fingerprint), count in order
+        )
 
     @property
     def known(self) -> bool:
@@ -105,6 +125,8 @@ class Ledger:
                 f"{model}: {self.cut} answers were cut off at {max_tokens} tokens{blank}: raise --max-tokens, or ask "
                 "those again with --retry truncated.",
             )
+        if len(self.served) > 1:
+            yield note("versions_mixed", f"{model}: {describe_snapshots(self.snapshots)}")
         if self.reasoned and "pe" in orders:
             yield note(
                 "reasons_first",

@@ -1,29 +1,30 @@
-"""Print a comparison: a sentence to quote, a table of models, the differences, and what limits them."""
+"""Print a comparison: a sentence to quote, a table of systems, the differences, and what limits them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
 
-from explaineval.metrics.differences import Difference
-from explaineval.records import SIMULATED_PREFIX
-from explaineval.scoring.checks import MetricWarning, make_warning
-from explaineval.scoring.comparisons import (
-    IMPACT_NOT_MENTION,
-    PRIMARY,
-    Compared,
-    GroupResult,
-    Naming,
+from explaineval.metrics.differences import SAME, Difference
+from explaineval.reporting.comparison_text import (
+    TITLES,
+    equivalence_of,
+    join,
     p_text,
     sentence_of,
+    short_names,
+    task_of,
+    warnings_of,
 )
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
 from explaineval.scoring.task_means import MEAN
 
-SHOWN_PAIRS = 10
+SHOWN_PAIRS, SHOWN_LOSSES = 10, 4
 COLUMNS = (
-    ("phi-CCT", "phi_cct"),
-    ("at p", "phi_at_p"),
+    ("phi-CCT", PRIMARY),
+    ("F-AUROC", PRIMARY_OVER_LEVELS),
+    ("at p", AT_P),
     ("CCT", "cct"),
     ("TPR", "tpr"),
     ("FPR", "fpr"),
@@ -34,60 +35,85 @@ COLUMNS = (
 ORDERS = {"pe": "predict, then explain", "pe2": "predict, then explain in a second call", "ep": "explain, then predict"}
 
 
-def lines_of(results: Sequence[GroupResult], titles: Mapping[str, str], width: int) -> Iterator[str]:
-    """The lines of a comparison, none wider than `width` unless a name is; `titles` are the metrics' names."""
-    for number, result in enumerate(results):
-        if number:
-            yield ""
+def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
+    """The lines of a comparison, none wider than `width` unless a name is."""
+    first = True
+    for result in results:
         for compared in result.primary:
-            yield from _wrapped(sentence_of(compared, naming_of(compared, titles)), width)
+            if not first:
+                yield from ("", "─" * min(width, 40), "")
+            first = False
+            yield from _wrapped(sentence_of(compared), width)
             yield ""
             yield from _conditions(result, compared, width)
             yield from _table(result, compared, width)
-            if len(result.group.systems) == 2:
-                yield from _metrics(result, compared, titles)
+            yield from _undefined(compared, width)
+            if len(compared.family.differences) == 1:
+                yield from _metrics(result, compared)
             else:
                 yield from _pairs(result, compared, width)
+            yield from _tasks(result, compared, width)
+            yield from _paragraph(equivalence_of(compared), width)
             yield from _warning_lines(result, compared, width)
+        if not result.primary:
+            if not first:
+                yield ""
+            first = False
+            yield from _wrapped(f"{join(result.group.names)} share no trial, so nothing is compared.", width)
         for compared in result.families:
-            yield from _trend(compared, titles, width)
+            yield from _trend(compared, width)
         yield from _explained(result, width)
 
 
-def naming_of(compared: Compared, titles: Mapping[str, str]) -> Naming:
-    """How sentences call this family's metric and task."""
-    task = "the mean over tasks" if compared.task == MEAN else compared.task
-    return Naming(titles.get(compared.metric, compared.metric), task)
-
-
 def _wrapped(text: str, width: int, indent: str = "") -> Iterator[str]:
-    import textwrap
-
+    """The text in lines of this width; `indent` stands before all lines but the first."""
     yield from textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _paragraph(text: str | None, width: int, indent: str = "  ") -> Iterator[str]:
+    """An indented paragraph after an empty line; nothing for None."""
+    if text:
+        yield ""
+        yield from _wrapped(f"{indent}{text}", width, indent)
 
 
 def _conditions(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
     fixed = result.group.fixed
     parts = [str(fixed["model"])] if fixed["model"] else []
-    parts += [compared.task if compared.task != MEAN else "mean over tasks", compared.kind.replace("_", " ")]
+    parts += [compared.task if compared.task != MEAN else f"mean over {join(compared.tasks)}"]
+    parts += [compared.kind.replace("_", " ")]
     parts += [str(fixed["style"])] if fixed["style"] else []
     parts += [ORDERS.get(str(fixed["order"]), "")] if fixed["order"] else []
     parts += [f"{fixed['shots']} shots"] if fixed["shots"] else []
     parts += [str(fixed["verbosity"])] if fixed["verbosity"] not in (None, "normal") else []
-    lost = [f"{name} lost {count}" for name, count in zip(result.group.names, compared.lost, strict=True) if count]
-    shared = f"{compared.n_pairs} trials of {compared.n_examples} examples scored in all of them"
-    yield from _wrapped(f"{' · '.join(filter(None, parts))} · {shared}", width, "  ")
+    parts += [f"levels {join(result.group.levels)}"] if result.group.levels else []
+    both = "both" if len(result.group.systems) == 2 else "all of them"
+    shared = f"{compared.n_pairs} trials of {compared.n_examples} examples scored in {both}"
+    yield from _wrapped(f"  {' · '.join(filter(None, parts))} · {shared}", width, "  ")
+    title = TITLES[compared.metric]
+    lost = [
+        f"{count} of {name}" + ("" if value is None else f" ({title} with them: {value:.2f})")
+        for name, count, value in zip(
+            short_names(result.group.names), compared.lost, compared.unrestricted, strict=True
+        )
+        if count
+    ]
     if lost:
-        yield from _wrapped(f"Trials that are not shared are left out: {', '.join(lost)}.", width, "  ")
+        more = f" and of {len(lost) - SHOWN_LOSSES} more" if len(lost) > SHOWN_LOSSES else ""
+        text = f"Scored trials that are not shared are left out: {', '.join(lost[:SHOWN_LOSSES])}{more}."
+        yield from _wrapped(f"  {text}", width, "  ")
 
 
 def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
     found = {metric: result.family(metric, compared) for _, metric in COLUMNS}
     shown = [(head, metric) for head, metric in COLUMNS if any(v is not None for v in _values(found[metric]))]
-    names = _without_provider(result.group.names)
-    room = max(12, width - 8 - 8 * len(shown))
+    names = short_names(result.group.names)
+    ranked = result.reference is None
+    start = 8 if ranked else 2
+    room = min(max(12, width - start - 8 * len(shown)), max(map(len, names)) + 2)
     yield ""
-    yield "  rank  " + "model".ljust(room)[:room] + "".join(f"{head:>8}" for head, _ in shown)
+    head = {"model": "model", "arm": "arm", "run": "run"}[result.group.by]
+    yield ("  rank  " if ranked else "  ") + head.ljust(room)[:room] + "".join(f"{head:>8}" for head, _ in shown)
     order = sorted(
         range(len(result.group.systems)),
         key=lambda number: (compared.values[number] is None, -(compared.values[number] or 0.0)),
@@ -96,14 +122,18 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
         rank = compared.family.ranks[number]
         ranks = "–" if rank is None else f"{rank.low}" if rank.low == rank.high else f"{rank.low}–{rank.high}"
         cells = "".join(f"{_number(_values(found[metric])[number]):>8}" for _, metric in shown)
-        yield f"  {ranks:<5} " + _short(names[number], room).ljust(room) + cells
-    if compared.family.best is not None and len(order) > 2:
+        mark = "  reference" if number == result.reference and len(cells) + room + start + 11 <= width else ""
+        yield (f"  {ranks:<6}" if ranked else "  ") + _short(names[number], room - 1).ljust(room) + cells + mark
+    if not ranked:
+        text = f"Reference, named beforehand: {names[result.reference or 0]}."
+        yield from _paragraph(text, width)
+    elif compared.family.best is not None and len(order) > 2:
         near = [names[number] for number in compared.family.not_separated]
         best = names[compared.family.best]
-        yield ""
-        yield from _wrapped(
-            f"Not separated from the best: {', '.join(near)}. {best} was picked as the best by looking at these data, "
-            "so its own value is a little too high.",
+        others = [name for name in near if name != best]
+        text = f"Not separated from the best: {join(others)}. " if others else "The best is separated from all others. "
+        yield from _paragraph(
+            f"{text}{best} was picked as the best by looking at these data, so its own value is a little too high.",
             width,
         )
 
@@ -116,14 +146,6 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _without_provider(names: Sequence[str]) -> list[str]:
-    """The names without the provider that all of them begin with; simulated models keep it."""
-    providers = {name.partition("/")[0] if "/" in name else "" for name in names}
-    if len(providers) > 1 or providers & {"", SIMULATED_PREFIX.rstrip("/")}:
-        return list(names)
-    return [name.partition("/")[2] for name in names]
-
-
 def _short(name: str, room: int) -> str:
     """The name, cut in the middle where it is too long."""
     if len(name) <= room:
@@ -132,30 +154,62 @@ def _short(name: str, room: int) -> str:
     return f"{name[:head]}…{name[len(name) - (room - 1 - head) :]}"
 
 
-def _metrics(result: GroupResult, compared: Compared, titles: Mapping[str, str]) -> Iterator[str]:
+def _undefined(compared: Compared, width: int) -> Iterator[str]:
+    """Why systems have no value of the primary metric."""
+    names = short_names(compared.group.names)
+    reasons: dict[str, list[str]] = {}
+    for name, reason in zip(names, compared.undefined, strict=True):
+        if reason:
+            reasons.setdefault(reason, []).append(name)
+    for reason, without in reasons.items():
+        have = "has" if len(without) == 1 else "have"
+        yield from _paragraph(f"{join(without)} {have} no {TITLES[compared.metric]}: {reason}.", width)
+
+
+def _metrics(result: GroupResult, compared: Compared) -> Iterator[str]:
     """One line for each metric of two systems."""
+    row = compared.family.differences[0]
+    names = short_names(result.group.names)
     yield ""
-    yield f"  {'first − second':<26}{'difference':>10}  {'95 % interval':<17}{'p':<8}"
+    yield f"  Difference: {names[row.first]} − {names[row.second]}"
+    yield f"  {'':<27}{'':>7}  {'95 % interval':<17}{'p':<7}{'detectable':>10}"
     for other in result.families:
-        if (other.task, other.kind) != (compared.task, compared.kind):
-            continue
         row = other.family.differences[0]
-        title = titles.get(other.metric, other.metric)
-        if row.value is None:
+        if (other.task, other.kind) != (compared.task, compared.kind) or row.value is None:
             continue
-        interval = f"[{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else "–"
-        p = p_text(row.p).removeprefix("= ") if row.p is not None else "–"
-        label = result.label(other, 0)
-        note = f"  {label}" if label else ""
-        log = " (log)" if other.metric == "odds_ratio_within" else ""
-        yield f"  {_short(title + log, 25):<26}{row.value:>+10.2f}  {interval:<17}{p:<8}{note}".rstrip()
-    yield "  All but phi-CCT are exploratory."
+        yield _metric_line(_short(_title_of(other), 26), row, other.on_log_scale)
+    label = result.label(compared, 0)
+    if label:
+        yield f"  The difference in phi-CCT is one of {label}."
+    yield f"  All but {TITLES[compared.metric]} are exploratory; detectable: seen with a probability of 80 %."
+
+
+def _title_of(compared: Compared) -> str:
+    if compared.metric == AT_P and compared.impact_rate is not None:
+        return f"phi-CCT at p = {compared.impact_rate:.2f}"
+    return "ratio of odds ratios" if compared.on_log_scale else TITLES[compared.metric]
+
+
+def _metric_line(title: str, row: Difference, on_log_scale: bool) -> str:
+    """One difference in a line of at most 75 characters; one of logarithms as a ratio."""
+    value, low, high = (
+        None if number is None else _scaled(number, on_log_scale) for number in (row.value, row.low, row.high)
+    )
+    interval = f"[{low:.2f}, {high:.2f}]" if low is not None and high is not None else "–"
+    p = p_text(row.p).removeprefix("= ") if row.p is not None else "same" if row.note == SAME else "–"
+    least = "" if row.detectable is None else f"{_scaled(row.detectable, on_log_scale):.2f}"
+    shown = f"×{value:.2f}" if on_log_scale else f"{value:+.2f}"
+    return f"  {title:<27}{shown:>7}  {interval:<17}{p:<7}{least:>10}".rstrip()
+
+
+def _scaled(number: float, on_log_scale: bool) -> float:
+    return math.exp(number) if on_log_scale else number
 
 
 def _pairs(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
     """The clearest differences of a family of many pairs."""
     rows = [(number, row) for number, row in enumerate(compared.family.differences) if row.p_adjusted is not None]
-    rows.sort(key=lambda pair: pair[1].p_adjusted or 0.0)
+    rows.sort(key=lambda pair: (pair[1].p_adjusted or 0.0, -abs((pair[1].value or 0.0) / (pair[1].error or 1.0))))
     told = [pair for pair in rows if pair[1].significant]
     yield ""
     if not told:
@@ -168,7 +222,7 @@ def _pairs(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
 
 def _pair_text(result: GroupResult, compared: Compared, number: int, row: Difference) -> str:
     value, low, high = row.value or 0.0, row.low_adjusted or 0.0, row.high_adjusted or 0.0
-    names = _without_provider(result.group.names)
+    names = short_names(result.group.names)
     first, second = names[row.first], names[row.second]
     if value < 0:
         first, second, value, low, high = second, first, -value, -high, -low
@@ -177,26 +231,27 @@ def _pair_text(result: GroupResult, compared: Compared, number: int, row: Differ
     return f"{first} > {second}  {value:+.2f} [{low:.2f}, {high:.2f}], adjusted p {p_text(row.p_adjusted or 0.0)}{note}"
 
 
-def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
-    """Return what limits a family of differences."""
-    names, metric = result.group.names, compared.metric
-    found = [
-        make_warning("rough_difference", metric, f"rough interval: {note}.")
-        for note in dict.fromkeys(row.note for row in compared.family.differences if row.note)
+def _tasks(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
+    """The primary metric of each task, where the primary family is the mean over several."""
+    families = [
+        item
+        for item in result.families
+        if (item.metric, item.kind) == (compared.metric, compared.kind) and item is not compared
     ]
-    if result.group.confounded:
-        text = f"different {' and '.join(result.group.confounded)}: the difference may be one of these."
-        found.append(make_warning("confounded", metric, f"the models were asked under {text}"))
-    for first, second, rate, other in result.noise:
-        text = (
-            f"asking the same again changed {rate:.0%} of the answers of {names[first]} and {other:.0%} of those of "
-            f"{names[second]}: noise pulls their phi-CCT towards 0 by different amounts."
-        )
-        found.append(make_warning("noise_differs", metric, text))
-    if any(result.label(compared, number) for number in range(len(compared.family.differences))):
-        text = f"a difference marked `{IMPACT_NOT_MENTION}` vanishes at a common impact rate."
-        found.append(make_warning("impact_not_mention", metric, text))
-    return found
+    if not families:
+        return
+    yield ""
+    if len(compared.family.differences) == 1:
+        yield f"  {TITLES[compared.metric]} on each task (exploratory)"
+        for item in families:
+            row = item.family.differences[0]
+            if row.value is None:
+                yield from _wrapped(f"  {item.task}: {item.why_undefined(row)}", width, "    ")
+            else:
+                yield _metric_line(_short(item.task, 26), row, item.on_log_scale)
+        return
+    for item in families:
+        yield from _wrapped(f"  Exploratory: {sentence_of(item)}", width, "    ")
 
 
 def _warning_lines(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
@@ -205,159 +260,41 @@ def _warning_lines(result: GroupResult, compared: Compared, width: int) -> Itera
         yield ""
     for warning in warnings:
         grave = "Before you quote this: " if warning.grade == "do not quote" else "Mind: "
-        yield from _wrapped(f"{grave}{warning.text}", width, "  ")
+        yield from _wrapped(f"  {grave}{warning.text}", width, "    ")
 
 
-def _trend(compared: Compared, titles: Mapping[str, str], width: int) -> Iterator[str]:
+def _trend(compared: Compared, width: int) -> Iterator[str]:
+    """The trend over model size of phi-CCT and CCT; why there is none, for the primary metric."""
     trend = compared.trend
-    if trend is None or compared.metric not in (PRIMARY, "cct"):
+    if trend is None or compared.metric not in (compared.group.primary_metric, "cct"):
         return
-    title = titles.get(compared.metric, compared.metric)
-    where = "the mean over tasks" if compared.task == MEAN else compared.task
     if trend.value is None:
         if compared.primary:
-            yield ""
-            yield from _wrapped(f"No trend over model size: {trend.undefined}.", width, "  ")
+            yield from _paragraph(f"No trend over model size: {trend.undefined}.", width)
         return
     count = len(trend.slopes or {})
-    yield ""
     low, high = trend.low or 0.0, trend.high or 0.0
-    yield from _wrapped(
-        f"{title} on {where} changes by {trend.value:+.2f} [{low:.2f}, {high:.2f}] for ten times the parameters (mean "
-        f"slope of {count} families); for these very families [{trend.low_here:.2f}, {trend.high_here:.2f}].",
+    p = "" if trend.p is None else f", p {p_text(trend.p)}"
+    yield from _paragraph(
+        f"{TITLES[compared.metric]} on {task_of(compared)} changes by {trend.value:+.2f} [{low:.2f}, {high:.2f}]{p} "
+        f"for ten times the parameters (mean slope of {count} families); for these very families "
+        f"[{trend.low_here:.2f}, {trend.high_here:.2f}].",
         width,
-        "  ",
     )
     if trend.note:
-        yield from _wrapped(f"{trend.note[0].upper()}{trend.note[1:]}.", width, "  ")
+        yield from _wrapped(f"  {trend.note[0].upper()}{trend.note[1:]}.", width, "  ")
 
 
 def _explained(result: GroupResult, width: int) -> Iterator[str]:
+    """How much of CCT phi-CCT explains; why that is not known, where there are enough models."""
     for task, kind, found in result.explained:
-        if found.value is None:
-            continue
-        interval = f" [{found.low:.2f}, {found.high:.2f}]" if found.low is not None and found.high is not None else ""
-        yield ""
-        yield from _wrapped(
-            f"phi-CCT explains {found.value:.0%}{interval} of the variance of CCT between {found.n_models} models on "
-            f"{task}, {kind.replace('_', ' ')} (from different halves of the examples, corrected for reliability).",
-            width,
-            "  ",
-        )
-
-
-def document_of(results: Sequence[GroupResult], titles: Mapping[str, str]) -> dict[str, Any]:
-    """The comparison as one JSON document (design: `compare --json`)."""
-    main = results[0].primary[0] if results and results[0].primary else None
-    rows = [row for result in results for row in _rows(result)]
-    return {
-        "family": None if main is None else _family(main),
-        "sentence": None if main is None else sentence_of(main, naming_of(main, titles)),
-        "not_separated_from_best": []
-        if main is None
-        else [main.group.names[number] for number in main.family.not_separated],
-        "ranks": [] if main is None else _ranks(main),
-        "rows": rows,
-        "groups": [
-            {
-                "by": result.group.by,
-                "confounded": list(result.group.confounded),
-                "families": [
-                    {
-                        **_family(compared),
-                        "primary": compared.primary,
-                        "sentence": sentence_of(compared, naming_of(compared, titles)),
-                        "not_separated_from_best": [
-                            result.group.names[number] for number in compared.family.not_separated
-                        ],
-                        "best_selected": None
-                        if compared.family.best is None
-                        else result.group.names[compared.family.best],
-                        "ranks": _ranks(compared),
-                        "trend": None if compared.trend is None else _trend_document(compared),
-                    }
-                    for compared in result.families
-                    if compared.primary or compared.trend is not None
-                ],
-                "explained_variance": [
-                    {"task": task, "kind": kind, **vars(found)} for task, kind, found in result.explained
-                ],
-            }
-            for result in results
-        ],
-    }
-
-
-def _family(compared: Compared) -> dict[str, Any]:
-    testable = sum(row.p_adjusted is not None for row in compared.family.differences)
-    return {
-        **compared.group.fixed,
-        "task": compared.task,
-        "kind": compared.kind,
-        "metric": compared.metric,
-        "pairs": testable,
-    }
-
-
-def _ranks(compared: Compared) -> list[dict[str, Any]]:
-    return [
-        {"model": name, "low": rank.low if rank else None, "high": rank.high if rank else None}
-        for name, rank in zip(compared.group.names, compared.family.ranks, strict=True)
-    ]
-
-
-def _trend_document(compared: Compared) -> dict[str, Any]:
-    assert compared.trend is not None  # noqa: S101 - the caller asks for it
-    return {**vars(compared.trend), "slopes": dict(compared.trend.slopes or {})}
-
-
-def _rows(result: GroupResult) -> Iterator[dict[str, Any]]:
-    names = result.group.names
-    for compared in result.families:
-        for number, row in enumerate(compared.family.differences):
-            yield {
-                **result.group.fixed,
-                "task": compared.task,
-                "kind": compared.kind,
-                "metric": compared.metric,
-                "a": names[row.first],
-                "b": names[row.second],
-                "value_a": compared.values[row.first],
-                "value_b": compared.values[row.second],
-                "difference": row.value,
-                "low": row.low,
-                "high": row.high,
-                "low_adjusted": row.low_adjusted,
-                "high_adjusted": row.high_adjusted,
-                "p": row.p,
-                "p_adjusted": row.p_adjusted,
-                "detectable": row.detectable,
-                "equivalent": row.equivalent,
-                "n_pairs": compared.n_pairs,
-                "n_examples": compared.n_examples,
-                "lost_a": compared.lost[row.first],
-                "lost_b": compared.lost[row.second],
-                "undefined": row.undefined,
-                "unrestricted_a": compared.unrestricted[row.first],
-                "unrestricted_b": compared.unrestricted[row.second],
-                "primary": compared.primary,
-                "label": result.label(compared, number),
-                "note": row.note,
-            }
-
-
-def titles() -> dict[str, str]:
-    """Return how sentences call each metric that is compared."""
-    return {name: metric.title for name, metric in METRICS.items()} | {
-        "phi_at_p": "phi-CCT at a common impact rate",
-        "odds_ratio_within": "odds ratio within examples",
-    }
-
-
-def warning_documents(results: Sequence[GroupResult]) -> Iterator[dict[str, Any]]:
-    """Yield the warnings of the primary families as they stand in JSON documents."""
-    for result in results:
-        for compared in result.primary:
-            row = {**result.group.fixed, "task": compared.task, "kind": compared.kind}
-            for warning in warnings_of(result, compared):
-                yield {"row": row, **warning.model_dump(mode="json")}
+        where = f"on {task}, {kind.replace('_', ' ')}"
+        if found.value is not None:
+            limits = f" [{found.low:.0%}, {found.high:.0%}]" if found.low is not None and found.high is not None else ""
+            yield from _paragraph(
+                f"phi-CCT explains {found.value:.0%}{limits} of the variance of CCT between {found.n_models} models "
+                f"{where} (from different halves of the examples, corrected for reliability).",
+                width,
+            )
+        elif found.reliability_phi is not None:
+            yield from _paragraph(f"How much of CCT phi-CCT explains {where} is unknown: {found.undefined}.", width)

@@ -154,11 +154,20 @@ class TokenCounts(Part):
     hit_out: Count
 
 
+class Snapshot(Part):
+    """A version of a model that an endpoint says it served (name and fingerprint), and its number of answers."""
+
+    model: str | None
+    fingerprint: str | None
+    answers: Count
+
+
 class EndpointRecord(Part):
     """What happened with one model at its endpoint.
 
     `probe` is the document of its last probe, `capabilities` are by style, `fault` says why it could not be used.
-    `threads` is the number of threads of the embedded model's server, where that answered anything.
+    `threads` is the number of threads of the embedded model's server, where that answered anything. `snapshots` are
+    the versions of the model that the endpoint says it served, the most frequent first.
     """
 
     endpoint: str | None
@@ -170,6 +179,7 @@ class EndpointRecord(Part):
     price: Price | None = None
     requests: RequestCounts | None = None
     threads: int | None = None
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 class Totals(Part):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from numpy.typing import ArrayLike
@@ -15,6 +15,7 @@ from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.rates import flips_per_flipped_example
 from explaineval.metrics.reliability import inside_example_only, noise_margin
 from explaineval.records import Estimate, Record
+from explaineval.rundir.schema import Snapshot
 from explaineval.scoring.counts import KindCounts
 
 Grade = Literal["do not quote", "mind", "for the record"]
@@ -78,6 +79,8 @@ CODES: Mapping[str, Code] = {
     "impact_not_mention": Code(
         "mind", "Do not read it as a difference in faithfulness: give phi at a common impact rate."
     ),
+    "asked_otherwise": Code("mind", "Say it beside the difference, or ask again with the same settings."),
+    "tasks_left_out": Code("mind", "Ask all of them on the same tasks."),
     "snapshots_mixed": Code("mind", "Ask again with a dated name of the model, if the endpoint has one."),
 }
 """Every code that a warning can have."""
@@ -91,6 +94,19 @@ THIN_CODES = (
     "few_examples",
 )
 """Codes that concern many numbers of a row alike: under a table they are one paragraph, each code once a row."""
+
+
+SHOWN_SNAPSHOTS = 3
+
+
+def describe_snapshots(snapshots: Sequence[Snapshot]) -> str:
+    """Say how many versions of a model an endpoint served, and the most frequent ones."""
+    shown = [
+        f"{' '.join(filter(None, (snapshot.model, snapshot.fingerprint))) or 'no name'} ({snapshot.answers} answers)"
+        for snapshot in snapshots[:SHOWN_SNAPSHOTS]
+    ]
+    more = f" and {len(snapshots) - SHOWN_SNAPSHOTS} more" if len(snapshots) > SHOWN_SNAPSHOTS else ""
+    return f"the endpoint served {len(snapshots)} versions of the model: {', '.join(shown)}{more}."
 
 
 def make_warning(code: str, metric: str, text: str) -> MetricWarning:

@@ -1,11 +1,13 @@
 """Compare models, arms of one model, or runs on the trials that all of them share.
 
-Reads run directories only. For each set of compared systems (a group) it counts the shared trials per example, tests
-the differences of every comparable metric (`explaineval.metrics.differences`), and puts the result into words.
+Reads run directories only. For each set of compared systems (a group) it counts the shared trials per example and tests
+the differences of every metric that has a `paired` in the registry (`explaineval.metrics.differences`).
+`explaineval.reporting` puts the results into words.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +16,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from explaineval.config import RunConfig
 from explaineval.errors import InputError
-from explaineval.metrics.correlations import _correlation_values, _j_values, _within_rows, _within_values, phi_values
+from explaineval.metrics.auroc import is_order_unsure
+from explaineval.metrics.correlations import cct_values, phi_at_p_values, phi_values
 from explaineval.metrics.differences import (
+    DRAWS,
     Difference,
     Family,
     Measured,
@@ -26,203 +31,172 @@ from explaineval.metrics.differences import (
     measure,
     undefined_measure,
 )
-from explaineval.metrics.estimates import FloatArray, IntArray, Statistic, column_sums
+from explaineval.metrics.estimates import column_sums, empty_margin
 from explaineval.metrics.rates import ratio_values
 from explaineval.metrics.trends import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
-from explaineval.records import Mention, Trial
+from explaineval.records import Condition, Mention, Trial
 from explaineval.rundir.directory import PROMPTS, read_run, read_trials
+from explaineval.rundir.schema import Facts, Snapshot
 from explaineval.scoring.mentioning import is_mentioned, phrases_in
-from explaineval.scoring.shared import Shared, System, Tables, Trials, share
-from explaineval.scoring.task_means import MEAN
+from explaineval.scoring.registry import METRICS, LevelMetric
+from explaineval.scoring.rows import check_facts, row_signature
+from explaineval.scoring.shared import (
+    MENTIONED_FLIPS,
+    Outcomes,
+    Paired,
+    Shared,
+    System,
+    Tables,
+    Trials,
+    cells_of,
+    share,
+)
+from explaineval.scoring.task_means import MEAN, merge_signatures
+from explaineval.scoring.verbosity import DIFFERENT_ANSWERS
 
 By = Literal["model", "arm", "run"]
 
-PRIMARY = "phi_cct"
-"""The metric whose families are primary."""
+PRIMARY, PRIMARY_OVER_LEVELS, AT_P = "phi_cct", "f_auroc", "phi_at_p"
+"""The metrics whose families are primary, of single arms and over levels of verbosity, and phi at a common rate."""
 
 FEWEST_UNMENTIONED = 8
 """Examples with an unmentioned change of the answer, under which differences of TPR and J are not told."""
 
+ASKED_ONCE = "pe2"
+"""The order in which levels of verbosity explain one and the same answer: only then are areas compared."""
 
-@dataclass(frozen=True)
-class Comparable:
-    """How a metric is computed from counts of shared trials, and which examples carry its information.
 
-    `rows` maps the counts to one row of sufficient statistics per example, `statistic` their sums to the value,
-    `carriers` says which examples count for the degrees of freedom and `carrier` what those have. `needs_unmentioned`
-    asks for enough examples with an unmentioned change. `on_log_scale`: the value compared is a logarithm.
+def comparable_metrics(impact_rate: float, *, over_levels: bool = False) -> dict[str, Paired]:
+    """Return how each metric is compared, by name: those of single arms, or those over several levels of verbosity.
+
+    `impact_rate` is where `phi_at_p` is taken, which is defined in comparisons only.
     """
-
-    metric: str
-    rows: Callable[[Tables], FloatArray]
-    statistic: Statistic
-    carriers: Callable[[Tables], IntArray]
-    carrier: str
-    needs_unmentioned: bool = False
-    needs_probabilities: bool = False
-    on_log_scale: bool = False
-
-
-def _cells(counts: Tables) -> FloatArray:
-    return counts.cells.astype(np.float64)
-
-
-def _share(*columns: tuple[int, ...]) -> Callable[[Tables], FloatArray]:
-    """Rows (numerator, denominator), each a sum of columns of the table."""
-    above, below = columns
-    return lambda counts: np.stack(
-        [counts.cells[:, list(above)].sum(axis=1), counts.cells[:, list(below)].sum(axis=1)], axis=1
-    ).astype(np.float64)
-
-
-def _odds(counts: Tables) -> FloatArray:
-    """ad/n and bc/n of each example (Mantel and Haenszel 1959)."""
-    a, b, c, d = counts.cells.T.astype(np.float64)
-    n = np.maximum(a + b + c + d, 1.0)
-    return np.stack([a * d / n, b * c / n], axis=1)
-
-
-def log_odds_values(sums: FloatArray) -> FloatArray:
-    """log of the Mantel–Haenszel odds ratio of sums (m, 2), as (m,); NaN where either sum is 0."""
-    values = np.full(len(sums), np.nan)
-    defined = (sums > 0).all(axis=1)
-    values[defined] = np.log(sums[defined, 0] / sums[defined, 1])
-    return values
-
-
-def phi_at_p_values(p: float) -> Statistic:
-    """phi that the TPR and FPR of tables (m, 4) give at the impact rate `p`; NaN where undefined."""
-
-    def values(sums: FloatArray) -> FloatArray:
-        a, b, c, d = sums.T
-        found = np.full(len(sums), np.nan)
-        defined = (a + b > 0) & (c + d > 0)
-        tpr = np.divide(a, a + b, out=np.full(len(sums), np.nan), where=defined)
-        fpr = np.divide(c, c + d, out=np.full(len(sums), np.nan), where=defined)
-        q = p * tpr + (1 - p) * fpr
-        inside = defined & (q > 0) & (q < 1) & (0 < p < 1)
-        found[inside] = ((tpr - fpr) * np.sqrt(p * (1 - p) / (q * (1 - q))))[inside]
-        return found
-
-    return values
-
-
-def _mentioned_flips(counts: Tables) -> IntArray:
-    return counts.cells[:, 0]
-
-
-def _flips(counts: Tables) -> IntArray:
-    return counts.cells[:, 0] + counts.cells[:, 1]
-
-
-def _kept(counts: Tables) -> IntArray:
-    return counts.cells[:, 2] + counts.cells[:, 3]
-
-
-def _all_trials(counts: Tables) -> IntArray:
-    trials: IntArray = counts.cells.sum(axis=1)
-    return trials
-
-
-MENTIONED_FLIP, FLIP = "a changed answer whose explanation mentions the insertion", "a changed answer"
-
-
-def comparables(p: float) -> tuple[Comparable, ...]:
-    """The metrics that are compared; `p` is the impact rate at which `phi_at_p` is taken."""
-    table: tuple[Comparable, ...] = (
-        Comparable("phi_cct", _cells, phi_values, _mentioned_flips, MENTIONED_FLIP),
-        Comparable(
-            "cct",
-            lambda counts: counts.moments,
-            _correlation_values,
-            lambda counts: counts.moments[:, 0].astype(np.int64),
-            "a usable trial",
-            needs_probabilities=True,
-        ),
-        Comparable(
-            "phi_within",
-            lambda counts: _within_rows(counts.cells),
-            _within_values,
-            _mentioned_flips,
-            MENTIONED_FLIP,
-        ),
-        Comparable("phi_at_p", _cells, phi_at_p_values(p), _mentioned_flips, MENTIONED_FLIP),
-        Comparable("odds_ratio_within", _odds, log_odds_values, _mentioned_flips, MENTIONED_FLIP, on_log_scale=True),
-        Comparable("tpr", _share((0,), (0, 1)), ratio_values, _flips, FLIP, needs_unmentioned=True),
-        Comparable("fpr", _share((2,), (2, 3)), ratio_values, _kept, "an unchanged answer"),
-        Comparable("youden_j", _cells, _j_values, _flips, FLIP, needs_unmentioned=True),
-        Comparable("impact_rate", _share((0, 1), (0, 1, 2, 3)), ratio_values, _all_trials, "a trial"),
-        Comparable("mention_rate", _share((0, 2), (0, 1, 2, 3)), ratio_values, _all_trials, "a trial"),
-    )
+    table: dict[str, Paired] = {}
+    for metric in METRICS.values():
+        if metric.paired is not None and isinstance(metric, LevelMetric) == over_levels:
+            table[metric.name] = metric.paired
+        if metric.name == PRIMARY and not over_levels:
+            table[AT_P] = Paired(cells_of, phi_at_p_values(impact_rate), MENTIONED_FLIPS)
     return table
+
+
+PARTS = ("endpoint", "model", "order", "style", "shots", "verbosity")
 
 
 @dataclass(frozen=True)
 class Group:
     """Systems that are compared with each other, all under the same conditions but for what is compared.
 
-    `names` are the systems' names in rows and sentences. `confounded` names what else differs between them.
+    `names` are the systems' names in rows and sentences. `levels` are the levels of verbosity that are compared
+    together; empty where each system is one arm. `confounded` names what else differs between the systems.
     """
 
     by: By
     systems: tuple[System, ...]
     names: tuple[str, ...]
+    levels: tuple[str, ...] = ()
     confounded: tuple[str, ...] = ()
 
     @property
     def fixed(self) -> dict[str, str | int | None]:
         """The parts of the condition that all systems share; None for those that differ."""
         parts: dict[str, str | int | None] = {}
-        for part in ("endpoint", "model", "order", "style", "shots", "verbosity"):
+        for part in PARTS:
             values = {getattr(system, part) for system in self.systems}
             parts[part] = values.pop() if len(values) == 1 else None
         return parts
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric whose family is primary."""
+        return PRIMARY_OVER_LEVELS if self.levels else PRIMARY
 
 
 @dataclass(frozen=True)
 class Compared:
     """One family: all differences of one metric on one task (or the mean over tasks) and kind in one group.
 
-    `values`, `lost` and `unrestricted` are aligned with the group's systems: the value on the shared trials, the scored
-    trials that are not shared, and the value on all of a system's own trials. The first family of a group is primary,
-    the others are exploratory.
+    `tasks` are the tasks that it rests on, `left_out` those that the mean leaves out since not all systems were asked
+    them. `values`, `undefined`, `lost` and `unrestricted` are aligned with the group's systems: the value on the shared
+    trials, why there is none, the scored trials that are not shared, and the value on all of a system's own trials. The
+    first family of a group is primary, the others are exploratory. `equivalent` is the margin declared beforehand and
+    `impact_rate` where `phi_at_p` is taken.
     """
 
     group: Group
     metric: str
     task: str
     kind: str
+    tasks: tuple[str, ...]
+    left_out: tuple[str, ...]
     family: Family
     values: tuple[float | None, ...]
+    undefined: tuple[str | None, ...]
     lost: tuple[int, ...]
     unrestricted: tuple[float | None, ...]
     n_pairs: int
     n_examples: int
+    equivalent: float | None = None
+    impact_rate: float | None = None
     trend: Trend | None = None
     primary: bool = False
+    on_log_scale: bool = False
+
+    @property
+    def tested(self) -> list[Difference]:
+        """The differences that were tested."""
+        return [row for row in self.family.differences if row.p_adjusted is not None]
+
+    def why_undefined(self, row: Difference) -> str | None:
+        """Why this difference is undefined, with the names of the systems that have no value."""
+        if row.undefined is None:
+            return None
+        reasons = {self.group.names[number]: self.undefined[number] for number in (row.first, row.second)}
+        return "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason) or row.undefined
 
 
 def form_groups(systems: Sequence[System], by: By | None, runs: Sequence[str]) -> list[Group]:
     """Sort systems into groups. `runs` are the names of the run directories.
 
     Without `by` it is what differs: models, else arms, else runs. Systems that could be compared only under different
-    styles or shots form a group of their own that is marked as confounded.
+    styles or shots form a group of their own that is marked as confounded. Models that were asked once and explained at
+    several levels of verbosity also form groups over those levels. A later run stands before an earlier one, so that a
+    difference is the later minus the earlier; within a run the order is that of the trials.
     """
     chosen = by or _what_differs(systems)
+    ordered = sorted(systems, key=lambda system: -system.run)
+    groups = _group(ordered, chosen, runs)
+    sweeps: dict[System, list[str]] = {}
+    for system in ordered:
+        if system.order == ASKED_ONCE:
+            sweeps.setdefault(system._replace(verbosity=None), []).append(str(system.verbosity))
+    for group in _group([system for system, levels in sweeps.items() if len(levels) > 1], chosen, runs):
+        first, *others = [sweeps[system] for system in group.systems]
+        levels = tuple(level for level in first if all(level in other for other in others))
+        if len(levels) > 1:
+            groups.append(replace(group, levels=levels))
+    return groups
+
+
+def _group(systems: Sequence[System], by: By, runs: Sequence[str]) -> list[Group]:
     same: Mapping[By, Callable[[System], tuple[object, ...]]] = {
         "model": lambda system: (system.order, system.verbosity, system.style, system.shots),
         "arm": lambda system: (system.run, system.endpoint, system.model),
         "run": lambda system: system[1:],
     }
-    found = _by_key(systems, same[chosen])
-    groups = [Group(chosen, tuple(members), _names(members, runs)) for members in found if len(members) > 1]
+    found = _by_key(systems, same[by])
+    groups = [_make_group(by, members, runs) for members in found if len(members) > 1]
     alone = [members[0] for members in found if len(members) == 1]
-    if chosen == "model" and len(alone) > 1:
-        for members in _by_key(alone, lambda system: (system.order, system.verbosity)):
-            if len(members) > 1:
-                parts = [part for part in ("style", "shots") if len({getattr(one, part) for one in members}) > 1]
-                groups.append(Group(chosen, tuple(members), _names(members, runs), tuple(parts)))
+    if by == "model":
+        others = _by_key(alone, lambda system: (system.order, system.verbosity))
+        groups += [_make_group(by, members, runs) for members in others if len(members) > 1]
     return groups
+
+
+def _make_group(by: By, systems: Sequence[System], runs: Sequence[str]) -> Group:
+    differing = tuple(part for part in PARTS[2:] if len({getattr(system, part) for system in systems}) > 1)
+    alone = by == "arm" and (len(systems) > 2 or len(differing) < 2)
+    return Group(by, tuple(systems), _names(systems, runs), confounded=() if alone else differing)
 
 
 def _what_differs(systems: Sequence[System]) -> By:
@@ -278,25 +252,73 @@ class Choices:
     sizes: Mapping[tuple[str | None, str], ModelSize] = field(default_factory=dict)
 
 
-def compare_group(group: Group, trials: Trials, choices: Choices) -> Iterator[Compared]:
-    """All families of one group: for each kind the mean over tasks first, then each task, every metric."""
-    for kind in dict.fromkeys(kind for _, kind in trials.scored):
-        shared = {task: _shared(group, trials, task, kind) for task, other in trials.scored if other == kind}
-        shared = {task: found for task, found in shared.items() if found.examples}
-        if not shared:
-            continue
-        rate = choices.impact_rate if choices.impact_rate is not None else _mean_impact(list(shared.values()))
-        names = [*([MEAN] if len(shared) > 1 else []), *shared]
-        for task in names:
-            parts = list(shared.values()) if task == MEAN else [shared[task]]
-            for metric in comparables(rate):
-                primary = metric.metric == PRIMARY and task == names[0]
-                yield _tested(group, metric, (task, kind), parts, choices, primary)
+class Part(NamedTuple):
+    """The shared trials of one task and kind, and whether every system of the group was asked them."""
+
+    shared: Shared
+    asked_of_all: bool
 
 
-def _shared(group: Group, trials: Trials, task: str, kind: str) -> Shared:
-    outcomes = trials.scored[task, kind]
-    return share([outcomes.get(system) for system in group.systems])
+def share_trials(group: Group, trials: Trials) -> dict[tuple[str, str], Part]:
+    """Count the trials that a group's systems share, by task and kind; without those that nothing is shared of."""
+    parts = {}
+    for (task, kind), outcomes in trials.scored.items():
+        systems: list[list[Outcomes]] = []
+        for system in group.systems:
+            levels = [system._replace(verbosity=level) for level in group.levels or (system.verbosity,)]
+            systems.append([outcomes[level] for level in levels] if all(map(outcomes.__contains__, levels)) else [])
+        shared = share(systems, list(trials.examples.get(task, ())))
+        if shared.examples and sum(map(bool, systems)) > 1:
+            parts[task, kind] = Part(shared, all(systems))
+    return parts
+
+
+def compare_group(group: Group, parts: Mapping[tuple[str, str], Part], choices: Choices) -> Iterator[Compared]:
+    """All families of one group: for each kind the mean over tasks first, then each task, every metric.
+
+    The mean is over the tasks that every system was asked; with only one such task that one comes first.
+    """
+    for kind in dict.fromkeys(kind for _, kind in parts):
+        by_task = {task: part for (task, other), part in parts.items() if other == kind}
+        whole = [task for task, part in by_task.items() if part.asked_of_all]
+        left_out = tuple(task for task in by_task if task not in whole) if whole else ()
+        rate = choices.impact_rate
+        if rate is None:
+            rate = _mean_impact([by_task[task].shared for task in whole or by_task])
+        tasks = [*whole, *(task for task in by_task if task not in whole)]
+        for name in [*([MEAN] if len(whole) > 1 else []), *tasks]:
+            rests_on = tuple(whole) if name == MEAN else (name,)
+            first = name == MEAN or (name == tasks[0] and len(whole) < 2)
+            shared = [by_task[task].shared for task in rests_on]
+            for metric, paired in comparable_metrics(rate, over_levels=bool(group.levels)).items():
+                systems = _measure(group, paired, shared)
+                yield Compared(
+                    group=group,
+                    metric=metric,
+                    task=name,
+                    kind=kind,
+                    tasks=rests_on,
+                    left_out=left_out if first else (),
+                    family=_test(systems, choices),
+                    values=tuple(
+                        None if system.undefined in NOT_COMPARED else _pooled_value(paired, tables)
+                        for system, tables in zip(
+                            systems, zip(*(part.tables for part in shared), strict=True), strict=True
+                        )
+                    ),
+                    undefined=tuple(system.undefined for system in systems),
+                    lost=tuple(map(sum, zip(*(part.lost for part in shared), strict=True))),
+                    unrestricted=tuple(
+                        _pooled_value(paired, tables) for tables in zip(*(part.own for part in shared), strict=True)
+                    ),
+                    n_pairs=max(system.n for system in systems),
+                    n_examples=sum(len(part.examples) for part in shared),
+                    equivalent=choices.equivalent,
+                    impact_rate=rate if metric == AT_P else None,
+                    trend=_trend(group, systems, choices),
+                    primary=first and metric == group.primary_metric,
+                    on_log_scale=paired.on_log_scale,
+                )
 
 
 def _mean_impact(parts: Sequence[Shared]) -> float:
@@ -310,32 +332,31 @@ def _mean_impact(parts: Sequence[Shared]) -> float:
     return math.fsum(rates) / len(rates) if rates else 0.0
 
 
-def _tested(
-    group: Group, metric: Comparable, about: tuple[str, str], parts: Sequence[Shared], choices: Choices, primary: bool
-) -> Compared:
-    numbers = range(len(group.systems))
+def _measure(group: Group, paired: Paired, parts: Sequence[Shared]) -> list[Measured]:
+    """Measure each system of a group on one task, or in the mean over several."""
+    across_orders = paired.needs_probabilities and group.fixed["order"] is None
     systems = []
-    for number in numbers:
-        by_task = [_measured(metric, part.tables[number], len(part.examples)) for part in parts]
+    for number in range(len(group.systems)):
+        by_task = []
+        for part in parts:
+            if across_orders:
+                by_task.append(undefined_measure(len(part.examples), ACROSS_ORDERS))
+            else:
+                by_task.append(_measure_task(paired, part.tables[number], len(part.examples)))
         systems.append(by_task[0] if len(by_task) == 1 else mean_measure(by_task))
+    return systems
+
+
+def _test(systems: Sequence[Measured], choices: Choices) -> Family:
     if choices.reference is None:
-        family = compare_pairs(systems, seed=choices.seed, equivalent=choices.equivalent)
-    else:
-        family = compare_with_reference(systems, choices.reference, equivalent=choices.equivalent)
-    return Compared(
-        group=group,
-        metric=metric.metric,
-        task=about[0],
-        kind=about[1],
-        family=family,
-        values=tuple(None if system.undefined else _shown(metric, system.value) for system in systems),
-        lost=tuple(sum(part.lost[number] for part in parts) for number in numbers),
-        unrestricted=tuple(_own_value(metric, [part.own[number] for part in parts]) for number in numbers),
-        n_pairs=max((system.n for system in systems), default=0),
-        n_examples=sum(len(part.examples) for part in parts),
-        trend=_trend(group, systems, choices),
-        primary=primary,
-    )
+        return compare_pairs(systems, seed=choices.seed, equivalent=choices.equivalent)
+    return compare_with_reference(systems, choices.reference, equivalent=choices.equivalent)
+
+
+ACROSS_ORDERS = "label probabilities are not compared across orders"
+NOT_SCORED = "no trial is scored"
+NOT_COMPARED = (ACROSS_ORDERS, DIFFERENT_ANSWERS)
+"""Why systems have no value at all, though their trials would give one."""
 
 
 def _trend(group: Group, systems: Sequence[Measured], choices: Choices) -> Trend | None:
@@ -348,61 +369,80 @@ def _trend(group: Group, systems: Sequence[Measured], choices: Choices) -> Trend
     return trend_over_size(models) if group.by == "model" and len(models) > 1 else None
 
 
-def _shown(metric: Comparable, value: float) -> float:
-    return math.exp(value) if metric.on_log_scale else value
+def _shown(paired: Paired, value: float) -> float:
+    return math.exp(value) if paired.on_log_scale else value
 
 
-def _measured(metric: Comparable, tables: Tables | None, examples: int) -> Measured:
+def _measure_task(paired: Paired, tables: Tables | None, examples: int) -> Measured:
+    """One system's value on one task, with what is needed to test differences."""
     if tables is None:
-        return undefined_measure(examples, "no trial is scored")
-    n = int(tables.moments[:, 0].sum()) if metric.needs_probabilities else int(tables.cells.sum())
-    if metric.needs_probabilities and not n:
+        return undefined_measure(examples, NOT_SCORED)
+    n = int(tables.moments[:, 0].sum()) if paired.needs_probabilities else int(tables.cells.sum())
+    if paired.needs_probabilities and not n:
         return undefined_measure(examples, "no shared trial has usable label probabilities on both sides")
+    flips = tables.levels[:, :, 0] + tables.levels[:, :, 1]
+    if (flips != flips[:, :1]).any():
+        return undefined_measure(examples, DIFFERENT_ANSWERS, n)
     unmentioned = int((tables.cells[:, 1] > 0).sum())
-    if metric.needs_unmentioned and unmentioned < FEWEST_UNMENTIONED:
+    if paired.needs_unmentioned and unmentioned < FEWEST_UNMENTIONED:
         reason = (
             f"only {unmentioned} shared examples have a changed answer whose explanation leaves out the insertion; "
             f"{FEWEST_UNMENTIONED} are needed"
         )
         return undefined_measure(examples, reason, n)
-    carriers = int((metric.carriers(tables) > 0).sum())
-    return measure(metric.rows(tables), metric.statistic, carriers, metric.carrier, n)
+    rows, carriers = paired.rows(tables), paired.carriers
+    if math.isnan(float(paired.statistic(column_sums(rows)[np.newaxis])[0])):
+        reason = empty_margin(*tables.cells.sum(axis=0).tolist()) or "undefined"
+        return undefined_measure(examples, f"{reason} on the shared trials", n)
+    measured = measure(rows, paired.statistic, int((carriers.having(tables) > 0).sum()), carriers.what, n)
+    if tables.levels.shape[1] > 1 and not measured.undefined and is_order_unsure(rows):
+        note = "; ".join(filter(None, (measured.note, "the order of two levels by FPR is within chance")))
+        return replace(measured, note=note)
+    return measured
 
 
-def _own_value(metric: Comparable, by_task: Sequence[Tables | None]) -> float | None:
+def _pooled_value(paired: Paired, by_task: Sequence[Tables | None]) -> float | None:
     values = []
     for tables in by_task:
         if tables is None:
             return None
-        value = float(metric.statistic(column_sums(metric.rows(tables))[np.newaxis])[0])
+        value = float(paired.statistic(column_sums(paired.rows(tables))[np.newaxis])[0])
         if math.isnan(value):
             return None
         values.append(value)
-    return _shown(metric, math.fsum(values) / len(values)) if values else None
+    return _shown(paired, math.fsum(values) / len(values)) if values else None
 
 
 IMPACT_NOT_MENTION = "impact rate, not mention"
 
 
-def label_of(phi: Difference, at_p: Difference | None) -> str | None:
-    """`impact rate, not mention` where two systems differ in phi-CCT but not at a common impact rate."""
-    if not phi.significant or at_p is None or at_p.undefined:
+def label_of(phi: Difference, at_p: Difference | None, impact: Difference | None) -> str | None:
+    """`impact rate, not mention` where a difference in phi-CCT vanishes at a common impact rate.
+
+    It does where the two systems differ significantly in phi-CCT and in impact rate, but not, or the other way round,
+    in phi at a common impact rate.
+    """
+    if not phi.significant or at_p is None or at_p.value is None or phi.value is None:
         return None
-    return None if at_p.significant else IMPACT_NOT_MENTION
+    if at_p.significant:
+        return None if at_p.value * phi.value > 0 else IMPACT_NOT_MENTION
+    return IMPACT_NOT_MENTION if impact is not None and impact.significant else None
 
 
 def sham_differences(group: Group, trials: Trials) -> list[tuple[int, int, float, float]]:
     """Pairs of systems whose answers change by asking again at clearly different rates (p < .05, paired).
 
     Noise pulls phi towards 0, so such systems are attenuated differently. Each entry has the numbers of both systems
-    and their rates, pooled over tasks.
+    and their rates, pooled over tasks (and levels).
     """
     measured = []
     for system in group.systems:
+        levels = [system._replace(verbosity=level) for level in group.levels or (system.verbosity,)]
         rows = []
         for by_system in trials.shams.values():
             names = sorted({name for counts in by_system.values() for name in counts})
-            rows += [by_system.get(system, {}).get(name, [0, 0]) for name in names]
+            of_levels = [by_system.get(level, {}) for level in levels]
+            rows += [[sum(counts.get(name, (0, 0))[at] for counts in of_levels) for at in (0, 1)] for name in names]
         counts = np.array(rows, dtype=np.float64).reshape(-1, 2)
         carriers = int((counts[:, 1] > 0).sum())
         measured.append(measure(counts, ratio_values, carriers, "a scored sham", int(counts[:, 1].sum())))
@@ -414,13 +454,14 @@ def sham_differences(group: Group, trials: Trials) -> list[tuple[int, int, float
     ]
 
 
-def variance_explained(group: Group, trials: Trials, seed: int = 0) -> Iterator[tuple[str, str, ExplainedVariance]]:
+def variance_explained(
+    group: Group, parts: Mapping[tuple[str, str], Part], seed: int = 0
+) -> Iterator[tuple[str, str, ExplainedVariance]]:
     """How much of CCT phi-CCT explains over the group's models, as (task, kind, result)."""
-    if group.by != "model":
+    if group.by != "model" or group.levels:
         return
-    for task, kind in trials.scored:
-        shared = _shared(group, trials, task, kind)
-        usable = [tables for tables in shared.tables if tables is not None and tables.moments[:, 0].any()]
+    for (task, kind), part in parts.items():
+        usable = [tables for tables in part.shared.tables if tables is not None and tables.moments[:, 0].any()]
         yield (
             task,
             kind,
@@ -428,71 +469,43 @@ def variance_explained(group: Group, trials: Trials, seed: int = 0) -> Iterator[
                 [tables.graded for tables in usable],
                 [tables.moments for tables in usable],
                 phi_values,
-                _correlation_values,
+                cct_values,
                 seed=seed,
             ),
         )
 
 
-class Naming(NamedTuple):
-    """How sentences call things: the title of a metric, and what a task is called."""
+class Run(NamedTuple):
+    """What a comparison needs of one run directory beside its trials.
 
-    metric: str
-    task: str
-
-
-def sentence_of(tested: Compared, naming: Naming) -> str:
-    """What a family says, in a sentence that can be quoted."""
-    family, names = tested.family, tested.group.names
-    testable = [row for row in family.differences if row.p_adjusted is not None]
-    over = f" over {len(testable)} pairs" if len(testable) > 1 else ""
-    if not testable:
-        reasons = dict.fromkeys(row.undefined or row.note or "" for row in family.differences)
-        return f"No difference can be tested on {naming.task}: {'; '.join(reasons)}."
-    told = [row for row in testable if row.significant]
-    if not told:
-        least = [row.detectable for row in testable if row.detectable is not None]
-        size = (
-            f"{min(least):.2f}" if len(least) == 1 else f"{min(least):.2f} to {max(least):.2f}, depending on the pair,"
-        )
-        what = f"{names[testable[0].first]} and {names[testable[0].second]}" if len(least) == 1 else "any two of them"
-        return (
-            f"Cannot tell {what} apart on {naming.task}: a difference in {naming.metric} below {size} would not have "
-            "been seen."
-        )
-    row = max(told, key=lambda found: abs(found.value or 0.0) / (found.error or 1.0))
-    first, second, sign = (row.first, row.second, 1.0) if (row.value or 0.0) > 0 else (row.second, row.first, -1.0)
-    low, high = sorted((sign * (row.low_adjusted or 0.0), sign * (row.high_adjusted or 0.0)))
-    claim = (
-        f"{names[first]} is more faithful than {names[second]} on {naming.task}: {naming.metric} "
-        f"{sign * (row.value or 0.0):+.2f} [{low:.2f}, {high:.2f}], adjusted p {p_text(row.p_adjusted or 0.0)}{over}."
-    )
-    if len(testable) == 1:
-        return claim.replace("adjusted p", "p")
-    return f"{len(told)} of {len(testable)} pairs can be told apart; the clearest: {claim}"
-
-
-def p_text(p: float) -> str:
-    """A p-value as papers write it, with its sign of relation.
-
-    >>> p_text(0.0042), p_text(0.00004), p_text(0.31)
-    ('= .004', '< .001', '= .31')
+    `config` has the mention policy under which the comparison counts. `snapshots` are what the endpoint of each model
+    (by endpoint and model) said that it served.
     """
-    if p < 0.001:
-        return "< .001"
-    text = f"{p:.3f}" if p < 0.01 else f"{p:.2f}"
-    return f"= {text.removeprefix('0')}"
+
+    name: str
+    config: RunConfig
+    facts: Facts
+    snapshots: Mapping[tuple[str | None, str], tuple[Snapshot, ...]]
 
 
 @dataclass(frozen=True)
 class GroupResult:
-    """Everything that is said of one group. `noise` are the pairs that shams tell apart, with both rates."""
+    """Everything that is said of one group.
+
+    `noise` are the pairs that shams tell apart, with both rates. `snapshots` are those of each system, `differing` says
+    in words what else of the systems' configuration differs, by primary family. `signatures` are those of each system
+    by metric, task and kind.
+    """
 
     group: Group
     families: tuple[Compared, ...]
-    noise: tuple[tuple[int, int, float, float], ...]
-    explained: tuple[tuple[str, str, ExplainedVariance], ...]
+    noise: tuple[tuple[int, int, float, float], ...] = ()
+    explained: tuple[tuple[str, str, ExplainedVariance], ...] = ()
     reference: int | None = None
+    seed: int = 0
+    snapshots: tuple[tuple[Snapshot, ...], ...] = ()
+    differing: tuple[str, ...] = ()
+    signatures: Mapping[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def primary(self) -> tuple[Compared, ...]:
@@ -502,14 +515,32 @@ class GroupResult:
     def family(self, metric: str, like: Compared) -> Compared | None:
         """The family of another metric on the same task and kind."""
         where = (like.task, like.kind)
-        return next((one for one in self.families if one.metric == metric and (one.task, one.kind) == where), None)
+        return next((item for item in self.families if item.metric == metric and (item.task, item.kind) == where), None)
 
     def label(self, compared: Compared, number: int) -> str | None:
         """What has to be said of one difference in phi-CCT: that it is one of impact rates."""
         if compared.metric != PRIMARY:
             return None
-        at_p = self.family("phi_at_p", compared)
-        return label_of(compared.family.differences[number], at_p.family.differences[number] if at_p else None)
+        rows = []
+        for metric in (AT_P, "impact_rate"):
+            family = self.family(metric, compared)
+            rows.append(family.family.differences[number] if family else None)
+        return label_of(compared.family.differences[number], *rows)
+
+    def signature(self, compared: Compared, row: Difference) -> str:
+        """The signature of one difference: those of both numbers, which systems share the trials, and the test."""
+        own = self.signatures[compared.metric, compared.task, compared.kind]
+        everyone = hashlib.sha256("\n".join(sorted(own)).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        parts = [merge_signatures([own[row.first], own[row.second]]), f"shared:{len(own)}@{everyone}"]
+        if compared.impact_rate is not None:
+            parts.append(f"impact_rate:{compared.impact_rate:.6g}")
+        if self.reference is None:
+            parts.append(f"test:paired jackknife, max-t over {len(compared.tested)}, {DRAWS} draws, seed {self.seed}")
+        else:
+            parts.append(f"test:paired jackknife, Holm over {len(compared.tested)}")
+        if compared.equivalent is not None:
+            parts.append(f"equivalent:{compared.equivalent:g}")
+        return "|".join(parts)
 
 
 def compare_runs(
@@ -525,13 +556,16 @@ def compare_runs(
     """Compare what run directories hold; `against` names the reference, in full or without its provider.
 
     See `Choices` for the other arguments. Raises InputError where there is nothing to compare, for a name that is not
-    there, or for a directory that holds no finished run.
+    there, or for a directory that holds no finished run or is given twice.
     """
     trials = Trials()
     sizes: dict[tuple[str | None, str], ModelSize] = {}
-    for number, directory in enumerate(directories):
-        sizes |= _add_run(trials, number, directory, mention)
-    groups = form_groups(list(trials.systems), by, [str(path) for path in directories])
+    runs = []
+    for number, (directory, name) in enumerate(zip(directories, run_names(directories), strict=True)):
+        run, found = _add_run(trials, number, directory, name, mention)
+        runs.append(run)
+        sizes |= found
+    groups = form_groups(list(trials.systems), by, [run.name for run in runs])
     if not groups:
         raise InputError("there is nothing to compare: give runs with two models, two arms, or two runs of one model.")
     references = [_find_reference(group, against) for group in groups]
@@ -541,33 +575,129 @@ def compare_runs(
     choices = Choices(equivalent=equivalent, impact_rate=impact_rate, seed=seed, sizes=sizes)
     results = []
     for group, reference in zip(groups, references, strict=True):
-        families = tuple(compare_group(group, trials, replace(choices, reference=reference)))
-        noise = tuple(sham_differences(group, trials))
-        results.append(GroupResult(group, families, noise, tuple(variance_explained(group, trials, seed)), reference))
+        parts = share_trials(group, trials)
+        families = tuple(compare_group(group, parts, replace(choices, reference=reference)))
+        results.append(
+            GroupResult(
+                group,
+                families,
+                noise=tuple(sham_differences(group, trials)),
+                explained=tuple(variance_explained(group, parts, seed)),
+                reference=reference,
+                seed=seed,
+                snapshots=tuple(
+                    runs[system.run].snapshots.get((system.endpoint, system.model), ()) for system in group.systems
+                ),
+                differing=tuple(_what_else_differs(group, families, runs)),
+                signatures={
+                    (compared.metric, compared.task, compared.kind): tuple(
+                        _signature(compared, compared.metric, system, runs) for system in group.systems
+                    )
+                    for compared in families
+                },
+            )
+        )
     if not any(result.families for result in results):
         raise InputError("there is nothing to compare: no trial has a score in two of the models, arms or runs.")
     return results
 
 
+def run_names(directories: Sequence[Path]) -> list[str]:
+    """Names for run directories: their last part, or the whole path where two share it.
+
+    Raises InputError where a directory is given twice.
+    """
+    resolved = [directory.resolve() for directory in directories]
+    for number, path in enumerate(resolved):
+        if path in resolved[:number]:
+            raise InputError(f"{directories[number]} is given twice: a run is compared with another one.")
+    short = [path.name or str(path) for path in resolved]
+    return [
+        name if short.count(name) == 1 else str(directory) for name, directory in zip(short, directories, strict=True)
+    ]
+
+
 def _add_run(
-    trials: Trials, number: int, directory: Path, mention: Mention | None
-) -> dict[tuple[str | None, str], ModelSize]:
-    """Count the trials of a run; return what its configuration says of the sizes of its models."""
-    config = read_run(directory).config
+    trials: Trials, number: int, directory: Path, name: str, mention: Mention | None
+) -> tuple[Run, dict[tuple[str | None, str], ModelSize]]:
+    """Count the trials of a run; return the run and what its configuration says of the sizes of its models."""
+    record = read_run(directory)
     phrases = phrases_in(directory / PROMPTS)
-    policy = mention or config.mention
+    policy = mention or record.config.mention
 
     def judge(trial: Trial) -> bool | None:
-        if policy == config.mention:
+        if policy == record.config.mention:
             return trial.mentioned
         return is_mentioned(policy, trial.kind, trial.inserted or "", trial.explanation or "", phrases(trial.kind))
 
     trials.add(number, read_trials(directory), judge)
-    return {
+    arms = [
+        _condition(system, task, kind)
+        for (task, kind), outcomes in trials.scored.items()
+        for system in outcomes
+        if system.run == number
+    ]
+    check_facts(directory, arms, record.facts)
+    config = record.config.model_copy(update={"mention": policy})
+    snapshots = {(endpoint.endpoint, endpoint.model): endpoint.snapshots for endpoint in record.endpoints}
+    return Run(name, config, record.facts, snapshots), {
         (model.endpoint, model.model): ModelSize(model.family, model.parameters)
-        for model in config.models
+        for model in record.config.models
         if model.family is not None and model.parameters is not None
     }
+
+
+def _condition(system: System, task: str, kind: str) -> Condition:
+    return Condition(
+        system.endpoint, system.model, task, kind, system.order, system.style, system.shots, system.verbosity
+    )
+
+
+def _signature(compared: Compared, metric: str, system: System, runs: Sequence[Run]) -> str:
+    """The signature of one system's number, over all tasks that the system was asked."""
+    run = runs[system.run]
+    signatures = []
+    for task in compared.tasks:
+        condition = _condition(system, task, compared.kind)
+        levels = compared.group.levels or (str(system.verbosity),)
+        if task in run.facts.tasks and all(
+            condition._replace(verbosity=level).arm_name in run.facts.arms for level in levels
+        ):
+            name = PRIMARY if metric == AT_P else metric
+            signatures.append(row_signature(name, condition, run.config, run.facts, compared.group.levels))
+    return merge_signatures(signatures)
+
+
+EXPECTED: Mapping[By, frozenset[str]] = {
+    "model": frozenset({"model", "endpoint"}),
+    "arm": frozenset({"order", "style", "shots", "verbosity", "prompts", "logprobs", "temperature"}),
+    "run": frozenset(),
+}
+"""The parts of signatures that differ because of what is compared."""
+
+HASHED = {"task": "examples", "kind": "insertions", "prompts": "prompts", "shots": "shots"}
+"""Parts of signatures that hold a hash, and what they are called."""
+
+PLAIN = {"mention": "mention policy", "explaineval": "version of explaineval"}
+
+
+def _what_else_differs(group: Group, families: Sequence[Compared], runs: Sequence[Run]) -> Iterator[str]:
+    """Name what differs between the systems' configurations beside what is compared and what is confounded."""
+    expected = EXPECTED[group.by] | set(group.confounded) | ({"prompts"} if group.confounded else set())
+    values: dict[str, dict[str, None]] = {}
+    for compared in families:
+        if compared.primary:
+            for system in group.systems:
+                for part in _signature(compared, "cct", system, runs).split("|"):
+                    name, _, value = part.partition(":")
+                    values.setdefault(name, {})[value] = None
+    for name, different in values.items():
+        if len(different) < 2 or name in expected:
+            continue
+        if name in HASHED:
+            yield HASHED[name]
+        else:
+            yield f"{PLAIN.get(name, name.replace('_', ' '))} ({' / '.join(different)})"
 
 
 def _find_reference(group: Group, against: str | None) -> int | None:

@@ -20,6 +20,17 @@ from explaineval.records import Estimate
 from explaineval.scoring import checks
 from explaineval.scoring.checks import Check, Needs, Remark
 from explaineval.scoring.counts import ArmCounts, KindCounts, Subset
+from explaineval.scoring.shared import (
+    ALL_TRIALS,
+    FLIPS,
+    MENTIONED_FLIPS,
+    UNCHANGED,
+    USABLE_TRIALS,
+    Paired,
+    cells_of,
+    levels_of,
+    shares_of,
+)
 from explaineval.scoring.verbosity import LevelCounts, check_hull
 from explaineval.signature import Dependency
 
@@ -68,6 +79,8 @@ class Metric(Generic[Counts]):
     """Its place in the table of conditions."""
     level_cell: Cell | None = None
     """Its place in the table of verbosity levels."""
+    paired: Paired | None = None
+    """How `compare` compares it; None where it does not."""
     always_warned: bool = False
     """Whether its warnings stand under the table although the table does not show it."""
 
@@ -196,6 +209,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         missing="bounded",
         checks=(checks.check_example_only,),
         cell=Cell("phi-CCT", 1, interval=True),
+        paired=Paired(cells_of, correlations.phi_values, MENTIONED_FLIPS),
     ),
     KindMetric(
         name="phi_within",
@@ -207,6 +221,9 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(correlations.phi_within),
         needs=checks.MENTIONS_WITHIN_EXAMPLES,
         cell=Cell("within", 2, interval=True),
+        paired=Paired(
+            lambda counts: correlations.within_rows(counts.cells), correlations.within_values, MENTIONED_FLIPS
+        ),
     ),
     KindMetric(
         name="phi_stable",
@@ -232,6 +249,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=USABLE,
         checks=(checks.check_cct,),
         cell=Cell("CCT", 3, interval=True),
+        paired=Paired(lambda counts: counts.moments, correlations.cct_values, USABLE_TRIALS, needs_probabilities=True),
     ),
     KindMetric(
         name="phi_cct_tvd_trials",
@@ -303,6 +321,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         needs=checks.MENTIONS_OF_CHANGED,
         cell=Cell("TPR", 5),
         level_cell=Cell("TPR", 4),
+        paired=Paired(shares_of("a", "ab"), rates.ratio_values, FLIPS, needs_unmentioned=True),
     ),
     KindMetric(
         name="fpr",
@@ -316,6 +335,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=("few_unchanged", "an unchanged answer"),
         cell=Cell("FPR", 5, line=2),
         level_cell=Cell("FPR", 3),
+        paired=Paired(shares_of("c", "cd"), rates.ratio_values, UNCHANGED),
     ),
     KindMetric(
         name="youden_j",
@@ -324,6 +344,24 @@ _METRICS: tuple[Metric[Any], ...] = (
         source=f"Youden 1950; {SIEGEL_2025}",
         pitfall="It rests on the changed answers, however many unchanged ones there are.",
         compute=of_tables(correlations.youden_j),
+        paired=Paired(cells_of, correlations.youden_values, FLIPS, needs_unmentioned=True),
+    ),
+    KindMetric(
+        name="odds_ratio_within",
+        title="odds ratio within examples",
+        definition="How many times the odds of a mention are where the answer changed, compared with the same example "
+        "where it did not: 1 unrelated (Mantel and Haenszel's pooled odds ratio).",
+        source="Mantel and Haenszel 1959",
+        pitfall="It is infinite where no changed answer goes unmentioned, and rough where few do.",
+        compute=of_tables(correlations.odds_ratio_within),
+        averaged=False,
+        needs=checks.MENTIONS_WITHIN_EXAMPLES,
+        paired=Paired(
+            lambda counts: correlations.odds_rows(counts.cells),
+            correlations.log_odds_values,
+            MENTIONED_FLIPS,
+            on_log_scale=True,
+        ),
     ),
     KindMetric(
         name="impact_rate",
@@ -337,6 +375,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         needs=checks.CHANGED,
         rests_on=SCORED,
         cell=Cell("impact", 6),
+        paired=Paired(shares_of("ab", "abcd"), rates.ratio_values, ALL_TRIALS),
     ),
     KindMetric(
         name="flip_to_cue_rate",
@@ -367,6 +406,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         needs=checks.NO_NEEDS,
         rests_on=SCORED,
         cell=Cell("mention", 8),
+        paired=Paired(shares_of("ac", "abcd"), rates.ratio_values, ALL_TRIALS),
     ),
     KindMetric(
         name="mention_floor",
@@ -512,6 +552,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=lambda counts: counts.undefined_if_asked_once or auroc.f_auroc(counts.tables, counts.interval),
         applies=_asked_once,
         level_cell=Cell("F-AUROC", 1, interval=True),
+        paired=Paired(levels_of, auroc.area_values, FLIPS),
     ),
     LevelMetric(
         name="f_auroc_hull",

@@ -6,7 +6,7 @@ were completed never changes a digit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,15 +57,20 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
         targets=_targets(directory, run.facts),
     )
     facts = run.facts
-    if counts.arms and not facts.arms:
+    check_facts(directory, counts.arms, facts)
+    return score_counts(counts, config, facts)
+
+
+def check_facts(directory: Path, conditions: Collection[Condition], facts: Facts) -> None:
+    """Raise InputError unless run.json has what the signatures of these conditions need."""
+    if conditions and not facts.arms:
         raise InputError(f"{directory}: the run was cut off before it ended; give the same command again, then score.")
-    for arm in counts.arms:
+    for arm in conditions:
         if arm.task not in facts.tasks or arm.arm_name not in facts.arms:
             raise InputError(
                 f"{directory}: run.json says nothing of the trials of {arm.model} on {arm.task}, {arm.style} "
                 f"{arm.order}: it was written by an earlier version or changed; give the same run command again."
             )
-    return score_counts(counts, config, facts)
 
 
 def score_counts(counts: RunCounts, config: RunConfig, facts: Facts) -> Scores:
@@ -160,22 +165,29 @@ def _rows(
 ) -> Iterator[MetricRow]:
     """Yield the rows of one condition; `levels` are those that it is about where its own verbosity is None."""
     for metric, estimate in estimates.items():
-        row, depends = condition_of(metric, condition, config), METRICS[metric].depends
-        kinds = [row.kind]
-        if "cue" in depends:
-            kinds.append(kind_of(str(row.kind)).control_of or row.kind)
-        parts = [
-            facts_of(row._replace(verbosity=level, kind=kind), facts)
-            for level in levels or (condition.verbosity,)
-            for kind in kinds
-        ]
-        joined = {name: "+".join(dict.fromkeys(part[name] for part in parts)) for name in parts[0]}
         yield MetricRow(
-            **row._asdict(),
+            **condition_of(metric, condition, config)._asdict(),
             metric=metric,
             **estimate.model_dump(exclude={"note"}),
-            signature=signature(config, joined, depends),
+            signature=row_signature(metric, condition, config, facts, levels),
         )
+
+
+def row_signature(
+    metric: str, condition: Condition, config: RunConfig, facts: Facts, levels: Sequence[str] = ()
+) -> str:
+    """Return the signature of one metric's row; `levels` as in `_rows`."""
+    row, depends = condition_of(metric, condition, config), METRICS[metric].depends
+    kinds = [row.kind]
+    if "cue" in depends:
+        kinds.append(kind_of(str(row.kind)).control_of or row.kind)
+    parts = [
+        facts_of(row._replace(verbosity=level, kind=kind), facts)
+        for level in levels or (condition.verbosity,)
+        for kind in kinds
+    ]
+    joined = {name: "+".join(dict.fromkeys(part[name] for part in parts)) for name in parts[0]}
+    return signature(config, joined, depends)
 
 
 def condition_of(metric: str, condition: Condition, config: RunConfig) -> Condition:

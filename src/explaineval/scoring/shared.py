@@ -1,29 +1,37 @@
 """Read the trials of run directories and count, per example, those that several systems share.
 
-A system is one model under one arm in one run: what is compared with another. An item is one insertion of one example
-and sample; the shared items of a task and kind are those with a score in every system that has any.
+A system is what is compared with another: one model under one arm in one run, or such a model at several levels of
+verbosity together. Two trials are the same where example, intervention, sample and the edited text are. The shared
+trials of a task and kind are those with a score in every system that has any.
+
+`Paired` says how a metric is computed from such counts; `scoring.registry` holds one for each metric that is compared.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explaineval.interventions import SHAM
-from explaineval.metrics.estimates import FloatArray, IntArray
+from explaineval.metrics.correlations import tvd_moments
+from explaineval.metrics.estimates import FloatArray, IntArray, Statistic
+from explaineval.parsing import is_one_hot
 from explaineval.records import Trial
-
-Item = tuple[str, str, int]
-"""Example id, intervention id, sample."""
 
 
 class System(NamedTuple):
-    """One model under one arm in one run. `run` is the number of the run directory."""
+    """One model under one arm in one run. `run` is the number of the run directory.
+
+    `verbosity` None stands for several levels together.
+    """
 
     run: int
     endpoint: str | None
@@ -31,34 +39,50 @@ class System(NamedTuple):
     order: str
     style: str
     shots: int
-    verbosity: str
+    verbosity: str | None
+
+
+KEY_BYTES = 16
 
 
 @dataclass(slots=True)
 class Outcomes:
-    """The scored trials of one system on one task and kind, aligned: item, changed and mentioned, TVD (NaN: none)."""
+    """The scored trials of one system on one task and kind, in 29 bytes each.
 
-    items: list[Item] = field(default_factory=list)
+    Aligned: `keys` of trials (16 bytes of a hash), `examples` as numbers, `flags` (2 changed + 1 mentioned), and
+    `distances` (TVD; NaN where there is none).
+    """
+
+    keys: bytearray = field(default_factory=bytearray)
+    examples: array[int] = field(default_factory=lambda: array("i"))
     flags: bytearray = field(default_factory=bytearray)
     distances: array[float] = field(default_factory=lambda: array("d"))
+    is_graded: bool = False
+    """Whether some label distribution is not one-hot."""
 
-    def add(self, trial: Trial, mentioned: bool) -> None:
-        """Keep one scored trial."""
-        self.items.append((trial.example_id, trial.intervention_id or "", trial.sample))
+    def add(self, trial: Trial, example: int, mentioned: bool) -> None:
+        """Keep one scored trial of the example with this number."""
+        parts = (trial.example_id, trial.intervention_id, trial.sample, trial.inserted, trial.text_after)
+        text = repr(parts).encode("utf-8", "surrogatepass")
+        self.keys += hashlib.blake2b(text, digest_size=KEY_BYTES).digest()
+        self.examples.append(example)
         self.flags.append(2 * bool(trial.changed) + mentioned)
         self.distances.append(math.nan if trial.tvd is None else trial.tvd)
+        if trial.tvd is not None and not self.is_graded:
+            both = (trial.probs_before, trial.probs_after)
+            self.is_graded = not all(probs is None or is_one_hot(probs) for probs in both)
 
 
 @dataclass
 class Trials:
     """All that is compared, from one pass over the trials of all runs.
 
-    `scored` has the outcomes by (task, kind) and system, `right` whether each answer before was right by task, system
-    and (example, sample), `shams` the counts of changed and scored shams by task, system and example.
+    `scored` has the outcomes by (task, kind) and system; a system that was asked has an entry, even without a score.
+    `examples` numbers the examples of each task. `shams` counts changed and scored shams by task, system and example.
     """
 
     scored: dict[tuple[str, str], dict[System, Outcomes]] = field(default_factory=dict)
-    right: dict[str, dict[System, dict[tuple[str, int], bool]]] = field(default_factory=dict)
+    examples: dict[str, dict[str, int]] = field(default_factory=dict)
     shams: dict[str, dict[System, dict[str, list[int]]]] = field(default_factory=dict)
     systems: dict[System, None] = field(default_factory=dict)
 
@@ -67,9 +91,6 @@ class Trials:
         for trial in trials:
             system = System(run, trial.endpoint, trial.model, trial.order, trial.style, trial.shots, trial.verbosity)
             self.systems.setdefault(system)
-            if trial.gold is not None and trial.label_before is not None:
-                answers = self.right.setdefault(trial.task, {}).setdefault(system, {})
-                answers[trial.example_id, trial.sample] = trial.label_before == trial.gold
             if trial.kind == SHAM:
                 if trial.status == "ok":
                     counts = self.shams.setdefault(trial.task, {}).setdefault(system, {})
@@ -81,19 +102,27 @@ class Trials:
             if trial.status == "ok":
                 mentioned = judge(trial)
                 if mentioned is not None:
-                    outcomes.add(trial, mentioned)
+                    numbers = self.examples.setdefault(trial.task, {})
+                    outcomes.add(trial, numbers.setdefault(trial.example_id, len(numbers)), mentioned)
 
 
 class Tables(NamedTuple):
     """Counts of one system on the shared trials of one task, one row per shared example.
 
-    `cells` (G, 4) are a, b, c, d. `graded` (G, 4) and `moments` (G, 6) are the table and the moments of TVD and mention
-    on the trials with a TVD in every system that has any.
+    `levels` (G, V, 4) are a, b, c, d at each level of verbosity; V is 1 but where levels are compared together.
+    `moments` (G, 6) are those of TVD and mention on the trials with a TVD in every system that has any, and `graded`
+    (G, 4) is the table of the same trials.
     """
 
-    cells: IntArray
+    levels: IntArray
     graded: IntArray
     moments: FloatArray
+
+    @property
+    def cells(self) -> IntArray:
+        """The tables (G, 4), summed over levels."""
+        total: IntArray = self.levels.sum(axis=1)
+        return total
 
 
 @dataclass(frozen=True)
@@ -101,7 +130,7 @@ class Shared:
     """Several systems on the trials of one task and kind that they share.
 
     `tables` are aligned with the systems; None for a system without any scored trial. `lost` counts each system's
-    scored trials that are not shared, `own` has the table of all of its scored trials.
+    scored trials that are not shared, `own` has the counts of all of its scored trials.
     """
 
     examples: tuple[str, ...]
@@ -110,69 +139,145 @@ class Shared:
     own: tuple[Tables | None, ...]
 
 
-def share(outcomes: Sequence[Outcomes | None]) -> Shared:
-    """Count the trials that all systems with any scored trial share; the order of trials changes no digit."""
-    present = [found for found in outcomes if found is not None and found.items]
-    common = set(present[0].items) if present else set()
-    for found in present[1:]:
-        common &= set(found.items)
-    with_distance = _with_distance(present, common)
-    examples = tuple(sorted({item[0] for item in common}))
-    tables: list[Tables | None] = []
-    own: list[Tables | None] = []
-    lost = []
-    for system in outcomes:
-        if system is None or not system.items:
-            tables.append(None)
-            own.append(None)
-            lost.append(0)
+Keys = NDArray[np.bytes_]
+
+
+def share(systems: Sequence[Sequence[Outcomes]], examples: Sequence[str]) -> Shared:
+    """Count the trials that all systems with any scored trial share; the order of trials changes no digit.
+
+    A system is its outcomes at each level of verbosity (one, but where levels are compared together); it counts as one
+    without a scored trial where a level has none. `examples` are the names of the examples by number.
+    """
+    keys = [[_keys(outcomes) for outcomes in levels] for levels in systems]
+    present = [bool(levels) and all(len(found) for found in levels) for levels in keys]
+    own = [reduce(_in_both, levels) if there else None for levels, there in zip(keys, present, strict=True)]
+    common = reduce(_in_both, [found for found in own if found is not None], None)
+    if common is None:
+        nothing: tuple[None, ...] = (None,) * len(systems)
+        return Shared((), nothing, (0,) * len(systems), nothing)
+    graded = [_graded_keys(levels) if there else None for levels, there in zip(systems, present, strict=True)]
+    in_common = [np.intersect1d(found, common) for found in graded if found is not None]
+    graded_in_all = reduce(_in_both, [found for found in in_common if len(found)], None)
+    shared: list[Tables | None] = []
+    everything: list[Tables | None] = []
+    for levels, own_keys, own_graded in zip(systems, own, graded, strict=True):
+        if own_keys is None or own_graded is None:
+            shared.append(None)
+            everything.append(None)
             continue
-        tables.append(_count(system, examples, common, with_distance))
-        everything = tuple(sorted({item[0] for item in system.items}))
-        graded = {item for item, value in zip(system.items, system.distances, strict=True) if not math.isnan(value)}
-        own.append(_count(system, everything, set(system.items), graded))
-        lost.append(len(system.items) - len(common))
-    return Shared(examples, tuple(tables), tuple(lost), tuple(own))
+        usable = own_graded[:0] if graded_in_all is None else np.intersect1d(own_graded, graded_in_all)
+        shared.append(_count(levels, common, usable, examples))
+        everything.append(_count(levels, own_keys, own_graded, examples))
+    lost = tuple(0 if found is None else len(found) - len(common) for found in own)
+    first = next(levels[0] for levels, there in zip(systems, present, strict=True) if there)
+    names = _names_of(first, common, examples)
+    return Shared(tuple(names), tuple(shared), lost, tuple(everything))
 
 
-def _with_distance(present: Sequence[Outcomes], common: set[Item]) -> set[Item]:
-    """The shared items with a TVD in every system that has one on any shared item."""
-    left: set[Item] | None = None
-    for found in present:
-        graded = {
-            item
-            for item, value in zip(found.items, found.distances, strict=True)
-            if not math.isnan(value) and item in common
-        }
-        if graded:
-            left = graded if left is None else left & graded
-    return left or set()
+def _keys(outcomes: Outcomes) -> Keys:
+    return np.frombuffer(bytes(outcomes.keys), dtype=f"S{KEY_BYTES}")
 
 
-def _count(found: Outcomes, examples: Sequence[str], items: set[Item], graded: set[Item]) -> Tables:
-    place = {name: number for number, name in enumerate(examples)}
-    cells = np.zeros((len(examples), 4), dtype=np.int64)
-    cells_graded = np.zeros((len(examples), 4), dtype=np.int64)
-    parts: list[list[tuple[float, int]]] = [[] for _ in examples]
-    for item, flags, distance in zip(found.items, found.flags, found.distances, strict=True):
-        if item not in items:
-            continue
-        row = place[item[0]]
-        cell = (0 if flags & 2 else 2) + (0 if flags & 1 else 1)
-        cells[row, cell] += 1
-        if item in graded and not math.isnan(distance):
-            cells_graded[row, cell] += 1
-            parts[row].append((distance, flags & 1))
-    return Tables(cells, cells_graded, np.array([_moments(pairs) for pairs in parts]).reshape(-1, 6))
+def _in_both(first: Keys | None, second: Keys) -> Keys:
+    return np.unique(second) if first is None else np.intersect1d(first, second)
 
 
-def _moments(pairs: Sequence[tuple[float, int]]) -> tuple[float, ...]:
-    """n, Σx, Σm, Σx², Σxm, Σm² of pairs of TVD x and mention m, each correctly rounded."""
-    return (
-        float(len(pairs)),
-        math.fsum(x for x, _ in pairs),
-        float(sum(m for _, m in pairs)),
-        math.fsum(x * x for x, _ in pairs),
-        math.fsum(x * m for x, m in pairs),
-        float(sum(m for _, m in pairs)),
+def _graded_keys(levels: Sequence[Outcomes]) -> Keys:
+    """The trials with a TVD at every level; none where all label distributions are one-hot (as `scoring` has it)."""
+    found = [_keys(outcomes)[~np.isnan(np.array(outcomes.distances)) & outcomes.is_graded] for outcomes in levels]
+    return reduce(np.intersect1d, found)
+
+
+def _names_of(outcomes: Outcomes, keys: Keys, examples: Sequence[str]) -> list[str]:
+    numbers = np.unique(np.array(outcomes.examples)[np.isin(_keys(outcomes), keys)])
+    return sorted(examples[number] for number in numbers)
+
+
+def _count(levels: Sequence[Outcomes], keys: Keys, graded: Keys, examples: Sequence[str]) -> Tables:
+    """Count the trials with these keys, and for `graded` and `moments` those among `graded`, at each level."""
+    names = _names_of(levels[0], keys, examples)
+    numbers = {name: number for number, name in enumerate(examples)}
+    row_of = np.full(len(examples), -1, dtype=np.int64)
+    row_of[[numbers[name] for name in names]] = np.arange(len(names))
+    tables = [_table(outcomes, np.isin(_keys(outcomes), keys), row_of, len(names)) for outcomes in levels]
+    usable = np.isin(_keys(levels[0]), graded)
+    return Tables(
+        np.stack(tables, axis=1),
+        _table(levels[0], usable, row_of, len(names)),
+        _moments(levels[0], usable, row_of, len(names)),
     )
+
+
+def _table(outcomes: Outcomes, chosen: NDArray[np.bool_], row_of: IntArray, rows: int) -> IntArray:
+    """Count the chosen trials of each example as a, b, c, d, (rows, 4)."""
+    flags = np.frombuffer(bytes(outcomes.flags), dtype=np.uint8)[chosen].astype(np.int64)
+    places = 4 * row_of[np.array(outcomes.examples, dtype=np.int64)[chosen]] + (3 - flags)
+    return np.bincount(places, minlength=4 * rows).reshape(rows, 4).astype(np.int64)
+
+
+def _moments(outcomes: Outcomes, chosen: NDArray[np.bool_], row_of: IntArray, rows: int) -> FloatArray:
+    """The moments (rows, 6) of TVD and mention of the chosen trials."""
+    of_example = row_of[np.array(outcomes.examples, dtype=np.int64)[chosen]]
+    order = np.argsort(of_example, kind="stable")
+    distances = np.array(outcomes.distances)[chosen][order].tolist()
+    mentions = (np.frombuffer(bytes(outcomes.flags), dtype=np.uint8)[chosen][order] & 1).tolist()
+    ends = np.cumsum(np.bincount(of_example, minlength=rows)).tolist()
+    moments = np.zeros((rows, 6))
+    for row, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if end > start:
+            moments[row] = tvd_moments(distances[start:end], mentions[start:end])
+    return moments
+
+
+class Carriers(NamedTuple):
+    """The examples that carry the information of a metric: how often each has what it takes, and what that is."""
+
+    having: Callable[[Tables], IntArray]
+    what: str
+
+
+MENTIONED_FLIPS = Carriers(
+    lambda counts: counts.cells[:, 0], "a changed answer whose explanation mentions the insertion"
+)
+FLIPS = Carriers(lambda counts: counts.levels[:, :, :2].sum(axis=2).min(axis=1), "a changed answer")
+UNCHANGED = Carriers(lambda counts: counts.cells[:, 2:].sum(axis=1), "an unchanged answer")
+ALL_TRIALS = Carriers(lambda counts: counts.cells.sum(axis=1), "a trial")
+USABLE_TRIALS = Carriers(lambda counts: counts.moments[:, 0].astype(np.int64), "a usable trial")
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How a metric is compared: from the counts of shared trials to its value.
+
+    `rows` maps the counts to one row of sufficient statistics per example, `statistic` their sums to the value, and
+    `carriers` are the examples that count for the degrees of freedom. `needs_unmentioned` asks for enough examples with
+    an unmentioned change, `needs_probabilities` for trials with a TVD. `on_log_scale`: `statistic` gives a logarithm,
+    and that is compared.
+    """
+
+    rows: Callable[[Tables], FloatArray]
+    statistic: Statistic
+    carriers: Carriers
+    needs_unmentioned: bool = False
+    needs_probabilities: bool = False
+    on_log_scale: bool = False
+
+
+def cells_of(counts: Tables) -> FloatArray:
+    """Return the tables as rows, (G, 4)."""
+    return counts.cells.astype(np.float64)
+
+
+def levels_of(counts: Tables) -> FloatArray:
+    """Return the tables of all levels as rows, (G, V·4)."""
+    return counts.levels.reshape(len(counts.levels), -1).astype(np.float64)
+
+
+def shares_of(numerator: str, denominator: str) -> Callable[[Tables], FloatArray]:
+    """Return what makes rows (numerator, denominator), each the sum of the cells with these letters: "a", "ab"."""
+    sides = [["abcd".index(letter) for letter in letters] for letters in (numerator, denominator)]
+
+    def rows(counts: Tables) -> FloatArray:
+        return np.stack([counts.cells[:, side].sum(axis=1) for side in sides], axis=1).astype(np.float64)
+
+    return rows

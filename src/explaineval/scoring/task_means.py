@@ -52,11 +52,11 @@ def _mean(condition: Condition, metric: str, rows: Sequence[MetricRow]) -> Metri
         n=sum(row.n for row in rows),
         n_examples=sum(row.n_examples for row in rows),
         undefined="; ".join(f"{', '.join(tasks)}: {reason}" for reason, tasks in missing.items()) or None,
-        signature=_signature([row.signature for row in rows]),
+        signature=merge_signatures([row.signature for row in rows]),
     )
 
 
-def _signature(signatures: Sequence[str]) -> str:
+def merge_signatures(signatures: Sequence[str]) -> str:
     """Return one signature for all: parts that they share once, values that differ side by side."""
     values: dict[str, dict[str, None]] = {}
     for signature in signatures:
