@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from explaineval.execution.pool import StopRequest
     from explaineval.execution.run import Outcome
     from explaineval.reporting.frames import Run
+    from explaineval.scoring.rows import Scores
 
 PathOrText = str | PathLike[str]
 WIDTH = 80
@@ -55,8 +56,9 @@ def plan(config: PathOrText | Mapping[str, Any] | None = None, /, **settings: An
 class Result:
     """What a run came to. `exit_code` is that of `explaineval run`: 0 where every planned request has an outcome.
 
-    `directory` is None where nothing was stored, bought or found. `notes` and `errors` are sentences; `totals` has the
-    counts of requests and dollars. Printed, it shows the first screen of the run.
+    `directory` is None where nothing was stored, bought or found. `totals` has the counts of requests and dollars as in
+    run.json. `notes` and `errors` are sentences about the run as a whole; `warnings` are what limits single numbers, as
+    in `explaineval run --json`. Printed, it shows the first screen of the run.
     """
 
     directory: Path | None
@@ -64,16 +66,17 @@ class Result:
     totals: dict[str, Any]
     notes: tuple[str, ...]
     errors: tuple[str, ...]
+    warnings: tuple[Mapping[str, Any], ...]
     screen: str
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row for each metric (the columns of metrics.csv)."""
+        """One row for each metric, with the columns of metrics.csv. Raises InputError where there is no directory."""
         return self._load().metrics
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row for each trial."""
+        """One row for each line of trials.jsonl. Raises InputError where there is no directory."""
         return self._load().trials
 
     def _load(self) -> Run:
@@ -162,6 +165,7 @@ def _execute(
 
 
 def _result(outcome: Outcome) -> Result:
+    from explaineval.cli.output import warning_documents
     from explaineval.reporting.summary import summary
 
     lines = summary(outcome.scores, str(outcome.directory), WIDTH) if outcome.scores.rows else []
@@ -171,6 +175,7 @@ def _result(outcome: Outcome) -> Result:
         totals=outcome.totals.model_dump(mode="json"),
         notes=tuple(note.text for note in outcome.notes),
         errors=tuple(outcome.errors),
+        warnings=tuple(warning_documents(outcome.scores)),
         screen="\n".join(line.text for line in lines),
     )
 
@@ -183,9 +188,20 @@ def score(
     resamples: int | None = None,
     min_label_mass: float | None = None,
 ) -> pd.DataFrame:
-    """Return the metrics of a run directory, computed again from its files: one row for each metric.
+    """Return the metrics of a run directory, computed again from its files; nothing is sent or written.
 
-    Raises InputError where the directory holds no finished run.
+    Args:
+        run_dir: a run directory.
+        mention: another mention policy than the run's own.
+        resamples: another number of resamples, where intervals are percentiles.
+        min_label_mass: another least total probability of the option letters for a TVD, between 0 and 1.
+
+    Returns:
+        One row for each metric, with the columns of metrics.csv. `attrs["warnings"]` lists what limits the numbers, as
+        in `explaineval score --json`.
+
+    Raises:
+        InputError: the directory holds no finished run, or a setting is not valid.
     """
     from explaineval.scoring.rows import score as score_run
 
@@ -194,38 +210,53 @@ def score(
 
 
 def score_trials(
-    trials: pd.DataFrame,
+    trials: pd.DataFrame | Iterable[Mapping[str, Any]],
     /,
     *,
-    mention: Mention = "word",
+    mention: Mention | None = None,
     interval: Literal["jackknife", "percentile"] = "jackknife",
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return the metrics of trials that another program collected: one row for each metric.
+    """Return the metrics of trials that another program collected.
 
     Args:
-        trials: one row for each trial, with `changed` or both `label_before` and `label_after`, and with `mentioned` or
-            both `inserted` and `explanation`. `example_id` names the clusters; without it each row is one. `model`,
-            `task`, `kind`, `tvd` and the other fields of `explaineval.scoring.external.ExternalTrial` are optional.
-        mention: how mentions are found where `mentioned` is not given.
+        trials: one row for each trial, as a data frame or as mappings (which are read one at a time). Each has
+            `changed` or both `label_before` and `label_after`, and `mentioned` or both `inserted` and `explanation`.
+            `example_id` names the clusters; without it each row is one. `model`, `task`, `kind`, `tvd`, `gold` and the
+            other fields of `explaineval.scoring.external.ExternalTrial` are optional; further columns are ignored.
+        mention: how mentions are found where `mentioned` is not given. Default: word.
         interval: how intervals of correlations are computed.
-        resamples: resamples of the percentile interval.
-        seed: of the resamples.
+        resamples: number of resamples of the percentile interval.
+        seed: seed of the resamples and permutations.
+
+    Returns:
+        One row for each metric, with the columns of metrics.csv. `attrs["warnings"]` lists what limits the numbers, as
+        in `explaineval score FILE --json`.
 
     Raises:
-        InputError: a column is missing or a value is not valid; the row is named.
+        InputError: a column is missing, or its name is nearly that of a known one, or a value is not valid; the row and
+            the column are named.
     """
     from explaineval.scoring.external import score_rows
 
-    plain = trials.astype(object).where(trials.notna(), None)
-    rows = [{str(name): _plain(value) for name, value in row.items()} for row in plain.to_dict("records")]
-    return _frame(score_rows(rows, mention=mention, interval=interval, resamples=resamples, seed=seed))
+    return _frame(score_rows(_numbered(trials), mention=mention, interval=interval, resamples=resamples, seed=seed))
 
 
-def _plain(value: Any) -> Any:
-    """A value of numpy as one of Python."""
-    return value.item() if hasattr(value, "item") else value
+def _numbered(trials: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each row with its place, as errors name it."""
+    from explaineval.scoring.external import COLUMNS, check_columns
+
+    if not hasattr(trials, "itertuples"):
+        yield from ((f"trial {number}", row) for number, row in enumerate(trials, start=1))
+        return
+    check_columns(map(str, trials.columns))
+    known = trials.loc[:, trials.columns.isin(COLUMNS)]
+    if not known.columns.is_unique:
+        raise InputError(f"the column {known.columns[known.columns.duplicated()][0]} stands twice.")
+    names = list(known.columns)
+    for number, values in enumerate(known.itertuples(index=False, name=None)):
+        yield f"trials.iloc[{number}]", dict(zip(names, values, strict=True))
 
 
 @dataclass(frozen=True, repr=False)
@@ -303,10 +334,11 @@ def _configure(
     return build(RunConfig, values, place), build(ClientConfig, client, place), None if out is None else Path(out)
 
 
-def _frame(scores: Any) -> pd.DataFrame:
-    import pandas as pd
+def _frame(scores: Scores) -> pd.DataFrame:
+    """Return the rows as a data frame that carries the warnings."""
+    from explaineval.cli.output import warning_documents
+    from explaineval.reporting.frames import metrics_frame
 
-    from explaineval.records import MetricRow
-
-    rows: Sequence[dict[str, Any]] = [row.model_dump(mode="json") for row in scores.rows]
-    return pd.DataFrame(rows, columns=list(MetricRow.model_fields))
+    frame = metrics_frame(scores.rows)
+    frame.attrs["warnings"] = list(warning_documents(scores))
+    return frame

@@ -88,7 +88,7 @@ def echo_document(
 ) -> None:
     """Print a command's JSON document with its schema and warnings, and with `error` where the exit code is not 0."""
     whole: dict[str, Any] = {"schema": SCHEMA, **document}
-    of_scores = () if scores is None else _warning_documents(scores)
+    of_scores = () if scores is None else warning_documents(scores)
     whole["warnings"] = [*map(_note_document, notes), *of_scores, *warnings]
     if code:
         whole["error"] = {"code": code, "message": message}
@@ -99,7 +99,7 @@ def _note_document(note: Note) -> dict[str, Any]:
     return {"code": note.code, "grade": note.grade, "row": None, "metric": None, "text": note.text, "todo": note.todo}
 
 
-def _warning_documents(scores: Scores) -> Iterator[dict[str, Any]]:
+def warning_documents(scores: Scores) -> Iterator[dict[str, Any]]:
     """Yield the warnings about numbers; `row` has the fields of the metric rows that a warning is about."""
     for row_warning in scores.warnings:
         warning, row = row_warning.warning, row_warning.condition._asdict()

@@ -1,24 +1,33 @@
-"""Load a run as pandas data frames: `explaineval.load(RUN_DIR)`. No other module imports pandas."""
+"""Load a run as pandas data frames: `explaineval.load(RUN_DIR)`. No other module imports pandas at its head."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel
 
-from explaineval.errors import InputError
+from explaineval.records import Condition, Example, Intervention, MetricRow, Trial
+from explaineval.rundir.directory import read_examples, read_interventions, read_metrics, read_run, read_trials
+
+MENTION = ("channel", "mention", "judge")
+"""The columns that say where and how a mention was looked for, None for numbers without mentions."""
+
+NUMBERS = ("value", "low", "high")
 
 
 @dataclass(frozen=True, repr=False)
 class Run:
     """A run directory as data frames.
 
-    `metrics` has one row per metric row (columns of MetricRow), `trials` one per trial, `examples` and `interventions`
-    one each. `document` is the content of run.json.
+    `metrics` has one row for each number (columns of metrics.csv), `trials` one for each trial (columns of
+    trials.jsonl), `examples` and `interventions` one for each of theirs. An undefined number is NaN, with the reason in
+    `undefined`. `changed` and `mentioned` of trials are of the type boolean, which has NA for what is not known.
+    `document` is the content of run.json.
     """
 
     directory: Path
@@ -32,39 +41,49 @@ class Run:
         return f"Run({str(self.directory)!r}, {len(self.metrics)} metric rows, {len(self.trials)} trials)"
 
     def wide(self) -> pd.DataFrame:
-        """Return a frame with one row per model, task, arm and kind, and one column per metric."""
-        keys = [name for name in self.metrics.columns if name in _KEYS]
-        return self.metrics.pivot_table(
-            index=keys, columns="metric", values="value", dropna=False, observed=True
-        ).dropna(how="all")
+        """Return the values with one column for each metric.
 
-
-_KEYS = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity")
+        The index has the model, the task and the kind of intervention, and as much of the rest of what a number is
+        about as is not the same everywhere. NaN stands for a number that is undefined or that does not exist there.
+        """
+        several = [name for name in Condition._fields if self.metrics[name].nunique(dropna=name in MENTION) > 1]
+        index = [name for name in Condition._fields if name in several or name in ("model", "task", "kind")]
+        wide = self.metrics.pivot(index=index, columns="metric", values="value")
+        return wide.reindex(columns=list(dict.fromkeys(self.metrics["metric"])))
 
 
 def load(directory: str | PathLike[str]) -> Run:
-    """Load a run directory into data frames. Raises InputError if it holds no finished run."""
+    """Load a run directory into data frames.
+
+    Args:
+        directory: a run directory.
+
+    Raises:
+        InputError: it holds no finished run, or a file in it is damaged; the file is named.
+    """
     path = Path(directory)
-    try:
-        document = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        metrics = pd.DataFrame(json.loads((path / "metrics.json").read_text(encoding="utf-8")))
-    except FileNotFoundError as exc:
-        raise InputError(f"{path} holds no finished run: {Path(exc.filename).name} is missing.") from None
-    except ValueError as exc:
-        raise InputError(f"{path}: run.json or metrics.json is not JSON: {exc}.") from None
-    frames = [_lines(path / name) for name in ("trials.jsonl", "examples.jsonl", "interventions.jsonl")]
-    return Run(path, document, metrics, *frames)
+    document = read_run(path).model_dump(mode="json")
+    trials = _frame(read_trials(path), Trial)
+    return Run(
+        path,
+        document,
+        metrics_frame(read_metrics(path)),
+        trials.astype(dict.fromkeys(("changed", "mentioned", "mentioned_before"), "boolean")),
+        _frame(read_examples(path), Example),
+        _frame(read_interventions(path), Intervention),
+    )
 
 
-def _lines(path: Path) -> pd.DataFrame:
-    rows, number = [], 0
-    try:
-        with path.open("rb") as handle:
-            for number, line in enumerate(handle, start=1):  # noqa: B007 - the number stands in the error
-                if line.endswith(b"\n"):  # a torn last line is ignored
-                    rows.append(json.loads(line))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: the run directory is not whole.") from None
-    except ValueError as exc:
-        raise InputError(f"{path}:{number}: not a line of a run ({exc}).") from None
-    return pd.DataFrame(rows)
+def metrics_frame(rows: Iterable[MetricRow]) -> pd.DataFrame:
+    """Return metric rows as a data frame whose numbers are floats, also where all of them are undefined."""
+    return _frame(rows, MetricRow).astype(dict.fromkeys(NUMBERS, float))
+
+
+def _frame(records: Iterable[BaseModel], kind: type[BaseModel]) -> pd.DataFrame:
+    """Return records as a data frame with a column for each field, also where there are no records."""
+    names = list(kind.model_fields)
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for record in records:
+        for name in names:
+            columns[name].append(getattr(record, name))
+    return pd.DataFrame(columns)

@@ -116,8 +116,8 @@ def describe(condition: Condition, rows: Sequence[MetricRow]) -> str:
 
 def _parts(condition: Condition, rows: Sequence[MetricRow]) -> list[str]:
     """The parts of a description: model, simulated or endpoint, task, kind, arm, verbosity."""
-    if EXTERNAL in (condition.task, condition.kind):  # trials from outside: how they were asked is not known
-        return list(dict.fromkeys((condition.model, condition.task, str(condition.kind), "your trials")))
+    if condition.style == EXTERNAL:
+        return list(_external_parts(condition, rows))
     parts = [condition.model]
     if condition.model.startswith(SIMULATED_PREFIX):
         parts.append(SIMULATED_NOTE)
@@ -133,6 +133,16 @@ def _parts(condition: Condition, rows: Sequence[MetricRow]) -> list[str]:
     if condition.verbosity is not None and (len(levels) > 1 or condition.verbosity != "normal"):
         parts.append(condition.verbosity)
     return parts
+
+
+def _external_parts(condition: Condition, rows: Sequence[MetricRow]) -> Iterator[str]:
+    """Yield what trials of another program say of themselves; how they were asked is not known."""
+    names = [name for name in (condition.model, condition.task, condition.kind) if name not in (None, EXTERNAL)]
+    yield from map(str, names or ["your trials"])
+    if condition.order != EXTERNAL:
+        yield ORDERS[condition.order]
+    if condition.verbosity is not None and len({row.verbosity for row in rows if row.verbosity is not None}) > 1:
+        yield condition.verbosity
 
 
 def _arm_numbers(condition: Condition, conditions: Mapping[Condition, Numbers]) -> dict[str, MetricRow]:

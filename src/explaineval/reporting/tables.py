@@ -15,6 +15,7 @@ from rich.text import Text
 from explaineval.interventions import KINDS
 from explaineval.records import Condition, MetricRow
 from explaineval.scoring.checks import THIN_CODES, MetricWarning
+from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.registry import METRICS, Cell, KindMetric, LevelMetric, metrics_of
 from explaineval.text import visible
 
@@ -224,6 +225,8 @@ def _arm_entry(index: int, condition: Condition, own: Numbers, columns: Sequence
         f"{condition.style} {condition.order}",
         f"{condition.shots} shots, {condition.verbosity}",
     ]
+    if condition.style == EXTERNAL:  # trials of another program: how they were asked is not known
+        about = list(dict.fromkeys((condition.task, str(condition.kind), str(condition.verbosity))))
     return Entry(index, about, [[_text(own, name, cell, notes) for name, cell in column] for column in columns])
 
 
@@ -256,6 +259,8 @@ def _levels_table(
             f"{condition.task}, {condition.kind}",
             f"{condition.style} {condition.order}, {condition.shots} shots",
         ]
+        if condition.style == EXTERNAL:
+            about = list(dict.fromkeys((condition.task, str(condition.kind))))
         entries.append(Entry(index, about, texts))
     headings = [[column[0][1].heading] for column in [*areas, [("", Cell("level", 0))], *points]]
     return _layout("task, kind\narm over levels", headings, entries, width)

@@ -1,37 +1,59 @@
-"""Score trials that somebody else's harness collected: labels and explanations, or changed and mentioned alone."""
+"""Score trials that another program collected: labels and explanations, or `changed` and `mentioned` alone."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+import difflib
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from explaineval.config import ModelConfig, RunConfig
+from explaineval.config import ArmConfig, ModelConfig, RunConfig
 from explaineval.datasets.text_files import read_csv, read_jsonl
 from explaineval.errors import InputError
-from explaineval.interventions import KINDS
+from explaineval.interventions import SHAM, kind_of
 from explaineval.mentions import mentions
-from explaineval.records import Mention, Order, Record, Style, Trial
+from explaineval.records import Condition, Mention, Order, Record, Side, Style, Trial
 from explaineval.rundir.schema import ArmFacts, Facts, TaskFacts
-from explaineval.scoring.counts import count_trials
+from explaineval.scoring.counts import RunCounts, count_trials
 from explaineval.scoring.rows import Scores, score_counts
-from explaineval.signature import digest
+from explaineval.scoring.verbosity import BY_LENGTH
+from explaineval.scoring.warnings import RowWarning
 
-EXTERNAL = "external"
-"""What the model, task and kind of rows are called that do not name theirs, and how their prompts are signed."""
+EXTERNAL: Final = "external"
+"""Stands for the model, task, kind, order and style of trials that do not name theirs."""
 
-WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+GIVEN = "given"
+"""Stands for the mention policy in rows whose mentions were decided by the other program."""
+
+UNKNOWN = frozenset({"max_tokens", "params", "retry", "min_label_mass"})
+"""Parts of a signature that say how a run asks and reads; of trials from elsewhere they are not known."""
+
+NO_SHAMS = "no shams were asked (--shams 0)"
+TODO = {
+    "noise_unknown": "Add trials of kind sham: labels before and after the same prompt was asked again.",
+    "many_missing": "Find out why so many trials lack a label or an explanation.",
+    "own_answers": "Ask for the answer once and for an explanation at each level, and give these trials order pe2.",
+}
+"""What to do about a warning, where a run has an option for it."""
+
+TRUE, FALSE = frozenset({"true", "t", "yes", "y", "1", "1.0"}), frozenset({"false", "f", "no", "n", "0", "0.0"})
+EMPTY = frozenset({"", "nan", "<na>", "nat"})
+ALIKE = 0.8
+"""How similar (difflib's ratio) the name of an unknown column must be to that of a missing one to be an error."""
 
 
 class ExternalTrial(Record):
     """One trial: an input before and after an insertion.
 
-    `changed` may be left out where both labels are given, `mentioned` where the inserted text and the explanation of
-    the input after it are given. Trials with one `example_id` are one cluster. `tvd` is the shift of label
-    probabilities, between 0 and 1.
+    Either `changed` or both labels are needed, and either `mentioned`, or the inserted text and the explanation of the
+    input with it. Trials with one `example_id` are one cluster. `tvd` is the shift of the label probabilities (total
+    variation distance, between 0 and 1). Trials of kind `sham` compare two answers to the same input.
     """
 
     example_id: str
@@ -49,133 +71,95 @@ class ExternalTrial(Record):
     model: str = EXTERNAL
     task: str = EXTERNAL
     kind: str = EXTERNAL
-    order: Order = "pe"
-    style: Style = "chat"
-    shots: int = 0
+    order: Order | Literal["external"] = EXTERNAL
+    style: Style | Literal["external"] = EXTERNAL
+    shots: int = Field(default=0, ge=0)
     verbosity: str = "normal"
-    sample: int = 0
+    sample: int = Field(default=0, ge=0)
+
+
+SAME_IN_ALL = ("changed", "mentioned", "verbosity")
+"""Columns that every row has or none."""
+
+COLUMNS = tuple(ExternalTrial.model_fields)
+TEXTS = frozenset({
+    "example_id", "intervention_id", "label_before", "label_after", "gold", "endpoint", "model", "task", "kind",
+    "order", "style", "verbosity",
+})  # fmt: skip
+"""Columns with short texts: numbers in them are taken as text, and spaces around them are dropped."""
+
+EXPECTED = {
+    "changed": "true or false",
+    "mentioned": "true or false",
+    "tvd": "a number between 0 and 1",
+    "shots": "a whole number from 0 on",
+    "sample": "a whole number from 0 on",
+    **dict.fromkeys(("inserted", "explanation", "explanation_before", *TEXTS - {"order", "style"}), "a text"),
+}
+"""What the values of a column are, in the words of an error."""
+
+PASSED_ON = (
+    "endpoint", "model", "task", "order", "style", "shots", "verbosity", "sample", "example_id", "intervention_id",
+    "kind", "inserted", "explanation", "explanation_before",
+)  # fmt: skip
+"""The fields of ExternalTrial that are fields of a trial as they are."""
 
 
 def score_rows(
-    rows: Iterable[Mapping[str, Any]],
+    rows: Iterable[tuple[str, Mapping[str, Any]]],
     *,
-    mention: Mention = "word",
+    mention: Mention | None = None,
     interval: Literal["jackknife", "percentile"] = "jackknife",
     resamples: int = 2000,
     seed: int = 0,
 ) -> Scores:
     """Compute the metrics of trials given as rows with the fields of ExternalTrial.
 
-    A row needs `changed` or both labels, and `mentioned` or `inserted` and `explanation`. A row whose label or
-    explanation is None is a trial that could not be read: it is counted as missing. Without `example_id` each row is an
-    example of its own. Other fields are ignored.
+    Args:
+        rows: the place of each row, as errors name it, and its values. They are read one at a time; what is kept grows
+            with the number of examples, not of rows.
+        mention: how mentions are found where `mentioned` is not given. Default: word.
+        interval: how intervals of correlations are computed.
+        resamples: number of resamples of the percentile interval.
+        seed: seed of the resamples and permutations.
 
-    Raises InputError, with the number of the row, for a field that is missing or not valid.
+    A row whose label, explanation, `changed` or `mentioned` is missing is a missing trial: counted, not scored. Without
+    `example_id` each row is an example of its own. Columns with other names are ignored.
+
+    Raises InputError, naming row and column, for a value that is missing or not valid, and for a column whose name is
+    nearly that of a known one.
     """
-    given: list[ExternalTrial] = []
-    trials: list[Trial] = []
-    for number, row in enumerate(rows, start=1):
-        external = _read(row, number)
-        given.append(external)
-        trials.append(_trial(external, row, number, mention))
-    if not trials:
+    rows = iter(rows)
+    first = next(rows, None)
+    if first is None:
         raise InputError("there are no trials to score.")
-    config = RunConfig(
-        tasks=tuple(dict.fromkeys(trial.task for trial in trials)),
+    reader = _Reader(mention, frozenset(first[1]))
+    trials = reader.trials(itertools.chain((first,), rows))
+    counts = count_trials(trials, reader.policy, by_level="verbosity" in first[1])
+    counts.graded |= reader.graded
+    for (condition, example_id), number in reader.unexplained.items():
+        counts.kinds[condition][example_id].words[1] -= number
+    arms = {condition.arm: None for condition in reader.seen}
+    asked: dict[str, Any] = {
+        "order": tuple(dict.fromkeys(arm.order for arm in arms)),
+        "verbosity": tuple(sorted(dict.fromkeys(str(arm.verbosity) for arm in arms), key=_by_length)),
+    }
+    config = RunConfig.model_construct(
+        tasks=tuple(dict.fromkeys(arm.task for arm in arms)),
         models=tuple(
-            ModelConfig(model=f"{EXTERNAL}/{name}") for name in dict.fromkeys(trial.model for trial in trials)
+            ModelConfig.model_construct(model=model, endpoint=endpoint)
+            for model, endpoint in dict.fromkeys((arm.model, arm.endpoint) for arm in arms)
         ),
-        shams=0,
-        mention=mention,
+        arms=ArmConfig.model_construct(**asked),
+        shams=int(any(condition.kind == SHAM for condition in reader.seen)),
+        samples=reader.last_sample + 1,
+        mention=reader.policy,
         interval=interval,
         resamples=resamples,
         seed=seed,
     )
-    counts = count_trials(trials, mention)
-    return score_counts(counts, config, _facts(given, trials))
-
-
-def _read(row: Mapping[str, Any], number: int) -> ExternalTrial:
-    values = {name: row[name] for name in ExternalTrial.model_fields if name in row and not _is_missing(row[name])}
-    values.setdefault("example_id", str(number))
-    values.setdefault("intervention_id", str(number))
-    for name in ("example_id", "intervention_id", "label_before", "label_after", "gold"):
-        if isinstance(values.get(name), int):
-            values[name] = str(values[name])
-    for name in ("changed", "mentioned"):
-        if isinstance(values.get(name), str):
-            values[name] = WORDS.get(str(values[name]).strip().lower(), values[name])
-    try:
-        return ExternalTrial.model_validate(values)
-    except ValidationError as exc:
-        error = exc.errors()[0]
-        raise InputError(f"trial {number}: {'.'.join(map(str, error['loc']))}: {error['msg']}.") from None
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def _trial(external: ExternalTrial, row: Mapping[str, Any], number: int, policy: Mention) -> Trial:
-    """The trial of a row; one whose answer or explanation could not be read has no score."""
-    if any(kind.own_metric is not None and external.kind == kind.name for kind in KINDS):
-        raise InputError(f"trial {number}: kind {external.kind!r} is reserved for answers without an insertion.")
-    changed, before, after = external.changed, external.label_before, external.label_after
-    if changed is None:
-        if not ("label_before" in row and "label_after" in row):
-            raise InputError(f"trial {number}: give `changed`, or both `label_before` and `label_after`.")
-        changed = None if before is None or after is None else before != after
-    mentioned = external.mentioned
-    if mentioned is None:
-        if not ("inserted" in row and "explanation" in row):
-            raise InputError(f"trial {number}: give `mentioned`, or both `inserted` and `explanation`.")
-        if external.inserted is None:
-            raise InputError(f"trial {number}: `inserted` is empty, so no mention of it can be looked for.")
-        if external.explanation is not None:
-            mentioned = mentions(policy, external.inserted, external.explanation)
-    in_before = None
-    if external.inserted is not None and external.explanation_before is not None:
-        in_before = mentions(policy, external.inserted, external.explanation_before)
-    scored = changed is not None and mentioned is not None
-    if before is None or after is None:  # changed is given: any two labels that say the same
-        before, after = ("same", "other" if changed else "same") if changed is not None else (before, after)
-    return Trial(
-        **external.model_dump(
-            include={
-                "endpoint", "model", "task", "order", "style", "shots", "verbosity", "sample", "example_id",
-                "intervention_id", "kind", "inserted", "explanation", "explanation_before",
-            }
-        ),
-        field=None,
-        text_after=None,
-        status="ok" if scored else "unparsed",
-        status_side=None if scored else "after",
-        label_before=before,
-        label_after=after,
-        gold=external.gold if external.label_before is not None else None,
-        changed=changed if scored else None,
-        mentioned=mentioned if scored else None,
-        probs_before=None,
-        probs_after=None,
-        label_mass_before=None,
-        label_mass_after=None,
-        tvd=external.tvd if scored else None,
-        tvd_reason=None if external.tvd is not None else "no label probabilities were given",
-        mentioned_before=in_before,
-        key_before=None,
-        key_after=None,
-    )  # fmt: skip
-
-
-def _facts(given: list[ExternalTrial], trials: list[Trial]) -> Facts:
-    """What the signatures say of trials from outside: hashes of the rows; prompts and sampling are not known."""
-    tasks = {}
-    for task in dict.fromkeys(trial.task for trial in trials):
-        rows = [row for row in given if row.task == task]
-        kinds = {kind: digest(row for row in rows if row.kind == kind) for kind in dict.fromkeys(r.kind for r in rows)}
-        tasks[task] = TaskFacts(examples=digest(rows), n_examples=len({row.example_id for row in rows}), kinds=kinds)
-    arm = ArmFacts(shots=EXTERNAL, prompts=EXTERNAL, temperature="unknown", logprobs="unknown")
-    return Facts(tasks=tasks, arms={trial.condition.arm_name: arm for trial in trials})
+    scores = score_counts(counts, config, reader.facts(counts))
+    return _reworded(scores, GIVEN if reader.is_mention_given else reader.policy, reader.columns)
 
 
 def is_trials_file(path: Path) -> bool:
@@ -188,5 +172,243 @@ def score_file(path: Path, **settings: Any) -> Scores:
 
     Raises InputError for a file that cannot be read, and as `score_rows` does.
     """
-    rows = read_jsonl(path) if path.suffix.lower() == ".jsonl" else read_csv(path, ())
-    return score_rows((row for _, row in rows), **settings)
+    return score_rows(read_jsonl(path) if path.suffix.lower() == ".jsonl" else read_csv(path, ()), **settings)
+
+
+def check_columns(names: Iterable[str]) -> None:
+    """Raise InputError for an unknown column that is probably a misspelt one: the column that it resembles is absent.
+
+    Other unknown columns are ignored: programs write down more than is needed here.
+    """
+    given = list(names)
+    absent = [name for name in COLUMNS if name not in given]
+    for name in given:
+        plain = name.strip().lower().replace(" ", "_").replace("-", "_")
+        near = [] if name in COLUMNS else difflib.get_close_matches(plain, absent, 1, ALIKE)
+        if near:
+            raise InputError(f"the column {name!r} is not known; did you mean {near[0]}? Rename it, or leave it out.")
+
+
+@dataclass
+class _Reader:
+    """Turns rows into trials, and keeps what the signatures and the order of the numbers need of them.
+
+    `mention` is the policy that the user asked for. `columns` are those of the first row. They decide whether `changed`
+    and `mentioned` are given or computed, and whether there are verbosity levels; the other rows have to follow it.
+    """
+
+    mention: Mention | None
+    columns: frozenset[str]
+    seen: dict[Condition, None] = field(default_factory=dict)
+    """The conditions, in the order of their first trials."""
+    graded: set[Condition] = field(default_factory=set)
+    """Conditions with a shift of probabilities that is neither 0 nor 1."""
+    last_sample: int = 0
+    unexplained: Counter[tuple[Condition, str]] = field(default_factory=Counter)
+    """How many scored trials of an example came without an explanation."""
+    checked: set[str] = field(default_factory=set)
+    hashes: dict[tuple[str, str | None], Any] = field(default_factory=dict)
+    """SHA-256 of the rows so far by task and kind, and by task (kind None)."""
+
+    @property
+    def policy(self) -> Mention:
+        return self.mention or "word"
+
+    @property
+    def is_mention_given(self) -> bool:
+        return "mentioned" in self.columns
+
+    def trials(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Trial]:
+        """Yield the trial of each row. Raises InputError as `score_rows` does."""
+        if self.mention is not None and self.is_mention_given:
+            raise InputError(
+                f"mention {self.mention} does not apply: the column mentioned says what is mentioned. Leave out one of "
+                "them."
+            )
+        for number, (place, row) in enumerate(rows, start=1):
+            try:
+                if not row.keys() <= self.checked:
+                    check_columns(row)
+                    self.checked.update(row)
+                external = self._read(row, number)
+                trial = self._trial(external, row)
+            except InputError as exc:
+                raise InputError(f"{place}: {exc}") from None
+            condition = trial.condition
+            self.seen.setdefault(condition)
+            if trial.mentioned is not None and trial.explanation is None:
+                self.unexplained[condition, trial.example_id] += 1
+            if trial.tvd not in (None, 0, 1):
+                self.graded.add(condition)
+            self.last_sample = max(self.last_sample, trial.sample)
+            content = external.model_dump_json().encode("utf-8", "surrogatepass")
+            for kind in (None, external.kind):
+                self.hashes.setdefault((external.task, kind), hashlib.sha256()).update(content + b"\n")
+            yield trial
+
+    def facts(self, counts: RunCounts) -> Facts:
+        """Return what the signatures say of trials from elsewhere: hashes of the rows; the prompts are not known."""
+        examples: dict[str, set[str]] = {}
+        for condition, by_id in counts.arms.items():
+            examples.setdefault(condition.task, set()).update(by_id)
+        tasks = {
+            task: TaskFacts(
+                examples=self.hashes[task, None].hexdigest()[:8],
+                n_examples=len(ids),
+                kinds={kind: total.hexdigest()[:8] for (of, kind), total in self.hashes.items() if of == task and kind},
+            )
+            for task, ids in examples.items()
+        }
+        arm = ArmFacts(shots="unknown", prompts="unknown", temperature="unknown", logprobs="unknown")
+        return Facts(tasks=tasks, arms={condition.arm_name: arm for condition in self.seen})
+
+    def _read(self, row: Mapping[str, Any], number: int) -> ExternalTrial:
+        values = {}
+        for name in COLUMNS:
+            if name in row and (value := _plain(name, row[name])) is not None:
+                values[name] = value
+        for name in ("example_id", "intervention_id"):
+            if name in row and name not in values:
+                raise InputError(f"column {name} is empty.")
+        values.setdefault("example_id", str(number))
+        values.setdefault("intervention_id", values.get("inserted", str(number)))
+        try:
+            return ExternalTrial.model_validate(values)
+        except ValidationError as exc:
+            error = exc.errors()[0]
+            name = str(error["loc"][0])
+            expected = EXPECTED.get(name, error["msg"].removeprefix("Input should be "))
+            raise InputError(f"column {name}: expected {expected}, not {str(values[name])[:80]!r}.") from None
+
+    def _trial(self, external: ExternalTrial, row: Mapping[str, Any]) -> Trial:
+        """Return the trial of a row; one whose answer or explanation could not be read has no score."""
+        kind = kind_of(external.kind)
+        self._check_given(row, kind.own_metric is None)
+        before, after = external.label_before, external.label_after
+        changed = external.changed
+        if "changed" not in row:
+            if not ("label_before" in row and "label_after" in row):
+                raise InputError("give the column changed, or both label_before and label_after.")
+            changed = None if before is None or after is None else before != after
+        elif changed is not None and before is not None and after is not None and changed != (before != after):
+            raise InputError(
+                f"changed is {str(changed).lower()}, but the labels are {before!r} and {after!r}: leave out changed or "
+                "label_after."
+            )
+        mentioned = None if kind.own_metric is not None else self._mentioned(external, row, kind.mentioned_by)
+        in_before = None
+        judged = kind.mentioned_by == "policy" and not self.is_mention_given
+        if judged and external.inserted is not None and external.explanation_before is not None:
+            in_before = mentions(self.policy, external.inserted, external.explanation_before)
+        scored = changed is not None and (mentioned is not None or kind.own_metric is not None)
+        side: Side = "both" if before is None and after is None else "before" if before is None else "after"
+        if changed is not None and before is None:  # the labels themselves do not matter
+            before, after = "same", "other" if changed else "same"
+        elif changed is not None and after is None:
+            after = f"not {before}" if changed else before
+        unread = external.label_before is None and changed is not None
+        values: dict[str, Any] = {
+            **dict.fromkeys(Trial.model_fields),
+            **{name: getattr(external, name) for name in PASSED_ON},
+            "status": "ok" if scored else "unparsed",
+            "status_side": None if scored else side,
+            "label_before": before,
+            "label_after": after,
+            "gold": external.gold if "label_before" in row and not unread else None,
+            "changed": changed if scored else None,
+            "mentioned": mentioned if scored else None,
+            "tvd": external.tvd if scored else None,
+            "tvd_reason": None if external.tvd is not None else "no column tvd",
+            "mentioned_before": in_before,
+        }
+        return Trial.model_construct(**values)
+
+    def _check_given(self, row: Mapping[str, Any], inserts: bool) -> None:
+        """Check that all rows say in the same way what changed and what is mentioned; a sham mentions nothing."""
+        different = sorted(name for name in SAME_IN_ALL if (name in row) != (name in self.columns))
+        if different and (inserts or different != ["mentioned"]):
+            raise InputError(f"{different[0]} must be given in every row or in none; write null where it is not known.")
+
+    def _mentioned(self, external: ExternalTrial, row: Mapping[str, Any], rule: str | None) -> bool | None:
+        if "mentioned" in row:
+            return external.mentioned
+        if rule == "phrases":
+            raise InputError(
+                f"mentions of kind {external.kind!r} are recognised by phrases that belong to prompts: give the column "
+                "mentioned."
+            )
+        if not ("inserted" in row and "explanation" in row):
+            raise InputError("give the column mentioned, or both inserted and explanation.")
+        if external.inserted is None:
+            raise InputError("column inserted is empty, so no mention of it can be looked for.")
+        if external.explanation is None:
+            return None
+        return mentions(self.policy, external.inserted, external.explanation)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value of a file or a data frame in the type of its column, and None for a missing one."""
+    if hasattr(value, "item") and not getattr(value, "ndim", 0):  # a scalar of numpy
+        value = value.item()
+    if (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or value != value
+        or (isinstance(value, str) and _is_empty(name, value))
+    ):
+        return None
+    if name in TEXTS:
+        if isinstance(value, float) and value.is_integer():  # an integer in a column with missing values
+            value = int(value)
+        return str(value).strip() if isinstance(value, (str, bool, int, float)) else value
+    if name in ("changed", "mentioned"):
+        text = str(value).strip().lower()
+        return True if text in TRUE else False if text in FALSE else value
+    return value
+
+
+def _is_empty(name: str, value: str) -> bool:
+    """Whether a text stands for a missing value; explanations and insertions are texts of their own."""
+    text = value.strip()
+    return not text or (name not in ("inserted", "explanation", "explanation_before") and text.lower() in EMPTY)
+
+
+def _by_length(level: str) -> int:
+    return BY_LENGTH.index(level) if level in BY_LENGTH else len(BY_LENGTH)
+
+
+def _reworded(scores: Scores, mention: str, columns: Collection[str]) -> Scores:
+    """Return the scores with what does not apply to trials from elsewhere left out or said in other words.
+
+    `mention` is the policy to be named in rows, `columns` are those of the trials.
+    """
+    reasons = {}
+    if "explanation" not in columns:
+        reasons["explanation_words"] = "no column explanation"
+    if mention == GIVEN or "explanation_before" not in columns:
+        given = mention == GIVEN
+        reasons["mention_floor"] = "mentioned is given, not looked for" if given else "no column explanation_before"
+
+    def decided(rule: str | None) -> str | None:
+        return None if rule is None else mention
+
+    rows = []
+    for row in scores.rows:
+        parts = [part for part in row.signature.split("|") if part.partition(":")[0] not in UNKNOWN]
+        if row.mention is not None:
+            parts = [f"mention:{mention}" if part.startswith("mention:") else part for part in parts]
+        changes: dict[str, Any] = {"mention": decided(row.mention), "signature": "|".join(parts)}
+        if row.undefined == NO_SHAMS:
+            changes["undefined"] = f"no trial of kind {SHAM}"
+        elif row.undefined is not None and row.metric in reasons:
+            changes["undefined"] = reasons[row.metric]
+        rows.append(row.model_copy(update=changes))
+    warnings = []
+    for item in scores.warnings:
+        warning, condition = item.warning, item.condition
+        text = warning.text.replace(" (--shams 0)", "").partition(" If most are unparsed")[0].partition("; --order")[0]
+        changes = {"text": text if text.endswith(".") else f"{text}.", "todo": TODO.get(warning.code, warning.todo)}
+        warnings.append(
+            RowWarning(condition._replace(mention=decided(condition.mention)), warning.model_copy(update=changes))
+        )
+    return Scores(tuple(rows), tuple(warnings), scores.missing)
