@@ -48,8 +48,7 @@ class Run:
         """
         several = [name for name in Condition._fields if self.metrics[name].nunique(dropna=name in MENTION) > 1]
         index = [name for name in Condition._fields if name in several or name in ("model", "task", "kind")]
-        wide = self.metrics.pivot(index=index, columns="metric", values="value")
-        return wide.reindex(columns=list(dict.fromkeys(self.metrics["metric"])))
+        return self.metrics.set_index([*index, "metric"])["value"].unstack("metric", sort=False)
 
 
 def load(directory: str | PathLike[str]) -> Run:

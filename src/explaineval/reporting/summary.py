@@ -88,13 +88,10 @@ def _block(
     missing = scores.missing.get(condition, {})
     if n == 0 and missing:
         total = sum(missing.values())
-        yield from _wrap(
-            f"  Nothing could be measured: none of the {total:,} trials has a score ({_counts(missing)}). Look at "
-            f"some of them: explaineval show {run} --list",
-            width,
-            "  ",
-            "warning",
-        )
+        text = f"  Nothing could be measured: none of the {total:,} trials has a score ({_counts(missing)})."
+        if condition.style != EXTERNAL:
+            text += f" Look at some of them: explaineval show {run} --list"
+        yield from _wrap(text, width, "  ", "warning")
         return
     yield from _estimate_line("phi-CCT", phi, _verdict(phi), width)
     cct = numbers.get("cct_sampled") or numbers.get("cct")
@@ -137,7 +134,8 @@ def _parts(condition: Condition, rows: Sequence[MetricRow]) -> list[str]:
 
 def _external_parts(condition: Condition, rows: Sequence[MetricRow]) -> Iterator[str]:
     """Yield what trials of another program say of themselves; how they were asked is not known."""
-    names = [name for name in (condition.model, condition.task, condition.kind) if name not in (None, EXTERNAL)]
+    task = "mean over tasks" if condition.task == MEAN else condition.task
+    names = [name for name in (condition.model, task, condition.kind) if name not in (None, EXTERNAL)]
     yield from map(str, names or ["your trials"])
     if condition.order != EXTERNAL:
         yield ORDERS[condition.order]
