@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store, request_key
-from explaineval.client.batches import BatchOutcome, PendingKeys, run_batches, track
+from explaineval.client.batches import track
+from explaineval.client.batches.journal import PendingKeys
+from explaineval.client.batches.run import run_batches
+from explaineval.client.batches.submit import BatchOutcome
 from explaineval.records import Completion, Request
 from servers.batch_bench import POLL, BatchBench, Route, chat
 from servers.batch_lines import Batch

@@ -69,6 +69,21 @@ def test_a_complete_cache_suffices(bench: Callable[..., Any], warm: WarmCommands
     ).read_bytes()
 
 
+def test_a_rerun_from_the_cache_loads_no_http_client(
+    bench: Callable[..., Any], warm: WarmCommands, tmp_path: Path
+) -> None:
+    """Without --offline it could send; every answer is stored, so neither httpx nor litellm is imported."""
+    one = bench(TABLE)
+    go(one, warm, "--out", "out")
+    report = tmp_path / "report.json"
+    done = run(*one.options("--out", "again", "--json"), cwd=one.directory, env={REPORT_TO: str(report)})
+    loaded = {module.partition(".")[0] for module in json.loads(report.read_text(encoding="utf-8"))["modules"]}
+
+    assert (done.code, done.document["requests"]["sent"]) == (0, 0), done.stderr
+    assert "diskcache" in loaded
+    assert {"httpx", "litellm", "openai", "aiohttp"} & loaded == set()
+
+
 def test_what_is_missing_is_listed(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """Half of it there: exit 4, the number of the others, the keys of the first of them; the rest is scored."""
     one = bench(TABLE)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.cache import request_key
-from explaineval.client.batches import BatchFailure
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
+from explaineval.client.batches.protocol import BatchFailure
 from explaineval.client.cached import StoredOnlyClient
 from explaineval.client.spending import Budget, BudgetedClient, CostBound, SpendingLimit
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig

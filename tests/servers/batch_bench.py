@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from explaineval.cache import Store, open_store, request_key
-from explaineval.client.batches import (
-    AnthropicBatches,
-    BatchJournal,
-    BatchOutcome,
-    BatchProvider,
-    BatchSession,
-    OpenAIBatches,
-    run_batches,
-)
+from explaineval.client.batches.anthropic import AnthropicBatches
+from explaineval.client.batches.journal import BatchJournal
+from explaineval.client.batches.openai import OpenAIBatches
+from explaineval.client.batches.protocol import BatchProvider
+from explaineval.client.batches.run import run_batches
+from explaineval.client.batches.submit import BatchOutcome, BatchSession
 from explaineval.config import Endpoint
 from explaineval.records import Message, Request
 from servers.batch_server import BatchServer

@@ -7,7 +7,7 @@ them all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from types import TracebackType
@@ -22,6 +22,7 @@ from explaineval.client.spending import Budget, BudgetedClient, CostBound, Overb
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price
 from explaineval.errors import EndpointError
+from explaineval.records import Completion, Request
 
 TRANSPORTS = {
     "litellm": "explaineval.client.litellm_client:LiteLLMClient",
@@ -34,6 +35,30 @@ model by litellm. The class is called with the endpoints, by their identity in r
 one attempt may take.
 """
 DEFAULT_TRANSPORT = "litellm"
+
+
+class LazyTransport:
+    """Opens a transport at the first request, so that a run that sends nothing does not import what would send it.
+
+    Args:
+        connect: opens the transport.
+        on_open: called before the first request is sent.
+    """
+
+    def __init__(self, connect: Callable[[], Transport], on_open: Callable[[], None] = lambda: None) -> None:
+        self._connect, self._on_open = connect, on_open
+        self._transport: Transport | None = None
+
+    def open(self) -> Transport:
+        """Return the transport, opened if it was not yet."""
+        if self._transport is None:
+            self._transport = self._connect()
+            self._on_open()
+        return self._transport
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the transport's completion."""
+        return await self.open().complete(request)
 
 
 @dataclass(frozen=True)
@@ -79,11 +104,12 @@ class ClientStack:
         self._transport = transport
         self._opened: dict[str, Transport] = {}
 
-    def transport_of(self, model: ModelConfig) -> Transport:
-        """The transport of this model, opened when it is first asked for."""
-        if self._transport is not None:
-            return self._transport
-        provider = model.model.partition("/")[0]
+    def transport_of(self, model: ModelConfig, on_open: Callable[[], None] = lambda: None) -> LazyTransport:
+        """Return the transport of this model, which is opened at its first request; `on_open` is called then."""
+        return LazyTransport(lambda: self._transport or self._open(model.model.partition("/")[0]), on_open)
+
+    def _open(self, provider: str) -> Transport:
+        """Return the transport of a provider's models, which all of them share."""
         name = provider if provider in TRANSPORTS else DEFAULT_TRANSPORT
         if name not in self._opened:
             connect = resolve_name(TRANSPORTS[name])

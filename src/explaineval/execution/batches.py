@@ -11,15 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from explaineval.cache import Store, request_key
-from explaineval.client.batches import (
-    DIRECTORY,
-    BatchFailure,
-    BatchJournal,
-    BatchSession,
-    CheckedClient,
-    pause,
-    run_batches,
-)
+from explaineval.client.batches.journal import DIRECTORY, BatchJournal
+from explaineval.client.batches.protocol import BatchFailure
+from explaineval.client.batches.run import run_batches
+from explaineval.client.batches.submit import BatchSession, CheckedClient, pause
 from explaineval.client.spending import BudgetedClient, CostBound, SpendingLimit
 from explaineval.errors import (
     BudgetReachedError,

@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies
 
 from explaineval.cache import Claims, Store, holds_store, open_store, request_key
+from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient
 from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
-from explaineval.client.protocol import Client
+from explaineval.client.protocol import Client, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack, Layers
 from explaineval.config import ClientConfig, Endpoint, ModelConfig
@@ -28,7 +31,8 @@ from explaineval.records import OUTCOMES, Completion, Request, Trial
 from explaineval.scoring.live import LiveCounts
 
 if TYPE_CHECKING:
-    from explaineval.client.batches import BatchProvider, CheckedClient
+    from explaineval.client.batches.protocol import BatchProvider
+    from explaineval.client.batches.submit import CheckedClient
 
 OPENAI_SHAPED = ("openai", "azure")
 ANTHROPIC = "anthropic"
@@ -44,7 +48,8 @@ def provider_for(
 
     `renamed` is shared with the ordinary client (see `DryRunClient`). Raises InputError where there are no batches.
     """
-    from explaineval.client.batches import AnthropicBatches, OpenAIBatches
+    from explaineval.client.batches.anthropic import AnthropicBatches
+    from explaineval.client.batches.openai import OpenAIBatches
 
     check_batches(model, endpoint)
     if model.model.partition("/")[0] == ANTHROPIC:
@@ -201,31 +206,27 @@ def build_model_runs(
     """
     config, client = prepared.config, prepared.client
     transport = None
-    if not client.offline:  # what sends is not even imported where nothing is sent
-        from explaineval.client.batches import DIRECTORY, BatchJournal, CheckedClient, PendingKeys
-        from explaineval.client.endpoints.guard import proxy_note
+    if embedded is not None and not client.offline:
         from explaineval.client.endpoints.llamacpp import EmbeddedClient
-        from explaineval.client.litellm_client import LiteLLMClient
 
-        if embedded is not None:
-            name, slots = str(config.models[0].endpoint), client.connections_of(config.models[0])
-            transport = EmbeddedClient(name, embedded, slots=slots, timeout=client.timeout)
+        name, slots = str(config.models[0].endpoint), client.connections_of(config.models[0])
+        transport = EmbeddedClient(name, embedded, slots=slots, timeout=client.timeout)
     clients = ClientStack(client, config.models, stopping, transport=transport)
     stack.push_async_exit(clients)
     writer = AnswerWriter(store, stopping)
     model_runs: list[ModelRun] = []
+    noted: set[str] = set()
     for model in config.models:
         sender: Client = StoredOnlyClient()
+        messages: list[str] = []
         batches = pending = None
         if not client.offline:
-            sender = clients.transport_of(model)
+            sender = lazy = clients.transport_of(model, partial(_note_proxy, client, model, messages, noted))
             journal = BatchJournal(client.cache / DIRECTORY, model.model.partition("/")[0], model.endpoint, model.model)
             pending = PendingKeys(journal)
             if client.batch:
-                renamed = sender.renamed if isinstance(sender, LiteLLMClient) else None
-                provider = provider_for(model, client.endpoint_of(model), client.timeout, renamed)
-                stack.push_async_callback(provider.close)
-                sender = batches = CheckedClient(sender, provider, journal.has_batches)
+                sender = batches = _check_batches_first(lazy.open(), journal, client, model)
+                stack.push_async_callback(batches.provider.close)
         layers = clients.layers(model, prices.singly[model.endpoint, model.model], sender, writer)
         cached = clients.cached(layers, store, claims)
         if pending is not None:
@@ -235,15 +236,36 @@ def build_model_runs(
         pool = Pool(cached, layers.limited.limit.ceiling, stopping)
         model_run = ModelRun(
             model, Ledger(asked_at), CostEstimate(asked_at), layers, cached, pool, writer, batches, probe,
-            None if transport is None else transport.threads,
+            None if transport is None else transport.threads, messages=messages,
         )  # fmt: skip
         cached.on_answer, cached.on_unsent = model_run.count_answer, model_run.count_unsent
         cached.report, cached.on_wait = model_run.messages.append, pool.hold_up
-        note = None if client.offline else proxy_note(client.endpoint_of(model), model.model)
-        if note is not None and not any(note in other.messages for other in model_runs):
-            model_run.messages.append(note)
         model_runs.append(model_run)
     return model_runs
+
+
+def _check_batches_first(
+    transport: Transport, journal: BatchJournal, client: ClientConfig, model: ModelConfig
+) -> CheckedClient:
+    """Return the client that sends nothing by the transport before the endpoint has taken batches."""
+    from explaineval.client.batches.submit import CheckedClient
+    from explaineval.client.litellm_client import LiteLLMClient
+
+    renamed = transport.renamed if isinstance(transport, LiteLLMClient) else None
+    provider = provider_for(model, client.endpoint_of(model), client.timeout, renamed)
+    return CheckedClient(transport, provider, journal.has_batches)
+
+
+def _note_proxy(client: ClientConfig, model: ModelConfig, messages: list[str], noted: set[str]) -> None:
+    """Add to the messages through which proxy the model's endpoint is reached, unless that is among those `noted`."""
+    if not getproxies():  # a simulated model needs no HTTP client, which the guard imports
+        return
+    from explaineval.client.endpoints.guard import proxy_note
+
+    note = proxy_note(client.endpoint_of(model), model.model)
+    if note is not None and note not in noted:
+        noted.add(note)
+        messages.append(note)
 
 
 async def run_models(

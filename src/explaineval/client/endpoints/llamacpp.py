@@ -18,9 +18,7 @@ from importlib import util
 from pathlib import Path
 from typing import IO
 
-import httpx
-
-from explaineval.client.litellm_client import LiteLLMClient
+from explaineval.client.protocol import Transport
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, InputError
 from explaineval.records import Completion, Request
@@ -57,7 +55,7 @@ def weights_name(weights: Path) -> str:
         return f"embedded:{hashlib.file_digest(handle, 'sha256').hexdigest()[:12]}"
 
 
-class EmbeddedClient(LiteLLMClient):
+class EmbeddedClient:
     """Starts the server of the weights on the first request, and asks it as any other endpoint.
 
     Args:
@@ -70,24 +68,28 @@ class EmbeddedClient(LiteLLMClient):
     threads = THREADS
 
     def __init__(self, name: str, weights: Path, *, slots: int, timeout: float) -> None:
-        super().__init__({}, timeout=timeout)
-        self._name, self._weights, self._slots = name, weights, slots
+        self._name, self._weights, self._slots, self._timeout = name, weights, slots, timeout
         self._starting = asyncio.Lock()
         self._server: EmbeddedServer | None = None
+        self._client: Transport | None = None
 
     async def complete(self, request: Request) -> Completion:
-        """One attempt. Raises EndpointError where the server does not start."""
+        """Make one attempt. Raises EndpointError where the server does not start."""
         async with self._starting:
-            if self._server is None:
+            if self._client is None:
+                from explaineval.client.litellm_client import LiteLLMClient
+
                 self._server = await asyncio.to_thread(EmbeddedServer, self._weights, self._slots)
-                self._endpoints[self._name] = Endpoint(self._server.url, self._name)
-        return await super().complete(request)
+                endpoints: dict[str | None, Endpoint] = {self._name: Endpoint(self._server.url, self._name)}
+                self._client = LiteLLMClient(endpoints, timeout=self._timeout)
+        return await self._client.complete(request)
 
     async def close(self) -> None:
         """Stop the server, if it was started, and close the connections to it."""
         if self._server is not None:
             await asyncio.to_thread(self._server.stop)
-        await super().close()
+        if self._client is not None:
+            await self._client.close()
 
 
 class EmbeddedServer:
@@ -130,6 +132,9 @@ class EmbeddedServer:
         self._log.close()
 
     def _wait(self) -> str:
+        """Wait until the server answers; return its base URL."""
+        import httpx
+
         timer = threading.Timer(START_SECONDS, self._child.kill)
         timer.start()
         try:
