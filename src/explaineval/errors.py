@@ -1,4 +1,4 @@
-"""One tree of errors, each with its exit code. They are raised anywhere and shown only by the command line.
+"""The exit codes, and one tree of errors, each with its own. Raised anywhere, they are shown only by the command line.
 
 ExplainevalError                 1  an error in explaineval itself
 ├── InputError                   2  bad input or configuration
@@ -17,7 +17,47 @@ ExplainevalError                 1  an error in explaineval itself
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import IntEnum
+
 from explaineval.secrets import SECRETS
+
+
+class ExitCode(IntEnum):
+    """The exit codes of commands.
+
+    >>> ExitCode.worst([ExitCode.NOT_STORED, ExitCode.ENDPOINT]).name
+    'ENDPOINT'
+    """
+
+    DONE = 0
+    INTERNAL_ERROR = 1
+    BAD_INPUT = 2
+    SPENDING_LIMIT = 3
+    NOT_STORED = 4
+    """A request was not sent because only stored answers may be used."""
+    ENDPOINT = 5
+    """A request has no answer after all retries, or an endpoint cannot be used."""
+    DIFFERENT = 6
+    """What was checked is not as it was, or not as it is required to be."""
+    INTERRUPTED = 130
+
+    @classmethod
+    def worst(cls, codes: Iterable[ExitCode]) -> ExitCode:
+        """Return the exit code of a command that ended for several reasons; DONE where there is none."""
+        return min(codes, key=_WORST_FIRST.index, default=cls.DONE)
+
+
+_WORST_FIRST = (
+    ExitCode.INTERRUPTED,
+    ExitCode.INTERNAL_ERROR,
+    ExitCode.BAD_INPUT,
+    ExitCode.DIFFERENT,
+    ExitCode.SPENDING_LIMIT,
+    ExitCode.ENDPOINT,
+    ExitCode.NOT_STORED,
+    ExitCode.DONE,
+)
 
 
 class ExplainevalError(Exception):
@@ -26,7 +66,7 @@ class ExplainevalError(Exception):
     Secrets in the text are masked whenever it is read.
     """
 
-    exit_code = 1
+    exit_code = ExitCode.INTERNAL_ERROR
 
     def __str__(self) -> str:
         return SECRETS.mask(super().__str__())
@@ -35,7 +75,7 @@ class ExplainevalError(Exception):
 class InputError(ExplainevalError):
     """Something the user gave (an option, a file, a row) cannot be used."""
 
-    exit_code = 2
+    exit_code = ExitCode.BAD_INPUT
 
 
 class StoreError(InputError):
@@ -53,7 +93,7 @@ class InUseError(InputError):
 class EndpointError(ExplainevalError):
     """An endpoint cannot be used at all: unknown host, refused connection, wrong key, unknown model."""
 
-    exit_code = 5
+    exit_code = ExitCode.ENDPOINT
 
 
 class RequestFailedError(ExplainevalError):
@@ -106,10 +146,10 @@ class RequestUnsentError(RequestFailedError):
 class BudgetReachedError(RequestUnsentError):
     """The spending limit leaves no room for this request's worst case."""
 
-    exit_code = 3
+    exit_code = ExitCode.SPENDING_LIMIT
 
 
 class NotStoredError(RequestUnsentError):
     """Only stored answers may be used, and there is none for this request."""
 
-    exit_code = 4
+    exit_code = ExitCode.NOT_STORED

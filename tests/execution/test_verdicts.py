@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from explaineval.client.cached import RequestCounts
+from explaineval.errors import ExitCode
 from explaineval.execution import verdict
 
 CAUSES = (130, 3, 5, 4)
@@ -35,3 +36,23 @@ def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.Monkey
 
     assert code == next((cause for cause in CAUSES if cause in present), 0)
     assert len(errors) == len(present)
+
+
+def test_the_exit_codes_are_numbers_that_scripts_rely_on() -> None:
+    """From the worst to the mildest: what each is, and that the worse of two neighbours is returned."""
+    order = [
+        "INTERRUPTED",
+        "INTERNAL_ERROR",
+        "BAD_INPUT",
+        "DIFFERENT",
+        "SPENDING_LIMIT",
+        "ENDPOINT",
+        "NOT_STORED",
+        "DONE",
+    ]
+    codes = [ExitCode[name] for name in order]
+
+    assert codes == [130, 1, 2, 6, 3, 5, 4, 0]
+    assert set(codes) == set(ExitCode)
+    assert [ExitCode.worst(pair) for pair in itertools.pairwise(codes)] == codes[:-1]
+    assert [ExitCode.worst(reversed(pair)) for pair in itertools.pairwise(codes)] == codes[:-1]

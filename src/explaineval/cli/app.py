@@ -13,7 +13,7 @@ import click
 
 from explaineval._version import __version__
 from explaineval.cli.output import describe_os_error, discard_output, echo, echo_document, echo_notes
-from explaineval.errors import ExplainevalError
+from explaineval.errors import ExitCode, ExplainevalError
 from explaineval.secrets import SECRETS
 from explaineval.text import shortened
 
@@ -121,28 +121,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except click.UsageError as exc:
         hint = f" (see {exc.ctx.command_path} --help)" if exc.ctx else ""
-        code = _fail(2, exc.format_message().rstrip(".") + hint + ".", words)
+        code = _fail(ExitCode.BAD_INPUT, exc.format_message().rstrip(".") + hint + ".", words)
     except click.ClickException as exc:
-        code = _fail(2, exc.format_message(), words)
+        code = _fail(ExitCode.BAD_INPUT, exc.format_message(), words)
     except ExplainevalError as exc:
         code = _fail(exc.exit_code, str(exc), words)
     except (click.Abort, KeyboardInterrupt):
-        code = _fail(130, "interrupted; run the same command again to continue.", words)
+        code = _fail(ExitCode.INTERRUPTED, "interrupted; run the same command again to continue.", words)
     except BrokenPipeError:
         discard_output(sys.stdout)
-        code = 0
+        code = ExitCode.DONE
     except OSError as exc:  # a disk or a pipe failed
         if exc.filename is None:
             discard_output(sys.stdout)
             echo_notes([describe_os_error(exc)])
-            code = 2
+            code = ExitCode.BAD_INPUT
         else:
-            code = _fail(2, describe_os_error(exc), words)
+            code = _fail(ExitCode.BAD_INPUT, describe_os_error(exc), words)
     except Exception as exc:  # an error in explaineval itself is still reported in one sentence
         if os.environ.get("EXPLAINEVAL_TRACEBACK"):
             echo(traceback.format_exc(), err=True)
         text = f"an error in explaineval itself: {type(exc).__name__}: {exc}"
-        code = _fail(1, f"{text} (EXPLAINEVAL_TRACEBACK=1 shows where; answers already paid for are kept).", words)
+        code = _fail(
+            ExitCode.INTERNAL_ERROR,
+            f"{text} (EXPLAINEVAL_TRACEBACK=1 shows where; answers already paid for are kept).",
+            words,
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 

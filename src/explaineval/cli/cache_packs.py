@@ -13,7 +13,7 @@ from explaineval.cache import Exported, Imported, Store, export_pack, import_pac
 from explaineval.cli.cache import FILTERS, request_filter
 from explaineval.cli.options import JSON, PATH, STORED, option, options
 from explaineval.cli.output import finish
-from explaineval.errors import InputError, StoreError
+from explaineval.errors import ExitCode, InputError, StoreError
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.replies import LONGER, RETRY_SAMPLES
 from explaineval.records import Trial
@@ -23,7 +23,6 @@ SHOWN = 5
 """Missing keys that are printed."""
 
 NEVER_STORED = ("rejected", "failed")
-REFUSED = 2
 
 
 @click.command("export")
@@ -80,7 +79,7 @@ def import_command(files: tuple[Path, ...], directory: Path, json: bool) -> int:
         (_import_line(file, result) for file, result in results),
         [*notes, *(note("line_refused", text) for text in refused)],
         json=json,
-        code=REFUSED if refused else 0,
+        code=ExitCode.BAD_INPUT if refused else ExitCode.DONE,
         message=" ".join(refused),
     )
 

@@ -15,13 +15,11 @@ from explaineval.cli.options import AT_LEAST_1, ENDPOINT, JSON, MAX_USD, STORED,
 from explaineval.cli.output import finish
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, build, normalise_url
 from explaineval.config.client_config import EndpointConfig
-from explaineval.errors import InputError
+from explaineval.errors import ExitCode, InputError
 from explaineval.execution.recheck import Agreement, choose_stored
 from explaineval.execution.recheck import reask as ask_stored
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import prices_of, read_price_list
-
-OVER_LIMIT, UNUSABLE, DIFFERENT, INTERRUPTED = 3, 5, 6, 130
 
 
 @click.command("verify")
@@ -63,14 +61,17 @@ def _unanswered(agreement: Agreement) -> Iterator[Note]:
         yield note("requests_unsent", f"{agreement.unsent} requests were not sent{limit}.")
 
 
-def _code(verification: Verification, agreement: Agreement | None) -> int:
-    if agreement is not None and agreement.interrupted:
-        return INTERRUPTED
-    if not verification.whole or (agreement is not None and agreement.differs):
-        return DIFFERENT
-    if agreement is not None and agreement.over_limit:
-        return OVER_LIMIT
-    return UNUSABLE if agreement is not None and agreement.fault is not None else 0
+def _code(verification: Verification, agreement: Agreement | None) -> ExitCode:
+    codes = [] if verification.whole else [ExitCode.DIFFERENT]
+    if agreement is not None:
+        reasons = {
+            ExitCode.INTERRUPTED: agreement.interrupted,
+            ExitCode.DIFFERENT: agreement.differs,
+            ExitCode.SPENDING_LIMIT: agreement.over_limit > 0,
+            ExitCode.ENDPOINT: agreement.fault is not None,
+        }
+        codes += [code for code, holds in reasons.items() if holds]
+    return ExitCode.worst(codes)
 
 
 def _ask_again(directory: Path, count: int, models: tuple[str, ...], given: dict[str, Any]) -> Agreement:

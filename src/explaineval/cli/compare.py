@@ -10,7 +10,7 @@ import click
 
 from explaineval.cli.options import JSON, PATH, option, options
 from explaineval.cli.output import columns, echo, echo_document
-from explaineval.errors import InputError
+from explaineval.errors import ExitCode, InputError
 from explaineval.records import Mention
 from explaineval.reporting.comparison_document import document_of, warning_documents
 from explaineval.reporting.comparison_view import lines_of
@@ -18,9 +18,6 @@ from explaineval.scoring.comparisons import By, GroupResult, comparable_metrics,
 
 NARROW = 100
 """Columns of a comparison that is not printed on a terminal."""
-
-DIFFERENT = 6
-"""Exit code of a gate that is not passed."""
 
 
 @click.command("compare")
@@ -60,7 +57,7 @@ def compare_command(
         run_dirs, by=by, against=against, equivalent=equivalent, impact_rate=impact_rate, mention=mention, seed=seed
     )
     failures = [] if gate is None else gate_failures(results, *gate)
-    code = DIFFERENT if failures else 0
+    code = ExitCode.DIFFERENT if failures else ExitCode.DONE
     if json:
         echo_document(document_of(results), [], None, code, " ".join(failures), warning_documents(results))
         return code

@@ -16,10 +16,10 @@ from explaineval.archive.restore import client_of, prepared_from
 from explaineval.cache import open_store
 from explaineval.cli.options import CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import echo, echo_document, echo_scores, finish
+from explaineval.errors import ExitCode
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.rundir.directory import read_run
 
-DIFFERENT = 6
 SHOWN = 20
 """Differences that are printed."""
 
@@ -76,7 +76,7 @@ def reproduce_command(bundle: Path, out: Path | None, json: bool) -> int:
     """
     with tempfile.TemporaryDirectory(prefix="explaineval-") as directory:
         reproduction = reproduce(bundle, Path(directory), out)
-    code = 0 if reproduction.identical else DIFFERENT
+    code = ExitCode.DONE if reproduction.identical else ExitCode.DIFFERENT
     scores, lines = reproduction.outcome.scores, list(_verdict(reproduction))
     if json:
         echo_document(_document(reproduction, out, code), (), scores, code, " ".join(lines))

@@ -32,7 +32,7 @@ from explaineval.cli.progress import watch_lines
 from explaineval.config import read_columns
 from explaineval.datasets import Task, load_tasks, parse_specs
 from explaineval.datasets.taggers import open_tagger
-from explaineval.errors import InputError
+from explaineval.errors import ExitCode, InputError
 from explaineval.interventions import Kind, buildable, kind_of
 from explaineval.planning import interventions
 from explaineval.planning.prepare import id_notes
@@ -44,7 +44,6 @@ RANDOM_WORD, EDITOR = "random_word", "editor"
 COMPAT = {"atanasova": "random_word_atanasova"}
 """The kinds that `--compat` builds in place of random_word."""
 PER_EXAMPLE, CANDIDATES = 4, 20
-FAILED = 5
 
 
 @dataclass
@@ -144,7 +143,7 @@ def build_command(task: tuple[str, ...], columns: str | None, out: Path | None, 
         echo_json([_document(record) for record in records])
     elif out is None:
         echo_interventions(by_id(tasks), records)
-    return FAILED if build.failed else 0
+    return ExitCode.ENDPOINT if build.failed else ExitCode.DONE
 
 
 def _check(build: Build) -> None:

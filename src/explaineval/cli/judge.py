@@ -13,15 +13,13 @@ from explaineval.cli.configuration import resolve_role
 from explaineval.cli.options import CACHE, JSON, MAX_USD, PATH, option, options, role_options
 from explaineval.cli.output import count_reasons, echo, echo_document, echo_notes, echo_scores, totals_line
 from explaineval.cli.progress import watch_lines
-from explaineval.errors import InputError
+from explaineval.errors import ExitCode, InputError
 from explaineval.planning.notes import note
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import EXPLANATION, Condition
 from explaineval.rundir.directory import read_trials
 from explaineval.scoring.rows import score
 from explaineval.signature import PHRASES
-
-FAILED = 5
 
 
 @click.command("judge")
@@ -57,7 +55,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
     text = f"scored by {judge.model.model}'s judgements; the run's own metrics.json stays as it is."
     notes.append(note("scored_otherwise", text))
     echo_notes(notes)
-    code = FAILED if judged.failed else 0
+    code = ExitCode.ENDPOINT if judged.failed else ExitCode.DONE
     if json:
         document = {
             "run_dir": str(run_dir),

@@ -21,12 +21,11 @@ from explaineval.client.endpoints.probe import probe_endpoint
 from explaineval.client.endpoints.probe_findings import Findings, StyleFinding
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price
-from explaineval.errors import InputError
+from explaineval.errors import ExitCode, InputError
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import prices_of, read_price_list
 
 MAX_RETRIES = 2
-UNUSABLE = 5
 
 Row = tuple[str, str, str]
 """What was asked, what was found, what it means for a run."""
@@ -60,7 +59,7 @@ def probe(json: bool, **given: Any) -> int:
     notes = [] if proxy is None else [note("proxy_used", proxy)]
     found = asyncio.run(_probe_and_keep(model, transport, price))
     notes += warnings_of(found)
-    code = 0 if found.usable else UNUSABLE
+    code = ExitCode.DONE if found.usable else ExitCode.ENDPOINT
     if json:
         echo_document(found.document(), notes, None, code, found.error or found.logprobs_reason or "")
     else:

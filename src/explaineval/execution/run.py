@@ -14,7 +14,7 @@ from typing import TextIO
 
 from explaineval.cache import Claims, Store, spread
 from explaineval.datasets import shots_of
-from explaineval.errors import InputError, InUseError, StoreError
+from explaineval.errors import ExitCode, InputError, InUseError, StoreError
 from explaineval.execution.accounting import endpoint_record, run_record, totals_of
 from explaineval.execution.model_run import ModelRun, build_model_runs, check_batches, open_cache, run_models
 from explaineval.execution.pool import StopRequest, ask_units
@@ -40,7 +40,7 @@ class Outcome:
     """What a run came to. There is no directory where nothing was stored, bought or found."""
 
     directory: Path | None
-    exit_code: int
+    exit_code: ExitCode
     signature: str
     scores: Scores
     totals: Totals

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from explaineval.errors import ExitCode
 from explaineval.execution.accounting import bill_notes, limit_error, offline_error, probe_notes
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning import provenance
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prepare import Prepared
-
-WORST_FIRST = (130, 1, 2, 3, 5, 4)
-"""The exit codes; a run that has several ends with the first of these."""
 
 
 def is_unfinished(model_runs: list[ModelRun], unsent: int) -> bool:
@@ -21,7 +19,7 @@ def is_unfinished(model_runs: list[ModelRun], unsent: int) -> bool:
 
 def judge_run(
     prepared: Prepared, model_runs: list[ModelRun], interrupted: bool, unsent: int
-) -> tuple[int, tuple[str, ...]]:
+) -> tuple[ExitCode, tuple[str, ...]]:
     """The exit code, and the sentences that say why it is not 0."""
     errors = list(dict.fromkeys(str(model_run.error) for model_run in model_runs if model_run.error is not None))
     failed = sum(model_run.progress.outcomes["failed"] for model_run in model_runs)
@@ -32,36 +30,36 @@ def judge_run(
         for model_run in model_runs
         if model_run.error is None and (sentence := model_run.unreadable) is not None
     ]
-    codes = [5] if errors or failed else []
+    codes = [ExitCode.ENDPOINT] if errors or failed else []
 
-    def add(code: int, sentence: str | None) -> None:
+    def add(code: ExitCode, sentence: str | None) -> None:
         if sentence is not None:
             codes.append(code)
             errors.append(sentence)
 
-    add(3, limit_error(model_runs, prepared.client.max_usd))
-    add(4, offline_error(prepared, model_runs))
+    add(ExitCode.SPENDING_LIMIT, limit_error(model_runs, prepared.client.max_usd))
+    add(ExitCode.NOT_STORED, offline_error(prepared, model_runs))
     if any(model_run.budgeted is not None and model_run.budgeted.overdrawn for model_run in model_runs):
-        codes.append(3)  # the error of the endpoint that sent the bill says so
+        codes.append(ExitCode.SPENDING_LIMIT)  # the error of the endpoint that sent the bill says so
     waiting = sum(model_run.cached.counts.in_batches for model_run in model_runs)
     if waiting:
         add(
-            5,
+            ExitCode.ENDPOINT,
             f"{waiting} requests are in a batch that is not fetched yet, and were not asked again; the same command "
             "with --batch fetches them.",
         )
     writer = model_runs[0].writer
     if unsent or writer.unstored:
-        add(2, writer.message)
+        add(ExitCode.BAD_INPUT, writer.message)
     if interrupted:
         given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
         more = f", {given_up} answers under way were not waited for (they may be charged)" if given_up else ""
         add(
-            130,
+            ExitCode.INTERRUPTED,
             f"interrupted: {unsent} requests were not sent{more}, and the numbers are those of the finished part; give "
             "the same command again to go on.",
         )
-    return min(codes, key=WORST_FIRST.index, default=0), tuple(errors)
+    return ExitCode.worst(codes), tuple(errors)
 
 
 def run_notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tuple[Note, ...]:
