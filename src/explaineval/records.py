@@ -30,6 +30,9 @@ NOT_MISSING: tuple[Status, ...] = ("cue_is_own_answer", "already_in_prompt")
 SIMULATED_PREFIX = "simulated/"
 """What the names of simulated models begin with."""
 
+SIMULATED_ENDPOINT = "simulated:"
+"""What the names of their endpoints begin with."""
+
 SIMULATED_NOTE = "simulated, not a language model"
 
 

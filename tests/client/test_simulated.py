@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import random
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from explaineval.client.simulated import (
+    FAMILIES,
     LAWS,
     LEVELS,
     Law,
     SimulatedModel,
-    endpoint_name,
+    SimulatedTransport,
     known_names,
     law_of,
     read_prompt,
@@ -26,7 +28,7 @@ from explaineval.interventions.words import load_words
 from explaineval.mentions import mentions, mentions_phrase
 from explaineval.parsing import label_probabilities, parse, parse_explanation, parse_label
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.records import Answer, Completion, Example, Request
+from explaineval.records import Answer, Completion, Example, Message, Request
 
 BOOK = PromptBook(default_directory())
 WORDS = load_words()
@@ -207,7 +209,7 @@ def test_sizes_follow_the_planted_law():
     assert (small.parameters, small.family, small.tuned, tuned.tuned) == (1e8, "birch", "base", "instruct")
     assert tuned.tpr > small.tpr
     assert tuned.fpr > small.fpr
-    assert len({endpoint_name(f"simulated/{name}") for name in known_names()}) == len(known_names())
+    assert len({law_of(f"simulated/{name}").endpoint for name in known_names()}) == len(known_names())
 
 
 def test_laws_of_ones_own_come_from_a_file(tmp_path: Path):
@@ -215,21 +217,21 @@ def test_laws_of_ones_own_come_from_a_file(tmp_path: Path):
     file = tmp_path / "laws.yaml"
     file.write_text("mine: {tpr: 0.7, fpr: 0.1}\nother: {impact: 0.5}\n")
     model = f"simulated/{file}#mine"
-    before = endpoint_name(model)
+    before = law_of(model).endpoint
 
     assert law_of(model) == Law(tpr=0.7, fpr=0.1)
     file.write_text("mine: {tpr: 0.8, fpr: 0.1}\n")
-    assert endpoint_name(model) != before
+    assert law_of(model).endpoint != before
 
 
 @pytest.mark.parametrize(
     ("text", "name", "sentence"),
     [
-        ("mine: {tpr: 2}", "mine", "mine: tpr: Input should be less than or equal to 1"),
-        ("mine: {tpt: 0.5}", "mine", "mine: tpt: Extra inputs are not permitted"),
-        ("- a", "mine", "laws of simulated models are written as NAME"),
-        ("a: [", "mine", "cannot be read"),
-        ("a: {tpr: 0.1}", "mine", "there is no simulated model 'mine' in"),
+        ("mine: {tpr: 2}", "mine", "laws.yaml:1: mine.tpr: Input should be less than or equal to 1"),
+        ("mine: {tpt: 0.5}", "mine", "laws.yaml:1: mine.tpt: unknown key"),
+        ("- a", "mine", "expected a mapping, found list; write lines like `mine: {tpr: 0.6, fpr: 0.2}`"),
+        ("a: [", "mine", "bad YAML"),
+        ("a: {tpr: 0.1}", "mine", "there is no law 'mine' in"),
     ],
 )
 def test_a_bad_file_of_laws_is_one_sentence(tmp_path: Path, text, name, sentence):
@@ -244,5 +246,71 @@ def test_a_bad_file_of_laws_is_one_sentence(tmp_path: Path, text, name, sentence
 
 def test_an_unknown_name_lists_the_known_ones():
     """The sentence says what there is."""
-    with pytest.raises(InputError, match=r"there is no simulated model 'best' .* faithful, verbose"):
+    with pytest.raises(InputError, match=r"there is no simulated model 'best'; .* faithful, verbose"):
         law_of("simulated/best")
+
+
+def test_a_request_is_refused_once_the_law_behind_its_endpoint_has_changed(tmp_path: Path):
+    """A law that is edited while a run waits gives no answer under the old law's name."""
+    file = tmp_path / "laws.yaml"
+    file.write_text("mine: {tpr: 0.7}\n")
+    model = f"simulated/{file}#mine"
+    prompt = "Note: x\nOptions:\nA) y\nB) n\nAnswer:"
+    request = Request(endpoint=law_of(model).endpoint, model=model, style="completion", prompt=prompt, max_tokens=9)
+    file.write_text("mine: {tpr: 0.8}\n")
+
+    with pytest.raises(InputError, match="its law was changed after the run began"):
+        asyncio.run(SimulatedTransport({}, timeout=1).complete(request))
+
+
+LONG = 1_000_000
+"""Characters; work that grows with their square would take days."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n" * LONG,
+        " " * LONG,
+        "Explanation:\n" * (LONG // 13),
+        "*" * LONG,
+        "A) x\n" * (LONG // 5),
+        "".join(f"the w{letters} " for letters in map("".join, itertools.product("abcdefghij", repeat=5))),
+        "Answer: \n\t" * (LONG // 10),
+    ],
+    ids=["blank lines", "spaces", "labels", "stars", "options", "words", "answers"],
+)
+@pytest.mark.parametrize("style", ["chat", "completion"])
+def test_a_prompt_of_a_million_characters_is_read_in_one_pass(text, style):
+    """Whatever it is made of, before, in and after the input block."""
+    prompt = f"{text}\n\nNote: {text}\nOptions:\nA) y\nB) n\n{text}\nAnswer:"
+    chat = (Message(role="user", content=prompt),)
+    request = Request(
+        model="m", style=style, messages=chat if style == "chat" else None,
+        prompt=None if style == "chat" else prompt, max_tokens=10, logprobs=5,
+    )  # fmt: skip
+
+    assert SimulatedModel("m", Law()).complete(request).text
+
+
+def test_the_page_on_simulated_models_states_their_rates_and_the_fields_of_a_law():
+    """docs/simulated.md lists every shipped model and every field, with the true values."""
+    page = (Path(__file__).parents[2] / "docs" / "simulated.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    kinds = {row[0].removeprefix("simulated/"): tuple(map(float, row[1:4])) for row in rows if row[0][:4] == "simu"}
+    sizes = next(row[1:] for row in rows if row[0] == "TPR")
+    sized = {
+        f"{row[0]}-{size}": float(tpr)
+        for row in rows
+        if row[0] in FAMILIES
+        for size, tpr in zip(sizes, row[1:], strict=True)
+    }
+    defaults = {name: field.default for name, field in Law.model_fields.items()}
+    written = {row[0]: row[1] for row in rows if row[0] in defaults}
+
+    assert kinds == {name: (law.impact, law.tpr, law.fpr) for name, law in LAWS.items()}
+    assert sized == {name: law_of(f"simulated/{name}").tpr for name in known_names() if name not in LAWS}
+    assert written == {
+        name: "none" if value is None else str(value).replace("True", "true") for name, value in defaults.items()
+    }
+    assert all(f"`{level}` {eagerness:g}" in page for level, eagerness in LEVELS.items())

@@ -31,7 +31,7 @@ from explaineval.cost import FREE, Price, Tier, price_given, price_listed, tier_
 from explaineval.errors import DamageError, InputError
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.prices import read_price_list
-from explaineval.records import Request
+from explaineval.records import SIMULATED_ENDPOINT, Request
 
 DEFAULT = "default"
 """The name printed for a provider's own address."""
@@ -57,7 +57,7 @@ def stats_command(directory: Path, price: str | None, json: bool) -> int:
     """Count the stored answers of each endpoint and model, with their tokens and what they cost.
 
     Answers from a provider's own address cost what the price list says; those from a loopback or private address, or
-    from embedded weights, nothing; any other price is unknown unless --price gives it.
+    from embedded weights and simulated models, nothing; any other price is unknown unless --price gives it.
     """
     price_of, price_version = prices(price)
     with open_store(directory, readonly=True) as store:
@@ -80,12 +80,13 @@ def stats_command(directory: Path, price: str | None, json: bool) -> int:
 def prices(given: str | None) -> tuple[PriceOf, str]:
     """Return the function that gives the price of a stored request, and the version of the price list it uses.
 
-    `given` is the text of --price, which then holds for all. Raises InputError for a price that cannot be read.
+    `given` is the text of --price, which then holds for all but simulated models. Raises InputError for a price
+    that cannot be read.
     """
     if given is not None:
         per_input, per_output = read_price(given)
         price = price_given((per_input, per_output))
-        return lambda _: price, f"given:{per_input:g},{per_output:g}"
+        return lambda request: FREE if _is_simulated(request) else price, f"given:{per_input:g},{per_output:g}"
     price_list = read_price_list()
     known: dict[tuple[str | None, str, Tier], Price | None] = {}
 
@@ -98,9 +99,13 @@ def prices(given: str | None) -> tuple[PriceOf, str]:
     def look_up(endpoint: str | None, model: str, tier: Tier) -> Price | None:
         if endpoint is None:
             return price_listed(model, price_list.prices, tier)
-        return FREE if endpoint.startswith(EMBEDDED) or is_private(endpoint) else None
+        return FREE if endpoint.startswith((EMBEDDED, SIMULATED_ENDPOINT)) or is_private(endpoint) else None
 
     return price_of, price_list.version
+
+
+def _is_simulated(request: Request) -> bool:
+    return (request.endpoint or "").startswith(SIMULATED_ENDPOINT)
 
 
 def request_filter(models: Sequence[str], endpoints: Sequence[str]) -> Callable[[Request], bool] | None:

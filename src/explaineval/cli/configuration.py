@@ -19,6 +19,7 @@ from explaineval.config import (
 from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
 from explaineval.datasets.tasks import takes_columns
 from explaineval.errors import InputError
+from explaineval.records import SIMULATED_PREFIX
 
 if TYPE_CHECKING:
     from explaineval.assist.session import Assistant
@@ -74,13 +75,23 @@ def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, C
     out = values.pop("out", None)
     client = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
     source = str(file) if file is not None else "options"
-    return build(RunConfig, values, source), build(ClientConfig, client, source), None if out is None else Path(out)
+    science, transport = build(RunConfig, values, source), build(ClientConfig, client, source)
+    if any(model.model.startswith(SIMULATED_PREFIX) for model in science.models):
+        from explaineval.planning.prepare import with_simulated
+
+        science, transport = with_simulated(science, transport)
+    return science, transport, None if out is None else Path(out)
 
 
 def resolve_role(role: str, options: Mapping[str, Any], prompts: PromptBook, spent: float = 0.0) -> Assistant:
     """Return the model that the --ROLE-… options name; `spent` dollars of --max-usd are gone. Raises InputError."""
     from explaineval.assist.session import Assistant
 
+    if options[f"{role}_model"].startswith(SIMULATED_PREFIX):
+        raise InputError(
+            f"{options[f'{role}_model']} is simulated: it answers multiple-choice questions only, so it "
+            f"cannot be the {role}."
+        )
     max_usd = None if options["max_usd"] is None else max(0.0, options["max_usd"] - spent)
     science, client, _ = resolve(
         None,

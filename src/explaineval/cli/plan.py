@@ -46,6 +46,7 @@ def plan_command(config: Path | None, json: bool, show_prompts: int | None, **gi
     """
     science, client, _ = resolve(config, given)
     prepared = prepare(science, client)
+    science, client = prepared.config, prepared.client
     if client.batch and not client.offline:
         for model in science.models:
             check_batches(model, client.endpoint_of(model))
@@ -127,7 +128,7 @@ def _lines(costs: Sequence[PlanCost], total: dict[str, Any], limit: float | None
         line += f", {saved / (saved + expected):.0%} of the expected cost"
     yield f"{line}."
     if any(cost.estimate.price is not None for cost in costs):
-        yield f"Prices: {price_version}, unless given; loopback and private addresses cost nothing."
+        yield f"Prices: {price_version}, unless given; simulated models, loopback and private addresses cost nothing."
     worst = total["usd"]["worst"]
     if limit is not None and worst is not None:
         reached = "the limit cannot be reached" if worst <= limit else "the limit may be reached before the end"

@@ -24,6 +24,7 @@ from explaineval.cost import Price
 from explaineval.errors import ExitCode, InputError
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import prices_of, read_price_list
+from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
 
 MAX_RETRIES = 2
 
@@ -100,7 +101,8 @@ def _show(found: Findings, price_source: str) -> None:
     table.add_column("what it means")
     for row in _rows(found, price_source):
         table.add_row(*map(Text, row))
-    title = Text(found.model + (f" at {found.endpoint}" if found.endpoint else ""), style="bold")
+    simulated = f" ({SIMULATED_NOTE})" if found.model.startswith(SIMULATED_PREFIX) else ""
+    title = Text(found.model + simulated + (f" at {found.endpoint}" if found.endpoint else ""), style="bold")
     content = Group(title, table, Text(), Text(_cost(found)), Text(_outlook(found)))
     echo_table(content, piped=120)
 
@@ -186,6 +188,8 @@ def _price(found: Findings) -> str:
 
 
 def _price_source(model: ModelConfig, transport: ClientConfig, found: Findings) -> str:
+    if model.model.startswith(SIMULATED_PREFIX):
+        return "a simulated model"
     if found.price is None:
         return "give --price IN,OUT to have costs counted"
     if transport.price_of(model) is not None:

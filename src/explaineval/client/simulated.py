@@ -6,32 +6,42 @@ with probability `tpr` and any other word with probability `fpr`. All draws are 
 so the same request always gets the same answer, and the true TPR and FPR are known beforehand.
 
 They serve to learn what the numbers do, to try a sweep for nothing, and to check an installation. Their endpoint is
-named `simulated:` and a hash of the law, so that no row of theirs is taken for one of a real model.
+named `simulated:` and a hash of the law, so that no row of theirs is taken for one of a real model. docs/simulated.md
+explains them to users.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
-from explaineval.config import Endpoint
+from explaineval.config import Endpoint, line_of, read_yaml
 from explaineval.errors import InputError
 from explaineval.prompts import default_directory
-from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Completion, Record, Request, TokenAlternatives
+from explaineval.records import (
+    SIMULATED_ENDPOINT,
+    SIMULATED_NOTE,
+    SIMULATED_PREFIX,
+    Completion,
+    Record,
+    Request,
+    TokenAlternatives,
+)
 
-PROVIDER = SIMULATED_PREFIX.rstrip("/")
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
 class Law(Record):
@@ -52,8 +62,14 @@ class Law(Record):
     cue: Share = 0.3
     logprobs: bool = True
     family: str | None = None
-    parameters: Annotated[float, Field(gt=0)] | None = None
+    parameters: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | None = None
     tuned: Literal["instruct", "base"] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """`simulated:` and a hash of the law: another law is another endpoint, so its answers are never mixed up."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return f"{SIMULATED_ENDPOINT}{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 LAWS: Mapping[str, Law] = {
@@ -80,14 +96,21 @@ def law_of(model: str) -> Law:
     name = model.removeprefix(SIMULATED_PREFIX)
     path, mark, inner = name.rpartition("#")
     if mark:
-        return _read_laws(Path(path)).get(inner) or _refuse(inner, _read_laws(Path(path)), path)
+        return _read_law(Path(path), inner)
     if name in LAWS:
         return LAWS[name]
     plain = name.removesuffix("-instruct")
     family, _, size = plain.rpartition("-")
     if family in FAMILIES and size in SIZES:
         return _sized(family, SIZES[size], plain != name)
-    return _refuse(name, known_names(), "the simulated models")
+    if name.endswith((".yaml", ".yml")):
+        raise InputError(f"{model} names a file of laws but none of them: write {model}#NAME.")
+    near = difflib.get_close_matches(name, known_names(), n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise InputError(
+        f"there is no simulated model {name!r}; {hint}There are {', '.join(LAWS)}; FAMILY-SIZE of "
+        f"{', '.join(FAMILIES)} and {', '.join(SIZES)}, also with -instruct; and FILE.yaml#NAME, a law of your own."
+    )
 
 
 def known_names() -> list[str]:
@@ -108,37 +131,26 @@ def _sized(family: str, parameters: float, instruct: bool) -> Law:
     )  # fmt: skip
 
 
-def _refuse(name: str, known: Sequence[str] | Mapping[str, Law], where: str) -> Law:
-    raise InputError(f"there is no simulated model {name!r} in {where}: there are {', '.join(known)}.")
-
-
-def _read_laws(path: Path) -> dict[str, Law]:
-    """A YAML file of laws by name. Raises InputError."""
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise InputError(f"{path}: the laws of simulated models cannot be read: {exc}.") from None
-    if not isinstance(given, dict):
-        raise InputError(f"{path}: laws of simulated models are written as NAME: {{tpr: 0.6, fpr: 0.2, ...}}.")
+def _read_law(path: Path, name: str) -> Law:
+    """One law of a YAML file of laws by name. Raises InputError for anything wrong in the file, with its line."""
+    values, tree = read_yaml(path, "file of laws", "mine: {tpr: 0.6, fpr: 0.2}")
     laws = {}
-    for name, law in given.items():
+    for key, law in values.items():
+        if not isinstance(key, str) or not _LAW_NAME.fullmatch(key):
+            raise InputError(
+                f"{path}:{line_of(tree, (str(key),))}: {str(key)[:50]!r} cannot name a law: use a letter, then "
+                "letters, digits, '.', '_' and '-'."
+            )
         try:
-            laws[str(name)] = Law.model_validate(law)
+            laws[key] = Law.model_validate(law)
         except ValidationError as exc:
             error = exc.errors()[0]
-            place = ".".join(map(str, error["loc"])) or "the law"
-            raise InputError(f"{path}: {name}: {place}: {error['msg']}.") from None
-    return laws
-
-
-def endpoint_name(model: str) -> str:
-    """`simulated:` and a hash of the law: another law is another endpoint, so its answers are never mixed up."""
-    return _name_of_law(law_of(model))
-
-
-def _name_of_law(law: Law) -> str:
-    text = json.dumps(law.model_dump(mode="json"), sort_keys=True)
-    return f"{PROVIDER}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+            place = (key, *error["loc"])
+            message = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
+            raise InputError(f"{path}:{line_of(tree, place)}: {'.'.join(map(str, place))}: {message}.") from None
+    if name not in laws:
+        raise InputError(f"there is no law {name!r} in {path}: it holds {', '.join(laws) or 'none'}.")
+    return laws[name]
 
 
 LEVELS = {"minimal": 0.25, "brief": 0.5, "normal": 1.0, "detailed": 2.0, "exhaustive": 4.0}
@@ -152,12 +164,13 @@ def _at_level(rate: float, eagerness: float) -> float:
     return 1.0 - math.pow(1 - rate, eagerness)
 
 
+_LAW_NAME = re.compile(r"[A-Za-z][\w.-]{0,99}", re.ASCII)
 _OPTION = re.compile(r"(?m)^\(?([A-Z])[).:][ \t]+\S.*$")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _SUGGESTED = re.compile(r"\(([A-Z])\)|>([A-Z])<")
 _FORM = re.compile(r"(?i)(answer|explanation)\s*:")
-_EXPLANATION = re.compile(r"(?im)^\s*explanation:[ \t]*(\S.*)$")
-_GIVEN = re.compile(r"(?im)^\s*answer:[ \t]*\(?([A-Z])\b")
+_EXPLANATION = re.compile(r"(?im)^[ \t]*explanation:[ \t]*(\S.*)$")
+_GIVEN = re.compile(r"(?im)^[ \t]*answer:[ \t]*\(?([A-Z])\b")
 _FUNCTION_TEXT = (
     "the of and to in is are was were be been it that this for on with as at by from or not he she they we you his her "
     "their its who which what when where there one two has have had do does did will would can could"
@@ -243,7 +256,7 @@ def _parts(request: Request, asked: str, given: str | None) -> tuple[str, ...]:
         both = len(set(map(str.lower, shots))) > 1
         other = {"answer": "explanation", "explanation": "answer"}[ends]
         return (ends, other) if both else (ends,)
-    named = [found[1].lower() for found in re.finditer(r"(?im)^\W*(answer|explanation):\s*<", asked)]
+    named = [found[1].lower() for found in re.finditer(r"(?im)^[^\w\n]*(answer|explanation):[ \t]*<", asked)]
     return tuple(dict.fromkeys(named)) or ("answer",)
 
 
@@ -262,6 +275,12 @@ def _eagerness(request: Request, head: str, asked: str) -> float:
         return LEVELS["normal"]
     mean = sum(lengths) / len(lengths)
     return next((LEVELS[name] for name, most in WORDS_UP_TO.items() if mean <= most), LEVELS["exhaustive"])
+
+
+@lru_cache(maxsize=8)
+def _begin_hash(*parts: str) -> _Hash:
+    """A hash of the parts that all draws for one example share: hashing a long example for each word is quadratic."""
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True)
@@ -284,10 +303,16 @@ class SimulatedModel:
             text = text.partition(":")[2]
         return self._completion(request, text, prompt if "answer" in prompt.parts else None, label)
 
-    def _draw(self, *of: object) -> float:
+    @cached_property
+    def _drawn_by(self) -> str:
+        """The name that draws depend on: a file of laws may be moved without changing what its models say."""
+        return SIMULATED_PREFIX + self.name.rpartition("#")[2] if "#" in self.name else self.name
+
+    def _draw(self, what: str, *of: object) -> float:
         """A number from 0 up to 1 that depends on the model and on what it is drawn for."""
-        text = "\x1f".join(map(str, (self.name, *of)))
-        return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:7]) / 2**56
+        drawn = _begin_hash(self._drawn_by, what, *map(str, of[:1])).copy()
+        drawn.update("".join(f"\x1f{part}" for part in of[1:]).encode("utf-8", "surrogatepass"))
+        return int.from_bytes(drawn.digest()[:7]) / 2**56
 
     def _shift(self, prompt: Prompt, word: str) -> int:
         """By how many options a word moves the answer: 0 for a word that does not change it."""
@@ -348,7 +373,7 @@ class SimulatedModel:
             logprobs=logprobs,
             usage={"prompt_tokens": len(sent.split()), "completion_tokens": min(len(words), request.max_tokens)},
             model=f"{request.model} ({SIMULATED_NOTE})",
-            fingerprint=_name_of_law(self.law),
+            fingerprint=self.law.endpoint,
         )
 
     def _logprobs(self, prompt: Prompt, text: str, label: str) -> tuple[TokenAlternatives, ...]:
@@ -372,10 +397,19 @@ class SimulatedTransport:
         self._models: dict[str, SimulatedModel] = {}
 
     async def complete(self, request: Request) -> Completion:
-        """The simulated answer. Raises InputError for a model that is not known."""
+        """The simulated answer.
+
+        Raises InputError for a model that is not known, or whose law is not the one that the request's endpoint names:
+        its file was changed after the run began.
+        """
         model = self._models.get(request.model)
         if model is None:
             model = self._models[request.model] = SimulatedModel(request.model, law_of(request.model))
+        if request.endpoint != model.law.endpoint:
+            raise InputError(
+                f"{request.model}: its law was changed after the run began ({request.endpoint} is now "
+                f"{model.law.endpoint}): give the command again."
+            )
         return model.complete(request)
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ them all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from types import TracebackType
@@ -19,7 +19,7 @@ from explaineval.client.concurrency import ConcurrencyLimit, LimitedClient, Rate
 from explaineval.client.protocol import Client, Transport
 from explaineval.client.retries import RetryingClient
 from explaineval.client.spending import Budget, BudgetedClient, CostBound, OverbillingCheck, SpendingLimit
-from explaineval.config import ClientConfig, ModelConfig
+from explaineval.config import ClientConfig, Endpoint, ModelConfig
 from explaineval.cost import Price
 from explaineval.errors import EndpointError
 from explaineval.records import Completion, Request
@@ -59,6 +59,18 @@ class LazyTransport:
     async def complete(self, request: Request) -> Completion:
         """Return the transport's completion."""
         return await self.open().complete(request)
+
+
+def transport_name(model: str) -> str:
+    """The name in TRANSPORTS of the transport that asks a model."""
+    provider = model.partition("/")[0]
+    return provider if provider in TRANSPORTS else DEFAULT_TRANSPORT
+
+
+def open_transport(name: str, endpoints: Mapping[str | None, Endpoint], timeout: float) -> Transport:
+    """Open a transport of TRANSPORTS: `endpoints` by their identity in requests, `timeout` seconds for an attempt."""
+    connect: Callable[..., Transport] = resolve_name(TRANSPORTS[name])
+    return connect(endpoints, timeout=timeout)
 
 
 @dataclass(frozen=True)
@@ -106,14 +118,12 @@ class ClientStack:
 
     def transport_of(self, model: ModelConfig, on_open: Callable[[], None] = lambda: None) -> LazyTransport:
         """Return the transport of this model, which is opened at its first request; `on_open` is called then."""
-        return LazyTransport(lambda: self._transport or self._open(model.model.partition("/")[0]), on_open)
+        return LazyTransport(lambda: self._transport or self._open(transport_name(model.model)), on_open)
 
-    def _open(self, provider: str) -> Transport:
-        """Return the transport of a provider's models, which all of them share."""
-        name = provider if provider in TRANSPORTS else DEFAULT_TRANSPORT
+    def _open(self, name: str) -> Transport:
+        """Return the transport of this name in TRANSPORTS, which all its models share."""
         if name not in self._opened:
-            connect = resolve_name(TRANSPORTS[name])
-            self._opened[name] = connect(self._endpoints, timeout=self.config.timeout)
+            self._opened[name] = open_transport(name, self._endpoints, self.config.timeout)
         return self._opened[name]
 
     def layers(

@@ -15,10 +15,10 @@ from explaineval.config.run_config import (
     RunConfig,
     arms_for,
 )
-from explaineval.config.sources import build, read_config
+from explaineval.config.sources import build, line_of, read_config, read_yaml
 
 __all__ = [
     "FEWEST_TVD_SAMPLES", "Arm", "ArmConfig", "ClientConfig", "Columns", "Endpoint", "EndpointConfig",
     "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "arms_for", "build", "check_params", "columns_of",
-    "normalise_url", "older_spelling", "read_columns", "read_config", "spellings",
+    "line_of", "normalise_url", "older_spelling", "read_columns", "read_config", "read_yaml", "spellings",
 ]  # fmt: skip

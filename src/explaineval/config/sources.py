@@ -40,20 +40,21 @@ class _Loader(yaml.SafeLoader):
             ) from exc
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The configuration file as a plain dict, relative paths made relative to the file.
+def read_yaml(path: Path, what: str, example: str) -> tuple[dict[Any, Any], yaml.Node | None]:
+    """A YAML file that holds a mapping, and its tree, by which `line_of` finds lines. The file is bounded in size.
 
-    Raises InputError, with the line, for YAML that cannot be read or a key that is not known.
+    `what` is how messages call the file, `example` a line of it. Raises InputError, with the line, for what
+    cannot be read, is too large or too deep, holds itself, or has a key twice.
     """
     try:
         with path.open(encoding="utf-8") as handle:
             text = handle.read(MOST_TEXT + 1)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such configuration file; check the path.") from None
+        raise InputError(f"{path}: no such {what}; check the path.") from None
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"{path} cannot be read as text: {exc}.") from None
     if len(text) > MOST_TEXT:
-        raise InputError(f"{path} is larger than {MOST_TEXT >> 20} MiB: it is no configuration file.")
+        raise InputError(f"{path} is larger than {MOST_TEXT >> 20} MiB: it is no {what}.")
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         _check_size(tree, path)
@@ -66,10 +67,17 @@ def read_config(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as exc:
         raise InputError(f"{path}: bad YAML: {exc}.") from None
     if not isinstance(values, dict):
-        raise InputError(
-            f"{path}: expected a mapping of options, found {type(values).__name__}; write lines like `tasks: [nli]`."
-        )
+        raise InputError(f"{path}: expected a mapping, found {type(values).__name__}; write lines like `{example}`.")
     _check_unique(tree, path)
+    return values, tree
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration file as a plain dict, relative paths made relative to the file.
+
+    Raises InputError, with the line, for YAML that cannot be read or a key that is not known.
+    """
+    values, tree = read_yaml(path, "configuration file", "tasks: [nli]")
     known = set(RunConfig.model_fields) | TRANSPORT | {"out"}
     for key in values:
         if key not in known:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from explaineval.client.simulated import endpoint_name, law_of
+from explaineval.client.simulated import law_of
 from explaineval.config import ClientConfig, EndpointConfig, RunConfig, arms_for
 from explaineval.datasets import Task, load_tasks, parse_specs
 from explaineval.errors import InputError
@@ -14,7 +14,7 @@ from explaineval.planning import provenance
 from explaineval.planning.interventions import Chosen, choose
 from explaineval.planning.notes import Note, note
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.records import SIMULATED_PREFIX
+from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science
 
@@ -77,16 +77,26 @@ def with_simulated(config: RunConfig, client: ClientConfig) -> tuple[RunConfig, 
     """Return the configuration with simulated models at endpoints that are named for their laws.
 
     Their family, size and tuning are those of the law unless the configuration says otherwise. Raises InputError for
-    a simulated model that is not known, or that is given an endpoint.
+    a simulated model that is not known, or that is given an endpoint, and for an endpoint of another model that is
+    named as one of theirs.
     """
     models, endpoints = [], dict(client.endpoints)
     for model in config.models:
         if not model.model.startswith(SIMULATED_PREFIX):
+            if model.endpoint is not None and model.endpoint.startswith(SIMULATED_ENDPOINT):
+                raise InputError(
+                    f"{model.model}: an endpoint named {model.endpoint!r} would pass for that of a simulated model; "
+                    "give it a name that does not begin with `simulated:`."
+                )
             models.append(model)
             continue
-        law, name = law_of(model.model), endpoint_name(model.model)
+        law = law_of(model.model)
+        name = law.endpoint
         if model.endpoint not in (None, name):
-            raise InputError(f"{model.model} is simulated and is asked nowhere: leave out its endpoint or --base-url.")
+            raise InputError(
+                f"{model.model} is simulated, so no address is asked: leave out --base-url, or its endpoint in "
+                "the file."
+            )
         endpoints[name] = EndpointConfig(base_url=LOOPBACK)
         known = {"family": law.family, "parameters": law.parameters, "tuned": law.tuned}
         missing = {field: value for field, value in known.items() if getattr(model, field) is None}

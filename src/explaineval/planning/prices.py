@@ -27,7 +27,7 @@ from explaineval.cost import (
 )
 from explaineval.errors import InputError
 from explaineval.planning.notes import Note, note
-from explaineval.records import Completion
+from explaineval.records import SIMULATED_PREFIX, Completion
 from explaineval.rundir.schema import Snapshot
 from explaineval.scoring.checks import describe_snapshots
 
@@ -154,7 +154,13 @@ def read_price_list() -> PriceList:
 
 
 def price_for(model: ModelConfig, config: ClientConfig, prices: PriceList, tier: Tier = "") -> Price | None:
-    """The user's price, else 0 for a loopback or private address, else the list's for the provider's own address."""
+    """The price of a model's tokens; None where it is not known.
+
+    0 for a simulated model; else the user's price, else 0 for a loopback or private address, else the list's for the
+    provider's own address.
+    """
+    if model.model.startswith(SIMULATED_PREFIX):
+        return FREE
     given = config.price_of(model)
     if given is not None:
         return price_given(given)

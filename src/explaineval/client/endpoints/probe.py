@@ -26,9 +26,9 @@ from explaineval.client.endpoints.probe_findings import (
     written_letter,
 )
 from explaineval.client.litellm_client import Clock, LiteLLMClient, load_litellm
-from explaineval.client.protocol import Client
+from explaineval.client.protocol import Client, Transport
 from explaineval.client.responses import read_json
-from explaineval.client.stack import ClientStack
+from explaineval.client.stack import DEFAULT_TRANSPORT, ClientStack, open_transport, transport_name
 from explaineval.config import ClientConfig, Endpoint, ModelConfig
 from explaineval.cost import Price, dollars, input_tokens, output_tokens
 from explaineval.errors import (
@@ -166,6 +166,31 @@ class WatchedClient(LiteLLMClient):
         self.last.got = _object(await response.aread())
 
 
+class CountedTransport:
+    """Another transport than litellm's, its attempts counted; what goes over its wire is not seen."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.attempts = 0
+        self.reached = False
+        self.last = Exchange()
+
+    def completes_text(self, model: str) -> bool:  # noqa: ARG002
+        """Whether there are text completions; one that lacks them rejects the request."""
+        return True
+
+    async def complete(self, request: Request) -> Completion:
+        """Make one attempt."""
+        self.attempts += 1
+        completion = await self._transport.complete(request)
+        self.reached = True
+        return completion
+
+    async def close(self) -> None:
+        """Close the transport."""
+        await self._transport.close()
+
+
 def _object(body: bytes) -> Mapping[str, Any]:
     try:
         document = read_json(body)
@@ -197,7 +222,7 @@ class Examiner:
     """Asks one (endpoint, model) through `client`, which ends in `wire`. `price` makes dollars of the usage."""
 
     client: Client
-    wire: WatchedClient
+    wire: WatchedClient | CountedTransport
     endpoint: str | None
     model: str
     price: Price | None = None
@@ -339,7 +364,12 @@ async def probe_endpoint(model: ModelConfig, client: ClientConfig, price: Price 
     EndpointError for a bill higher than its request can cost; every other failure is a finding.
     """
     endpoint = client.endpoint_of(model)
-    wire = WatchedClient({endpoint.identity: endpoint}, timeout=client.timeout)
+    name, endpoints = transport_name(model.model), {endpoint.identity: endpoint}
+    wire: WatchedClient | CountedTransport
+    if name == DEFAULT_TRANSPORT:
+        wire = WatchedClient(endpoints, timeout=client.timeout)
+    else:
+        wire = CountedTransport(open_transport(name, endpoints, client.timeout))
     async with ClientStack(client, (model,), asyncio.Event(), transport=wire) as stack:
         layers = stack.sequential(model, price, wire)
         try:
