@@ -48,7 +48,7 @@ def test_a_run_says_everywhere_that_its_model_is_simulated(call: Call) -> None:
     _, screen, _ = call("run", *SMALL, "--model", FAITHFUL, "--model", "simulated/random", "--out", "out")
     endpoint = law_of(FAITHFUL).endpoint
 
-    assert f"{FAITHFUL} (simulated, not a language model) · sense" in screen
+    assert f"{FAITHFUL} · simulated, not a language model · sense" in screen
     assert f"{FAITHFUL} at {endpoint}" in call("score", "out", "--table")[1]
     assert f"{FAITHFUL} at {endpoint}" in call("show", "out", "--example", "sense-001")[1]
     assert "  simulated/faithful " in call("compare", "out")[1]
