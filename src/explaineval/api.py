@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -29,27 +29,29 @@ PathOrText = str | PathLike[str]
 WIDTH = 80
 
 
-def plan(config: PathOrText | Mapping[str, Any] | None = None, /, **settings: Any) -> dict[str, Any]:
+def plan(
+    config: PathOrText | Mapping[str, Any] | None = None, /, *, show_prompts: int = 0, **settings: Any
+) -> dict[str, Any]:
     """Return what a run would ask and cost, as `explaineval plan --json` does. Nothing is sent.
 
     Args:
         config: a configuration file, or its contents as a mapping.
-        **settings: replace those of `config`; a model may be given by its name alone.
+        show_prompts: for how many inputs of each model, task and arm the requests are given word for word.
+        **settings: replace those of `config`; a task or model may be given by its name alone.
+
+    Returns:
+        `models` (counts of requests, tokens and dollars of each model), `total`, `warnings` and, if wanted, `prompts`,
+        as docs/json.md describes them.
 
     Raises:
         InputError: the configuration is not valid.
     """
-    from explaineval.cache import holds_store, open_store
-    from explaineval.planning.cost import estimate_costs, total_costs
-    from explaineval.planning.prepare import prepare
-    from explaineval.planning.prices import prices_of, read_price_list
+    from explaineval.cli.output import note_document
+    from explaineval.cli.plan import plan_run
 
     science, client, _ = _configure(config, settings)
-    prepared = prepare(science, client)
-    prices = prices_of(prepared.config, prepared.client, read_price_list())
-    with open_store(client.cache, readonly=True) if holds_store(client.cache) else nullcontext() as store:
-        projections = estimate_costs(prepared, store, prices)
-    return {"models": [projection.document() for projection in projections], "total": total_costs(projections)}
+    found = plan_run(science, client, show_prompts)
+    return found.document | {"warnings": [note_document(note) for note in found.notes]}
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,7 +89,8 @@ class Result:
         return load(self.directory)
 
     def __repr__(self) -> str:
-        return "\n".join(filter(None, (self.screen, *self.errors, f"Run directory: {self.directory}")))
+        place = f"Run directory: {self.directory}" if self.directory else ""
+        return "\n".join(filter(None, (self.screen, *self.errors, place)))
 
 
 def run(
@@ -109,7 +112,10 @@ def run(
         config: a configuration file, or its contents as a mapping.
         out: the run directory. Default: runs/<date>-<hash>/.
         progress: whether progress and notes are printed on standard error.
-        **settings: replace those of `config`; a model may be given by its name alone.
+        **settings: replace those of `config`; a task or model may be given by its name alone.
+
+    Returns:
+        The result, or an awaitable of it where an event loop runs.
 
     Raises:
         InputError: the configuration is not valid. Errors of endpoints are in the result, with what was scored.
@@ -263,8 +269,8 @@ def _numbered(trials: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
 class Comparison:
     """A comparison of models, arms or runs. Printed, it shows what `explaineval compare` shows.
 
-    `sentence` says what was found; `rows` has one row for each difference (the fields of `compare --json`), `document`
-    is that JSON document.
+    `sentence` says what was found, None where nothing can be compared. `rows` has one row for each difference, with the
+    fields of `rows` in `explaineval compare --json`; `document` is that whole JSON document.
     """
 
     sentence: str | None
@@ -296,6 +302,9 @@ def compare(
         mention: the mention policy. Default: that of each run.
         seed: of the draws that adjust p-values.
 
+    Returns:
+        The comparison: a sentence, a data frame of differences, and the whole as a JSON document.
+
     Raises:
         InputError: there is nothing to compare, or a directory holds no finished run.
     """
@@ -323,6 +332,12 @@ def _configure(
     else:
         values, place = read_config(Path(config)), str(config)
     values |= settings
+    known = {*RunConfig.model_fields, *ClientConfig.model_fields, "out"}
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "settings have the names of the configuration file."
+            raise InputError(f"{place}: unknown setting {name!r}; {hint}")
     for name in ("tasks", "models"):
         if isinstance(values.get(name), str):
             values[name] = [values[name]]

@@ -89,13 +89,14 @@ def echo_document(
     """Print a command's JSON document with its schema and warnings, and with `error` where the exit code is not 0."""
     whole: dict[str, Any] = {"schema": SCHEMA, **document}
     of_scores = () if scores is None else warning_documents(scores)
-    whole["warnings"] = [*map(_note_document, notes), *of_scores, *warnings]
+    whole["warnings"] = [*map(note_document, notes), *of_scores, *warnings]
     if code:
         whole["error"] = {"code": code, "message": message}
     echo_json(whole)
 
 
-def _note_document(note: Note) -> dict[str, Any]:
+def note_document(note: Note) -> dict[str, Any]:
+    """Return a note about a run or command as a whole as it stands among the warnings of JSON documents."""
     return {"code": note.code, "grade": note.grade, "row": None, "metric": None, "text": note.text, "todo": note.todo}
 
 

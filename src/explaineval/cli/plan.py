@@ -5,6 +5,8 @@ from __future__ import annotations
 import json as json_module
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from explaineval.cache import holds_store, open_store
 from explaineval.cli.configuration import resolve
 from explaineval.cli.options import AT_LEAST_1, PATH, RUN, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, finish
+from explaineval.config import ClientConfig, RunConfig
 from explaineval.execution.model_run import check_batches
 from explaineval.planning.cost import PlanCost, estimate_costs, total_costs
 from explaineval.planning.notes import Note, cache_notes, note
@@ -45,6 +48,37 @@ def plan_command(config: Path | None, json: bool, show_prompts: int | None, **gi
     tokens as its text can have.
     """
     science, client, _ = resolve(config, given)
+    found = plan_run(science, client, show_prompts or 0)
+    limit = client.max_usd
+    lines = chain(_prompts(found.requests), _lines(found.costs, found.total, limit, found.price_version))
+    return finish(found.document, lines, found.notes, json=json)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run would ask and cost: by model, in all, and the first requests word for word, if wanted."""
+
+    costs: Sequence[PlanCost]
+    total: dict[str, Any]
+    requests: Sequence[PreviewedRequest]
+    notes: Sequence[Note]
+    price_version: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON document of the command."""
+        document: dict[str, Any] = {"models": [cost.document() for cost in self.costs], "total": self.total}
+        if self.requests:
+            document["prompts"] = [request.document() for request in self.requests]
+        return document
+
+
+def plan_run(science: RunConfig, client: ClientConfig, show_prompts: int = 0) -> RunPlan:
+    """Build all requests of a run, look them up in the cache, and estimate the cost of the missing ones.
+
+    `show_prompts` is the number of inputs of each model, task and arm whose requests are wanted word for word. Raises
+    InputError where the configuration cannot be used.
+    """
     prepared = prepare(science, client)
     science, client = prepared.config, prepared.client
     if client.batch and not client.offline:
@@ -53,24 +87,12 @@ def plan_command(config: Path | None, json: bool, show_prompts: int | None, **gi
     price_list = read_price_list()
     prices = prices_of(prepared.config, prepared.client, price_list)
     notes = list(prepared.chosen.notes)
-    if holds_store(client.cache):
-        with open_store(client.cache, readonly=True) as store:
-            costs = estimate_costs(prepared, store, prices)
-            requests = list(preview(prepared, store, show_prompts or 0))
+    with open_store(client.cache, readonly=True) if holds_store(client.cache) else nullcontext() as store:
+        costs = estimate_costs(prepared, store, prices)
+        requests = list(preview(prepared, store, show_prompts))
+        if store is not None:
             notes += cache_notes(store.warnings)
-    else:
-        costs = estimate_costs(prepared, None, prices)
-        requests = list(preview(prepared, None, show_prompts or 0))
-    total = total_costs(costs)
-    document: dict[str, Any] = {"models": [cost.document() for cost in costs], "total": total}
-    if show_prompts:
-        document["prompts"] = [request.document() for request in requests]
-    return finish(
-        document,
-        chain(_prompts(requests), _lines(costs, total, client.max_usd, price_list.version)),
-        [*notes, *_unknowns(costs)],
-        json=json,
-    )
+    return RunPlan(costs, total_costs(costs), requests, [*notes, *_unknowns(costs)], price_list.version)
 
 
 def _prompts(requests: Iterable[PreviewedRequest]) -> Iterator[str]:

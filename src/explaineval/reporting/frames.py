@@ -57,6 +57,9 @@ def load(directory: str | PathLike[str]) -> Run:
     Args:
         directory: a run directory.
 
+    Returns:
+        The run: its metrics, trials, examples and interventions as data frames, and run.json.
+
     Raises:
         InputError: it holds no finished run, or a file in it is damaged; the file is named.
     """
