@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from explaineval.client.cached import StoredOnlyClient
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
 from explaineval.execution import pool as execution_pool
-from explaineval.execution.pool import STOPPING, Pool, run_until_done
+from explaineval.execution.pool import STOPPING, Pool, StopRequest, run_until_done
 from explaineval.planning.replies import RETRY_SAMPLES, Dialogue, Failure
 from explaineval.records import Completion, Request
 from servers.batch_bench import chat
@@ -247,3 +248,35 @@ def test_the_first_error_stops_the_other_work() -> None:
     with pytest.raises(ValueError, match="broken"):
         run(go())
     assert ended == ["work", "finish"]
+
+
+def test_a_run_in_another_thread_is_stopped_by_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are no signals outside the main thread; one request waits for what is under way, two give it up."""
+    monkeypatch.setattr(execution_pool, "TICK", 0.01)
+    said: list[str] = []
+    ended: list[str] = []
+    stop = StopRequest()
+
+    async def go(twice: bool) -> bool:
+        stopping = asyncio.Event()
+
+        async def work() -> None:
+            stop.ask()
+            await stopping.wait()
+            if twice:
+                stop.ask()
+                await asyncio.Event().wait()
+            ended.append("work")
+
+        return await run_until_done(
+            [work()], stopping, cancel=lambda: ended.append("cancel"), say=said.append, stop=stop
+        )
+
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(run, go(False)).result() is True
+        assert (said, ended) == ([STOPPING], ["work"])
+        said.clear()
+        ended.clear()
+        stop.times = 0
+        assert threads.submit(run, go(True)).result() is True
+    assert (said, ended) == ([STOPPING], ["cancel"])

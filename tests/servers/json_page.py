@@ -13,7 +13,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 COMMON, CODES = "Every document", "Codes of warnings"
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]*)")
 DATA_KEYS = (
-    "completions", "models[].tokens", "example.fields", "example.options", "groups[].families[].trend.slopes",
+    "completions", "models[].tokens", "models[].outcomes", "example.fields", "example.options",
+    "groups[].families[].trend.slopes",
 )  # fmt: skip
 """Objects whose own keys are data: keys of the cache, an endpoint's names, fields and letters of an example."""
 

@@ -19,7 +19,7 @@ from explaineval.cli.progress import plain_text
 from explaineval.errors import InputError
 from explaineval.files import LONGEST_LINE, open_regular
 from explaineval.records import Trial
-from explaineval.reporting.live import Phis, is_dead, state_sentence, watch_lines
+from explaineval.reporting.live import Phis, is_dead, screen_lines, state_sentence, watch_lines
 from explaineval.rundir.directory import TRIALS, read_progress, read_run
 from explaineval.rundir.schema import RunProgress
 from explaineval.scoring.counts import interval_of
@@ -39,7 +39,8 @@ BLOCK = 1 << 20
 class TrialReader:
     """Counts the trials of a run by model, reading only what was written since the last time.
 
-    A torn last line is read when it is whole. Where the file was begun anew, so is the count.
+    A torn last line is read when it is whole. Where the file was begun anew, as by a run that is continued, so is the
+    count.
     """
 
     path: Path
@@ -48,15 +49,29 @@ class TrialReader:
     """The inode of the file and how many of its bytes were read."""
     _torn: bytes = b""
 
+    def restart(self) -> None:
+        """Forget everything that was counted."""
+        self.counts.clear()
+        self._file, self._torn = (0, 0), b""
+
     def read(self) -> None:
         """Count what is new. Raises InputError where the file cannot be read or a whole line is no trial."""
+        continued = self._file != (0, 0)
+        try:
+            self._read()
+        except InputError:
+            if not continued:
+                raise
+            self.restart()  # the file was begun anew, and is longer already than what was read of it
+            self._read()
+
+    def _read(self) -> None:
         try:
             with open_regular(self.path) as handle:
                 stat = os.fstat(handle.fileno())
-                inode, done = self._file
-                if inode != stat.st_ino or stat.st_size < done:
-                    self.counts.clear()
-                    done, self._torn = 0, b""
+                if self._file[0] != stat.st_ino or stat.st_size < self._file[1]:
+                    self.restart()
+                done = self._file[1]
                 handle.seek(done)
                 while block := handle.read(BLOCK):
                     done += len(block)
@@ -92,14 +107,19 @@ def watch_command(run_dir: Path, once: bool, json: bool) -> int:
     """
     interval = interval_of(read_run(run_dir).config)
     reader, numbers = TrialReader(run_dir / TRIALS), LiveNumbers(interval)
+    started = ""
 
     def look() -> tuple[RunProgress, list[Phis]]:
+        nonlocal started
         progress = read_progress(run_dir)
         if progress is None:
             raise InputError(
                 f"{run_dir} has no progress.json, so nothing is known of how it went: an earlier version made it, or "
                 f"it came out of a bundle. Its numbers: explaineval score {run_dir}"
             )
+        if progress.started != started:  # a continued run writes its trials again from the start
+            reader.restart()
+            started = progress.started
         reader.read()
         models = [reader.counts.get((model.endpoint, model.model), LiveCounts()) for model in progress.models]
         return progress, list(numbers.finish(models))
@@ -124,8 +144,8 @@ def _follow(run_dir: Path, look: Any) -> int:
         while True:
             progress, phis = look()
             now = datetime.now(UTC)
-            lines = list(watch_lines(str(run_dir), progress, phis, now, live.console.width))
-            live.update(plain_text(lines), refresh=True)
+            width, height = live.console.width, live.console.height - 1
+            live.update(plain_text(screen_lines(str(run_dir), progress, phis, now, width, height)), refresh=True)
             if progress.state in ("finished", "stopped", "failed") or is_dead(progress, now):
                 return 0
             time.sleep(LOOK_SECONDS)

@@ -19,7 +19,7 @@ from explaineval.scoring.counts import interval_of
 from explaineval.scoring.live import LiveNumbers, LivePhi
 
 WRITE_SECONDS = 2.0
-"""Seconds between two versions of progress.json."""
+"""Seconds between two versions of progress.json while no model ends."""
 
 WINDOW_SECONDS = 30.0
 """The seconds over which rates are taken."""
@@ -86,14 +86,15 @@ class ProgressReporter:
         self._ended: list[str | None] = []
         """When each model ended."""
         self._written = float("-inf")
+        self._states: list[ModelState] = []
 
     def report(self, model_runs: list[ModelRun]) -> None:
         """Show how far the models are, and write it where it is time to."""
         progress = self._snapshot(model_runs, "asking")
         phis = self._numbers.update([model_run.live for model_run in model_runs])
-        now = self.clock()
-        if now - self._written >= WRITE_SECONDS:
-            self._written = now
+        now, states = self.clock(), [model.state for model in progress.models]
+        if now - self._written >= WRITE_SECONDS or states != self._states:
+            self._written, self._states = now, states
             with suppress(OSError):  # the next trial raises the same error where it can be handled
                 self.flush()
             self._write(progress)

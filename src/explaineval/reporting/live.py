@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -38,18 +39,21 @@ def model_sentence(progress: ModelProgress, phis: Phis) -> str:
 
 
 HEADS = ("model", "requests", "cached", "rate", "phi-CCT so far", "spent", "left")
+STATES = ("running", "failed", "stopped", "finished")
+"""The states of a model, in the order in which they need to be seen."""
+
 LEFT_ALIGNED = ("model", "phi-CCT so far")
 NARROW_NAME = 12
 """Characters of a model's name that are shown however narrow the terminal is."""
 
 
 def table_lines(run: RunProgress, phis: Sequence[Phis], width: int, rows: int) -> list[str]:
-    """Return a table with one line for each model, in no more than `rows` lines; those that run are shown first.
+    """Return a table with one line for each model, in no more than `rows` lines; finished ones are left out first.
 
     Its last line sums up the run. A name that is too long lacks its beginning, since models of a family differ at the
     end.
     """
-    order = sorted(range(len(run.models)), key=lambda place: run.models[place].state != "running")
+    order = sorted(range(len(run.models)), key=lambda place: STATES.index(run.models[place].state))
     most = max(1, rows - 1 - (len(run.models) > 1))
     shown = sorted(order if len(order) <= most else order[: max(1, most - 1)])
     hidden = [run.models[place] for place in order if place not in shown]
@@ -57,14 +61,15 @@ def table_lines(run: RunProgress, phis: Sequence[Phis], width: int, rows: int) -
     if len(run.models) > 1:
         cells.append(_sum_cells(run))
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADS))]
-    widths[0] = max(NARROW_NAME, min(widths[0], width - sum(widths[1:]) - 2 * (len(HEADS) - 1)))
+    between = "  " if sum(widths) + 2 * (len(HEADS) - 1) <= width else " "
+    widths[0] = max(NARROW_NAME, min(widths[0], width - sum(widths[1:]) - len(between) * (len(HEADS) - 1)))
     lines = []
     for first, *others in cells:
         name = first if len(first) <= widths[0] else f"…{first[1 - widths[0] :]}"
         texts = [name.ljust(widths[0])]
         for head, text, size in zip(HEADS[1:], others, widths[1:], strict=True):
             texts.append(text.ljust(size) if head in LEFT_ALIGNED else text.rjust(size))
-        lines.append("  ".join(texts).rstrip()[:width])
+        lines.append(between.join(texts).rstrip()[:width])
     if hidden:
         lines.insert(len(shown) + 1, f"and {len(hidden)} more: {_states(hidden)}")
     return lines
@@ -74,8 +79,8 @@ def _cells(model: ModelProgress, phis: Phis) -> tuple[str, ...]:
     running = model.state == "running"
     return (
         model.model,
-        f"{model.done:,}/{model.distinct:,}",
-        f"{model.hits:,}",
+        f"{_short(model.done)}/{_short(model.distinct)}",
+        _short(model.hits),
         _rate(model.rate),
         _phi(phis[0].estimate) + (f" +{len(phis) - 1}" if len(phis) > 1 else "") if phis else "",
         "" if model.usd is None else _short_spent(model.usd, model.max_usd),
@@ -88,8 +93,8 @@ def _sum_cells(run: RunProgress) -> tuple[str, ...]:
     usd, running = usd_sum(run), any(model.state == "running" for model in run.models)
     return (
         f"all {len(run.models)} models",
-        f"{done:,}/{distinct:,}",
-        f"{sum(model.hits for model in run.models):,}",
+        f"{_short(done)}/{_short(distinct)}",
+        _short(sum(model.hits for model in run.models)),
         _rate(sum(model.rate or 0.0 for model in run.models)) if running else "",
         "",
         "" if usd is None else _short_spent(usd, run.max_usd),
@@ -147,6 +152,27 @@ def watch_lines(name: str, run: RunProgress, phis: Sequence[Phis], now: datetime
             yield from _wrap(f"  trials: {outcomes(model.outcomes)}", width, "    ")
     if run.models:
         yield from _wrap(f"In all: {run_sentence(run)}.", width, "  ")
+
+
+def screen_lines(
+    name: str, run: RunProgress, phis: Sequence[Phis], now: datetime, width: int, rows: int
+) -> Iterator[str]:
+    """Yield what `watch` shows in a terminal: the state, the table of models, errors, outcomes, and what is left."""
+    below = []
+    counts: Counter[str] = Counter()
+    for model in run.models:
+        counts.update(model.outcomes)
+        if model.reason and run.state == "asking":
+            below += _wrap(model.reason, width, "  ")
+    if counts:
+        below += _wrap(f"Trials: {outcomes(counts)}.", width, "  ")
+    if run.models:
+        below += _wrap(f"In all: {run_sentence(run)}.", width, "  ")
+    above = _wrap(f"{name}: {state_sentence(run, now)}", width, "  ")
+    yield from above
+    if run.models:
+        yield from table_lines(run, phis, width, max(4, rows - len(above) - len(below)))
+    yield from below
 
 
 def state_sentence(run: RunProgress, now: datetime) -> str:
@@ -220,6 +246,17 @@ def _phi(estimate: Estimate) -> str:
     return f"{value.removeprefix('-') if float(value) == 0 else value} {interval}"
 
 
+def _short(number: int) -> str:
+    """A count in at most five characters.
+
+    >>> _short(9_600), _short(28_800), _short(1_230_400)
+    ('9,600', '29k', '1.2M')
+    """
+    if number < 10_000:
+        return f"{number:,}"
+    return f"{number / 1000:.0f}k" if number < 1_000_000 else f"{number / 1_000_000:.1f}M"
+
+
 def _rate(rate: float | None) -> str:
     return "" if rate is None else f"{rate:.1f}/s"
 
@@ -238,14 +275,9 @@ def _short_spent(usd: float, limit: float | None) -> str:
 
 
 def _states(models: Sequence[ModelProgress]) -> str:
-    """How many models are in each state.
-
-    A model that failed is among them, so that nobody overlooks it.
-    """
+    """How many models are in each state."""
     names = [model.state for model in models]
-    return ", ".join(
-        f"{names.count(state)} {state}" for state in ("running", "finished", "stopped", "failed") if state in names
-    )
+    return ", ".join(f"{names.count(state)} {state}" for state in STATES if state in names)
 
 
 def _time(text: str) -> datetime:
