@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -165,6 +166,26 @@ def test_progress_holds_no_secret_and_is_no_part_of_the_run(sweep: Sweep, warm: 
         outputs.append((scored.stdout, (sweep.directory / name).read_bytes()))
 
     assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_the_sweep_file_of_the_page_runs(warm: WarmCommands, tmp_path: Path) -> None:
+    """docs/sweeps.md: every model on every task in every arm, watched afterwards."""
+    page = Path(__file__).parents[2] / "docs" / "sweeps.md"
+    (block,) = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "sweep.yaml").write_text(block, encoding="utf-8")
+
+    result = warm.run("run", "sweep.yaml", "--out", "out", cwd=tmp_path)
+    document = warm.run("watch", "out", "--json", cwd=tmp_path).document
+
+    assert result.code == 0, result.stderr
+    assert [model["model"] for model in document["models"]] == [
+        "simulated/faithful",
+        "simulated/verbose",
+        "simulated/random",
+    ]
+    assert {(phi["conditions"], phi["n_examples"]) for model in document["models"] for phi in model["phi_cct"]} == {
+        (4, 40)
+    }
 
 
 def test_killed_and_continued_runs_are_told_apart(warm: WarmCommands, tmp_path: Path) -> None:
