@@ -99,10 +99,9 @@ def _block(
         yield from _estimate_line("CCT", cct, f"on the {cct.n:,} trials with usable probabilities", width)
     yield from _sentences(condition, numbers, arm, width)
     if missing:
-        total = n + sum(missing.values())
-        yield from _wrap(
-            f"  {sum(missing.values()):,} of {total:,} trials have no score: {_counts(missing)}.", width, "  "
-        )
+        lost = sum(missing.values())
+        have = "has" if lost == 1 else "have"
+        yield from _wrap(f"  {lost:,} of {n + lost:,} trials {have} no score: {_counts(missing)}.", width, "  ")
     yield from _notes_line(_warnings_of(condition, scores.warnings), run, width)
 
 
