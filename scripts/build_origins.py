@@ -105,7 +105,7 @@ async def find_origins() -> dict[str, list[str]]:
                         sys.stderr.write(f"{request.model} {request.style}: {' '.join(str(exc).split())[:160]}\n")
                     seen |= attempt.seen
                     posted = posted or attempt.posted
-                    usable = usable and attempt.fault is None
+                    usable = usable and attempt.error is None
                     if attempt.seen:
                         break
         if provider not in AT_OPENAI and list(seen) == [OPENAI]:

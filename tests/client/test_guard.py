@@ -180,7 +180,7 @@ def test_no_client_gets_past_the_guard(flood: FloodServer, kind: str) -> None:
     with allow(attempt), pytest.raises(Exception, match="othing was sent") as caught:
         act()
 
-    assert isinstance(attempt.fault, InputError)
+    assert isinstance(attempt.error, InputError)
     assert KEY not in str(caught.value)
     assert (flood.connections, flood.everything) == (0, b"")
 

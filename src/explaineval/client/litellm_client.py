@@ -187,10 +187,10 @@ class LiteLLMClient:
                 completion = add_reasoning(completion, attempt.body, attempt.bounds.most_bytes)
             return without_secrets(completion)
         except Exception as exc:  # whatever litellm raises is classified here
-            if isinstance(attempt.fault, OversizedError):
+            if isinstance(attempt.error, OversizedError):
                 return Completion(text=None, fault="oversized")
-            if attempt.fault is not None and not _is_side_request(attempt, exc):  # whatever litellm made of it
-                raise attempt.fault from exc
+            if attempt.error is not None and not _is_side_request(attempt, exc):  # whatever litellm made of it
+                raise attempt.error from exc
             completion_in_body = _read_body(attempt, exc, request)
             if completion_in_body is not None:
                 return without_secrets(completion_in_body)
@@ -327,7 +327,7 @@ def _read_body(attempt: Attempt, exc: Exception, request: Request) -> Completion
 def _is_side_request(attempt: Attempt, exc: BaseException) -> bool:
     """Whether the guard refused some look-up of litellm's only, and the request itself failed for another reason."""
     links = list(chain(exc))
-    if attempt.fault in links or not isinstance(attempt.fault, InputError):
+    if attempt.error in links or not isinstance(attempt.error, InputError):
         return False
     answered = attempt.sent > 0 and wire_status(exc) is not None
     return answered or any(type(link).__name__ == "UnsupportedParamsError" for link in links)

@@ -1,4 +1,4 @@
-"""Bounds on what is received: bytes, decompressed bytes, JSON values, nesting, choices. Standard library only.
+"""Bound what is received: bytes, decompressed bytes, JSON values, nesting, choices. Standard library only.
 
 A body is measured before anything parses it: counting brackets and commas costs milliseconds where building objects
 from them could cost gigabytes.
@@ -19,13 +19,13 @@ BYTES_PER_TOKEN = 4_000
 MOST_BYTES = 10 * MEGABYTE
 """Most bytes of one response, received or decompressed."""
 MOST_UNDER_WAY = 128 * MEGABYTE
-"""Most bytes in memory of all responses that are not done with."""
+"""Most bytes in memory of all responses that are still in use."""
 MOST_OF_ERROR = 65_536
-"""Bytes that are read of a response with a status for an error."""
+"""Bytes that are read of a response whose status is an error."""
 VALUES = 20_000
 VALUES_PER_TOKEN = 8
 VALUES_PER_ALTERNATIVE = 16
-"""JSON values of a response: each alternative at a token has its text, its bytes one by one, its log-probability."""
+"""JSON values that one alternative at a token may have: its text, its bytes one by one, its log-probability."""
 MOST_VALUES = 1_000_000
 MOST_NESTED = 64
 MOST_CHOICES = 128
@@ -50,7 +50,7 @@ class EncodingError(Exception):
 
 @dataclass(frozen=True)
 class Bounds:
-    """Most bytes and most JSON values of one response; so many of the values may stand outside of its logprobs."""
+    """The bounds of one response: most bytes, most JSON values, and most of these values outside of logprobs."""
 
     most_bytes: int = MOST_BYTES
     most_values: int = MOST_VALUES
@@ -58,7 +58,7 @@ class Bounds:
 
 
 def bounds_of(max_tokens: int, alternatives: int = 0) -> Bounds:
-    """The bounds of an answer of at most so many tokens, with so many alternatives (top log-probabilities) at each.
+    """Return the bounds of an answer of at most `max_tokens` tokens with so many alternatives (top_logprobs) at each.
 
     >>> bounds_of(512, 20)
     Bounds(most_bytes=3048000, most_values=187936, most_besides=24096)
@@ -73,9 +73,9 @@ def bounds_of(max_tokens: int, alternatives: int = 0) -> Bounds:
 
 @dataclass
 class UnderWay:
-    """Counts the bytes of all responses that are not done with. For threads and event loops alike.
+    """Counts the bytes of all responses that are still in use. Safe for threads and event loops alike.
 
-    Beyond `most` only the response that began first may go on, so that one always ends.
+    Beyond `most` only the response that began first may grow, so that at least one can be completed.
     """
 
     most: int = MOST_UNDER_WAY
@@ -83,7 +83,7 @@ class UnderWay:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def try_hold(self, holder: int, amount: int) -> bool:
-        """Count `amount` bytes more for this holder; False where it has to wait."""
+        """Count `amount` bytes more for this holder, and return True; False where it has to wait."""
         with self._lock:
             first = next(iter(self._held), holder)
             if holder != first and sum(self._held.values()) + amount > self.most:
@@ -92,13 +92,17 @@ class UnderWay:
             return True
 
     def release(self, holder: int) -> None:
-        """Forget what this holder held."""
+        """Stop counting the bytes of this holder."""
         with self._lock:
             self._held.pop(holder, None)
 
 
 class Inflater:
-    """Decompresses a body piece by piece, each piece small whatever it was made from. Raises EncodingError."""
+    """Decompresses a body into small pieces, also where few bytes decompress to very many.
+
+    Raises:
+        EncodingError: the encoding was not asked for, or the body does not have it.
+    """
 
     def __init__(self, encoding: str) -> None:
         encoding = encoding.strip().lower() or "identity"
@@ -108,7 +112,7 @@ class Inflater:
         self._inflater = None if encoding == "identity" else zlib.decompressobj(zlib.MAX_WBITS | 32)
 
     def pieces(self, raw: bytes) -> Iterator[bytes]:
-        """What received bytes hold."""
+        """Yield the decompressed pieces of received bytes."""
         if self._inflater is None:
             yield raw
             return
@@ -137,7 +141,11 @@ class Body:
         self._parts: list[bytes] = []
 
     def take(self, raw: bytes) -> int:
-        """Add received bytes; returns by how many the decompressed body grew. Raises TooLargeError, EncodingError."""
+        """Add received bytes, and return by how many bytes the decompressed body grew.
+
+        Raises:
+            TooLargeError, EncodingError: see their definitions.
+        """
         before = self.size
         self._raw += len(raw)
         if self._raw > self._most:
@@ -150,15 +158,18 @@ class Body:
         return self.size - before
 
     def clear(self) -> bytes:
-        """What was collected, which is not held any longer."""
+        """Return what was collected, and keep it no longer."""
         parts, self._parts = self._parts, []
         return b"".join(parts)
 
 
 def measure(content: bytes, most_values: int) -> int:
-    """How many JSON values a body holds. Raises TooLargeError for too many, and for too deep a nesting.
+    """Return how many JSON values a body holds, or more, also for a body that is not JSON.
 
-    Works on anything, also on what is no JSON. Counts separators outside of strings, so it never counts too few.
+    It counts separators outside of strings, so it never counts too few.
+
+    Raises:
+        TooLargeError: more than `most_values`, or nested too deep.
     """
     commas, opened = content.count(b","), content.count(b"[") + content.count(b"{")
     if commas + opened < most_values and opened <= MOST_NESTED:
@@ -181,22 +192,25 @@ def measure(content: bytes, most_values: int) -> int:
 
 
 def check_answer(content: bytes, bounds: Bounds) -> tuple[bytes, int]:
-    """The body of an answer as it may be parsed, and about how much memory that takes. Raises TooLargeError.
+    """Return the body of an answer as it may be parsed, and about how many bytes of memory that takes.
 
-    What is no JSON is cut: nobody reads it further than for a message. Server-sent events are left whole.
+    A body that is not JSON is cut, since only error messages quote it. Server-sent events are left whole.
+
+    Raises:
+        TooLargeError: the body goes beyond the bounds.
     """
     values = measure(content, bounds.most_values)
     if b"\0" not in content[:4]:  # no UTF-16 or UTF-32, which the counting does not see through
         try:
-            found = json.loads(content)
+            answer = json.loads(content)
         except (ValueError, RecursionError):
             pass
         else:
             for name in CHOICES:
-                if isinstance(found, dict) and isinstance(found.get(name), list) and len(found[name]) > MOST_CHOICES:
+                if isinstance(answer, dict) and isinstance(answer.get(name), list) and len(answer[name]) > MOST_CHOICES:
                     raise TooLargeError(f"more than {MOST_CHOICES} choices")
             if values > bounds.most_besides:
-                content = json.dumps(_without_bulk(found)).encode()
+                content = json.dumps(_without_bulk(answer)).encode()
                 values = measure(content, bounds.most_besides)
             return content, values * VALUE_BYTES
     if content.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
@@ -204,9 +218,9 @@ def check_answer(content: bytes, bounds: Bounds) -> tuple[bytes, int]:
     return content[:MOST_OF_ERROR], 0
 
 
-def _without_bulk(found: Any) -> Any:
-    """An OpenAI-shaped answer without the alternatives at tokens that are no single letter, which nobody reads."""
-    choices = found.get("choices") if isinstance(found, dict) else None
+def _without_bulk(answer: Any) -> Any:
+    """Remove from an OpenAI-shaped answer the alternatives at tokens that are no single letter: they are never used."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
     for choice in choices if isinstance(choices, list) else ():
         logprobs = choice.get("logprobs") if isinstance(choice, dict) else None
         if not isinstance(logprobs, dict):
@@ -219,7 +233,7 @@ def _without_bulk(found: Any) -> Any:
             logprobs["top_logprobs"] = [
                 top if _is_letter(token) else {} for token, top in zip(tokens, tops, strict=False)
             ]
-    return found
+    return answer
 
 
 def _is_letter(token: object) -> bool:

@@ -1,9 +1,8 @@
-"""The guard under all HTTP clients: requests go to the declared origin alone, no redirect is followed, bodies are
-bounded.
+"""Guard all HTTP clients: requests go to the declared origin alone, no redirect is followed, bodies are bounded.
 
-An `Attempt` says what one request may do. While it is current, whatever HTTP client a library opens goes through it:
-`watch_clients` puts it under the transports of httpx and of litellm, and a floor under the sockets refuses every
-connection that was opened beside them, before a byte leaves. Nothing here imports litellm.
+An `Attempt` says what one request may do. While it is current, whatever HTTP client a library opens is checked against
+it: `watch_clients` replaces what the transports of httpx and of litellm send with, and an audit hook refuses every
+connection that was opened without them, before a byte leaves. Nothing here imports litellm.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ LOOK_AGAIN = 0.02
 """Seconds between two looks for room among the bytes under way."""
 MOST_NAMES = 3
 """Environment variables that are named where several hold the same address."""
-LONGEST_PLACE = 200
+LONGEST_TARGET = 200
 """Characters of a redirect's target that are shown."""
 NO_RETRY = ("x-should-retry", "false")
 """Keeps OpenAI's client from asking again by itself, which litellm does not for every provider."""
@@ -59,7 +58,8 @@ UNDER_WAY = UnderWay()
 
 _current: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
 _inside: ContextVar[bool] = ContextVar("inside_guard", default=False)
-_floor: list[bool] = []
+_hooked: list[bool] = []
+"""Holds an item once the audit hook is installed, which cannot be removed again."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Origin:
 
     @classmethod
     def of(cls, url: httpx.URL | str) -> Origin:
-        """The origin of a URL."""
+        """Return the origin of a URL."""
         parsed = httpx.URL(url)
         port = parsed.port if parsed.port is not None else DEFAULT_PORTS.get(parsed.scheme)
         return cls(parsed.scheme, parsed.host.lower().rstrip("."), port)
@@ -89,10 +89,10 @@ class Origin:
 
 @cache
 def built_in() -> dict[str, tuple[Origin, ...]]:
-    """The addresses that litellm has built in, by provider; an empty tuple where it has none.
+    """Return the addresses that litellm has built in, by provider; an empty tuple where it has none.
 
     `origins.json` is made by scripts/build_origins.py, from a dry run of litellm. A provider without a built-in address
-    (an account's own resource, a server of one's own) has a null there and needs a base URL.
+    (an account's own resource, a server of one's own) has an empty list there and needs a base URL.
     """
     text = resources.files(__package__).joinpath("origins.json").read_text(encoding="utf-8")
     table: dict[str, list[str]] = json.loads(text)["origins"]
@@ -100,7 +100,11 @@ def built_in() -> dict[str, tuple[Origin, ...]]:
 
 
 def declared_origins(endpoint: Endpoint, model: str) -> tuple[Origin, ...]:
-    """Where requests of this model may go. Raises InputError for a provider that has no built-in address."""
+    """Return where requests to this model may go.
+
+    Raises:
+        InputError: the provider has no built-in address, and no base URL is given.
+    """
     if endpoint.base_url is not None:
         return (Origin.of(endpoint.base_url),)
     provider = model.partition("/")[0]
@@ -120,10 +124,10 @@ def declared_origins(endpoint: Endpoint, model: str) -> tuple[Origin, ...]:
 
 @dataclass(eq=False)
 class Attempt:
-    """What one request may do: go to these origins, over this wire, and bring so much back.
+    """One attempt at a request: the origins to which it may go, over which wire, and how large its answer may be.
 
-    `fault` is what the guard refused; whatever a library makes of the exception, this is the reason. After a refused
-    answer nothing more is sent.
+    `error` is what the guard raised first; whatever a library makes of the exception, this is the reason. After a
+    refused answer nothing more is sent.
     """
 
     where: str
@@ -133,19 +137,23 @@ class Attempt:
     moved_by_user: bool = False
     """Whether a base URL was given, so that its origin is the declared one."""
     streams: bool = False
-    """Whether answers are read piece by piece by who asked, so that their whole length is no matter."""
+    """Whether the caller reads answers piece by piece, so that their whole length is not bounded here."""
     on_first_send: Callable[[], None] | None = None
-    """Called just before the first request leaves."""
+    """Called just before the first request is sent."""
     sent: int = 0
     body: bytes | None = None
-    """The latest answer that came with a status for success: litellm may stumble over what was paid for."""
+    """The body of the latest successful response, kept because litellm may fail to read an answer that was paid for."""
     failed: dict[tuple[str, httpx.URL], Exception] = field(default_factory=dict)
-    """What became of requests that met no answer: who sends one of them again gets that instead."""
-    fault: ExplainevalError | None = None
+    """The errors of requests that got no response, by method and URL; sent again, such a request raises its error."""
+    error: ExplainevalError | None = None
     closed: bool = False
 
     def check(self, url: httpx.URL, method: str = "POST") -> None:
-        """Let a request to this address pass. Raises InputError for another origin than the declared ones."""
+        """Check a request before it is sent, and count it.
+
+        Raises:
+            InputError: the address is not of a declared origin. Other errors: this attempt may send nothing more.
+        """
         self._check_open()
         if (method, url) in self.failed:  # it may have been charged; whether to ask again is decided above litellm
             raise self.failed[method, url]
@@ -157,48 +165,53 @@ class Attempt:
         self.sent += 1
 
     def check_answer(self, content: bytes) -> tuple[bytes, int]:
-        """The body of an answer as it may be parsed, and about how much memory that takes. Raises OversizedError."""
+        """Return the body of an answer as it may be parsed, and about how much memory that takes, in bytes.
+
+        Raises:
+            OversizedError: it goes beyond the bounds.
+        """
         try:
             self.body = content
             return check_answer(content, self.bounds)
         except TooLargeError as exc:
-            fault = self.oversized(str(exc))
+            error = self.oversized(str(exc))
         del content  # or the traceback would hold it
-        raise fault
+        raise error
 
     def oversized(self, what: str) -> ExplainevalError:
-        """The fault of an answer that goes beyond its bounds."""
+        """Return the error of an answer that goes beyond its bounds."""
         return self.refuse(OversizedError(f"{self.where}: the answer holds {what}"))
 
     def check_connection(self, address: object) -> None:
-        """Refuse a connection that was opened beside the guarded transports.
+        """Refuse a connection that was opened without a guarded transport.
 
-        Raises PermissionError: whoever opens sockets expects an OSError, and cleans up after it.
+        Raises:
+            PermissionError: always. Code that opens sockets expects an OSError, and cleans up after it.
         """
         host = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
-        fault = InputError(
+        error = InputError(
             f"{self.where}: litellm's route opens a connection of its own (to {host}), which explaineval cannot watch "
             "over: it was refused, and nothing was sent there. Use another route to this model, for example openai/ "
             "with --base-url."
         )
-        self.refuse(fault)
-        raise PermissionError(errno.EPERM, str(fault))
+        self.refuse(error)
+        raise PermissionError(errno.EPERM, str(error))
 
-    def refuse(self, fault: ExplainevalError) -> ExplainevalError:
-        """Note the first thing that was refused."""
-        self.fault = self.fault or fault
-        return self.fault
+    def refuse(self, error: ExplainevalError) -> ExplainevalError:
+        """Keep the first error of this attempt, and return it."""
+        self.error = self.error or error
+        return self.error
 
     def close(self) -> None:
-        """Nothing may be sent or kept for this attempt any more."""
+        """End the attempt: from now on nothing is sent or kept in memory for it."""
         self.closed = True
         UNDER_WAY.release(id(self))
 
     def _check_open(self) -> None:
         if self.closed:
             raise TransientError(f"{self.where}: the attempt is over")
-        if isinstance(self.fault, EndpointError | OversizedError):  # what was answered must not be asked again
-            raise self.fault
+        if isinstance(self.error, EndpointError | OversizedError):  # what was answered must not be asked again
+            raise self.error
 
     def _elsewhere(self, origin: Origin) -> str:
         declared = " or ".join(map(str, self.origins))
@@ -216,13 +229,13 @@ class Attempt:
         )
 
     def redirected(self, response: httpx.Response, url: httpx.URL) -> ExplainevalError:
-        """The fault of an answer that points elsewhere."""
-        target = response.headers.get("location", "")
+        """Return the error of a response that is a redirect."""
+        location = response.headers.get("location", "")
         try:
-            place = url.join(target).copy_with(userinfo=b"", query=None, fragment=None) if target else None
+            target = url.join(location).copy_with(userinfo=b"", query=None, fragment=None) if location else None
         except httpx.InvalidURL:
-            place = None
-        shown = _plain(str(place))[:LONGEST_PLACE] if place is not None else "no readable address"
+            target = None
+        shown = _plain(str(target))[:LONGEST_TARGET] if target is not None else "no readable address"
         return self.refuse(
             EndpointError(
                 f"{self.where}: the endpoint answers with a redirect (status {response.status_code}) to {shown}; it "
@@ -232,13 +245,13 @@ class Attempt:
 
 
 def current() -> Attempt | None:
-    """The attempt that this code runs for."""
+    """Return the attempt that this code runs for; None outside of `allow`."""
     return _current.get()
 
 
 @contextmanager
 def allow(attempt: Attempt) -> Iterator[Attempt]:
-    """While inside, requests from here (and from what is started here) are this attempt's."""
+    """Make requests sent inside the block, also by tasks that are started there, part of this attempt."""
     token = _current.set(attempt)
     try:
         yield attempt
@@ -248,7 +261,10 @@ def allow(attempt: Attempt) -> Iterator[Attempt]:
 
 
 class Wire:
-    """The transports that really send. Make one a client, and close it. `direct` opens what sends without a proxy."""
+    """The transports that really send, one for each proxy and one for none. Each client has its own, and closes it.
+
+    `direct` opens the transport that sends without a proxy.
+    """
 
     def __init__(self, direct: Callable[[ssl.SSLContext], httpx.AsyncBaseTransport] | None = None) -> None:
         self._direct = direct or (lambda context: httpx.AsyncHTTPTransport(verify=context))
@@ -257,11 +273,8 @@ class Wire:
         self._lock = threading.Lock()
 
     async def send(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
-        """Send a request and read its whole answer, within what the attempt allows."""
-        attempt.check(request.url, request.method)
-        request.headers["accept-encoding"] = "gzip"
-        token = _inside.set(True)
-        try:
+        """Send a request and read its whole response, within what the attempt allows."""
+        with _sending(request, attempt):
             response = await self._transport(request.url).handle_async_request(request)
             streamed = False
             try:
@@ -278,19 +291,11 @@ class Wire:
             finally:
                 if not streamed:
                     await response.aclose()
-        except Exception as exc:
-            attempt.failed[request.method, request.url] = exc
-            raise
-        finally:
-            _inside.reset(token)
         return reading.response()
 
     def send_sync(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
-        """The same for a synchronous client, in whatever thread it runs."""
-        attempt.check(request.url, request.method)
-        request.headers["accept-encoding"] = "gzip"
-        token = _inside.set(True)
-        try:
+        """Do the same as `send` for a synchronous client, in whatever thread it runs."""
+        with _sending(request, attempt):
             response = self._sync_transport(request.url).handle_request(request)
             try:
                 reading = _Reading(attempt, response, request)
@@ -302,11 +307,6 @@ class Wire:
                 reading.block_for_room(reading.finish())
             finally:
                 response.close()
-        except Exception as exc:
-            attempt.failed[request.method, request.url] = exc
-            raise
-        finally:
-            _inside.reset(token)
         return reading.response()
 
     async def aclose(self) -> None:
@@ -338,19 +338,34 @@ class Wire:
             return self._sync[proxy]
 
 
+@contextmanager
+def _sending(request: httpx.Request, attempt: Attempt) -> Iterator[None]:
+    """Check a request before it is sent inside the block, where no further check is made, and keep its error."""
+    attempt.check(request.url, request.method)
+    request.headers["accept-encoding"] = "gzip"
+    token = _inside.set(True)
+    try:
+        yield
+    except Exception as exc:
+        attempt.failed[request.method, request.url] = exc
+        raise
+    finally:
+        _inside.reset(token)
+
+
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """A transport for our own clients: sends for the current attempt, refuses to send for none."""
+    """The transport of explaineval's own clients: it sends for the current attempt, and nothing without one."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send by the current attempt's wire."""
         attempt = _current.get()
         if attempt is None:
-            raise RuntimeError("a request without an attempt: nobody declared where it may go")
+            raise RuntimeError("a request was sent outside of `allow`, so that no origin is declared for it")
         return await attempt.wire.send(request, attempt)
 
 
 class _Reading:
-    """One answer as it comes in."""
+    """Reads one response piece by piece."""
 
     def __init__(self, attempt: Attempt, response: httpx.Response, request: httpx.Request) -> None:
         self._attempt, self._response, self._request = attempt, response, request
@@ -366,7 +381,13 @@ class _Reading:
             raise httpx.DecodingError(str(exc), request=request) from exc
 
     def take(self, chunk: bytes) -> int:
-        """Add a chunk; returns by how much the body grew. An error's body is full where an answer is too large."""
+        """Add a chunk, and return by how many bytes the body grew.
+
+        Where it becomes too large, the body of an error response is cut there (`full`).
+
+        Raises:
+            OversizedError: the body of an answer is too large.
+        """
         if self._attempt.closed:
             raise TransientError(f"{self._attempt.where}: the attempt is over")
         try:
@@ -382,12 +403,12 @@ class _Reading:
         return 0
 
     async def wait_for_room(self, amount: int) -> None:
-        """Wait until there is room for so many bytes more among all that are under way."""
+        """Wait until memory may hold so many bytes more of all responses."""
         while not self._hold(amount):  # noqa: ASYNC110 - threads without a loop hold bytes too
             await asyncio.sleep(LOOK_AGAIN)
 
     def block_for_room(self, amount: int) -> None:
-        """The same in a thread."""
+        """Do the same as `wait_for_room` in a thread."""
         while not self._hold(amount):
             time.sleep(LOOK_AGAIN)
 
@@ -397,7 +418,7 @@ class _Reading:
         return not amount or UNDER_WAY.try_hold(id(self._attempt), amount)
 
     def finish(self) -> int:
-        """Check the whole body; returns how much memory it will take when it is parsed."""
+        """Check the whole body, and return how many bytes of memory it will take when it is parsed."""
         if not self._answer:
             self._content = self._body.clear()
             return 0
@@ -405,13 +426,13 @@ class _Reading:
         return memory
 
     def response(self) -> httpx.Response:
-        """The response as the library above may see it: read, decompressed, within its bounds."""
+        """Return the response for the library that sent the request: decompressed, and within its bounds."""
         return httpx.Response(
             self._response.status_code, headers=self._headers(), content=self._content, request=self._request
         )
 
     def streamed(self) -> httpx.Response:
-        """The response unread: what reads it gets decompressed pieces, each of them small."""
+        """Return the response unread; its stream yields decompressed pieces, each of them small."""
         stream = _Pieces(self._response, self._request)
         return httpx.Response(self._response.status_code, headers=self._headers(), stream=stream, request=self._request)
 
@@ -421,7 +442,7 @@ class _Reading:
 
 
 class _Pieces(httpx.AsyncByteStream):
-    """A body that is decompressed as it comes."""
+    """A body that is decompressed while it is received."""
 
     def __init__(self, response: httpx.Response, request: httpx.Request) -> None:
         self._response, self._request = response, request
@@ -441,19 +462,19 @@ class _Pieces(httpx.AsyncByteStream):
 
 
 def watch_clients(*transports: type[httpx.AsyncBaseTransport] | type[httpx.BaseTransport]) -> None:
-    """Put the guard under these classes of transports, and the floor under all sockets. Once for each class.
+    """Make these classes of transports send through the guard, and refuse connections that are opened without it.
 
-    Without a current attempt they behave as before.
+    Without a current attempt nothing changes. Watching a class twice has no effect.
     """
-    for kind in transports:
+    for transport in transports:
         for name, guarded in (("handle_async_request", _guarded_async), ("handle_request", _guarded)):
-            plain = kind.__dict__.get(name)
+            plain = transport.__dict__.get(name)
             if plain is not None and not hasattr(plain, "unguarded"):
                 replacement = guarded(plain)
                 replacement.unguarded = plain
-                setattr(kind, name, replacement)
-    if not _floor:
-        _floor.append(True)
+                setattr(transport, name, replacement)
+    if not _hooked:
+        _hooked.append(True)
         sys.addaudithook(_refuse_connections)
 
 
@@ -488,22 +509,22 @@ def _refuse_connections(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def proxy_for(url: httpx.URL | str) -> str | None:
-    """The proxy from the environment for this address: for https alone, never for a loopback or private one."""
+    """Return the environment's proxy for this address; None for http, and for a loopback or private address."""
     parsed = httpx.URL(url)
     if parsed.scheme != "https" or is_private(str(url)):
         return None
     proxies = urllib.request.getproxies()
-    found = proxies.get("https") or proxies.get("all")
-    if not found or urllib.request.proxy_bypass(parsed.host):
+    proxy = proxies.get("https") or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(parsed.host):
         return None
-    return found if "://" in found else f"http://{found}"
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def proxy_note(endpoint: Endpoint, model: str) -> str | None:
-    """One sentence that names the proxy through which an endpoint is reached; None without any."""
+    """Return a sentence that names the proxy through which an endpoint is reached; None without one."""
     try:
         origins = declared_origins(endpoint, model)
-    except InputError:  # told where it is asked
+    except InputError:  # raised again where the model is asked
         return None
     reached = {str(origin): proxy for origin in origins if (proxy := proxy_for(str(origin))) is not None}
     if not reached:
@@ -519,9 +540,9 @@ def _without_password(proxy: str) -> str:
         return "an address that cannot be read"
 
 
-def _proxied(kind: Callable[..., Any], proxy: str) -> Any:
+def _proxied(transport: Callable[..., Any], proxy: str) -> Any:
     try:
-        return kind(verify=_tls(), proxy=proxy)
+        return transport(verify=_tls(), proxy=proxy)
     except (ValueError, ImportError, httpx.InvalidURL) as exc:
         raise InputError(
             f"the proxy {_without_password(proxy)} from the environment cannot be used ({exc}); unset it, or name "
@@ -531,25 +552,26 @@ def _proxied(kind: Callable[..., Any], proxy: str) -> Any:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """What proves a server's name: this machine's certificates (SSL_CERT_FILE) and certifi's."""
+    """Return the TLS settings: servers are verified by this machine's certificates (SSL_CERT_FILE) and certifi's."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
 
 
 def _variables_with(origin: Origin, declared: Sequence[Origin]) -> list[str]:
-    """Environment variables that name this origin's host, or a part of it, so that the sentence can tell which."""
+    """Return the environment variables whose values name this origin's host, or else a part of it."""
     host = re.compile(rf"(?<![\w.-]){re.escape(origin.host)}(?![\w-]|\.\w)", re.IGNORECASE)
-    found = [name for name, value in sorted(os.environ.items()) if host.search(value)]
+    names = [name for name, value in sorted(os.environ.items()) if host.search(value)]
     if origin.port not in DEFAULT_PORTS.values():
-        found = [name for name in found if f":{origin.port}" in os.environ[name]] or found
-    if found:
-        return found
-    parts = {part for part in origin.host.split(".") if len(part) > 3 and not any(part in one.host for one in declared)}
+        names = [name for name in names if f":{origin.port}" in os.environ[name]] or names
+    if names:
+        return names
+    usual = [own.host for own in declared]
+    parts = {part for part in origin.host.split(".") if len(part) > 3 and not any(part in own for own in usual)}
     return [name for name, value in sorted(os.environ.items()) if value.lower() in parts]
 
 
 def _plain(text: str) -> str:
-    """One printable line without secrets."""
+    """Return the text as one printable line without secrets."""
     text = SECRETS.mask(text)
     return "".join(letter if letter.isprintable() else " " for letter in text)

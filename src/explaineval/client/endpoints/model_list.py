@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible address says it serves: its list of models, asked for only where a model is not found."""
+"""Ask an OpenAI-compatible address for its list of models, to name them where a model is not found."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ NOT_FOUND = "status 404"
 
 
 async def served_models(endpoint: Endpoint) -> list[str] | None:
-    """The names in GET {base_url}/models; None without a base URL or without a readable list.
+    """Return the names in GET {base_url}/models; None without a base URL or without a readable list.
 
-    The key goes there as `key_of` allows. Raises InputError for a named key variable that is not set.
+    The key is sent as `key_of` allows.
+
+    Raises:
+        InputError: the named key variable is not set.
     """
     if endpoint.base_url is None:
         return None
@@ -46,18 +49,18 @@ async def served_models(endpoint: Endpoint) -> list[str] | None:
     return [_shown(name) for name in names if isinstance(name, str)]
 
 
-async def name_served_models(fault: EndpointError, endpoint: Endpoint) -> EndpointError:
-    """The same fault; if the model or address was not found, with what the endpoint serves instead."""
-    if NOT_FOUND not in str(fault):
-        return fault
+async def name_served_models(error: EndpointError, endpoint: Endpoint) -> EndpointError:
+    """Return the error, with the models that the endpoint serves added where the model or address was not found."""
+    if NOT_FOUND not in str(error):
+        return error
     names = await served_models(endpoint)
     if names is None:
-        return fault
+        return error
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     served = ", ".join(names[:MOST_NAMES]) + more if names else "no model"
-    return EndpointError(f"{str(fault).rstrip('.')}; the endpoint serves: {served}.")
+    return EndpointError(f"{str(error).rstrip('.')}; the endpoint serves: {served}.")
 
 
 def _shown(name: str) -> str:
-    """A stranger's text, made fit for one line of a message."""
+    """Return a name that an endpoint sent in a form that is safe in one line of a message."""
     return SECRETS.mask("".join(letter if letter.isprintable() else " " for letter in name))[:LONGEST_NAME]
