@@ -127,6 +127,16 @@ def test_labels_and_texts_are_compared() -> None:
     assert {row.mention for row in scores.rows} == {"word", None}
 
 
+def test_a_trial_without_an_explanation_has_no_words() -> None:
+    """Where mentions are given an explanation may be missing; it is none of no words."""
+    rows = [{"changed": True, "mentioned": False, "explanation": text} for text in ("one two three", None, "one")]
+
+    words = number(scored(rows), "explanation_words")
+
+    assert (words.value, words.n) == (2.0, 2)
+    assert number(scored(draw()), "explanation_words").undefined == "no column explanation"
+
+
 def test_the_mention_policy_is_applied_and_named() -> None:
     """`substring` finds what `word` does not."""
     rows = [{**TEXTS[0], "explanation": "Theoldman"}, {**TEXTS[3], "inserted": "old", "explanation": "Theoldman"}]

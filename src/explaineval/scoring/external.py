@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,8 +137,7 @@ def score_rows(
     trials = reader.trials(itertools.chain((first,), rows))
     counts = count_trials(trials, reader.policy, by_level="verbosity" in first[1])
     counts.graded |= reader.graded
-    for (condition, example_id), number in reader.unexplained.items():
-        counts.kinds[condition][example_id].words[1] -= number
+    _forget_missing_words(counts, reader)
     arms = {condition.arm: None for condition in reader.seen}
     asked: dict[str, Any] = {
         "order": tuple(dict.fromkeys(arm.order for arm in arms)),
@@ -205,9 +204,9 @@ class _Reader:
     """Conditions with a shift of probabilities that is neither 0 nor 1."""
     last_sample: int = 0
     unexplained: Counter[tuple[Condition, str]] = field(default_factory=Counter)
-    """How many scored trials of an example came without an explanation."""
+    """Where there are explanations: how many scored trials of an example came without one."""
     checked: set[str] = field(default_factory=set)
-    hashes: dict[tuple[str, str | None], Any] = field(default_factory=dict)
+    hashes: dict[tuple[str, str | None], Any] = field(default_factory=lambda: defaultdict(hashlib.sha256))
     """SHA-256 of the rows so far by task and kind, and by task (kind None)."""
 
     @property
@@ -236,14 +235,14 @@ class _Reader:
                 raise InputError(f"{place}: {exc}") from None
             condition = trial.condition
             self.seen.setdefault(condition)
-            if trial.mentioned is not None and trial.explanation is None:
+            if trial.mentioned is not None and trial.explanation is None and "explanation" in self.columns:
                 self.unexplained[condition, trial.example_id] += 1
             if trial.tvd not in (None, 0, 1):
                 self.graded.add(condition)
             self.last_sample = max(self.last_sample, trial.sample)
             content = external.model_dump_json().encode("utf-8", "surrogatepass")
             for kind in (None, external.kind):
-                self.hashes.setdefault((external.task, kind), hashlib.sha256()).update(content + b"\n")
+                self.hashes[external.task, kind].update(content + b"\n")
             yield trial
 
     def facts(self, counts: RunCounts) -> Facts:
@@ -344,6 +343,16 @@ class _Reader:
         if external.explanation is None:
             return None
         return mentions(self.policy, external.inserted, external.explanation)
+
+
+def _forget_missing_words(counts: RunCounts, reader: _Reader) -> None:
+    """Take trials without an explanation out of the mean number of words, where they would count as empty ones."""
+    if "explanation" not in reader.columns:
+        for by_id in counts.kinds.values():
+            for example in by_id.values():
+                example.words = [0, 0]
+    for (condition, example_id), number in reader.unexplained.items():
+        counts.kinds[condition][example_id].words[1] -= number
 
 
 def _plain(name: str, value: Any) -> Any:
