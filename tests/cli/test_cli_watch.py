@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -149,6 +160,91 @@ def test_a_damaged_directory_is_one_sentence(
     assert (code, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
+
+
+class Terminal:
+    """A command whose standard output and error are a terminal of 80 columns and 24 rows."""
+
+    def __init__(self, *words: str, cwd: Path) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "explaineval", *words],
+            cwd=cwd, stdout=slave, stderr=slave, env={**environment, "TERM": "xterm"},
+        )  # fmt: skip
+        os.close(slave)
+        self.shown = ""
+
+    def read_until(self, text: str) -> None:
+        """Read what is shown until this is."""
+        while text not in self.shown:
+            self.shown += self._read()
+
+    def finish(self) -> int:
+        """Read the rest; the exit code."""
+        with contextlib.suppress(OSError):  # the terminal's other side is closed
+            while piece := self._read():
+                self.shown += piece
+        os.close(self.master)
+        return self.process.wait(60)
+
+    def _read(self) -> str:
+        assert select.select([self.master], [], [], 60)[0], self.shown
+        return os.read(self.master, 1 << 16).decode()
+
+
+def test_in_a_terminal_it_goes_on_until_the_run_ends(tmp_path: Path) -> None:
+    """The table is renewed, and the last one says how the run ended."""
+    run = make_run(tmp_path / "out")
+    terminal = Terminal("watch", "out", cwd=tmp_path)
+    terminal.read_until("In all: 20 of 60 requests")
+    write_progress(run, make_progress(state="finished", exit_code=0))
+
+    assert terminal.finish() == 0
+    assert "out: running for 90 s." in terminal.shown
+    assert "model        requests  cached   rate  phi-CCT so far      spent  left" in terminal.shown
+    assert "openai/smol     20/60       5  2.0/s  0.58 [-0.51, 0.95]  $0.50  20 s" in terminal.shown
+    assert "Trials: 12 ok." in terminal.shown
+    assert "out: finished after 90 s." in terminal.shown
+
+
+def test_who_leaves_the_view_leaves_the_run_alone(tmp_path: Path) -> None:
+    """Ctrl-C ends the view with one sentence and exit code 130, and changes nothing."""
+    run = make_run(tmp_path / "out")
+    before = (run / PROGRESS).read_bytes()
+    terminal = Terminal("watch", "out", cwd=tmp_path)
+    terminal.read_until("In all: 20 of 60 requests")
+    terminal.process.send_signal(signal.SIGINT)
+
+    assert terminal.finish() == 130
+    assert "explaineval: no longer watched; the run goes on." in terminal.shown
+    assert "Traceback" not in terminal.shown
+    assert before == (run / PROGRESS).read_bytes()
+
+
+def test_a_run_that_left_no_directory_is_said_in_one_sentence(tmp_path: Path) -> None:
+    """A directory that goes while it is watched is that of a run without one answer."""
+    run = make_run(tmp_path / "out")
+    terminal = Terminal("watch", "out", cwd=tmp_path)
+    terminal.read_until("In all: 20 of 60 requests")
+    shutil.rmtree(run)
+
+    assert terminal.finish() == 2
+    assert "out is gone: the run ended without one answer" in " ".join(terminal.shown.split())
+
+
+def test_the_table_of_a_run_in_a_terminal(tmp_path: Path) -> None:
+    """A line for each model and one for all, none wider than the terminal, and none left beside the results."""
+    words = ["run", "--task", "sense", "--limit", "6", "--model", "simulated/faithful", "--model", "simulated/random"]
+    terminal = Terminal(*words, "--out", "out", cwd=tmp_path)
+
+    assert terminal.finish() == 0
+    assert "phi-CCT so far" in terminal.shown
+    assert "all 2 models" in terminal.shown
+    assert "\x1b[2K" in terminal.shown.partition("Run directory")[0].rpartition("all 2 models")[2]
 
 
 def counts_of(reader: TrialReader) -> LiveCounts:

@@ -114,7 +114,7 @@ def test_a_disk_that_takes_no_progress_does_not_end_the_run(
 
     report.flush = fail
     report.report([make_model_run()])
-    report.finish([make_model_run(ended=True)], "finished", exit_code=0)
+    report.write([make_model_run(ended=True)], "finished", exit_code=0)
 
     assert len(shown) == 1
 

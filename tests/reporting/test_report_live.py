@@ -37,6 +37,7 @@ def make_model(name: str = "openai/gpt-4o-mini", **changes: Any) -> ModelProgres
 
 def make_run(*models: ModelProgress, seconds: float = 300, **changes: Any) -> RunProgress:
     """A run that was last heard of so many seconds after its start."""
+    models = models or (make_model(),)
     updated = (START + timedelta(seconds=seconds)).isoformat()
     values = {"state": "asking", "started": START.isoformat(), "updated": updated, "max_usd": 2.0}
     return RunProgress.model_validate(values | {"models": models} | changes)
@@ -44,7 +45,7 @@ def make_run(*models: ModelProgress, seconds: float = 300, **changes: Any) -> Ru
 
 def test_a_model_in_one_line() -> None:
     """Done, cached, rate, phi with its interval, dollars, time left."""
-    assert model_sentence(make_model(), [PHI]) == (
+    assert model_sentence("openai/gpt-4o-mini", make_model(), [PHI]) == (
         "openai/gpt-4o-mini: 1,200 of 9,600 requests (312 cached), 4.1/s, phi-CCT so far 0.13 [-0.14, 0.38] "
         "(800 trials), $0.12, 34 min left"
     )
@@ -67,7 +68,7 @@ def test_a_model_in_one_line() -> None:
 )  # fmt: skip
 def test_what_is_not_there_is_not_said(changes: dict[str, Any], phis: list[LivePhi], part: str) -> None:
     """No price, no rate, no phi: the sentence does without; several kinds are named."""
-    assert part in model_sentence(make_model(**changes), phis)
+    assert part in model_sentence("openai/gpt-4o-mini", make_model(**changes), phis)
 
 
 def test_the_sum_says_what_is_left_in_time_and_money() -> None:
@@ -78,6 +79,33 @@ def test_the_sum_says_what_is_left_in_time_and_money() -> None:
         "2 running, 1 finished; 3,600 of 28,800 requests; $0.36 of $2 spent, about $2.27 more to come (the limit will "
         "be reached first); 2.0 h left"
     )
+
+
+def test_a_models_own_limit_bounds_what_it_will_still_cost() -> None:
+    """A dollar is expected, twenty cents are left of the model's own limit."""
+    run = make_run(make_model(usd=0.3, usd_left=1.0, max_usd=0.5), max_usd=None)
+
+    assert "$0.30 spent, about $0.20 more to come;" in run_sentence(run)
+
+
+def test_one_model_at_two_endpoints_is_called_by_both() -> None:
+    """Where the name alone would not do, the endpoint stands beside it, in sentences and in the table."""
+    run = make_run(make_model(endpoint="lab"), make_model(endpoint=None))
+
+    text = "\n".join([*watch_lines("x", run, [[], []], START, 200), *table_lines(run, [[], []], 200, 20)])
+
+    assert text.count("openai/gpt-4o-mini at lab") == 2
+    assert text.count("openai/gpt-4o-mini at the default endpoint") == 2
+
+
+@pytest.mark.parametrize("width", [40, 50, 60, 70])
+def test_a_narrow_terminal_keeps_phi_and_the_time(width: int) -> None:
+    """Other columns give way; what is left is whole."""
+    lines = table_lines(make_run(make_model(), make_model("b")), [[PHI], []], width, 20)
+
+    assert max(map(len, lines)) <= width
+    assert "0.13 [-0.14, 0.38]" in lines[1]
+    assert lines[1].endswith("34 min")
 
 
 def test_unknown_prices_and_rates_are_not_added_up() -> None:
@@ -151,6 +179,7 @@ def test_a_watched_sweep_fits_the_terminal() -> None:
         ({}, 301, "running for 5 min."),
         ({}, 300 + DEAD_SECONDS + 60, "the run was ended from outside: it has given no sign for 2 min. Answers that "
          "were paid for are in the cache; the same command goes on from there."),
+        ({"models": ()}, 301, "it starts; nothing was asked yet."),
         ({"state": "scoring"}, 900, "all requests are done; the numbers are being computed."),
         ({"state": "finished", "exit_code": 0}, 10**6, "finished after 5 min."),
         ({"state": "finished", "exit_code": 5, "reason": "lab is down."}, 10**6,

@@ -127,9 +127,9 @@ def test_memory_is_bounded_by_the_examples() -> None:
     """Fifty times the trials of ten examples need the same tables."""
     counts = counted(trials_of(10, seed=10, per_example=300))
 
-    (by_condition,) = counts.tables.values()
-    (tables,) = by_condition.values()
-    assert (len(tables), counts.statuses.total()) == (10, 3000)
+    (tables,) = counts.tables.values()
+    (cells,) = tables.cells.values()
+    assert (len(tables.examples), len(cells), counts.statuses.total()) == (10, 40, 3000)
 
 
 class Clock:

@@ -62,7 +62,7 @@ def _sentences() -> RunWatch:
 
     A model that ended is told of once more.
     """
-    from explaineval.reporting.live import model_sentence, run_sentence
+    from explaineval.reporting.live import model_names, model_sentence, run_sentence
 
     last = time.monotonic()
     announce = _failure_printer()
@@ -76,9 +76,9 @@ def _sentences() -> RunWatch:
             return
         last = time.monotonic()
         run = status.progress
-        for place, (model, phis) in enumerate(zip(run.models, status.phis, strict=True)):
+        for place, (name, model, phis) in enumerate(zip(model_names(run), run.models, status.phis, strict=True)):
             if place not in ended:
-                echo_notes([model_sentence(model, phis)])
+                echo_notes([model_sentence(name, model, phis)])
             if model.state != "running":
                 ended.add(place)
         if len(run.models) > 1:

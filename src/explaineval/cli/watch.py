@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ import click
 from pydantic import ValidationError
 
 from explaineval.cli.options import JSON, PATH, option, options
-from explaineval.cli.output import columns, echo, echo_document, is_terminal
+from explaineval.cli.output import columns, echo, echo_document, echo_notes, is_terminal
 from explaineval.cli.progress import plain_text
 from explaineval.errors import InputError
 from explaineval.files import LONGEST_LINE, open_regular
@@ -30,6 +30,9 @@ LOOK_SECONDS = 2.0
 
 NARROW = 100
 """Columns of lines that are not printed on a terminal."""
+
+INTERRUPTED = 130
+"""Exit code of a command that was interrupted."""
 
 BLOCK = 1 << 20
 """Bytes of trials that are read at a time."""
@@ -112,6 +115,8 @@ def watch_command(run_dir: Path, once: bool, json: bool) -> int:
     def look() -> tuple[RunProgress, list[Phis]]:
         nonlocal started
         progress = read_progress(run_dir)
+        if progress is None and started:
+            raise InputError(f"{run_dir} is gone: the run ended without one answer, and so left no directory.")
         if progress is None:
             raise InputError(
                 f"{run_dir} has no progress.json, so nothing is known of how it went: an earlier version made it, or "
@@ -136,19 +141,23 @@ def watch_command(run_dir: Path, once: bool, json: bool) -> int:
     return _follow(run_dir, look)
 
 
-def _follow(run_dir: Path, look: Any) -> int:
+def _follow(run_dir: Path, look: Callable[[], tuple[RunProgress, list[Phis]]]) -> int:
     """Renew the view in the terminal until the run ends or the user leaves it."""
     from rich.live import Live
 
-    with Live(auto_refresh=False) as live:
-        while True:
-            progress, phis = look()
-            now = datetime.now(UTC)
-            width, height = live.console.width, live.console.height - 1
-            live.update(plain_text(screen_lines(str(run_dir), progress, phis, now, width, height)), refresh=True)
-            if progress.state in ("finished", "stopped", "failed") or is_dead(progress, now):
-                return 0
-            time.sleep(LOOK_SECONDS)
+    try:
+        with Live(auto_refresh=False) as live:
+            while True:
+                progress, phis = look()
+                now = datetime.now(UTC)
+                width, height = live.console.width, live.console.height - 1
+                live.update(plain_text(screen_lines(str(run_dir), progress, phis, now, width, height)), refresh=True)
+                if progress.state in ("finished", "stopped", "failed") or is_dead(progress, now):
+                    return 0
+                time.sleep(LOOK_SECONDS)
+    except KeyboardInterrupt:
+        echo_notes(["no longer watched; the run goes on."])
+        return INTERRUPTED
 
 
 def _document(run_dir: Path, progress: RunProgress, phis: Sequence[Phis]) -> dict[str, Any]:

@@ -100,14 +100,14 @@ class ProgressReporter:
             self._write(progress)
         self.watch(RunStatus(progress, tuple(phis), tuple(self._new_messages(model_runs))))
 
-    def finish(
+    def write(
         self,
         model_runs: list[ModelRun],
         state: RunState,
         reason: str | None = None,
         exit_code: int | None = None,
     ) -> None:
-        """Write what became of the run when nothing more is asked."""
+        """Write how far the run is as a whole: before the first request, and when nothing more is asked."""
         self._write(self._snapshot(model_runs, state, reason, exit_code))
 
     @contextmanager
@@ -116,7 +116,7 @@ class ProgressReporter:
         try:
             yield
         except BaseException as exc:
-            self.finish(model_runs, "failed", str(exc) or type(exc).__name__)
+            self.write(model_runs, "failed", str(exc) or type(exc).__name__)
             raise
 
     def _write(self, progress: RunProgress) -> None:

@@ -89,6 +89,7 @@ def execute(
         record = run_record(prepared, facts, listed.version)
         run_directory.write_run(directory, record)
         reporter = ProgressReporter(prepared, directory, watch)
+        reporter.write([], "asking")
         stack.enter_context(reporter.record_errors(model_runs))
         trials = directory / run_directory.TRIALS
         with (
@@ -99,7 +100,7 @@ def execute(
             interrupted = asyncio.run(
                 _ask_models(prepared, store, claims, model_runs, lines, reporter, prices, embedded, stop)
             )
-        reporter.finish(model_runs, "scoring")
+        reporter.write(model_runs, "scoring")
         capabilities = {
             (model_run.model.endpoint, model_run.model.model, style): value
             for model_run in model_runs
@@ -122,7 +123,7 @@ def execute(
         scores = score(directory)
         run_directory.write_metrics(directory, scores.rows)
         code, errors = judge_run(prepared, model_runs, interrupted, unsent)
-        reporter.finish(model_runs, "stopped" if interrupted else "finished", " ".join(errors) or None, code)
+        reporter.write(model_runs, "stopped" if interrupted else "finished", " ".join(errors) or None, code)
     kept = directory if (directory / run_directory.RUN).exists() else None
     notes = (*run_notes(prepared, model_runs, state), *warnings)
     return Outcome(kept, code, record.signature, scores, totals, notes, errors)

@@ -21,7 +21,16 @@ SCORING_SECONDS = 1800.0
 """The same while the numbers are computed, when nothing is told."""
 
 
-def model_sentence(progress: ModelProgress, phis: Phis) -> str:
+def model_names(run: RunProgress) -> list[str]:
+    """Return how the models are called: by their endpoint too where the same model is asked at several."""
+    names = [model.model for model in run.models]
+    return [
+        f"{model.model} at {model.endpoint or 'the default endpoint'}" if names.count(model.model) > 1 else model.model
+        for model in run.models
+    ]
+
+
+def model_sentence(name: str, progress: ModelProgress, phis: Phis) -> str:
     """Return how far a model is, phi-CCT so far, what is spent, and how long it will take, as one line."""
     running = progress.state == "running"
     parts = [f"{progress.done:,} of {progress.distinct:,} requests ({progress.hits:,} cached)"]
@@ -33,9 +42,9 @@ def model_sentence(progress: ModelProgress, phis: Phis) -> str:
     if running:
         left = duration(progress.seconds_left)
         parts.append(f"{left} left" if left else "time left not known yet")
-        return f"{progress.model}: {', '.join(parts)}"
+        return f"{name}: {', '.join(parts)}"
     reason = f" {progress.reason}" if progress.reason else ""
-    return f"{progress.model}: {progress.state}, {', '.join(parts)}.{reason}"
+    return f"{name}: {progress.state}, {', '.join(parts)}.{reason}"
 
 
 HEADS = ("model", "requests", "cached", "rate", "phi-CCT so far", "spent", "left")
@@ -43,6 +52,9 @@ STATES = ("running", "failed", "stopped", "finished")
 """The states of a model, in the order in which they need to be seen."""
 
 LEFT_ALIGNED = ("model", "phi-CCT so far")
+LEFT_OUT = ("cached", "rate", "spent", "requests")
+"""The columns that a narrow terminal does without, the first one first."""
+
 NARROW_NAME = 12
 """Characters of a model's name that are shown however narrow the terminal is."""
 
@@ -57,28 +69,42 @@ def table_lines(run: RunProgress, phis: Sequence[Phis], width: int, rows: int) -
     most = max(1, rows - 1 - (len(run.models) > 1))
     shown = sorted(order if len(order) <= most else order[: max(1, most - 1)])
     hidden = [run.models[place] for place in order if place not in shown]
-    cells = [HEADS, *(_cells(run.models[place], phis[place]) for place in shown)]
+    names = model_names(run)
+    cells = [HEADS, *(_cells(names[place], run.models[place], phis[place]) for place in shown)]
     if len(run.models) > 1:
         cells.append(_sum_cells(run))
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADS))]
-    between = "  " if sum(widths) + 2 * (len(HEADS) - 1) <= width else " "
-    widths[0] = max(NARROW_NAME, min(widths[0], width - sum(widths[1:]) - len(between) * (len(HEADS) - 1)))
-    lines = []
-    for first, *others in cells:
-        name = first if len(first) <= widths[0] else f"…{first[1 - widths[0] :]}"
-        texts = [name.ljust(widths[0])]
-        for head, text, size in zip(HEADS[1:], others, widths[1:], strict=True):
-            texts.append(text.ljust(size) if head in LEFT_ALIGNED else text.rjust(size))
-        lines.append(between.join(texts).rstrip()[:width])
+    lines = _aligned(cells, width)
     if hidden:
         lines.insert(len(shown) + 1, f"and {len(hidden)} more: {_states(hidden)}")
     return lines
 
 
-def _cells(model: ModelProgress, phis: Phis) -> tuple[str, ...]:
+def _aligned(cells: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Lay cells out in columns; where that is too wide for the names, columns are left out in the order of LEFT_OUT."""
+    sizes = {head: max(len(row[column]) for row in cells) for column, head in enumerate(HEADS)}
+    heads = list(HEADS)
+    between = "  " if sum(sizes.values()) + 2 * (len(HEADS) - 1) <= width else " "
+    for unneeded in LEFT_OUT:
+        if sum(sizes[head] + len(between) for head in heads[1:]) + NARROW_NAME > width:
+            heads.remove(unneeded)
+    room = width - sum(sizes[head] + len(between) for head in heads[1:])
+    size = min(sizes["model"], max(NARROW_NAME, room))
+    lines = []
+    for row in cells:
+        texts = dict(zip(HEADS, row, strict=True))
+        name = texts["model"] if len(texts["model"]) <= size else f"…{texts['model'][1 - size :]}"
+        others = [
+            texts[head].ljust(sizes[head]) if head in LEFT_ALIGNED else texts[head].rjust(sizes[head])
+            for head in heads[1:]
+        ]
+        lines.append(between.join([name.ljust(size), *others]).rstrip()[:width])
+    return lines
+
+
+def _cells(name: str, model: ModelProgress, phis: Phis) -> tuple[str, ...]:
     running = model.state == "running"
     return (
-        model.model,
+        name,
         f"{_short(model.done)}/{_short(model.distinct)}",
         _short(model.hits),
         _rate(model.rate),
@@ -122,7 +148,10 @@ def _still_to_come(run: RunProgress, usd: float) -> str:
     rest = [model for model in run.models if model.state == "running" and model.remaining]
     if not rest or any(model.usd_left is None for model in rest):
         return ""
-    more = sum(model.usd_left or 0.0 for model in rest)
+    more = 0.0
+    for model in rest:
+        room = float("inf") if model.max_usd is None else max(0.0, model.max_usd - (model.usd or 0.0))
+        more += min(model.usd_left or 0.0, room)
     text = f", about {_dollars(more)} more to come"
     if run.max_usd is not None and usd + more > run.max_usd:
         return f"{text} (the limit will be reached first)"
@@ -146,8 +175,8 @@ def seconds_left(run: RunProgress) -> float | None:
 def watch_lines(name: str, run: RunProgress, phis: Sequence[Phis], now: datetime, width: int) -> Iterator[str]:
     """Yield what `watch` prints of a run: its state, a line for each model with its outcomes, and what is left."""
     yield from _wrap(f"{name}: {state_sentence(run, now)}", width, "  ")
-    for model, of_model in zip(run.models, phis, strict=True):
-        yield from _wrap(model_sentence(model, of_model), width, "  ")
+    for called, model, of_model in zip(model_names(run), run.models, phis, strict=True):
+        yield from _wrap(model_sentence(called, model, of_model), width, "  ")
         if model.outcomes:
             yield from _wrap(f"  trials: {outcomes(model.outcomes)}", width, "    ")
     if run.models:
@@ -185,7 +214,7 @@ def state_sentence(run: RunProgress, now: datetime) -> str:
             "cache; the same command goes on from there."
         )
     if run.state == "asking":
-        return f"running for {since}."
+        return f"running for {since}." if run.models else "it starts; nothing was asked yet."
     if run.state == "scoring":
         return "all requests are done; the numbers are being computed."
     reason = f" {run.reason}" if run.reason else ""

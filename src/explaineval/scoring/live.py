@@ -1,11 +1,12 @@
 """Count the trials of a run while they are written, and compute phi-CCT so far.
 
-Memory is bounded by models, conditions and examples: a table of four integers for each example in each condition.
+Memory is bounded by models, conditions and examples, whatever the number of trials.
 """
 
 from __future__ import annotations
 
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from explaineval.interventions import kind_of
 from explaineval.metrics.correlations import MENTIONED_FLIP, phi_values
 from explaineval.metrics.estimates import (
     FloatArray,
+    IntArray,
     Interval,
     empty_margin,
     estimate,
@@ -33,8 +35,32 @@ FEWEST_SECONDS = 3.0
 REST = 50
 """After a computation of t seconds the next one waits for so many times t, so that they take 2 % of the time."""
 
-Tables = dict[tuple[str, str], list[int]]
-"""The table a, b, c, d of each example, by its task and id."""
+
+@dataclass
+class LiveTables:
+    """The tables of the trials of one kind of intervention: four integers for each example in each condition."""
+
+    examples: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The row of each example in the arrays, by its task and id."""
+    cells: dict[Condition, array[int]] = field(default_factory=dict)
+    """a, b, c, d of each row, one row after the other; the last rows of a condition may be missing."""
+
+    def add(self, trial: Trial) -> None:
+        """Count a scored trial."""
+        row = self.examples.setdefault((trial.task, trial.example_id), len(self.examples))
+        cells = self.cells.setdefault(trial.condition, array("l"))
+        if len(cells) < 4 * (row + 1):
+            cells.extend([0] * (4 * (row + 1) - len(cells)))
+        cells[4 * row + table_cell(bool(trial.changed), bool(trial.mentioned))] += 1
+
+    @property
+    def counts(self) -> IntArray:
+        """The tables as an array (examples, conditions, 4)."""
+        counts = np.zeros((len(self.examples), len(self.cells), 4), dtype=np.int64)
+        for place, cells in enumerate(self.cells.values()):
+            rows = np.array(cells, dtype=np.int64).reshape(-1, 4)
+            counts[: len(rows), place] = rows
+        return counts
 
 
 @dataclass(frozen=True)
@@ -54,8 +80,8 @@ class LiveCounts:
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
-    tables: dict[str, dict[Condition, Tables]] = field(default_factory=dict)
-    """By kind of intervention and condition."""
+    tables: dict[str, LiveTables] = field(default_factory=dict)
+    """By kind of intervention."""
 
     def add(self, trial: Trial) -> None:
         """Count one more trial."""
@@ -65,30 +91,27 @@ class LiveCounts:
             return
         if trial.changed is None or trial.mentioned is None:
             return
-        by_example = self.tables.setdefault(trial.kind, {}).setdefault(trial.condition, {})
-        table = by_example.setdefault((trial.task, trial.example_id), [0, 0, 0, 0])
-        table[table_cell(trial.changed, trial.mentioned)] += 1
+        self.tables.setdefault(trial.kind, LiveTables()).add(trial)
 
     def phis(self, interval: Interval) -> tuple[LivePhi, ...]:
         """Compute phi-CCT of each kind with its interval, in the order in which the kinds first came."""
         return tuple(
-            LivePhi(kind, mean_phi(list(by_condition.values()), interval), len(by_condition))
-            for kind, by_condition in self.tables.items()
+            LivePhi(kind, mean_phi(tables.counts, interval), len(tables.cells)) for kind, tables in self.tables.items()
         )
 
 
-def mean_phi(conditions: list[Tables], interval: Interval) -> Estimate:
+def mean_phi(counts: IntArray, interval: Interval) -> Estimate:
     """Return the unweighted mean of phi over conditions, with a jackknife interval over examples.
 
     Of one condition that is phi-CCT, to the last digit. An example that was asked in several conditions is left out of
     all of them at once, since its trials are not independent. Undefined where phi of one condition is.
+
+    Args:
+        counts: the tables of whole numbers a, b, c, d, (examples, conditions, 4).
+        interval: how limits are computed.
     """
-    examples = sorted({example for tables in conditions for example in tables})
-    none = (0, 0, 0, 0)
-    stacked = [[tables.get(example, none) for tables in conditions] for example in examples]
-    counts = np.array(stacked, dtype=np.int64).reshape(-1, len(conditions), 4)
-    n, n_examples = int(counts.sum()), len(examples)
-    reasons = [empty_margin(*total_table(counts[:, place])) for place in range(len(conditions))]
+    (n_examples, conditions, _), n = counts.shape, int(counts.sum())
+    reasons = [empty_margin(*total_table(counts[:, place])) for place in range(conditions)]
     undefined = next((reason for reason in reasons if reason), None)
     if undefined:
         return no_value(undefined, n, n_examples)
@@ -96,7 +119,7 @@ def mean_phi(conditions: list[Tables], interval: Interval) -> Estimate:
     carriers = int((counts[:, :, 0] > 0).any(axis=1).sum())
 
     def statistic(sums: FloatArray) -> FloatArray:
-        values: FloatArray = phi_values(sums.reshape(-1, 4)).reshape(-1, len(conditions)).mean(axis=1)
+        values: FloatArray = phi_values(sums.reshape(-1, 4)).reshape(-1, conditions).mean(axis=1)
         return values
 
     return estimate(
