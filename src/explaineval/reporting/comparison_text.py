@@ -36,14 +36,21 @@ def task_of(compared: Compared) -> str:
 
 
 def sentence_of(compared: Compared) -> str:
-    """Return what a family says, in a sentence that can be quoted."""
+    """Return what a family says, in a sentence that can be quoted; of arms and runs it names the model."""
+    body, model = _sentence(compared), compared.group.fixed["model"]
+    if compared.group.by == "model" or model is None:
+        return body
+    start, rest = body.split(" ", 1)
+    return f"For {model}, {start.lower() if start in ('Cannot', 'No') else start} {rest}"
+
+
+def _sentence(compared: Compared) -> str:
     names, task, title = compared.group.names, task_of(compared), TITLES[compared.metric]
     tested = compared.tested
     if not tested:
         if all(row.note == SAME for row in compared.family.differences):
-            return f"{join(names)} have the same {title} on {task}: {SAME}."
-        reasons = dict.fromkeys(compared.why_undefined(row) or row.note or "" for row in compared.family.differences)
-        return f"No difference in {title} can be tested on {task}: {'; '.join(reasons)}."
+            return f"{join(names)} have the same {title} on {task}, example by example."
+        return f"No difference in {title} can be tested on {task}: {'; '.join(reasons_of(compared))}."
     told = [row for row in tested if row.significant]
     if not told:
         return _nothing_told(compared, tested)
@@ -62,6 +69,17 @@ def sentence_of(compared: Compared) -> str:
     if len(tested) == 1:
         return claim
     return f"{len(told)} of {len(tested)} pairs can be told apart; the clearest: {claim}"
+
+
+def reasons_of(compared: Compared) -> list[str]:
+    """Return why systems have nothing that can be tested, each reason once with the names of its systems."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in zip(short_names(compared.group.names), compared.undefined, strict=True):
+        if reason:
+            by_reason.setdefault(reason, []).append(name)
+    if not by_reason:
+        return list(dict.fromkeys(row.undefined or row.note or "" for row in compared.family.differences))
+    return [f"{join(names)}: {reason}" for reason, names in by_reason.items()]
 
 
 def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
@@ -135,6 +153,8 @@ def p_text(p: float) -> str:
     if p < 0.001:
         return "< .001"
     text = f"{p:.3f}" if p < 0.01 else f"{p:.2f}"
+    if text == "0.05":  # on which side of .05 it lies must show
+        text = f"{p:.4f}" if f"{p:.3f}" == "0.050" else f"{p:.3f}"
     return f"= {text.removeprefix('0')}"
 
 
@@ -159,7 +179,8 @@ def _warnings(result: GroupResult, compared: Compared) -> Iterator[tuple[str, st
     if result.differing:
         yield (
             "asked_otherwise",
-            f"they also differ in {join(result.differing)}; only trials that are the same in all of them count.",
+            f"they also differ in {join(result.differing)}; only trials that are the same in all of them count."
+            + (" --mention decides all by one policy." if any("mention" in part for part in result.differing) else ""),
         )
     if compared.left_out:
         yield "tasks_left_out", f"not all of them were asked {join(compared.left_out)}, which is left out here."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -12,6 +13,7 @@ from explaineval.reporting.comparison_text import (
     equivalence_of,
     join,
     p_text,
+    reasons_of,
     sentence_of,
     short_names,
     task_of,
@@ -45,11 +47,11 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
             first = False
             yield from _wrapped(sentence_of(compared), width)
             yield ""
-            yield from _conditions(result, compared, width)
+            yield from _conditions(result, compared, width, levels=len(results) > 1)
             yield from _table(result, compared, width)
             yield from _undefined(compared, width)
             if len(compared.family.differences) == 1:
-                yield from _metrics(result, compared)
+                yield from _metrics(result, compared, width)
             else:
                 yield from _pairs(result, compared, width)
             yield from _tasks(result, compared, width)
@@ -60,14 +62,22 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
                 yield ""
             first = False
             yield from _wrapped(f"{join(result.group.names)} share no trial, so nothing is compared.", width)
-        for compared in result.families:
+        for compared in result.primary:
             yield from _trend(compared, width)
+            cct = result.family("cct", compared)
+            if cct is not None and cct.trend is not None and cct.trend.value is not None:
+                yield from _trend(cct, width)
         yield from _explained(result, width)
 
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
 def _wrapped(text: str, width: int, indent: str = "") -> Iterator[str]:
-    """The text in lines of this width; `indent` stands before all lines but the first."""
-    yield from textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    """The text in lines of this width, p-values and intervals unbroken; `indent` stands before all but the first."""
+    kept = re.sub(r"(?<=\bp [<=]) (?=\.)|(?<=\bp) (?=[<=] \.)|(?<=\d,) (?=-?[\d.]+%?\])", NO_BREAK, text)
+    for line in textwrap.wrap(kept, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False):
+        yield line.replace(NO_BREAK, " ")
 
 
 def _paragraph(text: str | None, width: int, indent: str = "  ") -> Iterator[str]:
@@ -77,7 +87,8 @@ def _paragraph(text: str | None, width: int, indent: str = "  ") -> Iterator[str
         yield from _wrapped(f"{indent}{text}", width, indent)
 
 
-def _conditions(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
+def _conditions(result: GroupResult, compared: Compared, width: int, *, levels: bool) -> Iterator[str]:
+    """What is compared under which conditions, on how many trials; `levels`: name the level of verbosity too."""
     fixed = result.group.fixed
     parts = [str(fixed["model"])] if fixed["model"] else []
     parts += [compared.task if compared.task != MEAN else f"mean over {join(compared.tasks)}"]
@@ -85,7 +96,8 @@ def _conditions(result: GroupResult, compared: Compared, width: int) -> Iterator
     parts += [str(fixed["style"])] if fixed["style"] else []
     parts += [ORDERS.get(str(fixed["order"]), "")] if fixed["order"] else []
     parts += [f"{fixed['shots']} shots"] if fixed["shots"] else []
-    parts += [str(fixed["verbosity"])] if fixed["verbosity"] not in (None, "normal") else []
+    verbosity = fixed["verbosity"]
+    parts += [f"verbosity {verbosity}"] if verbosity is not None and (levels or verbosity != "normal") else []
     parts += [f"levels {join(result.group.levels)}"] if result.group.levels else []
     both = "both" if len(result.group.systems) == 2 else "all of them"
     shared = f"{compared.n_pairs} trials of {compared.n_examples} examples scored in {both}"
@@ -120,14 +132,23 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
     )
     for number in order:
         rank = compared.family.ranks[number]
-        ranks = "–" if rank is None else f"{rank.low}" if rank.low == rank.high else f"{rank.low}–{rank.high}"
+        ranks = (
+            "–"
+            if rank is None or not compared.tested
+            else f"{rank.low}"
+            if rank.low == rank.high
+            else f"{rank.low}–{rank.high}"
+        )
         cells = "".join(f"{_number(_values(found[metric])[number]):>8}" for _, metric in shown)
         mark = "  reference" if number == result.reference and len(cells) + room + start + 11 <= width else ""
         yield (f"  {ranks:<6}" if ranked else "  ") + _short(names[number], room - 1).ljust(room) + cells + mark
+    rates = [item.impact_rate for item in found.values() if item is not None and item.impact_rate is not None]
+    if rates:
+        yield f"  at p: phi-CCT at the common impact rate {rates[0]:.2f}; changed: impact rate"
     if not ranked:
         text = f"Reference, named beforehand: {names[result.reference or 0]}."
         yield from _paragraph(text, width)
-    elif compared.family.best is not None and len(order) > 2:
+    elif compared.family.best is not None and len(order) > 2 and compared.tested:
         near = [names[number] for number in compared.family.not_separated]
         best = names[compared.family.best]
         others = [name for name in near if name != best]
@@ -155,33 +176,35 @@ def _short(name: str, room: int) -> str:
 
 
 def _undefined(compared: Compared, width: int) -> Iterator[str]:
-    """Why systems have no value of the primary metric."""
-    names = short_names(compared.group.names)
-    reasons: dict[str, list[str]] = {}
-    for name, reason in zip(names, compared.undefined, strict=True):
-        if reason:
-            reasons.setdefault(reason, []).append(name)
-    for reason, without in reasons.items():
-        have = "has" if len(without) == 1 else "have"
-        yield from _paragraph(f"{join(without)} {have} no {TITLES[compared.metric]}: {reason}.", width)
+    """Why systems cannot be tested; nothing where the sentence says it already."""
+    if compared.tested and any(compared.undefined):
+        yield from _paragraph(f"Not tested: {'; '.join(reasons_of(compared))}.", width)
 
 
-def _metrics(result: GroupResult, compared: Compared) -> Iterator[str]:
+def _metrics(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
     """One line for each metric of two systems."""
-    row = compared.family.differences[0]
-    names = short_names(result.group.names)
+    families = [item for item in result.families if (item.task, item.kind) == (compared.task, compared.kind)]
+    rows = [(item, item.family.differences[0]) for item in families]
+    same = [item for item, row in rows if row.note == SAME]
+    shown = [(item, row) for item, row in rows if row.value is not None and row.note != SAME]
+    names, pair = short_names(result.group.names), compared.family.differences[0]
     yield ""
-    yield f"  Difference: {names[row.first]} − {names[row.second]}"
-    yield f"  {'':<27}{'':>7}  {'95 % interval':<17}{'p':<7}{'detectable':>10}"
-    for other in result.families:
-        row = other.family.differences[0]
-        if (other.task, other.kind) != (compared.task, compared.kind) or row.value is None:
-            continue
-        yield _metric_line(_short(_title_of(other), 26), row, other.on_log_scale)
-    label = result.label(compared, 0)
-    if label:
-        yield f"  The difference in phi-CCT is one of {label}."
-    yield f"  All but {TITLES[compared.metric]} are exploratory; detectable: seen with a probability of 80 %."
+    yield f"  Difference: {names[pair.first]} − {names[pair.second]}"
+    if shown:
+        yield f"  {'':<27}{'':>7}  {'95 % interval':<17}{'p':<7}{'detectable':>10}"
+        for item, row in shown:
+            yield _metric_line(_short(_title_of(item), 26), row, item.on_log_scale)
+        label = result.label(compared, 0)
+        if label:
+            yield f"  The difference in phi-CCT is one of {label}."
+        yield f"  All but {TITLES[compared.metric]} are exploratory; detectable: seen with a probability of 80 %."
+    if same:
+        text = (
+            "none in any example"
+            if not shown
+            else f"no difference in any example: {join([TITLES[item.metric] for item in same])}"
+        )
+        yield from _wrapped(f"  {text[0].upper()}{text[1:]}.", width, "  ")
 
 
 def _title_of(compared: Compared) -> str:
@@ -211,24 +234,30 @@ def _pairs(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
     rows = [(number, row) for number, row in enumerate(compared.family.differences) if row.p_adjusted is not None]
     rows.sort(key=lambda pair: (pair[1].p_adjusted or 0.0, -abs((pair[1].value or 0.0) / (pair[1].error or 1.0))))
     told = [pair for pair in rows if pair[1].significant]
-    yield ""
     if not told:
-        yield "  No two of them can be told apart."
-    for number, row in told[:SHOWN_PAIRS]:
-        yield from _wrapped(f"  {_pair_text(result, compared, number, row)}", width, "    ")
+        return
+    lines = [_pair_text(result, compared, number, row) for number, row in told[:SHOWN_PAIRS]]
+    room = min(max(len(pair) for pair, _ in lines), width - 2 - max(len(numbers) for _, numbers in lines) - 2)
+    yield ""
+    what = f"p and limits adjusted over {len(rows)} pairs" if len(rows) > 1 else "one pair was tested"
+    yield f"  Pairs that can be told apart ({what})"
+    for pair, numbers in lines:
+        yield f"  {_short(pair, room):<{room}}  {numbers}"
     if len(told) > SHOWN_PAIRS:
         yield f"  {len(told) - SHOWN_PAIRS} more pairs can be told apart; --json has them all."
 
 
-def _pair_text(result: GroupResult, compared: Compared, number: int, row: Difference) -> str:
+def _pair_text(result: GroupResult, compared: Compared, number: int, row: Difference) -> tuple[str, str]:
+    """The two names, the higher one first, and the numbers of their difference."""
     value, low, high = row.value or 0.0, row.low_adjusted or 0.0, row.high_adjusted or 0.0
     names = short_names(result.group.names)
     first, second = names[row.first], names[row.second]
     if value < 0:
         first, second, value, low, high = second, first, -value, -high, -low
     label = result.label(compared, number)
-    note = f" · {label}" if label else ""
-    return f"{first} > {second}  {value:+.2f} [{low:.2f}, {high:.2f}], adjusted p {p_text(row.p_adjusted or 0.0)}{note}"
+    interval = f"[{low:.2f}, {high:.2f}]"
+    numbers = f"{value:+.2f} {interval:<14} p {p_text(row.p_adjusted or 0.0)}"
+    return f"{first} > {second}", f"{numbers}  {label}" if label else numbers
 
 
 def _tasks(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
@@ -264,37 +293,37 @@ def _warning_lines(result: GroupResult, compared: Compared, width: int) -> Itera
 
 
 def _trend(compared: Compared, width: int) -> Iterator[str]:
-    """The trend over model size of phi-CCT and CCT; why there is none, for the primary metric."""
+    """The trend of a metric over model size, or why there is none."""
     trend = compared.trend
-    if trend is None or compared.metric not in (compared.group.primary_metric, "cct"):
+    if trend is None:
         return
     if trend.value is None:
-        if compared.primary:
-            yield from _paragraph(f"No trend over model size: {trend.undefined}.", width)
+        yield from _paragraph(f"No trend over model size: {trend.undefined}.", width)
         return
     count = len(trend.slopes or {})
     low, high = trend.low or 0.0, trend.high or 0.0
     p = "" if trend.p is None else f", p {p_text(trend.p)}"
+    note = f" {trend.note[0].upper()}{trend.note[1:]}." if trend.note and compared.primary else ""
     yield from _paragraph(
         f"{TITLES[compared.metric]} on {task_of(compared)} changes by {trend.value:+.2f} [{low:.2f}, {high:.2f}]{p} "
         f"for ten times the parameters (mean slope of {count} families); for these very families "
-        f"[{trend.low_here:.2f}, {trend.high_here:.2f}].",
+        f"[{trend.low_here:.2f}, {trend.high_here:.2f}].{note}",
         width,
     )
-    if trend.note:
-        yield from _wrapped(f"  {trend.note[0].upper()}{trend.note[1:]}.", width, "  ")
 
 
 def _explained(result: GroupResult, width: int) -> Iterator[str]:
     """How much of CCT phi-CCT explains; why that is not known, where there are enough models."""
+    shares, unknown = [], []
     for task, kind, found in result.explained:
         where = f"on {task}, {kind.replace('_', ' ')}"
         if found.value is not None:
             limits = f" [{found.low:.0%}, {found.high:.0%}]" if found.low is not None and found.high is not None else ""
-            yield from _paragraph(
-                f"phi-CCT explains {found.value:.0%}{limits} of the variance of CCT between {found.n_models} models "
-                f"{where} (from different halves of the examples, corrected for reliability).",
-                width,
-            )
+            shares.append(f"{found.value:.0%}{limits} {where} ({found.n_models} models)")
         elif found.reliability_phi is not None:
-            yield from _paragraph(f"How much of CCT phi-CCT explains {where} is unknown: {found.undefined}.", width)
+            unknown.append(f"How much of CCT phi-CCT explains {where} is unknown: {found.undefined}.")
+    if shares:
+        text = f"Of the variance of CCT between models phi-CCT explains {join(shares)}"
+        yield from _paragraph(f"{text}, from different halves of the examples, corrected for reliability.", width)
+    for text in unknown:
+        yield from _paragraph(text, width)

@@ -158,10 +158,11 @@ class Compared:
 def form_groups(systems: Sequence[System], by: By | None, runs: Sequence[str]) -> list[Group]:
     """Sort systems into groups. `runs` are the names of the run directories.
 
-    Without `by` it is what differs: models, else arms, else runs. Systems that could be compared only under different
-    styles or shots form a group of their own that is marked as confounded. Models that were asked once and explained at
-    several levels of verbosity also form groups over those levels. A later run stands before an earlier one, so that a
-    difference is the later minus the earlier; within a run the order is that of the trials.
+    Without `by` it is what differs: runs where all of them hold the same models and arms, else models, else arms.
+    Systems that could be compared only under different styles or shots form a group of their own that is marked as
+    confounded. Models that were asked once and explained at several levels of verbosity also form groups over those
+    levels. A later run stands before an earlier one, so that a difference is the later minus the earlier; within a run
+    the order is that of the trials.
     """
     chosen = by or _what_differs(systems)
     ordered = sorted(systems, key=lambda system: -system.run)
@@ -200,6 +201,9 @@ def _make_group(by: By, systems: Sequence[System], runs: Sequence[str]) -> Group
 
 
 def _what_differs(systems: Sequence[System]) -> By:
+    in_runs = [{system[1:] for system in systems if system.run == run} for run in {system.run for system in systems}]
+    if len(in_runs) > 1 and all(arms == in_runs[0] for arms in in_runs):
+        return "run"
     if len({(system.endpoint, system.model) for system in systems}) > 1:
         return "model"
     return "arm" if len({system[3:] for system in systems}) > 1 else "run"
@@ -216,16 +220,17 @@ def _names(systems: Sequence[System], runs: Sequence[str]) -> tuple[str, ...]:
     """Names that tell the systems apart, with no more in them than that needs."""
     parts: list[Callable[[System], str]] = [
         lambda system: system.model,
-        lambda system: f"at {system.endpoint or 'the default endpoint'}",
         lambda system: system.order,
         lambda system: system.style,
         lambda system: f"{system.shots} shots",
-        lambda system: str(system.verbosity),
+        lambda system: f"{system.verbosity} verbosity",
         lambda system: runs[system.run],
     ]
-    telling = [part for part in parts if len({part(system) for system in systems}) > 1]
     if len({parts[0](system) for system in systems}) == len(systems):
-        telling = parts[:1]
+        return tuple(parts[0](system) for system in systems)
+    telling = [part for part in parts if len({part(system) for system in systems}) > 1]
+    if len({tuple(part(system) for part in telling) for system in systems}) < len(systems):
+        telling.append(lambda system: f"at {system.endpoint or 'the default endpoint'}")
     return tuple(", ".join(part(system) for part in telling) for system in systems)
 
 
