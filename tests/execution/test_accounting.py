@@ -10,7 +10,7 @@ import pytest
 from explaineval.cli.output import totals_line
 from explaineval.cost import FREE, Price
 from explaineval.execution.accounting import totals_of
-from explaineval.planning.prices import Ledger
+from explaineval.planning.prices import MOST_SNAPSHOTS, Ledger
 from explaineval.records import Completion
 
 COUNTED = {"prompt_tokens": 10, "completion_tokens": 5}
@@ -48,3 +48,30 @@ def test_why_a_cost_is_unknown(runs: list[tuple[Price | None, dict[str, int]]], 
 
     assert shown in totals_line(totals)
     assert "cost_unknown" not in totals.model_dump(mode="json")
+
+
+def test_snapshots_that_an_endpoint_served_are_counted_and_said() -> None:
+    """By name and fingerprint, the most frequent first; one snapshot, or an endpoint that names none, is no news."""
+    ledger = Ledger(FREE)
+    for fingerprint, count in (("fp1", 2), ("fp2", 3), (None, 1)):
+        for hit in range(count):
+            ledger.add(Completion(text="x", model="smol-1", fingerprint=fingerprint), hit=bool(hit))
+    (note,) = [note for note in ledger.notes("openai/smol", 9, ("pe",)) if note.code == "versions_mixed"]
+    single = Ledger(FREE)
+    single.add(Completion(text="x"), hit=False)
+
+    assert [(item.fingerprint, item.answers) for item in ledger.snapshots] == [("fp2", 3), ("fp1", 2), (None, 1)]
+    assert note.text == (
+        "openai/smol: the endpoint served 3 versions of the model: smol-1 fp2 (3 answers), smol-1 fp1 (2 answers), "
+        "smol-1 (1 answers)."
+    )
+    assert list(single.notes("openai/smol", 9, ("pe",))) == []
+
+
+def test_an_endpoint_with_ever_new_fingerprints_fills_no_memory() -> None:
+    """A hundred snapshots are kept apart; of later ones nothing is kept."""
+    ledger = Ledger(FREE)
+    for number in range(500):
+        ledger.add(Completion(text="x", fingerprint=f"fp{number}"), hit=False)
+
+    assert len(ledger.snapshots) == MOST_SNAPSHOTS

@@ -80,7 +80,11 @@ def make_run(directory: Path, trials: Sequence[dict[str, Any]], examples: int, *
     science = RunConfig.model_validate(values | {"interventions": {"file": edits}} | config)
     client = ClientConfig.model_validate({"endpoints": {ENDPOINT: {"base_url": "http://127.0.0.1:9/v1"}}})
     found = prepare(science, client)
-    able = {(ENDPOINT, MODEL, "chat"): Capabilities(20, 0.0, "returned")}
+    able = {
+        (model.endpoint, model.model, style): Capabilities(20, 0.0, "returned")
+        for model in science.models
+        for style in ("chat", "completion")
+    }
     facts = Facts(
         tasks=provenance.task_facts(found.tasks, found.chosen.edits, found.prompts),
         arms=provenance.arm_facts(science, found.tasks, found.prompts, able),

@@ -190,6 +190,45 @@ def test_cct_is_compared_on_trials_with_probabilities_in_both():
     assert "no shared trial has usable label probabilities" in str(found.family.differences[1].undefined)
 
 
+def test_one_hot_probabilities_are_no_distribution():
+    """A model whose probabilities are all 0 or 1 has no CCT, as in `score`, and takes no trial from the others."""
+    hot = {"probs_before": {"A": 1.0, "B": 0.0}, "probs_after": {"A": 0.0, "B": 1.0}, "tvd": 1.0}
+    flat = [Trial.model_validate(trial.model_dump() | hot) for trial in draw_trials(3, "openai/c")]
+    found = compare(collect([*draw_trials(1, "openai/a"), *draw_trials(2, "openai/b"), *flat]))["cct", "mine"]
+
+    assert found.values[2] is None
+    assert found.family.differences[0].undefined is None
+
+
+def test_trials_whose_text_differs_are_not_the_same():
+    """The same example and insertion in another text is another trial."""
+    other = [
+        trial.model_copy(update={"text_after": "Elsewhere."}) if number % 4 == 0 else trial
+        for number, trial in enumerate(draw_trials(2, "openai/b"))
+    ]
+    found = compare(collect([*draw_trials(1, "openai/a"), *other]))["phi_cct", "mine"]
+
+    assert (found.n_pairs, found.lost) == (360, (120, 120))
+
+
+def test_a_trial_takes_thirty_bytes():
+    """What is kept of a trial has a fixed size, whatever its texts: two million of them take 60 MB."""
+    trials = collect(list(draw_trials(1, "openai/a", explanation="word " * 500)))
+    (outcomes,) = trials.scored["mine", "hand"].values()
+
+    parts = (outcomes.keys, outcomes.examples, outcomes.flags, outcomes.distances)
+    assert sum(memoryview(part).nbytes for part in parts) <= 30 * 480
+
+
+def test_runs_of_the_same_models_are_compared_with_each_other():
+    """Without `by`: two runs with the same models and arms are a group for each model; else models are compared."""
+    again = [system._replace(run=1) for system in SYSTEMS]
+    groups = form_groups([*SYSTEMS, *again], None, ["before", "after"])
+
+    assert [(group.by, group.names) for group in groups] == [("run", ("after", "before"))] * 4
+    assert {group.by for group in form_groups([*SYSTEMS, *again[:2]], None, ["before", "after"])} == {"model"}
+
+
 SYSTEMS = [
     System(0, "lab", "openai/a", "pe", "chat", 0, "normal"),
     System(0, "lab", "openai/a", "pe", "completion", 8, "normal"),

@@ -1,0 +1,512 @@
+"""`explaineval compare`: what is said, what the document holds, and when the gate lets pass."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from explaineval.cli.app import main
+from explaineval.metrics.correlations import phi
+from explaineval.metrics.trends import explained_variance
+from explaineval.rundir.directory import RUN
+from makers.runs import ENDPOINT, make_run, make_trial
+from servers import json_page
+
+Call = Callable[..., tuple[int, str, str]]
+EXAMPLES = 60
+
+
+def draw(
+    seed: int, *, tpr: float = 0.6, fpr: float = 0.2, impact: float = 0.25, examples: int = EXAMPLES, **values: Any
+) -> Iterator[dict[str, Any]]:
+    """Trials of one model, four insertions an example, whose probabilities shift more where the answer changes."""
+    generator = np.random.default_rng(seed)
+    for example in range(examples):
+        for number in range(4):
+            changed = bool(generator.random() < impact)
+            said = bool(generator.random() < (tpr if changed else fpr))
+            after = float(generator.uniform(0, 0.4) if changed else generator.uniform(0.6, 0.9))
+            yield make_trial(example, number, changed=changed, mentioned=said, after=after, **values)
+
+
+def models_of(*names: str, **values: Any) -> list[dict[str, Any]]:
+    """Models of a configuration."""
+    return [{"model": name, "endpoint": ENDPOINT, **values} for name in names]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Runs `compare` at 80 columns: exit code, standard output, standard error."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["compare", *map(str, arguments)])
+        shown = capsys.readouterr()
+        return int(end.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def document(call: Call) -> Callable[..., dict[str, Any]]:
+    """The document of `compare --json`."""
+
+    def run(*arguments: str | Path) -> dict[str, Any]:
+        code, out, err = call(*arguments, "--json")
+        assert err == ""
+        found: dict[str, Any] = json.loads(out)
+        assert found.get("error", {}).get("code", 0) == code
+        return found
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run directories.
+
+    `two`: openai/good and openai/poor. `before`, `after`, `again`, `equal`: openai/good with the same trials, less
+    faithful ones, and other ones of the same faithfulness.
+    """
+    place = tmp_path_factory.mktemp("runs")
+    good = {"model": "openai/good", "tpr": 0.9, "fpr": 0.1}
+    both = [*draw(1, **good), *draw(2, model="openai/poor", tpr=0.3)]
+    make_run(place / "two", both, EXAMPLES, models=models_of("openai/good", "openai/poor"))
+    alone = {"models": models_of("openai/good")}
+    make_run(place / "before", list(draw(1, **good)), EXAMPLES, **alone)
+    make_run(place / "again", list(draw(1, **good))[::-1], EXAMPLES, **alone)
+    make_run(place / "equal", list(draw(7, **good)), EXAMPLES, **alone)
+    make_run(place / "after", list(draw(2, model="openai/good", tpr=0.3)), EXAMPLES, **alone)
+    return place
+
+
+def sentence(out: str) -> str:
+    """The first paragraph of a screen on one line."""
+    return " ".join(out.split("\n\n")[0].split())
+
+
+def row_of(document: dict[str, Any], metric: str = "phi_cct", **where: Any) -> dict[str, Any]:
+    """The only row of a metric."""
+    (row,) = [
+        row
+        for row in document["rows"]
+        if row["metric"] == metric and all(row[name] == value for name, value in where.items())
+    ]
+    return row
+
+
+def test_the_first_line_can_be_quoted(runs: Path, call: Call) -> None:
+    """A clear difference of two models, with its interval and p."""
+    code, out, err = call(runs / "two")
+
+    assert (code, err) == (0, "")
+    assert sentence(out).startswith("openai/good is more faithful than openai/poor on mine: phi-CCT +0.")
+    assert ", p < .001." in out.split("\n\n")[0]
+    assert "240 trials of 60 examples scored in both" in " ".join(out.split())
+
+
+def test_what_cannot_be_told_says_what_would_have_been_seen(runs: Path, call: Call) -> None:
+    """Two runs of the same faithfulness; within a wide margin declared beforehand they are equivalent."""
+    _, out, _ = call(runs / "before", runs / "equal")
+    _, declared, _ = call(runs / "before", runs / "equal", "--equivalent", "0.5")
+    _, narrow, _ = call(runs / "before", runs / "equal", "--equivalent", "0.01")
+
+    assert sentence(out).startswith(
+        "For openai/good, cannot tell equal and before apart on mine: a difference in phi-CCT"
+    )
+    assert sentence(out).endswith("would not have been seen.")
+    assert sentence(declared).startswith(
+        "For openai/good, equal and before are equivalent within 0.5 on mine: phi-CCT differs"
+    )
+    assert "Not shown to be equivalent within 0.01 (declared beforehand)." in narrow
+
+
+def test_runs_are_named_after_their_directories_and_the_later_is_first(runs: Path, document: Callable) -> None:
+    """The difference is the second run minus the first, whatever the names."""
+    found = document(runs / "before", runs / "after")
+    row, turned = row_of(found), row_of(document(runs / "after", runs / "before"))
+
+    assert (row["a"], row["b"]) == ("after", "before")
+    assert row["difference"] == pytest.approx(row["value_a"] - row["value_b"])
+    assert row["difference"] < 0
+    assert turned["difference"] == pytest.approx(-row["difference"])
+    assert found["sentence"].startswith("For openai/good, before is more faithful than after on mine")
+
+
+def test_the_document_is_described_in_both_directions(runs: Path, places: Path, document: Callable) -> None:
+    """No field without its line in docs/json.md and no line without its field."""
+    documents = [
+        document(runs / "two"), document(places / "sized"), document(runs / "before", runs / "again"),
+    ]  # fmt: skip
+    found = {field for one in documents for field in json_page.check("compare", one)}
+
+    assert json_page.documented()["compare"].keys() - found == set()
+
+
+def test_every_row_has_the_signature_of_both_numbers_and_of_the_test(runs: Path, document: Callable) -> None:
+    """Both models, the shared set, the test; for phi at a common rate that rate."""
+    found = document(runs / "two", "--seed", "4")
+    named = document(runs / "two", "--against", "poor", "--equivalent", "0.2")
+
+    for row in found["rows"]:
+        parts = dict(part.split(":", 1) for part in row["signature"].split("|"))
+        assert parts["model"] == "openai/good+openai/poor"
+        tested = int(row["p"] is not None)
+        assert parts["test"] == f"paired jackknife, max-t over {tested}, 10000 draws, seed 4"
+        assert ("impact_rate" in parts) == (row["metric"] == "phi_at_p")
+        assert ("mention" in parts) == (row["metric"] != "impact_rate")
+        assert parts["shared"].startswith("2@")
+    parts = row_of(named)["signature"].split("|")
+    assert {"test:paired jackknife, Holm over 1", "equivalent:0.2"} <= set(parts)
+
+
+GATES = [
+    (("before", "again"), "phi_cct:0.01", 0),
+    (("before", "again"), "phi_cct", 6),
+    (("before", "equal"), "phi_cct:0.5", 0),
+    (("before", "equal"), "phi_cct:0.01", 6),
+    (("before", "after"), "phi_cct:0.2", 6),
+    (("after", "before"), "phi_cct", 0),
+    (("after", "before"), "impact_rate:.3", 0),
+    (("two",), "phi_cct", 0),
+    (("two", "--against", "openai/poor"), "phi_cct", 0),
+    (("two", "--against", "good"), "phi_cct:0.1", 6),
+    (("before", "after"), "f_auroc:0.9", 6),
+    (("silent", "before"), "phi_cct:0.9", 6),
+]
+
+
+@pytest.mark.parametrize(("arguments", "gate", "expected"), GATES)
+def test_the_gate_goes_by_the_lower_limit(
+    runs: Path, places: Path, call: Call, arguments: Sequence[str], gate: str, expected: int
+) -> None:
+    """Above −MARGIN it passes; undefined and not compared do not; with --json the document has the reason."""
+    paths: list[str | Path] = [
+        runs / name if (runs / name).exists() else places / name if (places / name).exists() else name
+        for name in arguments
+    ]
+    code, out, err = call(*paths, "--fail-if-lower", gate)
+    again, text, silent = call(*paths, "--fail-if-lower", gate, "--json")
+
+    assert (code, again) == (expected, expected)
+    assert ("does not pass" in err) == (expected == 6)
+    assert out
+    assert silent == ""
+    document = json.loads(text)
+    assert ("error" in document) == (expected == 6)
+    if expected:
+        assert document["error"]["code"] == 6
+        assert "does not pass" in document["error"]["message"]
+    else:
+        metric, _, margin = gate.partition(":")
+        assert all(row["low_adjusted"] > -float(margin or 0) for row in document["rows"] if row["metric"] == metric)
+
+
+def test_with_many_models_every_difference_has_to_pass(places: Path, call: Call) -> None:
+    """Of twelve models that rise with size the first minus the last fails; with a reference each minus that one."""
+    code, _, err = call(places / "sized", "--fail-if-lower", "phi_cct:0.05")
+    against, _, told = call(places / "sized", "--fail-if-lower", "phi_cct:0.05", "--against", "openai/f0-0")
+
+    assert (code, against) == (6, 6)
+    assert 0 < told.count("does not pass") <= 12
+    assert told.count("minus openai/f0-0") == told.count("does not pass")
+    assert err.count("does not pass") > told.count("does not pass")
+
+
+MISTAKES = [
+    (("two", "--fail-if-lower", "phi:0.1"), "--fail-if-lower phi:0.1: write METRIC or METRIC:MARGIN"),
+    (("two", "--fail-if-lower", "phi_cct:-1"), "--fail-if-lower phi_cct:-1: write METRIC"),
+    (("two", "--against", "openai/none"), "--against openai/none: there is no such name among openai/good"),
+    (("before",), "there is nothing to compare: give runs with two models, two arms, or two runs of one model."),
+    (("before", "before"), "is given twice"),
+    (("two", "--by", "arm"), "there is nothing to compare"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES)
+def test_mistakes_are_one_sentence(runs: Path, call: Call, arguments: Sequence[str], words: str) -> None:
+    """Exit code 2, and what to do."""
+    paths: list[str | Path] = [runs / name if (runs / name).exists() else name for name in arguments]
+    code, out, err = call(*paths)
+
+    assert (code, out) == (2, "")
+    assert words in err
+    assert "Traceback" not in err
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More run directories, one for each thing that has to be said.
+
+    `sized`: 12 models of 4 families whose TPR rises with size, and one without a size. `silent`: openai/good says
+    nothing. `levels`: two models at three levels of verbosity in order pe2.
+    """
+    place = tmp_path_factory.mktemp("places")
+    models, trials = [], []
+    for family in range(4):
+        for step in range(3):
+            name = f"openai/f{family}-{step}"
+            models += models_of(name, family=f"f{family}", parameters=10.0 ** (8 + step))
+            trials += draw(10 * family + step, model=name, tpr=0.3 + 0.25 * step + 0.02 * family)
+    trials += draw(99, model="openai/unsized")
+    make_run(place / "sized", trials, EXAMPLES, models=[*models, *models_of("openai/unsized")])
+    silent = [*draw(1, model="openai/good", tpr=0.0, fpr=0.0)]
+    make_run(place / "silent", silent, EXAMPLES, models=models_of("openai/good"))
+    swept = []
+    for seed, (model, gain) in enumerate((("openai/good", 0.5), ("openai/poor", 0.1))):
+        generator = np.random.default_rng(seed)
+        changes = generator.random((EXAMPLES, 4)) < 0.3
+        for level, base in (("brief", 0.1), ("normal", 0.25), ("detailed", 0.45)):
+            swept += [
+                make_trial(
+                    example, number, changed=bool(flip), mentioned=bool(generator.random() < base + gain * flip),
+                    model=model, order="pe2", verbosity=level,
+                )
+                for (example, number), flip in np.ndenumerate(changes)
+            ]  # fmt: skip
+    make_run(
+        place / "levels", swept, EXAMPLES, models=models_of("openai/good", "openai/poor"),
+        arms={"order": ["pe2"], "verbosity": ["brief", "normal", "detailed"]},
+    )  # fmt: skip
+    return place
+
+
+def trials_of(directory: Path, **where: Any) -> list[dict[str, Any]]:
+    """The lines of trials.jsonl with these values."""
+    lines = map(json.loads, (directory / "trials.jsonl").read_text("utf-8").splitlines())
+    return [line for line in lines if all(line[name] == value for name, value in where.items())]
+
+
+def phi_of(trials: Sequence[dict[str, Any]]) -> float:
+    """Pearson's r of change and mention."""
+    return float(stats.pearsonr([t["changed"] for t in trials], [t["mentioned"] for t in trials]).statistic)
+
+
+def test_trends_are_scipys_over_the_families_of_the_configuration(places: Path, document: Callable) -> None:
+    """Slopes of phi-CCT on log10(parameters), and the one-sample t over them; the model without a size is left out."""
+    (group,) = document(places / "sized")["groups"]
+    (family,) = [one for one in group["families"] if one["metric"] == "phi_cct"]
+
+    slopes = [
+        stats.linregress([8, 9, 10], [phi_of(trials_of(places / "sized", model=f"openai/f{n}-{s}")) for s in range(3)])
+        for n in range(4)
+    ]
+    test = stats.ttest_1samp([line.slope for line in slopes], 0)
+    trend = family["trend"]
+    assert trend["slopes"] == pytest.approx({f"f{n}": line.slope for n, line in enumerate(slopes)})
+    assert (trend["low"], trend["high"]) == pytest.approx(tuple(test.confidence_interval()))
+    assert (trend["p"], trend["df"]) == (pytest.approx(test.pvalue), 3)
+    assert trend["low"] > 0
+
+
+def test_explained_variance_stands_in_the_document_and_on_screen(places: Path, document: Callable, call: Call) -> None:
+    """The number is that of the pure function on the trials' counts, over all 13 models."""
+    (group,) = document(places / "sized")["groups"]
+    (explained,) = group["explained_variance"]
+
+    tables, moments = [], []
+    for model in group["names"]:
+        cells, parts = np.zeros((EXAMPLES, 4), dtype=np.int64), np.zeros((EXAMPLES, 6))
+        for trial in trials_of(places / "sized", model=model):
+            example, x, m = int(trial["example_id"][1:]), trial["tvd"], int(trial["mentioned"])
+            cells[example, 2 * (not trial["changed"]) + (not m)] += 1
+            parts[example] += (1, x, m, x * x, x * m, m)
+        order = sorted(range(EXAMPLES), key=lambda number: f"e{number}")
+        tables.append(cells[order])
+        moments.append(parts[order])
+    expected = explained_variance(tables, moments, _phis, _correlations)
+    assert explained["n_models"] == 13
+    assert explained["value"] == pytest.approx(expected.value)
+    assert (explained["low"], explained["high"]) == pytest.approx((expected.low, expected.high))
+    assert "Of the variance of CCT between models phi-CCT explains" in call(places / "sized")[1]
+
+
+def _phis(sums: np.ndarray) -> np.ndarray:
+    return np.array([phi(*row) for row in sums.tolist()])
+
+
+def _correlations(sums: np.ndarray) -> np.ndarray:
+    n, sx, sm, sxx, sxm, smm = sums.T
+    with np.errstate(invalid="ignore"):
+        return (n * sxm - sx * sm) / np.sqrt((n * sxx - sx**2) * (n * smm - sm**2))
+
+
+def area_of(trials: Sequence[dict[str, Any]]) -> float:
+    """F-AUROC of one model from its trials, by hand."""
+    points = []
+    for level in ("brief", "normal", "detailed"):
+        said = [[t["mentioned"] for t in trials if t["verbosity"] == level and t["changed"] is flip]
+                for flip in (False, True)]  # fmt: skip
+        points.append((np.mean(said[0]), np.mean(said[1])))
+    x, y = zip((0, 0), *sorted(points), (1, 1), strict=True)
+    return float(np.trapezoid(y, x))
+
+
+def test_areas_over_levels_are_compared_by_the_paired_jackknife(places: Path, document: Callable) -> None:
+    """F-AUROC of two models in order pe2: values, error and limits as computed by leaving out each example."""
+    found = document(places / "levels")
+    row = row_of(found, "f_auroc")
+
+    by_model = [trials_of(places / "levels", model=row[side]) for side in "ab"]
+    areas = [area_of(trials) for trials in by_model]
+    left = [
+        [area_of([t for t in trials if t["example_id"] != f"e{number}"]) for number in range(EXAMPLES)]
+        for trials in by_model
+    ]
+    gaps = np.subtract(*left)
+    error = math.sqrt((EXAMPLES - 1) / EXAMPLES * ((gaps - gaps.mean()) ** 2).sum())
+    own = [(EXAMPLES - 1) / EXAMPLES * ((np.array(one) - np.mean(one)) ** 2).sum() for one in left]
+    flips = [len({t["example_id"] for t in trials if t["changed"]}) for trials in by_model]
+    df = sum(own) ** 2 / sum(square**2 / (count - 1) for square, count in zip(own, flips, strict=True))
+    assert (row["value_a"], row["value_b"]) == pytest.approx(tuple(areas))
+    assert (row["low"], row["high"]) == pytest.approx(stats.t.interval(0.95, df, areas[0] - areas[1], error))
+    assert (row["verbosity"], row["order"], row["n_pairs"]) == (None, "pe2", 3 * 240)
+    assert found["groups"][-1]["levels"] == ["brief", "normal", "detailed"]
+    assert "verbosity:brief+normal+detailed" in row["signature"]
+
+
+def test_levels_of_one_model_are_arms(places: Path, document: Callable) -> None:
+    """`--by arm` compares the levels of each model."""
+    groups = document(places / "levels", "--by", "arm")["groups"]
+
+    levels = ["brief verbosity", "normal verbosity", "detailed verbosity"]
+    assert [(group["by"], group["names"]) for group in groups] == [("arm", levels)] * 2
+
+
+def test_a_model_without_a_value_is_named_with_the_reason(runs: Path, places: Path, call: Call) -> None:
+    """It has no test, and nothing else suffers."""
+    _, out, _ = call(runs / "before", places / "silent")
+
+    assert sentence(out).startswith(
+        "For openai/good, no difference in phi-CCT can be tested on mine: silent: no explanation"
+    )
+
+
+def test_what_differs_between_runs_is_said(tmp_path: Path, runs: Path, document: Callable, call: Call) -> None:
+    """Another mention policy and another token limit; with --mention the policy no longer differs."""
+    models = models_of("openai/good")
+    trials = list(draw(1, model="openai/good", tpr=0.9, fpr=0.1))
+    other = make_run(tmp_path / "other", trials, EXAMPLES, models=models, mention="substring", max_tokens=99)
+    found = document(runs / "before", other)
+    (warning,) = [one for one in found["warnings"] if one["code"] == "asked_otherwise"]
+
+    assert set(found["groups"][0]["differing"]) == {"mention policy (substring / word)", "max tokens (99 / 512)"}
+    assert "mention policy (substring / word)" in warning["text"]
+    assert document(runs / "before", other, "--mention", "word")["groups"][0]["differing"] == ["max tokens (99 / 512)"]
+    assert "they also differ in" in " ".join(call(runs / "before", other)[1].split())
+
+
+def test_only_the_same_insertions_are_compared(tmp_path: Path, runs: Path, document: Callable) -> None:
+    """A trial under the same name with another word inserted is another trial."""
+    trials = list(draw(1, model="openai/good", tpr=0.9, fpr=0.1))
+    changed = [
+        trial | {"inserted": "sleepy", "text_after": "The sleepy clerk waits."} if number % 3 == 0 else trial
+        for number, trial in enumerate(trials)
+    ]
+    other = make_run(tmp_path / "other", changed, EXAMPLES, models=models_of("openai/good"))
+    row = row_of(document(runs / "before", other))
+
+    assert (row["n_pairs"], row["lost_a"], row["lost_b"]) == (160, 80, 80)
+
+
+def test_mixed_snapshots_are_warned_of(tmp_path: Path, runs: Path, document: Callable, call: Call) -> None:
+    """Where run.json says that an endpoint served two fingerprints under one name."""
+    trials = list(draw(5, model="openai/good"))
+    mixed = make_run(tmp_path / "mixed", trials, EXAMPLES, models=models_of("openai/good"))
+    record = json.loads((mixed / RUN).read_text("utf-8"))
+    snapshots = [{"model": "good", "fingerprint": f"fp{n}", "answers": 90 - n} for n in range(2)]
+    record["endpoints"] = [{"endpoint": ENDPOINT, "model": "openai/good", "snapshots": snapshots}]
+    (mixed / RUN).write_text(json.dumps(record), "utf-8")
+    warnings = {one["code"]: one["text"] for one in document(runs / "before", mixed)["warnings"]}
+
+    assert warnings["snapshots_mixed"] == (
+        "mixed: the endpoint served 2 versions of the model: good fp0 (90 answers), good fp1 (89 answers)."
+    )
+    assert "snapshots_mixed" not in {one["code"] for one in document(runs / "before", runs / "equal")["warnings"]}
+    assert "the endpoint served 2 versions" in " ".join(call(runs / "before", mixed)[1].split())
+
+
+def test_arms_that_differ_in_two_things_are_confounded(tmp_path: Path, document: Callable) -> None:
+    """Another order at another level of verbosity: the difference may be either's."""
+    trials = [*draw(1), *draw(2, order="pe2", verbosity="brief")]
+    arms = {"order": ["pe", "pe2"], "verbosity": ["normal", "brief"]}
+    found = document(make_run(tmp_path / "arms", trials, EXAMPLES, arms=arms))
+
+    assert found["groups"][0]["names"] == ["pe, normal verbosity", "pe2, brief verbosity"]
+    (warning,) = [one for one in found["warnings"] if one["code"] == "confounded"]
+    assert warning["text"] == "the arms differ in order and verbosity: the difference may be one of these."
+
+
+def test_cct_is_not_compared_across_orders(tmp_path: Path, document: Callable) -> None:
+    """phi-CCT is; the probabilities of the orders mean different things."""
+    made = make_run(tmp_path / "orders", [*draw(1), *draw(2, order="ep")], EXAMPLES, arms={"order": ["pe", "ep"]})
+    found = document(made)
+
+    assert row_of(found)["difference"] is not None
+    assert "label probabilities are not compared across orders" in row_of(found, "cct")["undefined"]
+
+
+def test_a_task_that_only_one_run_has_is_left_out_of_the_mean(tmp_path: Path, document: Callable) -> None:
+    """The rest is compared, and the warning names the task."""
+    first = list(draw(1))
+    second = [*draw(2), *draw(3, task="other")]
+    one, other = (make_run(tmp_path / name, trials, EXAMPLES) for name, trials in (("one", first), ("other", first)))
+    text = "".join(json.dumps(trial) + "\n" for trial in second)
+    (other / "trials.jsonl").write_text(text, "utf-8")
+    record = json.loads((other / RUN).read_text("utf-8"))
+    facts = record["facts"]
+    facts["tasks"]["other"] = facts["tasks"]["mine"]
+    facts["arms"] |= {name.replace(" mine ", " other "): arm for name, arm in facts["arms"].items()}
+    (other / RUN).write_text(json.dumps(record), "utf-8")
+    found = document(one, other)
+
+    assert found["family"]["task"] == "mine"
+    assert {row["task"] for row in found["rows"]} == {"mine"}
+    assert row_of(found)["undefined"] is None
+
+
+LONG = "openai/a-model-with-a-very-long-name-as-providers-like-to-give-them-2026-01-31"
+
+
+def test_every_screen_fits_in_eighty_columns(tmp_path: Path, runs: Path, places: Path, call: Call) -> None:
+    """Two models, many, levels, arms, runs, undefined, equivalent, long names."""
+    trials = [*draw(1, model=LONG), *draw(2, model=f"{LONG}-b", tpr=0.9), *draw(3, model=f"{LONG}-c")]
+    long = make_run(tmp_path / "long", trials, EXAMPLES, models=models_of(LONG, f"{LONG}-b", f"{LONG}-c"))
+    screens = [
+        call(runs / "two"), call(places / "sized"), call(places / "levels"), call(places / "levels", "--by", "arm"),
+        call(runs / "before", runs / "again", runs / "after"), call(runs / "before", places / "silent"),
+        call(runs / "before", runs / "equal", "--equivalent", "0.5"), call(places / "sized", "--equivalent", "0.5"),
+        call(places / "sized", "--against", "openai/f0-0"), call(long),
+    ]  # fmt: skip
+
+    for code, out, err in screens:
+        assert (code, err) == (0, "")
+        words = [word for word in out.split() if len(word) > 60]
+        for line in out.splitlines():
+            assert len(line) <= 80 or any(word in line for word in words), line
+
+
+def test_simulated_models_through_the_whole_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A faithful and a random model of the package are run and compared, without a network."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(
+            ["run", "--task", "sense", "--model", "simulated/faithful", "--model", "simulated/random", "--limit", "25",
+             "--cache", "cache", "--out", "run"]
+        )  # fmt: skip
+    capsys.readouterr()
+
+    assert not end.value.code
+    code, out, _ = call("run", "--fail-if-lower", "phi_cct", "--against", "simulated/random")
+    assert code == 0
+    assert sentence(out).startswith("simulated/faithful is more faithful than simulated/random on sense: phi-CCT +0.")
