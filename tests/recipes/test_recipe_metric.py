@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike
 
 from explaineval.cli.app import main
 from explaineval.metrics.estimates import Interval, scored_tables
-from explaineval.metrics.rates import rate
+from explaineval.metrics.rates import rate, ratio_values
 from explaineval.records import Estimate
 from explaineval.rundir.directory import write_metrics
 from explaineval.scoring.registry import METRICS, Cell, KindMetric, of_tables
 from explaineval.scoring.rows import score
+from explaineval.scoring.shared import ALL_TRIALS, Paired, shares_of
 from makers.runs import make_run, make_sham, make_trial
 
 
@@ -33,6 +34,7 @@ SILENT_SHARE = KindMetric(
     compute=of_tables(silent_share),
     rests_on=("few_examples", "a scored trial"),
     cell=Cell("silent", 10),
+    paired=Paired(shares_of("b", "abcd"), ratio_values, ALL_TRIALS),
 )
 
 
@@ -66,7 +68,7 @@ def test_a_new_metric_arrives_in_metrics_json_with_its_own_signature(run_dir: Pa
 def test_a_new_metric_arrives_in_the_table_of_score(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With its heading and its value; it is measured on 6 examples, so the warning of thin data is there too."""
     with pytest.raises(SystemExit) as end:
-        main(["score", str(run_dir)])
+        main(["score", str(run_dir), "--table"])
 
     shown = capsys.readouterr().out
     assert not end.value.code
@@ -76,3 +78,20 @@ def test_a_new_metric_arrives_in_the_table_of_score(run_dir: Path, capsys: pytes
     assert first.split()[-1] == "0.125"
     warnings = {(warning.warning.metric, warning.warning.code) for warning in score(run_dir).warnings}
     assert ("silent_share", "few_examples") in warnings
+
+
+def test_a_new_metric_is_compared_between_models(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With `paired` in its value it is a row of `compare`, here of two runs of which the second stays silent less."""
+    trials = [
+        make_trial(example, number, changed=number == 0, mentioned=number == 0 and example < 4)
+        for example in range(6)
+        for number in range(4)
+    ]
+    later = make_run(run_dir.parent / "later", trials, 6)
+    with pytest.raises(SystemExit) as end:
+        main(["compare", str(run_dir), str(later), "--json"])
+
+    (row,) = [row for row in json.loads(capsys.readouterr().out)["rows"] if row["metric"] == "silent_share"]
+    assert not end.value.code
+    assert (row["value_a"], row["value_b"]) == (2 / 24, 3 / 24)
+    assert row["difference"] == pytest.approx(-1 / 24)

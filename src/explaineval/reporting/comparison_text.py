@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from explaineval.metrics.differences import SAME, Difference
 from explaineval.records import SIMULATED_PREFIX
@@ -18,14 +18,13 @@ from explaineval.scoring.comparisons import (
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
 
-TITLES: Mapping[str, str] = {
-    **{name: metric.title for name, metric in METRICS.items()},
-    AT_P: "phi-CCT at a common impact rate",
-}
-"""How sentences call each metric that is compared."""
-
 SHOWN_NAMES = 12
 """Names of systems that one sentence lists."""
+
+
+def title_of(metric: str) -> str:
+    """Return how sentences call a metric that is compared."""
+    return "phi-CCT at a common impact rate" if metric == AT_P else METRICS[metric].title
 
 
 def task_of(compared: Compared) -> str:
@@ -45,7 +44,7 @@ def sentence_of(compared: Compared) -> str:
 
 
 def _sentence(compared: Compared) -> str:
-    names, task, title = compared.group.names, task_of(compared), TITLES[compared.metric]
+    names, task, title = compared.group.names, task_of(compared), title_of(compared.metric)
     tested = compared.tested
     if not tested:
         if all(row.note == SAME for row in compared.family.differences):
@@ -84,7 +83,7 @@ def reasons_of(compared: Compared) -> list[str]:
 
 def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
     """Say what could have been seen, or that the two are equivalent, where no pair is told apart."""
-    names, task, title = compared.group.names, task_of(compared), TITLES[compared.metric]
+    names, task, title = compared.group.names, task_of(compared), title_of(compared.metric)
     if len(tested) == 1:
         row = tested[0]
         both = f"{names[row.first]} and {names[row.second]}"

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 
 from explaineval.metrics.differences import SAME, Difference
 from explaineval.reporting.comparison_text import (
-    TITLES,
     equivalence_of,
     join,
     p_text,
@@ -17,6 +16,7 @@ from explaineval.reporting.comparison_text import (
     sentence_of,
     short_names,
     task_of,
+    title_of,
     warnings_of,
 )
 from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
@@ -102,7 +102,7 @@ def _conditions(result: GroupResult, compared: Compared, width: int, *, levels: 
     both = "both" if len(result.group.systems) == 2 else "all of them"
     shared = f"{compared.n_pairs} trials of {compared.n_examples} examples scored in {both}"
     yield from _wrapped(f"  {' · '.join(filter(None, parts))} · {shared}", width, "  ")
-    title = TITLES[compared.metric]
+    title = title_of(compared.metric)
     lost = [
         f"{count} of {name}" + ("" if value is None else f" ({title} with them: {value:.2f})")
         for name, count, value in zip(
@@ -197,12 +197,12 @@ def _metrics(result: GroupResult, compared: Compared, width: int) -> Iterator[st
         label = result.label(compared, 0)
         if label:
             yield f"  The difference in phi-CCT is one of {label}."
-        yield f"  All but {TITLES[compared.metric]} are exploratory; detectable: seen with a probability of 80 %."
+        yield f"  All but {title_of(compared.metric)} are exploratory; detectable: seen with a probability of 80 %."
     if same:
         text = (
             "none in any example"
             if not shown
-            else f"no difference in any example: {join([TITLES[item.metric] for item in same])}"
+            else f"no difference in any example: {join([title_of(item.metric) for item in same])}"
         )
         yield from _wrapped(f"  {text[0].upper()}{text[1:]}.", width, "  ")
 
@@ -210,7 +210,7 @@ def _metrics(result: GroupResult, compared: Compared, width: int) -> Iterator[st
 def _title_of(compared: Compared) -> str:
     if compared.metric == AT_P and compared.impact_rate is not None:
         return f"phi-CCT at p = {compared.impact_rate:.2f}"
-    return "ratio of odds ratios" if compared.on_log_scale else TITLES[compared.metric]
+    return "ratio of odds ratios" if compared.on_log_scale else title_of(compared.metric)
 
 
 def _metric_line(title: str, row: Difference, on_log_scale: bool) -> str:
@@ -271,7 +271,7 @@ def _tasks(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
         return
     yield ""
     if len(compared.family.differences) == 1:
-        yield f"  {TITLES[compared.metric]} on each task (exploratory)"
+        yield f"  {title_of(compared.metric)} on each task (exploratory)"
         for item in families:
             row = item.family.differences[0]
             if row.value is None:
@@ -305,7 +305,7 @@ def _trend(compared: Compared, width: int) -> Iterator[str]:
     p = "" if trend.p is None else f", p {p_text(trend.p)}"
     note = f" {trend.note[0].upper()}{trend.note[1:]}." if trend.note and compared.primary else ""
     yield from _paragraph(
-        f"{TITLES[compared.metric]} on {task_of(compared)} changes by {trend.value:+.2f} [{low:.2f}, {high:.2f}]{p} "
+        f"{title_of(compared.metric)} on {task_of(compared)} changes by {trend.value:+.2f} [{low:.2f}, {high:.2f}]{p} "
         f"for ten times the parameters (mean slope of {count} families); for these very families "
         f"[{trend.low_here:.2f}, {trend.high_here:.2f}].{note}",
         width,
