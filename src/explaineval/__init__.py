@@ -22,3 +22,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module(_MODULES.get(name, "explaineval.api")), name)
     raise AttributeError(f"module 'explaineval' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the functions of the Python API too, for completion in notebooks."""
+    return sorted({*globals(), *__all__})

@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from explaineval.cli.configuration import find_models
 from explaineval.config import ClientConfig, RunConfig, build, read_config
 from explaineval.errors import InputError
 from explaineval.records import Mention
@@ -37,7 +38,8 @@ def plan(
     Args:
         config: a configuration file, or its contents as a mapping.
         show_prompts: for how many inputs of each model, task and arm the requests are given word for word.
-        **settings: replace those of `config`; a task or model may be given by its name alone.
+        **settings: replace those of `config`. A task or model may be given by its name alone; a model's name is looked
+            up among the models of `config`, and is ENDPOINT/MODEL where there are only endpoints.
 
     Returns:
         `models` (counts of requests, tokens and dollars of each model), `total`, `warnings` and, if wanted, `prompts`,
@@ -112,7 +114,8 @@ def run(
         config: a configuration file, or its contents as a mapping.
         out: the run directory. Default: runs/<date>-<hash>/.
         progress: whether progress and notes are printed on standard error.
-        **settings: replace those of `config`; a task or model may be given by its name alone.
+        **settings: replace those of `config`. A task or model may be given by its name alone; a model's name is looked
+            up among the models of `config`, and is ENDPOINT/MODEL where there are only endpoints.
 
     Returns:
         The result, or an awaitable of it where an event loop runs.
@@ -331,6 +334,9 @@ def _configure(
         values, place = dict(config or {}), "settings"
     else:
         values, place = read_config(Path(config)), str(config)
+    listed = [{"model": model} if isinstance(model, str) else model for model in _as_list(values.get("models"))]
+    if isinstance(config, Mapping) and not any(model.get("endpoint") for model in listed):
+        listed = []  # it does not say where they are asked, so others may take their place
     values |= settings
     known = {*RunConfig.model_fields, *ClientConfig.model_fields, "out"}
     for name in values:
@@ -339,14 +345,24 @@ def _configure(
             hint = f"did you mean {near[0]}?" if near else "settings have the names of the configuration file."
             raise InputError(f"{place}: unknown setting {name!r}; {hint}")
     for name in ("tasks", "models"):
-        if isinstance(values.get(name), str):
-            values[name] = [values[name]]
+        values[name] = _as_list(values.get(name))
         if not values.get(name):
             raise InputError(f"no {name} given: pass {name}=[...], or name them in the configuration file.")
-    values["models"] = [{"model": model} if isinstance(model, str) else model for model in values["models"]]
+    known_models = listed if "models" in settings else []
+    where = {"models": known_models, "endpoints": values.get("endpoints") or {}}
+    values["models"] = [
+        entry
+        for model in values["models"]
+        for entry in (find_models(model, where, place) if isinstance(model, str) else [model])
+    ]
     out = values.pop("out", None)
     client = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
     return build(RunConfig, values, place), build(ClientConfig, client, place), None if out is None else Path(out)
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Return a list of names, also of a single one or of none."""
+    return [value] if isinstance(value, str) else list(value or ())
 
 
 def _frame(scores: Scores) -> pd.DataFrame:

@@ -122,6 +122,41 @@ def test_a_configuration_file_and_settings_together(place: Path) -> None:
     assert (whole["total"]["distinct"], less["total"]["distinct"]) == (48, 12)
 
 
+LAB = {"lab": {"base_url": "http://127.0.0.1:9/v1"}}
+STUDY = {"tasks": ["sense"], "limit": 2, "models": [{"model": "openai/smol", "endpoint": "lab"}], "endpoints": LAB}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (STUDY, [("lab", "openai/smol")]),
+        (STUDY | {"models": ["lab/openai/other"]}, [("lab", "openai/other")]),
+        ({"tasks": "sense", "limit": 2, "models": "openai/gpt-4o"}, [(None, "openai/gpt-4o")]),
+    ],
+)
+def test_models_are_asked_where_the_settings_say(
+    given: dict[str, Any], expected: list[tuple[str | None, str]], tmp_path: Path
+) -> None:
+    """A name finds its endpoint, as on the command line."""
+    document = explaineval.plan(given, cache=tmp_path / "cache")
+
+    assert [(model["endpoint"], model["model"]) for model in document["models"]] == expected
+
+
+def test_a_name_beside_a_configuration_is_one_of_its_models(tmp_path: Path) -> None:
+    """Any other would be asked at the provider's own address, with the provider's key."""
+    file = tmp_path / "study.yaml"
+    file.write_text(json.dumps(STUDY), encoding="utf-8")
+
+    for config in (file, STUDY):
+        (model,) = explaineval.plan(config, models="openai/smol", cache=tmp_path / "cache")["models"]
+        assert model["endpoint"] == "lab"
+        with pytest.raises(InputError, match=r"model openai/other is none of the models of .*: lab/openai/smol"):
+            explaineval.plan(config, models="openai/other", cache=tmp_path / "cache")
+    with pytest.raises(InputError, match=r"names endpoints \(lab\) but no models"):
+        explaineval.plan(tasks="sense", models="openai/smol", endpoints=LAB, cache=tmp_path / "cache")
+
+
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     """Offline without a cache: no directory, the code and the sentence of the command, and no data frame."""
     found = explaineval.run(settings(tmp_path, offline=True), out=tmp_path / "none", progress=False)
@@ -281,6 +316,11 @@ def test_no_module_hides_a_function(result: Result, place: Path) -> None:
     assert set(calls) == set(FUNCTIONS) == {name for name in explaineval.__all__ if name.islower() and name[0] != "_"}
     for call in calls.values():
         assert type(call()) is type(call()) is not None
+
+
+def test_the_functions_are_listed_before_they_are_used() -> None:
+    """Completion in a notebook finds them."""
+    assert set(explaineval.__all__) <= set(dir(explaineval))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

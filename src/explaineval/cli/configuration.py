@@ -43,6 +43,7 @@ def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, C
     Options that are None or empty were not given. Raises InputError for the first thing that is wrong.
     """
     values = read_config(file) if file is not None else {}
+    source = str(file) if file is not None else "options"
     given = {name: value for name, value in options.items() if value is not None and value != ()}
     values |= {name: given[name] for name in SAME_NAME if name in given}
     if "task" in given:
@@ -66,7 +67,9 @@ def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, C
     }
     values["interventions"] = _choose_interventions(values.get("interventions", {}), given)
     if "model" in given:
-        values["models"] = [entry for name in given["model"] for entry in _find_models(name, values, given, file)]
+        values["models"] = [
+            entry for name in given["model"] for entry in find_models(name, values, source, has_url="base_url" in given)
+        ]
     _apply_endpoint(values, given)
     _override_entries(values, given)
     for name, hint in (("tasks", "--task NAME"), ("models", "--model PROVIDER/MODEL")):
@@ -74,7 +77,6 @@ def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, C
             raise InputError(f"no {name} given: add {hint}, or {name} in the configuration file.")
     out = values.pop("out", None)
     client = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
-    source = str(file) if file is not None else "options"
     science, transport = build(RunConfig, values, source), build(ClientConfig, client, source)
     if any(model.model.startswith(SIMULATED_PREFIX) for model in science.models):
         from explaineval.planning.prepare import with_simulated
@@ -117,13 +119,14 @@ def _choose_interventions(in_file: Mapping[str, Any], given: Mapping[str, Any]) 
     return values | {name: given[name] for name in ("kind", "per_example", "tagger") if name in given}
 
 
-def _find_models(
-    name: str, values: Mapping[str, Any], given: Mapping[str, Any], file: Path | None
+def find_models(
+    name: str, values: Mapping[str, Any], source: str, *, has_url: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Yield the models that --model NAME stands for: those of the file with that name, else a new one.
+    """Yield the models that a name stands for: those of a configuration file with that name, else a new one.
 
     A file says where its models are asked. A name that is not in it would be asked at the provider's own address with
-    the provider's key, so it is refused, unless --base-url says where it is asked. Raises InputError.
+    the provider's key, so it is refused, unless --base-url says where it is asked (`has_url`). `values` is the content
+    of the file, `source` how errors name it. Raises InputError.
     """
     listed = values.get("models") or []
     models = [dict(entry) for entry in listed if name == entry.get("model")]
@@ -132,20 +135,20 @@ def _find_models(
     if not models and not listed and endpoint in values.get("endpoints", {}):
         models = [{"model": rest, "endpoint": endpoint}]
     if models:
-        yield from models[:1] if "base_url" in given else models
-    elif "base_url" in given or not (listed or values.get("endpoints")):
+        yield from models[:1] if has_url else models
+    elif has_url or not (listed or values.get("endpoints")):
         yield {"model": name}
     elif listed:
         names = ", ".join(map(_full_name, listed))
         raise InputError(
-            f"--model {name} is none of the models of {file}: {names}. Name one of them, add it to the file, or say "
-            "with --base-url where it is asked."
+            f"model {name} is none of the models of {source}: {names}. Name one of them, add it there, or say where it "
+            "is asked (--base-url)."
         )
     else:
         endpoints = ", ".join(values["endpoints"])
         raise InputError(
-            f"--model {name}: {file} names endpoints ({endpoints}) but no models. Write ENDPOINT/{name}, add it to the "
-            "file's models, or say with --base-url where it is asked."
+            f"model {name}: {source} names endpoints ({endpoints}) but no models. Write ENDPOINT/{name}, add it to the "
+            "models, or say where it is asked (--base-url)."
         )
 
 
