@@ -21,12 +21,15 @@ PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class ModelConfig(Record):
-    """One model: litellm's spelling of its route, and what is known of it."""
+    """One model: litellm's spelling of its route, and what is known of it.
+
+    `family` and `parameters` (their number) are what `compare` needs for a trend over model size.
+    """
 
     model: str
     endpoint: str | None = None
     family: str | None = None
-    parameters: float | None = None
+    parameters: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     tuned: Literal["instruct", "base"] | None = None
     style: Style | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
@@ -57,7 +60,7 @@ class ArmConfig(Record):
         for name in ("order", "style", "shots", "verbosity"):
             value = getattr(self, name)
             if value is not None and (not value or len(set(value)) != len(value)):
-                raise ValueError(f"arms.{name} must list at least one value, and none twice")
+                raise ValueError(f"{name} must list at least one value, and none twice")
         return self
 
 

@@ -6,20 +6,38 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from explaineval.config.client_config import ClientConfig
+from explaineval.config.client_config import ClientConfig, EndpointConfig
 from explaineval.config.params import check_params
-from explaineval.config.run_config import RunConfig
+from explaineval.config.run_config import ArmConfig, InterventionConfig, ModelConfig, RunConfig
 from explaineval.errors import InputError
 
 Config = TypeVar("Config", bound=BaseModel)
 TRANSPORT = frozenset(ClientConfig.model_fields)
 PATHS = ("prompts", "shots_from", "cache", "out")
 
+
+class Part(NamedTuple):
+    """A part of the file that is a mapping, or holds some: the type of one, and an example of it."""
+
+    model: type[BaseModel]
+    example: str
+
+
+PARTS = {
+    "models": Part(ModelConfig, "{model: openai/gpt-4o-mini}"),
+    "endpoints": Part(EndpointConfig, '{base_url: "http://127.0.0.1:8000/v1"}'),
+    "arms": Part(ArmConfig, "{order: [pe], style: [chat]}"),
+    "interventions": Part(InterventionConfig, "{kind: random_word}"),
+}
+
+NEAR = 0.7
+"""How alike a key and an unknown one are, from 0 to 1, for it to be suggested."""
 
 MOST_TEXT = 1 << 20
 """Characters of a configuration file."""
@@ -81,7 +99,7 @@ def read_config(path: Path) -> dict[str, Any]:
     known = set(RunConfig.model_fields) | TRANSPORT | {"out"}
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=NEAR)
             hint = f"did you mean {near[0]}?" if near else "`explaineval run --help` names the options."
             raise InputError(f"{path}:{line_of(tree, (key,))}: unknown key {key!r}; {hint}")
     _check_nested(values, tree, path)
@@ -202,18 +220,54 @@ def _check_nested(values: Mapping[str, Any], tree: yaml.Node | None, path: Path)
         try:
             model.model_validate(part)
         except ValidationError as exc:
-            first = exc.errors()[0]
+            errors = exc.errors()
+            siblings = [error for error in errors if error["loc"][:-1] == errors[0]["loc"][:-1]]
+            # an unknown key is told rather than the missing one, which it is meant to be
+            first = next((error for error in siblings if error["type"] == "extra_forbidden"), errors[0])
             where = tuple(first["loc"])
-            name = ".".join(str(p) for p in where)
-            message = "unknown key" if first["type"] == "extra_forbidden" else _plain(first["msg"])
-            raise InputError(f"{path}:{line_of(tree, where)}: {name + ': ' if name else ''}{message}.") from None
+            name = ".".join(map(str, where))
+            text = f"{path}:{line_of(tree, where)}: {name + ': ' if name else ''}{_in_plain_words(first)}"
+            raise InputError(text if text.endswith("?") else f"{text}.") from None
+    endpoints = values.get("endpoints") or {}
+    for number, entry in enumerate(values.get("models") or ()):
+        endpoint = entry.get("endpoint")
+        if endpoints and endpoint is not None and endpoint not in endpoints:
+            raise InputError(
+                f"{path}:{line_of(tree, ('models', number, 'endpoint'))}: models.{number}.endpoint: {endpoint!r} is "
+                f"not among the endpoints of this file ({', '.join(endpoints)})."
+            )
+
+
+def _in_plain_words(error: ErrorDetails) -> str:
+    """What is wrong and what to write, for one error of pydantic's."""
+    where, kind = error["loc"], error["type"]
+    part = PARTS.get(str(where[0])) if where else None
+    if kind == "extra_forbidden" and part is not None:
+        names = [name for name, field in part.model.model_fields.items() if not field.exclude]
+        near = difflib.get_close_matches(str(where[-1]), names, n=1, cutoff=NEAR)
+        return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; choose from {', '.join(names)}"
+    if kind == "extra_forbidden":
+        return "unknown key"
+    if kind == "missing":
+        return f"this key is missing{'' if part is None else f'; write for example {part.example}'}"
+    if kind in ("model_type", "dict_type") and part is not None:
+        return f"write a mapping, for example {part.example}"
+    if kind == "tuple_type" and len(where) == 1 and part is not None:
+        return f"write a list, for example [{part.example}]"
+    return _plain(error["msg"])
 
 
 def _plain(message: str) -> str:
     """pydantic's words in those of a configuration file."""
-    return message.removeprefix("Value error, ").replace(
-        "Input should be a valid tuple", "write a list, for example [x]"
-    )
+    for theirs, ours in (
+        ("Value error, ", ""),
+        ("Input should be a valid tuple", "write a list, for example [x]"),
+        ("Input should be a valid number, unable to parse string as a number", "write a number, for example 7e9"),
+        ("Input should be a valid integer, unable to parse string as an integer", "write a whole number"),
+        ("Input should be ", "this must be "),
+    ):
+        message = message.replace(theirs, ours)
+    return message
 
 
 def _rebase(task: str, base: Path) -> str:
