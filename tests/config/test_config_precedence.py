@@ -72,6 +72,10 @@ def simple(name: str, default: Any, file: Any, variable: Any, command: Any, *, p
 
 CASES: dict[str, Case] = {
     "limit": simple("limit", None, 3, 4, 5),
+    "columns": Case(
+        science("columns"), {}, ({"columns": {"note": "f"}}, {"note": "f"}), ("note=v", {"note": "v"}),
+        ("id=i,note=c", {"id": "i", "note": "c"}),
+    ),
     "shams": simple("shams", 1, 0, 2, 3),
     "samples": simple("samples", 1, 2, 3, 4),
     "tvd_samples": replace(simple("tvd_samples", None, 50, 60, 70), beside={"temperature": 0.5}),
