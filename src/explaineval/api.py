@@ -257,7 +257,10 @@ def _numbered(trials: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     from explaineval.scoring.external import COLUMNS, check_columns
 
     if not hasattr(trials, "itertuples"):
-        yield from ((f"trial {number}", row) for number, row in enumerate(trials, start=1))
+        for number, row in enumerate(trials, start=1):
+            if not isinstance(row, Mapping):
+                raise InputError("trials must be a data frame of pandas, or dictionaries with one trial each.")
+            yield f"trial {number}", row
         return
     check_columns(map(str, trials.columns))
     known = trials.loc[:, trials.columns.isin(COLUMNS)]

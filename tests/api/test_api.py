@@ -269,6 +269,7 @@ def test_the_row_of_a_data_frame_is_named_by_its_position() -> None:
         (pd.DataFrame({"changed": [True], "mention": [True]}), "'mention' is not known; did you mean mentioned"),
         (pd.DataFrame([[True, True]], columns=["changed", "changed"]), "the column changed stands twice"),
         ([{"changed": True}], "trial 1: give the column mentioned"),
+        (["changed"], "trials must be a data frame of pandas, or dictionaries"),
     ],
 )
 def test_trials_that_cannot_be_scored(trials: Any, message: str) -> None:

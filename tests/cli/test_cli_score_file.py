@@ -133,6 +133,8 @@ def test_nothing_readable_is_said_at_once(call: Call) -> None:
         ("t.csv", "lable_before,label_after\nA,B\n", "t.csv:2: the column 'lable_before' is not known; did you mean"),
         ("t.jsonl", '{"changed": true, "mentioned": true}\n{"changed"\n', "t.jsonl:2: not valid JSON"),
         ("t.jsonl", '{"changed": true}\n', "t.jsonl:1: give the column mentioned, or both inserted and explanation"),
+        ("t.csv", "changed;mentioned\n1;1\n", "the columns are not separated by commas"),
+        ("t.json", "[]", "t.json is a file: give a run directory, or trials as a .csv or .jsonl file"),
         ("t.jsonl", "[1]\n", "t.jsonl:1: expected one JSON object a line"),
     ],
 )

@@ -224,6 +224,13 @@ def test_labels_of_other_types_are_texts() -> None:
     assert number(scored(rows), "impact_rate").value == pytest.approx(0.2)
 
 
+def test_half_a_character_does_not_end_the_scoring() -> None:
+    """JSON can hold halves of surrogate pairs, which no file can store."""
+    rows = [{**TEXTS[0], "explanation": "She quietly \ud83d left."}, {**TEXTS[1], "example_id": "\ud800"}]
+
+    assert number(scored(rows), "mention_rate").value == 0.5
+
+
 def test_accuracy_counts_each_example_once() -> None:
     """On the answer before; an answer that is missing is no wrong one."""
     rows = [

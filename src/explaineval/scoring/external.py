@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from explaineval.datasets.text_files import read_csv, read_jsonl
 from explaineval.errors import InputError
 from explaineval.interventions import SHAM, kind_of
 from explaineval.mentions import mentions
-from explaineval.records import Condition, Mention, Order, Record, Side, Style, Trial
+from explaineval.records import Condition, Mention, Order, Record, Side, Style, Trial, storable_text
 from explaineval.rundir.schema import ArmFacts, Facts, TaskFacts
 from explaineval.scoring.counts import RunCounts, count_trials
 from explaineval.scoring.rows import Scores, score_counts
@@ -162,8 +163,15 @@ def score_rows(
 
 
 def is_trials_file(path: Path) -> bool:
-    """Say whether a path names a file of trials, .csv or .jsonl, and not a run directory."""
-    return path.suffix.lower() in (".csv", ".jsonl") and not path.is_dir()
+    """Say whether a path names a file of trials, .csv or .jsonl, and not a run directory.
+
+    Raises InputError for any other file.
+    """
+    if path.suffix.lower() in (".csv", ".jsonl"):
+        return not path.is_dir()
+    if path.is_file():
+        raise InputError(f"{path} is a file: give a run directory, or trials as a .csv or .jsonl file.")
+    return False
 
 
 def score_file(path: Path, **settings: Any) -> Scores:
@@ -182,6 +190,9 @@ def check_columns(names: Iterable[str]) -> None:
     given = list(names)
     absent = [name for name in COLUMNS if name not in given]
     for name in given:
+        parts = [part.strip(' "') for part in re.split(r"[;\t|]", name)]
+        if len(parts) > 1 and not set(parts).isdisjoint(COLUMNS):
+            raise InputError("the columns are not separated by commas: save the file as CSV with commas.")
         plain = name.strip().lower().replace(" ", "_").replace("-", "_")
         near = [] if name in COLUMNS else difflib.get_close_matches(plain, absent, 1, ALIKE)
         if near:
@@ -366,6 +377,8 @@ def _plain(name: str, value: Any) -> Any:
         or (isinstance(value, str) and _is_empty(name, value))
     ):
         return None
+    if isinstance(value, str):
+        value = storable_text(value)
     if name in TEXTS:
         if isinstance(value, float) and value.is_integer():  # an integer in a column with missing values
             value = int(value)
