@@ -226,8 +226,9 @@ def test_nothing_to_compare_is_an_error(place: Path) -> None:
 
 def test_the_trials_of_a_run_have_the_numbers_of_the_run(result: Result) -> None:
     """`score_trials` on a run's own trials, judged by the run and judged again."""
-    trials = result.trials.query("kind != 'sham'")
-    names = ["phi_cct", "phi_within", "cct", "tpr", "fpr", "impact_rate", "mean_tvd", "accuracy"]
+    trials = result.trials
+    names = ["phi_cct", "phi_within", "phi_stable", "cct", "tpr", "fpr", "impact_rate", "mean_tvd", "accuracy"]
+    names.append("sham_flip_rate")
     columns = ["model", "metric", "value", "low", "high", "n", "n_examples"]
     expected = result.metrics[result.metrics["metric"].isin(names)][columns].reset_index(drop=True)
 

@@ -277,9 +277,8 @@ class _Reader:
         for name in COLUMNS:
             if name in row and (value := _plain(name, row[name])) is not None:
                 values[name] = value
-        for name in ("example_id", "intervention_id"):
-            if name in row and name not in values:
-                raise InputError(f"column {name} is empty.")
+        if "example_id" in row and "example_id" not in values:
+            raise InputError("column example_id is empty.")
         values.setdefault("example_id", str(number))
         values.setdefault("intervention_id", values.get("inserted", str(number)))
         try:
