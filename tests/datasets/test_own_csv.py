@@ -121,8 +121,8 @@ def test_a_file_that_does_not_fit_is_refused(
         ({"id": "ID", "gold": "Label"}, "no field is named"),
         ({"premise": "Text", "hypothesis": "Text"}, "the column 'Text' is given for premise and hypothesis"),
         ({"review": "Text", "A": "Good"}, "A is the only option"),
-        ({"review": ""}, "lacks its name or its column"),
-        ({" ": "Text"}, "lacks its name or its column"),
+        ({"review": ""}, "a name or its column is blank"),
+        ({" ": "Text"}, "a name or its column is blank"),
         ({"review": "Text", "options": "All"}, "give each option's text a column of its own"),
     ],
 )

@@ -40,9 +40,9 @@ def columns_of(names: Mapping[str, str]) -> Columns:
 
     Raises InputError for a blank name, a column that is given for two things, or where no field is named.
     """
-    blank = next((name for name, column in names.items() if not name.strip() or not column), None)
-    if blank is not None:
-        raise InputError(f"columns: {blank or 'a column'!r} lacks its name or its column: write it like {EXAMPLE}.")
+    for name, column in names.items():
+        if not name.strip() or not column:
+            raise InputError(f"columns: a name or its column is blank ({name}={column}): write it like {EXAMPLE}.")
     if "options" in names:
         raise InputError("columns: give each option's text a column of its own, A=COLUMN,B=COLUMN, not options.")
     options = {name: column for name, column in names.items() if len(name) == 1 and "A" <= name <= "Z"}
