@@ -1,4 +1,4 @@
-"""`explaineval probe`: what an endpoint really does, as a table for people or one JSON document."""
+"""`explaineval probe`: find out what an endpoint really does; print a table, or one JSON document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
 MAX_RETRIES = 2
 
 Row = tuple[str, str, str]
-"""What was asked, what was found, what it means for a run."""
+"""The cells of a row: what was asked, what was found, what it means for a run."""
 
 
 @click.command()
@@ -58,59 +58,60 @@ def probe(json: bool, **given: Any) -> int:
     price = prices_of(science, transport, read_price_list()).singly[model.endpoint, model.model]
     proxy = proxy_note(transport.endpoint_of(model), model.model)
     notes = [] if proxy is None else [note("proxy_used", proxy)]
-    found = asyncio.run(_probe_and_keep(model, transport, price))
-    notes += warnings_of(found)
-    code = ExitCode.DONE if found.usable else ExitCode.ENDPOINT
+    findings = asyncio.run(_probe_and_keep(model, transport, price))
+    notes += warnings_of(findings)
+    code = ExitCode.DONE if findings.usable else ExitCode.ENDPOINT
     if json:
-        echo_document(found.document(), notes, None, code, found.error or found.logprobs_reason or "")
+        echo_document(findings.document(), notes, None, code, findings.error or findings.logprobs_reason or "")
     else:
-        _show(found, _price_source(model, transport, found))
+        _show(findings, _price_source(model, transport, findings))
     echo_notes(notes)
     return code
 
 
 async def _probe_and_keep(model: ModelConfig, transport: ClientConfig, price: Price | None) -> Findings:
     with open_store(transport.cache) as store:  # first: a cache that cannot be used should cost nothing
-        found = await probe_endpoint(model, transport, price)
-        if found.usable:
+        findings = await probe_endpoint(model, transport, price)
+        if findings.usable:
             made = datetime.now(UTC).isoformat(timespec="seconds")
-            document = {**found.document(), "probed": made}
-            await store_probe(store, model.endpoint, model.model, document, found.verdicts)
-    return found
+            document = {**findings.document(), "probed": made}
+            await store_probe(store, model.endpoint, model.model, document, findings.verdicts)
+    return findings
 
 
-def warnings_of(found: Findings) -> list[Note]:
-    """What the user should know before a run."""
-    notes = [] if found.error is None else [note("endpoint_unusable", found.error)]
-    route = route_warning(found.model)
+def warnings_of(findings: Findings) -> list[Note]:
+    """Return notes on what limits a run at this endpoint."""
+    notes = [] if findings.error is None else [note("endpoint_unusable", findings.error)]
+    route = route_warning(findings.model)
     if route is not None:
         notes.append(note("route_loses_logprobs", route))
-    if found.main.reasoning is not None:
-        told = (
-            f"{found.model} reasons before it answers ({found.main.reasoning}): order pe is then not "
+    if findings.main.reasoning is not None:
+        text = (
+            f"{findings.model} reasons before it answers ({findings.main.reasoning}): order pe is then not "
             "predict-then-explain, since the answer follows hidden reasoning; give --max-tokens room for it."
         )
-        notes.append(note("reasons_first", told))
+        notes.append(note("reasons_first", text))
     return notes
 
 
-def _show(found: Findings, price_source: str) -> None:
+def _show(findings: Findings, price_source: str) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
     table.add_column("what", no_wrap=True)
     table.add_column("finding", overflow="fold", max_width=44)
     table.add_column("what it means")
-    for row in _rows(found, price_source):
+    for row in _rows(findings, price_source):
         table.add_row(*map(Text, row))
-    simulated = f" ({SIMULATED_NOTE})" if found.model.startswith(SIMULATED_PREFIX) else ""
-    title = Text(found.model + simulated + (f" at {found.endpoint}" if found.endpoint else ""), style="bold")
-    content = Group(title, table, Text(), Text(_cost(found)), Text(_outlook(found)))
+    simulated = f" ({SIMULATED_NOTE})" if findings.model.startswith(SIMULATED_PREFIX) else ""
+    title = Text(findings.model + simulated + (f" at {findings.endpoint}" if findings.endpoint else ""), style="bold")
+    content = Group(title, table, Text(), Text(_cost(findings)), Text(_outlook(findings)))
     echo_table(content, piped=120)
 
 
-def _rows(found: Findings, price_source: str) -> list[Row]:
-    chat, text, main = found.style("chat"), found.style("completion"), found.main
+def _rows(findings: Findings, price_source: str) -> list[Row]:
+    chat, text, main = findings.style("chat"), findings.style("completion"), findings.main
+    reasons_first = main.reasoning is not None
     rows: list[Row] = [
-        ("reachable", _told(found.reachable), "" if found.reachable else "nothing else could be found out"),
+        ("reachable", _yes_or_no(findings.reachable), "" if findings.reachable else "nothing else could be found out"),
         ("chat", _worked(chat), "for --style chat" if chat.works else "--style chat cannot be used"),
         (
             "text completion",
@@ -118,26 +119,26 @@ def _rows(found: Findings, price_source: str) -> list[Row]:
             "for --style completion (pretrained models)" if text.works else "--style completion cannot be used",
         ),
     ]
-    rows += [_logprobs_row(name, one) for name, one in (("chat", chat), ("text", text)) if one.works]
+    rows += [_logprobs_row(name, style) for name, style in (("chat", chat), ("text", text)) if style.works]
     if not main.works:
         return rows
     zero = main.temperature_zero
     rows += [
         ("temperature 0", _taken(zero), "sent by default" if zero else "omitted: answers are sampled; see sham rate"),
-        ("same text twice", _told(main.stable), STABLE[main.stable]),
+        ("same text twice", _yes_or_no(main.stable), STABLE[main.stable]),
         ("seed", _taken(main.seed), "never sent by explaineval"),
         ("token limit", main.limit_name or "not told", "the name under which --max-tokens is sent"),
         ("system role", _taken(main.system_role), "not needed by the bundled prompts"),
         (
             "reasoning first",
-            "no" if main.reasoning is None else f"yes: {main.reasoning}",
-            "order pe is predict, then explain"
-            if main.reasoning is None
-            else "order pe is not predict-then-explain; raise --max-tokens",
+            f"yes: {main.reasoning}" if reasons_first else "no",
+            "order pe is not predict-then-explain; raise --max-tokens"
+            if reasons_first
+            else "order pe is predict, then explain",
         ),
         ("returned model", main.returned_model or "none", "stored with every answer"),
         ("fingerprint", main.fingerprint or "none", "stored with every answer"),
-        ("price", _price(found), price_source),
+        ("price", _price(findings), price_source),
     ]
     return rows
 
@@ -150,47 +151,48 @@ STABLE = {
 
 
 def _logprobs_row(name: str, finding: StyleFinding) -> Row:
-    judged = finding.logprobs
-    if judged.usable:
-        found = f"usable: {finding.asked} alternatives asked, {judged.returned} returned"
-        return f"logprobs, {name}", found, "CCT will be given"
-    known = judged.usable is False
-    return (
-        f"logprobs, {name}",
-        f"{'not usable: ' if known else ''}{judged.reason}",
-        "no CCT" if known else "CCT is open",
-    )
+    what, judgement = f"logprobs, {name}", finding.logprobs
+    if judgement.usable:
+        answer = f"usable: {finding.asked} alternatives asked, {judgement.returned} returned"
+        return what, answer, "CCT will be given"
+    if judgement.usable is False:
+        return what, f"not usable: {judgement.reason}", "no CCT"
+    return what, str(judgement.reason), "CCT is open"
 
 
-def _outlook(found: Findings) -> str:
-    """The last line: will there be a CCT, and why."""
-    main = found.main
+def _outlook(findings: Findings) -> str:
+    """Return the sentence that says whether a run will have a CCT, and why."""
+    main = findings.main
     if not main.works:
-        return f"CCT will not be given: {found.logprobs_reason}."
-    style = "chat" if main is found.style("chat") else "completion"
+        return f"CCT will not be given: {findings.logprobs_reason}."
+    style = "chat" if main is findings.style("chat") else "completion"
     if main.logprobs.usable:
-        more = f" ({found.logprobs_reason})" if found.logprobs_reason else ""
+        more = f" ({findings.logprobs_reason})" if findings.logprobs_reason else ""
         return f"CCT will be given in {style} style, beside phi-CCT: log-probabilities are usable{more}."
     if main.logprobs.usable is None:
         return f"Whether CCT will be given shows in the run ({main.logprobs.reason}); phi-CCT needs no logprobs."
-    other = found.style("completion")
+    other = findings.style("completion")
     also = "; in completion style it will" if other is not main and other.works and other.logprobs.usable else ""
     return f"CCT will not be given in {style} style, only phi-CCT: {main.logprobs.reason}{also}."
 
 
-def _cost(found: Findings) -> str:
-    usd = "cost unknown (give --price IN,OUT)" if found.usd is None else f"${found.usd:.6f}"
-    return f"This probe: {found.requests} requests, {found.tokens_in} tokens in, {found.tokens_out} out, {usd}."
+def _cost(findings: Findings) -> str:
+    usd = "cost unknown (give --price IN,OUT)" if findings.usd is None else f"${findings.usd:.6f}"
+    tokens = f"{findings.tokens_in} tokens in, {findings.tokens_out} out"
+    return f"This probe: {findings.requests} requests, {tokens}, {usd}."
 
 
-def _price(found: Findings) -> str:
-    return "unknown" if found.price is None else f"${found.price[0]:g} in, ${found.price[1]:g} out per million tokens"
+def _price(findings: Findings) -> str:
+    if findings.price is None:
+        return "unknown"
+    price_in, price_out = findings.price
+    return f"${price_in:g} in, ${price_out:g} out per million tokens"
 
 
-def _price_source(model: ModelConfig, transport: ClientConfig, found: Findings) -> str:
+def _price_source(model: ModelConfig, transport: ClientConfig, findings: Findings) -> str:
     if model.model.startswith(SIMULATED_PREFIX):
         return "a simulated model"
-    if found.price is None:
+    if findings.price is None:
         return "give --price IN,OUT to have costs counted"
     if transport.price_of(model) is not None:
         return "as given by --price"
@@ -203,7 +205,7 @@ def _worked(finding: StyleFinding) -> str:
     return f"{'no' if finding.works is False else 'not told'}{f': {finding.why}' if finding.why else ''}"
 
 
-def _told(value: bool | None) -> str:
+def _yes_or_no(value: bool | None) -> str:
     return "not told" if value is None else "yes" if value else "no"
 
 

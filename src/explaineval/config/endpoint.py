@@ -1,4 +1,4 @@
-"""Where a model is reached: an address, the name that stands for it in the cache key, the variable with its key."""
+"""An endpoint: its address, the name that stands for it in cache keys, and the variable that holds its key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Endpoint:
 
     @property
     def identity(self) -> str | None:
-        """The name, else the base URL, else None."""
+        """Return the name, else the base URL, else None."""
         return self.name or self.base_url
 
     @property
@@ -40,11 +40,14 @@ class Endpoint:
 
 
 def normalise_url(text: str) -> str:
-    """One spelling a base URL: lower-case scheme and host, no default port, no trailing slash, no dot segments, percent
-    only where it is needed.
+    """Return the one spelling of a base URL under which its answers are stored.
 
-    Raises InputError for another scheme, for a user name, password, query or fragment in the URL, and for `//` in its
-    path, which some servers take for `/` and others do not.
+    Scheme and host are in lower case. A default port, a trailing slash, dot segments and needless percent-escapes are
+    left out.
+
+    Raises:
+        InputError: the scheme is another one, the URL holds a user name, password, query or fragment, or its path holds
+            `//`, which some servers treat like `/` and others do not.
 
     >>> normalise_url("HTTP://LocalHost:80/v1/")
     'http://localhost/v1'
@@ -59,7 +62,7 @@ def normalise_url(text: str) -> str:
 
 
 def older_spelling(text: str) -> str:
-    """How earlier versions wrote the same base URL into the cache key: with the path as it was given.
+    """Return how earlier versions wrote the same base URL into the cache key: with the path as it was given.
 
     >>> older_spelling("HTTP://LocalHost:80/./v1/")
     'http://localhost/./v1'
@@ -68,7 +71,10 @@ def older_spelling(text: str) -> str:
 
 
 def spellings(name: str) -> set[str]:
-    """The names under which this and earlier versions keep what is asked at a name or URL. Raises InputError.
+    """Return the names under which this and earlier versions store the answers of an endpoint's name or URL.
+
+    Raises:
+        InputError: it is a URL that cannot be used.
 
     >>> sorted(spellings("http://localhost/./v1"))
     ['http://localhost/./v1', 'http://localhost/v1']
@@ -80,7 +86,7 @@ def spellings(name: str) -> set[str]:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """Scheme, host with port, and path of a base URL, none of it ambiguous but the path. Raises InputError."""
+    """Return scheme, host with port, and path of a base URL; only the path may have several spellings."""
     try:
         parts = urlsplit(text.strip())
         host, port = (parts.hostname or "").lower(), parts.port
@@ -102,13 +108,13 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def _needed(escape: re.Match[str]) -> str:
-    """A percent-escape in capitals, or the letter itself where it needs none."""
+    """Return a percent-escape in capitals, or the letter itself where it needs no escape."""
     letter = chr(int(escape[1], 16))
     return letter if letter.isascii() and (letter.isalnum() or letter in "-._~") else escape[0].upper()
 
 
 def _without_dots(path: str) -> str:
-    """The path without `.` and `..` segments (RFC 3986, 5.2.4) and without a trailing slash."""
+    """Return the path without `.` and `..` segments (RFC 3986, 5.2.4) and without a trailing slash."""
     kept: list[str] = []
     for segment in path.split("/")[1:]:
         if segment == "..":
@@ -119,7 +125,7 @@ def _without_dots(path: str) -> str:
 
 
 def is_private(url: str) -> bool:
-    """Whether the URL's host is a loopback or private address, or `localhost`.
+    """Return whether the URL's host is a loopback or private address, or `localhost`.
 
     >>> is_private("http://127.0.0.1:8000/v1"), is_private("https://api.example.org/v1")
     (True, False)

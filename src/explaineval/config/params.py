@@ -1,4 +1,4 @@
-"""What `--param` and `params` may put on the wire: sampling parameters by name, everything else inside `extra_body`.
+"""Check what `--param` and `params` may send: sampling parameters by name, everything else inside `extra_body`.
 
 A parameter is handed to litellm as an argument, and litellm reads hundreds of arguments that are no parameters of a
 model (other models to fall back on, addresses, headers, answers made up on the spot). So only names in the table below
@@ -82,7 +82,7 @@ INSTEAD: Mapping[str, str] = {
     "messages": "--prompts",
     "prompt": "--prompts",
 }
-"""The option that sets what somebody wanted to set by a parameter."""
+"""Options that set what these parameters would set."""
 
 
 def _names(*texts: str) -> frozenset[str]:
@@ -90,7 +90,7 @@ def _names(*texts: str) -> frozenset[str]:
 
 
 def _plain(name: str) -> str:
-    """One spelling for max_tokens, maxTokens and max-tokens.
+    """Return a name as lower-case letters and digits, so that max_tokens, maxTokens and max-tokens are the same.
 
     >>> _plain("maxTokens") == _plain("max-tokens") == _plain("max_tokens")
     True
@@ -108,7 +108,7 @@ OURS = _names(
     "logprobs top_logprobs response_logprobs n_probs num_logprobs prompt_logprobs return_tokens_as_token_ids",
     "stream stream_options background",
 )
-"""What explaineval sets itself, under every name that an endpoint may know it by."""
+"""What explaineval sets itself, under every name that an endpoint may have for it."""
 
 LIMIT = re.compile(r"^max(imum)?.*(tokens?|length)$")
 SEVERAL = re.compile(
@@ -124,7 +124,7 @@ COSTLY = _names(
     "connectors documents compound_custom modalities response_modalities audio speech_config prediction",
     "service_tier speed inference_geo cache_control",
 )
-"""What would cost more than the bound on a request knows of, or do more than answer."""
+"""What would cost more than a request is assumed to cost at most, or do more than answer."""
 
 STEERING = _names(
     "fallbacks fallback fallback_models fallback_model route context_window_fallback_dict content_policy_fallbacks",
@@ -137,7 +137,7 @@ STEERING = _names(
     "drop_params additional_drop_params allowed_openai_params model_list model_info router_settings user_config",
     "rpm tpm input_cost_per_token output_cost_per_token cost_per_second input_cost_per_second output_cost_per_second",
 )
-"""What a gateway that speaks litellm's language (or litellm itself) takes as orders, not as a model's parameters."""
+"""What litellm, or a gateway that takes its arguments, does not pass on to the model but obeys itself."""
 
 STEERS = re.compile(r"^(litellm|acompletion|atextcompletion|aws|vertex|azure)")
 SECRET = re.compile(
@@ -147,7 +147,7 @@ SECRET = re.compile(
 """Names whose values would be written into the key of every answer, and so into the cache and into packs."""
 
 SCHEMAS = _names("json_schema schema response_schema response_json_schema guided_json properties")
-"""Values that are JSON schemas: names in them are those of an answer's fields, and steer nothing."""
+"""Values that are JSON schemas: names inside them are those of an answer's fields, and are not checked."""
 
 NESTED_ROUTES = frozenset(
     {"anthropic", "anthropic_text", "bedrock", "sagemaker", "text-completion-codestral", "nlp_cloud", "oobabooga"}
@@ -157,9 +157,9 @@ NESTED_ROUTES = frozenset(
 
 
 def check_params(params: Mapping[str, JsonValue], model: str | None = None) -> str | None:
-    """Why these parameters may not be sent, as a sentence without a full stop; None where they may.
+    """Return why these parameters may not be sent, as a sentence without a full stop; None where they may.
 
-    With `model` (provider/model), also whether its route takes extra_body.
+    With `model` (provider/model) it is also checked whether its route takes extra_body.
 
     >>> check_params({"top_p": 0.9, "extra_body": {"guided_choice": ["A", "B"]}}) is None
     True
@@ -218,16 +218,17 @@ OTHERWISE = "what else the endpoint takes goes into extra_body, for example --pa
 
 
 def _option_for(name: str) -> str | None:
+    """Return the option that sets what this parameter would set, if there is one."""
     plain = _plain(name)
     if LIMIT.search(plain):
         return "--max-tokens"
-    return (
-        "--samples" if SEVERAL.search(plain) else next((o for own, o in INSTEAD.items() if _plain(own) == plain), None)
-    )
+    if SEVERAL.search(plain):
+        return "--samples"
+    return next((option for parameter, option in INSTEAD.items() if _plain(parameter) == plain), None)
 
 
 def _reason(name: str) -> str:
-    """Why a name is not among the parameters, and what to do instead."""
+    """Return why a name is not among the parameters, and what to do instead."""
     option, error = _option_for(name), _refusal(name)
     if option is not None:
         return f"explaineval sets it itself; use {option}"
@@ -243,7 +244,7 @@ def _reason(name: str) -> str:
 
 
 def _refusal(name: str) -> str | None:
-    """Why a name may stand nowhere in a request's body; None where it may."""
+    """Return why a name may not stand anywhere in a request's body; None where it may."""
     plain = _plain(name)
     if SECRET.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_")):
         return "it looks like a secret, which would be stored with every answer; keys go by --api-key-env"
@@ -282,7 +283,7 @@ def _check_extra_body(value: JsonValue, params: Mapping[str, JsonValue]) -> str 
 
 
 def _entries(value: JsonValue) -> Iterator[tuple[str, JsonValue, int, bool]]:
-    """Every entry inside extra_body: its path, its value, its depth, and whether its name is one of the request's.
+    """Yield every entry inside extra_body: its path, its value, its depth, and whether its name is to be checked.
 
     Names inside a JSON schema are those of an answer's fields.
     """
@@ -293,16 +294,16 @@ def _entries(value: JsonValue) -> Iterator[tuple[str, JsonValue, int, bool]]:
             yield path, inner, depth, named
             return
         if isinstance(inner, list):
-            for one in inner:
-                yield path, one, depth, False
-            waiting += [(path, one, depth + 1, named) for one in inner]
+            for item in inner:
+                yield path, item, depth, False
+            waiting += [(path, item, depth + 1, named) for item in inner]
         elif isinstance(inner, dict):
-            for name, one in inner.items():
+            for name, item in inner.items():
                 below = f"{path}.{name.replace('.', '_')}"
-                yield below, one, depth, named
-                waiting.append((below, one, depth + 1, named and _plain(name) not in SCHEMAS))
+                yield below, item, depth, named
+                waiting.append((below, item, depth + 1, named and _plain(name) not in SCHEMAS))
 
 
 def _shown(name: str) -> str:
-    """A name as it can stand in a sentence."""
+    """Return a name as it can stand in a sentence."""
     return name if name and name.isprintable() and len(name) <= 80 else repr(name[:80])

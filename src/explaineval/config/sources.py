@@ -1,4 +1,4 @@
-"""Where settings come from: command line over environment over file over default."""
+"""Read a configuration file, and build a configuration from what was given; each error becomes one sentence."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MOST_NODES = 100_000
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader; what it cannot make a value of (2026-13-45, !!int x) is an error with its line."""
+    """The safe loader; a scalar that it cannot convert (2026-13-45, !!int x) is an error with its line."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -91,9 +91,10 @@ def read_yaml(path: Path, what: str, example: str) -> tuple[dict[Any, Any], yaml
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The configuration file as a plain dict, relative paths made relative to the file.
+    """Return the settings in a configuration file; relative paths become relative to the file's directory.
 
-    Raises InputError, with the line, for YAML that cannot be read or a key that is not known.
+    Raises:
+        InputError: the YAML cannot be read, a key is not known, or a value has a wrong form. It names the line.
     """
     values, tree = read_yaml(path, "configuration file", "tasks: [nli]")
     known = set(RunConfig.model_fields) | TRANSPORT | {"out"}
@@ -121,7 +122,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def home(text: str) -> Path:
-    """The path with its `~` replaced; a `~name` of nobody stays as it is, as in a shell."""
+    """Return the path with its `~` replaced; a `~name` of an unknown user stays as it is, as in a shell."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -129,7 +130,11 @@ def home(text: str) -> Path:
 
 
 def build(model: type[Config], values: Mapping[str, Any], place: str) -> Config:
-    """Validate; the first thing wrong becomes one sentence."""
+    """Return the validated model. `place` says where the values come from.
+
+    Raises:
+        InputError: a value is wrong. The sentence names the first one.
+    """
     for key, value in values.items():
         if key not in PATHS and not _is_storable(value):
             raise InputError(f"{place}: {key}: a text holds bytes that are not UTF-8, or half of a surrogate pair.")
@@ -143,7 +148,7 @@ def build(model: type[Config], values: Mapping[str, Any], place: str) -> Config:
 
 
 def _check_size(tree: yaml.Node | None, path: Path) -> None:
-    """Raise InputError where anchors make a file hold itself, or more values than anybody writes."""
+    """Raise InputError where an anchor contains itself, or where anchors multiply the values beyond MOST_NODES."""
     sizes: dict[int, int] = {}
 
     def measure(node: yaml.Node) -> int:
@@ -167,18 +172,18 @@ def _is_storable(value: Any) -> bool:
     """Whether every text inside a value can be written as UTF-8."""
     left = [value]
     while left:
-        one = left.pop()
-        if isinstance(one, str) and re.search("[\ud800-\udfff]", one):
+        item = left.pop()
+        if isinstance(item, str) and re.search("[\ud800-\udfff]", item):
             return False
-        if isinstance(one, Mapping):
-            left += [*one, *one.values()]
-        elif isinstance(one, list | tuple):
-            left += one
+        if isinstance(item, Mapping):
+            left += [*item, *item.values()]
+        elif isinstance(item, list | tuple):
+            left += item
     return True
 
 
 def _check_unique(tree: yaml.Node | None, path: Path) -> None:
-    """Raise InputError for a key that stands twice in one mapping: YAML would keep the last without a word."""
+    """Raise InputError for a key that stands twice in one mapping: YAML would silently keep the last one."""
     left, visited = [tree], set[int]()
     while left:
         node = left.pop()
@@ -197,7 +202,7 @@ def _check_unique(tree: yaml.Node | None, path: Path) -> None:
 
 
 def line_of(tree: yaml.Node | None, path: tuple[str | int, ...]) -> int:
-    """The line (from 1) of a key in a composed YAML tree."""
+    """Return the line (from 1) of a key in a composed YAML tree."""
     node, line = tree, 1
     for part in path:
         if isinstance(node, yaml.MappingNode):
@@ -212,11 +217,15 @@ def line_of(tree: yaml.Node | None, path: tuple[str | int, ...]) -> int:
 
 
 def _check_nested(values: Mapping[str, Any], tree: yaml.Node | None, path: Path) -> None:
-    """Check the file alone, as far as it goes, so that an error is reported with its line."""
+    """Validate the settings of the file alone, so that an error can be reported with its line.
+
+    What the file may leave to options has a stand-in meanwhile.
+    """
     given = {key: value for key, value in values.items() if key in RunConfig.model_fields}
     for required, stand_in in (("tasks", ["nli"]), ("models", [{"model": "x/y"}])):
         given.setdefault(required, stand_in)
-    for model, part in ((RunConfig, given), (ClientConfig, {k: v for k, v in values.items() if k in TRANSPORT})):
+    transport = {key: value for key, value in values.items() if key in TRANSPORT}
+    for model, part in ((RunConfig, given), (ClientConfig, transport)):
         try:
             model.model_validate(part)
         except ValidationError as exc:
@@ -271,5 +280,6 @@ def _plain(message: str) -> str:
 
 
 def _rebase(task: str, base: Path) -> str:
+    """Make the path in a task such as `jsonl:FILE` relative to the directory `base`."""
     reader, colon, rest = task.partition(":")
     return f"{reader}:{base / home(rest)}" if colon and rest else task
