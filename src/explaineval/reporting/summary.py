@@ -56,9 +56,7 @@ def summary(scores: Scores, run: str, width: int) -> list[Line]:
     else:
         for condition in kinds:
             lines += [*_block(condition, conditions, scores, run, width), Line("")]
-    for condition, numbers in conditions.items():
-        if condition.verbosity is None:
-            lines += _levels(condition, numbers, scores, width)
+    lines += _levels({c: n for c, n in conditions.items() if c.verbosity is None}, scores, width)
     while lines and not lines[-1].text:
         lines.pop()
     return lines
@@ -263,20 +261,37 @@ def _upper(text: str) -> str:
     return text if any(text.startswith(metric.title) for metric in METRICS.values()) else f"{text[0].upper()}{text[1:]}"
 
 
-def _levels(condition: Condition, numbers: Numbers, scores: Scores, width: int) -> Iterator[Line]:
-    """The area over verbosity levels, below the conditions."""
-    rows = [row for name, row in numbers.items() if isinstance(METRICS[name], LevelMetric) and name != "f_auroc_hull"]
-    if not rows:
+def _levels(conditions: Mapping[Condition, Numbers], scores: Scores, width: int) -> Iterator[Line]:
+    """The areas over verbosity levels, below the conditions: one line for each, under what all of them share."""
+    areas = {
+        condition: [row for name, row in numbers.items() if _is_area(name)] for condition, numbers in conditions.items()
+    }
+    areas = {condition: rows for condition, rows in areas.items() if rows}
+    if not areas:
         return
+    shared, names = _split_shared([_parts(condition, scores.rows) for condition in areas])
     yield Line("")
-    yield from _wrap(f"{describe(condition, scores.rows)} · all verbosity levels", width, "  ", "head")
-    for row in rows:
-        title = METRICS[row.metric].title
-        if row.value is None:
-            yield from _wrap(f"  {title} undefined: {row.undefined}", width, "    ")
-            continue
-        interval = f" [{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else ""
-        yield from _wrap(f"  {title} {row.value:.2f}{interval} (0.5: what is named tells nothing)", width, "    ")
+    yield from _wrap(
+        " · ".join([*shared, "all verbosity levels (0.5: what is named tells nothing)"]), width, "  ", "head"
+    )
+    for (_, rows), name in zip(areas.items(), names, strict=True):
+        for row in rows:
+            title = METRICS[row.metric].title
+            value = _interval_cell(row) if row.value is not None else f"undefined: {row.undefined}"
+            yield from _wrap(f"  {' · '.join(filter(None, (name, f'{title} {value}')))}", width, "    ")
+
+
+def _is_area(metric: str) -> bool:
+    """Whether a metric is an area over levels that the screen shows: the hull is in the wide table alone."""
+    return isinstance(METRICS[metric], LevelMetric) and METRICS[metric].has_interval
+
+
+def _split_shared(described: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
+    """The parts that all descriptions share, and what is left of each as a name; a single one is not taken apart."""
+    if len(described) == 1:
+        return list(described[0]), [""]
+    shared = [part for part in described[0] if all(part in parts for parts in described)]
+    return shared, [" · ".join(part for part in parts if part not in shared) for parts in described]
 
 
 HEADINGS = (
@@ -300,9 +315,7 @@ def _table(
     kinds: Sequence[Condition], conditions: Mapping[Condition, Numbers], scores: Scores, width: int
 ) -> Iterator[Line]:
     """One line of figures for each condition, below what all of them share."""
-    described = [_parts(condition, scores.rows) for condition in kinds]
-    shared = [part for part in described[0] if all(part in parts for parts in described)]
-    names = [" · ".join(part for part in parts if part not in shared) for parts in described]
+    shared, names = _split_shared([_parts(condition, scores.rows) for condition in kinds])
     if shared:
         yield from _wrap(" · ".join(shared), width, "  ", "head")
         yield Line("")
