@@ -1,6 +1,6 @@
-"""The outermost layer: look into the store first, and pay for a distinct request at most once, whoever asks it.
+"""The outermost client layer: use stored answers, and pay for each distinct request at most once.
 
-Below it `StoringClient` stores what was bought, before anybody gets it.
+Below it `StoringClient` stores each new answer before it is returned.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from explaineval.records import Completion, Request
 
 @dataclass
 class AnswerWriter:
-    """Puts answers into the store. The first that it does not take sets `stopping`, and `error` to the reason.
+    """Writes answers to the store. The first that cannot be stored sets `stopping`, and `error` to the reason.
 
-    From then on answers are kept in `unstored`, no more than one for each connection, until `retry`; `stored_late`
-    counts those that the store took then.
+    From then on answers are kept in `unstored`, at most one for each connection, until `retry`; `stored_late` counts
+    those that could be stored then.
     """
 
     store: Store
@@ -40,7 +40,7 @@ class AnswerWriter:
     stored_late: int = field(default=0, init=False)
 
     async def put(self, request: Request, completion: Completion) -> None:
-        """Store an answer, or keep it."""
+        """Store an answer, or keep it in memory where that fails."""
         if self.error is None:
             try:
                 await self.store.put(request, completion)
@@ -52,7 +52,7 @@ class AnswerWriter:
         self.unstored.append((request, completion))
 
     async def retry(self) -> None:
-        """Store what was kept, as far as the store takes it now."""
+        """Store the answers that were kept, until one fails again."""
         while self.unstored:
             try:
                 await self.store.put(*self.unstored[0])
@@ -63,7 +63,7 @@ class AnswerWriter:
 
     @property
     def message(self) -> str | None:
-        """What to say where the store could not be written: why, and what became of the answers under way."""
+        """Return why the store could not be written, and what became of the answers under way; None without error."""
         if self.error is None:
             return None
         late, lost = self.stored_late, len(self.unstored)
@@ -82,7 +82,7 @@ class StoringClient:
     _on_wire: set[str] = field(default_factory=set, init=False)
 
     async def complete(self, request: Request) -> Completion:
-        """The inner client's completion, stored."""
+        """Return the inner client's completion, stored."""
         key = request_key(request)
         self._sent.add(key)
         self._on_wire.add(key)
@@ -99,16 +99,16 @@ class StoringClient:
         return completion
 
     def is_on_wire(self, request: Request) -> bool:
-        """Whether an attempt for the request was under way when it was cancelled, so that it may be charged."""
+        """Return whether an attempt at the request was cancelled under way, so that it may be charged."""
         return request_key(request) in self._on_wire
 
     def was_sent(self, request: Request) -> bool:
-        """Whether an attempt for the request was made that brought no answer."""
+        """Return whether an attempt at the request was made that brought no answer."""
         return request_key(request) in self._sent
 
 
 class StoredOnlyClient:
-    """Stands where nothing may be sent: only stored answers are wanted."""
+    """The innermost client where nothing may be sent: it refuses every request."""
 
     async def complete(self, request: Request) -> Completion:
         """Raises NotStoredError."""
@@ -117,20 +117,20 @@ class StoredOnlyClient:
 
 LOOK_AGAIN = 0.05
 LOOK_AGAIN_AT_MOST = 0.5
-"""Seconds between two looks for an answer that another process is asking for."""
+"""Seconds between two look-ups of an answer that another process is asking for: the first, and the longest."""
 PATIENCE = 5.0
-"""Seconds of waiting for another process after which the user is told."""
+"""Seconds of waiting for another process after which a message is shown."""
 LOOK_AT_HOLDERS = 0.5
-"""Seconds between two looks at which processes are waited for."""
+"""Seconds between two look-ups of the processes that are waited for."""
 
 
 @dataclass
 class RequestCounts:
-    """Counts of distinct requests by where their answers came from: the store, the wire (answered or not), nowhere.
+    """Counts of distinct requests: answered from the store, sent (answered or not), and unsent.
 
-    `shared` counts the hits that another process brought while this one was about to ask, `in_batches` what is unsent
-    because a batch that is not fetched yet has it, `given_up` those of the sent whose answers were not waited for.
-    `seen` are the distinct requests, by the first 64 bits of their keys.
+    `shared` counts the hits whose answer another process stored while this one was about to ask, `in_batches` the
+    unsent that are in a batch which is not fetched yet, `given_up` the sent whose answers were not waited for. `seen`
+    holds the first 64 bits of the key of each distinct request.
     """
 
     hits: int = 0
@@ -144,9 +144,9 @@ class RequestCounts:
 
 @dataclass
 class CachedClient:
-    """Looks into the store first; asks for each key once, however many wait for it.
+    """Returns stored answers, and asks for each other key once, however many tasks wait for it.
 
-    With `claims` no two processes ask for the same key at the same time; without them nothing is written either.
+    With `claims` no two processes ask for the same key at the same time; without them nothing is stored.
     """
 
     inner: Client
@@ -169,7 +169,7 @@ class CachedClient:
     pending: Container[str] = ()
     """Keys that are in a batch which is not fetched yet: asking for them here would buy them twice."""
     older_names: Mapping[str, str] = field(default_factory=dict)
-    """How earlier versions named an endpoint: its answers are taken over from there."""
+    """Names of endpoints → the names under which earlier versions stored their answers, which are used too."""
     patience: float = PATIENCE
     _waiting_since: dict[str, float] = field(default_factory=dict, init=False)
     _reported: set[int] = field(default_factory=set, init=False)
@@ -177,10 +177,10 @@ class CachedClient:
     _under_way: dict[str, asyncio.Task[Completion]] = field(default_factory=dict, init=False)
     _taken_over: set[int] = field(default_factory=set, init=False)
     _unanswered: dict[int, bool] = field(default_factory=dict, init=False)
-    """Requests without an answer so far; whether they were sent."""
+    """Requests without an answer so far → whether they were sent."""
 
     async def complete(self, request: Request) -> Completion:
-        """The stored completion, or the one that is under way, or a new one, stored first."""
+        """Return the stored completion, or that of the same request under way, or a new one."""
         key = request_key(request)
         short = int(key[:16], 16)
         new = short not in self.counts.seen
@@ -199,24 +199,24 @@ class CachedClient:
         return await asyncio.shield(task)
 
     def is_asked_elsewhere(self, request: Request) -> bool:
-        """Whether another process is asking for an answer that is not stored."""
+        """Return whether another process is asking this request just now."""
         key = request_key(request)
         claimed = self.claims is not None and self.claims.holder(key) is not None
         return claimed and self.store.get(key) is None
 
     def _end(self, key: str, done: asyncio.Task[Completion]) -> None:
-        """Forget what was under way, and its failure where nobody waits for it any more."""
+        """Remove a task that is done; reading its exception keeps asyncio from logging one that nobody awaits."""
         self._under_way.pop(key, None)
         if not done.cancelled():
             done.exception()
 
     async def finish(self) -> None:
-        """Wait for everything under way; whoever asked for it gets the failures."""
+        """Wait for all requests under way; their errors are raised where they were asked."""
         if self._under_way:
             await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
     def cancel(self) -> None:
-        """Give up on everything under way."""
+        """Cancel all requests under way."""
         for task in self._under_way.values():
             task.cancel()
 
@@ -228,21 +228,21 @@ class CachedClient:
         self.on_answer(request, completion, hit)
 
     def _count_unanswered(self, short: int, *, sent: bool) -> None:
-        """Count a request without an answer; once it was sent, it stays so whatever comes of it later."""
+        """Count a request without an answer; one that was sent stays counted as sent when it is asked again."""
         sent = self._uncount(short) or sent
         self._unanswered[short] = sent
         self.counts.sent += sent
         self.counts.unsent += not sent
 
     def _uncount(self, short: int) -> bool:
-        """Take back how a request was counted that had no answer before; whether it had been sent."""
+        """Undo how a request without an answer was counted, and return whether it had been sent."""
         was_sent = self._unanswered.pop(short, None)
         self.counts.sent -= was_sent is True
         self.counts.unsent -= was_sent is False
         return was_sent is True
 
     async def _fetch(self, request: Request, key: str, short: int) -> Completion:
-        """The completion of a request that is not stored under its key."""
+        """Return the completion of a request that is not stored under its key."""
         try:
             completion = find_older(self.store.get, request, self.older_names)
             if completion is not None:
@@ -284,7 +284,7 @@ class CachedClient:
         return completion
 
     async def _claim(self, key: str, claims: Claims) -> Completion | None:
-        """Wait until the key is claimed by this process; the completion where another one stored it meanwhile."""
+        """Wait until this process has claimed the key, or return the completion that another process has stored."""
         if claims.claim(key):
             return None
         self._waiting_since[key] = asyncio.get_running_loop().time()
@@ -304,7 +304,7 @@ class CachedClient:
             self.on_wait(-1)
 
     def _report_waiting(self, claims: Claims) -> None:
-        """Say once of each process how many of its answers are waited for, when it takes long, and what to do."""
+        """Report each process that is waited for, once and only after `patience` seconds, and what to do."""
         now = asyncio.get_running_loop().time()
         if now < self._next_look:
             return
@@ -326,6 +326,6 @@ class CachedClient:
 def find_older(
     get: Callable[[str], Completion | None], request: Request, older_names: Mapping[str, str]
 ) -> Completion | None:
-    """The answer that an earlier version stored under another name of the same endpoint."""
+    """Return the answer that an earlier version stored under another name of the same endpoint, if there is one."""
     older = older_names.get(request.endpoint or "")
     return None if older is None else get(request_key(request.model_copy(update={"endpoint": older})))

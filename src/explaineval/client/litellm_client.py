@@ -1,7 +1,7 @@
-"""The transport that asks through litellm: one call a request, no retries inside, nothing printed, nothing fetched.
+"""The transport that sends requests through litellm: one call each, without retries, and nothing printed or fetched.
 
-litellm's import costs seconds, reads prices from the network and loads a nearby .env unless told otherwise, so it
-happens on first use, in a thread, after the switches are set.
+Importing litellm takes seconds, and without the settings below it reads prices from the network and a nearby .env. So
+it is imported at the first request, in a thread, after these are set.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ KEY_NAMES: Mapping[str, tuple[str, ...]] = {
 """Names of the key variables of routes where it is not ROUTE_API_KEY. For messages only: litellm reads them itself."""
 
 PREPARING = 30.0
-"""Seconds that litellm has before it sends anything: its first call in a process imports much."""
+"""Seconds that litellm may take before it sends anything: its first call in a process imports much."""
 
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
@@ -72,7 +72,7 @@ _loaded: ModuleType | None = None
 
 
 def load_litellm() -> ModuleType:
-    """Import litellm once, with its network access and its printing switched off."""
+    """Import litellm, once, and return it with its network access and its printing switched off."""
     global _loaded
     if _loaded is None:
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -138,11 +138,15 @@ class LiteLLMClient:
         self.renamed: set[tuple[str | None, str]] = set()
 
     async def complete(self, request: Request) -> Completion:
-        """Make one attempt. Raises what `classify` makes of a failure."""
+        """Make one attempt.
+
+        Raises:
+            ExplainevalError: the attempt failed; `classify` says which error stands for what.
+        """
         endpoint = self._endpoints[request.endpoint]
-        problem = check_params(request.params, request.model) if request.params else None
-        if problem is not None:  # the request is from a foreign pack or file
-            raise RequestRejectedError(f"{request.model}: {problem}", sent=False)
+        error = check_params(request.params, request.model) if request.params else None
+        if error is not None:  # the request is from a foreign pack or file
+            raise RequestRejectedError(f"{request.model}: {error}", sent=False)
         key = key_of(endpoint, request.model)
         await self._ready()  # the import is no part of an attempt
         try:
@@ -200,7 +204,7 @@ class LiteLLMClient:
             raise classify(exc, where=attempt.where, advice=advice) from exc
 
     async def close(self) -> None:
-        """Close litellm's and our connections. Call before the event loop ends."""
+        """Close all connections, litellm's too. Call it before the event loop ends."""
         if self._litellm is not None:
             self._litellm.__dict__["aclient_session"] = None
             await self._litellm.close_litellm_async_clients()
@@ -248,10 +252,13 @@ class LiteLLMClient:
 
 
 def key_of(endpoint: Endpoint, model: str) -> str | None:  # noqa: ARG001 - whose key it is
-    """The key for this call, read at the edge and kept only to be masked; None lets litellm find the provider's own.
+    """Return the key for a call; None lets litellm look for the provider's own. It is remembered only to be masked.
 
-    With a base URL only the named variable (or EXPLAINEVAL_API_KEY) is ever sent, else a dummy: a provider's own
-    key never goes to another address, which the guard sees to. Raises InputError for a named variable that is not set.
+    To a base URL the key in the named variable (or in EXPLAINEVAL_API_KEY) is sent, else a dummy. A provider's own key
+    is never sent to another address; the guard refuses that.
+
+    Raises:
+        InputError: the named variable is not set.
     """
     if endpoint.api_key_env is not None:
         key = os.environ.get(endpoint.api_key_env)
@@ -271,14 +278,14 @@ def _where(request: Request, endpoint: Endpoint) -> str:
 
 
 def without_secrets(completion: Completion) -> Completion:
-    """The completion with keys masked: an endpoint can write the key that it got into anything that it sends."""
+    """Return the completion with keys masked, since an endpoint can repeat the key that it got in what it sends."""
     values = completion.model_dump()
     masked = SECRETS.mask_value(values, keep_length=True)  # offsets of tokens stay right
     return completion if masked == values else Completion.model_validate(masked)
 
 
 def advice_on(endpoint: Endpoint, model: str, status: int) -> str | None:
-    """What to tell the user about a status that has to do with the key (401) or the address (404); None for others."""
+    """Return advice on a status that concerns the key (401, 403) or the address (404); None for others."""
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         advice = _key_advice(endpoint, model)
         return advice if status == httpx.codes.UNAUTHORIZED or advice.startswith(NONE_SENT) else None
@@ -292,7 +299,7 @@ def advice_on(endpoint: Endpoint, model: str, status: int) -> str | None:
 
 
 def _key_advice(endpoint: Endpoint, model: str) -> str:
-    """Name the variable that holds the key that was not accepted, or that would hold the missing one."""
+    """Return which variable holds the key that was not accepted, or would hold the missing one."""
     if endpoint.api_key_env is not None:
         return f"the key is not accepted; check {endpoint.api_key_env}, which holds it"
     if endpoint.base_url is None:
@@ -311,21 +318,21 @@ def _key_advice(endpoint: Endpoint, model: str) -> str:
 
 
 def provider_key_names(model: str) -> tuple[list[str], list[str]]:
-    """The variables in which litellm looks for the provider's own key: those that are set, and all of them."""
+    """Return the variables in which litellm looks for the provider's own key: those that are set, and all of them."""
     route = model.partition("/")[0]
     names = list(KEY_NAMES.get(route, (f"{route.upper().replace('-', '_')}_API_KEY",)))
     return [name for name in names if os.environ.get(name)], names
 
 
 def _read_body(attempt: Attempt, exc: Exception, request: Request) -> Completion | None:
-    """The answer in the body, which was paid for, where litellm or the reading of its object failed on its form."""
+    """Return the answer in the body, which was paid for, where litellm could not read it; None without an answer."""
     if wire_status(exc) or (isinstance(exc, ExplainevalError) and not isinstance(exc, TransientError)):
         return None
     return read_body(attempt.body, request.style, attempt.bounds.most_bytes)
 
 
 def _is_side_request(attempt: Attempt, exc: BaseException) -> bool:
-    """Whether the guard refused some look-up of litellm's only, and the request itself failed for another reason."""
+    """Return whether the guard refused only a request that litellm made besides, and this one failed by itself."""
     links = list(chain(exc))
     if attempt.error in links or not isinstance(attempt.error, InputError):
         return False
@@ -334,12 +341,12 @@ def _is_side_request(attempt: Attempt, exc: BaseException) -> bool:
 
 
 def _session() -> httpx.AsyncClient:
-    """The HTTP client of every OpenAI-shaped call. Its connections are the guard's."""
+    """Return the HTTP client of every OpenAI-shaped call; it sends through the guard."""
     return httpx.AsyncClient(transport=GuardedTransport(), trust_env=False)
 
 
 def _direct_transport(context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
-    """litellm's aiohttp transport, which costs a sixth of httpx's own per call."""
+    """Return litellm's aiohttp transport, which takes a sixth of the CPU time of httpx's own."""
     from aiohttp import ClientSession, DummyCookieJar, TCPConnector
     from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 

@@ -1,4 +1,4 @@
-"""The one face of every client layer: a request goes in, a completion comes out."""
+"""The interface of every client layer: `complete` takes a request and returns its completion."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ class Client(Protocol):
     """Anything that can answer a request."""
 
     async def complete(self, request: Request) -> Completion:
-        """The completion of one request.
+        """Return the completion of one request.
 
-        Raises RequestFailedError for this request alone, EndpointError where the whole endpoint is unusable.
+        Raises:
+            RequestFailedError: this request alone has no completion.
+            EndpointError: the whole endpoint is unusable.
         """
         ...
 

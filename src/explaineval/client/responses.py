@@ -44,13 +44,14 @@ def read_json(data: bytes | str) -> Any:
 
 
 def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) -> Completion:
-    """The completion in a response body, in a form that can be stored.
+    """Return the completion in a response body, in a form that can be stored.
 
     Where the answer has a wrong form (an object instead of the text, a number instead of the message), the completion
     has the fault `malformed`, since asking again would cost again. A text of more than `most` bytes is cut there, with
     the fault `oversized`.
 
-    Raises TransientError for a body that holds no answer at all: an error object, no choices, no usable choice.
+    Raises:
+        TransientError: the body holds no answer at all: an error object, no choices, no usable choice.
     """
     if raw.get("error"):
         raise TransientError(f"the endpoint answered 200 with an error object: {_short(raw['error'])}")
@@ -103,9 +104,9 @@ def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) 
 
 
 def read_body(body: bytes | None, style: Style, most: int = MOST_BYTES) -> Completion | None:
-    """The completion in a body with status 200 that the route could not read; None where it holds no answer.
+    """Return the completion in a body with status 200 that litellm could not read; None where it holds no answer.
 
-    What came is kept with its fault: it was paid for, and asking again would cost again.
+    A malformed answer is kept with its fault: it was paid for, and asking again would cost again.
     """
     if body is None:
         return None
@@ -126,7 +127,7 @@ def read_body(body: bytes | None, style: Style, most: int = MOST_BYTES) -> Compl
 
 
 def add_reasoning(completion: Completion, body: bytes | None, most: int = MOST_BYTES) -> Completion:
-    """The completion with the reasoning in the body that litellm read it from, in the shape of chat or of Anthropic.
+    """Return the completion with the reasoning in the body that litellm read it from (OpenAI's chat or Anthropic's).
 
     litellm makes text completions of such bodies for providers that have no other, and leaves the reasoning out.
     """
@@ -150,12 +151,12 @@ def add_reasoning(completion: Completion, body: bytes | None, most: int = MOST_B
 
 
 def encode_text(text: str) -> bytes:
-    """A text as it is stored: JSON in UTF-8."""
+    """Return a text as it is stored: JSON in UTF-8."""
     return json.dumps(storable_text(text), ensure_ascii=False).encode("utf-8")
 
 
 def cut_text(text: str, most: int) -> str:
-    """The beginning of a text that needs no more than `most` bytes when it is stored."""
+    """Return the beginning of a text that needs no more than `most` bytes when it is stored."""
     data = encode_text(text)
     if len(data) <= most:
         return text
@@ -170,7 +171,7 @@ def cut_text(text: str, most: int) -> str:
 
 
 def _malformed(raw: Mapping[str, Any], value: object, most: int) -> Completion:
-    """A completion that keeps what stands where the answer should be as JSON text, so that a person can look at it."""
+    """Return a completion that keeps what is in the place of the answer as JSON text, for a person to look at."""
     repaired: list[str] = []
     try:
         text = json.dumps(_plain(storable(value)), ensure_ascii=False)
@@ -185,7 +186,7 @@ def _malformed(raw: Mapping[str, Any], value: object, most: int) -> Completion:
 
 
 def _side_fields(raw: Mapping[str, Any], repaired: list[str]) -> dict[str, Any]:
-    """Everything but the answer. A field of a wrong type is left out and named in `repaired`."""
+    """Return all fields but the answer. One of a wrong type is left out and named in `repaired`."""
     created = raw.get("created")
     if isinstance(created, float) and created.is_integer():
         created = int(created)
@@ -201,7 +202,7 @@ def _side_fields(raw: Mapping[str, Any], repaired: list[str]) -> dict[str, Any]:
 
 
 def _usage(counts: object, repaired: list[str]) -> dict[str, Any]:
-    """The endpoint's counts as they came, without nulls, up to MOST_USAGE bytes."""
+    """Return the endpoint's counts of tokens as they came, without nulls, up to MOST_USAGE bytes."""
     if not counts:
         return {}
     usage: dict[str, Any] = {}
@@ -226,7 +227,7 @@ def _usage(counts: object, repaired: list[str]) -> dict[str, Any]:
 
 
 def _label(value: object, name: str, repaired: list[str]) -> str | None:
-    """A name that an endpoint gave, cut to MOST_LABEL characters."""
+    """Return a name that an endpoint gave, cut to MOST_LABEL characters."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -238,7 +239,7 @@ def _label(value: object, name: str, repaired: list[str]) -> str | None:
 
 
 def _joined(content: object) -> object:
-    """The text of a content that is a list of text parts, as some servers send it; any other content as it is."""
+    """Return the text of a content that is a list of text parts, as some servers send it; any other as it is."""
     if not isinstance(content, list) or not content:
         return content
     parts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") in (None, "text")]
@@ -248,7 +249,7 @@ def _joined(content: object) -> object:
 
 
 def _read_reasoning(holder: Mapping[str, Any], text: str | None, most: int, repaired: list[str]) -> str | None:
-    """The reasoning beside a text, in a chat message or in the choice of a text completion; None where there is none.
+    """Return the reasoning beside a text, in a chat message or in a text completion's choice; None without any.
 
     It may have as many bytes as the text leaves of `most`. `repaired` names it where it was cut or is no text.
     """
@@ -272,7 +273,7 @@ def _read_reasoning(holder: Mapping[str, Any], text: str | None, most: int, repa
 
 
 def _paragraphs(blocks: object, *names: str) -> str:
-    """The texts under these names in a list of blocks, a paragraph each."""
+    """Return the texts under these names in a list of blocks, each as a paragraph."""
     mappings = map(_mapping, blocks if isinstance(blocks, list) else ())
     texts = (block.get(name) for block in mappings for name in names)
     return "\n\n".join(text for text in texts if isinstance(text, str) and text.strip())
@@ -283,7 +284,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value where it is JSON, else its text."""
+    """Return the value where it is JSON, else its text."""
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -296,7 +297,7 @@ def _read_integer(digits: str) -> int | str:
 
 
 def _finish_reason(choice: Mapping[str, Any]) -> Any:
-    """Why the text ended. litellm turns reasons that it does not know into "stop", but keeps the provider's own."""
+    """Return why the text ended. litellm makes reasons that it does not know "stop", but keeps the provider's own."""
     finish = choice.get("finish_reason")
     own = str(_mapping(choice.get("provider_specific_fields")).get("native_finish_reason") or "").strip().casefold()
     if own in BROKEN_OFF:
@@ -308,9 +309,9 @@ def _finish_reason(choice: Mapping[str, Any]) -> Any:
 
 
 def read_logprobs(text: str, logprobs: object) -> tuple[TokenAlternatives, ...] | None:
-    """The alternatives at every token of `text` that, stripped, is one letter; None where none were returned.
+    """Return the alternatives at every token of `text` that, stripped, is one letter; None where none were returned.
 
-    What does not have the form of logprobs counts as none.
+    Anything that does not have the form of logprobs is ignored.
     """
     if not isinstance(logprobs, Mapping) or not logprobs:
         return None

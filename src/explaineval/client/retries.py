@@ -1,4 +1,4 @@
-"""The one retry loop: waits as long as the endpoint asks for, else exponentially longer with jitter."""
+"""Repeat attempts that failed for a while, after as long as the endpoint asks for, else with exponential backoff."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from explaineval.records import Completion, Request
 
 LONGEST_WAIT = 60.0
 LONGEST_WAIT_IF_BUSY = 4.0
-"""Seconds, where others are answered meanwhile: the concurrency limit keeps the load down already."""
+"""Seconds, while other requests are answered: the concurrency limit already keeps the load down."""
 ATTEMPTS_IF_REFUSED = 3
-"""How often an address that has never answered may refuse a connection: nothing listens there."""
+"""Attempts at an address that refuses connections and has never answered: probably nothing listens there."""
 PATIENCE = 3
-"""How many times more often a request may be turned away for overload (429, 503, 529) by an endpoint that is busy but
-answering others than it may fail: nothing is wrong with it, and nothing was paid."""
+"""A busy endpoint that answers other requests may turn one away for overload (429, 503, 529) so many times as often as
+the request may fail otherwise: nothing is wrong with it, and nothing was paid."""
 
 
 @dataclass
 class RetryingClient:
     """Sends a request again after a transient failure, up to `max_retries` more times.
 
-    It sleeps outside of the concurrency limit's slots. `busy` tells whether the endpoint answers other requests while
-    it turns this one away.
+    It waits without holding a slot of the concurrency limit. `busy` returns whether the endpoint answers other requests
+    while it turns this one away.
     """
 
     inner: Client
@@ -40,7 +40,7 @@ class RetryingClient:
     _answered: bool = field(default=False, init=False)
 
     async def complete(self, request: Request) -> Completion:
-        """The first successful attempt; raises the last failure when all are used up."""
+        """Return the completion of the first successful attempt; raise the last error when no attempt is left."""
         attempts = _Attempts(self.max_retries, self.first_wait, self.busy, answered_before=self._answered)
         retrying = AsyncRetrying(
             stop=attempts.stop,
@@ -58,7 +58,7 @@ class RetryingClient:
         self.retries += 1
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep, but wake up at once when the run stops: what is waiting was not paid for."""
+        """Sleep, unless the run stops meanwhile: what waits was not paid for, and is not sent then."""
         try:
             async with asyncio.timeout(seconds):
                 await self.stopping.wait()
@@ -69,7 +69,7 @@ class RetryingClient:
 
 @dataclass
 class _Attempts:
-    """The attempts of one request: how often it failed, how often it was turned away for overload."""
+    """Counts how often one request failed, and how often it was turned away for overload."""
 
     max_retries: int
     first_wait: float
@@ -79,7 +79,7 @@ class _Attempts:
     turned_away: int = 0
 
     def stop(self, state: RetryCallState) -> bool:
-        """Count the latest failure; whether it was the last."""
+        """Count the latest failure, and return whether no attempt is left."""
         failure = _failure(state)
         if failure.overload:
             self.turned_away += 1
@@ -91,7 +91,7 @@ class _Attempts:
         return self.failures + (0 if self.busy() else self.turned_away) > most
 
     def wait(self, state: RetryCallState) -> float:
-        """Seconds until the next attempt: what the endpoint asks for and a little more, else random, exponential."""
+        """Return the seconds until the next attempt: as the endpoint asks, and a little more, else random, growing."""
         failure = _failure(state)
         state.attempt_number = max(1, self.turned_away if failure.overload else self.failures)
         longest = LONGEST_WAIT_IF_BUSY if self.busy() else LONGEST_WAIT
