@@ -329,9 +329,10 @@ def _table(
         cells = [_interval_cell(phi), "–" if cct is None or cct.value is None else _signed(cct.value)]
         rows = (numbers.get("impact_rate"), arm.get("sham_flip_rate"), numbers.get("tpr"), numbers.get("fpr"))
         cells += ["–" if row is None or row.value is None else f"{round(100 * row.value)} %" for row in rows]
-        *above, last = textwrap.wrap(name, room - 1, break_on_hyphens=False) or [""]
-        yield from (Line(line) for line in above)
-        yield Line(_row(last, cells, room))
+        if len(name) >= room:  # a long name has a line of its own
+            yield from _wrap(name, width, "  ")
+            name = ""
+        yield Line(_row(name, cells, room))
         if phi is not None and phi.value is None:
             yield from _wrap(f"  phi-CCT is undefined: {phi.undefined}", width, "    ")
     yield Line("")
