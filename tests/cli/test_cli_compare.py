@@ -417,6 +417,55 @@ def test_only_the_same_insertions_are_compared(tmp_path: Path, runs: Path, docum
     assert (row["n_pairs"], row["lost_a"], row["lost_b"]) == (160, 80, 80)
 
 
+def test_a_difference_does_not_depend_on_the_intervals_of_the_runs(tmp_path: Path, document: Callable) -> None:
+    """Percentile intervals of a run's own rows: nothing differs, and no signature names them."""
+    trials = list(draw(1, model="openai/good", tpr=0.9, fpr=0.1))
+    models = models_of("openai/good")
+    first = make_run(tmp_path / "a" / "first", trials, EXAMPLES, models=models)
+    percentile = {"interval": "percentile", "resamples": 50}
+    second = make_run(tmp_path / "b" / "second", trials, EXAMPLES, models=models, **percentile)
+    found = document(first, second)
+
+    assert found["groups"][0]["differing"] == []
+    assert not any("percentile" in row["signature"] or "resamples" in row["signature"] for row in found["rows"])
+
+
+def test_what_each_of_many_models_loses_is_on_screen(tmp_path: Path, call: Call) -> None:
+    """How many of its trials are not shared, and its phi-CCT with them."""
+    names = [f"openai/m{number}" for number in range(6)]
+    trials = [
+        trial
+        for number, name in enumerate(names)
+        for at, trial in enumerate(draw(number, model=name))
+        if at % 12 != number
+    ]
+    out = call(make_run(tmp_path / "run", trials, EXAMPLES, models=models_of(*names)))[1]
+
+    assert "not shared are left out, and phi-CCT with them" in " ".join(out.split())
+    for name in names:
+        own = [trial for trial in trials if trial["model"] == name]
+        shared = sum(1 for at in range(4 * EXAMPLES) if at % 12 >= len(names))
+        assert [f"{len(own) - shared}", f"{phi_of(own):.2f}"] in [
+            line.split()[1:] for line in out.splitlines() if line.split()[:1] == [name.partition("/")[2]]
+        ]
+
+
+def test_explained_variance_counts_no_model_twice(tmp_path: Path, document: Callable) -> None:
+    """Four models in two runs are not eight models."""
+    names = [f"openai/m{number}" for number in range(4)]
+    made = [
+        make_run(
+            tmp_path / place / place,
+            [trial for number, name in enumerate(names) for trial in draw(number, model=name)],
+            EXAMPLES,
+            models=models_of(*names),
+        )
+        for place in ("before", "after")
+    ]
+
+    assert document(*made, "--by", "model")["groups"][0]["explained_variance"] == []
+
+
 def test_mixed_snapshots_are_warned_of(tmp_path: Path, runs: Path, document: Callable, call: Call) -> None:
     """Where run.json says that an endpoint served two fingerprints under one name."""
     trials = list(draw(5, model="openai/good"))

@@ -88,6 +88,49 @@ def test_only_trials_scored_in_both_models_count():
     assert found.unrestricted[1] == pytest.approx(found.values[1])
 
 
+def test_what_a_metric_loses_is_counted_in_the_trials_that_it_can_use():
+    """CCT rests on trials with label probabilities: its trials, examples and losses are counted among those."""
+    first = [
+        trial.model_copy(update={"tvd": None, "probs_after": None}) if number < 40 else trial
+        for number, trial in enumerate(draw_trials(1, "openai/a"))
+    ]
+    second = [trial for number, trial in enumerate(draw_trials(2, "openai/b")) if number % 5]
+    found = compare(collect([*first, *second]))
+    phi_row, cct_row = found["phi_cct", "mine"], found["cct", "mine"]
+
+    assert (phi_row.n_pairs, phi_row.n_examples, phi_row.lost) == (384, 120, (96, 0))
+    assert (cct_row.n_pairs, cct_row.n_examples, cct_row.lost) == (352, 110, (88, 32))
+
+
+def test_losses_over_levels_are_counted_in_trials():
+    """A lost insertion is one trial at each level, as the shared trials are counted."""
+    levels = ("brief", "normal")
+    trials = [
+        trial
+        for seed, model in ((1, "openai/a"), (2, "openai/b"))
+        for level in levels
+        for number, trial in enumerate(draw_trials(seed, model, order="pe2", verbosity=level))
+        if model == "openai/a" or number % 5
+    ]
+    collected = collect(trials)
+    group = next(group for group in form_groups(list(collected.systems), None, ["run"]) if group.levels)
+    found = next(iter(compare_group(group, share_trials(group, collected), Choices())))
+
+    assert found.metric == "f_auroc"
+    assert (found.n_pairs, found.lost) == (768, (192, 0))
+
+
+def test_the_best_counts_as_separated_only_by_tests_against_it():
+    """Against a reference that is not the best, nothing was tested against the best; else the tests say it."""
+    trials = collect(
+        [trial for number in range(3) for trial in draw_trials(number, f"openai/{number}", tpr=0.2 + 0.3 * number)]
+    )
+
+    assert compare(trials, reference=0)["phi_cct", "mine"].family.not_separated == ()
+    assert 2 in compare(trials, reference=2)["phi_cct", "mine"].family.not_separated
+    assert compare(trials, reference=0)["phi_cct", "mine"].family.best == 2
+
+
 def test_the_order_of_trials_changes_no_digit():
     """The same trials in another order give the same families, to the last bit."""
     trials = [*draw_trials(1, "openai/a"), *draw_trials(2, "openai/b", tpr=0.9)]

@@ -179,7 +179,8 @@ class Family:
     """All tested differences of one metric.
 
     `best` is the system with the highest value, chosen by looking at these data; `not_separated` are the systems that
-    the tests do not tell from it, itself included. `ranks` has None for a system without a value.
+    the tests do not tell from it, itself included; none where it was not tested against the others. `ranks` has None
+    for a system without a value.
     """
 
     differences: tuple[Difference, ...]
@@ -255,7 +256,8 @@ def compare_with_reference(systems: Sequence[Measured], reference: int, *, equiv
         else:
             critical = t_quantile(pair.df, 1 - LEVEL / (2 * len(tested)))
             rows.append(_adjusted(pair, critical, next(p_values), len(tested), equivalent))
-    return _family(systems, rows)
+    family = _family(systems, rows)
+    return family if family.best == reference else replace(family, not_separated=())
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:

@@ -22,7 +22,7 @@ from explaineval.reporting.comparison_text import (
 from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
 from explaineval.scoring.task_means import MEAN
 
-SHOWN_PAIRS, SHOWN_LOSSES = 10, 4
+SHOWN_PAIRS, LOSSES_IN_A_SENTENCE = 10, 2
 COLUMNS = (
     ("phi-CCT", PRIMARY),
     ("F-AUROC", PRIMARY_OVER_LEVELS),
@@ -102,18 +102,30 @@ def _conditions(result: GroupResult, compared: Compared, width: int, *, levels: 
     both = "both" if len(result.group.systems) == 2 else "all of them"
     shared = f"{compared.n_pairs} trials of {compared.n_examples} examples scored in {both}"
     yield from _wrapped(f"  {' · '.join(filter(None, parts))} · {shared}", width, "  ")
+    yield from _losses(result, compared, width)
+
+
+def _losses(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
+    """How many trials each system loses because they are not shared, and its value with them."""
     title = title_of(compared.metric)
-    lost = [
-        f"{count} of {name}" + ("" if value is None else f" ({title} with them: {value:.2f})")
+    rows = [
+        (name, count, "undefined" if value is None else f"{value:.2f}")
         for name, count, value in zip(
             short_names(result.group.names), compared.lost, compared.unrestricted, strict=True
         )
         if count
     ]
-    if lost:
-        more = f" and of {len(lost) - SHOWN_LOSSES} more" if len(lost) > SHOWN_LOSSES else ""
-        text = f"Scored trials that are not shared are left out: {', '.join(lost[:SHOWN_LOSSES])}{more}."
-        yield from _wrapped(f"  {text}", width, "  ")
+    if not rows:
+        return
+    if len(rows) <= LOSSES_IN_A_SENTENCE:
+        lost = ", ".join(f"{count} of {name} ({title} with them: {value})" for name, count, value in rows)
+        yield from _wrapped(f"  Scored trials that are not shared are left out: {lost}.", width, "  ")
+        return
+    room = min(max(len(name) for name, _, _ in rows) + 2, width - 24)
+    yield ""
+    yield from _wrapped(f"  Scored trials that are not shared are left out, and {title} with them:", width, "  ")
+    for name, count, value in rows:
+        yield f"  {_short(name, room - 2).ljust(room)}{count:>8,}{value:>12}"
 
 
 def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:

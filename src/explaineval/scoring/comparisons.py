@@ -118,9 +118,10 @@ class Compared:
 
     `tasks` are the tasks that it rests on, `left_out` those that the mean leaves out since not all systems were asked
     them. `values`, `undefined`, `lost` and `unrestricted` are aligned with the group's systems: the value on the shared
-    trials, why there is none, the scored trials that are not shared, and the value on all of a system's own trials. The
-    first family of a group is primary, the others are exploratory. `equivalent` is the margin declared beforehand and
-    `impact_rate` where `phi_at_p` is taken.
+    trials, why there is none, the trials that the metric could use but that are not shared, and the value with them.
+    `n_pairs` and `n_examples` count the shared trials that the metric rests on, and their examples. The first family of
+    a group is primary, the others are exploratory. `equivalent` is the margin declared beforehand and `impact_rate`
+    where `phi_at_p` is taken.
     """
 
     group: Group
@@ -312,18 +313,34 @@ def compare_group(group: Group, parts: Mapping[tuple[str, str], Part], choices: 
                         )
                     ),
                     undefined=tuple(system.undefined for system in systems),
-                    lost=tuple(map(sum, zip(*(part.lost for part in shared), strict=True))),
+                    lost=tuple(
+                        sum(_lost(paired, part, number) for part in shared) for number in range(len(group.systems))
+                    ),
                     unrestricted=tuple(
-                        _pooled_value(paired, tables) for tables in zip(*(part.own for part in shared), strict=True)
+                        None if system.undefined in NOT_COMPARED else _pooled_value(paired, tables)
+                        for system, tables in zip(
+                            systems, zip(*(part.own for part in shared), strict=True), strict=True
+                        )
                     ),
                     n_pairs=max(system.n for system in systems),
-                    n_examples=sum(len(part.examples) for part in shared),
+                    n_examples=sum(_examples(paired, part) for part in shared),
                     equivalent=choices.equivalent,
                     impact_rate=rate if metric == AT_P else None,
                     trend=_trend(group, systems, choices),
                     primary=first and metric == group.primary_metric,
                     on_log_scale=paired.on_log_scale,
                 )
+
+
+def _lost(paired: Paired, part: Shared, number: int) -> int:
+    """How many of a system's trials that the metric could use are not shared."""
+    shared, own = part.tables[number], part.own[number]
+    return 0 if shared is None or own is None else int(paired.trials_of(own).sum() - paired.trials_of(shared).sum())
+
+
+def _examples(paired: Paired, part: Shared) -> int:
+    """How many shared examples have a trial that the metric rests on."""
+    return max(int(np.count_nonzero(paired.trials_of(tables))) for tables in part.tables if tables is not None)
 
 
 def _mean_impact(parts: Sequence[Shared]) -> float:
@@ -382,7 +399,7 @@ def _measure_task(paired: Paired, tables: Tables | None, examples: int) -> Measu
     """One system's value on one task, with what is needed to test differences."""
     if tables is None:
         return undefined_measure(examples, NOT_SCORED)
-    n = int(tables.moments[:, 0].sum()) if paired.needs_probabilities else int(tables.cells.sum())
+    n = int(paired.trials_of(tables).sum())
     if paired.needs_probabilities and not n:
         return undefined_measure(examples, "no shared trial has usable label probabilities on both sides")
     flips = tables.levels[:, :, 0] + tables.levels[:, :, 1]
@@ -462,8 +479,11 @@ def sham_differences(group: Group, trials: Trials) -> list[tuple[int, int, float
 def variance_explained(
     group: Group, parts: Mapping[tuple[str, str], Part], seed: int = 0
 ) -> Iterator[tuple[str, str, ExplainedVariance]]:
-    """How much of CCT phi-CCT explains over the group's models, as (task, kind, result)."""
-    if group.by != "model" or group.levels:
+    """How much of CCT phi-CCT explains over the group's models, as (task, kind, result).
+
+    A model that stands in the group twice (in two runs, styles or numbers of shots) would count as two: then none.
+    """
+    if group.by != "model" or group.levels or len({system[1:3] for system in group.systems}) < len(group.systems):
         return
     for (task, kind), part in parts.items():
         usable = [tables for tables in part.shared.tables if tables is not None and tables.moments[:, 0].any()]
@@ -483,8 +503,8 @@ def variance_explained(
 class Run(NamedTuple):
     """What a comparison needs of one run directory beside its trials.
 
-    `config` has the mention policy under which the comparison counts. `snapshots` are what the endpoint of each model
-    (by endpoint and model) said that it served.
+    `config` has the mention policy under which the comparison counts, and its kind of interval. `snapshots` are what
+    the endpoint of each model (by endpoint and model) said that it served.
     """
 
     name: str
@@ -643,7 +663,8 @@ def _add_run(
         if system.run == number
     ]
     check_facts(directory, arms, record.facts)
-    config = record.config.model_copy(update={"mention": policy})
+    # Differences have jackknife intervals, whatever the run's own rows have: a difference does not depend on that.
+    config = record.config.model_copy(update={"mention": policy, "interval": "jackknife"})
     snapshots = {(endpoint.endpoint, endpoint.model): endpoint.snapshots for endpoint in record.endpoints}
     return Run(name, config, record.facts, snapshots), {
         (model.endpoint, model.model): ModelSize(model.family, model.parameters)

@@ -130,13 +130,12 @@ class Tables(NamedTuple):
 class Shared:
     """Several systems on the trials of one task and kind that they share.
 
-    `tables` are aligned with the systems; None for a system without any scored trial. `lost` counts each system's
-    scored trials that are not shared, `own` has the counts of all of its scored trials.
+    `tables` are aligned with the systems; None for a system without any scored trial. `own` has the counts of all of a
+    system's scored trials, shared or not.
     """
 
     examples: tuple[str, ...]
     tables: tuple[Tables | None, ...]
-    lost: tuple[int, ...]
     own: tuple[Tables | None, ...]
 
 
@@ -156,7 +155,7 @@ def share(systems: Sequence[Sequence[Outcomes]], examples: Sequence[str]) -> Sha
     common = reduce(_in_both, [found for found in own if found is not None], None)
     if common is None:
         nothing: tuple[None, ...] = (None,) * len(systems)
-        return Shared((), nothing, (0,) * len(systems), nothing)
+        return Shared((), nothing, nothing)
     graded = [_graded_keys(levels) if there else None for levels, there in zip(systems, present, strict=True)]
     in_common = [np.intersect1d(found, common) for found in graded if found is not None]
     graded_in_all = reduce(_in_both, [found for found in in_common if len(found)], None)
@@ -172,10 +171,9 @@ def share(systems: Sequence[Sequence[Outcomes]], examples: Sequence[str]) -> Sha
         shared.append(counted)
         is_all = len(own_keys) == len(common) and len(own_graded) == len(usable)
         everything.append(counted if is_all else _count(levels, own_keys, own_graded, examples))
-    lost = tuple(0 if found is None else len(found) - len(common) for found in own)
     first = next(levels[0] for levels, there in zip(systems, present, strict=True) if there)
     names = _names_of(first, common, examples)
-    return Shared(tuple(names), tuple(shared), lost, tuple(everything))
+    return Shared(tuple(names), tuple(shared), tuple(everything))
 
 
 def _keys(outcomes: Outcomes) -> Keys:
@@ -265,6 +263,13 @@ class Paired:
     needs_unmentioned: bool = False
     needs_probabilities: bool = False
     on_log_scale: bool = False
+
+    def trials_of(self, counts: Tables) -> IntArray:
+        """Return how many trials of each example the metric rests on, (G,)."""
+        if self.needs_probabilities:
+            return counts.moments[:, 0].astype(np.int64)
+        trials: IntArray = counts.cells.sum(axis=1)
+        return trials
 
 
 def cells_of(counts: Tables) -> FloatArray:
