@@ -210,7 +210,7 @@ def test_export_and_import_give_everything_back(call: Call, cache: Path) -> None
     """All answers reach a new cache; again, nothing is added; a different stored answer counts as conflicting."""
     code, out, err = call("export", "--out", "p.gz")
     assert (code, err) == (0, "")
-    assert "10 answers, 1 documents" in out
+    assert "10 answers, 1 document on endpoints" in out
     first = call("import", "p.gz", "--cache", "new")
     second = json.loads(call("import", "p.gz", "--cache", "new", "--json")[1])
     put(Path("third"), [(ask(0), reply(77))])

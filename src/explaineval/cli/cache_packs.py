@@ -52,7 +52,7 @@ def export_command(
         exported = export_pack(store, out, keys=keys, wanted=wanted)
         notes = list(cache_notes(store.warnings))
     notes += _export_notes(exported, filtered=wanted is not None or keys is not None)
-    counts = f"{exported.entries:,} answers, {exported.verdicts:,} documents on endpoints"
+    counts = f"{_count(exported.entries, 'answer')}, {_count(exported.verdicts, 'document')} on endpoints"
     return finish(
         {"directory": str(directory), "out": str(out), **asdict(exported)},
         [f"{out}: {counts}, {exported.bytes / 1e6:.1f} MB"],
@@ -94,13 +94,16 @@ async def _import(store: Store, file: Path) -> Imported:
         return Imported(0, 0, 0, (str(exc),), 0)
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _import_line(file: Path, imported: Imported) -> str:
     refused = f", {len(imported.refused)} refused" if imported.refused else ""
-    verdicts = f", {imported.verdicts} documents on endpoints" if imported.verdicts else ""
-    return (
-        f"{file}: {imported.added:,} answers added{verdicts}, {imported.present:,} present, {imported.conflicting:,} "
-        f"conflicting (the first answer stays){refused}"
-    )
+    documents = f", {_count(imported.verdicts, 'document')} on endpoints" if imported.verdicts else ""
+    added = f"{_count(imported.added, 'answer')} added{documents}"
+    conflicting = f"{imported.conflicting:,} conflicting (the first answer stays)"
+    return f"{file}: {added}, {imported.present:,} present, {conflicting}{refused}"
 
 
 def _keys_of(runs: Sequence[Path], store: Store) -> set[str]:

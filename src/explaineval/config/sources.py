@@ -69,8 +69,10 @@ def read_yaml(path: Path, what: str, example: str) -> tuple[dict[Any, Any], yaml
             text = handle.read(MOST_TEXT + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such {what}; check the path.") from None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"{path} cannot be read as text: {exc}.") from None
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror}.") from None
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{path} is not UTF-8 text (byte {exc.start}): convert it first.") from None
     if len(text) > MOST_TEXT:
         raise InputError(f"{path} is larger than {MOST_TEXT >> 20} MiB: it is no {what}.")
     try:

@@ -49,23 +49,23 @@ class Tagger:
 def open_tagger(name: str | None = None) -> Tagger:
     """Open the pipeline called `name` (a package or a folder), or the first of PIPELINES that is installed.
 
-    Raises InputError with what to install where spaCy or the pipeline is missing, where spaCy cannot load it,
-    and where it does not tag parts of speech.
+    Raises:
+        InputError: spaCy or the pipeline is not installed, spaCy cannot load it, or it does not tag parts of speech.
     """
     try:
         import spacy
     except ImportError as error:
-        raise InputError(f"building random words needs spaCy, which is not installed; {INSTALL}") from error
+        raise InputError(f"building random words needs spaCy, which is not installed; {INSTALL}.") from error
 
     chosen = name or next((known for known in PIPELINES if spacy.util.is_package(known)), None)
     if chosen is None:
-        raise InputError(f"no English pipeline of spaCy is installed; {INSTALL}, or name another by --tagger")
+        raise InputError(f"no English pipeline of spaCy is installed; {INSTALL}, or name another by --tagger.")
     try:
         pipeline = spacy.load(chosen, exclude=list(NOT_NEEDED))
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"spaCy cannot load the pipeline {chosen!r}; name one that is installed") from error
+        raise InputError(f"spaCy cannot load the pipeline {chosen!r}; name one that is installed.") from error
     if not {"tagger", "morphologizer"} & set(pipeline.pipe_names):
-        raise InputError(f"spaCy's pipeline {chosen!r} does not tag parts of speech; name one that does")
+        raise InputError(f"spaCy's pipeline {chosen!r} does not tag parts of speech; name one that does.")
     return Tagger(pipeline)
 
 
