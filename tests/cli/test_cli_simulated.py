@@ -202,7 +202,7 @@ HOSTILE = {
     "a name of control characters": ('"a\\e[31m": {tpr: 0.5}', "cannot name a law"),
     "a name twice": ("mine: {tpr: 0.5}\nmine: {tpr: 0.6}", "laws.yaml:2: the key 'mine' stands twice"),
     "no number": ("other: {}\nmine: {tpr: .nan}", "laws.yaml:2: mine.tpr: Input should be"),
-    "yes for a rate": ("mine:\n  tpr: yes", "laws.yaml:2: mine.tpr: Input should be a valid number"),
+    "yes for a rate": ("mine:\n  tpr: yes", "laws.yaml:2: mine.tpr: write a number"),
     "endless parameters": ("mine: {parameters: .inf}", "mine.parameters: Input should be a finite number"),
     "an object": ("mine: !!python/object/apply:os.getcwd []", "bad YAML"),
     "no law": ("mine: 3", "laws.yaml:1: mine: Input should be a valid dictionary"),

@@ -215,11 +215,12 @@ def test_sizes_follow_the_planted_law():
 def test_laws_of_ones_own_come_from_a_file(tmp_path: Path):
     """By FILE.yaml#NAME; another law under the same name is another endpoint."""
     file = tmp_path / "laws.yaml"
-    file.write_text("mine: {tpr: 0.7, fpr: 0.1}\nother: {impact: 0.5}\n")
+    file.write_text("mine: {tpr: 0.7, fpr: 0.1}\nother: {impact: 1, parameters: 1e9}\n")
     model = f"simulated/{file}#mine"
     before = law_of(model).endpoint
 
     assert law_of(model) == Law(tpr=0.7, fpr=0.1)
+    assert law_of(f"simulated/{file}#other") == Law(impact=1.0, parameters=1e9)
     file.write_text("mine: {tpr: 0.8, fpr: 0.1}\n")
     assert law_of(model).endpoint != before
 

@@ -23,7 +23,7 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from explaineval.config import Endpoint, line_of, read_yaml
 from explaineval.errors import InputError
@@ -41,7 +41,15 @@ from explaineval.records import (
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+
+def _not_bool(value: object) -> object:
+    """Refuse `yes` and `true`, which pydantic takes for 1; a text such as `1e9`, which YAML takes for one, is fine."""
+    if isinstance(value, bool):
+        raise ValueError("write a number")  # noqa: TRY004 - pydantic reports no other
+    return value
+
+
+Share = Annotated[float, BeforeValidator(_not_bool), Field(ge=0, le=1)]
 
 
 class Law(Record):
@@ -62,7 +70,7 @@ class Law(Record):
     cue: Share = 0.3
     logprobs: bool = True
     family: str | None = None
-    parameters: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | None = None
+    parameters: Annotated[float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)] | None = None
     tuned: Literal["instruct", "base"] | None = None
 
     @property
@@ -120,7 +128,7 @@ def known_names() -> list[str]:
 
 
 def _sized(family: str, parameters: float, instruct: bool) -> Law:
-    """A model of a family: TPR rises with size; instruction tuning says more of everything, along the same curve."""
+    """A model of a family: TPR rises with size; a tuned model names more of all words, as at a higher verbosity."""
     tpr = TPR_AT_LEAST + FAMILIES[family] + TPR_BY_TEN * math.log10(parameters / min(SIZES.values()))
     fpr = 0.15
     if instruct:
@@ -146,7 +154,9 @@ def _read_law(path: Path, name: str) -> Law:
         except ValidationError as exc:
             error = exc.errors()[0]
             place = (key, *error["loc"])
-            message = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
+            message = (
+                "unknown key" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+            )
             raise InputError(f"{path}:{line_of(tree, place)}: {'.'.join(map(str, place))}: {message}.") from None
     if name not in laws:
         raise InputError(f"there is no law {name!r} in {path}: it holds {', '.join(laws) or 'none'}.")
@@ -210,8 +220,8 @@ def read_prompt(request: Request) -> Prompt | None:
         with_options = [turn for turn in turns if _OPTION.search(turn)]
         text, asked = (with_options[-1] if with_options else ""), turns[-1] if turns else ""
         replies = [message.content for message in request.messages if message.role == "assistant"]
-        if asked != text and replies and (found := _GIVEN.search(replies[-1])):
-            given = found[1]
+        if asked != text and replies and (match := _GIVEN.search(replies[-1])):
+            given = match[1]
     options = list(_OPTION.finditer(text))
     if not options:
         return None
@@ -225,8 +235,8 @@ def read_prompt(request: Request) -> Prompt | None:
     fields = "\n".join(line.partition(": ")[2] or line for line in block.splitlines())
     tail = text[last[-1].end() :].removeprefix("\n")
     beside = "\n".join(_until_blank(tail))
-    if request.prompt is not None and (found := _GIVEN.search(tail)):
-        given = found[1]
+    if request.prompt is not None and (match := _GIVEN.search(tail)):
+        given = match[1]
     return Prompt(
         words=tuple(word.lower() for word in _WORD.findall(fields)),
         options=tuple(option[1] for option in last),
@@ -256,8 +266,8 @@ def _parts(request: Request, asked: str, given: str | None) -> tuple[str, ...]:
         both = len(set(map(str.lower, shots))) > 1
         other = {"answer": "explanation", "explanation": "answer"}[ends]
         return (ends, other) if both else (ends,)
-    named = [found[1].lower() for found in re.finditer(r"(?im)^[^\w\n]*(answer|explanation):[ \t]*<", asked)]
-    return tuple(dict.fromkeys(named)) or ("answer",)
+    matches = re.finditer(r"(?im)^[^\w\n]*(answer|explanation):[ \t]*<", asked)
+    return tuple(dict.fromkeys(match[1].lower() for match in matches)) or ("answer",)
 
 
 @cache
@@ -270,7 +280,7 @@ def _eagerness(request: Request, head: str, asked: str) -> float:
     """How much the prompt wants to be said: by the words of the shipped levels, or by the length of the shots."""
     if request.prompt is None:
         return next((LEVELS[name] for name, text in _level_texts() if text in asked), LEVELS["normal"])
-    lengths = [len(found.split()) for found in _EXPLANATION.findall(head)]
+    lengths = [len(explanation.split()) for explanation in _EXPLANATION.findall(head)]
     if not lengths:
         return LEVELS["normal"]
     mean = sum(lengths) / len(lengths)
@@ -296,8 +306,8 @@ class SimulatedModel:
         if prompt is None:
             return self._completion(request, "I see no options to choose from.", None)
         label = prompt.given or self._label(prompt, request.sample)
-        said = {"answer": label, "explanation": self._explanation(prompt)}
-        lines = [f"{part.capitalize()}: {said[part]}" for part in prompt.parts]
+        texts = {"answer": label, "explanation": self._explanation(prompt)}
+        lines = [f"{part.capitalize()}: {texts[part]}" for part in prompt.parts]
         text = "\n".join(lines)
         if request.prompt is not None:  # the prompt ends with the first label
             text = text.partition(":")[2]
