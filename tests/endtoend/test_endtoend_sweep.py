@@ -32,12 +32,12 @@ def test_a_sweep_of_many_models_finds_what_was_planted(
     with sweep.server:
         sweep.write()
         last, lost = sweep.run(warm)
+        assert last.code == 0, last.stderr
         bought = sweep.bought()
         bodies = {received.digest for received in sweep.server.received if received.answered}
         compared = read_findings(sweep, sweep.compare(warm))
 
         assert bought == sweep.bought()
-    assert last.code == 0, last.stderr
     assert len(bodies) == size.requests
     assert bought == size.requests + sum(lost)
     assert len(lost) == len(KILLS)

@@ -27,7 +27,7 @@ World = Literal["rising", "flat"]
 FAMILIES = ("ash", "birch", "cedar", "elm", "fir", "larch", "maple", "oak")
 SIZES = {"0.1b": 1e8, "1b": 1e9, "10b": 1e10}
 BY_SIZE = (0.3, 0.55, 0.8)
-"""The TPR of each size in the rising world, to which a family adds at most .05."""
+"""The TPR of each size in the rising world, from which every family differs by .05, up or down."""
 BY_FAMILY = tuple(0.2 + 0.1 * number for number in range(8))
 """The TPR of each family in the flat world, at every size."""
 FPR = 0.2
@@ -116,7 +116,7 @@ def _correlation(cells: Sequence[tuple[float, float, float, float]], column: int
 
 @dataclass(frozen=True)
 class Size:
-    """How large a sweep is: examples of each task, inserted words of each example."""
+    """How large a sweep is: tasks, verbosity levels, examples of each task, inserted words of each example."""
 
     tasks: int
     levels: tuple[str, ...]

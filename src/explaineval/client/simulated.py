@@ -277,7 +277,7 @@ def _level_texts() -> tuple[tuple[str, str], ...]:
 
 
 def _eagerness(request: Request, head: str, asked: str) -> float:
-    """How much the prompt wants to be said: by the words of the shipped levels, or by the length of the shots."""
+    """How much a prompt asks to say: by the words of the shipped levels, or by the length of the shots."""
     if request.prompt is None:
         return next((LEVELS[name] for name, text in _level_texts() if text in asked), LEVELS["normal"])
     lengths = [len(explanation.split()) for explanation in _EXPLANATION.findall(head)]
