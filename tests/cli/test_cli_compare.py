@@ -522,6 +522,19 @@ def test_a_task_that_only_one_run_has_is_left_out_of_the_mean(tmp_path: Path, do
     assert row_of(found)["undefined"] is None
 
 
+def test_a_trend_is_not_missed_where_it_is_not_to_be_expected(tmp_path: Path, places: Path, call: Call) -> None:
+    """With two sized models nothing is said of a trend; with six in two families, why there is none."""
+    for families, said in ((1, False), (3, True)):
+        models, trials = [], []
+        for number in range(2 * families):
+            name = f"openai/m{number}"
+            models += models_of(name, family=f"f{number % 2}", parameters=10.0 ** (8 + number // 2))
+            trials += draw(number, model=name, examples=20)
+        made = make_run(tmp_path / f"sized{families}", trials, 20, models=models)
+
+        assert ("No trend over model size: 2 families have two or more sizes" in call(made)[1]) == said
+
+
 LONG = "openai/a-model-with-a-very-long-name-as-providers-like-to-give-them-2026-01-31"
 
 

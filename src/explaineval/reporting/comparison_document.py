@@ -33,7 +33,7 @@ def document_of(results: Sequence[GroupResult]) -> dict[str, Any]:
                     for compared in result.families
                 ],
                 "explained_variance": [
-                    {"task": task, "kind": kind, **vars(found)} for task, kind, found in result.explained
+                    {"task": task, "kind": kind, **vars(explained)} for task, kind, explained in result.explained
                 ],
             }
             for result in results

@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from explaineval.metrics.differences import SAME, Difference
+from explaineval.metrics.differences import SAME, Difference, Rank
 from explaineval.reporting.comparison_text import (
     equivalence_of,
     join,
@@ -23,6 +23,9 @@ from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, 
 from explaineval.scoring.task_means import MEAN
 
 SHOWN_PAIRS, LOSSES_IN_A_SENTENCE = 10, 2
+WORTH_A_TREND = 6
+"""Models from which on it is said why there is no trend over their size: three families of two are the least."""
+
 COLUMNS = (
     ("phi-CCT", PRIMARY),
     ("F-AUROC", PRIMARY_OVER_LEVELS),
@@ -129,32 +132,29 @@ def _losses(result: GroupResult, compared: Compared, width: int) -> Iterator[str
 
 
 def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
-    found = {metric: result.family(metric, compared) for _, metric in COLUMNS}
-    shown = [(head, metric) for head, metric in COLUMNS if any(v is not None for v in _values(found[metric]))]
+    """The systems in the order of the primary metric, with their ranks and their values on the shared trials."""
+    families = {metric: result.family(metric, compared) for _, metric in COLUMNS}
+    shown = [(head, metric) for head, metric in COLUMNS if any(v is not None for v in _values(families[metric]))]
     names = short_names(result.group.names)
     ranked = result.reference is None
     start = 8 if ranked else 2
     room = min(max(12, width - start - 8 * len(shown)), max(map(len, names)) + 2)
     yield ""
-    head = {"model": "model", "arm": "arm", "run": "run"}[result.group.by]
-    yield ("  rank  " if ranked else "  ") + head.ljust(room)[:room] + "".join(f"{head:>8}" for head, _ in shown)
+    yield (
+        ("  rank  " if ranked else "  ")
+        + result.group.by.ljust(room)[:room]
+        + "".join(f"{head:>8}" for head, _ in shown)
+    )
     order = sorted(
         range(len(result.group.systems)),
         key=lambda number: (compared.values[number] is None, -(compared.values[number] or 0.0)),
     )
     for number in order:
-        rank = compared.family.ranks[number]
-        ranks = (
-            "–"
-            if rank is None or not compared.tested
-            else f"{rank.low}"
-            if rank.low == rank.high
-            else f"{rank.low}–{rank.high}"
-        )
-        cells = "".join(f"{_number(_values(found[metric])[number]):>8}" for _, metric in shown)
+        ranks = _rank_text(compared.family.ranks[number]) if compared.tested else "–"
+        cells = "".join(f"{_number(_values(families[metric])[number]):>8}" for _, metric in shown)
         mark = "  reference" if number == result.reference and len(cells) + room + start + 11 <= width else ""
         yield (f"  {ranks:<6}" if ranked else "  ") + _short(names[number], room - 1).ljust(room) + cells + mark
-    rates = [item.impact_rate for item in found.values() if item is not None and item.impact_rate is not None]
+    rates = [item.impact_rate for item in families.values() if item is not None and item.impact_rate is not None]
     if rates:
         yield f"  at p: phi-CCT at the common impact rate {rates[0]:.2f}; changed: impact rate"
     if not ranked:
@@ -169,6 +169,13 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
             f"{text}{best} was picked as the best by looking at these data, so its own value is a little too high.",
             width,
         )
+
+
+def _rank_text(rank: Rank | None) -> str:
+    """The ranks that a system may hold, as the table shows them."""
+    if rank is None:
+        return "–"
+    return f"{rank.low}" if rank.low == rank.high else f"{rank.low}–{rank.high}"
 
 
 def _values(compared: Compared | None) -> tuple[float | None, ...]:
@@ -310,7 +317,8 @@ def _trend(compared: Compared, width: int) -> Iterator[str]:
     if trend is None:
         return
     if trend.value is None:
-        yield from _paragraph(f"No trend over model size: {trend.undefined}.", width)
+        if len(compared.group.systems) >= WORTH_A_TREND:
+            yield from _paragraph(f"No trend over model size: {trend.undefined}.", width)
         return
     count = len(trend.slopes or {})
     low, high = trend.low or 0.0, trend.high or 0.0
@@ -327,13 +335,17 @@ def _trend(compared: Compared, width: int) -> Iterator[str]:
 def _explained(result: GroupResult, width: int) -> Iterator[str]:
     """How much of CCT phi-CCT explains; why that is not known, where there are enough models."""
     shares, unknown = [], []
-    for task, kind, found in result.explained:
+    for task, kind, explained in result.explained:
         where = f"on {task}, {kind.replace('_', ' ')}"
-        if found.value is not None:
-            limits = f" [{found.low:.0%}, {found.high:.0%}]" if found.low is not None and found.high is not None else ""
-            shares.append(f"{found.value:.0%}{limits} {where} ({found.n_models} models)")
-        elif found.reliability_phi is not None:
-            unknown.append(f"How much of CCT phi-CCT explains {where} is unknown: {found.undefined}.")
+        if explained.value is not None:
+            limits = (
+                f" [{explained.low:.0%}, {explained.high:.0%}]"
+                if explained.low is not None and explained.high is not None
+                else ""
+            )
+            shares.append(f"{explained.value:.0%}{limits} {where} ({explained.n_models} models)")
+        elif explained.reliability_phi is not None:
+            unknown.append(f"How much of CCT phi-CCT explains {where} is unknown: {explained.undefined}.")
     if shares:
         text = f"Of the variance of CCT between models phi-CCT explains {join(shares)}"
         yield from _paragraph(f"{text}, from different halves of the examples, corrected for reliability.", width)

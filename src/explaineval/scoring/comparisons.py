@@ -709,7 +709,7 @@ PLAIN = {"mention": "mention policy", "explaineval": "version of explaineval"}
 
 def _what_else_differs(group: Group, families: Sequence[Compared], runs: Sequence[Run]) -> Iterator[str]:
     """Name what differs between the systems' configurations beside what is compared and what is confounded."""
-    expected = EXPECTED[group.by] | set(group.confounded) | ({"prompts"} if group.confounded else set())
+    expected = EXPECTED[group.by] | (EXPECTED["arm"] if group.confounded else frozenset())
     values: dict[str, dict[str, None]] = {}
     for compared in families:
         if compared.primary:
