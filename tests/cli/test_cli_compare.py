@@ -466,6 +466,20 @@ def test_explained_variance_counts_no_model_twice(tmp_path: Path, document: Call
     assert document(*made, "--by", "model")["groups"][0]["explained_variance"] == []
 
 
+def test_kinds_do_not_differ_from_themselves(tmp_path: Path, document: Callable) -> None:
+    """Two models of one run with two kinds of interventions were asked the same: nothing is said to differ."""
+    trials = [
+        trial | {"kind": kind, "intervention_id": f"{trial['intervention_id']}.{kind}"}
+        for seed, name in enumerate(("openai/a", "openai/b"))
+        for kind in ("cue_user", "cue_user_control")
+        for trial in draw(seed, model=name, field=None)
+    ]
+    found = document(make_run(tmp_path / "run", trials, EXAMPLES, models=models_of("openai/a", "openai/b")))
+
+    assert {row["kind"] for row in found["rows"] if row["primary"]} == {"cue_user", "cue_user_control"}
+    assert found["groups"][0]["differing"] == []
+
+
 def test_mixed_snapshots_are_warned_of(tmp_path: Path, runs: Path, document: Callable, call: Call) -> None:
     """Where run.json says that an endpoint served two fingerprints under one name."""
     trials = list(draw(5, model="openai/good"))

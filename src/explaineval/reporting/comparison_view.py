@@ -138,7 +138,7 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
     names = short_names(result.group.names)
     ranked = result.reference is None
     start = 8 if ranked else 2
-    room = min(max(12, width - start - 8 * len(shown)), max(map(len, names)) + 2)
+    room = min(max(12, width - start - 8 * len(shown)), max(5, *map(len, names)) + 2)
     yield ""
     yield (
         ("  rank  " if ranked else "  ")

@@ -710,16 +710,18 @@ PLAIN = {"mention": "mention policy", "explaineval": "version of explaineval"}
 def _what_else_differs(group: Group, families: Sequence[Compared], runs: Sequence[Run]) -> Iterator[str]:
     """Name what differs between the systems' configurations beside what is compared and what is confounded."""
     expected = EXPECTED[group.by] | (EXPECTED["arm"] if group.confounded else frozenset())
-    values: dict[str, dict[str, None]] = {}
+    differing: dict[str, dict[str, None]] = {}
     for compared in families:
-        if compared.primary:
+        if compared.primary:  # one for each kind: kinds differ from each other by themselves
+            values: dict[str, dict[str, None]] = {}
             for system in group.systems:
                 for part in _signature(compared, "cct", system, runs).split("|"):
                     name, _, value = part.partition(":")
                     values.setdefault(name, {})[value] = None
-    for name, different in values.items():
-        if len(different) < 2 or name in expected:
-            continue
+            for name, found in values.items():
+                if len(found) > 1 and name not in expected:
+                    differing.setdefault(name, {}).update(found)
+    for name, different in differing.items():
         if name in HASHED:
             yield HASHED[name]
         else:
