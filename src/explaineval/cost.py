@@ -1,4 +1,4 @@
-"""Dollars from raw usage and prices, and what a request can cost at most. Pure; an unknown price is None, never 0."""
+"""Compute what a request cost, and can cost at most, in dollars. Pure; an unknown price is None, never 0."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOKENS_PER_TEMPLATE = 192
 
 
 def tier_of(params: Mapping[str, Any]) -> Tier:
-    """The way of being served that a request asks for by its parameters.
+    """Return the tier that a request asks for by its parameters.
 
     >>> tier_of({"service_tier": "flex"}), tier_of({"service_tier": "auto"}), tier_of({})
     ('flex', '', '')
@@ -66,11 +66,11 @@ class Price:
     above: tuple[tuple[int, Price], ...] = ()
 
     def reached(self, tokens_in: int) -> int:
-        """How many of the prices in `above` a request with so many input tokens goes beyond."""
+        """Return how many of the limits in `above` a request with so many input tokens exceeds."""
         return sum(tokens_in > tokens for tokens, _ in self.above)
 
     def at(self, tokens_in: int) -> Price:
-        """The price of a request with so many input tokens.
+        """Return the price of a request with so many input tokens.
 
         >>> price = Price(1.0, 2.0, above=((200_000, Price(3.0, 4.0)),))
         >>> price.at(200_000).input, price.at(200_001).input
@@ -84,12 +84,12 @@ FREE = Price(0.0, 0.0, 0.0)
 
 
 def price_given(per_million: tuple[float, float]) -> Price:
-    """The price of `--price IN,OUT` (dollars per million tokens)."""
+    """Return the price of `--price IN,OUT` (dollars per million tokens)."""
     return Price(per_million[0] / MILLION, per_million[1] / MILLION)
 
 
 def price_listed(model: str, price_map: Mapping[str, Mapping[str, Any]], tier: Tier = "") -> Price | None:
-    """The price of `provider/model` in litellm's map, None where the map has none (for this tier).
+    """Return the price of `provider/model` in litellm's map, None where the map has none (for this tier).
 
     A name without its provider counts only where the map gives it the same provider: another one may sell the same
     model at another price. A batch without a price of its own costs BATCH_SHARE of the usual one.
@@ -109,7 +109,7 @@ def price_listed(model: str, price_map: Mapping[str, Mapping[str, Any]], tier: T
 
 
 def _scaled(usual: Price, share_in: float, share_out: float, *, cached: bool = True) -> Price:
-    """A price that is so much of another; the fee for a request as such stays."""
+    """Return a price with input and output multiplied by these shares; the fee for a request as such stays."""
 
     def part(value: float | None, share: float) -> float | None:
         return None if value is None else value * share
@@ -137,7 +137,7 @@ def _entry_price(entry: Mapping[str, Any], tier: Tier, provider: str) -> Price |
     above = []
     for tokens, middle in _limits(entry):
         price = _read_price(entry, middle, end, base)
-        if price is None:  # this tier names none for long prompts: as much dearer as in the usual way
+        if price is None:  # this tier has none for long prompts: in proportion to the usual price
             long = _read_price(entry, middle, "", usual)
             if long is None:
                 continue
@@ -152,7 +152,7 @@ def _share(part: float, whole: float) -> float:
 
 
 def _limits(entry: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
-    """The numbers of input tokens above which the entry has other prices, rising, and how its names spell them."""
+    """Yield the numbers of input tokens above which other prices hold, rising, each with its spelling in the names."""
     spellings = {}
     for name in entry:
         match = ABOVE.match(name)
@@ -162,7 +162,7 @@ def _limits(entry: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
 
 
 def _read_price(entry: Mapping[str, Any], middle: str, end: str, base: Price | None = None) -> Price | None:
-    """The price under names with this middle and end; what they lack is as in `base`. None without one for input."""
+    """Return the price under names with this middle and end, completed from `base`; None without a price for input."""
 
     def read(name: str, otherwise: float | None) -> float | None:
         value = entry.get(f"{name}{middle}{end}")
@@ -183,7 +183,7 @@ def _read_price(entry: Mapping[str, Any], middle: str, end: str, base: Price | N
 
 
 def _range_price(ranges: list[Any]) -> Price | None:
-    """The price in a list of ranges of input tokens, as Alibaba's models have them in litellm's map."""
+    """Return the price in a list of ranges of input tokens, as Alibaba's models have them in litellm's map."""
     prices = []
     for entry in ranges:
         bounds = entry.get("range") if isinstance(entry, Mapping) else None
@@ -195,7 +195,7 @@ def _range_price(ranges: list[Any]) -> Price | None:
 
 
 def dollars(usage: Mapping[str, Any], price: Price) -> float:
-    """What one completion cost, each kind of token at its own price where that is known.
+    """Return what one completion cost in dollars, each kind of token at its own price where that is known.
 
     >>> dollars({"prompt_tokens": 1000, "completion_tokens": 500}, Price(1e-6, 2e-6))
     0.002
@@ -219,9 +219,9 @@ def dollars(usage: Mapping[str, Any], price: Price) -> float:
 
 
 def is_metered(usage: Mapping[str, Any]) -> bool:
-    """Whether the endpoint counted the tokens; where it did not, what was paid cannot be known.
+    """Return whether the endpoint counted the tokens; where it did not, what was paid cannot be known.
 
-    What is negative, or no number, is no count, and then the others beside it are not believed either.
+    Where one count is negative or not a number, the others are not used either.
 
     >>> is_metered({"prompt_tokens": 3, "completion_tokens": 1}), is_metered({})
     (True, False)
@@ -234,7 +234,7 @@ def is_metered(usage: Mapping[str, Any]) -> bool:
 
 
 def most_dollars(tokens_in: int, tokens_out: int, price: Price) -> float:
-    """What a request of at most this many tokens can cost, if each is of the dearest kind at the dearest price."""
+    """Return what a request of at most so many tokens can cost, all of the most expensive kind and price."""
 
     def most(price: Price) -> float:
         dearest_in = max(price.input, price.cached_input or 0.0, price.written_input or 0.0)
@@ -245,7 +245,7 @@ def most_dollars(tokens_in: int, tokens_out: int, price: Price) -> float:
 
 
 def most_tokens(texts: Iterable[str]) -> int:
-    """An upper bound on the tokens of a prompt made of these turns.
+    """Return an upper bound on the tokens of a prompt made of these turns.
 
     No tokenizer in use makes more tokens than there are bytes: byte-level BPE begins with one token a byte,
     SentencePiece falls back to bytes, after NFKC where that makes the text longer. Templates add a fixed amount.
@@ -260,7 +260,7 @@ def most_tokens(texts: Iterable[str]) -> int:
 
 
 def text_bytes(text: str) -> int:
-    """Bytes of a text in UTF-8."""
+    """Return how many bytes a text has in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
@@ -269,12 +269,12 @@ def _folded_bytes(text: str) -> int:
 
 
 def input_tokens(usage: Mapping[str, Any]) -> int:
-    """Tokens that are billed as input."""
+    """Return how many tokens are billed as input."""
     return _count(usage.get("prompt_tokens"))
 
 
 def output_tokens(usage: Mapping[str, Any]) -> int:
-    """Tokens that are billed as output: hidden reasoning too where the endpoint counts it apart from the completion.
+    """Return how many tokens are billed as output, with hidden reasoning that is counted apart from the completion.
 
     >>> output_tokens({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115})
     105
@@ -284,24 +284,24 @@ def output_tokens(usage: Mapping[str, Any]) -> int:
 
 
 def reasoning_tokens(usage: Mapping[str, Any]) -> int:
-    """Tokens spent on reasoning that is not shown, as far as the endpoint counts them."""
+    """Return how many tokens were spent on hidden reasoning, as far as the endpoint counts them."""
     details = usage.get("completion_tokens_details")
     counted = _count(details.get("reasoning_tokens")) if isinstance(details, Mapping) else 0
     return max(counted, output_tokens(usage) - _count(usage.get("completion_tokens")))
 
 
 def total_tokens(usage: Mapping[str, Any]) -> int:
-    """All tokens of a request and its answer, as far as the endpoint counts them together; else 0."""
+    """Return all tokens of a request and its answer where the endpoint counts them together, else 0."""
     return _count(usage.get("total_tokens"))
 
 
 def _is_count(value: object) -> bool:
-    """Whether the value is a number of tokens; a fraction counts, as the next whole number."""
+    """Return whether the value is a number of tokens; a fraction is one, and is rounded up."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def reasons_first(usage: Mapping[str, Any]) -> bool:
-    """Whether the counts show reasoning before the answer: counted as such, or far more output than the answer has.
+    """Return whether the counts show reasoning before the answer: as such, or as more output than the answer has.
 
     A few tokens more in the total are what an endpoint adds around an answer, not reasoning.
 

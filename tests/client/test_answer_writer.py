@@ -1,4 +1,4 @@
-"""Answers that the store does not take: the run stops, they are kept, and at the end the store is asked once more."""
+"""`AnswerWriter`: where the store fails, the run stops, answers are kept, and storing is tried again at the end."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ def store_ten(store: FullStore, later: int) -> tuple[AnswerWriter, list[str | No
     return asyncio.run(course())
 
 
-def test_a_store_with_room_takes_everything() -> None:
-    """Nothing stops, nothing is said."""
+def test_a_store_with_room_stores_every_answer() -> None:
+    """The run is not stopped, and there is no message."""
     writer, answers = store_ten(store := FullStore(10), 10)
 
     assert store.stored == answers == [f"Q{number}" for number in range(10)]
     assert (writer.message, writer.stopping.is_set()) == (None, False)
 
 
-def test_what_was_under_way_is_stored_when_there_is_room_again() -> None:
-    """Every answer reaches its waiter, and the store in the end; one sentence tells it."""
+def test_kept_answers_are_stored_when_there_is_room_again() -> None:
+    """Every answer is returned to its caller, and stored in the end; one message says so."""
     writer, answers = store_ten(store := FullStore(3), 10)
 
     assert answers == [f"Q{number}" for number in range(10)]
@@ -77,8 +77,8 @@ def test_what_was_under_way_is_stored_when_there_is_room_again() -> None:
     )
 
 
-def test_what_a_full_store_does_not_take_at_the_end_is_counted() -> None:
-    """The rest stays lost, and is asked again."""
+def test_answers_that_cannot_be_stored_at_the_end_are_counted() -> None:
+    """The message says that they are lost, and asked again."""
     writer, _ = store_ten(store := FullStore(3), 5)
 
     assert len(store.stored) == 5

@@ -1,4 +1,4 @@
-"""The layer over the store: each key once, counted once, whatever becomes of it; and two processes at one key."""
+"""`CachedClient`: each key is asked and counted once, however it ends, also where two processes ask the same."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def counts(client: CachedClient) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("claims", [None, Neighbours()], ids=["alone", "with claims"])
-def test_each_key_is_asked_once_however_many_wait(tmp_path: Path, claims: Neighbours | None) -> None:
-    """Thirty callers, three keys, at once and again later: three askings, three bookings, no claim left."""
+def test_each_key_is_asked_once_however_many_callers_wait(tmp_path: Path, claims: Neighbours | None) -> None:
+    """Thirty callers ask for three keys at once, and again later: three requests, three counts, no claim left."""
 
     async def course() -> None:
         wire = Wire()
@@ -137,7 +137,7 @@ def test_each_key_is_asked_once_however_many_wait(tmp_path: Path, claims: Neighb
     run(course())
 
 
-def test_what_is_stored_is_a_hit_once(tmp_path: Path) -> None:
+def test_a_stored_answer_is_counted_as_one_hit(tmp_path: Path) -> None:
     """A second client over the same store asks nothing and counts each key once."""
 
     async def course() -> None:
@@ -168,10 +168,10 @@ def test_what_is_stored_is_a_hit_once(tmp_path: Path) -> None:
         ([RequestRejectedError("route", sent=False)], (0, 0, 0), 0),
     ],
 )
-def test_a_key_is_counted_once_however_its_askings_end(
+def test_a_key_is_counted_once_however_its_requests_end(
     tmp_path: Path, ends: list[ExplainevalError | None], expected: tuple[int, int, int], missed: int
 ) -> None:
-    """Asked as often as there are ends (None: answered): sent if it ever went out, else unsent; missed once."""
+    """One request for each end (None: answered): counted as sent if any was sent, else as unsent, and missed once."""
 
     async def course() -> None:
         with open_store(tmp_path) as store:
@@ -185,8 +185,8 @@ def test_a_key_is_counted_once_however_its_askings_end(
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abnu")), max_size=25))
-def test_distinct_is_the_sum_whatever_happens(events: list[tuple[int, str]]) -> None:
-    """Answered, broken, no money, unsent in any order: hits + sent + unsent is the number of distinct keys."""
+def test_hits_sent_and_unsent_add_up_to_the_distinct_keys(events: list[tuple[int, str]]) -> None:
+    """Requests that are answered, broken, out of money or unsent, in any order."""
     kinds = {"b": TransientError("x"), "n": BudgetReachedError("x"), "u": RequestUnsentError("x")}
 
     class Memory:
@@ -224,8 +224,8 @@ def test_distinct_is_the_sum_whatever_happens(events: list[tuple[int, str]]) -> 
     run(course())
 
 
-def test_waiting_for_a_neighbour_costs_nothing(tmp_path: Path) -> None:
-    """Another process asks the same and stores the answer: it is taken from there, counted as a hit, and shared."""
+def test_an_answer_of_another_process_is_not_bought_again(tmp_path: Path) -> None:
+    """Another process asks the same and stores the answer: it is used, and counted as a shared hit."""
 
     async def course() -> None:
         key = request_key(ask(0))
@@ -245,8 +245,8 @@ def test_waiting_for_a_neighbour_costs_nothing(tmp_path: Path) -> None:
     run(course())
 
 
-def test_a_neighbour_that_gives_up_leaves_the_key_to_us(tmp_path: Path) -> None:
-    """Its claim ends without an answer (it failed, or was killed): we ask."""
+def test_a_key_that_another_process_gives_up_is_asked_here(tmp_path: Path) -> None:
+    """Its claim ends without an answer, since it failed or was killed."""
 
     async def course() -> None:
         with open_store(tmp_path) as store:
@@ -259,8 +259,8 @@ def test_a_neighbour_that_gives_up_leaves_the_key_to_us(tmp_path: Path) -> None:
     run(course())
 
 
-def test_an_answer_stored_between_look_and_claim_is_found(tmp_path: Path) -> None:
-    """The neighbour stores and lets go just before we claim: a second look saves us from buying it again."""
+def test_an_answer_stored_between_look_up_and_claim_is_used(tmp_path: Path) -> None:
+    """The other process stores it just before this one claims the key: a second look-up finds it."""
 
     async def course() -> None:
         with open_store(tmp_path) as store:
@@ -282,8 +282,8 @@ def test_an_answer_stored_between_look_and_claim_is_found(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("end", [BudgetReachedError("no"), TransientError("500")], ids=repr)
-def test_what_had_no_answer_may_be_found_later(tmp_path: Path, end: ExplainevalError) -> None:
-    """Turned away or failed at first, then another process stores the answer: a hit, and nothing else any more."""
+def test_a_request_without_an_answer_may_become_a_hit(tmp_path: Path, end: ExplainevalError) -> None:
+    """It was refused or failed, then another process stored the answer: it is counted as a hit alone."""
 
     async def course() -> None:
         with open_store(tmp_path) as store:
@@ -298,8 +298,8 @@ def test_what_had_no_answer_may_be_found_later(tmp_path: Path, end: ExplainevalE
     run(course())
 
 
-def test_stopping_ends_the_wait_for_a_neighbour(tmp_path: Path) -> None:
-    """Ctrl-C while another process has the key: unsent, and soon."""
+def test_stopping_ends_the_wait_for_another_process(tmp_path: Path) -> None:
+    """The run stops while another process has the key: the request is unsent."""
 
     async def course() -> None:
         with open_store(tmp_path) as store:
@@ -330,8 +330,8 @@ def test_a_claim_is_given_up_after_a_failure(tmp_path: Path, end: ExplainevalErr
     run(course())
 
 
-def test_a_caller_that_leaves_does_not_cancel_what_is_paid_for(tmp_path: Path) -> None:
-    """Cancelled while its answer is under way: the answer is stored and booked all the same."""
+def test_a_cancelled_caller_does_not_cancel_the_request(tmp_path: Path) -> None:
+    """It is cancelled while its answer is under way: the answer is stored and counted all the same."""
 
     async def course() -> None:
         with open_store(tmp_path) as store:
@@ -347,8 +347,8 @@ def test_a_caller_that_leaves_does_not_cancel_what_is_paid_for(tmp_path: Path) -
     run(course())
 
 
-def test_only_stored_answers(tmp_path: Path) -> None:
-    """Without a wire a stored answer is a hit, and another one a miss that says so."""
+def test_offline_only_stored_answers_are_used(tmp_path: Path) -> None:
+    """A stored answer is a hit, and any other request an error that says so."""
 
     async def course() -> None:
         with open_store(tmp_path) as store:
@@ -362,8 +362,8 @@ def test_only_stored_answers(tmp_path: Path) -> None:
     run(course())
 
 
-def test_whom_it_waits_for_is_told_once(tmp_path: Path) -> None:
-    """After a while: the other process, this machine, how many requests it holds, and how to go on."""
+def test_a_process_that_is_waited_for_is_reported_once(tmp_path: Path) -> None:
+    """After `patience`: the process, its machine, how many requests it holds, and how to go on."""
     requests = [ask(number) for number in range(4)]
     keys = [request_key(request) for request in requests]
     told: list[str] = []
@@ -385,8 +385,8 @@ def test_whom_it_waits_for_is_told_once(tmp_path: Path) -> None:
     assert f"kill {NEIGHBOUR}" in told[0]
 
 
-def test_who_waits_for_another_process_is_counted(tmp_path: Path) -> None:
-    """So that others can work meanwhile; also where the waiting is cut off."""
+def test_requests_that_wait_for_another_process_are_counted(tmp_path: Path) -> None:
+    """`on_wait` gets +1 and -1 for each, also where the run stops meanwhile."""
     changes: list[int] = []
 
     async def course(store: Store) -> None:
@@ -405,8 +405,8 @@ def test_who_waits_for_another_process_is_counted(tmp_path: Path) -> None:
     assert sorted(changes) == [-1, -1, 1, 1]
 
 
-def test_a_failure_that_nobody_waits_for_is_told_to_nobody(tmp_path: Path) -> None:
-    """A waiter that was cancelled leaves its request under way; when that fails, Python has nothing to complain of."""
+def test_an_error_that_nobody_awaits_is_not_logged(tmp_path: Path) -> None:
+    """A cancelled caller leaves its request under way; asyncio logs nothing when that fails."""
     complaints: list[str] = []
 
     async def course(store: Store) -> None:

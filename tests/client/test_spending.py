@@ -1,4 +1,4 @@
-"""The spending limit: against a model of it in whole dollars, under any order of events, and case by case."""
+"""Spending limits: compared with a simple model in whole dollars under any order of events, and case by case."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def run(course: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(bounded())
 
 
-def test_many_at_once_stay_within_the_limit() -> None:
+def test_many_concurrent_requests_stay_within_the_limit() -> None:
     """200 requests of 7 dollars at once, 100 dollars: 14 fit at first, cheap answers make room for more of them."""
     most = 0
     client: BudgetedClient
@@ -260,8 +260,8 @@ def test_many_at_once_stay_within_the_limit() -> None:
     assert most <= 100
 
 
-def test_who_came_first_is_let_in_first() -> None:
-    """Equal requests go out in the order in which they came."""
+def test_requests_are_let_through_in_the_order_of_arrival() -> None:
+    """Equal requests are sent in the order in which they were made."""
     inner = Held()
     client = budgeted(inner, 10)
 
@@ -291,8 +291,8 @@ def test_who_came_first_is_let_in_first() -> None:
     ],
     ids=str,
 )
-def test_what_an_attempt_is_booked_with(outcome: Completion | ExplainevalError, cost: int, unbilled: int) -> None:
-    """The bill where there is one, nothing where none can be, the worst case where nobody knows."""
+def test_an_attempt_is_charged_by_its_outcome(outcome: Completion | ExplainevalError, cost: int, unbilled: int) -> None:
+    """The bill where there is one, nothing where there can be none, the worst case where it is not known."""
     client = budgeted(Scripted([outcome]), 100)
     run(asyncio.wait_for(_swallow(client.complete(ask(10))), 5))
 
@@ -327,8 +327,8 @@ def test_retries_are_paid_from_the_same_limit() -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 5])
-def test_what_costs_nothing_is_never_refused(limit: float) -> None:
-    """A free model goes on at limit 0, and beside one that has used up everything, or more."""
+def test_free_requests_are_never_refused(limit: float) -> None:
+    """A free model is asked at limit 0, and also after another model has used up the limit, or more."""
     client = budgeted(Scripted([answer(3), UNMETERED]), limit, FREE)
     client.budget.total.spent = limit + 1.0
 
@@ -363,7 +363,7 @@ def test_the_limit_itself_can_be_spent() -> None:
     assert client.budget.total.spent == 20
 
 
-def test_an_endpoint_that_counts_more_raises_what_follows() -> None:
+def test_an_endpoint_that_counts_more_tokens_raises_later_bounds() -> None:
     """Input beyond the bound is added to later bounds, output beyond max_tokens stretches later ones."""
     cost_bound, request = CostBound(Price(1.0, 100.0)), ask(10)
     bound = most_tokens(["Q"])
@@ -379,7 +379,7 @@ def test_an_endpoint_that_counts_more_raises_what_follows() -> None:
     assert cost_bound.worst(request) == cost
 
 
-def test_the_worst_case_covers_a_dear_kind_of_token() -> None:
+def test_the_worst_case_covers_the_most_expensive_kind_of_token() -> None:
     """Hidden reasoning at twice the price is reserved for, and so is what goes into the provider's cache."""
     cost_bound = CostBound(Price(1.0, 2.0, cached_input=0.1, written_input=1.25, reasoning=4.0, request=0.5))
 
@@ -387,8 +387,8 @@ def test_the_worst_case_covers_a_dear_kind_of_token() -> None:
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_cancelled_in_the_moment_of_being_let_in(turns: int) -> None:
-    """Whenever between another's answer and its own start it is cancelled, what was reserved for it is given back."""
+def test_a_request_cancelled_when_it_is_let_through_gives_its_reserve_back(turns: int) -> None:
+    """At every moment between another request's answer and its own start."""
     inner = Held()
     client = budgeted(inner, 10)
 
@@ -414,7 +414,7 @@ def test_cancelled_in_the_moment_of_being_let_in(turns: int) -> None:
 
 
 def test_nothing_is_sent_after_the_run_began_to_stop() -> None:
-    """Who waited for money when Ctrl-C came is turned away unsent when its turn comes, and holds nothing."""
+    """A request that waits for room in the limit when the run stops ends unsent, and reserves nothing."""
     inner, stopping = Held(), asyncio.Event()
     client = BudgetedClient(inner, CostBound(PRICE), Budget(SpendingLimit(10)), SpendingLimit(None), stopping)
 
@@ -434,7 +434,7 @@ def test_nothing_is_sent_after_the_run_began_to_stop() -> None:
 
 
 def test_a_store_that_fails_after_the_answer_counts_as_spent() -> None:
-    """The disk is full when the answer comes: it was paid, so its worst case is booked and nothing stays held."""
+    """The disk is full when the answer comes: its worst case is counted as spent, and nothing stays reserved."""
     client = budgeted(Scripted([ExplainevalError("disk full")]), 100)
     run(_swallow(client.complete(ask(10))))
 

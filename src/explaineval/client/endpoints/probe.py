@@ -1,7 +1,7 @@
-"""Probe an endpoint with a few requests, each of which decides what the next one has to find out.
+"""Probe an endpoint with a few requests, each of which depends on the answers before it.
 
-Where all is well five are sent: one in chat, the same again, another question with a system message and a seed, and
-two text completions. Only what is rejected is sent again, with one parameter less at a time.
+Where nothing is rejected five are sent: one in chat, the same again, another question with a system message and a seed,
+and two text completions. A rejected request is sent again with one parameter less.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def build_question(
     extras: Collection[Extra] = (),
     max_tokens: int = MAX_TOKENS,
 ) -> Request:
-    """Question `number` (0 or 1) as a request; `extras` adds a system message, or a seed."""
+    """Return question `number` (0 or 1) as a request; `extras` adds a system message, or a seed."""
     chat = style == "chat"
     turns = [Message(role="system", content=SYSTEM)] if "system" in extras else []
     turns.append(Message(role="user", content=QUESTIONS[number] + FORMAT))
@@ -111,7 +111,7 @@ class Exchange:
 
     @property
     def limit_name(self) -> str | None:
-        """The name under which the limit of tokens was sent."""
+        """Return the name under which the limit of tokens was sent."""
         return next((name for name in LIMITS if name in self.sent), None)
 
 
@@ -128,7 +128,7 @@ class WatchedClient(LiteLLMClient):
         self.last = Exchange()
 
     def completes_text(self, model: str) -> bool:
-        """Whether this route has text completions; on others litellm sends them as chat messages."""
+        """Return whether this route has text completions; on others litellm sends them as chat messages."""
         route = model.partition("/")[0]
         return route in TEXT_ROUTES or route in load_litellm().openai_text_completion_compatible_providers
 
@@ -205,7 +205,7 @@ UNREADABLE = "the log-probabilities that come back cannot be read: not every one
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer, and how it went over the wire."""
+    """One answer, with the exchange that brought it."""
 
     request: Request
     completion: Completion
@@ -213,13 +213,13 @@ class Reply:
 
     @property
     def judged(self) -> tuple[Completion, Mapping[str, object]]:
-        """The completion and the raw body, by which log-probabilities are judged."""
+        """Return the completion and the raw body, by which log-probabilities are judged."""
         return self.completion, self.exchange.got
 
 
 @dataclass
 class Examiner:
-    """Asks one (endpoint, model) through `client`, which ends in `wire`. `price` makes dollars of the usage."""
+    """Asks one (endpoint, model) through `client`, whose transport is `wire`, and counts the cost at `price`."""
 
     client: Client
     wire: WatchedClient | CountedTransport
@@ -229,7 +229,7 @@ class Examiner:
     replies: list[Reply] = field(default_factory=list)
 
     async def examine(self) -> Findings:
-        """Find out everything. Whatever the endpoint does is a finding; only InputError is raised."""
+        """Return all findings. Whatever the endpoint does is a finding; only InputError is raised."""
         findings = Findings(self.endpoint, self.model)
         failed: list[Exception] = []
         for style in ("chat", "completion"):
@@ -289,7 +289,10 @@ class Examiner:
             finding.logprobs = judge_logprobs(accepted.logprobs, [reply.judged for reply in judged])
 
     async def _first_accepted(self, style: Style) -> tuple[Accepted, Judgement | None]:
-        """The first question with as many parameters as are accepted; where it fails with logprobs, without and why."""
+        """Ask the first question with as many parameters as are accepted.
+
+        Where it fails because of logprobs it is asked without them, and the judgement on them is returned too.
+        """
         temperature = None if self._zero_is_rejected else 0.0
         build = partial(self._build, style)
         try:
@@ -309,7 +312,7 @@ class Examiner:
     async def _try_extras(
         self, finding: StyleFinding, like: Request, style: Style, wanted: Sequence[Extra]
     ) -> list[Reply]:
-        """The second question with all extras at once; what is rejected together is tried one by one."""
+        """Ask the second question with all extras at once; where that is rejected, with one after the other."""
 
         async def ask(extras: Collection[Extra]) -> Reply | bool | None:
             return await self._ask(
@@ -334,7 +337,7 @@ class Examiner:
         return replies
 
     async def _ask(self, request: Request) -> Reply | bool | None:
-        """The reply; False where the request is rejected, None where it failed, which shows nothing."""
+        """Return the reply; False where the request is rejected, None where it failed, which shows nothing."""
         try:
             await self.complete(request)
         except RequestRejectedError:
@@ -360,8 +363,12 @@ class Examiner:
 async def probe_endpoint(model: ModelConfig, client: ClientConfig, price: Price | None) -> Findings:
     """Probe one model at its endpoint, within the spending limit of `client`.
 
-    Raises InputError for a key variable that is not set, BudgetReachedError where the money does not suffice, and it or
-    EndpointError for a bill higher than its request can cost; every other failure is a finding.
+    Every failure is a finding, with these exceptions.
+
+    Raises:
+        InputError: a key variable is not set.
+        BudgetReachedError: the spending limit leaves no room.
+        BudgetReachedError, EndpointError: a bill was higher than its request can cost.
     """
     endpoint = client.endpoint_of(model)
     name, endpoints = transport_name(model.model), {endpoint.identity: endpoint}

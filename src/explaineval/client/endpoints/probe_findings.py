@@ -1,4 +1,4 @@
-"""What a probe finds: are log-probabilities a distribution over the answer, does a model reason first? Pure."""
+"""Judge what a probe received: whether log-probabilities are usable, and whether a model reasons first. Pure."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def judge_logprobs(asked: int | None, answers: Sequence[tuple[Completion, Mappin
 
 
 def written_letter(text: str | None) -> str | None:
-    """The letter of an answer, read leniently; None where there is none."""
+    """Return the letter of an answer, read leniently; None where there is none."""
     bare = _without_reasoning(text or "")
-    found = re.search(r"\banswer\b\W*\b([A-D])\b", bare, re.IGNORECASE) or re.search(r"\b([A-D])\b", bare)
-    return found.group(1).upper() if found else None
+    letter = re.search(r"\banswer\b\W*\b([A-D])\b", bare, re.IGNORECASE) or re.search(r"\b([A-D])\b", bare)
+    return letter.group(1).upper() if letter else None
 
 
 def reasoning_evidence(completion: Completion, body: Mapping[str, Any]) -> str | None:
-    """What shows that the model reasoned before its answer; None where nothing does."""
+    """Return what shows that the model reasoned before its answer; None where nothing does."""
     if reasons_first(completion.usage):
         return f"{reasoning_tokens(completion.usage)} reasoning tokens in its usage"
     message = _choice(body).get("message")
@@ -83,8 +83,8 @@ def _answer_token(completion: Completion) -> TokenAlternatives | None:
     letter = written_letter(completion.text)
     own = [token for token in completion.logprobs or () if token.token.strip().upper() == letter]
     text = completion.text or ""
-    found = re.search(r"\banswer\b\W*", text, re.IGNORECASE)
-    after = [token for token in own if found and token.offset + len(token.token) > found.end()]
+    label = re.search(r"\banswer\b\W*", text, re.IGNORECASE)
+    after = [token for token in own if label and token.offset + len(token.token) > label.end()]
     return next(iter(after or own), None)
 
 
@@ -110,7 +110,7 @@ def _is_certain(token: TokenAlternatives) -> bool:
 
 
 def _is_constant(bodies: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether all tokens of all raw bodies carry the very same numbers."""
+    """Return whether all tokens of all raw bodies have the very same log-probabilities."""
     positions = [numbers for body in bodies for numbers in _numbers(_choice(body).get("logprobs"))]
     return len(positions) >= FEWEST_POSITIONS and len(set(positions)) == 1
 
@@ -149,7 +149,7 @@ UNKNOWN = Judgement(None, "not told: no answer came")
 
 @dataclass
 class StyleFinding:
-    """One style of asking. None is not known; `why` says why the style does not work, or is not known to work."""
+    """What is known of one style; None is not known. `why` says why it does not work, or why that is not known."""
 
     works: bool | None = None
     why: str | None = None
@@ -166,7 +166,7 @@ class StyleFinding:
 
     @property
     def verdict(self) -> StyleVerdict:
-        """How `run` should ask in this style."""
+        """Return how `run` should ask in this style."""
         bad = self.logprobs.usable is False
         return StyleVerdict(
             None if bad else self.asked,
@@ -178,7 +178,7 @@ class StyleFinding:
 
 @dataclass
 class Findings:
-    """One (endpoint, model) as its answers show it. `error` is the sentence where it cannot be used at all."""
+    """What is known of one (endpoint, model). `error` is the sentence where it cannot be used at all."""
 
     endpoint: str | None
     model: str
@@ -193,22 +193,22 @@ class Findings:
 
     @property
     def usable(self) -> bool:
-        """Whether the endpoint answers in any style."""
+        """Return whether the endpoint answers in any style."""
         return any(finding.works for finding in self.styles.values())
 
     @property
     def main(self) -> StyleFinding:
-        """Chat where there is chat, else text completion: what the single findings are about."""
+        """Return the style that the summary is about: chat, or text completion where only that works."""
         chat, text = self.style("chat"), self.style("completion")
         return text if text.works and not chat.works else chat
 
     def style(self, style: Style) -> StyleFinding:
-        """The finding on one style, empty where it was not asked."""
+        """Return the finding on one style, an empty one where it was not asked."""
         return self.styles.get(style, StyleFinding(why=self.error))
 
     @property
     def verdicts(self) -> Mapping[Style, StyleVerdict]:
-        """What to keep for `run`: verdicts on styles that work, none on what is not known."""
+        """Return what to store for `run`: the verdicts on styles that work, as far as they are known."""
         return {
             style: finding.verdict
             for style, finding in self.styles.items()
@@ -217,7 +217,7 @@ class Findings:
 
     @property
     def logprobs_reason(self) -> str | None:
-        """Why there are no usable log-probabilities, in the main style or else in the other."""
+        """Return why there are no usable log-probabilities, in the main style or else in the other."""
         main, text = self.main, self.style("completion")
         if not main.works:
             return f"not told: {self.error or main.why or 'no answer came'}".rstrip(".")
@@ -228,7 +228,7 @@ class Findings:
         return None
 
     def document(self) -> dict[str, Any]:
-        """The probe's one JSON document."""
+        """Return the probe's JSON document."""
         main = self.main
         return {
             "model": self.model,
