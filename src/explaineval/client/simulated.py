@@ -13,6 +13,7 @@ explains them to users.
 from __future__ import annotations
 
 import difflib
+import asyncio
 import hashlib
 import json
 import math
@@ -420,6 +421,7 @@ class SimulatedTransport:
                 f"{request.model}: its law was changed after the run began ({request.endpoint} is now "
                 f"{model.law.endpoint}): give the command again."
             )
+        await asyncio.sleep(0)  # an answer that needs no waiting must not keep progress and Ctrl-C waiting
         return model.complete(request)
 
     async def close(self) -> None:
