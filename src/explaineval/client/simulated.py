@@ -12,8 +12,8 @@ explains them to users.
 
 from __future__ import annotations
 
-import difflib
 import asyncio
+import difflib
 import hashlib
 import json
 import math
