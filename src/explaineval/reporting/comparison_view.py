@@ -37,6 +37,9 @@ COLUMNS = (
 )
 """The metrics in the table of systems, with their headings."""
 
+LEFT_OUT_FIRST = ("impact_rate", AT_P, "cct")
+"""The columns that make room for long names, in this order; `--json` has all numbers."""
+
 ORDERS = {"pe": "predict, then explain", "pe2": "predict, then explain in a second call", "ep": "explain, then predict"}
 
 
@@ -138,6 +141,10 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
     names = short_names(result.group.names)
     ranked = result.reference is None
     start = 8 if ranked else 2
+    longest = max(map(len, names))
+    for metric in LEFT_OUT_FIRST:  # a name that is cut may be the name of another system too
+        if start + longest + 2 + 8 * len(shown) > width:
+            shown = [(head, other) for head, other in shown if other != metric]
     room = min(max(12, width - start - 8 * len(shown)), max(5, *map(len, names)) + 2)
     yield ""
     yield (
@@ -155,8 +162,11 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
         mark = "  reference" if number == result.reference and len(cells) + room + start + 11 <= width else ""
         yield (f"  {ranks:<6}" if ranked else "  ") + _short(names[number], room - 1).ljust(room) + cells + mark
     rates = [item.impact_rate for item in families.values() if item is not None and item.impact_rate is not None]
-    if rates:
-        yield f"  at p: phi-CCT at the common impact rate {rates[0]:.2f}; changed: impact rate"
+    metrics = [metric for _, metric in shown]
+    legend = [f"at p: phi-CCT at the common impact rate {rates[0]:.2f}"] if rates and AT_P in metrics else []
+    legend += ["changed: impact rate"] if "impact_rate" in metrics else []
+    if legend:
+        yield f"  {'; '.join(legend)}"
     if not ranked:
         text = f"Reference, named beforehand: {names[result.reference or 0]}."
         yield from _paragraph(text, width)
