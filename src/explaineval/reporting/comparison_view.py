@@ -174,7 +174,8 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
         near = [names[number] for number in compared.family.not_separated]
         best = names[compared.family.best]
         others = [name for name in near if name != best]
-        text = f"Not separated from the best: {join(others)}. " if others else "The best is separated from all others. "
+        tested = "all others that were tested" if any(compared.undefined) else "all others"
+        text = f"Not separated from the best: {join(others)}. " if others else f"The best is separated from {tested}. "
         yield from _paragraph(
             f"{text}{best} was picked as the best by looking at these data, so its own value is a little too high.",
             width,
