@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -281,7 +281,7 @@ class Trial(Record):
     probs_after: dict[str, float] | None
     label_mass_before: float | None
     label_mass_after: float | None
-    tvd: float | None
+    tvd: Annotated[float, Field(ge=0, le=1 + 1e-9)] | None
     tvd_reason: str | None
     mentioned_before: bool | None
     explanation_before: str | None

@@ -15,8 +15,8 @@ from scipy import stats
 from explaineval.cli.app import main
 from explaineval.metrics.correlations import phi
 from explaineval.metrics.trends import explained_variance
-from explaineval.rundir.directory import RUN
-from makers.runs import ENDPOINT, make_run, make_trial
+from explaineval.rundir.directory import RUN, TRIALS
+from makers.runs import ENDPOINT, make_missing, make_run, make_trial
 from servers import json_page
 
 Call = Callable[..., tuple[int, str, str]]
@@ -228,6 +228,8 @@ MISTAKES = [
     (("before",), "there is nothing to compare: give runs with two models, two arms, or two runs of one model."),
     (("before", "before"), "is given twice"),
     (("two", "--by", "arm"), "there is nothing to compare"),
+    (("two", "--equivalent", "nan"), "Invalid value for '--equivalent': 'nan' is not a number"),
+    (("two", "--impact-rate", "nan"), "Invalid value for '--impact-rate': 'nan' is not a number"),
 ]
 
 
@@ -240,6 +242,63 @@ def test_mistakes_are_one_sentence(runs: Path, call: Call, arguments: Sequence[s
     assert (code, out) == (2, "")
     assert words in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1.1, 1e300])
+def test_a_distance_that_cannot_be_is_one_sentence(tmp_path: Path, call: Call, value: float) -> None:
+    """A total variation distance outside 0 to 1 in trials.jsonl: exit code 2, with the line."""
+    run = make_run(tmp_path / "run", list(draw(1, examples=2)), 2)
+    lines = (run / TRIALS).read_text(encoding="utf-8").splitlines()
+    lines[3] = json.dumps(json.loads(lines[3]) | {"tvd": value})
+    (run / TRIALS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    code, out, err = call(run)
+
+    assert (code, out) == (2, "")
+    assert "trials.jsonl:4: tvd: " in err
+
+
+@pytest.mark.parametrize("changes", [{}, {"label_after": "C", "changed": True}])
+def test_a_trial_that_stands_twice_is_refused(tmp_path: Path, call: Call, changes: dict[str, Any]) -> None:
+    """It would make intervals shorter than they are, whatever it says."""
+    trials = list(draw(1, model="openai/good"))
+    names = models_of("openai/good", "openai/poor")
+    both = [*trials, *draw(2, model="openai/poor"), trials[5] | changes]
+    code, out, err = call(make_run(tmp_path / "run", both, EXAMPLES, models=names))
+
+    assert (code, out) == (2, "")
+    assert "trials.jsonl holds a trial of openai/good twice" in err
+
+
+def test_the_best_is_separated_only_from_what_was_tested(tmp_path: Path, call: Call) -> None:
+    """One of three models mentions nothing, so it is not tested: nothing is claimed of it."""
+    names = ("openai/good", "openai/poor", "openai/silent")
+    good, poor, silent = (0.95, 0.05), (0.2, 0.2), (0.0, 0.0)
+    trials = [
+        trial
+        for number, (name, (tpr, fpr)) in enumerate(zip(names, (good, poor, silent), strict=True))
+        for trial in draw(number, model=name, tpr=tpr, fpr=fpr)
+    ]
+    code, out, _ = call(make_run(tmp_path / "run", trials, EXAMPLES, models=models_of(*names)))
+
+    text = " ".join(out.split())
+    assert code == 0
+    assert "The best is separated from all others that were tested." in text
+    assert "Not tested: silent: " in text
+
+
+def test_a_model_without_a_score_does_not_count_as_scored(tmp_path: Path, call: Call) -> None:
+    """The head of the table says that the trials are shared by those that have any."""
+    names = ("openai/good", "openai/poor", "openai/down")
+    scored = [*draw(1, model=names[0], tpr=0.9), *draw(2, model=names[1], tpr=0.3)]
+    failed = [
+        make_missing(example, number, "both", model=names[2]) for example in range(EXAMPLES) for number in range(4)
+    ]
+    code, out, _ = call(make_run(tmp_path / "run", [*scored, *failed], EXAMPLES, models=models_of(*names)))
+
+    text = " ".join(out.split())
+    assert code == 0
+    assert "240 trials of 60 examples scored in all that have any" in text
+    assert "Not tested: down: no trial is scored." in text
 
 
 @pytest.fixture(scope="module")

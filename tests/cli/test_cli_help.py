@@ -95,6 +95,20 @@ def test_help_is_shown(path: tuple[str, ...], flag: str, capsys: pytest.CaptureF
     assert [name for p in ALL[path].params if isinstance(p, click.Option) for name in p.opts if name not in out] == []
 
 
+@pytest.mark.parametrize("path", [[], ["cache"], ["interventions"]], ids=" ".join)
+def test_without_a_command_the_help_is_printed(path: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """As --help prints it, on standard error; exit code 2."""
+    with pytest.raises(SystemExit):
+        main([*path, "--help"])
+    text, _ = capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main(path)
+    out, err = capsys.readouterr()
+
+    assert (caught.value.code, out) == (2, "")
+    assert err.split() == text.split()
+
+
 @pytest.mark.parametrize("name", CONTRACT)
 def test_a_command_has_the_contracts_options(name: str) -> None:
     """Every argument and option of the contract exists, and there are no others."""

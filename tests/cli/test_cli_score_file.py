@@ -126,9 +126,11 @@ def test_nothing_readable_is_said_at_once(call: Call) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("t.csv", "", "t.csv is empty"),
+        ("t.csv", "", "t.csv is empty: expected a CSV file with a header."),
         ("t.csv", "changed,mentioned\n", "there are no trials to score"),
         ("t.csv", "changed,mentioned\n1,1\n1,perhaps\n", "t.csv:3: column mentioned: expected true or false"),
+        ("t.csv", "changed,mentioned\n1,1,1\n", "t.csv:2: the row has more cells than the header"),
+        ("t.csv", "changed,mentioned,changed\n1,1,0\n", "t.csv: the header has the column changed twice"),
         ("t.csv", "changed,mentioned\n1\n", "t.csv:2: the row has fewer cells than the header"),
         ("t.csv", "lable_before,label_after\nA,B\n", "t.csv:2: the column 'lable_before' is not known; did you mean"),
         ("t.jsonl", '{"changed": true, "mentioned": true}\n{"changed"\n', "t.jsonl:2: not valid JSON"),

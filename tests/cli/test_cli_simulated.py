@@ -61,6 +61,7 @@ def test_a_run_says_everywhere_that_its_model_is_simulated(call: Call) -> None:
 def test_a_plan_is_exactly_what_the_run_asks_and_costs_nothing(call: Call) -> None:
     """Before and after the run, also where a price is given for all models."""
     _, text, _ = call("plan", *SMALL, "--model", FAITHFUL, "--price", "1,2", "--max-usd", "0.01", "--json")
+    assert "probe" not in text
     before = json.loads(text)["total"]
     asked = ask(call)
     after = json.loads(call("plan", *SMALL, "--model", FAITHFUL, "--json")[1])["total"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import pty
 import select
@@ -140,11 +141,20 @@ def test_a_run_of_an_earlier_version_is_said_in_one_sentence(tmp_path: Path, wat
     )
 
 
+def spoil_model(run: Path, **values: Any) -> None:
+    """Write values that no run has into the progress of the first model."""
+    document = json.loads((run / PROGRESS).read_text(encoding="utf-8"))
+    document["models"][0] |= values
+    (run / PROGRESS).write_text(json.dumps(document), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
         (lambda run: (run / "run.json").unlink(), "out holds no run: it has no run.json."),
         (lambda run: (run / PROGRESS).write_text("{", encoding="utf-8"), "progress.json cannot be read"),
+        (lambda run: spoil_model(run, rate=math.nan), "progress.json: models.0.rate: Input should be less than"),
+        (lambda run: spoil_model(run, usd=1e308), "progress.json: models.0.usd: Input should be less than"),
         (lambda run: (run / PROGRESS).write_text("{}", encoding="utf-8"), "progress.json: state: it is missing."),
         (lambda run: (run / TRIALS).write_text("{}\n", encoding="utf-8"), "trials.jsonl holds a line that is no trial"),
     ],

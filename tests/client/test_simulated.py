@@ -249,6 +249,8 @@ def test_an_unknown_name_lists_the_known_ones():
     """The sentence says what there is."""
     with pytest.raises(InputError, match=r"there is no simulated model 'best'; .* faithful, verbose"):
         law_of("simulated/best")
+    with pytest.raises(InputError, match=r"'faithfull'; did you mean faithful\? There are faithful, verbose"):
+        law_of("simulated/faithfull")
 
 
 def test_a_request_is_refused_once_the_law_behind_its_endpoint_has_changed(tmp_path: Path):

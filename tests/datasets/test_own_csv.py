@@ -89,13 +89,14 @@ def test_other_tasks_take_no_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "columns", "message"),
     [
+        (NLI, {"premise": "No", "hypothesis": "Yes"}, "columns No, Yes are missing; the header has ID, Text, Claim"),
         (NLI, {"premise": "Nope", "hypothesis": "Claim"}, "column Nope is missing; the header has ID, Text, Claim"),
         (NLI, {}, "say which column holds what, for example --columns id=ID,premise=Text"),
         (NLI, {}, "the header has ID, Text, Claim, Label, Why"),
         (NLI, {"review": "Text"}, "which options there are is not known for the fields review"),
         (NLI, {"question": "Text"}, "give the text of each option a column"),
         ("text,a,b\nIt broke.,,no\n", {"review": "text", "A": "a", "B": "b"}, ":2: the text of option A is blank"),
-        ("x,x\n1,2\n", {"note": "x", "A": "y", "B": "z"}, "column y, z is missing"),
+        ("x,x\n1,2\n", {"note": "x", "A": "y", "B": "z"}, "columns y, z are missing"),
         ("x,x,y,z\n1,2,3,4\n", {"note": "x", "A": "y", "B": "z"}, "the header has the column x twice"),
         ("i,x,y,z\n1,b,3,4\n1,a,3,4\n", {"id": "i", "note": "x", "A": "y", "B": "z"}, "the id '1' stands twice"),
         ("i,x,y,z\n,b,3,4\n", {"id": "i", "note": "x", "A": "y", "B": "z"}, ":2: id: "),

@@ -119,6 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app.main(words, standalone_mode=False, prog_name="explaineval")
         sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as exc:
+        echo(exc.format_message(), err=True)
+        code = ExitCode.BAD_INPUT
     except click.UsageError as exc:
         hint = f" (see {exc.ctx.command_path} --help)" if exc.ctx else ""
         code = _fail(ExitCode.BAD_INPUT, exc.format_message().rstrip(".") + hint + ".", words)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from explaineval.cli.options import JSON, PATH, option, options
+from explaineval.cli.options import JSON, PATH, NumberRange, option, options
 from explaineval.cli.output import columns, echo, echo_document
 from explaineval.errors import ExitCode, InputError
 from explaineval.records import Mention
@@ -25,9 +25,9 @@ NARROW = 100
 @options(
     option("--by", type=click.Choice(["model", "arm", "run"]), help="What to compare.  [default: what differs]"),
     option("--against", metavar="NAME", help="Test the others against this model (arm, run), named beforehand."),
-    option("--equivalent", type=click.FloatRange(0, 2, min_open=True), metavar="DELTA",
+    option("--equivalent", type=NumberRange(0, 2, min_open=True), metavar="DELTA",
            help="Say which differ by less than DELTA, declared beforehand."),
-    option("--impact-rate", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="P",
+    option("--impact-rate", type=NumberRange(0, 1, min_open=True, max_open=True), metavar="P",
            help="Impact rate of phi_at_p.  [default: the mean of the models]"),
     option("--fail-if-lower", metavar="METRIC[:MARGIN]",
            help="Exit with 6 unless the difference of METRIC is above -MARGIN, by its lower limit."),

@@ -23,6 +23,7 @@ from explaineval.cli.options import (
     JSON,
     MAX_USD,
     PATH,
+    NumberRange,
     option,
     options,
     role_options,
@@ -105,7 +106,7 @@ class Build:
     *role_options("judge", "Model that judges which edits read naturally."),
     option(
         "--keep-share",
-        type=click.FloatRange(min=0, max=1, min_open=True),
+        type=NumberRange(min=0, max=1, min_open=True),
         default=0.2,
         show_default=True,
         help="Share of an example's candidates that is kept after judging, at least one.",

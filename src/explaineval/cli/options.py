@@ -6,6 +6,7 @@ The default of an option that a configuration file can also give is None, which 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,10 +19,22 @@ from explaineval.datasets import task_help
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class NumberRange(click.FloatRange):
+    """A range of numbers that refuses "nan", which click takes for a number inside every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert the text of an option's value."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
 PATH = click.Path(path_type=Path)
 AT_LEAST_1 = click.IntRange(min=1)
 AT_LEAST_0 = click.IntRange(min=0)
-ABOVE_0 = click.FloatRange(min=0, min_open=True)
+ABOVE_0 = NumberRange(min=0, min_open=True)
 
 
 class SingleOption(click.Option):
@@ -197,7 +210,7 @@ def scoring_options(mention: str, min_label_mass: str, resamples: str) -> tuple[
         ),
         option(
             "--min-label-mass",
-            type=click.FloatRange(0, 1),
+            type=NumberRange(0, 1),
             help=f"Least total probability of the option letters for a TVD.  [default: {min_label_mass}]",
         ),
         option(
@@ -218,7 +231,7 @@ TRANSPORT = (
 
 MAX_USD = option(
     "--max-usd",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     help="Hard spending limit in dollars, over all models, retries included.",
 )
 CACHE = option("--cache", type=PATH, metavar="DIR", help="Directory of stored answers.  [default: cache/]")

@@ -24,6 +24,7 @@ from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.prepare import prepare
 from explaineval.planning.preview import PreviewedRequest, preview
 from explaineval.planning.prices import prices_of, read_price_list
+from explaineval.records import SIMULATED_PREFIX
 
 CASES = ("low", "expected", "worst")
 PARAMETERS = ("max_tokens", "temperature", "stop", "logprobs", "params")
@@ -133,12 +134,13 @@ def _about(request: PreviewedRequest) -> str:
 
 
 def _lines(costs: Sequence[PlanCost], total: dict[str, Any], limit: float | None, price_version: str) -> Iterator[str]:
+    width = columns(SCREEN_WIDTH)
     for cost in costs:
         model = cost.model
         yield model.model + (f" at {model.endpoint}" if model.endpoint else "")
         yield from _figures(cost.document())
         if cost.estimate.missing:
-            yield f"  {cost.estimate.basis}"
+            yield from textwrap.wrap(cost.estimate.basis, width, initial_indent="  ", subsequent_indent="  ")
     if len(costs) > 1:
         yield "total"
         yield from _figures(total)
@@ -150,7 +152,8 @@ def _lines(costs: Sequence[PlanCost], total: dict[str, Any], limit: float | None
         line += f", {saved / (saved + expected):.0%} of the expected cost"
     yield f"{line}."
     if any(cost.estimate.price is not None for cost in costs):
-        yield f"Prices: {price_version}, unless given; simulated models, loopback and private addresses cost nothing."
+        text = f"Prices: {price_version}, unless given; simulated models, loopback and private addresses cost nothing."
+        yield from textwrap.wrap(text, width)
     worst = total["usd"]["worst"]
     if limit is not None and worst is not None:
         reached = "the limit cannot be reached" if worst <= limit else "the limit may be reached before the end"
@@ -173,7 +176,7 @@ def _unknowns(costs: Sequence[PlanCost]) -> Iterator[Note]:
     """Yield a note for each thing that is not known about a model and makes its figures uncertain."""
     for cost in costs:
         name = cost.model.model
-        if cost.assumed:
+        if cost.assumed and not name.startswith(SIMULATED_PREFIX):
             yield note(
                 "capabilities_assumed",
                 f"{name}: its endpoint was not probed yet, so logprobs and temperature 0 are assumed; `explaineval "

@@ -115,9 +115,9 @@ def law_of(model: str) -> Law:
     if name.endswith((".yaml", ".yml")):
         raise InputError(f"{model} names a file of laws but none of them: write {model}#NAME.")
     near = difflib.get_close_matches(name, known_names(), n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    there = f"did you mean {near[0]}? There" if near else "there"
     raise InputError(
-        f"there is no simulated model {name!r}; {hint}There are {', '.join(LAWS)}; FAMILY-SIZE of "
+        f"there is no simulated model {name!r}; {there} are {', '.join(LAWS)}; FAMILY-SIZE of "
         f"{', '.join(FAMILIES)} and {', '.join(SIZES)}, also with -instruct; and FILE.yaml#NAME, a law of your own."
     )
 

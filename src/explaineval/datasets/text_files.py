@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,22 +51,25 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
     """
     reader = csv.DictReader(_checked_lines(path))
     if reader.fieldnames is None:
-        raise InputError(f"{path} is empty: expected a CSV file with the columns {', '.join(columns)}.")
+        named = f"the columns {', '.join(columns)}" if columns else "a header"
+        raise InputError(f"{path} is empty: expected a CSV file with {named}.")
     missing = [name for name in columns if name not in reader.fieldnames]
     other = _other_delimiter(reader.fieldnames, columns) if missing else None
     if other is not None:
         raise InputError(f"{path}: its cells are parted by {other}, not by commas: save it as CSV with commas.")
     if missing:
-        raise InputError(
-            f"{path}: column {', '.join(missing)} is missing; the header has {', '.join(reader.fieldnames)}."
-        )
-    repeated = [name for name in columns if reader.fieldnames.count(name) > 1]
+        what = f"column {missing[0]} is" if len(missing) == 1 else f"columns {', '.join(missing)} are"
+        raise InputError(f"{path}: {what} missing; the header has {', '.join(reader.fieldnames)}.")
+    counts = Counter(reader.fieldnames)
+    repeated = [name for name in columns or counts if counts[name] > 1 and name.strip()]
     if repeated:
         raise InputError(f"{path}: the header has the column {', '.join(repeated)} twice: rename one of the two.")
     for row in _rows(reader, path):
         place = f"{path}:{reader.line_num}"
         if any(row[name] is None for name in columns or reader.fieldnames):
             raise InputError(f"{place}: the row has fewer cells than the header; the file may be cut off.")
+        if not columns and row.get(None):
+            raise InputError(f"{place}: the row has more cells than the header: put texts with commas in quotes.")
         yield place, {name: row[name] for name in columns or reader.fieldnames}
 
 

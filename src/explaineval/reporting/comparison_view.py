@@ -19,7 +19,7 @@ from explaineval.reporting.comparison_text import (
     title_of,
     warnings_of,
 )
-from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
+from explaineval.scoring.comparisons import AT_P, NOT_SCORED, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
 from explaineval.scoring.task_means import MEAN
 
 SHOWN_PAIRS, LOSSES_IN_A_SENTENCE = 10, 2
@@ -106,7 +106,9 @@ def _conditions(result: GroupResult, compared: Compared, width: int, *, levels: 
     parts += [f"verbosity {verbosity}"] if verbosity is not None and (levels or verbosity != "normal") else []
     parts += [f"levels {join(result.group.levels)}"] if result.group.levels else []
     both = "both" if len(result.group.systems) == 2 else "all of them"
-    shared = f"{compared.n_pairs} trials of {compared.n_examples} examples scored in {both}"
+    if NOT_SCORED in compared.undefined:
+        both = "all that have any"
+    shared = f"{compared.n_pairs:,} trials of {compared.n_examples:,} examples scored in {both}"
     yield from _wrapped(f"  {' · '.join(filter(None, parts))} · {shared}", width, "  ")
     yield from _losses(result, compared, width)
 

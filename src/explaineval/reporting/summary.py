@@ -74,6 +74,10 @@ def _is_kind(condition: Condition) -> bool:
     return condition.kind is not None and kind_of(condition.kind).own_metric is None and condition.verbosity is not None
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _block(
     condition: Condition, conditions: Mapping[Condition, Numbers], scores: Scores, run: str, width: int
 ) -> Iterator[Line]:
@@ -81,7 +85,7 @@ def _block(
     arm = _arm_numbers(condition, conditions)
     phi = numbers.get("phi_cct")
     n, examples = (phi.n, phi.n_examples) if phi is not None else (0, 0)
-    head = f"{describe(condition, scores.rows)} · {n:,} trials of {examples:,} examples"
+    head = f"{describe(condition, scores.rows)} · {_counted(n, 'trial')} of {_counted(examples, 'example')}"
     yield from _wrap(head, width, "  ", "head")
     missing = scores.missing.get(condition, {})
     if n == 0 and missing:

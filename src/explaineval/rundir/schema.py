@@ -29,6 +29,8 @@ LogprobsState = Literal["returned", "ignored", "rejected", "unusable", "off"]
 """What came of asking an endpoint for log-probabilities."""
 
 Count = Annotated[int, Field(ge=0, strict=True)]
+Amount = Annotated[float, Field(ge=-1e15, le=1e15)]
+"""A finite number that can be shown."""
 
 NOT_RECORDED = ""
 """Stands for `RecordedCapabilities.found` in a run.json of a version that did not record it."""
@@ -254,10 +256,10 @@ class ModelProgress(Part):
     sent: Count
     unsent: Count
     retries: Count
-    rate: float | None = None
-    seconds_left: float | None = None
-    usd: float | None = None
-    usd_left: float | None = None
+    rate: Amount | None = None
+    seconds_left: Amount | None = None
+    usd: Amount | None = None
+    usd_left: Amount | None = None
     max_usd: float | None = None
     outcomes: dict[str, Count] = {}
     started: str

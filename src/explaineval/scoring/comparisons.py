@@ -656,6 +656,12 @@ def _add_run(
         return is_mentioned(policy, trial.kind, trial.inserted or "", trial.explanation or "", phrases(trial.kind))
 
     trials.add(number, read_trials(directory), judge)
+    twice = trials.repeated(number)
+    if twice is not None:
+        raise InputError(
+            f"{directory}: trials.jsonl holds a trial of {twice.model} twice, so it was changed: give the same run "
+            "command again, which writes it anew."
+        )
     arms = [
         _condition(system, task, kind)
         for (task, kind), outcomes in trials.scored.items()

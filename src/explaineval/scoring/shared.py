@@ -106,6 +106,14 @@ class Trials:
                     numbers = self.examples.setdefault(trial.task, {})
                     outcomes.add(trial, numbers.setdefault(trial.example_id, len(numbers)), mentioned)
 
+    def repeated(self, run: int) -> System | None:
+        """A system of this run that has a trial twice, as no run writes it; None if there is none."""
+        for by_system in self.scored.values():
+            for system, outcomes in by_system.items():
+                if system.run == run and len(np.unique(_keys(outcomes))) < len(outcomes.flags):
+                    return system
+        return None
+
 
 class Tables(NamedTuple):
     """Counts of one system on the shared trials of one task, one row per shared example.
