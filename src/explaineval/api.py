@@ -312,7 +312,7 @@ def compare(
         The comparison: a sentence, a data frame of differences, and the whole as a JSON document.
 
     Raises:
-        InputError: there is nothing to compare, or a directory holds no finished run.
+        InputError: there is nothing to compare, a value is out of range, or a directory holds no finished run.
     """
     import pandas as pd
 

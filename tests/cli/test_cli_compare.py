@@ -13,9 +13,11 @@ import pytest
 from scipy import stats
 
 from explaineval.cli.app import main
+from explaineval.errors import InputError
 from explaineval.metrics.correlations import phi
 from explaineval.metrics.trends import explained_variance
 from explaineval.rundir.directory import RUN, TRIALS
+from explaineval.scoring.comparisons import compare_runs
 from makers.runs import ENDPOINT, make_missing, make_run, make_trial
 from servers import json_page
 
@@ -242,6 +244,19 @@ def test_mistakes_are_one_sentence(runs: Path, call: Call, arguments: Sequence[s
     assert (code, out) == (2, "")
     assert words in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"by": "models"}, {"mention": "words"}, {"equivalent": 0.0}, {"equivalent": math.nan}, {"impact_rate": 1.0},
+        {"impact_rate": math.nan},
+    ],
+)  # fmt: skip
+def test_a_wrong_argument_in_python_is_one_sentence(runs: Path, wrong: dict[str, Any]) -> None:
+    """As the command refuses it; the sentence begins with the argument's name."""
+    with pytest.raises(InputError, match=f"^{next(iter(wrong))}: expected "):
+        compare_runs([runs / "two"], **wrong)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1.1, 1e300])

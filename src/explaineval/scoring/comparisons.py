@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -581,8 +581,16 @@ def compare_runs(
     """Compare what run directories hold; `against` names the reference, in full or without its provider.
 
     See `Choices` for the other arguments. Raises InputError where there is nothing to compare, for a name that is not
-    there, or for a directory that holds no finished run or is given twice.
+    there, for a value outside its range, or for a directory that holds no finished run or is given twice.
     """
+    if by is not None and by not in get_args(By):
+        raise InputError(f"by: expected {', '.join(map(repr, get_args(By)))}, not {by!r}.")
+    if mention is not None and mention not in get_args(Mention):
+        raise InputError(f"mention: expected {', '.join(map(repr, get_args(Mention)))}, not {mention!r}.")
+    if equivalent is not None and not 0 < equivalent <= 2:
+        raise InputError(f"equivalent: expected a number above 0 and at most 2, not {equivalent}.")
+    if impact_rate is not None and not 0 < impact_rate < 1:
+        raise InputError(f"impact_rate: expected a number between 0 and 1, not {impact_rate}.")
     trials = Trials()
     sizes: dict[tuple[str | None, str], ModelSize] = {}
     runs = []
