@@ -316,6 +316,15 @@ def test_a_model_without_a_score_does_not_count_as_scored(tmp_path: Path, call: 
     assert "Not tested: down: no trial is scored." in text
 
 
+def test_no_difference_beyond_2_is_spoken_of(tmp_path: Path, call: Call) -> None:
+    """Two correlations differ by at most 2; with these four examples the detectable difference would be 3.5."""
+    trials = [*draw(8, examples=4, model="openai/good"), *draw(108, examples=4, model="openai/poor")]
+    code, out, _ = call(make_run(tmp_path / "run", trials, 4, models=models_of("openai/good", "openai/poor")))
+
+    assert code == 0
+    assert "a difference in phi-CCT below 2.00 would not have been seen" in " ".join(out.split())
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More run directories, one for each thing that has to be said.

@@ -22,6 +22,10 @@ SHOWN_NAMES = 12
 """Names of systems that one sentence lists."""
 
 
+LARGEST = 2.0
+"""The largest difference that two correlations can have: no sentence names one beyond it."""
+
+
 def title_of(metric: str) -> str:
     """Return how sentences call a metric that is compared."""
     return "phi-CCT at a common impact rate" if metric == AT_P else METRICS[metric].title
@@ -92,10 +96,10 @@ def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
                 f"{both} are equivalent within {compared.equivalent:g} on {task}: {title} differs by "
                 f"{row.value or 0.0:+.2f} [{row.low_adjusted or 0.0:.2f}, {row.high_adjusted or 0.0:.2f}]."
             )
-        size = f"{row.detectable or 0.0:.2f}"
+        size = f"{min(row.detectable or 0.0, LARGEST):.2f}"
     else:
         both = "any two of them"
-        least = sorted(row.detectable for row in tested if row.detectable is not None)
+        least = sorted(min(row.detectable, LARGEST) for row in tested if row.detectable is not None)
         size = f"{least[0]:.2f}"
         if f"{least[-1]:.2f}" != size:
             size += f" to {least[-1]:.2f}, depending on the pair,"
