@@ -259,6 +259,14 @@ def test_a_wrong_argument_in_python_is_one_sentence(runs: Path, wrong: dict[str,
         compare_runs([runs / "two"], **wrong)
 
 
+def test_a_gate_between_runs_names_the_model(runs: Path, call: Call) -> None:
+    """Runs may hold several models: each failure says which one it is about."""
+    code, _, err = call(runs / "before", runs / "after", "--fail-if-lower", "phi_cct:0.05")
+
+    assert code == 6
+    assert "explaineval: for openai/good, phi_cct of after minus before does not pass: " in err
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1.1, 1e300])
 def test_a_distance_that_cannot_be_is_one_sentence(tmp_path: Path, call: Call, value: float) -> None:
     """A total variation distance outside 0 to 1 in trials.jsonl: exit code 2, with the line."""

@@ -88,16 +88,17 @@ def gate_failures(results: Sequence[GroupResult], metric: str, margin: float) ->
     for result in results:
         if named and result.reference is None:
             continue
-        names = result.group.names
+        names, model = result.group.names, result.group.fixed["model"]
+        where = f"for {model}, " if model else ""
         if not result.families:
-            sentences.append(f"{metric} of {' and '.join(names)} does not pass: they share no trial.")
+            sentences.append(f"{where}{metric} of {' and '.join(names)} does not pass: they share no trial.")
         for primary in result.primary:
             compared = result.family(metric, primary)
             if compared is None:  # a metric of single arms in a group over levels, or the other way round
                 continue
             for row in compared.family.differences:
                 gated += 1
-                what = f"{metric} of {names[row.first]} minus {names[row.second]} does not pass"
+                what = f"{where}{metric} of {names[row.first]} minus {names[row.second]} does not pass"
                 if row.low_adjusted is None:
                     sentences.append(f"{what}: {compared.why_undefined(row) or 'it has no interval'}.")
                 elif not row.low_adjusted > -margin:
