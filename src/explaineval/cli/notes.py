@@ -13,7 +13,7 @@ from explaineval.cli.output import columns, echo, echo_document, echo_lines
 from explaineval.errors import InputError
 from explaineval.reporting.summary import notes_lines
 from explaineval.scoring.external import is_trials_file, score_file
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
 from explaineval.scoring.rows import score
 
 NARROW = 100
@@ -42,35 +42,36 @@ def notes_command(run_dir: Path, json: bool) -> int:
 @options(JSON)
 def explain_command(metric: str | None, json: bool) -> int:
     """Explain METRIC: its meaning, its source, what would make it wrong. Without METRIC, list all metrics."""
+    names = [*METRICS, *COMPARED_ONLY]
     if metric is None:
         if json:
-            echo_document({"metrics": [_document(name) for name in METRICS]})
+            echo_document({"metrics": [_document(name) for name in names]})
         else:
-            width = max(map(len, METRICS))
-            for name, found in METRICS.items():
-                echo(f"{name:<{width}}  {found.title}")
+            width = max(map(len, names))
+            for name in names:
+                echo(f"{name:<{width}}  {text_of(name).title}")
         return 0
-    if metric not in METRICS:
-        near = difflib.get_close_matches(metric, METRICS, 3)
+    if metric not in names:
+        near = difflib.get_close_matches(metric, names, 3)
         hint = f"did you mean {', '.join(near)}?" if near else "`explaineval explain` lists them all."
         raise InputError(f"there is no metric {metric!r}: {hint}")
     if json:
         echo_document(_document(metric))
         return 0
-    found = METRICS[metric]
-    echo(f"{metric}: {found.title}")
-    for name, text in (("Meaning", found.definition), ("Source", found.source), ("Beware", found.pitfall)):
+    about = text_of(metric)
+    echo(f"{metric}: {about.title}")
+    for name, text in (("Meaning", about.definition), ("Source", about.source), ("Beware", about.pitfall)):
         start = f"  {name:<9}"
         echo(textwrap.fill(text, columns(NARROW), initial_indent=start, subsequent_indent=" " * len(start)))
     return 0
 
 
 def _document(name: str) -> dict[str, str]:
-    metric = METRICS[name]
+    about = text_of(name)
     return {
         "metric": name,
-        "title": metric.title,
-        "definition": metric.definition,
-        "source": metric.source,
-        "pitfall": metric.pitfall,
+        "title": about.title,
+        "definition": about.definition,
+        "source": about.source,
+        "pitfall": about.pitfall,
     }

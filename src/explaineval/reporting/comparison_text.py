@@ -8,14 +8,13 @@ from explaineval.metrics.differences import SAME, Difference
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.checks import MetricWarning, describe_snapshots, make_warning
 from explaineval.scoring.comparisons import (
-    AT_P,
     IMPACT_NOT_MENTION,
     PRIMARY,
     PRIMARY_OVER_LEVELS,
     Compared,
     GroupResult,
 )
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import text_of
 from explaineval.scoring.task_means import MEAN
 
 SHOWN_NAMES = 12
@@ -28,7 +27,7 @@ LARGEST = 2.0
 
 def title_of(metric: str) -> str:
     """Return how sentences call a metric that is compared."""
-    return "phi-CCT at a common impact rate" if metric == AT_P else METRICS[metric].title
+    return text_of(metric).title
 
 
 def task_of(compared: Compared) -> str:

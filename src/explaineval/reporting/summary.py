@@ -59,6 +59,9 @@ def summary(scores: Scores, run: str, width: int) -> list[Line]:
     lines += _levels({c: n for c, n in conditions.items() if c.verbosity is None}, scores, width)
     while lines and not lines[-1].text:
         lines.pop()
+    systems = {(*condition[:2], *condition[4:8]) for condition in kinds if EXTERNAL not in condition}
+    if len(systems) > 1:
+        lines += [Line(""), *_wrap(f"How they differ, with intervals: explaineval compare {run}", width, "  ", "plain")]
     return lines
 
 

@@ -593,3 +593,29 @@ def metrics_of(scope: type[SomeMetric]) -> list[SomeMetric]:
 def compute_all(metrics: Iterable[Metric[Counts]], counts: Counts) -> dict[str, Estimate]:
     """Compute every metric that applies to these counts, by name."""
     return {metric.name: metric.compute(counts) for metric in metrics if metric.applies(counts)}
+
+
+class MetricText(NamedTuple):
+    """What is said of a metric, as in Metric."""
+
+    title: str
+    definition: str
+    source: str
+    pitfall: str
+
+
+COMPARED_ONLY: dict[str, MetricText] = {
+    "phi_at_p": MetricText(
+        title="phi-CCT at a common impact rate",
+        definition="The phi-CCT that the TPR and FPR of a model give at one impact rate for all: the mean of those "
+        "that are compared, or --impact-rate.",
+        source="this project",
+        pitfall="It assumes that TPR and FPR do not depend on how often answers change.",
+    )
+}
+"""The metrics that `compare` computes and a run does not have."""
+
+
+def text_of(metric: str) -> Metric[Any] | MetricText:
+    """Return what has the title, definition, source and pitfall of a metric. Raises KeyError."""
+    return COMPARED_ONLY.get(metric) or METRICS[metric]

@@ -1,0 +1,83 @@
+"""`notes` and `explain`: what limits the numbers of a run, and what each number means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from explaineval.cli.app import main
+from explaineval.scoring.registry import COMPARED_ONLY, METRICS
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run the command line in this process, in an empty directory: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main(list(arguments))
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return run
+
+
+@pytest.mark.parametrize("metric", [*METRICS, *COMPARED_ONLY])
+def test_every_metric_is_explained(call: Call, metric: str) -> None:
+    """With its title, meaning, source and pitfall, at 80 columns; --json has the same texts."""
+    code, out, err = call("explain", metric)
+    document = json.loads(call("explain", metric, "--json")[1])
+
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{metric}: {document['title']}\n")
+    flat = " ".join(out.split())
+    for name in ("definition", "source", "pitfall"):
+        assert document[name] in flat
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_without_a_metric_all_are_listed(call: Call) -> None:
+    """One line each, those that only compare has included."""
+    out = call("explain")[1]
+
+    assert [line.split()[0] for line in out.splitlines()] == [*METRICS, *COMPARED_ONLY]
+
+
+def test_an_unknown_metric_is_told_with_what_is_near(call: Call) -> None:
+    """One sentence, exit code 2."""
+    assert call("explain", "phi_ct") == (
+        2, "", "explaineval: there is no metric 'phi_ct': did you mean phi_cct, phi_at_p, phi_cct_never?\n",
+    )  # fmt: skip
+
+
+def test_the_notes_of_a_run_say_what_to_do(call: Call) -> None:
+    """The gravest first, each with its advice and what it limits; --json has the same warnings."""
+    call("run", "--task", "sense", "--limit", "6", "--model", "simulated/faithful", "--out", "out")
+    code, out, _ = call("notes", "out")
+    document = json.loads(call("notes", "out", "--json")[1])
+
+    assert code == 0
+    assert out.startswith("Do not quote\n")
+    flat = " ".join(out.split())
+    assert document["warnings"]
+    assert [warning["todo"] for warning in document["warnings"] if warning["todo"] not in flat] == []
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_a_run_of_two_models_names_the_next_step(call: Call) -> None:
+    """The screen ends with the command that compares them; one model has nothing to compare."""
+    two = ("--model", "simulated/faithful", "--model", "simulated/random")
+
+    assert (
+        "How they differ, with intervals: explaineval compare two"
+        in (call("run", "--task", "sense", "--limit", "6", *two, "--out", "two")[1])
+    )
+    assert "explaineval compare" not in call("run", "--task", "sense", "--limit", "6", *two[:2], "--out", "one")[1]
