@@ -14,7 +14,7 @@ from servers import guards
 
 FOREIGN = re.compile(
     r"EXPLAINEVAL_|(OPENAI|ANTHROPIC|AZURE|GEMINI|GOOGLE|MISTRAL|COHERE|AWS|HF|LITELLM)_"
-    r"|.*_API_(KEY|BASE|TOKEN)$|.*_BASE_URL$|(ALL|HTTP|HTTPS)_PROXY$",
+    r"|.*_API_(KEY|BASE|TOKEN)$|.*_BASE_URL$|(ALL|HTTP|HTTPS)_PROXY$|COLUMNS$",
     re.IGNORECASE,
 )
 """Environment variables that could change what a test does, or be spent by it."""

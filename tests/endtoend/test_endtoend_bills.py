@@ -66,14 +66,14 @@ interventions: {{file: edits.jsonl}}
 
 
 def test_the_whole_endpoint_is_left_alone_and_others_are_not(bench: Callable[..., Any], warm: WarmCommands) -> None:
-    """A second model of that endpoint is asked nothing more either, another endpoint everything; it is said once."""
+    """A second model of that endpoint is asked nothing more either, another endpoint everything; the reason is the same for both."""
     one = bench(TABLE, latency=0.01, usages={0: TEN_MILLION})
     text = TWO.format(url=one.server.url, other=one.server.url.replace("127.0.0.1", "localhost"))
     (one.directory / "two.yaml").write_text(text, encoding="utf-8")
     found = warm.run("run", "two.yaml", "--json", cwd=one.directory)
 
     assert found.code == 5, found.stderr
-    assert len(faults_of(found.stderr)) == 1
+    assert len({line.partition(" The other ")[0] for line in faults_of(found.stderr)}) == 1
     assert DISTINCT < found.document["requests"]["sent"] <= DISTINCT + 4
     assert found.document["requests"]["unsent"] >= 2 * DISTINCT - 4
 

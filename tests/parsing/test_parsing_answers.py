@@ -212,11 +212,13 @@ def test_two_letters_are_one_answer_only_if_equal(first: str, second: str, joine
 def _points_at_label(text: str, answer: Answer, options: dict[str, str]) -> bool:
     """True if at the offset stands the letter in some form, or the option's number or text in any form."""
     shown = text[answer.label_offset :].translate(LETTER_SIGNS)
+    bare = "".join(sign for sign in shown if not unicodedata.combining(sign))
     if unicodedata.normalize("NFKC", shown[:1]).upper() == answer.label:
         return True
     option = _plain(options[answer.label]).rstrip(".")
     texts = [option, re.sub(r"^(?:an?|the|to) ", "", option)]
-    return _plain(shown).startswith((*texts, *NUMBERS.get(answer.label, ())))
+    starts = (*texts, *NUMBERS.get(answer.label, ()))
+    return _plain(shown).startswith(starts) or _plain(bare).startswith(starts)
 
 
 def _plain(text: str) -> str:

@@ -150,6 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{text} (EXPLAINEVAL_TRACEBACK=1 shows where; answers already paid for are kept).",
             words,
         )
+    try:  # what a full disk did not take must not become Python's own exit code
+        sys.stderr.flush()
+    except OSError:
+        discard_output(sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 

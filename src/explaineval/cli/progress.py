@@ -88,15 +88,15 @@ def _sentences() -> RunWatch:
 
 
 def _failure_printer() -> RunWatch:
-    """Return a function that tells at once, and once, that a model failed while others go on."""
-    told: set[int] = set()
+    """Return a function that prints at once why a model failed while others go on; each reason is printed once."""
+    printed: set[str] = set()
 
     def show(status: RunStatus) -> None:
         models = status.progress.models
         running = sum(model.state == "running" for model in models)
-        for place, model in enumerate(models):
-            if model.state == "failed" and place not in told and running:
-                told.add(place)
+        for model in models:
+            if model.state == "failed" and model.reason and model.reason not in printed and running:
+                printed.add(model.reason)
                 others = "The other model goes on" if running == 1 else f"The other {running} models go on"
                 echo_notes([f"{model.reason} {others}."])
 
