@@ -66,7 +66,7 @@ interventions: {{file: edits.jsonl}}
 
 
 def test_the_whole_endpoint_is_left_alone_and_others_are_not(bench: Callable[..., Any], warm: WarmCommands) -> None:
-    """A second model of that endpoint is asked nothing more either, another endpoint everything; there is one reason."""
+    """A second model of that endpoint is asked nothing more either, another endpoint everything; for one reason."""
     one = bench(TABLE, latency=0.01, usages={0: TEN_MILLION})
     text = TWO.format(url=one.server.url, other=one.server.url.replace("127.0.0.1", "localhost"))
     (one.directory / "two.yaml").write_text(text, encoding="utf-8")
