@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ import pytest
 
 from explaineval.cache import locks, open_store, prune, request_key, verdict_name
 from explaineval.cache.database import Database
-from explaineval.cli.app import CACHE, main
+from explaineval.cli.app import CACHE
 from explaineval.records import Completion, Message, Request, Trial
 from explaineval.rundir.directory import write_run
+from makers.command_line import Call, make_call
 from makers.runs import minimal_record
 
-Call = Callable[..., tuple[int, str, str]]
 LISTED = "openai/gpt-4o"
 
 
@@ -67,13 +66,11 @@ def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
     """Run the command line in this process: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
 
+    run_cache = make_call(capsys, "cache")
+
     def run(*arguments: str, typed: str | None = None) -> tuple[int, str, str]:
-        capsys.readouterr()
         monkeypatch.setattr("sys.stdin", io.StringIO(typed or ""))
-        with pytest.raises(SystemExit) as caught:
-            main(["cache", *arguments])
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
+        return run_cache(*arguments)
 
     return run
 

@@ -18,10 +18,10 @@ from explaineval.metrics.correlations import phi
 from explaineval.metrics.trends import explained_variance
 from explaineval.rundir.directory import RUN, TRIALS
 from explaineval.scoring.comparisons import compare_runs
+from makers.command_line import Call, make_call
 from makers.runs import ENDPOINT, make_missing, make_run, make_trial
 from servers import json_page
 
-Call = Callable[..., tuple[int, str, str]]
 EXAMPLES = 60
 
 
@@ -47,14 +47,7 @@ def models_of(*names: str, **values: Any) -> list[dict[str, Any]]:
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     """Runs `compare` at 80 columns: exit code, standard output, standard error."""
     monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main(["compare", *map(str, arguments)])
-        shown = capsys.readouterr()
-        return int(end.value.code or 0), shown.out, shown.err
-
-    return run
+    return make_call(capsys, "compare")
 
 
 @pytest.fixture

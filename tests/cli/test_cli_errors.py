@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from explaineval.cli.app import main
 from explaineval.prompts import default_directory
+from makers.command_line import Call, make_call
 from makers.runs import minimal_record
 
 ESNLI_HEADER = "pairID,gold_label,Sentence1,Sentence2,Explanation_1,Explanation_2,Explanation_3\n"
 ROW = {"id": "e0", "fields": {"note": "The clerk waits."}, "options": {"A": "yes", "B": "no"}, "gold": "A"}
 EDIT = {"example_id": "e0", "kind": "hand", "field": "note", "offset": 4, "inserted": "grumpy"}
 MODEL = ("--model", "openai/smol")
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -60,15 +59,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
     """Run the command line in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
+    return make_call(capsys)
 
 
 @pytest.fixture

@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 
-from explaineval.cli.app import main
 from explaineval.cli.probe import probe
 from explaineval.cost import reasons_first
 from explaineval.datasets.taggers import INSTALL
+from makers.command_line import Call, make_call
 
 README = Path(__file__).parents[2] / "README.md"
 HEADER = "pairID,gold_label,Sentence1,Sentence2,Explanation_1,Explanation_2,Explanation_3\n"
 GOLDS = ("neutral", "entailment", "Neutral?", "-", "", "contradiction")
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """Run the command line in this process and a directory of its own: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
+    return make_call(capsys)
 
 
 @pytest.fixture

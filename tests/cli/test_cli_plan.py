@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from explaineval.cache import open_store
-from explaineval.cli.app import main
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.planning.prepare import prepare
 from explaineval.planning.prices import read_price_list
 from explaineval.planning.units import plan
 from explaineval.records import Completion, Request
+from makers.command_line import Call, make_call
 from servers import commands, guards
 
 EXAMPLES, WORDS = 5, ("grumpy", "sullen")
@@ -40,8 +39,6 @@ URL = "http://127.0.0.1:9/v1"
 GIVEN = ("--task", "jsonl:mine.jsonl", "--interventions", "edits.jsonl")
 LAB = (*GIVEN, "--base-url", URL, "--endpoint-name", "lab", "--model", "openai/smol")
 
-Call = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -61,15 +58,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def call(place: Path, capsys: pytest.CaptureFixture[str]) -> Call:
     """Run the command line in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main(["plan", *arguments])
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
+    return make_call(capsys, "plan")
 
 
 def requests(place: Path, endpoint: str | None = "lab") -> list[Request]:

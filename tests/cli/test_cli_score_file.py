@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from explaineval.cli.app import main
-
-Call = Callable[..., tuple[int, str, str]]
+from makers.command_line import Call, make_call
 
 
 @pytest.fixture
@@ -21,14 +19,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
     """Run a command in a directory of its own at 80 columns; code, output, errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main(arguments)
-        return (int(caught.value.code or 0), *capsys.readouterr())
-
-    return run
+    return make_call(capsys)
 
 
 def draw(examples: int = 60, **more: str) -> list[dict[str, Any]]:

@@ -9,21 +9,19 @@ import pty
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from explaineval.cache import open_store, request_key
-from explaineval.cli.app import main
 from explaineval.config import ClientConfig, ModelConfig, RunConfig
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Example, Intervention, Message, Request, Trial, record_dict
 from explaineval.rundir.directory import PROMPTS, TRIALS, write_inputs, write_lines, write_run
+from makers.command_line import Call, make_call
 from makers.runs import minimal_record
 
-Call = Callable[..., tuple[int, str, str]]
 QUESTION = Message(role="user", content="?")
 ASKED = Request(endpoint="lab", model="openai/smol", style="chat", messages=(QUESTION,), max_tokens=9)
 LOST = request_key(ASKED)
@@ -111,14 +109,7 @@ def put(directory: Path, text: str) -> None:
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     """Run `show`: exit code, standard output, standard error."""
     monkeypatch.setenv("COLUMNS", "120")
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main(["show", *map(str, words)])
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
+    return make_call(capsys, "show")
 
 
 def test_an_example_is_shown(run_dir: Path, call: Call) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from explaineval.cli.app import main
 from explaineval.client.simulated import law_of
-
-Call = Callable[..., tuple[int, str, str]]
+from makers.command_line import Call, make_call
 
 FAITHFUL = "simulated/faithful"
 SMALL = ("--task", "sense", "--limit", "6")
@@ -22,15 +19,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """Run the command line in this process, in an empty directory: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
+    return make_call(capsys)
 
 
 def ask(call: Call, *more: str, model: str = FAITHFUL, out: str = "out") -> dict[str, object]:
