@@ -577,11 +577,13 @@ def compare_runs(
     impact_rate: float | None = None,
     mention: Mention | None = None,
     seed: int = 0,
+    or_none: bool = False,
 ) -> list[GroupResult]:
     """Compare what run directories hold; `against` names the reference, in full or without its provider.
 
-    See `Choices` for the other arguments. Raises InputError where there is nothing to compare, for a name that is not
-    there, for a value outside its range, or for a directory that holds no finished run or is given twice.
+    See `Choices` for the other arguments. With `or_none` the list is empty where there is nothing to compare. Raises
+    InputError where there is nothing to compare otherwise, for a name that is not there, for a value outside its
+    range, or for a directory that holds no finished run or is given twice.
     """
     if by is not None and by not in get_args(By):
         raise InputError(f"by: expected {', '.join(map(repr, get_args(By)))}, not {by!r}.")
@@ -600,6 +602,8 @@ def compare_runs(
         sizes |= found
     groups = form_groups(list(trials.systems), by, [run.name for run in runs])
     if not groups:
+        if or_none:
+            return []
         raise InputError("there is nothing to compare: give runs with two models, two arms, or two runs of one model.")
     references = [_find_reference(group, against) for group in groups]
     if against is not None and all(reference is None for reference in references):
@@ -631,6 +635,8 @@ def compare_runs(
             )
         )
     if not any(result.families for result in results):
+        if or_none:
+            return []
         raise InputError("there is nothing to compare: no trial has a score in two of the models, arms or runs.")
     return results
 
