@@ -291,13 +291,6 @@ class Trial(Record):
     key_answer_before: str | None = None
     """The keys of the calls that asked for the answers, where the explanations were asked for in calls of their own."""
 
-    @property
-    def condition(self) -> Condition:
-        """Return the condition that the trial belongs to."""
-        return Condition(
-            self.endpoint, self.model, self.task, self.kind, self.order, self.style, self.shots, self.verbosity
-        )
-
     key_answer_after: str | None = None
     reasoning_before: str | None = None
     """The reasoning of the calls that gave the answers, None where the endpoint returned none."""
@@ -305,6 +298,23 @@ class Trial(Record):
     reasoning_explanation_before: str | None = None
     """The reasoning of the explaining calls, where the explanations were asked for in calls of their own."""
     reasoning_explanation: str | None = None
+
+    @property
+    def condition(self) -> Condition:
+        """Return the condition that the trial belongs to."""
+        return Condition(
+            self.endpoint, self.model, self.task, self.kind, self.order, self.style, self.shots, self.verbosity
+        )
+
+    @property
+    def id(self) -> str:
+        """The name of the trial in verdicts, predictions and links: 16 hexadecimal digits, the same in every run.
+
+        They are of the SHA-256 of the condition, example, intervention and sample as a JSON list.
+        """
+        parts = (*self.condition[:8], self.example_id, self.intervention_id, self.sample)
+        text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class Estimate(Record):
