@@ -28,6 +28,7 @@ COMMANDS: Commands = {
     "probe": ("probe", "probe", "Find out with a few cheap requests what an endpoint can do."),
     "score": ("score", "score_command", "Compute the metrics of a run directory again; ask nothing."),
     "compare": ("compare", "compare_command", "Compare models, arms or runs: differences, intervals, ranks."),
+    "report": ("report", "report_command", "Write one HTML page on what runs found, to read, send and print."),
     "explain": ("notes", "explain_command", "Explain a metric: meaning, source, what would make it wrong."),
     "notes": ("notes", "notes_command", "Print all warnings of a run, the gravest first, and what to do."),
     "show": ("show", "show_command", "Show one example with all its trials: inputs, answers, explanations, mentions."),
