@@ -16,7 +16,8 @@ def test_the_id_of_a_trial_is_pinned() -> None:
 @pytest.mark.parametrize(
     "changes",
     [{"endpoint": "elsewhere"}, {"model": "a/b"}, {"task": "qa"}, {"order": "ep"}, {"style": "completion"},
-     {"shots": 3}, {"verbosity": "brief"}, {"sample": 1}, {"example_id": "other"}, {"intervention_id": "other"}, {"kind": "editor"}],
+     {"shots": 3}, {"verbosity": "brief"}, {"sample": 1}, {"example_id": "other"}, {"intervention_id": "other"},
+     {"kind": "editor"}],
 )  # fmt: skip
 def test_trials_that_differ_have_different_ids(changes: dict[str, object]) -> None:
     """Everything that tells two trials of a run apart is in the id."""
