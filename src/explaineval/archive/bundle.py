@@ -210,6 +210,19 @@ def unpack_bundle(source: Path, into: Path) -> None:
     _check_templates(into / run_directory.PROMPTS, source)
 
 
+def unpacked(path: Path, workshop: Path) -> Path:
+    """Return a run directory as it is; of a bundle, F.zip, the directory F that it is unpacked to inside `workshop`.
+
+    The workshop is made. It belongs to the caller, who removes it. Raises InputError as `unpack_bundle` does.
+    """
+    if path.is_dir() or path.suffix != ".zip":
+        return path
+    directory = workshop / path.stem
+    directory.mkdir(parents=True)
+    unpack_bundle(path, directory)
+    return directory
+
+
 def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
     """Check all entries before the first is unpacked."""
     names = [info.filename for info in members]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from explaineval.archive.bundle import unpack_bundle
+from explaineval.archive.bundle import unpacked
 from explaineval.cli.options import JSON, PATH, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import InputError
@@ -36,7 +36,7 @@ def report_command(run_dirs: Sequence[Path], out: Path | None, json: bool) -> in
     """
     target = out or _default_target(run_dirs)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
-        results = read_results([_directory(path, Path(workshop) / str(n)) for n, path in enumerate(run_dirs)])
+        results = read_results([unpacked(path, Path(workshop) / str(n)) for n, path in enumerate(run_dirs)])
         page = render(content_of(results))
     with writing(target):
         write_text_atomic(target, page)
@@ -48,13 +48,3 @@ def _default_target(run_dirs: Sequence[Path]) -> Path:
     if len(run_dirs) > 1 or not run_dirs[0].is_dir():
         raise InputError("--out is needed where there are several runs, or a bundle: name the HTML file to write.")
     return run_dirs[0] / REPORT
-
-
-def _directory(path: Path, workshop: Path) -> Path:
-    """Return the run directory itself, or a bundle unpacked in the directory `workshop`, which is made."""
-    if path.is_dir() or path.suffix != ".zip":
-        return path
-    directory = workshop / path.stem
-    directory.mkdir(parents=True)
-    unpack_bundle(path, directory)
-    return directory
