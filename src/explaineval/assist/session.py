@@ -6,13 +6,13 @@ Every answer is stored and never bought twice, the spending limit holds, and aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from explaineval.cache import Claims, Store
-from explaineval.client.endpoints.capabilities import Build, Capabilities
+from explaineval.cache import Claims, Store, holds_store, open_store
+from explaineval.client.endpoints.capabilities import Build, Capabilities, assume_capabilities
 from explaineval.config import ClientConfig, ModelConfig, RunConfig
 from explaineval.cost import Price
 from explaineval.errors import (
@@ -24,12 +24,21 @@ from explaineval.errors import (
     StoreError,
 )
 from explaineval.execution.accounting import totals_of
-from explaineval.execution.model_run import ModelRun, Watch, build_model_runs, open_cache, run_models
+from explaineval.execution.model_run import (
+    ModelRun,
+    Watch,
+    build_model_runs,
+    check_batches,
+    open_cache,
+    run_models,
+)
 from explaineval.execution.settle import settle_style
+from explaineval.planning.cost import CostEstimate, PlanCost
 from explaineval.planning.interventions import Chosen
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.prices import Prices, price_for, read_price_list
 from explaineval.planning.replies import Dialogue
+from explaineval.planning.units import answer_from, find_nothing
 from explaineval.prompts import PromptBook
 from explaineval.records import Message, Request
 from explaineval.rundir.schema import Science, Totals
@@ -77,6 +86,30 @@ class SessionResult(Generic[T]):
     failed: int
 
 
+def plan_session(assistant: Assistant, starts: Sequence[Start[T]], *, logprobs: bool) -> PlanCost:
+    """Return what all dialogues would ask and cost, held with stored answers as far as these go. Nothing is sent."""
+    client, model = assistant.client, assistant.model
+    cost = PlanCost(model, CostEstimate(price_for(model, client, read_price_list())))
+    seen: set[str] = set()
+    with open_store(client.cache, readonly=True) if holds_store(client.cache) else nullcontext() as store:
+        capabilities, known = assume_capabilities(store, _config(assistant, logprobs=logprobs), model, "chat")
+        cost.assumed = not known
+        find = find_nothing if store is None else store.get
+        for start in starts:
+            for request, key, completion in answer_from(find, start(capabilities), client.older_names):
+                cost.planned += 1
+                if key not in seen:
+                    seen.add(key)
+                    cost.add(request, completion)
+        cost.estimate.learn_lengths(store, model)
+    return cost
+
+
+def _config(assistant: Assistant, *, logprobs: bool) -> RunConfig:
+    """The configuration of a run that would ask only this model; it has no task."""
+    return RunConfig(tasks=("none",), models=(assistant.model,), logprobs="auto" if logprobs else "off")
+
+
 def run_session(
     assistant: Assistant, starts: Sequence[Start[T]], first: Build, *, logprobs: bool, watch: Watch
 ) -> SessionResult[T]:
@@ -92,7 +125,7 @@ def run_session(
     Raises:
         BudgetReachedError, NotStoredError (offline), EndpointError, StoreError, KeyboardInterrupt: not all dialogues
             could be finished, and half of a set is another set. All answers that were paid for are stored.
-        InputError: a spending limit is set, and the price is not known.
+        InputError: a spending limit is set, and the price is not known; or batches are wanted that the provider lacks.
     """
     client = assistant.client
     price = price_for(assistant.model, client, read_price_list())
@@ -101,8 +134,9 @@ def run_session(
             f"--max-usd is set, but the price of {assistant.model.model} is not known: give --{assistant.role}-price "
             "IN,OUT (dollars per million tokens)."
         )
-    config = RunConfig(tasks=("none",), models=(assistant.model,), logprobs="auto" if logprobs else "off")
-    prepared = Prepared(config, client, (), assistant.prompts, Chosen({}, ()), Science(), "")
+    if client.batch and not client.offline:
+        check_batches(assistant.model, client.endpoint_of(assistant.model))
+    prepared = Prepared(_config(assistant, logprobs=logprobs), client, (), assistant.prompts, Chosen({}, ()), Science(), "")
     results: dict[int, T] = {}
     with ExitStack() as stack:
         store, claims = open_cache(client, stack)
@@ -140,10 +174,24 @@ async def _hold_all(
             with suppress(RequestUnsentError):
                 results[number] = await model_run.pool.hold(start(model_run.capabilities["chat"]))
 
+        def lacking() -> Iterator[tuple[str, Request]]:
+            seen: set[str] = set()
+            for start in starts:
+                dialogue = start(model_run.capabilities["chat"])
+                for request, key, completion in answer_from(store.get, dialogue, prepared.client.older_names):
+                    if completion is None and key not in seen:
+                        seen.add(key)
+                        yield key, request
+
         async def work() -> None:
             error = None
             try:
                 await settle_style(model_run, prepared, store, "chat", [first])
+                if model_run.batches is not None:
+                    from explaineval.execution.batches import submit
+
+                    await submit(prepared.client, store, model_run, model_run.batches, lacking)
+                    model_run.pool.stopping = asyncio.Event()  # nothing is sent any more, what came back is read
                 await model_run.pool.run(enumerate(starts), handle)
             except EndpointError as exc:
                 error = exc
@@ -171,4 +219,6 @@ def _unfinished(assistant: Assistant, model_run: ModelRun, missing: int) -> Exce
         )
     if model_run.error is not None:
         return EndpointError(f"{str(model_run.error).rstrip('.')}; {rest}.")
+    if assistant.client.batch and not assistant.client.offline:
+        return NotStoredError(f"{rest}. What is in a batch is fetched by the same command when the batch is done.")
     return NotStoredError(f"offline: {rest}. Without --offline they are asked.")

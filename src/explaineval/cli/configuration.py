@@ -99,7 +99,7 @@ def resolve_role(role: str, options: Mapping[str, Any], prompts: PromptBook, spe
         None,
         {
             **{name: options[f"{role}_{name}"] for name in ("base_url", "api_key_env", "price")},
-            **{name: options[name] for name in ("cache", "offline")},
+            **{name: options[name] for name in ("cache", "offline", "batch", "batch_poll") if name in options},
             "max_usd": max_usd,
             "model": (options[f"{role}_model"],),
             "task": ("none",),  # a configuration needs a task; nothing reads this one

@@ -51,7 +51,7 @@ def plan_command(config: Path | None, json: bool, show_prompts: int | None, **gi
     science, client, _ = resolve(config, given)
     found = plan_run(science, client, show_prompts or 0)
     limit = client.max_usd
-    lines = chain(_prompts(found.requests), _lines(found.costs, found.total, limit, found.price_version))
+    lines = chain(_prompts(found.requests), cost_lines(found.costs, found.total, limit, found.price_version))
     return finish(found.document, lines, found.notes, json=json)
 
 
@@ -93,7 +93,7 @@ def plan_run(science: RunConfig, client: ClientConfig, show_prompts: int = 0) ->
         requests = list(preview(prepared, store, show_prompts))
         if store is not None:
             notes += cache_notes(store.warnings)
-    return RunPlan(costs, total_costs(costs), requests, [*notes, *_unknowns(costs)], price_list.version)
+    return RunPlan(costs, total_costs(costs), requests, [*notes, *cost_notes(costs)], price_list.version)
 
 
 def _prompts(requests: Iterable[PreviewedRequest]) -> Iterator[str]:
@@ -133,7 +133,10 @@ def _about(request: PreviewedRequest) -> str:
     return f"{text}; asks to explain an answer that is not known yet, for which {request.stand_in} stands in"
 
 
-def _lines(costs: Sequence[PlanCost], total: dict[str, Any], limit: float | None, price_version: str) -> Iterator[str]:
+def cost_lines(
+    costs: Sequence[PlanCost], total: dict[str, Any], limit: float | None, price_version: str
+) -> Iterator[str]:
+    """Yield what a plan takes: requests, tokens and dollars of each model and in all, and what a limit means."""
     width = columns(SCREEN_WIDTH)
     for cost in costs:
         model = cost.model
@@ -172,7 +175,7 @@ def _figures(row: dict[str, Any]) -> Iterator[str]:
     yield f"  saved       {'unknown' if row['usd_saved'] is None else _dollars(row['usd_saved'])} by the cache"
 
 
-def _unknowns(costs: Sequence[PlanCost]) -> Iterator[Note]:
+def cost_notes(costs: Sequence[PlanCost]) -> Iterator[Note]:
     """Yield a note for each thing that is not known about a model and makes its figures uncertain."""
     for cost in costs:
         name = cost.model.model

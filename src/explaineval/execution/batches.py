@@ -7,7 +7,7 @@ one that the spending limit left out is unsent: nothing is sent one by one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from explaineval.cache import Store, request_key
@@ -16,6 +16,7 @@ from explaineval.client.batches.protocol import BatchFailure
 from explaineval.client.batches.run import run_batches
 from explaineval.client.batches.submit import BatchSession, CheckedClient, pause
 from explaineval.client.spending import BudgetedClient, CostBound, SpendingLimit
+from explaineval.config import ClientConfig
 from explaineval.errors import (
     BudgetReachedError,
     EndpointError,
@@ -24,8 +25,6 @@ from explaineval.errors import (
     RequestUnsentError,
 )
 from explaineval.execution.model_run import ModelRun
-from explaineval.planning.prepare import Prepared
-from explaineval.planning.units import Unit, walk_units
 from explaineval.records import Completion, Request
 
 
@@ -109,14 +108,20 @@ class BatchSpending:
 
 
 async def submit(
-    prepared: Prepared, store: Store, model_run: ModelRun, batches: CheckedClient, units: Callable[[], Iterator[Unit]]
+    client: ClientConfig,
+    store: Store,
+    model_run: ModelRun,
+    batches: CheckedClient,
+    lacking: Callable[[], Iterable[tuple[str, Request]]],
 ) -> None:
     """Ask by batches for whatever the model's plan lacks; afterwards its client answers from the store only.
+
+    `lacking` yields the key and the request of everything that is not stored yet; it is called again after each batch.
 
     A request for which another process is asking by itself is left to it, and goes into a batch if that process brings
     no answer. An endpoint that takes no batches becomes the model's error.
     """
-    client, name, stopping = prepared.client, model_run.model.model, model_run.pool.stopping
+    name, stopping = model_run.model.model, model_run.pool.stopping
     unanswered = UnansweredClient()
     price = model_run.ledger.price
     spending = BatchSpending(model_run.budgeted, None if price is None else CostBound(price), unanswered)
@@ -124,9 +129,7 @@ async def submit(
     journal = BatchJournal(client.cache / DIRECTORY, provider.name, provider.endpoint.identity, provider.model)
 
     def misses() -> Iterator[tuple[str, Request]]:
-        for step in walk_units(units(), prepared, store.get):
-            if step.completion is None and step.certain and step.key not in unanswered.failed:
-                yield step.key, step.request
+        yield from ((key, request) for key, request in lacking() if key not in unanswered.failed)
 
     model_run.cached.pending, model_run.cached.counts.in_batches = (), 0  # these batches are tracked here
     waits = 0

@@ -27,7 +27,8 @@ from explaineval.planning.notes import Note, cache_notes
 from explaineval.planning.prepare import Prepared, inputs_of
 from explaineval.planning.prices import Prices, prices_of, read_price_list
 from explaineval.planning.replies import Reply
-from explaineval.planning.units import Unit, plan, plan_size
+from explaineval.planning.units import Unit, plan, plan_size, walk_units
+from explaineval.records import Request
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Facts, Totals
 from explaineval.scoring.rows import Scores, score
@@ -158,6 +159,11 @@ async def _ask_model(prepared: Prepared, store: Store, model_run: ModelRun, line
     def units() -> Iterator[Unit]:
         return plan(prepared, model_run.model, lambda arm: model_run.capabilities[arm.style], start)
 
+    def lacking() -> Iterator[tuple[str, Request]]:
+        for step in walk_units(units(), prepared, store.get):
+            if step.completion is None and step.certain:
+                yield step.key, step.request
+
     def receive(unit: Unit, replies: list[Reply | None]) -> None:
         for trial in unit_trials(unit, replies, config.mention, config.min_label_mass):
             lines.write(trial.model_dump_json() + "\n")
@@ -169,7 +175,7 @@ async def _ask_model(prepared: Prepared, store: Store, model_run: ModelRun, line
         if model_run.batches is not None:
             from explaineval.execution.batches import submit
 
-            await submit(prepared, store, model_run, model_run.batches, units)
+            await submit(prepared.client, store, model_run, model_run.batches, lacking)
             model_run.pool.stopping = asyncio.Event()  # nothing is sent from here on: read to the end what is paid for
         await ask_units(model_run.pool, units(), config.retry, receive, model_run.estimate.add_missing)
         await model_run.set_error(prepared.client)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from explaineval.cache import request_key
 from explaineval.client.cached import find_older
@@ -327,7 +327,7 @@ def walk_units(units: Iterable[Unit], prepared: Prepared, find: Find = find_noth
         for variant in unit.asked:
             unsent: list[Request] = []
             dialogue = unit.dialogue(variant, prepared.config.retry, unsent.append)
-            for request, key, completion in _answer_from(find, dialogue, prepared.client.older_names):
+            for request, key, completion in answer_from(find, dialogue, prepared.client.older_names):
                 if _is_new(key, seen):
                     yield Step(unit, variant.intervention, request, key, completion)
             for request in unsent:
@@ -336,8 +336,8 @@ def walk_units(units: Iterable[Unit], prepared: Prepared, find: Find = find_noth
                     yield Step(unit, variant.intervention, request, key, None, certain=False)
 
 
-def _answer_from(
-    find: Find, dialogue: Dialogue[Reply], older_names: Mapping[str, str]
+def answer_from(
+    find: Find, dialogue: Dialogue[Any], older_names: Mapping[str, str]
 ) -> Iterator[tuple[Request, str, Completion | None]]:
     """Hold a dialogue with stored answers: each request with its key and its answer, if that is stored."""
     try:
