@@ -136,7 +136,9 @@ def run_session(
         )
     if client.batch and not client.offline:
         check_batches(assistant.model, client.endpoint_of(assistant.model))
-    prepared = Prepared(_config(assistant, logprobs=logprobs), client, (), assistant.prompts, Chosen({}, ()), Science(), "")
+    prepared = Prepared(
+        _config(assistant, logprobs=logprobs), client, (), assistant.prompts, Chosen({}, ()), Science(), ""
+    )
     results: dict[int, T] = {}
     with ExitStack() as stack:
         store, claims = open_cache(client, stack)
