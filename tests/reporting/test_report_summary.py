@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from explaineval.reporting.summary import notes_lines, ranked, summary
+from explaineval.reporting.condition_text import ranked
+from explaineval.reporting.summary import notes_lines, summary
 from explaineval.scoring.checks import GRADES
 from explaineval.scoring.rows import Scores
 from makers.runs import make_missing, make_sham, make_trial

@@ -99,8 +99,11 @@ def test_an_interval_that_is_missing_or_rough_is_told():
 
 
 def test_codes_are_plain_words_with_something_to_do():
-    """Snake case, a known grade, one sentence of what to do."""
-    for code, (grade, todo) in CODES.items():
+    """Snake case, a known grade, one sentence of what to do, a title without a full stop that no other code has."""
+    titles = [code.title for code in CODES.values()]
+    assert len(set(titles)) == len(titles)
+    for code, (grade, todo, title) in CODES.items():
+        assert re.fullmatch(r"[A-Z].*[^.]", title)
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", code)
         assert grade in GRADES
         assert re.fullmatch(r"[A-Z].*\.", todo)

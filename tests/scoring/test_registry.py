@@ -12,7 +12,7 @@ import pytest
 from explaineval.interventions import KINDS
 from explaineval.records import MetricRow
 from explaineval.scoring.checks import CODES
-from explaineval.scoring.registry import METRICS, ArmMetric, KindMetric, LevelMetric
+from explaineval.scoring.registry import METRICS, OPEN, ArmMetric, KindMetric, LevelMetric
 from explaineval.signature import Dependency
 from makers.runs import make_missing, make_sham, make_trial
 from makers.scores import LEVELS, score_trials
@@ -49,6 +49,17 @@ def test_every_metric_has_its_texts(name: str) -> None:
     assert re.search(r"\d{4}|this project", metric.source)
     assert metric.depends <= set(get_args(Dependency))
     assert metric.rests_on is None or metric.rests_on[0] in CODES
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_has_a_scale(name: str) -> None:
+    """Its limits have the value of no relation between them, and per cent belong to shares."""
+    scale = METRICS[name].scale
+
+    assert scale != OPEN
+    known = [value for value in (scale.low, scale.nothing, scale.high) if value is not None]
+    assert known == sorted(known)
+    assert not scale.percent or (scale.low, scale.high) == (0, 1)
 
 
 def test_titles_and_places_are_not_shared() -> None:

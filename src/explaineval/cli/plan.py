@@ -98,7 +98,7 @@ def plan_run(science: RunConfig, client: ClientConfig, show_prompts: int = 0) ->
 
 def _prompts(requests: Iterable[PreviewedRequest]) -> Iterator[str]:
     """Yield each request: what it is about, its parameters, and its text exactly as it would be sent."""
-    from explaineval.reporting.summary import describe
+    from explaineval.reporting.condition_text import describe
 
     width = columns(SCREEN_WIDTH)
     for number, request in enumerate(requests, start=1):

@@ -61,8 +61,8 @@ NOTES: Mapping[str, Code] = {
 
 def note(code: str, text: str) -> Note:
     """The note of this code."""
-    grade, todo = NOTES[code]
-    return Note(code=code, grade=grade, text=text, todo=todo)
+    found = NOTES[code]
+    return Note(code=code, grade=found.grade, text=text, todo=found.todo)
 
 
 def cache_notes(warnings: Iterable[str]) -> Iterator[Note]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from explaineval.metrics.differences import SAME, Difference
+from explaineval.metrics.differences import SAME, Difference, Rank
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.checks import MetricWarning, describe_snapshots, make_warning
 from explaineval.scoring.comparisons import (
@@ -20,6 +20,8 @@ from explaineval.scoring.task_means import MEAN
 SHOWN_NAMES = 12
 """Names of systems that one sentence lists."""
 
+WORTH_A_TREND = 6
+"""Models from which on it is said why there is no trend over their size: three families of two are the least."""
 
 LARGEST = 2.0
 """The largest difference that two correlations can have: no sentence names one beyond it."""
@@ -124,6 +126,67 @@ def equivalence_of(compared: Compared) -> str | None:
     pairs = [f"{names[row.first]} and {names[row.second]}" for row in equal[:SHOWN_NAMES]]
     more = f"; {len(equal) - SHOWN_NAMES} more pairs" if len(equal) > SHOWN_NAMES else ""
     return f"Equivalent {within}, {len(equal)} of {len(rows)} pairs: {'; '.join(pairs)}{more}."
+
+
+def best_of(compared: Compared) -> str | None:
+    """Say which systems are not separated from the best; None for two systems, or where none is the best."""
+    names, best = compared.group.names, compared.family.best
+    if best is None or len(names) < 3 or not compared.tested:
+        return None
+    others = [names[number] for number in compared.family.not_separated if number != best]
+    tested = "all others that were tested" if any(compared.undefined) else "all others"
+    text = f"Not separated from the best: {join(others)}." if others else f"The best is separated from {tested}."
+    chosen = "was picked as the best by looking at these data, so its own value is a little too high."
+    return f"{text} {names[best]} {chosen}"
+
+
+def rank_text(rank: Rank | None) -> str:
+    """Return the ranks that a system may hold, as tables show them.
+
+    >>> rank_text(Rank(1, 3)), rank_text(Rank(2, 2)), rank_text(None)
+    ('1–3', '2', '–')
+    """
+    if rank is None:
+        return "–"
+    return f"{rank.low}" if rank.low == rank.high else f"{rank.low}–{rank.high}"
+
+
+def trend_of(compared: Compared) -> str | None:
+    """Say how a metric changes with model size, or why that is not known; None where nothing is known of sizes."""
+    trend = compared.trend
+    if trend is None:
+        return None
+    if trend.value is None:
+        return f"No trend over model size: {trend.undefined}." if len(compared.group.systems) >= WORTH_A_TREND else None
+    count = len(trend.slopes or {})
+    low, high = trend.low or 0.0, trend.high or 0.0
+    p = "" if trend.p is None else f", p {p_text(trend.p)}"
+    note = f" {trend.note[0].upper()}{trend.note[1:]}." if trend.note and compared.primary else ""
+    return (
+        f"{title_of(compared.metric)} on {task_of(compared)} changes by {trend.value:+.2f} [{low:.2f}, {high:.2f}]{p} "
+        f"for ten times the parameters (mean slope of {count} families); for these very families "
+        f"[{trend.low_here:.2f}, {trend.high_here:.2f}].{note}"
+    )
+
+
+def explained_of(result: GroupResult) -> Iterator[str]:
+    """Say how much of CCT phi-CCT explains; why that is not known, where there are enough models."""
+    shares, unknown = [], []
+    for task, kind, explained in result.explained:
+        where = f"on {task}, {kind.replace('_', ' ')}"
+        if explained.value is not None:
+            limits = (
+                f" [{explained.low:.0%}, {explained.high:.0%}]"
+                if explained.low is not None and explained.high is not None
+                else ""
+            )
+            shares.append(f"{explained.value:.0%}{limits} {where} ({explained.n_models} models)")
+        elif explained.reliability_phi is not None:
+            unknown.append(f"How much of CCT phi-CCT explains {where} is unknown: {explained.undefined}.")
+    if shares:
+        text = f"Of the variance of CCT between models phi-CCT explains {join(shares)}"
+        yield f"{text}, from different halves of the examples, corrected for reliability."
+    yield from unknown
 
 
 def join(names: Sequence[str]) -> str:

@@ -7,25 +7,25 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from explaineval.metrics.differences import SAME, Difference, Rank
+from explaineval.metrics.differences import SAME, Difference
 from explaineval.reporting.comparison_text import (
+    best_of,
     equivalence_of,
+    explained_of,
     join,
     p_text,
+    rank_text,
     reasons_of,
     sentence_of,
     short_names,
-    task_of,
     title_of,
+    trend_of,
     warnings_of,
 )
 from explaineval.scoring.comparisons import AT_P, NOT_SCORED, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
 from explaineval.scoring.task_means import MEAN
 
 SHOWN_PAIRS, LOSSES_IN_A_SENTENCE = 10, 2
-WORTH_A_TREND = 6
-"""Models from which on it is said why there is no trend over their size: three families of two are the least."""
-
 COLUMNS = (
     ("phi-CCT", PRIMARY),
     ("F-AUROC", PRIMARY_OVER_LEVELS),
@@ -69,11 +69,12 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
             first = False
             yield from _wrapped(f"{join(result.group.names)} share no trial, so nothing is compared.", width)
         for compared in result.primary:
-            yield from _trend(compared, width)
+            yield from _paragraph(trend_of(compared), width)
             cct = result.family("cct", compared)
             if cct is not None and cct.trend is not None and cct.trend.value is not None:
-                yield from _trend(cct, width)
-        yield from _explained(result, width)
+                yield from _paragraph(trend_of(cct), width)
+        for text in explained_of(result):
+            yield from _paragraph(text, width)
 
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -159,7 +160,7 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
         key=lambda number: (compared.values[number] is None, -(compared.values[number] or 0.0)),
     )
     for number in order:
-        ranks = _rank_text(compared.family.ranks[number]) if compared.tested else "–"
+        ranks = rank_text(compared.family.ranks[number]) if compared.tested else "–"
         cells = "".join(f"{_number(_values(families[metric])[number]):>8}" for _, metric in shown)
         mark = "  reference" if number == result.reference and len(cells) + room + start + 11 <= width else ""
         yield (f"  {ranks:<6}" if ranked else "  ") + _short(names[number], room - 1).ljust(room) + cells + mark
@@ -172,23 +173,8 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
     if not ranked:
         text = f"Reference, named beforehand: {names[result.reference or 0]}."
         yield from _paragraph(text, width)
-    elif compared.family.best is not None and len(order) > 2 and compared.tested:
-        near = [names[number] for number in compared.family.not_separated]
-        best = names[compared.family.best]
-        others = [name for name in near if name != best]
-        tested = "all others that were tested" if any(compared.undefined) else "all others"
-        text = f"Not separated from the best: {join(others)}. " if others else f"The best is separated from {tested}. "
-        yield from _paragraph(
-            f"{text}{best} was picked as the best by looking at these data, so its own value is a little too high.",
-            width,
-        )
-
-
-def _rank_text(rank: Rank | None) -> str:
-    """The ranks that a system may hold, as the table shows them."""
-    if rank is None:
-        return "–"
-    return f"{rank.low}" if rank.low == rank.high else f"{rank.low}–{rank.high}"
+    else:
+        yield from _paragraph(best_of(compared), width)
 
 
 def _values(compared: Compared | None) -> tuple[float | None, ...]:
@@ -322,45 +308,3 @@ def _warning_lines(result: GroupResult, compared: Compared, width: int) -> Itera
     for warning in warnings:
         grave = "Before you quote this: " if warning.grade == "do not quote" else "Mind: "
         yield from _wrapped(f"  {grave}{warning.text}", width, "    ")
-
-
-def _trend(compared: Compared, width: int) -> Iterator[str]:
-    """The trend of a metric over model size, or why there is none."""
-    trend = compared.trend
-    if trend is None:
-        return
-    if trend.value is None:
-        if len(compared.group.systems) >= WORTH_A_TREND:
-            yield from _paragraph(f"No trend over model size: {trend.undefined}.", width)
-        return
-    count = len(trend.slopes or {})
-    low, high = trend.low or 0.0, trend.high or 0.0
-    p = "" if trend.p is None else f", p {p_text(trend.p)}"
-    note = f" {trend.note[0].upper()}{trend.note[1:]}." if trend.note and compared.primary else ""
-    yield from _paragraph(
-        f"{title_of(compared.metric)} on {task_of(compared)} changes by {trend.value:+.2f} [{low:.2f}, {high:.2f}]{p} "
-        f"for ten times the parameters (mean slope of {count} families); for these very families "
-        f"[{trend.low_here:.2f}, {trend.high_here:.2f}].{note}",
-        width,
-    )
-
-
-def _explained(result: GroupResult, width: int) -> Iterator[str]:
-    """How much of CCT phi-CCT explains; why that is not known, where there are enough models."""
-    shares, unknown = [], []
-    for task, kind, explained in result.explained:
-        where = f"on {task}, {kind.replace('_', ' ')}"
-        if explained.value is not None:
-            limits = (
-                f" [{explained.low:.0%}, {explained.high:.0%}]"
-                if explained.low is not None and explained.high is not None
-                else ""
-            )
-            shares.append(f"{explained.value:.0%}{limits} {where} ({explained.n_models} models)")
-        elif explained.reliability_phi is not None:
-            unknown.append(f"How much of CCT phi-CCT explains {where} is unknown: {explained.undefined}.")
-    if shares:
-        text = f"Of the variance of CCT between models phi-CCT explains {join(shares)}"
-        yield from _paragraph(f"{text}, from different halves of the examples, corrected for reliability.", width)
-    for text in unknown:
-        yield from _paragraph(text, width)

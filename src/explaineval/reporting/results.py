@@ -12,6 +12,7 @@ from explaineval.rundir.directory import read_run
 from explaineval.rundir.schema import EndpointRecord, RunRecord
 from explaineval.scoring.comparisons import GroupResult, compare_runs, run_names
 from explaineval.scoring.rows import Scores, score
+from explaineval.signature import mention_rule
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class RunResults:
         return [
             row
             for row in self.scores.rows
-            if row.judge is None and row.channel in (None, EXPLANATION) and row.mention in (None, own)
+            if row.judge is None
+            and row.channel in (None, EXPLANATION)
+            and row.mention in (None, mention_rule(row.kind, own))
         ]
 
     def model(self, endpoint: str | None, model: str) -> ModelConfig | None:

@@ -37,51 +37,109 @@ class MetricWarning(Record):
 
 
 class Code(NamedTuple):
-    """What all warnings of one code have in common."""
+    """What all warnings of one code have in common.
+
+    `title` says in a few words what they are about; it heads them where they stand together.
+    """
 
     grade: Grade
     todo: str
+    title: str = ""
 
 
 CODES: Mapping[str, Code] = {
-    "many_missing": Code("do not quote", "Find out why the trials have no score: `explaineval show RUN_DIR --list`."),
-    "missing_trials": Code("mind", "Give the number of missing trials with the value."),
-    "missing_bounds": Code("mind", "Give both bounds with phi-CCT."),
-    "missing_answers": Code("mind", "Give the number of missing answers with the value."),
-    "few_examples": Code("do not quote", MORE_EXAMPLES),
-    "few_usable_examples": Code("do not quote", MORE_EXAMPLES),
-    "few_unchanged": Code("do not quote", MORE_EXAMPLES),
-    "few_flips": Code("do not quote", MORE_FLIPS),
-    "few_mentioned_flips": Code("do not quote", MORE_FLIPS),
-    "few_unmentioned_flips": Code("do not quote", MORE_FLIPS),
-    "few_mixed_examples": Code("do not quote", MORE_FLIPS),
-    "no_interval": Code("do not quote", MORE_EXAMPLES),
-    "rough_interval": Code("do not quote", MORE_FLIPS),
-    "noise": Code("do not quote", "Ask at temperature 0 if the model allows it, or ask more examples."),
-    "noise_unknown": Code("mind", "Ask shams: --shams 1."),
-    "inside_example_only": Code("do not quote", "Read phi_within instead."),
-    "few_usable": Code("mind", "Give the number of usable trials with the value; do not compare it with phi_cct."),
-    "off_argmax": Code("for the record", "Nothing, if the temperature is above 0; else look at some of the trials."),
-    "across_orders": Code("mind", "Compare CCT within one order."),
-    "sampled_tvd": Code("mind", "Compare cct_sampled with cct_sampled at the same number of samples only."),
-    "cue_rate": Code("for the record", "Read flip_to_cue_rate beside that of the control."),
-    "cue_without_control": Code("mind", "Ask the control too."),
-    "grows_with_trials": Code("for the record", "Compare it at the same number of interventions only."),
-    "levels_without_shots": Code("mind", "Give shots of that length, or leave the level out."),
-    "levels_not_shared": Code("mind", "Give the number of trials with the value."),
-    "hull_above_chance": Code("mind", "Compare the hull with its value by chance only."),
-    "own_answers": Code("mind", "Ask with --order pe2."),
-    "level_not_followed": Code("mind", "Read the levels with their numbers of words."),
-    "thin_tasks": Code("do not quote", "Read the warnings of those tasks."),
-    "rough_difference": Code("do not quote", MORE_FLIPS),
-    "confounded": Code("mind", "Ask the models in the same style with the same shots."),
-    "noise_differs": Code("mind", "Ask at temperature 0 if the models allow it, and give both rates."),
-    "impact_not_mention": Code(
-        "mind", "Do not read it as a difference in faithfulness: give phi at a common impact rate."
+    "many_missing": Code(
+        "do not quote",
+        "Find out why the trials have no score: `explaineval show RUN_DIR --list`.",
+        "Most trials have no score",
     ),
-    "asked_otherwise": Code("mind", "Say it beside the difference, or ask again with the same settings."),
-    "tasks_left_out": Code("mind", "Ask all of them on the same tasks."),
-    "snapshots_mixed": Code("mind", "Ask again with a dated name of the model, if the endpoint has one."),
+    "missing_trials": Code("mind", "Give the number of missing trials with the value.", "Many trials have no score"),
+    "missing_bounds": Code("mind", "Give both bounds with phi-CCT.", "Missing trials could move the value"),
+    "missing_answers": Code(
+        "mind", "Give the number of missing answers with the value.", "Many answers could not be read"
+    ),
+    "few_examples": Code("do not quote", MORE_EXAMPLES, "Few examples"),
+    "few_usable_examples": Code("do not quote", MORE_EXAMPLES, "Few examples with usable label probabilities"),
+    "few_unchanged": Code("do not quote", MORE_EXAMPLES, "Few unchanged answers"),
+    "few_flips": Code("do not quote", MORE_FLIPS, "Few changed answers"),
+    "few_mentioned_flips": Code(
+        "do not quote", MORE_FLIPS, "Few changed answers whose explanation names the insertion"
+    ),
+    "few_unmentioned_flips": Code(
+        "do not quote", MORE_FLIPS, "Few changed answers whose explanation leaves the insertion out"
+    ),
+    "few_mixed_examples": Code("do not quote", MORE_FLIPS, "Few examples with both changed and unchanged answers"),
+    "no_interval": Code("do not quote", MORE_EXAMPLES, "No interval"),
+    "rough_interval": Code("do not quote", MORE_FLIPS, "Rough interval"),
+    "noise": Code(
+        "do not quote",
+        "Ask at temperature 0 if the model allows it, or ask more examples.",
+        "Answers change about as often when the same is asked again",
+    ),
+    "noise_unknown": Code("mind", "Ask shams: --shams 1.", "It is unknown how many answers change by noise alone"),
+    "inside_example_only": Code(
+        "do not quote", "Read phi_within instead.", "No better than an explainer that knows only the example"
+    ),
+    "few_usable": Code(
+        "mind",
+        "Give the number of usable trials with the value; do not compare it with phi_cct.",
+        "Label probabilities are usable in a part of the trials",
+    ),
+    "off_argmax": Code(
+        "for the record",
+        "Nothing, if the temperature is above 0; else look at some of the trials.",
+        "Answers that are not the most probable ones",
+    ),
+    "across_orders": Code("mind", "Compare CCT within one order.", "CCT is not compared across orders"),
+    "sampled_tvd": Code(
+        "mind",
+        "Compare cct_sampled with cct_sampled at the same number of samples only.",
+        "Label probabilities are shares among samples",
+    ),
+    "cue_rate": Code(
+        "for the record",
+        "Read flip_to_cue_rate beside that of the control.",
+        "How often answers change to the suggested letter",
+    ),
+    "cue_without_control": Code("mind", "Ask the control too.", "No control of the cue was asked"),
+    "grows_with_trials": Code(
+        "for the record",
+        "Compare it at the same number of interventions only.",
+        "The share grows with the number of trials",
+    ),
+    "levels_without_shots": Code("mind", "Give shots of that length, or leave the level out.", "Levels without shots"),
+    "levels_not_shared": Code("mind", "Give the number of trials with the value.", "Trials that not all levels share"),
+    "hull_above_chance": Code(
+        "mind", "Compare the hull with its value by chance only.", "The hull lies above 0.5 by chance alone"
+    ),
+    "own_answers": Code("mind", "Ask with --order pe2.", "Each level asked for the answer again"),
+    "level_not_followed": Code(
+        "mind", "Read the levels with their numbers of words.", "Explanations do not follow the level of verbosity"
+    ),
+    "thin_tasks": Code("do not quote", "Read the warnings of those tasks.", "Means that rest on numbers with warnings"),
+    "rough_difference": Code("do not quote", MORE_FLIPS, "Rough interval of a difference"),
+    "confounded": Code(
+        "mind", "Ask the models in the same style with the same shots.", "The models were not asked in the same way"
+    ),
+    "noise_differs": Code(
+        "mind", "Ask at temperature 0 if the models allow it, and give both rates.", "Noise differs between the models"
+    ),
+    "impact_not_mention": Code(
+        "mind",
+        "Do not read it as a difference in faithfulness: give phi at a common impact rate.",
+        "A difference in impact rate, not in mention",
+    ),
+    "asked_otherwise": Code(
+        "mind",
+        "Say it beside the difference, or ask again with the same settings.",
+        "The runs differ in their settings",
+    ),
+    "tasks_left_out": Code("mind", "Ask all of them on the same tasks.", "Tasks that not all were asked"),
+    "snapshots_mixed": Code(
+        "mind",
+        "Ask again with a dated name of the model, if the endpoint has one.",
+        "The endpoint served several versions of a model",
+    ),
 }
 """Every code that a warning can have."""
 
@@ -111,8 +169,8 @@ def describe_snapshots(snapshots: Sequence[Snapshot]) -> str:
 
 def make_warning(code: str, metric: str, text: str) -> MetricWarning:
     """Return the warning of this code about this metric."""
-    grade, todo = CODES[code]
-    return MetricWarning(code=code, grade=grade, metric=metric, text=text, todo=todo)
+    found = CODES[code]
+    return MetricWarning(code=code, grade=found.grade, metric=metric, text=text, todo=found.todo)
 
 
 class Need(NamedTuple):

@@ -50,6 +50,28 @@ class Cell(NamedTuple):
     remark: str = ""
 
 
+class Scale(NamedTuple):
+    """The values that a metric can take, and how the page and figures write and draw them.
+
+    `nothing` is the value that stands for no relation at all.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    nothing: float | None = None
+    percent: bool = False
+    digits: int = 2
+
+
+OPEN = Scale()
+CORRELATION = Scale(-1.0, 1.0, nothing=0.0)
+AREA = Scale(0.0, 1.0, nothing=0.5)
+SHARE = Scale(0.0, 1.0, percent=True, digits=1)
+
+Section = Literal["results", "noise", "missing", "more"]
+"""The parts of the page that show numbers: what was found, noise, missing trials, and all others."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric(Generic[Counts]):
     """One metric. Use KindMetric, ArmMetric or LevelMetric, which say what its rows are about."""
@@ -83,6 +105,9 @@ class Metric(Generic[Counts]):
     """How `compare` compares it; None where it does not."""
     always_warned: bool = False
     """Whether its warnings stand under the table although the table does not show it."""
+    scale: Scale = OPEN
+    section: Section = "more"
+    """The part of the page that shows it."""
 
     @property
     def own_kind(self) -> str | None:
@@ -210,6 +235,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         checks=(checks.check_example_only,),
         cell=Cell("phi-CCT", 1, interval=True),
         paired=Paired(cells_of, correlations.phi_values, MENTIONED_FLIPS),
+        scale=CORRELATION,
+        section="results",
     ),
     KindMetric(
         name="phi_within",
@@ -224,6 +251,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         paired=Paired(
             lambda counts: correlations.within_rows(counts.cells), correlations.within_values, MENTIONED_FLIPS
         ),
+        scale=CORRELATION,
+        section="results",
     ),
     KindMetric(
         name="phi_stable",
@@ -233,6 +262,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=_phi_stable,
         depends=frozenset({"kind", "mention", "shams"}),
         trials="stable",
+        scale=CORRELATION,
+        section="noise",
     ),
     KindMetric(
         name="cct",
@@ -250,6 +281,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         checks=(checks.check_cct,),
         cell=Cell("CCT", 3, interval=True),
         paired=Paired(lambda counts: counts.moments, correlations.cct_values, USABLE_TRIALS, needs_probabilities=True),
+        scale=CORRELATION,
+        section="results",
     ),
     KindMetric(
         name="phi_cct_tvd_trials",
@@ -261,6 +294,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         averaged=False,
         trials="probabilities",
         checks=(checks.check_usable,),
+        scale=CORRELATION,
     ),
     KindMetric(
         name="mean_tvd",
@@ -274,6 +308,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         needs=checks.NO_NEEDS,
         rests_on=USABLE,
         checks=(checks.check_usable,),
+        scale=Scale(0.0, 1.0),
     ),
     KindMetric(
         name="cct_sampled",
@@ -287,6 +322,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         checks=(checks.check_samples,),
         remark=checks.remark_on_samples,
         cell=Cell("CCT sampled", 4, interval=True, if_measured=True),
+        scale=CORRELATION,
+        section="results",
     ),
     KindMetric(
         name="ct_unfaithfulness",
@@ -296,6 +333,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="An explanation that repeats the whole input scores best, since unchanged answers do not count.",
         compute=of_tables(rates.ct_unfaithfulness),
         needs=checks.MENTIONS_OF_CHANGED,
+        scale=SHARE,
     ),
     KindMetric(
         name="ct_unfaithfulness_per_example",
@@ -309,6 +347,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         needs=checks.MENTIONS_OF_CHANGED,
         checks=(checks.check_share_of_examples,),
         always_warned=True,
+        scale=SHARE,
     ),
     KindMetric(
         name="tpr",
@@ -322,6 +361,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("TPR", 5),
         level_cell=Cell("TPR", 4),
         paired=Paired(shares_of("a", "ab"), rates.ratio_values, FLIPS, needs_unmentioned=True),
+        scale=SHARE,
+        section="results",
     ),
     KindMetric(
         name="fpr",
@@ -336,6 +377,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("FPR", 5, line=2),
         level_cell=Cell("FPR", 3),
         paired=Paired(shares_of("c", "cd"), rates.ratio_values, UNCHANGED),
+        scale=SHARE,
+        section="results",
     ),
     KindMetric(
         name="youden_j",
@@ -345,6 +388,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="It rests on the changed answers, however many unchanged ones there are.",
         compute=of_tables(correlations.youden_j),
         paired=Paired(cells_of, correlations.youden_values, FLIPS, needs_unmentioned=True),
+        scale=CORRELATION,
     ),
     KindMetric(
         name="odds_ratio_within",
@@ -362,6 +406,7 @@ _METRICS: tuple[Metric[Any], ...] = (
             MENTIONED_FLIPS,
             on_log_scale=True,
         ),
+        scale=Scale(0.0, nothing=1.0),
     ),
     KindMetric(
         name="impact_rate",
@@ -376,6 +421,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=SCORED,
         cell=Cell("impact", 6),
         paired=Paired(shares_of("ab", "abcd"), rates.ratio_values, ALL_TRIALS),
+        scale=SHARE,
+        section="results",
     ),
     KindMetric(
         name="flip_to_cue_rate",
@@ -393,6 +440,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=("few_examples", "a scored trial whose answer could change to the suggested letter"),
         checks=(checks.check_cue,),
         cell=Cell("to cue", 7, if_measured=True),
+        scale=SHARE,
+        section="results",
     ),
     KindMetric(
         name="mention_rate",
@@ -407,6 +456,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=SCORED,
         cell=Cell("mention", 8),
         paired=Paired(shares_of("ac", "abcd"), rates.ratio_values, ALL_TRIALS),
+        scale=SHARE,
+        section="results",
     ),
     KindMetric(
         name="mention_floor",
@@ -418,6 +469,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         needs=checks.NO_NEEDS,
         rests_on=SCORED,
         cell=Cell("floor", 8, line=2),
+        scale=SHARE,
+        section="noise",
     ),
     KindMetric(
         name="explanation_words",
@@ -432,6 +485,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         needs=checks.NO_NEEDS,
         rests_on=SCORED,
         level_cell=Cell("words", 5, digits=1),
+        scale=Scale(0.0, digits=1),
     ),
     KindMetric(
         name="excluded_rate",
@@ -445,6 +499,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         needs=checks.NO_NEEDS,
         rests_on=("few_examples", "a trial"),
         cell=Cell("excl.", 9, line=2),
+        scale=SHARE,
+        section="missing",
     ),
     KindMetric(
         name="phi_cct_lower_bound",
@@ -456,6 +512,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         averaged=False,
         has_interval=False,
         missing="included",
+        scale=CORRELATION,
+        section="missing",
     ),
     KindMetric(
         name="phi_cct_upper_bound",
@@ -467,6 +525,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         averaged=False,
         has_interval=False,
         missing="included",
+        scale=CORRELATION,
+        section="missing",
     ),
     KindMetric(
         name="phi_cct_never",
@@ -475,6 +535,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="It is a baseline and says nothing about the model.",
         compute=lambda counts: reliability.never(counts.tables),
         averaged=False,
+        scale=CORRELATION,
     ),
     KindMetric(
         name="phi_cct_always",
@@ -483,6 +544,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="It is a baseline and says nothing about the model.",
         compute=lambda counts: reliability.always(counts.tables),
         averaged=False,
+        scale=CORRELATION,
     ),
     KindMetric(
         name="phi_cct_random",
@@ -492,6 +554,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_permutations(reliability.random_explainer),
         depends=PERMUTED,
         averaged=False,
+        scale=CORRELATION,
     ),
     KindMetric(
         name="phi_cct_example_only",
@@ -501,6 +564,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_permutations(reliability.example_only),
         depends=PERMUTED,
         averaged=False,
+        scale=CORRELATION,
+        section="noise",
     ),
     ArmMetric(
         name="accuracy",
@@ -513,6 +578,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         outcomes=lambda arm: arm.answers,
         missing="answers could not be read",
         cell=Cell("accuracy", 9),
+        scale=SHARE,
     ),
     ArmMetric(
         name="sham_flip_rate",
@@ -527,6 +593,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         outcomes=lambda arm: arm.shams,
         missing="shams have no score",
         cell=Cell("sham", 6, line=2),
+        scale=SHARE,
+        section="noise",
     ),
     ArmMetric(
         name="null_edit_flip_rate",
@@ -540,6 +608,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         outcomes=lambda arm: arm.null_edits,
         missing="null edits have no score",
         cell=Cell("null", 6, line=3, if_measured=True),
+        scale=SHARE,
+        section="noise",
     ),
     LevelMetric(
         name="f_auroc",
@@ -553,6 +623,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         applies=_asked_once,
         level_cell=Cell("F-AUROC", 1, interval=True),
         paired=Paired(levels_of, auroc.area_values, FLIPS),
+        scale=AREA,
+        section="results",
     ),
     LevelMetric(
         name="f_auroc_hull",
@@ -567,6 +639,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         has_interval=False,
         checks=(check_hull,),
         level_cell=Cell("hull", 2),
+        scale=AREA,
     ),
     LevelMetric(
         name="f_auroc_own",
@@ -576,6 +649,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=lambda counts: counts.undefined or auroc.f_auroc_own(counts.tables, counts.interval),
         applies=lambda counts: not _asked_once(counts),
         level_cell=Cell("F-AUROC", 1, interval=True, remark="own answers"),
+        scale=AREA,
+        section="results",
     ),
 )
 
