@@ -1,0 +1,193 @@
+"""Gather the numbers of runs by condition, for figures: which model, from which run, how it is called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from explaineval.config import ModelConfig
+from explaineval.interventions import kind_of
+from explaineval.records import Condition, MetricRow
+from explaineval.reporting.comparison_text import join
+from explaineval.reporting.plots.figure import Limits, Point, Series
+from explaineval.reporting.results import Results, RunResults
+from explaineval.scoring.task_means import MEAN
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The metric rows of one condition of one run by name, those of its arm (accuracy) included."""
+
+    run: RunResults
+    condition: Condition
+    rows: Mapping[str, MetricRow]
+
+    @property
+    def model(self) -> ModelConfig | None:
+        """What the configuration says of the model."""
+        return self.run.model(self.condition.endpoint, self.condition.model)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that the numbers rest on: one, or all of the run for the mean."""
+        return tuple(self.run.record.facts.tasks) if self.condition.task == MEAN else (self.condition.task,)
+
+    def value(self, metric: str) -> float | None:
+        """Return the value of a metric, None where it is undefined or not there."""
+        row = self.rows.get(metric)
+        return None if row is None else row.value
+
+    def limits(self, metric: str) -> Limits | None:
+        """Return the limits of a metric, None where it has none."""
+        row = self.rows.get(metric)
+        return None if row is None or row.low is None or row.high is None else (row.low, row.high)
+
+    def point(self, label: str, x: float, y: float) -> Point:
+        """Return a point for this condition, still without limits."""
+        model = self.model
+        family, tuned = (None, None) if model is None else (model.family, model.tuned)
+        return Point(label, x, y, self.condition, self.run.name, family=family, tuned=tuned)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all points of a figure share: tasks (several for their mean), kind, order, and level of verbosity."""
+
+    tasks: tuple[str, ...]
+    kind: str
+    order: str
+    verbosity: str | None
+
+    @property
+    def task(self) -> str:
+        """The name of the task in rows."""
+        return self.tasks[0] if len(self.tasks) == 1 else MEAN
+
+    def parts(self) -> tuple[str, ...]:
+        """Return the task or tasks, the kind, the order and the level as texts; empty where it is over all levels."""
+        return (join(self.tasks), self.kind, self.order, self.verbosity or "")
+
+
+def setting_of(entry: Numbers) -> Setting:
+    """Return what a condition shares with the others of its figure."""
+    condition = entry.condition
+    return Setting(entry.tasks, str(condition.kind), condition.order, condition.verbosity)
+
+
+def gather(results: Results) -> list[Numbers]:
+    """Return the numbers of all conditions that are about insertions, run by run in the order of their rows.
+
+    Conditions over several levels of verbosity have verbosity None.
+    """
+    gathered = []
+    for run in results.runs:
+        by_condition: dict[Condition, dict[str, MetricRow]] = {}
+        for row in run.rows:
+            by_condition.setdefault(row.condition.without_mention, {})[row.metric] = row
+        for condition, rows in by_condition.items():
+            if condition.kind is not None and kind_of(condition.kind).own_metric is None:
+                gathered.append(Numbers(run, condition, {**by_condition.get(condition.arm, {}), **rows}))
+    return gathered
+
+
+def by_setting(entries: Iterable[Numbers]) -> dict[Setting, list[Numbers]]:
+    """Sort numbers by setting; the mean over tasks comes before the tasks."""
+    found: dict[Setting, list[Numbers]] = {}
+    for entry in entries:
+        found.setdefault(setting_of(entry), []).append(entry)
+    return dict(sorted(found.items(), key=lambda item: len(item[0].tasks) == 1))
+
+
+def headlines(settings: Mapping[Setting, list[Numbers]]) -> dict[Setting, list[Numbers]]:
+    """Return the settings without those of single tasks whose mean is among them."""
+    averaged = {
+        replace(setting, tasks=(task,)) for setting in settings if len(setting.tasks) > 1 for task in setting.tasks
+    }
+    return {setting: entries for setting, entries in settings.items() if setting not in averaged}
+
+
+def describe(setting: Setting, all_settings: Iterable[Setting]) -> str:
+    """Return a setting in words: the task, and of the rest what is not the same in all settings of the report."""
+    everything = list(all_settings)
+    texts = []
+    for number, text in enumerate(setting.parts()):
+        if text and (number == 0 or len({other.parts()[number] for other in everything} - {""}) > 1):
+            texts.append(text)
+    if len(setting.tasks) > 1:
+        texts[0] = f"mean over {texts[0]}"
+    return ", ".join(texts)
+
+
+def slug(text: str) -> str:
+    """Return a text as it can stand in file names and HTML ids.
+
+    >>> slug("cue user: <b>")
+    'cue-user-b'
+    """
+    return re.sub("[^a-z0-9_]+", "-", text.lower()).strip("-")[:40]
+
+
+def labels_of(entries: Sequence[Numbers], *, levels: bool = False) -> list[str]:
+    """Name conditions with no more than tells them apart, with `levels` also by their level of verbosity.
+
+    The provider is left out where all of them share it.
+    """
+    names = [entry.condition.model for entry in entries]
+    shared = len({name.partition("/")[0] for name in names}) == 1
+    parts: list[Callable[[Numbers], str]] = [
+        lambda entry: entry.condition.order,
+        lambda entry: entry.condition.style,
+        lambda entry: f"{entry.condition.shots} shots",
+        lambda entry: entry.run.name,
+        lambda entry: f"at {entry.condition.endpoint or 'the default endpoint'}",
+    ]
+    if levels:
+        parts.insert(0, lambda entry: entry.condition.verbosity or "all levels")
+    labels = []
+    for entry in entries:
+        name = entry.condition.model
+        same = [other for other in entries if other.condition.model == name]
+        telling = [part(entry) for part in parts if len({part(other) for other in same}) > 1]
+        labels.append(", ".join([name.partition("/")[2] if shared and "/" in name else name, *telling]))
+    return labels
+
+
+class Looks:
+    """Give each family the same colour and shape in all figures; models without a family get theirs by name.
+
+    With more than MOST_NAMED models without a family, these share one look and stand in no legend.
+    """
+
+    MOST_NAMED = 8
+
+    def __init__(self, entries: Sequence[Numbers]) -> None:
+        families = [entry.model.family for entry in entries if entry.model is not None]
+        groups = list(dict.fromkeys(family for family in families if family is not None))
+        others = dict.fromkeys(
+            entry.condition.model for entry in entries if entry.model is None or entry.model.family is None
+        )
+        self._families = {family: number for number, family in enumerate(groups)}
+        self._models = {name: len(groups) + number for number, name in enumerate(others)}
+        self._named = len(others) <= self.MOST_NAMED
+
+    def series(self, points: Sequence[Point], *, name: str | None = None, joined: bool = False) -> list[Series]:
+        """Return points as series, one for each family or model without a family; with a `name`, all as one."""
+        found: dict[tuple[str | None, int], list[Point]] = {}
+        for point in points:
+            found.setdefault(self._group(point), []).append(point)
+        return [
+            Series(name or group or "other models", tuple(members), group, look, joined)
+            for (group, look), members in found.items()
+        ]
+
+    def of_family(self, family: str) -> int:
+        """Return the look of a family."""
+        return self._families[family]
+
+    def _group(self, point: Point) -> tuple[str | None, int]:
+        if point.family is not None:
+            return point.family, self._families[point.family]
+        if self._named:
+            return point.condition.model, self._models[point.condition.model]
+        return None, len(self._families)

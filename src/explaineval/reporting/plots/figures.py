@@ -1,0 +1,33 @@
+"""All figures that results allow, and why the others are left out. Pure: no drawing, no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from explaineval.reporting.plots.conditions import by_setting, gather, slug
+from explaineval.reporting.plots.figure import Figure, MissingFigure
+from explaineval.reporting.plots.forest import forests
+from explaineval.reporting.results import Results
+
+
+def figures_of(results: Results) -> tuple[Figure | MissingFigure, ...]:
+    """Return the figures of these results in the order of a page, each with an id of its own."""
+    settings = by_setting(gather(results))
+    return tuple(_with_ids([*forests(settings)]))
+
+
+def _with_ids(figures: Iterable[Figure | MissingFigure]) -> list[Figure | MissingFigure]:
+    """Make ids unique: the first figure of a name keeps it, the others add their setting, and a number if need be."""
+    taken: set[str] = set()
+    named = []
+    for figure in figures:
+        name = figure.id
+        if name in taken and isinstance(figure, Figure) and slug(figure.setting):
+            name = f"{figure.id}-{slug(figure.setting)}"
+        number, free = 2, name
+        while free in taken:
+            free, number = f"{name}-{number}", number + 1
+        taken.add(free)
+        named.append(replace(figure, id=free))
+    return named

@@ -1,0 +1,110 @@
+"""Numbers and names in the words of captions, alternative texts and labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from explaineval.records import SIMULATED_NOTE
+from explaineval.reporting.plots.figure import Axis, Limits, Point
+from explaineval.text import flat
+
+LISTED = 12
+"""Points that an alternative text lists one by one."""
+
+FEWEST_TICKS = 3
+
+_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+# XML knows no such characters, not even as escapes; `flat` shows all others that do harm.
+_NOT_IN_XML = str.maketrans({"\ufffe": "\ufffd", "\uffff": "\ufffd"})
+
+
+def number_text(value: float, digits: int = 2) -> str:
+    """Return a number with so many decimals, and no minus before a zero.
+
+    >>> number_text(-0.001), number_text(0.456)
+    ('0.00', '0.46')
+    """
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def limits_text(limits: Limits | None) -> str:
+    """Return limits in brackets.
+
+    >>> limits_text((0.1, 0.25))
+    '[0.10, 0.25]'
+    """
+    return "(no interval)" if limits is None else f"[{number_text(limits[0])}, {number_text(limits[1])}]"
+
+
+def size_text(parameters: float) -> str:
+    """Return a number of parameters as model names write it.
+
+    >>> size_text(1.35e8), size_text(7e9), size_text(1.5e9)
+    ('135M', '7B', '1.5B')
+    """
+    for unit, letter in _UNITS:
+        if parameters >= unit * 0.9995:
+            return f"{parameters / unit:.3g}{letter}"
+    return f"{parameters:.3g}"
+
+
+def dollars_text(dollars: float) -> str:
+    """Return dollars with as many digits as they need.
+
+    >>> dollars_text(0.00123), dollars_text(0.5), dollars_text(12.34)
+    ('$0.0012', '$0.50', '$12.34')
+    """
+    if dollars >= 0.1:
+        return f"${dollars:,.2f}"
+    digits = 1 - math.floor(math.log10(dollars)) if dollars > 0 else 2
+    return f"${dollars:.{digits}f}"
+
+
+def shown(text: str, longest: int = 40) -> str:
+    """Return a name on one line, without characters that do harm, and without its middle where it is longer.
+
+    >>> shown("a" * 50 + "z", 9)
+    'aaaa…aaaz'
+    """
+    text = flat(text).translate(_NOT_IN_XML)
+    if len(text) <= longest:
+        return text
+    end = (longest - 1) // 2
+    return f"{text[: longest - 1 - end]}…{text[-end:]}"
+
+
+def span(values: Iterable[float], include: Sequence[float] = (), step: float = 0.1) -> Limits:
+    """Return limits of an axis around all values: multiples of `step`, with a little room.
+
+    >>> span([0.22, 0.58], include=[0])
+    (-0.1, 0.6)
+    """
+    everything = [*values, *include]
+    low, high = min(everything), max(everything)
+    room = 0.02 * (high - low)
+    return round(math.floor((low - room) / step) * step, 6), round(math.ceil((high + room) / step) * step, 6)
+
+
+def log_axis(title: str, values: Sequence[float], text_of: Callable[[float], str]) -> Axis:
+    """Return a logarithmic axis around positive values, with ticks at powers of ten, or finer ones on a short axis."""
+    low, high = min(values) / 1.5, max(values) * 1.5
+    for digits in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), tuple(map(float, range(1, 10)))):
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        places = [digit * 10.0**decade for decade in decades for digit in digits]
+        ticks = tuple((place, text_of(place)) for place in places if low <= place <= high)
+        if len(ticks) >= FEWEST_TICKS:
+            break
+    return Axis(title, low, high, log=True, ticks=ticks)
+
+
+def simulated_mark(points: Sequence[Point]) -> str | None:
+    """Return what a drawing says where it shows simulated models, None where it shows none."""
+    simulated = [point for point in points if point.simulated]
+    if not simulated:
+        return None
+    if len(simulated) == len(points):
+        return f"All models here are {SIMULATED_NOTE.replace('a language model', 'language models')}."
+    return f"simulated/…: {SIMULATED_NOTE}."
