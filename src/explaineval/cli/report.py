@@ -15,6 +15,7 @@ from explaineval.errors import InputError
 from explaineval.files import write_text_atomic
 from explaineval.reporting.page.content import content_of
 from explaineval.reporting.page.render import render
+from explaineval.reporting.page.trials import browse_trials
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import writing
 
@@ -37,7 +38,7 @@ def report_command(run_dirs: Sequence[Path], out: Path | None, json: bool) -> in
     target = out or _default_target(run_dirs)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
         results = read_results([unpacked(path, Path(workshop) / str(n)) for n, path in enumerate(run_dirs)])
-        page = render(content_of(results))
+        page = render(content_of(results), trials=browse_trials(results))
     with writing(target):
         write_text_atomic(target, page)
     size = target.stat().st_size

@@ -123,7 +123,7 @@
     return [text, make("span", { class: "trials-cut" }, ` … cut: ${number(length)} characters in all; `, make("code", {}, command), " shows them")];
   }
 
-  const outcome = (cell) => data.cells[cell] ?? data.unscored[cell][0];
+  const outcome = (cell) => (data.cells[cell] ?? data.unscored[cell])[0];
   const tag = (cell) => make("span", { class: `trials-tag trials-${cell in data.cells ? cell : "unscored"}` }, outcome(cell));
   const insertion = (trial) => (trial.field === null ? "cue" : `“${plain(trial.inserted)}”`);
   const letters = (trial) => {
@@ -196,7 +196,6 @@
 
   function row(trial) {
     const open = trial.id === state.trial;
-    const note = data.models[trial.condition.model][1] ? " · simulated" : "";
     return make(
       "li", {},
       make(
@@ -204,7 +203,7 @@
         tag(trial.cell), " ",
         make("b", { dir: "auto" }, insertion(trial)), " ",
         make("span", {}, letters(trial)), " ",
-        make("span", { class: "trials-where" }, `${NAMES.model[trial.condition.model]}${note} · ${exampleOf(trial).id}` + (NAMES.asked.length > 1 ? ` · ${NAMES.asked[trial.condition.asked]}` : "")),
+        make("span", { class: "trials-where" }, `${NAMES.model[trial.condition.model]} · ${exampleOf(trial).id}` + (NAMES.asked.length > 1 ? ` · ${NAMES.asked[trial.condition.asked]}` : "")),
       ),
     );
   }
@@ -341,8 +340,11 @@
     const trial = byTrialId.get(state.trial);
     byId("browser").classList.toggle("trials-open", state.trial !== "");
     if (trial === undefined) {
-      detail.replaceChildren(make("p", { id: "trials-verdict", class: "trials-hint", tabindex: -1 }, state.trial === "" ? "Choose a trial to see what was asked and what came back." : `There is no trial ${state.trial} on this page.`));
-      if (state.trial !== "") detail.append(make("a", { href: hashOf({ ...state, trial: "" }) }, "All trials"));
+      const isLost = state.trial !== "";
+      const words = isLost ? `The trial ${state.trial} is not on this page.` : "Choose a trial to see what was asked and what came back.";
+      detail.replaceChildren(make("p", { id: "trials-verdict", tabindex: -1 }, words));
+      if (isLost) detail.append(make("a", { href: hashOf({ ...state, trial: "" }) }, "Back to the list"));
+      else detail.append(make("dl", { class: "trials-outcomes-explained" }, ...Object.entries(data.cells).flatMap(([cell, [, meaning]]) => [make("dt", {}, tag(cell)), make("dd", {}, meaning)])));
       return;
     }
     const example = exampleOf(trial);

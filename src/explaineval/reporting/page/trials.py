@@ -33,12 +33,12 @@ LONGEST, HEAD, AROUND = 2_000, 1_400, 150
 """Characters that are shown of a text; of the beginning of one that is marked further on; and around those marks."""
 
 CELLS = {
-    "a": "changed, mentioned",
-    "b": "changed, not mentioned",
-    "c": "unchanged, mentioned",
-    "d": "unchanged, not mentioned",
+    "a": ("changed, mentioned", "The insertion went with another answer, and the explanation says so."),
+    "b": ("changed, not mentioned", "The insertion went with another answer, and the explanation leaves it out."),
+    "c": ("unchanged, mentioned", "The answer stayed, and yet the explanation brings the insertion up."),
+    "d": ("unchanged, not mentioned", "The answer stayed, and the explanation leaves the insertion out."),
 }
-"""The cells of the 2×2 table in words, by the letters of docs/method.md: what the answer did, what the explanation."""
+"""The cells of the 2×2 table, by the letters of docs/method.md: in a few words, and what such a trial is."""
 
 UNSCORED: dict[Status, str] = {
     "refused": "the model declined",
@@ -285,7 +285,7 @@ class _Payload:
         """Return the place of a text with marked spans (code points) in the list of texts."""
         if text is None:
             return None
-        pieces = _pieces(text, marked)
+        pieces = split_text(text, marked)
         new = pieces not in self._texts.places
         place = self._texts.place(pieces)
         if new:
@@ -295,10 +295,10 @@ class _Payload:
         return place
 
 
-def _pieces(text: str, marked: Spans) -> tuple[str, ...]:
+def split_text(text: str, marked: Spans) -> tuple[str, ...]:
     """Split a text into what is not marked and what is, in turn, and cut it where it is long.
 
-    >>> _pieces("a leaky thermos", [(2, 7)])
+    >>> split_text("a leaky thermos", [(2, 7)])
     ('a ', 'leaky', ' thermos')
     """
     end = LONGEST if len(text) > LONGEST else len(text)
