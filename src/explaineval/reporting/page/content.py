@@ -37,9 +37,9 @@ def content_of(results: Results) -> PageContent:
     """Return what the page says of these results."""
     rows = [row for run in results.runs for row in run.rows]
     models = list(dict.fromkeys(row.model for row in rows))
-    banners = [f"{join([name for name in models if name.startswith(SIMULATED_PREFIX)])}: {SIMULATED_NOTE}."]
+    simulated = [name for name in models if name.startswith(SIMULATED_PREFIX)]
     return PageContent(
         title=f"Faithfulness of explanations: {join(models)}" if models else "Faithfulness of explanations",
-        banners=tuple(banners if any(name.startswith(SIMULATED_PREFIX) for name in models) else ()),
+        banners=(f"{join(simulated)}: {SIMULATED_NOTE}.",) if simulated else (),
         findings=tuple(sentence_of(compared) for result in results.comparisons for compared in result.primary),
     )

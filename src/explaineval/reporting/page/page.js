@@ -315,7 +315,7 @@
     if (same.length === 0) return null;
     const links = same.map((other) => {
       const { condition } = other;
-      const names = FACETS.filter((name) => name !== "task" && NAMES[name].length > 1).map((name) => NAMES[name][condition[name]]);
+      const names = ["run", "model", "asked"].filter((name) => NAMES[name].length > 1).map((name) => NAMES[name][condition[name]]);
       return make("li", {}, make("a", { href: hashOf({ ...START, trial: other.id }) }, names.join(" · ") || `sample ${other.sample ?? 0}`), " ", tag(other.cell), ` ${letters(other)}`);
     });
     return make("details", { class: "trials-others" }, make("summary", {}, `The same input elsewhere on this page: ${count(same.length, "trial")}`), make("ul", {}, ...links));

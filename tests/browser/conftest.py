@@ -1,0 +1,82 @@
+"""One Chromium for all tests of a process, which opens pages from the disk and notes everything they do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opened_pages import Open, Opened
+from playwright.sync_api import Browser, sync_playwright
+
+from explaineval.cli.app import main
+from makers.reports import varied_run
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+OPTIONS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+DESKTOP, PHONE = (1280, 900), (390, 844)
+WATCH = """
+window.executed = [];
+window.alert = (text) => window.executed.push(String(text));
+window.violated = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.violated.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
+"""
+"""Runs before the page: notes what a hostile text would execute, and what the page's own policy stops."""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The browser of the system. Without one the tests are skipped; on CI they fail."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        reason = "no Chromium is installed: on Debian `apt-get install chromium`"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(OPTIONS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Open]:
+    """Opens a file in a window of its own; `hash` is the part of the address behind #."""
+    contexts = []
+
+    def open_file(path: Path, hash: str = "", *, size: tuple[int, int] = DESKTOP, **options: Any) -> Opened:
+        context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+        contexts.append(context)
+        context.add_init_script(WATCH)
+        opened = Opened(context.new_page())
+        page = opened.page
+        page.set_default_timeout(10_000)
+        page.on("console", lambda message: opened.complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: opened.complaints.append(f"error: {error}"))
+        page.on("request", lambda request: opened.requests.append(request.url))
+        page.goto(path.as_uri() + hash)
+        return opened
+
+    yield open_file
+    for context in contexts:
+        context.close()
+
+
+def make_report(*directories: Path, out: Path) -> Path:
+    """Write the page of run directories, as the command does."""
+    with pytest.raises(SystemExit) as caught:
+        main(["report", *map(str, directories), "--out", str(out)])
+    assert not caught.value.code
+    return out
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run with every kind of trial."""
+    directory = tmp_path_factory.mktemp("report")
+    return make_report(varied_run(directory / "run"), out=directory / "report.html")
