@@ -106,8 +106,8 @@ class Metric(Generic[Counts]):
     always_warned: bool = False
     """Whether its warnings stand under the table although the table does not show it."""
     scale: Scale = OPEN
-    section: Section = "more"
-    """The part of the page that shows it."""
+    sections: tuple[Section, ...] = ("more",)
+    """The parts of the page that show it."""
 
     @property
     def own_kind(self) -> str | None:
@@ -236,7 +236,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("phi-CCT", 1, interval=True),
         paired=Paired(cells_of, correlations.phi_values, MENTIONED_FLIPS),
         scale=CORRELATION,
-        section="results",
+        sections=("results",),
     ),
     KindMetric(
         name="phi_within",
@@ -252,7 +252,7 @@ _METRICS: tuple[Metric[Any], ...] = (
             lambda counts: correlations.within_rows(counts.cells), correlations.within_values, MENTIONED_FLIPS
         ),
         scale=CORRELATION,
-        section="results",
+        sections=("results",),
     ),
     KindMetric(
         name="phi_stable",
@@ -263,7 +263,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         depends=frozenset({"kind", "mention", "shams"}),
         trials="stable",
         scale=CORRELATION,
-        section="noise",
+        sections=("noise",),
     ),
     KindMetric(
         name="cct",
@@ -282,7 +282,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("CCT", 3, interval=True),
         paired=Paired(lambda counts: counts.moments, correlations.cct_values, USABLE_TRIALS, needs_probabilities=True),
         scale=CORRELATION,
-        section="results",
+        sections=("results",),
     ),
     KindMetric(
         name="phi_cct_tvd_trials",
@@ -323,7 +323,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         remark=checks.remark_on_samples,
         cell=Cell("CCT sampled", 4, interval=True, if_measured=True),
         scale=CORRELATION,
-        section="results",
+        sections=("results",),
     ),
     KindMetric(
         name="ct_unfaithfulness",
@@ -362,7 +362,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         level_cell=Cell("TPR", 4),
         paired=Paired(shares_of("a", "ab"), rates.ratio_values, FLIPS, needs_unmentioned=True),
         scale=SHARE,
-        section="results",
+        sections=("results",),
     ),
     KindMetric(
         name="fpr",
@@ -378,7 +378,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         level_cell=Cell("FPR", 3),
         paired=Paired(shares_of("c", "cd"), rates.ratio_values, UNCHANGED),
         scale=SHARE,
-        section="results",
+        sections=("results",),
     ),
     KindMetric(
         name="youden_j",
@@ -422,7 +422,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("impact", 6),
         paired=Paired(shares_of("ab", "abcd"), rates.ratio_values, ALL_TRIALS),
         scale=SHARE,
-        section="results",
+        sections=("results", "noise"),
     ),
     KindMetric(
         name="flip_to_cue_rate",
@@ -441,7 +441,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         checks=(checks.check_cue,),
         cell=Cell("to cue", 7, if_measured=True),
         scale=SHARE,
-        section="results",
+        sections=("results",),
     ),
     KindMetric(
         name="mention_rate",
@@ -457,7 +457,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("mention", 8),
         paired=Paired(shares_of("ac", "abcd"), rates.ratio_values, ALL_TRIALS),
         scale=SHARE,
-        section="results",
+        sections=("results",),
     ),
     KindMetric(
         name="mention_floor",
@@ -470,7 +470,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=SCORED,
         cell=Cell("floor", 8, line=2),
         scale=SHARE,
-        section="noise",
+        sections=("noise",),
     ),
     KindMetric(
         name="explanation_words",
@@ -500,7 +500,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=("few_examples", "a trial"),
         cell=Cell("excl.", 9, line=2),
         scale=SHARE,
-        section="missing",
+        sections=("missing",),
     ),
     KindMetric(
         name="phi_cct_lower_bound",
@@ -513,7 +513,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         has_interval=False,
         missing="included",
         scale=CORRELATION,
-        section="missing",
+        sections=("missing",),
     ),
     KindMetric(
         name="phi_cct_upper_bound",
@@ -526,7 +526,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         has_interval=False,
         missing="included",
         scale=CORRELATION,
-        section="missing",
+        sections=("missing",),
     ),
     KindMetric(
         name="phi_cct_never",
@@ -565,7 +565,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         depends=PERMUTED,
         averaged=False,
         scale=CORRELATION,
-        section="noise",
+        sections=("noise",),
     ),
     ArmMetric(
         name="accuracy",
@@ -594,7 +594,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         missing="shams have no score",
         cell=Cell("sham", 6, line=2),
         scale=SHARE,
-        section="noise",
+        sections=("noise",),
     ),
     ArmMetric(
         name="null_edit_flip_rate",
@@ -609,7 +609,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         missing="null edits have no score",
         cell=Cell("null", 6, line=3, if_measured=True),
         scale=SHARE,
-        section="noise",
+        sections=("noise",),
     ),
     LevelMetric(
         name="f_auroc",
@@ -624,7 +624,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         level_cell=Cell("F-AUROC", 1, interval=True),
         paired=Paired(levels_of, auroc.area_values, FLIPS),
         scale=AREA,
-        section="results",
+        sections=("results",),
     ),
     LevelMetric(
         name="f_auroc_hull",
@@ -650,7 +650,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         applies=lambda counts: not _asked_once(counts),
         level_cell=Cell("F-AUROC", 1, interval=True, remark="own answers"),
         scale=AREA,
-        section="results",
+        sections=("results",),
     ),
 )
 

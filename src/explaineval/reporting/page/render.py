@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from xml.etree import ElementTree
 
 from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from explaineval.reporting.comparison_text import join
 from explaineval.reporting.page.content import PageContent, PageFigure
 from explaineval.text import visible
 
 TEMPLATE = "page.html"
 STYLES, SCRIPTS = ("page.css", "trials.css"), ("page.js",)
 """The files with the styles and scripts of the page, in their order; one that does not exist is left out."""
+
+LISTED = 4
+"""Metrics that a warning names."""
+
+LEFTWARD = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
+"""The letters that run from right to left."""
+
+_TURNING = re.compile(rf"[{LEFTWARD}](?:[^A-Za-z]*[{LEFTWARD}])*")
 
 
 def render(content: PageContent, figures: Sequence[PageFigure] = (), trials: object | None = None) -> str:
@@ -36,14 +47,75 @@ def render(content: PageContent, figures: Sequence[PageFigure] = (), trials: obj
         lstrip_blocks=True,
         finalize=_harmless,
     )
+    environment.filters.update(b=isolated, svg=embedded, listed=_listed)
     return environment.get_template(TEMPLATE).render(
         page=content,
+        parts=_parts(figures, trials),
         figures=figures,
         trials=trials,
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
         policy=_policy(style, script),
     )
+
+
+def isolated(text: str) -> Markup:
+    """Return the text as HTML; parts that run from right to left cannot turn what stands beside them.
+
+    >>> isolated("a < b")
+    Markup('a &lt; b')
+    """
+    shown = visible(text)
+    if shown.isascii():
+        return escape(shown)
+    pieces = (f"<bdi>{escape(part)}</bdi>" if turns else str(escape(part)) for part, turns in _turning(shown))
+    return Markup("").join(Markup(piece) for piece in pieces)  # noqa: S704 - escaped above
+
+
+def _turning(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of a text, each with whether it runs from right to left."""
+    start = 0
+    for match in _TURNING.finditer(text):
+        yield text[start : match.start()], False
+        yield match.group(), True
+        start = match.end()
+    yield text[start:], False
+
+
+def embedded(svg: str) -> Markup:
+    """Return a drawing of ours as it can stand in the page, whose policy allows no `style` attributes.
+
+    Each property becomes an attribute of its own, which SVG knows for all that matplotlib writes.
+    """
+    root = ElementTree.fromstring(svg)  # noqa: S314 - our own drawing, made a moment ago
+    for element in root.iter():
+        style = element.attrib.pop("style", "")
+        for name, value in (part.split(":", 1) for part in style.split(";") if ":" in part):
+            element.set(name.strip(), value.strip())
+    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 - written as XML
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them, no more than LISTED."""
+    if len(names) <= LISTED:
+        return join(names)
+    return f"{', '.join(names[:LISTED])} and {len(names) - LISTED} more"
+
+
+def _parts(figures: Sequence[PageFigure], trials: object | None) -> list[tuple[str, str]]:
+    """Return the parts of the page that its head leads to."""
+    return [
+        ("found", "What was found"),
+        ("numbers", "Numbers"),
+        *([("figures", "Figures")] if figures else []),
+        ("warnings", "Warnings"),
+        ("missing", "Missing trials"),
+        ("noise", "Noise"),
+        ("costs", "Costs"),
+        ("method", "Method"),
+        ("reproduce", "Reproduce"),
+        *([("trials", "Trials")] if trials is not None else []),
+    ]
 
 
 def _harmless(value: object) -> object:

@@ -1,0 +1,249 @@
+"""Say what was found: a sentence that can be quoted for each comparison, with the tables that it rests on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from explaineval.records import SIMULATED_NOTE, Condition, MetricRow
+from explaineval.reporting.comparison_text import (
+    best_of,
+    equivalence_of,
+    explained_of,
+    join,
+    reasons_of,
+    sentence_of,
+    short_names,
+    trend_of,
+)
+from explaineval.reporting.condition_text import sentences_of, statuses_text, verdict_of
+from explaineval.reporting.page.numbers import interval, written
+from explaineval.reporting.page.places import Entry, Names, Place
+from explaineval.reporting.page.tables import DifferenceTable, Table, difference_table, entry_table, ranks_of
+from explaineval.reporting.results import Results
+from explaineval.scoring.comparisons import Compared, GroupResult
+from explaineval.scoring.registry import METRICS
+
+MEANINGS = {
+    "above 0": "the explanations name the insertion more often where it changed the answer",
+    "below 0": "the explanations name the insertion less often where it changed the answer",
+    "cannot be told from 0": "it is not shown that the explanations name what changed the answer",
+}
+"""What follows from where the interval of a phi-CCT lies."""
+
+
+MOST_NEAR = 4
+"""Systems not separated from the best that are named."""
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """The table of one task below that of the mean over tasks, with the sentence of its comparison."""
+
+    sentence: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found: what it is about, the sentence to quote, what belongs to it, and its tables.
+
+    `notes` stand below the sentence, `remarks` beside the table. `more` has the other numbers of the same rows, `tasks`
+    the tables of single tasks. `metric` is the one that the sentence is about.
+    """
+
+    id: str
+    heading: str
+    sentence: str
+    notes: tuple[str, ...]
+    table: Table
+    more: Table
+    tasks: tuple[TaskTable, ...] = ()
+    differences: DifferenceTable | None = None
+    remarks: tuple[str, ...] = ()
+    metric: str = ""
+
+
+def findings_of(results: Results, entries: Sequence[Entry], names: Names) -> list[Finding]:
+    """Return a finding for each primary comparison, then one for each set of conditions that none of them holds."""
+    by_place = {entry.place: entry for entry in entries}
+    used: set[Place] = set()
+    findings: list[Finding] = []
+    for number, result in enumerate(results.comparisons):
+        for compared in result.primary:
+            of_kind = [item for item in result.families if (item.metric, item.kind) == (compared.metric, compared.kind)]
+            found = [(item, _entries_of(item, by_place)) for item in of_kind]
+            if found[0][1]:
+                used |= {entry.place for _, members in found for entry in members.values()}
+                findings.append(_compared(f"finding-{len(findings) + 1}", result, found, names, first=number == 0))
+    groups: dict[tuple[object, ...], list[Entry]] = {}
+    for entry in entries:
+        if entry.place not in used:
+            key = (entry.condition.task, entry.condition.kind, entry.over_levels, *_areas(entry))
+            groups.setdefault(key, []).append(entry)
+    for members in groups.values():
+        findings.append(_alone(f"finding-{len(findings) + 1}", members, results, names))
+    return findings
+
+
+def _areas(entry: Entry) -> list[str]:
+    """Return the metrics of an entry over levels: areas with one answer and with own answers are not mixed."""
+    return [name for name in entry.numbers if "results" in METRICS[name].sections] if entry.over_levels else []
+
+
+def _entries_of(compared: Compared, by_place: Mapping[Place, Entry]) -> dict[int, Entry]:
+    """Return the entries of the systems of a family, by the numbers of the systems."""
+    found = {}
+    for number, system in enumerate(compared.group.systems):
+        condition = Condition(
+            system.endpoint, system.model, compared.task, compared.kind, system.order, system.style, system.shots,
+            system.verbosity,
+        )  # fmt: skip
+        entry = by_place.get((system.run, condition))
+        if entry is not None:
+            found[number] = entry
+    return found
+
+
+def _compared(
+    name: str, result: GroupResult, found: Sequence[tuple[Compared, dict[int, Entry]]], names: Names, *, first: bool
+) -> Finding:
+    compared, entries = found[0]
+    members = list(entries.values())
+    table = entry_table(f"{name}-table", members, "results", names, ranks=ranks_of(result, compared, entries))
+    tasks = [
+        TaskTable(
+            sentence_of(item),
+            entry_table(
+                f"{name}-task-{number}", list(own.values()), "results", names, ranks=ranks_of(result, item, own)
+            ),
+        )
+        for number, (item, own) in enumerate(found[1:], start=1)
+        if own
+    ]
+    explained = explained_of(result) if first or not compared.group.levels else ()
+    return Finding(
+        id=name,
+        heading=_heading(table, compared),
+        sentence=sentence_of(compared),
+        notes=tuple(_notes(compared)),
+        table=table,
+        more=entry_table(f"{name}-more", members, "more", names),
+        tasks=tuple(tasks),
+        differences=difference_table(f"{name}-differences", result, compared),
+        remarks=(*_remarks(result, compared), *explained),
+        metric=compared.metric,
+    )
+
+
+def _heading(table: Table, compared: Compared) -> str:
+    """Return what a comparison is about in a few words; that models are simulated is said elsewhere."""
+    parts = [part for part in table.shared.split(" · ") if part != SIMULATED_NOTE]
+    if compared.group.levels:
+        parts.append(f"levels {join(compared.group.levels)}")
+    return " · ".join(parts) or compared.task
+
+
+def _notes(compared: Compared) -> Iterator[str]:
+    """Yield what belongs to the sentence of a comparison: the best, what is equivalent, what grows with size."""
+    for text in (_best(compared), equivalence_of(compared), trend_of(compared)):
+        if text:
+            yield text
+
+
+def _best(compared: Compared) -> str | None:
+    """Say which systems are not separated from the best; of many only their number, since ranks tell which."""
+    best, near = compared.family.best, len(compared.family.not_separated) - 1
+    text = best_of(compared)
+    if text is None or best is None or near <= MOST_NEAR:
+        return text
+    others = len(compared.group.names) - 1
+    return (
+        f"{compared.group.names[best]} has the highest value, but {near} of the {others} others are not separated from "
+        "it. It was picked by looking at these data, so its own value is a little too high."
+    )
+
+
+def _remarks(result: GroupResult, compared: Compared) -> Iterator[str]:
+    """Yield what the differences and ranks of a comparison rest on, and what is not tested."""
+    shared = f"{compared.n_pairs:,} trials of {compared.n_examples:,} examples"
+    lost = [name for name, count in zip(short_names(compared.group.names), compared.lost, strict=True) if count]
+    text = f"Differences and ranks rest on the {shared} that are scored in all of them"
+    yield f"{text}; {join(lost)} lost trials by that." if lost else f"{text}."
+    if compared.tested and any(compared.undefined):
+        yield f"Not tested: {'; '.join(reasons_of(compared))}."
+    cct = result.family("cct", compared)
+    if cct is not None and cct is not compared and cct.trend is not None and cct.trend.value is not None:
+        yield trend_of(cct) or ""
+
+
+def _alone(name: str, entries: Sequence[Entry], results: Results, names: Names) -> Finding:
+    """Return a finding about conditions that are not compared."""
+    table = entry_table(f"{name}-table", entries, "results", names)
+    metric = table.columns[0].metric if table.columns else ""
+    if len(entries) == 1:
+        sentence, *notes = list(_sentences(entries[0], metric, results))
+    else:
+        sentence, notes = _range(entries, metric), []
+    parts = [part for part in table.shared.split(" · ") if part != SIMULATED_NOTE]
+    if len(entries) == 1:
+        parts.insert(0, entries[0].condition.model)
+    if entries[0].over_levels:
+        parts.append("all levels of verbosity")
+    return Finding(
+        id=name,
+        heading=" · ".join(parts),
+        sentence=sentence,
+        notes=tuple(notes),
+        table=table,
+        more=entry_table(f"{name}-more", entries, "more", names),
+        metric=metric,
+    )
+
+
+def _sentences(entry: Entry, metric: str, results: Results) -> Iterator[str]:
+    """Yield what was found in one condition: its headline, then what was seen."""
+    row = entry.numbers.get(metric)
+    missing = _missing(entry, results)
+    if row is None or (row.n == 0 and missing):
+        total = sum(missing.values())
+        reason = f" ({statuses_text(missing)})" if missing else ""
+        yield f"Nothing could be measured: none of the {total:,} trials has a score{reason}."
+        return
+    yield _headline(row)
+    if not entry.over_levels:
+        yield from sentences_of(entry.condition, entry.numbers, entry.numbers)
+    if missing:
+        lost = sum(missing.values())
+        have = "has" if lost == 1 else "have"
+        yield f"{lost:,} of {row.n + lost:,} trials {have} no score: {statuses_text(missing)}."
+
+
+def _missing(entry: Entry, results: Results) -> Mapping[str, int]:
+    return results.runs[entry.run].scores.missing.get(entry.condition, {})
+
+
+def _headline(row: MetricRow) -> str:
+    """Return one number in a sentence, with what follows from where its interval lies."""
+    metric = METRICS[row.metric]
+    if row.value is None:
+        return f"{metric.title} is undefined: {row.undefined}."
+    value, limits = written(row.value, metric.scale), interval(row.low, row.high, metric.scale)
+    if metric.scale.nothing != 0:
+        return f"{metric.title} is {value} {limits} ({metric.scale.nothing:g}: no relation)."
+    verdict = verdict_of(row)
+    if not verdict:
+        return f"{metric.title} is {value}, without an interval."
+    return f"{metric.title} is {value} {limits}, {verdict}: {MEANINGS[verdict]}."
+
+
+def _range(entries: Sequence[Entry], metric: str) -> str:
+    """Return from where to where the numbers of conditions go that are not compared."""
+    rows = [entry.numbers[metric] for entry in entries if metric in entry.numbers]
+    known = sorted(row.value for row in rows if row.value is not None)
+    if not known:
+        return f"No number could be computed in these {len(entries)} conditions: see the reasons below the table."
+    title, scale = METRICS[metric].title, METRICS[metric].scale
+    text = f"{title} goes from {written(known[0], scale)} to {written(known[-1], scale)} in {len(known)} conditions"
+    undefined = len(entries) - len(known)
+    return f"{text}; in {undefined} it is undefined." if undefined else f"{text}. They are not compared."

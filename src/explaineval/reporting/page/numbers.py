@@ -1,0 +1,133 @@
+"""Write numbers as the page shows them, and place them on an axis. Pure; every number is written here and only here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from explaineval.records import MetricRow
+from explaineval.scoring.registry import METRICS, Scale
+
+UNDEFINED = "undefined"
+NO_INTERVAL = "no interval"
+THIN = "\N{NARROW NO-BREAK SPACE}"
+MOST_TICKS = 6
+
+
+def written(value: float, scale: Scale, *, sign: bool = False) -> str:
+    """Return a number as the page writes it: shares in per cent, and no -0.00; with `sign` also a plus.
+
+    >>> written(-0.001, Scale()), written(0.4567, Scale(0, 1, percent=True, digits=1)), written(0.2, Scale(), sign=True)
+    ('0.00', '45.7\\u202f%', '+0.20')
+    """
+    scaled = 100 * value if scale.percent else value
+    text = f"{scaled:{'+' if sign else ''}.{scale.digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return f"{text}{THIN}%" if scale.percent else text
+
+
+def interval(low: float | None, high: float | None, scale: Scale) -> str:
+    """Return an interval in brackets, or `no interval`; the sign of per cent stands at the value alone.
+
+    >>> interval(-0.1, 0.25, Scale()), interval(None, None, Scale())
+    ('[-0.10, 0.25]', 'no interval')
+    """
+    if low is None or high is None:
+        return NO_INTERVAL
+    first, second = (written(limit, scale).removesuffix(f"{THIN}%") for limit in (low, high))
+    return f"[{first}, {second}]"
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of a table: itself, its limits, and their texts.
+
+    `undefined` is the reason why there is no number, `mark` the number of the footnote that says it. `has_interval`
+    tells a number without limits from one that never has any. `grave` says that it must not be quoted as it stands.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    text: str
+    interval: str
+    undefined: str | None = None
+    mark: int | None = None
+    has_interval: bool = True
+    grave: bool = False
+
+    @property
+    def exact(self) -> str:
+        """The number with all of its digits."""
+        return "" if self.value is None else repr(self.value)
+
+
+def value_of(row: MetricRow, *, grave: bool = False, mark: int | None = None) -> Value:
+    """Return a metric row as the page shows it."""
+    metric = METRICS[row.metric]
+    return Value(
+        value=row.value,
+        low=row.low,
+        high=row.high,
+        text=UNDEFINED if row.value is None else written(row.value, metric.scale),
+        interval="" if row.value is None or not metric.has_interval else interval(row.low, row.high, metric.scale),
+        undefined=row.undefined if row.value is None else None,
+        mark=mark,
+        has_interval=metric.has_interval,
+        grave=grave,
+    )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A horizontal axis from `low` to `high` on which intervals are drawn.
+
+    `ticks` are values with their texts. `nothing` is the value that stands for no relation, None where it is not on
+    the axis.
+    """
+
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+    nothing: float | None = None
+
+    WIDTH = 200
+    MARGIN = 12
+
+    def at(self, value: float) -> float:
+        """Return the place of a value from the left, in the units of the drawing; outside the axis that of its end."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return round(self.MARGIN + share * (self.WIDTH - 2 * self.MARGIN), 2)
+
+
+def axis_of(numbers: Iterable[float | None], scale: Scale, *, sign: bool = False) -> Axis | None:
+    """Return an axis with round ticks that has room for these numbers and for no relation; None without any number."""
+    known = [number for number in numbers if number is not None and math.isfinite(number)]
+    if not known:
+        return None
+    if scale.nothing is not None:
+        known.append(scale.nothing)
+    elif scale.low is not None:
+        known.append(scale.low)
+    least, most = min(known), max(known)
+    if most - least < 1e-9:
+        least, most = least - 0.1, most + 0.1
+    step = _step((most - least) / (MOST_TICKS - 1))
+    first, last = math.floor(least / step + 1e-9), math.ceil(most / step - 1e-9)
+    values = [number * step for number in range(first, last + 1)]
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    plain = Scale(percent=scale.percent, digits=max(0, digits - 2) if scale.percent else digits)
+    return Axis(
+        low=values[0],
+        high=values[-1],
+        ticks=tuple((value, written(value, plain, sign=sign)) for value in values),
+        nothing=scale.nothing,
+    )
+
+
+def _step(rough: float) -> float:
+    """Return the smallest step of 1, 2 or 5 times a power of ten that is not below `rough`."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= rough * (1 - 1e-9))

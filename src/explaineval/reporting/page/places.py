@@ -1,0 +1,98 @@
+"""Sort the numbers of runs into entries: one for each model, task, kind and arm, named as far as they differ. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from explaineval.interventions import kind_of
+from explaineval.records import Condition, MetricRow
+from explaineval.reporting.condition_text import by_condition, parts_of, split_shared
+from explaineval.reporting.results import Results
+from explaineval.scoring.checks import GRADES
+from explaineval.scoring.warnings import RowWarning
+
+Place = tuple[int, Condition]
+"""The number of a run and a condition in it: what numbers, warnings and missing trials are about."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One condition of one run with its numbers by metric, those of its arm included.
+
+    `grave` are the metrics of it that must not be quoted as they stand.
+    """
+
+    run: int
+    condition: Condition
+    numbers: Mapping[str, MetricRow]
+    grave: frozenset[str]
+
+    @property
+    def place(self) -> Place:
+        """What it is about."""
+        return self.run, self.condition
+
+    @property
+    def over_levels(self) -> bool:
+        """Whether it is about several levels of verbosity together."""
+        return self.condition.verbosity is None
+
+
+def entries_of(results: Results) -> list[Entry]:
+    """Return an entry for each kind of intervention at each level, and over the levels, in the order of the runs."""
+    entries = []
+    for number, run in enumerate(results.runs):
+        conditions = by_condition(run.rows)
+        grave = _grave(run.scores.warnings)
+        arms: dict[Condition, dict[str, MetricRow]] = {}
+        grave_in_arms: dict[Condition, set[str]] = {}
+        for condition, numbers in conditions.items():
+            if not _is_shown(condition):
+                arms.setdefault(condition.arm, {}).update(numbers)
+                grave_in_arms.setdefault(condition.arm, set()).update(grave.get(condition, ()))
+        for condition, numbers in conditions.items():
+            if _is_shown(condition):
+                marked = grave.get(condition, set()) | grave_in_arms.get(condition.arm, set())
+                entries.append(Entry(number, condition, numbers | arms.get(condition.arm, {}), frozenset(marked)))
+    return entries
+
+
+def _is_shown(condition: Condition) -> bool:
+    """Return whether a condition has a row of its own; the numbers of all others hold for a whole arm."""
+    return condition.kind is not None and kind_of(condition.kind).own_metric is None
+
+
+def _grave(warnings: Iterable[RowWarning]) -> dict[Condition, set[str]]:
+    """Return the metrics of each condition that must not be quoted as they stand."""
+    found: dict[Condition, set[str]] = {}
+    for row in warnings:
+        if row.warning.grade == GRADES[0]:
+            found.setdefault(row.condition.without_mention, set()).add(row.warning.metric)
+    return found
+
+
+class Names:
+    """Names conditions of runs in words, with the run where several runs hold the same."""
+
+    def __init__(self, results: Results) -> None:
+        """Take all rows and the names of the runs from `results`."""
+        self._rows = [row for run in results.runs for row in run.rows]
+        self._runs = [run.name for run in results.runs]
+        self._parts: dict[Condition, list[str]] = {}
+
+    def parts(self, place: Place) -> list[str]:
+        """Return the parts of a place's description, the run last where there are several."""
+        run, condition = place
+        if condition not in self._parts:
+            self._parts[condition] = parts_of(condition, self._rows)
+        return [*self._parts[condition], *([self._runs[run]] if len(self._runs) > 1 else [])]
+
+    def split(self, places: Sequence[Place]) -> tuple[list[str], list[str]]:
+        """Return the parts that all of these share, and the name of each in what is left; the model at least."""
+        if not places:
+            return [], []
+        shared, names = split_shared([self.parts(place) for place in places])
+        if len(places) == 1:
+            return [part for part in shared if part != places[0][1].model], [places[0][1].model]
+        return shared, [name or condition.model for name, (_, condition) in zip(names, places, strict=True)]

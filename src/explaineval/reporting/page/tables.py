@@ -1,0 +1,368 @@
+"""Make the tables of the page: which numbers stand in them, in which order, on which axis. Pure.
+
+Which metrics a table has, their order and how they are written follow from `scoring.registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from explaineval.metrics.differences import Difference
+from explaineval.records import OUTCOMES, Condition
+from explaineval.reporting.comparison_text import p_text, rank_text, short_names, title_of
+from explaineval.reporting.condition_text import counted
+from explaineval.reporting.page.numbers import UNDEFINED, Axis, Value, axis_of, interval, value_of, written
+from explaineval.reporting.page.places import Entry, Names, Place
+from explaineval.reporting.results import Results
+from explaineval.scoring.comparisons import Compared, GroupResult
+from explaineval.scoring.registry import METRICS, OPEN, LevelMetric, Section
+
+SHOWN_PAIRS = 10
+"""Differences that are shown at once; the others can be opened."""
+
+MOST_PAIRS = 300
+"""Differences that the page holds; `compare --json` has all."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: the metric, its heading, and what it means. `drawn` has its intervals drawn too."""
+
+    metric: str
+    heading: str
+    title: str
+    meaning: str
+    drawn: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its name, the ranks that it may hold, what it rests on, and a value (or none) for each column."""
+
+    name: str
+    values: tuple[Value | None, ...]
+    n: int | None = None
+    n_examples: int | None = None
+    rank: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of conditions by metrics.
+
+    `shared` is what all rows have in common. `reasons` are its footnotes: why values are undefined.
+    """
+
+    id: str
+    shared: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    axis: Axis | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the rows have ranks."""
+        return any(row.rank is not None for row in self.rows)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the rows rest on different numbers of trials, so that each row says its own."""
+        return len({(row.n, row.n_examples) for row in self.rows}) > 1
+
+    @property
+    def basis(self) -> str:
+        """How many trials and examples every row rests on; empty where they differ."""
+        first = next(iter(self.rows), None)
+        if first is None or first.n is None or self.counted:
+            return ""
+        return f"{counted(first.n, 'trial')} of {counted(first.n_examples or 0, 'example')}"
+
+    @property
+    def grave(self) -> bool:
+        """Whether some number in it must not be quoted as it stands."""
+        return any(value is not None and value.grave for row in self.rows for value in row.values)
+
+
+@dataclass
+class Footnotes:
+    """Reasons why numbers are undefined, each with a number, in the order of their first use."""
+
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def mark(self, reason: str | None) -> int | None:
+        """Return the number of a reason's footnote; None without a reason."""
+        return None if reason is None else self.reasons.setdefault(reason, len(self.reasons) + 1)
+
+
+def columns_of(entries: Sequence[Entry], section: Section) -> list[Column]:
+    """Return a column for each metric of a section that some entry has, in the order of the registry.
+
+    The first metric with intervals in tables is drawn, where the section is that of the results.
+    """
+    columns: list[Column] = []
+    for metric in METRICS.values():
+        if section not in metric.sections or not any(metric.name in entry.numbers for entry in entries):
+            continue
+        cell = metric.cell or metric.level_cell
+        drawn = section == "results" and not columns and cell is not None and cell.interval
+        heading = metric.title if cell is None or section != "results" else cell.heading
+        columns.append(Column(metric.name, heading, metric.title, metric.definition, drawn))
+    return columns
+
+
+def entry_table(
+    name: str,
+    entries: Sequence[Entry],
+    section: Section,
+    names: Names,
+    *,
+    ranks: Mapping[Place, str] | None = None,
+) -> Table:
+    """Return the table of one section for these entries, the highest first where its first column is drawn.
+
+    `ranks` are those of entries by their place.
+    """
+    columns = columns_of(entries, section)
+    shared, own = names.split([entry.place for entry in entries])
+    notes, rows = Footnotes(), []
+    named = list(zip(own, entries, strict=True))
+    if columns and columns[0].drawn:
+        named.sort(key=lambda pair: _falling(pair[1], columns[0].metric))
+    for title, entry in named:
+        basis = entry.numbers.get(columns[0].metric) if columns else None
+        rows.append(
+            Row(
+                title,
+                tuple(_value(entry, column.metric, notes) for column in columns),
+                None if basis is None else basis.n,
+                None if basis is None else basis.n_examples,
+                None if not ranks else ranks.get(entry.place, "–"),
+            )
+        )
+    axis = None
+    if columns and columns[0].drawn:
+        firsts = [row.values[0] for row in rows if row.values[0] is not None]
+        limits = [number for value in firsts for number in (value.value, value.low, value.high)]
+        axis = axis_of(limits, METRICS[columns[0].metric].scale)
+    return Table(name, " · ".join(shared), tuple(columns), tuple(rows), axis, tuple(notes.reasons))
+
+
+def _falling(entry: Entry, metric: str) -> tuple[bool, float]:
+    """Sort the highest first, and what is undefined last."""
+    row = entry.numbers.get(metric)
+    value = None if row is None else row.value
+    return value is None, -(value or 0.0)
+
+
+def _value(entry: Entry, metric: str, notes: Footnotes) -> Value | None:
+    row = entry.numbers.get(metric)
+    if row is None:
+        return None
+    mark = notes.mark(row.undefined) if row.value is None else None
+    return value_of(row, grave=metric in entry.grave, mark=mark)
+
+
+def ranks_of(result: GroupResult, compared: Compared, entries: Mapping[int, Entry]) -> dict[Place, str]:
+    """Return the ranks that systems may hold, by what their entries are about; none where nothing is tested.
+
+    `entries` are those of the systems by their numbers in the group.
+    """
+    if not compared.tested or result.reference is not None:
+        return {}
+    return {entry.place: rank_text(compared.family.ranks[number]) for number, entry in entries.items()}
+
+
+@dataclass(frozen=True)
+class DifferenceRow:
+    """One difference: what minus what, with its texts; `value`, `low` and `high` are drawn, None where undefined.
+
+    `told` says that the two can be told apart. `values` are those of both, where there are only two systems. `mark` is
+    the number of the footnote that says what has to be said of it, or why it is undefined.
+    """
+
+    name: str
+    text: str
+    interval: str
+    p: str
+    detectable: str
+    value: float | None
+    low: float | None
+    high: float | None
+    told: bool
+    values: tuple[str, ...] = ()
+    mark: int | None = None
+    exact: str = ""
+
+
+@dataclass(frozen=True)
+class DifferenceTable:
+    """Differences that are shown at once, and those that can be opened; `left_out` are in `compare --json` only."""
+
+    id: str
+    caption: str
+    first: str
+    names: tuple[str, ...]
+    rows: tuple[DifferenceRow, ...]
+    more: tuple[DifferenceRow, ...]
+    axis: Axis | None
+    remarks: tuple[str, ...]
+    left_out: int = 0
+
+
+def difference_table(name: str, result: GroupResult, compared: Compared) -> DifferenceTable | None:
+    """Return the differences of a primary family: of two systems in every metric, of more the pairs, clearest first.
+
+    None where nothing can be said of any pair.
+    """
+    names, notes = short_names(result.group.names), Footnotes()
+    if len(compared.family.differences) == 1:
+        pair = compared.family.differences[0]
+        families = [item for item in result.families if (item.task, item.kind) == (compared.task, compared.kind)]
+        rows = [_metric_row(result, item, notes) for item in families]
+        caption = (
+            f"Differences, {names[pair.first]} minus {names[pair.second]}, on the trials that both share. All but "
+            f"{title_of(compared.metric)} are exploratory. A difference of 0.10 between shares is one of 10 percentage "
+            "points. Detectable: the difference that would have been seen with a probability of 80 %."
+        )
+        both = (names[pair.first], names[pair.second])
+        return DifferenceTable(name, caption, "metric", both, tuple(rows), (), _axis(rows), tuple(notes.reasons))
+    tested = [(at, row) for at, row in enumerate(compared.family.differences) if row.p_adjusted is not None]
+    if not tested:
+        return None
+    tested.sort(key=lambda pair: (pair[1].p_adjusted or 0.0, -abs((pair[1].value or 0.0) / (pair[1].error or 1.0))))
+    rows = [_pair_row(result, compared, at, row, names, notes) for at, row in tested[:MOST_PAIRS]]
+    caption = (
+        f"Differences in {title_of(compared.metric)} between pairs, the clearest first; p and limits are adjusted "
+        f"over {len(tested)} pairs. Detectable: the difference that would have been seen with a probability of 80 %."
+    )
+    return DifferenceTable(
+        name,
+        caption,
+        "pair",
+        (),
+        tuple(rows[:SHOWN_PAIRS]),
+        tuple(rows[SHOWN_PAIRS:]),
+        _axis(rows),
+        tuple(notes.reasons),
+        len(tested) - len(rows),
+    )
+
+
+def _axis(rows: Sequence[DifferenceRow]) -> Axis | None:
+    limits = [number for row in rows for number in (row.value, row.low, row.high)]
+    return axis_of(limits, OPEN._replace(nothing=0.0), sign=True)
+
+
+def _metric_row(result: GroupResult, compared: Compared, notes: Footnotes) -> DifferenceRow:
+    """Return the difference of two systems in one metric; one of logarithms has no place on the axis of the others."""
+    row = compared.family.differences[0]
+    title = f"{title_of(compared.metric)}{' (logarithms)' if compared.on_log_scale else ''}"
+    if compared.impact_rate is not None:
+        title += f", {compared.impact_rate:.2f}"
+    scale = OPEN if compared.metric not in METRICS else METRICS[compared.metric].scale
+    both = (compared.values[row.first], compared.values[row.second])
+    return replace(
+        _difference_row(title, row, row.low, row.high, row.p, on_log_scale=compared.on_log_scale),
+        values=tuple("–" if value is None else written(value, scale) for value in both),
+        mark=notes.mark(compared.why_undefined(row) or result.label(compared, 0) or row.note),
+    )
+
+
+def _pair_row(
+    result: GroupResult, compared: Compared, number: int, row: Difference, names: Sequence[str], notes: Footnotes
+) -> DifferenceRow:
+    """Return one pair, the higher one first."""
+    turned = (row.value or 0.0) < 0
+    first, second = (row.second, row.first) if turned else (row.first, row.second)
+    shown = _difference_row(
+        f"{names[first]} − {names[second]}",
+        row,
+        row.low_adjusted,
+        row.high_adjusted,
+        row.p_adjusted,
+        on_log_scale=compared.on_log_scale,
+        turned=turned,
+    )
+    return replace(shown, mark=notes.mark(result.label(compared, number) or row.note))
+
+
+def _difference_row(
+    name: str,
+    row: Difference,
+    low: float | None,
+    high: float | None,
+    p: float | None,
+    *,
+    on_log_scale: bool,
+    turned: bool = False,
+) -> DifferenceRow:
+    value = row.value
+    if turned:
+        value, low, high = (None if number is None else -number for number in (value, high, low))
+    return DifferenceRow(
+        name=name,
+        text=UNDEFINED if value is None else written(value, OPEN, sign=True),
+        interval="" if value is None else interval(low, high, OPEN),
+        p="" if p is None else p_text(p).removeprefix("= "),
+        detectable="" if row.detectable is None else written(row.detectable, OPEN),
+        value=None if on_log_scale else value,
+        low=None if on_log_scale else low,
+        high=None if on_log_scale else high,
+        told=row.significant,
+        exact="" if value is None else repr(value),
+    )
+
+
+@dataclass(frozen=True)
+class MissingRow:
+    """Trials of one condition: how many have a score, and how many have none, by status."""
+
+    name: str
+    scored: int
+    counts: tuple[int, ...]
+    share: str
+
+
+@dataclass(frozen=True)
+class MissingTable:
+    """Trials without a score by condition and status.
+
+    The caption is what all rows share. `whole` conditions miss none and have no row.
+    """
+
+    caption: str
+    statuses: tuple[str, ...]
+    rows: tuple[MissingRow, ...]
+    whole: int
+
+
+def missing_table(results: Results, names: Names) -> MissingTable:
+    """Return the trials without a score of all runs; shams have rows of their own."""
+    found = [
+        (number, condition, statuses)
+        for number, run in enumerate(results.runs)
+        for condition, statuses in run.scores.missing.items()
+    ]
+    statuses = tuple(status for status in OUTCOMES if any(status in counts for _, _, counts in found))
+    shared, own = names.split([(number, condition) for number, condition, _ in found])
+    scored = _scored(results)
+    rows = []
+    for name, (number, condition, counts) in zip(own, found, strict=True):
+        missing, n = sum(counts.values()), scored.get((number, condition), 0)
+        share = written(missing / (missing + n), METRICS["excluded_rate"].scale)
+        rows.append(MissingRow(name, n, tuple(counts.get(status, 0) for status in statuses), share))
+    whole = sum((number, condition) not in {(n, c) for n, c, _ in found} for number, condition in scored)
+    return MissingTable(" · ".join(shared), statuses, tuple(rows), whole)
+
+
+def _scored(results: Results) -> dict[tuple[int, Condition], int]:
+    """Return how many trials of each condition have a score."""
+    counts: dict[tuple[int, Condition], int] = {}
+    for number, run in enumerate(results.runs):
+        for row in run.rows:
+            place = number, row.condition.without_mention
+            if row.kind is not None and row.verbosity is not None and not isinstance(METRICS[row.metric], LevelMetric):
+                counts[place] = max(counts.get(place, 0), row.n)
+    return counts
