@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -193,7 +193,7 @@ def score(
     run_dir: PathOrText,
     /,
     *,
-    mention: Mention | None = None,
+    mention: Mention | Sequence[Mention] | None = None,
     resamples: int | None = None,
     min_label_mass: float | None = None,
 ) -> pd.DataFrame:
@@ -201,7 +201,8 @@ def score(
 
     Args:
         run_dir: a run directory.
-        mention: another mention policy than the run's own.
+        mention: another mention policy than the run's own, or several: the rows of the run's own, else of the first,
+            stand before those of the others.
         resamples: another number of resamples, where intervals are percentiles.
         min_label_mass: another least total probability of the option letters for a TVD, between 0 and 1.
 
@@ -222,7 +223,7 @@ def score_trials(
     trials: pd.DataFrame | Iterable[Mapping[str, Any]],
     /,
     *,
-    mention: Mention | None = None,
+    mention: Mention | Sequence[Mention] | None = None,
     interval: Literal["jackknife", "percentile"] = "jackknife",
     resamples: int = 2000,
     seed: int = 0,
@@ -234,7 +235,7 @@ def score_trials(
             `changed` or both `label_before` and `label_after`, and `mentioned` or both `inserted` and `explanation`.
             `example_id` names the clusters; without it each row is one. `model`, `task`, `kind`, `tvd`, `gold` and the
             other fields of `explaineval.scoring.external.ExternalTrial` are optional; further columns are ignored.
-        mention: how mentions are found where `mentioned` is not given. Default: word.
+        mention: how mentions are found where `mentioned` is not given, by one policy or several. Default: word.
         interval: how intervals of correlations are computed.
         resamples: number of resamples of the percentile interval.
         seed: seed of the resamples and permutations.

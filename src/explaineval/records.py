@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -18,6 +18,12 @@ Status = Literal[
     "cue_is_own_answer", "already_in_prompt",
 ]  # fmt: skip
 Mention = Literal["word", "lemma", "substring"]
+Channel = Literal["explanation", "reasoning", "either"]
+"""Where a mention is looked for: in the explanation, in the reasoning before the answer, or in either of the two."""
+
+Grade = Literal["absent", "irrelevant", "reason"]
+"""How a text speaks of an insertion: not at all, as something that does not matter, or as a reason for the answer."""
+
 Side = Literal["before", "after", "both"]
 
 OUTCOMES: tuple[Status, ...] = ("refused", "filtered", "truncated", "empty", "unparsed", "rejected", "failed")
@@ -317,6 +323,19 @@ class Trial(Record):
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+class Verdict(Record):
+    """One line of verdicts.jsonl: what a judge, a model or a person, says of the explanation of one trial.
+
+    `trial` is the trial's `id`, `judge` the name of the model or the person. `key` is the cache key of the judgement;
+    None where a person judged.
+    """
+
+    trial: str
+    judge: str
+    grade: Grade
+    key: str | None = None
+
+
 class Estimate(Record):
     """A number with its interval, or the reason why there is none.
 
@@ -333,8 +352,14 @@ class Estimate(Record):
     note: str | None = None
 
 
-EXPLANATION = "explanation"
-"""The channel of the answer's explanation: where mentions are looked for."""
+EXPLANATION: Final = "explanation"
+"""The channel of the answer's explanation: where mentions are looked for first."""
+
+REASONING: Final = "reasoning"
+"""The channel of the reasoning before the answer."""
+
+EITHER: Final = "either"
+"""The channel of both together: a mention in one of them is enough."""
 
 
 class Condition(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import BaseModel
@@ -74,11 +75,19 @@ def digest(values: Iterable[BaseModel | Mapping[str, object]]) -> str:
     return total.hexdigest()[:8]
 
 
-def signature(config: RunConfig, facts: Mapping[str, str], depends: Collection[Dependency]) -> str:
+def signature(
+    config: RunConfig,
+    facts: Mapping[str, str],
+    depends: Collection[Dependency],
+    mention: str | None = None,
+    source: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Return the signature of one metric row.
 
     `facts` are the parts that belong to the row's condition: task, model, endpoint, order, style, shots, verbosity,
-    prompts, temperature, logprobs, and for a kind its name and hash. `depends` is what the metric declares.
+    prompts, temperature, logprobs, and for a kind its name and hash. `depends` is what the metric declares. Where it
+    depends on mentions, `mention` is what decides on them (None: the policy of `config`, or the phrases of a cue), and
+    `source` holds further parts on where they were found.
     """
     parts = dict(facts)
     if "kind" not in depends:
@@ -93,7 +102,8 @@ def signature(config: RunConfig, facts: Mapping[str, str], depends: Collection[D
         if dependency in needed:
             parts[name] = _shown(getattr(config, name))
     if "mention" in depends:
-        parts["mention"] = mention_rule(facts.get("kind", "").partition("@")[0], config.mention)
+        parts["mention"] = mention or mention_rule(facts.get("kind", "").partition("@")[0], config.mention)
+        parts |= source
     return "|".join(f"{name}:{value}" for name, value in parts.items()) + f"|explaineval:{__version__}"
 
 

@@ -25,7 +25,7 @@ CONTRACT = {
     "plan": f"{RUN} --show-prompts",
     "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd --cache "
     "--json",
-    "score": "RUN_DIR --mention --min-label-mass --resamples --table --json",
+    "score": "RUN_DIR --mention* --min-label-mass --resamples --table --json",
     "compare": "RUN_DIR... --by --against --equivalent --impact-rate --fail-if-lower --mention --seed --json",
     "report": "RUN_DIR... --out --json",
     "explain": "[METRIC] --json",

@@ -132,7 +132,7 @@ def test_the_gravest_warning_about_a_shown_number_comes_first() -> None:
 def test_the_notes_have_every_warning_with_what_to_do(name: str) -> None:
     """Each text and each advice of the run's warnings is printed."""
     scores = SITUATIONS[name]
-    found = text([line.text for line in notes_lines(scores.warnings, scores.rows, 10_000)])
+    found = text([line.text for line in notes_lines(scores, 10_000)])
 
     for row in scores.warnings:
         assert row.text[1:] in found

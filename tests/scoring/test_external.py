@@ -327,7 +327,7 @@ def test_nothing_that_is_said_names_an_option_of_a_run() -> None:
     unread = [{**row, "changed": None} for row in draw()]
     for rows in (draw(), draw(examples=8), own, [*unread, *draw(examples=10)], unread):
         scores = scored(rows)
-        lines = [*summary(scores, "trials.csv", 80), *notes_lines(scores.warnings, scores.rows, 80)]
+        lines = [*summary(scores, "trials.csv", 80), *notes_lines(scores, 80)]
         text = " ".join([*(line.text for line in lines), *(row.undefined or "" for row in scores.rows)])
         assert text
         assert "--" not in text

@@ -31,7 +31,7 @@ def notes_command(run_dir: Path, json: bool) -> int:
     if json:
         echo_document({"run_dir": str(run_dir)}, [], scores)
     elif scores.warnings:
-        echo_lines(notes_lines(scores.warnings, scores.rows, columns(NARROW)))
+        echo_lines(notes_lines(scores, columns(NARROW)))
     else:
         echo("Nothing limits these numbers.")
     return 0

@@ -200,14 +200,20 @@ PROMPTING = (
 )
 
 
-def scoring_options(mention: str, min_label_mass: str, resamples: str) -> tuple[Callable[[F], F], ...]:
-    """Return the options of scoring, with the defaults that `--help` names."""
+POLICIES = ("word", "lemma", "substring")
+"""The mention policies."""
+
+
+def scoring_options(
+    mention: str, min_label_mass: str, resamples: str, *, several: bool = False
+) -> tuple[Callable[[F], F], ...]:
+    """Return the options of scoring, with the defaults that `--help` names. `several` policies may be given at once."""
+    policy: dict[str, Any] = {"type": click.Choice(POLICIES)}
+    beside = ""
+    if several:
+        policy, beside = {"type": Several(POLICIES), "multiple": True}, " Repeatable: all beside each other."
     return (
-        option(
-            "--mention",
-            type=click.Choice(["word", "lemma", "substring"]),
-            help=f"What counts as a mention.  [default: {mention}]",
-        ),
+        option("--mention", help=f"What counts as a mention.{beside}  [default: {mention}]", **policy),
         option(
             "--min-label-mass",
             type=NumberRange(0, 1),

@@ -160,8 +160,9 @@ def echo_scores(scores: Scores, run: object, *, table: bool = False) -> None:
         return
     from explaineval.reporting.tables import results_table, table_warnings
 
-    warnings = table_warnings((item.condition, item.warning) for item in scores.warnings)
-    echo_table(results_table(scores.rows, warnings, scores.missing, columns()))
+    shown = scores.headline
+    warnings = table_warnings((item.condition, item.warning) for item in shown.warnings)
+    echo_table(results_table(shown.rows, warnings, shown.missing, columns()))
 
 
 def run_document(

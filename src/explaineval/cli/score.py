@@ -18,7 +18,7 @@ from explaineval.scoring.rows import score
 
 @click.command("score")
 @click.argument("run_dir", type=PATH)
-@options(*scoring_options(*["the run's own"] * 3), TABLE, JSON)
+@options(*scoring_options(*["the run's own"] * 3, several=True), TABLE, JSON)
 def score_command(run_dir: Path, json: bool, table: bool, **given: Any) -> int:
     """Compute the metrics of RUN_DIR again from its files alone: no request, no cache.
 
@@ -26,19 +26,21 @@ def score_command(run_dir: Path, json: bool, table: bool, **given: Any) -> int:
     label_before, label_after) and mentioned (or inserted, explanation); docs/python.md names them all.
 
     With another --mention, --min-label-mass or --resamples the numbers are computed that way and only printed; the
-    run's own metrics.json stays as it is.
+    run's own metrics.json stays as it is. Of several --mention the run's own, else the first, gives the numbers that
+    are shown first; a table sets the others beside it.
     """
+    given["mention"] = given["mention"] or None
     if is_trials_file(run_dir):
         return _score_file(run_dir, json=json, table=table, **given)
     run = read_run(run_dir)
     changes = {name: value for name, value in given.items() if value is not None}
     scores = score(run_dir, changes)
     signature = run.signature
-    if "mention" in changes:
-        signature = signature.replace(f"mention:{run.config.mention}", f"mention:{changes['mention']}")
+    signature = signature.replace(f"mention:{run.config.mention}", f"mention:{scores.policy}")
     notes = []
     if changes:
-        settings = ", ".join(f"{name}={value}" for name, value in changes.items())
+        shown = {name: value if name != "mention" else "+".join(value) for name, value in changes.items()}
+        settings = ", ".join(f"{name}={value}" for name, value in shown.items())
         notes.append(note("scored_otherwise", f"scored with {settings}; the run's own metrics.json stays as it is."))
     echo_notes(notes)
     if json:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from explaineval.config import ModelConfig
-from explaineval.records import EXPLANATION, MetricRow
+from explaineval.records import MetricRow
 from explaineval.rundir.directory import read_run
 from explaineval.rundir.schema import EndpointRecord, RunRecord
 from explaineval.scoring.comparisons import GroupResult, compare_runs, run_names
 from explaineval.scoring.rows import Scores, score
-from explaineval.signature import mention_rule
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,7 @@ class RunResults:
     @property
     def rows(self) -> list[MetricRow]:
         """The rows under the run's own mention policy, looked for in the explanation: those that are shown first."""
-        own = self.record.config.mention
-        return [
-            row
-            for row in self.scores.rows
-            if row.judge is None
-            and row.channel in (None, EXPLANATION)
-            and row.mention in (None, mention_rule(row.kind, own))
-        ]
+        return list(self.scores.headline.rows)
 
     def model(self, endpoint: str | None, model: str) -> ModelConfig | None:
         """What the configuration says of a model (its family, parameters, tuning), if it is there."""

@@ -27,8 +27,9 @@ from explaineval.reporting.condition_text import (
 )
 from explaineval.scoring.checks import GRADES
 from explaineval.scoring.external import EXTERNAL
+from explaineval.scoring.mentioning import JUDGE_REASON
 from explaineval.scoring.registry import METRICS, LevelMetric
-from explaineval.scoring.rows import Scores
+from explaineval.scoring.rows import Scores, is_headline_row
 from explaineval.scoring.warnings import RowWarning
 
 MOST_BLOCKS = 6
@@ -57,7 +58,11 @@ class Line(NamedTuple):
 
 
 def summary(scores: Scores, run: str, width: int) -> list[Line]:
-    """Return the screen of a run, no line wider than `width`; `run` is how the run directory is named in commands."""
+    """Return the screen of a run, no line wider than `width`; `run` is how the run directory is named in commands.
+
+    The numbers are those of the headline source of mentions.
+    """
+    scores = scores.headline
     conditions = by_condition(scores.rows)
     kinds = [condition for condition in conditions if is_kind(condition)]
     lines: list[Line] = []
@@ -228,8 +233,9 @@ def _wrap(text: str, width: int, indent: str, look: Look = "plain") -> Iterator[
     yield from (Line(line.replace(UNBROKEN, " "), look) for line in lines)
 
 
-def notes_lines(warnings: Sequence[RowWarning], rows: Sequence[MetricRow], width: int) -> Iterator[Line]:
+def notes_lines(scores: Scores, width: int) -> Iterator[Line]:
     """Yield all warnings of a run, the gravest first: what each is about, what it says, what to do."""
+    warnings, rows, policy = scores.warnings, scores.rows, scores.policy
     for grade in GRADES:
         found: dict[tuple[str, str], list[RowWarning]] = {}
         for row in warnings:
@@ -239,9 +245,24 @@ def notes_lines(warnings: Sequence[RowWarning], rows: Sequence[MetricRow], width
             yield Line(f"{grade[0].upper()}{grade[1:]}", "head")
         for (text, todo), members in found.items():
             metrics = dict.fromkeys(METRICS[row.warning.metric].title for row in members)
-            places = dict.fromkeys(describe(row.condition.without_mention, rows) for row in members)
+            places = dict.fromkeys(_place(row.condition, rows, policy) for row in members)
             yield from _wrap(f"  {upper_first(text)}", width, "    ", "warning" if grade == GRADES[0] else "plain")
             yield from _wrap(f"    {todo}", width, "    ")
             yield from _wrap(f"    It limits {', '.join(metrics)} of:", width, "      ", "dim")
             for place in places:
                 yield from _wrap(f"      {place}", width, "        ", "dim")
+
+
+def _place(condition: Condition, rows: Sequence[MetricRow], policy: str | None) -> str:
+    """Describe the condition of a number, with the source of its mentions where that is not the headline's."""
+    place = describe(condition.without_mention, rows)
+    return place if is_headline_row(condition, policy) else f"{place} · {describe_source(condition)}"
+
+
+def describe_source(condition: Condition) -> str:
+    """Return in words where the mentions of a row are looked for, and who or what decides on them."""
+    where = {"explanation": "", "reasoning": " in the reasoning", "either": " in explanation or reasoning"}
+    if condition.judge is None:
+        return f"mentions by {condition.mention}{where[str(condition.channel)]}"
+    reason = " as a reason" if condition.mention == JUDGE_REASON else ""
+    return f"mentions{reason} by {condition.judge}{where[str(condition.channel)]}"

@@ -27,7 +27,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from explaineval.config import ModelConfig, RunConfig
 from explaineval.errors import InputError, InUseError
 from explaineval.files import open_regular, open_text_atomic, read_lines
-from explaineval.records import Example, Intervention, MetricRow, Trial
+from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
 from explaineval.rundir.schema import RunProgress, RunRecord, Science
 from explaineval.secrets import SECRETS
 
@@ -36,6 +36,8 @@ R = TypeVar("R", bound=BaseModel)
 
 RUN, EXAMPLES, INTERVENTIONS, SHOTS = "run.json", "examples.jsonl", "interventions.jsonl", "shots.jsonl"
 TRIALS, METRICS, METRICS_CSV, PROMPTS = "trials.jsonl", "metrics.json", "metrics.csv", "prompts"
+VERDICTS = "verdicts.jsonl"
+"""What judges, models and people, say of the trials' explanations; absent where none was asked."""
 PROGRESS = "progress.json"
 """How far a run is. It is rewritten while the run goes on; bundles, numbers and hashes leave it out."""
 
@@ -268,6 +270,13 @@ def _first_error(exc: ValidationError) -> str:
 def read_trials(directory: Path) -> Iterator[Trial]:
     """Yield the trials in file order; a torn last line is ignored."""
     yield from _records(directory / TRIALS, Trial)
+
+
+def read_verdicts(directory: Path) -> Iterator[Verdict]:
+    """Yield the verdicts of judges in file order; none where no judge was asked."""
+    path = directory / VERDICTS
+    if path.exists():
+        yield from _records(path, Verdict)
 
 
 def read_examples(directory: Path) -> list[Example]:

@@ -1,7 +1,7 @@
 """Count the trials of a run in one pass, in bounded memory: integers and label distances per condition and example.
 
-`count_trials` makes `RunCounts`. `KindCounts` and `ArmCounts` give the counts of one condition as arrays over its
-examples: that is what metrics are computed from.
+`count_sources` makes one `RunCounts` for each source of mentions, `count_trials` that of a single one. `KindCounts` and
+`ArmCounts` give the counts of one condition as arrays over its examples: that is what metrics are computed from.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from explaineval.metrics.estimates import FloatArray, IntArray, Interval
 from explaineval.metrics.reliability import phi_bounds
 from explaineval.parsing import argmax_disagrees, is_one_hot, total_variation, tvd_of
 from explaineval.records import NOT_MISSING, Condition, Mention, Trial
-from explaineval.scoring.mentioning import Phrases, is_mentioned, no_phrases
+from explaineval.scoring.mentioning import Decide, Decision, Phrases, Source, TextReader, no_phrases
 
 T = TypeVar("T")
 
@@ -31,9 +31,6 @@ Targets = Mapping[tuple[str, str, str], str]
 """The letter that a cue suggests, by task, example and intervention; for controls by task, example and kind."""
 
 NO_TARGETS: Targets = {}
-
-Judge = Callable[[Trial, str], bool | None]
-"""Whether a text mentions what a trial's intervention inserted; None where it inserted no word."""
 
 Score = tuple[bool, bool, str]
 """Whether the answer changed, whether the insertion is mentioned, and the label afterwards."""
@@ -94,6 +91,9 @@ class ExampleCounts:
     """The total variation distances; `mentioned` and `changed` belong to the same trials."""
     mentioned: bytearray = field(default_factory=bytearray)
     changed: bytearray = field(default_factory=bytearray)
+    joint: list[int] = field(default_factory=lambda: [0] * 8)
+    """Of a source beside the headline, the scored trials by changed, mentioned by the headline, mentioned by this
+    source: the first count is of all three, the last of none."""
 
 
 @dataclass(slots=True)
@@ -129,6 +129,8 @@ class RunCounts:
     """Where several verbosity levels were asked: by condition (verbosity None), example id, intervention and sample."""
     samples: dict[Condition, dict[str, dict[str, Samples]]] = field(default_factory=dict)
     """Where label distributions are sampled: by condition, example id and intervention."""
+    unknown: dict[Condition, Counter[str]] = field(default_factory=dict)
+    """How many trials were read whole but have no mention that is known, by reason."""
 
 
 def count_trials(
@@ -144,34 +146,47 @@ def count_trials(
 ) -> RunCounts:
     """Count all trials under a mention policy.
 
-    `rejudge` says that the trials were judged under another policy, so every mention is decided anew; a
-    `min_label_mass` given here is likewise applied anew. `by_level` keeps each trial's score at each verbosity level,
-    `by_sample` the labels of all samples of an intervention. `phrases` gives the phrases that mention a cue, `targets`
-    the letters that cues suggest.
+    `rejudge` says that the trials were judged under another policy, so every mention is decided anew. The other
+    arguments are those of `count_sources`.
     """
-    total = RunCounts()
+    reader = TextReader(None if rejudge else policy, phrases)
+    (counts,) = count_sources(
+        trials,
+        {Source(policy): reader.decider(policy)},
+        min_label_mass=min_label_mass,
+        by_level=by_level,
+        by_sample=by_sample,
+        targets=targets,
+    ).values()
+    return counts
+
+
+def count_sources(
+    trials: Iterable[Trial],
+    sources: Mapping[Source, Decide],
+    *,
+    min_label_mass: float | None = None,
+    by_level: bool = False,
+    by_sample: bool = False,
+    targets: Targets = NO_TARGETS,
+) -> dict[Source, RunCounts]:
+    """Count all trials once for each source of mentions. The first source is the headline.
+
+    A `min_label_mass` given here is applied anew. `by_level` keeps each trial's score at each verbosity level,
+    `by_sample` the labels of all samples of an intervention. `targets` gives the letters that cues suggest. What does
+    not depend on mentions is counted in the headline alone; the others share its `arms`.
+    """
+    by_source = {source: RunCounts() for source in sources}
+    headline, *others = by_source.values()
+    for other in others:
+        other.arms = headline.arms
+    (decide, *deciders) = sources.values()
     scores: dict[Score, Score] = {}  # there are few different ones: keep each in memory once
 
-    def judge(trial: Trial, text: str) -> bool | None:
-        return is_mentioned(policy, trial.kind, trial.inserted or "", text, phrases(trial.kind))
-
-    for trial in trials:
+    def count_one(total: RunCounts, trial: Trial, decision: Decision) -> tuple[ExampleCounts, tuple[bool, bool] | None]:
         condition = trial.condition
-        of_arm = _of_example(total.arms, condition.arm, trial, ExampleArmCounts)
-        if trial.gold is not None:
-            if trial.label_before is not None:
-                of_arm.right[trial.sample] = trial.label_before == trial.gold
-            else:
-                of_arm.right.setdefault(trial.sample, None)
-        total.statuses.setdefault(condition, Counter())[trial.status] += 1
-        kind = kind_of(trial.kind)
-        if kind.own_metric is not None:
-            _count_noise(of_arm.shams if kind.inserts == "nothing" else of_arm.null_edits, trial)
-            continue
         of_kind = _of_example(total.kinds, condition, trial, ExampleCounts)
-        scored = _count(total, condition, of_kind, trial, judge, rejudge, min_label_mass)
-        if targets:
-            _count_to_cue(of_kind, trial, targets)
+        scored = _count(total, condition, of_kind, trial, decision, min_label_mass)
         if by_sample:
             _count_sample(total, condition, trial, scored)
         if by_level and scored is not None:
@@ -179,7 +194,34 @@ def count_trials(
             levels = across.setdefault((intern(trial.intervention_id or ""), trial.sample), {})
             score = (*scored, trial.label_after or "")
             levels[intern(trial.verbosity)] = scores.setdefault(score, score)
-    return total
+        return of_kind, scored
+
+    for trial in trials:
+        condition = trial.condition
+        of_arm = _of_example(headline.arms, condition.arm, trial, ExampleArmCounts)
+        if trial.gold is not None:
+            if trial.label_before is not None:
+                of_arm.right[trial.sample] = trial.label_before == trial.gold
+            else:
+                of_arm.right.setdefault(trial.sample, None)
+        headline.statuses.setdefault(condition, Counter())[trial.status] += 1
+        kind = kind_of(trial.kind)
+        if kind.own_metric is not None:
+            _count_noise(of_arm.shams if kind.inserts == "nothing" else of_arm.null_edits, trial)
+            continue
+        first = decide(trial)
+        if first is None:
+            raise ValueError("the headline source decides on every kind")
+        of_kind, scored = count_one(headline, trial, first)
+        if targets:
+            _count_to_cue(of_kind, trial, targets)
+        for other, decide_other in zip(others, deciders, strict=True):
+            if (decision := decide_other(trial)) is not None:
+                of_other, other_scored = count_one(other, trial, decision)
+                if scored is not None and other_scored is not None:
+                    changed, mentioned = scored
+                    of_other.joint[4 * (not changed) + 2 * (not mentioned) + (not other_scored[1])] += 1
+    return by_source
 
 
 def _of_example(counts: dict[Condition, dict[str, T]], condition: Condition, trial: Trial, make: Callable[[], T]) -> T:
@@ -222,23 +264,22 @@ def _count(
     condition: Condition,
     counts: ExampleCounts,
     trial: Trial,
-    judge: Judge,
-    rejudge: bool,
+    decision: Decision,
     min_label_mass: float | None,
 ) -> tuple[bool, bool] | None:
     """Count a trial, and return whether its answer changed and whether the insertion is mentioned; None if missing."""
     if trial.status in NOT_MISSING:
         return None
-    if trial.status != "ok":
-        counts.missing[_missing_class(trial, judge)] += 1
+    mentioned = decision.mentioned
+    if trial.status != "ok" or mentioned is None:
+        counts.missing[_missing_class(trial, mentioned)] += 1
+        if trial.status == "ok":
+            total.unknown.setdefault(condition, Counter())[decision.why] += 1
         return None
-    changed, mentioned, mentioned_before = bool(trial.changed), bool(trial.mentioned), trial.mentioned_before
-    if rejudge:
-        mentioned = bool(judge(trial, trial.explanation or ""))
-        mentioned_before = judge(trial, trial.explanation_before or "")
+    changed = bool(trial.changed)
     counts.table[table_cell(changed, mentioned)] += 1
-    if mentioned_before is not None:
-        counts.floor[0] += mentioned_before
+    if decision.before is not None:
+        counts.floor[0] += decision.before
         counts.floor[1] += 1
     counts.words[0] += len((trial.explanation or "").split())
     counts.words[1] += 1
@@ -268,13 +309,13 @@ def table_cell(changed: bool, mentioned: bool) -> int:
     return (0 if changed else 2) + (0 if mentioned else 1)
 
 
-def _missing_class(trial: Trial, judge: Judge) -> int:
+def _missing_class(trial: Trial, mentioned: bool | None) -> int:
     """Return the place in `missing` of a trial without a score."""
     if trial.label_before is not None and trial.label_after is not None:
         return 0 if trial.label_before != trial.label_after else 1
-    if trial.explanation is None:
+    if mentioned is None:
         return 4
-    return 2 if judge(trial, trial.explanation) else 3
+    return 2 if mentioned else 3
 
 
 Subset = Literal["all", "stable", "probabilities", "to_cue"]
@@ -288,8 +329,9 @@ answer could change to the letter that a cue suggests.
 class KindCounts:
     """The counts of one condition with a kind of intervention, as arrays with one row per example.
 
-    `tables` (examples, 4), `missing` (examples, 5), `floor`, `words` and `to_cue` (examples, 2) are as in
-    `ExampleCounts`; `shams` (examples, 3) as in `ExampleArmCounts`; `moments` (examples, 6) as in `tvd_moments`.
+    `tables` (examples, 4), `missing` (examples, 5), `floor`, `words` and `to_cue` (examples, 2) and `joint`
+    (examples, 8) are as in `ExampleCounts`; `shams` (examples, 3) as in `ExampleArmCounts`; `moments` (examples, 6) as
+    in `tvd_moments`.
     """
 
     def __init__(self, condition: Condition, counts: RunCounts, config: RunConfig) -> None:
@@ -301,6 +343,7 @@ class KindCounts:
         samples = counts.samples.get(condition, {})
         self.samples = [samples.get(name, {}) for name in names]
         self.no_tvd = counts.no_tvd.get(condition, Counter())
+        self.unknown = counts.unknown.get(condition, Counter())
         self.is_graded = condition in counts.graded
         self.off_argmax = counts.off_argmax[condition]
         self.tables = _stack((example.table for example in self.examples), 4)
@@ -308,6 +351,7 @@ class KindCounts:
         self.floor = _stack((example.floor for example in self.examples), 2)
         self.words = _stack((example.words for example in self.examples), 2)
         self.to_cue = _stack((example.to_cue for example in self.examples), 2)
+        self.joint = _stack((example.joint for example in self.examples), 8)
         moments = [tvd_moments(example.distances, example.mentioned) for example in self.examples]
         self.moments = np.array(moments, dtype=np.float64).reshape(-1, 6)
 

@@ -7,8 +7,8 @@ import hashlib
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,8 +21,9 @@ from explaineval.interventions import SHAM, kind_of
 from explaineval.mentions import mentions
 from explaineval.records import Condition, Mention, Order, Record, Side, Style, Trial, storable_text
 from explaineval.rundir.schema import ArmFacts, Facts, TaskFacts
-from explaineval.scoring.counts import RunCounts, count_trials
-from explaineval.scoring.rows import Scores, score_counts
+from explaineval.scoring.counts import RunCounts, count_sources
+from explaineval.scoring.mentioning import Source, TextReader
+from explaineval.scoring.rows import Scores, score_sources
 from explaineval.scoring.verbosity import BY_LENGTH
 from explaineval.scoring.warnings import RowWarning
 
@@ -109,7 +110,7 @@ PASSED_ON = (
 def score_rows(
     rows: Iterable[tuple[str, Mapping[str, Any]]],
     *,
-    mention: Mention | None = None,
+    mention: Mention | Sequence[Mention] | None = None,
     interval: Literal["jackknife", "percentile"] = "jackknife",
     resamples: int = 2000,
     seed: int = 0,
@@ -119,7 +120,8 @@ def score_rows(
     Args:
         rows: the place of each row, as errors name it, and its values. They are read one at a time; what is kept grows
             with the number of examples, not of rows.
-        mention: how mentions are found where `mentioned` is not given. Default: word.
+        mention: how mentions are found where `mentioned` is not given. Default: word. Of several policies the first
+            is the headline.
         interval: how intervals of correlations are computed.
         resamples: number of resamples of the percentile interval.
         seed: seed of the resamples and permutations.
@@ -134,10 +136,15 @@ def score_rows(
     first = next(rows, None)
     if first is None:
         raise InputError("there are no trials to score.")
-    reader = _Reader(mention, frozenset(first[1]))
+    policies = (mention,) if isinstance(mention, str) else tuple(dict.fromkeys(mention or ()))
+    reader = _Reader(policies[0] if policies else None, frozenset(first[1]))
     trials = reader.trials(itertools.chain((first,), rows))
-    counts = count_trials(trials, reader.policy, by_level="verbosity" in first[1])
-    counts.graded |= reader.graded
+    texts = TextReader(reader.policy)
+    sources = {Source(policy): texts.decider(policy) for policy in policies or (reader.policy,)}
+    by_source = count_sources(trials, sources, by_level="verbosity" in first[1])
+    counts = by_source[Source(reader.policy)]
+    for of_source in by_source.values():
+        of_source.graded |= reader.graded
     _forget_missing_words(counts, reader)
     arms = {condition.arm: None for condition in reader.seen}
     asked: dict[str, Any] = {
@@ -158,8 +165,8 @@ def score_rows(
         resamples=resamples,
         seed=seed,
     )
-    scores = score_counts(counts, config, reader.facts(counts))
-    return _reworded(scores, GIVEN if reader.is_mention_given else reader.policy, reader.columns)
+    scores = score_sources(by_source, config, reader.facts(counts))
+    return _reworded(scores, reader.columns, is_mention_given=reader.is_mention_given)
 
 
 def is_trials_file(path: Path) -> bool:
@@ -398,26 +405,26 @@ def _by_length(level: str) -> int:
     return BY_LENGTH.index(level) if level in BY_LENGTH else len(BY_LENGTH)
 
 
-def _reworded(scores: Scores, mention: str, columns: Collection[str]) -> Scores:
+def _reworded(scores: Scores, columns: Collection[str], *, is_mention_given: bool) -> Scores:
     """Return the scores with what does not apply to trials from elsewhere left out or said in other words.
 
-    `mention` is the policy to be named in rows, `columns` are those of the trials.
+    `columns` are those of the trials.
     """
     reasons = {}
     if "explanation" not in columns:
         reasons["explanation_words"] = "no column explanation"
-    if mention == GIVEN or "explanation_before" not in columns:
-        given = mention == GIVEN
-        reasons["mention_floor"] = "mentioned is given, not looked for" if given else "no column explanation_before"
+    if is_mention_given or "explanation_before" not in columns:
+        reason = "mentioned is given, not looked for" if is_mention_given else "no column explanation_before"
+        reasons["mention_floor"] = reason
 
     def decided(rule: str | None) -> str | None:
-        return None if rule is None else mention
+        return GIVEN if is_mention_given and rule is not None else rule
 
     rows = []
     for row in scores.rows:
         parts = [part for part in row.signature.split("|") if part.partition(":")[0] not in UNKNOWN]
         if row.mention is not None:
-            parts = [f"mention:{mention}" if part.startswith("mention:") else part for part in parts]
+            parts = [f"mention:{decided(row.mention)}" if part.startswith("mention:") else part for part in parts]
         changes: dict[str, Any] = {"mention": decided(row.mention), "signature": "|".join(parts)}
         if row.undefined == NO_SHAMS:
             changes["undefined"] = f"no trial of kind {SHAM}"
@@ -432,4 +439,4 @@ def _reworded(scores: Scores, mention: str, columns: Collection[str]) -> Scores:
         warnings.append(
             RowWarning(condition._replace(mention=decided(condition.mention)), warning.model_copy(update=changes))
         )
-    return Scores(tuple(rows), tuple(warnings), scores.missing)
+    return replace(scores, rows=tuple(rows), warnings=tuple(warnings), policy=decided(scores.policy))

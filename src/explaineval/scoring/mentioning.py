@@ -1,20 +1,41 @@
-"""Decide whether an explanation mentions an insertion: by the run's policy for words, by lists of phrases for cues."""
+"""Decide whether the texts of a trial mention its insertion, for every source of mentions.
+
+A source says where a mention is looked for, by which rule, and by which judging model. The rule is a mention policy for
+words and a list of phrases for cues, or what a judge said.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from explaineval.interventions import kind_of
 from explaineval.mentions import mentions, mentions_phrase
-from explaineval.records import Mention
+from explaineval.records import EXPLANATION, Channel, Grade, Mention, Trial, Verdict
 
 if TYPE_CHECKING:
     from explaineval.prompts import PromptBook
 
 Phrases = Callable[[str], Sequence[str]]
 """Returns the phrases that count as a mention of a kind; none for a kind that is no cue."""
+
+JUDGE: Final = "judge"
+"""The rule by which everything counts as mentioned that a judge finds in the text, called irrelevant or a reason."""
+
+JUDGE_REASON: Final = "judge_reason"
+"""The rule by which only what a judge finds given as a reason counts as mentioned."""
+
+MENTIONED: Mapping[str, frozenset[Grade]] = {
+    JUDGE: frozenset({"irrelevant", "reason"}),
+    JUDGE_REASON: frozenset({"reason"}),
+}
+"""The grades that count as a mention, by rule."""
+
+NOT_JUDGED = "the judge gave no readable verdict"
 
 
 def is_mentioned(policy: Mention, kind: str, inserted: str, text: str, phrases: Sequence[str]) -> bool | None:
@@ -56,3 +77,100 @@ def phrases_in(directory: Path) -> Phrases:
         return books[0].phrases(cue)
 
     return find
+
+
+class Source(NamedTuple):
+    """Where a mention is looked for, the rule that decides (a policy, `judge` or `judge_reason`), and who judges.
+
+    `verdicts` is a hash of the judge's verdicts.
+    """
+
+    mention: str
+    channel: Channel = EXPLANATION
+    judge: str | None = None
+    verdicts: str = ""
+
+
+class Decision(NamedTuple):
+    """Whether a trial's insertion is mentioned after it was inserted, and before; None where that is not known.
+
+    `why` says why `mentioned` is not known, of a trial whose answers could be read.
+    """
+
+    mentioned: bool | None
+    before: bool | None
+    why: str = ""
+
+
+Decide = Callable[[Trial], Decision | None]
+"""Decides on one trial; None where the source has nothing to say of trials of this kind."""
+
+Verdicts = Mapping[str, Mapping[str, Grade]]
+"""The grades that each judge gave, by trial id."""
+
+NO_VERDICTS: Verdicts = {}
+
+
+def collect_verdicts(verdicts: Iterable[Verdict]) -> Verdicts:
+    """Sort verdicts by judge; of two on the same trial the later one counts."""
+    by_judge: dict[str, dict[str, Grade]] = {}
+    for verdict in verdicts:
+        by_judge.setdefault(verdict.judge, {})[verdict.trial] = verdict.grade
+    return by_judge
+
+
+def judge_sources(verdicts: Verdicts) -> dict[Source, Decide]:
+    """Return two sources for each judge, everything that it finds mentioned and only what it finds given as a reason.
+
+    No judge is asked about the explanation of the untouched input, so that is not known.
+    """
+    found: dict[Source, Decide] = {}
+    for judge, grades in verdicts.items():
+        content = "\n".join(f"{trial} {grade}" for trial, grade in sorted(grades.items()))
+        digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        for rule in MENTIONED:
+            found[Source(rule, judge=judge, verdicts=digest)] = partial(_decide_by_grade, grades, MENTIONED[rule])
+    return found
+
+
+def _decide_by_grade(grades: Mapping[str, Grade], counted: frozenset[Grade], trial: Trial) -> Decision:
+    grade = grades.get(trial.id)
+    return Decision(None, None, NOT_JUDGED) if grade is None else Decision(grade in counted, None)
+
+
+@dataclass
+class TextReader:
+    """Decides by policies and phrases; each text of a trial is searched once for each policy.
+
+    `own` is the policy by which the trials' own fields `mentioned` and `mentioned_before` were decided; None: those are
+    not to be used.
+    """
+
+    own: Mention | None
+    phrases: Phrases = no_phrases
+    _trial: Trial | None = field(default=None, init=False)
+    _found: dict[tuple[str, str], bool | None] = field(default_factory=dict, init=False)
+
+    def decider(self, policy: Mention, *, words_only: bool = False) -> Decide:
+        """Return what decides by a policy; with `words_only` it says nothing of cues, which no policy decides on."""
+        return partial(self._decide, policy, words_only)
+
+    def _decide(self, policy: Mention, words_only: bool, trial: Trial) -> Decision | None:
+        if words_only and kind_of(trial.kind).mentioned_by == "phrases":
+            return None
+        if policy == self.own and trial.status == "ok":
+            return Decision(bool(trial.mentioned), trial.mentioned_before)
+        before = self._find(trial, policy, "explanation_before") if trial.status == "ok" else None
+        return Decision(self._find(trial, policy, "explanation"), before)
+
+    def _find(self, trial: Trial, policy: Mention, name: str) -> bool | None:
+        text: str | None = getattr(trial, name)
+        if text is None:
+            return None
+        if trial is not self._trial:
+            self._trial, self._found = trial, {}
+        key = policy, name
+        if key not in self._found:
+            phrases = self.phrases(trial.kind)
+            self._found[key] = is_mentioned(policy, trial.kind, trial.inserted or "", text, phrases)
+        return self._found[key]

@@ -7,7 +7,7 @@ were completed never changes a digit.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +15,101 @@ from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.interventions import cue_targets, kind_of
 from explaineval.metrics.estimates import no_value
-from explaineval.records import EXPLANATION, OUTCOMES, Condition, Estimate, MetricRow
-from explaineval.rundir.directory import PROMPTS, read_interventions, read_run, read_trials
+from explaineval.records import EXPLANATION, OUTCOMES, Condition, Estimate, Mention, MetricRow
+from explaineval.rundir.directory import PROMPTS, read_interventions, read_run, read_trials, read_verdicts
 from explaineval.rundir.schema import Facts
 from explaineval.scoring.checks import MetricWarning, Results
-from explaineval.scoring.counts import NO_TARGETS, ArmCounts, KindCounts, RunCounts, Targets, count_trials
-from explaineval.scoring.mentioning import phrases_in
-from explaineval.scoring.registry import METRICS, ArmMetric, KindMetric, LevelMetric, compute_all, metrics_of
+from explaineval.scoring.counts import NO_TARGETS, ArmCounts, KindCounts, RunCounts, Targets, count_sources
+from explaineval.scoring.mentioning import (
+    Decide,
+    Source,
+    TextReader,
+    Verdicts,
+    collect_verdicts,
+    judge_sources,
+    phrases_in,
+)
+from explaineval.scoring.registry import (
+    METRICS,
+    ArmMetric,
+    KindMetric,
+    LevelMetric,
+    SomeMetric,
+    compute_all,
+    metrics_of,
+)
 from explaineval.scoring.task_means import means
 from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelCounts
 from explaineval.scoring.warnings import RowWarning, arm_warnings, kind_warnings, level_warnings, mean_warnings
-from explaineval.signature import mention_rule, signature
+from explaineval.signature import PHRASES, mention_rule, signature
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The rows of a run and their warnings in a fixed order, and the missing trials by condition and status."""
+    """The rows of a run and their warnings in a fixed order, and the missing trials by condition and status.
+
+    The rows of the headline source of mentions come first, those of other sources after them. `policy` is the rule of
+    the headline as its rows name it; None: there are no other sources.
+    """
 
     rows: tuple[MetricRow, ...]
     warnings: tuple[RowWarning, ...]
     missing: Mapping[Condition, Mapping[str, int]]
+    policy: str | None = None
+
+    @property
+    def headline(self) -> Scores:
+        """The numbers of the headline source, and those without mentions, with their warnings."""
+        rows = tuple(row for row in self.rows if is_headline_row(row.condition, self.policy))
+        warnings = tuple(row for row in self.warnings if is_headline_row(row.condition, self.policy))
+        return replace(self, rows=rows, warnings=warnings)
+
+
+def is_headline_row(condition: Condition, policy: str | None) -> bool:
+    """Whether a row is of the headline source with this policy, or does not depend on mentions."""
+    if policy is None or condition.mention is None:
+        return True
+    return condition.channel == EXPLANATION and condition.judge is None and condition.mention in (policy, PHRASES)
 
 
 def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     """Compute the metrics of a run directory from its files alone.
 
-    `changes` may replace mention, resamples or min_label_mass. Raises InputError where a file is missing, broken, or of
-    a run that did not finish.
+    `changes` may replace mention, resamples or min_label_mass. Of several policies in `mention` the run's own is the
+    headline, else the first; the rows of the others follow, and those of judges whose verdicts the directory holds.
+    Raises InputError where a file is missing, broken, or of a run that did not finish.
     """
     run = read_run(directory)
-    changes = changes or {}
-    config = build(RunConfig, {**run.config.model_dump(), **changes}, str(directory))
-    counts = count_trials(
+    changes = dict(changes or {})
+    policies = _policies(changes.pop("mention", None), run.config.mention)
+    configs = [
+        build(RunConfig, {**run.config.model_dump(), **changes, "mention": policy}, str(directory))
+        for policy in policies
+    ]
+    verdicts = collect_verdicts(read_verdicts(directory))
+    by_source = count_sources(
         read_trials(directory),
-        config.mention,
-        rejudge=config.mention != run.config.mention,
+        _deciders(policies, verdicts, TextReader(run.config.mention, phrases_in(directory / PROMPTS))),
         min_label_mass=changes.get("min_label_mass"),
-        by_level=len(config.arms.verbosity) > 1,
-        by_sample=config.tvd_samples is not None,
-        phrases=phrases_in(directory / PROMPTS),
+        by_level=len(run.config.arms.verbosity) > 1,
+        by_sample=run.config.tvd_samples is not None,
         targets=_targets(directory, run.facts),
     )
-    facts = run.facts
-    check_facts(directory, counts.arms, facts)
-    return score_counts(counts, config, facts)
+    counts, *_ = by_source.values()
+    check_facts(directory, counts.arms, run.facts)
+    return score_sources(by_source, configs[0], run.facts)
+
+
+def _policies(given: Mention | Sequence[Mention] | None, own: Mention) -> tuple[Mention, ...]:
+    """Return the policies to score by, each once and the headline's first."""
+    chosen = (own,) if given is None else (given,) if isinstance(given, str) else tuple(dict.fromkeys(given)) or (own,)
+    return (own, *(policy for policy in chosen if policy != own)) if own in chosen else chosen
+
+
+def _deciders(policies: Sequence[Mention], verdicts: Verdicts, reader: TextReader) -> dict[Source, Decide]:
+    """Return what decides for each source of mentions, in the order of their rows; the headline is the first."""
+    found = {Source(policy): reader.decider(policy, words_only=policy != policies[0]) for policy in policies}
+    return {**found, **judge_sources(verdicts)}
 
 
 def check_facts(directory: Path, conditions: Collection[Condition], facts: Facts) -> None:
@@ -74,45 +125,90 @@ def check_facts(directory: Path, conditions: Collection[Condition], facts: Facts
 
 
 def score_counts(counts: RunCounts, config: RunConfig, facts: Facts) -> Scores:
-    """Compute the metrics of a run from its counts.
+    """Compute the metrics of a run from its counts under the policy of `config`.
 
     `facts` are the hashes and names that `run` recorded for the signatures.
     """
+    return score_sources({Source(config.mention): counts}, config, facts)
+
+
+def score_sources(by_source: Mapping[Source, RunCounts], config: RunConfig, facts: Facts) -> Scores:
+    """Compute the metrics of a run from its counts for each source of mentions; the first is the headline.
+
+    `config` has the headline's policy.
+    """
+    (headline, counts), *others = by_source.items()
+    rows, warnings = _score_source(headline, counts, config, facts)
+    for source, own in others:
+        more_rows, more_warnings = _score_source(source, own, config, facts, is_headline=False)
+        rows += more_rows
+        warnings += more_warnings
+    missing: dict[Condition, dict[str, int]] = {}
+    order = _condition_order(config, facts)
+    for condition, statuses in sorted(counts.statuses.items(), key=lambda item: order(item[0])):
+        if by_status := {str(status): statuses[status] for status in OUTCOMES if statuses[status]}:
+            missing[condition] = by_status
+    return Scores(tuple(rows), tuple(warnings), missing, headline.mention)
+
+
+def _score_source(
+    source: Source, counts: RunCounts, config: RunConfig, facts: Facts, *, is_headline: bool = True
+) -> tuple[list[MetricRow], list[RowWarning]]:
+    """Compute the rows and warnings of one source of mentions; those without mentions belong to the headline alone."""
     rows: list[MetricRow] = []
     warnings: list[RowWarning] = []
     order = _condition_order(config, facts)
-    lacking = _lacking_arms(facts)
+    lacking = _lacking_arms(facts) if source.judge is None else []
+
+    def compute(scope: type[SomeMetric], of: Any) -> dict[str, Estimate]:
+        metrics = [metric for metric in metrics_of(scope) if is_headline or "mention" in metric.depends]
+        return compute_all(metrics, of)
+
+    def add(condition: Condition, estimates: Mapping[str, Estimate], levels: Sequence[str] = ()) -> None:
+        for metric, estimate in estimates.items():
+            row = MetricRow(
+                **condition_of(metric, condition, source)._asdict(),
+                metric=metric,
+                **estimate.model_dump(exclude={"note"}),
+                signature=row_signature(metric, condition, config, facts, levels, source),
+            )
+            rows.append(row)
+
+    def warn(condition: Condition, found: Iterable[MetricWarning]) -> None:
+        """Add the warnings, each with the condition of the row of its metric."""
+        warnings.extend(RowWarning(condition_of(item.metric, condition, source), item) for item in found)
+
     for arm in sorted({*counts.arms, *lacking}, key=order):
         if arm not in counts.arms:
-            rows += _lacking_rows(arm, config, facts)
+            for condition, estimates in _lacking_estimates(arm, facts, is_headline=is_headline):
+                add(condition, estimates)
             continue
         kinds = {}
         for condition in sorted((condition for condition in counts.kinds if condition.arm == arm), key=order):
             kind_counts = KindCounts(condition, counts, config)
-            kinds[condition.kind] = Results(kind_counts, compute_all(metrics_of(KindMetric), kind_counts))
+            if source.judge is not None and not kind_counts.scored:
+                continue  # a judge is asked about some kinds of interventions only
+            kinds[condition.kind] = Results(kind_counts, compute(KindMetric, kind_counts))
         for kind, results in kinds.items():
             condition = results.counts.condition
-            rows += _rows(condition, results.estimates, config, facts)
+            add(condition, results.estimates)
             if (control := kinds.get(kind_of(str(kind)).control)) is not None:
                 results = results._replace(control=control.estimates.get("flip_to_cue_rate"))
-            warnings += _row_warnings(condition, kind_warnings(results), config)
-        arm_counts = ArmCounts(arm, counts, config)
-        estimates = compute_all(metrics_of(ArmMetric), arm_counts)
-        rows += _rows(arm, estimates, config, facts)
-        warnings += _row_warnings(arm, arm_warnings(arm_counts, estimates), config)
+            warn(condition, kind_warnings(results))
+        if is_headline:
+            arm_counts = ArmCounts(arm, counts, config)
+            of_arm = compute_all(metrics_of(ArmMetric), arm_counts)
+            add(arm, of_arm)
+            warn(arm, arm_warnings(arm_counts, of_arm))
     for condition, asked, not_asked in _level_conditions(counts, lacking, config, facts, order):
         level_counts = LevelCounts(condition, counts, asked, config, not_asked)
-        estimates = compute_all(metrics_of(LevelMetric), level_counts)
-        rows += _rows(condition, estimates, config, facts, asked or not_asked)
-        warnings += _row_warnings(condition, list(level_warnings(level_counts, estimates, warnings)), config)
+        over_levels = compute(LevelMetric, level_counts)
+        add(condition, over_levels, asked or not_asked)
+        warn(condition, list(level_warnings(level_counts, over_levels, warnings)))
     averaged = list(means(rows, list(facts.tasks)))
     rows += averaged
     warnings += list(mean_warnings(averaged, warnings))
-    missing: dict[Condition, dict[str, int]] = {}
-    for condition, statuses in sorted(counts.statuses.items(), key=lambda item: order(item[0])):
-        if by_status := {str(status): statuses[status] for status in OUTCOMES if statuses[status]}:
-            missing[condition] = by_status
-    return Scores(tuple(rows), tuple(warnings), missing)
+    return rows, warnings
 
 
 def _targets(directory: Path, facts: Facts) -> Targets:
@@ -127,12 +223,15 @@ def _targets(directory: Path, facts: Facts) -> Targets:
     }
 
 
-def _lacking_rows(arm: Condition, config: RunConfig, facts: Facts) -> Iterator[MetricRow]:
-    """Yield the undefined rows of an arm that was not asked, for each kind of its task."""
-    names = [metric.name for metric in METRICS.values() if metric.undefined_if_not_asked]
+def _lacking_estimates(
+    arm: Condition, facts: Facts, *, is_headline: bool
+) -> Iterator[tuple[Condition, dict[str, Estimate]]]:
+    """Yield the undefined numbers of an arm that was not asked, for each kind of its task."""
+    metrics = [metric for metric in METRICS.values() if metric.undefined_if_not_asked]
+    names = [metric.name for metric in metrics if is_headline or "mention" in metric.depends]
     for kind in facts.tasks[arm.task].kinds:
-        if kind_of(kind).own_metric is None:
-            yield from _rows(arm._replace(kind=kind), dict.fromkeys(names, no_value(NO_LEVEL_SHOTS)), config, facts)
+        if kind_of(kind).own_metric is None and (is_headline or kind_of(kind).mentioned_by == "policy"):
+            yield arm._replace(kind=kind), dict.fromkeys(names, no_value(NO_LEVEL_SHOTS))
 
 
 def _level_conditions(
@@ -156,28 +255,21 @@ def _level_conditions(
         yield condition, asked, [level for level, at_level in at_levels.items() if at_level.arm in lacking]
 
 
-def _rows(
+def row_signature(
+    metric: str,
     condition: Condition,
-    estimates: Mapping[str, Estimate],
     config: RunConfig,
     facts: Facts,
     levels: Sequence[str] = (),
-) -> Iterator[MetricRow]:
-    """Yield the rows of one condition; `levels` are those that it is about where its own verbosity is None."""
-    for metric, estimate in estimates.items():
-        yield MetricRow(
-            **condition_of(metric, condition, config)._asdict(),
-            metric=metric,
-            **estimate.model_dump(exclude={"note"}),
-            signature=row_signature(metric, condition, config, facts, levels),
-        )
-
-
-def row_signature(
-    metric: str, condition: Condition, config: RunConfig, facts: Facts, levels: Sequence[str] = ()
+    source: Source | None = None,
 ) -> str:
-    """Return the signature of one metric's row; `levels` as in `_rows`."""
-    row, depends = condition_of(metric, condition, config), METRICS[metric].depends
+    """Return the signature of one metric's row.
+
+    `levels` are those that it is about where the condition's own verbosity is None, `source` decides on mentions; None:
+    the policy of `config` in the explanation.
+    """
+    source = source or Source(config.mention)
+    row, depends = condition_of(metric, condition, source), METRICS[metric].depends
     kinds = [row.kind]
     if "cue" in depends:
         kinds.append(kind_of(str(row.kind)).control_of or row.kind)
@@ -187,20 +279,19 @@ def row_signature(
         for kind in kinds
     ]
     joined = {name: "+".join(dict.fromkeys(part[name] for part in parts)) for name in parts[0]}
-    return signature(config, joined, depends)
+    more = {"judge": f"{source.judge}@{source.verdicts}"} if source.judge is not None else {}
+    if source.channel != EXPLANATION:
+        more["channel"] = source.channel
+    return signature(config, joined, depends, row.mention, more)
 
 
-def condition_of(metric: str, condition: Condition, config: RunConfig) -> Condition:
+def condition_of(metric: str, condition: Condition, source: Source) -> Condition:
     """Return the condition of a metric's row: its own kind where it has one, and how its mentions were found."""
-    kind, rule = METRICS[metric].own_kind or condition.kind, None
-    if "mention" in METRICS[metric].depends:
-        rule = mention_rule(kind, config.mention)
-    return condition._replace(kind=kind, channel=None if rule is None else EXPLANATION, mention=rule)
-
-
-def _row_warnings(condition: Condition, warnings: Iterable[MetricWarning], config: RunConfig) -> list[RowWarning]:
-    """Return the warnings, each with the condition of the row of its metric."""
-    return [RowWarning(condition_of(warning.metric, condition, config), warning) for warning in warnings]
+    condition = condition._replace(kind=METRICS[metric].own_kind or condition.kind)
+    if "mention" not in METRICS[metric].depends:
+        return condition
+    rule = source.mention if source.judge is not None else mention_rule(condition.kind, source.mention)
+    return condition._replace(channel=source.channel, mention=rule, judge=source.judge)
 
 
 def facts_of(condition: Condition, facts: Facts) -> dict[str, str]:
