@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from explaineval.reporting.summary import Line, Look
     from explaineval.rundir.schema import Totals
     from explaineval.scoring.rows import Scores
+    from explaineval.scoring.sensitivity import Sensitivity
 
 SCHEMA = 2
 """Version of the JSON documents; it grows with every change that could break a reader."""
@@ -153,16 +154,19 @@ def echo_lines(lines: Iterable[Line]) -> None:
 
 def echo_scores(scores: Scores, run: object, *, table: bool = False) -> None:
     """Print the results of a run in sentences, or with `table` as the wide table with all of its numbers."""
-    if not table:
+    from explaineval.reporting.sensitivity_view import sensitivity_lines
+
+    if table:
+        from explaineval.reporting.tables import results_table, table_warnings
+
+        shown = scores.headline
+        warnings = table_warnings((item.condition, item.warning) for item in shown.warnings)
+        echo_table(results_table(shown.rows, warnings, shown.missing, columns()))
+    else:
         from explaineval.reporting.summary import summary
 
         echo_lines(summary(scores, str(run), columns(SCREEN_WIDTH)))
-        return
-    from explaineval.reporting.tables import results_table, table_warnings
-
-    shown = scores.headline
-    warnings = table_warnings((item.condition, item.warning) for item in shown.warnings)
-    echo_table(results_table(shown.rows, warnings, shown.missing, columns()))
+    echo_lines(sensitivity_lines(scores, columns(SCREEN_WIDTH)))
 
 
 def run_document(
@@ -179,6 +183,30 @@ def run_document(
         "signature": signature,
         **(spent if totals is None else totals.model_dump(include=set(spent))),
         "metrics": [row.model_dump(mode="json") for row in scores.rows],
+        "sensitivity": [sensitivity_document(item) for item in scores.sensitivity],
+    }
+
+
+def sensitivity_document(item: Sensitivity) -> dict[str, Any]:
+    """Return how a source of mentions compares with its reference, as it stands in JSON documents."""
+    both, only_reference, only_this, neither = item.counts
+    kappa, difference = item.kappa, item.difference
+    return {
+        **item.condition._asdict(),
+        "reference": {name: getattr(item.reference, name) for name in ("channel", "mention", "judge")},
+        "n": sum(item.counts),
+        "both": both,
+        "only_reference": only_reference,
+        "only_this": only_this,
+        "neither": neither,
+        "kappa": kappa.model_dump(mode="json", include={"value", "low", "high", "undefined"}),
+        "youden_j": item.youden_j,
+        "reference_youden_j": item.reference_youden_j,
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "p": difference.p,
+        "undefined": difference.undefined,
     }
 
 

@@ -22,7 +22,8 @@ from explaineval.reporting.comparison_text import (
     trend_of,
     warnings_of,
 )
-from explaineval.scoring.comparisons import AT_P, NOT_SCORED, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
+from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
+from explaineval.scoring.shared import NOT_SCORED
 from explaineval.scoring.task_means import MEAN
 
 SHOWN_PAIRS, LOSSES_IN_A_SENTENCE = 10, 2

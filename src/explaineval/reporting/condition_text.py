@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from explaineval.interventions import kind_of
-from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
+from explaineval.records import EITHER, REASONING, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
 from explaineval.scoring.checks import GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
+from explaineval.scoring.mentioning import JUDGE_REASON
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
 from explaineval.scoring.warnings import RowWarning
@@ -75,6 +76,13 @@ def _external_parts(condition: Condition, rows: Sequence[MetricRow]) -> Iterator
         yield ORDERS[condition.order]
     if condition.verbosity is not None and len({row.verbosity for row in rows if row.verbosity is not None}) > 1:
         yield condition.verbosity
+
+
+def describe_source(condition: Condition) -> str:
+    """Return in words by what rule the mentions of a row are found, by which judge, and where they are looked for."""
+    rule = f"{condition.judge}, as a reason" if condition.mention == JUDGE_REASON else condition.judge
+    where = {EITHER: " in explanation or reasoning", REASONING: " in the reasoning"}
+    return f"by {rule or condition.mention}{where.get(str(condition.channel), '')}"
 
 
 def split_shared(described: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:

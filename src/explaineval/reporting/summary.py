@@ -13,6 +13,7 @@ from explaineval.reporting.condition_text import (
     by_condition,
     counted,
     describe,
+    describe_source,
     is_kind,
     lower_first,
     parts_of,
@@ -27,7 +28,6 @@ from explaineval.reporting.condition_text import (
 )
 from explaineval.scoring.checks import GRADES
 from explaineval.scoring.external import EXTERNAL
-from explaineval.scoring.mentioning import JUDGE_REASON
 from explaineval.scoring.registry import METRICS, LevelMetric
 from explaineval.scoring.rows import Scores, is_headline_row
 from explaineval.scoring.warnings import RowWarning
@@ -77,7 +77,7 @@ def summary(scores: Scores, run: str, width: int) -> list[Line]:
         lines.pop()
     systems = {(*condition[:2], *condition[4:8]) for condition in kinds if EXTERNAL not in condition}
     if len(systems) > 1:
-        lines += [Line(""), *_wrap(f"How they differ, with intervals: explaineval compare {run}", width, "  ", "plain")]
+        lines += [Line(""), *wrap(f"How they differ, with intervals: explaineval compare {run}", width, "  ", "plain")]
     return lines
 
 
@@ -89,25 +89,25 @@ def _block(
     phi = numbers.get("phi_cct")
     n, examples = (phi.n, phi.n_examples) if phi is not None else (0, 0)
     head = f"{describe(condition, scores.rows)} · {counted(n, 'trial')} of {counted(examples, 'example')}"
-    yield from _wrap(head, width, "  ", "head")
+    yield from wrap(head, width, "  ", "head")
     missing = scores.missing.get(condition, {})
     if n == 0 and missing:
         total = sum(missing.values())
         text = f"  Nothing could be measured: none of the {total:,} trials has a score ({statuses_text(missing)})."
         if condition.style != EXTERNAL:
             text += f" Look at some of them: explaineval show {run} --list"
-        yield from _wrap(text, width, "  ", "warning")
+        yield from wrap(text, width, "  ", "warning")
         return
     yield from _estimate_line("phi-CCT", phi, verdict_of(phi), width)
     cct = numbers.get("cct_sampled") or numbers.get("cct")
     if cct is not None:
         yield from _estimate_line("CCT", cct, f"on the {cct.n:,} trials with usable probabilities", width)
     for text in sentences_of(condition, numbers, arm):
-        yield from _wrap(f"  {text}", width, "  ")
+        yield from wrap(f"  {text}", width, "  ")
     if missing:
         lost = sum(missing.values())
         have = "has" if lost == 1 else "have"
-        yield from _wrap(f"  {lost:,} of {n + lost:,} trials {have} no score: {statuses_text(missing)}.", width, "  ")
+        yield from wrap(f"  {lost:,} of {n + lost:,} trials {have} no score: {statuses_text(missing)}.", width, "  ")
     yield from _notes_line(warnings_of(condition, scores.warnings), run, width)
 
 
@@ -116,10 +116,10 @@ def _estimate_line(name: str, row: MetricRow | None, remark: str, width: int) ->
         return
     start = f"  {name:<{LABEL - 2}}"
     if row.value is None:
-        yield from _wrap(f"{start}undefined: {row.undefined}", width, " " * LABEL)
+        yield from wrap(f"{start}undefined: {row.undefined}", width, " " * LABEL)
         return
     interval = f"[{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else "no interval"
-    yield from _wrap(f"{start}{signed(row.value)}   {interval:<16} {remark}".rstrip(), width, " " * LABEL)
+    yield from wrap(f"{start}{signed(row.value)}   {interval:<16} {remark}".rstrip(), width, " " * LABEL)
 
 
 def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterator[Line]:
@@ -133,7 +133,7 @@ def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterato
     others = len(found) - grave
     rest = f"{others} {'more ' if first else ''}{'note' if others == 1 else 'notes'}: explaineval notes {run}"
     text = " · ".join(filter(None, (first, rest if others else "")))
-    yield from _wrap(f"  {text}", width, "  ", "warning" if grave else "dim")
+    yield from wrap(f"  {text}", width, "  ", "warning" if grave else "dim")
 
 
 def _levels(conditions: Mapping[Condition, Numbers], scores: Scores, width: int) -> Iterator[Line]:
@@ -146,14 +146,14 @@ def _levels(conditions: Mapping[Condition, Numbers], scores: Scores, width: int)
         return
     shared, names = split_shared([parts_of(condition, scores.rows) for condition in areas])
     yield Line("")
-    yield from _wrap(
+    yield from wrap(
         " · ".join([*shared, "all verbosity levels (0.5: what is named tells nothing)"]), width, "  ", "head"
     )
     for (_, rows), name in zip(areas.items(), names, strict=True):
         for row in rows:
             title = METRICS[row.metric].title
-            value = _interval_cell(row) if row.value is not None else f"undefined: {row.undefined}"
-            yield from _wrap(f"  {' · '.join(filter(None, (name, f'{title} {value}')))}", width, "    ")
+            value = interval_cell(row) if row.value is not None else f"undefined: {row.undefined}"
+            yield from wrap(f"  {' · '.join(filter(None, (name, f'{title} {value}')))}", width, "    ")
 
 
 def _is_area(metric: str) -> bool:
@@ -184,7 +184,7 @@ def _table(
     """One line of figures for each condition, below what all of them share."""
     shared, names = split_shared([parts_of(condition, scores.rows) for condition in kinds])
     if shared:
-        yield from _wrap(" · ".join(shared), width, "  ", "head")
+        yield from wrap(" · ".join(shared), width, "  ", "head")
         yield Line("")
     room = max(14, width - sum(columns for _, _, columns in HEADINGS))
     for place in (0, 1):
@@ -193,17 +193,17 @@ def _table(
     for condition, name in zip(kinds, names, strict=True):
         numbers, arm = conditions[condition], arm_numbers(condition, conditions)
         phi, cct = numbers.get("phi_cct"), numbers.get("cct")
-        cells = [_interval_cell(phi), "–" if cct is None or cct.value is None else signed(cct.value)]
+        cells = [interval_cell(phi), "–" if cct is None or cct.value is None else signed(cct.value)]
         rows = (numbers.get("impact_rate"), arm.get("sham_flip_rate"), numbers.get("tpr"), numbers.get("fpr"))
         cells += ["–" if row is None or row.value is None else f"{round(100 * row.value)} %" for row in rows]
         if len(name) >= room:  # a long name has a line of its own
-            yield from _wrap(name, width, "  ")
+            yield from wrap(name, width, "  ")
             name = ""
         yield Line(_row(name, cells, room))
         if phi is not None and phi.value is None:
-            yield from _wrap(f"  phi-CCT is undefined: {phi.undefined}", width, "    ")
+            yield from wrap(f"  phi-CCT is undefined: {phi.undefined}", width, "    ")
     yield Line("")
-    yield from _wrap(LEGEND, width, "  ", "dim")
+    yield from wrap(LEGEND, width, "  ", "dim")
     yield Line("")
 
 
@@ -212,7 +212,8 @@ def _row(name: str, cells: Sequence[str], room: int) -> str:
     return (f"{name:<{room}}" + "".join(f"{cell:>{size}}" for cell, size in zip(cells, columns, strict=True))).rstrip()
 
 
-def _interval_cell(row: MetricRow | None) -> str:
+def interval_cell(row: MetricRow | None) -> str:
+    """Return a number with its interval as it stands in a table."""
     if row is None or row.value is None:
         return "undefined"
     if row.low is None or row.high is None:
@@ -220,7 +221,8 @@ def _interval_cell(row: MetricRow | None) -> str:
     return f"{signed(row.value)} [{row.low:.2f}, {row.high:.2f}]"
 
 
-def _wrap(text: str, width: int, indent: str, look: Look = "plain") -> Iterator[Line]:
+def wrap(text: str, width: int, indent: str, look: Look = "plain") -> Iterator[Line]:
+    """Yield a text as lines of at most `width` columns; the second and later ones begin with `indent`."""
     start = text[: len(text) - len(text.lstrip())]
     lines = textwrap.wrap(
         text.strip().replace(" %", f"{UNBROKEN}%"),
@@ -246,23 +248,14 @@ def notes_lines(scores: Scores, width: int) -> Iterator[Line]:
         for (text, todo), members in found.items():
             metrics = dict.fromkeys(METRICS[row.warning.metric].title for row in members)
             places = dict.fromkeys(_place(row.condition, rows, policy) for row in members)
-            yield from _wrap(f"  {upper_first(text)}", width, "    ", "warning" if grade == GRADES[0] else "plain")
-            yield from _wrap(f"    {todo}", width, "    ")
-            yield from _wrap(f"    It limits {', '.join(metrics)} of:", width, "      ", "dim")
+            yield from wrap(f"  {upper_first(text)}", width, "    ", "warning" if grade == GRADES[0] else "plain")
+            yield from wrap(f"    {todo}", width, "    ")
+            yield from wrap(f"    It limits {', '.join(metrics)} of:", width, "      ", "dim")
             for place in places:
-                yield from _wrap(f"      {place}", width, "        ", "dim")
+                yield from wrap(f"      {place}", width, "        ", "dim")
 
 
 def _place(condition: Condition, rows: Sequence[MetricRow], policy: str | None) -> str:
     """Describe the condition of a number, with the source of its mentions where that is not the headline's."""
     place = describe(condition.without_mention, rows)
-    return place if is_headline_row(condition, policy) else f"{place} · {describe_source(condition)}"
-
-
-def describe_source(condition: Condition) -> str:
-    """Return in words where the mentions of a row are looked for, and who or what decides on them."""
-    where = {"explanation": "", "reasoning": " in the reasoning", "either": " in explanation or reasoning"}
-    if condition.judge is None:
-        return f"mentions by {condition.mention}{where[str(condition.channel)]}"
-    reason = " as a reason" if condition.mention == JUDGE_REASON else ""
-    return f"mentions{reason} by {condition.judge}{where[str(condition.channel)]}"
+    return place if is_headline_row(condition, policy) else f"{place} · mentions {describe_source(condition)}"

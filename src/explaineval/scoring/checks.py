@@ -55,6 +55,10 @@ CODES: Mapping[str, Code] = {
     ),
     "missing_trials": Code("mind", "Give the number of missing trials with the value.", "Many trials have no score"),
     "missing_bounds": Code("mind", "Give both bounds with phi-CCT.", "Missing trials could move the value"),
+    "mostly_unknown": Code(
+        "do not quote", "Read the number by another source of mentions.", "Of most trials no mention is known"
+    ),
+    "some_unknown": Code("mind", "Give the number of trials with the value.", "Of some trials no mention is known"),
     "missing_answers": Code(
         "mind", "Give the number of missing answers with the value.", "Many answers could not be read"
     ),

@@ -18,7 +18,6 @@ import numpy as np
 
 from explaineval.config import RunConfig
 from explaineval.errors import InputError
-from explaineval.metrics.auroc import is_order_unsure
 from explaineval.metrics.correlations import cct_values, phi_at_p_values, phi_values
 from explaineval.metrics.differences import (
     DRAWS,
@@ -31,7 +30,7 @@ from explaineval.metrics.differences import (
     measure,
     undefined_measure,
 )
-from explaineval.metrics.estimates import column_sums, empty_margin
+from explaineval.metrics.estimates import column_sums
 from explaineval.metrics.rates import ratio_values
 from explaineval.metrics.trends import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
 from explaineval.records import Condition, Mention, Trial
@@ -49,6 +48,7 @@ from explaineval.scoring.shared import (
     Tables,
     Trials,
     cells_of,
+    measure_task,
     share,
 )
 from explaineval.scoring.task_means import MEAN, merge_signatures
@@ -58,9 +58,6 @@ By = Literal["model", "arm", "run"]
 
 PRIMARY, PRIMARY_OVER_LEVELS, AT_P = "phi_cct", "f_auroc", "phi_at_p"
 """The metrics whose families are primary, of single arms and over levels of verbosity, and phi at a common rate."""
-
-FEWEST_UNMENTIONED = 8
-"""Examples with an unmentioned change of the answer, under which differences of TPR and J are not told."""
 
 ASKED_ONCE = "pe2"
 """The order in which levels of verbosity explain one and the same answer: only then are areas compared."""
@@ -364,7 +361,7 @@ def _measure(group: Group, paired: Paired, parts: Sequence[Shared]) -> list[Meas
             if across_orders:
                 by_task.append(undefined_measure(len(part.examples), ACROSS_ORDERS))
             else:
-                by_task.append(_measure_task(paired, part.tables[number], len(part.examples)))
+                by_task.append(measure_task(paired, part.tables[number], len(part.examples)))
         systems.append(by_task[0] if len(by_task) == 1 else mean_measure(by_task))
     return systems
 
@@ -376,7 +373,6 @@ def _test(systems: Sequence[Measured], choices: Choices) -> Family:
 
 
 ACROSS_ORDERS = "label probabilities are not compared across orders"
-NOT_SCORED = "no trial is scored"
 NOT_COMPARED = (ACROSS_ORDERS, DIFFERENT_ANSWERS)
 """Why systems have no value at all, though their trials would give one."""
 
@@ -393,34 +389,6 @@ def _trend(group: Group, systems: Sequence[Measured], choices: Choices) -> Trend
 
 def _shown(paired: Paired, value: float) -> float:
     return math.exp(value) if paired.on_log_scale else value
-
-
-def _measure_task(paired: Paired, tables: Tables | None, examples: int) -> Measured:
-    """One system's value on one task, with what is needed to test differences."""
-    if tables is None:
-        return undefined_measure(examples, NOT_SCORED)
-    n = int(paired.trials_of(tables).sum())
-    if paired.needs_probabilities and not n:
-        return undefined_measure(examples, "no shared trial has usable label probabilities on both sides")
-    flips = tables.levels[:, :, 0] + tables.levels[:, :, 1]
-    if (flips != flips[:, :1]).any():
-        return undefined_measure(examples, DIFFERENT_ANSWERS, n)
-    unmentioned = int((tables.cells[:, 1] > 0).sum())
-    if paired.needs_unmentioned and unmentioned < FEWEST_UNMENTIONED:
-        reason = (
-            f"only {unmentioned} shared examples have a changed answer whose explanation leaves out the insertion; "
-            f"{FEWEST_UNMENTIONED} are needed"
-        )
-        return undefined_measure(examples, reason, n)
-    rows, carriers = paired.rows(tables), paired.carriers
-    if math.isnan(float(paired.statistic(column_sums(rows)[np.newaxis])[0])):
-        reason = empty_margin(*tables.cells.sum(axis=0).tolist()) or "undefined"
-        return undefined_measure(examples, f"{reason} on the shared trials", n)
-    measured = measure(rows, paired.statistic, int((carriers.having(tables) > 0).sum()), carriers.what, n)
-    if tables.levels.shape[1] > 1 and not measured.undefined and is_order_unsure(rows):
-        note = "; ".join(filter(None, (measured.note, "the order of two levels by FPR is within chance")))
-        return replace(measured, note=note)
-    return measured
 
 
 def _pooled_value(paired: Paired, by_task: Sequence[Tables | None]) -> float | None:

@@ -23,7 +23,7 @@ from explaineval.metrics.estimates import FloatArray, IntArray, Interval
 from explaineval.metrics.reliability import phi_bounds
 from explaineval.parsing import argmax_disagrees, is_one_hot, total_variation, tvd_of
 from explaineval.records import NOT_MISSING, Condition, Mention, Trial
-from explaineval.scoring.mentioning import Decide, Decision, Phrases, Source, TextReader, no_phrases
+from explaineval.scoring.mentioning import Decide, Decision, Phrases, Source, TextReader, no_phrases, reference_of
 
 T = TypeVar("T")
 
@@ -92,8 +92,8 @@ class ExampleCounts:
     mentioned: bytearray = field(default_factory=bytearray)
     changed: bytearray = field(default_factory=bytearray)
     joint: list[int] = field(default_factory=lambda: [0] * 8)
-    """Of a source beside the headline, the scored trials by changed, mentioned by the headline, mentioned by this
-    source: the first count is of all three, the last of none."""
+    """Of a source beside the headline, the trials that its reference scores too, by changed, mentioned by the
+    reference, mentioned by this source: the first count is of all three, the last of none."""
 
 
 @dataclass(slots=True)
@@ -174,13 +174,15 @@ def count_sources(
 
     A `min_label_mass` given here is applied anew. `by_level` keeps each trial's score at each verbosity level,
     `by_sample` the labels of all samples of an intervention. `targets` gives the letters that cues suggest. What does
-    not depend on mentions is counted in the headline alone; the others share its `arms`.
+    not depend on mentions is counted in the headline alone; the others share its `arms`, and each counts `joint` with
+    its reference among the sources (`reference_of`).
     """
     by_source = {source: RunCounts() for source in sources}
-    headline, *others = by_source.values()
-    for other in others:
-        other.arms = headline.arms
-    (decide, *deciders) = sources.values()
+    names = list(sources)
+    headline = by_source[names[0]]
+    references = {source: reference_of(source, names[0]) for source in names[1:]}
+    for source in references:
+        by_source[source].arms = headline.arms
     scores: dict[Score, Score] = {}  # there are few different ones: keep each in memory once
 
     def count_one(total: RunCounts, trial: Trial, decision: Decision) -> tuple[ExampleCounts, tuple[bool, bool] | None]:
@@ -209,18 +211,18 @@ def count_sources(
         if kind.own_metric is not None:
             _count_noise(of_arm.shams if kind.inserts == "nothing" else of_arm.null_edits, trial)
             continue
-        first = decide(trial)
-        if first is None:
-            raise ValueError("the headline source decides on every kind")
-        of_kind, scored = count_one(headline, trial, first)
-        if targets:
-            _count_to_cue(of_kind, trial, targets)
-        for other, decide_other in zip(others, deciders, strict=True):
-            if (decision := decide_other(trial)) is not None:
-                of_other, other_scored = count_one(other, trial, decision)
-                if scored is not None and other_scored is not None:
-                    changed, mentioned = scored
-                    of_other.joint[4 * (not changed) + 2 * (not mentioned) + (not other_scored[1])] += 1
+        of_source: dict[Source, tuple[bool, bool] | None] = {}
+        for source, decide in sources.items():
+            if (decision := decide(trial)) is None:
+                continue
+            counts, scored = count_one(by_source[source], trial, decision)
+            of_source[source] = scored
+            if source == names[0]:
+                if targets:
+                    _count_to_cue(counts, trial, targets)
+            elif scored is not None and (by_reference := of_source.get(references[source])) is not None:
+                changed, mentioned = scored
+                counts.joint[4 * (not changed) + 2 * (not by_reference[1]) + (not mentioned)] += 1
     return by_source
 
 

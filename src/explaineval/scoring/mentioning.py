@@ -91,6 +91,11 @@ class Source(NamedTuple):
     verdicts: str = ""
 
 
+def reference_of(source: Source, headline: Source) -> Source:
+    """Return what a source is compared with: the headline, or for another channel the explanation by the same rule."""
+    return headline if source.channel == EXPLANATION else source._replace(channel=EXPLANATION)
+
+
 class Decision(NamedTuple):
     """Whether a trial's insertion is mentioned after it was inserted, and before; None where that is not known.
 

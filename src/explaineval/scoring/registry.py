@@ -205,6 +205,11 @@ def _bound(side: Literal[0, 1]) -> Callable[[KindCounts], Estimate]:
     return compute
 
 
+def _mention_floor(counts: KindCounts) -> Estimate:
+    reason = "nobody judged what is mentioned before the insertion" if counts.scored else rates.NO_TRIAL
+    return rates.rate(counts.floor[:, 0], counts.floor[:, 1], counts.interval, undefined=reason)
+
+
 def _rate(counts: IntArray, interval: Interval, reason: str) -> Estimate:
     return rates.rate(counts[:, 0], counts[:, 1], interval, undefined=reason)
 
@@ -464,7 +469,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         title="mention floor",
         definition="Share of insertions found in the explanation of the original input, which never had them.",
         pitfall="Where it is not near 0, some mentions are chance: the words were to be expected anyway.",
-        compute=lambda counts: rates.rate(counts.floor[:, 0], counts.floor[:, 1], counts.interval),
+        compute=_mention_floor,
         limited_by_noise=False,
         needs=checks.NO_NEEDS,
         rests_on=SCORED,

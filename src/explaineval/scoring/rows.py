@@ -28,6 +28,7 @@ from explaineval.scoring.mentioning import (
     collect_verdicts,
     judge_sources,
     phrases_in,
+    reference_of,
 )
 from explaineval.scoring.registry import (
     METRICS,
@@ -38,6 +39,7 @@ from explaineval.scoring.registry import (
     compute_all,
     metrics_of,
 )
+from explaineval.scoring.sensitivity import COMPARED, Sensitivity, compare_source
 from explaineval.scoring.task_means import means
 from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelCounts
 from explaineval.scoring.warnings import RowWarning, arm_warnings, kind_warnings, level_warnings, mean_warnings
@@ -56,13 +58,15 @@ class Scores:
     warnings: tuple[RowWarning, ...]
     missing: Mapping[Condition, Mapping[str, int]]
     policy: str | None = None
+    sensitivity: tuple[Sensitivity, ...] = ()
+    """How each other source compares, on the trials that both decide on."""
 
     @property
     def headline(self) -> Scores:
         """The numbers of the headline source, and those without mentions, with their warnings."""
         rows = tuple(row for row in self.rows if is_headline_row(row.condition, self.policy))
         warnings = tuple(row for row in self.warnings if is_headline_row(row.condition, self.policy))
-        return replace(self, rows=rows, warnings=warnings)
+        return replace(self, rows=rows, warnings=warnings, sensitivity=())
 
 
 def is_headline_row(condition: Condition, policy: str | None) -> bool:
@@ -138,25 +142,31 @@ def score_sources(by_source: Mapping[Source, RunCounts], config: RunConfig, fact
     `config` has the headline's policy.
     """
     (headline, counts), *others = by_source.items()
-    rows, warnings = _score_source(headline, counts, config, facts)
+    rows, warnings, sensitivity = _score_source(headline, counts, config, facts)
     for source, own in others:
-        more_rows, more_warnings = _score_source(source, own, config, facts, is_headline=False)
+        more_rows, more_warnings, compared = _score_source(source, own, config, facts, reference_of(source, headline))
         rows += more_rows
         warnings += more_warnings
+        sensitivity += compared
     missing: dict[Condition, dict[str, int]] = {}
     order = _condition_order(config, facts)
     for condition, statuses in sorted(counts.statuses.items(), key=lambda item: order(item[0])):
         if by_status := {str(status): statuses[status] for status in OUTCOMES if statuses[status]}:
             missing[condition] = by_status
-    return Scores(tuple(rows), tuple(warnings), missing, headline.mention)
+    return Scores(tuple(rows), tuple(warnings), missing, headline.mention, tuple(sensitivity))
 
 
 def _score_source(
-    source: Source, counts: RunCounts, config: RunConfig, facts: Facts, *, is_headline: bool = True
-) -> tuple[list[MetricRow], list[RowWarning]]:
-    """Compute the rows and warnings of one source of mentions; those without mentions belong to the headline alone."""
+    source: Source, counts: RunCounts, config: RunConfig, facts: Facts, reference: Source | None = None
+) -> tuple[list[MetricRow], list[RowWarning], list[Sensitivity]]:
+    """Compute the rows and warnings of one source of mentions, and how it compares with its reference.
+
+    The headline has none. What does not depend on mentions is computed for the headline alone.
+    """
     rows: list[MetricRow] = []
     warnings: list[RowWarning] = []
+    sensitivity: list[Sensitivity] = []
+    is_headline = reference is None
     order = _condition_order(config, facts)
     lacking = _lacking_arms(facts) if source.judge is None else []
 
@@ -195,6 +205,9 @@ def _score_source(
             if (control := kinds.get(kind_of(str(kind)).control)) is not None:
                 results = results._replace(control=control.estimates.get("flip_to_cue_rate"))
             warn(condition, kind_warnings(results))
+            if reference is not None:
+                about = [condition_of(COMPARED, condition, each) for each in (source, reference)]
+                sensitivity.append(compare_source(about[0], about[1], results.counts, config))
         if is_headline:
             arm_counts = ArmCounts(arm, counts, config)
             of_arm = compute_all(metrics_of(ArmMetric), arm_counts)
@@ -208,7 +221,7 @@ def _score_source(
     averaged = list(means(rows, list(facts.tasks)))
     rows += averaged
     warnings += list(mean_warnings(averaged, warnings))
-    return rows, warnings
+    return rows, warnings, sensitivity
 
 
 def _targets(directory: Path, facts: Facts) -> Targets:

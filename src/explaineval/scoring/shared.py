@@ -5,6 +5,7 @@ verbosity together. Two trials are the same where example, intervention, sample 
 trials of a task and kind are those with a score in every system that has any.
 
 `Paired` says how a metric is computed from such counts; `scoring.registry` holds one for each metric that is compared.
+`measure_task` computes it with what a test of differences needs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import math
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import NamedTuple
 
@@ -21,10 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explaineval.interventions import SHAM
+from explaineval.metrics.auroc import is_order_unsure
 from explaineval.metrics.correlations import tvd_moments
-from explaineval.metrics.estimates import FloatArray, IntArray, Statistic
+from explaineval.metrics.differences import Measured, measure, undefined_measure
+from explaineval.metrics.estimates import FloatArray, IntArray, Statistic, column_sums, empty_margin
 from explaineval.parsing import is_one_hot
 from explaineval.records import Trial
+from explaineval.scoring.verbosity import DIFFERENT_ANSWERS
 
 
 class System(NamedTuple):
@@ -298,3 +302,40 @@ def shares_of(numerator: str, denominator: str) -> Callable[[Tables], FloatArray
         return np.stack([counts.cells[:, side].sum(axis=1) for side in sides], axis=1).astype(np.float64)
 
     return rows
+
+
+NOT_SCORED = "no trial is scored"
+
+FEWEST_UNMENTIONED = 8
+"""Examples with an unmentioned change of the answer, under which differences of TPR and J are not told."""
+
+
+def measure_task(paired: Paired, tables: Tables | None, examples: int) -> Measured:
+    """Return one system's value on one task, with what is needed to test differences.
+
+    `tables` are its counts on the shared trials of so many examples; None: it has no scored trial.
+    """
+    if tables is None:
+        return undefined_measure(examples, NOT_SCORED)
+    n = int(paired.trials_of(tables).sum())
+    if paired.needs_probabilities and not n:
+        return undefined_measure(examples, "no shared trial has usable label probabilities on both sides")
+    flips = tables.levels[:, :, 0] + tables.levels[:, :, 1]
+    if (flips != flips[:, :1]).any():
+        return undefined_measure(examples, DIFFERENT_ANSWERS, n)
+    unmentioned = int((tables.cells[:, 1] > 0).sum())
+    if paired.needs_unmentioned and unmentioned < FEWEST_UNMENTIONED:
+        reason = (
+            f"only {unmentioned} shared examples have a changed answer whose explanation leaves out the insertion; "
+            f"{FEWEST_UNMENTIONED} are needed"
+        )
+        return undefined_measure(examples, reason, n)
+    rows, carriers = paired.rows(tables), paired.carriers
+    if math.isnan(float(paired.statistic(column_sums(rows)[np.newaxis])[0])):
+        reason = empty_margin(*tables.cells.sum(axis=0).tolist()) or "undefined"
+        return undefined_measure(examples, f"{reason} on the shared trials", n)
+    measured = measure(rows, paired.statistic, int((carriers.having(tables) > 0).sum()), carriers.what, n)
+    if tables.levels.shape[1] > 1 and not measured.undefined and is_order_unsure(rows):
+        note = "; ".join(filter(None, (measured.note, "the order of two levels by FPR is within chance")))
+        return replace(measured, note=note)
+    return measured

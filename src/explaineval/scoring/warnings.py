@@ -171,8 +171,14 @@ def _of_missing_trials(metric: KindMetric, counts: KindCounts) -> Iterator[Metri
     missing, scored = int(counts.missing.sum()), counts.scored
     if not missing or metric.missing == "included":
         return
+    if unknown := counts.unknown.total():
+        reasons = ", ".join(reason for reason, _ in counts.unknown.most_common())
+        text = (
+            f"{unknown} of {missing + scored} trials are left out, since it is not known what they mention: {reasons}."
+        )
+        yield make_warning("mostly_unknown" if unknown > scored else "some_unknown", metric.name, text)
     share = f"{missing} of {missing + scored} trials have no score"
-    if missing > scored:
+    if missing - unknown > scored:
         text = (
             f"{share}. If most are unparsed, the model does not keep the answer's form: try --shots 4, or --style "
             "completion."
@@ -185,7 +191,7 @@ def _of_missing_trials(metric: KindMetric, counts: KindCounts) -> Iterator[Metri
             f"{high:.3f}."
         )
         yield make_warning("missing_bounds", metric.name, text)
-    elif metric.missing != "measured" and scored >= missing > (1 - ENOUGH) * (missing + scored):
+    elif metric.missing != "measured" and scored >= missing - unknown > (1 - ENOUGH) * (missing + scored):
         yield make_warning("missing_trials", metric.name, f"{share} and are left out.")
 
 
