@@ -12,7 +12,7 @@ import pytest
 from explaineval.cli.app import app, main
 from explaineval.cli.output import SCHEMA
 from explaineval.planning.notes import NOTES
-from explaineval.records import Completion, Request
+from explaineval.records import Completion, Request, Trial
 from explaineval.scoring.checks import CODES, GRADES
 from servers import json_page
 from servers.commands import Result, WarmCommands
@@ -38,6 +38,15 @@ def spoil(directory: Path) -> None:
     (directory / "run.json").write_text(json.dumps(run), encoding="utf-8")
 
 
+def judge(directory: Path) -> None:
+    """Leave a judge's verdicts on all trials of a run."""
+    lines = (directory / "trials.jsonl").read_text("utf-8").splitlines()
+    verdicts = [
+        {"trial": Trial.model_validate_json(line).id, "judge": "m", "grade": "absent", "key": None} for line in lines
+    ]
+    (directory / "verdicts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in verdicts), "utf-8")
+
+
 @pytest.fixture(scope="module")
 def outputs(warm: WarmCommands, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]:
     """Command → what it printed, in success and in failure."""
@@ -58,6 +67,9 @@ def outputs(warm: WarmCommands, tmp_path_factory: pytest.TempPathFactory) -> dic
         options = [*common, *where, "--limit", "6"]
         call("run", "run", *options, "--offline", code=4)
         call("plan", "plan", *options, "--price", "1,3")
+        call("run", "run", *options, "--out", "out", "--limit", "7", "--verbosity", "brief", "--verbosity", "normal",
+             "--price", "1,3")  # fmt: skip
+        judge(place / "out")
         call("run", "run", *options, "--out", "out", "--limit", "7", "--verbosity", "brief", "--verbosity", "normal",
              "--price", "1,3")  # fmt: skip
         call("plan", "plan", *options, "--show-prompts", "1")
