@@ -39,6 +39,9 @@ FILES = (
 )
 """What a bundle takes from the run directory, beside the prompts and the shots of verbosity levels."""
 
+OPTIONAL = (run_directory.VERDICTS,)
+"""What it takes where the run directory has it."""
+
 EPOCH = (1980, 1, 1, 0, 0, 0)
 LEFT_OUT = ("config", "client", "endpoints", "usd_unbilled_at_most")
 """Fields of run.json that a bundle leaves out, or holds in part."""
@@ -155,6 +158,7 @@ def _file_name(path: str) -> str:
 def _write_zip(target: IO[bytes], directory: Path, run: RunRecord, pack: Path) -> None:
     document = json.dumps(shared_run(run), indent=2, ensure_ascii=False) + "\n"
     members: dict[str, Path | bytes] = {name: directory / name for name in (*FILES, *level_files(run))}
+    members |= {name: directory / name for name in OPTIONAL if (directory / name).is_file()}
     members |= {f"{run_directory.PROMPTS}/{name}": path for name, path in _prompts(directory / run_directory.PROMPTS)}
     members |= {run_directory.RUN: document.encode("utf-8", "surrogatepass"), PACK: pack}
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as bundle:
@@ -230,7 +234,7 @@ def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
     if len(members) > MOST_FILES or len(set(names)) != len(names):
         raise _refusal(source, "it has too many entries, or one of them twice")
     for info in members:
-        known = info.filename in (*FILES, PACK) or _LEVEL_SHOTS.fullmatch(info.filename)
+        known = info.filename in (*FILES, *OPTIONAL, PACK) or _LEVEL_SHOTS.fullmatch(info.filename)
         if not known and not _PROMPT.fullmatch(info.filename):
             raise _refusal(source, f"its entry {info.filename[:80]!r} does not belong there")
         if info.orig_filename != info.filename or info.flag_bits & 0x1:

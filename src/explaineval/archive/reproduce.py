@@ -7,7 +7,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from explaineval.execution.run import Outcome, execute
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import RequestBuilder
 from explaineval.planning.units import count_asked
-from explaineval.records import Condition, MetricRow, Trial
+from explaineval.records import EXPLANATION, Condition, MetricRow, Trial
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import NOT_RECORDED, RunRecord
 from explaineval.scoring.rows import score
@@ -107,6 +107,10 @@ def reproduce(source: Path, workshop: Path, out: Path | None) -> Reproduction:
     with open_store(cache) as store:
         refused = asyncio.run(_fill(store, claimed / PACK, run, prepared))
     outcome = execute(prepared, made, lambda _: None, keep=True)
+    if (claimed / run_directory.VERDICTS).exists():
+        shutil.copy(claimed / run_directory.VERDICTS, made)
+        outcome = replace(outcome, scores=score(made))
+        run_directory.write_metrics(made, outcome.scores.rows)
     extra = 0
     if run.explaineval != __version__:
         compared = workshop / "compared"
@@ -115,7 +119,10 @@ def reproduce(source: Path, workshop: Path, out: Path | None) -> Reproduction:
     bundled, recomputed = run_directory.read_metrics(claimed), run_directory.read_metrics(made)
     if run.explaineval != __version__:  # a metric that came with a later version is no difference
         known = {row.metric for row in bundled}
-        recomputed = [row for row in recomputed if row.metric in known]
+        channels = {None, EXPLANATION, *(row.channel for row in bundled)}
+        recomputed = [row for row in recomputed if row.metric in known and row.channel in channels]
+    judges = {row.judge for row in bundled}  # verdicts may have come after the run's own numbers
+    recomputed = [row for row in recomputed if row.judge is None or row.judge in judges]
     metrics_files = [directory / run_directory.METRICS for directory in (claimed, made)]
     return Reproduction(
         outcome=outcome,

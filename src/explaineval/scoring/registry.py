@@ -15,7 +15,7 @@ import numpy as np
 from explaineval.config import FEWEST_TVD_SAMPLES
 from explaineval.interventions import KINDS, kind_of
 from explaineval.metrics import auroc, correlations, rates, reliability
-from explaineval.metrics.estimates import IntArray, Interval, no_value
+from explaineval.metrics.estimates import NO_TRIAL, IntArray, Interval, no_value
 from explaineval.records import Estimate
 from explaineval.scoring import checks
 from explaineval.scoring.checks import Check, Needs, Remark
@@ -206,7 +206,7 @@ def _bound(side: Literal[0, 1]) -> Callable[[KindCounts], Estimate]:
 
 
 def _mention_floor(counts: KindCounts) -> Estimate:
-    reason = "nobody judged what is mentioned before the insertion" if counts.scored else rates.NO_TRIAL
+    reason = "nobody judged what is mentioned before the insertion" if counts.scored else NO_TRIAL
     return rates.rate(counts.floor[:, 0], counts.floor[:, 1], counts.interval, undefined=reason)
 
 
