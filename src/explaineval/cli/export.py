@@ -1,4 +1,4 @@
-"""`explaineval export` and `reproduce`: bundle a run with its answers; compute a bundled run again and compare."""
+"""`explaineval export` and `reproduce`: write a run for other programs or as a bundle; compute a bundle again."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json as json_module
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from explaineval.archive.bundle import Bundled, write_bundle
+from explaineval.archive.bundle import Bundled, unpacked, write_bundle
 from explaineval.archive.reproduce import Difference, Reproduction, reproduce
 from explaineval.archive.restore import client_of, prepared_from
 from explaineval.cache import open_store
@@ -18,6 +19,8 @@ from explaineval.cli.options import CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import echo, echo_document, echo_scores, finish
 from explaineval.errors import ExitCode
 from explaineval.planning.notes import Note, cache_notes, note
+from explaineval.reporting.exports.formats import BUNDLE, DEFAULT_TABLE, FORMATS, Choice, format_of
+from explaineval.reporting.exports.rows import TABLES
 from explaineval.rundir.directory import read_run
 
 SHOWN = 20
@@ -30,17 +33,54 @@ LONGEST_VALUE = 100
 @click.command("export")
 @click.argument("run_dir", type=PATH)
 @options(
-    option("--out", type=PATH, metavar="F.zip", required=True, help="The file to write."),
+    option("--out", type=PATH, metavar="FILE", required=True, help="The file to write, or the directory."),
+    option("--format", type=click.Choice([BUNDLE, *FORMATS]),
+           help="What to write.  [default: by the suffix of --out, else bundle]"),
+    option("--table", type=click.Choice(list(TABLES)),
+           help=f"The rows of csv, parquet and jsonl.  [default: {DEFAULT_TABLE}]"),
     CACHE_OF_RUN,
     JSON,
-)
-def export_command(run_dir: Path, out: Path, cache: Path | None, json: bool) -> int:
-    """Bundle RUN_DIR and the answers behind its numbers in one file for `explaineval reproduce`.
+)  # fmt: skip
+def export_command(
+    run_dir: Path, out: Path, format: str | None, table: str | None, cache: Path | None, json: bool
+) -> int:
+    """Write RUN_DIR for other programs, or bundle it with the answers behind its numbers for `explaineval reproduce`.
 
-    The file holds inputs, prompts, answers and metrics. It holds no key, no name of an environment variable and no
-    path of this machine; endpoints are given by name and base URL. The answers are taken from the run's own cache,
-    unless --cache names another.
+    \b
+    bundle            F.zip     the run with its answers
+    csv               F.csv     rows for spreadsheets, R and pandas (--table)
+    parquet           F.parquet rows with typed columns (--table)
+    jsonl             F.jsonl   rows as JSON lines (--table)
+    latex             F.tex     table of the first numbers; needs booktabs
+    markdown          F.md      the same table
+    card              F.md      data card with all hashes
+    inspect           DIR       logs of Inspect AI, one per model, task and arm
+    every-eval-ever   DIR       records of Every Eval Ever, one per model
+
+    RUN_DIR may also be a bundle. A bundle holds inputs, prompts, answers and metrics. It holds no key, no name of an
+    environment variable and no path of this machine; endpoints are given by name and base URL. The answers are taken
+    from the run's own cache, unless --cache names another. docs/exports.md describes all formats.
     """
+    chosen = None if format == BUNDLE else format_of(format, out, table)
+    if chosen is None:
+        return _bundle(run_dir, out, cache, json)
+    with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
+        directory = unpacked(run_dir, Path(workshop) / BUNDLE)
+        exported = chosen.write(Choice(directory, table or DEFAULT_TABLE, datetime.now(UTC)), out)
+    size = sum(path.stat().st_size for path in exported.files)
+    line = f"{out}: {exported.holds}, {size / 1e6:.1f} MB"
+    document = {
+        "file": str(out),
+        "format": chosen.name,
+        "table": (table or DEFAULT_TABLE) if chosen.of_rows else None,
+        "files": [str(path) for path in exported.files],
+        "bytes": size,
+    }
+    return finish(document, [line], json=json)
+
+
+def _bundle(run_dir: Path, out: Path, cache: Path | None, json: bool) -> int:
+    """Bundle the run and the answers behind its numbers."""
     client = client_of(read_run(run_dir), cache)
     prepared = prepared_from(run_dir, client)
     with open_store(client.cache, readonly=True) as store:

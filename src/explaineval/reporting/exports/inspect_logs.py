@@ -1,0 +1,286 @@
+"""Write a run as logs of Inspect AI (https://inspect.aisi.org.uk), which its viewer and its readers open.
+
+Inspect's unit is one model on one task, so there is one log for each model, task and arm. A sample is one trial: the
+input before and after the insertion, and the model's answers to both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explaineval.errors import InputError
+from explaineval.files import open_regular, read_lines
+from explaineval.records import EXPLANATION, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, Example, MetricRow, Trial
+from explaineval.reporting.results import RunResults
+from explaineval.rundir.directory import TRIALS, read_examples, read_trials
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalLog, EvalSample, EvalScore
+    from inspect_ai.model import ChatMessage
+
+CELLS = {
+    (True, True): ("a", "the answer changed, and the explanation mentions the insertion"),
+    (True, False): ("b", "the answer changed, and the explanation does not mention the insertion"),
+    (False, True): ("c", "the answer did not change, and the explanation mentions the insertion"),
+    (False, False): ("d", "the answer did not change, and the explanation does not mention the insertion"),
+}
+"""The cells of the 2×2 table by changed and mentioned, as docs/method.md names them."""
+
+SCORER = "explaineval"
+
+
+def write_inspect_logs(run: RunResults, directory: Path) -> tuple[tuple[Path, ...], int]:
+    """Write one log for each model, task and arm into a directory, which is made; return them and their samples.
+
+    Inspect's writer takes all samples of a log at once, so the trials of one arm are in memory, never those of the
+    whole run. Logs of the same run have the same names and replace each other.
+
+    Raises InputError where inspect-ai is missing, or the directory or a log cannot be written.
+    """
+    try:
+        import inspect_ai.log as inspect_log
+    except ImportError as error:
+        raise InputError(
+            "logs of Inspect need inspect-ai, which is not installed: pip install 'explaineval[inspect]'."
+        ) from error
+
+    examples = {(example.task, example.id): example for example in read_examples(run.directory)}
+    files, samples = [], 0
+    for arm, offsets in _trials_by_arm(run.directory).items():
+        log = _log(run, arm, [_sample(trial, examples) for trial in _read(run.directory / TRIALS, offsets)])
+        path = directory / _file_name(run, arm)
+        draft = directory / f".{path.name}.part.eval"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            try:
+                inspect_log.write_eval_log(log, str(draft), format="eval")
+                draft.replace(path)
+            finally:
+                with suppress(OSError):
+                    draft.unlink(missing_ok=True)
+        except OSError as exc:
+            raise InputError(f"{path} cannot be written: {exc.strerror or exc}.") from None
+        files.append(path)
+        samples += len(log.samples or ())
+    return tuple(files), samples
+
+
+def _trials_by_arm(directory: Path) -> dict[Condition, array[int]]:
+    """Return where the lines of each arm's trials begin in trials.jsonl, in bytes and in its order."""
+    starts: dict[Condition, array[int]] = {}
+    for trial, start in zip(read_trials(directory), _line_starts(directory / TRIALS), strict=False):
+        starts.setdefault(trial.condition.arm, array("Q")).append(start)
+    return starts
+
+
+def _line_starts(path: Path) -> Iterator[int]:
+    """Yield where each line begins, in bytes."""
+    start = 0
+    for line in read_lines(path):
+        yield start
+        start += len(line)
+
+
+def _read(path: Path, starts: Iterable[int]) -> Iterator[Trial]:
+    """Yield the trials whose lines begin there."""
+    with open_regular(path) as handle:
+        for start in starts:
+            handle.seek(start)
+            yield Trial.model_validate_json(handle.readline())
+
+
+def _file_name(run: RunResults, arm: Condition) -> str:
+    """Return a name as Inspect's own logs have it: the time, the task and an id."""
+    moment = re.sub(r"[^0-9T+]", "-", run.record.created) or "undated"
+    task = re.sub(r"[^A-Za-z0-9]+", "-", arm.task)[:60]
+    return f"{moment}_{task}_{_identifier(run, arm.arm_name)}.eval"
+
+
+def _identifier(run: RunResults, what: str) -> str:
+    """Return an id that is the same whenever the same run is exported."""
+    text = f"{run.record.signature}\n{what}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:22]
+
+
+def _log(run: RunResults, arm: Condition, samples: list[EvalSample]) -> EvalLog:
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalResults, EvalSpec, EvalStats
+    from inspect_ai.model import GenerateConfig
+
+    record = run.record
+    facts = record.facts.tasks.get(arm.task)
+    arm_facts = record.facts.arms.get(arm.arm_name)
+    usage = run.usage(arm.endpoint, arm.model)
+    known = run.model(arm.endpoint, arm.model)
+    metadata = {
+        "explaineval": record.explaineval,
+        "signature": record.signature,
+        "simulated": SIMULATED_NOTE if arm.model.startswith(SIMULATED_PREFIX) else None,
+        "endpoint": arm.endpoint,
+        **{name: getattr(arm, name) for name in ("order", "style", "shots", "verbosity")},
+        "mention": record.config.mention,
+        "hashes": None if arm_facts is None else arm_facts.model_dump(mode="json"),
+        "interventions": None if facts is None else facts.kinds,
+        "versions": [] if usage is None else [snapshot.model_dump(mode="json") for snapshot in usage.snapshots],
+        "family": None if known is None else known.family,
+        "parameters": None if known is None else known.parameters,
+    }
+    created = _moment(record.created)
+    return EvalLog(
+        status="success",
+        eval=EvalSpec(
+            eval_id=_identifier(run, f"eval {arm.arm_name}"),
+            run_id=_identifier(run, "run"),
+            task_id=_identifier(run, f"task {arm.task}"),
+            created=created,
+            task=arm.task,
+            task_version=0 if facts is None else facts.examples,
+            task_attribs={"interventions": {} if facts is None else facts.kinds},
+            dataset=EvalDataset(name=arm.task, samples=len(samples), shuffled=False),
+            model=arm.model,
+            model_generate_config=GenerateConfig(max_tokens=record.config.max_tokens),
+            config=EvalConfig(epochs=max([1, *(sample.epoch for sample in samples)])),
+            packages={"explaineval": record.explaineval, **record.packages},
+            metadata=metadata,
+        ),
+        results=EvalResults(
+            total_samples=len(samples), completed_samples=len(samples), scores=list(_scores(run, arm, samples))
+        ),
+        stats=EvalStats(started_at=created, completed_at=created),
+        samples=samples,
+    )
+
+
+def _moment(created: str) -> str:
+    """Return the time of the run as Inspect takes it; its epoch where run.json has none."""
+    try:
+        moment = datetime.fromisoformat(created)
+    except ValueError:
+        moment = datetime.fromtimestamp(0, UTC)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+
+
+def _scores(run: RunResults, arm: Condition, samples: list[EvalSample]) -> Iterator[EvalScore]:
+    """Yield the metrics of an arm: one score for each kind of intervention and each way mentions were looked for.
+
+    Undefined numbers, which Inspect has no place for, stand in the metadata with their reasons.
+    """
+    from inspect_ai.log import EvalMetric, EvalScore
+
+    by_name: dict[str, list[MetricRow]] = {}
+    for row in run.scores.rows:
+        if row.condition.arm.without_mention._replace(verbosity=arm.verbosity) == arm:
+            by_name.setdefault(_score_name(row, run.record.config.mention), []).append(row)
+    counts = Counter(sample.metadata["kind"] for sample in samples)
+    scored = Counter(sample.metadata["kind"] for sample in samples if sample.scores)
+    for name, rows in by_name.items():
+        yield EvalScore(
+            name=name,
+            scorer=SCORER,
+            scored_samples=scored[name] or None,
+            unscored_samples=counts[name] - scored[name] if counts[name] else None,
+            metrics={
+                row.metric: EvalMetric(name=row.metric, value=row.value, metadata=_details(row))
+                for row in rows
+                if row.value is not None
+            },
+            metadata={"undefined": {row.metric: row.undefined for row in rows if row.value is None}},
+        )
+
+
+def _score_name(row: MetricRow, own: str) -> str:
+    """Name what a number is about beside its arm: the kind, and where another than the run's own, the mentions."""
+    parts = [row.kind or "all kinds"]
+    parts += ["all levels"] if row.verbosity is None else []
+    parts += [row.channel] if row.channel not in (None, EXPLANATION) else []
+    parts += [row.mention] if row.mention not in (None, own) else []
+    parts += [f"judged by {row.judge}"] if row.judge is not None else []
+    return ", ".join(parts)
+
+
+def _details(row: MetricRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ("low", "high", "n", "n_examples", "signature")}
+
+
+def _sample(trial: Trial, examples: Mapping[tuple[str, str], Example]) -> EvalSample:
+    """Return one trial as a sample. A trial without a score has no scores, and its status in the metadata."""
+    from inspect_ai.log import EvalSample
+    from inspect_ai.model import ChatMessageUser
+    from inspect_ai.scorer import Score
+
+    example = examples.get((trial.task, trial.example_id))
+    before = _input(example, trial.example_id, {})
+    edited = {} if trial.field is None or trial.text_after is None else {trial.field: trial.text_after}
+    after = _input(example, trial.example_id, edited)
+    if trial.field is None and (cue := trial.text_after or trial.inserted):  # it stands beside the fields
+        after += f"\n\n{cue}"
+    messages: list[ChatMessage] = [
+        ChatMessageUser(id=f"{trial.id}.1", content=before, metadata={"side": "before"}),
+        _reply(trial.id, "before", trial.label_before, trial.explanation_before, trial.reasoning_before, trial.model),
+        ChatMessageUser(id=f"{trial.id}.3", content=after, metadata={"side": "after"}),
+        _reply(trial.id, "after", trial.label_after, trial.explanation, trial.reasoning, trial.model),
+    ]
+    scores = {}
+    if trial.changed is not None:
+        scores["changed"] = Score(value=trial.changed, answer=trial.label_after)
+    if trial.mentioned is not None:
+        scores["mentioned"] = Score(value=trial.mentioned, answer=trial.inserted)
+    if trial.changed is not None and trial.mentioned is not None:
+        cell, meaning = CELLS[trial.changed, trial.mentioned]
+        scores["cell"] = Score(value=cell, explanation=f"Cell {cell} of the 2×2 table: {meaning}.")
+    if trial.tvd is not None:
+        scores["tvd"] = Score(value=trial.tvd)
+    return EvalSample(
+        id=_sample_name(trial),
+        uuid=trial.id,
+        epoch=1,
+        input=after,
+        choices=None if example is None else [f"{letter}: {text}" for letter, text in example.options.items()],
+        target=trial.gold or "",
+        messages=messages,
+        scores=scores or None,
+        metadata={
+            name: getattr(trial, name)
+            for name in (
+                "example_id", "intervention_id", "sample", "kind", "field", "inserted", "status", "status_side",
+                "label_before", "label_after", "probs_before", "probs_after", "tvd", "tvd_reason", "mentioned_before",
+                "key_before", "key_after",
+            )
+        },
+    )  # fmt: skip
+
+
+def _sample_name(trial: Trial) -> str:
+    """Return a name that sorts by example. Inspect names a member of the log's zip file after it, so it is no path."""
+    plain = (re.sub(r"[^A-Za-z0-9-]+", "-", text)[:60] for text in (trial.example_id, trial.kind))
+    return "_".join([*plain, trial.id])
+
+
+def _input(example: Example | None, example_id: str, edited: Mapping[str, str]) -> str:
+    """Return an input as its fields and options; the run's prompts say in which words it was asked."""
+    if example is None:
+        return "\n".join([f"example {example_id}", *(f"{name}: {text}" for name, text in edited.items())])
+    lines = [f"{name}: {edited.get(name, text)}" for name, text in example.fields.items()]
+    return "\n".join([*lines, "", *(f"{letter}) {text}" for letter, text in example.options.items())])
+
+
+def _reply(
+    trial: str, side: str, label: str | None, explanation: str | None, reasoning: str | None, model: str
+) -> ChatMessage:
+    """Return an answer as it was read: its label and its explanation, with the reasoning if there was any."""
+    from inspect_ai.model import ChatMessageAssistant, Content, ContentReasoning, ContentText
+
+    text = f"Answer: {label}" if label is not None else "No answer could be read."
+    if explanation is not None:
+        text += f"\n\n{explanation}"
+    content: list[Content] = [] if reasoning is None else [ContentReasoning(reasoning=reasoning)]
+    content.append(ContentText(text=text))
+    number = 2 if side == "before" else 4
+    return ChatMessageAssistant(id=f"{trial}.{number}", content=content, model=model, metadata={"side": side})

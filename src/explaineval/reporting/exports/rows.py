@@ -1,0 +1,98 @@
+"""The rows of a run as typed columns: its metrics, its trials, or the differences of its comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel
+
+from explaineval.errors import InputError
+from explaineval.records import MetricRow, Trial
+from explaineval.reporting.comparison_document import document_of
+from explaineval.rundir.directory import read_metrics, read_run, read_trials
+from explaineval.scoring.comparisons import compare_runs
+
+ColumnType = Literal["text", "integer", "number", "boolean", "probabilities"]
+"""What the cells of a column hold beside None. Probabilities are numbers by option letter."""
+
+TRIAL = "trial"
+"""The column of a trial's own name, `Trial.id`, which its line in trials.jsonl does not hold."""
+
+COMPARISON_TYPES: Mapping[str, ColumnType] = {
+    **dict.fromkeys(("shots", "n_pairs", "n_examples", "lost_a", "lost_b"), "integer"),
+    **dict.fromkeys(("value_a", "value_b", "difference", "low", "high", "low_adjusted", "high_adjusted"), "number"),
+    **dict.fromkeys(("p", "p_adjusted", "detectable", "unrestricted_a", "unrestricted_b"), "number"),
+    **dict.fromkeys(("equivalent", "primary"), "boolean"),
+}
+"""Types of a comparison's columns, which may be None in all rows; the other columns are text."""
+
+
+class Column(NamedTuple):
+    """A column of a table: its name and the type of its cells, each of which may be None."""
+
+    name: str
+    type: ColumnType
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a run. `rows` is read once, one row at a time; each has one cell for each of the columns."""
+
+    columns: tuple[Column, ...]
+    rows: Iterable[Sequence[Any]]
+
+
+def _metrics(directory: Path) -> Table:
+    rows = read_metrics(directory)
+    columns = columns_of(MetricRow)
+    return Table(columns, ([getattr(row, column.name) for column in columns] for row in rows))
+
+
+def _trials(directory: Path) -> Table:
+    read_run(directory)
+    own = columns_of(Trial)
+    return Table((Column(TRIAL, "text"), *own), _trial_rows(directory, own))
+
+
+def _trial_rows(directory: Path, columns: Sequence[Column]) -> Iterator[Sequence[Any]]:
+    for trial in read_trials(directory):
+        yield [trial.id, *(getattr(trial, column.name) for column in columns)]
+
+
+def _comparison(directory: Path) -> Table:
+    rows = document_of(compare_runs([directory], or_none=True))["rows"]
+    if not rows:
+        raise InputError(f"{directory} has nothing to compare: a comparison needs two models or two arms.")
+    columns = tuple(Column(name, COMPARISON_TYPES.get(name, "text")) for name in rows[0])
+    return Table(columns, [[row[column.name] for column in columns] for row in rows])
+
+
+TABLES: Mapping[str, Callable[[Path], Table]] = {"metrics": _metrics, "trials": _trials, "comparison": _comparison}
+"""How each table is read from a run directory. Each raises InputError for a directory without a finished run."""
+
+
+def columns_of(record: type[BaseModel]) -> tuple[Column, ...]:
+    """Return the columns of records, with the types of their fields.
+
+    >>> columns_of(MetricRow)[-4:-2]
+    (Column(name='n', type='integer'), Column(name='n_examples', type='integer'))
+    """
+    return tuple(Column(name, _type_of(field.annotation)) for name, field in record.model_fields.items())
+
+
+def _type_of(annotation: Any) -> ColumnType:
+    """Return the type of a field that is annotated so; what is none of the others is text."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    names: dict[Any, ColumnType] = {bool: "boolean", int: "integer", float: "number"}
+    if annotation in names:
+        return names[annotation]
+    if get_origin(annotation) is dict:
+        return "probabilities"
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    if len(members) == 1 and len(get_args(annotation)) == 2:  # the type or None
+        return _type_of(members[0])
+    return "text"
