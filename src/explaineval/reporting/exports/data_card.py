@@ -11,10 +11,10 @@ from typing import Any
 from explaineval.files import open_regular
 from explaineval.interventions import kind_of
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
+from explaineval.reporting.condition_text import ORDERS
 from explaineval.reporting.exports.markdown import escape, pipe_table
 from explaineval.reporting.exports.sources import task_source
 from explaineval.reporting.results import RunResults
-from explaineval.reporting.summary import ORDERS
 from explaineval.rundir.directory import read_interventions, read_trials
 from explaineval.scoring.checks import GRADES, MetricWarning
 from explaineval.scoring.registry import METRICS

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from explaineval.datasets.downloads import OFFICIAL
@@ -33,19 +33,10 @@ INTERVALS = {
 }
 
 
-class Scale(NamedTuple):
-    """Which way a metric is better, and its least and greatest value."""
-
-    lower_is_better: bool
-    least: float
-    greatest: float
-
-
-CORRELATION, SHARE, ERROR = Scale(False, -1.0, 1.0), Scale(False, 0.0, 1.0), Scale(True, 0.0, 1.0)
-SCALES: Mapping[str, Scale] = {
-    **dict.fromkeys(("phi_cct", "phi_within", "phi_stable", "cct", "cct_sampled", "youden_j"), CORRELATION),
-    **dict.fromkeys(("tpr", "f_auroc", "f_auroc_own", "accuracy"), SHARE),
-    **dict.fromkeys(("fpr", "ct_unfaithfulness", "ct_unfaithfulness_per_example", "excluded_rate"), ERROR),
+LOWER_IS_BETTER: Mapping[str, bool] = {
+    **dict.fromkeys(("phi_cct", "phi_within", "phi_stable", "cct", "cct_sampled", "youden_j"), False),
+    **dict.fromkeys(("tpr", "f_auroc", "f_auroc_own", "accuracy"), False),
+    **dict.fromkeys(("fpr", "ct_unfaithfulness", "ct_unfaithfulness_per_example", "excluded_rate"), True),
 }
 """The metrics of a record: those that are better in one direction, which the schema requires to be named. What
 describes a model without being better or worse (the impact rate, say) stands in the details of phi-CCT."""
@@ -83,8 +74,10 @@ def record_of(run: RunResults, endpoint: str | None, model: str, now: datetime) 
     """Return the record of one model as a JSON document."""
     record = run.record
     own = [row for row in run.scores.rows if (row.endpoint, row.model) == (endpoint, model)]
-    scored = [row for row in own if row.metric in SCALES and row.value is not None]
-    lacking = {_result_id(row): row.undefined or UNKNOWN for row in own if row.metric in SCALES and row.value is None}
+    scored = [row for row in own if row.metric in LOWER_IS_BETTER and row.value is not None]
+    lacking = {
+        _result_id(row): row.undefined or UNKNOWN for row in own if row.metric in LOWER_IS_BETTER and row.value is None
+    }
     moment = _epoch(record.created)
     run_name = record.signature.rpartition("|")[2]
     return {
@@ -145,7 +138,7 @@ def _model_info(run: RunResults, endpoint: str | None, model: str) -> dict[str, 
 
 
 def _result(run: RunResults, row: MetricRow, own: list[MetricRow]) -> dict[str, Any]:
-    config, metric, scale = run.record.config, METRICS[row.metric], SCALES[row.metric]
+    config, metric = run.record.config, METRICS[row.metric]
     beside = {}
     if row.metric == "phi_cct":
         same = row.condition.without_mention
@@ -169,10 +162,10 @@ def _result(run: RunResults, row: MetricRow, own: list[MetricRow]) -> dict[str, 
             "evaluation_description": metric.definition,
             "metric_id": "accuracy" if row.metric == "accuracy" else f"{COLLECTION}.{row.metric}",
             "metric_name": metric.title,
-            "lower_is_better": scale.lower_is_better,
+            "lower_is_better": LOWER_IS_BETTER[row.metric],
             "score_type": "continuous",
-            "min_score": scale.least,
-            "max_score": scale.greatest,
+            "min_score": metric.scale.low,
+            "max_score": metric.scale.high,
             "additional_details": _texts({"source": metric.source, "pitfall": metric.pitfall}),
         },
         "score_details": {

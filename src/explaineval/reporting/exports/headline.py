@@ -13,8 +13,8 @@ from typing import NamedTuple
 from explaineval.interventions import kind_of
 from explaineval.metrics.differences import Rank
 from explaineval.records import SIMULATED_PREFIX, Condition, MetricRow
+from explaineval.reporting.condition_text import ORDERS
 from explaineval.reporting.results import Results, RunResults
-from explaineval.reporting.summary import ORDERS
 from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
@@ -202,12 +202,3 @@ def _ranks(comparisons: Sequence[GroupResult]) -> Iterator[tuple[Condition, Rank
                         ),
                         rank,
                     )  # fmt: skip
-
-
-def rank_text(rank: Rank) -> str:
-    """Return ranks as they stand in a table.
-
-    >>> rank_text(Rank(2, 2)), rank_text(Rank(1, 3))
-    ('2', '1–3')
-    """
-    return f"{rank.low}" if rank.low == rank.high else f"{rank.low}–{rank.high}"

@@ -21,6 +21,7 @@ from explaineval.files import open_regular, read_lines
 from explaineval.records import EXPLANATION, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, Example, MetricRow, Trial
 from explaineval.reporting.results import RunResults
 from explaineval.rundir.directory import TRIALS, read_examples, read_trials
+from explaineval.signature import mention_rule
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalSample, EvalScore
@@ -200,7 +201,7 @@ def _score_name(row: MetricRow, own: str) -> str:
     parts = [row.kind or "all kinds"]
     parts += ["all levels"] if row.verbosity is None else []
     parts += [row.channel] if row.channel not in (None, EXPLANATION) else []
-    parts += [row.mention] if row.mention not in (None, own) else []
+    parts += [row.mention] if row.mention not in (None, mention_rule(row.kind, own)) else []
     parts += [f"judged by {row.judge}"] if row.judge is not None else []
     return ", ".join(parts)
 

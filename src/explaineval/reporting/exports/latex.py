@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from explaineval.records import MetricRow
-from explaineval.reporting.exports.headline import Column, Headline, HeadlineRow, Reasons, rank_text
+from explaineval.reporting.comparison_text import rank_text
+from explaineval.reporting.exports.headline import Column, Headline, HeadlineRow, Reasons
 from explaineval.reporting.tables import number
 
 ROWS_PER_TABLE = 20
@@ -136,7 +137,7 @@ def _body(headline: Headline, rows: Sequence[HeadlineRow], reasons: Reasons) -> 
         names += [rf"\scriptsize {escape(row.about)}"] if row.about else []
         before = row.model
         cells = [_cell(row.numbers.get(column.metric), column, reasons) for column in headline.columns]
-        ranks = [escape(rank_text(row.rank)) if row.rank else "--"] if headline.ranked else []
+        ranks = [escape(rank_text(row.rank))] * headline.ranked
         name = r"\raggedright " + r"\newline ".join(names)
         yield " & ".join([name, str(row.trials), *cells, *ranks]) + r" \\[2pt]"
 

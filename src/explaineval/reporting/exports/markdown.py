@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from explaineval.records import SIMULATED_NOTE, MetricRow
-from explaineval.reporting.exports.headline import Headline, Reasons, rank_text
+from explaineval.reporting.comparison_text import rank_text
+from explaineval.reporting.exports.headline import Headline, Reasons
 from explaineval.reporting.tables import number
 from explaineval.text import flat
 
@@ -29,7 +30,7 @@ def _table(headline: Headline) -> str:
         simulated = f" ({SIMULATED_NOTE})" if row.is_simulated else ""
         cells = [*[escape(row.model) + simulated, escape(row.about)][:names], f"{row.trials}"]
         cells += [_cell(row.numbers.get(column.metric), column.interval, reasons) for column in headline.columns]
-        cells += [rank_text(row.rank) if row.rank else "–"] if headline.ranked else []
+        cells += [rank_text(row.rank)] * headline.ranked
         body.append(cells)
     lines = [f"**{headline.title}**: {escape(headline.shared)}.", ""]
     lines += [*pipe_table(headings, body, right=range(names, len(headings))), ""]
