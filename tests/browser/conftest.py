@@ -1,4 +1,4 @@
-"""One Chromium for all tests of a process, which opens pages from the disk and notes everything they do."""
+"""One Chromium for the tests of a module, which opens pages from the disk and notes everything they do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opened_pages import Open, Opened
+from opened_pages import DESKTOP, Open, Opened
 from playwright.sync_api import Browser, sync_playwright
 
 from explaineval.cli.app import main
@@ -20,7 +20,6 @@ OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-DESKTOP, PHONE = (1280, 900), (390, 844)
 WATCH = """
 window.executed = [];
 window.alert = (text) => window.executed.push(String(text));
@@ -31,9 +30,12 @@ document.addEventListener("securitypolicyviolation", (event) =>
 """Runs before the page: notes what a hostile text would execute, and what the page's own policy stops."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser of the system. Without one the tests are skipped; on CI they fail."""
+    """The browser of the system. Without one the tests are skipped; on CI they fail.
+
+    While it is open an event loop runs in this thread, so that `asyncio.run` fails: it is closed after each module.
+    """
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         reason = "no Chromium is installed: on Debian `apt-get install chromium`"

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import Page
 
+DESKTOP, PHONE = (1280, 900), (390, 844)
+"""Sizes of windows in CSS pixels."""
+
 
 @dataclass
 class Opened:

@@ -87,7 +87,7 @@ def test_search_finds_words_in_any_text(report: Path, open_page: Open) -> None:
     assert "match here" in outcome(page, "a")
     assert page.evaluate("history.length") == 2
     search.fill("think nowhere")
-    expect(page.locator("#trials-count")).to_have_text("No trial on this page matches.")
+    expect(page.locator("#trials-count")).to_have_text("No trial on this page with “think nowhere” fits.")
     search.fill("")
     expect(page.locator("#trials-count")).to_have_text(re.compile(r"^288 trials$"))
 

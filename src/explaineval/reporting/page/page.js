@@ -386,7 +386,8 @@
     found = state.cell === "" ? matching : matching.filter((trial) => trial.cell === state.cell);
     const total = showOutcomes(matching);
     const elsewhere = total > found.length && !state.q ? ` of ${number(total)} in all` : "";
-    byId("count").textContent = found.length === 0 ? "No trial on this page matches." : `${count(found.length, "trial")}${elsewhere}${state.q ? ` with “${state.q}”` : ""}`;
+    const words = state.q ? ` with “${state.q}”` : "";
+    byId("count").textContent = found.length ? count(found.length, "trial") + elsewhere + words : `No trial on this page${words} fits.`;
     showList();
     showDetail();
     if (!focus) return;
