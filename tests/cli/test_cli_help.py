@@ -31,6 +31,9 @@ CONTRACT = {
     "explain": "[METRIC] --json",
     "notes": "RUN_DIR --json",
     "show": "RUN_DIR --example --list --task* --model* --only --mention --answers --cache --json",
+    "simulate": "RUN_DIR --predictor-model --predictor-base-url --predictor-api-key-env --predictor-price --limit "
+    "--shuffled/--no-shuffled --seed --prompts --plan --max-usd --offline/--no-offline --batch/--no-batch --batch-poll "
+    "--cache --json",
     "judge": "RUN_DIR --judge-model --judge-base-url --judge-api-key-env --judge-price --prompts --max-usd "
     "--offline/--no-offline --cache --json",
     "interventions": "",

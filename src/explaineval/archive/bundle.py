@@ -39,7 +39,7 @@ FILES = (
 )
 """What a bundle takes from the run directory, beside the prompts and the shots of verbosity levels."""
 
-OPTIONAL = (run_directory.VERDICTS,)
+OPTIONAL = (run_directory.VERDICTS, run_directory.PREDICTIONS)
 """What it takes where the run directory has it."""
 
 EPOCH = (1980, 1, 1, 0, 0, 0)

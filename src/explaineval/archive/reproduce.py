@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from explaineval._version import __version__
-from explaineval.archive.bundle import PACK, unpack_bundle
+from explaineval.archive.bundle import OPTIONAL, PACK, unpack_bundle
 from explaineval.archive.restore import prepared_from, recorded_capabilities
 from explaineval.cache import Store, import_pack, open_store, verdict_name
 from explaineval.client.endpoints.capabilities import Capabilities, StyleVerdict, style_verdict
@@ -106,11 +106,7 @@ def reproduce(source: Path, workshop: Path, out: Path | None) -> Reproduction:
         raise InputError(str(exc).replace(str(claimed), str(source))) from None
     with open_store(cache) as store:
         refused = asyncio.run(_fill(store, claimed / PACK, run, prepared))
-    outcome = execute(prepared, made, lambda _: None, keep=True)
-    if (claimed / run_directory.VERDICTS).exists():
-        shutil.copy(claimed / run_directory.VERDICTS, made)
-        outcome = replace(outcome, scores=score(made))
-        run_directory.write_metrics(made, outcome.scores.rows)
+    outcome = _score_with_others(claimed, made, execute(prepared, made, lambda _: None, keep=True))
     extra = 0
     if run.explaineval != __version__:
         compared = workshop / "compared"
@@ -135,6 +131,18 @@ def reproduce(source: Path, workshop: Path, out: Path | None) -> Reproduction:
         differences=tuple(differences(bundled, recomputed)),
         versions=tuple(_other_versions(run)),
     )
+
+
+def _score_with_others(claimed: Path, made: Path, outcome: Outcome) -> Outcome:
+    """Copy what other models said of the bundle's trials to the recomputed run, and score it again with that."""
+    names = [name for name in OPTIONAL if (claimed / name).is_file()]
+    if not names:
+        return outcome
+    for name in names:
+        shutil.copyfile(claimed / name, made / name)
+    scores = score(made)
+    run_directory.write_metrics(made, scores.rows)
+    return replace(outcome, scores=scores)
 
 
 async def _fill(store: Store, pack: Path, run: RunRecord, prepared: Prepared) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ COMMANDS: Commands = {
     "explain": ("notes", "explain_command", "Explain a metric: meaning, source, what would make it wrong."),
     "notes": ("notes", "notes_command", "Print all warnings of a run, the gravest first, and what to do."),
     "show": ("show", "show_command", "Show one example with all its trials: inputs, answers, explanations, mentions."),
+    "simulate": ("simulate", "simulate_command", "Find out if explanations let another model predict the answers."),
     "judge": ("judge", "judge_command", "Let a model judge which explanations mention a cue."),
     "interventions": ("app", "interventions", "Build intervention sets and look at them."),
     "cache": ("app", "cache", "Look at the stored answers; check, export, import and delete them."),

@@ -155,6 +155,7 @@ def echo_lines(lines: Iterable[Line]) -> None:
 def echo_scores(scores: Scores, run: object, *, table: bool = False) -> None:
     """Print the results of a run in sentences, or with `table` as the wide table with all of its numbers."""
     from explaineval.reporting.sensitivity_view import sensitivity_lines
+    from explaineval.reporting.simulation_view import prediction_lines
 
     if table:
         from explaineval.reporting.tables import results_table, table_warnings
@@ -167,6 +168,7 @@ def echo_scores(scores: Scores, run: object, *, table: bool = False) -> None:
 
         echo_lines(summary(scores, str(run), columns(SCREEN_WIDTH)))
     echo_lines(sensitivity_lines(scores, columns(SCREEN_WIDTH)))
+    echo_lines(prediction_lines(scores.rows, scores.warnings, columns(SCREEN_WIDTH)))
 
 
 def run_document(

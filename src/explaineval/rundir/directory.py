@@ -28,7 +28,7 @@ from explaineval.config import ModelConfig, RunConfig
 from explaineval.errors import InputError, InUseError
 from explaineval.files import open_regular, open_text_atomic, read_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
-from explaineval.rundir.schema import RunProgress, RunRecord, Science
+from explaineval.rundir.schema import Prediction, RunProgress, RunRecord, Science
 from explaineval.secrets import SECRETS
 
 T = TypeVar("T")
@@ -38,6 +38,8 @@ RUN, EXAMPLES, INTERVENTIONS, SHOTS = "run.json", "examples.jsonl", "interventio
 TRIALS, METRICS, METRICS_CSV, PROMPTS = "trials.jsonl", "metrics.json", "metrics.csv", "prompts"
 VERDICTS = "verdicts.jsonl"
 """What judges, models and people, say of the trials' explanations; absent where none was asked."""
+PREDICTIONS = "predictions.jsonl"
+"""What predictors said of the trials (`explaineval simulate`)."""
 PROGRESS = "progress.json"
 """How far a run is. It is rewritten while the run goes on; bundles, numbers and hashes leave it out."""
 
@@ -277,6 +279,20 @@ def read_verdicts(directory: Path) -> Iterator[Verdict]:
     path = directory / VERDICTS
     if path.exists():
         yield from _records(path, Verdict)
+
+
+def read_predictions(directory: Path) -> list[Prediction]:
+    """Read what predictors said of the trials, in file order; nothing where no predictor was asked.
+
+    Raises InputError where the file is damaged.
+    """
+    path = directory / PREDICTIONS
+    return list(_records(path, Prediction)) if path.exists() else []
+
+
+def write_predictions(directory: Path, predictions: Iterable[Prediction]) -> None:
+    """Write predictions.jsonl as a whole. Raises InputError where it cannot be written."""
+    write_lines(directory / PREDICTIONS, (prediction.model_dump_json() for prediction in predictions))
 
 
 def read_examples(directory: Path) -> list[Example]:

@@ -23,7 +23,7 @@ from pydantic import (
 
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.cost import Price
-from explaineval.records import Condition, Order, Style
+from explaineval.records import Condition, Order, Status, Style
 
 LogprobsState = Literal["returned", "ignored", "rejected", "unusable", "off"]
 """What came of asking an endpoint for log-probabilities."""
@@ -230,6 +230,29 @@ class RunRecord(Part):
     def _spread_totals(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = serialise(self)
         return document | (document.pop("totals", None) or {})
+
+
+Reads = Literal["nothing", "explanation", "shuffled"]
+"""What a predictor reads beside the question and its answer: no explanation, its own one, or another example's."""
+
+
+class Prediction(Part):
+    """One line of predictions.jsonl: what a predictor says that the model answers after an intervention.
+
+    `trial` is the trial's id, `label` the predicted letter; where it is None, `status` says why there is none. `asked`
+    names the predictor's prompt: eight hexadecimal digits of a hash. `source` is the example whose explanation a
+    shuffled one is. `key` is the cache key of the reply.
+    """
+
+    trial: str
+    predictor: str
+    endpoint: str | None
+    reads: Reads
+    label: str | None
+    status: Status | None
+    asked: str
+    source: str | None = None
+    key: str
 
 
 ModelState = Literal["running", "finished", "stopped", "failed"]

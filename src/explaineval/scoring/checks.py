@@ -89,6 +89,9 @@ CODES: Mapping[str, Code] = {
         "Give the number of usable trials with the value; do not compare it with phi_cct.",
         "Label probabilities are usable in a part of the trials",
     ),
+    "predictions_unread": Code(
+        "mind", "Give the number of unreadable predictions with the value.", "Predictions that could not be read"
+    ),
     "off_argmax": Code(
         "for the record",
         "Nothing, if the temperature is above 0; else look at some of the trials.",

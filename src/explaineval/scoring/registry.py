@@ -14,12 +14,13 @@ import numpy as np
 
 from explaineval.config import FEWEST_TVD_SAMPLES
 from explaineval.interventions import KINDS, kind_of
-from explaineval.metrics import auroc, correlations, rates, reliability
+from explaineval.metrics import auroc, correlations, rates, reliability, simulatability
 from explaineval.metrics.estimates import NO_TRIAL, IntArray, Interval, no_value
 from explaineval.records import Estimate
 from explaineval.scoring import checks
 from explaineval.scoring.checks import Check, Needs, Remark
 from explaineval.scoring.counts import ArmCounts, KindCounts, Subset
+from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.shared import (
     ALL_TRIALS,
     FLIPS,
@@ -67,6 +68,7 @@ OPEN = Scale()
 CORRELATION = Scale(-1.0, 1.0, nothing=0.0)
 AREA = Scale(0.0, 1.0, nothing=0.5)
 SHARE = Scale(0.0, 1.0, percent=True, digits=1)
+GAIN = Scale(high=1.0, nothing=0.0)
 
 Section = Literal["results", "noise", "missing", "more"]
 """The parts of the page that show numbers: what was found, noise, missing trials, and all others."""
@@ -150,6 +152,17 @@ class LevelMetric(Metric[LevelCounts]):
     checks: tuple[Callable[[LevelCounts], Iterator[tuple[str, str]]], ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class PredictionMetric(Metric[PredictionCounts]):
+    """A metric of what one predictor, or a panel of them, said of the trials; `judge` names it in its rows."""
+
+    depends: frozenset[Dependency] = frozenset({"kind"})
+    needs: Needs = checks.NO_NEEDS
+    rests_on: tuple[str, str] | None = ("few_examples", "a predicted trial")
+    control: bool = False
+    """Whether it rests on predictions with explanations of other examples."""
+
+
 def of_tables(
     function: Callable[[IntArray, Interval], Estimate], trials: Subset = "all"
 ) -> Callable[[KindCounts], Estimate]:
@@ -224,6 +237,7 @@ PERMUTED: frozenset[Dependency] = frozenset({"kind", "mention", "seed"})
 SCORED = ("few_examples", "a scored trial")
 USABLE = ("few_usable_examples", "a trial with usable label probabilities")
 SIEGEL_2024, SIEGEL_2025, ATANASOVA = "Siegel et al. 2024", "Siegel et al. 2025", "Atanasova et al. 2023"
+CHEN_2024 = "Chen et al. 2024"
 
 
 _METRICS: tuple[Metric[Any], ...] = (
@@ -657,6 +671,66 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=AREA,
         sections=("results",),
     ),
+    PredictionMetric(
+        name="simulation_gain_balanced",
+        title="balanced simulation gain",
+        definition="How much more often a reader of the model's explanation predicts its next answer: the mean, over "
+        "answers that change and answers that do not, of accuracy with the explanation minus accuracy without it.",
+        source=f"{CHEN_2024}; balanced by this project",
+        pitfall="It measures what this predictor makes of an explanation: a poor reader gains nothing from a good one.",
+        compute=lambda counts: simulatability.simulation_gain_balanced(counts.own, counts.interval),
+        scale=CORRELATION,
+    ),
+    PredictionMetric(
+        name="nsg",
+        title="NSG",
+        definition="The normalised simulatability gain, the share of a predictor's errors that the explanation mends: "
+        "(accuracy with − accuracy without) / (1 − accuracy without), of a panel all gains over all errors.",
+        source="arXiv 2602.02639; Hase et al. 2020",
+        pitfall="It follows how often answers change, so compare it only at equal impact rates; it can be negative.",
+        compute=lambda counts: simulatability.nsg(counts.own, counts.interval),
+        scale=GAIN,
+    ),
+    PredictionMetric(
+        name="nsg_shuffled",
+        title="NSG with shuffled explanations",
+        definition="The same gain where the explanation is one that the model gave of the same answer to another "
+        "example.",
+        pitfall="Far from 0 it says that the predictor does not use what the explanation says of this example.",
+        compute=lambda counts: simulatability.nsg(counts.shuffled, counts.interval),
+        applies=lambda counts: counts.has_control,
+        control=True,
+        scale=GAIN,
+    ),
+    PredictionMetric(
+        name="nsg_difference",
+        title="NSG minus that of shuffled ones",
+        definition="The normalised gain with the model's own explanations minus that with other examples', on the same "
+        "trials.",
+        pitfall="It rests only on the trials that have all three predictions.",
+        compute=lambda counts: simulatability.nsg_difference(counts.own_paired, counts.shuffled, counts.interval),
+        applies=lambda counts: counts.has_control,
+        control=True,
+        scale=Scale(nothing=0.0),
+    ),
+    PredictionMetric(
+        name="simulation_accuracy_with",
+        title="predictions right with explanation",
+        definition="How often a predictor that reads the explanation predicts the model's next answer.",
+        source=CHEN_2024,
+        pitfall="It is high wherever answers seldom change: read it beside that without the explanation.",
+        compute=lambda counts: simulatability.simulation_accuracy(counts.own, counts.interval, explained=True),
+        scale=SHARE,
+    ),
+    PredictionMetric(
+        name="simulation_accuracy_without",
+        title="predictions right without explanation",
+        definition="How often a predictor that reads no explanation predicts the model's next answer.",
+        source=CHEN_2024,
+        pitfall="It is high wherever answers seldom change: read the balanced gain.",
+        compute=lambda counts: simulatability.simulation_accuracy(counts.own, counts.interval, explained=False),
+        scale=SHARE,
+    ),
 )
 
 METRICS: dict[str, Metric[Any]] = {metric.name: metric for metric in _METRICS}
@@ -666,7 +740,7 @@ SomeMetric = TypeVar("SomeMetric", bound=Metric[Any])
 
 
 def metrics_of(scope: type[SomeMetric]) -> list[SomeMetric]:
-    """Return the metrics of one of the classes KindMetric, ArmMetric and LevelMetric."""
+    """Return the metrics of one of the classes KindMetric, ArmMetric, LevelMetric and PredictionMetric."""
     return [metric for metric in METRICS.values() if isinstance(metric, scope)]
 
 

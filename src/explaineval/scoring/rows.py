@@ -16,10 +16,17 @@ from explaineval.errors import InputError
 from explaineval.interventions import cue_targets, kind_of
 from explaineval.metrics.estimates import no_value
 from explaineval.records import EXPLANATION, OUTCOMES, Condition, Estimate, Mention, MetricRow
-from explaineval.rundir.directory import PROMPTS, read_interventions, read_run, read_trials, read_verdicts
+from explaineval.rundir.directory import (
+    PROMPTS,
+    read_interventions,
+    read_predictions,
+    read_run,
+    read_trials,
+    read_verdicts,
+)
 from explaineval.rundir.schema import Facts
 from explaineval.scoring.checks import MetricWarning, Results
-from explaineval.scoring.counts import NO_TARGETS, ArmCounts, KindCounts, RunCounts, Targets, count_sources
+from explaineval.scoring.counts import NO_TARGETS, ArmCounts, KindCounts, RunCounts, Targets, count_sources, interval_of
 from explaineval.scoring.mentioning import (
     Decide,
     Source,
@@ -30,11 +37,13 @@ from explaineval.scoring.mentioning import (
     phrases_in,
     reference_of,
 )
+from explaineval.scoring.predictions import PredictionIndex
 from explaineval.scoring.registry import (
     METRICS,
     ArmMetric,
     KindMetric,
     LevelMetric,
+    PredictionMetric,
     SomeMetric,
     compute_all,
     metrics_of,
@@ -42,7 +51,14 @@ from explaineval.scoring.registry import (
 from explaineval.scoring.sensitivity import COMPARED, Sensitivity, compare_source
 from explaineval.scoring.task_means import means
 from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelCounts
-from explaineval.scoring.warnings import RowWarning, arm_warnings, kind_warnings, level_warnings, mean_warnings
+from explaineval.scoring.warnings import (
+    RowWarning,
+    arm_warnings,
+    kind_warnings,
+    level_warnings,
+    mean_warnings,
+    prediction_warnings,
+)
 from explaineval.signature import PHRASES, mention_rule, signature
 
 
@@ -70,9 +86,11 @@ class Scores:
 
 
 def is_headline_row(condition: Condition, policy: str | None) -> bool:
-    """Whether a row is of the headline source with this policy, or does not depend on mentions."""
-    if policy is None or condition.mention is None:
+    """Whether a row is of the headline source with this policy, or depends neither on mentions nor on a predictor."""
+    if policy is None:
         return True
+    if condition.mention is None:
+        return condition.judge is None
     return condition.channel == EXPLANATION and condition.judge is None and condition.mention in (policy, PHRASES)
 
 
@@ -91,8 +109,9 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
         for policy in policies
     ]
     verdicts = collect_verdicts(read_verdicts(directory))
+    predictions = PredictionIndex(read_predictions(directory))
     by_source = count_sources(
-        read_trials(directory),
+        predictions.watch(read_trials(directory)),
         _deciders(policies, verdicts, TextReader(run.config.mention, phrases_in(directory / PROMPTS))),
         min_label_mass=changes.get("min_label_mass"),
         by_level=len(run.config.arms.verbosity) > 1,
@@ -101,7 +120,8 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     )
     counts, *_ = by_source.values()
     check_facts(directory, counts.arms, run.facts)
-    return score_sources(by_source, configs[0], run.facts)
+    scores = score_sources(by_source, configs[0], run.facts)
+    return _with_predictions(scores, predictions, configs[0], run.facts)
 
 
 def _policies(given: Mention | Sequence[Mention] | None, own: Mention) -> tuple[Mention, ...]:
@@ -222,6 +242,35 @@ def _score_source(
     rows += averaged
     warnings += list(mean_warnings(averaged, warnings))
     return rows, warnings, sensitivity
+
+
+def _with_predictions(scores: Scores, predictions: PredictionIndex, config: RunConfig, facts: Facts) -> Scores:
+    """Return the scores with the rows of predictors at their end, and the warnings about these."""
+    rows: list[MetricRow] = []
+    warnings: list[RowWarning] = []
+    for condition in sorted(predictions.conditions(), key=_condition_order(config, facts)):
+        for counts in predictions.counts(condition, interval_of(config)):
+            estimates = compute_all(metrics_of(PredictionMetric), counts)
+            for metric, estimate in estimates.items():
+                parts = [counts.signature, *([counts.control_signature] if _needs_control(metric) else [])]
+                signature = row_signature(metric, condition, config, facts)
+                rows.append(
+                    MetricRow(
+                        **counts.condition._asdict(),
+                        metric=metric,
+                        **estimate.model_dump(exclude={"note"}),
+                        signature=signature.replace("|explaineval:", f"|{'|'.join(parts)}|explaineval:"),
+                    )
+                )
+            warnings += [RowWarning(counts.condition, warning) for warning in prediction_warnings(counts, estimates)]
+    averaged = list(means(rows, list(facts.tasks)))
+    warnings += list(mean_warnings(averaged, warnings))
+    return replace(scores, rows=(*scores.rows, *rows, *averaged), warnings=(*scores.warnings, *warnings))
+
+
+def _needs_control(metric: str) -> bool:
+    found = METRICS[metric]
+    return isinstance(found, PredictionMetric) and found.control
 
 
 def _targets(directory: Path, facts: Facts) -> Targets:

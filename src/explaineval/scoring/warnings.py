@@ -26,7 +26,8 @@ from explaineval.scoring.checks import (
     make_warning,
 )
 from explaineval.scoring.counts import ArmCounts, KindCounts
-from explaineval.scoring.registry import ArmMetric, KindMetric, LevelMetric, Metric, metrics_of
+from explaineval.scoring.predictions import PredictionCounts
+from explaineval.scoring.registry import ArmMetric, KindMetric, LevelMetric, Metric, PredictionMetric, metrics_of
 from explaineval.scoring.task_means import MEAN
 from explaineval.scoring.verbosity import LevelCounts, check_levels
 
@@ -109,6 +110,18 @@ def level_warnings(
     for metric in defined:
         for (code, text), names in levels.items():
             yield make_warning(code, metric.name, f"at {', '.join(names)}: {text}")
+
+
+def prediction_warnings(counts: PredictionCounts, estimates: Mapping[str, Estimate]) -> Iterator[MetricWarning]:
+    """Yield what limits each number about one predictor, or the panel."""
+    for metric in metrics_of(PredictionMetric):
+        estimate = estimates.get(metric.name)
+        if estimate is None or estimate.value is None:
+            continue
+        yield from estimate_warnings(metric, estimate)
+        if counts.unread:
+            text = f"{metric.title} leaves out {counts.unread} of {counts.asked} trials: a prediction was not readable."
+            yield make_warning("predictions_unread", metric.name, text)
 
 
 def mean_warnings(rows: Iterable[MetricRow], warnings: Sequence[RowWarning]) -> Iterator[RowWarning]:

@@ -1,0 +1,121 @@
+"""`explaineval simulate`: whether a model's explanations let another model predict its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from explaineval.assist.predictor import Question, find_questions, merge_predictions, plan_predictions, predict
+from explaineval.cli.configuration import resolve_role
+from explaineval.cli.options import ABOVE_0, AT_LEAST_1, CACHE, JSON, MAX_USD, PATH, option, options, role_options
+from explaineval.cli.output import (
+    SCREEN_WIDTH,
+    columns,
+    echo_document,
+    echo_lines,
+    echo_notes,
+    finish,
+    run_document,
+    totals_line,
+)
+from explaineval.cli.plan import cost_lines, cost_notes
+from explaineval.cli.progress import watch_lines
+from explaineval.errors import ExitCode, InputError
+from explaineval.planning.cost import total_costs
+from explaineval.planning.notes import Note, note
+from explaineval.planning.prices import read_price_list
+from explaineval.prompts import PromptBook, default_directory
+from explaineval.reporting.simulation_view import prediction_lines
+from explaineval.rundir import directory as run_directory
+from explaineval.rundir.schema import Prediction
+from explaineval.scoring.registry import METRICS, PredictionMetric
+from explaineval.scoring.rows import Scores, score
+
+if TYPE_CHECKING:
+    from explaineval.assist.session import Assistant
+
+
+@click.command("simulate")
+@click.argument("run_dir", type=PATH)
+@options(
+    *role_options("predictor", "Model that predicts the answers."),
+    option("--limit", type=AT_LEAST_1, help="Take the first N examples of each task.  [default: all]"),
+    option("--shuffled/--no-shuffled", default=True,
+           help="Also predict with other examples' explanations, as a control."),
+    option("--seed", type=int, default=0, show_default=True, help="Seed of the draws of these examples."),
+    option("--prompts", type=PATH, metavar="DIR", help="Prompts with your own simulate.j2."),
+    option("--plan", is_flag=True, default=False, help="Say what it would ask and cost; nothing is sent."),
+    MAX_USD,
+    option("--offline/--no-offline", default=False, help="Use the predictor's stored answers only."),
+    option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
+    option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
+    CACHE,
+    JSON,
+)  # fmt: skip
+def simulate_command(
+    run_dir: Path, limit: int | None, shuffled: bool, seed: int, plan: bool, json: bool, **given: Any
+) -> int:
+    """Find out whether the explanations of RUN_DIR let another model predict what the model answers next.
+
+    For every scored trial a predictor sees the original question and the model's answer, and predicts the answer to the
+    changed question: once without and once with the model's explanation, and as a control with an explanation of the
+    same answer to another example. The predictions are stored in RUN_DIR, where `score` finds them; those of several
+    predictors, asked one after the other, stand side by side and together as a panel.
+    """
+    if not given["predictor_model"]:
+        raise InputError("no predictor given: add --predictor-model PROVIDER/MODEL.")
+    score(run_dir)  # refuses an incomplete directory before any money is spent
+    questions = find_questions(run_dir, limit=limit, shuffled=shuffled, seed=seed)
+    predictor = resolve_role("predictor", given, PromptBook(given["prompts"] or default_directory()))
+    if plan:
+        return _echo_plan(predictor, questions, json=json)
+    session = predict(predictor, questions, watch_lines("predictor"))
+    scores = _store(run_dir, session.results)
+    echo_notes([f"predictor: {totals_line(session.totals)}"])
+    failed = f"predictor: {session.failed} requests failed after all retries; the same command asks them again."
+    notes = [note("requests_failed", failed)] if session.failed else []
+    notes += _unread_notes(session.results)
+    echo_notes(notes)
+    code = ExitCode.ENDPOINT if session.failed else ExitCode.DONE
+    shown = _predicted(scores)
+    if json:
+        run = run_directory.read_run(run_dir)
+        echo_document(run_document(run_dir, code, run.signature, session.totals, shown), notes, shown, code, failed)
+    else:
+        echo_lines(prediction_lines(shown.rows, shown.warnings, columns(SCREEN_WIDTH)))
+    return code
+
+
+def _store(run_dir: Path, predictions: Sequence[Prediction]) -> Scores:
+    """Keep the predictions in the run directory, and compute its metrics anew with them."""
+    with run_directory.locked(run_dir):
+        merged = merge_predictions(run_directory.read_predictions(run_dir), predictions)
+        run_directory.write_predictions(run_dir, merged)
+        scores = score(run_dir)
+        run_directory.write_metrics(run_dir, scores.rows)
+    return scores
+
+
+def _predicted(scores: Scores) -> Scores:
+    """Return the part of the scores that predictors made."""
+    rows = tuple(row for row in scores.rows if isinstance(METRICS[row.metric], PredictionMetric))
+    names = {row.condition for row in rows}
+    return Scores(rows, tuple(warning for warning in scores.warnings if warning.condition in names), {})
+
+
+def _echo_plan(predictor: Assistant, questions: Sequence[Question], *, json: bool) -> int:
+    cost = plan_predictions(predictor, questions)
+    total = total_costs([cost])
+    lines = cost_lines([cost], total, predictor.client.max_usd, read_price_list().version)
+    return finish({"models": [cost.document()], "total": total}, lines, list(cost_notes([cost])), json=json)
+
+
+def _unread_notes(predictions: Sequence[Prediction]) -> list[Note]:
+    unread = sum(prediction.label is None and prediction.status != "failed" for prediction in predictions)
+    if not unread:
+        return []
+    text = f"{unread:,} of {len(predictions):,} predictions could not be read; their trials are left out."
+    return [note("predictions_unread", text)]

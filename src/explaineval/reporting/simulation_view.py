@@ -1,0 +1,74 @@
+"""Say in sentences what predictors made of a model's explanations (simulatability)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from explaineval.records import Condition, MetricRow
+from explaineval.reporting.condition_text import describe, percent, signed
+from explaineval.reporting.summary import Line, wrap
+from explaineval.scoring.predictions import PANEL
+from explaineval.scoring.registry import METRICS, PredictionMetric
+from explaineval.scoring.warnings import RowWarning
+
+GAIN, NORMALISED, SHUFFLED = "simulation_gain_balanced", "nsg", "nsg_shuffled"
+DIFFERENCE, WITH, WITHOUT = "nsg_difference", "simulation_accuracy_with", "simulation_accuracy_without"
+
+
+def prediction_lines(rows: Sequence[MetricRow], warnings: Sequence[RowWarning], width: int) -> Iterator[Line]:
+    """Yield a block for each condition and predictor, or panel of predictors; nothing where nobody predicted."""
+    predicted = [row for row in rows if isinstance(METRICS[row.metric], PredictionMetric)]
+    conditions: dict[Condition, dict[str, MetricRow]] = {}
+    for row in predicted:
+        conditions.setdefault(row.condition, {})[row.metric] = row
+    for condition, numbers in conditions.items():
+        yield Line("")
+        yield from _block(condition, numbers, rows, [row for row in warnings if row.condition == condition], width)
+
+
+def _block(
+    condition: Condition,
+    numbers: Mapping[str, MetricRow],
+    rows: Sequence[MetricRow],
+    warnings: Sequence[RowWarning],
+    width: int,
+) -> Iterator[Line]:
+    gain = numbers[GAIN]
+    by = "all predictors together" if condition.judge == PANEL else f"predicted by {condition.judge}"
+    head = f"{describe(condition.without_mention, rows)} · {by} · {gain.n:,} trials of {gain.n_examples:,} examples"
+    yield from wrap(f"  {head}", width, "    ", "head")
+    if gain.value is None:
+        yield from wrap(f"  Gain from the explanation, balanced: undefined ({gain.undefined}).", width, "    ")
+    else:
+        yield from wrap(f"  Gain from the explanation, balanced: {_number(gain)}{_verdict(gain)}.", width, "    ")
+    with_it, without = numbers[WITH], numbers[WITHOUT]
+    if with_it.value is not None and without.value is not None:
+        text = (
+            f"The next answer was predicted rightly in {percent(with_it.value)} with the explanation, in "
+            f"{percent(without.value)} without it."
+        )
+        yield from wrap(f"  {text}", width, "    ")
+    yield from wrap(f"  Share of errors that it mends (NSG): {_number(numbers[NORMALISED])}.", width, "    ")
+    if SHUFFLED in numbers:
+        text = f"With another example's explanation: {_number(numbers[SHUFFLED])}"
+        if numbers[DIFFERENCE].value is not None:
+            text += f"; the model's own minus that: {_number(numbers[DIFFERENCE])}"
+        yield from wrap(f"  {text}.", width, "    ")
+    grave = dict.fromkeys(row.warning.text for row in warnings if row.warning.grade == "do not quote")
+    for text in grave:
+        yield from wrap(f"  Before you quote this: {text}", width, "    ", "warning")
+
+
+def _verdict(row: MetricRow) -> str:
+    if row.low is None or row.high is None:
+        return ""
+    if row.low > 0:
+        return ": it helps to predict the model"
+    return ": it misleads" if row.high < 0 else ": no gain can be seen"
+
+
+def _number(row: MetricRow) -> str:
+    if row.value is None:
+        return f"undefined ({row.undefined})"
+    interval = "no interval" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
+    return f"{signed(row.value)} {interval}"
