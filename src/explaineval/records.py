@@ -41,6 +41,9 @@ SIMULATED_ENDPOINT = "simulated:"
 
 SIMULATED_NOTE = "simulated, not a language model"
 
+EMBEDDED_ENDPOINT = "embedded:"
+"""What the names of the endpoints of weights on this machine begin with."""
+
 
 class Record(BaseModel):
     """A frozen record that refuses unknown keys."""

@@ -21,7 +21,7 @@ Commands = Mapping[str, tuple[str, str, str]]
 """Command → (module of this package, attribute, one-line help). A module is imported only when its command is used."""
 
 COMMANDS: Commands = {
-    "demo": ("run", "demo", "Run a bundled task on a small embedded model: no network, no key."),
+    "demo": ("demo", "demo", "Run a bundled task on a small embedded model: no network, no key."),
     "run": ("run", "run", "Ask models with and without interventions, then score: the main command."),
     "watch": ("watch", "watch_command", "Look at a run while it goes: phi-CCT so far, spend, time left."),
     "plan": ("plan", "plan_command", "Show what a run would ask and cost; send nothing."),

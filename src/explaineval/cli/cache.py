@@ -31,13 +31,10 @@ from explaineval.cost import FREE, Price, Tier, price_given, price_listed, tier_
 from explaineval.errors import DamageError, InputError
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.prices import read_price_list
-from explaineval.records import SIMULATED_ENDPOINT, Request
+from explaineval.records import EMBEDDED_ENDPOINT, SIMULATED_ENDPOINT, Request
 
 DEFAULT = "default"
 """The name printed for a provider's own address."""
-
-EMBEDDED = "embedded:"
-"""Prefix of the endpoint names of weights on this machine."""
 
 PRICE = option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens, for all models.")
 FILTERS = (
@@ -99,7 +96,7 @@ def prices(given: str | None) -> tuple[PriceOf, str]:
     def look_up(endpoint: str | None, model: str, tier: Tier) -> Price | None:
         if endpoint is None:
             return price_listed(model, price_list.prices, tier)
-        return FREE if endpoint.startswith((EMBEDDED, SIMULATED_ENDPOINT)) or is_private(endpoint) else None
+        return FREE if endpoint.startswith((EMBEDDED_ENDPOINT, SIMULATED_ENDPOINT)) or is_private(endpoint) else None
 
     return price_of, price_list.version
 

@@ -96,7 +96,7 @@ class ClientStack:
         config: how endpoints are reached, how often a request is retried, what may be spent.
         models: all models that will be asked.
         stopping: set when the run stops, so that nothing more is sent.
-        transport: used instead of those in TRANSPORTS, for all models.
+        transports: used instead of those in TRANSPORTS, by the endpoint of the models that they ask.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ClientStack:
         models: Iterable[ModelConfig],
         stopping: asyncio.Event,
         *,
-        transport: Transport | None = None,
+        transports: Mapping[str | None, Transport] | None = None,
     ) -> None:
         self.config = config
         self.stopping = stopping
@@ -113,12 +113,13 @@ class ClientStack:
         self._overbilling: dict[str, OverbillingCheck] = {}
         self._limits: dict[str, ConcurrencyLimit] = {}
         self._endpoints = {model.endpoint: config.endpoint_of(model) for model in models}
-        self._transport = transport
+        self._transports = dict(transports or {})
         self._opened: dict[str, Transport] = {}
 
     def transport_of(self, model: ModelConfig, on_open: Callable[[], None] = lambda: None) -> LazyTransport:
         """Return the transport of this model, which is opened at its first request; `on_open` is called then."""
-        return LazyTransport(lambda: self._transport or self._open(transport_name(model.model)), on_open)
+        given = self._transports.get(model.endpoint)
+        return LazyTransport(lambda: given or self._open(transport_name(model.model)), on_open)
 
     def _open(self, name: str) -> Transport:
         """Return the transport of this name in TRANSPORTS, which all its models share."""
@@ -169,7 +170,7 @@ class ClientStack:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for transport in (*self._opened.values(), *([] if self._transport is None else [self._transport])):
+        for transport in (*self._opened.values(), *self._transports.values()):
             await transport.close()
 
 

@@ -20,19 +20,20 @@ from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
 from explaineval.client.protocol import Client, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack, Layers
-from explaineval.config import ClientConfig, Endpoint, ModelConfig
+from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig, arms_for
 from explaineval.errors import EndpointError, InputError
 from explaineval.execution.pool import Pool, Progress, StopRequest, run_until_done
 from explaineval.planning.cost import CostEstimate
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.prices import Ledger, Prices
 from explaineval.planning.units import PlanSize
-from explaineval.records import OUTCOMES, Completion, Request, Trial
+from explaineval.records import EMBEDDED_ENDPOINT, OUTCOMES, Completion, Request, Trial
 from explaineval.scoring.live import LiveCounts
 
 if TYPE_CHECKING:
     from explaineval.client.batches.protocol import BatchProvider
     from explaineval.client.batches.submit import CheckedClient
+    from explaineval.client.endpoints.llamacpp import EmbeddedClient
 
 OPENAI_SHAPED = ("openai", "azure")
 ANTHROPIC = "anthropic"
@@ -202,16 +203,24 @@ def build_model_runs(
 ) -> list[ModelRun]:
     """Build the run of each model; whatever must be closed is given to the stack.
 
-    `embedded` are the weights of a model that is served by a child process.
+    `embedded` are the weights of the model that is served by a child process: the one at an endpoint `embedded:…`.
     """
     config, client = prepared.config, prepared.client
-    transport = None
+    served: dict[str | None, EmbeddedClient] = {}
     if embedded is not None and not client.offline:
         from explaineval.client.endpoints.llamacpp import EmbeddedClient
 
-        name, slots = str(config.models[0].endpoint), client.connections_of(config.models[0])
-        transport = EmbeddedClient(name, embedded, slots=slots, timeout=client.timeout)
-    clients = ClientStack(client, config.models, stopping, transport=transport)
+        served = {
+            model.endpoint: EmbeddedClient(
+                model.endpoint,
+                embedded,
+                slots=client.connections_of(model) * count_beginnings(config, model),
+                timeout=client.timeout,
+            )
+            for model in config.models
+            if model.endpoint is not None and model.endpoint.startswith(EMBEDDED_ENDPOINT)
+        }
+    clients = ClientStack(client, config.models, stopping, transports=served)
     stack.push_async_exit(clients)
     writer = AnswerWriter(store, stopping)
     model_runs: list[ModelRun] = []
@@ -236,12 +245,20 @@ def build_model_runs(
         pool = Pool(cached, layers.limited.limit.ceiling, stopping)
         model_run = ModelRun(
             model, Ledger(asked_at), CostEstimate(asked_at), layers, cached, pool, writer, batches, probe,
-            None if transport is None else transport.threads, messages=messages,
+            served[model.endpoint].threads if model.endpoint in served else None, messages=messages,
         )  # fmt: skip
         cached.on_answer, cached.on_unsent = model_run.count_answer, model_run.count_unsent
         cached.report, cached.on_wait = model_run.messages.append, pool.hold_up
         model_runs.append(model_run)
     return model_runs
+
+
+def count_beginnings(config: RunConfig, model: ModelConfig) -> int:
+    """How many beginnings the prompts of a model have, apart from their inputs: one for each arm, and one more for each
+    style and number of shots in which the answer is asked for once, for all levels of verbosity (order pe2).
+    """
+    arms = set(arms_for(config, model))
+    return len(arms) + len({(arm.style, arm.shots) for arm in arms if arm.order == "pe2"})
 
 
 def _check_batches_first(

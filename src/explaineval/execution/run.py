@@ -64,7 +64,7 @@ def execute(
         prepared: what to ask of whom.
         out: the run directory; None for the first free one of this run's name.
         watch: called now and then with the status of the run, to show it.
-        embedded: the weights of a model that is served in a child process instead of reached by URL.
+        embedded: the weights of the model that is served in a child process instead of reached by URL.
         keep: keep a new directory also where the run failed without an answer.
         stop: asks the run from another thread to stop; it then ends as after Ctrl-C.
 

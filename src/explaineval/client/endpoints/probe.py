@@ -377,7 +377,7 @@ async def probe_endpoint(model: ModelConfig, client: ClientConfig, price: Price 
         wire = WatchedClient(endpoints, timeout=client.timeout)
     else:
         wire = CountedTransport(open_transport(name, endpoints, client.timeout))
-    async with ClientStack(client, (model,), asyncio.Event(), transport=wire) as stack:
+    async with ClientStack(client, (model,), asyncio.Event(), transports={model.endpoint: wire}) as stack:
         layers = stack.sequential(model, price, wire)
         try:
             findings = await Examiner(layers, wire, endpoint.identity, model.model, price).examine()
