@@ -19,7 +19,7 @@ RUN = (
 )
 CONTRACT = {
     "": "--version",
-    "demo": "--weights --limit --cache --out --table --json",
+    "demo": "--sweep --weights --limit --cache --out --table --json",
     "run": f"{RUN} --table",
     "watch": "RUN_DIR --once --json",
     "plan": f"{RUN} --show-prompts",

@@ -49,8 +49,8 @@ def demo(
     """Measure SmolLM2-135M on a bundled task, from prompts to numbers, on this machine: no network, no key.
 
     A llama.cpp server is started, unless all answers are in the cache, and stopped at the end. With --sweep twelve
-    simulated models are measured beside it (they are no language models: how faithful they are is known beforehand), and
-    report.html in the run directory shows all of them. The same command again asks nothing twice.
+    simulated models are measured beside it, in about ten minutes, and report.html in the run directory shows them all.
+    A simulated model is no language model: how faithful its explanations are is known beforehand.
     """
     from explaineval.client.endpoints.llamacpp import EMBEDDED_MODEL, find_weights, weights_name
 
@@ -71,7 +71,7 @@ def demo(
             limit=limit or EXAMPLES,
             max_tokens=MOST_TOKENS,
         )
-    return execute_and_print(science, client, out, json=json, table=table, weights=file, report=False)
+    return execute_and_print(science, client, out, json=json, table=table, weights=file, report=sweep)
 
 
 def sweep_of(embedded: ModelConfig, limit: int) -> RunConfig:

@@ -36,13 +36,18 @@ def report_command(run_dirs: Sequence[Path], out: Path | None, json: bool) -> in
     also be a bundle, a F.zip of `explaineval export`, which gives the same page as its run.
     """
     target = out or _default_target(run_dirs)
+    write_report(run_dirs, target)
+    size = target.stat().st_size
+    return finish({"file": str(target), "bytes": size}, [f"{target}: {size / 1e6:.1f} MB"], json=json)
+
+
+def write_report(run_dirs: Sequence[Path], target: Path) -> None:
+    """Write the page on run directories or bundles into the file `target`."""
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
         results = read_results([unpacked(path, Path(workshop) / str(n)) for n, path in enumerate(run_dirs)])
         page = render(content_of(results), trials=browse_trials(results))
     with writing(target):
         write_text_atomic(target, page)
-    size = target.stat().st_size
-    return finish({"file": str(target), "bytes": size}, [f"{target}: {size / 1e6:.1f} MB"], json=json)
 
 
 def _default_target(run_dirs: Sequence[Path]) -> Path:

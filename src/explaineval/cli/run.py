@@ -73,7 +73,10 @@ def execute_and_print(
     code, scores = outcome.exit_code, outcome.scores
     page = None
     if report and outcome.directory is not None and code == ExitCode.DONE:
-        page = write_report(outcome.directory)
+        from explaineval.cli.report import REPORT, write_report
+
+        page = outcome.directory / REPORT
+        write_report([outcome.directory], page)
     if json:
         document = run_document(outcome.directory, code, outcome.signature, outcome.totals, scores)
         if report:

