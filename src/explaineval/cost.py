@@ -218,6 +218,20 @@ def dollars(usage: Mapping[str, Any], price: Price) -> float:
     )
 
 
+def dollars_of_all(tokens_in: int, tokens_out: int, requests: int, price: Price) -> float:
+    """Return what so many requests with so many tokens in all cost, as if each had the mean number of tokens.
+
+    Input that a provider reads from its own prompt cache is not told apart: all input is at the full price.
+
+    >>> dollars_of_all(1000, 500, 10, Price(1e-6, 2e-6))
+    0.002
+    """
+    if not requests:
+        return 0.0
+    price = price.at(math.ceil(tokens_in / requests))
+    return tokens_in * price.input + tokens_out * price.output + requests * price.request
+
+
 def is_metered(usage: Mapping[str, Any]) -> bool:
     """Return whether the endpoint counted the tokens; where it did not, what was paid cannot be known.
 

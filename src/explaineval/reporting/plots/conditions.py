@@ -91,6 +91,17 @@ def gather(results: Results) -> list[Numbers]:
     return gathered
 
 
+def gather_by_policy(results: Results, metric: str) -> dict[Setting, list[Numbers]]:
+    """Return the rows of one metric by setting, one for each mention policy, judge and channel; the run's own first."""
+    gathered = []
+    for run in results.runs:
+        own = set(run.rows)
+        rows = [row for row in run.scores.rows if row.metric == metric and row.mention is not None]
+        rows.sort(key=lambda row: row not in own)
+        gathered += [Numbers(run, row.condition, {metric: row}) for row in rows]
+    return by_setting(gathered)
+
+
 def by_setting(entries: Iterable[Numbers]) -> dict[Setting, list[Numbers]]:
     """Sort numbers by setting; the mean over tasks comes before the tasks."""
     found: dict[Setting, list[Numbers]] = {}
@@ -105,6 +116,14 @@ def headlines(settings: Mapping[Setting, list[Numbers]]) -> dict[Setting, list[N
         replace(setting, tasks=(task,)) for setting in settings if len(setting.tasks) > 1 for task in setting.tasks
     }
     return {setting: entries for setting, entries in settings.items() if setting not in averaged}
+
+
+def without_levels(settings: Mapping[Setting, list[Numbers]]) -> dict[Setting, list[Numbers]]:
+    """Put the levels of verbosity of a setting together."""
+    found: dict[Setting, list[Numbers]] = {}
+    for setting, entries in settings.items():
+        found.setdefault(replace(setting, verbosity=None), []).extend(entries)
+    return found
 
 
 def describe(setting: Setting, all_settings: Iterable[Setting]) -> str:
@@ -162,32 +181,27 @@ class Looks:
     MOST_NAMED = 8
 
     def __init__(self, entries: Sequence[Numbers]) -> None:
-        families = [entry.model.family for entry in entries if entry.model is not None]
-        groups = list(dict.fromkeys(family for family in families if family is not None))
-        others = dict.fromkeys(
-            entry.condition.model for entry in entries if entry.model is None or entry.model.family is None
-        )
-        self._families = {family: number for number, family in enumerate(groups)}
-        self._models = {name: len(groups) + number for number, name in enumerate(others)}
+        models = {entry.condition.model: entry.model for entry in entries}
+        families = dict.fromkeys(model.family for model in models.values() if model is not None and model.family)
+        others = [name for name, model in models.items() if model is None or not model.family]
+        self._looks = {name: number for number, name in enumerate([*families, *others])}
         self._named = len(others) <= self.MOST_NAMED
+        self._rest = len(families)
 
-    def series(self, points: Sequence[Point], *, name: str | None = None, joined: bool = False) -> list[Series]:
-        """Return points as series, one for each family or model without a family; with a `name`, all as one."""
-        found: dict[tuple[str | None, int], list[Point]] = {}
-        for point in points:
-            found.setdefault(self._group(point), []).append(point)
-        return [
-            Series(name or group or "other models", tuple(members), group, look, joined)
-            for (group, look), members in found.items()
-        ]
-
-    def of_family(self, family: str) -> int:
-        """Return the look of a family."""
-        return self._families[family]
-
-    def _group(self, point: Point) -> tuple[str | None, int]:
-        if point.family is not None:
-            return point.family, self._families[point.family]
+    def of(self, point: Point) -> tuple[str | None, int]:
+        """Return the group of a point, which stands in the legend, and its look."""
+        if point.family:
+            return point.family, self._looks[point.family]
         if self._named:
-            return point.condition.model, self._models[point.condition.model]
-        return None, len(self._families)
+            return point.condition.model, self._looks[point.condition.model]
+        return None, self._rest
+
+    def series(self, points: Sequence[Point]) -> list[Series]:
+        """Return points as series: one for each family and tuning, joined in order, or model without a family."""
+        found: dict[tuple[str | None, int, str | None], list[Point]] = {}
+        for point in points:
+            found.setdefault((*self.of(point), point.tuned), []).append(point)
+        return [
+            Series(", ".join(filter(None, (group or "others", tuned))), tuple(members), group, look)
+            for (group, look, tuned), members in found.items()
+        ]

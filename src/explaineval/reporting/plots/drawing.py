@@ -1,7 +1,7 @@
 """Draw figures with matplotlib (extra `report`), as SVG for a page and as PDF for a paper.
 
 Every point and line has an id in the SVG (`FIGURE-point-SERIES-NUMBER`, `FIGURE-line-NUMBER`), so that what is drawn
-can be read back and compared with the numbers.
+can be read back and compared with the numbers. Sizes are in points, 72 to the inch.
 """
 
 from __future__ import annotations
@@ -9,33 +9,42 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from explaineval.errors import InputError
-from explaineval.reporting.plots.figure import Axis, Figure, Line, Point, Series
-from explaineval.reporting.plots.looks import INK, colour_of, shape_of
+from explaineval.reporting.plots.figure import Axis, Figure, Line, Series
+from explaineval.reporting.plots.legend import LINES, add_legend, legend_rows, marker
+from explaineval.reporting.plots.looks import colour_of
+from explaineval.reporting.plots.names import name_lines, name_points
 from explaineval.reporting.plots.svg import finish_svg
 from explaineval.reporting.plots.words import shown, simulated_mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
-    from matplotlib.transforms import Bbox
 
 STYLE = "explaineval.mplstyle"
 
-WIDTH = 3.4
-"""Inches: the column of a paper."""
+WIDTH = 245
+"""The column of a paper, 3.4 in."""
 
-MOST_LABELLED = 10
-"""Points with their names beside them; where there are more, a legend names their families."""
+HEIGHT = 140
+"""The height of the axes, where it does not follow from what is drawn."""
 
-LABEL, TICK_LABEL = 26, 34
-"""Characters of a name beside a point, and at an axis."""
+EDGE, LINE = 4, 9
+"""Room at the edges, and the height of a line of text."""
 
+ROW, ROW_OF_SEVERAL = 10, 6
+"""The least height of a row of a forest plot, and that of each of its marks where it has several."""
+
+NAME = 34
+"""Characters of a name at an axis."""
+
+MANY = 10
+"""Points from which on intervals are drawn faintly."""
 
 NO_MATPLOTLIB = "figures need matplotlib: install the extra with `pip install 'explaineval[report]'`."
 
@@ -56,9 +65,8 @@ def draw_svg(figure: Figure, *, standalone: bool = False) -> str:
     prefers. The same figure gives the same text each time. Raises InputError where matplotlib is not installed.
     """
     with _style():
-        canvas = _draw(figure)
         buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        _draw(figure).savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return finish_svg(buffer.getvalue(), figure, standalone=standalone)
 
 
@@ -68,9 +76,8 @@ def draw_pdf(figure: Figure) -> bytes:
     Raises InputError where matplotlib is not installed.
     """
     with _style():
-        canvas = _draw(figure)
         buffer = io.BytesIO()
-        canvas.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        _draw(figure).savefig(buffer, format="pdf", metadata=dict.fromkeys(("CreationDate", "Creator", "Producer")))
     return buffer.getvalue()
 
 
@@ -78,7 +85,7 @@ def draw_pdf(figure: Figure) -> bytes:
 def _style() -> Iterator[None]:
     """Draw in the project's style whatever the user's own settings of matplotlib are."""
     require_matplotlib()
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells about its font cache
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells about its cache of fonts
     import matplotlib.style
 
     with (
@@ -86,7 +93,7 @@ def _style() -> Iterator[None]:
         matplotlib.style.context(["default", sheet]),
         warnings.catch_warnings(),
     ):
-        warnings.filterwarnings("ignore", message="Glyph")  # names may be in any script; SVG readers have more fonts
+        warnings.filterwarnings("ignore", message="Glyph")  # names may be in any script, whatever the font has
         yield
 
 
@@ -94,227 +101,94 @@ def _draw(figure: Figure) -> Canvas:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=(WIDTH, _height(figure)), layout="constrained")
-    FigureCanvasAgg(canvas)
-    axes = canvas.add_subplot()
+    height = _height(figure)
+    canvas = Canvas(figsize=(WIDTH / 72, height / 72))
+    renderer: Any = FigureCanvasAgg(canvas).get_renderer()  # type: ignore[no-untyped-call]  # it has no types
+    axes = canvas.add_axes((0.2, 0.0, 0.8, 1.0))
     axes.patch.set_gid("area")
     _set_axis(axes, figure.x, "x")
     _set_axis(axes, figure.y, "y")
-    if figure.square:
-        axes.set_aspect("equal")
     for number, line in enumerate(figure.lines):
         _draw_line(axes, line, f"line-{number}")
-    many = len(figure.points) > MOST_LABELLED
     for number, series in enumerate(figure.series):
-        _draw_series(axes, series, number, faint=many)
-    _add_legend(canvas, figure)
+        _draw_series(axes, series, number, faint=len(figure.points) > MANY, intervals=figure.intervals)
+    rows = legend_rows(figure, renderer, WIDTH - 2 * EDGE)
     mark = simulated_mark(figure.points)
+
+    left, right = EDGE + _extent(axes, "y", renderer), EDGE + _half_of_last_tick(axes, renderer)
+    width = WIDTH - left - right
+    if figure.square:
+        height = width
+    below = _extent(axes, "x", renderer) + EDGE + LINE * len(rows) + (2 if rows else 0)
+    above = EDGE + (LINE + 2 if mark is not None else 0) + (LINE if any(line.label for line in figure.lines) else 0)
+    total = below + height + above
+    canvas.set_size_inches(WIDTH / 72, total / 72)
+    axes.set_position((left / WIDTH, below / total, width / WIDTH, height / total))
     if mark is not None:
-        canvas.suptitle(mark, fontsize=6, style="italic", x=0.01, ha="left")
-    labels = [line for line in figure.lines if line.label]
-    names = _direct_labels(figure)
-    canvas.canvas.draw()
-    canvas.set_layout_engine("none")  # from here on places are final
-    _label_lines(axes, labels)
-    _label_points(axes, names, figure)
+        canvas.text(EDGE / WIDTH, 1 - EDGE / total, mark, fontsize=6, style="italic", va="top")
+    add_legend(canvas, rows, left=left if len(figure.y.ticks) == 0 else EDGE, bottom=EDGE)
+    name_lines(axes, figure)
+    name_points(axes, figure, renderer)
     return canvas
 
 
 def _height(figure: Figure) -> float:
-    """Return the height in inches."""
-    if figure.square:
-        return 3.6
     rows = len(figure.y.ticks)
-    return 2.6 if not rows else 0.75 + rows * max(0.15, 0.1 * len(figure.series))
+    return rows * max(ROW, ROW_OF_SEVERAL * len(figure.series)) + ROW / 2 if rows else HEIGHT
+
+
+def _extent(axes: Axes, which: str, renderer: Any) -> float:
+    """Return how far an axis with its labels reaches out of the axes, in points."""
+    axis: Any = axes.xaxis if which == "x" else axes.yaxis
+    box, area = axis.get_tightbbox(renderer), axes.get_window_extent(renderer)
+    return float(area.y0 - box.y0 if which == "x" else area.x0 - box.x0)
+
+
+def _half_of_last_tick(axes: Axes, renderer: Any) -> float:
+    """Return half the width of the text at the right end of the x axis, which reaches out of the axes."""
+    texts = [text for text in axes.get_xticklabels() if text.get_text()]
+    return float(texts[-1].get_window_extent(renderer).width / 2) if texts else 0.0
 
 
 def _set_axis(axes: Axes, axis: Axis, which: str) -> None:
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
     setter: Any = axes.xaxis if which == "x" else axes.yaxis
-    (axes.set_xlabel if which == "x" else axes.set_ylabel)(shown(axis.title, 60))
+    setter.set_label_text(shown(axis.title, 60))
     if axis.log:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-        setter.set_minor_locator(_no_ticks())
     (axes.set_xlim if which == "x" else axes.set_ylim)(axis.low, axis.high)
     if axis.ticks:
-        setter.set_ticks([place for place, _ in axis.ticks], [shown(text, TICK_LABEL) for _, text in axis.ticks])
-
-
-def _no_ticks() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
-
-
-LINES: dict[str, dict[str, Any]] = {
-    "trend": {"linewidth": 1.4, "linestyle": (0, (4, 1.5)), "color": INK},
-    "family_trend": {"linewidth": 0.7, "alpha": 0.8},
-    "frontier": {"linewidth": 1.1, "linestyle": (0, (1, 1)), "color": INK},
-    "iso_phi": {"linewidth": 0.5, "color": INK, "alpha": 0.3},
-    "reference": {"linewidth": 0.6, "color": INK, "alpha": 0.6},
-    "chance": {"linewidth": 4, "color": INK, "alpha": 0.13},
-}
-"""How kinds of lines are drawn."""
+        setter.set_ticks([place for place, _ in axis.ticks], [shown(text, NAME) for _, text in axis.ticks])
+    else:
+        setter.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    setter.set_minor_locator(NullLocator())
 
 
 def _draw_line(axes: Axes, line: Line, gid: str) -> None:
     how = dict(LINES[line.kind])
     if line.look is not None:
         how["color"] = colour_of(line.look)
-    axes.plot([x for x, _ in line.points], [y for _, y in line.points], gid=gid, zorder=1, **how)
+    axes.plot([x for x, _ in line.points], [y for _, y in line.points], gid=gid, zorder=1, marker="", **how)
 
 
-def _draw_series(axes: Axes, series: Series, number: int, *, faint: bool) -> None:
+def _draw_series(axes: Axes, series: Series, number: int, *, faint: bool, intervals: bool) -> None:
     colour = colour_of(series.look)
     if series.joined and len(series.points) > 1:
-        axes.plot(
-            [point.x for point in series.points],
-            [point.y for point in series.points],
-            color=colour,
-            linewidth=0.7,
-            alpha=0.7,
-            zorder=2,
-            gid=f"join-{number}",
-        )
+        places = [(point.drawn_x, point.y) for point in series.points]
+        join: dict[str, Any] = {"color": colour, "linewidth": 0.7, "alpha": 0.6, "zorder": 2, "gid": f"join-{number}"}
+        axes.plot([x for x, _ in places], [y for _, y in places], **join)
     for at, point in enumerate(series.points):
+        name = f"{number}-{at}"
         if point.undefined is not None:
             axes.text(
-                point.x,
-                point.y,
-                " undefined",
-                fontsize=5.5,
-                style="italic",
-                va="center",
-                gid=f"undefined-{number}-{at}",
+                point.x, point.y, " undefined", fontsize=5.5, style="italic", va="center", gid=f"undefined-{name}"
             )
             continue
-        how: dict[str, Any] = {"color": colour, "linewidth": 0.8, "alpha": 0.6 if faint else 0.9, "zorder": 3}
-        if point.x_limits is not None:
-            axes.plot(point.x_limits, (point.y, point.y), gid=f"x-interval-{number}-{at}", **how)
-        if point.y_limits is not None:
-            axes.plot((point.x, point.x), point.y_limits, gid=f"y-interval-{number}-{at}", **how)
-        axes.plot(
-            [point.x],
-            [point.y],
-            zorder=4,
-            gid=f"point-{number}-{at}",
-            clip_on=False,
-            **_marker(series.look, point),
-        )
-
-
-def _marker(look: int, point: Point | None = None, tuned: str | None = None) -> dict[str, Any]:
-    """Return how a point is drawn: filled, or hollow for a pretrained model."""
-    hollow = (point.tuned if point is not None else tuned) == "base"
-    colour = colour_of(look)
-    return {
-        "linestyle": "none",
-        "marker": shape_of(look),
-        "markerfacecolor": "none" if hollow else colour,
-        "markeredgecolor": colour,
-    }
-
-
-def _add_legend(canvas: Canvas, figure: Figure) -> None:
-    from matplotlib.lines import Line2D
-
-    entries: dict[str, dict[str, Any]] = {}
-    for series in figure.series:
-        if series.group is not None:
-            entries.setdefault(shown(series.group, LABEL), _marker(series.look))
-    if len(entries) < 2:
-        entries = {}
-    tunings = {point.tuned for point in figure.points}
-    if {"base", "instruct"} <= tunings:
-        for tuned, name in (("base", "pretrained"), ("instruct", "instruction-tuned")):
-            face = "none" if tuned == "base" else INK
-            entries[name] = {"linestyle": "none", "marker": "o", "markeredgecolor": INK, "markerfacecolor": face}
-    for kind, name in (("trend", "trend"), ("frontier", "Pareto frontier"), ("chance", "knowing only the example")):
-        line = next((line for line in figure.lines if line.kind == kind), None)
-        if line is not None:
-            entries[line.name or name] = {**LINES[kind], "marker": ""}
-    if not entries:
-        return
-    handles = [Line2D([], [], **how) for how in entries.values()]
-    longest = max(map(len, entries))
-    legend = canvas.legend(
-        handles,
-        ["" for _ in entries],
-        loc="outside lower center",
-        ncols=max(1, min(len(entries), 60 // (longest + 5))),
-    )
-    for text, name in zip(legend.get_texts(), entries, strict=True):
-        text.set_text(name)
-
-
-def _direct_labels(figure: Figure) -> list[tuple[Point, str]]:
-    """Return the points that are named beside their mark, each with its name; none where there are too many."""
-    if figure.y.ticks or len(figure.points) > MOST_LABELLED:
-        return []
-    return [(point, shown(point.label, LABEL)) for point in figure.points if point.undefined is None]
-
-
-PLACES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-"""Where a name may stand beside its point, in the order in which places are tried."""
-
-DISTANCE = 4.5
-"""Points between a mark and its name."""
-
-MARK = 6
-"""Points that a mark takes."""
-
-
-def _label_points(axes: Axes, names: Sequence[tuple[Point, str]], figure: Figure) -> None:
-    """Write names beside points, at the first place that is free of other names and marks, and inside the axes."""
-    from matplotlib.transforms import Bbox
-
-    corners = [axes.transData.transform((point.x, point.y)) - MARK / 2 for point in figure.points]
-    taken: list[Bbox] = [Bbox.from_bounds(corner[0], corner[1], MARK, MARK) for corner in corners]
-    inside = axes.get_window_extent()
-    for point, name in names:
-        options = []
-        for right, up in PLACES:
-            text = axes.annotate(
-                name,
-                (point.x, point.y),
-                xytext=(right * DISTANCE, up * DISTANCE),
-                textcoords="offset points",
-                ha={1: "left", -1: "right", 0: "center"}[right],
-                va={1: "bottom", -1: "top", 0: "center"}[up],
-                fontsize=6,
-                annotation_clip=False,
-            )
-            box = text.get_window_extent()
-            overlap = sum(_overlap(box, other) for other in taken) + _outside(box, inside)
-            options.append((overlap, text, box))
-        best = min(options, key=lambda option: option[0])
-        for option in options:
-            if option is not best:
-                option[1].remove()
-        taken.append(best[2])
-
-
-def _overlap(first: Bbox, second: Bbox) -> float:
-    width = min(first.x1, second.x1) - max(first.x0, second.x0)
-    height = min(first.y1, second.y1) - max(first.y0, second.y0)
-    return float(width * height) if width > 0 and height > 0 else 0.0
-
-
-def _outside(box: Bbox, area: Bbox) -> float:
-    """Return how far a box reaches out of an area, ten times as grave as an overlap."""
-    beyond = (area.x0 - box.x0, box.x1 - area.x1, area.y0 - box.y0, box.y1 - area.y1)
-    return 10.0 * sum(max(0.0, float(part)) for part in beyond)
-
-
-def _label_lines(axes: Axes, lines: Sequence[Line]) -> None:
-    """Write the label of a line at its end."""
-    for line in lines:
-        x, y = line.points[-1]
-        axes.annotate(
-            line.label,
-            (x, y),
-            xytext=(2, 0),
-            textcoords="offset points",
-            fontsize=5.5,
-            va="center",
-            annotation_clip=False,
-        )
+        bar: dict[str, Any] = {"color": colour, "linewidth": 0.8, "alpha": 0.6 if faint else 0.9, "zorder": 3}
+        if point.x_limits is not None and intervals:
+            axes.plot(point.x_limits, (point.y, point.y), gid=f"x-interval-{name}", **bar)
+        if point.y_limits is not None and intervals:
+            axes.plot((point.drawn_x, point.drawn_x), point.y_limits, gid=f"y-interval-{name}", **bar)
+        how = marker(series.look, point.tuned)
+        axes.plot([point.drawn_x], [point.y], zorder=4, gid=f"point-{name}", clip_on=False, **how)

@@ -9,7 +9,7 @@ from explaineval.records import SIMULATED_PREFIX, Condition
 
 Limits = tuple[float, float]
 
-LineKind = Literal["trend", "family_trend", "frontier", "iso_phi", "reference", "chance"]
+LineKind = Literal["trend", "frontier_base", "frontier_instruct", "iso_phi", "reference", "chance"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,9 @@ class Point:
     """One model under one condition: its two coordinates, and their 95 % limits where they have any.
 
     `label` names it within the figure. `run` is the name of the run that it comes from. `undefined` says why there is
-    no number; its coordinates are then places where that is written.
+    no number; its coordinates are then places where that is written. `beside` is what stands beside it where there is
+    room, if that is not the label. `shift` says by how many powers of ten its mark is moved along a logarithmic x axis,
+    so that points of the same x do not hide each other.
     """
 
     label: str
@@ -30,6 +32,13 @@ class Point:
     family: str | None = None
     tuned: Literal["instruct", "base"] | None = None
     undefined: str | None = None
+    beside: str | None = None
+    shift: float = 0.0
+
+    @property
+    def drawn_x(self) -> float:
+        """Where the mark stands on the x axis."""
+        return self.x * 10.0**self.shift if self.shift else self.x
 
     @property
     def simulated(self) -> bool:
@@ -86,7 +95,9 @@ class Figure:
 
     `id` is unique among the figures of a report and can stand in file names and HTML. `subject` is shared by figures
     that show the same for other tasks, kinds or levels; `setting` says which in words. `caption` says how to read the
-    figure and what is seen, `alt` says it in words for those who do not see it. `notes` say what limits it.
+    figure and what is seen, `alt` says it in words for those who do not see it. `notes` say what limits it. A `square`
+    figure has axes of the same length. Without `intervals` the limits of its points are not drawn, since they would
+    hide the points.
     """
 
     id: str
@@ -101,6 +112,7 @@ class Figure:
     lines: tuple[Line, ...] = ()
     notes: tuple[str, ...] = ()
     square: bool = False
+    intervals: bool = True
 
     @property
     def points(self) -> tuple[Point, ...]:

@@ -5,16 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from explaineval.reporting.plots.conditions import by_setting, gather, slug
+from explaineval.reporting.plots.conditions import Looks, by_setting, gather, slug
 from explaineval.reporting.plots.figure import Figure, MissingFigure
-from explaineval.reporting.plots.forest import forests
+from explaineval.reporting.plots.forest import forests, policies
+from explaineval.reporting.plots.pairs import accuracies, agreements, costs
+from explaineval.reporting.plots.plane import planes
+from explaineval.reporting.plots.size import sizes
 from explaineval.reporting.results import Results
 
 
 def figures_of(results: Results) -> tuple[Figure | MissingFigure, ...]:
     """Return the figures of these results in the order of a page, each with an id of its own."""
-    settings = by_setting(gather(results))
-    return tuple(_with_ids([*forests(settings)]))
+    entries = gather(results)
+    settings, looks = by_setting(entries), Looks(entries)
+    return tuple(
+        _with_ids(
+            [
+                *forests(settings),
+                *planes(settings, looks),
+                *sizes(settings, results.comparisons, looks),
+                *agreements(settings, results.comparisons, looks),
+                *accuracies(settings, looks),
+                *costs(settings, looks),
+                *policies(results),
+            ]
+        )
+    )
 
 
 def _with_ids(figures: Iterable[Figure | MissingFigure]) -> list[Figure | MissingFigure]:

@@ -1,98 +1,199 @@
-"""Forest plots: a headline metric of every model with its interval."""
+"""Forest plots: a number of every model with its interval, at each level of verbosity or under each mention policy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from explaineval.records import EXPLANATION, MetricRow
 from explaineval.reporting.comparison_text import join
-from explaineval.reporting.plots.conditions import Numbers, Setting, describe, labels_of
+from explaineval.reporting.plots.conditions import (
+    Numbers,
+    Setting,
+    describe,
+    gather_by_policy,
+    headlines,
+    labels_of,
+    without_levels,
+)
 from explaineval.reporting.plots.figure import Axis, Figure, Line, MissingFigure, Point, Series
 from explaineval.reporting.plots.words import LISTED, limits_text, number_text, span
+from explaineval.reporting.results import Results
 from explaineval.scoring.registry import METRICS
 
-SUBJECT = "forest"
-HEADLINES = ("phi_cct", "f_auroc", "f_auroc_own", "cct", "cct_sampled")
+PRIMARY = "phi_cct"
+HEADLINES = (PRIMARY, "f_auroc", "f_auroc_own", "cct", "cct_sampled")
 """The metrics that have a forest plot, in this order."""
 
-
-CHANCE = {"phi_cct": "phi_cct_example_only"}
+CHANCE = {PRIMARY: "phi_cct_example_only"}
 """The metric whose range is what chance gives without knowing the insertion."""
 
-ROW = 0.6
-"""The part of a row's height over which its levels of verbosity are spread."""
+MARKS = 0.6
+"""The part of a row's height over which its marks are spread."""
+
+Row = tuple[object, ...]
+"""A row of a forest plot: a model, how it was asked, and the run."""
 
 
 def forests(settings: Mapping[Setting, list[Numbers]]) -> Iterator[Figure | MissingFigure]:
-    """Yield the forest plot of each headline metric for each tasks, kind and order that have it."""
+    """Yield the forest plot of each headline metric for all tasks, kinds and orders that have it."""
     for metric in HEADLINES:
-        for setting, entries in _without_levels(settings).items():
-            having = [entry for entry in entries if metric in entry.rows and _is_level_metric(entry, metric)]
+        for setting, entries in without_levels(settings).items():
+            having = [entry for entry in entries if metric in entry.rows and _is_own(entry, metric)]
             if any(entry.value(metric) is not None for entry in having):
                 yield _forest(metric, having, describe(setting, settings))
-            elif having and metric == HEADLINES[0]:
+            elif having and metric == PRIMARY:
                 reasons = dict.fromkeys(str(entry.rows[metric].undefined) for entry in having)
-                title = f"{METRICS[metric].title} of each model"
                 yield MissingFigure(
-                    f"{SUBJECT}-{metric}", SUBJECT, title, f"it is undefined for every model: {join([*reasons])}"
+                    f"forest-{metric}",
+                    "forest",
+                    f"{METRICS[metric].title} of each model",
+                    f"it is undefined for every model: {join([*reasons])}",
                 )
 
 
-def _is_level_metric(entry: Numbers, metric: str) -> bool:
-    """Whether the metric belongs to this condition, not to one over all levels that lends its rows."""
+def _is_own(entry: Numbers, metric: str) -> bool:
+    """Whether a metric belongs to the very condition, not to its arm, whose rows stand there too."""
     return entry.rows[metric].verbosity == entry.condition.verbosity
 
 
-def _without_levels(settings: Mapping[Setting, list[Numbers]]) -> dict[Setting, list[Numbers]]:
-    found: dict[Setting, list[Numbers]] = {}
-    for setting, entries in settings.items():
-        found.setdefault(replace(setting, verbosity=None), []).extend(entries)
-    return found
-
-
 def _forest(metric: str, entries: Sequence[Numbers], where: str) -> Figure:
-    title, nothing = METRICS[metric].title, METRICS[metric].scale.nothing or 0.0
-    rows: dict[tuple[object, ...], list[Numbers]] = {}
+    title = METRICS[metric].title
+    levels: dict[str, list[Numbers]] = {}
     for entry in entries:
-        rows.setdefault((entry.run.name, entry.condition._replace(verbosity=None)), []).append(entry)
-    labels = dict(zip(rows, labels_of([members[0] for members in rows.values()]), strict=True))
-    ordered = sorted(rows, key=lambda row: _height(rows[row], metric))
-    places = {row: float(number) for number, row in enumerate(ordered)}
-    levels = list(dict.fromkeys(entry.condition.verbosity for entry in entries))
-    series, chance = [], []
-    for number, level in enumerate(levels):
-        offset = ROW * (0.5 - (number + 0.5) / len(levels))
-        points = []
-        for row in reversed(ordered):
-            for entry in rows[row]:
-                if entry.condition.verbosity == level:
-                    point = _point(entry, metric, labels[row], places[row] + offset, nothing)
-                    points.append(point)
-                    limits = entry.limits(CHANCE.get(metric, ""))
-                    if limits is not None and point.undefined is None:
-                        chance.append(Line("chance", "", ((limits[0], point.y), (limits[1], point.y))))
-        group = None if len(levels) == 1 else str(level)
-        series.append(Series(str(level or title), tuple(points), group, number))
-    defined = [point for one in series for point in one.points if point.undefined is None]
-    values = [place for point in defined for place in (point.x, *(point.x_limits or ()))]
-    values += [x for line in chance for x, _ in line.points]
-    reference = Line("reference", "no relation", ((nothing, -0.6), (nothing, len(rows) - 0.4)))
-    return Figure(
-        id=f"{SUBJECT}-{metric}",
-        subject=SUBJECT,
+        levels.setdefault(entry.condition.verbosity or title, []).append(entry)
+    figure = _rows_figure(metric, levels)
+    chance = [
+        Line("chance", "what knowing only the example gives", ((limits[0], point.y), (limits[1], point.y)))
+        for series, members in zip(figure.series, levels.values(), strict=True)
+        for point in series.points
+        for entry in members
+        if entry.condition == point.condition and entry.run.name == point.run and point.undefined is None
+        if (limits := entry.limits(CHANCE.get(metric, ""))) is not None
+    ]
+    nothing = METRICS[metric].scale.nothing or 0.0
+    text = (
+        f"{title} of each model with its 95 % interval; the vertical line at {nothing:g} stands for explanations that "
+        "have nothing to do with what changed the answer"
+    )
+    if chance:
+        text += ", the grey bars for those that know the example but not the insertion"
+    bounded = [point.x_limits for point in figure.points if point.x_limits is not None]
+    above = sum(low > nothing for low, _ in bounded)
+    xs = [figure.x.low, figure.x.high, *(x for line in chance for x, _ in line.points)]
+    return replace(
+        figure,
+        id=f"forest-{metric}",
+        subject="forest",
         title=f"{title} of each model",
         setting=where,
-        caption=_caption(title, nothing, defined, bool(chance)),
-        alt=_alt(title, [point for one in series for point in one.points], levels),
-        x=Axis(title, *span(values, [nothing])),
-        y=Axis("", -0.6, len(rows) - 0.4, ticks=tuple((places[row], labels[row]) for row in reversed(ordered))),
-        series=tuple(series),
-        lines=(*chance, reference),
-        notes=tuple(_notes(entries, metric, len(rows))),
+        caption=f"{text}. {above} of {len(bounded)} intervals lie above the line.",
+        x=Axis(title, *span(xs, room=0.0)),
+        lines=(*chance, *figure.lines),
+        notes=tuple(_notes(entries, metric)),
     )
 
 
-def _height(entries: Sequence[Numbers], metric: str) -> tuple[bool, float]:
+def _notes(entries: Sequence[Numbers], metric: str) -> Iterator[str]:
+    if len({entry.condition.model for entry in entries}) > 1:
+        yield "Two intervals that overlap do not show that models are equal: `explaineval compare` tests differences."
+    without = [entry for entry in entries if entry.value(metric) is not None and entry.limits(metric) is None]
+    if without:
+        yield f"No interval: {join([*dict.fromkeys(labels_of(without, levels=True))])}."
+
+
+def policies(results: Results) -> Iterator[Figure | MissingFigure]:
+    """Yield phi-CCT under each policy of what counts as a mention, for each setting with several policies."""
+    title, drawn = "phi-CCT under different mention policies", False
+    settings = gather_by_policy(results, PRIMARY)
+    for setting, entries in headlines(settings).items():
+        by_policy: dict[str, list[Numbers]] = {}
+        for entry in entries:
+            by_policy.setdefault(policy_text(entry.rows[PRIMARY]), []).append(entry)
+        defined = [name for name, members in by_policy.items() if any(e.value(PRIMARY) is not None for e in members)]
+        if len(defined) > 1:
+            drawn = True
+            figure = _rows_figure(PRIMARY, by_policy)
+            yield replace(
+                figure,
+                id="policies",
+                subject="policies",
+                title=title,
+                setting=describe(setting, settings),
+                caption="The same trials, scored under each policy of what counts as a mention of the insertion "
+                f"({join([*by_policy])}), with 95 % intervals. {_spread_text(figure)}",
+            )
+    if not drawn:
+        yield MissingFigure("policies", "policies", title, "the results hold no second mention policy")
+
+
+def policy_text(row: MetricRow) -> str:
+    """Say by which policy, by which judge and in which channel mentions were looked for."""
+    text = str(row.mention).replace("_", " ")
+    if row.judge is not None:
+        text += f" {row.judge}"
+    return text if row.channel in (None, EXPLANATION) else f"{text}, in {row.channel}"
+
+
+def _spread_text(figure: Figure) -> str:
+    """Say for which model the policies differ most."""
+    by_label: dict[str, list[float]] = {}
+    for point in figure.points:
+        if point.undefined is None:
+            by_label.setdefault(point.label, []).append(point.x)
+    spreads = {label: max(values) - min(values) for label, values in by_label.items() if len(values) > 1}
+    if not spreads:
+        return "No model has a value under two of them."
+    label = max(spreads, key=lambda label: spreads[label])
+    return f"They differ most for {label}, by {number_text(spreads[label])}."
+
+
+def _rows_figure(metric: str, variants: Mapping[str, Sequence[Numbers]]) -> Figure:
+    """Return a figure with a row for each model and a mark for each variant, the highest values on top.
+
+    Its id, title, setting and caption are to be replaced.
+    """
+    title, nothing = METRICS[metric].title, METRICS[metric].scale.nothing or 0.0
+    rows: dict[Row, list[Numbers]] = {}
+    for entry in (entry for members in variants.values() for entry in members):
+        rows.setdefault(_row_of(entry), []).append(entry)
+    labels = dict(zip(rows, labels_of([members[0] for members in rows.values()]), strict=True))
+    places = {row: float(n) for n, row in enumerate(sorted(rows, key=lambda row: _height(rows[row], metric)))}
+    series = []
+    for number, (name, members) in enumerate(variants.items()):
+        offset = MARKS * (0.5 - (number + 0.5) / len(variants))
+        points = []
+        for entry in sorted(members, key=lambda entry: -places[_row_of(entry)]):
+            row = _row_of(entry)
+            points.append(_point(entry, metric, labels[row], places[row] + offset, nothing))
+        series.append(Series(name, tuple(points), name if len(variants) > 1 else None, number))
+    points = [point for one in series for point in one.points]
+    values = [x for point in points if point.undefined is None for x in (point.x, *(point.x_limits or ()))]
+    bottom, top = -0.6, len(rows) - 0.4
+    return Figure(
+        id="",
+        subject="",
+        title="",
+        setting="",
+        caption="",
+        alt=_alt(title, series),
+        x=Axis(title, *span(values, [nothing])),
+        y=Axis(
+            "",
+            bottom,
+            top,
+            ticks=tuple((places[row], labels[row]) for row in sorted(rows, key=lambda row: -places[row])),
+        ),
+        series=tuple(series),
+        lines=(Line("reference", "no relation", ((nothing, bottom), (nothing, top))),),
+    )
+
+
+def _row_of(entry: Numbers) -> Row:
+    return entry.run.name, entry.condition.without_mention._replace(verbosity=None)
+
+
+def _height(entries: Iterable[Numbers], metric: str) -> tuple[bool, float]:
     """Return the sort key of a row: those without a value are lowest."""
     values = [value for entry in entries if (value := entry.value(metric)) is not None]
     return bool(values), sum(values) / len(values) if values else 0.0
@@ -105,37 +206,16 @@ def _point(entry: Numbers, metric: str, label: str, y: float, nothing: float) ->
     return replace(entry.point(label, value, y), x_limits=entry.limits(metric))
 
 
-def _caption(title: str, nothing: float, points: Sequence[Point], chance: bool) -> str:
-    bounded = [point for point in points if point.x_limits is not None]
-    above = sum(point.x_limits is not None and point.x_limits[0] > nothing for point in bounded)
-    text = (
-        f"{title} of each model with its 95 % interval; the vertical line at {nothing:g} stands for explanations that "
-    )
-    text += "have nothing to do with what changed the answer"
-    if chance:
-        text += ", the grey bars for those that know the example but not the insertion"
-    text += f". {above} of {len(bounded)} intervals lie above the line."
-    return text
-
-
-def _alt(title: str, points: Sequence[Point], levels: Sequence[str | None]) -> str:
-    ordered = sorted(points, key=lambda point: (point.undefined is not None, -point.x))
+def _alt(title: str, series: Sequence[Series]) -> str:
+    named = [(point, one.name) for one in series for point in one.points]
     texts = []
-    for point in ordered:
-        name = point.label if len(levels) == 1 else f"{point.label} ({point.condition.verbosity})"
+    for point, name in sorted(named, key=lambda item: (item[0].undefined is not None, -item[0].x)):
+        label = point.label if len(series) == 1 else f"{point.label} ({name})"
         if point.undefined is not None:
-            texts.append(f"{name}: undefined, {point.undefined}")
+            texts.append(f"{label}: undefined, {point.undefined}")
         else:
-            texts.append(f"{name}: {number_text(point.x)} {limits_text(point.x_limits)}")
+            texts.append(f"{label}: {number_text(point.x)} {limits_text(point.x_limits)}")
     if len(texts) > LISTED:
         half = LISTED // 2
         texts = [*texts[:half], f"… {len(texts) - 2 * half} more …", *texts[-half:]]
-    return f"Forest plot of {title}, from the highest to the lowest. {'; '.join(texts)}."
-
-
-def _notes(entries: Sequence[Numbers], metric: str, rows: int) -> Iterator[str]:
-    if rows > 1:
-        yield "Two intervals that overlap do not show that models are equal: `explaineval compare` tests differences."
-    without = [entry for entry in entries if entry.value(metric) is not None and entry.limits(metric) is None]
-    if without:
-        yield f"No interval: {join(sorted(dict.fromkeys(labels_of(without, levels=True))))}."
+    return f"{title} of each model, from the highest to the lowest. {'; '.join(texts)}."

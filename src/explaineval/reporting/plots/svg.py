@@ -88,6 +88,8 @@ def _add_numbers(root: ElementTree.Element, figure: Figure) -> None:
             if point.undefined is None:
                 element.set("data-x", repr(point.x))
                 element.set("data-y", repr(point.y))
+                if point.shift:
+                    element.set("data-shift", repr(point.shift))
 
 
 def _describe(point: Point, figure: Figure) -> str:

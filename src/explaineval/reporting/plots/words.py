@@ -12,6 +12,11 @@ from explaineval.text import flat
 LISTED = 12
 """Points that an alternative text lists one by one."""
 
+MOST_WITH_INTERVALS = 30
+"""Points whose intervals can be told apart in a plane of two numbers."""
+
+NOT_DRAWN = "With so many points their intervals are not drawn."
+
 FEWEST_TICKS = 3
 
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
@@ -37,6 +42,24 @@ def limits_text(limits: Limits | None) -> str:
     '[0.10, 0.25]'
     """
     return "(no interval)" if limits is None else f"[{number_text(limits[0])}, {number_text(limits[1])}]"
+
+
+def percent(share: float) -> str:
+    """Return a share in per cent with one decimal.
+
+    >>> percent(0.1476)
+    '14.8 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def percent_range(values: Sequence[float]) -> str:
+    """Return the range of several shares.
+
+    >>> percent_range([0.118, 0.2])
+    '11.8 % to 20.0 %'
+    """
+    return f"{percent(min(values))} to {percent(max(values))}"
 
 
 def size_text(parameters: float) -> str:
@@ -76,21 +99,27 @@ def shown(text: str, longest: int = 40) -> str:
     return f"{text[: longest - 1 - end]}…{text[-end:]}"
 
 
-def span(values: Iterable[float], include: Sequence[float] = (), step: float = 0.1) -> Limits:
-    """Return limits of an axis around all values: multiples of `step`, with a little room.
+def span(values: Iterable[float], include: Sequence[float] = (), *, room: float = 0.02) -> Limits:
+    """Return limits of an axis around all values: multiples of 0.1, with a share of the range as room.
 
     >>> span([0.22, 0.58], include=[0])
     (-0.1, 0.6)
     """
     everything = [*values, *include]
     low, high = min(everything), max(everything)
-    room = 0.02 * (high - low)
-    return round(math.floor((low - room) / step) * step, 6), round(math.ceil((high + room) / step) * step, 6)
+    space = room * (high - low)
+    return math.floor(round(10 * (low - space), 6)) / 10, math.ceil(round(10 * (high + space), 6)) / 10
+
+
+def axis_of(title: str, values: Iterable[float], include: Sequence[float] = ()) -> Axis:
+    """Return a linear axis around all values."""
+    return Axis(title, *span(values, include))
 
 
 def log_axis(title: str, values: Sequence[float], text_of: Callable[[float], str]) -> Axis:
     """Return a logarithmic axis around positive values, with ticks at powers of ten, or finer ones on a short axis."""
-    low, high = min(values) / 1.5, max(values) * 1.5
+    room = max(1.5, (max(values) / min(values)) ** 0.12)
+    low, high = min(values) / room, max(values) * room
     for digits in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), tuple(map(float, range(1, 10)))):
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         places = [digit * 10.0**decade for decade in decades for digit in digits]
