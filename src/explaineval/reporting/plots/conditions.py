@@ -147,13 +147,16 @@ def slug(text: str) -> str:
     return re.sub("[^a-z0-9_]+", "-", text.lower()).strip("-")[:40]
 
 
-def labels_of(entries: Sequence[Numbers], *, levels: bool = False) -> list[str]:
-    """Name conditions with no more than tells them apart, with `levels` also by their level of verbosity.
-
-    The provider is left out where all of them share it.
-    """
-    names = [entry.condition.model for entry in entries]
+def short_names(entries: Iterable[Numbers]) -> dict[str, str]:
+    """Return the names of all models without their provider, if all of them have the same; they stand as keys."""
+    names = list(dict.fromkeys(entry.condition.model for entry in entries))
     shared = len({name.partition("/")[0] for name in names}) == 1
+    return {name: name.partition("/")[2] if shared and "/" in name else name for name in names}
+
+
+def labels_of(entries: Sequence[Numbers], *, levels: bool = False) -> list[str]:
+    """Name conditions with no more than tells them apart, with `levels` also by their level of verbosity."""
+    names = short_names(entries)
     parts: list[Callable[[Numbers], str]] = [
         lambda entry: entry.condition.order,
         lambda entry: entry.condition.style,
@@ -165,10 +168,13 @@ def labels_of(entries: Sequence[Numbers], *, levels: bool = False) -> list[str]:
         parts.insert(0, lambda entry: entry.condition.verbosity or "all levels")
     labels = []
     for entry in entries:
-        name = entry.condition.model
-        same = [other for other in entries if other.condition.model == name]
-        telling = [part(entry) for part in parts if len({part(other) for other in same}) > 1]
-        labels.append(", ".join([name.partition("/")[2] if shared and "/" in name else name, *telling]))
+        label = names[entry.condition.model]
+        same = [other for other in entries if other.condition.model == entry.condition.model]
+        for part in parts:
+            alike = [other for other in same if part(other) == part(entry)]
+            if len(alike) < len(same):
+                label, same = f"{label}, {part(entry)}", alike
+        labels.append(label)
     return labels
 
 
@@ -186,6 +192,7 @@ class Looks:
         others = [name for name, model in models.items() if model is None or not model.family]
         self._looks = {name: number for number, name in enumerate([*families, *others])}
         self._named = len(others) <= self.MOST_NAMED
+        self._names = short_names(entries)
         self._rest = len(families)
 
     def of(self, point: Point) -> tuple[str | None, int]:
@@ -193,7 +200,7 @@ class Looks:
         if point.family:
             return point.family, self._looks[point.family]
         if self._named:
-            return point.condition.model, self._looks[point.condition.model]
+            return self._names[point.condition.model], self._looks[point.condition.model]
         return None, self._rest
 
     def series(self, points: Sequence[Point]) -> list[Series]:
@@ -203,5 +210,5 @@ class Looks:
             found.setdefault((*self.of(point), point.tuned), []).append(point)
         return [
             Series(", ".join(filter(None, (group or "others", tuned))), tuple(members), group, look)
-            for (group, look, tuned), members in found.items()
+            for (group, look, tuned), members in sorted(found.items(), key=lambda item: (item[0][1], item[0][2] or ""))
         ]

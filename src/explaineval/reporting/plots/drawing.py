@@ -37,7 +37,7 @@ HEIGHT = 140
 EDGE, LINE = 4, 9
 """Room at the edges, and the height of a line of text."""
 
-ROW, ROW_OF_SEVERAL = 10, 6
+ROW, ROW_OF_SEVERAL = 10, 6.5
 """The least height of a row of a forest plot, and that of each of its marks where it has several."""
 
 NAME = 34
@@ -112,11 +112,12 @@ def _draw(figure: Figure) -> Canvas:
         _draw_line(axes, line, f"line-{number}")
     for number, series in enumerate(figure.series):
         _draw_series(axes, series, number, faint=len(figure.points) > MANY, intervals=figure.intervals)
-    rows = legend_rows(figure, renderer, WIDTH - 2 * EDGE)
     mark = simulated_mark(figure.points)
 
     left, right = EDGE + _extent(axes, "y", renderer), EDGE + _half_of_last_tick(axes, renderer)
     width = WIDTH - left - right
+    margin = EDGE if figure.y.ticks else left
+    rows = legend_rows(figure, renderer, WIDTH - margin - EDGE)
     if figure.square:
         height = width
     below = _extent(axes, "x", renderer) + EDGE + LINE * len(rows) + (2 if rows else 0)
@@ -126,7 +127,7 @@ def _draw(figure: Figure) -> Canvas:
     axes.set_position((left / WIDTH, below / total, width / WIDTH, height / total))
     if mark is not None:
         canvas.text(EDGE / WIDTH, 1 - EDGE / total, mark, fontsize=6, style="italic", va="top")
-    add_legend(canvas, rows, left=left if len(figure.y.ticks) == 0 else EDGE, bottom=EDGE)
+    add_legend(canvas, rows, left=margin, bottom=EDGE)
     name_lines(axes, figure)
     name_points(axes, figure, renderer)
     return canvas

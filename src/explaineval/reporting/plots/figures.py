@@ -34,13 +34,16 @@ def figures_of(results: Results) -> tuple[Figure | MissingFigure, ...]:
 
 
 def _with_ids(figures: Iterable[Figure | MissingFigure]) -> list[Figure | MissingFigure]:
-    """Make ids unique: the first figure of a name keeps it, the others add their setting, and a number if need be."""
+    """Make ids unique: the first figure of a name keeps it, the others add what is different in their setting."""
     taken: set[str] = set()
+    first: dict[str, list[str]] = {}
     named = []
     for figure in figures:
         name = figure.id
-        if name in taken and isinstance(figure, Figure) and slug(figure.setting):
-            name = f"{figure.id}-{slug(figure.setting)}"
+        if isinstance(figure, Figure):
+            parts = figure.setting.split(", ")
+            common = first.setdefault(name, parts)
+            name = "-".join(filter(None, [name, *(slug(part) for part in parts if part not in common)]))
         number, free = 2, name
         while free in taken:
             free, number = f"{name}-{number}", number + 1

@@ -28,7 +28,7 @@ HEADLINES = (PRIMARY, "f_auroc", "f_auroc_own", "cct", "cct_sampled")
 CHANCE = {PRIMARY: "phi_cct_example_only"}
 """The metric whose range is what chance gives without knowing the insertion."""
 
-MARKS = 0.6
+MARKS = 0.78
 """The part of a row's height over which its marks are spread."""
 
 Row = tuple[object, ...]
@@ -87,11 +87,17 @@ def _forest(metric: str, entries: Sequence[Numbers], where: str) -> Figure:
         subject="forest",
         title=f"{title} of each model",
         setting=where,
-        caption=f"{text}. {above} of {len(bounded)} intervals lie above the line.",
+        caption=f"{text}. {_above(above, len(bounded))}",
         x=Axis(title, *span(xs, room=0.0)),
         lines=(*chance, *figure.lines),
         notes=tuple(_notes(entries, metric)),
     )
+
+
+def _above(above: int, count: int) -> str:
+    if count == 1:
+        return "The interval lies above the line." if above else "The interval does not lie above the line."
+    return f"{above} of {count} intervals lie above the line."
 
 
 def _notes(entries: Sequence[Numbers], metric: str) -> Iterator[str]:

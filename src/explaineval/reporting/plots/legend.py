@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from explaineval.reporting.plots.figure import Figure, LineKind
 from explaineval.reporting.plots.looks import INK, colour_of, shape_of
+from explaineval.reporting.plots.names import is_named
 from explaineval.reporting.plots.words import shown
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def legend_rows(figure: Figure, renderer: Any, width: float) -> list[list[Entry]
 
 
 def _groups(figure: Figure) -> list[tuple[str, dict[str, Any]]]:
+    if is_named(figure) and not any(point.family for point in figure.points):
+        return []  # the groups are the models, whose names stand beside their points
     groups = {series.group: series.look for series in figure.series if series.group is not None}
     return [(shown(name, NAME), marker(look)) for name, look in groups.items()] if len(groups) > 1 else []
 

@@ -17,30 +17,43 @@ MOST_NAMED = 10
 NAME, SIZE = 26, 6.0
 """Characters of a name, and the size of its letters."""
 
-PLACES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+PLACES = ((1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1), (-1, 0), (0, 1), (0, -1))
 """Where a name may stand beside its point (right, up), in the order in which places are tried."""
 
-DISTANCE, MARK = 4.5, 6.0
-"""Points between a mark and its name, and those that a mark takes."""
+DISTANCE, DIAGONAL = 4.5, 2.5
+"""Points between a mark and a name on its level or straight above it, and in each direction to one across."""
+
+MARK, BAR = 6.0, 1.0
+"""Points that a mark takes, and the width of an interval."""
+
+
+def is_named(figure: Figure) -> bool:
+    """Return whether the points of a figure have their names beside them."""
+    return not figure.y.ticks and len(figure.points) <= MOST_NAMED
 
 
 def name_points(axes: Axes, figure: Figure, renderer: Any) -> None:
     """Write names beside points, where names and marks hide least of each other, inside the axes if possible."""
     from matplotlib.transforms import Bbox
 
-    points = [point for point in figure.points if point.undefined is None]
-    if figure.y.ticks or len(points) > MOST_NAMED:
+    if not is_named(figure):
         return
+    points = [point for point in figure.points if point.undefined is None]
     inside = axes.get_window_extent(renderer)
     places = [axes.transData.transform((point.drawn_x, point.y)) for point in points]
     taken = [Bbox.from_bounds(x - MARK / 2, y - MARK / 2, MARK, MARK) for x, y in places]
+    bars = [[(x, point.y) for x in point.x_limits] for point in points if point.x_limits]
+    bars += [[(point.drawn_x, y) for y in point.y_limits] for point in points if point.y_limits]
+    if figure.intervals:
+        taken += [Bbox(axes.transData.transform(ends)).padded(BAR / 2) for ends in bars]
     for point in points:
         options = []
         for right, up in PLACES:
+            distance = DIAGONAL if right and up else DISTANCE
             text = axes.annotate(
                 shown(point.beside or point.label, NAME),
                 (point.drawn_x, point.y),
-                xytext=(right * DISTANCE, up * DISTANCE),
+                xytext=(right * distance, up * distance),
                 textcoords="offset points",
                 ha={1: "left", -1: "right", 0: "center"}[right],
                 va={1: "bottom", -1: "top", 0: "center"}[up],

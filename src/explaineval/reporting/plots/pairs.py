@@ -22,6 +22,7 @@ from explaineval.reporting.plots.words import (
 )
 from explaineval.reporting.results import UnknownCost
 from explaineval.scoring.comparisons import GroupResult
+from explaineval.scoring.registry import CORRELATION, SHARE
 
 PHI = "phi_cct"
 PHI_OF_CCT = "phi_cct_tvd_trials"
@@ -74,7 +75,7 @@ def _agreement(
     ]
     xs = [x for point in points for x in (point.x, *(point.x_limits or ()))]
     ys = [y for point in points for y in (point.y, *(point.y_limits or ()))]
-    across, up = axis_of("phi-CCT on the trials of CCT", xs), axis_of("CCT", ys)
+    across, up = axis_of("phi-CCT on the trials of CCT", xs, CORRELATION), axis_of("CCT", ys, CORRELATION)
     low, high = max(across.low, up.low), min(across.high, up.high)
     lines = (Line("reference", "equal", ((low, low), (high, high))),) if low < high else ()
     intervals = len(points) <= MOST_WITH_INTERVALS
@@ -134,7 +135,7 @@ def accuracies(settings: Mapping[Setting, list[Numbers]], looks: Looks) -> Itera
                 caption="Each point is a model: its phi-CCT over the share of right answers to the inputs without an "
                 "insertion, with 95 % intervals. A model can be right and unfaithful, and the other way round.",
                 alt=_alt("phi-CCT against accuracy", points, number_text, "accuracy", "phi-CCT"),
-                x=axis_of("accuracy", xs),
+                x=axis_of("accuracy", xs, SHARE),
                 y=_phi_axis(points),
                 series=tuple(looks.series(points)),
                 intervals=intervals,
@@ -217,7 +218,7 @@ def _confounding(entries: Sequence[Numbers]) -> Iterator[str]:
 
 
 def _phi_axis(points: Sequence[Point]) -> Axis:
-    return axis_of("phi-CCT", [y for point in points for y in (point.y, *(point.y_limits or ()))], (0.0,))
+    return axis_of("phi-CCT", [y for point in points for y in (point.y, *(point.y_limits or ()))], CORRELATION, (0.0,))
 
 
 def _alt(what: str, points: Sequence[Point], text_of: Callable[[float], str], x: str, y: str) -> str:

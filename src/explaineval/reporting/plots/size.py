@@ -12,9 +12,18 @@ from explaineval.metrics.trends import Trend
 from explaineval.reporting.comparison_text import join, title_of, trend_of
 from explaineval.reporting.plots.conditions import Looks, Numbers, Setting, describe, headlines, labels_of
 from explaineval.reporting.plots.figure import Axis, Figure, Line, MissingFigure, Point, Series
-from explaineval.reporting.plots.words import LISTED, axis_of, limits_text, log_axis, number_text, size_text
+from explaineval.reporting.plots.words import (
+    LISTED,
+    MOST_WITH_INTERVALS,
+    NOT_DRAWN,
+    axis_of,
+    limits_text,
+    log_axis,
+    number_text,
+    size_text,
+)
 from explaineval.scoring.comparisons import AT_P, Compared, GroupResult
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import CORRELATION, METRICS
 
 SUBJECT = "size"
 METRICS_BY_SIZE = ("phi_cct", "f_auroc", "cct", AT_P)
@@ -97,7 +106,8 @@ def _figure(metric: str, points: Sequence[Point], groups: Sequence[Compared], lo
     lines = [line for compared in groups for line in _trend_lines(compared, points, several=len(groups) > 1)]
     values = [y for point in points for y in (point.y, *(point.y_limits or ()))]
     values += [y for line in lines for _, y in line.points]
-    nothing = METRICS[metric].scale.nothing if metric in METRICS else 0.0
+    scale = METRICS[metric].scale if metric in METRICS else CORRELATION
+    intervals = len(points) <= MOST_WITH_INTERVALS
     return Figure(
         id=f"{SUBJECT}-{metric}",
         subject=SUBJECT,
@@ -106,10 +116,11 @@ def _figure(metric: str, points: Sequence[Point], groups: Sequence[Compared], lo
         caption=_caption(title, groups),
         alt=_alt(title, points, groups),
         x=x,
-        y=axis_of(title, values, () if nothing is None else (nothing,)),
+        y=axis_of(title, values, scale, () if scale.nothing is None else (scale.nothing,)),
         series=tuple(series),
         lines=tuple(lines),
-        notes=tuple(_notes(metric, groups)),
+        notes=(*(() if intervals else (NOT_DRAWN,)), *_notes(metric, groups)),
+        intervals=intervals,
     )
 
 
@@ -165,7 +176,7 @@ def _places(compared: Compared, trend: Trend, points: Sequence[Point]) -> list[l
 
 
 def _caption(title: str, groups: Sequence[Compared]) -> str:
-    text = f"{title} of each model over its number of parameters, with 95 % intervals; each family has its own shape."
+    text = f"{title} of each model over its number of parameters, with 95 % intervals; each family has its own colour and shape."
     trends = [compared for compared in groups if compared.trend is not None and compared.trend.value is not None]
     return " ".join([text, *(str(trend_of(compared)) for compared in trends)])
 

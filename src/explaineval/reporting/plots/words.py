@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.plots.figure import Axis, Limits, Point
+from explaineval.scoring.registry import Scale
 from explaineval.text import flat
 
 LISTED = 12
@@ -111,9 +112,12 @@ def span(values: Iterable[float], include: Sequence[float] = (), *, room: float 
     return math.floor(round(10 * (low - space), 6)) / 10, math.ceil(round(10 * (high + space), 6)) / 10
 
 
-def axis_of(title: str, values: Iterable[float], include: Sequence[float] = ()) -> Axis:
-    """Return a linear axis around all values."""
-    return Axis(title, *span(values, include))
+def axis_of(title: str, values: Iterable[float], scale: Scale, include: Sequence[float] = ()) -> Axis:
+    """Return a linear axis around all values, and not beyond what values of this scale can be."""
+    low, high = span(values, include)
+    return Axis(
+        title, low if scale.low is None else max(low, scale.low), high if scale.high is None else min(high, scale.high)
+    )
 
 
 def log_axis(title: str, values: Sequence[float], text_of: Callable[[float], str]) -> Axis:
