@@ -176,7 +176,10 @@ def _places(compared: Compared, trend: Trend, points: Sequence[Point]) -> list[l
 
 
 def _caption(title: str, groups: Sequence[Compared]) -> str:
-    text = f"{title} of each model over its number of parameters, with 95 % intervals; each family has its own colour and shape."
+    text = (
+        f"{title} of each model over its number of parameters, with 95 % intervals; each family has its own colour and "
+        "shape."
+    )
     trends = [compared for compared in groups if compared.trend is not None and compared.trend.value is not None]
     return " ".join([text, *(str(trend_of(compared)) for compared in trends)])
 
