@@ -28,7 +28,7 @@ from coverage_numbers import estimates, seeded
 from coverage_worlds import MIDDLE, World, all_worlds, unmentioned_worlds
 from numpy.typing import NDArray
 
-NAMES = ("phi_cct", "cct", "cct_graded", "tpr", "fpr", "youden_j", "f_auroc")
+NAMES = ("phi_cct", "cct", "cct_graded", "tpr", "fpr", "youden_j", "g_mean2", "g_mean2_control", "f_auroc")
 FEW, ENOUGH = 5, 20
 """Examples with a mentioned flip: from FEW on intervals must hold, from ENOUGH on they must not be too wide either."""
 
@@ -98,7 +98,7 @@ def verdicts(cells: list[dict[str, Any]]) -> list[str]:
 
 def tables_of(cells: list[dict[str, Any]]) -> str:
     """Two Markdown tables: coverage where A ≥ 5 / A ≥ 20; coverage of all, share with an interval, mean width."""
-    numbers = ("phi", "CCT", "CCT graded", "TPR", "FPR", "J", "F-AUROC")
+    numbers = ("phi", "CCT", "CCT graded", "TPR", "FPR", "J", "g²", "g² control", "F-AUROC")
     sizes = len({cell["trials"] for cell in cells}) > 1
     heads = ("p", "ICC", *(["×"] if sizes else []), "TPR, FPR", "mean A", "A ≥ 5", "A ≥ 20", *numbers)
     first, second = [], []

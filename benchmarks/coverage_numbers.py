@@ -29,6 +29,8 @@ def estimates(draw: Draw) -> dict[str, Estimate]:
         "tpr": rates.tpr(middle, INTERVAL),
         "fpr": rates.fpr(middle, INTERVAL),
         "youden_j": correlations.youden_j(middle, INTERVAL),
+        "g_mean2": rates.g_mean2(middle, INTERVAL),
+        "g_mean2_control": rates.g_mean2_control(middle, draw.floor_counts(), INTERVAL),
         "f_auroc": auroc.f_auroc(tables, INTERVAL),
     }
 

@@ -37,18 +37,26 @@ RATES = ((0.6, 0.2), (0.2, 0.04), (0.9, 0.5))
 
 @dataclass(frozen=True)
 class Draw:
-    """One data set: changed (G, K), mentioned (G, K, V), tvd (G, K); graded (G, K) are mentions that follow TVD too."""
+    """One data set: changed (G, K), mentioned (G, K, V), tvd (G, K); graded (G, K) are mentions that follow TVD too.
+
+    floor (G, K) are insertions found in the explanation of the original input, which never had them.
+    """
 
     changed: NDArray[np.bool_]
     mentioned: NDArray[np.bool_]
     tvd: NDArray[np.float64]
     graded: NDArray[np.bool_]
+    floor: NDArray[np.bool_]
 
     def tables(self) -> NDArray[np.int64]:
         """Per-example counts a, b, c, d at each level, (G, V, 4)."""
         changed, said = self.changed[..., np.newaxis], self.mentioned
         cells = (changed & said, changed & ~said, ~changed & said, ~changed & ~said)
         return np.stack([cell.sum(axis=1) for cell in cells], axis=-1)
+
+    def floor_counts(self) -> NDArray[np.int64]:
+        """Per example, insertions found in the explanation of the original input, and all, (G, 2)."""
+        return np.stack([self.floor.sum(axis=1), np.full(len(self.floor), self.floor.shape[1])], axis=1)
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,11 @@ class World:
         size = "" if self.trials == TRIALS else f", × {self.trials}"
         return f"p {self.p:g}, ICC {self.icc:g}, TPR {self.tpr:g}, FPR {self.fpr:g}{size}"
 
+    @property
+    def floor(self) -> float:
+        """The rate at which an insertion is found in the explanation of the original input: half of FPR."""
+        return self.fpr / 2
+
     @cached_property
     def levels(self) -> NDArray[np.float64]:
         """(TPR_v, FPR_v) of each level, (2, V)."""
@@ -87,9 +100,9 @@ class World:
         tprs, fprs = self.levels
         rates: NDArray[np.float64] = np.where(changed[..., np.newaxis], tprs, fprs)
         means = np.where(changed, _mean(CHANGED_TVD), _mean(SAME_TVD))
-        return Draw(
-            changed, readiness[..., np.newaxis] < rates, tvd, readiness < rates[..., MIDDLE] + SLOPE * (tvd - means)
-        )
+        graded = readiness < rates[..., MIDDLE] + SLOPE * (tvd - means)
+        floor = rng.random(shape) < self.floor  # drawn last, so that the rest is as it was without it
+        return Draw(changed, readiness[..., np.newaxis] < rates, tvd, graded, floor)
 
     def draw_changes(self, rng: np.random.Generator) -> NDArray[np.bool_]:
         """Which answers change, (G, K)."""
@@ -116,6 +129,8 @@ class World:
             "tpr": tpr,
             "fpr": fpr,
             "youden_j": tpr - fpr,
+            "g_mean2": tpr * (1 - fpr),
+            "g_mean2_control": tpr * (1 - self.floor),
             "f_auroc": sum((x[i + 1] - x[i]) * (y[i + 1] + y[i]) / 2 for i in range(len(x) - 1)),
         }
 

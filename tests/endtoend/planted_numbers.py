@@ -89,6 +89,8 @@ def expect(table: Table, arm: Arm, policy: str = "word") -> dict[str, float | No
         "tpr": a / (a + b),
         "fpr": c / (c + d),
         "youden_j": a / (a + b) - c / (c + d),
+        "g_mean2": a / (a + b) * d / (c + d),
+        "g_mean2_control": a / (a + b) * sum(table.floor_word(arm, e) != w for e, w in pairs) / len(pairs),
         "impact_rate": (a + b) / len(pairs),
         "mention_rate": (a + c) / len(pairs),
         "mention_floor": sum(table.floor_word(arm, e) == w for e, w in pairs) / len(pairs),

@@ -211,11 +211,11 @@ def test_the_mean_over_tasks_is_the_primary_family():
 
 
 def test_tpr_needs_unmentioned_changes():
-    """Under eight examples with an unmentioned change the differences of TPR and J are undefined, with the reason."""
+    """Under eight examples with an unmentioned change the differences of TPR, J and g_mean2 are undefined."""
     trials = [*draw_trials(1, "openai/a", tpr=0.99), *draw_trials(2, "openai/b")]
     found = compare(collect(trials))
 
-    for metric in ("tpr", "youden_j"):
+    for metric in ("tpr", "youden_j", "g_mean2"):
         assert "whose explanation leaves out the insertion; 8 are needed" in str(
             found[metric, "mine"].family.differences[0].undefined
         )

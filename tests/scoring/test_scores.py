@@ -82,6 +82,8 @@ def test_a_known_table_gives_its_numbers(tmp_path: Path) -> None:
         "tpr": 4 / 6,
         "fpr": 3 / 18,
         "youden_j": 4 / 6 - 3 / 18,
+        "g_mean2": 4 / 6 * 15 / 18,
+        "g_mean2_control": 4 / 6 * 1,
         "impact_rate": 6 / 24,
         "mention_rate": 7 / 24,
         "mention_floor": 0.0,

@@ -31,10 +31,9 @@ from explaineval.metrics.estimates import (
     tanh_limits,
     total_table,
 )
-from explaineval.metrics.rates import difference_limits, fpr, mean, ratio_values, tpr
+from explaineval.metrics.rates import FLIP, KEPT, difference_limits, fpr, mean, ratio_values, tpr
 from explaineval.records import Estimate
 
-FLIP, KEPT = "a changed answer", "an unchanged answer"
 MENTIONED_FLIP = "a changed answer whose explanation mentions the insertion"
 
 

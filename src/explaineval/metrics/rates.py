@@ -35,6 +35,9 @@ from explaineval.metrics.estimates import (
 )
 from explaineval.records import Estimate
 
+FLIP, KEPT, ORIGINAL = "a changed answer", "an unchanged answer", "an explanation of the original input"
+NO_ORIGINAL = "no explanation of an original input could be looked at"
+
 
 def rate(successes: ArrayLike, trials: ArrayLike, interval: Interval, *, undefined: str = NO_TRIAL) -> Estimate:
     """Return the pooled rate Σ successes / Σ trials; both of shape (G,), one entry per example.
@@ -152,16 +155,107 @@ def difference_limits(value: float, first: Estimate, second: Estimate, have: tup
     (1998), which Zou and Donner (2008) extend to any pair of limits. `have` says what the examples of each rate have,
     for the notes.
     """
-    sides = []
-    for rate_of_side, what in zip((first, second), have, strict=True):
-        if rate_of_side.value is None or rate_of_side.low is None or rate_of_side.high is None:
-            return no_limits(f"no interval: fewer than {FEWEST} examples have {what}")
-        sides.append((rate_of_side.value, rate_of_side.low, rate_of_side.high))
+    sides, notes = _two_rates(first, second, have)
+    if sides is None:
+        return no_limits(notes)
     (rate1, low1, high1), (rate2, low2, high2) = sides
     low = value - math.hypot(rate1 - low1, high2 - rate2)
     high = value + math.hypot(high1 - rate1, rate2 - low2)
+    return Limits(max(-1.0, low), min(1.0, high), notes or None)
+
+
+ValueAndLimits = tuple[float, float, float]
+
+
+def _two_rates(
+    first: Estimate, second: Estimate, have: tuple[str, str]
+) -> tuple[tuple[ValueAndLimits, ValueAndLimits] | None, str]:
+    """Return value, low and high of both rates and what qualifies them; None and the reason where one has no limits."""
+    sides = []
+    for side, what in zip((first, second), have, strict=True):
+        if side.value is None or side.low is None or side.high is None:
+            return None, f"no interval: fewer than {FEWEST} examples have {what}"
+        sides.append((side.value, side.low, side.high))
     notes = (rough(side.n_examples, what) for side, what in zip((first, second), have, strict=True))
-    return Limits(max(-1.0, low), min(1.0, high), "; ".join(filter(None, notes)) or None)
+    return (sides[0], sides[1]), "; ".join(filter(None, notes))
+
+
+def g_mean2(tables: ArrayLike, interval: Interval) -> Estimate:
+    """Return TPR · (1 − FPR), the squared geometric mean of sensitivity and specificity; tables (G, 4).
+
+    Guan et al. 2025 (arXiv 2512.18311, section 2.1) use it for monitors of reasoning; the mean is that of Kubat and
+    Matwin (1997). The limits are made of those of the two rates (`product_limits`). Undefined where no answer changed,
+    or every one did.
+    """
+    a, b, c, d = (scored := scored_tables(tables)).T
+    rows = np.stack([a, a + b, c, c + d], axis=1)
+    hits, alarms = tpr(scored, Interval()), fpr(scored, Interval())
+    return _product(rows, hits, alarms, interval, (int(scored.sum()), len(scored)), (FLIP, KEPT))
+
+
+def g_mean2_control(tables: ArrayLike, floor: ArrayLike, interval: Interval) -> Estimate:
+    """Return TPR · (1 − F), F the rate of mentions in the explanations of the inputs without the insertion.
+
+    `tables` (G, 4) and `floor` (G, 2), mentions and explanations looked at, have one row per example.
+
+    Guan et al. 2025 (arXiv 2512.18311, section 3.1.2) also look at the arm without the intervention, but differently:
+    they multiply a TPR that is divided by the share of the behaviour that the intervention must have caused (at most 1)
+    by the geometric mean of the specificities in both arms, and tell the monitor in both arms that there was an
+    intervention. Here the trial itself says whether the answer changed, so the TPR needs no such correction, and the
+    specificity is that of the arm without the insertion alone. The values are not those of that paper.
+
+    Undefined where no answer changed, or no explanation of an original input could be looked at.
+    """
+    counts = check_counts(tables).reshape(-1, 4)
+    pairs = check_counts(floor).reshape(-1, 2)
+    if len(counts) != len(pairs):
+        raise ValueError(f"tables of {len(counts)} examples but floors of {len(pairs)}: pass both in the same order")
+    rows = np.column_stack([counts[:, 0], counts[:, :2].sum(axis=1), pairs])
+    hits = tpr(counts, Interval())
+    alarms = rate(pairs[:, 0], pairs[:, 1], Interval(), undefined=NO_ORIGINAL)
+    size = int(counts.sum()), int((counts.sum(axis=1) > 0).sum())
+    return _product(rows, hits, alarms, interval, size, (FLIP, ORIGINAL))
+
+
+def _product(
+    rows: IntArray, hits: Estimate, alarms: Estimate, interval: Interval, size: tuple[int, int], have: tuple[str, str]
+) -> Estimate:
+    """Return hits · (1 − alarms) with limits; `rows` are numerators and denominators of both rates, (G, 4).
+
+    Both rates come with Wilson's limits, which the percentile bootstrap does not need. `size` is the number of trials
+    and of examples, `have` what the examples of each rate have.
+    """
+    undefined = hits.undefined or alarms.undefined
+    if undefined:
+        return no_value(undefined, *size)
+
+    def limits(_: float) -> Limits:
+        return product_limits(hits, alarms, have)
+
+    return estimate(rows.astype(np.float64), product_values, interval, limits, *size)
+
+
+def product_values(sums: FloatArray) -> FloatArray:
+    """Return (first/second) · (1 − third/fourth) of sums (m, 4), as (m,); NaN where a denominator is 0."""
+    return ratio_values(sums[:, :2]) * (1 - ratio_values(sums[:, 2:]))
+
+
+def product_limits(hits: Estimate, alarms: Estimate, have: tuple[str, str]) -> Limits:
+    """Return the limits of hits · (1 − alarms), two rates over different trials, from the limits of each (MOVER).
+
+    With T the first and S one less the second, low = TS − √((S(T − T's low))² + (T(S − S's low))²), high likewise with
+    the upper limits (Zou and Donner 2008, by the first-order variance of a product), cut at 0 and 1. `have` says what
+    the examples of each rate have, for the notes.
+    """
+    sides, notes = _two_rates(hits, alarms, have)
+    if sides is None:
+        return no_limits(notes)
+    (sensitivity, least, most), (alarm, fewest, highest) = sides
+    specificity = 1 - alarm
+    value = sensitivity * specificity
+    low = value - math.hypot(specificity * (sensitivity - least), sensitivity * (highest - alarm))
+    high = value + math.hypot(specificity * (most - sensitivity), sensitivity * (alarm - fewest))
+    return Limits(max(0.0, low), min(1.0, high), notes or None)
 
 
 def wilson(value: float, trials: float, quantile: float) -> tuple[float, float]:

@@ -415,7 +415,7 @@ def _reworded(scores: Scores, columns: Collection[str], *, is_mention_given: boo
         reasons["explanation_words"] = "no column explanation"
     if is_mention_given or "explanation_before" not in columns:
         reason = "mentioned is given, not looked for" if is_mention_given else "no column explanation_before"
-        reasons["mention_floor"] = reason
+        reasons |= {"mention_floor": reason, "g_mean2_control": reason}
 
     def decided(rule: str | None) -> str | None:
         return GIVEN if is_mention_given and rule is not None else rule

@@ -236,6 +236,7 @@ PROBABILITIES: frozenset[Dependency] = frozenset({"kind", "mention", "probabilit
 PERMUTED: frozenset[Dependency] = frozenset({"kind", "mention", "seed"})
 SCORED = ("few_examples", "a scored trial")
 USABLE = ("few_usable_examples", "a trial with usable label probabilities")
+GUAN = "Guan et al. 2025"
 SIEGEL_2024, SIEGEL_2025, ATANASOVA = "Siegel et al. 2024", "Siegel et al. 2025", "Atanasova et al. 2023"
 CHEN_2024 = "Chen et al. 2024"
 
@@ -408,6 +409,27 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(correlations.youden_j),
         paired=Paired(cells_of, correlations.youden_values, FLIPS, needs_unmentioned=True),
         scale=CORRELATION,
+    ),
+    KindMetric(
+        name="g_mean2",
+        title="g-mean squared",
+        definition="TPR times (1 minus FPR): 1 where an insertion is mentioned exactly when it changed the answer, at "
+        "most 0.25 where mentions are random.",
+        source=f"Kubat and Matwin 1997; {GUAN}",
+        pitfall="Random mentions get up to 0.25, so read it beside Youden's J, which is 0 for them.",
+        compute=of_tables(rates.g_mean2),
+        paired=Paired(shares_of("a", "ab", "c", "cd"), rates.product_values, FLIPS, needs_unmentioned=True),
+    ),
+    KindMetric(
+        name="g_mean2_control",
+        title="g-mean squared against the original",
+        definition="TPR times (1 minus the mention floor): the false positives are counted where there was no "
+        "insertion.",
+        source=f"this project, after {GUAN}",
+        pitfall="Mentions of insertions that changed nothing do not lower it, and the number for interventions in that "
+        "paper is another one.",
+        compute=lambda counts: rates.g_mean2_control(counts.tables, counts.floor, counts.interval),
+        needs=checks.MENTIONS_OF_CHANGED,
     ),
     KindMetric(
         name="odds_ratio_within",

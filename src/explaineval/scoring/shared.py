@@ -294,12 +294,12 @@ def levels_of(counts: Tables) -> FloatArray:
     return counts.levels.reshape(len(counts.levels), -1).astype(np.float64)
 
 
-def shares_of(numerator: str, denominator: str) -> Callable[[Tables], FloatArray]:
-    """Return what makes rows (numerator, denominator), each the sum of the cells with these letters: "a", "ab"."""
-    sides = [["abcd".index(letter) for letter in letters] for letters in (numerator, denominator)]
+def shares_of(*sums: str) -> Callable[[Tables], FloatArray]:
+    """Return what makes rows of sums of cells, each named by the letters of its cells: "a", "ab" for TPR."""
+    columns = [["abcd".index(letter) for letter in letters] for letters in sums]
 
     def rows(counts: Tables) -> FloatArray:
-        return np.stack([counts.cells[:, side].sum(axis=1) for side in sides], axis=1).astype(np.float64)
+        return np.stack([counts.cells[:, column].sum(axis=1) for column in columns], axis=1).astype(np.float64)
 
     return rows
 
