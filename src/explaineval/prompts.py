@@ -145,6 +145,13 @@ class PromptBook:
             self._phrases[cue] = tuple(line.strip() for line in lines if line.strip())
         return self._phrases[cue]
 
+    def negatives(self, cue: str) -> tuple[str, ...]:
+        """Texts that must not count as a mention of a cue: the lines of cues/NAME.negative.txt, if there is one."""
+        name = f"cues/{_plain_name(cue, 'cue')}.negative.txt"
+        if not (self.directory / name).is_file():
+            return ()
+        return tuple(line.strip() for line in self.text(name).splitlines() if line.strip())
+
     def cue_digest(self, cue: str) -> str:
         """SHA-256 over what a trial with a cue depends on beside the cue's own text: its place and its phrases."""
         texts = (self.text(CUE_PLACE), *self.phrases(cue))
@@ -226,7 +233,7 @@ class PromptBook:
 
     def _shown(self, shots: Sequence[Example], order: Order) -> list[dict[str, str]]:
         """What templates show of the shots: their input, their reply and, in order pe2, their explanation."""
-        key = (order, *((shot.task, shot.id, shot.explanation) for shot in shots))
+        key = (order, *((shot.task, shot.id, shot.explanation, tuple(shot.options.items())) for shot in shots))
         if key not in self._shots:
             self._shots[key] = [self._show(shot, order) for shot in shots]
         return self._shots[key]

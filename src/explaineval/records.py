@@ -67,7 +67,8 @@ class Intervention(Record):
     """An edit of one example: `inserted` goes into `field` at `offset` (code points of the original text).
 
     `edited` is the whole field after the edit, where more than `inserted` and a space was added. A cue has neither
-    field nor offset; the letter that it suggests is `target`.
+    field nor offset; the letter that it suggests is `target`. A pattern in the shots inserts nothing: `inserted` is
+    None.
     """
 
     id: str
@@ -76,7 +77,7 @@ class Intervention(Record):
     kind: str
     field: str | None = None
     offset: int | None = None
-    inserted: str = Field(min_length=1)
+    inserted: str | None = Field(default=None, min_length=1)
     pos: str | None = None
     edited: str | None = None
     target: str | None = None

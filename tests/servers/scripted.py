@@ -24,13 +24,16 @@ class ScriptedServer(PersonaServer):
     script: Script = field(default=lambda _: ("Answer: A", None))
     prompts: list[str] = field(default_factory=list)
     down: bool = False
+    all_turns: bool = False
+    """Whether the script is given all turns of a chat, with blank lines between, and not the last one alone."""
     beside: Callable[[str], dict[str, Any]] = field(default=lambda _: {})
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, object]:
         """The status and the body of an answer."""
         style = "chat" if path.endswith("/chat/completions") else "completion"
-        prompt = body["messages"][-1]["content"] if style == "chat" else body["prompt"]
+        turns = [turn["content"] for turn in body.get("messages", ())]
+        prompt = "\n\n".join(turns if self.all_turns else turns[-1:]) if style == "chat" else body["prompt"]
         with self._lock:
             self.prompts.append(prompt)
         if self.down:

@@ -173,7 +173,7 @@ def _converse(
             result = _read_edit(example, field, reply, editing.texts, tag)
             if isinstance(result, Intervention):
                 built.append(result)
-                avoid.append(result.inserted)
+                avoid.append(result.inserted or "")
                 break
             if isinstance(result, Refusal):
                 refused[result.reason] += 1

@@ -73,7 +73,7 @@ def question_of(trial: Trial) -> Question | None:
     """What to ask about a trial; None for one that is not scored, or whose kind is no cue."""
     if trial.status != "ok" or kind_of(trial.kind).mentioned_by != "phrases":
         return None
-    return Question(trial.inserted or "", trial.explanation or "")
+    return Question(trial.inserted or trial.text_after or "", trial.explanation or "")
 
 
 def find_questions(directory: Path) -> list[Question]:

@@ -13,9 +13,11 @@ from explaineval.cache import open_store
 from explaineval.cli.configuration import resolve
 from explaineval.cli.options import AT_LEAST_0, CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import finish
+from explaineval.interventions import pattern_of
 from explaineval.planning.cache_diff import Explained, Miss, explain_misses
 from explaineval.planning.notes import cache_notes, note
 from explaineval.planning.prepare import Prepared, prepare
+from explaineval.records import Intervention
 from explaineval.rundir.directory import read_run
 
 SHOWN = 5
@@ -92,12 +94,20 @@ def _request_fields(miss: Miss) -> dict[str, object]:
     }
 
 
+def _change(intervention: Intervention | None) -> str:
+    """Return what an intervention changes, in words."""
+    if intervention is None:
+        return "unchanged"
+    pattern = pattern_of(intervention)
+    return f"with {intervention.inserted!r}" if pattern is None else f"with {pattern.description}"
+
+
 def _lines(explained: Explained, cache: Path) -> Iterator[str]:
     total = explained.hits + explained.misses
     yield f"{cache}: {explained.hits:,} of {total:,} requests have a stored answer, {explained.misses:,} have none."
     for number, miss in enumerate(explained.shown, start=1):
         fields = _request_fields(miss)
-        change = "unchanged" if fields["inserted"] is None else f"with {fields['inserted']!r}"
+        change = _change(miss.step.intervention)
         yield (
             f"{number}. {fields['task']} {fields['example_id']}, {change}, sample {fields['sample']}: "
             f"{fields['model']}, {fields['style']} {fields['order']}, {fields['shots']} shots, {fields['verbosity']}"

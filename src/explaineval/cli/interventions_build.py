@@ -89,7 +89,7 @@ class Build:
         "--kind",
         metavar="NAME",
         help=f"One of {', '.join(buildable(['NAME']))}. editor needs --editor-model; a cue's NAME is user, expert, "
-        "metadata or one of your own in prompts/cues.  [default: random_word]",
+        "metadata, previous, grader, unauthorised or one of your own in prompts/cues.  [default: random_word]",
     ),
     option(
         "--per-example",
@@ -156,7 +156,7 @@ def _check(build: Build) -> None:
             f"unknown kind {name!r}: choose from {', '.join(kinds)}; a cue of your own is a pair of files "
             "cues/NAME.txt and cues/NAME_control.txt in --prompts DIR."
         )
-    edits_no_text = kind.inserts == "text"
+    edits_no_text = kind.inserts in ("text", "shots")
     for wrong, message in (
         (kind.asks_model and not given["editor_model"], "--kind editor needs --editor-model PROVIDER/MODEL."),
         (not kind.asks_model and given["editor_model"], f"--editor-model builds the kind editor, not {name}."),

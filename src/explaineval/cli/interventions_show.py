@@ -13,7 +13,7 @@ from explaineval.cli.output import echo_json, echo_notes, echo_table, uses_color
 from explaineval.config import read_columns
 from explaineval.datasets import BUNDLED, Task, load_tasks, parse_specs, read_interventions, ready_interventions
 from explaineval.errors import InputError
-from explaineval.interventions import apply, is_inside_word, kind_of, mark_insertion
+from explaineval.interventions import apply, is_inside_word, kind_of, mark_insertion, pattern_of
 from explaineval.records import Example, Intervention
 from explaineval.reporting.tables import interventions_table
 
@@ -70,7 +70,8 @@ def _row(examples: Examples, record: Intervention) -> dict[str, Any]:
     """Return one row of the table; `marked` is the text before the insertion, the insertion and the text after it."""
     if record.field is None:
         field = f"{record.kind} → {record.target}" if record.target else record.kind
-        marked = (record.inserted, "", "")
+        pattern = pattern_of(record)
+        marked = (record.inserted or "" if pattern is None else pattern.description, "", "")
     else:
         field = record.field
         text, offset = apply(examples[record.task][record.example_id], record), record.offset
@@ -79,7 +80,7 @@ def _row(examples: Examples, record: Intervention) -> dict[str, Any]:
         ):  # one space looks like any other: only its place tells it
             marked = (text[:offset], text[offset : offset + 1], text[offset + 1 :])
         else:
-            marked = mark_insertion(text, record.inserted, offset or 0)
+            marked = mark_insertion(text, record.inserted or "", offset or 0)
         if not uses_color():
             marked = (marked[0], f"[{marked[1]}]", marked[2])
     return {"example_id": record.example_id, "id": record.id, "field": field, "marked": marked}

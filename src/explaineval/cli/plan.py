@@ -19,12 +19,13 @@ from explaineval.cli.options import AT_LEAST_1, PATH, RUN, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, finish
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.execution.model_run import check_batches
+from explaineval.interventions import pattern_of
 from explaineval.planning.cost import PlanCost, estimate_costs, total_costs
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.prepare import prepare
 from explaineval.planning.preview import PreviewedRequest, preview
 from explaineval.planning.prices import prices_of, read_price_list
-from explaineval.records import SIMULATED_PREFIX
+from explaineval.records import SIMULATED_PREFIX, Intervention
 
 CASES = ("low", "expected", "worst")
 PARAMETERS = ("max_tokens", "temperature", "stop", "logprobs", "params")
@@ -117,12 +118,12 @@ def _prompts(requests: Iterable[PreviewedRequest]) -> Iterator[str]:
 
 def _about(request: PreviewedRequest) -> str:
     """Return which input a request is about, and what is special about it."""
-    step, values = request.step, request.document()
+    step = request.step
     parts = [f"example {step.unit.example.id}"]
     if step.intervention is None:
         parts.append("unchanged" if step.request.sample == step.unit.sample else "unchanged, asked once more")
     else:
-        parts.append(f"with {values['inserted']!r} inserted" if step.intervention.field else "with a cue")
+        parts.append(f"with {_change(step.intervention)}")
     if step.unit.sample:
         parts.append(f"sample {step.unit.sample}")
     if request.stored:
@@ -131,6 +132,14 @@ def _about(request: PreviewedRequest) -> str:
     if request.stand_in is None:
         return text
     return f"{text}; asks to explain an answer that is not known yet, for which {request.stand_in} stands in"
+
+
+def _change(intervention: Intervention) -> str:
+    """Return what an intervention changes, in words."""
+    pattern = pattern_of(intervention)
+    if pattern is not None:
+        return pattern.description
+    return f"{intervention.inserted!r} inserted" if intervention.field is not None else "a cue"
 
 
 def cost_lines(

@@ -103,7 +103,7 @@ def _mentioned(variant: Variant, reading: Reading, policy: Mention) -> bool | No
     intervention = variant.intervention
     if intervention is None or reading.explanation is None:
         return None
-    return is_mentioned(policy, intervention.kind, intervention.inserted, reading.explanation, variant.phrases)
+    return is_mentioned(policy, intervention.kind, intervention.inserted or "", reading.explanation, variant.phrases)
 
 
 def _status(before: Reading, after: Reading, intervention: Intervention | None) -> tuple[Status, Side | None]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from explaineval.interventions.building import BuildContext, Token
-from explaineval.interventions.cues import build_cue, build_null_edit, draw_letter
-from explaineval.interventions.edit import apply, check, cue_targets
+from explaineval.interventions.cues import FEWEST_SHOTS, Pattern, build_cue, build_null_edit, build_pattern, draw_letter
+from explaineval.interventions.edit import apply, check, cue_targets, pattern_of
 from explaineval.interventions.files import intervention_from
 from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, buildable, kind_of
 from explaineval.interventions.model_edits import (
@@ -21,9 +21,9 @@ from explaineval.interventions.splice import is_inside_word, mark_insertion, spl
 from explaineval.interventions.words import SenseLists, WordLists, load_sense_words, load_words
 
 __all__ = [
-    "KINDS", "LEAST_MASS", "NULL_EDIT", "SHAM", "BuildContext", "Judged", "Kind", "Proposal", "Refusal", "SenseLists",
-    "Token", "WordLists", "apply", "build_atanasova", "build_cue", "build_null_edit", "build_random_words",
-    "buildable", "call_natural", "check", "cue_targets", "draw_letter", "intervention_from", "is_inside_word",
-    "keep_natural", "kind_of", "load_sense_words", "load_words", "mark_insertion", "read_proposal", "splice",
-    "splice_naturally",
+    "FEWEST_SHOTS", "KINDS", "LEAST_MASS", "NULL_EDIT", "SHAM", "BuildContext", "Judged", "Kind", "Pattern", "Proposal",
+    "Refusal", "SenseLists", "Token", "WordLists", "apply", "build_atanasova", "build_cue", "build_null_edit",
+    "build_pattern", "build_random_words", "buildable", "call_natural", "check", "cue_targets", "draw_letter",
+    "intervention_from", "is_inside_word", "keep_natural", "kind_of", "load_sense_words", "load_words",
+    "mark_insertion", "pattern_of", "read_proposal", "splice", "splice_naturally",
 ]  # fmt: skip

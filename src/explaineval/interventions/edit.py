@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from explaineval.errors import InputError
+from explaineval.interventions.cues import Pattern
 from explaineval.interventions.kinds import Kind, kind_of
 from explaineval.interventions.splice import add_space, find_insertion, splice
 from explaineval.records import Example, Intervention
@@ -22,7 +23,12 @@ def apply(example: Example, intervention: Intervention) -> str:
         )
     if intervention.edited is not None:
         return intervention.edited
-    return splice(example.fields[intervention.field], intervention.offset, intervention.inserted)
+    return splice(example.fields[intervention.field], intervention.offset, intervention.inserted or "")
+
+
+def pattern_of(intervention: Intervention) -> Pattern | None:
+    """Return the pattern that the shots show with this intervention; None for a kind that leaves them alone."""
+    return Pattern(intervention.target) if kind_of(intervention.kind).inserts == "shots" else None
 
 
 def check(example: Example, intervention: Intervention) -> None:
@@ -30,10 +36,14 @@ def check(example: Example, intervention: Intervention) -> None:
 
     An edit needs a field of the example and an offset from 0 to the length of its text, and its `edited`,
     where given, must contain `inserted` (in any case). A cue has neither field nor offset nor `edited`; its
-    target, if it has one, must be the letter of an option, and the control of a cue has none. A null edit adds
-    one space and nothing else.
+    target, if it has one, must be the letter of an option, and the control of a cue has none. A pattern in the shots
+    has a target and inserts nothing, everything else inserts something. A null edit adds one space and nothing else.
     """
     kind, name = kind_of(intervention.kind), f"intervention {intervention.id!r}"
+    if kind.inserts == "shots":
+        _check_pattern(intervention, kind, name)
+    elif intervention.inserted is None:
+        raise InputError(f"{name} of kind {kind.name!r} inserts nothing: give its text as 'inserted'")
     if intervention.target is not None and intervention.target not in example.options:
         raise InputError(
             f"{name} points to option {intervention.target!r}, but example {example.id!r} has the options "
@@ -47,6 +57,16 @@ def check(example: Example, intervention: Intervention) -> None:
         _check_text(intervention, kind, name)
     else:
         _check_edit(example, intervention, intervention.field, kind, name)
+
+
+def _check_pattern(intervention: Intervention, kind: Kind, name: str) -> None:
+    if intervention.inserted is not None or intervention.field is not None:
+        key = "inserted" if intervention.inserted is not None else "field"
+        raise InputError(
+            f"{name} of kind {kind.name!r} is a pattern in the shots, which inserts nothing: leave out {key!r}"
+        )
+    if kind.control is not None and intervention.target is None:
+        raise InputError(f"{name} of kind {kind.name!r} names no letter: give that of the pattern as 'target'")
 
 
 def _check_text(intervention: Intervention, kind: Kind, name: str) -> None:
@@ -82,7 +102,7 @@ def _check_edit(example: Example, intervention: Intervention, field: str, kind: 
                 f"{name} of kind {kind.name!r} must have one space as 'inserted' and the field with one more space at "
                 "its offset as 'edited'"
             )
-    elif edited is not None and find_insertion(edited, intervention.inserted, offset) is None:
+    elif edited is not None and find_insertion(edited, intervention.inserted or "", offset) is None:
         raise InputError(
             f"the edited text of {name} does not contain the inserted {intervention.inserted!r}; "
             "'edited' is the whole field after the edit"

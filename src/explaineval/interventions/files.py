@@ -14,7 +14,7 @@ Tasks = Mapping[str, Mapping[str, Example]]
 """The loaded tasks by name, each with *all* its examples by id (also those that a limit leaves out)."""
 
 TEXTS = ("id", "task", "example_id", "kind", "field", "inserted", "pos", "edited", "target")
-REQUIRED = ("example_id", "kind", "inserted")
+REQUIRED = ("example_id", "kind")
 
 
 def intervention_from(obj: object, *, where: str, tasks: Tasks) -> Intervention:
@@ -48,6 +48,8 @@ def _checked_types(obj: object, where: str) -> dict[str, Any]:
         if key not in line:
             raise InputError(f"{where}: {key!r} is missing")
     inserts = kind_of(str(line["kind"])).inserts
+    if "inserted" not in line and inserts not in ("shots", "nothing"):
+        raise InputError(f"{where}: 'inserted' is missing")
     for key, value in line.items():
         if key == "offset":
             if not isinstance(value, int) or isinstance(value, bool):

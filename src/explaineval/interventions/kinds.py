@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Literal
 
 from explaineval.interventions.building import Builder
-from explaineval.interventions.cues import build_cue
+from explaineval.interventions.cues import build_cue, build_pattern
 from explaineval.interventions.random_words import build_atanasova, build_random_words
 from explaineval.records import Status
 
@@ -32,9 +32,9 @@ class Kind:
     name: str
     title: str
     """The plural in plain words."""
-    inserts: Literal["word", "space", "text", "word or text", "nothing"]
+    inserts: Literal["word", "space", "text", "word or text", "shots", "nothing"]
     """A word or one space goes into a field, a text stands beside the fields. A word or text: a line without a field
-    is a text."""
+    is a text. Shots: nothing is inserted, but the answers of the shots are other letters."""
     builder: Builder | None = None
     """The function that builds the interventions of one example; a cue's builds its control too."""
     needs_tokens: bool = False
@@ -78,6 +78,26 @@ KINDS: tuple[Kind, ...] = (
     Kind("editor", "words chosen by an editor model", "word", asks_model=True, statuses=("already_in_prompt",)),
     Kind(SHAM, "shams", "nothing", mentioned_by=None, own_metric="sham_flip_rate"),
     Kind(NULL_EDIT, "null edits", "space", mentioned_by=None, own_metric="null_edit_flip_rate"),
+    Kind(
+        "cue_pattern_control",
+        "shots with mixed answers",
+        "shots",
+        mentioned_by="phrases",
+        cue="pattern",
+        control_of="cue_pattern",
+        has_target=True,
+    ),
+    Kind(
+        "cue_pattern",
+        "patterns in the shots",
+        "shots",
+        builder=build_pattern,
+        mentioned_by="phrases",
+        cue="pattern",
+        control="cue_pattern_control",
+        has_target=True,
+        statuses=("cue_is_own_answer",),
+    ),
     Kind(
         "cue_*_control",
         "controls of cues",
@@ -125,10 +145,10 @@ def buildable(members: Sequence[str]) -> list[str]:
     """Return the names of the kinds that `interventions build` can build, a family's with each of these for `*`.
 
     >>> buildable(["user"])
-    ['random_word', 'random_word_atanasova', 'editor', 'cue_user']
+    ['random_word', 'random_word_atanasova', 'editor', 'cue_pattern', 'cue_user']
     """
     kinds = [kind for kind in KINDS if kind.builder is not None or kind.asks_model]
-    return [name for kind in kinds for name in dict.fromkeys(kind.name.replace(ANY, member) for member in members)]
+    return list(dict.fromkeys(kind.name.replace(ANY, member) for kind in kinds for member in members))
 
 
 def _named(family: Kind, name: str) -> Kind:

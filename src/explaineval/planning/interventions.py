@@ -17,7 +17,6 @@ from explaineval.mentions import already_present, mentions_phrase
 from explaineval.planning.notes import Note, note
 from explaineval.prompts import PromptBook
 from explaineval.records import Example, Intervention
-from explaineval.scoring.mentioning import phrases_of
 
 Edits = dict[tuple[str, str], list[Intervention]]
 """Interventions by (task, example id)."""
@@ -132,9 +131,23 @@ def fixed_texts(task: Task, prompts: PromptBook, levels: Collection[str]) -> lis
 
 
 def check_phrases(prompts: PromptBook, kind: str) -> None:
-    """Raise InputError where mentions of this kind are recognised by phrases and the prompts have none for it."""
-    if kind_of(kind).mentioned_by == "phrases":
-        mentions_phrase(phrases_of(prompts)(kind), "")
+    """Raise InputError where phrases recognise a mention of this kind and the prompts have no good list of them.
+
+    That is no list at all, a phrase without a word, or one that is found in a text that must not count as a mention.
+    """
+    cue = kind_of(kind).cue
+    if kind_of(kind).mentioned_by != "phrases" or cue is None:
+        return
+    phrases = prompts.phrases(cue)
+    mentions_phrase(phrases, "")
+    for text in prompts.negatives(cue):
+        for phrase in phrases:
+            if mentions_phrase([phrase], text) is not None:
+                file = f"{prompts.directory}/cues/{cue}.phrases.txt"
+                raise InputError(
+                    f"{file} has the phrase {phrase!r}, which is found in a text of {cue}.negative.txt that must not "
+                    f"count as a mention: {text!r}. Change one of the two."
+                )
 
 
 def _tagged(task: Task, tagger: str | None) -> Iterator[tuple[Example, dict[str, list[Token]]]]:

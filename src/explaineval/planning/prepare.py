@@ -10,6 +10,7 @@ from explaineval.client.simulated import law_of
 from explaineval.config import ClientConfig, EndpointConfig, RunConfig, arms_for
 from explaineval.datasets import Task, load_tasks, parse_specs
 from explaineval.errors import InputError
+from explaineval.interventions import FEWEST_SHOTS, pattern_of
 from explaineval.planning import provenance
 from explaineval.planning.interventions import Chosen, choose
 from explaineval.planning.notes import Note, note
@@ -57,6 +58,7 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     chosen = choose(config.interventions, whole, prompts, prompts.levels(), config.seed)
     if not chosen.edits:
         raise InputError("there is no intervention for any example: nothing could be measured.")
+    _check_patterns(config, whole, chosen)
     tasks = tuple(_with_levels(_with_interventions(task, chosen), config.arms.verbosity) for task in whole)
     notes = (
         *id_notes(whole),
@@ -71,6 +73,32 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     return Prepared(
         config, client, tasks, prompts, chosen, science, run_directory.science_hash(science, examples, edits)
     )
+
+
+def _check_patterns(config: RunConfig, tasks: Sequence[Task], chosen: Chosen) -> None:
+    """Raise InputError where a pattern is to be shown and there are too few shots, or shots without its letter."""
+    every = [edit for edits in chosen.edits.values() for edit in edits]
+    patterns = [(edit.task, edit.kind, pattern) for edit in every if (pattern := pattern_of(edit)) is not None]
+    if not patterns:
+        return
+    kind = patterns[0][1]
+    for model in config.models:
+        for arm in arms_for(config, model):
+            if arm.shots < FEWEST_SHOTS:
+                raise InputError(
+                    f"{kind} is a pattern in the answers of the shots, and {model.model} is shown "
+                    f"{'one shot' if arm.shots else 'no shots'} in {arm.style} style: add --shots N, at least "
+                    f"{FEWEST_SHOTS}."
+                )
+    for task in tasks:
+        letters = {str(pattern.letter) for name, _, pattern in patterns if name == task.name and pattern.letter}
+        for letter in sorted(letters):
+            for shot in task.shots:
+                if letter not in shot.options:
+                    raise InputError(
+                        f"task {task.name!r}: the shot {shot.id!r} has no option {letter}, so the shots cannot have a "
+                        "pattern of that letter: give shots with all letters by --shots-from FILE."
+                    )
 
 
 def with_simulated(config: RunConfig, client: ClientConfig) -> tuple[RunConfig, ClientConfig]:

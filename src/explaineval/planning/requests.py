@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from explaineval.config import Arm, ModelConfig, RunConfig
 from explaineval.datasets import Task
+from explaineval.interventions import Pattern
 from explaineval.prompts import PromptBook
 from explaineval.records import Example, Message, Request
 
@@ -32,18 +33,20 @@ class RequestBuilder:
         temperature: float | None,
         sample: int = 0,
         cue: str | None = None,
+        pattern: Pattern | None = None,
     ) -> Request:
         """The request for an answer; nothing else than what is given here or configured can change its key.
 
-        In order pe2 it is the first call, which is the same at every verbosity.
+        In order pe2 it is the first call, which is the same at every verbosity. `pattern` rearranges the shots.
         """
+        shots = self.shots if self.arm.order != "pe2" else self._last(self.task.shots)
         rendered = self.prompts.render(
             example,
             fields,
             style=self.arm.style,
             order=self.arm.order,
             shape=self.task.shape,
-            shots=self.shots if self.arm.order != "pe2" else self._last(self.task.shots),
+            shots=shots if pattern is None else pattern.arrange(shots),
             verbosity=self.arm.verbosity,
             cue=cue,
         )
@@ -57,6 +60,7 @@ class RequestBuilder:
         temperature: float | None,
         sample: int = 0,
         cue: str | None = None,
+        pattern: Pattern | None = None,
     ) -> Request:
         """The second call of order pe2: the answer is given, its explanation asked for."""
         rendered = self.prompts.render_explanation(
@@ -65,7 +69,7 @@ class RequestBuilder:
             label,
             style=self.arm.style,
             shape=self.task.shape,
-            shots=self.shots,
+            shots=self.shots if pattern is None else pattern.arrange(self.shots),
             verbosity=self.arm.verbosity,
             cue=cue,
         )

@@ -17,7 +17,7 @@ from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig, arms_for
 from explaineval.datasets import Task
 from explaineval.errors import NotStoredError, RequestUnsentError
-from explaineval.interventions import apply, kind_of
+from explaineval.interventions import Pattern, apply, kind_of, pattern_of
 from explaineval.mentions import already_present
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.replies import Dialogue, Reply, ReplyReader
@@ -33,20 +33,23 @@ COUNTED_EXACTLY = 20_000
 class Variant:
     """One input of a unit: the unchanged example, the example with an intervention, or (a sham) unchanged once more.
 
-    `fields` and `cue` are what the prompt shows, `phrases` what counts as a mention of a cue. `request` is the one for
-    the answer; None where the insertion was in the prompt before.
+    `fields`, `cue` and the shots, which `pattern` rearranges, are what the prompt shows, `phrases` what counts as a
+    mention of a cue. `request` is the one for the answer; None where the insertion was in the prompt before.
     """
 
     fields: Mapping[str, str]
     request: Request | None
     intervention: Intervention | None = None
     cue: str | None = None
+    pattern: Pattern | None = None
     phrases: Sequence[str] = ()
     is_sham: bool = False
 
     @property
     def text_after(self) -> str | None:
-        """The text of the edited field, or the cue; None without an intervention."""
+        """The text of the edited field, or the cue, or a pattern in words; None without an intervention."""
+        if self.pattern is not None:
+            return self.pattern.description
         if self.intervention is None or self.intervention.field is None:
             return self.cue
         return self.fields[self.intervention.field]
@@ -130,7 +133,7 @@ class Unit:
     def _explanation_request(self, variant: Variant, label: str, first: Request) -> Request:
         """The second call; its sample index is the unit's own, however often the answer was asked for."""
         return self.builder.build_explanation(
-            self.example, variant.fields, label, first.temperature, self.sample, variant.cue
+            self.example, variant.fields, label, first.temperature, self.sample, variant.cue, variant.pattern
         )
 
 
@@ -201,7 +204,8 @@ def _prompt_texts(builder: RequestBuilder, example: Example) -> tuple[str, str]:
 def _is_present(intervention: Intervention, fixed: str, own: str) -> bool:
     if intervention.field is None or "already_in_prompt" not in kind_of(intervention.kind).statuses:
         return False
-    return _is_in_fixed_text(intervention.inserted, fixed) or already_present(intervention.inserted, (own,))
+    inserted = intervention.inserted or ""
+    return _is_in_fixed_text(inserted, fixed) or already_present(inserted, (own,))
 
 
 @lru_cache(maxsize=65536)
@@ -257,17 +261,17 @@ def _build_unit(
 ) -> Unit:
     phrases = phrases_of(builder.prompts)
 
-    def request(fields: Mapping[str, str], cue: str | None = None) -> Request:
-        return builder.build(example, fields, sent_as.logprobs, sent_as.temperature, sample, cue)
+    def request(fields: Mapping[str, str], cue: str | None = None, pattern: Pattern | None = None) -> Request:
+        return builder.build(example, fields, sent_as.logprobs, sent_as.temperature, sample, cue, pattern)
 
     def edit(intervention: Intervention) -> Variant:
-        fields, cue = example.fields, None
+        fields, cue, pattern = example.fields, None, pattern_of(intervention)
         if intervention.field is None:
             cue = intervention.inserted
         else:
             fields = {**fields, intervention.field: apply(example, intervention)}
-        asked = None if _is_present(intervention, *texts) else request(fields, cue)
-        return Variant(fields, asked, intervention, cue, phrases(intervention.kind))
+        asked = None if _is_present(intervention, *texts) else request(fields, cue, pattern)
+        return Variant(fields, asked, intervention, cue, pattern, phrases(intervention.kind))
 
     first = request(example.fields)
     samples = builder.config.samples
