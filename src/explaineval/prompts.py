@@ -233,7 +233,8 @@ class PromptBook:
 
     def _shown(self, shots: Sequence[Example], order: Order) -> list[dict[str, str]]:
         """What templates show of the shots: their input, their reply and, in order pe2, their explanation."""
-        key = (order, *((shot.task, shot.id, shot.explanation, tuple(shot.options.items())) for shot in shots))
+        # a shot's letter tells how its options are arranged, its explanation which level it shows
+        key = (order, *((shot.task, shot.id, shot.gold, shot.explanation) for shot in shots))
         if key not in self._shots:
             self._shots[key] = [self._show(shot, order) for shot in shots]
         return self._shots[key]
