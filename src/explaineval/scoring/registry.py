@@ -419,6 +419,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         pitfall="Random mentions get up to 0.25, so read it beside Youden's J, which is 0 for them.",
         compute=of_tables(rates.g_mean2),
         paired=Paired(shares_of("a", "ab", "c", "cd"), rates.product_values, FLIPS, needs_unmentioned=True),
+        scale=Scale(0.0, 1.0),
     ),
     KindMetric(
         name="g_mean2_control",
@@ -430,6 +431,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         "paper is another one.",
         compute=lambda counts: rates.g_mean2_control(counts.tables, counts.floor, counts.interval),
         needs=checks.MENTIONS_OF_CHANGED,
+        scale=Scale(0.0, 1.0),
     ),
     KindMetric(
         name="odds_ratio_within",
