@@ -307,7 +307,7 @@ def shares_of(*sums: str) -> Callable[[Tables], FloatArray]:
 NOT_SCORED = "no trial is scored"
 
 FEWEST_UNMENTIONED = 8
-"""Examples with an unmentioned change of the answer, under which differences of TPR and J are not told."""
+"""Examples with an unmentioned change of the answer, under which differences of TPR, J and g_mean2 are not told."""
 
 
 def measure_task(paired: Paired, tables: Tables | None, examples: int) -> Measured:
