@@ -177,7 +177,8 @@ def _scores(run: RunResults, arm: Condition, samples: list[EvalSample]) -> Itera
 
     by_name: dict[str, list[MetricRow]] = {}
     for row in run.scores.rows:
-        if row.condition.arm.without_mention._replace(verbosity=arm.verbosity) == arm:
+        about = row.condition.arm.without_mention
+        if about in (arm, arm._replace(verbosity=None)):
             by_name.setdefault(_score_name(row, run.record.config.mention), []).append(row)
     counts = Counter(sample.metadata["kind"] for sample in samples)
     scored = Counter(sample.metadata["kind"] for sample in samples if sample.scores)
