@@ -27,7 +27,7 @@ CONTRACT = {
     "--json",
     "score": "RUN_DIR --mention* --min-label-mass --resamples --table --json",
     "compare": "RUN_DIR... --by --against --equivalent --impact-rate --fail-if-lower --mention --seed --json",
-    "report": "RUN_DIR... --out --json",
+    "report": "RUN_DIR... --out --plots --json",
     "explain": "[METRIC] --json",
     "notes": "RUN_DIR --json",
     "show": "RUN_DIR --example --list --task* --model* --only --mention --answers --cache --json",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
@@ -13,11 +14,16 @@ from explaineval.cli.options import JSON, PATH, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import InputError
 from explaineval.files import write_text_atomic
-from explaineval.reporting.page.content import content_of
+from explaineval.planning.notes import Note, note
+from explaineval.reporting.page.content import PageContent, content_of, for_page
+from explaineval.reporting.page.figures import WITHOUT_MATPLOTLIB, PageFigure, page_figures
 from explaineval.reporting.page.render import render
-from explaineval.reporting.page.trials import browse_trials
+from explaineval.reporting.page.trials import TrialBrowser, browse_trials
+from explaineval.reporting.plots.drawing import NO_MATPLOTLIB
+from explaineval.reporting.plots.files import write_plots
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import writing
+from explaineval.secrets import SECRETS
 
 REPORT = "report.html"
 """The page in a run directory."""
@@ -27,27 +33,66 @@ REPORT = "report.html"
 @click.argument("run_dirs", type=PATH, nargs=-1, required=True, metavar="RUN_DIR...")
 @options(
     option("--out", type=PATH, metavar="F.html", help="The file to write.  [default: report.html in the only RUN_DIR]"),
+    option("--plots", type=PATH, metavar="DIR", help="Write the figures there too, as SVG and PDF."),
     JSON,
 )
-def report_command(run_dirs: Sequence[Path], out: Path | None, json: bool) -> int:
+def report_command(run_dirs: Sequence[Path], out: Path | None, plots: Path | None, json: bool) -> int:
     """Write one HTML page on what RUN_DIR found and how sure that is; several are compared.
 
     The page is one file that needs no network: it can be opened from the disk, sent by mail and printed. RUN_DIR may
-    also be a bundle, a F.zip of `explaineval export`, which gives the same page as its run.
+    also be a bundle, a F.zip of `explaineval export`, which gives the same page as its run. Figures need the extra
+    `report`; without it the page has none.
     """
     target = out or _default_target(run_dirs)
-    write_report(run_dirs, target)
-    size = target.stat().st_size
-    return finish({"file": str(target), "bytes": size}, [f"{target}: {size / 1e6:.1f} MB"], json=json)
+    written = write_report(run_dirs, target, plots)
+    document = {
+        "file": str(target),
+        "bytes": target.stat().st_size,
+        "findings": [{"about": finding.heading, "sentence": finding.sentence} for finding in written.content.findings],
+        "figures": sum(figure.svg is not None for figure in written.figures),
+        "trials": written.trials.total,
+        "trials_shown": written.trials.shown,
+        "plots": list(map(str, written.plots)),
+    }
+    return finish(document, _lines(document, plots), _notes(written.figures), json=json)
 
 
-def write_report(run_dirs: Sequence[Path], target: Path) -> None:
-    """Write the page on run directories or bundles into the file `target`."""
+class Written(NamedTuple):
+    """What a page that was written holds, and the files of its figures that were written beside it."""
+
+    content: PageContent
+    figures: Sequence[PageFigure]
+    trials: TrialBrowser
+    plots: Sequence[Path]
+
+
+def write_report(run_dirs: Sequence[Path], target: Path, plots: Path | None = None) -> Written:
+    """Write the page on run directories or bundles into the file `target`, and its figures into `plots` if given."""
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
         results = read_results([unpacked(path, Path(workshop) / str(n)) for n, path in enumerate(run_dirs)])
-        page = render(content_of(results), trials=browse_trials(results))
+        files = [] if plots is None else write_plots(results, plots)
+        results = for_page(results)
+        written = Written(content_of(results), page_figures(results), browse_trials(results), files)
+        page = SECRETS.mask(render(written.content, written.figures, written.trials))
     with writing(target):
         write_text_atomic(target, page)
+    return written
+
+
+def _lines(document: Mapping[str, Any], plots: Path | None) -> Iterator[str]:
+    """Yield what was written."""
+    trials, shown = document["trials"], document["trials_shown"]
+    held = f"{trials:,} trials" if shown == trials else f"{shown:,} of {trials:,} trials"
+    figures = "1 figure" if document["figures"] == 1 else f"{document['figures']} figures"
+    yield f"{document['file']}: {document['bytes'] / 1e6:.1f} MB with {figures} and {held}. Open it in a browser."
+    if plots is not None:
+        yield f"{plots}: {len(document['plots'])} files of figures."
+
+
+def _notes(figures: Sequence[PageFigure]) -> list[Note]:
+    """Say once that figures are missing because matplotlib is."""
+    lacking = any(figure.undefined == WITHOUT_MATPLOTLIB for figure in figures)
+    return [note("no_figures", f"the page has no figures: {NO_MATPLOTLIB}")] if lacking else []
 
 
 def _default_target(run_dirs: Sequence[Path]) -> Path:

@@ -56,6 +56,7 @@ NOTES: Mapping[str, Code] = {
     "space_kept": Code("for the record", NOTHING),
     "run_unfinished": Code("do not quote", "Give the run command again, then export."),
     "answers_missing": Code("do not quote", "Name the cache that has them (--cache DIR), or run again."),
+    "no_figures": Code("for the record", "Install the extra: pip install 'explaineval[report]'."),
 }  # fmt: skip
 """Every code that a note can have."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from explaineval.interventions import kind_of
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
@@ -34,21 +34,6 @@ MOST_NAMES = 3
 
 ROWS_AT_ONCE = 30
 """Rows of tables that are open when the page is; the first table always is."""
-
-
-@dataclass(frozen=True)
-class PageFigure:
-    """A figure on the page: an SVG drawing, or the reason why it cannot be drawn.
-
-    `alt` says in words what the drawing shows, for those who do not see it.
-    """
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    svg: str | None
-    undefined: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +69,17 @@ class PageContent:
     sources: tuple[RunSource, ...]
     signatures: tuple[Signature, ...]
     commands: tuple[tuple[str, str], ...]
+
+
+ONLY_RUN = "RUN_DIR"
+"""Stands on the page for the only run, so that the page of a bundle is that of its run, whatever they are called."""
+
+
+def for_page(results: Results) -> Results:
+    """Return the results with the names of runs as the page shows them."""
+    if len(results.runs) != 1:
+        return results
+    return replace(results, runs=(replace(results.runs[0], name=ONLY_RUN),))
 
 
 def content_of(results: Results) -> PageContent:

@@ -17,7 +17,8 @@ from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from explaineval.reporting.comparison_text import join
-from explaineval.reporting.page.content import PageContent, PageFigure
+from explaineval.reporting.page.content import PageContent
+from explaineval.reporting.page.figures import PageFigure
 from explaineval.text import visible
 
 TEMPLATE = "page.html"
@@ -30,7 +31,7 @@ LISTED = 4
 LEFTWARD = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
 """The letters that run from right to left."""
 
-_TURNING = re.compile(rf"[{LEFTWARD}](?:[^A-Za-z]*[{LEFTWARD}])*")
+_MARKED = re.compile(rf"`(?P<code>[^`\n]+)`|(?P<turning>[{LEFTWARD}](?:[^A-Za-z`]*[{LEFTWARD}])*)")
 
 
 def render(content: PageContent, figures: Sequence[PageFigure] = (), trials: object | None = None) -> str:
@@ -47,7 +48,7 @@ def render(content: PageContent, figures: Sequence[PageFigure] = (), trials: obj
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    environment.filters.update(b=isolated, svg=embedded, listed=_listed)
+    environment.filters.update(b=isolated, svg=embedded, listed=_listed, by_reason=_by_reason)
     return environment.get_template(TEMPLATE).render(
         page=content,
         parts=_parts(figures, trials),
@@ -60,26 +61,25 @@ def render(content: PageContent, figures: Sequence[PageFigure] = (), trials: obj
 
 
 def isolated(text: str) -> Markup:
-    """Return the text as HTML; parts that run from right to left cannot turn what stands beside them.
+    """Return a text as HTML: commands between backticks as code, and what runs from right to left apart from the rest.
 
-    >>> isolated("a < b")
-    Markup('a &lt; b')
+    >>> isolated("a < b: `explaineval notes`")
+    Markup('a &lt; b: <code>explaineval notes</code>')
     """
-    shown = visible(text)
-    if shown.isascii():
-        return escape(shown)
-    pieces = (f"<bdi>{escape(part)}</bdi>" if turns else str(escape(part)) for part, turns in _turning(shown))
-    return Markup("").join(Markup(piece) for piece in pieces)  # noqa: S704 - escaped above
+    return Markup("").join(
+        Markup(f"<{name}>{{}}</{name}>").format(part) if name else escape(part)  # noqa: S704 - names of ours
+        for part, name in _pieces(visible(text))
+    )
 
 
-def _turning(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield the parts of a text, each with whether it runs from right to left."""
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a text, each with the name of the element that holds it; empty for plain text."""
     start = 0
-    for match in _TURNING.finditer(text):
-        yield text[start : match.start()], False
-        yield match.group(), True
+    for match in _MARKED.finditer(text):
+        yield text[start : match.start()], ""
+        yield (match["code"], "code") if match["code"] else (match["turning"], "bdi")
         start = match.end()
-    yield text[start:], False
+    yield text[start:], ""
 
 
 def embedded(svg: str) -> Markup:
@@ -100,6 +100,15 @@ def _listed(names: Sequence[str]) -> str:
     if len(names) <= LISTED:
         return join(names)
     return f"{', '.join(names[:LISTED])} and {len(names) - LISTED} more"
+
+
+def _by_reason(figures: Sequence[PageFigure]) -> dict[str, list[str]]:
+    """Return the titles of the figures that cannot be drawn by the reason why."""
+    found: dict[str, list[str]] = {}
+    for figure in figures:
+        if figure.svg is None:
+            found.setdefault(figure.undefined or "", []).append(figure.title)
+    return found
 
 
 def _parts(figures: Sequence[PageFigure], trials: object | None) -> list[tuple[str, str]]:
