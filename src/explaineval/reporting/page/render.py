@@ -48,7 +48,7 @@ def render(content: PageContent, figures: Sequence[PageFigure] = (), trials: obj
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    environment.filters.update(b=isolated, svg=embedded, listed=_listed, by_reason=_by_reason)
+    environment.filters.update(b=isolated, name=_name, svg=embedded, listed=_listed, by_reason=_by_reason)
     return environment.get_template(TEMPLATE).render(
         page=content,
         parts=_parts(figures, trials),
@@ -70,6 +70,11 @@ def isolated(text: str) -> Markup:
         Markup(f"<{name}>{{}}</{name}>").format(part) if name else escape(part)  # noqa: S704 - names of ours
         for part, name in _pieces(visible(text))
     )
+
+
+def _name(text: str) -> Markup:
+    """Return a name as HTML that may be broken after each slash."""
+    return Markup("/<wbr>").join(isolated(part) for part in text.split("/"))
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
