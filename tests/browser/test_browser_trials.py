@@ -44,9 +44,9 @@ def test_filters_and_outcomes_narrow_the_list(report: Path, open_page: Open) -> 
     """They can be put together, and the back button takes them back one by one."""
     page = open_page(report).page
 
-    page.get_by_label("Model").select_option(label=LARGE)
-    page.get_by_label("Kind of insertion").select_option("cue_user")
-    page.get_by_label("Asked as").select_option(LEVELS[1])
+    page.locator("#trials").get_by_label("Model").select_option(label=LARGE)
+    page.locator("#trials").get_by_label("Kind of insertion").select_option("cue_user")
+    page.locator("#trials").get_by_label("Asked as").select_option(LEVELS[1])
     assert outcome(page, "b") == f"{CUES['b']} changed, not mentioned"
     page.locator('[data-outcome="b"]').click()
 
@@ -58,11 +58,11 @@ def test_filters_and_outcomes_narrow_the_list(report: Path, open_page: Open) -> 
     page.go_back()
     expect(page.locator("#trials-count")).to_have_text("12 trials")
     page.go_back()
-    expect(page.get_by_label("Asked as")).to_have_value("")
+    expect(page.locator("#trials").get_by_label("Asked as")).to_have_value("")
     expect(page.locator("#trials-count")).to_have_text("24 trials")
     page.go_back()
     page.go_back()
-    expect(page.get_by_label("Model")).to_have_value("")
+    expect(page.locator("#trials").get_by_label("Model")).to_have_value("")
 
 
 def test_statuses_are_a_filter_too(report: Path, open_page: Open) -> None:
@@ -79,7 +79,7 @@ def test_statuses_are_a_filter_too(report: Path, open_page: Open) -> None:
 def test_search_finds_words_in_any_text(report: Path, open_page: Open) -> None:
     """All words have to occur, in any case; the history has no entry for each letter."""
     page = open_page(report).page
-    search = page.get_by_label("Search in inputs")
+    search = page.locator("#trials").get_by_label("Search in inputs")
 
     search.fill("think ABOUT")
 
@@ -112,16 +112,16 @@ def test_an_open_trial_shows_both_sides(report: Path, open_page: Open) -> None:
     assert "no (not the right answer)" in after.inner_text()
     after.get_by_text("29 characters").click()
     expect(after.get_by_text("Let me think about the clerk.")).to_be_visible()
-    assert "explaineval show run --example e0" in page.locator("#trials-detail").inner_text()
+    assert "explaineval show RUN_DIR --example e0" in page.locator("#trials-detail").inner_text()
     opened.assert_quiet()
 
 
 def test_a_link_restores_filters_and_trial(report: Path, open_page: Open) -> None:
     """Whatever is chosen is in the address, so that it can be sent and comes back."""
     page = open_page(report).page
-    page.get_by_label("Model").select_option(label=LARGE)
+    page.locator("#trials").get_by_label("Model").select_option(label=LARGE)
     page.locator('[data-outcome="c"]').click()
-    page.get_by_label("Search in inputs").fill("grumpy")
+    page.locator("#trials").get_by_label("Search in inputs").fill("grumpy")
     expect(page.locator("#trials-count")).to_contain_text("14 trials with")
     page.locator("#trials-list a").nth(3).click()
     verdict = page.locator("#trials-verdict").inner_text()
@@ -130,8 +130,8 @@ def test_a_link_restores_filters_and_trial(report: Path, open_page: Open) -> Non
     again = open_page(report, address).page
 
     assert again.locator("#trials-verdict").inner_text() == verdict
-    expect(again.get_by_label("Model")).to_have_value(LARGE)
-    expect(again.get_by_label("Search in inputs")).to_have_value("grumpy")
+    expect(again.locator("#trials").get_by_label("Model")).to_have_value(LARGE)
+    expect(again.locator("#trials").get_by_label("Search in inputs")).to_have_value("grumpy")
     assert again.locator('[data-outcome="c"]').get_attribute("aria-pressed") == "true"
     assert again.locator("#trials-list [aria-current]").count() == 1
     expect(again.locator("#trials-verdict")).to_be_in_viewport()
@@ -178,9 +178,9 @@ def test_keys_move_open_and_close(report: Path, open_page: Open) -> None:
 def test_letters_typed_into_the_search_are_letters(report: Path, open_page: Open) -> None:
     """Not keys that move."""
     page = open_page(report).page
-    page.get_by_label("Search in inputs").press_sequentially("jk")
+    page.locator("#trials").get_by_label("Search in inputs").press_sequentially("jk")
 
-    expect(page.get_by_label("Search in inputs")).to_have_value("jk")
+    expect(page.locator("#trials").get_by_label("Search in inputs")).to_have_value("jk")
 
 
 def test_pages_of_the_list(report: Path, open_page: Open) -> None:
