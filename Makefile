@@ -1,5 +1,5 @@
 # The few recipes that are used daily. `make demo` and `make test` are the README's two commands.
-.PHONY: demo test check lock
+.PHONY: demo test check docs lock
 
 demo:
 	./scripts/demo
@@ -9,6 +9,9 @@ test:
 
 check:
 	./.ci/run
+
+docs:
+	./scripts/docs
 
 lock:
 	./scripts/lock

@@ -16,6 +16,7 @@ from explaineval.scoring.external import COLUMNS
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 README = PAGE.parents[1] / "README.md"
+SETTINGS = PAGE.with_name("running.md")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -64,11 +65,11 @@ def test_the_page_names_every_function_and_every_column() -> None:
     assert [name for name in (*functions, *COLUMNS) if f"`{name}`" not in text] == []
 
 
-def test_the_readme_leads_to_the_page_and_the_page_to_the_readme() -> None:
+def test_the_readme_leads_to_the_page_and_the_page_to_the_settings() -> None:
     """By links whose headings exist."""
     assert "(docs/python.md)" in README.read_text(encoding="utf-8")
-    headings = re.findall(r"^## (.+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    headings = re.findall(r"^## (.+)$", SETTINGS.read_text(encoding="utf-8"), re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    linked = re.findall(r"README\.md#([\w-]+)", PAGE.read_text(encoding="utf-8"))
+    linked = re.findall(rf"{SETTINGS.name}#([\w-]+)", PAGE.read_text(encoding="utf-8"))
     assert linked
     assert set(linked) <= anchors
