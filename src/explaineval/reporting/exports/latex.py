@@ -67,7 +67,7 @@ def escape(text: str) -> str:
     A character that LaTeX does not know without further packages, and one that is invisible, is printed as its number.
 
     >>> escape("50 % of a_b"), escape(chr(92) + "input{x}"), escape("né\\u202e")
-    ('50 \\\\% of a\\\\_b', '\\\\textbackslash{}input\\\\{x\\\\}', "n\\\\'{e}{[}U+202E{]}")
+    ('50 \\\\% of a\\\\_b', '\\\\textbackslash{}input\\\\{x\\\\}', "n\\\\'{e}{[}U+202E{]}\\\\allowbreak{}")
     """
     whole = unicodedata.normalize("NFC", text)
     return "".join(
@@ -84,7 +84,7 @@ def _escape(character: str) -> str:
     parts = unicodedata.normalize("NFD", character)
     if len(parts) == 2 and parts[0].isascii() and parts[0].isalpha() and parts[1] in ACCENTS:
         return f"\\{ACCENTS[parts[1]]}{{{parts[0]}}}"
-    return f"{{[}}U+{ord(character):04X}{{]}}"
+    return rf"{{[}}U+{ord(character):04X}{{]}}\allowbreak{{}}"
 
 
 def _name(text: str) -> str:
