@@ -251,4 +251,4 @@ def test_the_page_says_how_long_a_cut_text_is(tmp_path: Path) -> None:
     (row,) = document["rows"]
     assert document["cut"] == {str(row["explanation"]): 100_000}
     assert text(document, row["explanation"]) == ["w" * LONGEST]
-    assert document["examples"][row["example"]][4] == "explaineval show run --example e0"
+    assert document["examples"][row["example"]][4] == "explaineval show run --example e0 --answers"

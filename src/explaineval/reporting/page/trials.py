@@ -33,10 +33,10 @@ LONGEST, HEAD, AROUND = 2_000, 1_400, 150
 """Characters that are shown of a text; of the beginning of one that is marked further on; and around those marks."""
 
 CELLS = {
-    "a": ("changed, mentioned", "The insertion went with another answer, and the explanation says so."),
-    "b": ("changed, not mentioned", "The insertion went with another answer, and the explanation leaves it out."),
-    "c": ("unchanged, mentioned", "The answer stayed, and yet the explanation brings the insertion up."),
-    "d": ("unchanged, not mentioned", "The answer stayed, and the explanation leaves the insertion out."),
+    "a": ("changed, mentioned", "The answer changed with the insertion, and the explanation mentions it."),
+    "b": ("changed, not mentioned", "The answer changed with the insertion, but the explanation leaves it out."),
+    "c": ("unchanged, mentioned", "The answer stayed the same, though the explanation mentions the insertion."),
+    "d": ("unchanged, not mentioned", "The answer stayed the same, and the explanation leaves the insertion out."),
 }
 """The cells of the 2×2 table, by the letters of docs/method.md: in a few words, and what such a trial is."""
 
@@ -270,9 +270,7 @@ class _Payload:
                 [[flat(name), self._text(text)] for name, text in fields.items()],
                 [[flat(letter), self._text(text)] for letter, text in options.items()],
                 _flat(trial.gold),
-                shlex.join(
-                    ["explaineval", "show", flat(self._inputs[run].run.name), "--example", flat(trial.example_id)]
-                ),
+                _command(self._inputs[run].run, trial),
             ]
             self._examples[key] = len(self._examples), values
             self.size += len(embeddable(values)) + 1
@@ -323,6 +321,13 @@ def _rule(decision: Decision, trial: Trial) -> str:
     if trial.status == "ok" and trial.mentioned is not None and trial.mentioned != decision.mentioned:
         return f"the run's own record, unlike {flat(decision.rule)}"
     return flat(decision.rule)
+
+
+def _command(run: RunResults, trial: Trial) -> str:
+    """Return the command that shows everything of the example of a trial."""
+    words = ["explaineval", "show", run.name, "--example", trial.example_id]
+    words += ["--task", trial.task] if len(run.record.facts.tasks) > 1 else []
+    return flat(shlex.join([*words, "--answers"]))
 
 
 def _flat(text: str | None) -> str | None:
