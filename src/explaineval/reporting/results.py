@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from explaineval.config import ModelConfig
 from explaineval.cost import dollars_of_all
-from explaineval.records import MetricRow
-from explaineval.rundir.directory import read_run
+from explaineval.files import read_lines
+from explaineval.records import Condition, Mention, MetricRow
+from explaineval.rundir.directory import TRIALS, read_run
 from explaineval.rundir.schema import EndpointRecord, RunRecord
 from explaineval.scoring.comparisons import GroupResult, compare_runs, run_names
 from explaineval.scoring.rows import Scores, score
@@ -18,7 +20,7 @@ from explaineval.scoring.task_means import MEAN
 
 @dataclass(frozen=True)
 class UnknownCost:
-    """Why it is not known what a model cost, as a clause that follows its name and a colon."""
+    """Why it is not known what a model cost, in words that can stand in brackets after its name."""
 
     reason: str
 
@@ -31,6 +33,8 @@ class RunResults:
     name: str
     record: RunRecord
     scores: Scores
+    other_policies: tuple[MetricRow, ...] = ()
+    """Rows under the other word policies for mentions, where they were asked for (`read_results`)."""
 
     @property
     def rows(self) -> list[MetricRow]:
@@ -54,21 +58,21 @@ class RunResults:
         """
         usage = self.usage(endpoint, model)
         if usage is None or usage.tokens is None or usage.requests is None:
-            return UnknownCost("run.json does not say how many tokens it took")
+            return UnknownCost("run.json holds no count of tokens")
         if usage.price is None:
-            return UnknownCost("no price is known for it")
+            return UnknownCost("no price is known")
         tokens, requests = usage.tokens, usage.requests.hits + usage.requests.sent
         paid = usage.price.input or usage.price.output or usage.price.request or usage.price.above
         uncounted = self.record.totals is not None and self.record.totals.usd_from_scratch is None
         if paid and uncounted and all(entry.price is not None for entry in self.record.endpoints):
-            return UnknownCost("answers in its run came without a count of tokens")
+            return UnknownCost("answers came without a count of tokens")
         trials = sum(
             row.n
             for row in self.rows
             if (row.endpoint, row.model, row.metric) == (endpoint, model, "excluded_rate") and row.task != MEAN
         )
         if not trials:
-            return UnknownCost("it has no trial")
+            return UnknownCost("no trials")
         everything = tokens.sent_in + tokens.hit_in, tokens.sent_out + tokens.hit_out
         return dollars_of_all(*everything, requests, usage.price) / trials
 
@@ -81,14 +85,45 @@ class Results:
     comparisons: tuple[GroupResult, ...]
 
 
-def read_results(directories: Sequence[Path]) -> Results:
+MOST_TRIALS = 30_000
+"""Trials of a run that are scored under every policy; it takes about twice the time."""
+
+
+def read_results(directories: Sequence[Path], *, every_policy: bool = False) -> Results:
     """Score run directories from their files alone and compare what they hold. Nothing is written.
+
+    With `every_policy` runs of at most MOST_TRIALS trials are also scored under the word policies that are not their
+    own.
 
     Raises InputError for a directory that holds no finished run, whose files are damaged, or that is given twice.
     """
     names = run_names(directories)
     runs = tuple(
-        RunResults(directory, name, read_run(directory), score(directory))
-        for directory, name in zip(directories, names, strict=True)
+        _read(directory, name, every_policy=every_policy) for directory, name in zip(directories, names, strict=True)
     )
     return Results(runs, tuple(compare_runs(directories, or_none=True)))
+
+
+def _read(directory: Path, name: str, *, every_policy: bool) -> RunResults:
+    run = read_run(directory)
+    if not every_policy or _has_more_trials(directory, MOST_TRIALS):
+        return RunResults(directory, name, run, score(directory))
+    others = [policy for policy in get_args(Mention) if policy != run.config.mention]
+    scores = score(directory, {"mention": [run.config.mention, *others]})
+
+    def is_other(condition: Condition) -> bool:
+        return condition.judge is None and condition.mention in others
+
+    own = replace(
+        scores,
+        rows=tuple(row for row in scores.rows if not is_other(row.condition)),
+        warnings=tuple(row for row in scores.warnings if not is_other(row.condition)),
+        sensitivity=tuple(item for item in scores.sensitivity if not is_other(item.condition)),
+    )
+    return RunResults(directory, name, run, own, tuple(row for row in scores.rows if is_other(row.condition)))
+
+
+def _has_more_trials(directory: Path, most: int) -> bool:
+    """Whether a run has more than so many trials; its file is read no further than that."""
+    path = directory / TRIALS
+    return path.exists() and any(number >= most for number, _ in enumerate(read_lines(path)))

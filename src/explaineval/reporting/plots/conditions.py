@@ -11,8 +11,12 @@ from explaineval.interventions import kind_of
 from explaineval.records import Condition, MetricRow
 from explaineval.reporting.comparison_text import join
 from explaineval.reporting.plots.figure import Limits, Point, Series
+from explaineval.reporting.plots.words import shown
 from explaineval.reporting.results import Results, RunResults
 from explaineval.scoring.task_means import MEAN
+
+LONGEST_NAME = 60
+"""Characters of a name in captions, titles of points and alternative texts."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Setting:
 
     def parts(self) -> tuple[str, ...]:
         """Return the task or tasks, the kind, the order and the level as texts; empty where it is over all levels."""
-        return (join(self.tasks), self.kind, self.order, self.verbosity or "")
+        return (join([shown(task) for task in self.tasks]), shown(self.kind), self.order, self.verbosity or "")
 
 
 def setting_of(entry: Numbers) -> Setting:
@@ -96,7 +100,7 @@ def gather_by_policy(results: Results, metric: str) -> dict[Setting, list[Number
     gathered = []
     for run in results.runs:
         own = set(run.rows)
-        rows = [row for row in run.scores.rows if row.metric == metric and row.mention is not None]
+        rows = [row for row in (*run.scores.rows, *run.other_policies) if row.metric == metric and row.mention]
         rows.sort(key=lambda row: row not in own)
         gathered += [Numbers(run, row.condition, {metric: row}) for row in rows]
     return by_setting(gathered)
@@ -174,7 +178,7 @@ def labels_of(entries: Sequence[Numbers], *, levels: bool = False) -> list[str]:
             alike = [other for other in same if part(other) == part(entry)]
             if len(alike) < len(same):
                 label, same = f"{label}, {part(entry)}", alike
-        labels.append(label)
+        labels.append(shown(label, LONGEST_NAME))
     return labels
 
 

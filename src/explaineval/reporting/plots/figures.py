@@ -11,6 +11,7 @@ from explaineval.reporting.plots.forest import forests, policies
 from explaineval.reporting.plots.pairs import accuracies, agreements, costs
 from explaineval.reporting.plots.plane import planes
 from explaineval.reporting.plots.size import sizes
+from explaineval.reporting.plots.words import one_line
 from explaineval.reporting.results import Results
 
 
@@ -48,5 +49,18 @@ def _with_ids(figures: Iterable[Figure | MissingFigure]) -> list[Figure | Missin
         while free in taken:
             free, number = f"{name}-{number}", number + 1
         taken.add(free)
-        named.append(replace(figure, id=free))
+        named.append(_harmless(replace(figure, id=free)))
     return named
+
+
+def _harmless(figure: Figure | MissingFigure) -> Figure | MissingFigure:
+    """Return a figure whose texts hold no control characters: names in them come from files."""
+    if isinstance(figure, MissingFigure):
+        return replace(figure, undefined=one_line(figure.undefined))
+    return replace(
+        figure,
+        setting=one_line(figure.setting),
+        caption=one_line(figure.caption),
+        alt=one_line(figure.alt),
+        notes=tuple(map(one_line, figure.notes)),
+    )

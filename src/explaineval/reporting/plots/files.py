@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from explaineval.errors import InputError
 from explaineval.files import open_atomic, write_text_atomic
 from explaineval.reporting.plots.drawing import draw_pdf, draw_svg, require_matplotlib
-from explaineval.reporting.plots.figure import Figure, MissingFigure
+from explaineval.reporting.plots.figure import Figure, MissingFigure, Point
 from explaineval.reporting.plots.figures import figures_of
 from explaineval.reporting.results import Results
-from explaineval.rundir.directory import writing
 from explaineval.text import escaped
 
 NUMBERS = "figures.json"
@@ -30,7 +30,7 @@ def write_plots(results: Results, directory: Path) -> list[Path]:
     require_matplotlib()
     figures = figures_of(results)
     written = []
-    with writing(directory):
+    try:
         directory.mkdir(parents=True, exist_ok=True)
         for figure in figures:
             if isinstance(figure, Figure):
@@ -44,12 +44,50 @@ def write_plots(results: Results, directory: Path) -> list[Path]:
         path = directory / NUMBERS
         write_text_atomic(path, escaped(json.dumps(document_of(figures), indent=1, ensure_ascii=False)) + "\n")
         written.append(path)
+    except OSError as exc:
+        raise InputError(
+            f"{exc.filename or directory} cannot be written ({exc.strerror or exc}): name another directory for "
+            "the figures."
+        ) from exc
     return written
 
 
 def document_of(figures: Sequence[Figure | MissingFigure]) -> dict[str, Any]:
-    """Return what `figures.json` holds."""
+    """Return what `figures.json` holds: each figure with its texts, axes, points and lines, and those left out."""
     return {
-        "figures": [asdict(figure) for figure in figures if isinstance(figure, Figure)],
+        "figures": [_figure_document(figure) for figure in figures if isinstance(figure, Figure)],
         "missing": [asdict(figure) for figure in figures if isinstance(figure, MissingFigure)],
+    }
+
+
+def _figure_document(figure: Figure) -> dict[str, Any]:
+    texts = ("id", "subject", "title", "setting", "caption", "alt", "notes")
+    return {
+        **{name: getattr(figure, name) for name in texts},
+        **{name: asdict(axis) for name, axis in (("x", figure.x), ("y", figure.y))},
+        "points": [
+            {"series": series.name, **_point_document(point)} for series in figure.series for point in series.points
+        ],
+        "lines": [{"kind": line.kind, "name": line.name, "points": line.points} for line in figure.lines],
+    }
+
+
+def _point_document(point: Point) -> dict[str, Any]:
+    """Return a point with its condition as in metrics.json; its coordinates are null where its number is undefined."""
+    x_low, x_high = point.x_limits or (None, None)
+    y_low, y_high = point.y_limits or (None, None)
+    return {
+        "label": point.label,
+        "run": point.run,
+        **point.condition._asdict(),
+        "simulated": point.simulated,
+        "family": point.family,
+        "tuned": point.tuned,
+        "x": point.x if point.undefined is None else None,
+        "x_low": x_low,
+        "x_high": x_high,
+        "y": point.y if point.undefined is None else None,
+        "y_low": y_low,
+        "y_high": y_high,
+        "undefined": point.undefined,
     }

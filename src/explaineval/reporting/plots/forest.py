@@ -130,7 +130,8 @@ def policies(results: Results) -> Iterator[Figure | MissingFigure]:
                 f"({join([*by_policy])}), with 95 % intervals. {_spread_text(figure)}",
             )
     if not drawn:
-        yield MissingFigure("policies", "policies", title, "the results hold no second mention policy")
+        reason = "it needs numbers under two mention policies, or those of a judge, with a value"
+        yield MissingFigure("policies", "policies", title, reason)
 
 
 def policy_text(row: MetricRow) -> str:
@@ -151,6 +152,8 @@ def _spread_text(figure: Figure) -> str:
     if not spreads:
         return "No model has a value under two of them."
     label = max(spreads, key=lambda label: spreads[label])
+    if spreads[label] == 0:
+        return "No value differs between them."
     return f"They differ most for {label}, by {number_text(spreads[label])}."
 
 

@@ -19,6 +19,7 @@ from explaineval.reporting.plots.words import (
     limits_text,
     log_axis,
     number_text,
+    shown,
 )
 from explaineval.reporting.results import UnknownCost
 from explaineval.scoring.comparisons import GroupResult
@@ -195,7 +196,7 @@ def _no_cost(entry: Numbers) -> str | None:
     dollars = entry.run.dollars_per_trial(entry.condition.endpoint, entry.condition.model)
     if isinstance(dollars, UnknownCost):
         return dollars.reason
-    return "it costs nothing" if dollars == 0 else None
+    return "free of charge" if dollars == 0 else None
 
 
 def _left_out_notes(reasons: Mapping[str, str]) -> Iterator[str]:
@@ -204,7 +205,7 @@ def _left_out_notes(reasons: Mapping[str, str]) -> Iterator[str]:
     for model, reason in reasons.items():
         by_reason.setdefault(reason, []).append(model)
     for reason, models in by_reason.items():
-        yield f"Left out: {join(models)} ({reason})."
+        yield f"Left out: {join([shown(model) for model in models])} ({reason})."
 
 
 def _confounding(entries: Sequence[Numbers]) -> Iterator[str]:

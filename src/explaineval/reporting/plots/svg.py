@@ -93,7 +93,7 @@ def _add_numbers(root: ElementTree.Element, figure: Figure) -> None:
 
 
 def _describe(point: Point, figure: Figure) -> str:
-    name = shown(point.label, LONGEST_NAME)
+    name = point.label
     if point.undefined is not None:
         return f"{name}: undefined, {point.undefined}"
     parts = [

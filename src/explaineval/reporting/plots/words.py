@@ -87,13 +87,22 @@ def dollars_text(dollars: float) -> str:
     return f"${dollars:.{digits}f}"
 
 
+def one_line(text: str) -> str:
+    """Return a text on one line, with characters that control or hide something made visible.
+
+    >>> one_line("a\\nb\\x00")
+    'a␊b␀'
+    """
+    return flat(text).translate(_NOT_IN_XML)
+
+
 def shown(text: str, longest: int = 40) -> str:
     """Return a name on one line, without characters that do harm, and without its middle where it is longer.
 
     >>> shown("a" * 50 + "z", 9)
     'aaaa…aaaz'
     """
-    text = flat(text).translate(_NOT_IN_XML)
+    text = one_line(text)
     if len(text) <= longest:
         return text
     end = (longest - 1) // 2
