@@ -159,6 +159,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "show without file": ("interventions", "show", "--task", "jsonl:mine.jsonl"),
     "build below a file": ("interventions", "build", "--task", "sense", "--limit", "1", "--out", "plain/F.jsonl"),
     "fetch unknown": ("data", "fetch", "snli"),
+    "export suffix": ("export", "other", "--out", "F.md"),
+    "export table": ("export", "other", "--out", "F.tex", "--table", "trials"),
     "demo weights": ("demo", "--weights", "gone.gguf"),
     "demo no gguf": ("demo", "--weights", "plain"),
 }
