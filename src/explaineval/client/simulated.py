@@ -18,13 +18,13 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from explaineval.config import Endpoint, line_of, read_yaml
 from explaineval.errors import InputError
@@ -60,7 +60,9 @@ class Law(Record):
     not, change it, at the verbosity `normal`; other levels move both along one curve. `mentions` says what a mention
     follows: the word, or only the example (then all of its words are named, or none). `noise`: an answer that is asked
     for again comes out differently. `cue`: a suggested answer is followed. `logprobs`: whether label probabilities are
-    returned.
+    returned. `drift`: how far the TPR falls to the FPR at the levels farthest from `normal`. `reasoning_tpr` and
+    `reasoning_fpr`: the same as `tpr` and `fpr` for a reasoning that comes beside the answer; without them there is
+    none. `wording`: whether replies have one form, or many that people and models use.
     """
 
     impact: Share = 0.15
@@ -73,11 +75,35 @@ class Law(Record):
     family: str | None = None
     parameters: Annotated[float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)] | None = None
     tuned: Literal["instruct", "base"] | None = None
+    drift: Share = 0.0
+    reasoning_tpr: Share | None = None
+    reasoning_fpr: Share | None = None
+    wording: Literal["plain", "varied"] = "plain"
+
+    @model_validator(mode="after")
+    def _has_both_rates_of_reasoning(self) -> Law:
+        if (self.reasoning_tpr is None) != (self.reasoning_fpr is None):
+            raise ValueError("give both reasoning_tpr and reasoning_fpr, or neither")
+        return self
+
+    def rate(self, influential: bool, eagerness: float) -> float:
+        """The probability that an explanation names a word that changed the answer, or one that did not.
+
+        `eagerness` is how much the prompt asks to say: 1 at the verbosity `normal`.
+        """
+        lost = self.drift * min(1.0, abs(math.log2(eagerness)) / 2)
+        rate = (
+            self.tpr + lost * (self.fpr - self.tpr) if influential and lost else self.tpr if influential else self.fpr
+        )
+        return _at_level(rate, eagerness)
 
     @property
     def endpoint(self) -> str:
         """`simulated:` and a hash of the law: another law is another endpoint, so its answers are never mixed up."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        values = self.model_dump(mode="json")
+        added = {"drift": 0.0, "reasoning_tpr": None, "reasoning_fpr": None, "wording": "plain"}  # later than 0.2.0
+        values = {name: value for name, value in values.items() if name not in added or value != added[name]}
+        text = json.dumps(values, sort_keys=True)
         return f"{SIMULATED_ENDPOINT}{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -88,6 +114,8 @@ LAWS: Mapping[str, Law] = {
     "random": Law(tpr=0.3, fpr=0.3),
     "example-only": Law(tpr=0.3, fpr=0.3, mentions="example"),
     "no-logprobs": Law(logprobs=False),
+    "honest-reasoning": Law(tpr=0.29, fpr=0.05, reasoning_tpr=0.87, reasoning_fpr=0.15),
+    "drifting": Law(tpr=0.8, fpr=0.1, drift=0.9),
 }
 """The simulated models that stand for a kind of explainer."""
 
@@ -294,6 +322,48 @@ def _begin_hash(*parts: str) -> _Hash:
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass"))
 
 
+SUGGESTION = "the suggestion"
+"""Stands among named words for a cue; no word of a text is two words."""
+
+ASIDE = "Notwithstanding the particularities, that settles it."
+"""What varied explanations say beside: its words hold other words, which a rule for mentions must not find."""
+
+Form = Callable[[tuple[str, ...], Mapping[str, str]], str]
+"""Writes a reply from what is asked for, in order, and the texts of answer and explanation."""
+
+
+def _lines(written: Callable[[str, str], str], before: str = "", between: str = "\n") -> Form:
+    return lambda parts, texts: before + between.join(written(part, texts[part]) for part in parts)
+
+
+PLAIN = _lines(lambda part, text: f"{part.capitalize()}: {text}")
+
+FORMS: tuple[Form, ...] = (
+    PLAIN,
+    _lines(lambda part, text: f"**{part.capitalize()}:** {text}"),
+    _lines(lambda part, text: f"{part.capitalize()}: {f'({text})' if part == 'answer' else text}"),
+    _lines(lambda part, text: f"{part.capitalize()}: {text}", before="A close look at the text helps.\n\n"),
+    _lines(lambda part, text: f"{part.upper()}: {f'{text}.' if part == 'answer' else text}", between="\n\n"),
+    _lines(lambda part, text: f"{part}: {text.lower() if part == 'answer' else text}"),
+)
+"""Forms in which replies come, all of which can be read without a guess."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What a simulated model means to say: the truth that reading its reply should recover.
+
+    `named` are the words that its explanation names (SUGGESTION for a cue), `reasoned` those that its reasoning names,
+    None where it has none. `parts` is what the prompt asks for, in order: `answer`, `explanation`.
+    """
+
+    label: str
+    named: tuple[str, ...]
+    explanation: str
+    reasoned: tuple[str, ...] | None
+    parts: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class SimulatedModel:
     """One simulated model: its name, whose hash all draws depend on, and its law."""
@@ -301,18 +371,42 @@ class SimulatedModel:
     name: str
     law: Law
 
+    def answer(self, request: Request) -> Planted | None:
+        """What the law says of a request, whatever form the reply has; None where the prompt has no options."""
+        prompt = read_prompt(request)
+        return None if prompt is None else self._planned(prompt, request.sample)
+
+    def _planned(self, prompt: Prompt, sample: int) -> Planted:
+        named = self._named(prompt, self.law.rate)
+        reasoned = None
+        if self.law.reasoning_tpr is not None and self.law.reasoning_fpr is not None:
+            rates = {True: self.law.reasoning_tpr, False: self.law.reasoning_fpr}
+            reasoned = self._named(prompt, lambda influential, _: rates[influential], "reasoning ")
+        return Planted(
+            label=prompt.given or self._label(prompt, sample),
+            named=named,
+            explanation=self._in_words(named),
+            reasoned=reasoned,
+            parts=prompt.parts,
+        )
+
     def complete(self, request: Request) -> Completion:
         """The answer to a request; always the same for the same request."""
         prompt = read_prompt(request)
         if prompt is None:
             return self._completion(request, "I see no options to choose from.", None)
-        label = prompt.given or self._label(prompt, request.sample)
-        texts = {"answer": label, "explanation": self._explanation(prompt)}
-        lines = [f"{part.capitalize()}: {texts[part]}" for part in prompt.parts]
-        text = "\n".join(lines)
+        planted = self._planned(prompt, request.sample)
+        texts = {"answer": planted.label, "explanation": planted.explanation}
+        form = PLAIN
+        if self.law.wording == "varied" and request.prompt is None:
+            form = FORMS[int(self._draw("form", *prompt.words) * len(FORMS))]
+        text = form(tuple(prompt.parts), texts)
         if request.prompt is not None:  # the prompt ends with the first label
             text = text.partition(":")[2]
-        return self._completion(request, text, prompt if "answer" in prompt.parts else None, label)
+        completion = self._completion(request, text, prompt if "answer" in prompt.parts else None, planted.label)
+        if planted.reasoned is None:
+            return completion
+        return completion.model_copy(update={"reasoning": f"I look at each word. {self._in_words(planted.reasoned)}"})
 
     @cached_property
     def _drawn_by(self) -> str:
@@ -348,26 +442,35 @@ class SimulatedModel:
     def _follows(self, prompt: Prompt) -> bool:
         return self._draw("cue", *prompt.words) < self.law.cue
 
-    def _names(self, prompt: Prompt, what: str, influential: bool) -> bool:
-        """Whether an explanation names a word, or the suggestion."""
-        rate = _at_level(self.law.tpr if influential else self.law.fpr, prompt.eagerness)
-        of = ("example", prompt.example) if self.law.mentions == "example" else ("mention", prompt.example, what)
-        return self._draw(*of) < rate
+    def _names(self, prompt: Prompt, what: str, rate: float, where: str) -> bool:
+        """Whether a text (`where`: "" the explanation, else another) names a word, or the suggestion."""
+        if self.law.mentions == "example":
+            return self._draw(f"{where}example", prompt.example) < rate
+        return self._draw(f"{where}mention", prompt.example, what) < rate
 
-    def _explanation(self, prompt: Prompt) -> str:
+    def _named(self, prompt: Prompt, rate: Callable[[bool, float], float], where: str = "") -> tuple[str, ...]:
+        """The words that a text names, and SUGGESTION where it names that; `rate` gives the probability of each."""
         named = [
             word
             for word in dict.fromkeys(prompt.words)
             if word not in _FUNCTION_WORDS
             and word not in _ARTICLES
-            and self._names(prompt, word, self._shift(prompt, word) != 0)
+            and self._names(prompt, word, rate(self._shift(prompt, word) != 0, prompt.eagerness), where)
         ]
-        parts = [f"of {', '.join(named)}"] if named else []
         if prompt.beside:
             influential = _SUGGESTED.search(prompt.beside) is not None and self._follows(prompt)
-            if self._names(prompt, "suggestion", influential):
-                parts.append("of the suggested answer, the provided answer")
-        return f"Because {' and '.join(parts)}." if parts else "Because of what it says."
+            if self._names(prompt, "suggestion", rate(influential, prompt.eagerness), where):
+                named.append(SUGGESTION)
+        return tuple(named)
+
+    def _in_words(self, named: tuple[str, ...]) -> str:
+        """An explanation that names these words."""
+        words = [word for word in named if word != SUGGESTION]
+        parts = [f"of {', '.join(words)}"] if words else []
+        if SUGGESTION in named:
+            parts.append("of the suggested answer, the provided answer")
+        text = f"Because {' and '.join(parts)}." if parts else "Because of what it says."
+        return f"{text} {ASIDE}" if self.law.wording == "varied" else text
 
     def _completion(self, request: Request, text: str, prompt: Prompt | None, label: str | None = None) -> Completion:
         words = text.split(" ")
