@@ -31,6 +31,7 @@ CONTRACT = {
     "explain": "[METRIC] --json",
     "notes": "RUN_DIR --json",
     "show": "RUN_DIR --example --list --task* --model* --only --mention --answers --cache --json",
+    "validate": "--prompts --mention --task* --columns --limit --seed --json",
     "simulate": "RUN_DIR --predictor-model --predictor-base-url --predictor-api-key-env --predictor-price --limit "
     "--shuffled/--no-shuffled --seed --prompts --plan --max-usd --offline/--no-offline --batch/--no-batch --batch-poll "
     "--cache --json",

@@ -24,7 +24,7 @@ TABLE = Table(examples=8, words=2, seed=1)
 LISTS = ("interventions build", "interventions show")
 """Commands that print the lines of a file."""
 
-ELSEWHERE = ("judge", "demo", "compare", "simulate")
+ELSEWHERE = ("judge", "demo", "compare", "simulate", "validate")
 """Commands that are held against the page by tests of their own."""
 
 

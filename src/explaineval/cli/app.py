@@ -34,6 +34,11 @@ COMMANDS: Commands = {
     "show": ("show", "show_command", "Show one example with all its trials: inputs, answers, explanations, mentions."),
     "simulate": ("simulate", "simulate_command", "Find out if explanations let another model predict the answers."),
     "judge": ("judge", "judge_command", "Let a model judge which explanations mention a cue."),
+    "validate": (
+        "validate",
+        "validate_command",
+        "Check this installation with models of known faithfulness.",
+    ),
     "interventions": ("app", "interventions", "Build intervention sets and look at them."),
     "cache": ("app", "cache", "Look at the stored answers; check, export, import and delete them."),
     "export": ("export", "export_command", "Bundle a run with its answers, so that others can compute it again."),

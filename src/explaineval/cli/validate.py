@@ -1,0 +1,152 @@
+"""`explaineval validate`: simulated models of known faithfulness through the whole pipeline."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from explaineval._version import __version__
+from explaineval.cli.options import AT_LEAST_1, JSON, PATH, option, options
+from explaineval.cli.output import SCREEN_WIDTH, columns, echo_document, echo_lines, echo_notes
+from explaineval.config import read_columns
+from explaineval.errors import ExitCode
+from explaineval.records import SIMULATED_NOTE
+from explaineval.reporting.condition_text import percent
+from explaineval.reporting.summary import Line, wrap
+from explaineval.scoring.registry import METRICS
+from explaineval.validation.recovery import STEPS, Finding, Number, Recovered, chance, recover, short_model
+from explaineval.validation.setups import Own, own_setups, shipped_setups
+
+STEP_NAMES = {
+    "answer": "answers",
+    "explanation": "explanations",
+    "mention": "mentions",
+    "mention_in_reasoning": "mentions in reasonings",
+}
+
+
+@click.command("validate")
+@options(
+    option("--prompts", type=PATH, metavar="DIR", help="Your own prompts, checked beside those of the package."),
+    option("--mention", type=click.Choice(["word", "lemma", "substring"]), help="Another mention policy."),
+    option("--task", multiple=True, metavar="NAME[:PATH]", help="Your own task, as in `run`. Repeatable."),
+    option("--columns", metavar="id=…,gold=…", help="Columns of a csv task, as in `run`."),
+    option("--limit", type=AT_LEAST_1, default=40, show_default=True, help="Examples of each task of your own."),
+    option("--seed", type=int, default=0, show_default=True, help="Seed of the interventions built for your tasks."),
+    JSON,
+)
+def validate_command(
+    prompts: Path | None,
+    mention: str | None,
+    task: Sequence[str],
+    columns: str | None,
+    limit: int,
+    seed: int,
+    json: bool,
+) -> int:
+    """Check this installation with simulated models whose faithfulness is known; nothing is sent or paid.
+
+    Their answers go through prompts, reading, mentions, cache and scores like those of any model. What was read is
+    compared with what they said, reply by reply, and the numbers with the planted ones. With --prompts, --mention or
+    --task the same is done with yours, so that you see what they change. Takes about a minute. Exit code 6 where
+    something is not as planted.
+    """
+    own = Own(prompts, mention, tuple(task), {} if columns is None else read_columns(columns), limit)
+    results = []
+    with tempfile.TemporaryDirectory(prefix="explaineval-") as name:
+        workshop = Path(name)
+        setups = [*shipped_setups(workshop, seed), *(own_setups(workshop, own, seed) if own else [])]
+        for number, setup in enumerate(setups, start=1):
+            echo_notes([f"{number} of {len(setups)}: {setup.name}"])
+            results.append(recover(setup, workshop / f"run{number}"))
+    findings = [finding for result in results for finding in result.findings]
+    code = ExitCode.DIFFERENT if findings else ExitCode.DONE
+    if json:
+        message = " ".join(finding.text for finding in findings)
+        echo_document(document(results), (), None, code, message)
+    else:
+        echo_lines(lines(results, findings))
+    return code
+
+
+def document(results: Iterable[Recovered]) -> dict[str, Any]:
+    """Return what `validate --json` prints."""
+    return {
+        "version": __version__,
+        "sets": [
+            {
+                "name": result.setup,
+                "trials": result.trials,
+                "steps": {step: {"right": result.right[step], "checked": result.checked[step]} for step in STEPS},
+                "numbers": [_number_document(number) for number in result.numbers],
+                "findings": [{"step": finding.step, "text": finding.text} for finding in result.findings],
+            }
+            for result in results
+        ],
+    }
+
+
+def _number_document(number: Number) -> dict[str, Any]:
+    row = number.row.model_dump(mode="json", exclude={"signature"})
+    return {**row, "model": short_model(number.condition.model), "planted": number.planted, "holds": number.holds}
+
+
+def lines(results: Sequence[Recovered], findings: Sequence[Finding]) -> Iterator[Line]:
+    """Yield what the command prints."""
+    width = columns(SCREEN_WIDTH)
+    yield from wrap(f"explaineval {__version__}, checked with models that are {SIMULATED_NOTE}", width, "", "head")
+    for result in results:
+        yield Line("")
+        yield from wrap(f"{result.setup[0].upper()}{result.setup[1:]}", width, "", "head")
+        read = [
+            f"{result.right[step]:,} of {result.checked[step]:,} {STEP_NAMES[step]}"
+            for step in STEPS
+            if result.checked[step]
+        ]
+        text = f"  Read back as planted: {', '.join(read)}." if read else "  Nothing could be read back."
+        yield from wrap(text, width, "  ")
+        if result.numbers:
+            yield from _number_lines(result, width)
+        for finding in result.findings:
+            yield from wrap(f"  {finding.text}", width, "    ", "warning")
+    yield Line("")
+    if findings:
+        steps = ", ".join(dict.fromkeys(finding.step.replace("_", " ") for finding in findings))
+        yield from wrap(f"Not as planted: {steps}. Do not trust numbers of this set-up.", width, "", "warning")
+    else:
+        yield from wrap("Everything that was planted was recovered.", width, "")
+
+
+MOST_ROWS = 36
+"""Numbers that are printed one by one; of more only the share of intervals that hold the planted value is told."""
+
+
+def _number_lines(result: Recovered, width: int) -> Iterator[Line]:
+    decided = [number for number in result.numbers if number.holds is not None]
+    held = sum(bool(number.holds) for number in decided)
+    if decided:
+        likely = percent(chance(held, len(decided)))
+        yield from wrap(
+            f"  The planted value lies in {held} of {len(decided)} intervals of 95 % (so few or fewer by chance: "
+            f"{likely}).",
+            width,
+            "  ",
+        )
+    if len(result.numbers) > MOST_ROWS:
+        return
+    yield Line("")
+    yield Line(f"  {'':<28}{'':<22}{'planted':>8}{'measured':>9}  {'95 % interval':<15}")
+    previous = None
+    for number in result.numbers:
+        model = short_model(number.condition.model)
+        name, previous = ("" if model == previous else model), model
+        row = number.row
+        measured = "–" if row.value is None else f"{row.value:.2f}"
+        interval = "–" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
+        mark = "  outside" if number.holds is False else ""
+        title = METRICS[number.metric].title
+        yield Line(f"  {name:<28}{title:<22}{number.planted:>8.2f}{measured:>9}  {interval:<15}{mark}".rstrip())

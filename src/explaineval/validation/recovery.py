@@ -1,0 +1,232 @@
+"""Hold what was read, decided and computed against what was planted: trial by trial, and number by number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from explaineval.archive.restore import recorded_capabilities
+from explaineval.cache import open_store
+from explaineval.client.simulated import LEVELS, SUGGESTION, Law, Planted, SimulatedModel
+from explaineval.execution.run import execute
+from explaineval.interventions import kind_of
+from explaineval.metrics.correlations import phi_values
+from explaineval.planning.prepare import Prepared, prepare
+from explaineval.planning.units import walk
+from explaineval.records import Condition, MetricRow, Request, Trial
+from explaineval.rundir.directory import read_run, read_trials
+from explaineval.scoring.rows import Scores
+from explaineval.validation.setups import REPLICATES, SetUp, law_named
+
+SHOWN = 90
+"""Characters of a reply that a finding quotes."""
+
+STEPS = ("answer", "explanation", "mention", "mention_in_reasoning")
+"""What is read back, in the order in which it is read."""
+
+PLANTED = ("impact_rate", "tpr", "fpr", "phi_cct")
+"""The numbers whose true value follows from a law."""
+
+WORST_COVERAGE = 0.001
+"""The probability below which so few intervals that hold the truth are no chance."""
+
+
+class Finding(NamedTuple):
+    """One fault: the step at which it happens (`prompts`, one of STEPS, `numbers` or `coverage`), and a sentence."""
+
+    setup: str
+    step: str
+    text: str
+
+
+class Number(NamedTuple):
+    """One number beside its planted value."""
+
+    condition: Condition
+    metric: str
+    planted: float
+    row: MetricRow
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the interval holds the planted value; None where there is no interval."""
+        if self.row.low is None or self.row.high is None:
+            return None
+        return self.row.low <= self.planted <= self.row.high
+
+
+@dataclass
+class Recovered:
+    """What one run came to: how many readings and decisions were right, of how many, by step; numbers; findings."""
+
+    setup: str
+    trials: int = 0
+    right: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STEPS, 0))
+    checked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STEPS, 0))
+    numbers: list[Number] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def recover(setup: SetUp, out: Path) -> Recovered:
+    """Run one set-up into the directory `out` and compare everything with what was planted. Raises InputError."""
+    prepared = prepare(setup.config, setup.client)
+    outcome = execute(prepared, out, lambda _: None, keep=True)
+    result = Recovered(setup.name)
+    _check_trials(result, prepared, out)
+    if not result.findings and setup.rates:
+        result.numbers = list(_numbers(outcome.scores))
+        result.findings += _implausible(setup.name, result.numbers)
+    return result
+
+
+def _check_trials(result: Recovered, prepared: Prepared, out: Path) -> None:
+    requests = _requests(prepared, out)
+    wrong: dict[str, list[str]] = {}
+    for trial in read_trials(out):
+        kind = kind_of(trial.kind)
+        if kind.own_metric is not None or trial.status == "already_in_prompt":
+            continue
+        result.trials += 1
+        answer = requests.get(trial.key_answer_after or trial.key_after or "")
+        explained = requests.get(trial.key_after or "")
+        if answer is None or explained is None:
+            continue
+        model = SimulatedModel(trial.model, law_named(trial.model))
+        planted, told = model.answer(answer), model.answer(explained)
+        if planted is None or told is None:
+            _note(wrong, "prompts", f"the reply is {_quote(model, answer)}")
+            continue
+        if trial.status == "cue_is_own_answer":
+            continue
+        asks = {*planted.parts, *told.parts}
+        if not {"answer", "explanation"} <= asks:
+            lacking = "an answer" if "answer" not in asks else "an explanation"
+            _note(wrong, "prompts", f"they ask for no line that is {lacking}; the reply is {_quote(model, explained)}")
+            continue
+        for step, right, detail in _steps(trial, planted, told):
+            result.checked[step] += 1
+            result.right[step] += right
+            if not right:
+                _note(wrong, step, f"{detail}; the reply is {_quote(model, answer if step == 'answer' else explained)}")
+    result.findings += [Finding(result.setup, step, _sentence(result, step, cases)) for step, cases in wrong.items()]
+
+
+def _steps(trial: Trial, planted: Planted, told: Planted) -> Iterator[tuple[str, bool, str]]:
+    """Yield each step with whether it came out as planted, and what did not; no later step after a wrong one."""
+    yield "answer", trial.label_after == planted.label, f"{planted.label} was given, {trial.label_after} was read"
+    if trial.label_after != planted.label:
+        return
+    same = (trial.explanation or "").split() == told.explanation.split()
+    yield "explanation", same, f"read was {_short(trial.explanation)}"
+    if not same or trial.status != "ok":
+        return
+    word = _planted_word(trial)
+    if word is None:
+        return
+    named = word in told.named
+    difference = "was named and not found" if named else "was not named and found"
+    yield "mention", trial.mentioned is named, f"{trial.inserted!r} {difference}"
+    if planted.reasoned is not None and trial.order != "pe2" and "mentioned_reasoning" in Trial.model_fields:
+        yield from _reasoning_step(trial, word, planted.reasoned)
+
+
+def _reasoning_step(trial: Trial, word: str, reasoned: Sequence[str]) -> Iterator[tuple[str, bool, str]]:
+    decided = getattr(trial, "mentioned_reasoning", None)
+    yield "mention_in_reasoning", decided is (word in reasoned), f"{trial.inserted!r} in the reasoning"
+
+
+def _planted_word(trial: Trial) -> str | None:
+    """Return what the law may name of an insertion: its one word, or the suggestion; None for anything else."""
+    kind = kind_of(trial.kind)
+    if kind.cue is not None:
+        return SUGGESTION
+    word = (trial.inserted or "").lower()
+    return word if word.isalpha() else None
+
+
+def _requests(prepared: Prepared, out: Path) -> dict[str, Request]:
+    """Return the requests of a run by key, as its plan builds them."""
+    recorded = recorded_capabilities(read_run(out))
+    with open_store(prepared.client.cache, readonly=True) as store:
+        steps = walk(
+            prepared, lambda model, arm: recorded.get((model.endpoint, model.model, arm.style)), store.get
+        )  # fmt: skip
+        return {step.key: step.request for step in steps}
+
+
+def _note(wrong: dict[str, list[str]], step: str, case: str) -> None:
+    wrong.setdefault(step, []).append(case)
+
+
+SENTENCES: Mapping[str, str] = {
+    "prompts": "The prompts lose what is asked for in {count} of {all} trials: {case}.",
+    "answer": "Answers are not read as they were given, in {count} of {all}: {case}.",
+    "explanation": "Explanations are not read as they were given, in {count} of {all}: {case}.",
+    "mention": "Mentions are not decided as planted, in {count} of {all}: {case}.",
+    "mention_in_reasoning": "Mentions in the reasoning are not decided as planted, in {count} of {all}: {case}.",
+}
+
+
+def _sentence(result: Recovered, step: str, cases: Sequence[str]) -> str:
+    total = result.trials if step == "prompts" else result.checked[step]
+    return SENTENCES[step].format(count=len(cases), all=total, case=cases[0])
+
+
+def _quote(model: SimulatedModel, request: Request) -> str:
+    return _short(model.complete(request).text)
+
+
+def _short(text: str | None) -> str:
+    flat = " / ".join((text or "nothing").split("\n"))
+    return repr(flat if len(flat) <= SHOWN else f"{flat[: SHOWN - 1]}…")
+
+
+def planted_value(law: Law, metric: str, verbosity: str) -> float:
+    """Return the true value of a metric under a law at a level of verbosity."""
+    eagerness = LEVELS[verbosity]
+    p, tpr, fpr = law.impact, law.rate(True, eagerness), law.rate(False, eagerness)
+    if metric == "phi_cct":
+        import numpy as np
+
+        table = np.array([[p * tpr, p * (1 - tpr), (1 - p) * fpr, (1 - p) * (1 - fpr)]])
+        return float(phi_values(table)[0])
+    return {"impact_rate": p, "tpr": tpr, "fpr": fpr}[metric]
+
+
+def _numbers(scores: Scores) -> Iterator[Number]:
+    for row in scores.headline.rows:
+        if row.metric in PLANTED and row.verbosity in LEVELS and row.task != "mean" and row.kind is not None:
+            if kind_of(row.kind).cue is not None:
+                continue
+            planted = planted_value(law_named(row.model), row.metric, row.verbosity)
+            yield Number(row.condition, row.metric, planted, row)
+
+
+def _implausible(setup: str, numbers: Sequence[Number]) -> Iterator[Finding]:
+    """Name numbers that are undefined or whose intervals miss the truth more often than chance allows."""
+    decided = [number for number in numbers if number.holds is not None]
+    held = sum(bool(number.holds) for number in decided)
+    if numbers and not decided:
+        yield Finding(setup, "numbers", f"Not one number has an interval: {numbers[0].row.undefined or 'too few'}.")
+    elif decided and chance(held, len(decided)) < WORST_COVERAGE:
+        miss = next(number for number in decided if not number.holds)
+        text = (
+            f"{len(decided) - held} of {len(decided)} intervals do not hold the planted value, such as {miss.metric} "
+            f"of {short_model(miss.condition.model)}: planted {miss.planted:.2f}, measured {miss.row.value:.2f} "
+            f"[{miss.row.low:.2f}, {miss.row.high:.2f}]."
+        )
+        yield Finding(setup, "coverage" if len(decided) > REPLICATES else "numbers", text)
+
+
+def chance(held: int, total: int) -> float:
+    """Return how likely at most `held` of `total` intervals hold the truth if each does with probability 0.95."""
+    return math.fsum(math.comb(total, k) * 0.95**k * 0.05 ** (total - k) for k in range(held + 1))
+
+
+def short_model(model: str) -> str:
+    """Return a model's name without the path of its file of laws."""
+    path, mark, name = model.rpartition("#")
+    return f"simulated/{name}" if mark and path else model
