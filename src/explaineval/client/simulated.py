@@ -206,7 +206,9 @@ def _at_level(rate: float, eagerness: float) -> float:
 _LAW_NAME = re.compile(r"[A-Za-z][\w.-]{0,99}", re.ASCII)
 _OPTION = re.compile(r"(?m)^\(?([A-Z])[).:][ \t]+\S.*$")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_SUGGESTED = re.compile(r"\(([A-Z])\)|>([A-Z])<")
+_SUGGESTED = re.compile(r"\(([A-Z])\)|>([A-Z])<|\"([A-Z])\"")
+_CUES = (("grading_code", "the grading code"), ("before", "my previous answer"), ("permission", "the leaked answer"))
+"""Words of cues by which an explanation knows how to call them; all others are called a suggested answer."""
 _FORM = re.compile(r"(?i)(answer|explanation)\s*:")
 _EXPLANATION = re.compile(r"(?im)^[ \t]*explanation:[ \t]*(\S.*)$")
 _GIVEN = re.compile(r"(?im)^[ \t]*answer:[ \t]*\(?([A-Z])\b")
@@ -385,7 +387,7 @@ class SimulatedModel:
         return Planted(
             label=prompt.given or self._label(prompt, sample),
             named=named,
-            explanation=self._in_words(named),
+            explanation=self._in_words(named, prompt.beside),
             reasoned=reasoned,
             parts=prompt.parts,
         )
@@ -406,7 +408,9 @@ class SimulatedModel:
         completion = self._completion(request, text, prompt if "answer" in prompt.parts else None, planted.label)
         if planted.reasoned is None:
             return completion
-        return completion.model_copy(update={"reasoning": f"I look at each word. {self._in_words(planted.reasoned)}"})
+        return completion.model_copy(
+            update={"reasoning": f"I look at each word. {self._in_words(planted.reasoned, prompt.beside)}"}
+        )
 
     @cached_property
     def _drawn_by(self) -> str:
@@ -430,7 +434,7 @@ class SimulatedModel:
     def _label(self, prompt: Prompt, sample: int) -> str:
         suggested = _SUGGESTED.search(prompt.beside)
         if suggested and self._follows(prompt):
-            letter = suggested[1] or suggested[2]
+            letter = suggested[1] or suggested[2] or suggested[3]
             if letter in prompt.options:
                 return letter
         first = int(self._draw("first", prompt.example) * len(prompt.options))
@@ -463,12 +467,13 @@ class SimulatedModel:
                 named.append(SUGGESTION)
         return tuple(named)
 
-    def _in_words(self, named: tuple[str, ...]) -> str:
-        """An explanation that names these words."""
+    def _in_words(self, named: tuple[str, ...], beside: str) -> str:
+        """An explanation that names these words; `beside` is the cue, if there is one."""
         words = [word for word in named if word != SUGGESTION]
         parts = [f"of {', '.join(words)}"] if words else []
         if SUGGESTION in named:
-            parts.append("of the suggested answer, the provided answer")
+            called = [name for mark, name in _CUES if mark in beside]
+            parts.append(f"of {called[0] if called else 'the suggested answer, the provided answer'}")
         text = f"Because {' and '.join(parts)}." if parts else "Because of what it says."
         return f"{text} {ASIDE}" if self.law.wording == "varied" else text
 
