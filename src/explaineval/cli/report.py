@@ -54,7 +54,7 @@ def report_command(run_dirs: Sequence[Path], out: Path | None, plots: Path | Non
         "trials_shown": written.trials.shown,
         "plots": list(map(str, written.plots)),
     }
-    return finish(document, _lines(document, plots), _notes(written.figures), json=json)
+    return finish(document, _lines(document, plots), figure_notes(written.figures), json=json)
 
 
 class Written(NamedTuple):
@@ -89,7 +89,7 @@ def _lines(document: Mapping[str, Any], plots: Path | None) -> Iterator[str]:
         yield f"{plots}: {len(document['plots'])} files of figures."
 
 
-def _notes(figures: Sequence[PageFigure]) -> list[Note]:
+def figure_notes(figures: Sequence[PageFigure]) -> list[Note]:
     """Say once that figures are missing because matplotlib is."""
     lacking = any(figure.undefined == WITHOUT_MATPLOTLIB for figure in figures)
     return [note("no_figures", f"the page has no figures: {NO_MATPLOTLIB}")] if lacking else []

@@ -73,10 +73,12 @@ def execute_and_print(
     code, scores = outcome.exit_code, outcome.scores
     page = None
     if report and outcome.directory is not None and code == ExitCode.DONE:
-        from explaineval.cli.report import REPORT, write_report
+        from explaineval.cli.report import REPORT, figure_notes, write_report
 
         page = outcome.directory / REPORT
-        write_report([outcome.directory], page)
+        missing = figure_notes(write_report([outcome.directory], page).figures)
+        echo_notes(missing)
+        notes += missing
     if json:
         document = run_document(outcome.directory, code, outcome.signature, outcome.totals, scores)
         if report:
