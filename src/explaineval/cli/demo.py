@@ -19,7 +19,6 @@ CONNECTIONS = 1
 """Requests that the embedded server answers at once: with more, answers that are near-ties depend on their company."""
 MOST_TOKENS = 96
 
-SWEEP_EXAMPLES = 32
 SWEEP_LEVELS = ("normal", "brief", "minimal")
 SWEEP_FAMILIES = ("ash", "birch", "cedar")
 SWEEP_SIZES = ("0.1b", "10b")
@@ -35,16 +34,14 @@ EMBEDDED_FAMILY, EMBEDDED_PARAMETERS = "smollm2", 1.35e8
         help="Measure it in both styles at three verbosity levels, beside twelve simulated models, and write a report.",
     ),
     option("--weights", type=PATH, metavar="FILE.gguf", help="Another model in GGUF format."),
-    option(
-        "--limit", type=AT_LEAST_1, help=f"Number of examples.  [default: {EXAMPLES}; with --sweep {SWEEP_EXAMPLES}]"
-    ),
+    option("--limit", type=AT_LEAST_1, default=EXAMPLES, show_default=True, help="Number of examples."),
     CACHE,
     OUT,
     TABLE,
     JSON,
 )
 def demo(
-    sweep: bool, weights: Path | None, limit: int | None, cache: Path | None, out: Path | None, table: bool, json: bool
+    sweep: bool, weights: Path | None, limit: int, cache: Path | None, out: Path | None, table: bool, json: bool
 ) -> int:
     """Measure SmolLM2-135M on a bundled task, from prompts to numbers, on this machine: no network, no key.
 
@@ -62,13 +59,13 @@ def demo(
         **({} if cache is None else {"cache": cache}),
     )
     if sweep:
-        science = sweep_of(embedded, limit or SWEEP_EXAMPLES)
+        science = sweep_of(embedded, limit)
     else:
         science = RunConfig(
             tasks=(TASK,),
             models=(embedded,),
             arms=ArmConfig(order=("ep",), style=("completion",)),
-            limit=limit or EXAMPLES,
+            limit=limit,
             max_tokens=MOST_TOKENS,
         )
     return execute_and_print(science, client, out, json=json, table=table, weights=file, report=sweep)
