@@ -44,15 +44,15 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         edits += [{**edit, "inserted": word} for word in ("grumpy", "quiet")]
     for name, rows in (("mine.jsonl", tasks), ("edits.jsonl", edits)):
         (place / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    turns = itertools.count()
+    answers, thoughts = itertools.count(), itertools.count()
 
     def answer(prompt: str) -> tuple[str, None]:
-        turn = next(turns)
-        mention = " grumpy" if "grumpy" in prompt and turn % 2 else ""
-        return f"Answer: {'AB'[turn % 2]}\nExplanation: {EVIL[turn % len(EVIL)]}{mention}", None
+        turn = next(answers)
+        mention = " grumpy" if "grumpy" in prompt and turn % 4 else ""
+        return f"Answer: {'AAB'[turn % 3]}\nExplanation: {EVIL[turn % len(EVIL)]}{mention}", None
 
     def beside(_: str) -> dict[str, Any]:
-        return {"reasoning_content": EVIL[next(turns) % len(EVIL)]}
+        return {"reasoning_content": EVIL[next(thoughts) % len(EVIL)]}
 
     with ScriptedServer(script=answer, beside=beside) as server:
         model = ["--model", "openai/<script>alert('model')</script>", "--base-url", server.url, "--shots", "0"]
@@ -95,6 +95,22 @@ def test_hostile_texts_are_there_to_be_read(hostile: Path, open_page: Open) -> N
     page.locator("#trials-list a").first.click()
     expect(page.locator("#trials-detail")).to_contain_text("100,0")
     assert "alert('model')" in page.locator(".trials-facts").inner_text()
+
+
+def test_accents_do_not_reach_over_other_texts(hostile: Path, open_page: Open) -> None:
+    """Three hundred of them on one letter are cut off where their own text ends."""
+    page = open_page(hostile).page
+    total = json.loads(page.locator("#trials-data").text_content() or "")
+    place = total["columns"].index("explanation")
+    accented = [row[0] for row in total["trials"] if "\u0301" in "".join(total["texts"][row[place]])]
+    page.evaluate(f"location.hash = '#trial={accented[0]}'")
+    heading = page.locator(".trials-side h4").last
+    expect(heading).to_have_text("With the insertion")
+
+    with_accents = heading.screenshot()
+    page.evaluate("document.querySelectorAll('.trials-text').forEach((text) => (text.style.visibility = 'hidden'))")
+
+    assert heading.screenshot() == with_accents
 
 
 def test_hostile_filters_do_nothing(hostile: Path, open_page: Open) -> None:

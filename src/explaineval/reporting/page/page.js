@@ -119,6 +119,7 @@
   const number = (value) => value.toLocaleString("en-US");
   const count = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
   const spoken = (words) => make("span", { class: "trials-spoken" }, words);
+  const joined = (names) => names.flatMap((name, place) => [place ? " · " : "", make("bdi", {}, name)]);
   const none = (words = "none") => [make("i", {}, words)];
 
   // A text of which every second piece is marked; screen readers hear what a mark means.
@@ -222,7 +223,7 @@
       state.cell === "" ? tagOf(trial.cell) : null,
       make("b", { dir: "auto" }, insertionOf(trial)),
       ` ${lettersOf(trial)} `,
-      make("span", { class: "trials-where" }, where.join(" · ")),
+      make("span", { class: "trials-where" }, ...joined(where)),
     );
     if (trial.id === state.trial) link.setAttribute("aria-current", "true");
     return make("li", {}, link);
@@ -353,8 +354,8 @@
     if (same.length === 0) return null;
     const rows = same.map((other) => {
       const names = ["run", "model", "asked"].filter((facet) => NAMES[facet].length > 1);
-      const words = names.map((facet) => nameOf(other, facet)).join(" · ") || `sample ${other.sample ?? 0}`;
-      const link = make("a", { href: hashOf({ ...START, trial: other.id }) }, words);
+      const words = names.length ? names.map((facet) => nameOf(other, facet)) : [`sample ${other.sample ?? 0}`];
+      const link = make("a", { href: hashOf({ ...START, trial: other.id }) }, ...joined(words));
       return make("li", {}, link, " ", tagOf(other.cell), ` ${lettersOf(other)}`);
     });
     const summary = make("summary", {}, `The same input elsewhere on this page: ${count(same.length, "trial")}`);
