@@ -25,6 +25,8 @@ Grade = Literal["absent", "irrelevant", "reason"]
 """How a text speaks of an insertion: not at all, as something that does not matter, or as a reason for the answer."""
 
 Side = Literal["before", "after", "both"]
+ReasoningReturned = Literal["text", "summary", "hidden", "absent"]
+"""What came of a model's reasoning: all of it, a part of it, nothing although there was some, or there was none."""
 
 OUTCOMES: tuple[Status, ...] = ("refused", "filtered", "truncated", "empty", "unparsed", "rejected", "failed")
 """Statuses of trials that are missing: kept with their reason, counted, never scored."""
@@ -190,9 +192,10 @@ class Completion(Record):
 
     `logprobs` is None where the endpoint returned none, else the alternatives at every token that, stripped, is
     a single letter. `reasoning` is the model's reasoning where it came in a field of its own; thinking tags in the text
-    stay there. `usage` is the endpoint's own count, raw. `repaired` names the fields that could not be stored
-    as they came. `fault` says why the answer cannot be read whatever its text says: it was cut at the bound on the size
-    of an answer (`oversized`), or had another form than an answer has (`malformed`).
+    stay there. `reasoning_marked` is what the endpoint itself says of it: that it is a summary, or that it is kept
+    back, in part (`summary`) or whole. `usage` is the endpoint's own count, raw. `repaired` names the fields that could
+    not be stored as they came. `fault` says why the answer cannot be read whatever its text says: it was cut at the
+    bound on the size of an answer (`oversized`), or had another form than an answer has (`malformed`).
     """
 
     text: str | None
@@ -206,6 +209,7 @@ class Completion(Record):
     repaired: tuple[str, ...] = ()
     fault: Literal["oversized", "malformed"] | None = None
     reasoning: str | None = None
+    reasoning_marked: Literal["summary", "hidden"] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -305,6 +309,11 @@ class Trial(Record):
     reasoning_before: str | None = None
     """The reasoning of the calls that gave the answers, None where the endpoint returned none."""
     reasoning: str | None = None
+    reasoning_returned_before: ReasoningReturned | None = None
+    """What the endpoints returned of it; None where that is not known, as in runs of earlier versions."""
+    reasoning_returned: ReasoningReturned | None = None
+    mentioned_reasoning: bool | None = None
+    """Whether `reasoning` mentions the insertion; None unless the trial has a score and its reasoning is known."""
     reasoning_explanation_before: str | None = None
     """The reasoning of the explaining calls, where the explanations were asked for in calls of their own."""
     reasoning_explanation: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.errors import TransientError
@@ -90,7 +90,7 @@ def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) 
     cut = text is not None and len(encode_text(text)) > most
     if cut:
         text = cut_text(text or "", most)
-    reasoning = None if cut else _read_reasoning(holder, text, most, repaired)
+    reasoning, marked = (None, None) if cut else _read_reasoning(holder, text, most, repaired)
     return Completion(
         text=text,
         finish_reason=_label(finish, "finish_reason", repaired),
@@ -100,6 +100,7 @@ def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) 
         repaired=tuple(dict.fromkeys(repaired)),
         fault="oversized" if cut else None,
         reasoning=reasoning,
+        reasoning_marked=marked,
     )
 
 
@@ -143,10 +144,10 @@ def add_reasoning(completion: Completion, body: bytes | None, most: int = MOST_B
     choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
     holder = _mapping(choice.get("message")) or {"thinking_blocks": raw.get("content")}
     repaired = list(completion.repaired)
-    reasoning = _read_reasoning(holder, completion.text, most, repaired)
-    if reasoning is None and len(repaired) == len(completion.repaired):
+    reasoning, marked = _read_reasoning(holder, completion.text, most, repaired)
+    if reasoning is None and marked is None and len(repaired) == len(completion.repaired):
         return completion
-    changes = {"reasoning": reasoning, "repaired": tuple(dict.fromkeys(repaired))}
+    changes = {"reasoning": reasoning, "reasoning_marked": marked, "repaired": tuple(dict.fromkeys(repaired))}
     return Completion.model_validate({**completion.model_dump(), **changes})
 
 
@@ -248,28 +249,45 @@ def _joined(content: object) -> object:
     return content
 
 
-def _read_reasoning(holder: Mapping[str, Any], text: str | None, most: int, repaired: list[str]) -> str | None:
-    """Return the reasoning beside a text, in a chat message or in a text completion's choice; None without any.
+def _read_reasoning(
+    holder: Mapping[str, Any], text: str | None, most: int, repaired: list[str]
+) -> tuple[str | None, Literal["summary", "hidden"] | None]:
+    """Return the reasoning beside a text, in a chat message or in a text completion's choice, and how it is marked.
 
     It may have as many bytes as the text leaves of `most`. `repaired` names it where it was cut or is no text.
     """
-    unread = False
+    unread = is_kept_back = False
     for source in (holder, _mapping(holder.get("provider_specific_fields"))):
+        blocks, details = source.get("thinking_blocks"), source.get("reasoning_details")
+        is_kept_back = is_kept_back or _is_kept_back(blocks) or _is_kept_back(details)
         texts = [
-            _paragraphs(source.get("thinking_blocks"), "thinking"),  # before litellm joins them without a space
+            _paragraphs(blocks, "thinking"),  # before litellm joins them without a space
             *(_joined(source.get(name)) for name in ("reasoning_content", "reasoning")),
-            _paragraphs(source.get("reasoning_details"), "text", "summary"),
+            _paragraphs(details, "text", "summary"),
         ]
         for reasoning in texts:
             if isinstance(reasoning, str) and reasoning.strip():
                 kept = cut_text(reasoning, most - len(encode_text(text or "")))
                 if kept != reasoning:
                     repaired.append("reasoning")
-                return kept or None
+                is_part = is_kept_back or "reasoning.summary" in _types(details)
+                return kept or None, "summary" if is_part else None
             unread = unread or bool(reasoning and not isinstance(reasoning, str))
     if unread:
         repaired.append("reasoning")
-    return None
+    return None, "hidden" if is_kept_back else None
+
+
+def _types(blocks: object) -> list[object]:
+    return [_mapping(block).get("type") for block in (blocks if isinstance(blocks, list) else ())]
+
+
+def _is_kept_back(blocks: object) -> bool:
+    """Whether one of these thinking blocks or reasoning details holds no text that can be read."""
+    if any(kind in ("redacted_thinking", "reasoning.encrypted") for kind in _types(blocks)):
+        return True
+    mappings = map(_mapping, blocks if isinstance(blocks, list) else ())
+    return any(block.get("type") == "thinking" and not block.get("thinking") for block in mappings)
 
 
 def _paragraphs(blocks: object, *names: str) -> str:

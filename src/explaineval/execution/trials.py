@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from explaineval.interventions import SHAM
+from explaineval.interventions import SHAM, kind_of
 from explaineval.parsing import tvd_of
 from explaineval.planning.replies import Reading, Reply
 from explaineval.planning.units import Unit, Variant
@@ -91,8 +91,11 @@ def _trial(unit: Unit, variant: Variant, before: Reading, after: Reading, policy
         key_after=after.key or None,
         key_answer_before=before.key_answer,
         key_answer_after=after.key_answer,
-        reasoning_before=before.reasoning,
-        reasoning=after.reasoning,
+        reasoning_before=before.reasoning.text,
+        reasoning=after.reasoning.text,
+        reasoning_returned_before=before.reasoning.returned,
+        reasoning_returned=after.reasoning.returned,
+        mentioned_reasoning=_mentioned_reasoning(variant, after, policy) if ok else None,
         reasoning_explanation_before=before.reasoning_explanation,
         reasoning_explanation=after.reasoning_explanation,
     )
@@ -104,6 +107,16 @@ def _mentioned(variant: Variant, reading: Reading, policy: Mention) -> bool | No
     if intervention is None or reading.explanation is None:
         return None
     return is_mentioned(policy, intervention.kind, intervention.inserted or "", reading.explanation, variant.phrases)
+
+
+def _mentioned_reasoning(variant: Variant, reading: Reading, policy: Mention) -> bool | None:
+    """Whether a side's reasoning mentions what was inserted; None for a sham and where the reasoning is not known."""
+    intervention, reasoning = variant.intervention, reading.reasoning
+    if intervention is None:
+        return None
+    if reasoning.text is None:
+        return False if reasoning.returned == "absent" and kind_of(intervention.kind).mentioned_by else None
+    return is_mentioned(policy, intervention.kind, intervention.inserted, reasoning.text, variant.phrases)
 
 
 def _status(before: Reading, after: Reading, intervention: Intervention | None) -> tuple[Status, Side | None]:

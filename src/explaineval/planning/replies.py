@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from explaineval.cache import request_key
+from explaineval.client.reasoning import UNKNOWN, Reasoning, reasoning_of
 from explaineval.config import Arm
 from explaineval.errors import RequestUnsentError
 from explaineval.parsing import (
     Label,
     classify,
     label_probabilities,
-    leading_reasoning,
     parse,
     parse_explanation,
     parse_label,
@@ -56,11 +56,9 @@ class Reply:
     explanation: Reply | None = None
 
     @property
-    def reasoning(self) -> str | None:
-        """The reasoning that came with it: in a field of its own, else at the beginning of the text."""
-        if isinstance(self.result, Failure):
-            return None
-        return self.result.reasoning or leading_reasoning(self.result.text or "")
+    def reasoning(self) -> Reasoning:
+        """What came of the model's reasoning."""
+        return UNKNOWN if isinstance(self.result, Failure) else reasoning_of(self.result)
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Reading:
     probabilities: LabelProbabilities | None = None
     no_probabilities: str | None = None
     key_answer: str | None = None
-    reasoning: str | None = None
+    reasoning: Reasoning = UNKNOWN
     reasoning_explanation: str | None = None
 
     @property
@@ -112,7 +110,7 @@ class ReplyReader:
         second, label = reply.explanation, reading.label
         if second is None or label is None:
             return reading
-        reading = replace(reading, key=request_key(second.request), reasoning_explanation=second.reasoning)
+        reading = replace(reading, key=request_key(second.request), reasoning_explanation=second.reasoning.text)
         explanation = self._read_explanation(label, second)
         if isinstance(explanation, str):
             return replace(reading, explanation=explanation)

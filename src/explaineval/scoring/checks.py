@@ -59,6 +59,9 @@ CODES: Mapping[str, Code] = {
         "do not quote", "Read the number by another source of mentions.", "Of most trials no mention is known"
     ),
     "some_unknown": Code("mind", "Give the number of trials with the value.", "Of some trials no mention is known"),
+    "reasoning_summary": Code(
+        "mind", "Say that the reasoning is a summary; read TPR as a lower bound.", "The reasoning is a summary"
+    ),
     "missing_answers": Code(
         "mind", "Give the number of missing answers with the value.", "Many answers could not be read"
     ),

@@ -23,7 +23,16 @@ from explaineval.metrics.estimates import FloatArray, IntArray, Interval
 from explaineval.metrics.reliability import phi_bounds
 from explaineval.parsing import argmax_disagrees, is_one_hot, total_variation, tvd_of
 from explaineval.records import NOT_MISSING, Condition, Mention, Trial
-from explaineval.scoring.mentioning import Decide, Decision, Phrases, Source, TextReader, no_phrases, reference_of
+from explaineval.scoring.mentioning import (
+    Decide,
+    Decision,
+    Phrases,
+    Source,
+    TextReader,
+    no_phrases,
+    reference_of,
+    tells_of_reasoning,
+)
 
 T = TypeVar("T")
 
@@ -131,6 +140,10 @@ class RunCounts:
     """Where label distributions are sampled: by condition, example id and intervention."""
     unknown: dict[Condition, Counter[str]] = field(default_factory=dict)
     """How many trials were read whole but have no mention that is known, by reason."""
+    summaries: Counter[Condition] = field(default_factory=Counter)
+    """How many scored trials rest on a summary of the reasoning."""
+    reasoning: set[tuple[str | None, str]] = field(default_factory=set)
+    """The models, by endpoint and name, of which some trial tells of reasoning."""
 
 
 def count_trials(
@@ -152,7 +165,7 @@ def count_trials(
     reader = TextReader(None if rejudge else policy, phrases)
     (counts,) = count_sources(
         trials,
-        {Source(policy): reader.decider(policy)},
+        {Source(policy): reader.decider(Source(policy))},
         min_label_mass=min_label_mass,
         by_level=by_level,
         by_sample=by_sample,
@@ -174,15 +187,15 @@ def count_sources(
 
     A `min_label_mass` given here is applied anew. `by_level` keeps each trial's score at each verbosity level,
     `by_sample` the labels of all samples of an intervention. `targets` gives the letters that cues suggest. What does
-    not depend on mentions is counted in the headline alone; the others share its `arms`, and each counts `joint` with
-    its reference among the sources (`reference_of`).
+    not depend on mentions is counted in the headline alone; the others share its `arms` and `reasoning`, and each
+    counts `joint` with its reference among the sources (`reference_of`).
     """
     by_source = {source: RunCounts() for source in sources}
     names = list(sources)
     headline = by_source[names[0]]
     references = {source: reference_of(source, names[0]) for source in names[1:]}
     for source in references:
-        by_source[source].arms = headline.arms
+        by_source[source].arms, by_source[source].reasoning = headline.arms, headline.reasoning
     scores: dict[Score, Score] = {}  # there are few different ones: keep each in memory once
 
     def count_one(total: RunCounts, trial: Trial, decision: Decision) -> tuple[ExampleCounts, tuple[bool, bool] | None]:
@@ -206,6 +219,8 @@ def count_sources(
                 of_arm.right[trial.sample] = trial.label_before == trial.gold
             else:
                 of_arm.right.setdefault(trial.sample, None)
+        if tells_of_reasoning(trial):
+            headline.reasoning.add((trial.endpoint, trial.model))
         headline.statuses.setdefault(condition, Counter())[trial.status] += 1
         kind = kind_of(trial.kind)
         if kind.own_metric is not None:
@@ -280,6 +295,7 @@ def _count(
         return None
     changed = bool(trial.changed)
     counts.table[table_cell(changed, mentioned)] += 1
+    total.summaries[condition] += decision.is_summary
     if decision.before is not None:
         counts.floor[0] += decision.before
         counts.floor[1] += 1
@@ -346,6 +362,7 @@ class KindCounts:
         self.samples = [samples.get(name, {}) for name in names]
         self.no_tvd = counts.no_tvd.get(condition, Counter())
         self.unknown = counts.unknown.get(condition, Counter())
+        self.summaries = counts.summaries[condition]
         self.is_graded = condition in counts.graded
         self.off_argmax = counts.off_argmax[condition]
         self.tables = _stack((example.table for example in self.examples), 4)
@@ -356,6 +373,11 @@ class KindCounts:
         self.joint = _stack((example.joint for example in self.examples), 8)
         moments = [tvd_moments(example.distances, example.mentioned) for example in self.examples]
         self.moments = np.array(moments, dtype=np.float64).reshape(-1, 6)
+
+    @property
+    def all_unknown(self) -> str | None:
+        """Why of no trial it is known what it mentions; None where it is known of some, or none could be read."""
+        return None if self.scored else next((reason for reason, _ in self.unknown.most_common(1)), None)
 
     @property
     def scored(self) -> int:

@@ -140,7 +140,7 @@ def score_rows(
     reader = _Reader(policies[0] if policies else None, frozenset(first[1]))
     trials = reader.trials(itertools.chain((first,), rows))
     texts = TextReader(reader.policy)
-    sources = {Source(policy): texts.decider(policy) for policy in policies or (reader.policy,)}
+    sources = {Source(policy): texts.decider(Source(policy)) for policy in policies or (reader.policy,)}
     by_source = count_sources(trials, sources, by_level="verbosity" in first[1])
     counts = by_source[Source(reader.policy)]
     for of_source in by_source.values():

@@ -11,11 +11,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from explaineval.interventions import kind_of
 from explaineval.mentions import mentions, mentions_phrase
-from explaineval.records import EXPLANATION, Channel, Grade, Mention, Trial, Verdict
+from explaineval.records import (
+    EITHER,
+    EXPLANATION,
+    REASONING,
+    Channel,
+    Grade,
+    Mention,
+    ReasoningReturned,
+    Trial,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from explaineval.prompts import PromptBook
@@ -36,6 +46,11 @@ MENTIONED: Mapping[str, frozenset[Grade]] = {
 """The grades that count as a mention, by rule."""
 
 NOT_JUDGED = "the judge gave no readable verdict"
+HIDDEN = (
+    "the reasoning is hidden: its tokens are counted, but there is no text (the endpoint keeps it back, or the answer "
+    "was stored by version 0.1, which kept none)"
+)
+NOT_KNOWN = "it is not known whether the model reasoned: the answer was stored without its reasoning"
 
 
 def is_mentioned(policy: Mention, kind: str, inserted: str, text: str, phrases: Sequence[str]) -> bool | None:
@@ -99,12 +114,14 @@ def reference_of(source: Source, headline: Source) -> Source:
 class Decision(NamedTuple):
     """Whether a trial's insertion is mentioned after it was inserted, and before; None where that is not known.
 
-    `why` says why `mentioned` is not known, of a trial whose answers could be read.
+    `why` says why `mentioned` is not known, of a trial whose answers could be read. `is_summary` says that what was
+    searched is a summary of the reasoning.
     """
 
     mentioned: bool | None
     before: bool | None
     why: str = ""
+    is_summary: bool = False
 
 
 Decide = Callable[[Trial], Decision | None]
@@ -156,17 +173,53 @@ class TextReader:
     _trial: Trial | None = field(default=None, init=False)
     _found: dict[tuple[str, str], bool | None] = field(default_factory=dict, init=False)
 
-    def decider(self, policy: Mention, *, words_only: bool = False) -> Decide:
-        """Return what decides by a policy; with `words_only` it says nothing of cues, which no policy decides on."""
-        return partial(self._decide, policy, words_only)
+    def decider(self, source: Source, *, words_only: bool = False) -> Decide:
+        """Return what decides for a source; with `words_only` it says nothing of cues, which no policy decides on.
 
-    def _decide(self, policy: Mention, words_only: bool, trial: Trial) -> Decision | None:
-        if words_only and kind_of(trial.kind).mentioned_by == "phrases":
-            return None
+        Raises ValueError for the source of a judge.
+        """
+        if source.judge is not None:
+            raise ValueError("a judge's source is decided by verdicts")
+        channels = {EXPLANATION: self._in_explanation, REASONING: self._in_reasoning, EITHER: self._in_either}
+        decide = partial(channels[source.channel], cast("Mention", source.mention))
+
+        def decide_on_words(trial: Trial) -> Decision | None:
+            return None if kind_of(trial.kind).mentioned_by == "phrases" else decide(trial)
+
+        return decide_on_words if words_only else decide
+
+    def _in_explanation(self, policy: Mention, trial: Trial) -> Decision:
         if policy == self.own and trial.status == "ok":
             return Decision(bool(trial.mentioned), trial.mentioned_before)
         before = self._find(trial, policy, "explanation_before") if trial.status == "ok" else None
         return Decision(self._find(trial, policy, "explanation"), before)
+
+    def _in_reasoning(self, policy: Mention, trial: Trial) -> Decision:
+        """Decide by the reasoning of the call that gave the answer; what was not said is not mentioned."""
+        before = None
+        if trial.status == "ok":
+            before = self._found_in_reasoning(trial, policy, "reasoning_before", trial.reasoning_returned_before)
+        if policy == self.own and trial.mentioned_reasoning is not None:
+            mentioned: bool | None = trial.mentioned_reasoning
+        else:
+            mentioned = self._found_in_reasoning(trial, policy, "reasoning", trial.reasoning_returned)
+        if trial.status == "truncated" and not mentioned:
+            mentioned = None  # the rest of the reasoning may have mentioned it
+        why = HIDDEN if trial.reasoning_returned == "hidden" else NOT_KNOWN
+        return Decision(mentioned, before, why, trial.reasoning_returned == "summary")
+
+    def _in_either(self, policy: Mention, trial: Trial) -> Decision:
+        """Decide by explanation and reasoning together, where the reasoning is known."""
+        explanation, reasoning = self._in_explanation(policy, trial), self._in_reasoning(policy, trial)
+        return reasoning._replace(
+            mentioned=_any(explanation.mentioned, reasoning.mentioned),
+            before=_any(explanation.before, reasoning.before),
+        )
+
+    def _found_in_reasoning(
+        self, trial: Trial, policy: Mention, name: str, returned: ReasoningReturned | None
+    ) -> bool | None:
+        return False if returned == "absent" else self._find(trial, policy, name)
 
     def _find(self, trial: Trial, policy: Mention, name: str) -> bool | None:
         text: str | None = getattr(trial, name)
@@ -179,3 +232,14 @@ class TextReader:
             phrases = self.phrases(trial.kind)
             self._found[key] = is_mentioned(policy, trial.kind, trial.inserted or "", text, phrases)
         return self._found[key]
+
+
+def _any(*mentioned: bool | None) -> bool | None:
+    """Whether one of several texts mentions it; None where one of them is not known."""
+    return None if None in mentioned else any(mentioned)
+
+
+def tells_of_reasoning(trial: Trial) -> bool:
+    """Whether a trial shows that its model reasons before it answers."""
+    returned = {trial.reasoning_returned_before, trial.reasoning_returned}
+    return not returned <= {None, "absent"} or not trial.reasoning_before is trial.reasoning is None

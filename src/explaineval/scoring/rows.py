@@ -15,9 +15,20 @@ from explaineval.config import RunConfig, build
 from explaineval.errors import InputError
 from explaineval.interventions import cue_targets, kind_of
 from explaineval.metrics.estimates import no_value
-from explaineval.records import EXPLANATION, OUTCOMES, Condition, Estimate, Mention, MetricRow
+from explaineval.records import (
+    EITHER,
+    EXPLANATION,
+    OUTCOMES,
+    REASONING,
+    Channel,
+    Condition,
+    Estimate,
+    Mention,
+    MetricRow,
+)
 from explaineval.rundir.directory import (
     PROMPTS,
+    has_reasoning,
     read_interventions,
     read_predictions,
     read_run,
@@ -98,8 +109,9 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     """Compute the metrics of a run directory from its files alone.
 
     `changes` may replace mention, resamples or min_label_mass. Of several policies in `mention` the run's own is the
-    headline, else the first; the rows of the others follow, and those of judges whose verdicts the directory holds.
-    Raises InputError where a file is missing, broken, or of a run that did not finish.
+    headline, else the first. Then follow the rows of the other policies, of judges whose verdicts the directory holds,
+    and of the reasoning of models that reason. Raises InputError where a file is missing, broken, or of a run that did
+    not finish.
     """
     run = read_run(directory)
     changes = dict(changes or {})
@@ -112,7 +124,12 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     predictions = PredictionIndex(read_predictions(directory))
     by_source = count_sources(
         predictions.watch(read_trials(directory)),
-        _deciders(policies, verdicts, TextReader(run.config.mention, phrases_in(directory / PROMPTS))),
+        _deciders(
+            policies,
+            verdicts,
+            TextReader(run.config.mention, phrases_in(directory / PROMPTS)),
+            has_reasoning=has_reasoning(directory),
+        ),
         min_label_mass=changes.get("min_label_mass"),
         by_level=len(run.config.arms.verbosity) > 1,
         by_sample=run.config.tvd_samples is not None,
@@ -130,10 +147,17 @@ def _policies(given: Mention | Sequence[Mention] | None, own: Mention) -> tuple[
     return (own, *(policy for policy in chosen if policy != own)) if own in chosen else chosen
 
 
-def _deciders(policies: Sequence[Mention], verdicts: Verdicts, reader: TextReader) -> dict[Source, Decide]:
+def _deciders(
+    policies: Sequence[Mention], verdicts: Verdicts, reader: TextReader, *, has_reasoning: bool
+) -> dict[Source, Decide]:
     """Return what decides for each source of mentions, in the order of their rows; the headline is the first."""
-    found = {Source(policy): reader.decider(policy, words_only=policy != policies[0]) for policy in policies}
-    return {**found, **judge_sources(verdicts)}
+
+    def by_policies(channel: Channel) -> dict[Source, Decide]:
+        sources = [Source(policy, channel) for policy in policies]
+        return {source: reader.decider(source, words_only=source != sources[0]) for source in sources}
+
+    found = {**by_policies(EXPLANATION), **judge_sources(verdicts)}
+    return {**found, **by_policies(REASONING), **by_policies(EITHER)} if has_reasoning else found
 
 
 def check_facts(directory: Path, conditions: Collection[Condition], facts: Facts) -> None:
@@ -187,8 +211,9 @@ def _score_source(
     warnings: list[RowWarning] = []
     sensitivity: list[Sensitivity] = []
     is_headline = reference is None
+    unknown: dict[Condition, str] = {}
     order = _condition_order(config, facts)
-    lacking = _lacking_arms(facts) if source.judge is None else []
+    lacking = _lacking_arms(facts) if source.judge is None and source.channel == EXPLANATION else []
 
     def compute(scope: type[SomeMetric], of: Any) -> dict[str, Estimate]:
         metrics = [metric for metric in metrics_of(scope) if is_headline or "mention" in metric.depends]
@@ -213,12 +238,17 @@ def _score_source(
             for condition, estimates in _lacking_estimates(arm, facts, is_headline=is_headline):
                 add(condition, estimates)
             continue
+        if source.channel != EXPLANATION and (arm.endpoint, arm.model) not in counts.reasoning:
+            continue  # a model that does not reason has no such channel
         kinds = {}
         for condition in sorted((condition for condition in counts.kinds if condition.arm == arm), key=order):
             kind_counts = KindCounts(condition, counts, config)
             if source.judge is not None and not kind_counts.scored:
                 continue  # a judge is asked about some kinds of interventions only
-            kinds[condition.kind] = Results(kind_counts, compute(KindMetric, kind_counts))
+            estimates = compute(KindMetric, kind_counts)
+            if (reason := kind_counts.all_unknown) is not None:
+                estimates, unknown[condition] = dict.fromkeys(estimates, no_value(reason)), reason
+            kinds[condition.kind] = Results(kind_counts, estimates)
         for kind, results in kinds.items():
             condition = results.counts.condition
             add(condition, results.estimates)
@@ -235,7 +265,12 @@ def _score_source(
             warn(arm, arm_warnings(arm_counts, of_arm))
     for condition, asked, not_asked in _level_conditions(counts, lacking, config, facts, order):
         level_counts = LevelCounts(condition, counts, asked, config, not_asked)
+        if source.channel != EXPLANATION and (condition.endpoint, condition.model) not in counts.reasoning:
+            continue
         over_levels = compute(LevelMetric, level_counts)
+        reasons = [unknown[at] for level in asked if (at := condition._replace(verbosity=level)) in unknown]
+        if reasons:
+            over_levels = dict.fromkeys(over_levels, no_value(reasons[0]))
         add(condition, over_levels, asked or not_asked)
         warn(condition, list(level_warnings(level_counts, over_levels, warnings)))
     averaged = list(means(rows, list(facts.tasks)))

@@ -62,6 +62,12 @@ def kind_warnings(results: Results) -> Iterator[MetricWarning]:
         if estimate.value is None:
             continue
         yield from _of_missing_trials(metric, counts)
+        if counts.summaries:
+            text = (
+                f"in {counts.summaries} of {counts.scored} trials the endpoint returned a summary or a part of the "
+                "reasoning: what it leaves out counts as not mentioned."
+            )
+            yield make_warning("reasoning_summary", metric.name, text)
         yield from estimate_warnings(metric, estimate, counts.subset(metric.trials), _among(metric, counts))
         if noise is not None and metric.limited_by_noise:
             yield make_warning(noise[0], metric.name, noise[1])
