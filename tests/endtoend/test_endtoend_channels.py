@@ -127,7 +127,7 @@ def test_the_channels_are_compared_on_the_same_trials(place: Path, warm: WarmCom
         assert item["difference"] == pytest.approx((tpr - fpr) - (other_tpr - other_fpr), abs=1e-12)
         assert item["low"] < item["difference"] < item["high"]
     printed = warm.run("score", "out", cwd=place).stdout
-    assert "by word in the reasoning" in printed
+    assert "word, reasoning" in printed
     assert "87 %" in printed
     assert "signature" not in printed
     table = warm.run("score", "out", "--table", cwd=place).stdout
@@ -151,7 +151,7 @@ def test_hidden_reasoning_is_undefined_and_never_0(place: Path, warm: WarmComman
             assert (row["value"], row["low"], row["high"]) == (None, None, None)
             assert "the reasoning is hidden" in row["undefined"]
     printed = " ".join(warm.run("score", "out", cwd=place).stdout.split())
-    assert "by word in the reasoning: undefined: the reasoning is hidden" in printed
+    assert "word, reasoning: undefined: the reasoning is hidden" in printed
 
 
 def test_a_model_that_does_not_reason_has_no_channel(place: Path, warm: WarmCommands) -> None:

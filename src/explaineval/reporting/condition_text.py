@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from explaineval.interventions import kind_of
-from explaineval.records import EITHER, REASONING, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
+from explaineval.records import EITHER, EXPLANATION, REASONING, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
 from explaineval.scoring.checks import GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.mentioning import JUDGE_REASON
@@ -83,6 +83,12 @@ def describe_source(condition: Condition) -> str:
     rule = f"{condition.judge}, as a reason" if condition.mention == JUDGE_REASON else condition.judge
     where = {EITHER: " in explanation or reasoning", REASONING: " in the reasoning"}
     return f"by {rule or condition.mention}{where.get(str(condition.channel), '')}"
+
+
+def source_name(condition: Condition) -> str:
+    """Return the same as a short name for a table."""
+    rule = f"{condition.judge}, as a reason" if condition.mention == JUDGE_REASON else condition.judge
+    return str(rule or condition.mention) + ("" if condition.channel == EXPLANATION else f", {condition.channel}")
 
 
 def split_shared(described: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from explaineval.records import Condition, MetricRow
-from explaineval.reporting.condition_text import describe, describe_source, percent, signed
+from explaineval.records import EXPLANATION, Condition, MetricRow
+from explaineval.reporting.condition_text import describe, percent, signed, source_name
 from explaineval.reporting.summary import MOST_BLOCKS, Line, interval_cell, wrap
 from explaineval.reporting.tables import number
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.sensitivity import Sensitivity
 
-TITLE = "Who decides what is mentioned, on the same trials"
+TITLE = "Who decides what is mentioned, and where it is looked for"
 
 HEADINGS = (
     ("phi-CCT", "[95 % interval]", 20),
-    ("named if", "changed", 11),
-    ("named", "if not", 11),
+    ("named if", "changed", 10),
+    ("named", "if not", 10),
     ("J", "", 7),
     ("kappa", "", 8),
-    ("difference", "in J", 22),
+    ("difference", "in J", 21),
 )
 """Two lines of headings, and the columns that each takes, after the name of the source."""
+
+HEAD = ("  decided by", "")
+"""The two lines of the heading of the sources' names."""
 
 NARROWEST_NAME = 20
 """Columns that the name of a source needs at least; a narrower terminal gets sentences."""
 
 LEGEND = (
-    "kappa: agreement with the first line beyond chance (1 full, 0 none), of a line on the reasoning with the line on "
-    "the explanation by the same rule. Difference in J: this line minus that one, on the trials that both can decide "
-    "on, with its 95 % interval."
+    "kappa: agreement with the first line beyond chance (1 full, 0 none). Difference in J: this line minus the first, "
+    "on the trials that both can decide on, with its 95 % interval."
+)
+LEGEND_OF_CHANNELS = (
+    "Lines on the reasoning, or on either of reasoning and explanation, are held against the line on the explanation "
+    "by the same rule."
 )
 
 
@@ -46,7 +52,7 @@ def sensitivity_lines(scores: Scores, width: int) -> Iterator[Line]:
     yield Line("")
     yield from wrap(f"{TITLE}:", width, "  ", "head")
     if len(by_condition) > MOST_BLOCKS:
-        yield from _ranges(by_condition, width)
+        yield from _ranges(by_condition, _legend(scores), width)
         return
     numbers: dict[Condition, dict[str, MetricRow]] = {}
     for row in scores.rows:
@@ -63,7 +69,13 @@ def sensitivity_lines(scores: Scores, width: int) -> Iterator[Line]:
         entries += [(item.condition, item) for item in items]
         yield from _block(entries, numbers, width)
     yield Line("")
-    yield from wrap(f"  {LEGEND}", width, "  ", "dim")
+    yield from wrap(f"  {_legend(scores)}", width, "  ", "dim")
+
+
+def _legend(scores: Scores) -> str:
+    """Return what the columns mean, with a sentence on channels where there are any."""
+    has_channels = any(item.condition.channel != EXPLANATION for item in scores.sensitivity)
+    return f"{LEGEND} {LEGEND_OF_CHANNELS}" if has_channels else LEGEND
 
 
 def _block(
@@ -79,9 +91,11 @@ def _block(
             yield from wrap(f"  {_sentence(condition, item, numbers[condition])}", width, "    ")
         return
     for place in (0, 1):
-        yield Line(" " * room + "".join(f"{heading[place]:>{heading[2]}}" for heading in HEADINGS), "head")
+        yield Line(
+            f"{HEAD[place]:<{room}}" + "".join(f"{heading[place]:>{heading[2]}}" for heading in HEADINGS), "head"
+        )
     for condition, item in entries:
-        name, own = f"  {describe_source(condition)}", numbers[condition]
+        name, own = f"  {source_name(condition)}", numbers[condition]
         reason = _undefined(own)
         if reason is not None:
             yield from wrap(f"{name}: undefined: {reason}", width, "    ")
@@ -122,18 +136,18 @@ def _sentence(condition: Condition, item: Sensitivity | None, own: Mapping[str, 
     """Return one source in words, for a narrow terminal."""
     reason = _undefined(own)
     if reason is not None:
-        return f"{describe_source(condition)}: undefined: {reason}"
+        return f"{source_name(condition)}: undefined: {reason}"
     names = ("phi-CCT", "named if changed", "named if not", "J", "kappa", "difference in J")
     cells = zip(names, _cells(item, own), strict=True)
-    return f"{describe_source(condition)}: {', '.join(f'{name} {cell}' for name, cell in cells if cell != '–')}"
+    return f"{source_name(condition)}: {', '.join(f'{name} {cell}' for name, cell in cells if cell != '–')}"
 
 
-def _ranges(by_condition: Mapping[Condition, Sequence[Sensitivity]], width: int) -> Iterator[Line]:
+def _ranges(by_condition: Mapping[Condition, Sequence[Sensitivity]], legend: str, width: int) -> Iterator[Line]:
     """Yield one line for each source: how its kappa and its difference in J range over the conditions."""
     by_source: dict[str, list[Sensitivity]] = {}
     for items in by_condition.values():
         for item in items:
-            by_source.setdefault(describe_source(item.condition), []).append(item)
+            by_source.setdefault(source_name(item.condition), []).append(item)
     for name, items in by_source.items():
         parts = []
         for what, values in (
@@ -146,4 +160,4 @@ def _ranges(by_condition: Mapping[Condition, Sequence[Sensitivity]], width: int)
             else:
                 parts.append(f"{what} undefined in all")
         yield from wrap(f"  {name}, {len(items)} conditions: {'; '.join(parts)}", width, "    ")
-    yield from wrap(f"  {LEGEND} In brackets: conditions that have it. --json has them one by one.", width, "  ", "dim")
+    yield from wrap(f"  {legend} In brackets: conditions that have it. --json has them one by one.", width, "  ", "dim")
