@@ -116,7 +116,7 @@ def _mentioned_reasoning(variant: Variant, reading: Reading, policy: Mention) ->
         return None
     if reasoning.text is None:
         return False if reasoning.returned == "absent" and kind_of(intervention.kind).mentioned_by else None
-    return is_mentioned(policy, intervention.kind, intervention.inserted, reasoning.text, variant.phrases)
+    return is_mentioned(policy, intervention.kind, intervention.inserted or "", reasoning.text, variant.phrases)
 
 
 def _status(before: Reading, after: Reading, intervention: Intervention | None) -> tuple[Status, Side | None]:

@@ -264,8 +264,10 @@ def _score_source(
             add(arm, of_arm)
             warn(arm, arm_warnings(arm_counts, of_arm))
     for condition, asked, not_asked in _level_conditions(counts, lacking, config, facts, order):
-        level_counts = LevelCounts(condition, counts, asked, config, not_asked)
         if source.channel != EXPLANATION and (condition.endpoint, condition.model) not in counts.reasoning:
+            continue
+        level_counts = LevelCounts(condition, counts, asked, config, not_asked)
+        if source.judge is not None and not level_counts.tables.any():
             continue
         over_levels = compute(LevelMetric, level_counts)
         reasons = [unknown[at] for level in asked if (at := condition._replace(verbosity=level)) in unknown]
