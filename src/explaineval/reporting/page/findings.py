@@ -33,13 +33,14 @@ MEANINGS = {
 
 
 MOST_NEAR = 4
-"""Systems not separated from the best that are named."""
+"""Systems of which each is said what was seen in it, or that it is not separated from the best."""
 
 
 @dataclass(frozen=True)
 class TaskTable:
     """The table of one task below that of the mean over tasks, with the sentence of its comparison."""
 
+    heading: str
     sentence: str
     table: Table
 
@@ -113,6 +114,7 @@ def _compared(
     table = entry_table(f"{name}-table", members, "results", names, ranks=ranks_of(result, compared, entries))
     tasks = [
         TaskTable(
+            item.task,
             sentence_of(item),
             entry_table(
                 f"{name}-task-{number}", list(own.values()), "results", names, ranks=ranks_of(result, item, own)
@@ -126,7 +128,7 @@ def _compared(
         id=name,
         heading=_heading(table, compared),
         sentence=sentence_of(compared),
-        notes=tuple(_notes(compared)),
+        notes=(*_seen(members, names), *_notes(compared)),
         table=table,
         more=entry_table(f"{name}-more", members, "more", names),
         tasks=tuple(tasks),
@@ -142,6 +144,17 @@ def _heading(table: Table, compared: Compared) -> str:
     if compared.group.levels:
         parts.append(f"levels {join(compared.group.levels)}")
     return " · ".join(parts) or compared.task
+
+
+def _seen(members: Sequence[Entry], names: Names) -> Iterator[str]:
+    """Yield what was seen in each of a few conditions: how often answers changed and insertions were named."""
+    if len(members) > MOST_NEAR or any(entry.over_levels for entry in members):
+        return
+    _, own = names.split([entry.place for entry in members])
+    for name, entry in zip(own, members, strict=True):
+        seen = " ".join(sentences_of(entry.condition, entry.numbers, entry.numbers))
+        if seen:
+            yield f"{name}: {seen}"
 
 
 def _notes(compared: Compared) -> Iterator[str]:
@@ -244,6 +257,7 @@ def _range(entries: Sequence[Entry], metric: str) -> str:
     if not known:
         return f"No number could be computed in these {len(entries)} conditions: see the reasons below the table."
     title, scale = METRICS[metric].title, METRICS[metric].scale
-    text = f"{title} goes from {written(known[0], scale)} to {written(known[-1], scale)} in {len(known)} conditions"
+    first, last = written(known[0], scale), written(known[-1], scale)
+    text = f"{title} is {first if first == last else f'between {first} and {last}'} in {len(known)} conditions"
     undefined = len(entries) - len(known)
     return f"{text}; in {undefined} it is undefined." if undefined else f"{text}. They are not compared."

@@ -12,7 +12,9 @@ from explaineval.scoring.registry import METRICS, Scale
 UNDEFINED = "undefined"
 NO_INTERVAL = "no interval"
 THIN = "\N{NARROW NO-BREAK SPACE}"
-MOST_TICKS = 6
+MOST_TICKS = 5
+NARROWEST = 0.25
+"""The share of all possible values that an axis shows at least, so that small differences look small."""
 
 
 def written(value: float, scale: Scale, *, sign: bool = False) -> str:
@@ -112,8 +114,13 @@ def axis_of(numbers: Iterable[float | None], scale: Scale, *, sign: bool = False
     elif scale.low is not None:
         known.append(scale.low)
     least, most = min(known), max(known)
-    if most - least < 1e-9:
-        least, most = least - 0.1, most + 0.1
+    widest = 2.0 if scale.low is None or scale.high is None else scale.high - scale.low
+    room = max(0.0, NARROWEST * widest - (most - least)) / 2
+    least, most = least - room, most + room
+    if scale.low is not None and scale.low > least:
+        least, most = scale.low, most + scale.low - least
+    if scale.high is not None and scale.high < most:
+        least, most = least + scale.high - most, scale.high
     step = _step((most - least) / (MOST_TICKS - 1))
     first, last = math.floor(least / step + 1e-9), math.ceil(most / step - 1e-9)
     values = [number * step for number in range(first, last + 1)]

@@ -28,6 +28,11 @@ STYLES, SCRIPTS = ("page.css", "trials.css"), ("page.js",)
 LISTED = 4
 """Metrics that a warning names."""
 
+LONGEST, HEAD, TAIL = 80, 48, 16
+"""Characters of a word that is shown whole, and of the two ends that are shown of a longer one."""
+
+_LONG = re.compile(rf"\S{{{LONGEST + 1},}}")
+
 LEFTWARD = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
 """The letters that run from right to left."""
 
@@ -63,13 +68,19 @@ def render(content: PageContent, figures: Sequence[PageFigure] = (), trials: obj
 def isolated(text: str) -> Markup:
     """Return a text as HTML: commands between backticks as code, and what runs from right to left apart from the rest.
 
+    The middle of a word of more than LONGEST characters is left out.
+
     >>> isolated("a < b: `explaineval notes`")
     Markup('a &lt; b: <code>explaineval notes</code>')
     """
     return Markup("").join(
         Markup(f"<{name}>{{}}</{name}>").format(part) if name else escape(part)  # noqa: S704 - names of ours
-        for part, name in _pieces(visible(text))
+        for part, name in _pieces(_LONG.sub(_shorten, visible(text)))
     )
+
+
+def _shorten(word: re.Match[str]) -> str:
+    return f"{word[0][:HEAD]}…{word[0][-TAIL:]}"
 
 
 def _name(text: str) -> Markup:

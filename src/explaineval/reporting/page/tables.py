@@ -51,10 +51,11 @@ class Row:
 class Table:
     """A table of conditions by metrics.
 
-    `shared` is what all rows have in common. `reasons` are its footnotes: why values are undefined.
+    `about` says what a row is, `shared` what all rows have in common. `reasons` are its footnotes: why values are undefined.
     """
 
     id: str
+    about: str
     shared: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -146,7 +147,14 @@ def entry_table(
         firsts = [row.values[0] for row in rows if row.values[0] is not None]
         limits = [number for value in firsts for number in (value.value, value.low, value.high)]
         axis = axis_of(limits, METRICS[columns[0].metric].scale)
-    return Table(name, " · ".join(shared), tuple(columns), tuple(rows), axis, tuple(notes.reasons))
+    return Table(name, _about(entries), " · ".join(shared), tuple(columns), tuple(rows), axis, tuple(notes.reasons))
+
+
+def _about(entries: Sequence[Entry]) -> str:
+    """Return what tells the rows of a table apart."""
+    if len(entries) == 1 or len({entry.condition.model for entry in entries}) > 1:
+        return "model"
+    return "run" if len({entry.run for entry in entries}) == len(entries) else "asked as"
 
 
 def _falling(entry: Entry, metric: str) -> tuple[bool, float]:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from explaineval.reporting.plots.figure import Figure, Point
 from explaineval.reporting.plots.looks import INK
 from explaineval.reporting.plots.words import limits_text, number_text, shown
+from explaineval.text import visible
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF = f"{{{XLINK}}}href"
@@ -43,7 +44,7 @@ def finish_svg(drawing: str, figure: Figure, *, standalone: bool) -> str:
             element.set("style", _page_style(style))
     _add_numbers(root, figure)
     _add_head(root, figure, standalone=standalone)
-    return ElementTree.tostring(root, encoding="unicode") + "\n"
+    return visible(ElementTree.tostring(root, encoding="unicode")) + "\n"
 
 
 def _rename(root: ElementTree.Element, figure: str) -> None:
