@@ -16,7 +16,7 @@ from explaineval.reporting.page.numbers import UNDEFINED, Axis, Value, axis_of, 
 from explaineval.reporting.page.places import Entry, Names, Place
 from explaineval.reporting.results import Results
 from explaineval.scoring.comparisons import Compared, GroupResult
-from explaineval.scoring.registry import METRICS, OPEN, LevelMetric, Section
+from explaineval.scoring.registry import METRICS, OPEN, KindMetric, Section
 
 SHOWN_PAIRS = 10
 """Differences that are shown at once; the others can be opened."""
@@ -51,7 +51,8 @@ class Row:
 class Table:
     """A table of conditions by metrics.
 
-    `about` says what a row is, `shared` what all rows have in common. `reasons` are its footnotes: why values are undefined.
+    `about` says what a row is, `shared` what all rows have in common. `reasons` are its footnotes: why values are
+    undefined.
     """
 
     id: str
@@ -366,11 +367,12 @@ def missing_table(results: Results, names: Names) -> MissingTable:
 
 
 def _scored(results: Results) -> dict[tuple[int, Condition], int]:
-    """Return how many trials of each condition have a score."""
+    """Return how many trials of each condition have a score: those that some number of it rests on."""
     counts: dict[tuple[int, Condition], int] = {}
     for number, run in enumerate(results.runs):
         for row in run.rows:
-            place = number, row.condition.without_mention
-            if row.kind is not None and row.verbosity is not None and not isinstance(METRICS[row.metric], LevelMetric):
+            metric, place = METRICS[row.metric], (number, row.condition.without_mention)
+            of_kind = isinstance(metric, KindMetric) and metric.missing in ("left out", "bounded")
+            if of_kind or (row.kind is not None and metric.own_kind == row.kind):
                 counts[place] = max(counts.get(place, 0), row.n)
     return counts
