@@ -69,7 +69,8 @@ class Written(NamedTuple):
 def write_report(run_dirs: Sequence[Path], target: Path, plots: Path | None = None) -> Written:
     """Write the page on run directories or bundles into the file `target`, and its figures into `plots` if given."""
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
-        results = read_results([unpacked(path, Path(workshop) / str(n)) for n, path in enumerate(run_dirs)])
+        directories = [unpacked(path, Path(workshop) / str(n)) for n, path in enumerate(run_dirs)]
+        results = read_results(directories, every_policy=True)
         files = [] if plots is None else write_plots(results, plots)
         results = for_page(results)
         written = Written(content_of(results), page_figures(results), browse_trials(results), files)

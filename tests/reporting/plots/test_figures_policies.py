@@ -60,6 +60,19 @@ def test_a_run_with_one_policy_has_no_such_figure(run: Path) -> None:
     assert isinstance(figure, MissingFigure)
 
 
+def test_policies_that_agree_are_said_to(tmp_path: Path) -> None:
+    """Three marks on top of each other would show nothing."""
+    run = make_planted_run(tmp_path / "run", [Planted("lab/a", 0.8, 0.1)], examples=10, per_example=4)
+
+    results = read_results([run], every_policy=True)
+    [figure] = [figure for figure in figures_of(results) if figure.subject == "policies"]
+
+    assert isinstance(figure, MissingFigure)
+    assert figure.undefined == (
+        "word, lemma and substring give the same phi-CCT for every model, so there is nothing to see"
+    )
+
+
 def test_a_large_run_is_scored_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From one trial more than the bound on, no other policy is computed."""
     trials = len((run / "trials.jsonl").read_text().splitlines())

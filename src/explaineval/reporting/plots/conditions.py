@@ -15,6 +15,9 @@ from explaineval.reporting.plots.words import shown
 from explaineval.reporting.results import Results, RunResults
 from explaineval.scoring.task_means import MEAN
 
+MOST_POINTS_NAMED = 10
+"""Points with their names beside them; where there are more, the legend names their families."""
+
 LONGEST_NAME = 60
 """Characters of a name in captions, titles of points and alternative texts."""
 
@@ -188,7 +191,7 @@ class Looks:
     With more than MOST_NAMED models without a family, these share one look and stand in no legend.
     """
 
-    MOST_NAMED = 8
+    MOST_NAMED = 12
 
     def __init__(self, entries: Sequence[Numbers]) -> None:
         models = {entry.condition.model: entry.model for entry in entries}
@@ -198,6 +201,13 @@ class Looks:
         self._named = len(others) <= self.MOST_NAMED
         self._names = short_names(entries)
         self._rest = len(families)
+
+    def notes(self, points: Sequence[Point]) -> list[str]:
+        """Say where points cannot be told apart."""
+        alike = [point for point in points if self.of(point)[0] is None]
+        if len(alike) <= MOST_POINTS_NAMED:
+            return []
+        return [f"{len(alike)} points look alike, since the configuration names no `family` for their models."]
 
     def of(self, point: Point) -> tuple[str | None, int]:
         """Return the group of a point, which stands in the legend, and its look."""

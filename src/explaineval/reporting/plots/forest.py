@@ -95,6 +95,8 @@ def _forest(metric: str, entries: Sequence[Numbers], where: str) -> Figure:
 
 
 def _above(above: int, count: int) -> str:
+    if count == 0:
+        return "No value has an interval."
     if count == 1:
         return "The interval lies above the line." if above else "The interval does not lie above the line."
     return f"{above} of {count} intervals lie above the line."
@@ -110,16 +112,21 @@ def _notes(entries: Sequence[Numbers], metric: str) -> Iterator[str]:
 
 def policies(results: Results) -> Iterator[Figure | MissingFigure]:
     """Yield phi-CCT under each policy of what counts as a mention, for each setting with several policies."""
-    title, drawn = "phi-CCT under different mention policies", False
+    title, drawn, same = "phi-CCT under different mention policies", False, ""
     settings = gather_by_policy(results, PRIMARY)
     for setting, entries in headlines(settings).items():
         by_policy: dict[str, list[Numbers]] = {}
         for entry in entries:
             by_policy.setdefault(policy_text(entry.rows[PRIMARY]), []).append(entry)
         defined = [name for name, members in by_policy.items() if any(e.value(PRIMARY) is not None for e in members)]
-        if len(defined) > 1:
+        if len(defined) < 2:
+            continue
+        figure = _rows_figure(PRIMARY, by_policy)
+        spread = _spread(figure)
+        if spread is None:
+            same = join([*by_policy])
+        else:
             drawn = True
-            figure = _rows_figure(PRIMARY, by_policy)
             yield replace(
                 figure,
                 id="policies",
@@ -127,10 +134,13 @@ def policies(results: Results) -> Iterator[Figure | MissingFigure]:
                 title=title,
                 setting=describe(setting, settings),
                 caption="The same trials, scored under each policy of what counts as a mention of the insertion "
-                f"({join([*by_policy])}), with 95 % intervals. {_spread_text(figure)}",
+                f"({join([*by_policy])}), with 95 % intervals. They differ most for {spread[0]}, by "
+                f"{number_text(spread[1])}.",
             )
     if not drawn:
-        reason = "it needs numbers under two mention policies, or those of a judge, with a value"
+        reason = "it needs values under two mention policies, or those of a judge"
+        if same:
+            reason = f"{same} give the same phi-CCT for every model, so there is nothing to see"
         yield MissingFigure("policies", "policies", title, reason)
 
 
@@ -142,19 +152,21 @@ def policy_text(row: MetricRow) -> str:
     return text if row.channel in (None, EXPLANATION) else f"{text}, in {row.channel}"
 
 
-def _spread_text(figure: Figure) -> str:
-    """Say for which model the policies differ most."""
-    by_label: dict[str, list[float]] = {}
+def _spread(figure: Figure) -> tuple[str, float] | None:
+    """Return the model for which the policies differ most, and by how much; None where they differ for none."""
+    by_label: dict[str, list[Point]] = {}
     for point in figure.points:
-        if point.undefined is None:
-            by_label.setdefault(point.label, []).append(point.x)
-    spreads = {label: max(values) - min(values) for label, values in by_label.items() if len(values) > 1}
-    if not spreads:
-        return "No model has a value under two of them."
+        by_label.setdefault(point.label, []).append(point)
+    spreads = {}
+    for label, points in by_label.items():
+        values = [point.x for point in points if point.undefined is None]
+        if len(values) > 1:
+            spreads[label] = max(values) - min(values)
+    one_sided = any(len({point.undefined is None for point in points}) > 1 for points in by_label.values())
+    if not spreads or (max(spreads.values()) == 0 and not one_sided):
+        return None
     label = max(spreads, key=lambda label: spreads[label])
-    if spreads[label] == 0:
-        return "No value differs between them."
-    return f"They differ most for {label}, by {number_text(spreads[label])}."
+    return label, spreads[label]
 
 
 def _rows_figure(metric: str, variants: Mapping[str, Sequence[Numbers]]) -> Figure:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+from explaineval.reporting.plots.conditions import MOST_POINTS_NAMED
 from explaineval.reporting.plots.figure import Figure
 from explaineval.reporting.plots.words import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.transforms import Bbox
-
-MOST_NAMED = 10
-"""Points with their names beside them; where there are more, the legend names their families."""
 
 NAME, SIZE = 26, 6.0
 """Characters of a name, and the size of its letters."""
@@ -23,13 +22,16 @@ PLACES = ((1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1), (-1, 0), (0, 1), (0, -1))
 DISTANCE, DIAGONAL = 4.5, 2.5
 """Points between a mark and a name on its level or straight above it, and in each direction to one across."""
 
+APART = 12.0
+"""The least number of points between the middles of two labels of lines."""
+
 MARK, BAR = 6.0, 1.0
 """Points that a mark takes, and the width of an interval."""
 
 
 def is_named(figure: Figure) -> bool:
     """Return whether the points of a figure have their names beside them."""
-    return not figure.y.ticks and len(figure.points) <= MOST_NAMED
+    return not figure.y.ticks and len(figure.points) <= MOST_POINTS_NAMED
 
 
 def name_points(axes: Axes, figure: Figure, renderer: Any) -> None:
@@ -82,16 +84,18 @@ def _outside(box: Bbox, area: Bbox) -> float:
 
 
 def name_lines(axes: Axes, figure: Figure) -> None:
-    """Write the labels of lines above their ends."""
-    for line in figure.lines:
-        if line.label:
-            axes.annotate(
-                line.label,
-                line.points[-1],
-                xytext=(0, 2),
-                textcoords="offset points",
-                fontsize=SIZE,
-                ha="center",
-                va="bottom",
-                annotation_clip=False,
-            )
+    """Write the labels of lines above their ends, from left to right, none on another."""
+    last = -math.inf
+    for line in sorted((line for line in figure.lines if line.label), key=lambda line: line.points[-1]):
+        x = float(axes.transData.transform(line.points[-1])[0])
+        last = max(x, last + APART)
+        axes.annotate(
+            line.label,
+            line.points[-1],
+            xytext=(last - x, 2),
+            textcoords="offset points",
+            fontsize=SIZE,
+            ha="center",
+            va="bottom",
+            annotation_clip=False,
+        )

@@ -96,6 +96,7 @@ def _agreement(
         intervals=intervals,
         notes=(
             *(() if intervals else (NOT_DRAWN,)),
+            *looks.notes(points),
             "R² takes phi-CCT from one half of the examples and CCT from the other: on the same trials both share "
             "their errors.",
         ),
@@ -125,7 +126,7 @@ def accuracies(settings: Mapping[Setting, list[Numbers]], looks: Looks) -> Itera
             drawn = True
             xs = [x for point in points for x in (point.x, *(point.x_limits or ()))]
             intervals = len(points) <= MOST_WITH_INTERVALS
-            notes = [*(() if intervals else (NOT_DRAWN,)), *_confounding(entries)]
+            notes = [*(() if intervals else (NOT_DRAWN,)), *looks.notes(points), *_confounding(entries)]
             if any(point.condition.model.startswith(SIMULATED_PREFIX) for point in points):
                 notes.append("Simulated models do not know the right answer, so their accuracy means nothing.")
             yield Figure(
@@ -167,7 +168,7 @@ def costs(settings: Mapping[Setting, list[Numbers]], looks: Looks) -> Iterator[F
                 x=log_axis(f"dollars per {TRIALS:,} trials", [point.x for point in points], dollars_text),
                 y=_phi_axis(points),
                 series=tuple(looks.series(points)),
-                notes=(*_left_out_notes(reasons), *_confounding(entries)),
+                notes=(*_left_out_notes(reasons), *looks.notes(points), *_confounding(entries)),
             )
     if not drawn:
         why = "; ".join(_left_out_notes(left_out)).rstrip(".")

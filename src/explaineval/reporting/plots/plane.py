@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from explaineval.reporting.comparison_text import join
 from explaineval.reporting.plots.conditions import Looks, Numbers, Setting, describe, labels_of, without_levels
 from explaineval.reporting.plots.figure import Axis, Figure, Line, LineKind, MissingFigure, Point, Series
 from explaineval.reporting.plots.words import (
@@ -83,6 +84,7 @@ def _figure(entries: Sequence[Numbers], looks: Looks, where: str, *, asked_once:
     intervals = len(points) <= MOST_WITH_INTERVALS
     if not intervals:
         notes.append(NOT_DRAWN)
+    notes += looks.notes(points)
     return Figure(
         id=SUBJECT,
         subject=SUBJECT,
@@ -163,8 +165,10 @@ def _caption(series: Sequence[Series], rate: float, rates: Sequence[float]) -> s
         "Each point is how often a model's explanations mention the insertion where the answer changed (TPR) and where "
         "it did not (FPR); the upper left corner is faithful, and on the diagonal mentions tell nothing"
     )
-    if any(len(one.points) > 1 for one in series):
-        text += ", and the levels of verbosity of a model are joined"
+    longest = max(series, key=lambda one: len(one.points))
+    if len(longest.points) > 1:
+        levels = join([str(point.condition.verbosity) for point in longest.points])
+        text += f". The levels of verbosity of a model are joined in the order {levels}"
     text += f". The curves are places of equal phi-CCT at an impact rate of {percent(rate)}"
     if len(rates) > 1 and min(rates) < max(rates):
         text += f", the mean of what is shown ({percent_range(rates)})"
