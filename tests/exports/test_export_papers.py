@@ -214,6 +214,7 @@ def test_levels_of_verbosity_stand_in_rows_of_their_own(tmp_path: Path) -> None:
     }
     assert "task mine, predict then explain, chat with 0 shots" in tables[0].shared
     assert [column.metric for column in tables[1].columns] == ["f_auroc_own"]
+    assert "F-AUROC, own answers: F-AUROC where every level asks for the answer again." in text
 
 
 def test_undefined_numbers_have_their_reason(tmp_path: Path) -> None:

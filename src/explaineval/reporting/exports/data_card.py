@@ -84,7 +84,7 @@ def _measured(run: RunResults) -> Iterator[str]:
             yield f"- {escape(metric.title)}: {escape(metric.definition.partition('. ')[0].removesuffix('.'))}."
     yield ""
     yield (
-        f"{len(run.scores.rows):,} numbers in metrics.json, . Models: {len(config.models):,}. Tasks: "
+        f"{len(run.scores.rows):,} numbers in metrics.json. Models: {len(config.models):,}. Tasks: "
         f"{len(config.tasks):,}. `explaineval explain METRIC` gives the source and the pitfall of each."
     )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from explaineval.interventions import kind_of
 from explaineval.metrics.differences import Rank
 from explaineval.records import SIMULATED_PREFIX, Condition, MetricRow
-from explaineval.reporting.condition_text import ORDERS
+from explaineval.reporting.condition_text import ORDERS, lower_first
 from explaineval.reporting.results import Results, RunResults
 from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.registry import METRICS
@@ -91,7 +91,7 @@ class Headline:
         """Yield what the headings mean, one sentence each."""
         for column in self.columns:
             text = METRICS[column.metric].definition.partition(". ")[0].removesuffix(".")
-            yield f"{column.heading}: {text[0].lower()}{text[1:]}."
+            yield f"{column.heading}: {lower_first(text)}."
         yield "In brackets: 95 % intervals; examples are the unit. n: scored trials."
         if self.ranked:
             yield RANK_LEGEND.format(self.columns[0].heading)

@@ -27,7 +27,7 @@ COMPARISON_TYPES: Mapping[str, ColumnType] = {
     **dict.fromkeys(("p", "p_adjusted", "detectable", "unrestricted_a", "unrestricted_b"), "number"),
     **dict.fromkeys(("equivalent", "primary"), "boolean"),
 }
-"""Types of a comparison's columns, which may be None in all rows; the other columns are text."""
+"""Types of a comparison's columns that may be None in all rows; those of other columns follow from their values."""
 
 
 class Column(NamedTuple):
@@ -66,12 +66,28 @@ def _comparison(directory: Path) -> Table:
     rows = document_of(compare_runs([directory], or_none=True))["rows"]
     if not rows:
         raise InputError(f"{directory} has nothing to compare: a comparison needs two models or two arms.")
-    columns = tuple(Column(name, COMPARISON_TYPES.get(name, "text")) for name in rows[0])
+    columns = tuple(
+        Column(name, COMPARISON_TYPES.get(name) or _type_of_values(row[name] for row in rows)) for name in rows[0]
+    )
     return Table(columns, [[row[column.name] for column in columns] for row in rows])
 
 
 TABLES: Mapping[str, Callable[[Path], Table]] = {"metrics": _metrics, "trials": _trials, "comparison": _comparison}
 """How each table is read from a run directory. Each raises InputError for a directory without a finished run."""
+
+
+def _type_of_values(values: Iterable[Any]) -> ColumnType:
+    """Return the type of a column of these values; without any it is text.
+
+    >>> _type_of_values([None, 1, 2.5]), _type_of_values([True]), _type_of_values([None])
+    ('number', 'boolean', 'text')
+    """
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return "boolean"
+    if kinds and kinds <= {int, float}:
+        return "integer" if kinds == {int} else "number"
+    return "text"
 
 
 def columns_of(record: type[BaseModel]) -> tuple[Column, ...]:
