@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from explaineval.reporting.comparison_document import document_of
 from explaineval.reporting.exports.headline import COLUMNS, Headline, headlines_of
 from explaineval.reporting.exports.latex import escape as escape_latex
 from explaineval.reporting.exports.latex import latex_tables
@@ -237,3 +238,29 @@ def test_simulated_models_are_marked(headline: Headline) -> None:
     assert "simulated/faithful (simulated, not a language model)" in markdown_tables(tables)
     assert r"faithful$^{\dagger}$" in latex_tables(tables)
     assert r"Models marked $\dagger$ are simulated and no language models." in latex_tables(tables)
+
+
+def test_ranks_are_those_of_the_comparison(tmp_path: Path) -> None:
+    """As `compare --json` gives them for the primary family, in both tables, with a legend."""
+    mentions = {
+        "openai/tells": lambda flip, spot: flip or spot % 7 == 0,
+        "openai/mixes": lambda _, spot: spot % 2 == 0,
+    }
+    trials = [
+        make_trial(
+            example, number, model=model, changed=(flip := (example * 5 + number * 3) % 4 == 0),
+            mentioned=mentioned(flip, example + number),
+        )
+        for model, mentioned in mentions.items() for example in range(40) for number in range(4)
+    ]  # fmt: skip
+    models = [{"model": model, "endpoint": "lab"} for model in mentions]
+    results = read_results([finished(make_run(tmp_path / "run", trials, 40, models=models))])
+    ranks = {row["model"]: str(row["low"]) for row in document_of(results.comparisons)["ranks"]}
+    latex, markdown = latex_tables(headlines_of(results)), markdown_tables(headlines_of(results))
+
+    assert ranks == {"openai/tells": "1", "openai/mixes": "2"}
+    for model, rank in ranks.items():
+        assert re.search(rf"^\| {model} \|.*\| {rank} \|$", markdown, re.MULTILINE)
+        assert re.search(rf"{model.partition('/')[2]} &.* & {rank} \\\\\[2pt\]$", latex, re.MULTILINE)
+    for text in (latex, markdown):
+        assert "Rank: the ranks in phi-CCT that a model may hold" in text
