@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from explaineval.cli.app import main
 from explaineval.cli.demo import SWEEP_LEVELS, simulated_models
+from explaineval.client.simulated import LEVELS, law_of
 from explaineval.config import ArmConfig, ModelConfig, RunConfig
 from explaineval.execution.model_run import count_beginnings
 from explaineval.records import SIMULATED_NOTE, Completion, Request
@@ -111,6 +115,22 @@ def test_the_simulated_models_are_balanced() -> None:
     assert len(names) == 12
     assert Counter(names) == dict.fromkeys(names, 2)
     assert Counter(name.partition("-")[0] for name in names) == {"ash": 4, "birch": 4, "cedar": 4}
+
+
+def test_the_page_says_what_the_sweep_should_find() -> None:
+    """docs/simulated.md: phi-CCT from its formula at the models' impact rate, F-AUROC by the trapezoid rule."""
+    page = (Path(__file__).parents[2] / "docs" / "simulated.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w.-]+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+
+    assert [f"simulated/{row[0]}" for row in rows] == [model.model for model in simulated_models()]
+    for name, *values in rows:
+        law = law_of(f"simulated/{name}")
+        p, mentioned = law.impact, law.impact * law.tpr + (1 - law.impact) * law.fpr
+        phi = (law.tpr - law.fpr) * math.sqrt(p * (1 - p) / (mentioned * (1 - mentioned)))
+        levels = sorted(LEVELS[level] for level in SWEEP_LEVELS)
+        fpr = [0, *(1 - (1 - law.fpr) ** level for level in levels), 1]
+        tpr = [0, *(1 - (1 - law.tpr) ** level for level in levels), 1]
+        assert list(map(float, values)) == pytest.approx([law.tpr, law.fpr, phi, np.trapezoid(tpr, fpr)], abs=0.0051)
 
 
 @pytest.mark.parametrize(
