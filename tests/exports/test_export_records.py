@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ import jsonschema
 import pytest
 from markdown_it import MarkdownIt
 
+from explaineval.config import RunConfig
+from explaineval.datasets import parse_specs
+from explaineval.datasets.downloads import OFFICIAL
 from explaineval.reporting.exports.data_card import data_card
-from explaineval.reporting.exports.every_eval_ever import LOWER_IS_BETTER, SCHEMA_VERSION, write_records
+from explaineval.reporting.exports.every_eval_ever import LOWER_IS_BETTER, SCHEMA_VERSION, record_of, write_records
+from explaineval.reporting.exports.sources import OURS, task_source
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import read_metrics, read_run
 from explaineval.scoring.registry import METRICS
@@ -296,3 +301,33 @@ def test_the_card_of_hostile_names_is_text_only(hostile: Path) -> None:
     assert tags <= {"h1", "h2", "p", "ul", "li", "code", "table", "thead", "tbody", "tr", "th", "td"}
     assert "\x1b" not in text
     assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in text
+
+
+def test_the_source_of_a_task_is_told_as_far_as_it_is_known() -> None:
+    """Official datasets have their licence, bundled tasks ours; of other files nothing is guessed, and no directory."""
+    tasks = ("esnli:/home/me/esnli_dev.csv", "nli", "jsonl:/home/me/own.jsonl", "csv:/home/me/t.csv")
+    config = RunConfig.model_validate({"tasks": tasks, "models": [{"model": "openai/m"}]})
+    names = [spec.name for spec in parse_specs(tasks[:3], {})]
+    found = [task_source(config, name) for name in names]
+
+    assert [source and source.file for source in found] == ["esnli_dev.csv", None, "own.jsonl"]
+    assert [source and source.licence for source in found] == [OFFICIAL["esnli"].licence, OURS, None]
+    assert task_source(config, "mean") is None
+    assert task_source(config.model_copy(update={"tasks": ("gone:x",)}), "x") is None
+
+
+def test_a_record_names_the_addresses_of_an_official_dataset(run: Path, tmp_path: Path) -> None:
+    """As the schema's variant with addresses."""
+    results = read_results([run]).runs[0]
+    config = results.record.config.model_copy(update={"tasks": ("comve:mine",)})
+    facts = results.record.facts.model_copy(update={"tasks": {"comve": results.record.facts.tasks["mine"]}})
+    rows = tuple(row.model_copy(update={"task": "comve"}) for row in results.scores.rows)
+    record = results.record.model_copy(update={"config": config, "facts": facts})
+    changed = replace(results, record=record, scores=replace(results.scores, rows=rows))
+    document = record_of(changed, rows[0].endpoint, rows[0].model, NOW)
+
+    for schema in schemas():
+        jsonschema.validate(document, schema)
+    source = document["evaluation_results"][0]["source_data"]
+    assert source["url"] == [file.url for file in OFFICIAL["comve"].files]
+    assert source["additional_details"]["licence"] == OFFICIAL["comve"].licence

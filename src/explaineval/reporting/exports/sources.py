@@ -11,6 +11,9 @@ from explaineval.datasets.downloads import OFFICIAL
 from explaineval.datasets.readers import BUNDLED
 from explaineval.errors import InputError
 
+OURS = "Apache-2.0, with explaineval"
+"""The licence of the bundled tasks."""
+
 
 class TaskSource(NamedTuple):
     """Where a task comes from: its format, its file's name without the directory, and the licence of its texts."""
@@ -34,6 +37,6 @@ def task_source(config: RunConfig, task: str) -> TaskSource | None:
     if spec is None:
         return None
     if spec.path is None and spec.format in BUNDLED:
-        return TaskSource(spec.format, None, "Apache-2.0, with explaineval")
+        return TaskSource(spec.format, None, OURS)
     licence = OFFICIAL[spec.format].licence if spec.format in OFFICIAL else None
     return TaskSource(spec.format, PurePath(spec.path).name if spec.path else None, licence)
