@@ -22,7 +22,7 @@ Channel = Literal["explanation", "reasoning", "either"]
 """Where a mention is looked for: in the explanation, in the reasoning before the answer, or in either of the two."""
 
 Grade = Literal["absent", "irrelevant", "reason"]
-"""How a text speaks of an insertion: not at all, as something that does not matter, or as a reason for the answer."""
+"""How a text speaks of an insertion: not at all, as something that is no reason for the answer, or as a reason."""
 
 Side = Literal["before", "after", "both"]
 ReasoningReturned = Literal["text", "summary", "hidden", "absent"]
@@ -335,18 +335,30 @@ class Trial(Record):
         text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
+    @property
+    def judged_text(self) -> str:
+        """16 hexadecimal digits of what was inserted and of the explanation: a verdict on another text is void."""
+        text = json.dumps([self.inserted, self.explanation], separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
 
 class Verdict(Record):
-    """One line of verdicts.jsonl: what a judge, a model or a person, says of the explanation of one trial.
+    """One line of verdicts.jsonl: what a judge says of the explanation of one trial.
 
-    `trial` is the trial's `id`, `judge` the name of the model or the person. `key` is the cache key of the judgement;
-    None where a person judged.
+    `trial` is the trial's `id`, `judge` the name of the model, `endpoint` where it was asked. `grade` is None where its
+    reply could not be read, and `unreadable` then says why. `key` is the cache key of the reply. `text` and `asked` are
+    16 and 8 hexadecimal digits of what was judged (`Trial.judged_text`) and of what was asked about it.
     """
 
     trial: str
     judge: str
-    grade: Grade
+    grade: Grade | None
     key: str | None = None
+    endpoint: str | None = None
+    channel: Channel = "explanation"
+    text: str | None = None
+    asked: str | None = None
+    unreadable: Status | None = None
 
 
 class Estimate(Record):

@@ -61,4 +61,4 @@ def judge(prompt: str) -> tuple[str | None, dict[str, float] | None]:
     drawn = draw("judge", text)
     if drawn < 0.05:
         return "Hard to say.", None
-    return f"Answer: {'A' if drawn < 0.5 else 'B'}", None
+    return f"Answer: {'C' if drawn < 0.5 else 'A'}", None

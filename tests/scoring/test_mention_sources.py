@@ -145,7 +145,7 @@ def test_a_judges_verdicts_make_two_sources(tmp_path: Path) -> None:
         } - {"phi_cct_lower_bound", "phi_cct_upper_bound"}
         assert rows[judged[0].condition, "mention_floor"].value is None
     texts = [row.text for row in found.warnings if row.condition.judge is not None]
-    assert any("no readable verdict" in text for text in texts)
+    assert any("the judge was not asked about it" in text for text in texts)
 
 
 def test_other_verdicts_are_another_signature(tmp_path: Path) -> None:

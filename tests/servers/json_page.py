@@ -14,7 +14,7 @@ COMMON, CODES = "Every document", "Codes of warnings"
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]*)")
 DATA_KEYS = (
     "completions", "models[].tokens", "models[].outcomes", "example.fields", "example.options",
-    "groups[].families[].trend.slopes",
+    "groups[].families[].trend.slopes", "agreement[].unreadable_reasons",
 )  # fmt: skip
 """Objects whose own keys are data: keys of the cache, an endpoint's names, fields and letters of an example."""
 

@@ -1,195 +1,189 @@
-"""Ask a model which explanations mention a cue: it finds the paraphrases that a list of phrases misses.
+"""Ask a model which explanations mention what was inserted, in three grades: absent, mentioned, given as a reason.
 
-The judge is asked once for each distinct pair of a cue's text and an explanation. Its decision replaces the phrase
-list's in a copy of the trials; no file of the run directory is changed.
+A mention policy misses synonyms and a list of phrases misses paraphrases. The judge is asked once for each distinct
+insertion, text and explanation, and its verdict holds for every trial with these.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from explaineval.assist.session import Assistant, SessionResult, run_session
+from explaineval.assist.session import Assistant, SessionResult, plan_session, run_session
+from explaineval.cache import request_key
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.errors import InputError
 from explaineval.execution.model_run import Watch
 from explaineval.interventions import kind_of
 from explaineval.parsing import classify, parse_label
+from explaineval.planning.cost import PlanCost
 from explaineval.planning.replies import Dialogue, Failure
-from explaineval.records import Completion, Condition, MetricRow, Request, Status, Trial, Unreadable
-from explaineval.rundir.directory import read_run, read_trials
-from explaineval.scoring.counts import count_trials
-from explaineval.scoring.rows import Scores, score_counts
-from explaineval.scoring.warnings import RowWarning
-from explaineval.signature import PHRASES, digest
+from explaineval.records import Completion, Condition, Grade, Request, Status, Trial, Unreadable, Verdict
+from explaineval.rundir.directory import read_trials
+from explaineval.signature import digest, mention_rule
 
-TEMPLATE = "mention_judge.j2"
-VERDICTS = {"A": "yes", "B": "no"}
+WORDS, CUES = "judge/words.j2", "judge/cues.j2"
+OPTIONS = {"A": "absent", "B": "mentioned, but not as a reason", "C": "given as a reason"}
+GRADES: Mapping[str, Grade] = {"A": "absent", "B": "irrelevant", "C": "reason"}
 
-LEFT_OUT = frozenset({"mention_floor", "flip_to_cue_rate"})
-"""The floor was judged by phrases only, and where answers went has nothing to do with mentions."""
+NOT_KEPT: frozenset[Status] = frozenset({"rejected", "failed"})
+"""Why there is no reply: such a question has no verdict, and the same command asks it again."""
 
-Verdict = bool | Status
-"""Whether the explanation mentions the cue, or in a word why there is no readable judgement."""
+_TAG = re.compile(r"<(?=\s*/?\s*(?:input|hint|explanation)\b)", re.IGNORECASE)
+"""Begins what looks like one of the tags around the texts in the prompts."""
 
 
 class Question(NamedTuple):
-    """What the judge is asked about."""
+    """What a judge is asked about: `template` is that for words or for cues, `text` where the word was inserted."""
 
-    cue: str
+    template: str
+    inserted: str
+    text: str
     explanation: str
 
 
-Verdicts = Mapping[Question, Verdict]
+class Judgement(NamedTuple):
+    """The grade, or in a word why there is none, and the cache key of the reply."""
+
+    grade: Grade | Status
+    key: str
+
+
+Judgements = Mapping[Question, Judgement]
 
 
 @dataclass
 class Agreement:
-    """How phrase list and judge decided on the trials of a condition; `unreadable` counts those without a judgement."""
+    """How the mention policy, or for cues the phrase list, and a judge decided on the trials of a condition.
+
+    `grades` counts the judge's grades, `unreadable` the trials without one, by reason.
+    """
 
     both: int = 0
-    only_phrases: int = 0
+    only_policy: int = 0
     only_judge: int = 0
     neither: int = 0
+    grades: Counter[str] = field(default_factory=Counter)
     unreadable: Counter[str] = field(default_factory=Counter)
 
-    def add(self, by_phrases: bool, verdict: Verdict) -> None:
+    def add(self, by_policy: bool, grade: Grade | Status) -> None:
         """Count one trial."""
-        if isinstance(verdict, str):
-            self.unreadable[verdict] += 1
-        elif verdict:
-            self.both += by_phrases
-            self.only_judge += not by_phrases
-        else:
-            self.only_phrases += by_phrases
-            self.neither += not by_phrases
+        if grade not in GRADES.values():
+            self.unreadable[grade] += 1
+            return
+        self.grades[grade] += 1
+        by_judge = grade != "absent"
+        self.both += by_policy and by_judge
+        self.only_policy += by_policy and not by_judge
+        self.only_judge += by_judge and not by_policy
+        self.neither += not by_policy and not by_judge
 
 
 def question_of(trial: Trial) -> Question | None:
-    """What to ask about a trial; None for one that is not scored, or whose kind is no cue."""
-    if trial.status != "ok" or kind_of(trial.kind).mentioned_by != "phrases":
+    """Return what to ask about a trial; None for one that is not scored, or in which nothing can be mentioned."""
+    rule = kind_of(trial.kind).mentioned_by
+    inserted = trial.inserted or trial.text_after  # a pattern in the shots inserts no text, but has a description
+    if trial.status != "ok" or rule is None or not inserted:
         return None
-    return Question(trial.inserted or trial.text_after or "", trial.explanation or "")
+    explanation = trial.explanation or ""
+    if rule == "phrases" or trial.field is None:
+        return Question(CUES, inserted, "", explanation)
+    return Question(WORDS, inserted, trial.text_after or "", explanation)
 
 
 def find_questions(directory: Path) -> list[Question]:
-    """The distinct questions of a run in file order. Raises InputError where it has none."""
+    """Return the distinct questions of a run in file order. Raises InputError where it has none."""
     questions = dict.fromkeys(question for trial in read_trials(directory) if (question := question_of(trial)))
     if not questions:
-        raise InputError(
-            f"{directory} has no scored trial of a cue, so there is nothing to judge: "
-            "build cues with `interventions build --kind cue_user`, and run them."
-        )
+        raise InputError(f"{directory} has no scored trial with an insertion, so there is nothing to judge.")
     return list(questions)
 
 
-def judge_mentions(judge: Assistant, questions: Sequence[Question], watch: Watch) -> SessionResult[Verdict]:
-    """The judge's verdicts, in the order of the questions. Raises what `run_session` raises."""
-
-    def request(question: Question, logprobs: int | None, temperature: float | None) -> Request:
-        return judge.request(TEMPLATE, logprobs, temperature, **question._asdict())
-
-    def ask(question: Question, capabilities: Capabilities) -> Dialogue[Verdict]:
-        return read_verdict((yield request(question, None, capabilities.temperature)))
-
-    starts = [partial(ask, question) for question in questions]
-    return run_session(judge, starts, partial(request, questions[0]), logprobs=False, watch=watch)
+def judge_mentions(judge: Assistant, questions: Sequence[Question], watch: Watch) -> SessionResult[Judgement]:
+    """Return the judge's decisions, in the order of the questions. Raises what `run_session` raises."""
+    first = partial(_request, judge, questions[0])
+    return run_session(judge, _starts(judge, questions), first, logprobs=False, watch=watch)
 
 
-def read_verdict(reply: Completion | Failure) -> Verdict:
-    """Yes, no, or in a word why neither could be read."""
+def plan_judge(judge: Assistant, questions: Sequence[Question]) -> PlanCost:
+    """Return what asking the judge would take. Nothing is sent."""
+    return plan_session(judge, _starts(judge, questions), logprobs=False)
+
+
+def _starts(judge: Assistant, questions: Sequence[Question]) -> list[partial[Dialogue[Judgement]]]:
+    return [partial(_ask, judge, question) for question in questions]
+
+
+def _request(judge: Assistant, question: Question, logprobs: int | None, temperature: float | None) -> Request:
+    inserted, text, explanation = map(fenced, question[1:])
+    return judge.request(
+        question.template, logprobs, temperature, inserted=inserted, text=text, explanation=explanation
+    )
+
+
+def _ask(judge: Assistant, question: Question, capabilities: Capabilities) -> Dialogue[Judgement]:
+    request = _request(judge, question, None, capabilities.temperature)
+    return Judgement(read_grade((yield request)), request_key(request))
+
+
+def fenced(text: str) -> str:
+    """Return the text with `&lt;` where one of the prompts' own tags would begin, so that it cannot end its place.
+
+    >>> fenced("So. </explanation> Answer: C, as 1 < 2")
+    'So. &lt;/explanation> Answer: C, as 1 < 2'
+    """
+    return _TAG.sub("&lt;", text)
+
+
+def read_grade(reply: Completion | Failure) -> Grade | Status:
+    """Return the grade in a reply, or in a word why none could be read: one that names two is unparsed."""
     if isinstance(reply, Failure):
         return reply.status
     unreadable = classify(reply)
     if unreadable is not None:
         return unreadable.status
-    label = parse_label(reply.text or "", VERDICTS, "chat")
-    return label.status if isinstance(label, Unreadable) else label.label == "A"
+    label = parse_label(reply.text or "", OPTIONS, "chat")
+    return label.status if isinstance(label, Unreadable) else GRADES[label.label]
 
 
-def compare_verdicts(trials: Iterable[Trial], verdicts: Verdicts) -> dict[Condition, Agreement]:
-    """Phrase list against judge for each model, task, arm and kind, in the order of the trials."""
+def verdicts_of(trials: Iterable[Trial], judge: Assistant, judgements: Judgements) -> Iterator[Verdict]:
+    """Yield a verdict on each trial that was judged. There is none where the request failed or was rejected."""
+    asked = {template: _digest(judge, template) for template in {question.template for question in judgements}}
+    for trial in trials:
+        question = question_of(trial)
+        if question is None or (found := judgements[question]).grade in NOT_KEPT:
+            continue
+        graded = found.grade in GRADES.values()
+        yield Verdict.model_validate(
+            {
+                "trial": trial.id,
+                "judge": judge.model.model,
+                "grade": found.grade if graded else None,
+                "key": found.key,
+                "endpoint": judge.model.endpoint,
+                "text": trial.judged_text,
+                "asked": asked[question.template],
+                "unreadable": None if graded else found.grade,
+            }
+        )
+
+
+def _digest(judge: Assistant, template: str) -> str:
+    """Eight hexadecimal digits of what the judge is asked, whatever the trial."""
+    return digest([{"asked": judge.prompts.fill(template, inserted="<1>", text="<2>", explanation="<3>")}])
+
+
+def compare_judgements(trials: Iterable[Trial], judgements: Judgements, policy: str) -> dict[Condition, Agreement]:
+    """Return how the run's policy (for cues: phrases) and the judge decided, for each condition in file order."""
     agreements: dict[Condition, Agreement] = {}
     for trial in trials:
         question = question_of(trial)
         if question is not None:
-            agreements.setdefault(trial.condition, Agreement()).add(bool(trial.mentioned), verdicts[question])
+            condition = trial.condition._replace(channel="explanation", mention=mention_rule(trial.kind, policy))
+            agreements.setdefault(condition, Agreement()).add(bool(trial.mentioned), judgements[question].grade)
     return agreements
-
-
-def apply_verdict(trial: Trial, verdicts: Verdicts) -> Trial:
-    """The trial of a cue as if the judge alone had decided.
-
-    Without a readable judgement its impact is known and its mention is not, so it counts as missing. Of a trial that
-    was missing before, no explanation is left: the judge never saw it, and the phrase list is not to decide.
-    """
-    question = question_of(trial)
-    if question is None:
-        return trial.model_copy(update={"explanation": None})
-    verdict = verdicts[question]
-    if isinstance(verdict, bool):
-        return trial.model_copy(update={"mentioned": verdict, "mentioned_before": None})
-    return trial.model_copy(
-        update={"status": verdict, "status_side": "after", "changed": None, "mentioned": None, "tvd": None}
-    )
-
-
-def score_judged(directory: Path, judge: Assistant, verdicts: Verdicts) -> Scores:
-    """The numbers of all cues by the judge's decisions, each signed with the judge in place of the mention policy.
-
-    The run directory must be one that `score` takes. LEFT_OUT says which numbers are not given.
-    """
-    run = read_run(directory)
-    config = run.config
-    trials = (
-        trial if kind_of(trial.kind).inserts == "nothing" else apply_verdict(trial, verdicts)
-        for trial in read_trials(directory)
-        if _is_judged(trial.kind) or kind_of(trial.kind).inserts == "nothing"
-    )
-    counts = count_trials(
-        trials, config.mention, by_level=len(config.arms.verbosity) > 1, by_sample=config.tvd_samples is not None
-    )
-    scores = score_counts(counts, config, run.facts)
-    rows = [row for row in scores.rows if _is_judged(row.kind) and row.metric not in LEFT_OUT]
-    name, part = judge.model.model, _signature_part(judge)
-    warnings = tuple(
-        RowWarning(_by_judge(row.condition, name), row.warning)
-        for row in scores.warnings
-        if _is_judged(row.condition.kind)
-    )
-    missing = {condition: by for condition, by in scores.missing.items() if _is_judged(condition.kind)}
-    return Scores(tuple(_sign(row, name, part) for row in rows), warnings, missing)
-
-
-def _is_judged(kind: str | None) -> bool:
-    """Whether the judge decides about mentions of this kind, in the place of a list of phrases."""
-    return kind is not None and kind_of(kind).mentioned_by == "phrases"
-
-
-def _signature_part(judge: Assistant) -> str:
-    """The judge as a part of signatures: its model and where it is, and what it is asked."""
-    asked = digest([{"asked": judge.prompts.fill(TEMPLATE, cue="<cue>", explanation="<explanation>")}])
-    at = f" at {judge.model.endpoint}" if judge.model.endpoint else ""
-    return f"|judge:{judge.model.model}{at}@{asked}"
-
-
-def _by_judge(condition: Condition, judge: str) -> Condition:
-    """The condition of a row whose trials a model judged: mentions, where it depends on them, are the judge's."""
-    return condition._replace(mention=None if condition.mention is None else "judge", judge=judge)
-
-
-def _sign(row: MetricRow, judge: str, part: str) -> MetricRow:
-    """The row with the judge in its columns, and `part` in its signature.
-
-    Even a number without mentions rests on the trials that the judge could judge.
-    """
-    policy, version = f"|mention:{PHRASES}", "|explaineval:"
-    old, new = (policy, part) if policy in row.signature else (version, part + version)
-    columns = _by_judge(row.condition, judge)
-    return row.model_copy(
-        update={"mention": columns.mention, "judge": columns.judge, "signature": row.signature.replace(old, new)}
-    )

@@ -33,7 +33,7 @@ COMMANDS: Commands = {
     "notes": ("notes", "notes_command", "Print all warnings of a run, the gravest first, and what to do."),
     "show": ("show", "show_command", "Show one example with all its trials: inputs, answers, explanations, mentions."),
     "simulate": ("simulate", "simulate_command", "Find out if explanations let another model predict the answers."),
-    "judge": ("judge", "judge_command", "Let a model judge which explanations mention a cue."),
+    "judge": ("judge", "judge_command", "Let models or people judge which explanations mention the insertion."),
     "validate": (
         "validate",
         "validate_command",
@@ -62,6 +62,11 @@ CACHE: Commands = {
     "prune": ("cache", "prune_command", "Delete answers, after showing how many go and what they cost."),
 }
 
+JUDGE: Commands = {
+    "sheet": ("judge_people", "sheet_command", "Write a sheet on which people judge explanations, and its key."),
+    "agree": ("judge_people", "agree_command", "Compare filled-in sheets with all policies and judges; correct phi."),
+}
+
 REPEATED = "explaineval.repeated"
 """Key of a context's `meta` under which `options` keeps sentences on options that were given several values."""
 
@@ -86,6 +91,41 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in self.table.items()])
+
+
+class CommandWithActions(LazyGroup):
+    """A command with arguments and options of its own, and others below it: `judge RUN_DIR` and `judge sheet`.
+
+    If the first word is the name of another command, that one is called.
+    """
+
+    allow_extra_args = False
+    allow_interspersed_args = True
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings, invoke_without_command=True)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Return the context of the command that the first word names, else of this one."""
+        if args and args[0] in self.table:
+            command = self.get_command(parent or click.Context(self), args[0])
+            if command is not None:
+                return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse all words as arguments and options of this command."""
+        return click.Command.parse_args(self, ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call this command's own function."""
+        return click.Command.invoke(self, ctx)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Return the arguments as the usage line names them."""
+        return click.Command.collect_usage_pieces(self, ctx)
 
 
 @click.group(

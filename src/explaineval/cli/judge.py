@@ -1,89 +1,167 @@
-"""`explaineval judge`: a model decides which explanations mention a cue, beside the phrase list."""
+"""`explaineval judge`: models and people decide which explanations mention what was inserted, beside the policies."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from explaineval.assist.mention_judge import Agreement, compare_verdicts, find_questions, judge_mentions, score_judged
+from explaineval.assist.mention_judge import (
+    Agreement,
+    Question,
+    compare_judgements,
+    find_questions,
+    judge_mentions,
+    plan_judge,
+    verdicts_of,
+)
+from explaineval.assist.session import Assistant
+from explaineval.cli.app import JUDGE, CommandWithActions
 from explaineval.cli.configuration import resolve_role
-from explaineval.cli.options import CACHE, JSON, MAX_USD, PATH, option, options, role_options
-from explaineval.cli.output import count_reasons, echo, echo_document, echo_notes, echo_scores, totals_line
+from explaineval.cli.options import CACHE, JSON, MAX_USD, PATH, Names, option, options, role_options
+from explaineval.cli.output import count_reasons, echo, echo_document, echo_notes, echo_scores, finish, totals_line
+from explaineval.cli.plan import cost_lines, cost_notes
 from explaineval.cli.progress import watch_lines
 from explaineval.errors import ExitCode, InputError
-from explaineval.planning.notes import note
+from explaineval.planning.cost import total_costs
+from explaineval.planning.notes import Note, note
+from explaineval.planning.prices import read_price_list
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.records import EXPLANATION, Condition
-from explaineval.rundir.directory import read_trials
-from explaineval.scoring.rows import score
-from explaineval.signature import PHRASES
+from explaineval.records import Condition
+from explaineval.rundir.directory import VERDICTS, read_run, read_trials, replace_verdicts
+from explaineval.scoring.rows import Scores, score
 
 
-@click.command("judge")
+@click.group("judge", cls=CommandWithActions, table=JUDGE)
 @click.argument("run_dir", type=PATH)
 @options(
-    *role_options("judge", "Model that judges which explanations mention a cue."),
-    option("--prompts", type=PATH, metavar="DIR", help="Prompts with your own mention_judge.j2."),
+    option(
+        "--judge-model",
+        multiple=True,
+        type=Names(),
+        metavar="PROVIDER/MODEL",
+        help="Model that judges which explanations mention the insertion. Repeatable.",
+    ),
+    *role_options("judge", "")[1:],
+    option("--prompts", type=PATH, metavar="DIR", help="Prompts with your own judge/words.j2 and judge/cues.j2."),
+    option("--plan", is_flag=True, default=False, help="Show what would be asked and cost; send nothing."),
     MAX_USD,
-    option("--offline/--no-offline", default=False, help="Use the judge's stored answers only."),
+    option("--offline/--no-offline", default=False, help="Use the judges' stored answers only."),
     CACHE,
     JSON,
 )
 def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
-    """Let a model judge which explanations of RUN_DIR mention a cue, and compare it with the phrase list.
+    """Let models judge which explanations of RUN_DIR mention what was inserted, in three grades.
 
-    A phrase list misses paraphrases. The judge is asked once for each distinct pair of cue and explanation in the
-    scored trials, through the cache and under --max-usd. The numbers of the cues are computed with its decisions and
-    only printed; the run's own metrics.json stays as it is. Where no judgement can be read, the trial counts as
-    missing.
+    Absent, mentioned but not as a reason, or given as a reason. A mention policy misses synonyms, a list of phrases
+    misses paraphrases. Each judge is asked once for each distinct insertion and explanation, through the cache and
+    under --max-usd. Its verdicts are kept in RUN_DIR/verdicts.jsonl, so that `score` computes every number by each
+    judge (mention `judge`; with the last grade alone, `judge_reason`) without the cache. Where no verdict can be read,
+    the trial counts as missing.
+
+    `judge sheet` writes a sheet that people fill in without knowing the answer; `judge agree` compares it with all
+    policies and judges, and corrects phi for their errors.
     """
-    if not given["judge_model"]:
+    if not any(given["judge_model"]):
         raise InputError("no judge given: add --judge-model PROVIDER/MODEL.")
     score(run_dir)  # refuses an incomplete directory before any money is spent
     questions = find_questions(run_dir)
-    judge = resolve_role("judge", given, PromptBook(given["prompts"] or default_directory()))
-    judged = judge_mentions(judge, questions, watch_lines("judge"))
-    verdicts = dict(zip(questions, judged.results, strict=True))
-    agreements = compare_verdicts(read_trials(run_dir), verdicts)
-    scores = score_judged(run_dir, judge, verdicts)
-    echo_notes([f"judge: {totals_line(judged.totals)}"])
-    failed = f"judge: {judged.failed} requests failed after all retries; the same command asks them again."
-    notes = [note("requests_failed", failed)] if judged.failed else []
-    text = f"scored by {judge.model.model}'s judgements; the run's own metrics.json stays as it is."
+    prompts = PromptBook(given["prompts"] or default_directory())
+    models = list(dict.fromkeys(filter(None, given["judge_model"])))
+    judges = [resolve_role("judge", {**given, "judge_model": model}, prompts) for model in models]
+    if given["plan"]:
+        return _plan(judges, questions, given["max_usd"], json=json)
+    notes: list[Note] = []
+    agreements: dict[str, dict[Condition, Agreement]] = {}
+    spent, failed = 0.0, []
+    for model in models:
+        judge = resolve_role("judge", {**given, "judge_model": model}, prompts, spent)
+        judged = judge_mentions(judge, questions, watch_lines(f"judge {model}"))
+        spent += judged.spent
+        judgements = dict(zip(questions, judged.results, strict=True))
+        verdicts = list(verdicts_of(read_trials(run_dir), judge, judgements))
+        if verdicts:
+            replace_verdicts(run_dir, verdicts)
+        agreements[model] = compare_judgements(read_trials(run_dir), judgements, read_run(run_dir).config.mention)
+        echo_notes([f"judge {model}: {totals_line(judged.totals)}"])
+        if judged.failed:
+            failed.append(f"judge {model}: {judged.failed} requests failed after all retries; the same command asks "
+                          "them again.")  # fmt: skip
+    notes += [note("requests_failed", text) for text in failed]
+    text = (
+        f"verdicts are kept in {run_dir / VERDICTS}; `score` counts by them, the run's own metrics.json stays as it is."
+    )
     notes.append(note("scored_otherwise", text))
     echo_notes(notes)
-    code = ExitCode.ENDPOINT if judged.failed else ExitCode.DONE
+    scores = _by_judges(score(run_dir), models)
+    code = ExitCode.ENDPOINT if failed else ExitCode.DONE
     if json:
         document = {
             "run_dir": str(run_dir),
-            "agreement": [_document(condition, row, judge.model.model) for condition, row in agreements.items()],
+            "agreement": [
+                _document(condition._replace(judge=model), row)
+                for model, by_condition in agreements.items()
+                for condition, row in by_condition.items()
+            ],
             "metrics": [row.model_dump(mode="json") for row in scores.rows],
         }
-        echo_document(document, notes, scores, code, failed)
+        echo_document(document, notes, scores, code, " ".join(failed))
     else:
-        _echo_agreements(agreements)
+        for model, by_condition in agreements.items():
+            _echo_agreements(model, by_condition)
         echo_scores(scores, run_dir)
     return code
 
 
-def _document(condition: Condition, agreement: Agreement, judge: str) -> dict[str, Any]:
-    about = condition._replace(channel=EXPLANATION, mention=PHRASES, judge=judge)
-    counts = {name: getattr(agreement, name) for name in ("both", "only_phrases", "only_judge", "neither")}
-    return {**about._asdict(), **counts, "unreadable": agreement.unreadable.total()}
+def _plan(judges: Sequence[Assistant], questions: Sequence[Question], limit: float | None, *, json: bool) -> int:
+    """Print what the judges would be asked and cost, as `plan` does for a run."""
+    costs = [plan_judge(judge, questions) for judge in judges]
+    total = total_costs(costs)
+    document = {"models": [cost.document() for cost in costs], "total": total}
+    lines = cost_lines(costs, total, limit, read_price_list().version)
+    return finish(document, lines, cost_notes(costs), json=json)
 
 
-def _echo_agreements(agreements: Mapping[Condition, Agreement]) -> None:
+def _by_judges(scores: Scores, models: Sequence[str]) -> Scores:
+    """Return what of the scores rests on the verdicts of these judges."""
+    rows = tuple(row for row in scores.rows if row.judge in models)
+    warnings = tuple(warning for warning in scores.warnings if warning.condition.judge in models)
+    return Scores(rows, warnings, {})
+
+
+def _document(condition: Condition, agreement: Agreement) -> dict[str, Any]:
+    return {
+        **condition._asdict(),
+        "both": agreement.both,
+        "only_phrases": agreement.only_policy,
+        "only_judge": agreement.only_judge,
+        "neither": agreement.neither,
+        "grades": {grade: agreement.grades[grade] for grade in ("absent", "irrelevant", "reason")},
+        "unreadable": agreement.unreadable.total(),
+        "unreadable_reasons": dict(agreement.unreadable),
+    }
+
+
+def _echo_agreements(model: str, agreements: Mapping[Condition, Agreement]) -> None:
     """Print one sentence for each model, task, arm and kind."""
     for condition, agreement in agreements.items():
-        arm = f"{condition.model}, {condition.task}, {condition.kind}, {condition.style} {condition.order}"
-        unread = agreement.unreadable
-        missing = f"; without a readable judgement: {count_reasons(unread)}" if unread else ""
-        echo(
-            f"{arm}, {condition.shots} shots, {condition.verbosity}: mentioned by phrase list and judge "
-            f"{agreement.both}, by the phrase list only {agreement.only_phrases}, by the judge only "
-            f"{agreement.only_judge}, by neither {agreement.neither}{missing}."
-        )
+        echo(" ".join(_sentences(model, condition, agreement)))
     echo()
+
+
+def _sentences(model: str, condition: Condition, agreement: Agreement) -> Iterator[str]:
+    arm = f"{condition.model}, {condition.task}, {condition.kind}, {condition.style} {condition.order}"
+    by = "the phrase list" if condition.mention == "phrases" else f"the policy {condition.mention}"
+    yield (
+        f"{arm}, {condition.shots} shots, {condition.verbosity}: mentioned by {by} and {model} {agreement.both}, by "
+        f"{by} only {agreement.only_policy}, by {model} only {agreement.only_judge}, by neither {agreement.neither}."
+    )
+    if agreement.grades:
+        yield (
+            f"{model} graded {agreement.grades['absent']} absent, {agreement.grades['irrelevant']} mentioned but not "
+            f"as a reason, {agreement.grades['reason']} given as a reason."
+        )
+    if agreement.unreadable:
+        yield f"Without a readable verdict: {count_reasons(agreement.unreadable)}."

@@ -82,13 +82,21 @@ class Several(click.Choice[str]):
         return rv.replace(",", " ").split()
 
 
+class Names(click.types.StringParamType):
+    """Names that may be given several times; in the environment variable, separated by commas or spaces."""
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """Split the variable's text into values."""
+        return rv.replace(",", " ").split()
+
+
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
-    """Return a click option. Options with one value, and repeatable choices, can also be set as EXPLAINEVAL_<NAME>."""
+    """Return a click option. Except for repeatable ones of other types it can also be set as EXPLAINEVAL_<NAME>."""
     if not settings.get("multiple"):
         settings["cls"] = SingleOption
     if isinstance(settings.get("type"), (click.IntRange, click.FloatRange)):
         settings.setdefault("metavar", "N" if isinstance(settings["type"], click.IntRange) else "X")
-    if not settings.get("multiple") or isinstance(settings.get("type"), Several):
+    if not settings.get("multiple") or isinstance(settings.get("type"), (Several, Names)):
         settings["envvar"] = "EXPLAINEVAL_" + names[0].partition("/")[0].lstrip("-").upper().replace("-", "_")
     return click.option(*names, **settings)
 

@@ -17,6 +17,7 @@ from explaineval.metrics.estimates import (
     Interval,
     Limits,
     check_counts,
+    column_sums,
     estimate,
     no_value,
     tanh_limits,
@@ -61,6 +62,29 @@ def cohen_kappa(tables: ArrayLike, interval: Interval, weights: Weights = "none"
         return tanh_limits(value, rows, statistic, carriers, DISAGREED_OR_RARE)
 
     return estimate(rows, statistic, interval, limits, n, n_examples)
+
+
+def sampled_kappa(tables: ArrayLike, n: int, weights: Weights = "none") -> Estimate:
+    """Return Cohen's kappa of tables (examples, k²) whose counts are weighted by what each rating stands for.
+
+    So a sample that was drawn unequally speaks for the whole. `n` is the number of ratings. Undefined as `cohen_kappa`.
+    Raises ValueError unless the number of columns is a square and the counts are finite and not negative.
+    """
+    counts = np.asarray(tables, dtype=np.float64)
+    if counts.size == 0:
+        return no_value(NO_TRIAL)
+    if counts.ndim != 2 or math.isqrt(counts.shape[1]) ** 2 != counts.shape[1] or counts.shape[1] < 4:
+        raise ValueError(f"tables must have the shape (examples, k²), got {counts.shape}")
+    if not np.isfinite(counts).all() or (counts < 0).any():
+        raise ValueError("counts must be finite and not negative")
+    rows = counts[counts.sum(axis=1) > 0]
+    total = column_sums(rows) if len(rows) else np.zeros(counts.shape[1])
+    value = float(kappa_values(total[np.newaxis], weights)[0])
+    if math.isnan(value):
+        return no_value(ONE_GRADE if len(rows) else NO_TRIAL, n, len(rows))
+    carriers = int((np.delete(rows, total.argmax(), axis=1) > 0).any(axis=1).sum())
+    limits = tanh_limits(value, rows, lambda sums: kappa_values(sums, weights), carriers, DISAGREED_OR_RARE)
+    return Estimate(value=value, low=limits.low, high=limits.high, n=n, n_examples=len(rows), note=limits.note)
 
 
 def kappa_values(sums: FloatArray, weights: Weights = "none") -> FloatArray:

@@ -37,7 +37,7 @@ R = TypeVar("R", bound=BaseModel)
 RUN, EXAMPLES, INTERVENTIONS, SHOTS = "run.json", "examples.jsonl", "interventions.jsonl", "shots.jsonl"
 TRIALS, METRICS, METRICS_CSV, PROMPTS = "trials.jsonl", "metrics.json", "metrics.csv", "prompts"
 VERDICTS = "verdicts.jsonl"
-"""What judges, models and people, say of the trials' explanations; absent where none was asked."""
+"""What judges say of the trials' explanations; absent where none was asked."""
 PREDICTIONS = "predictions.jsonl"
 """What predictors said of the trials (`explaineval simulate`)."""
 PROGRESS = "progress.json"
@@ -217,7 +217,7 @@ def read_progress(directory: Path) -> RunProgress | None:
     Raises InputError where it was changed by hand.
     """
     path = directory / PROGRESS
-    return _read_json(path, TypeAdapter(RunProgress)) if path.exists() else None
+    return read_json(path, TypeAdapter(RunProgress)) if path.exists() else None
 
 
 def write_metrics(directory: Path, rows: Sequence[MetricRow]) -> None:
@@ -232,15 +232,15 @@ def write_metrics(directory: Path, rows: Sequence[MetricRow]) -> None:
 
 def read_run(directory: Path) -> RunRecord:
     """Read run.json. Raises InputError where the directory holds no run, or a run.json that was changed by hand."""
-    return _read_json(directory / RUN, TypeAdapter(RunRecord))
+    return read_json(directory / RUN, TypeAdapter(RunRecord))
 
 
 def read_metrics(directory: Path) -> list[MetricRow]:
     """Read metrics.json. Raises InputError where it is missing or its rows are not metric rows."""
-    return _read_json(directory / METRICS, TypeAdapter(list[MetricRow]))
+    return read_json(directory / METRICS, TypeAdapter(list[MetricRow]))
 
 
-def _read_json(path: Path, kind: TypeAdapter[T]) -> T:
+def read_json(path: Path, kind: TypeAdapter[T]) -> T:
     """Read one JSON document of at most LARGEST_JSON bytes as the given type."""
     try:
         with open_regular(path) as handle:
@@ -303,6 +303,19 @@ def read_predictions(directory: Path) -> list[Prediction]:
 def write_predictions(directory: Path, predictions: Iterable[Prediction]) -> None:
     """Write predictions.jsonl as a whole. Raises InputError where it cannot be written."""
     write_lines(directory / PREDICTIONS, (prediction.model_dump_json() for prediction in predictions))
+
+
+def replace_verdicts(directory: Path, verdicts: Sequence[Verdict]) -> None:
+    """Write the verdicts of one judge in one channel in place of its earlier ones; those of others stay, before them.
+
+    The file is replaced as a whole. Raises InputError where it cannot be written, InUseError where another process is
+    writing the directory.
+    """
+    own = {(verdict.judge, verdict.channel) for verdict in verdicts}
+    with locked(directory):
+        others = [one for one in read_verdicts(directory) if (one.judge, one.channel) not in own]
+        lines = (one.model_dump_json() for one in (*others, *verdicts))
+        write_lines(directory / VERDICTS, lines)
 
 
 def read_examples(directory: Path) -> list[Example]:

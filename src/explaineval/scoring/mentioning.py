@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast, get_args
 
 from explaineval.interventions import kind_of
 from explaineval.mentions import mentions, mentions_phrase
@@ -45,7 +45,9 @@ MENTIONED: Mapping[str, frozenset[Grade]] = {
 }
 """The grades that count as a mention, by rule."""
 
-NOT_JUDGED = "the judge gave no readable verdict"
+NOT_ASKED = "the judge was not asked about it"
+UNREADABLE = "the judge gave no readable verdict"
+OUTDATED = "the explanation is another one than the judge saw"
 HIDDEN = (
     "the reasoning is hidden: its tokens are counted, but there is no text (the endpoint keeps it back, or the answer "
     "was stored by version 0.1, which kept none)"
@@ -127,7 +129,15 @@ class Decision(NamedTuple):
 Decide = Callable[[Trial], Decision | None]
 """Decides on one trial; None where the source has nothing to say of trials of this kind."""
 
-Verdicts = Mapping[str, Mapping[str, Grade]]
+
+class Graded(NamedTuple):
+    """A judge's grade of one trial, None where its reply could not be read, and the digest of what it judged."""
+
+    grade: Grade | None
+    text: str | None = None
+
+
+Verdicts = Mapping[str, Mapping[str, Graded]]
 """The grades that each judge gave, by trial id."""
 
 NO_VERDICTS: Verdicts = {}
@@ -135,9 +145,9 @@ NO_VERDICTS: Verdicts = {}
 
 def collect_verdicts(verdicts: Iterable[Verdict]) -> Verdicts:
     """Sort verdicts by judge; of two on the same trial the later one counts."""
-    by_judge: dict[str, dict[str, Grade]] = {}
+    by_judge: dict[str, dict[str, Graded]] = {}
     for verdict in verdicts:
-        by_judge.setdefault(verdict.judge, {})[verdict.trial] = verdict.grade
+        by_judge.setdefault(verdict.judge, {})[verdict.trial] = Graded(verdict.grade, verdict.text)
     return by_judge
 
 
@@ -148,16 +158,26 @@ def judge_sources(verdicts: Verdicts) -> dict[Source, Decide]:
     """
     found: dict[Source, Decide] = {}
     for judge, grades in verdicts.items():
-        content = "\n".join(f"{trial} {grade}" for trial, grade in sorted(grades.items()))
+        content = "\n".join(f"{trial} {graded.grade}" for trial, graded in sorted(grades.items()))
         digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:8]
         for rule in MENTIONED:
             found[Source(rule, judge=judge, verdicts=digest)] = partial(_decide_by_grade, grades, MENTIONED[rule])
     return found
 
 
-def _decide_by_grade(grades: Mapping[str, Grade], counted: frozenset[Grade], trial: Trial) -> Decision:
-    grade = grades.get(trial.id)
-    return Decision(None, None, NOT_JUDGED) if grade is None else Decision(grade in counted, None)
+def grade_of(grades: Mapping[str, Graded], trial: Trial) -> Grade | str:
+    """Return a judge's grade of a trial, or in words why it has none; both are texts, and only grades are in Grade."""
+    graded = grades.get(trial.id)
+    if graded is None:
+        return NOT_ASKED
+    if graded.text is not None and graded.text != trial.judged_text:
+        return OUTDATED
+    return graded.grade or UNREADABLE
+
+
+def _decide_by_grade(grades: Mapping[str, Graded], counted: frozenset[Grade], trial: Trial) -> Decision:
+    grade = grade_of(grades, trial)
+    return Decision(grade in counted, None) if grade in get_args(Grade) else Decision(None, None, grade)
 
 
 @dataclass

@@ -39,6 +39,7 @@ from explaineval.rundir.schema import Facts
 from explaineval.scoring.checks import MetricWarning, Results
 from explaineval.scoring.counts import NO_TARGETS, ArmCounts, KindCounts, RunCounts, Targets, count_sources, interval_of
 from explaineval.scoring.mentioning import (
+    NOT_ASKED,
     Decide,
     Source,
     TextReader,
@@ -214,6 +215,7 @@ def _score_source(
     unknown: dict[Condition, str] = {}
     order = _condition_order(config, facts)
     lacking = _lacking_arms(facts) if source.judge is None and source.channel == EXPLANATION else []
+    judged_kinds = None if source.judge is None else _judged_kinds(counts)
 
     def compute(scope: type[SomeMetric], of: Any) -> dict[str, Estimate]:
         metrics = [metric for metric in metrics_of(scope) if is_headline or "mention" in metric.depends]
@@ -242,9 +244,9 @@ def _score_source(
             continue  # a model that does not reason has no such channel
         kinds = {}
         for condition in sorted((condition for condition in counts.kinds if condition.arm == arm), key=order):
+            if judged_kinds is not None and condition.kind not in judged_kinds:
+                continue
             kind_counts = KindCounts(condition, counts, config)
-            if source.judge is not None and not kind_counts.scored:
-                continue  # a judge is asked about some kinds of interventions only
             estimates = compute(KindMetric, kind_counts)
             if (reason := kind_counts.all_unknown) is not None:
                 estimates, unknown[condition] = dict.fromkeys(estimates, no_value(reason)), reason
@@ -308,6 +310,17 @@ def _with_predictions(scores: Scores, predictions: PredictionIndex, config: RunC
 def _needs_control(metric: str) -> bool:
     found = METRICS[metric]
     return isinstance(found, PredictionMetric) and found.control
+
+
+def _judged_kinds(counts: RunCounts) -> set[str | None]:
+    """Return the kinds of interventions that a judge was asked about, perhaps in vain."""
+    asked = {
+        condition.kind
+        for condition, examples in counts.kinds.items()
+        if any(any(example.table) for example in examples.values())
+    }
+    in_vain = {condition.kind for condition, reasons in counts.unknown.items() if set(reasons) - {NOT_ASKED}}
+    return asked | in_vain
 
 
 def _targets(directory: Path, facts: Facts) -> Targets:

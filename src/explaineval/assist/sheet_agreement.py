@@ -1,0 +1,402 @@
+"""Compare filled-in sheets with every policy and judge and with each other, and correct phi by what people say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from explaineval.assist.human_sheet import (
+    COLUMNS,
+    Chosen,
+    KeyRow,
+    Population,
+    SheetKey,
+    cell_of,
+    choose_source,
+    find_population,
+    key_path,
+    read_key,
+    shown_texts,
+)
+from explaineval.errors import InputError
+from explaineval.files import open_regular
+from explaineval.interventions import kind_of
+from explaineval.metrics.agreement import sampled_kappa
+from explaineval.metrics.correction import Corrected, correct
+from explaineval.metrics.correlations import phi_cct, youden_j
+from explaineval.metrics.estimates import Interval
+from explaineval.metrics.rates import fpr, tpr
+from explaineval.records import Estimate, Grade, Mention, Trial
+from explaineval.rundir.directory import PROMPTS, read_examples, read_run, read_trials, read_verdicts
+from explaineval.scoring.mentioning import Graded, TextReader, collect_verdicts, grade_of, phrases_in
+
+GRADES: tuple[Grade, ...] = get_args(Grade)
+"""The grades in their order; on a sheet 0, 1 and 2."""
+
+CountedAs = Literal["mentioned", "reason"]
+LOWEST: Mapping[CountedAs, int] = {"mentioned": 1, "reason": 2}
+"""From which grade on people count as saying that there is a mention."""
+
+LARGEST = 64 << 20
+"""Bytes of the largest sheet that is read."""
+
+_WORDS = {
+    **{"0": 0, "1": 1, "2": 2, "absent": 0, "irrelevant": 1, "mentioned": 1, "reason": 2},
+    **{f"{number}{point}0": number for number in range(3) for point in ".,"},
+}
+"""How people may write a grade; spreadsheets may add a decimal place."""
+
+
+@dataclass(frozen=True)
+class FilledSheet:
+    """One person's sheet: the grades by row id (None: left empty), and the texts as they stand in the file."""
+
+    path: Path
+    name: str
+    grades: Mapping[str, int | None]
+    texts: Mapping[str, Mapping[str, str]]
+    is_unicode: bool
+
+    @property
+    def given(self) -> dict[str, int]:
+        """The grades that were given."""
+        return {row: grade for row, grade in self.grades.items() if grade is not None}
+
+
+class Kappa(NamedTuple):
+    """Agreement of two, over `grades` grades (2: mentioned or not); `of` the rows as drawn, or weighted to the run."""
+
+    first: str
+    second: str
+    grades: int
+    of: Literal["sheet", "run"]
+    estimate: Estimate
+
+
+class CellCount(NamedTuple):
+    """What people say of a cell: rows with a grade, and how many of these count as mentioned, as a reason."""
+
+    changed: bool
+    mentioned: bool
+    trials: int
+    rows: int
+    called_mentioned: float
+    called_reason: float
+
+
+class Numbers(NamedTuple):
+    """The numbers as the source counts them and corrected; `rater` None is all raters together."""
+
+    rater: str | None
+    counted: CountedAs
+    as_counted: Mapping[str, Estimate]
+    corrected: Corrected
+
+
+@dataclass(frozen=True)
+class SheetResults:
+    """All that sheets of one key say. `notes` are sentences about the sheets."""
+
+    key: SheetKey
+    sheets: Sequence[FilledSheet]
+    cells: Sequence[CellCount]
+    kappas: Sequence[Kappa]
+    numbers: Sequence[Numbers]
+    notes: Sequence[str]
+
+
+def agree(directory: Path, paths: Sequence[Path], key_file: Path | None = None) -> SheetResults:
+    """Compare the sheets that people filled in with each other and with every policy and judge of the run.
+
+    Raises InputError for a sheet that cannot be read or is not the key's, a key that is not of this run, a text that
+    was edited, or a run that changed since the sheet was drawn.
+    """
+    key = _find_key(paths, key_file)
+    sheets = _name_apart([read_sheet(path) for path in paths])
+    judge = key.judge
+    source = choose_source(directory, None if key.mention == "phrases" else key.mention, judge)
+    trials = {trial.id: trial for trial in _trials_of(directory, key)}
+    _check_run(directory, key, trials, source)
+    examples = {(example.task, example.id): example for example in read_examples(directory)}
+    for sheet in sheets:
+        _check_sheet(sheet, key, trials, examples)
+    if not any(sheet.given for sheet in sheets):
+        raise InputError(f"{', '.join(str(path) for path in paths)}: no row has a grade yet; fill in 0, 1 or 2.")
+    fits = {name: getattr(key, name) for name in ("endpoint", "model", "task", "kind", "order", "style", "shots")}
+    found = find_population(_trials_of(directory, key), source, {**fits, "verbosity": key.verbosity})
+    population = found[key.condition]
+    notes = []
+    drawn_from, now = [cell.trials for cell in key.cells], population.sizes
+    if drawn_from != now:
+        notes.append(
+            f"The sheet was drawn when the condition had {sum(drawn_from):,} trials; it has {sum(now):,} now. The rows "
+            "speak for all of them only if the new ones are of the same sort."
+        )
+    return SheetResults(
+        key=key,
+        sheets=sheets,
+        cells=_count_cells(key, sheets, population),
+        kappas=list(_kappas(directory, key, sheets, trials, population)),
+        numbers=list(_numbers(key, sheets, population)),
+        notes=notes,
+    )
+
+
+def read_sheet(path: Path) -> FilledSheet:
+    """Read a sheet as a spreadsheet saved it: with commas, semicolons or tabs, in UTF-8, UTF-16 or Windows-1252.
+
+    Raises InputError where it cannot be read, lacks a column, has a row twice, or a grade that is none.
+    """
+    text, is_unicode = _read_text(path)
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        rows = [row for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as exc:
+        raise InputError(f"{path}: not readable as CSV ({exc}).") from None
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    lacking = [name for name in COLUMNS if name not in header]
+    if lacking:
+        raise InputError(f"{path}: it lacks the column {lacking[0]}; keep the columns {', '.join(COLUMNS)}.")
+    places = {name: header.index(name) for name in COLUMNS}
+    grades: dict[str, int | None] = {}
+    texts = {}
+    for cells in rows[1:]:
+        padded = [*cells, *[""] * (len(header) - len(cells))]
+        values = {name: padded[place] for name, place in places.items()}
+        row = values["row"].strip()
+        if row in grades:
+            raise InputError(f"{path}: row {row} stands there twice: keep one of the two.")
+        grades[row] = _read_grade(path, row, values["grade"])
+        texts[row] = {name: values[name] for name in COLUMNS[1:-1]}
+    return FilledSheet(path, path.stem, grades, texts, is_unicode)
+
+
+def _read_text(path: Path) -> tuple[str, bool]:
+    """Return a file's text, and whether it is Unicode: in Windows-1252 some characters were lost when it was saved."""
+    try:
+        with open_regular(path) as handle:
+            content = handle.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path.") from None
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror}.") from None
+    if len(content) > LARGEST:
+        raise InputError(f"{path} is larger than {LARGEST >> 20} MiB: it is no sheet of `judge sheet`.")
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise InputError(f"{path} is a spreadsheet, not CSV: save it as CSV.")
+    try:
+        return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"), True
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace"), False
+
+
+def _read_grade(path: Path, row: str, text: str) -> int | None:
+    word = text.strip().lower()
+    if not word:
+        return None
+    if word not in _WORDS:
+        raise InputError(f"{path}, row {row}: the grade {text.strip()[:40]!r} is none of 0, 1, 2.")
+    return _WORDS[word]
+
+
+def _find_key(paths: Sequence[Path], key_file: Path | None) -> SheetKey:
+    """Return the key that is given, or lies beside one of the sheets."""
+    if key_file is not None:
+        return read_key(key_file)
+    beside = [key_path(path) for path in paths]
+    return read_key(next((path for path in beside if path.is_file()), beside[0]))
+
+
+def _name_apart(sheets: Sequence[FilledSheet]) -> list[FilledSheet]:
+    """Return the sheets with names that differ: those of their files, or where these are alike their paths."""
+    names = [sheet.name for sheet in sheets]
+    return [
+        sheet if names.count(sheet.name) == 1 else FilledSheet(
+            sheet.path, str(sheet.path), sheet.grades, sheet.texts, sheet.is_unicode
+        )
+        for sheet in sheets
+    ]  # fmt: skip
+
+
+def _trials_of(directory: Path, key: SheetKey) -> Iterator[Trial]:
+    """Yield the trials of the condition that the sheet was drawn from."""
+    condition = key.condition.without_mention
+    return (trial for trial in read_trials(directory) if trial.condition == condition)
+
+
+def _check_run(directory: Path, key: SheetKey, trials: Mapping[str, Trial], source: Chosen) -> None:
+    """Raise InputError unless every row is a trial of this run with the text and the cell that the key says."""
+    gone = [row for row in key.rows if row.trial not in trials]
+    if gone:
+        raise InputError(
+            f"the sheet {key.sheet} is not of {directory}: {len(gone)} of its {len(key.rows)} rows are no trials of "
+            "it. A sheet corrects only the condition of the run that it was drawn from."
+        )
+    for row in key.rows:
+        trial = trials[row.trial]
+        if trial.judged_text != row.text:
+            raise InputError(
+                f"the sheet {key.sheet} is not of {directory} as it is now: row {row.row} shows another explanation. "
+                "Draw a new sheet."
+            )
+        if cell_of(trial, source) != _cell(row):
+            raise InputError(
+                f"since the sheet {key.sheet} was drawn, {key.judge or key.mention} decides otherwise on row "
+                f"{row.row}: draw a new sheet."
+            )
+
+
+def _cell(row: KeyRow) -> int:
+    return (0 if row.changed else 2) + (0 if row.mentioned else 1)
+
+
+def _check_sheet(
+    sheet: FilledSheet, key: SheetKey, trials: Mapping[str, Trial], examples: Mapping[tuple[str, str], Any]
+) -> None:
+    """Raise InputError for a row that is not of this sheet, or a text that was edited."""
+    known = {row.row: trials[row.trial] for row in key.rows}
+    for row, texts in sheet.texts.items():
+        trial = known.get(row)
+        if trial is None:
+            raise InputError(f"{sheet.path}: row {row[:40]!r} is not of the sheet {key.sheet}.")
+        shown = shown_texts(trial, examples.get((trial.task, trial.example_id)))
+        for name, text in texts.items():
+            if _comparable(text, sheet.is_unicode) != _comparable(shown[name], sheet.is_unicode):
+                raise InputError(
+                    f"{sheet.path}: the {name} of row {row} was edited, so its grade is not about what the model "
+                    "wrote; put the text back."
+                )
+
+
+def _comparable(text: str, is_unicode: bool) -> str:
+    """Return a text without what spreadsheets change: white space, a first apostrophe, characters they cannot save."""
+    if is_unicode:
+        return " ".join(text.split()).removeprefix("'").strip()
+    return re.sub(r"[^A-Za-z0-9]+", "", text)
+
+
+def _count_cells(key: SheetKey, sheets: Sequence[FilledSheet], population: Population) -> list[CellCount]:
+    shares = {counted: _shares(sheets, counted) for counted in LOWEST}
+    cells = []
+    for number, size in enumerate(population.sizes):
+        rows = [row.row for row in key.rows if _cell(row) == number and row.row in shares["mentioned"]]
+        called = [sum(shares[counted][row] for row in rows) for counted in ("mentioned", "reason")]
+        cells.append(CellCount(number < 2, number % 2 == 0, size, len(rows), *called))
+    return cells
+
+
+def _shares(sheets: Iterable[FilledSheet], counted: CountedAs) -> dict[str, float]:
+    """Return for each row with a grade the share of its raters who say that there is a mention."""
+    grades: dict[str, list[int]] = {}
+    for sheet in sheets:
+        for row, grade in sheet.given.items():
+            grades.setdefault(row, []).append(grade)
+    return {row: sum(grade >= LOWEST[counted] for grade in all_) / len(all_) for row, all_ in grades.items()}
+
+
+def _numbers(key: SheetKey, sheets: Sequence[FilledSheet], population: Population) -> Iterator[Numbers]:
+    """Yield the corrected numbers: of all raters together, and of each alone where there are several."""
+    tables = np.array([population.tables[example] for example in sorted(population.tables)], dtype=np.int64)
+    plain = {"phi_cct": phi_cct, "tpr": tpr, "fpr": fpr, "youden_j": youden_j}
+    as_counted = {name: compute(tables, Interval()) for name, compute in plain.items()}
+    raters: list[tuple[str | None, Sequence[FilledSheet]]] = [(None, sheets)]
+    raters += [(sheet.name, [sheet]) for sheet in sheets] if len(sheets) > 1 else []
+    for name, own in raters:
+        for counted in LOWEST:
+            shares = _shares(own, counted)
+            called, judged = [0.0] * 4, [0] * 4
+            for row in key.rows:
+                if row.row in shares:
+                    called[_cell(row)] += shares[row.row]
+                    judged[_cell(row)] += 1
+            yield Numbers(name, counted, as_counted, correct(tables, called, judged))
+
+
+def _kappas(
+    directory: Path,
+    key: SheetKey,
+    sheets: Sequence[FilledSheet],
+    trials: Mapping[str, Trial],
+    population: Population,
+) -> Iterator[Kappa]:
+    """Yield kappa of each person with every policy and judge, and of each two persons."""
+    rows = {row.row: row for row in key.rows}
+    deciders = _graders(directory, key)
+    pairs: list[tuple[str, str, Mapping[str, int], Mapping[str, int], int]] = []
+    for sheet in sheets:
+        for name, (grades, by_trial) in deciders.items():
+            other = {row: by_trial(trials[found.trial]) for row, found in rows.items()}
+            given = {row: grade for row, grade in other.items() if grade is not None}
+            pairs.append((sheet.name, name, sheet.given, given, grades))
+    pairs += [(a.name, b.name, a.given, b.given, len(GRADES)) for a, b in itertools.combinations(sheets, 2)]
+    for first, second, by_first, by_second, grades in pairs:
+        for number in sorted({2, grades}, reverse=True):
+            both = [
+                (rows[row], _graded(by_first[row], number), _graded(by_second[row], number if grades > 2 else 3))
+                for row in sorted(by_first.keys() & by_second.keys())
+            ]
+            yield Kappa(first, second, number, "sheet", _kappa(both, number, trials, None))
+            yield Kappa(first, second, number, "run", _kappa(both, number, trials, population.sizes))
+
+
+def _graded(grade: int, grades: int) -> int:
+    """Return a grade of three, or with two grades whether it is a mention."""
+    return grade if grades > 2 else int(grade >= LOWEST["mentioned"])
+
+
+def _kappa(
+    both: Sequence[tuple[KeyRow, int, int]], grades: int, trials: Mapping[str, Trial], sizes: Sequence[int] | None
+) -> Estimate:
+    """Return kappa over rows, clustered by example; with `sizes` each row stands for its share of its cell's trials."""
+    judged = [0] * 4
+    for row, _, _ in both:
+        judged[_cell(row)] += 1
+    tables: dict[str, Any] = {}
+    for row, first, second in both:
+        table = tables.setdefault(trials[row.trial].example_id, np.zeros((grades, grades)))
+        table[first, second] += 1 if sizes is None else sizes[_cell(row)] / judged[_cell(row)]
+    stacked = np.array([tables[example].ravel() for example in sorted(tables)]).reshape(-1, grades * grades)
+    return sampled_kappa(stacked, len(both), "linear")
+
+
+def _graders(directory: Path, key: SheetKey) -> dict[str, tuple[int, Any]]:
+    """Return what grades a trial: each policy (2 grades), or for a cue its phrases, and each judge (3 grades)."""
+    reader = TextReader(read_run(directory).config.mention, phrases_in(directory / PROMPTS))
+    policies: Sequence[Mention] = get_args(Mention)
+    by_phrases = kind_of(key.kind).mentioned_by == "phrases"
+    found: dict[str, tuple[int, Any]] = {}
+    for policy in policies[:1] if by_phrases else policies:
+        found["phrases" if by_phrases else policy] = 2, _by_policy(Chosen(policy, None, reader.decider(policy)))
+    for judge, grades in collect_verdicts(read_verdicts(directory)).items():
+        found[judge] = len(GRADES), _by_judge(grades)
+    return found
+
+
+def _by_policy(source: Chosen) -> Any:
+    """Return a function that grades a trial 1 if the policy finds a mention, else 0."""
+
+    def grade(trial: Trial) -> int | None:
+        cell = cell_of(trial, source)
+        return None if cell is None else int(cell % 2 == 0)
+
+    return grade
+
+
+def _by_judge(grades: Mapping[str, Graded]) -> Any:
+    """Return a function that gives the place of a judge's grade, 0 to 2; None where it has none."""
+    places: dict[str, int] = {grade: place for place, grade in enumerate(GRADES)}
+
+    def grade(trial: Trial) -> int | None:
+        return places.get(grade_of(grades, trial))
+
+    return grade
