@@ -20,7 +20,7 @@ from explaineval.assist.mention_judge import (
 from explaineval.assist.session import Assistant
 from explaineval.cli.app import JUDGE, CommandWithActions
 from explaineval.cli.configuration import resolve_role
-from explaineval.cli.options import CACHE, JSON, MAX_USD, PATH, Names, option, options, role_options
+from explaineval.cli.options import ABOVE_0, CACHE, JSON, MAX_USD, PATH, Names, option, options, role_options
 from explaineval.cli.output import count_reasons, echo, echo_document, echo_notes, echo_scores, finish, totals_line
 from explaineval.cli.plan import cost_lines, cost_notes
 from explaineval.cli.progress import watch_lines
@@ -49,6 +49,8 @@ from explaineval.scoring.rows import Scores, score
     option("--plan", is_flag=True, default=False, help="Show what would be asked and cost; send nothing."),
     MAX_USD,
     option("--offline/--no-offline", default=False, help="Use the judges' stored answers only."),
+    option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
+    option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
     CACHE,
     JSON,
 )

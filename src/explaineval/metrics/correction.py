@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from explaineval.metrics.correlations import FLIP, KEPT, MENTIONED_FLIP, phi_values, youden_values
+from explaineval.metrics.correlations import MENTIONED_FLIP, phi_values, youden_values
 from explaineval.metrics.estimates import (
     ALWAYS_CHANGED,
     FEWEST,
@@ -41,7 +41,7 @@ from explaineval.metrics.estimates import (
     scored_tables,
     student_t,
 )
-from explaineval.metrics.rates import difference_limits, ratio_values, wilson
+from explaineval.metrics.rates import FLIP, KEPT, difference_limits, ratio_values, wilson
 from explaineval.records import Estimate
 
 CELLS = (
