@@ -40,6 +40,7 @@ from explaineval.scoring.counts import table_cell
 from explaineval.scoring.mentioning import (
     MENTIONED,
     Decide,
+    Source,
     TextReader,
     collect_verdicts,
     judge_sources,
@@ -175,7 +176,7 @@ def choose_source(directory: Path, mention: str | None, judge: str | None) -> Ch
         if judge:
             raise InputError(f"--judge {judge} goes with --mention judge or judge_reason, not with {mention}.")
         reader = TextReader(run.config.mention, phrases_in(directory / PROMPTS))
-        return Chosen(mention, None, reader.decider(mention))  # type: ignore[arg-type]  # the command checks it
+        return Chosen(mention, None, reader.decider(Source(mention)))
     sources = judge_sources(collect_verdicts(read_verdicts(directory)))
     fitting = {source.judge: (source, decide) for source, decide in sources.items() if source.mention == mention}
     names = ", ".join(str(name) for name in fitting)

@@ -36,7 +36,7 @@ from explaineval.metrics.estimates import Interval
 from explaineval.metrics.rates import fpr, tpr
 from explaineval.records import Estimate, Grade, Mention, Trial
 from explaineval.rundir.directory import PROMPTS, read_examples, read_run, read_trials, read_verdicts
-from explaineval.scoring.mentioning import Graded, TextReader, collect_verdicts, grade_of, phrases_in
+from explaineval.scoring.mentioning import Graded, Source, TextReader, collect_verdicts, grade_of, phrases_in
 
 GRADES: tuple[Grade, ...] = get_args(Grade)
 """The grades in their order; on a sheet 0, 1 and 2."""
@@ -376,7 +376,7 @@ def _graders(directory: Path, key: SheetKey) -> dict[str, tuple[int, Any]]:
     by_phrases = kind_of(key.kind).mentioned_by == "phrases"
     found: dict[str, tuple[int, Any]] = {}
     for policy in policies[:1] if by_phrases else policies:
-        found["phrases" if by_phrases else policy] = 2, _by_policy(Chosen(policy, None, reader.decider(policy)))
+        found["phrases" if by_phrases else policy] = 2, _by_policy(Chosen(policy, None, reader.decider(Source(policy))))
     for judge, grades in collect_verdicts(read_verdicts(directory)).items():
         found[judge] = len(GRADES), _by_judge(grades)
     return found
