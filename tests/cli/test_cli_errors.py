@@ -160,7 +160,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "build below a file": ("interventions", "build", "--task", "sense", "--limit", "1", "--out", "plain/F.jsonl"),
     "fetch unknown": ("data", "fetch", "snli"),
     "export suffix": ("export", "other", "--out", "F.md"),
-    "export table": ("export", "other", "--out", "F.tex", "--table", "trials"),
+    "export table": ("export", "other", "--out", "F.tex", "--rows", "trials"),
     "demo weights": ("demo", "--weights", "gone.gguf"),
     "demo no gguf": ("demo", "--weights", "plain"),
 }

@@ -54,7 +54,7 @@ CONTRACT = {
     "cache export": "--cache --out --run* --model* --endpoint* --json",
     "cache import": "F... --cache --json",
     "cache prune": "--cache --model* --endpoint* --damaged --all --yes --price --json",
-    "export": "RUN_DIR --out --format --table --cache --json",
+    "export": "RUN_DIR --out --format --rows --cache --json",
     "reproduce": "F.zip --out --json",
     "data": "",
     "data fetch": "TASK --dir --timeout",

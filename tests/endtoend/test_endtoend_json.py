@@ -85,7 +85,7 @@ def outputs(warm: WarmCommands, tmp_path_factory: pytest.TempPathFactory) -> dic
         call("show", "show", "out", "--example", "x000", "--answers")
         call("show --list", "show", "out", "--list")
         call("export", "export", "out", "--out", "out.zip")
-        call("export", "export", "out", "--out", "out.csv", "--table", "trials")
+        call("export", "export", "out", "--out", "out.csv", "--rows", "trials")
         call("reproduce", "reproduce", "out.zip")
         call("cache stats", "cache", "stats")
         call("cache verify", "cache", "verify", "--reask", "3", "--base-url", server.url, "--endpoint-name", "lab")

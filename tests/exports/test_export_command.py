@@ -32,7 +32,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     ("out", "options"),
     [
         ("F.csv", []), ("F.parquet", []), ("F.jsonl", []), ("F.tex", []), ("F.md", ["--format", "markdown"]),
-        ("F.md", ["--format", "card"]), ("F.txt", ["--format", "csv"]), ("deep/down/F.csv", ["--table", "trials"]),
+        ("F.md", ["--format", "card"]), ("F.txt", ["--format", "csv"]), ("deep/down/F.csv", ["--rows", "trials"]),
     ],
 )  # fmt: skip
 def test_a_format_is_chosen_by_name_or_suffix(run: Path, call: Call, out: str, options: list[str]) -> None:
@@ -47,7 +47,7 @@ def test_a_format_is_chosen_by_name_or_suffix(run: Path, call: Call, out: str, o
 
 def test_the_json_document_names_the_files(run: Path, call: Call) -> None:
     """Format, table, files and bytes."""
-    _, text, _ = call(run, "--out", "F.csv", "--table", "trials", "--json")
+    _, text, _ = call(run, "--out", "F.csv", "--rows", "trials", "--json")
     document = json.loads(text)
 
     assert (document["format"], document["table"], document["files"]) == ("csv", "trials", ["F.csv"])
@@ -93,8 +93,8 @@ def test_a_bundle_is_exported_like_its_run(tmp_path: Path, monkeypatch: pytest.M
 
 REFUSED = {
     "suffix of two formats": (["--out", "F.md"], "--format markdown or card"),
-    "table of a format without rows": (["--out", "F.tex", "--table", "trials"], "only formats of rows have a table"),
-    "table of a bundle": (["--out", "F.zip", "--table", "trials"], "only formats of rows have a table"),
+    "table of a format without rows": (["--out", "F.tex", "--rows", "trials"], "only formats of rows have a table"),
+    "table of a bundle": (["--out", "F.zip", "--rows", "trials"], "only formats of rows have a table"),
     "a directory in the way": (["--out", "taken.csv"], "cannot be written"),
     "a file in the way of a directory": (["--out", "file", "--format", "inspect"], "cannot be written"),
 }

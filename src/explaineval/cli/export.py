@@ -36,21 +36,21 @@ LONGEST_VALUE = 100
     option("--out", type=PATH, metavar="FILE", required=True, help="The file to write, or the directory."),
     option("--format", type=click.Choice([BUNDLE, *FORMATS]),
            help="What to write.  [default: by the suffix of --out, else bundle]"),
-    option("--table", type=click.Choice(list(TABLES)),
+    option("--rows", type=click.Choice(list(TABLES)),
            help=f"The rows of csv, parquet and jsonl.  [default: {DEFAULT_TABLE}]"),
     CACHE_OF_RUN,
     JSON,
 )  # fmt: skip
 def export_command(
-    run_dir: Path, out: Path, format: str | None, table: str | None, cache: Path | None, json: bool
+    run_dir: Path, out: Path, format: str | None, rows: str | None, cache: Path | None, json: bool
 ) -> int:
     """Write RUN_DIR for other programs, or bundle it with the answers behind its numbers for `explaineval reproduce`.
 
     \b
     bundle            F.zip     the run with its answers
-    csv               F.csv     rows for spreadsheets, R and pandas (--table)
-    parquet           F.parquet rows with typed columns (--table)
-    jsonl             F.jsonl   rows as JSON lines (--table)
+    csv               F.csv     rows for spreadsheets, R and pandas (--rows)
+    parquet           F.parquet rows with typed columns (--rows)
+    jsonl             F.jsonl   rows as JSON lines (--rows)
     latex             F.tex     table of the first numbers; needs booktabs
     markdown          F.md      the same table
     card              F.md      data card with all hashes
@@ -61,18 +61,18 @@ def export_command(
     environment variable and no path of this machine; endpoints are given by name and base URL. The answers are taken
     from the run's own cache, unless --cache names another. docs/exports.md describes all formats.
     """
-    chosen = None if format == BUNDLE else format_of(format, out, table)
+    chosen = None if format == BUNDLE else format_of(format, out, rows)
     if chosen is None:
         return _bundle(run_dir, out, cache, json)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
         directory = unpacked(run_dir, Path(workshop) / BUNDLE)
-        exported = chosen.write(Choice(directory, table or DEFAULT_TABLE, datetime.now(UTC)), out)
+        exported = chosen.write(Choice(directory, rows or DEFAULT_TABLE, datetime.now(UTC)), out)
     size = sum(path.stat().st_size for path in exported.files)
     line = f"{out}: {exported.holds}, {size / 1e6:.1f} MB"
     document = {
         "file": str(out),
         "format": chosen.name,
-        "table": (table or DEFAULT_TABLE) if chosen.of_rows else None,
+        "rows": (rows or DEFAULT_TABLE) if chosen.of_rows else None,
         "files": [str(path) for path in exported.files],
         "bytes": size,
     }

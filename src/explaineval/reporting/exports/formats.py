@@ -150,5 +150,5 @@ def format_of(name: str | None, out: Path, table: str | None) -> Format | None:
         chosen = FORMATS.get(name)
     if table is not None and (chosen is None or not chosen.of_rows):
         rows = ", ".join(known.name for known in FORMATS.values() if known.of_rows)
-        raise InputError(f"--table {table}: only formats of rows have a table: {rows}.")
+        raise InputError(f"--rows {table}: only formats of rows have a table: {rows}.")
     return chosen
