@@ -275,6 +275,32 @@ def hostile_run(directory: Path) -> Path:
     return make_run(directory, trials, 8, models=models)
 
 
+def test_numbers_of_other_channels_stand_apart(tmp_path: Path) -> None:
+    """Those of the reasoning have a table of their own, and leave the first table as it is."""
+    trials = [
+        make_trial(e, n, changed=n == 0, mentioned=False)
+        | {"reasoning": "The grumpy clerk." if n == 0 else "The clerk.", "reasoning_before": "The clerk."}
+        for e in range(8)
+        for n in range(4)
+    ]
+    results = read_results([make_run(tmp_path / "run", trials, 8)])
+    content = content_of(results)
+
+    others = dict(content.others)
+    rows = {(row.channel, row.metric): row.value for row in results.runs[0].scores.rows}
+    table = others["mentions by word, in channel reasoning"]
+    shown = dict(zip([one.metric for one in table.columns], table.rows[0].values, strict=True))
+    assert rows["reasoning", "tpr"] == 1.0
+    assert {name: value.value for name, value in shown.items() if value} == {
+        name: rows["reasoning", name] for name in shown if ("reasoning", name) in rows
+    }
+    own = content.findings[0].table
+    first = dict(zip([one.metric for one in own.columns], own.rows[0].values, strict=True))
+    assert first["tpr"] is not None
+    assert first["tpr"].value == rows["explanation", "tpr"] == 0.0
+    assert "in channel reasoning" in render(content)
+
+
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     """They open no element and no attribute, cannot turn the direction of text, and are no template."""
     plain = Page(render(content_of(read_results([varied_run(tmp_path / "plain")]))))

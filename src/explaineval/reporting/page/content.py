@@ -22,7 +22,7 @@ from explaineval.reporting.page.method import (
     signatures_of,
     sources_of,
 )
-from explaineval.reporting.page.places import Entry, Names, entries_of
+from explaineval.reporting.page.places import Entry, Names, entries_of, other_entries
 from explaineval.reporting.page.tables import MissingTable, Table, entry_table, missing_table
 from explaineval.reporting.results import Results
 from explaineval.scoring.checks import GRADES
@@ -49,7 +49,8 @@ class PageContent:
     """Everything on the page but its figures and its browser of trials.
 
     `facts` say in a few words what was asked, `meanings` what the headline numbers mean. `open_tables` are the ids of
-    the tables that need no click. `intervals` are the ways in which the runs computed intervals.
+    the tables that need no click. `others` are the numbers of other channels, judges and predictors. `intervals` are
+    the ways in which the runs computed intervals.
     """
 
     title: str
@@ -59,6 +60,7 @@ class PageContent:
     meanings: tuple[Definition, ...]
     findings: tuple[Finding, ...]
     open_tables: frozenset[str]
+    others: tuple[tuple[str, Table], ...]
     limits: tuple[Limits, ...]
     noise: Table
     missing: MissingTable
@@ -99,6 +101,7 @@ def content_of(results: Results) -> PageContent:
         meanings=tuple(about for about in definitions if about.metric in headlines),
         findings=tuple(findings),
         open_tables=_open_tables(findings),
+        others=tuple(_others(results, names)),
         limits=limits,
         noise=entry_table("noise-table", single, "noise", names),
         missing=missing_table(results, names),
@@ -110,6 +113,13 @@ def content_of(results: Results) -> PageContent:
         signatures=tuple(_signatures(results, entries, names, headlines)),
         commands=commands_of(results),
     )
+
+
+def _others(results: Results, names: Names) -> Iterator[tuple[str, Table]]:
+    """Yield each source of numbers that do not stand first, with its table."""
+    for number, (source, entries) in enumerate(other_entries(results).items(), start=1):
+        table = entry_table(f"other-{number}", entries, "results", names)
+        yield source, table if table.columns else entry_table(f"other-{number}", entries, "more", names)
 
 
 def _models(entries: Sequence[Entry]) -> list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.comparison_text import title_of, warnings_of
 from explaineval.reporting.condition_text import upper_first
-from explaineval.reporting.page.places import Names, Place
+from explaineval.reporting.page.places import Names, Place, source_of
 from explaineval.reporting.results import Results
 from explaineval.scoring.checks import CODES, GRADES, Grade, MetricWarning
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
+from explaineval.scoring.rows import is_headline_row
 
 GRADE_TITLES: dict[Grade, str] = {
     "do not quote": "Do not quote these numbers as they stand",
@@ -70,7 +72,13 @@ def limits_of(results: Results, names: Names) -> tuple[Limits, ...]:
             about = f"the comparison of {compared.kind.replace('_', ' ')}, {compared.task}"
             found += [(warning, about) for warning in warnings_of(result, compared)]
     for number, run in enumerate(results.runs):
-        found += [(row.warning, (number, row.condition.without_mention)) for row in run.scores.warnings]
+        for row in run.scores.warnings:
+            place = number, row.condition.without_mention
+            if is_headline_row(row.condition, run.scores.policy):
+                found.append((row.warning, place))
+            else:
+                parts = [part for part in names.parts(place) if part != SIMULATED_NOTE]
+                found.append((row.warning, " · ".join([*parts, source_of(row.condition)])))
     grades = []
     for grade in GRADES:
         codes: dict[str, list[Found]] = {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from explaineval.interventions import kind_of
-from explaineval.records import Condition, MetricRow
+from explaineval.records import EXPLANATION, Condition, MetricRow
 from explaineval.reporting.condition_text import by_condition, parts_of, split_shared
 from explaineval.reporting.results import Results
 from explaineval.scoring.checks import GRADES
@@ -44,7 +44,7 @@ def entries_of(results: Results) -> list[Entry]:
     entries = []
     for number, run in enumerate(results.runs):
         conditions = by_condition(run.rows)
-        grave = _grave(run.scores.warnings)
+        grave = _grave(run.scores.headline.warnings)
         arms: dict[Condition, dict[str, MetricRow]] = {}
         grave_in_arms: dict[Condition, set[str]] = {}
         for condition, numbers in conditions.items():
@@ -56,6 +56,30 @@ def entries_of(results: Results) -> list[Entry]:
                 marked = grave.get(condition, set()) | grave_in_arms.get(condition.arm, set())
                 entries.append(Entry(number, condition, numbers | arms.get(condition.arm, {}), frozenset(marked)))
     return entries
+
+
+def other_entries(results: Results) -> dict[str, list[Entry]]:
+    """Return the numbers that do not stand first by their source in words: other channels, judges, predictors."""
+    found: dict[str, dict[Place, dict[str, MetricRow]]] = {}
+    for number, run in enumerate(results.runs):
+        first = set(map(id, run.rows))
+        for row in run.scores.rows:
+            if id(row) not in first:
+                place = number, row.condition.without_mention
+                found.setdefault(source_of(row.condition), {}).setdefault(place, {})[row.metric] = row
+    return {
+        source: [Entry(run, condition, rows, frozenset()) for (run, condition), rows in places.items()]
+        for source, places in found.items()
+    }
+
+
+def source_of(condition: Condition) -> str:
+    """Say who or what decided on the mentions, or predicted, in a row that does not stand first."""
+    if condition.mention is None:
+        return f"predictions of {condition.judge}"
+    who = f"{condition.judge} ({condition.mention})" if condition.judge else condition.mention
+    where = "" if condition.channel in (None, EXPLANATION) else f", in channel {condition.channel}"
+    return f"mentions by {who}{where}"
 
 
 def _is_shown(condition: Condition) -> bool:
@@ -77,7 +101,8 @@ class Names:
 
     def __init__(self, results: Results) -> None:
         """Take all rows and the names of the runs from `results`."""
-        self._rows = [row for run in results.runs for row in run.rows]
+        every = {row.condition.without_mention: row for run in results.runs for row in run.rows}
+        self._rows = list(every.values())  # one of each condition says which models, kinds and levels there are
         self._runs = [run.name for run in results.runs]
         self._parts: dict[Condition, list[str]] = {}
 
