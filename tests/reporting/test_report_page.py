@@ -16,6 +16,7 @@ import pytest
 from explaineval.records import Condition
 from explaineval.reporting.page.content import PageContent, content_of, for_page
 from explaineval.reporting.page.numbers import axis_of, written
+from explaineval.reporting.page.places import entries_of
 from explaineval.reporting.page.render import isolated, render
 from explaineval.reporting.page.tables import Table
 from explaineval.reporting.results import Results, read_results
@@ -154,13 +155,22 @@ def _kind_of(heading: str) -> str:
     return "cue_user" if "cue_user" in heading else "hand"
 
 
-def test_the_highest_stands_first_and_undefined_last(content: PageContent) -> None:
-    """In every table whose first column is drawn."""
-    for table in tables_of(content):
-        if table.columns and table.columns[0].drawn:
-            values = [row.values[0].value if row.values[0] else None for row in table.rows]
-            known = [value for value in values if value is not None]
-            assert values == [*sorted(known, reverse=True), *[None] * (len(values) - len(known))]
+def test_the_highest_stands_first_and_undefined_last(tmp_path: Path) -> None:
+    """Three models: one names nothing that changed its answer, one half of it, one all."""
+    names = ("lab/nothing", "lab/half", "lab/all")
+    said = {"lab/nothing": 0, "lab/half": 4, "lab/all": 8}
+    trials = [
+        make_trial(e, n, changed=n == 0, mentioned=n == 0 and e < said[name]) | {"model": name}
+        for name in names
+        for e in range(8)
+        for n in range(4)
+    ]
+    run = make_run(tmp_path / "run", trials, 8, models=[{"model": name, "endpoint": "lab"} for name in names])
+
+    table = content_of(read_results([run])).findings[0].table
+
+    assert [row.name for row in table.rows] == ["lab/all", "lab/half", "lab/nothing"]
+    assert [row.values[0].text if row.values[0] else "" for row in table.rows] == ["1.00", "0.65", "undefined"]
 
 
 def test_every_metric_has_its_place() -> None:
@@ -215,17 +225,18 @@ def test_numbers_that_must_not_be_quoted_are_marked(results: Results, content: P
         for row in results.runs[0].scores.warnings
         if row.warning.grade == "do not quote"
     }
-    rows = {(row.value, row.low, row.metric): row.condition.without_mention for row in results.runs[0].rows}
-    marked = 0
-    for table in tables_of(content):
-        for line in table.rows:
-            for column, value in zip(table.columns, line.values, strict=True):
-                if value is not None and value.grave:
-                    marked += 1
-                    assert any(metric == column.metric for _, metric in grave)
-                    assert (value.value, value.low, column.metric) in rows
-    assert marked
+    for entry in entries_of(results):
+        own = {metric for condition, metric in grave if condition == entry.condition}
+        arm = {metric for condition, metric in grave if condition in (entry.condition.arm, _sham(entry.condition))}
+        assert entry.grave == own | arm
+    assert grave
+    marked = {value.grave for table in tables_of(content) for line in table.rows for value in line.values if value}
+    assert marked == {True, False}
     assert any(banner.kind == "grave" for banner in content.banners)
+
+
+def _sham(condition: Condition) -> Condition:
+    return condition._replace(kind="sham")
 
 
 def test_the_page_is_whole(html: str, page: Page) -> None:
