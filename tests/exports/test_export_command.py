@@ -50,7 +50,7 @@ def test_the_json_document_names_the_files(run: Path, call: Call) -> None:
     _, text, _ = call(run, "--out", "F.csv", "--rows", "trials", "--json")
     document = json.loads(text)
 
-    assert (document["format"], document["table"], document["files"]) == ("csv", "trials", ["F.csv"])
+    assert (document["format"], document["rows"], document["files"]) == ("csv", "trials", ["F.csv"])
     assert document["bytes"] == Path("F.csv").stat().st_size
     assert document["warnings"] == []
 
@@ -60,7 +60,7 @@ def test_formats_that_write_a_directory_name_every_file(run: Path, call: Call) -
     _, text, _ = call(run, "--out", "records", "--format", "every-eval-ever", "--json")
     document = json.loads(text)
 
-    assert document["table"] is None
+    assert document["rows"] is None
     assert sorted(document["files"]) == sorted(map(str, Path("records").rglob("*.json")))
     assert len(document["files"]) == len(ATTACKS)
 
