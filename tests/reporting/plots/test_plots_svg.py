@@ -18,7 +18,7 @@ from explaineval.reporting.comparison_document import document_of
 from explaineval.reporting.plots.drawing import draw_pdf, draw_svg
 from explaineval.reporting.plots.figure import Figure
 from explaineval.reporting.plots.figures import figures_of
-from explaineval.reporting.plots.looks import COLOURS
+from explaineval.reporting.plots.looks import COLOURS, colour_of, shape_of
 from explaineval.reporting.results import Results, read_results
 from explaineval.rundir.directory import write_metrics
 from makers.drawn import SVG, elements, path_of, points_of, root_of
@@ -213,6 +213,12 @@ def test_colours_are_seen_on_light_and_on_dark_ground() -> None:
         assert (luminance(colour) + 0.05) / (luminance("#14171c") + 0.05) >= 3
 
 
+def test_shapes_tell_looks_apart_without_colour() -> None:
+    """The first eleven have a shape of their own; with the colour none comes twice among 88."""
+    assert len({shape_of(look) for look in range(11)}) == 11
+    assert len({(colour_of(look), shape_of(look)) for look in range(88)}) == 88
+
+
 TAGS = {"svg", "title", "desc", "style", "g", "path", "defs", "clipPath", "rect", "use", "text"}
 
 HOSTILE = (
@@ -229,7 +235,7 @@ HOSTILE = (
 def test_hostile_names_stay_texts(tmp_path: Path) -> None:
     """They are shown as they are written, shortened, and without characters that XML or a reader cannot bear."""
     models = [
-        Planted(name, 0.3 + 0.05 * number, 0.1, family=name, parameters=10.0 ** (8 + number))
+        Planted(name, 0.3 + 0.05 * number, 0.1, family=HOSTILE[3 + number % 3], parameters=10.0 ** (8 + number))
         for number, name in enumerate(HOSTILE)
     ]
     results = read_results([make_planted_run(tmp_path / "run", models)])

@@ -103,7 +103,7 @@ def _above(above: int, count: int) -> str:
 
 
 def _notes(entries: Sequence[Numbers], metric: str) -> Iterator[str]:
-    if len({entry.condition.model for entry in entries}) > 1:
+    if metric == PRIMARY and len({entry.condition.model for entry in entries}) > 1:
         yield "Two intervals that overlap do not show that models are equal: `explaineval compare` tests differences."
     without = [entry for entry in entries if entry.value(metric) is not None and entry.limits(metric) is None]
     if without:
