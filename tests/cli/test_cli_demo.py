@@ -21,6 +21,7 @@ from explaineval.records import SIMULATED_NOTE, Completion, Request
 from explaineval.scoring.comparisons import compare_runs
 from servers import json_page
 
+ROOT = Path(__file__).parents[2]
 EXAMPLES = 2
 
 
@@ -89,6 +90,9 @@ def test_the_sweep_ends_in_a_report_and_asks_nothing_twice(place: Path, capsys: 
     assert list(WordPicker.asked) == ["openai/tiny"]
     assert SIMULATED_NOTE in page
     assert "openai/tiny" in page
+    pictured = re.findall(r'"#([\w-]+)', (ROOT / "scripts" / "picture").read_text(encoding="utf-8"))
+    assert pictured
+    assert [name for name in pictured if f'id="{name}"' not in page] == []  # what the README's picture is made of
     check_groups(place / "run")
 
     WordPicker.asked.clear()
@@ -119,7 +123,7 @@ def test_the_simulated_models_are_balanced() -> None:
 
 def test_the_page_says_what_the_sweep_should_find() -> None:
     """docs/simulated.md: phi-CCT from its formula at the models' impact rate, F-AUROC by the trapezoid rule."""
-    page = (Path(__file__).parents[2] / "docs" / "simulated.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "simulated.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([\w.-]+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
 
     assert [f"simulated/{row[0]}" for row in rows] == [model.model for model in simulated_models()]
