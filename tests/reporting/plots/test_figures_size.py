@@ -93,3 +93,9 @@ def test_models_of_unknown_size_give_no_figure(tmp_path: Path) -> None:
         "it needs models of 2 known sizes with a value, here there are 0; `family` and `parameters` of each model "
         "stand in the configuration file"
     )
+
+
+def test_a_figure_without_bars_promises_none(results: Results) -> None:
+    """phi at a common impact rate exists in comparisons only, without an interval of its own."""
+    assert "with 95 % intervals" in figure_of(results, "size-phi_cct").caption
+    assert "with 95 % intervals" not in figure_of(results, "size-phi_at_p").caption

@@ -113,7 +113,7 @@ def _figure(metric: str, points: Sequence[Point], groups: Sequence[Compared], lo
         subject=SUBJECT,
         title=f"{title} against model size",
         setting=where,
-        caption=_caption(title, groups),
+        caption=_caption(title, groups, bounded=intervals and any(point.y_limits for point in points)),
         alt=_alt(title, points, groups),
         x=x,
         y=axis_of(title, values, scale, () if scale.nothing is None else (scale.nothing,)),
@@ -175,11 +175,9 @@ def _places(compared: Compared, trend: Trend, points: Sequence[Point]) -> list[l
     return list(by_family.values())
 
 
-def _caption(title: str, groups: Sequence[Compared]) -> str:
-    text = (
-        f"{title} of each model over its number of parameters, with 95 % intervals; each family has its own colour and "
-        "shape."
-    )
+def _caption(title: str, groups: Sequence[Compared], *, bounded: bool) -> str:
+    bars = ", with 95 % intervals" if bounded else ""
+    text = f"{title} of each model over its number of parameters{bars}; each family has its own colour and shape."
     trends = [compared for compared in groups if compared.trend is not None and compared.trend.value is not None]
     return " ".join([text, *(str(trend_of(compared)) for compared in trends)])
 
