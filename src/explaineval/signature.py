@@ -1,8 +1,8 @@
 """Signatures: one line for each number that names all of the scientific configuration the number depends on.
 
 A metric declares in `scoring.registry` which of the things in `Dependency` it depends on; everything else enters the
-signature of every metric. So does a new field of RunConfig, under its own name, unless it is listed in COVERED or
-DEPENDENT.
+signature of every metric. So does a new field of RunConfig, under its own name, unless it is listed in COVERED,
+DEPENDENT or IF_SET.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from explaineval._version import __version__
-from explaineval.config import RunConfig
+from explaineval.config import FEWEST_MENTIONED_FLIPS, LOOK, RunConfig
 from explaineval.interventions import kind_of
 
 Dependency = Literal["kind", "cue", "mention", "probabilities", "shams", "tvd_samples", "resampling", "seed"]
@@ -51,6 +51,9 @@ DEPENDENT: Mapping[str, Dependency] = {
     "seed": "seed",
 }
 """Fields of RunConfig that stand only in the signatures of metrics with this dependency."""
+
+IF_SET = ("until_half_width",)
+"""Fields of RunConfig that stand in signatures only where they are set."""
 
 PHRASES = "phrases"
 """Stands for the phrase list of a cue where a signature names the mention policy."""
@@ -95,8 +98,11 @@ def signature(
     if "probabilities" not in depends:
         parts.pop("logprobs", None)
     for name in RunConfig.model_fields:
-        if name not in COVERED and name not in DEPENDENT:
+        if name not in COVERED and name not in DEPENDENT and name not in IF_SET:
             parts[name] = _shown(getattr(config, name))
+    if config.until_half_width is not None:
+        rule = f"looks of {LOOK} in order of seed {config.seed}, from {FEWEST_MENTIONED_FLIPS} mentioned"
+        parts["until_half_width"] = f"{config.until_half_width:g} ({rule})"
     needed = {*depends, *(("resampling", "seed") if config.interval == "percentile" else ())}
     for name, dependency in DEPENDENT.items():
         if dependency in needed:

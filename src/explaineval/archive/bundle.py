@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from jinja2 import FileSystemLoader, TemplateNotFound, TemplateSyntaxError
 
-from explaineval.archive.restore import recorded_capabilities
+from explaineval.archive.restore import asked_examples, recorded_capabilities
 from explaineval.cache import Store, export_pack
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig
@@ -125,7 +125,8 @@ def needed_keys(directory: Path, run: RunRecord, prepared: Prepared, store: Stor
         return recorded.get((model.endpoint, model.model, arm.style))
 
     needs_answers = prepared.config.retry or "pe2" in prepared.config.arms.order
-    keys = {step.key for step in walk(prepared, capabilities, store.get if needs_answers else find_nothing)}
+    find = store.get if needs_answers else find_nothing
+    keys = {step.key for step in walk(prepared, capabilities, find, asked_examples(run))}
     for trial in run_directory.read_trials(directory):
         keys.update(key for key in (trial.key_before, trial.key_after) if key)
     return keys

@@ -18,6 +18,8 @@ from explaineval.interventions.edit import check
 from explaineval.planning import provenance
 from explaineval.planning.interventions import Chosen, Edits
 from explaineval.planning.prepare import Prepared, inputs_of
+from explaineval.planning.requests import RequestBuilder
+from explaineval.planning.units import Examples, PlanPart, part_of
 from explaineval.prompts import PromptBook
 from explaineval.records import Example
 from explaineval.rundir import directory as run_directory
@@ -64,6 +66,17 @@ def config_of(run: RunRecord, directory: Path) -> RunConfig:
 def client_of(run: RunRecord, cache: Path | None) -> ClientConfig:
     """Return how the run's endpoints are reached; `cache` replaces the cache that run.json names."""
     return run.client if cache is None else run.client.model_copy(update={"cache": cache})
+
+
+def asked_examples(run: RunRecord) -> Examples:
+    """Return which examples a run asks each part of its plan about: all, or those until it was precise enough."""
+    counts = {PlanPart(stop.task, stop.order, stop.style, stop.shots): stop.examples for stop in run.stops}
+
+    def examples(builder: RequestBuilder) -> range:
+        available = len(builder.task.examples)
+        return range(min(available, counts.get(part_of(builder), available)))
+
+    return examples
 
 
 def recorded_capabilities(run: RunRecord) -> dict[tuple[str | None, str, str], Capabilities]:

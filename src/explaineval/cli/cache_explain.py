@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from explaineval.archive.restore import client_of, prepared_from
+from explaineval.archive.restore import asked_examples, client_of, prepared_from
 from explaineval.cache import open_store
 from explaineval.cli.configuration import resolve
 from explaineval.cli.options import AT_LEAST_0, CACHE_OF_RUN, JSON, PATH, option, options
@@ -17,6 +17,7 @@ from explaineval.interventions import pattern_of
 from explaineval.planning.cache_diff import Explained, Miss, explain_misses
 from explaineval.planning.notes import cache_notes, note
 from explaineval.planning.prepare import Prepared, prepare
+from explaineval.planning.units import Examples, all_examples
 from explaineval.records import Intervention
 from explaineval.rundir.directory import read_run
 
@@ -36,9 +37,9 @@ def explain_command(target: Path, cache: Path | None, limit: int, json: bool) ->
     Nothing is asked and nothing is written. The run is that of a run directory or of a configuration file; the cache
     is the one named there, unless --cache names another.
     """
-    prepared = _prepare(target, cache)
+    prepared, examples = _prepare(target, cache)
     with open_store(prepared.client.cache, readonly=True) as store:
-        explained = explain_misses(prepared, store, limit)
+        explained = explain_misses(prepared, store, limit, examples)
         notes = list(cache_notes(store.warnings))
     if explained.assumed:
         text = "an endpoint was not probed yet and no run has asked it: its logprobs and temperature are assumed."
@@ -47,11 +48,12 @@ def explain_command(target: Path, cache: Path | None, limit: int, json: bool) ->
     return finish(document, _lines(explained, prepared.client.cache), notes, json=json)
 
 
-def _prepare(target: Path, cache: Path | None) -> Prepared:
+def _prepare(target: Path, cache: Path | None) -> tuple[Prepared, Examples]:
     if target.is_dir():
-        return prepared_from(target, client_of(read_run(target), cache))
+        run = read_run(target)
+        return prepared_from(target, client_of(run, cache)), asked_examples(run)
     science, client, _ = resolve(target, {"cache": cache})
-    return prepare(science, client)
+    return prepare(science, client), all_examples
 
 
 def _document(explained: Explained, target: Path, prepared: Prepared) -> dict[str, object]:

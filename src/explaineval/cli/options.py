@@ -269,6 +269,12 @@ JSON = option("--json", is_flag=True, default=False, help="Print one JSON docume
 RUN = (
     *INPUTS,
     option(
+        "--until-half-width",
+        type=NumberRange(min=0, max=1, min_open=True, max_open=True),
+        metavar="W",
+        help="Stop where phi-CCT is known to ± W in all models: looks after every 50 examples, in a drawn order.",
+    ),
+    option(
         "--model",
         multiple=True,
         metavar="PROVIDER/MODEL",

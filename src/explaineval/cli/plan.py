@@ -17,12 +17,13 @@ from explaineval.cache import holds_store, open_store
 from explaineval.cli.configuration import resolve
 from explaineval.cli.options import AT_LEAST_1, PATH, RUN, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, finish
+from explaineval.cli.plan_precision import PRECISION, precision_lines, precision_of
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.execution.model_run import check_batches
 from explaineval.interventions import pattern_of
 from explaineval.planning.cost import PlanCost, estimate_costs, total_costs
 from explaineval.planning.notes import Note, cache_notes, note
-from explaineval.planning.prepare import prepare
+from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.preview import PreviewedRequest, preview
 from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.records import SIMULATED_PREFIX, Intervention
@@ -41,8 +42,17 @@ PARAMETERS = ("max_tokens", "temperature", "stop", "logprobs", "params")
         type=AT_LEAST_1,
         help="Print what would be sent for the first N inputs of each model, task and arm.",
     ),
+    PRECISION,
 )
-def plan_command(config: Path | None, json: bool, show_prompts: int | None, **given: Any) -> int:
+def plan_command(
+    config: Path | None,
+    json: bool,
+    show_prompts: int | None,
+    half_width: float | None,
+    expect: str | None,
+    pilot: Path | None,
+    **given: Any,
+) -> int:
     """Show what a run with these options would ask and cost. Nothing is sent, nothing written.
 
     Takes the options of `run`. Every request is built as `run` builds it and looked up in the cache. Dollars are for
@@ -51,15 +61,23 @@ def plan_command(config: Path | None, json: bool, show_prompts: int | None, **gi
     """
     science, client, _ = resolve(config, given)
     found = plan_run(science, client, show_prompts or 0)
-    limit = client.max_usd
-    lines = chain(_prompts(found.requests), cost_lines(found.costs, found.total, limit, found.price_version))
-    return finish(found.document, lines, found.notes, json=json)
+    precision = precision_of(found.prepared, half_width, expect, pilot)
+    document = found.document
+    if half_width is not None:
+        document["precision"] = [one.document() for one in precision]
+    lines = chain(
+        _prompts(found.requests),
+        cost_lines(found.costs, found.total, client.max_usd, found.price_version),
+        precision_lines(precision, pilot),
+    )
+    return finish(document, lines, found.notes, json=json)
 
 
 @dataclass(frozen=True)
 class RunPlan:
     """What a run would ask and cost: by model, in all, and the first requests word for word, if wanted."""
 
+    prepared: Prepared
     costs: Sequence[PlanCost]
     total: dict[str, Any]
     requests: Sequence[PreviewedRequest]
@@ -94,7 +112,10 @@ def plan_run(science: RunConfig, client: ClientConfig, show_prompts: int = 0) ->
         requests = list(preview(prepared, store, show_prompts))
         if store is not None:
             notes += cache_notes(store.warnings)
-    return RunPlan(costs, total_costs(costs), requests, [*notes, *cost_notes(costs)], price_list.version)
+    if science.until_half_width is not None:
+        text = "these are the costs of all examples; --until-half-width may stop earlier, after every 50 examples."
+        notes.append(note("costs_at_most", text))
+    return RunPlan(prepared, costs, total_costs(costs), requests, [*notes, *cost_notes(costs)], price_list.version)
 
 
 def _prompts(requests: Iterable[PreviewedRequest]) -> Iterator[str]:

@@ -7,7 +7,9 @@ from explaineval.config.columns import Columns, columns_of, read_columns
 from explaineval.config.endpoint import Endpoint, normalise_url, older_spelling, spellings
 from explaineval.config.params import check_params
 from explaineval.config.run_config import (
+    FEWEST_MENTIONED_FLIPS,
     FEWEST_TVD_SAMPLES,
+    LOOK,
     Arm,
     ArmConfig,
     InterventionConfig,
@@ -18,7 +20,7 @@ from explaineval.config.run_config import (
 from explaineval.config.sources import build, line_of, read_config, read_yaml
 
 __all__ = [
-    "FEWEST_TVD_SAMPLES", "Arm", "ArmConfig", "ClientConfig", "Columns", "Endpoint", "EndpointConfig",
-    "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "arms_for", "build", "check_params", "columns_of",
-    "line_of", "normalise_url", "older_spelling", "read_columns", "read_config", "read_yaml", "spellings",
+    "FEWEST_MENTIONED_FLIPS", "FEWEST_TVD_SAMPLES", "LOOK", "Arm", "ArmConfig", "ClientConfig", "Columns", "Endpoint",
+    "EndpointConfig", "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "arms_for", "build", "check_params",
+    "columns_of", "line_of", "normalise_url", "older_spelling", "read_columns", "read_config", "read_yaml", "spellings",
 ]  # fmt: skip

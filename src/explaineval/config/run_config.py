@@ -17,6 +17,12 @@ from explaineval.records import Condition, Mention, Order, Record, Style
 COMPLETION_SHOTS = 8
 FEWEST_TVD_SAMPLES = 50
 """On fewer samples a sampled label distribution says too little of a shift."""
+
+LOOK = 50
+"""After so many examples a run by `until_half_width` looks whether it may stop."""
+
+FEWEST_MENTIONED_FLIPS = 5
+"""With fewer examples that have a mentioned change, the interval is too rough to stop by it."""
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -99,6 +105,9 @@ class RunConfig(Record):
     samples: Annotated[int, Field(ge=1, validate_default=True)] = 1
     """Never below `tvd_samples`."""
     seed: int = 0
+    until_half_width: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Stop where the interval of phi-CCT is so narrow: (high − low)/2. Examples are then asked in an order drawn with
+    `seed`, and looked at after every LOOK of them."""
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["omit"] | None = None
     max_tokens: PositiveInt = 512
     params: dict[str, JsonValue] = Field(default_factory=dict)

@@ -20,6 +20,7 @@ from explaineval.execution.model_run import ModelRun, build_model_runs, check_ba
 from explaineval.execution.pool import StopRequest, ask_units
 from explaineval.execution.progress import ProgressReporter, RunWatch
 from explaineval.execution.settle import settle_plan
+from explaineval.execution.stopping import Looks, ask_by_looks, stop_notes
 from explaineval.execution.trials import unit_trials
 from explaineval.execution.verdict import is_unfinished, judge_run, run_notes
 from explaineval.planning import provenance
@@ -27,7 +28,7 @@ from explaineval.planning.notes import Note, cache_notes
 from explaineval.planning.prepare import Prepared, inputs_of
 from explaineval.planning.prices import Prices, prices_of, read_price_list
 from explaineval.planning.replies import Reply
-from explaineval.planning.units import Unit, plan, plan_size, walk_units
+from explaineval.planning.units import Examples, Unit, all_examples, plan, plan_size, walk_units
 from explaineval.records import Request
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Facts, Totals
@@ -78,6 +79,8 @@ def execute(
         for model in prepared.config.models:
             check_batches(model, prepared.client.endpoint_of(model))
     examples, edits = inputs_of(prepared.tasks, prepared.chosen)
+    wanted = prepared.config.until_half_width
+    looks = None if wanted is None else Looks(prepared, wanted)
     model_runs: list[ModelRun] = []
     with _explain_full_disk(model_runs), ExitStack() as stack:
         store, claims = open_cache(prepared.client, stack)
@@ -99,7 +102,7 @@ def execute(
         ):
             reporter.flush = lines.flush
             interrupted = asyncio.run(
-                _ask_models(prepared, store, claims, model_runs, lines, reporter, prices, embedded, stop)
+                _ask_models(prepared, store, claims, model_runs, lines, reporter, prices, embedded, stop, looks)
             )
         reporter.write(model_runs, "scoring")
         capabilities = {
@@ -114,6 +117,7 @@ def execute(
             "facts": facts.model_copy(update={"arms": arms}),
             "complete": not interrupted and not is_unfinished(model_runs, unsent),
             "endpoints": tuple(endpoint_record(model_run) for model_run in model_runs),
+            "stops": () if looks is None else looks.stops(),
             "totals": totals,
         }
         run_directory.write_run(directory, record.model_copy(update=changes))
@@ -126,7 +130,8 @@ def execute(
         code, errors = judge_run(prepared, model_runs, interrupted, unsent)
         reporter.write(model_runs, "stopped" if interrupted else "finished", " ".join(errors) or None, code)
     kept = directory if (directory / run_directory.RUN).exists() else None
-    notes = (*run_notes(prepared, model_runs, state), *warnings)
+    stopped = () if looks is None else stop_notes(looks.stops(), looks.wanted)
+    notes = (*run_notes(prepared, model_runs, state), *stopped, *warnings)
     return Outcome(kept, code, record.signature, scores, totals, notes, errors)
 
 
@@ -140,24 +145,30 @@ async def _ask_models(
     prices: Prices,
     embedded: Path | None,
     stop: StopRequest | None,
+    looks: Looks | None,
 ) -> bool:
     """Ask all models at the same time; whether the run was interrupted. Appends to `model_runs`, writes to `lines`."""
     stopping = asyncio.Event()
-    start = spread(claims.take_number()) if claims is not None else 0.0
+    # looks are at the same examples in every process
+    start = spread(claims.take_number()) if claims is not None and looks is None else 0.0
     async with AsyncExitStack() as stack:
         model_runs += build_model_runs(prepared, store, claims, prices, stopping, stack, embedded)
         for model_run in model_runs:
             model_run.size = plan_size(prepared, model_run.model)
-        work = [_ask_model(prepared, store, model_run, lines, start) for model_run in model_runs]
+        if looks is not None:
+            looks.members = list(model_runs)
+        work = [_ask_model(prepared, store, model_run, lines, start, looks) for model_run in model_runs]
         return await run_models(model_runs, work, stopping, reporter.report, stop)
 
 
-async def _ask_model(prepared: Prepared, store: Store, model_run: ModelRun, lines: TextIO, start: float) -> None:
-    """Ask one model's plan, beginning at this share of it, and write the trials."""
+async def _ask_model(
+    prepared: Prepared, store: Store, model_run: ModelRun, lines: TextIO, start: float, looks: Looks | None
+) -> None:
+    """Ask one model's plan, beginning at this share of it, and write the trials; with `looks`, until they say so."""
     config = prepared.config
 
-    def units() -> Iterator[Unit]:
-        return plan(prepared, model_run.model, lambda arm: model_run.capabilities[arm.style], start)
+    def units(examples: Examples = all_examples) -> Iterator[Unit]:
+        return plan(prepared, model_run.model, lambda arm: model_run.capabilities[arm.style], start, examples)
 
     def lacking() -> Iterator[tuple[str, Request]]:
         for step in walk_units(units(), prepared, store.get):
@@ -169,6 +180,9 @@ async def _ask_model(prepared: Prepared, store: Store, model_run: ModelRun, line
             lines.write(trial.model_dump_json() + "\n")
             model_run.count_trial(trial)
 
+    async def ask(examples: Examples = all_examples) -> None:
+        await ask_units(model_run.pool, units(examples), config.retry, receive, model_run.estimate.add_missing)
+
     try:
         if not await settle_plan(model_run, prepared, store):
             return
@@ -177,9 +191,14 @@ async def _ask_model(prepared: Prepared, store: Store, model_run: ModelRun, line
 
             await submit(prepared.client, store, model_run, model_run.batches, lacking)
             model_run.pool.stopping = asyncio.Event()  # nothing is sent from here on: read to the end what is paid for
-        await ask_units(model_run.pool, units(), config.retry, receive, model_run.estimate.add_missing)
+        if looks is None:
+            await ask()
+        else:
+            await ask_by_looks(looks, model_run, ask)
         await model_run.set_error(prepared.client)
     finally:
+        if looks is not None:
+            looks.leave(model_run)
         if not model_run.progress.complete:  # what the run never came to is part of its plan too
             model_run.progress.count_rest(model_run.size)
         model_run.ended = True

@@ -16,7 +16,7 @@ from explaineval.cache import Store, canonical, request_key
 from explaineval.client.endpoints.capabilities import Capabilities, assume_capabilities
 from explaineval.config import Arm, ModelConfig, arms_for
 from explaineval.planning.prepare import Prepared
-from explaineval.planning.units import Step, walk
+from explaineval.planning.units import Examples, Step, all_examples, walk
 from explaineval.records import Completion, Request
 
 TEXTS = ("messages", "prompt")
@@ -167,15 +167,15 @@ class Explained:
     alike: int | None = None
 
 
-def explain_misses(prepared: Prepared, store: Store, limit: int) -> Explained:
+def explain_misses(prepared: Prepared, store: Store, limit: int, examples: Examples = all_examples) -> Explained:
     """Count the hits and misses of a run's plan, and explain the first `limit` misses. Nothing is asked.
 
-    Raises StoreError where the store cannot be read.
+    `examples` says which of them the run asks about. Raises StoreError where the store cannot be read.
     """
     capabilities, assumed = _capabilities(prepared, store)
     hits = misses = 0
     first: list[Step] = []
-    for step in walk(prepared, capabilities, store.get):
+    for step in walk(prepared, capabilities, store.get, examples):
         if step.completion is not None:
             hits += 1
             continue
@@ -186,7 +186,7 @@ def explain_misses(prepared: Prepared, store: Store, limit: int) -> Explained:
     common = shown[0].contrasts if shown else ()
     if not common or any(miss.contrasts != common for miss in shown) or any(item.place for item in common):
         return Explained(hits, misses, assumed, shown)
-    alike = _count_alike(walk(prepared, capabilities, store.get), shown[0], store)
+    alike = _count_alike(walk(prepared, capabilities, store.get, examples), shown[0], store)
     return Explained(hits, misses, assumed, shown, common, alike)
 
 

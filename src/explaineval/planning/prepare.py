@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +17,7 @@ from explaineval.planning import provenance
 from explaineval.planning.interventions import Chosen, choose
 from explaineval.planning.notes import Note, note
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX
+from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX, Example
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science
 
@@ -42,6 +44,11 @@ class Prepared:
 def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     """Read tasks, prompts and interventions; nothing is asked and nothing written yet. Raises InputError."""
     config.require_params()
+    if config.until_half_width is not None and client.batch:
+        raise InputError(
+            "--until-half-width looks at the answers after every 50 examples, but --batch sends all requests at once: "
+            "leave one of them out."
+        )
     config, client = with_simulated(config, client)
     for model in config.models:
         client.endpoint_of(model)
@@ -60,6 +67,8 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
         raise InputError("there is no intervention for any example: nothing could be measured.")
     _check_patterns(config, whole, chosen)
     tasks = tuple(_with_levels(_with_interventions(task, chosen), config.arms.verbosity) for task in whole)
+    if config.until_half_width is not None:
+        tasks = tuple(_in_drawn_order(task, config.seed) for task in tasks)
     notes = (
         *id_notes(whole),
         *_shots_notes(config, whole),
@@ -73,6 +82,16 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     return Prepared(
         config, client, tasks, prompts, chosen, science, run_directory.science_hash(science, examples, edits)
     )
+
+
+def _in_drawn_order(task: Task, seed: int) -> Task:
+    """Return the task with its examples in an order drawn with the seed, independent of how many there are."""
+
+    def place(example: Example) -> bytes:
+        content = json.dumps([seed, "order", example.task, example.id]).encode()
+        return hashlib.sha256(content).digest()
+
+    return replace(task, examples=tuple(sorted(task.examples, key=place)))
 
 
 def _check_patterns(config: RunConfig, tasks: Sequence[Task], chosen: Chosen) -> None:

@@ -13,7 +13,7 @@ from explaineval.planning.requests import RequestBuilder
 from explaineval.prompts import PromptBook
 from explaineval.records import Intervention
 from explaineval.rundir.schema import ArmFacts, Growing, Science, TaskFacts, UnaskedArm
-from explaineval.signature import digest
+from explaineval.signature import IF_SET, digest
 
 NOT_FIXED = ("tasks", "columns", "models", "samples", "limit", "interventions", "shots_from", "prompts", "arms")
 """Fields of RunConfig that may differ between the runs of a directory, or whose contents are compared instead."""
@@ -48,7 +48,9 @@ def _kind_digest(kind: str, edits: Sequence[Intervention], prompts: PromptBook) 
 def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook, edits: Edits) -> Science:
     """Return the scientific configuration with hashes of contents in place of paths."""
     plain = config.model_dump(mode="json")
-    fixed = {name: value for name, value in plain.items() if name not in NOT_FIXED}
+    fixed = {
+        name: value for name, value in plain.items() if name not in NOT_FIXED and not (name in IF_SET and value is None)
+    }
     fixed |= {name: plain["arms"][name] for name in ("order", "style", "shots")}
     fixed["kind"] = plain["interventions"]["kind"]
     kinds = {edit.kind for task_edits in edits.values() for edit in task_edits}

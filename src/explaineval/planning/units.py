@@ -22,7 +22,7 @@ from explaineval.mentions import already_present
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.replies import Dialogue, Reply, ReplyReader
 from explaineval.planning.requests import RequestBuilder
-from explaineval.records import Completion, Example, Intervention, Request
+from explaineval.records import Completion, Example, Intervention, Order, Request, Style
 from explaineval.scoring.mentioning import phrases_of
 
 COUNTED_EXACTLY = 20_000
@@ -154,6 +154,29 @@ def count_distinct(builder: RequestBuilder, edits: int, shams: int) -> int:
     return (1 + edits) * (2 if builder.is_first_level else 1) + (shams if builder.is_first_level else 0)
 
 
+class PlanPart(NamedTuple):
+    """The part of the plan of one task under one order, style and number of shots, at all levels of verbosity."""
+
+    task: str
+    order: Order
+    style: Style
+    shots: int
+
+
+def part_of(builder: RequestBuilder) -> PlanPart:
+    """Return the part of the plan that a builder's requests belong to."""
+    return PlanPart(builder.task.name, builder.arm.order, builder.arm.style, builder.arm.shots)
+
+
+Examples = Callable[[RequestBuilder], range]
+"""Says which examples of its task a builder's requests are about, by their indices."""
+
+
+def all_examples(builder: RequestBuilder) -> range:
+    """All examples of a builder's task."""
+    return range(len(builder.task.examples))
+
+
 class PlanSize(NamedTuple):
     """How many requests a plan holds: before dedupe, and distinct."""
 
@@ -214,14 +237,18 @@ def _is_in_fixed_text(inserted: str, text: str) -> bool:
 
 
 def plan(
-    prepared: Prepared, model: ModelConfig, capabilities: Callable[[Arm], Capabilities | None], start: float = 0.0
+    prepared: Prepared,
+    model: ModelConfig,
+    capabilities: Callable[[Arm], Capabilities | None],
+    start: float = 0.0,
+    examples: Examples = all_examples,
 ) -> Iterator[Unit]:
     """All units of one model, in a fixed order: task, arm, example, sample.
 
     `capabilities` says how an arm's requests are sent; an arm of which it is not known is left out. `start` is where
-    in that order to begin, as a share of the whole: what lies before comes last.
+    in that order to begin, as a share of the whole: what lies before comes last. `examples` leaves out some examples.
     """
-    parts = [(builder, range(len(builder.task.examples))) for builder in builders(prepared, model)]
+    parts = [(builder, examples(builder)) for builder in builders(prepared, model)]
     for builder, numbers in _begun_at(start, parts):
         sent_as = capabilities(builder.arm)
         if sent_as is not None:
@@ -313,11 +340,15 @@ def find_nothing(_key: str) -> None:
 
 
 def walk(
-    prepared: Prepared, capabilities: Callable[[ModelConfig, Arm], Capabilities | None], find: Find = find_nothing
+    prepared: Prepared,
+    capabilities: Callable[[ModelConfig, Arm], Capabilities | None],
+    find: Find = find_nothing,
+    examples: Examples = all_examples,
 ) -> Iterator[Step]:
     """The steps of all models' plans; an arm whose `capabilities` are not known is left out."""
     for model in prepared.config.models:
-        yield from walk_units(plan(prepared, model, partial(capabilities, model)), prepared, find)
+        units = plan(prepared, model, partial(capabilities, model), examples=examples)
+        yield from walk_units(units, prepared, find)
 
 
 def walk_units(units: Iterable[Unit], prepared: Prepared, find: Find = find_nothing) -> Iterator[Step]:

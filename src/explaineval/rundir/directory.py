@@ -101,8 +101,10 @@ def prepare(
 def difference(old: Science, new: Science) -> str | None:
     """Say in a few words why `new` is neither `old` nor an addition to it; None where it is."""
     defaults = RunConfig(tasks=("none",), models=(ModelConfig(model="no/model"),)).model_dump(mode="json")
-    for name, now in new.fixed.items():
-        before = old.fixed.get(name, defaults.get(name))  # earlier versions did what is now a new field's default
+    known = dict.fromkeys((*new.fixed, *(name for name in old.fixed if name in defaults)))
+    for name in known:
+        # earlier versions did what is now a new field's default, and some fields are left out where they have it
+        before, now = (science.fixed.get(name, defaults.get(name)) for science in (old, new))
         if before != now:
             return f"{name} was {before!r}, now {now!r}"
     for name, values in old.growing:

@@ -184,6 +184,21 @@ class EndpointRecord(Part):
     snapshots: tuple[Snapshot, ...] = ()
 
 
+class Stop(Part):
+    """How far one task was asked under one order, style and number of shots, where a run stops when it is precise.
+
+    `examples` of the `available` ones were to be asked; `precise` says that this sufficed.
+    """
+
+    task: str
+    order: Order
+    style: Style
+    shots: Count
+    examples: Count
+    available: Count
+    precise: bool
+
+
 class Totals(Part):
     """What a run cost in dollars (None where that is unknown), and its requests.
 
@@ -217,6 +232,8 @@ class RunRecord(Part):
     prices: str
     complete: bool = False
     endpoints: tuple[EndpointRecord, ...] = ()
+    stops: tuple[Stop, ...] = ()
+    """Where a run by --until-half-width stopped; empty for others."""
     totals: Totals | None = None
 
     @model_validator(mode="before")

@@ -53,6 +53,11 @@ class LiveTables:
             cells.extend([0] * (4 * (row + 1) - len(cells)))
         cells[4 * row + table_cell(bool(trial.changed), bool(trial.mentioned))] += 1
 
+    def of(self, condition: Condition) -> IntArray | None:
+        """Return the tables of one condition, (examples, 4); None where it has no scored trial."""
+        cells = self.cells.get(condition)
+        return None if cells is None else np.array(cells, dtype=np.int64).reshape(-1, 4)
+
     @property
     def counts(self) -> IntArray:
         """The tables as an array (examples, conditions, 4)."""

@@ -1,0 +1,93 @@
+"""`explaineval plan --half-width`: how many examples an interval of phi-CCT needs, in sentences."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from explaineval.cli.options import PATH, NumberRange, option, options
+from explaineval.cli.output import SCREEN_WIDTH, columns
+from explaineval.errors import InputError
+from explaineval.planning.precision import Precision, Rates, expected_precision, piloted_precision
+from explaineval.planning.prepare import Prepared
+
+PRECISION = options(
+    option(
+        "--half-width",
+        type=NumberRange(min=0, max=1, min_open=True, max_open=True),
+        metavar="W",
+        help="Say how many examples bring the interval of phi-CCT to ± W, at the rates of --expect or --pilot.",
+    ),
+    option(
+        "--expect",
+        metavar="NAME=X,...",
+        help="Rates that are expected: p (answers that change), tpr, fpr, icc (how far the changes of an example go "
+        "together, 0 to 1).  [default: p=0.1,tpr=0.6,fpr=0.2,icc=0.4]",
+    ),
+    option("--pilot", type=PATH, metavar="RUN_DIR", help="Take the rates from a first small run."),
+)
+
+
+def precision_of(
+    prepared: Prepared, half_width: float | None, expect: str | None, pilot: Path | None
+) -> list[Precision]:
+    """Return what the three options ask for, nothing without --half-width. Raises InputError."""
+    if half_width is None:
+        if expect is not None or pilot is not None:
+            raise InputError(f"{'--expect' if pilot is None else '--pilot'} goes with --half-width W: add it.")
+        return []
+    if pilot is None:
+        return expected_precision(prepared, half_width, read_rates(expect or ""))
+    if expect is not None:
+        raise InputError("--expect and --pilot both give the rates: leave one of them out.")
+    return piloted_precision(prepared, half_width, pilot)
+
+
+def read_rates(text: str) -> Rates:
+    """Return the rates of `p=0.1,tpr=0.6`, those that are not named as by default. Raises InputError."""
+    values: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        if name not in Rates._fields or not equals:
+            raise InputError(f"--expect {part!r}: write NAME=X with a NAME of {', '.join(Rates._fields)}.")
+        try:
+            values[name] = float(value)
+        except ValueError:
+            values[name] = -1.0
+        if not 0 <= values[name] <= 1:
+            raise InputError(f"--expect {part!r}: give a number from 0 to 1.")
+    return Rates(**values)
+
+
+def precision_lines(found: Sequence[Precision], pilot: Path | None) -> Iterator[str]:
+    """Yield the sentences: first what is wanted, then a paragraph for each task and kind, or condition of the pilot."""
+    if not found:
+        return
+    width = columns(SCREEN_WIDTH)
+    yield ""
+    source = "as expected" if pilot is None else f"as in {pilot}"
+    yield f"phi-CCT ± {found[0].half_width:g}, {source}:"
+    for one in found:
+        yield textwrap.fill(_sentence(one), width, initial_indent="  ", subsequent_indent="    ")
+
+
+def _sentence(one: Precision) -> str:
+    from explaineval.reporting.condition_text import describe
+
+    name = f"{one.task} with {one.kind}" if one.condition is None else describe(one.condition, ())
+    if one.examples is None or one.rates is None or one.phi is None:
+        return f"{name}: unknown, since {one.undefined}."
+    have = "" if one.available_half_width is None else f", which give about ± {one.available_half_width:.2g}"
+    return (
+        f"{name}: about {_rounded(one.examples):,} examples with {one.trials:.3g} interventions each; this plan has "
+        f"{one.available:,}{have}. phi-CCT {one.phi:.2f} at an impact rate of {one.rates.p:.2g}, TPR "
+        f"{one.rates.tpr:.2g}, FPR {one.rates.fpr:.2g}, changes of an example correlated by {one.rates.icc:.2g}."
+    )
+
+
+def _rounded(number: int) -> int:
+    """Return the number rounded up to two digits: more would promise too much."""
+    digits: int = 10 ** max(0, len(str(number)) - 2)
+    return -(-number // digits) * digits

@@ -1,0 +1,176 @@
+"""Compute how many examples an interval of phi-CCT needs to be as narrow as wanted, and whether it is so already.
+
+The half width of an interval is (high − low)/2. It is predicted as the interval itself is made: tanh(atanh φ ± t·SE/(1
+− φ²)) with SE = √(v/G) for G examples, where v is the variance of one example's influence on phi, and t has A − 1
+degrees of freedom, A = the examples with a mentioned change. v and A/G come from a pilot, or from the impact rate,
+TPR, FPR and the correlation of changes within an example.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from explaineval.config import FEWEST_MENTIONED_FLIPS
+from explaineval.metrics.correlations import phi_at_p, phi_cct, phi_values
+from explaineval.metrics.estimates import (
+    FEWEST,
+    IntArray,
+    Interval,
+    column_sums,
+    deviations,
+    empty_margin,
+    error_of,
+    scored_tables,
+    student_t,
+    total_table,
+)
+from explaineval.records import Estimate
+
+MOST_EXAMPLES = 10_000_000
+"""No search goes beyond so many examples."""
+
+
+class Expected(NamedTuple):
+    """What decides on the width of phi's interval: phi, the variance of an example's influence on it, and the share of
+    examples with a mentioned change.
+    """
+
+    phi: float
+    variance: float
+    carriers: float
+
+    def half_width(self, examples: int) -> float | None:
+        """Return the half width to be expected with so many examples; None where there is no interval."""
+        carriers = self.carriers * examples
+        slope = 1 - self.phi**2
+        if carriers < FEWEST or slope <= 0:
+            return None
+        half = _quantile(carriers - 1) * math.sqrt(self.variance / examples) / slope
+        centre = math.atanh(self.phi)
+        return (math.tanh(centre + half) - math.tanh(centre - half)) / 2
+
+    def examples_needed(self, half_width: float) -> int | None:
+        """Return the fewest examples with this half width and enough mentioned changes; None beyond MOST_EXAMPLES."""
+
+        def suffices(examples: int) -> bool:
+            if self.carriers * examples < FEWEST_MENTIONED_FLIPS:
+                return False
+            expected = self.half_width(examples)
+            return expected is not None and expected <= half_width
+
+        if not suffices(MOST_EXAMPLES):
+            return None
+        low, high = 0, MOST_EXAMPLES  # the half width falls with the number of examples
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if suffices(middle) else (middle, high)
+        return high
+
+
+def expect(p: float, tpr: float, fpr: float, icc: float, trials: float) -> Expected:
+    """Return what is to be expected at an impact rate p, TPR and FPR, with so many trials an example.
+
+    `icc` is the correlation of changes within an example (0: independent); mentions depend on the change alone. The
+    influence of a trial on a correlation is z_I·z_M − φ(z_I² + z_M²)/2 with z standardised (Devlin et al. 1975); those
+    of an example's trials are correlated as far as their changes are. The changes of an example are beta-binomial.
+    Raises ValueError where phi is undefined.
+    """
+    phi, q = phi_at_p(tpr, fpr, p), p * tpr + (1 - p) * fpr
+    if math.isnan(phi):
+        raise ValueError("phi is undefined: the impact rate and the mention rate must be above 0 and below 1")
+    impact, mention = math.sqrt(p * (1 - p)), math.sqrt(q * (1 - q))
+    influence = {}
+    for changed in (0, 1):
+        for mentioned in (0, 1):
+            z_impact, z_mention = (changed - p) / impact, (mentioned - q) / mention
+            influence[changed, mentioned] = z_impact * z_mention - phi * (z_impact**2 + z_mention**2) / 2
+    share = {1: tpr, 0: fpr}
+    cells = {(i, m): (p if i else 1 - p) * (share[i] if m else 1 - share[i]) for i, m in influence}
+    alone = sum(cells[cell] * influence[cell] ** 2 for cell in cells)
+    given = {i: share[i] * influence[i, 1] + (1 - share[i]) * influence[i, 0] for i in (0, 1)}
+    shared = icc * p * (1 - p) * (given[1] - given[0]) ** 2
+    return Expected(phi, (alone + (trials - 1) * shared) / trials, _share_with_mention(p, tpr, icc, trials))
+
+
+def pilot(tables: ArrayLike) -> Expected:
+    """Return what is to be expected of more examples like those of tables (G, 4), by the jackknife.
+
+    Raises ValueError where phi, or its value without one of the examples, is undefined.
+    """
+    scored = scored_tables(tables)
+    reason = empty_margin(*total_table(scored))
+    if reason is not None:
+        raise ValueError(reason)
+    rows = scored.astype(np.float64)
+    error = error_of(deviations(rows, phi_values)) if len(rows) >= FEWEST else math.nan
+    if math.isnan(error):
+        raise ValueError("without one of the examples there is no value")
+    value = float(phi_values(column_sums(rows)[np.newaxis])[0])
+    return Expected(value, error**2 * len(scored), float((scored[:, 0] > 0).mean()))
+
+
+def correlation_of_changes(tables: ArrayLike) -> float | None:
+    """Return the correlation of changes within an example of tables (G, 4), the ANOVA estimate cut at 0 and 1.
+
+    None where no example has two trials, or changes do not vary (Donner 1986 reviews such estimates).
+    """
+    scored = scored_tables(tables)
+    n, changes = scored.sum(axis=1).astype(np.float64), scored[:, :2].sum(axis=1).astype(np.float64)
+    total, groups = float(n.sum()), len(scored)
+    if groups < FEWEST or total <= groups:
+        return None
+    rate = float(changes.sum()) / total
+    between = float((n * (changes / n - rate) ** 2).sum()) / (groups - 1)
+    within = float((changes * (1 - changes / n)).sum()) / (total - groups)
+    size = (total - float((n**2).sum()) / total) / (groups - 1)
+    spread = between + (size - 1) * within
+    return None if spread <= 0 else min(1.0, max(0.0, (between - within) / spread))
+
+
+def half_width(estimate: Estimate) -> float | None:
+    """Return half the width of an estimate's interval; None where it has none."""
+    if estimate.low is None or estimate.high is None:
+        return None
+    return (estimate.high - estimate.low) / 2
+
+
+def is_precise(tables: ArrayLike, wanted: float, interval: Interval) -> bool:
+    """Say whether phi's interval on tables (G, 4) has at most this half width and rests on enough mentioned changes.
+
+    Neither the value of phi nor its sign counts. A phi that is undefined, or has no interval, is not precise.
+    """
+    scored: IntArray = scored_tables(tables)
+    if int((scored[:, 0] > 0).sum()) < FEWEST_MENTIONED_FLIPS:
+        return False
+    found = half_width(phi_cct(scored, interval))
+    return found is not None and found <= wanted
+
+
+def _quantile(freedom: float) -> float:
+    """Return the 97.5 % quantile of Student's t, between whole degrees of freedom by a straight line in 1/df."""
+    low = max(1, math.floor(freedom))
+    first, second = student_t(low), student_t(low + 1)
+    share = (1 / low - 1 / max(freedom, 1.0)) / (1 / low - 1 / (low + 1))
+    return first + share * (second - first)
+
+
+def _share_with_mention(p: float, tpr: float, icc: float, trials: float) -> float:
+    """Return the share of examples with a mentioned change, changes being beta-binomial: 1 − E[(1 − θ·TPR)^K]."""
+    count = max(1, round(trials))
+    if icc <= 0:
+        return 1 - (1 - p * tpr) ** count
+    strength = (1 - min(icc, 1 - 1e-9)) / min(icc, 1 - 1e-9)
+    alpha, beta = p * strength, (1 - p) * strength
+
+    def log_beta(first: float, second: float) -> float:
+        return math.lgamma(first) + math.lgamma(second) - math.lgamma(first + second)
+
+    silent = 0.0
+    for changes in range(count + 1):
+        chance = math.exp(log_beta(alpha + changes, beta + count - changes) - log_beta(alpha, beta))
+        silent += math.comb(count, changes) * chance * (1 - tpr) ** changes
+    return 1 - silent
