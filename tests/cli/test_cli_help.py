@@ -12,17 +12,17 @@ from explaineval.cli.app import app, main
 
 RUN = (
     "[CONFIG.yaml] --task* --columns --limit --interventions --kind --per-example --tagger --shams --samples "
-    "--tvd-samples --seed --model* --base-url --endpoint-name --api-key-env --price --order* --style* --shots "
-    "--shots-from --verbosity* --prompts --temperature --max-tokens --param* --retry* --logprobs --mention "
-    "--min-label-mass --resamples --interval --max-usd --offline/--no-offline --batch/--no-batch --batch-poll "
-    "--max-connections --rpm --tpm --max-retries --timeout --cache --out --json"
+    "--tvd-samples --seed --until-half-width --model* --base-url --endpoint-name --api-key-env --price --order* "
+    "--style* --shots --shots-from --verbosity* --prompts --temperature --max-tokens --param* --retry* --logprobs "
+    "--mention --min-label-mass --resamples --interval --max-usd --offline/--no-offline --batch/--no-batch "
+    "--batch-poll --max-connections --rpm --tpm --max-retries --timeout --cache --out --json"
 )
 CONTRACT = {
     "": "--version",
     "demo": "--sweep --weights --limit --cache --out --table --json",
     "run": f"{RUN} --table",
     "watch": "RUN_DIR --once --json",
-    "plan": f"{RUN} --show-prompts",
+    "plan": f"{RUN} --show-prompts --half-width --expect --pilot",
     "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd --cache "
     "--json",
     "score": "RUN_DIR --mention* --min-label-mass --resamples --table --json",

@@ -80,6 +80,7 @@ CASES: dict[str, Case] = {
     "samples": simple("samples", 1, 2, 3, 4),
     "tvd_samples": replace(simple("tvd_samples", None, 50, 60, 70), beside={"temperature": 0.5}),
     "seed": simple("seed", 0, 1, -2, 3),
+    "until_half_width": simple("until_half_width", None, 0.25, 0.5, 0.125),
     "shots_from": simple("shots_from", None, "/f.jsonl", "/v.jsonl", "/c.jsonl", path=True),
     "prompts": simple("prompts", None, "/f", "/v", "/c", path=True),
     "temperature": simple("temperature", None, 0.5, 0.25, 1.0),

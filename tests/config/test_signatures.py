@@ -42,6 +42,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Dependency | None]] = {
     "shams": ({"shams": 2}, "shams"),
     "tvd_samples": ({"tvd_samples": 51, "samples": 60, "temperature": 1}, "tvd_samples"),
     "retry": ({"retry": ["truncated"]}, None),
+    "until_half_width": ({"until_half_width": 0.1}, None),
 }
 """For each field of RunConfig another value, and which metrics depend on it: all, or those with this dependency."""
 

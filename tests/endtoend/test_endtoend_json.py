@@ -72,7 +72,7 @@ def outputs(warm: WarmCommands, tmp_path_factory: pytest.TempPathFactory) -> dic
         judge(place / "out")
         call("run", "run", *options, "--out", "out", "--limit", "7", "--verbosity", "brief", "--verbosity", "normal",
              "--price", "1,3")  # fmt: skip
-        call("plan", "plan", *options, "--show-prompts", "1")
+        call("plan", "plan", *options, "--show-prompts", "1", "--half-width", "0.1")
         call("watch", "watch", "out")
         call("score", "score", "out", "--mention", "substring")
         (place / "trials.csv").write_text("changed,mentioned\ntrue,true\ntrue,false\nfalse,false\n", encoding="utf-8")

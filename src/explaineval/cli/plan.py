@@ -17,7 +17,7 @@ from explaineval.cache import holds_store, open_store
 from explaineval.cli.configuration import resolve
 from explaineval.cli.options import AT_LEAST_1, PATH, RUN, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, finish
-from explaineval.cli.plan_precision import PRECISION, precision_lines, precision_of
+from explaineval.cli.plan_precision import PRECISION, precision_lines, precision_of, rates_source
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.execution.model_run import check_batches
 from explaineval.interventions import pattern_of
@@ -60,15 +60,16 @@ def plan_command(
     tokens as its text can have.
     """
     science, client, _ = resolve(config, given)
+    source = rates_source(half_width, expect, pilot)
     found = plan_run(science, client, show_prompts or 0)
-    precision = precision_of(found.prepared, half_width, expect, pilot)
+    precision = [] if half_width is None else precision_of(found.prepared, half_width, source)
     document = found.document
     if half_width is not None:
         document["precision"] = [one.document() for one in precision]
     lines = chain(
         _prompts(found.requests),
         cost_lines(found.costs, found.total, client.max_usd, found.price_version),
-        precision_lines(precision, pilot),
+        precision_lines(precision, source),
     )
     return finish(document, lines, found.notes, json=json)
 

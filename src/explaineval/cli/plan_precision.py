@@ -30,19 +30,20 @@ PRECISION = options(
 )
 
 
-def precision_of(
-    prepared: Prepared, half_width: float | None, expect: str | None, pilot: Path | None
-) -> list[Precision]:
-    """Return what the three options ask for, nothing without --half-width. Raises InputError."""
-    if half_width is None:
-        if expect is not None or pilot is not None:
-            raise InputError(f"{'--expect' if pilot is None else '--pilot'} goes with --half-width W: add it.")
-        return []
-    if pilot is None:
-        return expected_precision(prepared, half_width, read_rates(expect or ""))
-    if expect is not None:
+def rates_source(half_width: float | None, expect: str | None, pilot: Path | None) -> Rates | Path:
+    """Return the rates that the options give, or the run directory that has them. Raises InputError."""
+    if half_width is None and (expect is not None or pilot is not None):
+        raise InputError(f"{'--expect' if pilot is None else '--pilot'} goes with --half-width W: add it.")
+    if expect is not None and pilot is not None:
         raise InputError("--expect and --pilot both give the rates: leave one of them out.")
-    return piloted_precision(prepared, half_width, pilot)
+    return read_rates(expect or "") if pilot is None else pilot
+
+
+def precision_of(prepared: Prepared, half_width: float, source: Rates | Path) -> list[Precision]:
+    """Return how many examples each task and kind of a plan takes. Raises InputError."""
+    if isinstance(source, Path):
+        return piloted_precision(prepared, half_width, source)
+    return expected_precision(prepared, half_width, source)
 
 
 def read_rates(text: str) -> Rates:
@@ -61,14 +62,14 @@ def read_rates(text: str) -> Rates:
     return Rates(**values)
 
 
-def precision_lines(found: Sequence[Precision], pilot: Path | None) -> Iterator[str]:
+def precision_lines(found: Sequence[Precision], source: Rates | Path) -> Iterator[str]:
     """Yield the sentences: first what is wanted, then a paragraph for each task and kind, or condition of the pilot."""
     if not found:
         return
     width = columns(SCREEN_WIDTH)
     yield ""
-    source = "as expected" if pilot is None else f"as in {pilot}"
-    yield f"phi-CCT ± {found[0].half_width:g}, {source}:"
+    basis = f"as in {source}" if isinstance(source, Path) else "as expected"
+    yield f"phi-CCT ± {found[0].half_width:g}, {basis}:"
     for one in found:
         yield textwrap.fill(_sentence(one), width, initial_indent="  ", subsequent_indent="    ")
 

@@ -1,0 +1,94 @@
+"""`plan --half-width`: the number of examples at expected rates and those of a pilot, printed and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from explaineval.metrics.precision import expect, pilot
+from explaineval.rundir.directory import read_trials
+from makers.command_line import Call, make_call
+from servers import json_page
+
+ASK = ("--task", "sense", "--limit", "20", "--model", "simulated/no-logprobs")
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run the command line in this process, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    return make_call(capsys)
+
+
+def test_expected_rates_give_a_number_of_examples(call: Call) -> None:
+    """That of the formula for the plan's own interventions, rounded up to two digits in the text."""
+    rates = ("--expect", "p=0.2, tpr=0.7,icc=0")
+    code, out, err = call("plan", *ASK, "--half-width", "0.05", *rates, "--per-example", "3")
+    document = json.loads(call("plan", *ASK, "--half-width", "0.05", *rates, "--per-example", "3", "--json")[1])
+
+    expected = expect(0.2, 0.7, 0.2, 0.0, 3)
+    needed = expected.examples_needed(0.05)
+    assert (code, err) == (0, "")
+    assert needed is not None
+    digits = 10 ** (len(str(needed)) - 2)
+    assert f"about {-(-needed // digits) * digits:,} examples with 3 interventions each; this plan has 20" in out
+    assert "phi-CCT ± 0.05, as expected:" in out
+    (one,) = document["precision"]
+    assert (one["examples"], one["phi"], one["task"], one["kind"]) == (needed, expected.phi, "sense", "handwritten")
+    assert (one["p"], one["tpr"], one["fpr"], one["icc"]) == (0.2, 0.7, 0.2, 0.0)
+    assert one["available_half_width"] == expected.half_width(20)
+    assert json_page.check("plan", document) >= {"precision[].examples", "precision[].undefined"}
+
+
+def test_a_pilot_gives_its_rates(call: Call) -> None:
+    """Of each of its conditions, from its examples; with other interventions an example, from its rates."""
+    assert call("run", *ASK, "--out", "first")[0] == 0
+    found = {}
+    for per_example in ("5", "4", "2"):
+        arguments = ("--half-width", "0.1", "--pilot", "first", "--per-example", per_example, "--json")
+        (found[per_example],) = json.loads(call("plan", *ASK, *arguments)[1])["precision"]
+
+    tables: dict[str, list[int]] = {}
+    for trial in read_trials(Path("first")):
+        if trial.kind == "handwritten" and trial.status == "ok":
+            table = tables.setdefault(trial.example_id, [0, 0, 0, 0])
+            table[(0 if trial.changed else 2) + (0 if trial.mentioned else 1)] += 1
+    seen = pilot(list(tables.values()))
+    assert found["4"]["examples"] == seen.examples_needed(0.1)
+    assert (found["4"]["model"], found["4"]["phi"]) == ("simulated/no-logprobs", pytest.approx(seen.phi))
+    rates = [found["2"][name] for name in ("p", "tpr", "fpr", "icc")]
+    assert found["2"]["examples"] == expect(*rates, 2).examples_needed(0.1)
+    assert "as in first:" in call("plan", *ASK, "--half-width", "0.1", "--pilot", "first")[1]
+
+
+def test_a_pilot_without_phi_says_so(call: Call) -> None:
+    """Two examples of a silent model: nothing is mentioned, so no number can be given, and why."""
+    silent = ("--task", "sense", "--limit", "2", "--model", "simulated/silent")
+    assert call("run", *silent, "--out", "first")[0] == 0
+    _, out, _ = call("plan", *silent, "--half-width", "0.1", "--pilot", "first")
+    (one,) = json.loads(call("plan", *silent, "--half-width", "0.1", "--pilot", "first", "--json")[1])["precision"]
+
+    assert one["examples"] is None
+    assert "phi-CCT of the pilot is undefined: no " in one["undefined"]
+    assert f"unknown, since {one['undefined']}." in out
+
+
+def test_a_pilot_of_another_task_is_refused(call: Call) -> None:
+    """The sentence names what is planned."""
+    assert call("run", "--task", "nli", "--limit", "2", "--model", "simulated/faithful", "--out", "first")[0] == 0
+
+    code, _, err = call("plan", *ASK, "--half-width", "0.1", "--pilot", "first")
+
+    assert code == 2
+    assert "--pilot first: it has no scored trial of what is planned (sense with handwritten)." in err
+
+
+def test_a_plan_that_may_stop_earlier_says_so(call: Call) -> None:
+    """The costs are those of all examples."""
+    code, _, err = call("plan", *ASK, "--until-half-width", "0.1")
+
+    assert code == 0
+    assert "these are the costs of all examples; --until-half-width may stop earlier" in err
