@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +23,13 @@ from explaineval.reporting.page.trials import TrialBrowser, browse_trials
 from explaineval.reporting.plots.drawing import NO_MATPLOTLIB
 from explaineval.reporting.plots.files import write_plots
 from explaineval.reporting.results import read_results
-from explaineval.rundir.directory import writing
 from explaineval.secrets import SECRETS
 
 REPORT = "report.html"
 """The page in a run directory."""
+
+BUNDLE = ".zip"
+"""How the names of bundles end."""
 
 
 @click.command("report")
@@ -68,6 +71,8 @@ class Written(NamedTuple):
 
 def write_report(run_dirs: Sequence[Path], target: Path, plots: Path | None = None) -> Written:
     """Write the page on run directories or bundles into the file `target`, and its figures into `plots` if given."""
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
         directories = [unpacked(path, Path(workshop) / str(n)) for n, path in enumerate(run_dirs)]
         results = read_results(directories, every_policy=True)
@@ -75,9 +80,18 @@ def write_report(run_dirs: Sequence[Path], target: Path, plots: Path | None = No
         results = for_page(results)
         written = Written(content_of(results), page_figures(results), browse_trials(results), files)
         page = SECRETS.mask(render(written.content, written.figures, written.trials))
-    with writing(target):
+    with _writing(target):
         write_text_atomic(target, page)
     return written
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Turn an OSError inside the block into an InputError that names the page."""
+    try:
+        yield
+    except OSError as exc:
+        raise InputError(f"--out {target} cannot be written ({exc.strerror or exc}): name another file.") from None
 
 
 def _lines(document: Mapping[str, Any], plots: Path | None) -> Iterator[str]:
@@ -97,6 +111,6 @@ def figure_notes(figures: Sequence[PageFigure]) -> list[Note]:
 
 
 def _default_target(run_dirs: Sequence[Path]) -> Path:
-    if len(run_dirs) > 1 or not run_dirs[0].is_dir():
+    if len(run_dirs) > 1 or run_dirs[0].suffix == BUNDLE:
         raise InputError("--out is needed where there are several runs, or a bundle: name the HTML file to write.")
     return run_dirs[0] / REPORT

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from explaineval.interventions import kind_of
 from explaineval.reporting.page.places import Place
-from explaineval.reporting.results import Results, RunResults
+from explaineval.reporting.results import Results, RunResults, UnknownCost
 from explaineval.rundir.schema import EndpointRecord
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
 
@@ -17,7 +17,10 @@ MILLION = 1e6
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What one model was asked: requests from the cache and sent, tokens in and out, dollars per million tokens."""
+    """What one model was asked: requests from the cache and sent, tokens in and out, dollars per million tokens.
+
+    `per_trial` is what a trial costs from scratch, or why that is not known.
+    """
 
     model: str
     hits: int
@@ -26,6 +29,7 @@ class ModelCost:
     tokens_in: int
     tokens_out: int
     price: str
+    per_trial: str
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def _cost(run: RunResults, results: Results) -> RunCost:
         saved=_dollars(totals.usd_saved_by_cache),
         from_scratch=_dollars(totals.usd_from_scratch),
         requests=", ".join(parts),
-        models=tuple(_model_cost(record) for record in run.record.endpoints),
+        models=tuple(_model_cost(record, run) for record in run.record.endpoints),
     )
 
 
@@ -127,7 +131,8 @@ def _dollars(amount: float | None) -> str:
     return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4f}"
 
 
-def _model_cost(record: EndpointRecord) -> ModelCost:
+def _model_cost(record: EndpointRecord, run: RunResults) -> ModelCost:
+    cost = run.dollars_per_trial(record.endpoint, record.model)
     counts, tokens, price = record.requests, record.tokens, record.price
     return ModelCost(
         model=record.model,
@@ -137,6 +142,7 @@ def _model_cost(record: EndpointRecord) -> ModelCost:
         tokens_in=0 if tokens is None else tokens.sent_in + tokens.hit_in,
         tokens_out=0 if tokens is None else tokens.sent_out + tokens.hit_out,
         price=UNKNOWN if price is None else f"{price.input * MILLION:g} / {price.output * MILLION:g}",
+        per_trial=f"{UNKNOWN}: {cost.reason}" if isinstance(cost, UnknownCost) else f"${cost:.2g}",
     )
 
 
