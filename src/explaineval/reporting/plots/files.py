@@ -14,6 +14,7 @@ from explaineval.reporting.plots.drawing import draw_pdf, draw_svg, require_matp
 from explaineval.reporting.plots.figure import Figure, MissingFigure, Point
 from explaineval.reporting.plots.figures import figures_of
 from explaineval.reporting.results import Results
+from explaineval.secrets import SECRETS
 from explaineval.text import escaped
 
 NUMBERS = "figures.json"
@@ -35,14 +36,16 @@ def write_plots(results: Results, directory: Path) -> list[Path]:
         for figure in figures:
             if isinstance(figure, Figure):
                 path = directory / f"{figure.id}.svg"
-                write_text_atomic(path, draw_svg(figure, standalone=True))
+                write_text_atomic(path, SECRETS.mask(draw_svg(figure, standalone=True)))
                 written.append(path)
                 path = directory / f"{figure.id}.pdf"
                 with open_atomic(path) as handle:
                     handle.write(draw_pdf(figure))
                 written.append(path)
         path = directory / NUMBERS
-        write_text_atomic(path, escaped(json.dumps(document_of(figures), indent=1, ensure_ascii=False)) + "\n")
+        write_text_atomic(
+            path, SECRETS.mask(escaped(json.dumps(document_of(figures), indent=1, ensure_ascii=False))) + "\n"
+        )
         written.append(path)
     except OSError as exc:
         raise InputError(
