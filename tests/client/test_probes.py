@@ -16,7 +16,7 @@ from servers.personas import Persona, PersonaServer
 
 KEYS = [
     "model", "endpoint", "reachable", "chat", "completion", "logprobs", "logprobs_reason", "max_top_logprobs", "seed",
-    "stable", "temperature_zero", "token_limit_param", "system_role", "reasoning_first", "returned_model",
+    "stable", "temperature_zero", "token_limit_param", "system_role", "reasoning_first", "reasoning", "returned_model",
     "fingerprint", "price", "requests", "usd",
 ]  # fmt: skip
 MODEL = "openai/tiny"
@@ -83,6 +83,7 @@ def test_an_endpoint_without_faults_takes_five_requests(bench: Bench) -> None:
         "token_limit_param": "max_tokens",
         "system_role": True,
         "reasoning_first": False,
+        "reasoning": {"returned": "absent", "field": None},
         "returned_model": "tiny-2024",
         "fingerprint": "fp_1",
         "price": [1.0, 2.0],
@@ -196,14 +197,23 @@ def test_answers_that_vary(bench: Bench) -> None:
     assert bench.find(Persona(stable=False))["stable"] is False
 
 
-@pytest.mark.parametrize("kind", ["usage", "field", "tags", "blank"])
-def test_reasoning_before_the_answer(bench: Bench, kind: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "returned", "field"),
+    [
+        ("usage", "hidden", None),
+        ("field", "summary", "reasoning_content"),  # ten letters for a hundred tokens
+        ("tags", "summary", "text"),
+        ("blank", "hidden", None),
+    ],
+)
+def test_reasoning_before_the_answer(bench: Bench, kind: Any, returned: str, field: str | None) -> None:
     """Whatever gives it away; one longer request then shows the answer's log-probabilities."""
     with PersonaServer(Persona(reasoning=kind)) as server:
         result = bench.ask(server, "--json")
 
     found = result.document
     assert found["reasoning_first"] is True
+    assert found["reasoning"] == {"returned": returned, "field": field}
     assert found["logprobs"] is True
     assert found["stable"] is None
     assert "order pe is then not predict-then-explain" in result.stderr

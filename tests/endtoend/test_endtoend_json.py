@@ -47,6 +47,13 @@ def judge(directory: Path) -> None:
     (directory / "verdicts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in verdicts), "utf-8")
 
 
+def think(directory: Path) -> None:
+    """Give all trials of a run reasoning that mentions what was inserted."""
+    lines = [json.loads(line) for line in (directory / "trials.jsonl").read_text("utf-8").splitlines()]
+    thoughtful = [{**line, "reasoning": f"They say {line['inserted']}."} for line in lines]
+    (directory / "trials.jsonl").write_text("".join(json.dumps(one) + "\n" for one in thoughtful), "utf-8")
+
+
 @pytest.fixture(scope="module")
 def outputs(warm: WarmCommands, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]:
     """Command → what it printed, in success and in failure."""
@@ -119,6 +126,8 @@ def outputs(warm: WarmCommands, tmp_path_factory: pytest.TempPathFactory) -> dic
     spoil(place / "out")
     call("export", "export", "out", "--out", "spoilt.zip")
     call("reproduce", "reproduce", "spoilt.zip", code=6)
+    think(place / "out")
+    call("show", "show", "out", "--example", "x000")
     call("Every document", "run", *common, code=2)
     return found
 

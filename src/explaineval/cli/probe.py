@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +25,7 @@ from explaineval.cost import Price
 from explaineval.errors import ExitCode, InputError
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import prices_of, read_price_list
-from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
+from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, ReasoningReturned
 
 MAX_RETRIES = 2
 
@@ -136,11 +137,25 @@ def _rows(findings: Findings, price_source: str) -> list[Row]:
             if reasons_first
             else "order pe is predict, then explain",
         ),
+        ("reasoning", *_reasoning_cells(main)),
         ("returned model", main.returned_model or "none", "stored with every answer"),
         ("fingerprint", main.fingerprint or "none", "stored with every answer"),
         ("price", _price(findings), price_source),
     ]
     return rows
+
+
+def _reasoning_cells(finding: StyleFinding) -> tuple[str, str]:
+    """Return what comes of the reasoning, and what that means for the channels of mention."""
+    where = {"text": "in the text, in tags", None: ""}.get(finding.reasoning_field, f"in {finding.reasoning_field}")
+    cells: Mapping[ReasoningReturned | None, tuple[str, str]] = {
+        "text": (f"its text, {where}", "channels reasoning and either will have numbers"),
+        "summary": (f"a summary or a part, {where}", "channels reasoning and either rest on it: read them so"),
+        "hidden": ("hidden: tokens are counted, no text comes", "channels reasoning and either stay undefined"),
+        "absent": ("none", "no channels reasoning and either"),
+        None: ("not told", ""),
+    }
+    return cells[finding.returned]
 
 
 STABLE = {

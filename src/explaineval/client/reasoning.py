@@ -52,7 +52,9 @@ def reasoning_of(completion: Completion) -> Reasoning:
         return Reasoning(found, "summary" if is_short or completion.reasoning_marked is not None else "text")
     if completion.reasoning_marked is not None or reasons_first(usage):
         return Reasoning(None, "hidden")
-    if unspoken >= FEWEST_TOKENS and (text.strip() or completion.finish_reason == "length"):
+    if not text.strip() and completion.finish_reason == "length" and output_tokens(usage):
+        return Reasoning(None, "hidden")  # the limit was used up without a word
+    if unspoken >= FEWEST_TOKENS and text.strip():
         return Reasoning(None, "hidden")
     return Reasoning(None, "absent") if output_tokens(usage) else UNKNOWN
 

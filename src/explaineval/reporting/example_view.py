@@ -20,7 +20,17 @@ from rich.text import Text
 from explaineval.interventions import kind_of, mark_insertion
 from explaineval.mentions import find_mention, mentions_phrase
 from explaineval.parsing import classify, parse, parse_explanation, parse_label
-from explaineval.records import Completion, Example, Intervention, Mention, Status, Trial, Unreadable, record_dict
+from explaineval.records import (
+    Completion,
+    Example,
+    Intervention,
+    Mention,
+    ReasoningReturned,
+    Status,
+    Trial,
+    Unreadable,
+    record_dict,
+)
 from explaineval.reporting.tables import number
 from explaineval.text import flat, quoted, visible
 
@@ -44,7 +54,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Case:
-    """A trial, its intervention, and the decisions about its two explanations (None where one was not read)."""
+    """A trial, its intervention, and the decisions about its two explanations and the reasoning with the insertion.
+
+    A decision is None where there is no text.
+    """
 
     trial: Trial
     edit: Intervention | None
@@ -52,6 +65,7 @@ class Case:
     before: Decision | None
     rejudged: bool
     """Whether the decisions are by another policy than the run's."""
+    reasoning: Decision | None = None
 
     @property
     def mentioned(self) -> bool | None:
@@ -99,6 +113,7 @@ def make_case(trial: Trial, edit: Intervention | None, policy: Mention, own: Men
         decide(policy, trial.kind, inserted, trial.explanation, phrases),
         decide(policy, trial.kind, inserted, trial.explanation_before, phrases),
         policy != own,
+        decide(policy, trial.kind, inserted, trial.reasoning, phrases),
     )
 
 
@@ -156,6 +171,7 @@ def case_document(case: Case) -> dict[str, Any]:
         "insertion": case.insertion,
         "decision": _decision_document(case.after, trial.explanation),
         "decision_before": _decision_document(case.before, trial.explanation_before),
+        "decision_reasoning": _decision_document(case.reasoning, trial.reasoning),
     }
 
 
@@ -267,7 +283,7 @@ def _original_rows(example: Example, trials: Sequence[Trial], shams: Sequence[Tr
         text = STATUSES[status] if status is not None else "the answer could not be read"
         rows.append(("no answer", Text(text + _reason(example, first, "before", options))))
     rows += _texts(first, "before", options)
-    rows += _reasoning_rows(first.reasoning_before, first.reasoning_explanation_before, options)
+    rows += _reasoning_rows(first, "before", options)
     if first.explanation_before is not None or first.label_before is not None:
         explanation = first.explanation_before
         text = visible(explanation) if explanation is not None else "nothing that could be read"
@@ -310,7 +326,7 @@ def _case_rows(example: Example, case: Case, options: ViewOptions) -> Rows:
     if trial.key_after is not None:
         rows += _texts(trial, "after", options)
     rows += _probability_rows(trial)
-    rows += _reasoning_rows(trial.reasoning, trial.reasoning_explanation, options)
+    rows += _reasoning_rows(trial, "after", options, case.reasoning)
     if trial.explanation is not None and case.after is not None:
         rows.append(("explains", options.mark(trial.explanation, case.after.span)))
         rows.append(("mention", _mention_text(case, case.after)))
@@ -356,13 +372,37 @@ def _probability_rows(trial: Trial) -> Rows:
     return rows
 
 
-def _reasoning_rows(answering: str | None, explaining: str | None, options: ViewOptions) -> Rows:
-    """Return the reasoning of the call that answered and, where it is another, of the one that explained."""
-    return [
-        (name, Text(visible(_beginning(text, options))))
-        for name, text in (("reasoning", answering), ("reasoning (2)", explaining))
-        if text is not None
-    ]
+RETURNED: Mapping[ReasoningReturned, str] = {
+    "summary": "(a summary or a part of it) ",
+    "hidden": "hidden: its tokens are counted, but there is no text",
+}
+"""What is said of reasoning that did not come whole."""
+
+
+def _reasoning_rows(trial: Trial, side: Side, options: ViewOptions, decision: Decision | None = None) -> Rows:
+    """Return the reasoning of the call that answered and, where it is another, of the one that explained.
+
+    Below the first stands whether it mentions the insertion, where that is decided.
+    """
+    answering, explaining, returned = trial.reasoning, trial.reasoning_explanation, trial.reasoning_returned
+    if side == "before":
+        answering, explaining = trial.reasoning_before, trial.reasoning_explanation_before
+        returned = trial.reasoning_returned_before
+    note = RETURNED.get(returned, "") if returned is not None else ""
+    rows: Rows = []
+    if answering is not None:
+        shown = _beginning(answering, options)
+        span = None if decision is None or decision.span is None or decision.span[1] > len(shown) else decision.span
+        rows.append(("reasoning", Text.assemble((note, "yellow"), options.mark(shown, span))))
+        if decision is not None and decision.mentioned is not None:
+            text = Text.assemble((_verdict(decision.mentioned), "bold green" if decision.mentioned else ""))
+            text.append(f" in the reasoning{_matching(decision, trial, answering)}")
+            rows.append(("", text.append(f" ({decision.rule})", style="dim")))
+    elif note:
+        rows.append(("reasoning", Text(note, "yellow")))
+    if explaining is not None:
+        rows.append(("reasoning (2)", Text(visible(_beginning(explaining, options)))))
+    return rows
 
 
 def _beginning(text: str, options: ViewOptions) -> str:

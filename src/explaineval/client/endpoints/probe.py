@@ -23,6 +23,7 @@ from explaineval.client.endpoints.probe_findings import (
     StyleFinding,
     judge_logprobs,
     reasoning_evidence,
+    reasoning_returned,
     written_letter,
 )
 from explaineval.client.litellm_client import Clock, LiteLLMClient, load_litellm
@@ -280,6 +281,8 @@ class Examiner:
         elif alone or style == "chat":
             again = await self._ask(first.request)
             finding.stable = again.completion.text == first.completion.text if isinstance(again, Reply) else None
+        own = [reply.judged for reply in self.replies if reply.request.style == style]
+        finding.returned, finding.reasoning_field = reasoning_returned(own)
         wanted: Sequence[Extra] = ("system", "seed") if style == "chat" else ("seed",) if alone else ()
         if wanted or first.completion.logprobs is not None:
             judged += await self._try_extras(finding, first.request, style, wanted)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from explaineval.client.endpoints.capabilities import REASONS, StyleVerdict
+from explaineval.client.reasoning import reasoning_of
 from explaineval.cost import reasoning_tokens, reasons_first
 from explaineval.parsing.completions import POSITIVE_TOLERANCE, SUM_TOLERANCE
 from explaineval.parsing.text import find_reasoning
-from explaineval.records import Completion, Style, TokenAlternatives
+from explaineval.records import Completion, ReasoningReturned, Style, TokenAlternatives
 
 ONE_HOT = 1e-9
 """Probability left for all other tokens, below which a token's distribution is a certainty."""
@@ -77,6 +78,44 @@ def reasoning_evidence(completion: Completion, body: Mapping[str, Any]) -> str |
     if not completion.text and completion.refusal is None and completion.finish_reason == "length":
         return "the whole token limit went without a word of answer"
     return None
+
+
+SHOWN_FIRST: Sequence[ReasoningReturned] = ("summary", "text", "hidden", "absent")
+"""What may come of reasoning; the first of them that some answer shows is what the endpoint returns.
+
+Short reasoning does not show that it is a summary.
+"""
+
+FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
+
+
+def reasoning_returned(
+    answers: Sequence[tuple[Completion, Mapping[str, Any]]],
+) -> tuple[ReasoningReturned | None, str | None]:
+    """Return what the endpoint returns of reasoning, and in which field, from answers with their raw bodies."""
+    whole = [answer for answer in answers if answer[0].finish_reason != "length"]  # one that was cut shows less
+    found = {reasoning_of(completion).returned: (completion, body) for completion, body in reversed(whole or answers)}
+    returned = next((kind for kind in SHOWN_FIRST if kind in found), None)
+    if returned not in ("text", "summary"):
+        return returned, None
+    return returned, _place_of_reasoning(*found[returned])
+
+
+def _place_of_reasoning(completion: Completion, body: Mapping[str, Any]) -> str:
+    """Return the name of the field that holds the reasoning in a body, or `text` where tags in the text do."""
+    choice, content = _choice(body), body.get("content")
+    message = choice.get("message")
+    holder = message if isinstance(message, Mapping) else choice
+    field_name = next((name for name in FIELDS if holder.get(name)), None)
+    if field_name is None and isinstance(content, list):
+        types = [block.get("type") for block in content if isinstance(block, Mapping)]
+        field_name = "thinking" if "thinking" in types else None
+    if field_name is None and isinstance(body.get("candidates"), list):
+        field_name = "thought"
+    if field_name is not None:
+        return field_name
+    said = holder.get("content") or holder.get("text")
+    return "text" if completion.reasoning is None or isinstance(said, str) else "a field of its own"
 
 
 def _answer_token(completion: Completion) -> TokenAlternatives | None:
@@ -160,6 +199,9 @@ class StyleFinding:
     seed: bool | None = None
     system_role: bool | None = None
     reasoning: str | None = None
+    returned: ReasoningReturned | None = None
+    """What came of the reasoning, and in which field."""
+    reasoning_field: str | None = None
     limit_name: str | None = None
     returned_model: str | None = None
     fingerprint: str | None = None
@@ -245,6 +287,7 @@ class Findings:
             "token_limit_param": main.limit_name,
             "system_role": main.system_role,
             "reasoning_first": None if not main.works else main.reasoning is not None,
+            "reasoning": {"returned": main.returned, "field": main.reasoning_field} if main.works else None,
             "returned_model": main.returned_model,
             "fingerprint": main.fingerprint,
             "price": None if self.price is None else list(self.price),

@@ -1,0 +1,150 @@
+"""The channels `reasoning` and `either`, of reasoning that is whole, a summary, hidden, absent or not known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from explaineval.records import MetricRow
+from explaineval.scoring.rows import Scores, score
+from makers.runs import make_missing, make_run, make_sham, make_trial
+
+EXAMPLES, WORDS = 12, 4
+NAMED, SILENT = "They say grumpy, hm.", "They say nothing of note."
+
+
+def reason(text: str | None, returned: str | None, **changes: Any) -> dict[str, Any]:
+    """The fields of a trial with this reasoning; without the insertion the model thinks of something else."""
+    known = returned in ("text", "summary", "absent")
+    mentioned = "grumpy" in (text or "") if known else None
+    before = {"reasoning_before": SILENT if text else None, "reasoning_returned_before": returned}
+    return {"reasoning": text, "reasoning_returned": returned, "mentioned_reasoning": mentioned, **before, **changes}
+
+
+def trials_with(**by_number: dict[str, Any]) -> list[dict[str, Any]]:
+    """Trials of which every example has WORDS; `n0` and so on hold what those with that number get."""
+    found: list[dict[str, Any]] = [make_sham(example) for example in range(EXAMPLES)]
+    for example in range(EXAMPLES):
+        for number in range(WORDS):
+            changed = (example + number) % 2 == 0
+            trial = make_trial(example, number, changed=changed, mentioned=changed and number % 2 == 0)
+            found.append(trial | by_number.get(f"n{number}", {}))
+    return found
+
+
+def rows_of(scores: Scores, channel: str) -> dict[str, MetricRow]:
+    """The rows of one channel by metric."""
+    return {row.metric: row for row in scores.rows if row.channel == channel}
+
+
+def scored(directory: Path, trials: list[dict[str, Any]], **changes: Any) -> Scores:
+    """What these trials come to."""
+    return score(make_run(directory / "run", trials, EXAMPLES), changes or None)
+
+
+WHOLE = {"n0": reason(NAMED, "text"), "n1": reason(SILENT, "text"), "n2": reason(SILENT, "text")}
+
+
+def test_no_reasoning_tokens_are_silence(tmp_path: Path) -> None:
+    """A trial without reasoning is scored as not mentioned; either is then what the explanation says."""
+    trials = trials_with(**WHOLE, n3=reason(None, "absent"))
+    found = scored(tmp_path, trials)
+    words = [trial for trial in trials if trial["kind"] == "hand"]
+    changed = [trial["changed"] for trial in words]
+    in_reasoning = ["grumpy" in (trial["reasoning"] or "") for trial in words]
+    either = [a or b["mentioned"] for a, b in zip(in_reasoning, words, strict=True)]
+
+    for channel, mentioned in (("reasoning", in_reasoning), ("either", either)):
+        row = rows_of(found, channel)["phi_cct"]
+        assert row.value == pytest.approx(stats.pearsonr(changed, mentioned).statistic, abs=1e-12)
+        assert row.n == len(words)
+        assert f"|channel:{channel}|" in row.signature
+        assert row.mention == "word"
+    assert rows_of(found, "reasoning")["mention_floor"].value == 0
+    assert "channel" not in rows_of(found, "explanation")["phi_cct"].signature
+
+
+def test_hidden_and_unknown_reasoning_is_missing(tmp_path: Path) -> None:
+    """Left out of the numbers, counted in the bounds, and said in a warning; the explanation does not stand in."""
+    hidden = reason(None, "hidden", mentioned=True, explanation="Because the grumpy clerk is there.")
+    found = scored(tmp_path, trials_with(**WHOLE, n3=hidden))
+
+    for channel in ("reasoning", "either"):
+        rows = rows_of(found, channel)
+        assert rows["phi_cct"].n == EXAMPLES * 3
+        assert rows["phi_cct_lower_bound"].value is not None
+        assert rows["phi_cct_lower_bound"].n == EXAMPLES * WORDS
+    texts = {row.text for row in found.warnings if row.condition.channel == "reasoning"}
+    assert any(f"{EXAMPLES} of {EXAMPLES * WORDS} trials are left out" in text and "hidden" in text for text in texts)
+    older = scored(tmp_path / "older", trials_with(**WHOLE))  # the fourth trial says nothing of reasoning
+    assert rows_of(older, "reasoning")["phi_cct"].n == EXAMPLES * 3
+    texts = {row.text for row in older.warnings if row.condition.channel == "reasoning"}
+    assert any("stored without its reasoning" in text for text in texts)
+
+
+def test_a_summary_is_scored_and_said(tmp_path: Path) -> None:
+    """What the summary leaves out counts as not mentioned, so every number of the channel has a warning."""
+    found = scored(tmp_path, trials_with(**WHOLE, n3=reason(NAMED, "summary")))
+    warned = {row.warning.metric for row in found.warnings if row.warning.code == "reasoning_summary"}
+
+    assert rows_of(found, "reasoning")["phi_cct"].n == EXAMPLES * WORDS
+    assert {"phi_cct", "tpr", "youden_j"} <= warned
+    assert {row.condition.channel for row in found.warnings if row.warning.code == "reasoning_summary"} == {
+        "reasoning", "either",
+    }  # fmt: skip
+    (text,) = {row.text for row in found.warnings if row.warning.code == "reasoning_summary"}
+    assert f"in {EXAMPLES} of {EXAMPLES * WORDS} trials" in text
+
+
+def test_another_policy_reads_the_reasoning_anew(tmp_path: Path) -> None:
+    """Each policy has its channels, as it has them alone."""
+    trials = trials_with(n0=reason("An ungrumpyish one.", "text", mentioned_reasoning=False), n1=reason(SILENT, "text"))
+    run_dir = make_run(tmp_path / "run", trials, EXAMPLES)
+    both, alone = score(run_dir, {"mention": ("word", "substring")}), score(run_dir, {"mention": "substring"})
+
+    def of(scores: Scores, policy: str) -> list[MetricRow]:
+        return [row for row in scores.rows if (row.channel, row.mention) == ("reasoning", policy)]
+
+    assert of(both, "substring") == of(alone, "substring")
+    rates = {
+        policy: next(row for row in of(both, policy) if row.metric == "mention_rate")
+        for policy in ("word", "substring")
+    }
+    assert (rates["word"].value, rates["substring"].value) == (0.0, 0.5)
+    references = {
+        (item.condition.channel, item.condition.mention): (item.reference.channel, item.reference.mention)
+        for item in both.sensitivity
+    }
+    assert references["reasoning", "substring"] == ("explanation", "substring")
+    assert references["explanation", "substring"] == ("explanation", "word")
+
+
+def test_only_models_that_reason_have_channels(tmp_path: Path) -> None:
+    """In the same run another model gets no such rows; a run without reasoning has none at all."""
+    plain = trials_with(n0=reason(None, "absent"), n1=reason(None, "absent"))
+    assert {row.channel for row in scored(tmp_path / "none", plain).rows} == {None, "explanation"}
+
+    models = [{"model": "openai/smol", "endpoint": "lab"}, {"model": "openai/deep", "endpoint": "lab"}]
+    deep = [{**trial, "model": "openai/deep"} for trial in trials_with(**WHOLE)]
+    found = score(make_run(tmp_path / "run", [*plain, *deep], EXAMPLES, models=models))
+    assert {row.model for row in found.rows if row.channel == "reasoning"} == {"openai/deep"}
+    headline = {(row.model, row.metric): row.value for row in found.headline.rows}
+    assert {model for model, _ in headline} == {"openai/smol", "openai/deep"}
+    assert not [row for row in found.headline.rows if row.channel in ("reasoning", "either")]
+
+
+def test_a_cut_reasoning_that_says_nothing_yet_is_not_known(tmp_path: Path) -> None:
+    """It may have mentioned the insertion later; one that has mentioned it has."""
+    trials = trials_with(**WHOLE, n3=reason(SILENT, "text"))
+    cut = [
+        make_missing(example, 9, "both") | reason(text, "text") | {"status": "truncated", "mentioned_reasoning": None}
+        for example, text in ((0, NAMED), (1, SILENT))
+    ]
+    rows = rows_of(scored(tmp_path, [*trials, *cut]), "reasoning")
+    all_missing = rows_of(scored(tmp_path / "w", [*trials, *(one | {"reasoning": SILENT} for one in cut)]), "reasoning")
+
+    assert rows["phi_cct_upper_bound"].n == EXAMPLES * WORDS + 2
+    assert rows["phi_cct_lower_bound"].value != all_missing["phi_cct_lower_bound"].value
