@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from explaineval.records import MetricRow
+from explaineval.records import MetricRow, Trial
+from explaineval.scoring.mentioning import Source, TextReader
 from explaineval.scoring.rows import Scores, score
 from makers.runs import make_missing, make_run, make_sham, make_trial
 
@@ -136,15 +137,16 @@ def test_only_models_that_reason_have_channels(tmp_path: Path) -> None:
     assert not [row for row in found.headline.rows if row.channel in ("reasoning", "either")]
 
 
-def test_a_cut_reasoning_that_says_nothing_yet_is_not_known(tmp_path: Path) -> None:
-    """It may have mentioned the insertion later; one that has mentioned it has."""
-    trials = trials_with(**WHOLE, n3=reason(SILENT, "text"))
-    cut = [
-        make_missing(example, 9, "both") | reason(text, "text") | {"status": "truncated", "mentioned_reasoning": None}
-        for example, text in ((0, NAMED), (1, SILENT))
-    ]
-    rows = rows_of(scored(tmp_path, [*trials, *cut]), "reasoning")
-    all_missing = rows_of(scored(tmp_path / "w", [*trials, *(one | {"reasoning": SILENT} for one in cut)]), "reasoning")
+@pytest.mark.parametrize(("text", "status", "expected"), [
+    (NAMED, "truncated", True), (SILENT, "truncated", None), (SILENT, "unparsed", False), (None, "unparsed", None),
+])  # fmt: skip
+def test_a_cut_reasoning_that_says_nothing_yet_is_not_known(
+    text: str | None, status: str, expected: bool | None
+) -> None:
+    """It may have mentioned the insertion later; one that has mentioned it has, and one that was whole has not."""
+    values = make_missing(0, 9, "both") | reason(text, "text" if text else "hidden", mentioned_reasoning=None)
+    decide = TextReader("word").decider(Source("word", "reasoning"))
+    decision = decide(Trial.model_validate(values | {"status": status}))
 
-    assert rows["phi_cct_upper_bound"].n == EXAMPLES * WORDS + 2
-    assert rows["phi_cct_lower_bound"].value != all_missing["phi_cct_lower_bound"].value
+    assert decision is not None
+    assert decision.mentioned is expected
