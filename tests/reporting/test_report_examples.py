@@ -452,8 +452,9 @@ def test_reasoning_is_shown_before_the_explanation() -> None:
         )
     )  # fmt: skip
 
-    assert [row(text, "reasoning", nth) for nth in (0, 1)] == ["Rain, then A.", "Quick, ␛[31mA."]
+    assert [row(text, "reasoning", nth) for nth in (0, 1)] == ["Rain, then A.", "[[Quick]], ␛[31mA."]
     assert [row(text, "reasoning (2)", nth) for nth in (0, 1)] == ["Say rain.", "Say quick."]
+    assert "mentioned in the reasoning: 'Quick' matches 'quick' (policy word)" in text
     assert text.index("Say quick.") < text.index("He waits [[quickly]].")
     assert "reasoning" not in show(make_trial())
 
