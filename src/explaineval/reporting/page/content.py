@@ -140,7 +140,10 @@ def _subject(entries: Sequence[Entry]) -> str:
 def _facts(results: Results, entries: Sequence[Entry]) -> Iterator[str]:
     models = {(entry.condition.endpoint, entry.condition.model) for entry in entries}
     yield counted(len(models), "model")
-    examples = {name: task.n_examples for run in results.runs for name, task in run.record.facts.tasks.items()}
+    examples: dict[str, int] = {}
+    for run in results.runs:
+        for name, task in run.record.facts.tasks.items():
+            examples[name] = max(examples.get(name, 0), task.n_examples)
     if len(examples) > 1:
         yield counted(len(examples), "task")
     yield counted(sum(examples.values()), "example")
