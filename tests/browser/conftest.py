@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opened_pages import DESKTOP, Open, Opened
+from opened_pages import DESKTOP, Open, Opened, make_report
 from playwright.sync_api import Browser, sync_playwright
 
-from explaineval.cli.app import main
 from makers.reports import varied_run
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -67,14 +66,6 @@ def open_page(chromium: Browser) -> Iterator[Open]:
     yield open_file
     for context in contexts:
         context.close()
-
-
-def make_report(*directories: Path, out: Path) -> Path:
-    """Write the page of run directories, as the command does."""
-    with pytest.raises(SystemExit) as caught:
-        main(["report", *map(str, directories), "--out", str(out)])
-    assert not caught.value.code
-    return out
 
 
 @pytest.fixture(scope="session")

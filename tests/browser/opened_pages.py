@@ -1,11 +1,15 @@
-"""A page that is open in a browser, and what it did."""
+"""Report pages: written as the command does, and open in a browser, with what they did there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page
+
+from explaineval.cli.app import main
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 """Sizes of windows in CSS pixels."""
@@ -27,3 +31,11 @@ class Opened:
 
 
 Open = Callable[..., Opened]
+
+
+def make_report(*directories: Path, out: Path) -> Path:
+    """Write the page of run directories, as the command does."""
+    with pytest.raises(SystemExit) as caught:
+        main(["report", *map(str, directories), "--out", str(out)])
+    assert not caught.value.code
+    return out

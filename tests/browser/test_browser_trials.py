@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-from opened_pages import Open
+from opened_pages import Open, make_report
 from playwright.sync_api import Page, expect
 
 from explaineval.records import Trial
 from makers.reports import CUES, EXAMPLES, LARGE, LEVELS, MODELS, OUTCOMES
-from makers.runs import make_trial
+from makers.runs import make_run, make_trial
 
 ARMS = len(MODELS) * len(LEVELS)
 
@@ -242,6 +242,22 @@ def test_the_same_input_of_other_models_is_one_click_away(report: Path, open_pag
     page.get_by_role("link", name="openai/smol · brief").click()
 
     expect(page.locator(".trials-facts")).to_contain_text("openai/smol")
+
+
+def test_trials_of_two_runs_are_told_apart(tmp_path: Path, open_page: Open) -> None:
+    """The same trial of each has a link of its own, and the run is a filter and stands in each row."""
+    runs = [make_run(tmp_path / name, [make_trial(0, 0, changed=name == "new")], 1) for name in ("old", "new")]
+    page = open_page(make_report(*runs, out=tmp_path / "report.html")).page
+    name = Trial.model_validate(make_trial(0, 0)).id
+
+    assert [row.split("\n")[-1] for row in listed(page)] == [f"{run} · openai/smol · e0" for run in ("old", "new")]
+    page.locator("#trials").get_by_label("Run").select_option("new")
+    page.locator("#trials-list a").click()
+    assert page.locator("#trials-list a").get_attribute("data-trial") == f"{name}-2"
+    expect(page.locator("#trials-verdict")).to_contain_text("The answer changed from A to B")
+    page.get_by_text("The same input elsewhere on this page: 1 trial").click()
+    page.get_by_role("link", name="old", exact=True).click()
+    expect(page.locator("#trials-verdict")).to_contain_text("The answer stayed A")
 
 
 def test_an_unknown_trial_and_unknown_filters_are_no_error(report: Path, open_page: Open) -> None:

@@ -216,6 +216,7 @@
 
   function rowOf(trial) {
     const where = [nameOf(trial, "model"), exampleOf(trial).id];
+    if (NAMES.run.length > 1) where.unshift(nameOf(trial, "run"));
     if (NAMES.asked.length > 1) where.push(nameOf(trial, "asked"));
     const link = make(
       "a",
