@@ -19,6 +19,9 @@ MENTION = ("channel", "mention", "judge")
 
 NUMBERS = ("value", "low", "high")
 
+DECISIONS = ("changed", "mentioned", "mentioned_before", "mentioned_reasoning")
+"""The columns of trials that hold true, false or, where it is not known, NA."""
+
 
 @dataclass(frozen=True, repr=False)
 class Run:
@@ -70,7 +73,7 @@ def load(directory: str | PathLike[str]) -> Run:
         path,
         document,
         metrics_frame(read_metrics(path)),
-        trials.astype(dict.fromkeys(("changed", "mentioned", "mentioned_before"), "boolean")),
+        trials.astype(dict.fromkeys(DECISIONS, "boolean")),
         _frame(read_examples(path), Example),
         _frame(read_interventions(path), Intervention),
     )

@@ -105,6 +105,12 @@ def _block(
             name = ""
         cells = _cells(item, own)
         yield Line((f"{name:<{room}}" + "".join(f"{c:>{s}}" for c, s in zip(cells, sizes, strict=True))).rstrip())
+    reasons: dict[str, list[str]] = {}
+    for condition, item in entries:
+        if item is not None and item.difference.undefined is not None and _undefined(numbers[condition]) is None:
+            reasons.setdefault(item.difference.undefined, []).append(source_name(condition))
+    for reason, names in reasons.items():
+        yield from wrap(f"  No difference in J for {'; '.join(names)}: {reason}.", width, "    ", "dim")
 
 
 def _undefined(own: Mapping[str, MetricRow]) -> str | None:

@@ -326,8 +326,8 @@ def measure_task(paired: Paired, tables: Tables | None, examples: int) -> Measur
     unmentioned = int((tables.cells[:, 1] > 0).sum())
     if paired.needs_unmentioned and unmentioned < FEWEST_UNMENTIONED:
         reason = (
-            f"only {unmentioned} shared examples have a changed answer whose explanation leaves out the insertion; "
-            f"{FEWEST_UNMENTIONED} are needed"
+            f"only {unmentioned} shared example{' has' if unmentioned == 1 else 's have'} a changed answer whose "
+            f"explanation leaves out the insertion; {FEWEST_UNMENTIONED} are needed"
         )
         return undefined_measure(examples, reason, n)
     rows, carriers = paired.rows(tables), paired.carriers
