@@ -268,9 +268,9 @@ def _score_source(
     for condition, asked, not_asked in _level_conditions(counts, lacking, config, facts, order):
         if source.channel != EXPLANATION and (condition.endpoint, condition.model) not in counts.reasoning:
             continue
-        level_counts = LevelCounts(condition, counts, asked, config, not_asked)
-        if source.judge is not None and not level_counts.tables.any():
+        if judged_kinds is not None and condition.kind not in judged_kinds:
             continue
+        level_counts = LevelCounts(condition, counts, asked, config, not_asked)
         over_levels = compute(LevelMetric, level_counts)
         reasons = [unknown[at] for level in asked if (at := condition._replace(verbosity=level)) in unknown]
         if reasons:
