@@ -162,7 +162,7 @@ def test_several_conditions_are_listed_by_the_options_that_tell_them_apart(call:
     write_trials(run_dir, [*trials(), *more])
 
     message = error_of(call, "sheet", run_dir, "--out", run_dir.parent / "s.csv")
-    assert message == "2 conditions fit, and a sheet is of one: --verbosity normal; --verbosity brief."
+    assert message == "2 conditions fit, and a sheet is of one: pick it by --verbosity normal, brief."
     sheet = draw(call, run_dir, "--verbosity", "brief")
     assert json.loads(sheet.with_name("sheet.key.json").read_text("utf-8"))["verbosity"] == "brief"
     assert "no scored trial of such a condition" in error_of(
@@ -272,7 +272,7 @@ def test_judges_and_raters_are_compared_in_three_grades(call: Call, run_dir: Pat
     sheet = draw(call, run_dir, "--n", 40)
     first = fill(sheet, honest, "anna.csv")
     second = fill(sheet, lambda row: (honest(row) + (int(row["row"][-3:]) % 4 == 0)) % 3, "ben.csv")
-    code, out, err = call("agree", run_dir, first, second, "--key", sheet.with_name("sheet.key.json"), "--json")
+    code, out, err = call("agree", run_dir, first, second, "--json")  # the key is found by the name in the rows
     assert code == 0, err
     document = json.loads(out)
 

@@ -15,7 +15,6 @@ import pinned_model
 import pytest
 from pinned_runs import ARMS, DATA, DEMO, planted_config, read, rows_of, trials_of
 
-from explaineval.metrics.estimates import NO_TRIAL
 from explaineval.scoring.mentioning import UNREADABLE
 from explaineval.scoring.registry import METRICS
 from servers.commands import WarmCommands
@@ -127,6 +126,8 @@ def test_a_judge_decides_as_it_did(finished: tuple[str, dict[str, Any]], work: P
         [row | {"signature": re.sub(r"\|(mention:judge|judge:\*)(?=\|)", "", row["signature"])} for row in rows]
         for rows in (recorded, found)
     ]
+    reasons = {tuple(row[name] for name in IDENTITY): row["undefined"] for row in plain[0]}
     for row in plain[1]:
-        row["undefined"] = NO_TRIAL if row["undefined"] == UNREADABLE else row["undefined"]
+        if UNREADABLE in (row["undefined"] or ""):
+            row["undefined"] = reasons.get(tuple(row[name] for name in IDENTITY))
     compare_rows(*plain)

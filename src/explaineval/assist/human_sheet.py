@@ -227,7 +227,7 @@ def draw_sheet(directory: Path, source: Chosen, fits: Mapping[str, Any], rows: i
     if not found:
         raise InputError(f"{directory} has no scored trial of such a condition with a mention that is known.")
     if len(found) > 1:
-        raise InputError(f"{len(found)} conditions fit, and a sheet is of one: {_list(found)}.")
+        raise InputError(f"{len(found)} conditions fit, and a sheet is of one: pick it by {_list(list(found))}.")
     ((condition, population),) = found.items()
     numbers = allocate(population.sizes, rows)
     drawn = {
@@ -286,9 +286,12 @@ def safe_cell(text: str) -> str:
     return f"'{shown}" if _FORMULA.match(shown) else shown
 
 
+KEY_ENDING = ".key.json"
+
+
 def key_path(sheet: Path) -> Path:
     """Return where the key of a sheet is."""
-    return sheet.with_name(f"{sheet.stem}.key.json")
+    return sheet.with_name(f"{sheet.stem}{KEY_ENDING}")
 
 
 def instructions_path(sheet: Path) -> Path:
@@ -341,9 +344,15 @@ PICKED = ("model", "task", "kind", "order", "style", "shots", "verbosity")
 """The fields of a condition by which one is picked, each an option of the same name."""
 
 
-def _list(conditions: Iterable[Condition]) -> str:
-    """Return the options that tell the conditions apart, condition by condition."""
-    named = [{name: getattr(condition, name) for name in PICKED} for condition in conditions]
-    differing = [name for name in PICKED if len({str(values[name]) for values in named}) > 1]
-    texts = [" ".join(f"--{name} {values[name]}" for name in differing) for values in named]
-    return "; ".join(texts[:10]) + (f"; and {len(texts) - 10} more" if len(texts) > 10 else "")
+LISTED = 20
+"""Values of an option that a message names."""
+
+
+def _list(conditions: Sequence[Condition]) -> str:
+    """Return the options that tell the conditions apart, each with the values to choose from."""
+    values = {name: list(dict.fromkeys(str(getattr(one, name)) for one in conditions)) for name in PICKED}
+    return "; ".join(
+        f"--{name} {', '.join(found[:LISTED])}{f' and {len(found) - LISTED} more' if len(found) > LISTED else ''}"
+        for name, found in values.items()
+        if len(found) > 1
+    )

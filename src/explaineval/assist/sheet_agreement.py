@@ -15,6 +15,7 @@ import numpy as np
 
 from explaineval.assist.human_sheet import (
     COLUMNS,
+    KEY_ENDING,
     Chosen,
     KeyRow,
     Population,
@@ -119,8 +120,8 @@ def agree(directory: Path, paths: Sequence[Path], key_file: Path | None = None) 
     Raises InputError for a sheet that cannot be read or is not the key's, a key that is not of this run, a text that
     was edited, or a run that changed since the sheet was drawn.
     """
-    key = _find_key(paths, key_file)
     sheets = _name_apart([read_sheet(path) for path in paths])
+    key = _find_key(sheets, key_file)
     judge = key.judge
     source = choose_source(directory, None if key.mention == "phrases" else key.mention, judge)
     trials = {trial.id: trial for trial in _trials_of(directory, key)}
@@ -209,12 +210,20 @@ def _read_grade(path: Path, row: str, text: str) -> int | None:
     return _WORDS[word]
 
 
-def _find_key(paths: Sequence[Path], key_file: Path | None) -> SheetKey:
-    """Return the key that is given, or lies beside one of the sheets."""
+def _find_key(sheets: Sequence[FilledSheet], key_file: Path | None) -> SheetKey:
+    """Return the key that is given, or lies beside one of the sheets; copies of a sheet have it under another name."""
     if key_file is not None:
         return read_key(key_file)
-    beside = [key_path(path) for path in paths]
-    return read_key(next((path for path in beside if path.is_file()), beside[0]))
+    beside = [key_path(sheet.path) for sheet in sheets]
+    for path in beside:
+        if path.is_file():
+            return read_key(path)
+    names = {row.partition("-")[0] for sheet in sheets for row in sheet.grades}
+    for path in sorted(sheets[0].path.parent.glob(f"*{KEY_ENDING}")):
+        key = read_key(path)
+        if key.sheet in names:
+            return key
+    return read_key(beside[0])
 
 
 def _name_apart(sheets: Sequence[FilledSheet]) -> list[FilledSheet]:

@@ -78,13 +78,14 @@ def sheet_command(
         "instructions": str(instructions_path(out)), "rows": len(key.rows), "condition": key.condition._asdict(),
         "cells": [cell.model_dump() for cell in key.cells],
     }  # fmt: skip
-    return finish(document, _sheet_lines(key, out), notes, json=json)
+    return finish(document, _sheet_lines(run_dir, key, out), notes, json=json)
 
 
-def _sheet_lines(key: SheetKey, out: Path) -> Iterator[str]:
+def _sheet_lines(run_dir: Path, key: SheetKey, out: Path) -> Iterator[str]:
     yield f"{out}: {len(key.rows)} rows of {_condition(key)}."
     yield from _cell_lines((cell.trials, f"{cell.rows} on the sheet") for cell in key.cells)
-    yield f"Give people {out} and {instructions_path(out)}, not {key_path(out)}. Then: explaineval judge agree"
+    yield f"Give people {out} and {instructions_path(out)}, but not {key_path(out)}."
+    yield f"When it is filled in: explaineval judge agree {run_dir} {out}"
 
 
 @click.command("agree")

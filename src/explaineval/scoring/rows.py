@@ -249,7 +249,9 @@ def _score_source(
             kind_counts = KindCounts(condition, counts, config)
             estimates = compute(KindMetric, kind_counts)
             if (reason := kind_counts.all_unknown) is not None:
-                estimates, unknown[condition] = dict.fromkeys(estimates, no_value(reason)), reason
+                unknown[condition] = reason
+                kept = {} if source.judge is None else {n: one for n, one in estimates.items() if one.value is not None}
+                estimates = {**dict.fromkeys(estimates, no_value(reason)), **kept}  # the bounds, where a judge failed
             kinds[condition.kind] = Results(kind_counts, estimates)
         for kind, results in kinds.items():
             condition = results.counts.condition
@@ -273,7 +275,7 @@ def _score_source(
         level_counts = LevelCounts(condition, counts, asked, config, not_asked)
         over_levels = compute(LevelMetric, level_counts)
         reasons = [unknown[at] for level in asked if (at := condition._replace(verbosity=level)) in unknown]
-        if reasons:
+        if reasons and source.judge is None:
             over_levels = dict.fromkeys(over_levels, no_value(reasons[0]))
         add(condition, over_levels, asked or not_asked)
         warn(condition, list(level_warnings(level_counts, over_levels, warnings)))
