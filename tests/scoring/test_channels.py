@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def test_no_reasoning_tokens_are_silence(tmp_path: Path) -> None:
         assert row.n == len(words)
         assert f"|channel:{channel}|" in row.signature
         assert row.mention == "word"
+    by_lemma = {
+        row.metric: row for row in scored(tmp_path / "lemma", trials, mention="lemma").rows if row.channel == "either"
+    }
+    assert by_lemma["phi_cct"].value == rows_of(found, "either")["phi_cct"].value
     assert rows_of(found, "reasoning")["mention_floor"].value == 0
     assert "channel" not in rows_of(found, "explanation")["phi_cct"].signature
 
@@ -150,3 +155,53 @@ def test_a_cut_reasoning_that_says_nothing_yet_is_not_known(
 
     assert decision is not None
     assert decision.mentioned is expected
+
+
+LEVELS = ("brief", "detailed")
+
+
+@pytest.mark.parametrize("returned", ["text", "hidden"])
+def test_areas_over_levels_have_channels_too(tmp_path: Path, returned: str) -> None:
+    """In order pe2 every level has the reasoning of the one call that answered; hidden, the areas say why."""
+    trials = [
+        trial
+        | {"verbosity": level, "order": "pe2"}
+        | (reason(NAMED if trial["changed"] else SILENT, "text") if returned == "text" else reason(None, "hidden"))
+        | {"reasoning_explanation": SILENT}
+        for level in LEVELS
+        for trial in trials_with()
+        if trial["kind"] == "hand"
+    ]
+    found = scored_levels(tmp_path, trials)
+    rows = {(row.channel, row.metric): row for row in found.rows if row.verbosity is None}
+
+    for channel in ("reasoning", "either"):
+        area = rows[channel, "f_auroc"]
+        if returned == "text":
+            assert area.value == 1.0  # the explaining call's silence does not count
+        else:
+            assert area.value is None
+            assert "the reasoning is hidden" in str(area.undefined)
+    assert "hidden" not in str(rows["explanation", "f_auroc"].undefined)
+
+
+def scored_levels(directory: Path, trials: list[dict[str, Any]]) -> Scores:
+    """What trials of order pe2 at two levels come to."""
+    arms = {"order": ["pe2"], "verbosity": list(LEVELS)}
+    return score(make_run(directory / "run", trials, EXAMPLES, arms=arms, shams=0))
+
+
+def test_means_over_tasks_have_channels_too(tmp_path: Path) -> None:
+    """The mean over two tasks of the reasoning's numbers, beside that of the explanation's."""
+    trials = trials_with(**WHOLE, n3=reason(None, "absent"))
+    other = [{**trial, "task": "other", "mentioned_reasoning": False, "reasoning": SILENT} for trial in trials]
+    run_dir = make_run(tmp_path / "run", [*trials, *other], EXAMPLES)
+    record = json.loads((run_dir / "run.json").read_text("utf-8"))
+    record["facts"]["tasks"]["other"] = record["facts"]["tasks"]["mine"]
+    record["facts"]["arms"] |= {name.replace(" mine ", " other "): arm for name, arm in record["facts"]["arms"].items()}
+    (run_dir / "run.json").write_text(json.dumps(record), "utf-8")
+    rates = {(row.task, row.channel): row.value for row in score(run_dir).rows if row.metric == "mention_rate"}
+
+    assert rates["mean", "reasoning"] == pytest.approx((rates["mine", "reasoning"] + rates["other", "reasoning"]) / 2)
+    assert rates["other", "reasoning"] == 0
+    assert rates["mean", "reasoning"] != rates["mean", "explanation"]
