@@ -335,10 +335,10 @@ class Trial(Record):
         text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
-    @property
-    def judged_text(self) -> str:
-        """16 hexadecimal digits of what was inserted and of the explanation: a verdict on another text is void."""
-        text = json.dumps([self.inserted, self.explanation], separators=(",", ":"), ensure_ascii=False)
+    def judged_text(self, channel: Channel = "explanation") -> str:
+        """16 hexadecimal digits of what was inserted and of a channel's text: a verdict on another text is void."""
+        said = self.explanation if channel == "explanation" else self.reasoning
+        text = json.dumps([self.inserted, said], separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -258,7 +258,7 @@ def test_agreement_and_corrected_numbers_are_those_planted(call: Call, run_dir: 
 
 def judge_of(trial: Trial, name: str, grade: Any) -> Verdict:
     """A verdict on a trial as it is."""
-    return Verdict(trial=trial.id, judge=name, grade=grade, text=trial.judged_text)
+    return Verdict(trial=trial.id, judge=name, grade=grade, text=trial.judged_text())
 
 
 def test_judges_and_raters_are_compared_in_three_grades(call: Call, run_dir: Path) -> None:

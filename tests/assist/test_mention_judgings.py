@@ -17,7 +17,7 @@ from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Completion, Verdict
 from explaineval.rundir.directory import METRICS, TRIALS, VERDICTS, read_verdicts, replace_verdicts
 from makers.command_line import make_call
-from makers.runs import make_missing, make_run, make_sham, make_trial, write_task
+from makers.runs import make_missing, make_run, make_sham, make_trial, write_task, write_trials
 from servers import json_page
 from servers.scripted import ScriptedServer
 
@@ -256,6 +256,49 @@ def test_a_verdict_on_another_explanation_does_not_count(
 
     found = [row for row in json.loads(out)["metrics"] if (row["mention"], row["kind"]) == ("judge", "hand")]
     assert {row["n"] for row in found if row["metric"] == "mention_rate"} == {2}
+
+
+def test_the_reasoning_is_judged_in_a_channel_of_its_own(
+    run_dir: Path, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside the verdicts on explanations; hidden reasoning is missing, reasoning that there was none of is silent."""
+    told = {"explanation": PLAIN, "reasoning": GRUMPY, "reasoning_returned": "text", "mentioned_reasoning": True}
+    silent = {"explanation": PLAIN, "reasoning": None, "mentioned_reasoning": False}
+    write_trials(run_dir, [
+        make_trial(0, 0, changed=True) | told,
+        make_trial(1, 0, changed=True) | told | {"reasoning": SYNONYM, "mentioned_reasoning": False},
+        make_trial(2, 0) | silent | {"reasoning_returned": "absent"},
+        make_trial(3, 0) | silent | {"reasoning_returned": "hidden", "mentioned_reasoning": None},
+        *(make_sham(example) for example in range(4)),
+    ])  # fmt: skip
+    command(run_dir, server, capsys)
+    asked = len(server.prompts)
+    code, out = command(run_dir, server, capsys, "--channel", "reasoning", "--json")
+    document = json.loads(out)
+
+    assert code == 0, out
+    assert len(server.prompts) - asked == 2
+    assert all("This is the model's reasoning." in prompt for prompt in server.prompts[asked:])
+    found = [(verdict.channel, verdict.grade) for verdict in read_verdicts(run_dir)]
+    assert found == [("explanation", "absent")] * 4 + [
+        ("reasoning", "reason"), ("reasoning", "irrelevant"), ("reasoning", "absent")
+    ]  # fmt: skip
+    assert {row["channel"] for row in document["metrics"]} == {"reasoning"}
+    rows = {row["mention"]: row for row in document["metrics"] if row["metric"] == "tpr"}
+    assert (rows["judge"]["value"], rows["judge"]["n"], rows["judge_reason"]["value"]) == (1.0, 2, 0.5)
+    rates = {row["mention"]: row for row in document["metrics"] if row["metric"] == "fpr"}
+    assert (rates["judge"]["value"], rates["judge"]["n"]) == (0.0, 1)
+    assert [(one["channel"], one["both"], one["only_judge"]) for one in document["agreement"]] == [("reasoning", 1, 1)]
+
+
+def test_without_reasoning_there_is_nothing_to_judge(
+    run_dir: Path, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence, and nothing is asked."""
+    code, out = command(run_dir, server, capsys, "--channel", "reasoning", "--json")
+
+    assert (code, server.prompts) == (2, [])
+    assert "no scored trial whose reasoning was returned" in json.loads(out)["error"]["message"]
 
 
 def test_the_plan_costs_nothing_and_says_what_judging_costs(

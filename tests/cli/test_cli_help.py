@@ -35,8 +35,8 @@ CONTRACT = {
     "simulate": "RUN_DIR --predictor-model --predictor-base-url --predictor-api-key-env --predictor-price --limit "
     "--shuffled/--no-shuffled --seed --prompts --plan --max-usd --offline/--no-offline --batch/--no-batch --batch-poll "
     "--cache --json",
-    "judge": "RUN_DIR --judge-model* --judge-base-url --judge-api-key-env --judge-price --prompts --plan --max-usd "
-    "--offline/--no-offline --batch/--no-batch --batch-poll --cache --json",
+    "judge": "RUN_DIR --judge-model* --judge-base-url --judge-api-key-env --judge-price --prompts --channel --plan "
+    "--max-usd --offline/--no-offline --batch/--no-batch --batch-poll --cache --json",
     "judge sheet": "RUN_DIR --n --seed --mention --judge --model --task --kind --order --style --shots --verbosity "
     "--out --json",
     "judge agree": "RUN_DIR SHEET.csv... --key --json",

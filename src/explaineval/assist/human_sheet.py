@@ -26,7 +26,7 @@ from explaineval.files import write_text_atomic
 from explaineval.interventions import kind_of
 from explaineval.metrics.correction import CELLS, allocate
 from explaineval.prompts import field_label
-from explaineval.records import Channel, Condition, Example, Record, Trial
+from explaineval.records import EXPLANATION, Channel, Condition, Example, Record, Trial
 from explaineval.rundir.directory import (
     PROMPTS,
     read_examples,
@@ -178,7 +178,11 @@ def choose_source(directory: Path, mention: str | None, judge: str | None) -> Ch
         reader = TextReader(run.config.mention, phrases_in(directory / PROMPTS))
         return Chosen(mention, None, reader.decider(Source(mention)))
     sources = judge_sources(collect_verdicts(read_verdicts(directory)))
-    fitting = {source.judge: (source, decide) for source, decide in sources.items() if source.mention == mention}
+    fitting = {
+        source.judge: (source, decide)
+        for source, decide in sources.items()
+        if source.mention == mention and source.channel == EXPLANATION
+    }
     names = ", ".join(str(name) for name in fitting)
     if not fitting:
         raise InputError(
@@ -246,7 +250,7 @@ def draw_sheet(directory: Path, source: Chosen, fits: Mapping[str, Any], rows: i
             row, cell = row_of[trial.id], drawn[trial.id]
             texts[row] = shown_texts(trial, examples.get((trial.task, trial.example_id)))
             keyed[row] = KeyRow(
-                row=row, trial=trial.id, changed=cell < 2, mentioned=cell % 2 == 0, text=trial.judged_text
+                row=row, trial=trial.id, changed=cell < 2, mentioned=cell % 2 == 0, text=trial.judged_text()
             )
     cells = tuple(
         Cell(changed=cell < 2, mentioned=cell % 2 == 0, trials=size, rows=number)

@@ -23,7 +23,18 @@ from explaineval.interventions import kind_of
 from explaineval.parsing import classify, parse_label
 from explaineval.planning.cost import PlanCost
 from explaineval.planning.replies import Dialogue, Failure
-from explaineval.records import Completion, Condition, Grade, Request, Status, Trial, Unreadable, Verdict
+from explaineval.records import (
+    EXPLANATION,
+    Channel,
+    Completion,
+    Condition,
+    Grade,
+    Request,
+    Status,
+    Trial,
+    Unreadable,
+    Verdict,
+)
 from explaineval.rundir.directory import read_trials
 from explaineval.signature import digest, mention_rule
 
@@ -39,12 +50,16 @@ _TAG = re.compile(r"<(?=\s*/?\s*(?:input|hint|explanation)\b)", re.IGNORECASE)
 
 
 class Question(NamedTuple):
-    """What a judge is asked about: `template` is that for words or for cues, `text` where the word was inserted."""
+    """What a judge is asked about: `template` is that for words or for cues, `text` where the word was inserted.
+
+    `explanation` is what is judged, and `said` the word for it: explanation or reasoning.
+    """
 
     template: str
     inserted: str
     text: str
     explanation: str
+    said: Channel
 
 
 class Judgement(NamedTuple):
@@ -84,21 +99,29 @@ class Agreement:
         self.neither += not by_policy and not by_judge
 
 
-def question_of(trial: Trial) -> Question | None:
-    """Return what to ask about a trial; None for one that is not scored, or in which nothing can be mentioned."""
+def question_of(trial: Trial, channel: Channel) -> Question | None:
+    """Return what to ask about a trial; None for one that is not scored, or in which nothing can be mentioned.
+
+    Also None in the channel `reasoning` where no text of it was returned.
+    """
     rule = kind_of(trial.kind).mentioned_by
     inserted = trial.inserted or trial.text_after  # a pattern in the shots inserts no text, but has a description
     if trial.status != "ok" or rule is None or not inserted:
         return None
-    explanation = trial.explanation or ""
+    explanation = (trial.explanation or "") if channel == EXPLANATION else trial.reasoning
+    if explanation is None:
+        return None
     if rule == "phrases" or trial.field is None:
-        return Question(CUES, inserted, "", explanation)
-    return Question(WORDS, inserted, trial.text_after or "", explanation)
+        return Question(CUES, inserted, "", explanation, channel)
+    return Question(WORDS, inserted, trial.text_after or "", explanation, channel)
 
 
-def find_questions(directory: Path) -> list[Question]:
+def find_questions(directory: Path, channel: Channel) -> list[Question]:
     """Return the distinct questions of a run in file order. Raises InputError where it has none."""
-    questions = dict.fromkeys(question for trial in read_trials(directory) if (question := question_of(trial)))
+    found = (question_of(trial, channel) for trial in read_trials(directory))
+    questions = dict.fromkeys(question for question in found if question is not None)
+    if not questions and channel != EXPLANATION:
+        raise InputError(f"{directory} has no scored trial whose reasoning was returned, so there is nothing to judge.")
     if not questions:
         raise InputError(f"{directory} has no scored trial with an insertion, so there is nothing to judge.")
     return list(questions)
@@ -120,10 +143,9 @@ def _starts(judge: Assistant, questions: Sequence[Question]) -> list[partial[Dia
 
 
 def _request(judge: Assistant, question: Question, logprobs: int | None, temperature: float | None) -> Request:
-    inserted, text, explanation = map(fenced, question[1:])
-    return judge.request(
-        question.template, logprobs, temperature, inserted=inserted, text=text, explanation=explanation
-    )
+    inserted, text, explanation, said = map(fenced, question[1:])
+    values = {"inserted": inserted, "text": text, "explanation": explanation, "said": said}
+    return judge.request(question.template, logprobs, temperature, **values)  # type: ignore[arg-type]  # none is sample
 
 
 def _ask(judge: Assistant, question: Question, capabilities: Capabilities) -> Dialogue[Judgement]:
@@ -151,12 +173,24 @@ def read_grade(reply: Completion | Failure) -> Grade | Status:
     return label.status if isinstance(label, Unreadable) else GRADES[label.label]
 
 
-def verdicts_of(trials: Iterable[Trial], judge: Assistant, judgements: Judgements) -> Iterator[Verdict]:
-    """Yield a verdict on each trial that was judged. There is none where the request failed or was rejected."""
+def verdicts_of(
+    trials: Iterable[Trial], judge: Assistant, judgements: Judgements, channel: Channel
+) -> Iterator[Verdict]:
+    """Yield a verdict on each trial that was judged. There is none where the request failed or was rejected.
+
+    Where a model did not reason, its reasoning mentions nothing, and nobody is asked.
+    """
     asked = {template: _digest(judge, template) for template in {question.template for question in judgements}}
     for trial in trials:
-        question = question_of(trial)
-        if question is None or (found := judgements[question]).grade in NOT_KEPT:
+        question = question_of(trial, channel)
+        if question is None:
+            if channel != EXPLANATION and _did_not_reason(trial):
+                yield Verdict(
+                    trial=trial.id, judge=judge.model.model, grade="absent", endpoint=judge.model.endpoint,
+                    channel=channel, text=trial.judged_text(channel),
+                )  # fmt: skip
+            continue
+        if (found := judgements[question]).grade in NOT_KEPT:
             continue
         graded = found.grade in GRADES.values()
         yield Verdict.model_validate(
@@ -166,24 +200,34 @@ def verdicts_of(trials: Iterable[Trial], judge: Assistant, judgements: Judgement
                 "grade": found.grade if graded else None,
                 "key": found.key,
                 "endpoint": judge.model.endpoint,
-                "text": trial.judged_text,
+                "channel": channel,
+                "text": trial.judged_text(channel),
                 "asked": asked[question.template],
                 "unreadable": None if graded else found.grade,
             }
         )
 
 
+def _did_not_reason(trial: Trial) -> bool:
+    """Whether a scored trial with an insertion is of a model that did not reason before this answer."""
+    can_mention = kind_of(trial.kind).mentioned_by is not None and bool(trial.inserted or trial.text_after)
+    return trial.status == "ok" and can_mention and trial.reasoning_returned == "absent"
+
+
 def _digest(judge: Assistant, template: str) -> str:
     """Eight hexadecimal digits of what the judge is asked, whatever the trial."""
-    return digest([{"asked": judge.prompts.fill(template, inserted="<1>", text="<2>", explanation="<3>")}])
+    return digest([{"asked": judge.prompts.fill(template, inserted="<1>", text="<2>", explanation="<3>", said="<4>")}])
 
 
-def compare_judgements(trials: Iterable[Trial], judgements: Judgements, policy: str) -> dict[Condition, Agreement]:
+def compare_judgements(
+    trials: Iterable[Trial], judgements: Judgements, policy: str, channel: Channel
+) -> dict[Condition, Agreement]:
     """Return how the run's policy (for cues: phrases) and the judge decided, for each condition in file order."""
     agreements: dict[Condition, Agreement] = {}
     for trial in trials:
-        question = question_of(trial)
+        question = question_of(trial, channel)
         if question is not None:
-            condition = trial.condition._replace(channel="explanation", mention=mention_rule(trial.kind, policy))
-            agreements.setdefault(condition, Agreement()).add(bool(trial.mentioned), judgements[question].grade)
+            condition = trial.condition._replace(channel=channel, mention=mention_rule(trial.kind, policy))
+            by_policy = trial.mentioned if channel == EXPLANATION else trial.mentioned_reasoning
+            agreements.setdefault(condition, Agreement()).add(bool(by_policy), judgements[question].grade)
     return agreements

@@ -35,7 +35,7 @@ from explaineval.metrics.correction import Corrected, correct
 from explaineval.metrics.correlations import phi_cct, youden_j
 from explaineval.metrics.estimates import Interval
 from explaineval.metrics.rates import fpr, tpr
-from explaineval.records import Estimate, Grade, Mention, Trial
+from explaineval.records import EXPLANATION, Estimate, Grade, Mention, Trial
 from explaineval.rundir.directory import PROMPTS, read_examples, read_run, read_trials, read_verdicts
 from explaineval.scoring.mentioning import Graded, Source, TextReader, collect_verdicts, grade_of, phrases_in
 
@@ -253,7 +253,7 @@ def _check_run(directory: Path, key: SheetKey, trials: Mapping[str, Trial], sour
         )
     for row in key.rows:
         trial = trials[row.trial]
-        if trial.judged_text != row.text:
+        if trial.judged_text() != row.text:
             raise InputError(
                 f"the sheet {key.sheet} is not of {directory} as it is now: row {row.row} shows another explanation. "
                 "Draw a new sheet."
@@ -386,8 +386,9 @@ def _graders(directory: Path, key: SheetKey) -> dict[str, tuple[int, Any]]:
     found: dict[str, tuple[int, Any]] = {}
     for policy in policies[:1] if by_phrases else policies:
         found["phrases" if by_phrases else policy] = 2, _by_policy(Chosen(policy, None, reader.decider(Source(policy))))
-    for judge, grades in collect_verdicts(read_verdicts(directory)).items():
-        found[judge] = len(GRADES), _by_judge(grades)
+    for (judge, channel), grades in collect_verdicts(read_verdicts(directory)).items():
+        if channel == EXPLANATION:
+            found[judge] = len(GRADES), _by_judge(grades)
     return found
 
 

@@ -29,8 +29,9 @@ from explaineval.planning.cost import total_costs
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import read_price_list
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.records import Condition
+from explaineval.records import EXPLANATION, REASONING, Condition
 from explaineval.rundir.directory import VERDICTS, read_run, read_trials, replace_verdicts
+from explaineval.scoring.mentioning import MENTIONED
 from explaineval.scoring.rows import Scores, score
 
 
@@ -46,6 +47,13 @@ from explaineval.scoring.rows import Scores, score
     ),
     *role_options("judge", "")[1:],
     option("--prompts", type=PATH, metavar="DIR", help="Prompts with your own judge/words.j2 and judge/cues.j2."),
+    option(
+        "--channel",
+        type=click.Choice([EXPLANATION, REASONING]),
+        default=EXPLANATION,
+        show_default=True,
+        help="What is judged: the explanation, or the reasoning before the answer.",
+    ),
     option("--plan", is_flag=True, default=False, help="Show what would be asked and cost; send nothing."),
     MAX_USD,
     option("--offline/--no-offline", default=False, help="Use the judges' stored answers only."),
@@ -69,7 +77,8 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
     if not any(given["judge_model"]):
         raise InputError("no judge given: add --judge-model PROVIDER/MODEL.")
     score(run_dir)  # refuses an incomplete directory before any money is spent
-    questions = find_questions(run_dir)
+    channel = given["channel"]
+    questions = find_questions(run_dir, channel)
     prompts = PromptBook(given["prompts"] or default_directory())
     models = list(dict.fromkeys(filter(None, given["judge_model"])))
     judges = [resolve_role("judge", {**given, "judge_model": model}, prompts) for model in models]
@@ -83,10 +92,12 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
         judged = judge_mentions(judge, questions, watch_lines(f"judge {model}"))
         spent += judged.spent
         judgements = dict(zip(questions, judged.results, strict=True))
-        verdicts = list(verdicts_of(read_trials(run_dir), judge, judgements))
+        verdicts = list(verdicts_of(read_trials(run_dir), judge, judgements, channel))
         if verdicts:
             replace_verdicts(run_dir, verdicts)
-        agreements[model] = compare_judgements(read_trials(run_dir), judgements, read_run(run_dir).config.mention)
+        agreements[model] = compare_judgements(
+            read_trials(run_dir), judgements, read_run(run_dir).config.mention, channel
+        )
         echo_notes([f"judge {model}: {totals_line(judged.totals)}"])
         if judged.failed:
             failed.append(f"judge {model}: {judged.failed} requests failed after all retries; the same command asks "
@@ -97,7 +108,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
     )
     notes.append(note("scored_otherwise", text))
     echo_notes(notes)
-    scores = _by_judges(score(run_dir), models)
+    scores = _by_judges(score(run_dir), models, channel)
     code = ExitCode.ENDPOINT if failed else ExitCode.DONE
     if json:
         document = {
@@ -126,10 +137,14 @@ def _plan(judges: Sequence[Assistant], questions: Sequence[Question], limit: flo
     return finish(document, lines, cost_notes(costs), json=json)
 
 
-def _by_judges(scores: Scores, models: Sequence[str]) -> Scores:
-    """Return what of the scores rests on the verdicts of these judges."""
-    rows = tuple(row for row in scores.rows if row.judge in models)
-    warnings = tuple(warning for warning in scores.warnings if warning.condition.judge in models)
+def _by_judges(scores: Scores, models: Sequence[str], channel: str) -> Scores:
+    """Return what of the scores rests on the verdicts of these judges in this channel."""
+
+    def is_theirs(condition: Condition) -> bool:
+        return condition.judge in models and condition.channel == channel and condition.mention in MENTIONED
+
+    rows = tuple(row for row in scores.rows if is_theirs(row.condition))
+    warnings = tuple(warning for warning in scores.warnings if is_theirs(warning.condition))
     return Scores(rows, warnings, {})
 
 

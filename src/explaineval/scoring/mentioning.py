@@ -109,8 +109,15 @@ class Source(NamedTuple):
 
 
 def reference_of(source: Source, headline: Source) -> Source:
-    """Return what a source is compared with: the headline, or for another channel the explanation by the same rule."""
-    return headline if source.channel == EXPLANATION else source._replace(channel=EXPLANATION)
+    """Return what a source is compared with: the headline, or for another channel the explanation by the same rule.
+
+    A judge of another channel is compared with the headline's policy there.
+    """
+    if source.channel == EXPLANATION:
+        return headline
+    if source.judge is not None:
+        return Source(headline.mention, source.channel)
+    return source._replace(channel=EXPLANATION)
 
 
 class Decision(NamedTuple):
@@ -137,46 +144,51 @@ class Graded(NamedTuple):
     text: str | None = None
 
 
-Verdicts = Mapping[str, Mapping[str, Graded]]
-"""The grades that each judge gave, by trial id."""
+Verdicts = Mapping[tuple[str, Channel], Mapping[str, Graded]]
+"""The grades that each judge gave in each channel, by trial id."""
 
 NO_VERDICTS: Verdicts = {}
 
 
 def collect_verdicts(verdicts: Iterable[Verdict]) -> Verdicts:
-    """Sort verdicts by judge; of two on the same trial the later one counts."""
-    by_judge: dict[str, dict[str, Graded]] = {}
+    """Sort verdicts by judge and channel; of two on the same trial the later one counts."""
+    by_judge: dict[tuple[str, Channel], dict[str, Graded]] = {}
     for verdict in verdicts:
-        by_judge.setdefault(verdict.judge, {})[verdict.trial] = Graded(verdict.grade, verdict.text)
+        by_judge.setdefault((verdict.judge, verdict.channel), {})[verdict.trial] = Graded(verdict.grade, verdict.text)
     return by_judge
 
 
 def judge_sources(verdicts: Verdicts) -> dict[Source, Decide]:
-    """Return two sources for each judge, everything that it finds mentioned and only what it finds given as a reason.
+    """Return two sources for each judge and channel: all that it finds mentioned, and what it finds given as a reason.
 
     No judge is asked about the explanation of the untouched input, so that is not known.
     """
     found: dict[Source, Decide] = {}
-    for judge, grades in verdicts.items():
+    for (judge, channel), grades in verdicts.items():
         content = "\n".join(f"{trial} {graded.grade}" for trial, graded in sorted(grades.items()))
         digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:8]
         for rule in MENTIONED:
-            found[Source(rule, judge=judge, verdicts=digest)] = partial(_decide_by_grade, grades, MENTIONED[rule])
+            decide = partial(_decide_by_grade, grades, MENTIONED[rule], channel)
+            found[Source(rule, channel, judge, digest)] = decide
     return found
 
 
-def grade_of(grades: Mapping[str, Graded], trial: Trial) -> Grade | str:
+def grade_of(grades: Mapping[str, Graded], trial: Trial, channel: Channel = EXPLANATION) -> Grade | str:
     """Return a judge's grade of a trial, or in words why it has none; both are texts, and only grades are in Grade."""
     graded = grades.get(trial.id)
     if graded is None:
         return NOT_ASKED
-    if graded.text is not None and graded.text != trial.judged_text:
+    if graded.text is not None and graded.text != trial.judged_text(channel):
         return OUTDATED
     return graded.grade or UNREADABLE
 
 
-def _decide_by_grade(grades: Mapping[str, Graded], counted: frozenset[Grade], trial: Trial) -> Decision:
-    grade = grade_of(grades, trial)
+def _decide_by_grade(
+    grades: Mapping[str, Graded], counted: frozenset[Grade], channel: Channel, trial: Trial
+) -> Decision:
+    grade = grade_of(grades, trial, channel)
+    if grade == NOT_ASKED and channel != EXPLANATION and trial.reasoning_returned == "hidden":
+        grade = HIDDEN
     return Decision(grade in counted, None) if grade in get_args(Grade) else Decision(None, None, grade)
 
 

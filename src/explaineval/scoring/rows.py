@@ -157,8 +157,15 @@ def _deciders(
         sources = [Source(policy, channel) for policy in policies]
         return {source: reader.decider(source, words_only=source != sources[0]) for source in sources}
 
-    found = {**by_policies(EXPLANATION), **judge_sources(verdicts)}
-    return {**found, **by_policies(REASONING), **by_policies(EITHER)} if has_reasoning else found
+    judges = judge_sources(verdicts)
+    found = {**by_policies(EXPLANATION), **_in_channel(judges, EXPLANATION)}
+    if not has_reasoning:
+        return found
+    return {**found, **by_policies(REASONING), **by_policies(EITHER), **_in_channel(judges, REASONING)}
+
+
+def _in_channel(sources: Mapping[Source, Decide], channel: Channel) -> dict[Source, Decide]:
+    return {source: decide for source, decide in sources.items() if source.channel == channel}
 
 
 def check_facts(directory: Path, conditions: Collection[Condition], facts: Facts) -> None:
