@@ -223,7 +223,7 @@ def ask(place: Path, server: ScriptedServer, name: str, **settings: Any) -> Resu
     values = {
         "tasks": f"jsonl:{place}/big.jsonl", "interventions": {"file": str(place / "words.jsonl")},
         "endpoints": {"lab": {"base_url": server.url}}, "models": [{"model": "openai/planted", "endpoint": "lab"}],
-        "cache": str(place / "paid"), "logprobs": "off", "shams": 0, "until_half_width": 0.25, **settings,
+        "cache": str(place / "paid"), "logprobs": "off", "shams": 0, "until_half_width": 0.15, **settings,
     }  # fmt: skip
     found = explaineval.run(values, out=place / name, progress=False)
     assert isinstance(found, Result)
@@ -257,3 +257,21 @@ def test_a_model_that_cannot_be_asked_holds_up_no_other(place: Path) -> None:
     assert result.exit_code == 5
     asked = {trial.example_id for trial in read_trials(place / "broken") if trial.endpoint == "lab"}
     assert len(asked) == read_run(place / "fresh-run").stops[0].examples < EXAMPLES
+
+
+def test_a_model_whose_money_is_spent_holds_up_no_other(place: Path) -> None:
+    """Its own limit ends in the first look: exit code 3, and the other model stops where it would alone."""
+    with ScriptedServer(script=answer) as server:
+        models = [
+            {"model": "openai/planted", "endpoint": "lab"},
+            {"model": "openai/planted", "endpoint": "short", "max_usd": 0.01},
+        ]
+        endpoints = {name: {"base_url": server.url, "price": [1, 1]} for name in ("lab", "short")}
+        result = ask(place, server, "spent", endpoints=endpoints, models=models)
+
+    asked = {name: set[str]() for name in endpoints}
+    for trial in read_trials(place / "spent"):
+        asked[str(trial.endpoint)].add(trial.example_id)
+    assert result.exit_code == 3
+    assert len(asked["lab"]) == read_run(place / "fresh-run").stops[0].examples
+    assert 0 < len(asked["short"]) <= LOOK

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from explaineval.config import LOOK
 from explaineval.execution.model_run import ModelRun
-from explaineval.interventions import kind_of
+from explaineval.interventions import counts_for_phi
 from explaineval.metrics.precision import is_precise
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prepare import Prepared
@@ -109,16 +110,16 @@ class Looks:
 
     def _conditions(self, model_run: ModelRun, builder: RequestBuilder) -> Iterator[Condition]:
         """Yield the conditions in which phi-CCT counts: not the controls of cues, nor what measures noise."""
-        edits = self.prepared.chosen.edits
-        names = {
-            edit.kind
-            for example in builder.task.examples
-            for edit in edits.get((builder.task.name, example.id), ())
-        }  # fmt: skip
-        for name in sorted(names):
-            kind = kind_of(name)
-            if kind.own_metric is None and kind.control_of is None:
-                yield builder.arm.condition(model_run.model, builder.task.name)._replace(kind=name)
+        for name in self._kinds[builder.task.name]:
+            yield builder.arm.condition(model_run.model, builder.task.name)._replace(kind=name)
+
+    @cached_property
+    def _kinds(self) -> dict[str, list[str]]:
+        """The kinds of intervention by task whose phi-CCT counts."""
+        found: dict[str, set[str]] = {task.name: set() for task in self.prepared.tasks}
+        for (task, _), edits in self.prepared.chosen.edits.items():
+            found.setdefault(task, set()).update(edit.kind for edit in edits)
+        return {task: [name for name in sorted(names) if counts_for_phi(name)] for task, names in sorted(found.items())}
 
 
 async def ask_by_looks(looks: Looks, model_run: ModelRun, ask: Callable[[Examples], Awaitable[None]]) -> None:
@@ -143,7 +144,7 @@ def stop_notes(stops: tuple[Stop, ...], wanted: float) -> Iterator[Note]:
             yield note(
                 "stopped_early",
                 f"{where}: asked {stop.examples:,} of {stop.available:,} examples, since phi-CCT is known to ± "
-                f"{wanted:g} or better in every condition.",
+                f"{wanted:g} or better in every condition of the models that could be asked.",
             )
         else:
             yield note(

@@ -6,7 +6,7 @@ from explaineval.interventions.building import BuildContext, Token
 from explaineval.interventions.cues import FEWEST_SHOTS, Pattern, build_cue, build_null_edit, build_pattern, draw_letter
 from explaineval.interventions.edit import apply, check, cue_targets, pattern_of
 from explaineval.interventions.files import intervention_from
-from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, buildable, kind_of
+from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, buildable, counts_for_phi, kind_of
 from explaineval.interventions.model_edits import (
     LEAST_MASS,
     Judged,
@@ -23,7 +23,7 @@ from explaineval.interventions.words import SenseLists, WordLists, load_sense_wo
 __all__ = [
     "FEWEST_SHOTS", "KINDS", "LEAST_MASS", "NULL_EDIT", "SHAM", "BuildContext", "Judged", "Kind", "Pattern", "Proposal",
     "Refusal", "SenseLists", "Token", "WordLists", "apply", "build_atanasova", "build_cue", "build_null_edit",
-    "build_pattern", "build_random_words", "buildable", "call_natural", "check", "cue_targets", "draw_letter",
-    "intervention_from", "is_inside_word", "keep_natural", "kind_of", "load_sense_words", "load_words",
+    "build_pattern", "build_random_words", "buildable", "call_natural", "check", "counts_for_phi", "cue_targets",
+    "draw_letter", "intervention_from", "is_inside_word", "keep_natural", "kind_of", "load_sense_words", "load_words",
     "mark_insertion", "pattern_of", "read_proposal", "splice", "splice_naturally",
 ]  # fmt: skip

@@ -151,6 +151,17 @@ def buildable(members: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(kind.name.replace(ANY, member) for kind in kinds for member in members))
 
 
+@lru_cache(maxsize=1024)
+def counts_for_phi(name: str) -> bool:
+    """Say whether the phi-CCT of a kind is about the model: not that of controls, nor of what measures noise.
+
+    >>> [counts_for_phi(name) for name in ("random_word", "cue_user", "cue_user_control", "null_edit")]
+    [True, True, False, False]
+    """
+    kind = kind_of(name)
+    return kind.own_metric is None and kind.control_of is None
+
+
 def _named(family: Kind, name: str) -> Kind:
     """The member of a family that has this name: the part of it that is its own replaces `*` in all names."""
     head, _, tail = family.name.partition(ANY)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from explaineval.errors import InputError
-from explaineval.interventions import kind_of
+from explaineval.interventions import counts_for_phi
 from explaineval.metrics.estimates import IntArray, total_table
 from explaineval.metrics.precision import Expected, correlation_of_changes, expect, pilot
 from explaineval.planning.prepare import Prepared
@@ -87,8 +87,7 @@ def planned_kinds(prepared: Prepared) -> Iterator[PlannedKind]:
             examples.update(kinds.keys())
             edits.update(kinds)
         for name in sorted(examples):
-            kind = kind_of(name)
-            if kind.own_metric is None and kind.control_of is None:
+            if counts_for_phi(name):
                 trials = edits[name] / examples[name] * prepared.config.samples
                 yield PlannedKind(task.name, name, examples[name], trials)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from explaineval.interventions import kind_of
+from explaineval.interventions import counts_for_phi
 from explaineval.metrics.correlations import MENTIONED_FLIP, phi_values
 from explaineval.metrics.estimates import (
     FloatArray,
@@ -91,8 +91,7 @@ class LiveCounts:
     def add(self, trial: Trial) -> None:
         """Count one more trial."""
         self.statuses[trial.status] += 1
-        kind = kind_of(trial.kind)
-        if trial.status != "ok" or kind.own_metric is not None or kind.control_of is not None:
+        if trial.status != "ok" or not counts_for_phi(trial.kind):
             return
         if trial.changed is None or trial.mentioned is None:
             return
