@@ -118,8 +118,15 @@ def reproduce(source: Path, workshop: Path, out: Path | None) -> Reproduction:
         channels = {None, EXPLANATION, *(row.channel for row in bundled)}
         recomputed = [row for row in recomputed if row.metric in known and row.channel in channels]
     judges = {row.judge for row in bundled}  # verdicts may have come after the run's own numbers
+    later = [row for row in recomputed if row.judge is not None and row.judge not in judges]
     recomputed = [row for row in recomputed if row.judge is None or row.judge in judges]
-    metrics_files = [directory / run_directory.METRICS for directory in (claimed, made)]
+    if later:
+        made_metrics = workshop / "metrics"
+        made_metrics.mkdir()
+        run_directory.write_metrics(made_metrics, recomputed)
+    else:
+        made_metrics = made
+    metrics_files = [directory / run_directory.METRICS for directory in (claimed, made_metrics)]
     return Reproduction(
         outcome=outcome,
         metrics=len(recomputed),
