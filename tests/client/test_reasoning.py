@@ -95,6 +95,14 @@ def test_thinking_blocks_are_kept(blocks: list[dict[str, Any]], style: Style) ->
     assert (found.text, found.reasoning) == (SAID, "It rains\n\nSo A." if blocks == THINKING else None)
 
 
+def test_thinking_parts_among_the_text_are_kept() -> None:
+    """Mistral's content is a list of thinking and text parts; the text is what is left."""
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "It "}, {"type": "text", "text": "rains."}]}
+    found = complete_beside({"content": [thought, {"type": "text", "text": SAID}]})
+
+    assert (found.text, found.reasoning, found.fault) == (SAID, "It rains.", None)
+
+
 def test_tags_that_litellm_takes_out_of_the_text_are_kept() -> None:
     """A thinking tag in the text of a chat answer becomes a field of litellm's; in a text completion it stays."""
     said = f"<think>It rains.</think>{SAID}"

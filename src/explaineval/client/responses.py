@@ -72,8 +72,9 @@ def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) 
             raise TransientError("the endpoint answered 200 with a choice that holds no message")
         if not isinstance(message, Mapping):
             return _malformed(raw, choice, most)
-        holder = message
-        text = _joined(message.get("content"))
+        content, thoughts = _split_content(message.get("content"))
+        holder = {**message, "thinking_blocks": thoughts} if thoughts else message
+        text = _joined(content)
         refusal = message.get("refusal") or _mapping(message.get("provider_specific_fields")).get("refusal")
     else:
         text = _joined(choice.get("text"))
@@ -239,6 +240,14 @@ def _label(value: object, name: str, repaired: list[str]) -> str | None:
     return value[:MOST_LABEL]
 
 
+def _split_content(content: object) -> tuple[object, list[object]]:
+    """Return a content without its thinking parts, and these: Mistral sends both in one list."""
+    if not isinstance(content, list):
+        return content, []
+    thoughts = [part for part in content if _mapping(part).get("type") == "thinking"]
+    return ([part for part in content if part not in thoughts] or None if thoughts else content), thoughts
+
+
 def _joined(content: object) -> object:
     """Return the text of a content that is a list of text parts, as some servers send it; any other as it is."""
     if not isinstance(content, list) or not content:
@@ -293,7 +302,7 @@ def _is_kept_back(blocks: object) -> bool:
 def _paragraphs(blocks: object, *names: str) -> str:
     """Return the texts under these names in a list of blocks, each as a paragraph."""
     mappings = map(_mapping, blocks if isinstance(blocks, list) else ())
-    texts = (block.get(name) for block in mappings for name in names)
+    texts = (_joined(block.get(name)) for block in mappings for name in names)
     return "\n\n".join(text for text in texts if isinstance(text, str) and text.strip())
 
 

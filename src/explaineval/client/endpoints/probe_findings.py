@@ -115,6 +115,8 @@ def _place_of_reasoning(completion: Completion, body: Mapping[str, Any]) -> str:
     if field_name is not None:
         return field_name
     said = holder.get("content") or holder.get("text")
+    if isinstance(said, list):
+        return "content"
     return "text" if completion.reasoning is None or isinstance(said, str) else "a field of its own"
 
 
