@@ -333,9 +333,10 @@ def test_the_text_says_who_decided_how(
     assert (
         f"openai/smol, mine, {CUE}, chat pe, 0 shots, normal: mentioned by the phrase list and openai/j 2, by the "
         "phrase list only 2, by openai/j only 2, by neither 2. openai/j graded 4 absent, 1 mentioned but not as a "
-        "reason, 3 given as a reason. Without a readable verdict: 1 unparsed.\n"
-    ) in out
-    assert "by the policy word and openai/j 1" in out
+        "reason, 3 given as a reason. Without a readable verdict: 1 unparsed. "
+    ) in " ".join(out.split())
+    assert "by the policy word and openai/j 1" in " ".join(out.split())
+    assert "openai/j, as a reason" in out
     after = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.name != VERDICTS}
     assert after == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,17 @@ from explaineval.assist.session import Assistant
 from explaineval.cli.app import JUDGE, CommandWithActions
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.options import ABOVE_0, CACHE, JSON, MAX_USD, PATH, Names, option, options, role_options
-from explaineval.cli.output import count_reasons, echo, echo_document, echo_notes, echo_scores, finish, totals_line
+from explaineval.cli.output import (
+    SCREEN_WIDTH,
+    columns,
+    count_reasons,
+    echo,
+    echo_document,
+    echo_notes,
+    echo_scores,
+    finish,
+    totals_line,
+)
 from explaineval.cli.plan import cost_lines, cost_notes
 from explaineval.cli.progress import watch_lines
 from explaineval.errors import ExitCode, InputError
@@ -108,7 +119,8 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
     )
     notes.append(note("scored_otherwise", text))
     echo_notes(notes)
-    scores = _by_judges(score(run_dir), models, channel)
+    everything = score(run_dir)
+    scores = _by_judges(everything, models, channel)
     code = ExitCode.ENDPOINT if failed else ExitCode.DONE
     if json:
         document = {
@@ -124,7 +136,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
     else:
         for model, by_condition in agreements.items():
             _echo_agreements(model, by_condition)
-        echo_scores(scores, run_dir)
+        echo_scores(everything, run_dir)  # the run's own numbers, and all sources of mentions side by side
     return code
 
 
@@ -164,7 +176,9 @@ def _document(condition: Condition, agreement: Agreement) -> dict[str, Any]:
 def _echo_agreements(model: str, agreements: Mapping[Condition, Agreement]) -> None:
     """Print one sentence for each model, task, arm and kind."""
     for condition, agreement in agreements.items():
-        echo(" ".join(_sentences(model, condition, agreement)))
+        text = " ".join(_sentences(model, condition, agreement))
+        for line in textwrap.wrap(text, columns(SCREEN_WIDTH), subsequent_indent="  "):
+            echo(line)
     echo()
 
 
