@@ -24,7 +24,7 @@ TABLE = Table(examples=8, words=2, seed=1)
 LISTS = ("interventions build", "interventions show")
 """Commands that print the lines of a file."""
 
-ELSEWHERE = ("judge", "demo", "compare", "simulate", "validate")
+ELSEWHERE = ("judge", "judge sheet", "judge agree", "demo", "demo --sweep", "compare", "simulate", "validate")
 """Commands that are held against the page by tests of their own."""
 
 
@@ -196,14 +196,14 @@ def test_every_command_with_json_is_on_the_page() -> None:
     found = set[str]()
 
     def walk(command: click.Command, words: tuple[str, ...]) -> None:
+        if any("--json" in one.opts for one in command.params):  # a group can be a command too, as `judge` is
+            found.add(" ".join(words))
         if isinstance(command, click.Group):
             context = click.Context(command)
             for name in command.list_commands(context):
                 inner = command.get_command(context, name)
                 assert inner is not None
                 walk(inner, (*words, name))
-        elif any("--json" in one.opts for one in command.params):
-            found.add(" ".join(words))
 
     walk(app, ())
     sections = json_page.documented().keys() - {json_page.COMMON, json_page.CODES, "show --list", "demo --sweep"}
@@ -243,7 +243,7 @@ def test_the_demos_document_is_documented(
     document = json.loads(out)
     found = json_page.check("demo", document)
     fields = json_page.documented()["demo"].keys()
-    assert fields - found == set()
+    assert {field for field in fields - found if not field.startswith("sensitivity[")} == set()  # of several sources
     assert document["metrics"]
     (record,) = tmp_path.glob("runs/*/run.json")
     assert [one["threads"] for one in json.loads(record.read_text(encoding="utf-8"))["endpoints"]] == [2]

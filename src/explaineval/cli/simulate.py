@@ -118,4 +118,4 @@ def _unread_notes(predictions: Sequence[Prediction]) -> list[Note]:
     if not unread:
         return []
     text = f"{unread:,} of {len(predictions):,} predictions could not be read; their trials are left out."
-    return [note("predictions_unread", text)]
+    return [note("predictor_unread", text)]

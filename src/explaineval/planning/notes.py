@@ -36,7 +36,7 @@ NOTES: Mapping[str, Code] = {
     "gold_unknown": Code("mind", "Mend the labels in the task's file, or say that accuracy leaves these rows out."),
     "shots_source": Code("for the record", NOTHING),
     "shots_unused": Code("mind", "Give --shots N."),
-    "predictions_unread": CODES["predictions_unread"],
+    "predictor_unread": Code("mind", "Look at predictions.jsonl, and give the number of trials with the value."),
     "level_not_asked": Code("mind", "Give every shot an explanation of that length."),
     "answers_cut_off": Code("mind", "Raise --max-tokens, or give --retry truncated."),
     "reasons_first": Code("mind", "Read order pe as explaining an answer that followed hidden reasoning."),
