@@ -341,6 +341,13 @@ class Trial(Record):
         text = json.dumps([self.inserted, said], separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
+    @property
+    def predicted_text(self) -> str:
+        """16 hexadecimal digits of what a predictor is shown of the trial: a prediction made from another is void."""
+        shown = [self.label_before, self.explanation_before, self.inserted, self.text_after]
+        text = json.dumps(shown, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
 
 class Verdict(Record):
     """One line of verdicts.jsonl: what a judge says of the explanation of one trial.

@@ -102,6 +102,7 @@ def signature(
             parts[name] = _shown(getattr(config, name))
     if config.until_half_width is not None:
         rule = f"looks of {LOOK} in order of seed {config.seed}, from {FEWEST_MENTIONED_FLIPS} mentioned"
+        rule += " and 1 in the rarest cell"
         parts["until_half_width"] = f"{config.until_half_width:g} ({rule})"
     needed = {*depends, *(("resampling", "seed") if config.interval == "percentile" else ())}
     for name, dependency in DEPENDENT.items():

@@ -227,6 +227,30 @@ def test_predictions_that_cannot_be_read_are_left_out_and_said(call: Call, serve
     assert any(f"leaves out {trials - row['n']} of {trials} trials" in text for text in texts)
 
 
+def test_a_prediction_made_from_another_explanation_does_not_count(call: Call, server: ScriptedServer) -> None:
+    """As after a run from another cache: its trials are left out until the predictor is asked again."""
+    plant(server, lambda before, _truth, _explanation, _first: before)
+    simulate(call, server)
+    path, changed, lines = Path("run/trials.jsonl"), 0, []
+    trials = list(read_trials(Path("run")))
+    for trial in trials:
+        is_first = trial.example_id == trials[0].example_id
+        changed += is_first and trial.status == "ok" and trial.kind != "sham"
+        new = {"explanation_before": f"{trial.explanation_before} Indeed."} if is_first else {}
+        lines.append(trial.model_copy(update=new).model_dump_json() + "\n")
+    path.write_text("".join(lines), "utf-8")
+
+    document = json.loads(call("score", "run", "--json")[1])
+    _, again = simulate(call, server)
+
+    scored = sum(trial.status == "ok" and trial.kind != "sham" for trial in trials)
+    assert changed > 0
+    assert numbers(document)["simulation_accuracy_with"]["n"] == scored - changed
+    texts = [warning["text"] for warning in document["warnings"] if warning["code"] == "predictions_unread"]
+    assert any(f"leaves out {changed} of {scored} trials" in text for text in texts)
+    assert numbers(again)["simulation_accuracy_with"]["n"] == scored
+
+
 def test_the_plan_says_what_would_be_asked_and_sends_nothing(call: Call, server: ScriptedServer) -> None:
     """After asking, all of it is in the cache."""
     plant(server, lambda before, _truth, _explanation, _first: before)

@@ -36,6 +36,7 @@ class Question(NamedTuple):
     """One prediction to be made: of which trial, and what the predictor is shown."""
 
     trial: str
+    text: str
     reads: Reads
     question: str
     answer: str
@@ -133,7 +134,7 @@ def _questions_of(
         changed = show(example.fields, trial.inserted)
     else:
         changed = show({**example.fields, trial.field: str(trial.text_after)})
-    question = Question(trial.id, "nothing", original, answer, changed, example.options)
+    question = Question(trial.id, trial.predicted_text, "nothing", original, answer, changed, example.options)
     yield question
     yield question._replace(reads="explanation", explanation=str(trial.explanation_before))
     same_answer = others.get((trial.condition.arm, answer), ())
@@ -175,6 +176,7 @@ def _starts(predictor: Assistant, questions: Sequence[Question]) -> list[Start[P
             asked=asked,
             source=question.source,
             key=request_key(request),
+            text=question.text,
         )
 
     return [partial(ask, question) for question in questions]

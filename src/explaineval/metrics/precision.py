@@ -141,13 +141,22 @@ def half_width(estimate: Estimate) -> float | None:
 def is_precise(tables: ArrayLike, wanted: float, interval: Interval) -> bool:
     """Say whether phi's interval on tables (G, 4) has at most this half width and rests on enough mentioned changes.
 
-    Neither the value of phi nor its sign counts. A phi that is undefined, or has no interval, is not precise.
+    Neither the value of phi nor its sign counts. A phi that is undefined, or has no interval, is not precise, nor is
+    one whose rarest cell is empty: where nearly all insertions are mentioned and by luck all those that changed the
+    answer, the interval is far too short.
     """
     scored: IntArray = scored_tables(tables)
-    if int((scored[:, 0] > 0).sum()) < FEWEST_MENTIONED_FLIPS:
+    if int((scored[:, 0] > 0).sum()) < FEWEST_MENTIONED_FLIPS or _is_rarest_cell_empty(total_table(scored)):
         return False
     found = half_width(phi_cct(scored, interval))
     return found is not None and found <= wanted
+
+
+def _is_rarest_cell_empty(table: tuple[int, int, int, int]) -> bool:
+    """Say whether the cell with the fewest trials by chance, if mentions did not depend on changes, holds none."""
+    a, b, c, d = table
+    by_chance = ((a + b) * (a + c), (a + b) * (b + d), (c + d) * (a + c), (c + d) * (b + d))
+    return any(count == 0 for count, chance in zip(table, by_chance, strict=True) if chance == min(by_chance))
 
 
 def _quantile(freedom: float) -> float:

@@ -258,7 +258,8 @@ class Prediction(Part):
 
     `trial` is the trial's id, `label` the predicted letter; where it is None, `status` says why there is none. `asked`
     names the predictor's prompt: eight hexadecimal digits of a hash. `source` is the example whose explanation a
-    shuffled one is. `key` is the cache key of the reply.
+    shuffled one is. `key` is the cache key of the reply, `text` the digest of what was shown of the trial
+    (`Trial.predicted_text`).
     """
 
     trial: str
@@ -270,6 +271,7 @@ class Prediction(Part):
     asked: str
     source: str | None = None
     key: str
+    text: str | None = None
 
 
 ModelState = Literal["running", "finished", "stopped", "failed"]

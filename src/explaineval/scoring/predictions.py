@@ -42,7 +42,8 @@ class PredictionCounts:
 
     `own` are counts (G, 6) as `explaineval.metrics.simulatability` defines them. `own_paired` and `shuffled` are those
     of the trials that also have a prediction with another example's explanation; both are empty without the control.
-    `unread` counts trials without a readable prediction without or with the explanation, of `asked`.
+    `unread` counts trials that lack a prediction without or with the explanation, of `asked`: it could not be read, or
+    was made from another answer or explanation than the trial has now.
     """
 
     condition: Condition
@@ -94,6 +95,8 @@ class PredictionIndex:
         for prediction in predictions:
             predictor = (prediction.predictor, prediction.endpoint)
             predicted.asked.setdefault(predictor, set()).add(prediction.reads)
+            if prediction.text not in (None, trial.predicted_text):
+                continue  # the model was asked again, and answered or explained otherwise
             if prediction.label is not None:
                 right = prediction.label == trial.label_after
                 predicted.answers.setdefault(predictor, {})[prediction.reads] = right

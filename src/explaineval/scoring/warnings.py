@@ -126,7 +126,10 @@ def prediction_warnings(counts: PredictionCounts, estimates: Mapping[str, Estima
             continue
         yield from estimate_warnings(metric, estimate)
         if counts.unread:
-            text = f"{metric.title} leaves out {counts.unread} of {counts.asked} trials: a prediction was not readable."
+            text = (
+                f"{metric.title} leaves out {counts.unread} of {counts.asked} trials: a prediction was not readable, "
+                "or was made from an answer that has changed since."
+            )
             yield make_warning("predictions_unread", metric.name, text)
 
 
