@@ -168,3 +168,10 @@ def test_the_intervals_cover_the_truth_of_a_planted_reader() -> None:
 
     assert covered["balanced"] >= 0.92 * 300
     assert covered["normalised"] >= 0.92 * 300
+
+
+def test_the_reason_counts_one_example_in_the_singular():
+    """A lone example with an error without the explanation is no plural."""
+    found = nsg([[1, 1, 0, 2, 2, 2]], JACKKNIFE)
+
+    assert found.undefined == "only 1 example has a wrong prediction without the explanation; 20 are needed"

@@ -111,7 +111,13 @@ def nsg(counts: ArrayLike, interval: Interval) -> Estimate:
     errors = _errors(scored)
     carriers = int((errors[:, 1] > 0).sum())
     if carriers < FEWEST_ERRORS:
-        have = f"only {carriers} examples have" if carriers else "no example has"
+        have = (
+            "no example has"
+            if not carriers
+            else "only 1 example has"
+            if carriers == 1
+            else f"only {carriers} examples have"
+        )
         return no_value(f"{have} {ERROR_WITHOUT}; {FEWEST_ERRORS} are needed", n, examples)
     rows = errors.astype(np.float64)
 
