@@ -400,6 +400,14 @@ def test_what_does_not_fit_is_refused_in_one_sentence(call: Call, run_dir: Path,
     assert message in error_of(call, "agree", run_dir, sheet)
 
 
+def test_a_sheet_given_twice_is_refused(call: Call, run_dir: Path) -> None:
+    """It would agree with itself: kappa 1 of one person."""
+    sheet = fill(draw(call, run_dir, "--n", 20), honest)
+    (sheet.parent / "link").symlink_to(sheet.parent)
+
+    assert "is given twice" in error_of(call, "agree", run_dir, sheet, sheet.parent / "link" / sheet.name)
+
+
 def test_a_row_of_another_sheet_is_refused(call: Call, run_dir: Path) -> None:
     """A sheet corrects its own condition only."""
     first = draw(call, run_dir, "--n", 20)

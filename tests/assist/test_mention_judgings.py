@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from explaineval.assist.mention_judge import Agreement, fenced, read_grade
+from explaineval.cli.output import SCREEN_WIDTH
 from explaineval.mentions import mentions_phrase
 from explaineval.planning.replies import Failure
 from explaineval.prompts import PromptBook, default_directory
@@ -143,6 +144,18 @@ def test_agreement_and_numbers_are_those_planted(
     assert numbers(document["metrics"], "judge_reason", CUE)["tpr"] == pytest.approx(2 / 4)
     assert numbers(document["metrics"], "judge", CONTROL)["phi_cct"] == pytest.approx(1.0)
     assert [numbers(document["metrics"], rule, "hand")["tpr"] for rule in ("judge", "judge_reason")] == [1.0, 0.5]
+
+
+def test_the_screen_says_who_decided(run_dir: Path, server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The policy and both readings of the judge stand beside each other, each with its phi; no line is too wide."""
+    code, out = command(run_dir, server, capsys)
+
+    text = " ".join(out.split())
+    assert code == 0, out
+    assert "phrases -0.10 [" in text  # a, b, c, d = 2, 3, 2, 2
+    assert "openai/j 0.50 [" in text  # 3, 1, 1, 3
+    assert "openai/j, as a reason 0.26 [" in text  # 2, 2, 1, 3
+    assert max(len(line) for line in out.splitlines() if str(run_dir) not in line) <= SCREEN_WIDTH
 
 
 def test_score_counts_by_verdicts_without_the_cache(

@@ -157,3 +157,37 @@ def test_every_number_of_the_metrics_is_in_the_csv_file(run: Path, call: Call) -
     lines = Path("F.csv").read_text(encoding="utf-8").splitlines()
 
     assert all(any(f",{row.value!r}," in line for line in lines) for row in read_metrics(run) if row.value is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("run.json", ["--format", "jsonl"]), ("trials.jsonl", ["--rows", "trials"]), ("metrics.csv", []),
+        ("verdicts.jsonl", []), ("prompts/simulate.j2", ["--format", "card"]), ("run.json", ["--format", "bundle"]),
+    ],
+)  # fmt: skip
+def test_no_file_of_a_run_is_replaced(tmp_path: Path, call: Call, name: str, options: list[str]) -> None:
+    """One sentence, exit code 2, and the run is what it was; also through a link from elsewhere."""
+    run = attacked_run(tmp_path / "mine")
+    (tmp_path / "link").symlink_to(run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    for out in (run / name, tmp_path / "link" / name):
+        code, text, err = call(run, "--out", out, *options)
+
+        assert (code, text) == (2, "")
+        assert err == (
+            f"explaineval: --out {out} is a file of the run in {run}, which it would replace: name another.\n"
+        )
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_bundle_does_not_replace_what_it_is_read_from(tmp_path: Path, call: Call) -> None:
+    """A bundle is no place for its own rows."""
+    bundle = tmp_path / "F.zip"
+    bundle.write_bytes(b"a bundle")
+
+    code, _, err = call(bundle, "--out", "F.zip", "--format", "csv")
+
+    assert (code, err) == (2, "explaineval: --out F.zip is what is read, which it would replace: name another file.\n")
+    assert bundle.read_bytes() == b"a bundle"

@@ -449,6 +449,28 @@ def test_several_runs_need_a_name_for_the_page(call: Call) -> None:
         assert (code, out, err) == (2, "", f"explaineval: {sentence}\n")
 
 
+def test_where_there_is_no_run_nothing_is_made(call: Call, tmp_path: Path) -> None:
+    """No directory appears for a name that was mistyped, and a file is called a file."""
+    (tmp_path / "file").write_text("", "utf-8")
+
+    for name, what in (("runs/typo", "holds no run: it has no run.json"), ("file", "is a file: give a run directory")):
+        code, out, err = call("report", tmp_path / name)
+        assert (code, out, err) == (2, "", f"explaineval: {tmp_path / name} {what}.\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_page_replaces_no_file_of_a_run(call: Call, tmp_path: Path) -> None:
+    """run.json stays what it was."""
+    run = varied_run(tmp_path / "run")
+    before = (run / "run.json").read_bytes()
+
+    code, out, err = call("report", run, "--out", run / "run.json")
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"explaineval: --out {run / 'run.json'} is a file of the run in {run}, which it would")
+    assert (run / "run.json").read_bytes() == before
+
+
 def test_without_matplotlib_the_page_has_no_figures(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,3 +165,17 @@ def test_own_setups_take_only_what_is_given(tmp_path: Path) -> None:
     """A task alone needs no second reading of the planted sentences."""
     assert [setup.name for setup in own_setups(tmp_path, Own(tasks=("nli",)), 0)] == ["yours, known rates"]
     assert not Own()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--prompts", "gone"), "gone: no such directory of prompts; copy the one that comes with explaineval."),
+        (("--task", "jsonl:gone.jsonl"), "gone.jsonl: no such file; check the path."),
+    ],
+)
+def test_what_is_missing_is_told_before_the_first_run(call: Call, words: tuple[str, ...], sentence: str) -> None:
+    """Nothing but the sentence: no run was begun."""
+    code, out, err = call("validate", *words)
+
+    assert (code, out, err) == (2, "", f"explaineval: {sentence}\n")

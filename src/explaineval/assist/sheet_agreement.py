@@ -117,9 +117,13 @@ class SheetResults:
 def agree(directory: Path, paths: Sequence[Path], key_file: Path | None = None) -> SheetResults:
     """Compare the sheets that people filled in with each other and with every policy and judge of the run.
 
-    Raises InputError for a sheet that cannot be read or is not the key's, a key that is not of this run, a text that
-    was edited, or a run that changed since the sheet was drawn.
+    Raises InputError for a sheet that cannot be read, is not the key's or is given twice, a key that is not of this
+    run, a text that was edited, or a run that changed since the sheet was drawn.
     """
+    files = [path.resolve() for path in paths]
+    twice = next((path for path in paths if files.count(path.resolve()) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice} is given twice: a person would agree with themselves. Give each sheet once.")
     sheets = _name_apart([read_sheet(path) for path in paths])
     key = _find_key(sheets, key_file)
     judge = key.judge

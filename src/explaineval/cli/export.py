@@ -21,7 +21,7 @@ from explaineval.errors import ExitCode
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.reporting.exports.formats import BUNDLE, DEFAULT_TABLE, FORMATS, Choice, format_of
 from explaineval.reporting.exports.rows import TABLES
-from explaineval.rundir.directory import read_run
+from explaineval.rundir.directory import check_output, read_run
 
 SHOWN = 20
 """Differences that are printed."""
@@ -61,6 +61,7 @@ def export_command(
     environment variable and no path of this machine; endpoints are given by name and base URL. The answers are taken
     from the run's own cache, unless --cache names another. docs/exports.md describes all formats.
     """
+    check_output(out, run_dir)
     chosen = None if format == BUNDLE else format_of(format, out, rows)
     if chosen is None:
         return _bundle(run_dir, out, cache, json)

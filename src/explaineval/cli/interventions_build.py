@@ -39,7 +39,7 @@ from explaineval.planning import interventions
 from explaineval.planning.prepare import id_notes
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Intervention
-from explaineval.rundir.directory import write_lines
+from explaineval.rundir.directory import check_output, write_lines
 
 RANDOM_WORD, EDITOR = "random_word", "editor"
 COMPAT = {"atanasova": "random_word_atanasova"}
@@ -125,6 +125,8 @@ def build_command(task: tuple[str, ...], columns: str | None, out: Path | None, 
     always gets the same words, and asking for more adds to them. A cue suggests an answer, and is built together with
     a control that suggests none. Editor and judge are asked through the cache and under --max-usd.
     """
+    if out is not None:
+        check_output(out)
     prompts = PromptBook(given["prompts"] or default_directory())
     specs = parse_specs(task, read_columns(columns or ""))
     tasks = load_tasks(specs, shots=given["shots"], limit=given["limit"])

@@ -146,7 +146,7 @@ def _plan(judges: Sequence[Assistant], questions: Sequence[Question], limit: flo
     total = total_costs(costs)
     document = {"models": [cost.document() for cost in costs], "total": total}
     lines = cost_lines(costs, total, limit, read_price_list().version)
-    return finish(document, lines, cost_notes(costs), json=json)
+    return finish(document, lines, cost_notes(costs, "--judge-price"), json=json)
 
 
 def _by_judges(scores: Scores, models: Sequence[str], channel: str) -> Scores:

@@ -206,8 +206,11 @@ def _figures(row: dict[str, Any]) -> Iterator[str]:
     yield f"  saved       {'unknown' if row['usd_saved'] is None else _dollars(row['usd_saved'])} by the cache"
 
 
-def cost_notes(costs: Sequence[PlanCost]) -> Iterator[Note]:
-    """Yield a note for each thing that is not known about a model and makes its figures uncertain."""
+def cost_notes(costs: Sequence[PlanCost], price: str = "--price") -> Iterator[Note]:
+    """Yield a note for each thing that is not known about a model and makes its figures uncertain.
+
+    `price` is the option that gives its price.
+    """
     for cost in costs:
         name = cost.model.model
         if cost.assumed and not name.startswith(SIMULATED_PREFIX):
@@ -217,7 +220,7 @@ def cost_notes(costs: Sequence[PlanCost]) -> Iterator[Note]:
                 "probe` finds out. If the endpoint takes neither, the requests have other cache keys than these.",
             )
         if cost.estimate.price is None:
-            yield note("price_unknown", f"{name}: its price is unknown; give --price IN,OUT.")
+            yield note("price_unknown", f"{name}: its price is unknown; give {price} IN,OUT.")
 
 
 def _dollars(value: float) -> str:

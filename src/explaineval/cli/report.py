@@ -23,6 +23,7 @@ from explaineval.reporting.page.trials import TrialBrowser, browse_trials
 from explaineval.reporting.plots.drawing import NO_MATPLOTLIB
 from explaineval.reporting.plots.files import write_plots
 from explaineval.reporting.results import read_results
+from explaineval.rundir.directory import check_output, read_run
 from explaineval.secrets import SECRETS
 
 REPORT = "report.html"
@@ -71,6 +72,10 @@ class Written(NamedTuple):
 
 def write_report(run_dirs: Sequence[Path], target: Path, plots: Path | None = None) -> Written:
     """Write the page on run directories or bundles into the file `target`, and its figures into `plots` if given."""
+    for path in run_dirs:
+        if path.suffix != BUNDLE:
+            read_run(path)  # first, so that no directory is made where there is no run
+    check_output(target, *run_dirs)
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:

@@ -110,7 +110,9 @@ def _echo_plan(predictor: Assistant, questions: Sequence[Question], *, json: boo
     cost = plan_predictions(predictor, questions)
     total = total_costs([cost])
     lines = cost_lines([cost], total, predictor.client.max_usd, read_price_list().version)
-    return finish({"models": [cost.document()], "total": total}, lines, list(cost_notes([cost])), json=json)
+    return finish(
+        {"models": [cost.document()], "total": total}, lines, list(cost_notes([cost], "--predictor-price")), json=json
+    )
 
 
 def _unread_notes(predictions: Sequence[Prediction]) -> list[Note]:

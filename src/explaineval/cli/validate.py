@@ -13,7 +13,9 @@ from explaineval._version import __version__
 from explaineval.cli.options import AT_LEAST_1, JSON, PATH, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, echo_document, echo_lines, echo_notes
 from explaineval.config import read_columns
+from explaineval.datasets import load_tasks, parse_specs
 from explaineval.errors import ExitCode
+from explaineval.prompts import PromptBook
 from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.condition_text import percent
 from explaineval.reporting.summary import Line, wrap
@@ -56,6 +58,9 @@ def validate_command(
     something is not as planted.
     """
     own = Own(prompts, mention, tuple(task), {} if columns is None else read_columns(columns), limit)
+    if prompts is not None:  # what is missing is told at once, not after a minute
+        PromptBook(prompts)
+    load_tasks(parse_specs(task, own.columns), shots=0, limit=limit)
     results = []
     with tempfile.TemporaryDirectory(prefix="explaineval-") as name:
         workshop = Path(name)

@@ -43,6 +43,11 @@ PREDICTIONS = "predictions.jsonl"
 PROGRESS = "progress.json"
 """How far a run is. It is rewritten while the run goes on; bundles, numbers and hashes leave it out."""
 
+OWN_FILES = frozenset(
+    {RUN, EXAMPLES, INTERVENTIONS, SHOTS, TRIALS, METRICS, METRICS_CSV, VERDICTS, PREDICTIONS, PROGRESS}
+)
+"""The files that make up a run."""
+
 LARGEST_JSON = 64 << 20
 """Bytes of the largest run.json or metrics.json that is read."""
 
@@ -54,6 +59,19 @@ def science_hash(science: Science, examples: Sequence[Example], interventions: S
     for record in (*examples, *interventions):
         total.update(record.model_dump_json().encode("utf-8", "surrogatepass"))
     return total.hexdigest()[:10]
+
+
+def check_output(target: Path, *sources: Path) -> None:
+    """Raise InputError where writing `target` would replace a file of a run, or a source that it is made from."""
+    actual = target.resolve()
+    for directory in actual.parents:
+        inside = actual.relative_to(directory).parts
+        if (inside[0] == PROMPTS or (len(inside) == 1 and inside[0] in OWN_FILES)) and (directory / RUN).is_file():
+            raise InputError(
+                f"--out {target} is a file of the run in {directory}, which it would replace: name another."
+            )
+    if any(actual == source.resolve() for source in sources if source.is_file()):
+        raise InputError(f"--out {target} is what is read, which it would replace: name another file.")
 
 
 def default_directory(base: Path, today: date, name: str) -> Path:
