@@ -319,6 +319,8 @@ def test_a_run_without_scored_trials_is_refused(
     lines = (tmp_path / "none" / "trials.jsonl").read_text("utf-8").splitlines()
     shams = [line for line in lines if json.loads(line)["kind"] == "sham"]
     (tmp_path / "none" / "trials.jsonl").write_text("\n".join(shams) + "\n", "utf-8")
+    record = tmp_path / "none" / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text("utf-8")) | {"trials": len(shams)}), "utf-8")
 
     code, _, err = call("simulate", "none", "--predictor-model", "openai/x", "--predictor-base-url", server.url)
 
@@ -335,3 +337,22 @@ def test_a_predictor_must_be_named_and_must_be_a_language_model(call: Call) -> N
     )
     code, _, err = call("simulate", "run", "--predictor-model", "simulated/faithful")
     assert (code, "cannot be the predictor" in err) == (2, True)
+
+
+def test_panels_of_different_predictors_have_no_mean_over_tasks(call: Call, server: ScriptedServer) -> None:
+    """One that predicted a single task would be in the panel of that task alone."""
+    tasks = ("--task", "sense", "--task", "qa", "--limit", "3")
+    call("run", *tasks, "--model", "simulated/faithful", "--shams", "0", "--out", "two")
+    plant(server, lambda before, _truth, _explanation, _first: before, "two")
+    simulate(call, server, "--no-shuffled", directory="two")
+    simulate(call, server, "--no-shuffled", "--predictor-model", "openai/other", directory="two")
+    both = json.loads(Path("two/metrics.json").read_text("utf-8"))
+    lines = (Path("two") / "predictions.jsonl").read_text("utf-8").splitlines()
+    sense = {trial.id for trial in read_trials(Path("two")) if trial.task == "sense"}
+    kept = [line for line in lines if "openai/other" not in line or json.loads(line)["trial"] in sense]
+    (Path("two") / "predictions.jsonl").write_text("\n".join(kept) + "\n", "utf-8")
+
+    one = json.loads(call("score", "two", "--json")[1])["metrics"]
+
+    assert ("mean", "panel") in {(row["task"], row["judge"]) for row in both}
+    assert {row["judge"] for row in one if row["task"] == "mean" and row["judge"]} == {"openai/reader"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from explaineval.records import Trial
+from makers.command_line import make_call
 from makers.runs import make_trial
 
 
@@ -31,3 +34,22 @@ def test_the_id_does_not_depend_on_the_answers() -> None:
     trial = make_trial(1, 0)
 
     assert Trial.model_validate({**trial, "explanation": "other"}).id == Trial.model_validate(trial).id
+
+
+def test_a_file_of_trials_that_lost_its_end_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`score` and `compare` say so, exit code 2; the same run command mends it."""
+    call = make_call(capsys)
+    models = ("--model", "simulated/faithful", "--model", "simulated/random")
+    run = ("run", "--task", "sense", "--limit", "3", *models, "--cache", tmp_path / "cache", "--out", tmp_path / "run")
+    assert call(*run)[0] == 0
+    path = tmp_path / "run" / "trials.jsonl"
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:10]), "utf-8")
+
+    for command in ("score", "compare", "report"):
+        code, _, err = call(command, tmp_path / "run")
+        assert code == 2
+        assert f"trials.jsonl holds 10 of the {len(lines)} trials of the run, so it was cut off" in err
+
+    assert call(*run)[0] == 0
+    assert call("score", tmp_path / "run")[0] == 0

@@ -100,6 +100,8 @@ class ModelRun:
     unsent: list[Request] = field(default_factory=list)
     answers: int = 0
     """Answers that were bought or found."""
+    written: int = 0
+    """Lines of trials.jsonl that are the model's."""
     labels: int = 0
     """Sides of trials whose answer could be read."""
     live: LiveCounts = field(default_factory=LiveCounts)

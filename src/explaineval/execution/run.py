@@ -117,6 +117,7 @@ def execute(
             "facts": facts.model_copy(update={"arms": arms}),
             "complete": not interrupted and not is_unfinished(model_runs, unsent),
             "endpoints": tuple(endpoint_record(model_run) for model_run in model_runs),
+            "trials": sum(model_run.written for model_run in model_runs),
             "stops": () if looks is None else looks.stops(),
             "totals": totals,
         }
@@ -178,6 +179,7 @@ async def _ask_model(
     def receive(unit: Unit, replies: list[Reply | None]) -> None:
         for trial in unit_trials(unit, replies, config.mention, config.min_label_mass):
             lines.write(trial.model_dump_json() + "\n")
+            model_run.written += 1
             model_run.count_trial(trial)
 
     async def ask(examples: Examples = all_examples) -> None:

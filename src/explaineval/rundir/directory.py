@@ -338,6 +338,19 @@ def replace_verdicts(directory: Path, verdicts: Sequence[Verdict]) -> None:
         write_lines(directory / VERDICTS, lines)
 
 
+def count_trials_read(directory: Path, run: RunRecord, trials: Iterable[Trial]) -> Iterator[Trial]:
+    """Yield the trials of a run, and raise InputError at the end where there are fewer than the run wrote."""
+    count = 0
+    for trial in trials:
+        count += 1
+        yield trial
+    if run.trials is not None and count < run.trials:
+        raise InputError(
+            f"{directory / TRIALS} holds {count:,} of the {run.trials:,} trials of the run, so it was cut off: give "
+            "the same run command again, which writes it anew."
+        )
+
+
 def read_examples(directory: Path) -> list[Example]:
     """Read the examples of the run in file order."""
     return list(_records(directory / EXAMPLES, Example))

@@ -231,6 +231,8 @@ class RunRecord(Part):
     facts: Facts
     prices: str
     complete: bool = False
+    trials: Count | None = None
+    """The lines of trials.jsonl; None where the version that made the run did not count them, or it did not end."""
     endpoints: tuple[EndpointRecord, ...] = ()
     stops: tuple[Stop, ...] = ()
     """Where a run by --until-half-width stopped; empty for others."""

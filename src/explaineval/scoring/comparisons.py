@@ -34,7 +34,7 @@ from explaineval.metrics.estimates import column_sums
 from explaineval.metrics.rates import ratio_values
 from explaineval.metrics.trends import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
 from explaineval.records import Condition, Mention, Trial
-from explaineval.rundir.directory import PROMPTS, read_run, read_trials
+from explaineval.rundir.directory import PROMPTS, count_trials_read, read_run, read_trials
 from explaineval.rundir.schema import Facts, Snapshot
 from explaineval.scoring.mentioning import is_mentioned, phrases_in
 from explaineval.scoring.registry import METRICS, LevelMetric
@@ -637,7 +637,7 @@ def _add_run(
             return trial.mentioned
         return is_mentioned(policy, trial.kind, trial.inserted or "", trial.explanation or "", phrases(trial.kind))
 
-    trials.add(number, read_trials(directory), judge)
+    trials.add(number, count_trials_read(directory, record, read_trials(directory)), judge)
     twice = trials.repeated(number)
     if twice is not None:
         raise InputError(

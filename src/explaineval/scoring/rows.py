@@ -28,6 +28,7 @@ from explaineval.records import (
 )
 from explaineval.rundir.directory import (
     PROMPTS,
+    count_trials_read,
     has_reasoning,
     read_interventions,
     read_predictions,
@@ -61,7 +62,7 @@ from explaineval.scoring.registry import (
     metrics_of,
 )
 from explaineval.scoring.sensitivity import COMPARED, Sensitivity, compare_source
-from explaineval.scoring.task_means import means
+from explaineval.scoring.task_means import MEAN, means
 from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelCounts
 from explaineval.scoring.warnings import (
     RowWarning,
@@ -124,7 +125,7 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     verdicts = collect_verdicts(read_verdicts(directory))
     predictions = PredictionIndex(read_predictions(directory))
     by_source = count_sources(
-        predictions.watch(read_trials(directory)),
+        predictions.watch(count_trials_read(directory, run, read_trials(directory))),
         _deciders(
             policies,
             verdicts,
@@ -296,6 +297,7 @@ def _with_predictions(scores: Scores, predictions: PredictionIndex, config: RunC
     """Return the scores with the rows of predictors at their end, and the warnings about these."""
     rows: list[MetricRow] = []
     warnings: list[RowWarning] = []
+    asked: dict[Condition, set[str]] = {}
     for condition in sorted(predictions.conditions(), key=_condition_order(config, facts)):
         for counts in predictions.counts(condition, interval_of(config)):
             estimates = compute_all(metrics_of(PredictionMetric), counts)
@@ -311,7 +313,10 @@ def _with_predictions(scores: Scores, predictions: PredictionIndex, config: RunC
                     )
                 )
             warnings += [RowWarning(counts.condition, warning) for warning in prediction_warnings(counts, estimates)]
-    averaged = list(means(rows, list(facts.tasks)))
+            asked.setdefault(counts.condition._replace(task=MEAN), set()).add(counts.signature)
+    # panels of different predictors have no mean over tasks
+    alike = [row for row in rows if len(asked[row.condition._replace(task=MEAN)]) == 1]
+    averaged = list(means(alike, list(facts.tasks)))
     warnings += list(mean_warnings(averaged, warnings))
     return replace(scores, rows=(*scores.rows, *rows, *averaged), warnings=(*scores.warnings, *warnings))
 
