@@ -14,7 +14,8 @@ from explaineval.config.client_config import EndpointConfig
 from explaineval.records import SIMULATED_PREFIX
 
 TASK = "sense"
-EXAMPLES = 30
+EXAMPLES, SWEEP_EXAMPLES = 30, 24
+"""How many examples are asked about; of the sweep fewer, so that it takes less than ten minutes on two free cores."""
 CONNECTIONS = 1
 """Requests that the embedded server answers at once: with more, answers that are near-ties depend on their company."""
 MOST_TOKENS = 96
@@ -34,14 +35,15 @@ EMBEDDED_FAMILY, EMBEDDED_PARAMETERS = "smollm2", 1.35e8
         help="Measure it in both styles at three verbosity levels, beside twelve simulated models, and write a report.",
     ),
     option("--weights", type=PATH, metavar="FILE.gguf", help="Another model in GGUF format."),
-    option("--limit", type=AT_LEAST_1, default=EXAMPLES, show_default=True, help="Number of examples."),
+    option("--limit", type=AT_LEAST_1,
+           help=f"Number of examples.  [default: {EXAMPLES}, with --sweep {SWEEP_EXAMPLES}]"),
     CACHE,
     OUT,
     TABLE,
     JSON,
-)
+)  # fmt: skip
 def demo(
-    sweep: bool, weights: Path | None, limit: int, cache: Path | None, out: Path | None, table: bool, json: bool
+    sweep: bool, weights: Path | None, limit: int | None, cache: Path | None, out: Path | None, table: bool, json: bool
 ) -> int:
     """Measure SmolLM2-135M on a bundled task, from prompts to numbers, on this machine: no network, no key.
 
@@ -59,13 +61,13 @@ def demo(
         **({} if cache is None else {"cache": cache}),
     )
     if sweep:
-        science = sweep_of(embedded, limit)
+        science = sweep_of(embedded, limit or SWEEP_EXAMPLES)
     else:
         science = RunConfig(
             tasks=(TASK,),
             models=(embedded,),
             arms=ArmConfig(order=("ep",), style=("completion",)),
-            limit=limit,
+            limit=limit or EXAMPLES,
             max_tokens=MOST_TOKENS,
         )
     return execute_and_print(science, client, out, json=json, table=table, weights=file, report=sweep)
