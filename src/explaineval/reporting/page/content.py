@@ -159,8 +159,13 @@ def _banners(results: Results, entries: Sequence[Entry], limits: Sequence[Limits
     simulated = [name for name in models if name.startswith(SIMULATED_PREFIX)]
     if simulated and len(simulated) == len(models) > 1:
         yield Banner("simulated", "All models here are simulated: they are small programs, not language models.")
+    elif len(simulated) > 1:
+        text = (
+            f"The {len(simulated)} models whose names begin with {SIMULATED_PREFIX} are simulated, not language models."
+        )
+        yield Banner("simulated", text)
     elif simulated:
-        yield Banner("simulated", f"{join(simulated)}: {SIMULATED_NOTE}.")
+        yield Banner("simulated", f"{simulated[0]} is {SIMULATED_NOTE}.")
     for run in results.runs:
         totals = run.record.totals
         which = f"The run {run.name}" if len(results.runs) > 1 else "This run"

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.comparison_text import join
 from explaineval.reporting.page.content import PageContent
 from explaineval.reporting.page.figures import PageFigure
@@ -84,8 +85,10 @@ def _shorten(word: re.Match[str]) -> str:
 
 
 def _name(text: str) -> Markup:
-    """Return a name as HTML that may be broken after each slash."""
-    return Markup("/<wbr>").join(isolated(part) for part in text.split("/"))
+    """Return a name as HTML that may be broken after each slash; that a model is simulated stands below, small."""
+    remark = f" · {SIMULATED_NOTE}"
+    name = Markup("/<wbr>").join(isolated(part) for part in text.replace(remark, "").split("/"))
+    return name + Markup("<small>{}</small>").format(remark) if remark in text else name
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
