@@ -88,7 +88,7 @@ def _name(text: str) -> Markup:
     """Return a name as HTML that may be broken after each slash; that a model is simulated stands below, small."""
     remark = f" · {SIMULATED_NOTE}"
     name = Markup("/<wbr>").join(isolated(part) for part in text.replace(remark, "").split("/"))
-    return name + Markup("<small>{}</small>").format(remark) if remark in text else name
+    return name + Markup("<small> {}</small>").format(SIMULATED_NOTE) if remark in text else name
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
