@@ -144,7 +144,7 @@ def test_a_model_that_never_gets_there_is_asked_to_the_end_with_the_others(place
 
     (stop,) = read_run(place / "mute").stops
     assert (stop.examples, stop.precise) == (EXAMPLES, False)
-    assert any("at no look before the end" in note for note in result.notes)
+    assert any("was not known to ±" in note for note in result.notes)
     assert run(place, "alone", ("careful",), until_half_width=0.3).exit_code == 0
     assert read_run(place / "alone").stops[0].examples < EXAMPLES
 

@@ -237,7 +237,7 @@ def test_simulated_models_are_marked(headline: Headline) -> None:
 
     assert "simulated/faithful (simulated, not a language model)" in markdown_tables(tables)
     assert r"faithful$^{\dagger}$" in latex_tables(tables)
-    assert r"Models marked $\dagger$ are simulated and no language models." in latex_tables(tables)
+    assert r"Models marked $\dagger$ are simulated, not language models." in latex_tables(tables)
 
 
 def test_ranks_are_those_of_the_comparison(tmp_path: Path) -> None:

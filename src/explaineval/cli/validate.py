@@ -126,6 +126,9 @@ def lines(results: Sequence[Recovered], findings: Sequence[Finding]) -> Iterator
         yield from wrap("Everything that was planted was recovered.", width, "")
 
 
+RARE = 0.05
+"""The probability below which so few intervals that hold the planted value are worth a remark."""
+
 MOST_ROWS = 36
 """Numbers that are printed one by one; of more only the share of intervals that hold the planted value is told."""
 
@@ -134,24 +137,22 @@ def _number_lines(result: Recovered, width: int) -> Iterator[Line]:
     decided = [number for number in result.numbers if number.holds is not None]
     held = sum(bool(number.holds) for number in decided)
     if decided:
-        likely = percent(chance(held, len(decided)))
-        yield from wrap(
-            f"  The planted value lies in {held} of {len(decided)} intervals of 95 % (so few or fewer by chance: "
-            f"{likely}).",
-            width,
-            "  ",
-        )
+        likely = chance(held, len(decided))
+        text = f"  The planted value lies in {held} of {len(decided)} intervals of 95 %."
+        if likely < RARE:
+            text += f" By chance it lies in so few of them with a probability of {percent(likely)}."
+        yield from wrap(text, width, "  ")
     if len(result.numbers) > MOST_ROWS:
         return
     yield Line("")
-    yield Line(f"  {'':<28}{'':<22}{'planted':>8}{'measured':>9}  {'95 % interval':<15}")
+    yield Line(f"  {'':<28}{'':<22}{'planted':>8}{'measured':>9}  95 % interval")
     previous = None
     for number in result.numbers:
         model = short_model(number.condition.model)
         name, previous = ("" if model == previous else model), model
         row = number.row
         measured = "–" if row.value is None else f"{row.value:.2f}"
-        interval = "–" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
+        interval = "no interval" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
         mark = "  outside" if number.holds is False else ""
         title = METRICS[number.metric].title
         yield Line(f"  {name:<28}{title:<22}{number.planted:>8.2f}{measured:>9}  {interval:<15}{mark}".rstrip())

@@ -104,7 +104,7 @@ def _table(headline: Headline, rows: Sequence[HeadlineRow], part: str, *, explai
     caption = [f"{headline.title}{part}: {headline.shared}."]
     caption += headline.legend() if explained else ["Headings as in part 1."]
     if any(row.is_simulated for row in rows):
-        caption.append("Models marked † are simulated and no language models.")
+        caption.append("Models marked † are simulated, not language models.")
     notes = [f"{index}: undefined, {_cut(reason)}." for index, reason in enumerate(reasons.texts, start=1)]
     headings = ["Model", "n", *(column.heading for column in headline.columns)] + ["Rank"] * headline.ranked
     yield r"\begin{table}"
