@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     option("--limit", type=AT_LEAST_1, help="Take the first N examples of each task.  [default: all]"),
     option("--shuffled/--no-shuffled", default=True,
            help="Also predict with other examples' explanations, as a control."),
-    option("--seed", type=int, default=0, show_default=True, help="Seed by which the control's explanations are drawn."),
+    option("--seed", type=int, default=0, show_default=True, help="Seed of the draws for the control."),
     option("--prompts", type=PATH, metavar="DIR", help="Prompts with your own simulate.j2."),
     option("--plan", is_flag=True, default=False, help="Say what it would ask and cost; nothing is sent."),
     MAX_USD,

@@ -149,6 +149,6 @@ def stop_notes(stops: tuple[Stop, ...], wanted: float) -> Iterator[Note]:
         else:
             yield note(
                 "not_precise",
-                f"{where}: all {stop.available:,} examples were to be asked, since phi-CCT was not known to ± {wanted:g} "
-                "in every condition before.",
+                f"{where}: all {stop.available:,} examples were to be asked, since phi-CCT was not known to ± "
+                f"{wanted:g} in every condition before.",
             )
