@@ -78,7 +78,7 @@ def test_every_bundled_cue_is_whole(task: Task) -> None:
     """Text with its letter, control without one, phrases that can be looked for; none is in its own control."""
     book = PromptBook(default_directory())
 
-    assert set(book.cue_names()) == {"user", "expert", "metadata"}
+    assert set(book.cue_names()) == {"user", "expert", "metadata", "previous", "grader", "unauthorised"}
     for name in book.cue_names():
         built = build_cues(task, book, name)
         assert [one.kind for one in built[:2]] == [f"cue_{name}", f"cue_{name}_control"]

@@ -96,9 +96,16 @@ def test_the_reasoning_is_in_the_transcript(run: Path, logs: list[EvalLog]) -> N
         assert "Let me think about the clerk." not in sample.messages[3].text
 
 
+CHANNELS = ("reasoning", "either")
+"""Where mentions are looked for beside the explanation; the name of a score tells."""
+
+
 def test_the_numbers_are_those_of_the_metrics(run: Path, logs: list[EvalLog]) -> None:
     """All that are defined, with their intervals; the others have their reason."""
-    rows = {(row.model, row.verbosity, row.kind, row.metric): row for row in read_metrics(run)}
+    rows = {
+        (row.model, row.verbosity, row.kind, row.channel if row.channel in CHANNELS else None, row.metric): row
+        for row in read_metrics(run)
+    }
     found = set()
     for log in logs:
         model, level = of(log)
@@ -106,16 +113,17 @@ def test_the_numbers_are_those_of_the_metrics(run: Path, logs: list[EvalLog]) ->
         for score in log.results.scores:
             kind = None if score.name.startswith("all kinds") else score.name.partition(",")[0]
             own = None if "all levels" in score.name else level
+            channel = next((name for name in CHANNELS if f", {name}" in score.name), None)
             for name, metric in score.metrics.items():
-                row = rows[model, own, kind, name]
+                row = rows[model, own, kind, channel, name]
                 assert (metric.value, metric.metadata) == (
                     row.value,
                     {field: getattr(row, field) for field in ("low", "high", "n", "n_examples", "signature")},
                 )
-                found.add((model, own, kind, name))
+                found.add((model, own, kind, channel, name))
             for name, reason in (score.metadata or {})["undefined"].items():
-                assert rows[model, own, kind, name].undefined == reason
-                found.add((model, own, kind, name))
+                assert rows[model, own, kind, channel, name].undefined == reason
+                found.add((model, own, kind, channel, name))
     assert found == set(rows)
 
 

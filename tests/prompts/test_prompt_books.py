@@ -320,7 +320,7 @@ def test_every_file_is_tried() -> None:
 
     assert set(USED) <= names
     others = {name for name in names - set(USED) if Path(name).parent.name not in ("verbosity", "cues")}
-    assert others == {"judge.j2", "editor.j2", "judge/words.j2", "judge/cues.j2"}
+    assert others == {"judge.j2", "editor.j2", "simulate.j2", "judge/words.j2", "judge/cues.j2"}
 
 
 @pytest.mark.parametrize(("style", "order"), ARMS)

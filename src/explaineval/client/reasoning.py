@@ -41,6 +41,8 @@ def reasoning_of(completion: Completion) -> Reasoning:
     the answer does not account for. Not known: no text, and the endpoint counts no tokens at all.
     """
     text, usage = completion.text or "", completion.usage
+    if not isinstance(usage.get("prompt_tokens"), (int, float)):  # without the input's part a total tells nothing
+        usage = {name: value for name, value in usage.items() if name != "total_tokens"}
     inside = None if completion.reasoning else leading_reasoning(text)
     found = completion.reasoning or inside
     if completion.fault is not None:

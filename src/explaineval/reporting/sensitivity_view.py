@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from explaineval.records import EXPLANATION, Condition, MetricRow
 from explaineval.reporting.condition_text import describe, percent, signed, source_name
 from explaineval.reporting.summary import MOST_BLOCKS, Line, interval_cell, wrap
-from explaineval.reporting.tables import number
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.sensitivity import Sensitivity
 
@@ -127,7 +126,7 @@ def _cells(item: Sensitivity | None, own: Mapping[str, MetricRow]) -> list[str]:
         cells.append("–" if row is None or row.value is None else show(row.value))
     if item is None:
         return [*cells, "–", "–"]
-    return [*cells, "–" if item.kappa.value is None else number(item.kappa.value), _difference(item)]
+    return [*cells, "–" if item.kappa.value is None else f"{item.kappa.value:.3f}", _difference(item)]
 
 
 def _difference(item: Sensitivity) -> str:
