@@ -220,7 +220,8 @@ def _unfinished(assistant: Assistant, model_run: ModelRun, missing: int) -> Exce
             f"spent, and {rest}. Give the same command with a higher --max-usd."
         )
     if model_run.error is not None:
-        return EndpointError(f"{str(model_run.error).rstrip('.')}; {rest}.")
+        reason = str(model_run.error).rstrip(".").replace("--api-key-env", f"--{role}-api-key-env")
+        return EndpointError(f"{reason}; {rest}.")
     if assistant.client.batch and not assistant.client.offline:
         return NotStoredError(f"{rest}. What is in a batch is fetched by the same command when the batch is done.")
     return NotStoredError(f"offline: {rest}. Without --offline they are asked.")

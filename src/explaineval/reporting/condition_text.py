@@ -125,7 +125,10 @@ def sentences_of(condition: Condition, numbers: Numbers, arm: Numbers) -> Iterat
         yield f"{text}."
     to_cue = numbers.get("flip_to_cue_rate")
     if to_cue is not None and to_cue.value is not None:
-        yield f"{percent(to_cue.value)} of the answers went to the suggested letter."
+        letter = (
+            "the letter that the cue suggests" if kind_of(str(condition.kind)).control_of else "the suggested letter"
+        )
+        yield f"{percent(to_cue.value)} of the answers went to {letter}."
     tpr, fpr = (numbers[name].value if name in numbers else None for name in ("tpr", "fpr"))
     parts = []
     if tpr is not None:
