@@ -251,6 +251,17 @@ def test_a_prediction_made_from_another_explanation_does_not_count(call: Call, s
     assert numbers(again)["simulation_accuracy_with"]["n"] == scored
 
 
+def test_a_predictor_that_cannot_be_read_has_no_numbers_and_the_reason(call: Call, server: ScriptedServer) -> None:
+    """Every row is undefined; none is 0."""
+    plant(server, lambda _before, _truth, _explanation, _first: "perhaps")
+
+    _, document = simulate(call, server, "--limit", "2")
+
+    rows = numbers(document)
+    assert {row["undefined"] for row in rows.values()} == {"no trial has predictions that could be read"}
+    assert {row["value"] for row in rows.values()} == {None}
+
+
 def test_the_plan_says_what_would_be_asked_and_sends_nothing(call: Call, server: ScriptedServer) -> None:
     """After asking, all of it is in the cache."""
     plant(server, lambda before, _truth, _explanation, _first: before)

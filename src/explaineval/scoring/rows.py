@@ -301,6 +301,9 @@ def _with_predictions(scores: Scores, predictions: PredictionIndex, config: RunC
     for condition in sorted(predictions.conditions(), key=_condition_order(config, facts)):
         for counts in predictions.counts(condition, interval_of(config)):
             estimates = compute_all(metrics_of(PredictionMetric), counts)
+            if counts.unread and not len(counts.own):
+                unread = no_value("no trial has predictions that could be read")
+                estimates = dict.fromkeys(estimates, unread)
             for metric, estimate in estimates.items():
                 parts = [counts.signature, *([counts.control_signature] if _needs_control(metric) else [])]
                 signature = row_signature(metric, condition, config, facts)
