@@ -14,7 +14,7 @@ from explaineval.config.client_config import EndpointConfig
 from explaineval.records import SIMULATED_PREFIX
 
 TASK = "sense"
-EXAMPLES, SWEEP_EXAMPLES = 30, 24
+EXAMPLES, SWEEP_EXAMPLES = 30, 18
 """How many examples are asked about; of the sweep fewer, so that it takes less than ten minutes on two free cores."""
 CONNECTIONS = 1
 """Requests that the embedded server answers at once: with more, answers that are near-ties depend on their company."""
