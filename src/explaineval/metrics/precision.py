@@ -30,18 +30,23 @@ from explaineval.metrics.estimates import (
 )
 from explaineval.records import Estimate
 
+_NAMES = ((1, 1), (1, 0), (0, 1), (0, 0))
+"""Whether the answer changed and whether the insertion was mentioned, in the order of the columns a, b, c, d."""
 MOST_EXAMPLES = 10_000_000
 """No search goes beyond so many examples."""
+RAREST_TRIALS = 3.0
+"""Trials of the rarest cell to be expected: with so many it is empty in about one run of 20."""
 
 
 class Expected(NamedTuple):
-    """What decides on the width of phi's interval: phi, the variance of an example's influence on it, and the share of
-    examples with a mentioned change.
+    """What decides on the width of phi's interval: phi, the variance of an example's influence on it, the share of
+    examples with a mentioned change, and the trials an example in the cell that is rarest by chance.
     """
 
     phi: float
     variance: float
     carriers: float
+    rarest: float
 
     def half_width(self, examples: int) -> float | None:
         """Return the half width to be expected with so many examples; None where there is no interval."""
@@ -54,10 +59,13 @@ class Expected(NamedTuple):
         return (math.tanh(centre + half) - math.tanh(centre - half)) / 2
 
     def examples_needed(self, half_width: float) -> int | None:
-        """Return the fewest examples with this half width and enough mentioned changes; None beyond MOST_EXAMPLES."""
+        """Return the fewest examples with this half width, enough mentioned changes and trials in the rarest cell.
+
+        These are the conditions of `is_precise`. None beyond MOST_EXAMPLES.
+        """
 
         def suffices(examples: int) -> bool:
-            if self.carriers * examples < FEWEST_MENTIONED_FLIPS:
+            if self.carriers * examples < FEWEST_MENTIONED_FLIPS or self.rarest * examples < RAREST_TRIALS:
                 return False
             expected = self.half_width(examples)
             return expected is not None and expected <= half_width
@@ -93,13 +101,15 @@ def expect(p: float, tpr: float, fpr: float, icc: float, trials: float) -> Expec
     alone = sum(cells[cell] * influence[cell] ** 2 for cell in cells)
     given = {i: share[i] * influence[i, 1] + (1 - share[i]) * influence[i, 0] for i in (0, 1)}
     shared = icc * p * (1 - p) * (given[1] - given[0]) ** 2
-    return Expected(phi, (alone + (trials - 1) * shared) / trials, _share_with_mention(p, tpr, icc, trials))
+    rarest = min(cells[_NAMES[place]] for place in _rarest_by_chance(*(cells[name] for name in _NAMES)))
+    variance = (alone + (trials - 1) * shared) / trials
+    return Expected(phi, variance, _share_with_mention(p, tpr, icc, trials), rarest * trials)
 
 
 def pilot(tables: ArrayLike) -> Expected:
     """Return what is to be expected of more examples like those of tables (G, 4), by the jackknife.
 
-    Raises ValueError where phi, or its value without one of the examples, is undefined.
+    A rarest cell that is empty counts as half a trial. Raises ValueError where phi, or its value without one of the examples, is undefined.
     """
     scored = scored_tables(tables)
     reason = empty_margin(*total_table(scored))
@@ -110,7 +120,9 @@ def pilot(tables: ArrayLike) -> Expected:
     if math.isnan(error):
         raise ValueError("without one of the examples there is no value")
     value = float(phi_values(column_sums(rows)[np.newaxis])[0])
-    return Expected(value, error**2 * len(scored), float((scored[:, 0] > 0).mean()))
+    table = total_table(scored)
+    rarest = max(0.5, min(table[place] for place in _rarest_by_chance(*table))) / len(scored)
+    return Expected(value, error**2 * len(scored), float((scored[:, 0] > 0).mean()), rarest)
 
 
 def correlation_of_changes(tables: ArrayLike) -> float | None:
@@ -154,9 +166,13 @@ def is_precise(tables: ArrayLike, wanted: float, interval: Interval) -> bool:
 
 def _is_rarest_cell_empty(table: tuple[int, int, int, int]) -> bool:
     """Say whether the cell with the fewest trials by chance, if mentions did not depend on changes, holds none."""
-    a, b, c, d = table
+    return any(table[place] == 0 for place in _rarest_by_chance(*table))
+
+
+def _rarest_by_chance(a: float, b: float, c: float, d: float) -> list[int]:
+    """Return the places in (a, b, c, d) of the cells with the fewest trials if mentions did not depend on changes."""
     by_chance = ((a + b) * (a + c), (a + b) * (b + d), (c + d) * (a + c), (c + d) * (b + d))
-    return any(count == 0 for count, chance in zip(table, by_chance, strict=True) if chance == min(by_chance))
+    return [place for place, chance in enumerate(by_chance) if chance == min(by_chance)]
 
 
 def _quantile(freedom: float) -> float:

@@ -151,7 +151,7 @@ def _precision(
 ) -> Precision:
     needed = None if expected is None else expected.examples_needed(half_width)
     if expected is not None and needed is None:
-        undefined = "no number of examples gives an interval: |phi| is 1, or no change would be mentioned"
+        undefined = "no number of examples suffices: |phi| is 1, or no change or every change would be mentioned"
     return Precision(
         condition=condition,
         task=planned.task,
