@@ -1,23 +1,29 @@
-# explaineval in a container: non-root, cache and runs as volumes.
+# explaineval in a container. Cache, runs and the service's data are mounted folders; any user id will do.
 #   docker build -t explaineval .
-#   docker run --rm -v "$PWD/cache:/data/cache" -v "$PWD/runs:/data/runs" -e OPENAI_API_KEY explaineval run --task nli --model openai/gpt-4o-mini
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/cache:/data/cache" -v "$PWD/runs:/data/runs" -e OPENAI_API_KEY \
+#     explaineval run --task nli --model openai/gpt-4o-mini
+# `--build-arg PARTS=run` leaves out the embedded model of `demo` and spaCy, which makes interventions for your own data.
 FROM python:3.12-slim AS build
+ARG PARTS=image
 WORKDIR /src
-COPY requirements/run.txt requirements/
+COPY requirements/${PARTS}.txt requirements/
 RUN python -m venv /opt/explaineval \
- && /opt/explaineval/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/run.txt
+ && /opt/explaineval/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/${PARTS}.txt
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
 COPY prompts prompts
-RUN /opt/explaineval/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN /opt/explaineval/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
+ && /opt/explaineval/bin/python -m compileall -q /opt/explaineval/lib
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 explaineval \
- && install -d -o explaineval -g explaineval /data /data/cache /data/runs
+ && install -d -m 1777 /data /data/cache /data/runs /data/service
 COPY --from=build /opt/explaineval /opt/explaineval
-ENV PATH="/opt/explaineval/bin:$PATH" PYTHONUNBUFFERED=1
+# HOME: a user id that the image does not know has no home of its own.
+ENV PATH="/opt/explaineval/bin:$PATH" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 USER explaineval
 WORKDIR /data
-VOLUME ["/data/cache", "/data/runs"]
+VOLUME ["/data/cache", "/data/runs", "/data/service"]
+EXPOSE 8765
 ENTRYPOINT ["explaineval"]
 CMD ["--help"]
