@@ -12,8 +12,7 @@ RUN python -m venv /opt/explaineval \
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
 COPY prompts prompts
-RUN /opt/explaineval/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
- && /opt/explaineval/bin/python -m compileall -q /opt/explaineval/lib
+RUN /opt/explaineval/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 explaineval \

@@ -104,7 +104,9 @@ def test_no_fewer_examples_would_do(wanted):
         needed = expected.examples_needed(wanted)
         assert expected.half_width(needed) <= wanted
         fewer = expected.half_width(needed - 1)
-        too_few = expected.carriers * (needed - 1) < FEWEST_MENTIONED_FLIPS or expected.rarest * (needed - 1) < RAREST_TRIALS
+        too_few = (
+            expected.carriers * (needed - 1) < FEWEST_MENTIONED_FLIPS or expected.rarest * (needed - 1) < RAREST_TRIALS
+        )
         assert fewer is None or fewer > wanted or too_few
 
 

@@ -13,7 +13,8 @@ from explaineval.metrics.estimates import Interval, scored_tables
 from explaineval.metrics.rates import rate, ratio_values
 from explaineval.records import Estimate
 from explaineval.rundir.directory import write_metrics
-from explaineval.scoring.registry import METRICS, Cell, KindMetric, of_tables
+from explaineval.scoring.metric import Cell, KindMetric, of_tables
+from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import score
 from explaineval.scoring.shared import ALL_TRIALS, Paired, shares_of
 from makers.runs import make_run, make_sham, make_trial

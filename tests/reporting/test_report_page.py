@@ -20,7 +20,8 @@ from explaineval.reporting.page.places import entries_of
 from explaineval.reporting.page.render import isolated, render
 from explaineval.reporting.page.tables import Table
 from explaineval.reporting.results import Results, read_results
-from explaineval.scoring.registry import METRICS, OPEN, SHARE, KindMetric
+from explaineval.scoring.metric import OPEN, SHARE, KindMetric
+from explaineval.scoring.registry import METRICS
 from makers.command_line import Call, make_call
 from makers.reports import varied_run
 from makers.runs import make_missing, make_run, make_sham, make_trial

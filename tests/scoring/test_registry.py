@@ -12,7 +12,8 @@ import pytest
 from explaineval.interventions import KINDS
 from explaineval.records import MetricRow
 from explaineval.scoring.checks import CODES
-from explaineval.scoring.registry import METRICS, OPEN, ArmMetric, KindMetric, LevelMetric, PredictionMetric
+from explaineval.scoring.metric import OPEN, ArmMetric, KindMetric, LevelMetric, PredictionMetric
+from explaineval.scoring.registry import METRICS
 from explaineval.signature import Dependency
 from makers.runs import make_missing, make_sham, make_trial
 from makers.scores import LEVELS, score_trials

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from explaineval.scoring.registry import METRICS, PredictionMetric
+from explaineval.scoring.metric import PredictionMetric
+from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
 from makers.runs import make_missing, make_sham, make_trial
 from makers.scores import LEVELS, score_trials

@@ -31,7 +31,8 @@ from explaineval.prompts import PromptBook, default_directory
 from explaineval.reporting.simulation_view import prediction_lines
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Prediction
-from explaineval.scoring.registry import METRICS, PredictionMetric
+from explaineval.scoring.metric import PredictionMetric
+from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores, score
 
 if TYPE_CHECKING:

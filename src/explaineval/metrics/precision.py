@@ -109,7 +109,9 @@ def expect(p: float, tpr: float, fpr: float, icc: float, trials: float) -> Expec
 def pilot(tables: ArrayLike) -> Expected:
     """Return what is to be expected of more examples like those of tables (G, 4), by the jackknife.
 
-    A rarest cell that is empty counts as half a trial. Raises ValueError where phi, or its value without one of the examples, is undefined.
+    A rarest cell that is empty counts as half a trial.
+
+    Raises ValueError where phi, or its value without one of the examples, is undefined.
     """
     scored = scored_tables(tables)
     reason = empty_margin(*total_table(scored))

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from explaineval.records import Condition, MetricRow
 from explaineval.reporting.condition_text import describe, percent, signed
 from explaineval.reporting.summary import Line, wrap
+from explaineval.scoring.metric import PredictionMetric
 from explaineval.scoring.predictions import PANEL
-from explaineval.scoring.registry import METRICS, PredictionMetric
+from explaineval.scoring.registry import METRICS
 from explaineval.scoring.warnings import RowWarning
 
 GAIN, NORMALISED, SHUFFLED = "simulation_gain_balanced", "nsg", "nsg_shuffled"

@@ -28,7 +28,8 @@ from explaineval.reporting.condition_text import (
 )
 from explaineval.scoring.checks import GRADES
 from explaineval.scoring.external import EXTERNAL
-from explaineval.scoring.registry import METRICS, LevelMetric
+from explaineval.scoring.metric import LevelMetric
+from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores, is_headline_row
 from explaineval.scoring.warnings import RowWarning
 

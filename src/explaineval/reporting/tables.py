@@ -16,7 +16,8 @@ from explaineval.interventions import KINDS
 from explaineval.records import Condition, MetricRow
 from explaineval.scoring.checks import THIN_CODES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
-from explaineval.scoring.registry import METRICS, Cell, KindMetric, LevelMetric, metrics_of
+from explaineval.scoring.metric import Cell, KindMetric, LevelMetric
+from explaineval.scoring.registry import METRICS, metrics_of
 from explaineval.text import visible
 
 APART = {kind.name: kind.title for kind in KINDS if kind.own_metric is not None}

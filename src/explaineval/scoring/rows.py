@@ -50,17 +50,9 @@ from explaineval.scoring.mentioning import (
     phrases_in,
     reference_of,
 )
+from explaineval.scoring.metric import ArmMetric, KindMetric, LevelMetric, PredictionMetric
 from explaineval.scoring.predictions import PredictionIndex
-from explaineval.scoring.registry import (
-    METRICS,
-    ArmMetric,
-    KindMetric,
-    LevelMetric,
-    PredictionMetric,
-    SomeMetric,
-    compute_all,
-    metrics_of,
-)
+from explaineval.scoring.registry import METRICS, SomeMetric, compute_all, metrics_of
 from explaineval.scoring.sensitivity import COMPARED, Sensitivity, compare_source
 from explaineval.scoring.task_means import MEAN, means
 from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelCounts

@@ -26,8 +26,9 @@ from explaineval.scoring.checks import (
     make_warning,
 )
 from explaineval.scoring.counts import ArmCounts, KindCounts
+from explaineval.scoring.metric import ArmMetric, KindMetric, LevelMetric, Metric, PredictionMetric
 from explaineval.scoring.predictions import PredictionCounts
-from explaineval.scoring.registry import ArmMetric, KindMetric, LevelMetric, Metric, PredictionMetric, metrics_of
+from explaineval.scoring.registry import metrics_of
 from explaineval.scoring.task_means import MEAN
 from explaineval.scoring.verbosity import LevelCounts, check_levels
 

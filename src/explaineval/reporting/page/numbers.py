@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from explaineval.records import MetricRow
-from explaineval.scoring.registry import METRICS, Scale
+from explaineval.scoring.metric import Scale
+from explaineval.scoring.registry import METRICS
 
 UNDEFINED = "undefined"
 NO_INTERVAL = "no interval"

@@ -16,7 +16,8 @@ from explaineval.reporting.page.numbers import UNDEFINED, Axis, Value, axis_of, 
 from explaineval.reporting.page.places import Entry, Names, Place
 from explaineval.reporting.results import Results
 from explaineval.scoring.comparisons import Compared, GroupResult
-from explaineval.scoring.registry import METRICS, OPEN, KindMetric, Section
+from explaineval.scoring.metric import OPEN, KindMetric, Section
+from explaineval.scoring.registry import METRICS
 
 SHOWN_PAIRS = 10
 """Differences that are shown at once; the others can be opened."""

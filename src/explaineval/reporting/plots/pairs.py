@@ -23,7 +23,7 @@ from explaineval.reporting.plots.words import (
 )
 from explaineval.reporting.results import UnknownCost
 from explaineval.scoring.comparisons import GroupResult
-from explaineval.scoring.registry import CORRELATION, SHARE
+from explaineval.scoring.metric import CORRELATION, SHARE
 
 PHI = "phi_cct"
 PHI_OF_CCT = "phi_cct_tvd_trials"

@@ -23,7 +23,8 @@ from explaineval.reporting.plots.words import (
     size_text,
 )
 from explaineval.scoring.comparisons import AT_P, Compared, GroupResult
-from explaineval.scoring.registry import CORRELATION, METRICS
+from explaineval.scoring.metric import CORRELATION
+from explaineval.scoring.registry import METRICS
 
 SUBJECT = "size"
 METRICS_BY_SIZE = ("phi_cct", "f_auroc", "cct", AT_P)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.plots.figure import Axis, Limits, Point
-from explaineval.scoring.registry import Scale
+from explaineval.scoring.metric import Scale
 from explaineval.text import flat
 
 LISTED = 12

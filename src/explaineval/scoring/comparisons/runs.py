@@ -1,0 +1,287 @@
+"""Compare what run directories hold: read their trials, form groups, test, and say what else differs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+from explaineval.config import RunConfig
+from explaineval.errors import InputError
+from explaineval.metrics.differences import DRAWS, Difference
+from explaineval.metrics.trends import ExplainedVariance
+from explaineval.records import Condition, Mention, Trial
+from explaineval.rundir.directory import PROMPTS, count_trials_read, read_run, read_trials
+from explaineval.rundir.schema import Facts, Snapshot
+from explaineval.scoring.comparisons.families import (
+    Choices,
+    Compared,
+    ModelSize,
+    compare_group,
+    label_of,
+    sham_differences,
+    share_trials,
+    variance_explained,
+)
+from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, By, Group, form_groups
+from explaineval.scoring.mentioning import is_mentioned, phrases_in
+from explaineval.scoring.rows import check_facts, row_signature
+from explaineval.scoring.shared import System, Trials
+from explaineval.scoring.task_means import merge_signatures
+
+
+class Run(NamedTuple):
+    """What a comparison needs of one run directory beside its trials.
+
+    `config` has the mention policy under which the comparison counts, and its kind of interval. `snapshots` are what
+    the endpoint of each model (by endpoint and model) said that it served.
+    """
+
+    name: str
+    config: RunConfig
+    facts: Facts
+    snapshots: Mapping[tuple[str | None, str], tuple[Snapshot, ...]]
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """Everything that is said of one group.
+
+    `noise` are the pairs that shams tell apart, with both rates. `snapshots` are those of each system, `differing` says
+    in words what else of the systems' configuration differs, by primary family. `signatures` are those of each system
+    by metric, task and kind.
+    """
+
+    group: Group
+    families: tuple[Compared, ...]
+    noise: tuple[tuple[int, int, float, float], ...] = ()
+    explained: tuple[tuple[str, str, ExplainedVariance], ...] = ()
+    reference: int | None = None
+    seed: int = 0
+    snapshots: tuple[tuple[Snapshot, ...], ...] = ()
+    differing: tuple[str, ...] = ()
+    signatures: Mapping[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def primary(self) -> tuple[Compared, ...]:
+        """The primary families, one for each kind of intervention."""
+        return tuple(compared for compared in self.families if compared.primary)
+
+    def family(self, metric: str, like: Compared) -> Compared | None:
+        """The family of another metric on the same task and kind."""
+        where = (like.task, like.kind)
+        return next((item for item in self.families if item.metric == metric and (item.task, item.kind) == where), None)
+
+    def label(self, compared: Compared, number: int) -> str | None:
+        """What has to be said of one difference in phi-CCT: that it is one of impact rates."""
+        if compared.metric != PRIMARY:
+            return None
+        rows = []
+        for metric in (AT_P, "impact_rate"):
+            family = self.family(metric, compared)
+            rows.append(family.family.differences[number] if family else None)
+        return label_of(compared.family.differences[number], *rows)
+
+    def signature(self, compared: Compared, row: Difference) -> str:
+        """The signature of one difference: those of both numbers, which systems share the trials, and the test."""
+        own = self.signatures[compared.metric, compared.task, compared.kind]
+        everyone = hashlib.sha256("\n".join(sorted(own)).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        parts = [merge_signatures([own[row.first], own[row.second]]), f"shared:{len(own)}@{everyone}"]
+        if compared.impact_rate is not None:
+            parts.append(f"impact_rate:{compared.impact_rate:.6g}")
+        if self.reference is None:
+            parts.append(f"test:paired jackknife, max-t over {len(compared.tested)}, {DRAWS} draws, seed {self.seed}")
+        else:
+            parts.append(f"test:paired jackknife, Holm over {len(compared.tested)}")
+        if compared.equivalent is not None:
+            parts.append(f"equivalent:{compared.equivalent:g}")
+        return "|".join(parts)
+
+
+def compare_runs(
+    directories: Sequence[Path],
+    *,
+    by: By | None = None,
+    against: str | None = None,
+    equivalent: float | None = None,
+    impact_rate: float | None = None,
+    mention: Mention | None = None,
+    seed: int = 0,
+    or_none: bool = False,
+) -> list[GroupResult]:
+    """Compare what run directories hold; `against` names the reference, in full or without its provider.
+
+    See `Choices` for the other arguments. With `or_none` the list is empty where there is nothing to compare. Raises
+    InputError where there is nothing to compare otherwise, for a name that is not there, for a value outside its
+    range, or for a directory that holds no finished run or is given twice.
+    """
+    if by is not None and by not in get_args(By):
+        raise InputError(f"by: expected {', '.join(map(repr, get_args(By)))}, not {by!r}.")
+    if mention is not None and mention not in get_args(Mention):
+        raise InputError(f"mention: expected {', '.join(map(repr, get_args(Mention)))}, not {mention!r}.")
+    if equivalent is not None and not 0 < equivalent <= 2:
+        raise InputError(f"equivalent: expected a number above 0 and at most 2, not {equivalent}.")
+    if impact_rate is not None and not 0 < impact_rate < 1:
+        raise InputError(f"impact_rate: expected a number between 0 and 1, not {impact_rate}.")
+    trials = Trials()
+    sizes: dict[tuple[str | None, str], ModelSize] = {}
+    runs = []
+    for number, (directory, name) in enumerate(zip(directories, run_names(directories), strict=True)):
+        run, found = _add_run(trials, number, directory, name, mention)
+        runs.append(run)
+        sizes |= found
+    groups = form_groups(list(trials.systems), by, [run.name for run in runs])
+    if not groups:
+        if or_none:
+            return []
+        raise InputError("there is nothing to compare: give runs with two models, two arms, or two runs of one model.")
+    references = [_find_reference(group, against) for group in groups]
+    if against is not None and all(reference is None for reference in references):
+        names = dict.fromkeys(name for group in groups for name in group.names)
+        raise InputError(f"--against {against}: there is no such name among {', '.join(names)}.")
+    choices = Choices(equivalent=equivalent, impact_rate=impact_rate, seed=seed, sizes=sizes)
+    results = []
+    for group, reference in zip(groups, references, strict=True):
+        parts = share_trials(group, trials)
+        families = tuple(compare_group(group, parts, replace(choices, reference=reference)))
+        results.append(
+            GroupResult(
+                group,
+                families,
+                noise=tuple(sham_differences(group, trials)),
+                explained=tuple(variance_explained(group, parts, seed)),
+                reference=reference,
+                seed=seed,
+                snapshots=tuple(
+                    runs[system.run].snapshots.get((system.endpoint, system.model), ()) for system in group.systems
+                ),
+                differing=tuple(_what_else_differs(group, families, runs)),
+                signatures={
+                    (compared.metric, compared.task, compared.kind): tuple(
+                        _signature(compared, compared.metric, system, runs) for system in group.systems
+                    )
+                    for compared in families
+                },
+            )
+        )
+    if not any(result.families for result in results):
+        if or_none:
+            return []
+        raise InputError("there is nothing to compare: no trial has a score in two of the models, arms or runs.")
+    return results
+
+
+def run_names(directories: Sequence[Path]) -> list[str]:
+    """Names for run directories: their last part, or the whole path where two share it.
+
+    Raises InputError where a directory is given twice.
+    """
+    resolved = [directory.resolve() for directory in directories]
+    for number, path in enumerate(resolved):
+        if path in resolved[:number]:
+            raise InputError(f"{directories[number]} is given twice: a run is compared with another one.")
+    short = [path.name or str(path) for path in resolved]
+    return [
+        name if short.count(name) == 1 else str(directory) for name, directory in zip(short, directories, strict=True)
+    ]
+
+
+def _add_run(
+    trials: Trials, number: int, directory: Path, name: str, mention: Mention | None
+) -> tuple[Run, dict[tuple[str | None, str], ModelSize]]:
+    """Count the trials of a run; return the run and what its configuration says of the sizes of its models."""
+    record = read_run(directory)
+    phrases = phrases_in(directory / PROMPTS)
+    policy = mention or record.config.mention
+
+    def judge(trial: Trial) -> bool | None:
+        if policy == record.config.mention:
+            return trial.mentioned
+        return is_mentioned(policy, trial.kind, trial.inserted or "", trial.explanation or "", phrases(trial.kind))
+
+    trials.add(number, count_trials_read(directory, record, read_trials(directory)), judge)
+    twice = trials.repeated(number)
+    if twice is not None:
+        raise InputError(
+            f"{directory}: trials.jsonl holds a trial of {twice.model} twice, so it was changed: give the same run "
+            "command again, which writes it anew."
+        )
+    arms = [
+        _condition(system, task, kind)
+        for (task, kind), outcomes in trials.scored.items()
+        for system in outcomes
+        if system.run == number
+    ]
+    check_facts(directory, arms, record.facts)
+    # Differences have jackknife intervals, whatever the run's own rows have: a difference does not depend on that.
+    config = record.config.model_copy(update={"mention": policy, "interval": "jackknife"})
+    snapshots = {(endpoint.endpoint, endpoint.model): endpoint.snapshots for endpoint in record.endpoints}
+    return Run(name, config, record.facts, snapshots), {
+        (model.endpoint, model.model): ModelSize(model.family, model.parameters)
+        for model in record.config.models
+        if model.family is not None and model.parameters is not None
+    }
+
+
+def _condition(system: System, task: str, kind: str) -> Condition:
+    return Condition(
+        system.endpoint, system.model, task, kind, system.order, system.style, system.shots, system.verbosity
+    )
+
+
+def _signature(compared: Compared, metric: str, system: System, runs: Sequence[Run]) -> str:
+    """The signature of one system's number, over all tasks that the system was asked."""
+    run = runs[system.run]
+    signatures = []
+    for task in compared.tasks:
+        condition = _condition(system, task, compared.kind)
+        levels = compared.group.levels or (str(system.verbosity),)
+        if task in run.facts.tasks and all(
+            condition._replace(verbosity=level).arm_name in run.facts.arms for level in levels
+        ):
+            name = PRIMARY if metric == AT_P else metric
+            signatures.append(row_signature(name, condition, run.config, run.facts, compared.group.levels))
+    return merge_signatures(signatures)
+
+
+EXPECTED: Mapping[By, frozenset[str]] = {
+    "model": frozenset({"model", "endpoint"}),
+    "arm": frozenset({"order", "style", "shots", "verbosity", "prompts", "logprobs", "temperature"}),
+    "run": frozenset(),
+}
+"""The parts of signatures that differ because of what is compared."""
+
+HASHED = {"task": "examples", "kind": "insertions", "prompts": "prompts", "shots": "shots"}
+"""Parts of signatures that hold a hash, and what they are called."""
+
+PLAIN = {"mention": "mention policy", "explaineval": "version of explaineval"}
+
+
+def _what_else_differs(group: Group, families: Sequence[Compared], runs: Sequence[Run]) -> Iterator[str]:
+    """Name what differs between the systems' configurations beside what is compared and what is confounded."""
+    expected = EXPECTED[group.by] | (EXPECTED["arm"] if group.confounded else frozenset())
+    differing: dict[str, dict[str, None]] = {}
+    for compared in families:
+        if compared.primary:  # one for each kind: kinds differ from each other by themselves
+            values: dict[str, dict[str, None]] = {}
+            for system in group.systems:
+                for part in _signature(compared, "cct", system, runs).split("|"):
+                    name, _, value = part.partition(":")
+                    values.setdefault(name, {})[value] = None
+            for name, found in values.items():
+                if len(found) > 1 and name not in expected:
+                    differing.setdefault(name, {}).update(found)
+    for name, different in differing.items():
+        if name in HASHED:
+            yield HASHED[name]
+        else:
+            yield f"{PLAIN.get(name, name.replace('_', ' '))} ({' / '.join(different)})"
+
+
+def _find_reference(group: Group, against: str | None) -> int | None:
+    for number, name in enumerate(group.names):
+        if against is not None and against in (name, name.partition("/")[2]):
+            return number
+    return None
