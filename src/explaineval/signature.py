@@ -32,6 +32,7 @@ COVERED = {
     "tasks": "the hash of the examples",
     "columns": "the hash of the examples",
     "limit": "the hash of the examples",
+    "shard": "the hash of the examples",
     "models": "model, endpoint",
     "arms": "order, style, shots, verbosity",
     "shots_from": "the hash of the shots",

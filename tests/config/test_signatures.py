@@ -43,6 +43,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Dependency | None]] = {
     "tvd_samples": ({"tvd_samples": 51, "samples": 60, "temperature": 1}, "tvd_samples"),
     "retry": ({"retry": ["truncated"]}, None),
     "until_half_width": ({"until_half_width": 0.1}, None),
+    "shard": ({"shard": "1/2"}, None),
 }
 """For each field of RunConfig another value, and which metrics depend on it: all, or those with this dependency."""
 

@@ -39,7 +39,11 @@ def prepared_from(directory: Path, client: ClientConfig) -> Prepared:
     tasks = _read_tasks(run, config, directory)
     edits = _read_edits(tasks, directory)
     prompts = PromptBook(directory / run_directory.PROMPTS)
-    science = provenance.science(config, tasks, prompts, edits)
+    whole = run.whole
+    kinds = provenance.kinds_of(edits)
+    if whole is not None:
+        kinds = {kind for facts in whole.tasks.values() for kind in facts.kinds}
+    science = provenance.science(config, tasks, prompts, kinds)
     change = _changed_science(run.science, science)
     change = change or _changed_inputs(run.facts.tasks, provenance.task_facts(tasks, edits, prompts))
     if change:
@@ -49,7 +53,9 @@ def prepared_from(directory: Path, client: ClientConfig) -> Prepared:
         )
     examples, interventions = inputs_of(tasks, Chosen(edits, ()))
     name = run_directory.science_hash(science, examples, interventions)
-    return Prepared(config, client, tasks, prompts, Chosen(edits, ()), science, name)
+    if whole is not None and config.shard is not None:
+        name = f"{whole.name}-{config.shard.suffix}"
+    return Prepared(config, client, tasks, prompts, Chosen(edits, ()), science, name, whole)
 
 
 def config_of(run: RunRecord, directory: Path) -> RunConfig:
@@ -100,7 +106,7 @@ def _read_tasks(run: RunRecord, config: RunConfig, directory: Path) -> tuple[Tas
             raise InputError(f"{path} was changed: {example.task!r} is no task of this run.")
         by_task[example.task].append(example)
     lacking = next((name for name, examples in by_task.items() if not examples), None)
-    if lacking is not None:
+    if lacking is not None and config.shard is None:
         raise InputError(f"{path} was changed: it lacks the examples of {lacking!r}.")
     shots = _read_shots(run.facts.tasks, specs, directory)
     levels = _read_level_shots(run.facts.tasks, specs, directory)

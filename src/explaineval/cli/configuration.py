@@ -29,7 +29,18 @@ LONGEST_VALUE = 200
 """Characters of a parameter's value that a message repeats."""
 
 SAME_NAME = (
-    *("limit", "shams", "samples", "tvd_samples", "seed", "until_half_width", "shots_from", "prompts", "max_tokens"),
+    *(
+        "limit",
+        "shard",
+        "shams",
+        "samples",
+        "tvd_samples",
+        "seed",
+        "until_half_width",
+        "shots_from",
+        "prompts",
+        "max_tokens",
+    ),
     *("logprobs", "mention", "min_label_mass", "interval", "resamples"),
     *("max_connections", "rpm", "tpm", "max_retries", "timeout", "cache", "out"),
     *("max_usd", "offline", "batch", "batch_poll"),

@@ -269,6 +269,11 @@ JSON = option("--json", is_flag=True, default=False, help="Print one JSON docume
 RUN = (
     *INPUTS,
     option(
+        "--shard",
+        metavar="I/N",
+        help="Ask only part I of N of the examples, on this machine; `explaineval merge` puts the parts together.",
+    ),
+    option(
         "--until-half-width",
         type=NumberRange(min=0, max=1, min_open=True, max_open=True),
         metavar="W",

@@ -17,10 +17,12 @@ from explaineval.config.run_config import (
     RunConfig,
     arms_for,
 )
+from explaineval.config.shard import Shard
 from explaineval.config.sources import build, line_of, read_config, read_yaml
 
 __all__ = [
-    "FEWEST_MENTIONED_FLIPS", "FEWEST_TVD_SAMPLES", "LOOK", "Arm", "ArmConfig", "ClientConfig", "Columns", "Endpoint",
-    "EndpointConfig", "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "arms_for", "build", "check_params",
-    "columns_of", "line_of", "normalise_url", "older_spelling", "read_columns", "read_config", "read_yaml", "spellings",
+    "FEWEST_MENTIONED_FLIPS", "FEWEST_TVD_SAMPLES", "LOOK", "Arm", "ArmConfig", "ClientConfig", "Columns",
+    "Endpoint", "EndpointConfig", "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "Shard", "arms_for",
+    "build", "check_params", "columns_of", "line_of", "normalise_url", "older_spelling", "read_columns",
+    "read_config", "read_yaml", "spellings",
 ]  # fmt: skip

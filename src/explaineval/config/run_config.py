@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_va
 
 from explaineval.config.columns import columns_of
 from explaineval.config.params import check_params
+from explaineval.config.shard import ShardText
 from explaineval.errors import InputError
 from explaineval.records import Condition, Mention, Order, Record, Style
 
@@ -108,6 +109,8 @@ class RunConfig(Record):
     until_half_width: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Stop where the interval of phi-CCT is so narrow: (high − low)/2. Examples are then asked in an order drawn with
     `seed`, and looked at after every LOOK of them."""
+    shard: ShardText | None = None
+    """Ask only the examples of this part of the run (after `limit`); `explaineval merge` puts the parts together."""
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["omit"] | None = None
     max_tokens: PositiveInt = 512
     params: dict[str, JsonValue] = Field(default_factory=dict)
@@ -140,6 +143,11 @@ class RunConfig(Record):
             raise ValueError(
                 "tvd_samples: sampling at temperature 0 gives one-hot distributions: add --temperature 1 (or omit, for "
                 "the endpoint's own)"
+            )
+        if self.shard is not None and self.until_half_width is not None:
+            raise ValueError(
+                "shard and until_half_width: a shard sees only its own examples, so it cannot tell when those of all "
+                "shards suffice: leave one of them out"
             )
         names = [(model.endpoint, model.model) for model in self.models]
         if len(set(names)) != len(names):

@@ -44,6 +44,7 @@ def run_record(prepared: Prepared, facts: Facts, prices: str) -> RunRecord:
         science=prepared.science,
         facts=facts,
         prices=prices,
+        whole=prepared.whole,
     )
 
 

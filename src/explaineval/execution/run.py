@@ -19,7 +19,7 @@ from explaineval.execution.accounting import endpoint_record, run_record, totals
 from explaineval.execution.model_run import ModelRun, build_model_runs, check_batches, open_cache, run_models
 from explaineval.execution.pool import StopRequest, ask_units
 from explaineval.execution.progress import ProgressReporter, RunWatch
-from explaineval.execution.settle import settle_plan
+from explaineval.execution.settle import check_verdicts, settle_plan
 from explaineval.execution.stopping import Looks, ask_by_looks, stop_notes
 from explaineval.execution.trials import unit_trials
 from explaineval.execution.verdict import is_unfinished, judge_run, run_notes
@@ -84,8 +84,13 @@ def execute(
     model_runs: list[ModelRun] = []
     with _explain_full_disk(model_runs), ExitStack() as stack:
         store, claims = open_cache(prepared.client, stack)
+        if prepared.config.shard is not None and not prepared.client.offline:
+            check_verdicts(prepared, store)
+        keep = keep or not examples  # an empty shard is a result too
         directory, state = _open_directory(prepared, out, stack, model_runs, keep=keep)
         run_directory.write_inputs(directory, examples, edits, prepared.prompts.directory, *shots_of(prepared.tasks))
+        if prepared.whole is not None:
+            run_directory.write_positions(directory, prepared.positions)
         facts = Facts(
             tasks=provenance.task_facts(prepared.tasks, prepared.chosen.edits, prepared.prompts),
             no_level_shots=provenance.no_level_shots(prepared.config, prepared.tasks, prepared.prompts),

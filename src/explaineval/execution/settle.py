@@ -7,12 +7,12 @@ from itertools import islice
 
 from explaineval.cache import Store, request_key
 from explaineval.client.endpoints.capabilities import Build, assume_capabilities, determine_capabilities
-from explaineval.errors import EndpointError, RequestRejectedError, RequestUnsentError
+from explaineval.errors import EndpointError, InputError, RequestRejectedError, RequestUnsentError
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import RequestBuilder
 from explaineval.planning.units import builders, count_asked
-from explaineval.records import Example, Request, Style
+from explaineval.records import SIMULATED_PREFIX, Example, Request, Style
 
 MAX_EXAMPLES = 3
 """Examples that are tried before an endpoint that rejects them counts as unusable."""
@@ -26,18 +26,41 @@ async def settle_plan(model_run: ModelRun, prepared: Prepared, store: Store) -> 
     """
     try:
         for builder in builders(prepared, model_run.model):
-            if builder.arm.style not in model_run.capabilities:
+            if builder.task.examples and builder.arm.style not in model_run.capabilities:
                 if model_run.batches is None:
                     examples = _examples(prepared, builder, _is_free(model_run, builder, store))
                 else:  # waiting for another process's answer is better than one more request outside a batch
                     examples = _examples(prepared, builder)
                 builds = [_build(builder, example) for example in examples]
                 await settle_style(model_run, prepared, store, builder.arm.style, builds)
+        for builder in builders(prepared, model_run.model):  # a shard without examples of this style
+            if builder.arm.style not in model_run.capabilities:
+                assumed, _ = assume_capabilities(store, prepared.config, model_run.model, builder.arm.style)
+                model_run.capabilities[builder.arm.style] = assumed
     except EndpointError as exc:
         model_run.progress.unsent -= _count_sent(model_run, prepared, store)
         await model_run.set_error(prepared.client, exc)
         return False
     return True
+
+
+def check_verdicts(prepared: Prepared, store: Store) -> None:
+    """Raise InputError where the cache does not say how a model takes requests: shards could then ask differently.
+
+    A simulated model answers alike everywhere, so nothing needs to be stored of it.
+    """
+    for model in prepared.config.models:
+        if model.model.startswith(SIMULATED_PREFIX):
+            continue
+        for style in dict.fromkeys(builder.arm.style for builder in builders(prepared, model)):
+            _, known = assume_capabilities(store, prepared.config, model, style)
+            if not known:
+                raise InputError(
+                    f"--shard: the cache {prepared.client.cache} does not say how {model.model} takes requests in "
+                    f"{style} style, and shards that each find out could ask differently: run `explaineval probe` for "
+                    "the model once, write a pack by `explaineval cache export`, and read it on every machine by "
+                    "`explaineval cache import`."
+                )
 
 
 async def settle_style(

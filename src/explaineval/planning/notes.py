@@ -34,6 +34,7 @@ NOTES: Mapping[str, Code] = {
     "interventions_skipped": Code("mind", "Raise --limit if these examples are wanted."),
     "ids_from_rows": Code("mind", "Give a column with ids: --columns id=COLUMN."),
     "gold_unknown": Code("mind", "Mend the labels in the task's file, or say that accuracy leaves these rows out."),
+    "shard": Code("for the record", NOTHING),
     "shots_source": Code("for the record", NOTHING),
     "shots_unused": Code("mind", "Give --shots N."),
     "predictor_unread": Code("mind", "Look at predictions.jsonl, and give the number of trials with the value."),

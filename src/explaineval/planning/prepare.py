@@ -16,10 +16,11 @@ from explaineval.interventions import FEWEST_SHOTS, pattern_of
 from explaineval.planning import provenance
 from explaineval.planning.interventions import Chosen, choose
 from explaineval.planning.notes import Note, note
+from explaineval.planning.shards import cut
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX, Example
 from explaineval.rundir import directory as run_directory
-from explaineval.rundir.schema import Science
+from explaineval.rundir.schema import Science, WholeRun
 
 LOOPBACK = "http://127.0.0.1"
 """Stands for the address of a simulated model, at which nothing is asked; a loopback address costs nothing."""
@@ -39,6 +40,10 @@ class Prepared:
     chosen: Chosen
     science: Science
     name: str
+    whole: WholeRun | None = None
+    """The run that a shard is a part of; None for a whole run."""
+    positions: tuple[int, ...] = ()
+    """Of a shard, the place of each example in the whole run."""
 
 
 def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
@@ -77,11 +82,16 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
         *_gold_notes(tasks),
     )
     chosen = replace(chosen, notes=notes)
-    science = provenance.science(config, tasks, prompts, chosen.edits)
-    examples, edits = inputs_of(tasks, chosen)
-    return Prepared(
-        config, client, tasks, prompts, chosen, science, run_directory.science_hash(science, examples, edits)
-    )
+    kinds = provenance.kinds_of(chosen.edits)
+    science = provenance.science(config.model_copy(update={"shard": None}), tasks, prompts, kinds)
+    name = run_directory.science_hash(science, *inputs_of(tasks, chosen))
+    if config.shard is None:
+        return Prepared(config, client, tasks, prompts, chosen, science, name)
+    whole_run = WholeRun(name=name, tasks=provenance.task_facts(tasks, chosen.edits, prompts))
+    parts, own, positions = cut(tasks, chosen, config.shard)
+    science = provenance.science(config, parts, prompts, kinds)
+    name = f"{name}-{config.shard.suffix}"
+    return Prepared(config, client, parts, prompts, own, science, name, whole_run, positions)
 
 
 def _in_drawn_order(task: Task, seed: int) -> Task:

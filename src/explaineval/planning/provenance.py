@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
@@ -15,7 +15,18 @@ from explaineval.records import Intervention
 from explaineval.rundir.schema import ArmFacts, Growing, Science, TaskFacts, UnaskedArm
 from explaineval.signature import IF_SET, digest
 
-NOT_FIXED = ("tasks", "columns", "models", "samples", "limit", "interventions", "shots_from", "prompts", "arms")
+NOT_FIXED = (
+    "tasks",
+    "columns",
+    "models",
+    "samples",
+    "limit",
+    "shard",
+    "interventions",
+    "shots_from",
+    "prompts",
+    "arms",
+)
 """Fields of RunConfig that may differ between the runs of a directory, or whose contents are compared instead."""
 
 
@@ -45,15 +56,24 @@ def _kind_digest(kind: str, edits: Sequence[Intervention], prompts: PromptBook) 
     return digest(edits if cue is None else [*edits, {"cue": prompts.cue_digest(cue)}])
 
 
-def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook, edits: Edits) -> Science:
-    """Return the scientific configuration with hashes of contents in place of paths."""
+def kinds_of(edits: Edits) -> set[str]:
+    """Return the kinds of the interventions."""
+    return {edit.kind for of_example in edits.values() for edit in of_example}
+
+
+def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook, kinds: Collection[str]) -> Science:
+    """Return the scientific configuration with hashes of contents in place of paths.
+
+    `kinds` are those of the run's interventions; a shard has those of the whole run.
+    """
     plain = config.model_dump(mode="json")
     fixed = {
         name: value for name, value in plain.items() if name not in NOT_FIXED and not (name in IF_SET and value is None)
     }
     fixed |= {name: plain["arms"][name] for name in ("order", "style", "shots")}
     fixed["kind"] = plain["interventions"]["kind"]
-    kinds = {edit.kind for task_edits in edits.values() for edit in task_edits}
+    if config.shard is not None:
+        fixed["shard"] = plain["shard"]
     cues = {cue for kind in kinds if (cue := kind_of(kind).cue) is not None}
     used = {(task.shape, arm.style, arm.order, arm.verbosity) for task, _, arm in _arms(config, tasks)}
     hashes = {

@@ -40,11 +40,13 @@ VERDICTS = "verdicts.jsonl"
 """What judges say of the trials' explanations; absent where none was asked."""
 PREDICTIONS = "predictions.jsonl"
 """What predictors said of the trials (`explaineval simulate`)."""
+POSITIONS = "positions.jsonl"
+"""Of a shard, the place of each line of examples.jsonl in the whole run, counted from 0."""
 PROGRESS = "progress.json"
 """How far a run is. It is rewritten while the run goes on; bundles, numbers and hashes leave it out."""
 
 OWN_FILES = frozenset(
-    {RUN, EXAMPLES, INTERVENTIONS, SHOTS, TRIALS, METRICS, METRICS_CSV, VERDICTS, PREDICTIONS, PROGRESS}
+    {RUN, EXAMPLES, INTERVENTIONS, SHOTS, TRIALS, METRICS, METRICS_CSV, VERDICTS, PREDICTIONS, POSITIONS, PROGRESS}
 )
 """The files that make up a run."""
 
@@ -287,6 +289,20 @@ def _first_error(exc: ValidationError) -> str:
     name = ".".join(str(part) for part in first["loc"] if part != "totals")  # which is no field of the file
     message = "it is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
     return f"{name}: {message}" if name else message
+
+
+def write_positions(directory: Path, positions: Iterable[int]) -> None:
+    """Write positions.jsonl of a shard. Raises InputError where it cannot be written."""
+    write_lines(directory / POSITIONS, map(str, positions))
+
+
+def read_positions(directory: Path) -> Iterator[int]:
+    """Yield the places of a shard's examples in the whole run. Raises InputError where the file is damaged."""
+    path = directory / POSITIONS
+    for number, line in enumerate(_lines(path), start=1):
+        if not re.fullmatch(rb"[0-9]{1,15}\n", line):
+            raise InputError(f"{path}:{number}: it is no whole number.")
+        yield int(line)
 
 
 def read_trials(directory: Path) -> Iterator[Trial]:

@@ -199,6 +199,13 @@ class Stop(Part):
     precise: bool
 
 
+class WholeRun(Part):
+    """The run that a shard is a part of: its hash (`science_hash`) and the facts of its tasks by name."""
+
+    name: str
+    tasks: dict[str, TaskFacts]
+
+
 class Totals(Part):
     """What a run cost in dollars (None where that is unknown), and its requests.
 
@@ -236,6 +243,8 @@ class RunRecord(Part):
     endpoints: tuple[EndpointRecord, ...] = ()
     stops: tuple[Stop, ...] = ()
     """Where a run by --until-half-width stopped; empty for others."""
+    whole: WholeRun | None = None
+    """What a shard is a part of; None for a whole run."""
     totals: Totals | None = None
 
     @model_validator(mode="before")
