@@ -17,9 +17,10 @@ from explaineval.errors import InputError
 from explaineval.interventions.edit import check
 from explaineval.planning import provenance
 from explaineval.planning.interventions import Chosen, Edits
+from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared, inputs_of
 from explaineval.planning.requests import RequestBuilder
-from explaineval.planning.units import Examples, PlanPart, part_of
+from explaineval.planning.units import PlanPart, part_of
 from explaineval.prompts import PromptBook
 from explaineval.records import Example
 from explaineval.rundir import directory as run_directory

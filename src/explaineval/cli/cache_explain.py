@@ -16,8 +16,9 @@ from explaineval.cli.output import finish
 from explaineval.interventions import pattern_of
 from explaineval.planning.cache_diff import Explained, Miss, explain_misses
 from explaineval.planning.notes import cache_notes, note
+from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared, prepare
-from explaineval.planning.units import Examples, all_examples
+from explaineval.planning.units import all_examples
 from explaineval.records import Intervention
 from explaineval.rundir.directory import read_run
 

@@ -25,10 +25,11 @@ from explaineval.execution.trials import unit_trials
 from explaineval.execution.verdict import is_unfinished, judge_run, run_notes
 from explaineval.planning import provenance
 from explaineval.planning.notes import Note, cache_notes
+from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared, inputs_of
 from explaineval.planning.prices import Prices, prices_of, read_price_list
 from explaineval.planning.replies import Reply
-from explaineval.planning.units import Examples, Unit, all_examples, plan, plan_size, walk_units
+from explaineval.planning.units import Unit, all_examples, plan, plan_size, walk_units
 from explaineval.records import Request
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Facts, Totals

@@ -18,9 +18,10 @@ from explaineval.execution.model_run import ModelRun
 from explaineval.interventions import counts_for_phi
 from explaineval.metrics.precision import is_precise
 from explaineval.planning.notes import Note, note
+from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import RequestBuilder
-from explaineval.planning.units import Examples, PlanPart, PlanSize, builders, part_of
+from explaineval.planning.units import PlanPart, PlanSize, builders, part_of
 from explaineval.records import Condition
 from explaineval.rundir.schema import Stop
 from explaineval.scoring.counts import interval_of

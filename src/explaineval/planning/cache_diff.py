@@ -15,8 +15,9 @@ from typing import Any
 from explaineval.cache import Store, canonical, request_key
 from explaineval.client.endpoints.capabilities import Capabilities, assume_capabilities
 from explaineval.config import Arm, ModelConfig, arms_for
+from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared
-from explaineval.planning.units import Examples, Step, all_examples, walk
+from explaineval.planning.units import Step, all_examples, walk
 from explaineval.records import Completion, Request
 
 TEXTS = ("messages", "prompt")

@@ -19,6 +19,7 @@ from explaineval.datasets import Task
 from explaineval.errors import NotStoredError, RequestUnsentError
 from explaineval.interventions import Pattern, apply, kind_of, pattern_of
 from explaineval.mentions import already_present
+from explaineval.planning.order import Examples, in_order
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.replies import Dialogue, Reply, ReplyReader
 from explaineval.planning.requests import RequestBuilder
@@ -168,10 +169,6 @@ def part_of(builder: RequestBuilder) -> PlanPart:
     return PlanPart(builder.task.name, builder.arm.order, builder.arm.style, builder.arm.shots)
 
 
-Examples = Callable[[RequestBuilder], range]
-"""Says which examples of its task a builder's requests are about, by their indices."""
-
-
 def all_examples(builder: RequestBuilder) -> range:
     """All examples of a builder's task."""
     return range(len(builder.task.examples))
@@ -243,16 +240,15 @@ def plan(
     start: float = 0.0,
     examples: Examples = all_examples,
 ) -> Iterator[Unit]:
-    """All units of one model, in a fixed order: task, arm, example, sample.
+    """All units of one model, in a fixed order: that of `in_order`, and the samples of each example in turn.
 
     `capabilities` says how an arm's requests are sent; an arm of which it is not known is left out. `start` is where
     in that order to begin, as a share of the whole: what lies before comes last. `examples` leaves out some examples.
     """
-    parts = [(builder, examples(builder)) for builder in builders(prepared, model)]
-    for builder, numbers in _begun_at(start, parts):
+    for builder, number in in_order(builders(prepared, model), examples, start):
         sent_as = capabilities(builder.arm)
         if sent_as is not None:
-            yield from units_of(prepared, builder, sent_as, numbers)
+            yield from units_of(prepared, builder, sent_as, (number,))
 
 
 def units_of(
@@ -265,17 +261,6 @@ def units_of(
         texts = _prompt_texts(builder, example)
         for sample in range(prepared.config.samples):
             yield _build_unit(builder, sent_as, example, interventions, sample, texts)
-
-
-def _begun_at(start: float, parts: Sequence[tuple[RequestBuilder, range]]) -> list[tuple[RequestBuilder, range]]:
-    """The parts of the plan in their order, begun at a share of all examples in them."""
-    skipped = int(start * sum(len(numbers) for _, numbers in parts))
-    for index, (builder, numbers) in enumerate(parts):
-        if skipped < len(numbers):
-            later, earlier = (builder, numbers[skipped:]), (builder, numbers[:skipped])
-            return [later, *parts[index + 1 :], *parts[:index], earlier]
-        skipped -= len(numbers)
-    return list(parts)
 
 
 def _build_unit(
