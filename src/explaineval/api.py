@@ -49,7 +49,7 @@ def plan(
         InputError: the configuration is not valid.
     """
     from explaineval.cli.output import note_document
-    from explaineval.cli.plan import plan_run
+    from explaineval.execution.dry_run import plan_run
 
     science, client, _ = _configure(config, settings)
     found = plan_run(science, client, show_prompts)

@@ -56,6 +56,7 @@ CONTRACT = {
     "cache prune": "--cache --model* --endpoint* --damaged --all --yes --price --json",
     "export": "RUN_DIR --out --format --rows --cache --json",
     "reproduce": "F.zip --out --json",
+    "serve": "--config --data --host --port",
     "data": "",
     "data fetch": "TASK --dir --timeout",
 }

@@ -43,6 +43,7 @@ COMMANDS: Commands = {
     "cache": ("app", "cache", "Look at the stored answers; check, export, import and delete them."),
     "export": ("export", "export_command", "Bundle a run with its answers, so that others can compute it again."),
     "reproduce": ("export", "reproduce_command", "Compute a bundled run again, without network or key."),
+    "serve": ("serve", "serve_command", "Serve runs to browsers and scripts over HTTP, with budgets."),
     "data": ("data", "data", "Download datasets from their official sites."),
 }
 INTERVENTIONS: Commands = {

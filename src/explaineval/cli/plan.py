@@ -5,28 +5,21 @@ from __future__ import annotations
 import json as json_module
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 
-from explaineval.cache import holds_store, open_store
 from explaineval.cli.configuration import resolve
 from explaineval.cli.options import AT_LEAST_1, PATH, RUN, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, finish
 from explaineval.cli.plan_precision import PRECISION, precision_lines, precision_of, rates_source
-from explaineval.config import ClientConfig, RunConfig
-from explaineval.execution.model_run import check_batches
+from explaineval.execution.dry_run import plan_run
 from explaineval.interventions import pattern_of
-from explaineval.planning.cost import PlanCost, estimate_costs, total_costs
-from explaineval.planning.notes import Note, cache_notes, note
-from explaineval.planning.prepare import Prepared, prepare
-from explaineval.planning.preview import PreviewedRequest, preview
-from explaineval.planning.prices import prices_of, read_price_list
-from explaineval.records import SIMULATED_PREFIX, Intervention
+from explaineval.planning.cost import PlanCost
+from explaineval.planning.preview import PreviewedRequest
+from explaineval.records import Intervention
 
 CASES = ("low", "expected", "worst")
 PARAMETERS = ("max_tokens", "temperature", "stop", "logprobs", "params")
@@ -72,51 +65,6 @@ def plan_command(
         precision_lines(precision, source),
     )
     return finish(document, lines, found.notes, json=json)
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """What a run would ask and cost: by model, in all, and the first requests word for word, if wanted."""
-
-    prepared: Prepared
-    costs: Sequence[PlanCost]
-    total: dict[str, Any]
-    requests: Sequence[PreviewedRequest]
-    notes: Sequence[Note]
-    price_version: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The JSON document of the command."""
-        document: dict[str, Any] = {"models": [cost.document() for cost in self.costs], "total": self.total}
-        if self.requests:
-            document["prompts"] = [request.document() for request in self.requests]
-        return document
-
-
-def plan_run(science: RunConfig, client: ClientConfig, show_prompts: int = 0) -> RunPlan:
-    """Build all requests of a run, look them up in the cache, and estimate the cost of the missing ones.
-
-    `show_prompts` is the number of inputs of each model, task and arm whose requests are wanted word for word. Raises
-    InputError where the configuration cannot be used.
-    """
-    prepared = prepare(science, client)
-    science, client = prepared.config, prepared.client
-    if client.batch and not client.offline:
-        for model in science.models:
-            check_batches(model, client.endpoint_of(model))
-    price_list = read_price_list()
-    prices = prices_of(prepared.config, prepared.client, price_list)
-    notes = list(prepared.chosen.notes)
-    with open_store(client.cache, readonly=True) if holds_store(client.cache) else nullcontext() as store:
-        costs = estimate_costs(prepared, store, prices)
-        requests = list(preview(prepared, store, show_prompts))
-        if store is not None:
-            notes += cache_notes(store.warnings)
-    if science.until_half_width is not None:
-        text = "these are the costs of all examples; --until-half-width may stop earlier, after every 50 examples."
-        notes.append(note("costs_at_most", text))
-    return RunPlan(prepared, costs, total_costs(costs), requests, [*notes, *cost_notes(costs)], price_list.version)
 
 
 def _prompts(requests: Iterable[PreviewedRequest]) -> Iterator[str]:
@@ -204,23 +152,6 @@ def _figures(row: dict[str, Any]) -> Iterator[str]:
     known = usd["worst"] is not None
     yield f"  dollars     {', '.join(f'{_dollars(usd[case])} {case}' for case in CASES) if known else 'unknown'}"
     yield f"  saved       {'unknown' if row['usd_saved'] is None else _dollars(row['usd_saved'])} by the cache"
-
-
-def cost_notes(costs: Sequence[PlanCost], price: str = "--price") -> Iterator[Note]:
-    """Yield a note for each thing that is not known about a model and makes its figures uncertain.
-
-    `price` is the option that gives its price.
-    """
-    for cost in costs:
-        name = cost.model.model
-        if cost.assumed and not name.startswith(SIMULATED_PREFIX):
-            yield note(
-                "capabilities_assumed",
-                f"{name}: its endpoint was not probed yet, so logprobs and temperature 0 are assumed; `explaineval "
-                "probe` finds out. If the endpoint takes neither, the requests have other cache keys than these.",
-            )
-        if cost.estimate.price is None:
-            yield note("price_unknown", f"{name}: its price is unknown; give {price} IN,OUT.")
 
 
 def _dollars(value: float) -> str:

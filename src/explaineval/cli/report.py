@@ -16,15 +16,14 @@ from explaineval.cli.output import finish
 from explaineval.errors import InputError
 from explaineval.files import write_text_atomic
 from explaineval.planning.notes import Note, note
-from explaineval.reporting.page.content import PageContent, content_of, for_page
-from explaineval.reporting.page.figures import WITHOUT_MATPLOTLIB, PageFigure, page_figures
-from explaineval.reporting.page.render import render
-from explaineval.reporting.page.trials import TrialBrowser, browse_trials
+from explaineval.reporting.page.content import PageContent
+from explaineval.reporting.page.figures import WITHOUT_MATPLOTLIB, PageFigure
+from explaineval.reporting.page.trials import TrialBrowser
+from explaineval.reporting.page.whole import page_of
 from explaineval.reporting.plots.drawing import NO_MATPLOTLIB
 from explaineval.reporting.plots.files import write_plots
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import check_output, read_run
-from explaineval.secrets import SECRETS
 
 REPORT = "report.html"
 """The page in a run directory."""
@@ -82,12 +81,10 @@ def write_report(run_dirs: Sequence[Path], target: Path, plots: Path | None = No
         directories = [unpacked(path, Path(workshop) / str(n)) for n, path in enumerate(run_dirs)]
         results = read_results(directories, every_policy=True)
         files = [] if plots is None else write_plots(results, plots)
-        results = for_page(results)
-        written = Written(content_of(results), page_figures(results), browse_trials(results), files)
-        page = SECRETS.mask(render(written.content, written.figures, written.trials))
+        page = page_of(results)
     with _writing(target):
-        write_text_atomic(target, page)
-    return written
+        write_text_atomic(target, page.html)
+    return Written(page.content, page.figures, page.trials, files)
 
 
 @contextmanager

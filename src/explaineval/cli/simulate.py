@@ -21,9 +21,10 @@ from explaineval.cli.output import (
     run_document,
     totals_line,
 )
-from explaineval.cli.plan import cost_lines, cost_notes
+from explaineval.cli.plan import cost_lines
 from explaineval.cli.progress import watch_lines
 from explaineval.errors import ExitCode, InputError
+from explaineval.execution.dry_run import cost_notes
 from explaineval.planning.cost import total_costs
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import read_price_list

@@ -11,10 +11,10 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from explaineval.client.protocol import Client
+from explaineval.client.protocol import Client, SharedLimits
 from explaineval.client.spending import OverbillingCheck, texts_of
 from explaineval.cost import total_tokens
 from explaineval.errors import EndpointError, RequestUnsentError, TransientError
@@ -133,11 +133,16 @@ EVIDENCE, BUSY_SHARE = 24, 0.05
 
 @dataclass
 class ConcurrencyLimit:
-    """Lets in at most as many requests as the adaptive limit allows, in the order in which they came."""
+    """Lets in at most as many requests as the adaptive limit allows, in the order in which they came.
+
+    `shared` are limits that other processes asking at the same `place`, an endpoint, keep to as well.
+    """
 
     ceiling: int
     stopping: asyncio.Event
     rate: RateLimit = field(default_factory=RateLimit)
+    place: str = ""
+    shared: SharedLimits | None = None
     under_way: int = field(default=0, init=False)
     answers: int = field(default=0, init=False)
     refusals: int = field(default=0, init=False)
@@ -157,7 +162,8 @@ class ConcurrencyLimit:
         await self._enter()
         try:
             await self._wait_for_rate(tokens)
-            yield
+            async with nullcontext() if self.shared is None else self.shared.slot(self.place, tokens):
+                yield
         finally:
             self.under_way -= 1
             self._let_in()
@@ -167,6 +173,8 @@ class ConcurrencyLimit:
         self.answers += 1
         self.adaptive.note(refused=False)
         self.rate.correct(estimated, used)
+        if self.shared is not None:
+            self.shared.correct(self.place, estimated, used)
 
     def failed(self, exc: TransientError) -> None:
         """Note that a request came back without an answer."""

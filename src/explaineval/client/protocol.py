@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from explaineval.records import Completion, Request
@@ -25,4 +26,27 @@ class Transport(Client, Protocol):
 
     async def close(self) -> None:
         """Close all connections. Call it before the event loop ends."""
+        ...
+
+
+class SharedLimits(Protocol):
+    """Limits that hold over several processes, kept by somebody else: what may be spent, and how fast may be asked.
+
+    Both methods raise RequestUnsentError where the run is to stop, so that nothing is sent.
+    """
+
+    async def reserve(self, usd: float) -> bool:
+        """Reserve dollars for one attempt, waiting while others' reservations leave no room; False if none is left."""
+        ...
+
+    def release(self, usd: float, cost: float) -> None:
+        """End a reservation of so many dollars with what the attempt cost."""
+        ...
+
+    def slot(self, place: str, tokens: int) -> AbstractAsyncContextManager[None]:
+        """Hold one of the endpoint's connections, once its rates allow a request of about so many tokens."""
+        ...
+
+    def correct(self, place: str, estimated: int, used: int) -> None:
+        """Replace the estimate of a request's tokens by what it used."""
         ...

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from explaineval.client.protocol import Client
+from explaineval.client.protocol import Client, SharedLimits
 from explaineval.cost import Price, dollars, input_tokens, is_metered, most_dollars, most_tokens, output_tokens
 from explaineval.errors import (
     BudgetReachedError,
@@ -113,6 +113,30 @@ class Budget:
         for limit in limits:
             limit.reserve(amount)
         return True
+
+
+@dataclass
+class SharedBudget(Budget):
+    """The spending limit of a run that spends from a budget which other processes spend from too."""
+
+    shared: SharedLimits
+
+    async def reserve(self, amount: float, own: SpendingLimit) -> bool:
+        """Reserve an amount of the run's limits, then of the shared budget; False where it can no longer fit."""
+        if not await super().reserve(amount, own):
+            return False
+        granted = False
+        try:
+            granted = await self.shared.reserve(amount)
+        finally:
+            if not granted:
+                super().release(amount, 0.0, own)
+        return granted
+
+    def release(self, amount: float, cost: float, own: SpendingLimit) -> None:
+        """End a reservation with what the attempt cost, here and in the shared budget."""
+        self.shared.release(amount, cost)
+        super().release(amount, cost, own)
 
 
 @dataclass

@@ -16,9 +16,16 @@ from typing import Self
 from explaineval.cache import Claims, Store
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient, StoringClient
 from explaineval.client.concurrency import ConcurrencyLimit, LimitedClient, RateLimit
-from explaineval.client.protocol import Client, Transport
+from explaineval.client.protocol import Client, SharedLimits, Transport
 from explaineval.client.retries import RetryingClient
-from explaineval.client.spending import Budget, BudgetedClient, CostBound, OverbillingCheck, SpendingLimit
+from explaineval.client.spending import (
+    Budget,
+    BudgetedClient,
+    CostBound,
+    OverbillingCheck,
+    SharedBudget,
+    SpendingLimit,
+)
 from explaineval.config import ClientConfig, Endpoint, ModelConfig
 from explaineval.cost import Price
 from explaineval.errors import EndpointError
@@ -97,6 +104,7 @@ class ClientStack:
         models: all models that will be asked.
         stopping: set when the run stops, so that nothing more is sent.
         transports: used instead of those in TRANSPORTS, by the endpoint of the models that they ask.
+        shared: limits that hold over several processes, kept to beside the run's own.
     """
 
     def __init__(
@@ -106,10 +114,13 @@ class ClientStack:
         stopping: asyncio.Event,
         *,
         transports: Mapping[str | None, Transport] | None = None,
+        shared: SharedLimits | None = None,
     ) -> None:
         self.config = config
         self.stopping = stopping
-        self.budget = Budget(SpendingLimit(config.max_usd))
+        self.shared = shared
+        total = SpendingLimit(config.max_usd)
+        self.budget = Budget(total) if shared is None else SharedBudget(total, shared)
         self._overbilling: dict[str, OverbillingCheck] = {}
         self._limits: dict[str, ConcurrencyLimit] = {}
         self._endpoints = {model.endpoint: config.endpoint_of(model) for model in models}
@@ -131,10 +142,11 @@ class ClientStack:
         self, model: ModelConfig, price: Price | None, transport: Client, writer: AnswerWriter | None = None
     ) -> Layers:
         """The layers over `transport` (a transport, or a client around one) that send a model's requests."""
-        place = _place(model)
+        place = place_of(model)
         if place not in self._limits:
             rate = RateLimit(*self.config.pace_of(model))
-            self._limits[place] = ConcurrencyLimit(self.config.connections_of(model), self.stopping, rate)
+            ceiling = self.config.connections_of(model)
+            self._limits[place] = ConcurrencyLimit(ceiling, self.stopping, rate, place, self.shared)
         limit = self._limits[place]
         storing = None if writer is None else StoringClient(transport, writer)
         budgeted = self._budgeted(model, price, storing or transport)
@@ -154,7 +166,7 @@ class ClientStack:
         return RetryingClient(inner, self.config.max_retries, self.stopping)
 
     def _budgeted(self, model: ModelConfig, price: Price | None, inner: Client) -> BudgetedClient | None:
-        check = self._overbilling.setdefault(_place(model), OverbillingCheck(model.endpoint))
+        check = self._overbilling.setdefault(place_of(model), OverbillingCheck(model.endpoint))
         if price is None:
             return None
         return BudgetedClient(inner, CostBound(price), self.budget, SpendingLimit(model.max_usd), self.stopping, check)
@@ -174,6 +186,6 @@ class ClientStack:
             await transport.close()
 
 
-def _place(model: ModelConfig) -> str:
+def place_of(model: ModelConfig) -> str:
     """What stands for the endpoint of a model where things are shared: its name or URL, else its provider."""
     return model.endpoint or model.model.partition("/")[0]

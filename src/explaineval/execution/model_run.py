@@ -17,7 +17,7 @@ from explaineval.cache import Claims, Store, holds_store, open_store, request_ke
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient
 from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
-from explaineval.client.protocol import Client, Transport
+from explaineval.client.protocol import Client, SharedLimits, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack, Layers
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig, arms_for
@@ -202,10 +202,12 @@ def build_model_runs(
     stopping: asyncio.Event,
     stack: AsyncExitStack,
     embedded: Path | None,
+    shared: SharedLimits | None = None,
 ) -> list[ModelRun]:
     """Build the run of each model; whatever must be closed is given to the stack.
 
     `embedded` are the weights of the model that is served by a child process: the one at an endpoint `embedded:…`.
+    `shared` are limits that other processes keep to as well.
     """
     config, client = prepared.config, prepared.client
     served: dict[str | None, EmbeddedClient] = {}
@@ -222,7 +224,7 @@ def build_model_runs(
             for model in config.models
             if model.endpoint is not None and model.endpoint.startswith(EMBEDDED_ENDPOINT)
         }
-    clients = ClientStack(client, config.models, stopping, transports=served)
+    clients = ClientStack(client, config.models, stopping, transports=served, shared=shared)
     stack.push_async_exit(clients)
     writer = AnswerWriter(store, stopping)
     model_runs: list[ModelRun] = []

@@ -38,9 +38,13 @@ STOPPING = (
 
 @dataclass
 class StopRequest:
-    """Asks a run to stop from outside, from any thread: once as Ctrl-C does, twice as a second Ctrl-C does."""
+    """Asks a run to stop from outside, from any thread: once as Ctrl-C does, twice as a second Ctrl-C does.
+
+    `grace` is for how many seconds answers under way are then waited for.
+    """
 
     times: int = 0
+    grace: float = GRACE
 
     def ask(self) -> None:
         """Ask once more."""
@@ -238,7 +242,7 @@ async def run_until_done(
             give_up()
         else:
             say(STOPPING)
-            asyncio.get_running_loop().call_later(GRACE, give_up)
+            asyncio.get_running_loop().call_later(GRACE if stop is None else stop.grace, give_up)
 
     def tick() -> None:
         while stop is not None and interrupts < stop.times:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from explaineval.cache import Claims, Store, spread
+from explaineval.client.protocol import SharedLimits
 from explaineval.datasets import shots_of
 from explaineval.errors import ExitCode, InputError, InUseError, StoreError
 from explaineval.execution.accounting import endpoint_record, run_record, totals_of
@@ -59,6 +60,7 @@ def execute(
     *,
     keep: bool = False,
     stop: StopRequest | None = None,
+    shared: SharedLimits | None = None,
 ) -> Outcome:
     """Ask, store, write, score.
 
@@ -69,6 +71,7 @@ def execute(
         embedded: the weights of the model that is served in a child process instead of reached by URL.
         keep: keep a new directory also where the run failed without an answer.
         stop: asks the run from another thread to stop; it then ends as after Ctrl-C.
+        shared: limits on spending and sending that other processes keep to as well.
 
     Raises:
         InputError: a directory or cache that cannot be used, a spending limit that could not hold, or a model without
@@ -108,7 +111,7 @@ def execute(
         ):
             reporter.flush = lines.flush
             interrupted = asyncio.run(
-                _ask_models(prepared, store, claims, model_runs, lines, reporter, prices, embedded, stop, looks)
+                _ask_models(prepared, store, claims, model_runs, lines, reporter, prices, embedded, stop, looks, shared)
             )
         reporter.write(model_runs, "scoring")
         capabilities = {
@@ -153,13 +156,14 @@ async def _ask_models(
     embedded: Path | None,
     stop: StopRequest | None,
     looks: Looks | None,
+    shared: SharedLimits | None,
 ) -> bool:
     """Ask all models at the same time; whether the run was interrupted. Appends to `model_runs`, writes to `lines`."""
     stopping = asyncio.Event()
     # looks are at the same examples in every process
     start = spread(claims.take_number()) if claims is not None and looks is None else 0.0
     async with AsyncExitStack() as stack:
-        model_runs += build_model_runs(prepared, store, claims, prices, stopping, stack, embedded)
+        model_runs += build_model_runs(prepared, store, claims, prices, stopping, stack, embedded, shared)
         for model_run in model_runs:
             model_run.size = plan_size(prepared, model_run.model)
         if looks is not None:

@@ -24,7 +24,7 @@ def intervention_from(obj: object, *, where: str, tasks: Tasks) -> Intervention:
     example's id; a missing id is derived from the rest. Raises InputError for anything that the contract of
     the interventions file does not allow, a line for a task that is not loaded, and one that fits several.
     """
-    line = _checked_types(obj, where)
+    line = check_line(obj, where)
     task = _task_of(line, where, tasks)
     example = tasks[task][line["example_id"]]
     content = {**line, "task": task}
@@ -36,7 +36,7 @@ def intervention_from(obj: object, *, where: str, tasks: Tasks) -> Intervention:
     return intervention
 
 
-def _checked_types(obj: object, where: str) -> dict[str, Any]:
+def check_line(obj: object, where: str) -> dict[str, Any]:
     """Return the line as a dictionary whose keys are known, whose values have the right types, without nulls."""
     if not isinstance(obj, Mapping):
         raise InputError(f"{where}: a line must be one JSON object, not {_json_name(obj)}")

@@ -1,0 +1,68 @@
+"""`explaineval serve`: the service, over HTTP."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from explaineval.cli.options import PATH, option, options
+from explaineval.cli.output import echo_notes
+from explaineval.errors import InputError
+
+HOST, PORT, DATA = "127.0.0.1", 8765, Path("explaineval-data")
+
+
+@click.command("serve")
+@options(
+    option("--config", type=PATH, metavar="serve.yaml", help="What the operator allows: endpoints, tasks, tokens."),
+    option("--data", type=PATH, metavar="DIR", help=f"The one directory that is written.  [default: {DATA}/]"),
+    option("--host", metavar="ADDRESS", help=f"Where to listen; others than loopback need tokens.  [default: {HOST}]"),
+    option("--port", type=click.IntRange(0, 65535), metavar="N", help=f"The port.  [default: {PORT}]"),
+)
+def serve_command(config: Path | None, data: Path | None, host: str | None, port: int | None) -> int:
+    """Serve runs to browsers and scripts: submit, follow, stop and compare them, with budgets.
+
+    Without tokens in serve.yaml it listens on this machine alone. Ctrl-C or SIGTERM lets answers under way come home;
+    runs that were going on continue by themselves when the service starts again.
+    """
+    try:
+        from explaineval.service.app import serve
+        from explaineval.service.settings import read_settings, read_tokens
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] not in {"fastapi", "uvicorn", "starlette"}:
+            raise
+        raise InputError("the service needs the extra `serve`: pip install 'explaineval[serve]'.") from None
+    settings = read_settings(config)
+    digests = read_tokens(settings)
+    directory, host, port = data or DATA, host or HOST, PORT if port is None else port
+    with _locked(directory):
+        echo_notes(
+            [f"explaineval listens at http://{f'[{host}]' if ':' in host else host}:{port}/ (data: {directory})."]
+        )
+        serve(directory, settings, digests, host, port)
+    return 0
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Lock the data directory for this process. Raises InputError where it cannot be used, or another one serves it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise InputError(f"the data directory {directory} cannot be written: {exc.strerror or exc}.") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"another service has the data directory {directory}: end it, or choose another --data."
+        ) from None
+    else:
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,63 @@
+"""What routes need: the service, who is asking, and the run that is asked about."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Request
+
+from explaineval.service.auth import COOKIE, SAFE, AuthError, User
+from explaineval.service.models import RUN_ID
+from explaineval.service.runs import RunService
+from explaineval.service.table import RunRow
+
+FORM = "application/x-www-form-urlencoded"
+
+
+def get_service(request: Request) -> RunService:
+    """Return the service of the app."""
+    return cast(RunService, request.app.state.service)
+
+
+async def get_user(request: Request, service: Annotated[RunService, Depends(get_service)]) -> User:
+    """Return who is asking. Raises AuthError."""
+    cookie = request.cookies.get(COOKIE)
+    csrf: str | None = None
+    is_form = request.headers.get("content-type", "").startswith(FORM)
+    if is_form and cookie and request.method not in SAFE and not request.url.path.startswith("/api/"):
+        value = (await request.form()).get("csrf")
+        csrf = value if isinstance(value, str) else None
+    if cookie is None or "authorization" in request.headers:
+        return service.auth.authenticate(request.method, request.headers, cookie, csrf)
+    return await asyncio.to_thread(service.auth.authenticate, request.method, request.headers, cookie, csrf)
+
+
+def get_admin(user: Annotated[User, Depends(get_user)]) -> User:
+    """Return the admin who is asking. Raises AuthError for other users."""
+    if not user.admin:
+        raise AuthError(403, "only an admin may do this.")
+    return user
+
+
+Service = Annotated[RunService, Depends(get_service)]
+Asking = Annotated[User, Depends(get_user)]
+RunId = Annotated[str, Path(pattern=RUN_ID, description="The id of a run.")]
+
+
+async def get_run(run: RunId, user: Asking, service: Service) -> RunRow:
+    """Return the run that is asked about. Raises NotFoundError, also where it is somebody else's."""
+    return await service.get(user, run)
+
+
+AskedRun = Annotated[RunRow, Depends(get_run)]
+
+
+def count_follower(service: Service, _: AskedRun) -> Iterator[None]:
+    """Count a follower for as long as it is answered. Raises TooManyFollowersError."""
+    service.events.enter()
+    try:
+        yield
+    finally:
+        service.events.leave()

@@ -1,0 +1,118 @@
+"""Every error of the service as one JSON document with a status, and how OpenAPI describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from explaineval.errors import ExplainevalError, InputError
+from explaineval.secrets import SECRETS
+from explaineval.service.auth import AuthError
+from explaineval.service.background import BusyError
+from explaineval.service.events import TooManyFollowersError
+from explaineval.service.models import ErrorDocument
+from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
+from explaineval.service.uploads import TooLargeError
+from explaineval.text import shortened
+
+CODES: Mapping[int, tuple[str, str]] = {
+    400: ("bad_request", "The request cannot be read."),
+    401: ("unauthorized", "No token or session was given, or a wrong one."),
+    402: ("budget", "The run may cost more than is left of the token's budget."),
+    403: ("forbidden", "The token may not do this, or another site made the request."),
+    404: ("not_found", "There is no such thing, or it belongs to somebody else."),
+    405: ("method_not_allowed", "The address does not take this method."),
+    409: ("conflict", "This does not go with the state of the run."),
+    413: ("too_large", "The body is larger than is allowed."),
+    422: ("invalid", "A value is wrong or not allowed."),
+    429: ("too_many", "There are too many connections of this kind."),
+    500: ("internal", "An error in explaineval itself."),
+    503: ("not_ready", "The service starts or ends."),
+}
+"""Status → its code in documents, and its meaning."""
+STATUSES: Mapping[type[Exception], int] = {
+    NotFoundError: 404,
+    ConflictError: 409,
+    BudgetError: 402,
+    BusyError: 422,
+    InputError: 422,
+    TooLargeError: 413,
+    TooManyFollowersError: 429,
+    NotReadyError: 503,
+}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says of errors with these statuses."""
+    return {status: {"model": ErrorDocument, "description": CODES[status][1]} for status in sorted(statuses)}
+
+
+def error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer for an error."""
+    code = CODES.get(status, ("error", ""))[0]
+    text = SECRETS.mask(shortened(message))
+    document = {"error": {"code": code, "message": text}}
+    return JSONResponse(document, status, dict(headers or {}))
+
+
+def install(app: FastAPI) -> None:
+    """Let the app answer every error by the same document."""
+    for kind, status in STATUSES.items():
+        app.add_exception_handler(kind, _handler(status))
+    app.add_exception_handler(AuthError, _auth)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(ExplainevalError, _handler(500))
+    app.add_exception_handler(Exception, _fault)
+
+
+def _handler(status: int) -> Any:
+    async def answer(_: Request, exc: Exception) -> JSONResponse:
+        return error(status, str(exc) or CODES[status][1])
+
+    return answer
+
+
+async def _auth(_: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, AuthError)  # noqa: S101 - installed for it alone
+    return error(exc.status, str(exc), {"WWW-Authenticate": "Bearer"} if exc.status == 401 else None)
+
+
+async def _http(_: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, HTTPException)  # noqa: S101 - installed for it alone
+    return error(exc.status_code, CODES[exc.status_code][1] if exc.status_code in CODES else exc.detail, exc.headers)
+
+
+async def _validation(_: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, RequestValidationError)  # noqa: S101 - installed for it alone
+    return error(422, sentence_of(exc.errors()))
+
+
+async def _fault(_: Request, exc: Exception) -> JSONResponse:
+    return error(500, f"an error in explaineval itself: {type(exc).__name__}.")
+
+
+def sentence_of(errors: Sequence[Any]) -> str:
+    """Return the first of pydantic's errors as a sentence that names its place.
+
+    >>> sentence_of([{"loc": ("body", "tasks", 0), "msg": "Input should be a valid string", "type": "string_type"}])
+    'tasks.0: this must be a valid string.'
+    """
+    if not errors:
+        return "the request is not valid."
+    siblings = [one for one in errors if one["loc"][:-1] == errors[0]["loc"][:-1]]
+    first = next((one for one in siblings if one["type"] == "extra_forbidden"), errors[0])
+    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
+    text = first["msg"].removeprefix("Value error, ").replace("Input should be ", "this must be ")
+    if first["type"] == "extra_forbidden":
+        text = "unknown key"
+    elif first["type"] == "missing":
+        text = "this is missing"
+    elif first["type"] == "json_invalid":
+        where, text = "", "the body is no JSON"
+    return f"{where + ': ' if where else ''}{text.rstrip('.')}."

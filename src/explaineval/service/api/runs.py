@@ -1,0 +1,133 @@
+"""Routes of runs: plan, submit, list, follow, stop, continue, delete, read results, compare."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.responses import FileResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import JsonValue
+
+from explaineval.records import MetricRow
+from explaineval.service.api.dependencies import AskedRun, Asking, RunId, Service, count_follower
+from explaineval.service.api.errors import responses
+from explaineval.service.models import (
+    ComparisonRequest,
+    Continuation,
+    Plan,
+    RunList,
+    RunSettings,
+    RunView,
+    Submitted,
+)
+
+router = APIRouter(prefix="/api", tags=["runs"], responses=responses(400, 401, 403, 413, 422, 503))
+REPORT_POLICY = (
+    "sandbox allow-scripts allow-downloads allow-modals allow-popups; default-src 'none'; img-src data:; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'"
+)
+"""A report is a page of its own with its script inside: it runs apart from the service, without its cookies."""
+
+
+@router.post("/plans", responses=responses(402))
+async def plan(settings: RunSettings, user: Asking, service: Service) -> Plan:
+    """Say what a run would ask and cost. Nothing is sent."""
+    return await service.plan(user, settings)
+
+
+@router.post("/runs", status_code=201, responses=responses(402, 409))
+async def submit(settings: RunSettings, user: Asking, service: Service) -> Submitted:
+    """Submit a run. It starts when what it may cost (max_usd, else its worst case) fits what is left of the budget."""
+    row = await service.submit(user, settings)
+    return Submitted(id=row.id, state=row.state, plan=Plan.model_validate(row.plan))
+
+
+@router.get("/runs")
+async def list_runs(
+    user: Asking,
+    service: Service,
+    before: Annotated[int | None, Query(ge=1, le=2**53, description="Only runs below this number (`next`).")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 100,
+) -> RunList:
+    """List the runs of the token, an admin's those of all, the newest first."""
+    return await service.list_runs(user, before, limit)
+
+
+@router.get("/runs/{run}", responses=responses(404))
+async def get(row: AskedRun, service: Service) -> RunView:
+    """Say how a run is now."""
+    return service.view(row)
+
+
+@router.get(
+    "/runs/{run}/events",
+    response_class=EventSourceResponse,
+    responses=responses(404, 429),
+    dependencies=[Depends(count_follower)],
+)
+async def follow(
+    row: AskedRun, user: Asking, service: Service, last_event_id: Annotated[str | None, Header(max_length=100)] = None
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow a run: events `run` with the document of GET /api/runs/{run}, the last of them named `end`."""
+    async for message in service.follow(user, row.id, last_event_id):
+        yield ServerSentEvent(raw_data=message.data, event="end" if message.last else "run", id=message.id, retry=2000)
+
+
+@router.post("/runs/{run}/stop", responses=responses(404, 409))
+async def stop(run: RunId, user: Asking, service: Service) -> RunView:
+    """Ask a run to stop: nothing more is sent, and answers under way, which are paid for, are waited for."""
+    return service.view(await service.stop(user, run))
+
+
+@router.post("/runs/{run}/continue", responses=responses(402, 404, 409))
+async def resume(run: RunId, user: Asking, service: Service, changes: Continuation | None = None) -> RunView:
+    """Let a run go on from the cache that was stopped, interrupted or failed."""
+    return service.view(await service.resume(user, run, None if changes is None else changes.max_usd))
+
+
+@router.delete("/runs/{run}", status_code=204, responses=responses(404, 409))
+async def delete(run: RunId, user: Asking, service: Service) -> None:
+    """Delete a run that has ended. Its answers stay in the cache, and what it cost stays booked."""
+    await service.delete(user, run)
+
+
+@router.get("/runs/{run}/metrics", responses=responses(404, 409) | {200: {"model": list[MetricRow]}})
+async def metrics(run: RunId, user: Asking, service: Service) -> FileResponse:
+    """Return metrics.json, byte for byte."""
+    return _file(await service.result(user, run, "metrics.json"), "application/json")
+
+
+@router.get("/runs/{run}/trials", responses=responses(404, 409) | {200: {"content": {"application/x-ndjson": {}}}})
+async def trials(run: RunId, user: Asking, service: Service) -> FileResponse:
+    """Return trials.jsonl: one JSON object a line."""
+    return _file(await service.result(user, run, "trials.jsonl"), "application/x-ndjson")
+
+
+@router.get("/runs/{run}/report", responses=responses(404, 409) | {200: {"content": {"text/html": {}}}})
+async def report(run: RunId, user: Asking, service: Service) -> FileResponse:
+    """Return the page on what the run found."""
+    answer = FileResponse(await service.report(user, run), media_type="text/html; charset=utf-8")
+    answer.headers["content-security-policy"] = REPORT_POLICY
+    return answer
+
+
+@router.get(
+    "/runs/{run}/files/{name}", responses=responses(404, 409) | {200: {"content": {"application/octet-stream": {}}}}
+)
+async def file(run: RunId, name: str, user: Asking, service: Service) -> FileResponse:
+    """Return a file of the run, or an export that is made now; GET /api/exports names them."""
+    path = await service.result(user, run, name)
+    return FileResponse(path, media_type="application/octet-stream", filename=f"{run}-{name}")
+
+
+@router.post("/comparisons", responses=responses(404, 409))
+async def compare(request: ComparisonRequest, user: Asking, service: Service) -> dict[str, JsonValue]:
+    """Compare runs: the document of `explaineval compare --json`."""
+    return await service.compare(user, request)
+
+
+def _file(path: Path, kind: str) -> FileResponse:
+    return FileResponse(path, media_type=kind)

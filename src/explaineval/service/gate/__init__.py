@@ -1,0 +1,1 @@
+"""Limits that all runs of the service keep to: budgets of tokens, and connections and rates of endpoints."""

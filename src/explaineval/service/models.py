@@ -1,0 +1,387 @@
+"""The documents of the API as types, from which its OpenAPI description is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from explaineval.config.client_config import Dollars, Positive
+from explaineval.config.run_config import FEWEST_TVD_SAMPLES, ArmConfig
+from explaineval.records import Mention, Style
+from explaineval.service.table import FileRow, RunRow, State
+
+MOST = 10**9
+"""The largest whole number that a setting may be."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.jsonl)?$"
+"""What an upload may be called."""
+RUN_ID = r"^[0-9a-f]{16}$"
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
+Text = Annotated[str, Field(max_length=500)]
+
+
+class Document(BaseModel):
+    """A document that the service sends."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Request(BaseModel):
+    """A document that the service is sent; it has no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ErrorDetail(Document):
+    """What is wrong: a code for programs, and one sentence."""
+
+    code: str
+    message: str
+
+
+class ErrorDocument(Document):
+    """The body of every answer that is an error."""
+
+    error: ErrorDetail
+
+
+class UploadReference(Request):
+    """An upload, by its name."""
+
+    file: FileName
+
+
+class ModelSettings(Request):
+    """One model: litellm's spelling of its route, the service's endpoint at which it is asked, what is known of it."""
+
+    model: Text
+    endpoint: Text | None = None
+    family: Text | None = None
+    parameters: Annotated[float, Field(gt=0, le=1e18)] | None = None
+    tuned: Literal["instruct", "base"] | None = None
+    style: Style | None = None
+    shots: Annotated[int, Field(ge=0, le=1000)] | None = None
+    max_usd: Dollars | None = None
+
+
+class InterventionSettings(Request):
+    """Which interventions: an upload, or a builder's kind; neither means a bundled task's ready ones."""
+
+    file: FileName | None = None
+    kind: Text | None = None
+    per_example: Annotated[int, Field(ge=1, le=1000)] = 4
+
+
+class RunSettings(Request):
+    """The content of a configuration file, as far as it may be said by users of the service.
+
+    A task is a bundled one, one of the service's by its name, or `jsonl:NAME`, an upload.
+    """
+
+    tasks: Annotated[list[Text], Field(min_length=1, max_length=50)]
+    models: Annotated[list[ModelSettings], Field(min_length=1, max_length=200)]
+    arms: ArmConfig = Field(default_factory=ArmConfig)
+    interventions: InterventionSettings = Field(default_factory=InterventionSettings)
+    shots_from: UploadReference | Text | None = None
+    """An upload, or the name of a bundled task."""
+    shams: Annotated[int, Field(ge=0, le=1000)] = 1
+    limit: Count | None = None
+    tvd_samples: Annotated[int, Field(ge=FEWEST_TVD_SAMPLES, le=10_000)] | None = None
+    samples: Annotated[int, Field(ge=1, le=10_000)] = 1
+    seed: Annotated[int, Field(ge=-MOST, le=MOST)] = 0
+    until_half_width: Annotated[float, Field(gt=0, lt=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] | Literal["omit"] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 512
+    params: dict[Text, JsonValue] = Field(default_factory=dict)
+    retry: list[Literal["truncated", "unparsed"]] = Field(default_factory=list)
+    logprobs: Literal["auto", "on", "off"] = "auto"
+    mention: Mention = "word"
+    min_label_mass: Annotated[float, Field(ge=0, le=1)] = 0.9
+    interval: Literal["jackknife", "percentile"] = "jackknife"
+    resamples: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    max_usd: Dollars | None = None
+    max_connections: Annotated[int, Field(ge=1, le=4096)] | None = None
+    max_retries: Annotated[int, Field(ge=0, le=20)] | None = None
+    timeout: Annotated[float, Field(gt=0, le=3600)] | None = None
+    rpm: Positive | None = None
+    tpm: Positive | None = None
+
+
+class Cases(Document):
+    """A sum if it goes well, as it is expected, and at the worst; None where it is not known."""
+
+    low: float | None
+    expected: float | None
+    worst: float | None
+
+
+class PlanSums(Document):
+    """Requests, tokens and dollars: of one model, or in all. `misses` are the requests that will be sent."""
+
+    planned: int
+    distinct: int
+    hits: int
+    misses: int
+    tokens_in: int
+    tokens_out: Cases
+    usd: Cases
+    usd_saved: float | None
+
+
+class ModelPlan(PlanSums):
+    """What one model takes."""
+
+    endpoint: str | None
+    model: str
+
+
+class Warning(Document):
+    """A sentence about the run as a whole: a code and a grade for programs, what it is and what to do for people."""
+
+    code: str
+    grade: str
+    text: str
+    todo: str
+
+
+class Plan(Document):
+    """What a run would ask and cost."""
+
+    models: list[ModelPlan]
+    total: PlanSums
+    warnings: list[Warning]
+
+
+class PhiView(Document):
+    """phi-CCT so far of one kind of intervention, the mean over conditions, or why it is undefined."""
+
+    kind: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    n_examples: int
+    conditions: int
+    undefined: str | None
+
+
+class ModelView(Document):
+    """How far one model of a run is. Counts are of distinct requests, `outcomes` of trials by status."""
+
+    endpoint: str | None
+    model: str
+    state: str
+    reason: str | None
+    planned: int
+    distinct: int
+    done: int
+    hits: int
+    sent: int
+    unsent: int
+    retries: int
+    rate: float | None
+    seconds_left: float | None
+    usd: float | None
+    usd_left: float | None
+    max_usd: float | None
+    outcomes: dict[str, int]
+    phi: list[PhiView] = []
+
+
+class Progress(Document):
+    """How far a run is, as its process last said."""
+
+    state: str
+    reason: str | None
+    started: str
+    updated: str
+    models: list[ModelView]
+
+
+class RunView(Document):
+    """One run: its state and why, whose it is, what was planned, what is spent, and how far it is. Times are in UTC."""
+
+    id: str
+    state: State
+    reason: str | None
+    token: str
+    created: str
+    started: str | None
+    ended: str | None
+    settings: dict[str, JsonValue]
+    plan: Plan
+    usd: float
+    """Dollars booked so far; attempts without a bill count at their worst case."""
+    max_usd: float | None
+    restarts: int
+    exit_code: int | None
+    progress: Progress | None
+
+    @classmethod
+    def of(
+        cls,
+        row: RunRow,
+        *,
+        state: State | None = None,
+        usd: float | None = None,
+        progress: Mapping[str, Any] | None = None,
+    ) -> RunView:
+        """Return the view of a row of the table, with what is newer than it."""
+        return cls(
+            id=row.id,
+            state=state or row.state,
+            reason=row.reason,
+            token=row.token,
+            created=row.created,
+            started=row.started,
+            ended=row.ended,
+            settings=row.settings,
+            plan=Plan.model_validate(row.plan),
+            usd=row.usd if usd is None else usd,
+            max_usd=row.max_usd,
+            restarts=row.restarts,
+            exit_code=row.exit_code,
+            progress=None if not (progress or row.progress) else Progress.model_validate(progress or row.progress),
+        )
+
+
+class RunSummary(Document):
+    """One run in a list."""
+
+    id: str
+    state: State
+    reason: str | None
+    token: str
+    created: str
+    started: str | None
+    ended: str | None
+    tasks: list[str]
+    models: list[str]
+    requests: int
+    done: int
+    usd: float
+    max_usd: float | None
+
+
+class RunList(Document):
+    """Runs, the newest first. `next` is the value of `before` for those after them, None where there are no more."""
+
+    runs: list[RunSummary]
+    total: int
+    next: int | None
+
+
+class Submitted(Document):
+    """A run that was submitted: it waits, and starts when its costs fit what is left of the budget."""
+
+    id: str
+    state: State
+    plan: Plan
+
+
+class Continuation(Request):
+    """With which limit a run goes on; none keeps the one it has."""
+
+    max_usd: Dollars | None = None
+
+
+class FileView(Document):
+    """An upload: its name, the digest of its content, its rows, and what they are."""
+
+    name: str
+    sha256: str
+    rows: int
+    kind: Literal["task", "interventions"]
+    bytes: int
+    created: str
+
+    @classmethod
+    def of(cls, row: FileRow) -> FileView:
+        """Return the view of a row of the table."""
+        return cls.model_validate({name: value for name, value in vars(row).items() if name != "token"})
+
+
+class FileList(Document):
+    """All uploads of a token."""
+
+    files: list[FileView]
+
+
+class ComparisonRequest(Request):
+    """Which runs are compared, and how, as the options of `explaineval compare`."""
+
+    runs: Annotated[list[Annotated[str, Field(pattern=RUN_ID)]], Field(min_length=1, max_length=20)]
+    by: Literal["model", "arm", "run"] | None = None
+    against: Text | None = None
+    equivalent: Annotated[float, Field(gt=0, le=2)] | None = None
+    impact_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    mention: Mention | None = None
+    seed: Annotated[int, Field(ge=-MOST, le=MOST)] = 0
+
+
+class EndpointView(Document):
+    """An endpoint of the service: which models may be asked there, its limits and price, and what probes found."""
+
+    name: str
+    models: list[str]
+    price: tuple[float, float] | None
+    max_connections: int
+    rpm: float | None
+    tpm: float | None
+    probes: list[dict[str, JsonValue]]
+
+
+class EndpointList(Document):
+    """All endpoints, the models that are simulated, and the tasks that can be asked about."""
+
+    endpoints: list[EndpointView]
+    simulated: list[str]
+    tasks: list[str]
+
+
+class CacheModel(Document):
+    """What the cache holds of one model at one endpoint."""
+
+    endpoint: str | None
+    model: str
+    entries: int
+    tokens: dict[str, int]
+    usd: float | None
+    unmetered: int
+
+
+class CacheView(Document):
+    """What the cache of all runs holds."""
+
+    entries: int
+    refused: int
+    bytes: int
+    models: list[CacheModel]
+    usd: float | None
+
+
+class Login(Request):
+    """A token, given once for a session of a browser."""
+
+    token: Annotated[str, Field(max_length=512)]
+
+
+class UserView(Document):
+    """Who is asking: the name of the token, whether it sees all runs, and its budget in dollars."""
+
+    token: str
+    admin: bool
+    max_usd: float | None
+    spent: float
+    reserved: float
+    left: float | None
+    csrf: str | None
+    """What a browser sends as X-CSRF-Token with each request that changes something; None without a session."""
+
+
+class Health(Document):
+    """Whether the service is alive, or ready to take runs."""
+
+    status: Literal["ok"]

@@ -1,0 +1,426 @@
+"""The service without HTTP: plan, submit, list, follow, stop, continue and delete runs, and read what they found."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from explaineval.config import EndpointConfig
+from explaineval.errors import InputError
+from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS
+from explaineval.service.auth import Auth, User
+from explaineval.service.background import Background
+from explaineval.service.events import Events, Message
+from explaineval.service.gate.ledger import Ledger, end
+from explaineval.service.gate.turns import Turns
+from explaineval.service.models import (
+    ComparisonRequest,
+    EndpointList,
+    EndpointView,
+    Plan,
+    RunList,
+    RunSettings,
+    RunSummary,
+    RunView,
+    UserView,
+)
+from explaineval.service.settings import EMBEDDED, Settings
+from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
+from explaineval.service.table import ACTIVE, RunRow, Table
+from explaineval.service.uploads import Uploads
+from explaineval.service.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
+
+CACHE = "cache"
+EXPORTS = "exports"
+REPORT = "report.html"
+FILES = (RUN, METRICS, METRICS_CSV, TRIALS, EXAMPLES, INTERVENTIONS, SHOTS)
+"""Files of a run that are given out as they are."""
+EXPORTED: Mapping[str, tuple[str, str]] = {
+    "bundle.zip": ("bundle", "metrics"),
+    "trials.csv": ("csv", "trials"),
+    "metrics.parquet": ("parquet", "metrics"),
+    "trials.parquet": ("parquet", "trials"),
+    "comparison.csv": ("csv", "comparison"),
+    "table.tex": ("latex", "metrics"),
+    "table.md": ("markdown", "metrics"),
+    "card.md": ("card", "metrics"),
+}
+"""Name → format and table of an export that is made when it is asked for."""
+PAGE = 100
+"""Runs of one page of the list."""
+
+
+class NotFoundError(Exception):
+    """There is no such run, file or upload, or it is somebody else's."""
+
+
+class ConflictError(Exception):
+    """What is asked for does not go with the state that a run is in."""
+
+
+class NotReadyError(Exception):
+    """The service starts or ends."""
+
+
+class BudgetError(Exception):
+    """A run may cost more than is left of a budget."""
+
+
+class RunService:
+    """Everything that the service does for a user. Use it as an asynchronous context.
+
+    Args:
+        directory: the data directory, the only one that is written.
+        settings: what the operator allows.
+        digests: SHA-256 of each token by name; see `settings.read_tokens`.
+    """
+
+    def __init__(self, directory: Path, settings: Settings, digests: Mapping[str, bytes]) -> None:
+        limits = settings.limits
+        self.directory, self.settings = directory.resolve(), settings
+        for name in (RUNS, CACHE, "uploads", LOGS, EXPORTS):
+            _make(self.directory / name)
+        self.table = Table(self.directory)
+        self.auth = Auth(settings, digests, self.table)
+        self.ledger = Ledger(self.table, {name: token.max_usd for name, token in settings.tokens.items()})
+        self.events = Events(limits.followers, secrets.token_hex(4))
+        self.background = Background(
+            self.directory, limits.background_processes, limits.plan_seconds, limits.background_memory
+        )
+        self.uploads = Uploads(self.directory, self.table, self.background, limits)
+        self.embedded: Embedded | None = None
+        self.endpoints: dict[str, EndpointConfig] = {name: one.plain() for name, one in settings.endpoints.items()}
+        self.turns = Turns(self.endpoints)
+        self.workers: Workers
+        self._submitting = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ready = False
+
+    async def __aenter__(self) -> RunService:
+        """Settle what a crash left open, and continue the runs that were going on."""
+        if self.settings.embedded:
+            self.embedded = await asyncio.to_thread(find_embedded)
+        if self.embedded is not None:
+            self.endpoints[self.embedded.endpoint] = EndpointConfig(base_url="http://127.0.0.1", max_connections=1)
+        self.turns = Turns(self.endpoints)
+        weights = None if self.embedded is None else self.embedded.weights
+        self.workers = Workers(
+            self.directory, self.table, self.ledger, self.turns, self.events, self.settings, self.endpoints, weights
+        )
+        await asyncio.to_thread(self.ledger.load)
+        for row in await asyncio.to_thread(self.workers.recover):
+            self.events.publish(row.id, RunView.of(row).model_dump(mode="json"))
+        self._tasks = [asyncio.create_task(self.ledger.run()), asyncio.create_task(self.workers.run())]
+        self.ready = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let paid calls come home, and leave what goes on to be continued by the next server."""
+        self.ready = False
+        self.events.close()
+        await self.workers.close()
+        await self.ledger.flush()
+        for task in self._tasks:
+            await end(task)
+        await self.background.close()
+        self.table.close()
+
+    async def plan(self, user: User, settings: RunSettings) -> Plan:
+        """Return what a run would ask and cost; nothing is sent. Raises InputError, BusyError."""
+        return await self._plan(await self._read(user, settings))
+
+    async def submit(self, user: User, settings: RunSettings) -> RunRow:
+        """Add a run, which starts when what it may cost fits what is left of the budget; return it.
+
+        What is kept for a run is the limit that was given, else the worst case of its plan. Raises InputError,
+        BudgetError where it could not fit even if no other run of the token cost anything more, ConflictError where
+        there are too many runs.
+        """
+        submission = await self._read(user, settings)
+        plan = await self._plan(submission)
+        worst, most = plan.total.usd.worst, submission.client.max_usd
+        async with self._submitting:
+            await self._check_numbers(user.token)
+            self._check_budget(user.token, worst, most, plan)
+            run = secrets.token_hex(8)
+            document = settings.model_dump(mode="json", exclude_unset=True)
+            await asyncio.to_thread(
+                self.table.add_run, run, user.token, now(), document, submission.job, plan.model_dump(mode="json"),
+                worst, most,
+            )  # fmt: skip
+        row = await self.get(user, run)
+        self.events.publish(run, RunView.of(row).model_dump(mode="json"))
+        self.workers.wake()
+        return row
+
+    async def get(self, user: User, run: str) -> RunRow:
+        """Return a run. Raises NotFoundError, also where it is somebody else's."""
+        row = await asyncio.to_thread(self.table.run, run)
+        if row is None or not (user.admin or row.token == user.token):
+            raise NotFoundError(f"there is no run {run}.")
+        return row
+
+    def view(self, row: RunRow) -> RunView:
+        """Return how a run is now."""
+        running = self.workers.running.get(row.id)
+        if running is None:
+            return RunView.of(row)
+        return running.view
+
+    async def list_runs(self, user: User, before: int | None = None, limit: int = PAGE) -> RunList:
+        """Return the newest runs that a user may see, those below a number if it is given."""
+        token = None if user.admin else user.token
+        rows = await asyncio.to_thread(self.table.runs, token=token, before=before, limit=limit + 1)
+        total = await asyncio.to_thread(self.table.count_runs, token)
+        shown = rows[:limit]
+        following = shown[-1].number if len(rows) > limit else None
+        return RunList(runs=[self._summary(row) for row in shown], total=total, next=following)
+
+    async def stop(self, user: User, run: str) -> RunRow:
+        """Ask a run to stop; answers under way are waited for. Raises NotFoundError, ConflictError if it has ended."""
+        row = await self.get(user, run)
+        async with self._submitting:
+            if await self.workers.stop(run):
+                await asyncio.to_thread(self.table.update_run, run, state="stopping")
+            elif row.state == "queued":
+                await self.workers.set_state(row, "stopped", "it was stopped before it began.")
+            else:
+                raise ConflictError(f"the run has ended already: it is {row.state}.")
+        return await self.get(user, run)
+
+    async def resume(self, user: User, run: str, max_usd: float | None = None) -> RunRow:
+        """Let a run that has ended go on from the cache, with another limit if one is given.
+
+        Raises NotFoundError, ConflictError if it goes on or is finished, BudgetError.
+        """
+        async with self._submitting:
+            row = await self.get(user, run)
+            if row.active or row.state == "finished":
+                raise ConflictError(f"the run cannot be continued: it is {row.state}.")
+            limit = row.max_usd if max_usd is None else max_usd
+            left = self.ledger.left(row.token)
+            whole = row.worst_usd if limit is None else limit
+            wanted = max(0.0, (whole or 0.0) - row.usd)
+            if left is not None and wanted > left:
+                raise BudgetError(
+                    f"the run may cost ${wanted:.4f} more, and ${left:.4f} are left of the budget of {row.token}."
+                )
+            await asyncio.to_thread(
+                self.table.update_run, run, state="queued", reason=None, ended=None, max_usd=limit, restarts=0,
+                exit_code=None,
+            )  # fmt: skip
+        row = await self.get(user, run)
+        self.events.publish(run, RunView.of(row).model_dump(mode="json"))
+        self.workers.wake()
+        return row
+
+    async def delete(self, user: User, run: str) -> None:
+        """Delete a run that has ended with its directory; its answers stay in the cache.
+
+        Raises NotFoundError, ConflictError where it goes on.
+        """
+        async with self._submitting:
+            row = await self.get(user, run)
+            if row.active:
+                raise ConflictError("the run goes on: stop it first.")
+            await asyncio.to_thread(self.table.delete_run, run)
+        await asyncio.to_thread(self._remove, run)
+
+    async def follow(self, user: User, run: str, seen: str | None = None) -> AsyncIterator[Message]:
+        """Yield how a run is, then every change, until it has ended. The caller counts followers in `events`."""
+
+        async def load() -> Mapping[str, Any]:
+            return self.view(await self.get(user, run)).model_dump(mode="json")
+
+        async for message in self.events.follow(run, load, seen):
+            yield message
+
+    def run_directory(self, run: str) -> Path:
+        """Return the directory of a run, which is missing where it has not begun."""
+        return self.directory / RUNS / run
+
+    async def compare(self, user: User, request: ComparisonRequest) -> dict[str, Any]:
+        """Compare runs, as `explaineval compare --json` does. Raises NotFoundError, InputError, BusyError."""
+        for run in request.runs:
+            await self.get(user, run)
+        directories = [str(self.run_directory(run)) for run in request.runs]
+        arguments = request.model_dump(exclude={"runs"})
+        found: dict[str, Any] = await self.background.do("compare", directories=directories, arguments=arguments)
+        return found
+
+    async def result(self, user: User, run: str, name: str) -> Path:
+        """Return a file of a run that has numbers, or an export that is made now.
+
+        Raises NotFoundError for a name that is neither, ConflictError where there are no numbers yet.
+        """
+        if name == REPORT:
+            return await self.report(user, run)
+        directory = await self._scored(user, run)
+        if name in FILES:
+            path = directory / name
+            if not await asyncio.to_thread(path.is_file):
+                raise NotFoundError(f"the run has no {name}.")
+            return path
+        if name not in EXPORTED:
+            raise NotFoundError(f"there is no file {name!r}; there are {', '.join((*FILES, REPORT, *EXPORTED))}.")
+        format, rows = EXPORTED[name]
+        target = self.directory / EXPORTS / f"{run}-{name}"
+        if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
+            await self.background.do("export", directory=str(directory), format=format, rows=rows, target=str(target))
+        return target
+
+    async def check_ready(self) -> None:
+        """Raise NotReadyError where no runs are taken."""
+        if not self.ready:
+            raise NotReadyError("the service starts or ends.")
+
+    async def report(self, user: User, run: str) -> Path:
+        """Return the page on a run, made anew where its numbers changed since. Raises NotFoundError, ConflictError."""
+        directory = await self._scored(user, run)
+        target = self.directory / EXPORTS / f"{run}.html"
+        if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
+            await self.background.do("report", directories=[str(directory)], target=str(target))
+        return target
+
+    async def cache_stats(self) -> dict[str, Any]:
+        """Return what the cache holds."""
+        prices = {name: entry.price for name, entry in self.endpoints.items()}
+        found: dict[str, Any] = await self.background.do(
+            "cache_stats", cache=str(self.directory / CACHE), prices=prices
+        )
+        return found
+
+    async def endpoint_list(self) -> EndpointList:
+        """Return the endpoints with what probes found, and the names of models and tasks that can be asked."""
+        from explaineval.client.simulated import known_names
+        from explaineval.datasets.readers import BUNDLED
+
+        entries: list[tuple[str, str, list[str], EndpointConfig]] = [
+            (name, name, list(one.models or USUAL_ROUTES), self.endpoints[name])
+            for name, one in self.settings.endpoints.items()
+        ]
+        if self.embedded is not None:
+            name = self.embedded.endpoint
+            entries.append((EMBEDDED, name, [self.embedded.model], self.endpoints[name]))
+        wanted = [(name, model) for _, name, models, _ in entries for model in models]
+        found = await self.background.do("probes", cache=str(self.directory / CACHE), models=wanted)
+        views = [
+            EndpointView(
+                name=shown,
+                models=models,
+                price=entry.price,
+                max_connections=self.turns.endpoints[name].connections,
+                rpm=entry.rpm,
+                tpm=entry.tpm,
+                probes=[probe for probe in found if probe["endpoint"] == name],
+            )
+            for shown, name, models, entry in entries
+        ]
+        simulated = list(known_names()) if self.settings.simulated else []
+        return EndpointList(endpoints=views, simulated=simulated, tasks=[*BUNDLED, *self.settings.tasks])
+
+    def user_view(self, user: User) -> UserView:
+        """Return who a user is, and what is left of the budget."""
+        spent, reserved = self.ledger.spent(user.token), self.ledger.reserved(user.token)
+        limit = self.ledger.budgets.get(user.token)
+        left = self.ledger.left(user.token)
+        return UserView(
+            token=user.token, admin=user.admin, max_usd=limit, spent=spent, reserved=reserved, left=left, csrf=user.csrf
+        )
+
+    async def _scored(self, user: User, run: str) -> Path:
+        """Return the directory of a run that has numbers. Raises ConflictError where it has none yet."""
+        row = await self.get(user, run)
+        directory = self.run_directory(run)
+        if row.active or not await asyncio.to_thread((directory / METRICS).exists):
+            raise ConflictError(f"the run has no numbers yet: it is {row.state}.")
+        return directory
+
+    async def _read(self, user: User, settings: RunSettings) -> Submission:
+        return await asyncio.to_thread(
+            read_submission, settings, self.settings, self.embedded, lambda name: self._upload(user.token, name)
+        )
+
+    def _upload(self, token: str, name: str) -> Path:
+        row = self.table.file(token, name)
+        if row is None:
+            raise InputError(f"there is no upload {name!r}: upload it first (PUT /api/files/{name}).")
+        return self.uploads.path(row)
+
+    async def _plan(self, submission: Submission) -> Plan:
+        entries = {name: self.endpoints[name] for name in submission.job["endpoints"] if name in self.endpoints}
+        update = {"endpoints": entries, "cache": self.directory / CACHE}
+        document = await self.background.do(
+            "plan",
+            science=submission.job["science"],
+            client=submission.client.model_copy(update=update).model_dump(mode="json"),
+            most=self.settings.limits.requests_per_run,
+        )
+        return Plan.model_validate(document)
+
+    async def _check_numbers(self, token: str) -> None:
+        limits = self.settings.limits
+        if await asyncio.to_thread(self.table.count_runs, token) >= limits.runs_per_token:
+            raise ConflictError(f"there are {limits.runs_per_token:,} runs, as many as are kept: delete some first.")
+        if await asyncio.to_thread(self.table.count_runs, token, ACTIVE) >= limits.waiting_per_token:
+            raise ConflictError(
+                f"{limits.waiting_per_token:,} runs wait or go on, as many as one token may have: wait for one to end."
+            )
+
+    def _check_budget(self, token: str, worst: float | None, most: float | None, plan: Plan) -> None:
+        left = self.ledger.left(token)
+        if left is None:
+            return
+        if worst is None:
+            model = next(one.model for one in plan.models if one.usd.worst is None)
+            raise InputError(
+                f"the price of {model} is not known, and {token} has a budget: ask the operator for `price` at its "
+                "endpoint."
+            )
+        wanted = worst if most is None else most
+        if wanted > left:
+            raise BudgetError(
+                f"the run may cost ${wanted:.4f}, and ${left:.4f} are left of the budget of {token}: ask for less, or "
+                "give a lower max_usd, at which it stops."
+            )
+
+    def _summary(self, row: RunRow) -> RunSummary:
+        view = self.view(row)
+        progress = view.progress
+        return RunSummary(
+            id=row.id, state=view.state, reason=view.reason, token=row.token, created=row.created, started=row.started,
+            ended=row.ended, tasks=[str(task) for task in row.settings.get("tasks", [])],
+            models=[str(model["model"]) for model in row.settings.get("models", [])],
+            requests=view.plan.total.distinct,
+            done=0 if progress is None else sum(model.done for model in progress.models),
+            usd=view.usd, max_usd=row.max_usd,
+        )  # fmt: skip
+
+    def _remove(self, run: str) -> None:
+        shutil.rmtree(self.run_directory(run), ignore_errors=True)
+        (self.directory / LOGS / f"{run}.txt").unlink(missing_ok=True)
+        for path in (self.directory / EXPORTS).glob(f"{run}*"):
+            path.unlink(missing_ok=True)
+
+
+def find_embedded() -> Embedded | None:
+    """Return the model on this machine, None where it is not installed. Reads all of its weights."""
+    from explaineval.client.endpoints.llamacpp import EMBEDDED_MODEL, weights_name
+
+    weights = find_weights_if_installed()
+    return None if weights is None else Embedded(EMBEDDED_MODEL, weights_name(weights), weights)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise InputError(f"the data directory cannot be written: {directory}: {exc.strerror or exc}.") from None
+
+
+def _is_newer(path: Path, than: Path) -> bool:
+    return path.exists() and path.stat().st_mtime_ns > than.stat().st_mtime_ns

@@ -1,0 +1,106 @@
+"""Uploads of users: task and interventions files, checked as they arrive and kept by the digest of their content.
+
+A file that a run asks about stays as it was, also when its user uploads another of its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from explaineval.errors import InputError
+from explaineval.service.background import Background
+from explaineval.service.models import FILE_NAME
+from explaineval.service.settings import Limits
+from explaineval.service.table import FileRow, Table
+
+UPLOADS = "uploads"
+LONGEST_ROW = 4 << 20
+"""Bytes of one row."""
+
+
+class TooLargeError(Exception):
+    """A body is larger than is allowed."""
+
+
+class Uploads:
+    """The files in the data directory that users uploaded."""
+
+    def __init__(self, directory: Path, table: Table, background: Background, limits: Limits) -> None:
+        self.directory, self.table, self.background, self.limits = directory / UPLOADS, table, background, limits
+
+    async def put(self, token: str, name: str, body: AsyncIterator[bytes]) -> FileRow:
+        """Keep an upload under a name of the token's, in place of an earlier one.
+
+        Raises InputError where it cannot be used, TooLargeError where it is larger than is allowed.
+        """
+        if not re.fullmatch(FILE_NAME, name):
+            raise InputError(f"{name!r} is no name of a file: use letters, digits, - and _, and .jsonl at the end.")
+        known = await asyncio.to_thread(self.table.files, token)
+        if len(known) >= self.limits.files_per_token and all(row.name != name for row in known):
+            raise InputError(f"there are {len(known)} uploads already, as many as are allowed: delete one first.")
+        draft = self.directory / f"draft-{secrets.token_hex(8)}" / name
+        await asyncio.to_thread(draft.parent.mkdir, parents=True)
+        try:
+            digest, size = await self._write(draft, name, body)
+            found = await self.background.do("check_file", path=str(draft), name=name, most_rows=self.limits.file_rows)
+            row = FileRow(
+                token, name, digest, found["kind"], found["rows"], size,
+                datetime.now(UTC).isoformat(timespec="milliseconds"),
+            )  # fmt: skip
+            await asyncio.to_thread(self._keep, draft, row)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, draft.parent, ignore_errors=True)
+        return row
+
+    def path(self, row: FileRow) -> Path:
+        """Return the file of an upload."""
+        return self.directory / row.sha256 / row.name
+
+    def delete(self, token: str, name: str) -> bool:
+        """Delete an upload; return whether there was one. Its file stays while a run asks about it."""
+        row = self.table.file(token, name)
+        if row is None:
+            return False
+        self.table.delete_file(token, name)
+        self._forget(row)
+        return True
+
+    async def _write(self, draft: Path, name: str, body: AsyncIterator[bytes]) -> tuple[str, int]:
+        """Write the body into a file; return its digest and its size. Refuse it as soon as it cannot be right."""
+        digest, size, row = hashlib.sha256(), 0, 0
+        handle = await asyncio.to_thread(draft.open, "wb")
+        with handle:
+            async for block in body:
+                if not size and block.lstrip()[:1] not in (b"{", b""):
+                    raise InputError(f"{name}:1: expected one JSON object a line.")
+                size += len(block)
+                if size > self.limits.file_bytes:
+                    raise TooLargeError(f"an upload may have {self.limits.file_bytes:,} bytes.")
+                digest.update(block)
+                row = len(block) - block.rfind(b"\n") - 1 if b"\n" in block else row + len(block)
+                if row > LONGEST_ROW:
+                    raise InputError(f"{name}: a row is longer than {LONGEST_ROW:,} bytes.")
+                await asyncio.to_thread(handle.write, block)
+        return digest.hexdigest(), size
+
+    def _keep(self, draft: Path, row: FileRow) -> None:
+        target = self.path(row)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.replace(target)
+        before = self.table.put_file(row)
+        if before is not None and before.sha256 != row.sha256:
+            self._forget(before)
+
+    def _forget(self, row: FileRow) -> None:
+        """Delete the file of an upload where nothing refers to its content any more."""
+        if not self.table.uses_file(row.sha256):
+            with suppress(OSError):
+                shutil.rmtree(self.directory / row.sha256)
