@@ -69,6 +69,27 @@ def write_text_atomic(path: Path, text: str) -> None:
         handle.write(text)
 
 
+def why_unwritable(directory: Path) -> str | None:
+    """Say why this process may not write into a directory, or make it, and what to do; None where it may.
+
+    The text names the first folder that is there, its owner and the user that the process runs as, because in a
+    container a mounted folder often belongs to somebody else.
+    """
+    place = next((path for path in (directory, *directory.absolute().parents) if path.exists()), directory)
+    if not place.is_dir() or os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        return None
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        return f"the folder {place} is on a file system that is mounted read-only: choose another, or mount it writable"
+    owner, user = place.stat(), os.geteuid()
+    if owner.st_uid == user:
+        return f"the folder {place} does not let its owner write, as whom this runs: change that (chmod u+rwx {place})"
+    return (
+        f"the folder {place} belongs to user {owner.st_uid}, and this runs as user {user}, who may not write there: "
+        f"give it to that user (chown {user} FOLDER), or run as its owner (docker run --user "
+        f"{owner.st_uid}:{owner.st_gid})"
+    )
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading. A device or a pipe, which may be endless, is refused without waiting for it.
 

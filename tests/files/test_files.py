@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from explaineval import files
-from explaineval.files import open_atomic, open_regular, open_text_atomic, read_lines, write_text_atomic
+from explaineval.cache import open_store
+from explaineval.errors import InputError
+from explaineval.files import (
+    open_atomic,
+    open_regular,
+    open_text_atomic,
+    read_lines,
+    why_unwritable,
+    write_text_atomic,
+)
+from explaineval.rundir.directory import locked
 
 
 def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -108,3 +120,36 @@ def test_lines_are_read_with_their_breaks_up_to_a_bound(tmp_path: Path, monkeypa
     assert next(lines) == b"abc\n"
     with pytest.raises(OSError, match="line 2 is longer than 4 bytes"):
         next(lines)
+
+
+@contextmanager
+def another_user() -> Iterator[int]:
+    """Run as another user than the owner of the files, which only root can do."""
+    os.seteuid(65534)
+    try:
+        yield 65534
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_folder_of_another_user_is_named_with_its_owner_and_what_to_do(tmp_path: Path) -> None:
+    """The folder that is there, both users, and two ways out; nothing where writing is allowed."""
+    assert why_unwritable(tmp_path / "new" / "deep") is None
+    folder = tmp_path / "mounted"
+    folder.mkdir(mode=0o755)
+    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        path.chmod(0o755)
+    with another_user() as user:
+        reason = why_unwritable(folder / "cache")
+        with pytest.raises(InputError) as cache:
+            open_store(folder / "cache")
+        with pytest.raises(InputError) as run, locked(folder / "run"):
+            pass
+
+    assert reason == (
+        f"the folder {folder} belongs to user 0, and this runs as user {user}, who may not write there: give it to "
+        f"that user (chown {user} FOLDER), or run as its owner (docker run --user 0:0)"
+    )
+    assert str(cache.value) == f"The cache cannot be written: {reason}."
+    assert str(run.value) == f"the output directory {folder / 'run'} cannot be written: {reason}."

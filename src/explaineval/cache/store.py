@@ -32,6 +32,7 @@ from explaineval.cache.rows import (
 from explaineval.cache.statistics import PriceOf, StoreStats, summarise, total_usd
 from explaineval.cache.writer import Action, Writer
 from explaineval.errors import InputError, StoreError
+from explaineval.files import why_unwritable
 from explaineval.records import Completion, Request
 
 MAX_WARNINGS = 100
@@ -268,6 +269,9 @@ def open_store(directory: Path, *, readonly: bool = False, repairing: bool = Fal
         if not readonly:
             if network is not None:
                 raise InputError(network)
+            reason = why_unwritable(directory)
+            if reason is not None:
+                raise InputError(f"The cache cannot be written: {reason}.")
             directory.mkdir(parents=True, exist_ok=True)
         elif not holds_store(directory):
             raise InputError(f"There is no cache in {directory}: check the path.")

@@ -26,7 +26,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from explaineval.config import ModelConfig, RunConfig
 from explaineval.errors import InputError, InUseError
-from explaineval.files import open_regular, open_text_atomic, read_lines
+from explaineval.files import open_regular, open_text_atomic, read_lines, why_unwritable
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
 from explaineval.rundir.schema import Prediction, RunProgress, RunRecord, Science
 from explaineval.secrets import SECRETS
@@ -101,7 +101,8 @@ def prepare(
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as exc:
-        raise InputError(f"the output directory {directory} cannot be written: {exc.strerror or exc}.") from None
+        reason = why_unwritable(directory) or exc.strerror or exc
+        raise InputError(f"the output directory {directory} cannot be written: {reason}.") from None
     if not (directory / RUN).exists():
         if any(directory.iterdir()):
             raise InputError(f"{directory} holds files that are no run: choose an empty or new directory with --out.")
@@ -174,7 +175,8 @@ def locked(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         handle = os.open(directory, os.O_RDONLY)
     except OSError as exc:
-        raise InputError(f"the output directory {directory} cannot be written: {exc.strerror or exc}.") from None
+        reason = why_unwritable(directory) or exc.strerror or exc
+        raise InputError(f"the output directory {directory} cannot be written: {reason}.") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
