@@ -101,7 +101,7 @@ def prepare(
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as exc:
-        reason = why_unwritable(directory) or exc.strerror or exc
+        reason = why_unwritable(directory) or exc.strerror or str(exc)
         raise InputError(f"the output directory {directory} cannot be written: {reason}.") from None
     if not (directory / RUN).exists():
         if any(directory.iterdir()):
@@ -175,7 +175,7 @@ def locked(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         handle = os.open(directory, os.O_RDONLY)
     except OSError as exc:
-        reason = why_unwritable(directory) or exc.strerror or exc
+        reason = why_unwritable(directory) or exc.strerror or str(exc)
         raise InputError(f"the output directory {directory} cannot be written: {reason}.") from None
     try:
         try:
