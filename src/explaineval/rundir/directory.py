@@ -101,8 +101,8 @@ def prepare(
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as exc:
-        reason = why_unwritable(directory) or exc.strerror or str(exc)
-        raise InputError(f"the output directory {directory} cannot be written: {reason}.") from None
+        cause = why_unwritable(directory) or exc.strerror or str(exc)
+        raise InputError(f"the output directory {directory} cannot be written: {cause}.") from None
     if not (directory / RUN).exists():
         if any(directory.iterdir()):
             raise InputError(f"{directory} holds files that are no run: choose an empty or new directory with --out.")
