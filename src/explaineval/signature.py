@@ -69,14 +69,28 @@ def mention_rule(kind: str | None, policy: str) -> str:
     return PHRASES if kind_of(kind or "").mentioned_by == "phrases" else policy
 
 
+class Digest:
+    """Eight hex digits of the SHA-256 of records in the order in which they are added."""
+
+    def __init__(self) -> None:
+        self._total = hashlib.sha256()
+
+    def add(self, value: BaseModel | Mapping[str, object]) -> None:
+        """Add a record, as JSON with sorted keys on a line."""
+        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else dict(value)
+        self._total.update(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        self._total.update(b"\n")
+
+    def __str__(self) -> str:
+        return self._total.hexdigest()[:8]
+
+
 def digest(values: Iterable[BaseModel | Mapping[str, object]]) -> str:
     """Return eight hex digits of the SHA-256 of records in their given order."""
-    total = hashlib.sha256()
+    total = Digest()
     for value in values:
-        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else dict(value)
-        total.update(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-        total.update(b"\n")
-    return total.hexdigest()[:8]
+        total.add(value)
+    return str(total)
 
 
 def signature(

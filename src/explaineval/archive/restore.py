@@ -16,7 +16,7 @@ from explaineval.datasets.readers import shape_of
 from explaineval.errors import InputError
 from explaineval.interventions.edit import check
 from explaineval.planning import provenance
-from explaineval.planning.interventions import Chosen, Edits
+from explaineval.planning.interventions import Chosen, Edits, new_edits
 from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared, inputs_of
 from explaineval.planning.requests import RequestBuilder
@@ -160,7 +160,7 @@ def _split(
 
 def _read_edits(tasks: Sequence[Task], directory: Path) -> Edits:
     """Read the interventions in file order, each checked against its example."""
-    edits: Edits = {}
+    edits = new_edits()
     examples = {(task.name, example.id): example for task in tasks for example in task.examples}
     for edit in run_directory.read_interventions(directory):
         example = examples.get((edit.task, edit.example_id))
@@ -170,7 +170,7 @@ def _read_edits(tasks: Sequence[Task], directory: Path) -> Edits:
                 "is not among the run's."
             )
         check(example, edit)
-        edits.setdefault((edit.task, edit.example_id), []).append(edit)
+        edits.append(edit)
     return edits
 
 

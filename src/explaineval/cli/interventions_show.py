@@ -37,7 +37,7 @@ def show_command(file: Path | None, task: tuple[str, ...], columns: str | None, 
     tasks = load_tasks(parse_specs(task, read_columns(columns or "")), shots=0, limit=None)
     examples = by_id(tasks)
     if file is not None:
-        records = read_interventions(file, examples)
+        records = list(read_interventions(file, examples))
     else:
         unbundled = [task.name for task in tasks if task.name not in BUNDLED]
         if unbundled:

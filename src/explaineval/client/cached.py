@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from explaineval.cache import Claims, Store, is_stopped, request_key
 from explaineval.client.protocol import Client
+from explaineval.digests import NumberSet
 from explaineval.errors import (
     EndpointError,
     ExplainevalError,
@@ -139,7 +140,7 @@ class RequestCounts:
     shared: int = 0
     in_batches: int = 0
     given_up: int = 0
-    seen: set[int] = field(default_factory=set, repr=False)
+    seen: NumberSet = field(default_factory=NumberSet, repr=False)
 
 
 @dataclass
@@ -183,8 +184,7 @@ class CachedClient:
         """Return the stored completion, or that of the same request under way, or a new one."""
         key = request_key(request)
         short = int(key[:16], 16)
-        new = short not in self.counts.seen
-        self.counts.seen.add(short)
+        new = self.counts.seen.add(short)
         task = self._under_way.get(key)
         if task is None:
             stored = self.store.get(key)

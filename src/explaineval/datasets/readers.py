@@ -19,7 +19,9 @@ from pydantic_core import PydanticSerializationError
 from explaineval.config import Columns
 from explaineval.config.columns import EXAMPLE
 from explaineval.datasets.text_files import read_csv, read_header, read_jsonl, read_plain_csv
+from explaineval.digests import Digests
 from explaineval.errors import InputError
+from explaineval.record_list import RecordList
 from explaineval.records import Example
 
 BUNDLED = ("nli", "qa", "sense")
@@ -253,7 +255,7 @@ def read_task(
     task: str,
     unknown_gold: dict[str, str] | None = None,
     columns: Columns | None = None,
-) -> list[Example]:
+) -> RecordList[Example]:
     """Return all examples of one task in file order; `name` is that of a format, or of a bundled task without a path.
 
     `columns` are for a format that takes them. What stands as gold label and names no option is put into `unknown_gold`
@@ -262,17 +264,28 @@ def read_task(
     known = format_of("jsonl" if path is None else name)
     if known is None or (path is None and name not in BUNDLED):
         raise InputError(f"task {name!r} needs a path: {name}:PATH.")
-    examples: dict[str, Example] = {}
+    examples, ids = RecordList(Example), Digests()
+
+    def check_ids() -> None:
+        place = ids.first_repeated()
+        if place is not None:
+            name = examples[place].id
+            raise InputError(f"{path}: the id {name!r} stands twice; ids must be unique within a task.")
+
     further = (columns,) if known.takes_columns else ()
-    for example, unknown in known.read(path or bundled_path(name), task, *further):
-        if example.id in examples:
-            raise InputError(f"{path}: the id {example.id!r} stands twice; ids must be unique within a task.")
-        examples[example.id] = example
-        if unknown is not None and unknown_gold is not None:
-            unknown_gold[example.id] = unknown
+    try:
+        for example, unknown in known.read(path or bundled_path(name), task, *further):
+            examples.append(example)
+            ids.add(example.id.encode())
+            if unknown is not None and unknown_gold is not None:
+                unknown_gold[example.id] = unknown
+    except InputError:
+        check_ids()  # of two errors, the first one in the file is told
+        raise
+    check_ids()
     if not examples:
         raise InputError(f"{path} is empty: it holds no example of task {task!r}.")
-    return list(examples.values())
+    return examples
 
 
 def _row(place: str, letters: Mapping[str, str], gold: str, **values: Any) -> TaskRow:

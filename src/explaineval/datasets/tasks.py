@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 
 from explaineval.config import Columns, columns_of
@@ -23,8 +24,10 @@ from explaineval.datasets.readers import (
     shape_of,
 )
 from explaineval.datasets.text_files import read_jsonl
+from explaineval.digests import Digests
 from explaineval.errors import InputError
 from explaineval.interventions import intervention_from
+from explaineval.record_list import RecordList
 from explaineval.records import Example, Intervention
 
 
@@ -40,7 +43,7 @@ class TaskSpec:
     path: Path | None
     columns: Columns | None = None
 
-    def read(self, unknown_gold: dict[str, str] | None = None) -> list[Example]:
+    def read(self, unknown_gold: dict[str, str] | None = None) -> RecordList[Example]:
         """Return all examples of the task, as `read_task` does."""
         return read_task(self.format, self.path, self.name, unknown_gold, self.columns)
 
@@ -51,7 +54,7 @@ class Task:
 
     spec: TaskSpec
     shape: str | None
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     shots: tuple[Example, ...]
     shots_source: str
     level_shots: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
@@ -157,18 +160,19 @@ def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None
         shots = _shots_of(rows, examples[0], count, str(shots_from), last=bundled)
         levels = read_levels(path)
         source = f"the bundled task {shots_from.name}" if bundled else f"the first {count} of {shots_from.name}"
-        examples = [example for example in examples if all(example.fields != shot.fields for shot in shots)]
+        shown = [shot.fields for shot in shots]
+        examples = examples.select(place for place, example in enumerate(examples) if example.fields not in shown)
     elif count:
-        usable = [example for example in examples if example.explanation and example.gold]
+        usable = [place for place, example in enumerate(examples) if example.explanation and example.gold]
         lender = SHAPES.get(frozenset(examples[0].fields))
         if len(usable) >= count and len(examples) > count:
-            shots = tuple(usable[-count:])
+            reserved = usable[-count:]
+            shots = tuple(examples.select(reserved))
             known = format_of("jsonl" if spec.path is None else spec.format)
             if known is not None and known.read_levels is not None:
                 levels = known.read_levels(spec.path or bundled_path(spec.name))
             source = f"the last {count} of {spec.path.name if spec.path else spec.name}"
-            reserved = {shot.id for shot in shots}
-            examples = [example for example in examples if example.id not in reserved]
+            examples = examples.select(place for place in range(len(examples)) if place not in reserved)
         elif lender is not None:
             shots = tuple(read_task(lender, None, lender)[-count:])
             levels = read_levels(bundled_path(lender))
@@ -180,7 +184,7 @@ def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None
         )
     if not examples:
         raise InputError(f"task {spec.name!r}: every example serves as a shot, so none is left to evaluate.")
-    return Task(spec, shape, tuple(examples[:limit]), shots, source, _level_shots(shots, levels), unknown)
+    return Task(spec, shape, examples[:limit], shots, source, _level_shots(shots, levels), unknown)
 
 
 def _level_shots(shots: tuple[Example, ...], texts: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[Example, ...]]:
@@ -204,36 +208,56 @@ def _shots_of(rows: list[Example], like: Example, count: int, place: str, *, las
     return usable[-count:] if last else usable[:count]
 
 
-def read_interventions(path: Path, tasks: Mapping[str, Mapping[str, Example]]) -> list[Intervention]:
-    """Return all interventions of a JSONL file, checked against all examples of the tasks (by name, then id).
+def read_interventions(path: Path, tasks: Mapping[str, Mapping[str, Example]]) -> Iterator[Intervention]:
+    """Yield all interventions of a JSONL file, checked against all examples of the tasks (by name, then id).
 
     Raises InputError for a line that fits no example, an offset beyond the text, an id that stands twice.
     """
-    interventions = list(_checked(read_jsonl(path), tasks))
-    if not interventions:
+    count = 0
+    for intervention in _checked(lambda: read_jsonl(path), tasks):
+        count += 1
+        yield intervention
+    if not count:
         raise InputError(f"{path} is empty: it holds no intervention.")
-    return interventions
 
 
 def ready_interventions(task: str, examples: Sequence[Example]) -> list[Intervention]:
     """Return the ready interventions of a bundled task, for those of its examples that are given."""
     with resources.as_file(resources.files("explaineval") / "tasks" / f"{task}.interventions.jsonl") as path:
         by_id = {example.id: example for example in examples}
-        lines = ((place, value) for place, value in read_jsonl(path) if value.get("example_id") in by_id)
+
+        def lines() -> Iterator[Line]:
+            return ((place, value) for place, value in read_jsonl(path) if value.get("example_id") in by_id)
+
         return list(_checked(lines, {task: by_id}))
 
 
+Line = tuple[str, dict[str, object]]
+"""Where a line stands, and the JSON object in it."""
+
+
 def _checked(
-    lines: Iterable[tuple[str, dict[str, object]]], tasks: Mapping[str, Mapping[str, Example]]
+    read_lines: Callable[[], Iterable[Line]], tasks: Mapping[str, Mapping[str, Example]]
 ) -> Iterator[Intervention]:
-    seen: set[tuple[str, str]] = set()
-    for place, value in lines:
-        intervention = intervention_from(value, where=place, tasks=tasks)
-        key = (intervention.task, intervention.id)
-        if key in seen:
-            raise InputError(f"{place}: the intervention id {intervention.id!r} stands twice for this task.")
-        seen.add(key)
-        yield intervention
+    """Yield the intervention of each line. That two have one id is told at the end, or before another error."""
+    ids = Digests()
+
+    def check_ids() -> None:
+        number = ids.first_repeated()
+        if number is not None:
+            place, value = next(islice(read_lines(), number, None))
+            name = intervention_from(value, where=place, tasks=tasks).id
+            raise InputError(f"{place}: the intervention id {name!r} stands twice for this task.")
+
+    try:
+        for place, value in read_lines():
+            intervention = intervention_from(value, where=place, tasks=tasks)
+            ids.add(f"{intervention.task}\0{intervention.id}".encode("utf-8", "surrogatepass"))
+            yield intervention
+    except InputError:
+        check_ids()
+        raise
+    check_ids()
 
 
 def shots_of(tasks: Sequence[Task]) -> tuple[list[Example], dict[str, list[Example]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -16,9 +16,10 @@ from explaineval.interventions import BuildContext, Kind, Token, build_null_edit
 from explaineval.mentions import already_present, mentions_phrase
 from explaineval.planning.notes import Note, note
 from explaineval.prompts import PromptBook
+from explaineval.record_list import RecordGroups, RecordsByKey
 from explaineval.records import Example, Intervention
 
-Edits = dict[tuple[str, str], list[Intervention]]
+Edits = Mapping[tuple[str, str], Sequence[Intervention]]
 """Interventions by (task, example id)."""
 
 BATCH = 256
@@ -46,11 +47,11 @@ def choose(
             check_phrases(prompts, name)
         return chosen
     kind, per_example = kind_of(config.kind or "random_word"), config.per_example
-    edits: Edits = {}
+    edits = new_edits(per_example)
     notes: list[Note] = []
     for task in tasks:
         if config.kind is None and task.name in BUNDLED:
-            _collect(edits, ready_interventions(task.name, task.examples), per_example)
+            _collect(edits, ready_interventions(task.name, task.examples))
             continue
         drawn = build(kind, task, prompts, levels, per_example=per_example, seed=seed, tagger=config.tagger)
         missing = len(task.examples) * per_example - _collect(edits, drawn)
@@ -113,7 +114,7 @@ def _cue_text(prompts: PromptBook, kind: Kind, letter: str | None) -> str:
 
 def with_null_edits(examples: Iterable[Example], built: Iterable[Intervention]) -> Iterator[Intervention]:
     """Yield the interventions of each example, then a null edit at the place of its first edit, if it has an edit."""
-    by_example: Edits = {}
+    by_example = new_edits()
     _collect(by_example, built)
     for example in examples:
         edits = by_example.get((example.task, example.id), [])
@@ -161,15 +162,22 @@ def _tagged(task: Task, tagger: str | None) -> Iterator[tuple[Example, dict[str,
 
 
 def _from_file(path: Path, tasks: Sequence[Task]) -> Chosen:
-    everything = {task.name: {example.id: example for example in task.spec.read()} for task in tasks}
-    evaluated = {(task.name, example.id) for task in tasks for example in task.examples}
-    lines = read_interventions(path, everything)
-    edits: Edits = {}
-    used = _collect(edits, (line for line in lines if (line.task, line.example_id) in evaluated))
-    if used == len(lines):
+    everything = {task.name: RecordsByKey(task.spec.read(), _id_of) for task in tasks}
+    evaluated = {task.name: RecordsByKey(task.examples, _id_of) for task in tasks}
+    edits, skipped = new_edits(), 0
+    for line in read_interventions(path, everything):
+        if line.example_id in evaluated[line.task]:
+            edits.append(line)
+        else:
+            skipped += 1
+    if not skipped:
         return Chosen(edits, ())
-    text = f"{path.name}: {len(lines) - used} lines belong to examples that are cut off by the limit or serve as shots."
+    text = f"{path.name}: {skipped} lines belong to examples that are cut off by the limit or serve as shots."
     return Chosen(edits, (note("interventions_skipped", text),))
+
+
+def _id_of(example: Example) -> str:
+    return example.id
 
 
 def short_note(task: str, missing: int) -> Note:
@@ -178,12 +186,15 @@ def short_note(task: str, missing: int) -> Note:
     return note("interventions_short", text)
 
 
-def _collect(edits: Edits, interventions: Iterable[Intervention], per_example: int | None = None) -> int:
-    """Add the interventions, of each example at most the first `per_example`; return how many there were."""
+def new_edits(per_example: int | None = None) -> RecordGroups[Intervention]:
+    """Return a collection of interventions by (task, example id), of each example at most the first `per_example`."""
+    return RecordGroups(Intervention, lambda intervention: (intervention.task, intervention.example_id), per_example)
+
+
+def _collect(edits: RecordGroups[Intervention], interventions: Iterable[Intervention]) -> int:
+    """Add the interventions; return how many there were."""
     count = 0
     for intervention in interventions:
         count += 1
-        of_example = edits.setdefault((intervention.task, intervention.example_id), [])
-        if per_example is None or len(of_example) < per_example:
-            of_example.append(intervention)
+        edits.append(intervention)
     return count

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from explaineval.client.simulated import law_of
 from explaineval.config import ClientConfig, EndpointConfig, RunConfig, arms_for
@@ -14,11 +13,12 @@ from explaineval.datasets import Task, load_tasks, parse_specs
 from explaineval.errors import InputError
 from explaineval.interventions import FEWEST_SHOTS, pattern_of
 from explaineval.planning import provenance
-from explaineval.planning.interventions import Chosen, choose
+from explaineval.planning.interventions import Chosen, Edits, choose
 from explaineval.planning.notes import Note, note
 from explaineval.planning.shards import cut
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX, Example
+from explaineval.record_list import select
+from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX, Example, Intervention
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science, WholeRun
 
@@ -101,16 +101,19 @@ def _in_drawn_order(task: Task, seed: int) -> Task:
         content = json.dumps([seed, "order", example.task, example.id]).encode()
         return hashlib.sha256(content).digest()
 
-    return replace(task, examples=tuple(sorted(task.examples, key=place)))
+    places = [place(example) for example in task.examples]
+    return replace(task, examples=select(task.examples, sorted(range(len(places)), key=places.__getitem__)))
 
 
 def _check_patterns(config: RunConfig, tasks: Sequence[Task], chosen: Chosen) -> None:
     """Raise InputError where a pattern is to be shown and there are too few shots, or shots without its letter."""
-    every = [edit for edits in chosen.edits.values() for edit in edits]
-    patterns = [(edit.task, edit.kind, pattern) for edit in every if (pattern := pattern_of(edit)) is not None]
+    every = (edit for edits in chosen.edits.values() for edit in edits)
+    patterns = dict.fromkeys(
+        (edit.task, edit.kind, pattern.letter) for edit in every if (pattern := pattern_of(edit)) is not None
+    )
     if not patterns:
         return
-    kind = patterns[0][1]
+    _, kind, _ = next(iter(patterns))
     for model in config.models:
         for arm in arms_for(config, model):
             if arm.shots < FEWEST_SHOTS:
@@ -120,7 +123,7 @@ def _check_patterns(config: RunConfig, tasks: Sequence[Task], chosen: Chosen) ->
                     f"{FEWEST_SHOTS}."
                 )
     for task in tasks:
-        letters = {str(pattern.letter) for name, _, pattern in patterns if name == task.name and pattern.letter}
+        letters = {letter for name, _, letter in patterns if name == task.name and letter}
         for letter in sorted(letters):
             for shot in task.shots:
                 if letter not in shot.options:
@@ -166,13 +169,13 @@ def _with_interventions(task: Task, chosen: Chosen) -> Task:
 
     Raises InputError where none is left.
     """
-    kept = tuple(example for example in task.examples if chosen.edits.get((task.name, example.id)))
+    kept = [place for place, example in enumerate(task.examples) if (task.name, example.id) in chosen.edits]
     if not kept:
         raise InputError(
             f"task {task.name!r} has no intervention for any of its examples, so nothing could be measured there: "
             "leave the task out, or add interventions for it."
         )
-    return replace(task, examples=kept)
+    return replace(task, examples=select(task.examples, kept))
 
 
 def _left_out(whole: Sequence[Task], tasks: Sequence[Task]) -> Iterator[Note]:
@@ -226,8 +229,27 @@ def _with_levels(task: Task, levels: Collection[str]) -> Task:
     return replace(task, level_shots={level: shots for level, shots in task.level_shots.items() if level in levels})
 
 
-def inputs_of(tasks: tuple[Task, ...], chosen: Chosen) -> tuple[list[Any], list[Any]]:
-    """All examples, and all their interventions, in the order of the tasks."""
-    examples = [example for task in tasks for example in task.examples]
-    edits = [edit for example in examples for edit in chosen.edits.get((example.task, example.id), ())]
-    return examples, edits
+class _Edits(Iterable[Intervention]):
+    """The interventions of examples, in the order of these."""
+
+    def __init__(self, examples: Iterable[Example], edits: Edits) -> None:
+        self._examples, self._edits = examples, edits
+
+    def __iter__(self) -> Iterator[Intervention]:
+        return (edit for example in self._examples for edit in self._edits.get((example.task, example.id), ()))
+
+
+class _Examples(Iterable[Example]):
+    """The examples of tasks, task after task."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._tasks = tasks
+
+    def __iter__(self) -> Iterator[Example]:
+        return (example for task in self._tasks for example in task.examples)
+
+
+def inputs_of(tasks: Sequence[Task], chosen: Chosen) -> tuple[Iterable[Example], Iterable[Intervention]]:
+    """Return all examples, and all their interventions, in the order of the tasks. Both can be gone through again."""
+    examples = _Examples(tasks)
+    return examples, _Edits(examples, chosen.edits)

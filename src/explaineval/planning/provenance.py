@@ -11,9 +11,8 @@ from explaineval.interventions import kind_of
 from explaineval.planning.interventions import Edits
 from explaineval.planning.requests import RequestBuilder
 from explaineval.prompts import PromptBook
-from explaineval.records import Intervention
 from explaineval.rundir.schema import ArmFacts, Growing, Science, TaskFacts, UnaskedArm
-from explaineval.signature import IF_SET, digest
+from explaineval.signature import IF_SET, Digest, digest
 
 NOT_FIXED = (
     "tasks",
@@ -34,10 +33,10 @@ def task_facts(tasks: Sequence[Task], edits: Edits, prompts: PromptBook) -> dict
     """Return the facts of each task by its name. The hash of a cue covers its place in the prompt and its phrases."""
     facts = {}
     for task in tasks:
-        by_kind: dict[str, list[Intervention]] = {}
+        by_kind: dict[str, Digest] = {}
         for example in task.examples:
             for edit in edits.get((task.name, example.id), ()):
-                by_kind.setdefault(edit.kind, []).append(edit)
+                by_kind.setdefault(edit.kind, Digest()).add(edit)
         facts[task.name] = TaskFacts(
             examples=digest(task.examples),
             n_examples=len(task.examples),
@@ -46,14 +45,16 @@ def task_facts(tasks: Sequence[Task], edits: Edits, prompts: PromptBook) -> dict
             shots_source=task.shots_source,
             level_shots={level: digest(shots) for level, shots in sorted(task.level_shots.items())},
             shape=task.shape,
-            kinds={kind: _kind_digest(kind, kind_edits, prompts) for kind, kind_edits in sorted(by_kind.items())},
+            kinds={kind: _kind_digest(kind, total, prompts) for kind, total in sorted(by_kind.items())},
         )
     return facts
 
 
-def _kind_digest(kind: str, edits: Sequence[Intervention], prompts: PromptBook) -> str:
+def _kind_digest(kind: str, total: Digest, prompts: PromptBook) -> str:
     cue = kind_of(kind).cue
-    return digest(edits if cue is None else [*edits, {"cue": prompts.cue_digest(cue)}])
+    if cue is not None:
+        total.add({"cue": prompts.cue_digest(cue)})
+    return str(total)
 
 
 def kinds_of(edits: Edits) -> set[str]:

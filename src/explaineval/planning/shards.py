@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from explaineval.config import Shard
 from explaineval.datasets import Task
-from explaineval.planning.interventions import Chosen
+from explaineval.planning.interventions import Chosen, new_edits
 from explaineval.planning.notes import note
+from explaineval.record_list import select
 
 
 def cut(tasks: Sequence[Task], chosen: Chosen, shard: Shard) -> tuple[tuple[Task, ...], Chosen, tuple[int, ...]]:
@@ -27,12 +28,11 @@ def cut(tasks: Sequence[Task], chosen: Chosen, shard: Shard) -> tuple[tuple[Task
         held = [number for number, example in enumerate(task.examples) if shard.holds(example.id)]
         positions += [start + number for number in held]
         start += len(task.examples)
-        parts.append(replace(task, examples=tuple(task.examples[number] for number in held)))
-    edits = {
-        place: chosen.edits[place]
-        for task in parts
-        for example in task.examples
-        if (place := (task.name, example.id)) in chosen.edits
-    }
+        parts.append(replace(task, examples=select(task.examples, held)))
+    edits = new_edits()
+    for task in parts:
+        for example in task.examples:
+            for edit in chosen.edits.get((task.name, example.id), ()):
+                edits.append(edit)
     text = f"shard {shard}: {len(positions):,} of the run's {start:,} examples; other notes may be about all of them."
     return tuple(parts), Chosen(edits, (note("shard", text), *chosen.notes)), tuple(positions)

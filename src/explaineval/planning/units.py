@@ -6,6 +6,7 @@ answers from the cache alone and tells what a run would ask; `execution.pool` se
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -16,6 +17,7 @@ from explaineval.client.cached import find_older
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig, arms_for
 from explaineval.datasets import Task
+from explaineval.digests import NumberSet
 from explaineval.errors import NotStoredError, RequestUnsentError
 from explaineval.interventions import Pattern, apply, kind_of, pattern_of
 from explaineval.mentions import already_present
@@ -188,16 +190,19 @@ def plan_size(prepared: Prepared, model: ModelConfig, without: Collection[str] =
     """
     edits = prepared.chosen.edits
     exact = sum(map(len, edits.values())) <= COUNTED_EXACTLY
+    counted: dict[str, Counter[int]] = {}  # where they are not looked through, they are the same for all builders
     planned = distinct = 0
     for builder in builders(prepared, model):
         if builder.arm.style in without:
             continue
-        for example in builder.task.examples:
-            interventions = edits.get((builder.task.name, example.id), ())
-            asked = count_asked(builder, example, interventions) if exact else len(interventions)
+        name = builder.task.name
+        if exact or name not in counted:
+            groups = ((example, edits.get((name, example.id), ())) for example in builder.task.examples)
+            counted[name] = Counter(count_asked(builder, *group) if exact else len(group[1]) for group in groups)
+        for asked, examples in counted[name].items():
             for shams in (prepared.config.shams, *[0] * (prepared.config.samples - 1)):
-                distinct += count_distinct(builder, asked, shams)
-                planned += count_planned(builder, asked, shams)
+                distinct += examples * count_distinct(builder, asked, shams)
+                planned += examples * count_planned(builder, asked, shams)
     return PlanSize(planned, distinct)
 
 
@@ -342,7 +347,7 @@ def walk_units(units: Iterable[Unit], prepared: Prepared, find: Find = find_noth
     What is asked once more, and what explaining calls say, depends on stored answers: without them there are no
     retries, and guesses in place of the explaining calls.
     """
-    seen: set[int] = set()
+    seen = NumberSet()
     for unit in units:
         for variant in unit.asked:
             unsent: list[Request] = []
@@ -374,8 +379,5 @@ def answer_from(
         return
 
 
-def _is_new(key: str, seen: set[int], *, guess: bool = False) -> bool:
-    short = int(key[:16], 16) ^ guess
-    known = short in seen
-    seen.add(short)
-    return not known
+def _is_new(key: str, seen: NumberSet, *, guess: bool = False) -> bool:
+    return seen.add(int(key[:16], 16) ^ guess)

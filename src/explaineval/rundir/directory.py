@@ -18,6 +18,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from explaineval.config import ModelConfig, RunConfig
+from explaineval.digests import Digests
 from explaineval.errors import InputError, InUseError
 from explaineval.files import open_regular, open_text_atomic, read_lines, why_unwritable
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
@@ -54,11 +56,11 @@ LARGEST_JSON = 64 << 20
 """Bytes of the largest run.json or metrics.json that is read."""
 
 
-def science_hash(science: Science, examples: Sequence[Example], interventions: Sequence[Intervention]) -> str:
+def science_hash(science: Science, examples: Iterable[Example], interventions: Iterable[Intervention]) -> str:
     """Hash the scientific configuration with all contents, and no paths, to ten hexadecimal digits."""
     document = science.model_dump(mode="json")
     total = hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode())
-    for record in (*examples, *interventions):
+    for record in chain[Example | Intervention](examples, interventions):
         total.update(record.model_dump_json().encode("utf-8", "surrogatepass"))
     return total.hexdigest()[:10]
 
@@ -87,8 +89,8 @@ def default_directory(base: Path, today: date, name: str) -> Path:
 def prepare(
     directory: Path,
     science: Science,
-    examples: Sequence[Example],
-    interventions: Sequence[Intervention],
+    examples: Iterable[Example],
+    interventions: Iterable[Intervention],
 ) -> str:
     """Make the directory, or check that the run in it is this one or a part of it.
 
@@ -110,8 +112,8 @@ def prepare(
     old = read_run(directory).science
     reason = difference(old, science)
     for name, records in ((EXAMPLES, examples), (INTERVENTIONS, interventions)):
-        new_lines = {record.model_dump_json().encode() for record in records}
-        gone = sum(line.rstrip(b"\n") not in new_lines for line in _lines(directory / name))
+        new_lines = Digests(record.model_dump_json().encode() for record in records)
+        gone = new_lines.count_missing(Digests(line.rstrip(b"\n") for line in _lines(directory / name)))
         if gone and reason is None:
             reason = f"{gone} lines of its {name} are not part of this one"
     if reason is not None:

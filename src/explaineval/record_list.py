@@ -1,0 +1,286 @@
+"""Hold many records: the first thousands as they are, more of them as JSON in a temporary file.
+
+A run of a million requests has a million examples and interventions, which would take gigabytes as objects. Each is
+needed a few times, so it is read again from the file.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from pydantic import BaseModel
+
+from explaineval.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+R = TypeVar("R", bound=BaseModel)
+
+HELD = 2_000
+"""Records that are held as objects; with one more, all go to the file."""
+
+AT_ONCE = 1 << 16
+"""Bytes that are written to the file, and read from it, at once."""
+
+
+class _File:
+    """A temporary file without a name, which ends with the process. It grows at its end and is read anywhere."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+        self._unwritten = bytearray()
+        self._written = 0
+        self._block = b""
+        self._block_start = 0
+
+    def append(self, data: bytes) -> int:
+        """Add bytes and return where they start. Raises InputError where the disk is full."""
+        start = self._written + len(self._unwritten)
+        self._unwritten += data
+        if len(self._unwritten) >= AT_ONCE:
+            self._flush()
+        return start
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return bytes that were added. Neighbours are read ahead."""
+        if start + length > self._written:
+            self._flush()
+        at = start - self._block_start
+        if not 0 <= at <= len(self._block) - length:
+            assert self._descriptor is not None  # noqa: S101 - something was added
+            self._block, self._block_start, at = os.pread(self._descriptor, max(length, AT_ONCE), start), start, 0
+        return self._block[at : at + length]
+
+    def _flush(self) -> None:
+        try:
+            if self._descriptor is None:
+                with TemporaryFile(buffering=0) as file:
+                    self._descriptor = os.dup(file.fileno())
+                weakref.finalize(self, os.close, self._descriptor)
+            data = bytes(self._unwritten)
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError as exc:
+            raise InputError(
+                f"the temporary file for examples and interventions cannot be written ({exc.strerror or exc}): make "
+                "room, or name another directory in the environment variable TMPDIR."
+            ) from exc
+        self._written += len(self._unwritten)
+        self._unwritten = bytearray()
+
+
+class RecordList(Sequence[R], Generic[R]):
+    """A sequence of records of one type. Slices and selections share its contents, and do not see later additions."""
+
+    def __init__(self, kind: type[R], records: Iterable[R] = ()) -> None:
+        self._kind = kind
+        self._held: list[R] | None = []
+        self._file = _File()
+        self._starts, self._lengths = array("Q"), array("I")
+        self._last: tuple[int, R] | None = None
+        for record in records:
+            self.append(record)
+
+    def append(self, record: R) -> None:
+        """Add a record at the end. Raises InputError where the disk is full."""
+        if self._held is not None:
+            self._held.append(record)
+            if len(self._held) > HELD:
+                held, self._held = self._held, None
+                for earlier in held:
+                    self._store(earlier)
+            return
+        self._store(record)
+
+    def _store(self, record: R) -> None:
+        data = record.model_dump_json().encode()
+        self._starts.append(self._file.append(data))
+        self._lengths.append(len(data))
+
+    def __len__(self) -> int:
+        return len(self._starts) if self._held is None else len(self._held)
+
+    @overload
+    def __getitem__(self, place: int) -> R: ...
+    @overload
+    def __getitem__(self, place: slice) -> RecordList[R]: ...
+    def __getitem__(self, place: int | slice) -> R | RecordList[R]:
+        if isinstance(place, slice):
+            return self.select(range(len(self))[place])
+        if self._held is not None:
+            return self._held[place]
+        start = self._starts[place]
+        if self._last is None or self._last[0] != start:
+            self._last = start, self._kind.model_validate_json(self._file.read(start, self._lengths[place]))
+        return self._last[1]
+
+    def __iter__(self) -> Iterator[R]:
+        return (self[place] for place in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment] # it can grow
+
+    def select(self, places: Iterable[int]) -> RecordList[R]:
+        """Return the list of the records at these places, in this order."""
+        chosen = RecordList(self._kind)
+        chosen._file, chosen._held = self._file, None
+        if self._held is not None:
+            chosen._held = [self._held[place] for place in places]
+        else:
+            for place in places:
+                chosen._starts.append(self._starts[place])
+                chosen._lengths.append(self._lengths[place])
+        return chosen
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield each record as JSON, as `model_dump_json` writes it."""
+        if self._held is not None:
+            yield from (record.model_dump_json().encode() for record in self._held)
+        else:
+            for start, length in zip(self._starts, self._lengths, strict=True):
+                yield self._file.read(start, length)
+
+
+def select(records: Sequence[R], places: Iterable[int]) -> Sequence[R]:
+    """Return the records at these places, in this order."""
+    if isinstance(records, RecordList):
+        return records.select(places)
+    return tuple(records[place] for place in places)
+
+
+def json_lines(records: Iterable[BaseModel]) -> Iterator[bytes]:
+    """Yield each record as JSON, without parsing those of a RecordList."""
+    if isinstance(records, RecordList):
+        return records.lines()
+    return (record.model_dump_json().encode() for record in records)
+
+
+class _Index:
+    """Finds the places of records by the hashes of their keys."""
+
+    def __init__(self) -> None:
+        self.hashes = array("Q")
+        self._order: np.ndarray[Any, np.dtype[np.intp]] | None = None
+        self._sorted: np.ndarray[Any, np.dtype[np.uint64]] | None = None
+
+    def append(self, hashed: int) -> None:
+        """Add the hash of the next record's key."""
+        self.hashes.append(hashed)
+        self._order = None
+
+    def places(self, hashed: int) -> Iterator[int]:
+        """Yield the places of the records whose key has this hash: those of one key, hardly ever of two."""
+        import numpy as np
+
+        order, ordered = self._sort()
+        low = int(np.searchsorted(ordered, np.uint64(hashed)))
+        while low < len(ordered) and ordered[low] == hashed:
+            yield int(order[low])
+            low += 1
+
+    def firsts(self) -> list[int]:
+        """Return the places at which a hash stands for the first time."""
+        import numpy as np
+
+        order, ordered = self._sort()
+        if not len(ordered):
+            return []
+        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+        return sorted(order[starts].tolist())
+
+    def _sort(self) -> tuple[np.ndarray[Any, np.dtype[np.intp]], np.ndarray[Any, np.dtype[np.uint64]]]:
+        import numpy as np
+
+        if self._order is None or self._sorted is None:
+            hashes = np.array(self.hashes, dtype=np.uint64)
+            self._order = np.argsort(hashes, kind="stable")
+            self._sorted = hashes[self._order]
+        return self._order, self._sorted
+
+
+class RecordsByKey(Mapping[str, R], Generic[R]):
+    """The records of a sequence by a text that is different for each."""
+
+    def __init__(self, records: Sequence[R], key_of: Callable[[R], str]) -> None:
+        self._records, self._key_of = records, key_of
+        self._index = _Index()
+        for record in records:
+            self._index.append(_hash(key_of(record)))
+
+    def __getitem__(self, key: str) -> R:
+        for place in self._index.places(_hash(key)):
+            if self._key_of(self._records[place]) == key:
+                return self._records[place]
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._key_of(record) for record in self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
+Key = tuple[str, str]
+
+
+class RecordGroups(Mapping[Key, "Sequence[R]"], Generic[R]):
+    """Records by a key of two texts. Groups stand in the order of their first records, records in that of addition.
+
+    With `most`, a group has its first `most` records only.
+    """
+
+    def __init__(self, kind: type[R], key_of: Callable[[R], Key], most: int | None = None) -> None:
+        self._records = RecordList(kind)
+        self._key_of, self._most = key_of, most
+        self._index = _Index()
+
+    def append(self, record: R) -> None:
+        """Add a record to its group."""
+        self._records.append(record)
+        self._index.append(_hash(*self._key_of(record)))
+
+    def __getitem__(self, key: Key) -> Sequence[R]:
+        group = [record for record in self._bucket(_hash(*key)) if self._key_of(record) == key]
+        if not group:
+            raise KeyError(key)
+        return group[: self._most]
+
+    def __iter__(self) -> Iterator[Key]:
+        return (key for key, _ in self._groups())
+
+    def __len__(self) -> int:
+        return len(self._index.firsts())
+
+    def values(self) -> Iterator[Sequence[R]]:  # type: ignore[override] # a view would look every key up again
+        """Yield all groups."""
+        return (group for _, group in self._groups())
+
+    def items(self) -> Iterator[tuple[Key, Sequence[R]]]:  # type: ignore[override] # see `values`
+        """Yield all keys with their groups."""
+        return self._groups()
+
+    def _groups(self) -> Iterator[tuple[Key, Sequence[R]]]:
+        for first in self._index.firsts():
+            groups: dict[Key, list[R]] = {}
+            for record in self._bucket(self._index.hashes[first]):
+                groups.setdefault(self._key_of(record), []).append(record)
+            yield from ((key, group[: self._most]) for key, group in groups.items())
+
+    def _bucket(self, hashed: int) -> Iterator[R]:
+        return (self._records[place] for place in self._index.places(hashed))
+
+
+def _hash(*key: str) -> int:
+    text = "\0".join(key).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
