@@ -15,6 +15,7 @@ from explaineval._version import __version__
 from explaineval.errors import InputError
 from explaineval.service.api import errors, runs, stores
 from explaineval.service.api.guards import LOOPBACK_HOSTS, Guard
+from explaineval.service.monitoring import Observed, event, write_logs
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings
 
@@ -40,6 +41,7 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
         async with RunService(directory, settings, digests) as service:
             app.state.service = service
             yield
+        event("stop")
 
     app = FastAPI(
         title="explaineval",
@@ -55,6 +57,7 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
     hosts = {*LOOPBACK_HOSTS, *(name.lower() for name in settings.hosts)} if loopback or settings.hosts else None
     limits = settings.limits
     app.add_middleware(Guard, hosts=hosts, body_bytes=limits.request_bytes, file_bytes=limits.file_bytes)
+    app.add_middleware(Observed)
     return app
 
 
@@ -92,7 +95,9 @@ def serve(directory: Path, settings: Settings, digests: Mapping[str, bytes], hos
         )
     app = create_app(directory, settings, digests, loopback=loopback)
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=20,
+        app, host=host, port=port, log_config=None, access_log=False, server_header=False, timeout_keep_alive=20,
         h11_max_incomplete_event_size=64 << 10, proxy_headers=False,
     )  # fmt: skip
+    write_logs()
+    event("start", version=__version__, host=host, port=port, tokens=len(digests), endpoints=len(settings.endpoints))
     Server(config).run()

@@ -28,6 +28,7 @@ from explaineval.service.models import (
     RunView,
     UserView,
 )
+from explaineval.service.monitoring import Monitor
 from explaineval.service.settings import EMBEDDED, Settings
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
 from explaineval.service.table import ACTIVE, RunRow, Table
@@ -95,6 +96,7 @@ class RunService:
         self.embedded: Embedded | None = None
         self.endpoints: dict[str, EndpointConfig] = {name: one.plain() for name, one in settings.endpoints.items()}
         self.turns = Turns(self.endpoints)
+        self.monitor = Monitor(self.turns, self.events)
         self.workers: Workers
         self._submitting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -106,11 +108,12 @@ class RunService:
             self.embedded = await asyncio.to_thread(find_embedded)
         if self.embedded is not None:
             self.endpoints[self.embedded.endpoint] = EndpointConfig(base_url="http://127.0.0.1", max_connections=1)
-        self.turns = Turns(self.endpoints)
+        self.turns = self.monitor.turns = Turns(self.endpoints)
         weights = None if self.embedded is None else self.embedded.weights
         self.workers = Workers(
             self.directory, self.table, self.ledger, self.turns, self.events, self.settings, self.endpoints, weights
         )
+        self.workers.on_progress, self.workers.on_state = self.monitor.count_progress, self.monitor.count_state
         await asyncio.to_thread(self.ledger.load)
         for row in await asyncio.to_thread(self.workers.recover):
             self.events.publish(row.id, RunView.of(row).model_dump(mode="json"))

@@ -228,6 +228,11 @@ class Table:
             query, values = f"{query} AND token = ?", [*values, token]
         return int(self._rows(query, values)[0][0])
 
+    def states(self) -> dict[State, int]:
+        """Return how many runs there are in each state."""
+        counts = dict(self._rows("SELECT state, COUNT(*) FROM runs GROUP BY state"))
+        return {state: counts.get(state, 0) for state in STATES}
+
     def uses_file(self, sha256: str) -> bool:
         """Return whether an upload is still there, or a run asks about its content."""
         query = "SELECT EXISTS (SELECT 1 FROM files WHERE sha256 = ?) OR EXISTS (SELECT 1 FROM runs WHERE job LIKE ?)"

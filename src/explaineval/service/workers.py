@@ -78,7 +78,8 @@ class Workers:
         self.events, self.settings, self.endpoints, self.weights = events, settings, endpoints, weights
         self.running: dict[str, Running] = {}
         self.closing = False
-        self.on_end: Callable[[RunRow, State], None] = lambda _row, _state: None
+        self.on_progress: Callable[[str, Mapping[str, Any]], None] = lambda _run, _progress: None
+        self.on_state: Callable[[RunRow], None] = lambda _row: None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._starting = asyncio.Lock()
@@ -209,6 +210,7 @@ class Workers:
         )
         running = self.running[row.id] = Running(fresh, connection, process)
         connection.send({"do": "job", **self._job(fresh)})
+        self.on_state(fresh)
         self._publish(running)
         self._tasks[row.id] = asyncio.create_task(self._follow(running))
         if row.id in self._unwanted:
@@ -248,6 +250,7 @@ class Workers:
             return
         if message.get("progress") is not None:
             running.progress = message["progress"]
+            self.on_progress(run, message["progress"])
             self._publish(running)
         if message["do"] == "ended":
             running.ended = message
@@ -326,7 +329,7 @@ class Workers:
         if fresh is not None:
             view = RunView.of(fresh)
             self.events.publish(row.id, view.model_dump(mode="json"), last=not fresh.active)
-            self.on_end(fresh, state)
+            self.on_state(fresh)
 
 
 def _lowered(entry: EndpointConfig, wanted: Mapping[str, float]) -> EndpointConfig:

@@ -22,7 +22,13 @@ def get_service(request: Request) -> RunService:
 
 
 async def get_user(request: Request, service: Annotated[RunService, Depends(get_service)]) -> User:
-    """Return who is asking. Raises AuthError."""
+    """Return who is asking, and note it for the log. Raises AuthError."""
+    user = await _find_user(request, service)
+    request.state.user = user.token
+    return user
+
+
+async def _find_user(request: Request, service: RunService) -> User:
     cookie = request.cookies.get(COOKIE)
     csrf: str | None = None
     is_form = request.headers.get("content-type", "").startswith(FORM)

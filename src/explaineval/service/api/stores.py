@@ -6,6 +6,7 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from explaineval.service.api.dependencies import Asking, Service
 from explaineval.service.api.errors import responses
@@ -20,6 +21,7 @@ from explaineval.service.models import (
     Login,
     UserView,
 )
+from explaineval.service.monitoring import CONTENT_TYPE
 from explaineval.service.runs import NotFoundError
 
 router = APIRouter(prefix="/api", responses=responses(400, 401, 403, 413, 422, 503))
@@ -111,3 +113,10 @@ async def readyz(service: Service) -> Health:
     """Say that runs are taken."""
     await service.check_ready()
     return Health(status="ok")
+
+
+@health.get("/metrics", responses=responses(401, 403), response_class=PlainTextResponse)
+async def metrics(_: Asking, service: Service) -> Response:
+    """Give the numbers of the service for Prometheus: requests, hits, dollars, failures and waiting times."""
+    service.monitor.runs = await asyncio.to_thread(service.table.states)
+    return Response(service.monitor.text(), media_type=CONTENT_TYPE)
