@@ -32,7 +32,7 @@ from types import ModuleType
 from typing import Any
 
 from billing_server import BillingServer, Settings
-from made_up_cases import answer_to, write_task
+from made_up_cases import PLACE, answer_to, write_task
 
 WORDS, SHAMS = 4, 1
 PER_EXAMPLE = 1 + WORDS + SHAMS
@@ -117,8 +117,10 @@ async def fill(examples: int, count: int, rival: int) -> str:
 
 
 def made_up(prompt: str) -> dict[str, Any]:
-    """The completion of a prompt, with 20 alternatives at its letter."""
+    """The completion of a prompt, with 20 alternatives at its letter. No two prompts have the same explanation."""
     letter, text = answer_to(prompt)
+    word, case = PLACE.findall(prompt)[-1]
+    text += f", as the note of case {case} {f'puts it when it says {word}' if len(word) % 2 else 'says'}"
     share = 0.5 + len(prompt) % 100 / 250
     top = [(f" {letter}", math.log(share))]
     others = zip("ABC".replace(letter, ""), (0.6, 0.3), strict=True)

@@ -61,6 +61,9 @@ _TAKEN_BACK = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 
+_MAY_TAKE_BACK = re.compile(r"i[\s']|[^\W_]\s(?:answer|choice|response|label)|apolog")
+"""Found in every lower-case text in which `_TAKEN_BACK` is found, and much faster looked for."""
+
 _CLOSE = r"[)\]*_\"'”’»`}$\\]{0,6},?\s{0,2}"
 _BE = r"(?:is|was|are|were|must\sbe|has\sto\sbe|would\sbe|should\sbe|['’]s)"
 _BE_NOT = (
@@ -141,6 +144,8 @@ _STILL_BEST = re.compile(  # "A is not correct in every detail, but it fits best
 def find_retractions(text: str, letters: Collection[str]) -> list[Claim]:
     """The sentences of `text` in which the model takes back its answer, which is one of `letters`."""
     claims: list[Claim] = []
+    if text.isascii() and not _MAY_TAKE_BACK.search(text.lower()):
+        return claims
     for match in _TAKEN_BACK.finditer(text):
         start = match.start("own") if match["own"] else match.start()
         named = (match["letter"] or match["inside"] or "").upper()
@@ -155,7 +160,7 @@ def find_retractions(text: str, letters: Collection[str]) -> list[Claim]:
 
 def find_denials(text: str, letters: Collection[str], options: Mapping[str, str]) -> list[Claim]:
     """The sentences of `text` that deny one of `letters`, the options that are the answer."""
-    names = find_names(text, options, MOST_NAMES)
+    names = find_names(text, options, MOST_NAMES + 1)[:MOST_NAMES]
     judged = judges_sentences(options) or _are_sentences(options)
     places = (place for place, name in enumerate(names) if name.letter in letters)
     spans = [(names[place].letter, _find_denial(text, names, place, judged=judged)) for place in places]

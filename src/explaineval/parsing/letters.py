@@ -170,7 +170,11 @@ def find_names(text: str, options: Mapping[str, str], most: int) -> list[Name]:
 
     An `A` or `I` before an ordinary word is not a name: it is the article or the pronoun.
     """
-    items = tuple(options.items())
+    return list(_find_names(text, tuple(options.items()), most))
+
+
+@lru_cache(maxsize=4)  # statements and denials are looked for in the same text, one after the other
+def _find_names(text: str, items: tuple[tuple[str, str], ...], most: int) -> tuple[Name, ...]:
     pattern, texts = _name_pattern(items)
     names: list[Name] = []
     for match in pattern.finditer(text):
@@ -188,7 +192,7 @@ def find_names(text: str, options: Mapping[str, str], most: int) -> list[Name]:
         named = texts.get(fold(match[kind]).rstrip(".")) if kind == "text" else _letter_of_number(match[kind], items)
         if named:
             names.append(Name(match.start(), match.end(), Value(named, *match.span(kind)), False))
-    return names
+    return tuple(names)
 
 
 def two_answers(letters: list[str]) -> Clash:
@@ -236,6 +240,8 @@ def are_numbered_sentences(options: Mapping[str, str]) -> bool:
 
 def fold(text: str) -> str:
     """`text` without differences of case, width, quotation marks and white space."""
+    if text.isascii():  # the same in a fraction of the time
+        return " ".join(text.replace("`", "'").split()).lower()
     return " ".join(unicodedata.normalize("NFKC", text.translate(_QUOTES)).split()).casefold()
 
 
@@ -316,10 +322,8 @@ def _names_other(rest: str, letter: str, options: Mapping[str, str], *, strict: 
         return [share for share in shares if share in options and share != letter]
     folded = fold(rest)
     for key, option in options.items():
-        if key != letter and option.strip():
-            listed = re.search(
-                rf"(?<!\w){re.escape(key.casefold())}[).:\]]\s?{re.escape(_fold_option(option))}", folded
-            )
+        if key != letter and option.strip() and (wanted := _fold_option(option)) in folded:
+            listed = re.search(rf"(?<!\w){re.escape(key.casefold())}[).:\]]\s?{re.escape(wanted)}", folded)
             if listed:
                 return [key]
     return []
@@ -387,11 +391,16 @@ def _starting_options(rest: str, options: Mapping[str, str], *, loose: bool = Fa
     With `loose`, articles at the beginning are ignored if no option fits as it stands.
     """
     folded = fold(rest[_skip(_OPEN, rest, 0, len(rest)) :])
-    exact = _options_at(folded, {letter: _fold_option(option) for letter, option in options.items()})
-    if exact or not loose:
-        return exact
-    short = {letter: _fold_option(_without_article(option)) for letter, option in options.items()}
-    return _options_at(_without_article(folded), short)
+    texts, short = _fold_options(tuple(options.items()))
+    exact = _options_at(folded, texts)
+    return exact if exact or not loose else _options_at(_without_article(folded), short)
+
+
+@lru_cache(maxsize=256)
+def _fold_options(options: tuple[tuple[str, str], ...]) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """The folded texts of the options by letter: as they stand, and without articles at their beginnings."""
+    texts = {letter: _fold_option(option) for letter, option in options}
+    return texts, {letter: _fold_option(_without_article(option)) for letter, option in options}
 
 
 def _options_at(folded: str, option_texts: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -412,6 +421,7 @@ def _without_article(text: str) -> str:
     return text[article.end() :] if article else text
 
 
+@lru_cache(maxsize=1024)
 def _fold_option(option: str) -> str:
     """The option's text, folded, without its full stop, which models leave out."""
     return fold(option.translate(LETTER_SIGNS)).rstrip(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeVar
 
 from explaineval.cache import request_key
@@ -18,7 +19,17 @@ from explaineval.parsing import (
     parse_explanation,
     parse_label,
 )
-from explaineval.records import Answer, Completion, Example, LabelProbabilities, Request, Status, Unreadable
+from explaineval.records import (
+    Answer,
+    Completion,
+    Example,
+    LabelProbabilities,
+    Order,
+    Request,
+    Status,
+    Style,
+    Unreadable,
+)
 
 RETRY_SAMPLES = 1000
 """Sample indices from here on are answers asked again because the first could not be scored."""
@@ -90,6 +101,15 @@ class Reading:
         return self.probabilities.mass if self.probabilities else None
 
 
+@lru_cache(maxsize=256)  # an unchanged prompt that is asked again often gets the same text, which takes long to read
+def _parse(
+    text: str, options: tuple[tuple[str, str], ...], order: Order, style: Style, fields: tuple[str, ...]
+) -> Answer | Label | Unreadable:
+    if order == "pe2":
+        return parse_label(text, dict(options), style, fields=fields)
+    return parse(text, dict(options), order, style, fields=fields)
+
+
 @dataclass(frozen=True)
 class ReplyReader:
     """Reads the replies to the requests of one example under one arm.
@@ -124,12 +144,10 @@ class ReplyReader:
         unreadable = classify(reply.result)
         if unreadable is not None:
             return Reading(unreadable.status, key)
-        text, options, fields = reply.result.text or "", self.example.options, tuple(self.example.fields)
-        answer: Answer | Label | Unreadable
-        if self.arm.order == "pe2":
-            answer = parse_label(text, options, self.arm.style, fields=fields)
-        else:
-            answer = parse(text, options, self.arm.order, self.arm.style, fields=fields)
+        options = self.example.options
+        answer = _parse(
+            reply.result.text or "", tuple(options.items()), self.arm.order, self.arm.style, tuple(self.example.fields)
+        )
         if isinstance(answer, Unreadable):
             return Reading(answer.status, key)
         reading = Reading("ok", key, answer.label, answer.explanation if isinstance(answer, Answer) else None)
