@@ -44,6 +44,17 @@ def tier_of(params: Mapping[str, Any]) -> Tier:
     return "" if named in USUAL_TIERS else str(named)
 
 
+def keeps_for_an_hour(params: object) -> bool:
+    """Return whether a request's parameters ask for Anthropic's cache of an hour, which is dearer to write to.
+
+    >>> keeps_for_an_hour({"extra_body": {"cache_control": {"type": "ephemeral", "ttl": "1h"}}})
+    True
+    """
+    if isinstance(params, Mapping):
+        return params.get("ttl") == "1h" or any(map(keeps_for_an_hour, params.values()))
+    return isinstance(params, (list, tuple)) and any(map(keeps_for_an_hour, params))
+
+
 TOKENS_AROUND_ANSWER = 16
 """So many tokens more in the total than in prompt and completion are marks of turns and the like, not reasoning."""
 
@@ -52,9 +63,10 @@ TOKENS_AROUND_ANSWER = 16
 class Price:
     """Dollars per token, and for a request as such.
 
-    `cached_input` is input read from the provider's own prompt cache, `written_input` input put there, `reasoning`
-    output that is not shown; each None where it costs what input or output does. `above` are the prices of all tokens
-    of a request with more than so many input tokens, by rising number; they have none above themselves.
+    `cached_input` is input read from the provider's own prompt cache, `written_input` input put there, `written_hour`
+    input put there for an hour (None: as `written_input`), `reasoning` output that is not shown; each None where it
+    costs what input or output does. `above` are the prices of all tokens of a request with more than so many input
+    tokens, by rising number; they have none above themselves.
     """
 
     input: float
@@ -64,6 +76,13 @@ class Price:
     reasoning: float | None = None
     request: float = 0.0
     above: tuple[tuple[int, Price], ...] = ()
+    written_hour: float | None = None
+
+    def without_hour(self) -> Price:
+        """Return the price for requests that put nothing into the provider's cache for an hour."""
+        return replace(
+            self, written_hour=None, above=tuple((tokens, each.without_hour()) for tokens, each in self.above)
+        )
 
     def reached(self, tokens_in: int) -> int:
         """Return how many of the limits in `above` a request with so many input tokens exceeds."""
@@ -122,6 +141,7 @@ def _scaled(usual: Price, share_in: float, share_out: float, *, cached: bool = T
         part(usual.reasoning, share_out),
         usual.request,
         tuple((tokens, _scaled(price, share_in, share_out, cached=cached)) for tokens, price in usual.above),
+        part(usual.written_hour, share_in),
     )
 
 
@@ -134,6 +154,8 @@ def _entry_price(entry: Mapping[str, Any], tier: Tier, provider: str) -> Price |
     if base is None:
         return None
     usual = _read_price(entry, "", "") or base
+    if base.written_hour is None and usual.written_hour is not None:  # the list has none for any tier
+        base = replace(base, written_hour=usual.written_hour * _share(base.input, usual.input))
     above = []
     for tokens, middle in _limits(entry):
         price = _read_price(entry, middle, end, base)
@@ -179,6 +201,7 @@ def _read_price(entry: Mapping[str, Any], middle: str, end: str, base: Price | N
         read("cache_creation_input_token_cost", base.written_input if base else None),
         read("output_cost_per_reasoning_token", base.reasoning if base else None),
         float(entry.get("input_cost_per_request") or 0.0),
+        written_hour=read("cache_creation_input_token_cost_above_1hr", base.written_hour if base else None),
     )
 
 
@@ -194,6 +217,48 @@ def _range_price(ranges: list[Any]) -> Price | None:
     return replace(prices[0][1], above=tuple(prices[1:])) if prices else None
 
 
+READ = (
+    ("prompt_tokens_details", "cached_tokens"),
+    ("cache_read_input_tokens",),
+    ("prompt_cache_hit_tokens",),
+    ("cached_tokens",),
+)
+"""Where endpoints say how many of the tokens in they read from their prompt cache: OpenAI, vLLM, llama.cpp and litellm;
+Anthropic; DeepSeek; Moonshot."""
+WRITTEN = (
+    ("prompt_tokens_details", "cache_creation_tokens"),
+    ("prompt_tokens_details", "cache_write_tokens"),
+    ("cache_creation_input_tokens",),
+)
+"""Where they say how many they put there."""
+WRITTEN_HOUR = (
+    ("prompt_tokens_details", "cache_creation_token_details", "ephemeral_1h_input_tokens"),
+    ("cache_creation", "ephemeral_1h_input_tokens"),
+)
+"""Where they say how many of these are kept for an hour."""
+
+
+def _first_count(usage: Mapping[str, Any], places: Iterable[tuple[str, ...]]) -> int:
+    """Return the first count of tokens above 0 in these places of a usage, else 0."""
+
+    def at(place: tuple[str, ...]) -> object:
+        value: object = usage
+        for name in place:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+    return next((count for count in map(_count, map(at, places)) if count), 0)
+
+
+def cached_tokens(usage: Mapping[str, Any]) -> int:
+    """Return how many of the tokens in the endpoint read from its own prompt cache, as far as it says so.
+
+    >>> cached_tokens({"prompt_tokens": 20, "prompt_cache_hit_tokens": 16})
+    16
+    """
+    return min(input_tokens(usage), _first_count(usage, READ))
+
+
 def dollars(usage: Mapping[str, Any], price: Price) -> float:
     """Return what one completion cost in dollars, each kind of token at its own price where that is known.
 
@@ -202,16 +267,16 @@ def dollars(usage: Mapping[str, Any], price: Price) -> float:
     """
     prompt, out = input_tokens(usage), output_tokens(usage)
     price = price.at(prompt)
-    details = usage.get("prompt_tokens_details")
-    details = details if isinstance(details, Mapping) else {}
-    read = min(prompt, _count(details.get("cached_tokens")) or _count(usage.get("cache_read_input_tokens")))
-    written = _count(details.get("cache_creation_tokens")) or _count(usage.get("cache_creation_input_tokens"))
-    written = min(prompt - read, written)
+    read = cached_tokens(usage)
+    written = min(prompt - read, _first_count(usage, WRITTEN))
+    hour = min(written, _first_count(usage, WRITTEN_HOUR))
+    writing = price.input if price.written_input is None else price.written_input
     hidden = min(out, reasoning_tokens(usage))
     return (
         (prompt - read - written) * price.input
         + read * (price.input if price.cached_input is None else price.cached_input)
-        + written * (price.input if price.written_input is None else price.written_input)
+        + (written - hour) * writing
+        + hour * (writing if price.written_hour is None else price.written_hour)
         + (out - hidden) * price.output
         + hidden * (price.output if price.reasoning is None else price.reasoning)
         + price.request
@@ -251,7 +316,7 @@ def most_dollars(tokens_in: int, tokens_out: int, price: Price) -> float:
     """Return what a request of at most so many tokens can cost, all of the most expensive kind and price."""
 
     def most(price: Price) -> float:
-        dearest_in = max(price.input, price.cached_input or 0.0, price.written_input or 0.0)
+        dearest_in = max(price.input, price.cached_input or 0.0, price.written_input or 0.0, price.written_hour or 0.0)
         return tokens_in * dearest_in + tokens_out * max(price.output, price.reasoning or 0.0) + price.request
 
     reached = (dearer for tokens, dearer in price.above if tokens_in > tokens)

@@ -21,6 +21,7 @@ from explaineval.cost import (
     dollars,
     input_tokens,
     is_metered,
+    keeps_for_an_hour,
     most_dollars,
     most_tokens,
     output_tokens,
@@ -343,7 +344,7 @@ def test_a_bare_name_is_a_price_for_its_own_provider_only() -> None:
 AMOUNTS = st.integers(0, 10**6)
 COSTS = st.floats(0, 1e-3)
 OPTIONAL = st.none() | COSTS
-FLAT = st.builds(Price, COSTS, COSTS, OPTIONAL, OPTIONAL, OPTIONAL, st.floats(0, 1))
+FLAT = st.builds(Price, COSTS, COSTS, OPTIONAL, OPTIONAL, OPTIONAL, st.floats(0, 1), written_hour=OPTIONAL)
 STEPS = st.lists(st.tuples(AMOUNTS, FLAT), max_size=3, unique_by=lambda step: step[0]).map(
     lambda steps: tuple(sorted(steps, key=lambda step: step[0]))
 )
@@ -358,12 +359,68 @@ def usages(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         found["total_tokens"] = prompt + completion + draw(st.sampled_from((0, 0, 1000)))
     if draw(st.booleans()):
-        found["prompt_tokens_details"] = {"cached_tokens": draw(AMOUNTS), "cache_creation_tokens": draw(AMOUNTS)}
+        hour = {"ephemeral_1h_input_tokens": draw(AMOUNTS)}
+        found["prompt_tokens_details"] = {
+            "cached_tokens": draw(AMOUNTS), "cache_creation_tokens": draw(AMOUNTS), "cache_creation_token_details": hour
+        }  # fmt: skip
     else:
         found |= {"cache_read_input_tokens": draw(AMOUNTS), "cache_creation_input_tokens": draw(AMOUNTS)}
     if draw(st.booleans()):
         found["completion_tokens_details"] = {"reasoning_tokens": draw(AMOUNTS)}
     return found
+
+
+PLAIN = {"prompt_tokens": 1000, "completion_tokens": 10}
+HOUR = {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 300}
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (PLAIN, 1000 * 10 + 10 * 50),
+        # OpenAI, Gemini, vLLM, llama.cpp, and what litellm makes of all others
+        (PLAIN | {"prompt_tokens_details": {"cached_tokens": 600}}, 400 * 10 + 600 * 1 + 10 * 50),
+        (PLAIN | {"prompt_cache_hit_tokens": 600, "prompt_cache_miss_tokens": 400}, 400 * 10 + 600 * 1 + 10 * 50),
+        (PLAIN | {"cached_tokens": 600}, 400 * 10 + 600 * 1 + 10 * 50),
+        (PLAIN | {"cache_read_input_tokens": 500, "cache_creation_input_tokens": 400},
+         100 * 10 + 500 * 1 + 400 * 12.5 + 10 * 50),
+        (PLAIN | {"prompt_tokens_details": {"cached_tokens": 500, "cache_write_tokens": 400}},
+         100 * 10 + 500 * 1 + 400 * 12.5 + 10 * 50),
+        (PLAIN | {"prompt_tokens_details":
+                  {"cached_tokens": 500, "cache_creation_tokens": 400, "cache_creation_token_details": HOUR}},
+         100 * 10 + 500 * 1 + 100 * 12.5 + 300 * 20 + 10 * 50),
+        (PLAIN | {"cache_creation_input_tokens": 400, "cache_creation": HOUR},
+         600 * 10 + 100 * 12.5 + 300 * 20 + 10 * 50),
+        # counts that contradict each other: never more read or written than came in
+        (PLAIN | {"cached_tokens": 5000, "cache_creation_input_tokens": 400}, 1000 * 1 + 10 * 50),
+        (PLAIN | {"cached_tokens": -5, "prompt_tokens_details": "none"}, 1000 * 10 + 10 * 50),
+    ],
+    ids=["plain", "OpenAI", "DeepSeek", "Moonshot", "Anthropic", "OpenRouter", "Anthropic for an hour",
+         "for an hour, raw", "too many", "nonsense"],
+)  # fmt: skip
+def test_tokens_of_the_providers_own_cache(usage: dict[str, Any], expected: float) -> None:
+    """In every shape: 10 a token in, 1 read from the cache, 12.5 written to it, 20 for an hour, 50 out; by hand."""
+    price = Price(10.0, 50.0, 1.0, 12.5, written_hour=20.0)
+
+    assert expected == pytest.approx(dollars(usage, price), rel=1e-12)
+    assert dollars(usage, price) <= most_dollars(1000, 10, price)
+
+
+def test_an_hour_is_reserved_only_where_it_is_asked_for() -> None:
+    """The bound of all other requests stays as it was; without a price of its own an hour costs what writing does."""
+    hour = {"input_cost_per_token": 10.0, "cache_creation_input_token_cost": 12.5, "output_cost_per_token": 50.0,
+            "cache_creation_input_token_cost_above_1hr": 20.0, "input_cost_per_token_batches": 5.0,
+            "output_cost_per_token_batches": 25.0, "input_cost_per_token_above_200k_tokens": 30.0,
+            "cache_creation_input_token_cost_above_1hr_above_200k_tokens": 60.0}  # fmt: skip
+    listed = price_listed("a/b", {"a/b": hour}) or pytest.fail("it is listed")
+    batches = price_listed("a/b", {"a/b": hour}, "batches") or pytest.fail("it is listed")
+
+    assert most_dollars(1000, 10, listed) == 1000 * 20 + 10 * 50
+    assert most_dollars(1000, 10, listed.without_hour()) == 1000 * 12.5 + 10 * 50
+    assert (listed.at(300_000).written_hour, listed.without_hour().at(300_000).written_hour) == (60.0, None)
+    assert batches.written_hour == 10.0
+    assert keeps_for_an_hour({"extra_body": {"system": [{"cache_control": {"type": "ephemeral", "ttl": "1h"}}]}})
+    assert not keeps_for_an_hour({"extra_body": {"cache_control": {"type": "ephemeral", "ttl": "5m"}}, "stop": ["1h"]})
 
 
 @given(usages(), PRICES, st.integers(0, 5), st.integers(0, 5))

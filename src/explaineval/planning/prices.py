@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from explaineval.cost import (
     dollars,
     input_tokens,
     is_metered,
+    keeps_for_an_hour,
     output_tokens,
     price_given,
     price_listed,
@@ -153,11 +155,14 @@ def read_price_list() -> PriceList:
     return PriceList(json.loads(text), f"litellm:{hashlib.sha256(text).hexdigest()[:12]}")
 
 
-def price_for(model: ModelConfig, config: ClientConfig, prices: PriceList, tier: Tier = "") -> Price | None:
+def price_for(
+    model: ModelConfig, config: ClientConfig, prices: PriceList, tier: Tier = "", *, for_an_hour: bool = False
+) -> Price | None:
     """The price of a model's tokens; None where it is not known.
 
     0 for a simulated model; else the user's price, else 0 for a loopback or private address, else the list's for the
-    provider's own address.
+    provider's own address. `for_an_hour` says that requests ask the provider to keep their prompts for an hour: then
+    the most that a request can cost is higher.
     """
     if model.model.startswith(SIMULATED_PREFIX):
         return FREE
@@ -167,7 +172,8 @@ def price_for(model: ModelConfig, config: ClientConfig, prices: PriceList, tier:
     endpoint = config.endpoint_of(model)
     if endpoint.private:
         return FREE
-    return price_listed(model.model, prices.prices, tier) if endpoint.base_url is None else None
+    listed = price_listed(model.model, prices.prices, tier) if endpoint.base_url is None else None
+    return listed if listed is None or for_an_hour else listed.without_hour()
 
 
 @dataclass(frozen=True)
@@ -185,8 +191,9 @@ def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> Pri
     """
     usual = tier_of(config.params)
     tier: Tier = "batches" if client.batch else usual
-    singly = {(model.endpoint, model.model): price_for(model, client, listed, usual) for model in config.models}
-    of_run = {(model.endpoint, model.model): price_for(model, client, listed, tier) for model in config.models}
+    price = partial(price_for, config=client, prices=listed, for_an_hour=keeps_for_an_hour(config.params))
+    singly = {(model.endpoint, model.model): price(model, tier=usual) for model in config.models}
+    of_run = {(model.endpoint, model.model): price(model, tier=tier) for model in config.models}
     for model in config.models:
         both = (singly[model.endpoint, model.model], of_run[model.endpoint, model.model])
         unknown = None in both  # with --batch the settling request goes alone
