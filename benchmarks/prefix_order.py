@@ -133,12 +133,10 @@ def compare(name: str, prepared: Prepared, url: str, model: str, connections: in
         found[order] = asyncio.run(measure(prepared, order, url, model, connections, next(numbers)))
     before, after = found[by_arms], found[planned]
     read_before, read_after = before.tokens - before.cached, after.tokens - after.cached
-    print(
-        f"{name}: {after.sent:,} requests, {after.tokens:,} prompt tokens\n"
-        f"  read arm by arm {read_before:8,} ({read_before / before.tokens:.0%})\n"
-        f"  in the plan's order {read_after:4,} ({read_after / after.tokens:.0%}), {read_after / read_before:.2f} of it",
-        flush=True,
-    )
+    print(f"{name}: {after.sent:,} requests, {after.tokens:,} prompt tokens")
+    print(f"  read arm by arm {read_before:,} ({read_before / before.tokens:.0%})")
+    share = f"{read_after / after.tokens:.0%}), {read_after / read_before:.2f} times as many"
+    print(f"  read in the plan's order {read_after:,} ({share}", flush=True)
     arms = PLANS[name]
     most = TOLERANCE if arms.get("shots") or arms.get("style") else MOST_WITHOUT_SHOTS
     return before.sent == after.sent and read_after <= most * read_before
