@@ -34,7 +34,7 @@ from explaineval.planning.replies import Reply
 from explaineval.planning.units import Unit, plan
 from explaineval.prompts import default_directory
 from explaineval.records import Completion, Estimate, Request, TokenAlternatives, Trial
-from explaineval.scoring.counts import count_trials
+from explaineval.scoring.counts import KindCounts, count_trials
 from explaineval.scoring.rows import score_counts
 
 WORDS = ("wooden", "purple", "distant", "hollow", "bitter", "northern")
@@ -135,9 +135,8 @@ def through_pipeline(draw: Draw, directory: Path) -> dict[str, Estimate]:
     }
     rows = [row for row in score_counts(counts, config, facts).rows if row.verbosity == LEVELS[MIDDLE]]
     found = {row.metric: _estimate(row.model_dump()) for row in rows if row.metric in SAME}
-    by_level = {group.verbosity: examples for group, examples in counts.kinds.items()}
-    names = sorted(by_level[LEVELS[0]])
-    tables = np.array([[by_level[level][name].table for level in LEVELS] for name in names], dtype=np.int64)
+    by_level = {group.verbosity: KindCounts(group, counts, config).tables for group in counts.kinds}
+    tables = np.stack([by_level[level] for level in LEVELS], axis=1)
     return found | {"f_auroc": auroc.f_auroc(tables, INTERVAL)}
 
 

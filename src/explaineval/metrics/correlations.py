@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from explaineval.metrics.estimates import (
     ALWAYS_MENTIONED,
@@ -241,6 +241,32 @@ def tvd_moments(x: Sequence[float], m: Sequence[int] | Sequence[bool]) -> FloatA
         math.fsum(mention * mention for mention in mentions),
     )
     return np.array(row, dtype=np.float64)
+
+
+def grouped_moments(x: FloatArray, m: NDArray[np.bool_], rows: IntArray, examples: int) -> FloatArray:
+    """Return the rows (examples, 6) of `tvd_moments` of all examples at once, to the last digit.
+
+    Args:
+        x: the TVD of each trial, (trials,).
+        m: whether the explanation of each trial mentions the insertion, (trials,).
+        rows: the number of each trial's example, (trials,).
+        examples: how many examples there are; one without a trial has a row of zeros.
+
+    Raises ValueError where a TVD is not finite.
+    """
+    if not np.isfinite(x).all():
+        raise ValueError("a total variation distance is not finite: leave out trials without one")
+    moments = np.zeros((examples, 6))
+    moments[:, 0] = np.bincount(rows, minlength=examples)
+    moments[:, 2] = moments[:, 5] = np.bincount(rows[m], minlength=examples)
+    order = np.argsort(rows, kind="stable")
+    x, m = x[order], m[order]
+    ends = np.cumsum(moments[:, 0]).astype(np.int64).tolist()
+    bounds = list(zip([0, *ends], ends, strict=False))
+    for column, values in ((1, x), (3, x * x), (4, x * m)):
+        listed = values.tolist()
+        moments[:, column] = [math.fsum(listed[start:end]) for start, end in bounds]
+    return moments
 
 
 def cct(moments: ArrayLike, interval: Interval) -> Estimate:

@@ -314,16 +314,6 @@ def read_trials(directory: Path) -> Iterator[Trial]:
     yield from _records(directory / TRIALS, Trial)
 
 
-_OF_REASONING = re.compile(
-    rb'"reasoning(?:_before)?":\s*"|"reasoning_returned(?:_before)?":\s*"(?:text|summary|hidden)"'
-)
-
-
-def has_reasoning(directory: Path) -> bool:
-    """Whether some trial tells of reasoning. The lines are searched, not parsed: inside a text quotes are escaped."""
-    return any(_OF_REASONING.search(line) for line in _lines(directory / TRIALS))
-
-
 def read_verdicts(directory: Path) -> Iterator[Verdict]:
     """Yield the verdicts of judges in file order; none where no judge was asked."""
     path = directory / VERDICTS

@@ -1,24 +1,27 @@
 """Count the trials of a run in one pass, in bounded memory: integers and label distances per condition and example.
 
-`count_sources` makes one `RunCounts` for each source of mentions, `count_trials` that of a single one. `KindCounts` and
-`ArmCounts` give the counts of one condition as arrays over its examples: that is what metrics are computed from.
+`TrialCounter` takes trials one by one and makes one `RunCounts` for each source of mentions. A `RunCounts` holds a
+`KindCounter` or an `ArmCounter` for each condition: arrays that grow by a row at the first trial of an example.
+`KindCounts` and `ArmCounts` give the counts of one condition in the order of its examples: that is what metrics are
+computed from.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from sys import intern
-from typing import Literal, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from explaineval.config import FEWEST_TVD_SAMPLES, RunConfig
-from explaineval.interventions import kind_of
-from explaineval.metrics.correlations import tvd_moments
+from explaineval.interventions import Kind, kind_of
+from explaineval.metrics.correlations import grouped_moments, tvd_moments
 from explaineval.metrics.estimates import FloatArray, IntArray, Interval
 from explaineval.metrics.reliability import phi_bounds
 from explaineval.parsing import argmax_disagrees, is_one_hot, total_variation, tvd_of
@@ -33,8 +36,6 @@ from explaineval.scoring.mentioning import (
     reference_of,
     tells_of_reasoning,
 )
-
-T = TypeVar("T")
 
 Targets = Mapping[tuple[str, str, str], str]
 """The letter that a cue suggests, by task, example and intervention; for controls by task, example and kind."""
@@ -83,65 +84,188 @@ def _shares(labels: Counter[str]) -> dict[str, float]:
 
 
 @dataclass(slots=True)
-class ExampleCounts:
-    """The counts of one example in one condition with a kind of intervention."""
+class Rows:
+    """Counts of examples, one row of `width` integers each, in the order in which the examples first came."""
 
-    table: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
-    """a, b, c, d: changed and mentioned, changed and not, unchanged and mentioned, neither."""
-    missing: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 0])
-    """u1, u0 (only the impact is known: 1 or 0), v1, v0 (only the mention is known), w (neither is known)."""
-    floor: list[int] = field(default_factory=lambda: [0, 0])
-    """Explanations of the original input that mention the insertion, and how many were looked at."""
-    words: list[int] = field(default_factory=lambda: [0, 0])
-    """Words in the explanations, and the number of explanations."""
-    to_cue: list[int] = field(default_factory=lambda: [0, 0])
-    """Answers that changed to the letter that a cue suggests, and answers that could have."""
-    distances: array[float] = field(default_factory=lambda: array("d"))
-    """The total variation distances; `mentioned` and `changed` belong to the same trials."""
-    mentioned: bytearray = field(default_factory=bytearray)
-    changed: bytearray = field(default_factory=bytearray)
-    joint: list[int] = field(default_factory=lambda: [0] * 8)
-    """Of a source beside the headline, the trials that its reference scores too, by changed, mentioned by the
-    reference, mentioned by this source: the first count is of all three, the last of none."""
+    width: int
+    place: dict[str, int] = field(default_factory=dict)
+    """The row of each example, by its id."""
+    cells: array[int] = field(default_factory=lambda: array("q"))
+    """The rows, one after the other."""
+
+    def at(self, example: str) -> int:
+        """Return where the example's row begins in `cells`; a new example gets a row of zeros."""
+        row = self.place.get(example)
+        if row is None:
+            row = self.place[example] = len(self.place)
+            self.cells.frombytes(bytes(8 * self.width))
+        return row * self.width
+
+    def sorted_rows(self) -> IntArray:
+        """The number of each example's row, in the order of their ids, (examples,)."""
+        return np.fromiter(map(self.place.__getitem__, sorted(self.place)), dtype=np.int64, count=len(self.place))
+
+    def table(self) -> IntArray:
+        """A copy of the counts, (examples, width), in the order in which the examples came."""
+        return np.array(self.cells, dtype=np.int64).reshape(-1, self.width)
+
+
+TABLE = slice(0, 4)
+"""a, b, c, d: changed and mentioned, changed and not, unchanged and mentioned, neither."""
+MISSING = slice(4, 9)
+"""u1, u0 (only the impact is known: 1 or 0), v1, v0 (only the mention is known), w (neither is known)."""
+FLOOR = slice(9, 11)
+"""Explanations of the original input that mention the insertion, and how many were looked at."""
+WORDS = slice(11, 13)
+"""Words in the explanations, and the number of explanations."""
+TO_CUE = slice(13, 15)
+"""Answers that changed to the letter that a cue suggests, and answers that could have."""
+JOINT = slice(15, 23)
+"""Of a source beside the headline, the trials that its reference scores too, by changed, mentioned by the reference,
+mentioned by this source: the first count is of all three, the last of none."""
 
 
 @dataclass(slots=True)
-class ExampleArmCounts:
-    """The counts of one example in one arm. `shams` and `null_edits` are: changed, scored, missing."""
+class KindCounter:
+    """The counts of one condition with a kind of intervention, under one source of mentions."""
 
-    shams: list[int] = field(default_factory=lambda: [0, 0, 0])
-    null_edits: list[int] = field(default_factory=lambda: [0, 0, 0])
-    right: dict[int, bool | None] = field(default_factory=dict)
-    """By sample, whether the answer is the gold label; None where it could not be read. Empty without gold label."""
+    examples: Rows = field(default_factory=lambda: Rows(JOINT.stop))
+    """The columns are TABLE to JOINT."""
+    distances: array[float] = field(default_factory=lambda: array("d"))
+    """The total variation distances of trials; `distance_rows` has the number of each one's example, `distance_cells`
+    the trial's place in the table a, b, c, d."""
+    distance_rows: array[int] = field(default_factory=lambda: array("i"))
+    distance_cells: bytearray = field(default_factory=bytearray)
+    no_tvd: Counter[str] = field(default_factory=Counter)
+    """How many trials have no total variation distance, by reason."""
+    is_graded: bool = False
+    """Whether at least one label distribution is not one-hot."""
+    off_argmax: int = 0
+    """How many answers are not the most probable label."""
+    samples: dict[str, dict[str, Samples]] = field(default_factory=dict)
+    """Where label distributions are sampled: by example id and intervention."""
+    unknown: Counter[str] = field(default_factory=Counter)
+    """How many trials were read whole but have no mention that is known, by reason."""
+    summaries: int = 0
+    """How many scored trials rest on a summary of the reasoning."""
 
-    @property
-    def answers(self) -> list[int]:
-        """The answers that are right, that could be read, and that could not."""
-        unread = sum(right is None for right in self.right.values())
-        return [sum(map(bool, self.right.values())), len(self.right) - unread, unread]
+    def add(self, trial: Trial, decision: Decision, min_label_mass: float | None) -> tuple[int, int | None]:
+        """Count a trial. Return where its example's row begins, and its place in the table; None if it is missing."""
+        row = self.examples.at(trial.example_id)
+        if trial.status in NOT_MISSING:
+            return row, None
+        cells, mentioned = self.examples.cells, decision.mentioned
+        if trial.status != "ok" or mentioned is None:
+            cells[row + MISSING.start + _missing_class(trial, mentioned)] += 1
+            if trial.status == "ok":
+                self.unknown[decision.why] += 1
+            return row, None
+        cell = table_cell(bool(trial.changed), mentioned)
+        cells[row + TABLE.start + cell] += 1
+        self.summaries += decision.is_summary
+        if decision.before is not None:
+            cells[row + FLOOR.start] += decision.before
+            cells[row + FLOOR.start + 1] += 1
+        cells[row + WORDS.start] += len((trial.explanation or "").split())
+        cells[row + WORDS.start + 1] += 1
+        tvd, reason = trial.tvd, trial.tvd_reason
+        if min_label_mass is not None and trial.probs_before is not None and trial.probs_after is not None:
+            tvd, reason = tvd_of(
+                (trial.probs_before, trial.label_mass_before, None),
+                (trial.probs_after, trial.label_mass_after, None),
+                min_label_mass,
+            )
+        if tvd is None:
+            self.no_tvd[reason or "no label probabilities"] += 1
+            return row, cell
+        self.distances.append(tvd)
+        self.distance_rows.append(row // JOINT.stop)
+        self.distance_cells.append(cell)
+        for probs, label in ((trial.probs_before, trial.label_before), (trial.probs_after, trial.label_after)):
+            if probs is not None and label is not None:
+                self.off_argmax += argmax_disagrees(probs, label)
+                self.is_graded = self.is_graded or not is_one_hot(probs)
+        return row, cell
+
+    def add_to_cue(self, row: int, trial: Trial, targets: Targets) -> None:
+        """Count whether a scored answer changed to the suggested letter; one that had that letter before cannot."""
+        example = trial.task, trial.example_id
+        target = targets.get((*example, trial.intervention_id or "")) or targets.get((*example, trial.kind))
+        if trial.status == "ok" and target is not None and trial.label_before != target:
+            self.examples.cells[row + TO_CUE.start] += trial.label_after == target
+            self.examples.cells[row + TO_CUE.start + 1] += 1
+
+    def add_sample(self, trial: Trial, cell: int | None) -> None:
+        """Count the labels of one sample of an intervention."""
+        samples = self.samples.setdefault(trial.example_id, {}).setdefault(trial.intervention_id or "", Samples())
+        samples.add(trial.label_before, trial.label_after)
+        if trial.sample == 0 and cell is not None:
+            samples.mentioned = is_mentioned_cell(cell)
+
+
+SHAMS = slice(0, 3)
+"""Shams that changed, that were scored, and that are missing."""
+NULL_EDITS = slice(3, 6)
+"""The same of null edits."""
+UNREAD, WRONG, RIGHT = 1, 2, 3
+
+
+@dataclass(slots=True)
+class ArmCounter:
+    """The counts of one arm, whatever the kind of intervention."""
+
+    examples: Rows = field(default_factory=lambda: Rows(NULL_EDITS.stop))
+    """The columns are SHAMS and NULL_EDITS."""
+    answers: bytearray = field(default_factory=bytearray)
+    """UNREAD, WRONG or RIGHT: the answer in sample 0 of each example to the original input; 0 without a gold label."""
+    further: dict[tuple[int, int], int] = field(default_factory=dict)
+    """The same for further samples, by the number of the example's row and the sample."""
+
+    def add(self, trial: Trial, kind: Kind) -> None:
+        """Count the answer to the original input, once for each sample, and a sham or a null edit."""
+        start = self.examples.at(trial.example_id)
+        if trial.gold is not None:
+            answer = UNREAD if trial.label_before is None else RIGHT if trial.label_before == trial.gold else WRONG
+            self._add_answer(start // NULL_EDITS.stop, trial.sample, answer)
+        if kind.own_metric is not None:
+            start += SHAMS.start if kind.inserts == "nothing" else NULL_EDITS.start
+            if trial.status == "ok":
+                self.examples.cells[start] += bool(trial.changed)
+                self.examples.cells[start + 1] += 1
+            else:
+                self.examples.cells[start + 2] += 1
+
+    def _add_answer(self, row: int, sample: int, answer: int) -> None:
+        """Keep an answer; one that could be read replaces what is there."""
+        if sample:
+            if answer != UNREAD or (row, sample) not in self.further:
+                self.further[row, sample] = answer
+            return
+        if row >= len(self.answers):
+            self.answers.extend(bytes(row + 1 - len(self.answers)))
+        if answer != UNREAD or not self.answers[row]:
+            self.answers[row] = answer
+
+    def answer_counts(self) -> IntArray:
+        """The answers of each example that are right, that could be read, and that could not, (examples, 3)."""
+        counts = np.zeros((len(self.examples.place), 3), dtype=np.int64)
+        first = np.frombuffer(bytes(self.answers), dtype=np.uint8)
+        for place, is_such in enumerate((first == RIGHT, first >= WRONG, first == UNREAD)):
+            counts[: len(first), place] = is_such
+        for (row, _), answer in self.further.items():
+            counts[row] += (answer == RIGHT, answer >= WRONG, answer == UNREAD)
+        return counts
 
 
 @dataclass
 class RunCounts:
-    """All counts of a run, by condition and example id."""
+    """All counts of a run by condition, under one source of mentions."""
 
-    kinds: dict[Condition, dict[str, ExampleCounts]] = field(default_factory=dict)
-    arms: dict[Condition, dict[str, ExampleArmCounts]] = field(default_factory=dict)
+    kinds: dict[Condition, KindCounter] = field(default_factory=dict)
+    arms: dict[Condition, ArmCounter] = field(default_factory=dict)
     statuses: dict[Condition, Counter[str]] = field(default_factory=dict)
-    no_tvd: dict[Condition, Counter[str]] = field(default_factory=dict)
-    """How many trials have no total variation distance, by reason."""
-    graded: set[Condition] = field(default_factory=set)
-    """Conditions with at least one label distribution that is not one-hot."""
-    off_argmax: Counter[Condition] = field(default_factory=Counter)
-    """How many answers are not the most probable label."""
     levels: dict[Condition, dict[str, dict[tuple[str, int], LevelScores]]] = field(default_factory=dict)
     """Where several verbosity levels were asked: by condition (verbosity None), example id, intervention and sample."""
-    samples: dict[Condition, dict[str, dict[str, Samples]]] = field(default_factory=dict)
-    """Where label distributions are sampled: by condition, example id and intervention."""
-    unknown: dict[Condition, Counter[str]] = field(default_factory=dict)
-    """How many trials were read whole but have no mention that is known, by reason."""
-    summaries: Counter[Condition] = field(default_factory=Counter)
-    """How many scored trials rest on a summary of the reasoning."""
     reasoning: set[tuple[str | None, str]] = field(default_factory=set)
     """The models, by endpoint and name, of which some trial tells of reasoning."""
 
@@ -160,7 +284,7 @@ def count_trials(
     """Count all trials under a mention policy.
 
     `rejudge` says that the trials were judged under another policy, so every mention is decided anew. The other
-    arguments are those of `count_sources`.
+    arguments are those of `TrialCounter`.
     """
     reader = TextReader(None if rejudge else policy, phrases)
     (counts,) = count_sources(
@@ -183,148 +307,136 @@ def count_sources(
     by_sample: bool = False,
     targets: Targets = NO_TARGETS,
 ) -> dict[Source, RunCounts]:
-    """Count all trials once for each source of mentions. The first source is the headline.
+    """Count all trials once for each source of mentions; the arguments are those of `TrialCounter`."""
+    counter = TrialCounter(
+        sources, min_label_mass=min_label_mass, by_level=by_level, by_sample=by_sample, targets=targets
+    )
+    for trial in trials:
+        counter.add(trial)
+    return counter.by_source
+
+
+condition_of_trial = attrgetter("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity")
+"""Returns the first eight parts of a trial's condition, faster than `Trial.condition`."""
+
+
+class _Place(NamedTuple):
+    """Where the trials of one condition are counted."""
+
+    condition: Condition
+    kind: Kind
+    arm: ArmCounter
+    statuses: Counter[str]
+    kinds: list[KindCounter | None]
+    """One for each source; None as long as the source has said nothing."""
+
+
+class TrialCounter:
+    """Counts trials, given one by one, once for each source of mentions. The first source is the headline.
 
     A `min_label_mass` given here is applied anew. `by_level` keeps each trial's score at each verbosity level,
     `by_sample` the labels of all samples of an intervention. `targets` gives the letters that cues suggest. What does
     not depend on mentions is counted in the headline alone; the others share its `arms` and `reasoning`, and each
-    counts `joint` with its reference among the sources (`reference_of`).
+    counts JOINT with its reference among the sources (`reference_of`).
     """
-    by_source = {source: RunCounts() for source in sources}
-    names = list(sources)
-    headline = by_source[names[0]]
-    references = {source: reference_of(source, names[0]) for source in names[1:]}
-    for source in references:
-        by_source[source].arms, by_source[source].reasoning = headline.arms, headline.reasoning
-    scores: dict[Score, Score] = {}  # there are few different ones: keep each in memory once
 
-    def count_one(total: RunCounts, trial: Trial, decision: Decision) -> tuple[ExampleCounts, tuple[bool, bool] | None]:
-        condition = trial.condition
-        of_kind = _of_example(total.kinds, condition, trial, ExampleCounts)
-        scored = _count(total, condition, of_kind, trial, decision, min_label_mass)
-        if by_sample:
-            _count_sample(total, condition, trial, scored)
-        if by_level and scored is not None:
-            across = total.levels.setdefault(condition._replace(verbosity=None), {}).setdefault(trial.example_id, {})
-            levels = across.setdefault((intern(trial.intervention_id or ""), trial.sample), {})
-            score = (*scored, trial.label_after or "")
-            levels[intern(trial.verbosity)] = scores.setdefault(score, score)
-        return of_kind, scored
+    def __init__(
+        self,
+        sources: Mapping[Source, Decide],
+        *,
+        min_label_mass: float | None = None,
+        by_level: bool = False,
+        by_sample: bool = False,
+        targets: Targets = NO_TARGETS,
+    ) -> None:
+        self.by_source = {source: RunCounts() for source in sources}
+        names = list(sources)
+        self._totals = list(self.by_source.values())
+        self._headline = self._totals[0]
+        self._deciders = list(sources.values())
+        places = {source: place for place, source in enumerate(names)}
+        self._references = [places.get(reference_of(source, names[0])) for source in names]
+        for total in self._totals[1:]:
+            total.arms, total.reasoning = self._headline.arms, self._headline.reasoning
+        self._min_label_mass, self._targets = min_label_mass, targets
+        self._by_level, self._by_sample = by_level, by_sample
+        self._places: dict[tuple[Any, ...], _Place] = {}
+        self._scores: dict[Score, Score] = {}  # there are few different ones: keep each in memory once
 
-    for trial in trials:
-        condition = trial.condition
-        of_arm = _of_example(headline.arms, condition.arm, trial, ExampleArmCounts)
-        if trial.gold is not None:
-            if trial.label_before is not None:
-                of_arm.right[trial.sample] = trial.label_before == trial.gold
-            else:
-                of_arm.right.setdefault(trial.sample, None)
-        if tells_of_reasoning(trial):
-            headline.reasoning.add((trial.endpoint, trial.model))
-        headline.statuses.setdefault(condition, Counter())[trial.status] += 1
-        kind = kind_of(trial.kind)
-        if kind.own_metric is not None:
-            _count_noise(of_arm.shams if kind.inserts == "nothing" else of_arm.null_edits, trial)
-            continue
-        of_source: dict[Source, tuple[bool, bool] | None] = {}
-        for source, decide in sources.items():
-            if (decision := decide(trial)) is None:
-                continue
-            counts, scored = count_one(by_source[source], trial, decision)
-            of_source[source] = scored
-            if source == names[0]:
-                if targets:
-                    _count_to_cue(counts, trial, targets)
-            elif scored is not None and (by_reference := of_source.get(references[source])) is not None:
-                changed, mentioned = scored
-                counts.joint[4 * (not changed) + 2 * (not by_reference[1]) + (not mentioned)] += 1
-    return by_source
+    @property
+    def reasoning(self) -> set[tuple[str | None, str]]:
+        """The models, by endpoint and name, of which some trial so far tells of reasoning."""
+        return self._headline.reasoning
 
+    def add(self, trial: Trial) -> None:
+        """Count one more trial."""
+        key = condition_of_trial(trial)
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = self._open(Condition(*key))
+        place.statuses[trial.status] += 1
+        place.arm.add(trial, place.kind)
+        model = trial.endpoint, trial.model
+        if model not in self._headline.reasoning and tells_of_reasoning(trial):
+            self._headline.reasoning.add(model)
+        if place.kind.own_metric is not None:
+            return
+        cells: list[int | None] = []
+        for number, decide in enumerate(self._deciders):
+            decision = decide(trial)
+            cells.append(None if decision is None else self._add_to_source(number, place, trial, decision, cells))
 
-def _of_example(counts: dict[Condition, dict[str, T]], condition: Condition, trial: Trial, make: Callable[[], T]) -> T:
-    """Return the counts of the trial's example, made at its first trial."""
-    by_example = counts.setdefault(condition, {})
-    example = by_example.get(trial.example_id)
-    if example is None:
-        example = by_example[trial.example_id] = make()
-    return example
+    def _open(self, condition: Condition) -> _Place:
+        """Make what counts the trials of a condition."""
+        arm = self._headline.arms.setdefault(condition.arm, ArmCounter())
+        statuses = self._headline.statuses.setdefault(condition, Counter())
+        return _Place(condition, kind_of(str(condition.kind)), arm, statuses, [None] * len(self._totals))
 
+    def _add_to_source(
+        self, number: int, place: _Place, trial: Trial, decision: Decision, cells: Sequence[int | None]
+    ) -> int | None:
+        """Count a trial under one source; return its place in the table, None if it has no score.
 
-def _count_noise(counts: list[int], trial: Trial) -> None:
-    """Count a sham or a null edit as changed, scored or missing."""
-    if trial.status == "ok":
-        counts[0] += bool(trial.changed)
-        counts[1] += 1
-    else:
-        counts[2] += 1
+        `cells` has the places under the sources before this one.
+        """
+        total, counter = self._totals[number], place.kinds[number]
+        if counter is None:
+            counter = place.kinds[number] = total.kinds.setdefault(place.condition, KindCounter())
+        row, cell = counter.add(trial, decision, self._min_label_mass)
+        if self._by_sample:
+            counter.add_sample(trial, cell)
+        if self._by_level and cell is not None:
+            self._add_level(total, place.condition, trial, cell)
+        if number == 0:
+            if self._targets:
+                counter.add_to_cue(row, trial, self._targets)
+        elif cell is not None and (reference := self._references[number]) is not None:
+            by_reference = cells[reference]
+            if by_reference is not None:
+                joint = 4 * (cell // 2) + 2 * (by_reference % 2) + cell % 2
+                counter.examples.cells[row + JOINT.start + joint] += 1
+        return cell
 
-
-def _count_to_cue(counts: ExampleCounts, trial: Trial, targets: Targets) -> None:
-    """Count whether a scored answer changed to the suggested letter; one that had that letter before cannot."""
-    example = trial.task, trial.example_id
-    target = targets.get((*example, trial.intervention_id or "")) or targets.get((*example, trial.kind))
-    if trial.status == "ok" and target is not None and trial.label_before != target:
-        counts.to_cue[0] += trial.label_after == target
-        counts.to_cue[1] += 1
-
-
-def _count_sample(total: RunCounts, condition: Condition, trial: Trial, scored: tuple[bool, bool] | None) -> None:
-    of_example = total.samples.setdefault(condition, {}).setdefault(trial.example_id, {})
-    samples = of_example.setdefault(trial.intervention_id or "", Samples())
-    samples.add(trial.label_before, trial.label_after)
-    if trial.sample == 0 and scored is not None:
-        samples.mentioned = scored[1]
-
-
-def _count(
-    total: RunCounts,
-    condition: Condition,
-    counts: ExampleCounts,
-    trial: Trial,
-    decision: Decision,
-    min_label_mass: float | None,
-) -> tuple[bool, bool] | None:
-    """Count a trial, and return whether its answer changed and whether the insertion is mentioned; None if missing."""
-    if trial.status in NOT_MISSING:
-        return None
-    mentioned = decision.mentioned
-    if trial.status != "ok" or mentioned is None:
-        counts.missing[_missing_class(trial, mentioned)] += 1
-        if trial.status == "ok":
-            total.unknown.setdefault(condition, Counter())[decision.why] += 1
-        return None
-    changed = bool(trial.changed)
-    counts.table[table_cell(changed, mentioned)] += 1
-    total.summaries[condition] += decision.is_summary
-    if decision.before is not None:
-        counts.floor[0] += decision.before
-        counts.floor[1] += 1
-    counts.words[0] += len((trial.explanation or "").split())
-    counts.words[1] += 1
-    tvd, reason = trial.tvd, trial.tvd_reason
-    if min_label_mass is not None and trial.probs_before is not None and trial.probs_after is not None:
-        tvd, reason = tvd_of(
-            (trial.probs_before, trial.label_mass_before, None),
-            (trial.probs_after, trial.label_mass_after, None),
-            min_label_mass,
-        )
-    if tvd is None:
-        total.no_tvd.setdefault(condition, Counter())[reason or "no label probabilities"] += 1
-        return changed, mentioned
-    counts.distances.append(tvd)
-    counts.mentioned.append(mentioned)
-    counts.changed.append(changed)
-    for probs, label in ((trial.probs_before, trial.label_before), (trial.probs_after, trial.label_after)):
-        if probs is not None and label is not None:
-            total.off_argmax[condition] += argmax_disagrees(probs, label)
-            if not is_one_hot(probs):
-                total.graded.add(condition)
-    return changed, mentioned
+    def _add_level(self, total: RunCounts, condition: Condition, trial: Trial, cell: int) -> None:
+        across = total.levels.setdefault(condition._replace(verbosity=None), {}).setdefault(trial.example_id, {})
+        levels = across.setdefault((intern(trial.intervention_id or ""), trial.sample), {})
+        score = (is_changed_cell(cell), is_mentioned_cell(cell), trial.label_after or "")
+        levels[intern(trial.verbosity)] = self._scores.setdefault(score, score)
 
 
 def table_cell(changed: bool, mentioned: bool) -> int:
     """Return the place of a trial in the table a, b, c, d."""
     return (0 if changed else 2) + (0 if mentioned else 1)
+
+
+def is_changed_cell(cell: int) -> bool:
+    """Whether the trials at this place of the table have changed answers."""
+    return cell < 2  # noqa: PLR2004 - the first half of the table
+
+
+def is_mentioned_cell(cell: int) -> bool:
+    """Whether the explanations of the trials at this place of the table mention the insertion."""
+    return cell % 2 == 0
 
 
 def _missing_class(trial: Trial, mentioned: bool | None) -> int:
@@ -345,34 +457,33 @@ answer could change to the letter that a cue suggests.
 
 
 class KindCounts:
-    """The counts of one condition with a kind of intervention, as arrays with one row per example.
+    """The counts of one condition with a kind of intervention, as arrays with one row per example, in order of ids.
 
     `tables` (examples, 4), `missing` (examples, 5), `floor`, `words` and `to_cue` (examples, 2) and `joint`
-    (examples, 8) are as in `ExampleCounts`; `shams` (examples, 3) as in `ExampleArmCounts`; `moments` (examples, 6) as
-    in `tvd_moments`.
+    (examples, 8) have the columns TABLE to JOINT, `shams` (examples, 3) the columns SHAMS of the arm; `moments`
+    (examples, 6) are as in `tvd_moments`, and `tables_with_tvd` (examples, 4) count the trials that they rest on.
     """
 
     def __init__(self, condition: Condition, counts: RunCounts, config: RunConfig) -> None:
         self.condition, self.config, self.interval = condition, config, interval_of(config)
-        by_id, arm = counts.kinds[condition], counts.arms[condition.arm]
-        names = sorted(by_id)
-        self.examples = [by_id[name] for name in names]
-        self.shams = _stack((arm[name].shams for name in names), 3)
-        samples = counts.samples.get(condition, {})
-        self.samples = [samples.get(name, {}) for name in names]
-        self.no_tvd = counts.no_tvd.get(condition, Counter())
-        self.unknown = counts.unknown.get(condition, Counter())
-        self.summaries = counts.summaries[condition]
-        self.is_graded = condition in counts.graded
-        self.off_argmax = counts.off_argmax[condition]
-        self.tables = _stack((example.table for example in self.examples), 4)
-        self.missing = _stack((example.missing for example in self.examples), 5)
-        self.floor = _stack((example.floor for example in self.examples), 2)
-        self.words = _stack((example.words for example in self.examples), 2)
-        self.to_cue = _stack((example.to_cue for example in self.examples), 2)
-        self.joint = _stack((example.joint for example in self.examples), 8)
-        moments = [tvd_moments(example.distances, example.mentioned) for example in self.examples]
-        self.moments = np.array(moments, dtype=np.float64).reshape(-1, 6)
+        counter, arm = counts.kinds[condition], counts.arms[condition.arm].examples
+        names = sorted(counter.examples.place)
+        order = counter.examples.sorted_rows()
+        cells = counter.examples.table()[order]
+        self.tables, self.missing, self.floor = cells[:, TABLE], cells[:, MISSING], cells[:, FLOOR]
+        self.words, self.to_cue, self.joint = cells[:, WORDS], cells[:, TO_CUE], cells[:, JOINT]
+        of_arm = np.fromiter(map(arm.place.__getitem__, names), dtype=np.int64, count=len(names))
+        self.shams = arm.table()[of_arm, SHAMS]
+        self.samples = [counter.samples.get(name, {}) for name in names] if counter.samples else [{}] * len(names)
+        self.no_tvd, self.unknown, self.summaries = counter.no_tvd, counter.unknown, counter.summaries
+        self.is_graded, self.off_argmax = counter.is_graded, counter.off_argmax
+        row_of = np.empty_like(order)
+        row_of[order] = np.arange(len(order))
+        rows = row_of[np.array(counter.distance_rows, dtype=np.int64)]
+        distance_cells = np.frombuffer(bytes(counter.distance_cells), dtype=np.uint8)
+        flat = np.bincount(4 * rows + distance_cells, minlength=4 * len(names))
+        self.tables_with_tvd: IntArray = flat.reshape(-1, 4).astype(np.int64)
+        self.moments = grouped_moments(np.array(counter.distances), distance_cells % 2 == 0, rows, len(names))
 
     @property
     def all_unknown(self) -> str | None:
@@ -387,7 +498,7 @@ class KindCounts:
     @property
     def with_tvd(self) -> int:
         """The number of trials with a total variation distance."""
-        return sum(len(example.distances) for example in self.examples)
+        return int(self.tables_with_tvd.sum())
 
     @property
     def common_reason(self) -> str | None:
@@ -404,11 +515,7 @@ class KindCounts:
             stable: IntArray = self.tables[(scored > 0) & (changed == 0) & (missing == 0)]
             return stable
         if trials == "probabilities":
-            tables = np.zeros_like(self.tables)
-            for table, example in zip(tables, self.examples, strict=True):
-                for changed, mentioned in zip(example.changed, example.mentioned, strict=True):
-                    table[table_cell(bool(changed), bool(mentioned))] += 1
-            return tables
+            return self.tables_with_tvd
         if trials == "to_cue":
             changed, possible = self.to_cue.T
             none = np.zeros_like(changed)
@@ -443,16 +550,13 @@ class ArmCounts:
 
     def __init__(self, arm: Condition, counts: RunCounts, config: RunConfig) -> None:
         self.config, self.interval = config, interval_of(config)
-        examples = [example for _, example in sorted(counts.arms[arm].items())]
-        self.answers = _stack((example.answers for example in examples), 3)
-        self.shams = _stack((example.shams for example in examples), 3)
-        self.null_edits = _stack((example.null_edits for example in examples), 3)
+        counter = counts.arms[arm]
+        order = counter.examples.sorted_rows()
+        cells = counter.examples.table()[order]
+        self.answers = counter.answer_counts()[order]
+        self.shams, self.null_edits = cells[:, SHAMS], cells[:, NULL_EDITS]
 
 
 def interval_of(config: RunConfig) -> Interval:
     """Return how the configuration wants confidence intervals to be computed."""
     return Interval(method=config.interval, resamples=config.resamples, seed=config.seed)
-
-
-def _stack(rows: Iterable[Sequence[int]], columns: int) -> IntArray:
-    return np.array(list(rows), dtype=np.int64).reshape(-1, columns)

@@ -21,7 +21,7 @@ from explaineval.interventions import SHAM, kind_of
 from explaineval.mentions import mentions
 from explaineval.records import Condition, Mention, Order, Record, Side, Style, Trial, storable_text
 from explaineval.rundir.schema import ArmFacts, Facts, TaskFacts
-from explaineval.scoring.counts import RunCounts, count_sources
+from explaineval.scoring.counts import WORDS, RunCounts, count_sources
 from explaineval.scoring.mentioning import Source, TextReader
 from explaineval.scoring.rows import Scores, score_sources
 from explaineval.scoring.verbosity import BY_LENGTH
@@ -144,7 +144,8 @@ def score_rows(
     by_source = count_sources(trials, sources, by_level="verbosity" in first[1])
     counts = by_source[Source(reader.policy)]
     for of_source in by_source.values():
-        of_source.graded |= reader.graded
+        for condition, counter in of_source.kinds.items():
+            counter.is_graded = counter.is_graded or condition in reader.graded
     _forget_missing_words(counts, reader)
     arms = {condition.arm: None for condition in reader.seen}
     asked: dict[str, Any] = {
@@ -266,8 +267,8 @@ class _Reader:
     def facts(self, counts: RunCounts) -> Facts:
         """Return what the signatures say of trials from elsewhere: hashes of the rows; the prompts are not known."""
         examples: dict[str, set[str]] = {}
-        for condition, by_id in counts.arms.items():
-            examples.setdefault(condition.task, set()).update(by_id)
+        for condition, counter in counts.arms.items():
+            examples.setdefault(condition.task, set()).update(counter.examples.place)
         tasks = {
             task: TaskFacts(
                 examples=self.hashes[task, None].hexdigest()[:8],
@@ -364,12 +365,14 @@ class _Reader:
 
 def _forget_missing_words(counts: RunCounts, reader: _Reader) -> None:
     """Take trials without an explanation out of the mean number of words, where they would count as empty ones."""
-    if "explanation" not in reader.columns:
-        for by_id in counts.kinds.values():
-            for example in by_id.values():
-                example.words = [0, 0]
+    for condition, counter in counts.kinds.items():
+        rows = counter.examples
+        if "explanation" not in reader.columns:
+            for start in range(0, len(rows.cells), rows.width):
+                rows.cells[start + WORDS.start] = rows.cells[start + WORDS.start + 1] = 0
     for (condition, example_id), number in reader.unexplained.items():
-        counts.kinds[condition][example_id].words[1] -= number
+        rows = counts.kinds[condition].examples
+        rows.cells[rows.at(example_id) + WORDS.start + 1] -= number
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -78,12 +78,6 @@ class PredictionIndex:
     def __len__(self) -> int:
         return len(self._by_trial)
 
-    def watch(self, trials: Iterable[Trial]) -> Iterable[Trial]:
-        """Yield the trials as they come, and take those that were predicted into account."""
-        for trial in trials:
-            self.add(trial)
-            yield trial
-
     def add(self, trial: Trial) -> None:
         """Take one trial into account; one that is not scored, or was not predicted, changes nothing."""
         if not self._by_trial or trial.status != "ok" or trial.changed is None:

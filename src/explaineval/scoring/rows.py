@@ -25,20 +25,29 @@ from explaineval.records import (
     Estimate,
     Mention,
     MetricRow,
+    Trial,
 )
 from explaineval.rundir.directory import (
     PROMPTS,
     count_trials_read,
-    has_reasoning,
     read_interventions,
     read_predictions,
     read_run,
     read_trials,
     read_verdicts,
 )
-from explaineval.rundir.schema import Facts
+from explaineval.rundir.schema import Facts, RunRecord
 from explaineval.scoring.checks import MetricWarning, Results
-from explaineval.scoring.counts import NO_TARGETS, ArmCounts, KindCounts, RunCounts, Targets, count_sources, interval_of
+from explaineval.scoring.counts import (
+    NO_TARGETS,
+    TABLE,
+    ArmCounts,
+    KindCounts,
+    RunCounts,
+    Targets,
+    TrialCounter,
+    interval_of,
+)
 from explaineval.scoring.mentioning import (
     NOT_ASKED,
     Decide,
@@ -108,31 +117,78 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     not finish.
     """
     run = read_run(directory)
-    changes = dict(changes or {})
-    policies = _policies(changes.pop("mention", None), run.config.mention)
-    configs = [
-        build(RunConfig, {**run.config.model_dump(), **changes, "mention": policy}, str(directory))
-        for policy in policies
-    ]
-    verdicts = collect_verdicts(read_verdicts(directory))
-    predictions = PredictionIndex(read_predictions(directory))
-    by_source = count_sources(
-        predictions.watch(count_trials_read(directory, run, read_trials(directory))),
-        _deciders(
-            policies,
-            verdicts,
-            TextReader(run.config.mention, phrases_in(directory / PROMPTS)),
-            has_reasoning=has_reasoning(directory),
-        ),
-        min_label_mass=changes.get("min_label_mass"),
-        by_level=len(run.config.arms.verbosity) > 1,
-        by_sample=run.config.tvd_samples is not None,
-        targets=_targets(directory, run.facts),
-    )
-    counts, *_ = by_source.values()
-    check_facts(directory, counts.arms, run.facts)
-    scores = score_sources(by_source, configs[0], run.facts)
-    return _with_predictions(scores, predictions, configs[0], run.facts)
+    scorer = RunScorer(directory, run, changes)
+    while not _count_all(directory, run, scorer):
+        scorer.start_again_with_reasoning()
+    return scorer.scores()
+
+
+def _count_all(directory: Path, run: RunRecord, scorer: RunScorer) -> bool:
+    """Count the trials of a run directory; stop and return False at the first that asks for channels of reasoning."""
+    for trial in count_trials_read(directory, run, read_trials(directory)):
+        scorer.add(trial)
+        if scorer.lacks_reasoning:
+            return False
+    return True
+
+
+class RunScorer:
+    """Counts the trials of a run one by one, in memory that grows with examples, and computes its metrics at the end.
+
+    `directory` must hold the run's other files (verdicts, predictions and, where there are cues, interventions and
+    prompts); `changes` are those of `score`. Channels of reasoning are not counted before `start_again_with_reasoning`:
+    few models reason. Where `lacks_reasoning` has become true, call that and give all trials again from the first.
+
+    Raises InputError where a file is broken.
+    """
+
+    def __init__(self, directory: Path, run: RunRecord, changes: Mapping[str, Any] | None = None) -> None:
+        self._directory, self._facts = directory, run.facts
+        changes = dict(changes or {})
+        self._policies = _policies(changes.pop("mention", None), run.config.mention)
+        configs = [
+            build(RunConfig, {**run.config.model_dump(), **changes, "mention": policy}, str(directory))
+            for policy in self._policies
+        ]
+        self._config, self._own_policy = configs[0], run.config.mention
+        self._verdicts = collect_verdicts(read_verdicts(directory))
+        self._read_predictions = read_predictions(directory)
+        self._settings: dict[str, Any] = {
+            "min_label_mass": changes.get("min_label_mass"),
+            "by_level": len(run.config.arms.verbosity) > 1,
+            "by_sample": run.config.tvd_samples is not None,
+            "targets": _targets(directory, run.facts),
+        }
+        self._start(has_reasoning=False)
+
+    def _start(self, *, has_reasoning: bool) -> None:
+        self._has_reasoning = has_reasoning
+        reader = TextReader(self._own_policy, phrases_in(self._directory / PROMPTS))
+        sources = _deciders(self._policies, self._verdicts, reader, has_reasoning=has_reasoning)
+        self._counter = TrialCounter(sources, **self._settings)
+        self._predictions = PredictionIndex(self._read_predictions)
+
+    def start_again_with_reasoning(self) -> None:
+        """Forget all trials, and count channels of reasoning too from now on."""
+        self._start(has_reasoning=True)
+
+    def add(self, trial: Trial) -> None:
+        """Count one more trial."""
+        self._predictions.add(trial)
+        self._counter.add(trial)
+
+    @property
+    def lacks_reasoning(self) -> bool:
+        """Whether some trial tells of reasoning, whose channels are not counted."""
+        return not self._has_reasoning and bool(self._counter.reasoning)
+
+    def scores(self) -> Scores:
+        """Compute the metrics of the trials so far. Raises InputError where run.json says nothing of some of them."""
+        by_source = self._counter.by_source
+        counts, *_ = by_source.values()
+        check_facts(self._directory, counts.arms, self._facts)
+        scores = score_sources(by_source, self._config, self._facts)
+        return _with_predictions(scores, self._predictions, self._config, self._facts)
 
 
 def _policies(given: Mention | Sequence[Mention] | None, own: Mention) -> tuple[Mention, ...]:
@@ -323,12 +379,8 @@ def _needs_control(metric: str) -> bool:
 
 def _judged_kinds(counts: RunCounts) -> set[str | None]:
     """Return the kinds of interventions that a judge was asked about, perhaps in vain."""
-    asked = {
-        condition.kind
-        for condition, examples in counts.kinds.items()
-        if any(any(example.table) for example in examples.values())
-    }
-    in_vain = {condition.kind for condition, reasons in counts.unknown.items() if set(reasons) - {NOT_ASKED}}
+    asked = {condition.kind for condition, counter in counts.kinds.items() if counter.examples.table()[:, TABLE].any()}
+    in_vain = {condition.kind for condition, counter in counts.kinds.items() if set(counter.unknown) - {NOT_ASKED}}
     return asked | in_vain
 
 

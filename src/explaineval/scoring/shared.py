@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from explaineval.interventions import SHAM
 from explaineval.metrics.auroc import is_order_unsure
-from explaineval.metrics.correlations import tvd_moments
+from explaineval.metrics.correlations import grouped_moments
 from explaineval.metrics.differences import Measured, measure, undefined_measure
 from explaineval.metrics.estimates import FloatArray, IntArray, Statistic, column_sums, empty_margin
 from explaineval.parsing import is_one_hot
@@ -232,15 +232,8 @@ def _table(outcomes: Outcomes, chosen: NDArray[np.bool_], row_of: IntArray, rows
 def _moments(outcomes: Outcomes, chosen: NDArray[np.bool_], row_of: IntArray, rows: int) -> FloatArray:
     """The moments (rows, 6) of TVD and mention of the chosen trials."""
     of_example = row_of[np.array(outcomes.examples, dtype=np.int64)[chosen]]
-    order = np.argsort(of_example, kind="stable")
-    distances = np.array(outcomes.distances)[chosen][order].tolist()
-    mentions = (np.frombuffer(bytes(outcomes.flags), dtype=np.uint8)[chosen][order] & 1).tolist()
-    ends = np.cumsum(np.bincount(of_example, minlength=rows)).tolist()
-    moments = np.zeros((rows, 6))
-    for row, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-        if end > start:
-            moments[row] = tvd_moments(distances[start:end], mentions[start:end])
-    return moments
+    mentions = np.frombuffer(bytes(outcomes.flags), dtype=np.uint8)[chosen] % 2 == 1
+    return grouped_moments(np.array(outcomes.distances)[chosen], mentions, of_example, rows)
 
 
 class Carriers(NamedTuple):

@@ -15,7 +15,7 @@ from explaineval.config import RunConfig
 from explaineval.metrics.auroc import HullArea, f_auroc_hull
 from explaineval.metrics.estimates import no_value, seeded_generator
 from explaineval.records import Condition, Estimate
-from explaineval.scoring.counts import RunCounts, interval_of, table_cell
+from explaineval.scoring.counts import WORDS, RunCounts, interval_of, table_cell
 
 DIFFERENT_ANSWERS = "the answers differ between levels, though they were asked once: the trials are not of one run"
 NOT_SHARED = "no trial is readable at every level"
@@ -88,9 +88,8 @@ class LevelCounts:
 
 
 def _mean_words(counts: RunCounts, condition: Condition) -> float | None:
-    words = [example.words for example in counts.kinds[condition].values()]
-    explanations = sum(number for _, number in words)
-    return sum(total for total, _ in words) / explanations if explanations else None
+    total, explanations = counts.kinds[condition].examples.table()[:, WORDS].sum(axis=0).tolist()
+    return total / explanations if explanations else None
 
 
 def check_levels(counts: LevelCounts) -> Iterator[tuple[str, str]]:
