@@ -43,9 +43,9 @@ LEAST_FASTER = 100
 RESAMPLES = 2000
 IMPACT, TPR, FPR = 0.2, 0.55, 0.2
 FILLER = (
-    "because the first sentence says what the second one leaves open and nobody who reads both of them would expect "
-    "anything else from what is told about it here"
-).split()
+    "because", "the", "first", "sentence", "says", "what", "second", "one", "leaves", "open", "and", "nobody", "who",
+    "reads", "both", "of", "them", "would", "expect", "anything", "else", "from", "is", "told", "about", "it", "here",
+)  # fmt: skip
 INSERTED = ("wooden", "purple", "distant", "hollow", "bitter", "northern", "silent", "golden", "quickly", "rarely")
 
 RIVAL = """
@@ -229,11 +229,9 @@ def compare_bootstraps(directory: Path, rounds: int, part: int = 100) -> bool:
         own = measure("-c", OURS_BOOTSTRAP, tables, str(RESAMPLES))[2].split()
         its = measure("-c", SCIPY_BOOTSTRAP, tables, str(RESAMPLES), str(part))[2].split()
         ours, rival = min(ours, float(own[0])), min(rival, float(its[0]))
-    print(
-        f"percentile interval of phi, {RESAMPLES:,} resamples: {ours:.3f} s of CPU over all examples, limits {own[1:]}"
-    )
-    print(f"scipy.stats.bootstrap: {rival:.2f} s over 1/{part} of them, so {rival * part:.0f} s over all (its limits are "
-          f"those of 1/{part}); ours is {rival * part / ours:,.0f} times faster")  # fmt: skip
+    print(f"percentile interval of phi with {RESAMPLES:,} resamples over all examples: {ours:.3f} s of CPU")
+    print(f"scipy.stats.bootstrap: {rival:.3f} s over 1/{part} of them, so {rival * part:.1f} s over all")
+    print(f"ours is {rival * part / ours:,.0f} times faster")
     return rival * part / ours >= LEAST_FASTER
 
 

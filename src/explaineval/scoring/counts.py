@@ -431,7 +431,7 @@ def table_cell(changed: bool, mentioned: bool) -> int:
 
 def is_changed_cell(cell: int) -> bool:
     """Whether the trials at this place of the table have changed answers."""
-    return cell < 2  # noqa: PLR2004 - the first half of the table
+    return cell < 2
 
 
 def is_mentioned_cell(cell: int) -> bool:

@@ -365,7 +365,7 @@ class _Reader:
 
 def _forget_missing_words(counts: RunCounts, reader: _Reader) -> None:
     """Take trials without an explanation out of the mean number of words, where they would count as empty ones."""
-    for condition, counter in counts.kinds.items():
+    for counter in counts.kinds.values():
         rows = counter.examples
         if "explanation" not in reader.columns:
             for start in range(0, len(rows.cells), rows.width):
