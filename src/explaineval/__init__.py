@@ -7,10 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from explaineval._version import __version__
 
-__all__ = ["Comparison", "Result", "Run", "__version__", "compare", "load", "plan", "run", "score", "score_trials"]
+__all__ = [
+    "Comparison",
+    "Result",
+    "Run",
+    "__version__",
+    "compare",
+    "load",
+    "merge",
+    "plan",
+    "run",
+    "score",
+    "score_trials",
+]
 
 if TYPE_CHECKING:
-    from explaineval.api import Comparison, Result, compare, plan, run, score, score_trials
+    from explaineval.api import Comparison, Result, compare, merge, plan, run, score, score_trials
     from explaineval.reporting.frames import Run, load
 
 _MODULES = {"load": "explaineval.reporting.frames", "Run": "explaineval.reporting.frames"}

@@ -1,4 +1,4 @@
-"""The Python API: plan, run, score, compare and load, and score_trials for trials from elsewhere.
+"""The Python API: plan, run, merge, score, compare and load, and score_trials for trials from elsewhere.
 
 `explaineval.NAME` gives each of them. Settings have the names of the configuration file.
 """
@@ -187,6 +187,29 @@ def _result(outcome: Outcome) -> Result:
         warnings=tuple(warning_documents(outcome.scores)),
         screen="\n".join(line.text for line in lines),
     )
+
+
+def merge(*run_dirs: PathOrText, out: PathOrText, unfinished: bool = False) -> pd.DataFrame:
+    """Write the run directory of the whole run of which the directories given are all the shards; nothing is sent.
+
+    Args:
+        *run_dirs: the run directories of all shards, as `run(..., shard="1/4", out=...)` made them.
+        out: the run directory to write: a new or empty one.
+        unfinished: whether shards that did not come to their end are merged too.
+
+    Returns:
+        One row for each metric of the whole run, with the columns of metrics.csv. `attrs["warnings"]` lists what limits
+        the numbers, as in `explaineval score --json`.
+
+    Raises:
+        InputError: shards are missing, stand twice, or do not belong together; a file of theirs was changed; `out` is
+            not empty or cannot be written.
+    """
+    from explaineval.archive.merge import merge_runs
+
+    if not run_dirs:
+        raise InputError("no run directory given: name those of all shards.")
+    return _frame(merge_runs([Path(path) for path in run_dirs], Path(out), unfinished=unfinished).scores)
 
 
 def score(

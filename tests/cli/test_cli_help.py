@@ -22,6 +22,7 @@ CONTRACT = {
     "demo": "--sweep --weights --limit --cache --out --table --json",
     "run": f"{RUN} --table",
     "watch": "RUN_DIR --once --json",
+    "merge": "RUN_DIR... --out --unfinished --table --json",
     "plan": f"{RUN} --show-prompts --half-width --expect --pilot",
     "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd --cache "
     "--json",

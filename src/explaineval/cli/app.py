@@ -24,6 +24,7 @@ COMMANDS: Commands = {
     "demo": ("demo", "demo", "Run a bundled task on a small embedded model: no network, no key."),
     "run": ("run", "run", "Ask models with and without interventions, then score: the main command."),
     "watch": ("watch", "watch_command", "Look at a run while it goes: phi-CCT so far, spend, time left."),
+    "merge": ("merge", "merge_command", "Put the shards of a run (run --shard) together, as if one machine ran it."),
     "plan": ("plan", "plan_command", "Show what a run would ask and cost; send nothing."),
     "probe": ("probe", "probe", "Find out with a few cheap requests what an endpoint can do."),
     "score": ("score", "score_command", "Compute the metrics of a run directory again; ask nothing."),

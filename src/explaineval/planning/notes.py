@@ -37,6 +37,7 @@ NOTES: Mapping[str, Code] = {
     "shard": Code("for the record", NOTHING),
     "shots_source": Code("for the record", NOTHING),
     "shots_unused": Code("mind", "Give --shots N."),
+    "judgements_partial": Code("mind", "Judge, or simulate, the merged run."),
     "predictor_unread": Code("mind", "Look at predictions.jsonl, and give the number of trials with the value."),
     "level_not_asked": Code("mind", "Give every shot an explanation of that length."),
     "answers_cut_off": Code("mind", "Raise --max-tokens, or give --retry truncated."),

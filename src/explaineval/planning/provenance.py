@@ -116,14 +116,19 @@ def arm_facts(
         if sent is None:
             continue
         hashed = prompts.digest(style=arm.style, order=arm.order, shape=task.shape, verbosity=arm.verbosity)
-        instructions = sorted({example.instruction for example in task.examples if example.instruction})
+        instructions = {example.instruction for example in task.examples if example.instruction}
         facts[arm.condition(model, task.name).arm_name] = ArmFacts(
             shots=digest(builder.shots),
-            prompts=hashed[:8] + (f"+{digest([{'instructions': instructions}])}" if instructions else ""),
+            prompts=with_instructions(hashed[:8], instructions),
             temperature="omitted" if sent.temperature is None else f"{sent.temperature:g}",
             logprobs="none" if sent.logprobs is None else f"top{sent.logprobs}",
         )
     return facts
+
+
+def with_instructions(hashed: str, instructions: Collection[str]) -> str:
+    """Return the hash of an arm's prompts, and that of the examples' own instructions where there are some."""
+    return hashed + (f"+{digest([{'instructions': sorted(instructions)}])}" if instructions else "")
 
 
 def no_level_shots(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook) -> tuple[UnaskedArm, ...]:

@@ -361,6 +361,16 @@ def count_trials_read(directory: Path, run: RunRecord, trials: Iterable[Trial]) 
         )
 
 
+def stream_examples(directory: Path) -> Iterator[Example]:
+    """Yield the examples of the run in file order."""
+    yield from _records(directory / EXAMPLES, Example)
+
+
+def stream_interventions(directory: Path) -> Iterator[Intervention]:
+    """Yield the interventions of the run in file order."""
+    yield from _records(directory / INTERVENTIONS, Intervention)
+
+
 def read_examples(directory: Path) -> list[Example]:
     """Read the examples of the run in file order."""
     return list(_records(directory / EXAMPLES, Example))
@@ -396,6 +406,23 @@ def _records(path: Path, kind: type[R]) -> Iterator[R]:
             if not line.endswith(b"\n"):
                 return
             raise InputError(f"{path}:{number}: {_first_error(exc)}.") from None
+
+
+def located_records(path: Path, kind: type[R]) -> Iterator[tuple[R, int, int]]:
+    """Yield each record of a file with the byte at which its line begins, and the line's length in bytes.
+
+    A torn last line is ignored. Raises InputError where the file is missing or damaged.
+    """
+    start = 0
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            record = kind.model_validate_json(line)
+        except ValidationError as exc:
+            raise InputError(f"{path}:{number}: {_first_error(exc)}.") from None
+        yield record, start, len(line)
+        start += len(line)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
