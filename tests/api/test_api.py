@@ -20,7 +20,7 @@ from explaineval.errors import InputError
 from explaineval.records import MetricRow
 
 MODELS = ["simulated/faithful", "simulated/random"]
-FUNCTIONS = ("plan", "run", "score", "compare", "load", "score_trials")
+FUNCTIONS = ("plan", "run", "merge", "score", "compare", "load", "score_trials")
 
 
 def settings(directory: Path, **changes: Any) -> dict[str, Any]:
@@ -306,9 +306,12 @@ def test_no_module_hides_a_function(result: Result, place: Path) -> None:
             importlib.import_module(module.name)
     directory = str(result.directory)
     trials = pd.DataFrame({"changed": [True, False], "mentioned": [True, False]})
+    shard = explaineval.run(settings(place), shard="1/1", out=place / "shard", progress=False)
+    merged = (place / f"merged{number}" for number in (1, 2))
     calls: dict[str, Any] = {
         "plan": lambda: explaineval.plan(settings(place)),
         "run": lambda: explaineval.run(settings(place), out=place / "run", progress=False),
+        "merge": lambda: explaineval.merge(str(shard.directory), out=next(merged)),
         "score": lambda: explaineval.score(directory),
         "compare": lambda: explaineval.compare(directory),
         "load": lambda: explaineval.load(directory),

@@ -26,17 +26,13 @@ async def settle_plan(model_run: ModelRun, prepared: Prepared, store: Store) -> 
     """
     try:
         for builder in builders(prepared, model_run.model):
-            if builder.task.examples and builder.arm.style not in model_run.capabilities:
+            if builder.arm.style not in model_run.capabilities:
                 if model_run.batches is None:
                     examples = _examples(prepared, builder, _is_free(model_run, builder, store))
                 else:  # waiting for another process's answer is better than one more request outside a batch
                     examples = _examples(prepared, builder)
                 builds = [_build(builder, example) for example in examples]
                 await settle_style(model_run, prepared, store, builder.arm.style, builds)
-        for builder in builders(prepared, model_run.model):  # a shard without examples of this style
-            if builder.arm.style not in model_run.capabilities:
-                assumed, _ = assume_capabilities(store, prepared.config, model_run.model, builder.arm.style)
-                model_run.capabilities[builder.arm.style] = assumed
     except EndpointError as exc:
         model_run.progress.unsent -= _count_sent(model_run, prepared, store)
         await model_run.set_error(prepared.client, exc)
@@ -56,7 +52,7 @@ def check_verdicts(prepared: Prepared, store: Store) -> None:
             _, known = assume_capabilities(store, prepared.config, model, style)
             if not known:
                 raise InputError(
-                    f"--shard: the cache {prepared.client.cache} does not say how {model.model} takes requests in "
+                    f"--shard: the cache at {prepared.client.cache} does not say how {model.model} takes requests in "
                     f"{style} style, and shards that each find out could ask differently: run `explaineval probe` for "
                     "the model once, write a pack by `explaineval cache export`, and read it on every machine by "
                     "`explaineval cache import`."

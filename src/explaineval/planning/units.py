@@ -207,8 +207,13 @@ def plan_size(prepared: Prepared, model: ModelConfig, without: Collection[str] =
 
 
 def builders(prepared: Prepared, model: ModelConfig) -> Iterator[RequestBuilder]:
-    """One for each task and arm of the model that can be asked for, in the order of the plan."""
+    """One for each task and arm of the model that can be asked for, in the order of the plan.
+
+    None for a task of which a shard has no examples.
+    """
     for task in prepared.tasks:
+        if not task.examples:
+            continue
         for arm in arms_for(prepared.config, model):
             builder = RequestBuilder(prepared.config, prepared.prompts, model, arm, task)
             if not builder.lacks_level:
