@@ -90,7 +90,7 @@ def execute(
         store, claims = open_cache(prepared.client, stack)
         if prepared.config.shard is not None and not prepared.client.offline:
             check_verdicts(prepared, store)
-        keep = keep or not examples  # an empty shard is a result too
+        keep = keep or not any(task.examples for task in prepared.tasks)  # an empty shard is a result too
         directory, state = _open_directory(prepared, out, stack, model_runs, keep=keep)
         run_directory.write_inputs(directory, examples, edits, prepared.prompts.directory, *shots_of(prepared.tasks))
         if prepared.whole is not None:
