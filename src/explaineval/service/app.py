@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -64,13 +65,15 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
 class Server(uvicorn.Server):
     """A server that ends the streams of followers when it is asked to end, so that it does not wait for them."""
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as uvicorn calls it
         """Take a signal to end."""
         app = self.config.app
         service = app.state.service if isinstance(app, FastAPI) and hasattr(app.state, "service") else None
         if service is not None:
             service.events.close()
-        super().handle_exit(sig, frame)
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True  # without raising the signal again at the end: this end is as asked for
 
 
 def is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The process that executes one run: `python -m explaineval.service.worker DESCRIPTOR`.
+"""What the process of one run does.
 
 It gets its job over a connection to the server, plans, asks and scores as `explaineval run` does, and says how far it
 is. Where the server is gone nothing more is sent; what was paid for comes home and is stored.
@@ -6,10 +6,9 @@ is. Where the server is gone nothing more is sent; what was paid for comes home 
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +112,12 @@ def progress_of(status: RunStatus) -> dict[str, Any]:
     return masked
 
 
-def main() -> None:
-    """Work on the job that comes over the descriptor that the command line names."""
-    SECRETS.learn(os.environ)
-    with socket.socket(fileno=int(sys.argv[1])) as connection:
-        Worker(connection).work()
-
-
-if __name__ == "__main__":
-    main()
+def work(descriptor: int) -> int:
+    """Work on the job that comes over a descriptor; return the exit code of the process."""
+    with socket.socket(fileno=descriptor) as connection:
+        try:
+            Worker(connection).work()
+        except Exception:
+            traceback.print_exc()
+            return 1
+    return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,10 +27,12 @@ from explaineval.service.gate.ledger import Ledger
 from explaineval.service.gate.turns import CONNECTIONS, Turns
 from explaineval.service.models import RunView
 from explaineval.service.settings import Settings
+from explaineval.service.starter import Started, Starter
 from explaineval.service.table import RunRow, State, Table
 
 STOP_SECONDS = 130.0
 """For how long answers under way are waited for when a run is to stop: an attempt may take 120 seconds by default."""
+END_SECONDS = 5.0
 LOGS = "logs"
 RUNS = "runs"
 
@@ -42,7 +43,7 @@ class Running:
 
     row: RunRow
     connection: RunConnection
-    process: asyncio.subprocess.Process
+    process: Started
     stopping: bool = False
     ended: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
@@ -77,6 +78,9 @@ class Workers:
         self.directory, self.table, self.ledger, self.turns = directory, table, ledger, turns
         self.events, self.settings, self.endpoints, self.weights = events, settings, endpoints, weights
         self.running: dict[str, Running] = {}
+        hidden = {token.token_env for token in settings.tokens.values()}
+        environment = {name: value for name, value in os.environ.items() if name not in hidden}
+        self.starter = Starter(directory, environment, sends=bool(settings.endpoints))
         self.closing = False
         self.on_progress: Callable[[str, Mapping[str, Any]], None] = lambda _run, _progress: None
         self.on_state: Callable[[RunRow], None] = lambda _row: None
@@ -106,6 +110,7 @@ class Workers:
 
     async def run(self) -> None:
         """Start runs when they can start, until cancelled."""
+        await self.starter.open()
         while True:
             self._wake.clear()
             async with self._starting:
@@ -131,6 +136,7 @@ class Workers:
             for running in self.running.values():
                 running.connection.send({"do": "stop"})
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.starter.close()
 
     async def _start_all(self) -> None:
         queued = list(reversed(await asyncio.to_thread(self.table.runs, states=("queued",))))
@@ -190,11 +196,7 @@ class Workers:
         try:
             log = await asyncio.to_thread(self._open_log, row.id)
             try:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-P", "-m", "explaineval.service.worker", str(theirs.fileno()),
-                    stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(theirs.fileno(),),
-                    cwd=self.directory, env=self._environment(), start_new_session=True,
-                )  # fmt: skip
+                process = await self.starter.start(theirs, log)
             finally:
                 os.close(log)
         finally:
@@ -221,11 +223,6 @@ class Workers:
         path = self.directory / LOGS / f"{run}.txt"
         path.parent.mkdir(exist_ok=True)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def _environment(self) -> dict[str, str]:
-        """The environment without the tokens of the service."""
-        hidden = {token.token_env for token in self.settings.tokens.values()}
-        return {name: value for name, value in os.environ.items() if name not in hidden}
 
     def _job(self, row: RunRow) -> dict[str, Any]:
         """What the process is to do, with the endpoints as they are now."""
@@ -269,16 +266,14 @@ class Workers:
         run = running.row.id
         try:
             await running.connection.serve()
-            if running.ended is None and running.process.returncode is None:
+            if running.ended is None:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(5):
-                        await running.process.wait()
-                if running.process.returncode is None:  # it closed the connection and goes on: it is not to
-                    with suppress(ProcessLookupError):
-                        running.process.kill()
-            code = await running.process.wait()
+                    async with asyncio.timeout(END_SECONDS):
+                        await running.process.ended.wait()
+                running.process.kill()  # it closed the connection and goes on: it is not to
+            await running.process.ended.wait()
             await self.ledger.flush()
-            state, reason = self._verdict(running, code)
+            state, reason = self._verdict(running)
             changes: dict[str, Any] = {"progress": running.progress or running.row.progress}
             if state == "queued" and not self.closing:
                 changes["restarts"] = running.row.restarts + 1
@@ -292,11 +287,14 @@ class Workers:
             self._tasks.pop(run, None)
             self.wake()
 
-    def _verdict(self, running: Running, code: int) -> tuple[State, str | None]:
+    def _verdict(self, running: Running) -> tuple[State, str | None]:
         """The state of a run whose process has ended, and why it is not finished."""
         row, ended = running.row, running.ended
         if ended is None:
-            why = f"its process was ended by signal {-code}" if code < 0 else f"its process ended with exit code {code}"
+            code = running.process.code
+            why = "its process ended" if code is None else f"its process ended with exit code {code}"
+            if code is not None and code < 0:
+                why = f"its process was ended by signal {-code}"
             if running.stopping:
                 return "stopped", f"{why} while it was stopping; answers that were paid for are kept."
             if self.closing or row.restarts < self.settings.limits.restarts:
