@@ -17,6 +17,23 @@ from typing import Any
 ENDED = ("stopped", "finished", "failed", "interrupted")
 READY_SECONDS = 60.0
 
+TOKENS = {"ann": "ann-" + "a" * 20, "bob": "bob-" + "b" * 20, "boss": "boss-" + "c" * 20}
+"""Users of `SETTINGS`; boss is an admin."""
+ENVIRONMENT = {f"TOKEN_{name.upper()}": text for name, text in TOKENS.items()}
+SETTINGS: dict[str, Any] = {
+    "tokens": {
+        "ann": {"token_env": "TOKEN_ANN", "max_usd": 5},
+        "bob": {"token_env": "TOKEN_BOB"},
+        "boss": {"token_env": "TOKEN_BOSS", "admin": True},
+    },
+    "endpoints": {"dear": {"base_url": "http://127.0.0.1:9/v1", "price": [1000, 1000]}},
+    "embedded": False,
+    "limits": {"request_bytes": 100_000, "file_bytes": 500_000, "file_rows": 2000, "files_per_token": 40},
+}
+"""Settings of a service with simulated models, and an endpoint at which nothing listens."""
+RUN: dict[str, Any] = {"tasks": ["sense"], "models": [{"model": "simulated/faithful"}], "limit": 5}
+"""A run that takes a second."""
+
 
 def free_port() -> int:
     """Return a port at which nothing listens."""

@@ -31,7 +31,8 @@ def serve_command(config: Path | None, data: Path | None, host: str | None, port
     runs that were going on continue by themselves when the service starts again.
     """
     try:
-        from explaineval.service.app import serve
+        from explaineval.service.app import is_loopback, listen, serve
+        from explaineval.service.runs import prepare_directory
         from explaineval.service.settings import read_settings, read_tokens
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.partition(".")[0] not in {"fastapi", "uvicorn", "starlette"}:
@@ -40,11 +41,11 @@ def serve_command(config: Path | None, data: Path | None, host: str | None, port
     settings = read_settings(config)
     digests = read_tokens(settings)
     directory, host, port = data or DATA, host or HOST, PORT if port is None else port
-    with _locked(directory):
-        echo_notes(
-            [f"explaineval listens at http://{f'[{host}]' if ':' in host else host}:{port}/ (data: {directory})."]
-        )
-        serve(directory, settings, digests, host, port)
+    with listen(host, port, digests) as listening, _locked(directory):
+        prepare_directory(directory)
+        shown = f"[{host}]" if ":" in host else host
+        echo_notes([f"listening at http://{shown}:{listening.getsockname()[1]}/, data in {directory}; Ctrl-C ends it."])
+        serve(directory, settings, digests, listening, loopback=is_loopback(host))
     return 0
 
 

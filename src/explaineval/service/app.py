@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -53,6 +55,8 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
         redoc_url=None,
     )
     errors.install(app)
+    if digests:
+        _describe_tokens(app)
     for router in (runs.router, stores.router, stores.health):
         app.include_router(router)
     hosts = {*LOOPBACK_HOSTS, *(name.lower() for name in settings.hosts)} if loopback or settings.hosts else None
@@ -60,6 +64,23 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
     app.add_middleware(Guard, hosts=hosts, body_bytes=limits.request_bytes, file_bytes=limits.file_bytes)
     app.add_middleware(Observed)
     return app
+
+
+def _describe_tokens(app: FastAPI) -> None:
+    """Let the OpenAPI description say where a token is needed."""
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = describe()
+        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["token"] = {"type": "http", "scheme": "bearer"}
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if path.startswith("/api/") and (method, path) != ("post", "/api/session"):
+                    operation["security"] = [{"token": []}]
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]  # as FastAPI documents it
 
 
 class Server(uvicorn.Server):
@@ -88,19 +109,35 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(directory: Path, settings: Settings, digests: Mapping[str, bytes], host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM. Raises InputError where others could reach a service without tokens."""
-    loopback = is_loopback(host)
-    if not loopback and not digests:
+def listen(host: str, port: int, digests: Mapping[str, bytes]) -> socket.socket:
+    """Return a socket that listens; port 0 stands for a free one.
+
+    Raises InputError where it cannot, and where other machines could reach a service without tokens.
+    """
+    if not is_loopback(host) and not digests:
         raise InputError(
             f"--host {host} lets other machines in, and no tokens are configured: name some in serve.yaml (tokens), or "
             "leave --host out."
         )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as exc:
+        raise InputError(
+            f"nothing can listen at {host}, port {port} ({exc.strerror or exc}): choose another --host or --port."
+        ) from None
+
+
+def serve(
+    directory: Path, settings: Settings, digests: Mapping[str, bytes], listening: socket.socket, *, loopback: bool
+) -> None:
+    """Serve until SIGINT or SIGTERM at a socket that listens; see `create_app`."""
     app = create_app(directory, settings, digests, loopback=loopback)
     config = uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, server_header=False, timeout_keep_alive=20,
-        h11_max_incomplete_event_size=64 << 10, proxy_headers=False,
+        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=20, proxy_headers=False,
+        h11_max_incomplete_event_size=64 << 10,
     )  # fmt: skip
     write_logs()
+    host, port = listening.getsockname()[:2]
     event("start", version=__version__, host=host, port=port, tokens=len(digests), endpoints=len(settings.endpoints))
-    Server(config).run()
+    Server(config).run(sockets=[listening])

@@ -56,7 +56,7 @@ class UploadReference(Request):
 class ModelSettings(Request):
     """One model: litellm's spelling of its route, the service's endpoint at which it is asked, what is known of it."""
 
-    model: Text
+    model: Annotated[Text, Field(examples=["simulated/faithful"])]
     endpoint: Text | None = None
     family: Text | None = None
     parameters: Annotated[float, Field(gt=0, le=1e18)] | None = None
@@ -80,7 +80,14 @@ class RunSettings(Request):
     A task is a bundled one, one of the service's by its name, or `jsonl:NAME`, an upload.
     """
 
-    tasks: Annotated[list[Text], Field(min_length=1, max_length=50)]
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={"examples": [{"tasks": ["sense"], "models": [{"model": "simulated/faithful"}], "limit": 3}]},
+    )
+
+    tasks: Annotated[list[Text], Field(min_length=1, max_length=50, examples=[["sense"]])]
     models: Annotated[list[ModelSettings], Field(min_length=1, max_length=200)]
     arms: ArmConfig = Field(default_factory=ArmConfig)
     interventions: InterventionSettings = Field(default_factory=InterventionSettings)

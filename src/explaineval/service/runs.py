@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from explaineval.cache import open_store
 from explaineval.config import EndpointConfig
 from explaineval.errors import InputError
 from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS
@@ -32,7 +33,7 @@ from explaineval.service.monitoring import Monitor
 from explaineval.service.settings import EMBEDDED, Settings
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
 from explaineval.service.table import ACTIVE, RunRow, Table
-from explaineval.service.uploads import Uploads
+from explaineval.service.uploads import UPLOADS, Uploads
 from explaineval.service.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
 
 CACHE = "cache"
@@ -83,8 +84,7 @@ class RunService:
     def __init__(self, directory: Path, settings: Settings, digests: Mapping[str, bytes]) -> None:
         limits = settings.limits
         self.directory, self.settings = directory.resolve(), settings
-        for name in (RUNS, CACHE, "uploads", LOGS, EXPORTS):
-            _make(self.directory / name)
+        prepare_directory(self.directory)
         self.table = Table(self.directory)
         self.auth = Auth(settings, digests, self.table)
         self.ledger = Ledger(self.table, {name: token.max_usd for name, token in settings.tokens.items()})
@@ -418,11 +418,15 @@ def find_embedded() -> Embedded | None:
     return None if weights is None else Embedded(EMBEDDED_MODEL, weights_name(weights), weights)
 
 
-def _make(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise InputError(f"the data directory cannot be written: {directory}: {exc.strerror or exc}.") from None
+def prepare_directory(directory: Path) -> None:
+    """Make what a data directory holds, the cache of answers among it. Raises InputError where it cannot be used."""
+    for name in (RUNS, CACHE, UPLOADS, LOGS, EXPORTS):
+        try:
+            (directory / name).mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            reason = exc.strerror or exc
+            raise InputError(f"the data directory cannot be written: {directory / name}: {reason}.") from None
+    open_store(directory / CACHE).close()  # or a plan could meet one that is just being made
 
 
 def _is_newer(path: Path, than: Path) -> bool:

@@ -17,12 +17,15 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from explaineval.secrets import SECRETS
 from explaineval.service.worker import work
 
+NEEDED = ("scipy.special", "scipy.stats", "explaineval.cache.database", "explaineval.planning.prepare")
+"""What every run needs and would otherwise load when it comes to it."""
 MESSAGE = 4096
 """Bytes of the longest message; one travels as one packet."""
 
@@ -130,10 +133,13 @@ def main() -> None:
     """Load what runs need, and fork a process for each that is to start, until the server is gone."""
     SECRETS.learn(os.environ)
     connection = socket.socket(fileno=int(sys.argv[1]))
+    for name in NEEDED:
+        import_module(name)
     if sys.argv[2] == "1":
         from explaineval.client.litellm_client import load_litellm
 
         load_litellm()
+        import_module("openai.resources")
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,15 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorDocument, "description": CODES[status][1]} for status in sorted(statuses)}
 
 
+def plain_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Do what `responses` does for a route whose own answers are no JSON, while its errors are."""
+    schema = {"$ref": f"#/components/schemas/{ErrorDocument.__name__}"}
+    return {
+        status: {"description": CODES[status][1], "content": {"application/json": {"schema": schema}}}
+        for status in sorted(statuses)
+    }
+
+
 def error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return the answer for an error."""
     code = CODES.get(status, ("error", ""))[0]
@@ -83,9 +93,24 @@ async def _auth(_: Request, exc: Exception) -> JSONResponse:
     return error(exc.status, str(exc), {"WWW-Authenticate": "Bearer"} if exc.status == 401 else None)
 
 
-async def _http(_: Request, exc: Exception) -> JSONResponse:
+async def _http(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)  # noqa: S101 - installed for it alone
+    if exc.status_code == 405:
+        allowed = ", ".join(_methods_of(request.app, request.url.path))
+        return error(405, f"{CODES[405][1]} It takes {allowed}.", {"Allow": allowed})
     return error(exc.status_code, CODES[exc.status_code][1] if exc.status_code in CODES else exc.detail, exc.headers)
+
+
+def _methods_of(app: FastAPI, path: str) -> list[str]:
+    """Return the methods that a path takes, of all its routes."""
+    return sorted(
+        {
+            method.upper()
+            for template, operations in app.openapi()["paths"].items()
+            if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path)
+            for method in operations
+        }
+    )
 
 
 async def _validation(_: Request, exc: Exception) -> JSONResponse:

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from explaineval.records import MetricRow
 from explaineval.service.api.dependencies import AskedRun, Asking, RunId, Service, count_follower
-from explaineval.service.api.errors import responses
+from explaineval.service.api.errors import plain_responses, responses
 from explaineval.service.models import (
     ComparisonRequest,
     Continuation,
@@ -65,7 +65,7 @@ async def get(row: AskedRun, service: Service) -> RunView:
 @router.get(
     "/runs/{run}/events",
     response_class=EventSourceResponse,
-    responses=responses(404, 429),
+    responses=plain_responses(400, 401, 403, 404, 413, 422, 429, 503),
     dependencies=[Depends(count_follower)],
 )
 async def follow(

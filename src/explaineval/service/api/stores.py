@@ -31,7 +31,7 @@ UploadName = Annotated[str, Path(pattern=FILE_NAME, description="The name of an 
 RAW_BODY = {
     "requestBody": {
         "required": True,
-        "content": {"application/x-ndjson": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 
