@@ -14,7 +14,6 @@ from explaineval.config import EndpointConfig
 from explaineval.errors import InputError
 from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS
 from explaineval.service.auth import Auth, User
-from explaineval.service.background import Background
 from explaineval.service.events import Events, Message
 from explaineval.service.gate.ledger import Ledger, end
 from explaineval.service.gate.turns import Turns
@@ -30,11 +29,12 @@ from explaineval.service.models import (
     UserView,
 )
 from explaineval.service.monitoring import Monitor
+from explaineval.service.processes.background import Background
+from explaineval.service.processes.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
 from explaineval.service.settings import EMBEDDED, Settings
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
 from explaineval.service.table import ACTIVE, RunRow, Table
 from explaineval.service.uploads import UPLOADS, Uploads
-from explaineval.service.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
 
 CACHE = "cache"
 EXPORTS = "exports"

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from explaineval.errors import InputError
-from explaineval.service.background import Background
 from explaineval.service.models import FILE_NAME
+from explaineval.service.processes.background import Background
 from explaineval.service.settings import Limits
 from explaineval.service.table import FileRow, Table
 

@@ -14,9 +14,9 @@ from starlette.exceptions import HTTPException
 from explaineval.errors import ExplainevalError, InputError
 from explaineval.secrets import SECRETS
 from explaineval.service.auth import AuthError
-from explaineval.service.background import BusyError
 from explaineval.service.events import TooManyFollowersError
 from explaineval.service.models import ErrorDocument
+from explaineval.service.processes.background import BusyError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
 from explaineval.service.uploads import TooLargeError
 from explaineval.text import shortened

@@ -102,7 +102,7 @@ class Background:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "explaineval.service.jobs", str(theirs.fileno()), str(self.memory),
+                sys.executable, "-P", "-m", "explaineval.service.processes.jobs", str(theirs.fileno()), str(self.memory),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),), cwd=self.directory, env=dict(os.environ), start_new_session=True,
             )  # fmt: skip

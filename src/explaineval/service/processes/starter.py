@@ -1,4 +1,4 @@
-"""A process that has loaded what runs need and forks one process for each run: `python -m explaineval.service.starter`.
+"""A process that has loaded what runs need and forks one process for each run: `python -m explaineval.service.processes.starter`.
 
 Loading the libraries that send takes seconds and much memory; so each run begins at once, and they share that memory.
 `Starter` is the server's side.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from explaineval.secrets import SECRETS
-from explaineval.service.worker import work
+from explaineval.service.processes.worker import work
 
 NEEDED = ("scipy.special", "scipy.stats", "explaineval.cache.database", "explaineval.planning.prepare")
 """What every run needs and would otherwise load when it comes to it."""
@@ -67,7 +67,7 @@ class Starter:
         ours.setblocking(False)
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "explaineval.service.starter", str(theirs.fileno()), str(int(self.sends)),
+                sys.executable, "-P", "-m", "explaineval.service.processes.starter", str(theirs.fileno()), str(int(self.sends)),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),), cwd=self.directory, env=dict(self.environment), start_new_session=True,
             )  # fmt: skip

@@ -26,8 +26,8 @@ from explaineval.service.gate.connection import LONGEST_LINE, RunConnection
 from explaineval.service.gate.ledger import Ledger
 from explaineval.service.gate.turns import CONNECTIONS, Turns
 from explaineval.service.models import RunView
+from explaineval.service.processes.starter import Started, Starter
 from explaineval.service.settings import Settings
-from explaineval.service.starter import Started, Starter
 from explaineval.service.table import RunRow, State, Table
 
 STOP_SECONDS = 130.0

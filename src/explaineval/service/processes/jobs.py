@@ -1,4 +1,4 @@
-"""The jobs of the processes beside the server: `python -m explaineval.service.jobs DESCRIPTOR MEMORY`.
+"""The jobs of the processes beside the server: `python -m explaineval.service.processes.jobs DESCRIPTOR MEMORY`.
 
 Each is a function of plain values with a plain result, and does what the command of its name does.
 """
