@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Mapping
@@ -90,7 +91,11 @@ class RunService:
         self.ledger = Ledger(self.table, {name: token.max_usd for name, token in settings.tokens.items()})
         self.events = Events(limits.followers, secrets.token_hex(4))
         self.background = Background(
-            self.directory, limits.background_processes, limits.plan_seconds, limits.background_memory
+            self.directory,
+            limits.background_processes,
+            limits.plan_seconds,
+            limits.background_memory,
+            environment_of(settings),
         )
         self.uploads = Uploads(self.directory, self.table, self.background, limits)
         self.embedded: Embedded | None = None
@@ -111,7 +116,15 @@ class RunService:
         self.turns = self.monitor.turns = Turns(self.endpoints)
         weights = None if self.embedded is None else self.embedded.weights
         self.workers = Workers(
-            self.directory, self.table, self.ledger, self.turns, self.events, self.settings, self.endpoints, weights
+            self.directory,
+            self.table,
+            self.ledger,
+            self.turns,
+            self.events,
+            self.settings,
+            self.endpoints,
+            weights,
+            environment_of(self.settings),
         )
         self.workers.on_progress, self.workers.on_state = self.monitor.count_progress, self.monitor.count_state
         await asyncio.to_thread(self.ledger.load)
@@ -408,6 +421,12 @@ class RunService:
         (self.directory / LOGS / f"{run}.txt").unlink(missing_ok=True)
         for path in (self.directory / EXPORTS).glob(f"{run}*"):
             path.unlink(missing_ok=True)
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the environment without the tokens of the service, for its other processes."""
+    hidden = {token.token_env for token in settings.tokens.values()}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
 def find_embedded() -> Embedded | None:

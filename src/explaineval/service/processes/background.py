@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import socket
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 
 from explaineval.errors import InputError
 from explaineval.service.gate.connection import encode
+from explaineval.service.processes import jobs
 
 LARGEST_REPLY = 256 << 20
 """Bytes of the largest reply, a comparison of many models."""
@@ -57,10 +57,11 @@ class Background:
         most: how many processes there are at the most.
         seconds: how long one job may take.
         memory: bytes of address space that one process may have.
+        environment: what they find in the environment.
     """
 
-    def __init__(self, directory: Path, most: int, seconds: float, memory: int) -> None:
-        self.directory, self.seconds, self.memory = directory, seconds, memory
+    def __init__(self, directory: Path, most: int, seconds: float, memory: int, environment: Mapping[str, str]) -> None:
+        self.directory, self.seconds, self.memory, self.environment = directory, seconds, memory, environment
         self._free = asyncio.Semaphore(most)
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
@@ -102,9 +103,9 @@ class Background:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "explaineval.service.processes.jobs", str(theirs.fileno()), str(self.memory),
+                sys.executable, "-P", "-m", jobs.__name__, str(theirs.fileno()), str(self.memory),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),), cwd=self.directory, env=dict(os.environ), start_new_session=True,
+                pass_fds=(theirs.fileno(),), cwd=self.directory, env=dict(self.environment), start_new_session=True,
             )  # fmt: skip
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LARGEST_REPLY)
         started = _Process(process, reader, writer)

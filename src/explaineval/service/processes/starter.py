@@ -1,7 +1,7 @@
-"""A process that has loaded what runs need and forks one process for each run: `python -m explaineval.service.processes.starter`.
+"""A process that has loaded what runs need and forks one process for each run.
 
 Loading the libraries that send takes seconds and much memory; so each run begins at once, and they share that memory.
-`Starter` is the server's side.
+`Starter` is the server's side, `main` is the process.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Starter:
         ours.setblocking(False)
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "explaineval.service.processes.starter", str(theirs.fileno()), str(int(self.sends)),
+                sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(int(self.sends)),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),), cwd=self.directory, env=dict(self.environment), start_new_session=True,
             )  # fmt: skip

@@ -62,6 +62,7 @@ class Workers:
         settings: what the operator allows.
         endpoints: every endpoint that a run may ask, by name.
         weights: those of the model on this machine, if it may be asked.
+        environment: what their processes find in the environment.
     """
 
     def __init__(
@@ -74,12 +75,11 @@ class Workers:
         settings: Settings,
         endpoints: Mapping[str, EndpointConfig],
         weights: Path | None,
+        environment: Mapping[str, str],
     ) -> None:
         self.directory, self.table, self.ledger, self.turns = directory, table, ledger, turns
         self.events, self.settings, self.endpoints, self.weights = events, settings, endpoints, weights
         self.running: dict[str, Running] = {}
-        hidden = {token.token_env for token in settings.tokens.values()}
-        environment = {name: value for name, value in os.environ.items() if name not in hidden}
         self.starter = Starter(directory, environment, sends=bool(settings.endpoints))
         self.closing = False
         self.on_progress: Callable[[str, Mapping[str, Any]], None] = lambda _run, _progress: None
