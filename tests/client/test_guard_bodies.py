@@ -12,6 +12,7 @@ from explaineval.client.endpoints.bodies import (
     MOST_BYTES,
     MOST_NESTED,
     MOST_OF_ERROR,
+    VALUE_BYTES,
     Body,
     Bounds,
     EncodingError,
@@ -90,19 +91,29 @@ def test_a_crowd_of_choices_is_refused() -> None:
     assert check_answer(crowd(5), Bounds())[0] == crowd(5)
 
 
+@pytest.mark.parametrize("times", [1, 60])
 @pytest.mark.parametrize("shape", ["content", "lists"])
-def test_a_long_answer_with_many_alternatives_reads_the_same(shape: str) -> None:
-    """Alternatives at tokens that are no letter are left out before the answer is parsed again; nobody reads them."""
-    spelled = replies.spell_tokens("Answer: A\nExplanation: It may rain. " * 60, "pe", {"A": 0.6, "B": 0.3}, 5)
+def test_alternatives_that_nobody_reads_are_left_out(shape: str, times: int) -> None:
+    """Those at tokens that are no letter, before the answer is parsed again, in short and in long answers."""
+    spelled = replies.spell_tokens("Answer: A\nExplanation: It may rain. " * times, "pe", {"A": 0.6, "B": 0.3}, 5)
     tokens = [(piece, [*top, *((f" word{number}", -9.0) for number in range(15))]) for piece, top in spelled]
     style: Style = "chat" if shape == "content" else "completion"
     logprobs = (replies.content_logprobs if shape == "content" else replies.list_logprobs)(tokens)
     text = "".join(piece for piece, _ in tokens)
     body = json.dumps(replies.body(style, "m", text, "stop", logprobs)).encode()
-    lean, _ = check_answer(body, Bounds(most_besides=measure(body, 1_000_000) // 2))
+    values = measure(body, 1_000_000)
+    lean, memory = check_answer(body, bounds_of(512, 20) if times == 1 else Bounds(most_besides=values // 2))
 
-    assert len(lean) < len(body)
+    assert len(lean) < len(body) // 2
+    assert memory < values * VALUE_BYTES // 2
     assert read_response(json.loads(lean), style) == read_response(json.loads(body), style)
+
+
+def test_an_answer_without_log_probabilities_is_left_as_it_is() -> None:
+    """However long."""
+    body = plain()[:-1] + b', "more": [' + b"[]," * 500 + b"[]]}"
+
+    assert check_answer(body, bounds_of(512))[0] == body
 
 
 def test_bulk_outside_of_logprobs_is_refused() -> None:

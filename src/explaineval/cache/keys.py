@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +19,9 @@ from explaineval.errors import InputError
 from explaineval.records import Request
 
 SCHEMA = 1
+
+REMEMBERED = 1024
+"""Requests whose keys are remembered: each layer of a client asks for the key of the same object."""
 
 _TEXT_OF_STYLE = {"chat": "messages", "completion": "prompt"}
 
@@ -60,7 +64,27 @@ def request_key(request: Request) -> str:
     Raises:
         InputError: see `canonical`; also text that is not valid Unicode.
     """
-    return hash_canonical(canonical(request))
+    return _key_of(_SameObject(request))
+
+
+class _SameObject:
+    """A request that is equal to itself alone, so that its key can be remembered without comparing texts."""
+
+    __slots__ = ("request",)
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+    def __hash__(self) -> int:
+        return id(self.request)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SameObject) and other.request is self.request
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _key_of(same: _SameObject) -> str:
+    return hash_canonical(canonical(same.request))
 
 
 def hash_canonical(entries: Mapping[str, Any]) -> str:

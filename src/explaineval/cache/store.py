@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from explaineval.cache.database import DAMAGE, FILE, Database, Reader, Version, open_connections, primary_code
 from explaineval.cache.integrity import MARKER, REMEDY, ROW_REMEDY, check_store, read_marker, scan, write_marker
-from explaineval.cache.keys import canonical, hash_canonical
+from explaineval.cache.keys import canonical, request_key
 from explaineval.cache.locks import describe_network
 from explaineval.cache.rows import (
     VERDICT_PREFIX,
@@ -116,8 +116,7 @@ class Store:
         Raises:
             InputError: the request has no key.
         """
-        entries = canonical(request)
-        await self._write("set", hash_canonical(entries), make_row(entries, completion))
+        await self._write("set", request_key(request), make_row(canonical(request), completion))
 
     async def add(self, request: Request, completion: Completion) -> bool:
         """Store an answer unless there is a readable one; returns whether it was stored.
@@ -125,8 +124,7 @@ class Store:
         Raises:
             InputError: the request has no key.
         """
-        entries = canonical(request)
-        return await self._add(hash_canonical(entries), make_row(entries, completion), parse_completion)
+        return await self._add(request_key(request), make_row(canonical(request), completion), parse_completion)
 
     async def delete(self, rows: Iterable[str | Version]) -> int:
         """Delete rows by their keys or versions; returns how many there were.
@@ -249,7 +247,7 @@ class Store:
             raise StoreError(f"The database {self.directory / FILE} is damaged: {REMEDY}.")
         if self._rows_damaged and not self._repairing:
             raise StoreError(f"Rows of the database {self.directory / FILE} are damaged: {ROW_REMEDY}.")
-        return await asyncio.wrap_future(self._writer.submit(action, target, value))
+        return await self._writer.submit(action, target, value)
 
 
 def open_store(directory: Path, *, readonly: bool = False, repairing: bool = False) -> Store:

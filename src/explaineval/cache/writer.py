@@ -1,17 +1,19 @@
 """The thread that writes: rows are committed in groups, so that a write never blocks the event loop.
 
 A write in a coroutine would stop the loop for as long as another process holds the database's lock. Here the thread
-takes all that is queued, writes it in one transaction, and only then completes the futures.
+takes all that is queued, writes it in one transaction, and only then completes the futures. While several rows come at
+a time it waits a moment for more of them, since a transaction costs as much as writing many rows.
 """
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +26,9 @@ from explaineval.errors import InputError, StoreError
 MAX_BATCH = 500
 """Rows in one transaction at most: bounds how long other processes wait for the lock."""
 
+ENOUGH, PAUSE, PAUSES = 8, 0.01, 3
+"""While rows come close together, the thread waits for so many of them, for PAUSES times PAUSE seconds at the most."""
+
 Action = Literal["set", "add", "delete"]
 """What is done with a row: it is stored, stored unless there is one, or deleted."""
 
@@ -32,14 +37,15 @@ Action = Literal["set", "add", "delete"]
 class _Job:
     action: Action
     target: str | Version
-    value: object = None
+    value: object
+    done: asyncio.Future[bool]
     packed: Packed | None = None
     changed: bool = False
-    done: Future[bool] = field(default_factory=Future)
+    failure: StoreError | None = None
 
 
 class Writer:
-    """Writes and deletes rows in a thread of its own; `submit` returns at once with a future."""
+    """Writes and deletes rows in a thread of its own; `submit` returns at once with a future of the running loop."""
 
     def __init__(self, database: Database, warn: Callable[[str], None]) -> None:
         self._database = database
@@ -49,6 +55,8 @@ class Writer:
         self._lock = threading.Lock()
         self._open = True
         self._batch: list[_Job] = []
+        self._crowded = False
+        """Whether rows come so close together that waiting for more of them pays."""
         self.damage: StoreError | None = None
         """The error by which writing showed that the database is damaged; nothing is written any more."""
         self.failed = False
@@ -56,7 +64,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="explaineval-cache-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, action: Action, target: str | Version, value: object = None) -> Future[bool]:
+    def submit(self, action: Action, target: str | Version, value: object = None) -> asyncio.Future[bool]:
         """Queue a change of one row. The future is done once it is committed, or holds a StoreError.
 
         `set` and `add` take a key and a JSON value. `delete` takes a key, or a version, which stays if it was stored
@@ -65,7 +73,7 @@ class Writer:
         Raises:
             StoreError: the writer is closed.
         """
-        job = _Job(action, target, value)
+        job = _Job(action, target, value, asyncio.get_running_loop().create_future())
         with self._lock:
             if not self._open:
                 raise StoreError(f"The cache {self._path} is closed: nothing can be stored any more.")
@@ -83,8 +91,10 @@ class Writer:
     def _run(self) -> None:
         try:
             while self._take():
+                several = len(self._batch) > 1
                 failure = self._commit()
                 self.failed = failure is not None
+                self._crowded = several or not self._jobs.empty()
                 self._finish_batch(failure)
         finally:  # reached without an exception only after close(); otherwise no future may be left undone
             with self._lock:
@@ -97,6 +107,8 @@ class Writer:
     def _take(self) -> bool:
         """Fill the batch with what is queued, at least one job; False once closed and empty."""
         job = self._jobs.get()
+        if self._crowded and job is not None:
+            self._wait_for_more()
         while job is not None:
             self._batch.append(job)
             if len(self._batch) == MAX_BATCH or self._jobs.empty():
@@ -105,6 +117,12 @@ class Writer:
         if self._batch:
             self._jobs.put(None)  # closing: the batch is written first, then this is seen again
         return bool(self._batch)
+
+    def _wait_for_more(self) -> None:
+        for _ in range(PAUSES):
+            time.sleep(PAUSE)
+            if self._jobs.qsize() >= ENOUGH or not self._open:
+                return
 
     def _commit(self) -> StoreError | None:
         """Write the batch in one transaction; returns the error that hit all of it, if any."""
@@ -142,7 +160,8 @@ class Writer:
                 if job.action != "delete":
                     job.packed = pack(job.value)
             except RefusedRowError as error:
-                self._finish(job, StoreError(str(error)))
+                job.failure = StoreError(str(error))
+                self._hand_back([job])
             else:
                 packed.append(job)
         self._batch = packed
@@ -150,14 +169,34 @@ class Writer:
     def _finish_batch(self, failure: StoreError | None) -> None:
         batch, self._batch = self._batch, []
         for job in batch:
-            self._finish(job, failure)
-
-    def _finish(self, job: _Job, failure: StoreError | None) -> None:
-        """Complete the job's future. A cancelled job was written all the same, and nobody waits for it."""
-        if not job.done.set_running_or_notify_cancel():
             if failure is not None:
-                self._warn(str(failure))
-        elif failure is None:
-            job.done.set_result(job.changed)
-        else:
-            job.done.set_exception(StoreError(str(failure)))  # one for each: a raised error grows a traceback
+                job.failure = StoreError(str(failure))  # one for each: a raised error grows a traceback
+        self._hand_back(batch)
+
+    def _hand_back(self, jobs: list[_Job]) -> None:
+        """Complete the futures of jobs, in their loop's thread, which is woken once for all of them."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        for job in jobs:
+            by_loop.setdefault(job.done.get_loop(), []).append(job)
+        for loop, its_jobs in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(self._complete, its_jobs)
+            except RuntimeError:  # the loop is closed: nobody waits
+                self._warn_of(its_jobs)
+
+    def _complete(self, jobs: list[_Job]) -> None:
+        """Complete futures. A cancelled job was written all the same, and nobody waits for it."""
+        self._warn_of([job for job in jobs if job.done.cancelled()])
+        for job in jobs:
+            if job.done.cancelled():
+                continue
+            if job.failure is None:
+                job.done.set_result(job.changed)
+            else:
+                job.done.set_exception(job.failure)
+
+    def _warn_of(self, jobs: list[_Job]) -> None:
+        """Warn of failures of which nobody else is told."""
+        for job in jobs:
+            if job.failure is not None:
+                self._warn(str(job.failure))

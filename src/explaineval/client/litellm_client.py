@@ -128,6 +128,9 @@ class LiteLLMClient:
         timeout: seconds that one attempt may take.
     """
 
+    lean = True
+    """Whether litellm gets answers without what is never used of them."""
+
     def __init__(self, endpoints: dict[str | None, Endpoint], *, timeout: float) -> None:
         self._endpoints = endpoints
         self._timeout = timeout
@@ -173,6 +176,7 @@ class LiteLLMClient:
             self.wire,
             bounds_of(request.max_tokens, request.logprobs or 0),
             moved_by_user=endpoint.base_url is not None,
+            lean=self.lean,
             on_first_send=clock.start,
         )
         try:

@@ -31,6 +31,8 @@ MOST_NESTED = 64
 MOST_CHOICES = 128
 CHOICES = ("choices", "candidates", "generations", "outputs", "results")
 """Names that providers have for the list of alternative answers."""
+FEW_VALUES = 200
+"""An answer of so many JSON values is left as it is: making it smaller would cost more than it saves."""
 VALUE_BYTES = 300
 """Memory that one parsed JSON value takes, with the copies that a client library makes of it."""
 STEP = 65_536
@@ -191,10 +193,12 @@ def measure(content: bytes, most_values: int) -> int:
     return values
 
 
-def check_answer(content: bytes, bounds: Bounds) -> tuple[bytes, int]:
+def check_answer(content: bytes, bounds: Bounds, *, lean: bool = True) -> tuple[bytes, int]:
     """Return the body of an answer as it may be parsed, and about how many bytes of memory that takes.
 
-    A body that is not JSON is cut, since only error messages quote it. Server-sent events are left whole.
+    A body that is not JSON is cut, since only error messages quote it. Server-sent events are left whole. Of
+    log-probabilities only what is used is left, unless `lean` is false and the bounds allow all: a client library
+    builds an object for each of the others, which can take more time than all else together.
 
     Raises:
         TooLargeError: the body goes beyond the bounds.
@@ -209,8 +213,8 @@ def check_answer(content: bytes, bounds: Bounds) -> tuple[bytes, int]:
             for name in CHOICES:
                 if isinstance(answer, dict) and isinstance(answer.get(name), list) and len(answer[name]) > MOST_CHOICES:
                     raise TooLargeError(f"more than {MOST_CHOICES} choices")
-            if values > bounds.most_besides:
-                content = json.dumps(_without_bulk(answer)).encode()
+            if values > bounds.most_besides or (lean and values > FEW_VALUES and b'"top_logprobs"' in content):
+                content = json.dumps(_without_bulk(answer), separators=(",", ":")).encode()
                 values = measure(content, bounds.most_besides)
             return content, values * VALUE_BYTES
     if content.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
@@ -219,7 +223,9 @@ def check_answer(content: bytes, bounds: Bounds) -> tuple[bytes, int]:
 
 
 def _without_bulk(answer: Any) -> Any:
-    """Remove from an OpenAI-shaped answer the alternatives at tokens that are no single letter: they are never used."""
+    """Remove from an OpenAI-shaped answer what is never used: alternatives at tokens that are no single letter, and the
+    bytes of the others.
+    """
     choices = answer.get("choices") if isinstance(answer, dict) else None
     for choice in choices if isinstance(choices, list) else ():
         logprobs = choice.get("logprobs") if isinstance(choice, dict) else None
@@ -227,8 +233,12 @@ def _without_bulk(answer: Any) -> Any:
             continue
         content, tokens, tops = (logprobs.get(name) for name in ("content", "tokens", "top_logprobs"))
         for entry in content if isinstance(content, list) else ():
-            if isinstance(entry, dict) and "top_logprobs" in entry and not _is_letter(entry.get("token")):
-                entry["top_logprobs"] = []
+            if isinstance(entry, dict) and "top_logprobs" in entry:
+                if not _is_letter(entry.get("token")):
+                    entry["top_logprobs"] = []
+                for top in entry["top_logprobs"] if isinstance(entry["top_logprobs"], list) else ():
+                    if isinstance(top, dict):
+                        top.pop("bytes", None)
         if isinstance(tokens, list) and isinstance(tops, list):
             logprobs["top_logprobs"] = [
                 top if _is_letter(token) else {} for token, top in zip(tokens, tops, strict=False)

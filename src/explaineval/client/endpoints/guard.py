@@ -138,6 +138,8 @@ class Attempt:
     """Whether a base URL was given, so that its origin is the declared one."""
     streams: bool = False
     """Whether the caller reads answers piece by piece, so that their whole length is not bounded here."""
+    lean: bool = True
+    """Whether what is never used of an answer is removed before a library reads it."""
     on_first_send: Callable[[], None] | None = None
     """Called just before the first request is sent."""
     sent: int = 0
@@ -172,7 +174,7 @@ class Attempt:
         """
         try:
             self.body = content
-            return check_answer(content, self.bounds)
+            return check_answer(content, self.bounds, lean=self.lean)
         except TooLargeError as exc:
             error = self.oversized(str(exc))
         del content  # or the traceback would hold it

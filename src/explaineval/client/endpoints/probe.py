@@ -122,6 +122,9 @@ class WatchedClient(LiteLLMClient):
     `reached` says whether anything came back.
     """
 
+    lean = False
+    """The findings are about whole answers."""
+
     def __init__(self, endpoints: dict[str | None, Endpoint], *, timeout: float) -> None:
         super().__init__(endpoints, timeout=timeout)
         self.attempts = 0
