@@ -21,26 +21,33 @@ from explaineval.errors import EndpointError, RequestUnsentError, TransientError
 from explaineval.records import Completion, Request
 
 SLOW_START = 4.0
-CUT = 0.85
-GROWTH, GROWTH_NEAR_KNEE, GROWTH_BEYOND = 0.15, 0.02, 0.05
-"""Share by which the limit grows in a window: below, near and beyond the level where congestion was last seen."""
-NEAR = 0.95
-MARGIN = 0.06
-DEVIATIONS = 2.0
+CUT, CUT_AT_START = 0.85, 0.7
+"""What is left of the limit after congestion: usually, and after the doubling of the beginning."""
+GROWTH, STEP = 0.15, 0.05
+"""Shares by which the limit grows: below the level of the latest congestion, and in a step beyond it (at least 1)."""
 SHORTEST_WINDOW = 24
+"""Attempts in a window, at least."""
+FIRST_HOLD, LONGEST_HOLD = 4, 32
+"""Windows before congestion is tried out again at the same level: first, and at most, doubled each time."""
+SLACK, PROOF = 0.08, 8.0
+"""Refusals are congestion once they sum to PROOF more than the usual share of the attempts and SLACK."""
 HIGHEST_USUAL = 0.25
 """A higher share of refusals is congestion even where it has always been so."""
-RISE, FALL = 0.05, 0.3
-"""How fast the usual share follows a window above and below it."""
+BELOW = 0.9
+"""Share of the level of the latest congestion below which refusals show what is usual."""
+MEMORY, MEMORY_AT_CUT = 400, 48
+"""Attempts over which the usual share is averaged: at most, and what counts of them after congestion."""
 
 
 @dataclass
 class AdaptiveLimit:
-    """A number of concurrent requests between 1 and `ceiling`. Starts low, doubles until the first congestion, then
-    grows slowly.
+    """A number of concurrent requests between 1 and `ceiling`. Starts low, doubles until the first congestion, returns
+    to the level that was good, and tries one more from time to time.
 
-    `attempts` and `refusals` count the window under way, `streak` the refusals in a row, `clean` the attempts before
-    the first refusal; `usual` is the usual share of refusals, `knee` the limit at which congestion was last seen.
+    `attempts` and `refusals` count the window under way, `streak` the refusals in a row, `excess` the refusals beyond
+    the usual. `usual` is the usual share of refusals, `good` the highest limit that passed a window, `knee` the slots
+    at the latest congestion, `holding` the windows before the knee is tried again, `settling` the attempts that were
+    sent before the latest cut.
     """
 
     ceiling: int
@@ -48,10 +55,15 @@ class AdaptiveLimit:
     starting: bool = field(default=True, init=False)
     refusals: int = field(default=0, init=False)
     attempts: int = field(default=0, init=False)
-    usual: float | None = field(default=None, init=False)
+    usual: float = field(default=0.0, init=False)
+    seen: int = field(default=0, init=False)
     streak: int = field(default=0, init=False)
-    clean: int = field(default=0, init=False)
+    excess: float = field(default=0.0, init=False)
+    good: float = field(default=0.0, init=False)
     knee: float = field(default=math.inf, init=False)
+    hold: int = field(default=FIRST_HOLD, init=False)
+    holding: int = field(default=0, init=False)
+    settling: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.value = min(SLOW_START, float(self.ceiling))
@@ -68,36 +80,59 @@ class AdaptiveLimit:
 
     def note(self, *, refused: bool) -> None:
         """Count one attempt that came back: answered, or refused for overload (429, 503, 529)."""
+        self.streak = self.streak + 1 if refused else 0
+        if self.settling:
+            self.settling -= 1
+            return
         self.attempts += 1
         self.refusals += refused
-        self.streak = self.streak + 1 if refused else 0
-        if self.starting and not self.refusals and self.attempts >= self.slots:
-            self.clean += self.attempts  # no refusal yet: no need to wait for a significant number
-            self.attempts = 0
-            self._grow()
+        self.excess = max(0.0, self.excess + refused - self.usual - SLACK)
+        if self.excess >= PROOF:
+            self._cut()
+        elif self.starting and not self.refusals and self.attempts >= self.slots:
+            self._close_window()  # no refusal yet: no need to wait for a significant number
         elif self.attempts >= max(SHORTEST_WINDOW, self.slots):
             self._close_window()
 
     def _close_window(self) -> None:
-        share = self.refusals / self.attempts
-        if self.usual is None:  # what came before without a refusal speaks against refusals being usual
-            self.usual = min(share, HIGHEST_USUAL) * SHORTEST_WINDOW / (SHORTEST_WINDOW + 3 * self.clean)
-        usual = self.usual
-        deviation = math.sqrt(usual * (1 - usual) / self.attempts)
-        self.attempts = self.refusals = 0
-        if share > usual + DEVIATIONS * deviation + MARGIN:
-            self.knee = self.value
-            self.value = max(1.0, self.value * CUT)
-            self.starting = False
+        share = min(HIGHEST_USUAL, self.refusals / self.attempts)
+        if self.starting and self.good and share > self.usual + SLACK:  # nothing of the kind before it was doubled
+            self._cut()
             return
-        self.usual = min(HIGHEST_USUAL, usual + (RISE if share > usual else FALL) * (share - usual))
+        if share < self.usual or self.value < BELOW * self.knee:  # near the knee, more of them may be congestion
+            self.usual += (share - self.usual) * self.attempts / (self.seen + self.attempts)
+            self.seen = min(MEMORY, self.seen + self.attempts)
+        self.attempts = self.refusals = 0
+        self.good = max(self.good, self.value)
+        if self.slots >= self.knee:  # it was congested there, and is no more
+            self.knee, self.hold = math.inf, FIRST_HOLD
         self._grow()
 
     def _grow(self) -> None:
-        near = NEAR * self.knee < self.value < self.knee / NEAR
-        growth = GROWTH_NEAR_KNEE if near else GROWTH if self.value < self.knee else GROWTH_BEYOND
-        share = 1.0 if self.starting else growth
-        self.value = min(float(self.ceiling), self.value + max(0.5, share * self.value))
+        if self.starting:
+            grown = 2 * self.value
+        elif self.value < self.knee - 1:
+            grown = min(self.knee - 1, self.value + max(0.5, GROWTH * self.value))
+        elif self.holding:
+            self.holding -= 1
+            return
+        else:
+            grown = self.value + max(1.0, STEP * self.value)
+        self.value = min(float(self.ceiling), grown)
+
+    def _cut(self) -> None:
+        """React to congestion, once for all attempts that were sent before it was noticed."""
+        same = abs(self.slots - self.knee) <= max(1.0, STEP * self.slots)
+        self.hold = min(LONGEST_HOLD, 2 * self.hold) if same else FIRST_HOLD
+        if self.value <= self.good:  # there is room for less than there was
+            self.good = 0.0
+        left = max(self.good, self.value * (CUT_AT_START if self.starting else CUT))
+        self.knee = self.slots
+        self.value = max(1.0, min(left, self.value - 1))
+        self.holding, self.settling, self.starting = self.hold, self.slots, False
+        self.attempts = self.refusals = 0
+        self.excess = 0.0
+        self.seen = min(self.seen, MEMORY_AT_CUT)
 
 
 @dataclass
