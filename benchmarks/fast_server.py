@@ -9,18 +9,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import http.client
 import json
 import math
 import re
 import subprocess
 import sys
-import urllib.request
 from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
+from made_up_cases import FILLER
+
 LETTERS = "ABC"
-WORDS = " because the note says so and nothing else in it speaks for another answer at all".split(" ")[1:]
 ALTERNATIVES = re.compile(rb'"top_logprobs": ?(\d+)')
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -29,7 +30,7 @@ LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 def response(letter: str, alternatives: int, tokens: int) -> bytes:
     """The whole response for a letter: `tokens` tokens after it, each with so many alternatives."""
     pieces = ["Answer", ":", f" {letter}", "\n", "Explanation", ":"]
-    pieces += [f" {WORDS[number % len(WORDS)]}" for number in range(tokens)]
+    pieces += [f" {FILLER[number % len(FILLER)]}" for number in range(tokens)]
     content = [_token(piece, letter, alternatives) for piece in pieces]
     choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
     choice["message"] = {"role": "assistant", "content": "".join(pieces)}
@@ -120,7 +121,8 @@ class FastServer:
         command = [sys.executable, __file__, *self._arguments]
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._child.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self._child.stdout.readline())}/v1"
+        self._port = int(self._child.stdout.readline())
+        self.url = f"http://127.0.0.1:{self._port}/v1"
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -128,9 +130,11 @@ class FastServer:
 
     def counts(self) -> dict[str, int]:
         """How many requests were answered so far, and how many were under way at the most."""
-        with urllib.request.urlopen(f"{self.url}/count") as found:
-            counts: dict[str, int] = json.load(found)
-            return counts
+        connection = http.client.HTTPConnection("127.0.0.1", self._port)
+        connection.request("GET", "/count")
+        counts: dict[str, int] = json.load(connection.getresponse())
+        connection.close()
+        return counts
 
 
 async def serve(tokens: int, latency: float) -> None:

@@ -79,7 +79,16 @@ def measure(command: list[str], directory: Path, **environment: str) -> Used:
 
 def explaineval(url: str, *more: str) -> list[str]:
     """The command line of a run of the task."""
-    command = [sys.executable, "-m", "explaineval", "run", "--task", "jsonl:task.jsonl", "--interventions", "edits.jsonl"]
+    command = [
+        sys.executable,
+        "-m",
+        "explaineval",
+        "run",
+        "--task",
+        "jsonl:task.jsonl",
+        "--interventions",
+        "edits.jsonl",
+    ]
     command += ["--model", "openai/m", "--base-url", url, "--shams", "0", "--max-connections", str(CONNECTIONS)]
     return [*command, "--max-tokens", str(MAX_TOKENS), "--timeout", str(TIMEOUT), "--json", *more]
 
@@ -203,7 +212,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=14, help="tokens of an explanation, each with 20 alternatives")
+    parser.add_argument("--tokens", type=int, default=14, help="tokens of an explanation")
     parser.add_argument("--latency", type=float, default=0.02, help="seconds from a request to its answer")
     parser.add_argument("--rival-python", default=sys.executable, help="the Python that has rivals.txt installed")
     parser.add_argument("--only", default=",".join(CLIENTS), help="clients to run, separated by commas")

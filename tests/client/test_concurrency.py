@@ -49,10 +49,10 @@ def test_an_easy_endpoint_soon_gets_all_the_ceiling_allows() -> None:
 @pytest.mark.parametrize("refusing", [0.0, 0.2])
 @pytest.mark.parametrize("capacity", [10, 48])
 def test_the_limit_finds_the_capacity(capacity: int, refusing: float) -> None:
-    """It stays near what the server takes, above it rather than below: a refusal costs nothing, an empty slot time."""
+    """It stays near what the server takes."""
     late = simulate(AdaptiveLimit(128), capacity, refusing)[200:]
 
-    assert 0.7 * capacity < sum(late) / len(late) < 1.9 * capacity
+    assert 0.8 * capacity < sum(late) / len(late) < 1.4 * capacity
 
 
 def test_refusals_that_have_nothing_to_do_with_load_do_not_throttle() -> None:

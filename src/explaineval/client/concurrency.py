@@ -1,8 +1,8 @@
 """How many requests are sent to an endpoint at once, and how fast: additive increase, multiplicative decrease.
 
-Not every 429 means "too many at once": some gateways refuse a share of all requests whatever the load. So the share
-of refusals in a window of about one round trip is compared with the usual share, and only what is significantly above
-it counts as congestion, which cuts the limit once.
+Not every 429 means "too many at once": some gateways refuse a share of all requests whatever the load. So refusals
+beyond the usual share are summed up (Page's CUSUM test), and only a sum that chance hardly explains counts as
+congestion, which cuts the limit once. The usual share is learned where congestion is unlikely: far below its level.
 """
 
 from __future__ import annotations
@@ -23,31 +23,45 @@ from explaineval.records import Completion, Request
 SLOW_START = 4.0
 CUT, CUT_AT_START = 0.85, 0.7
 """What is left of the limit after congestion: usually, and after the doubling of the beginning."""
-GROWTH, STEP = 0.15, 0.05
+GROWTH, STEP = 0.25, 0.05
 """Shares by which the limit grows: below the level of the latest congestion, and in a step beyond it (at least 1)."""
 SHORTEST_WINDOW = 24
 """Attempts in a window, at least."""
-FIRST_HOLD, LONGEST_HOLD = 4, 32
+FIRST_HOLD, LONGEST_HOLD = 2, 32
 """Windows before congestion is tried out again at the same level: first, and at most, doubled each time."""
-SLACK, PROOF = 0.08, 8.0
-"""Refusals are congestion once they sum to PROOF more than the usual share of the attempts and SLACK."""
-HIGHEST_USUAL = 0.25
-"""A higher share of refusals is congestion even where it has always been so."""
-BELOW = 0.9
+SLACK, PROOF, UNDECIDED = 0.08, 8.0, 3.0
+"""Refusals are congestion once they sum to PROOF more than the usual share of the attempts and SLACK; from UNDECIDED on
+the limit does not grow."""
+DEVIATIONS = 2.0
+"""Standard deviations by which a window's share of refusals must be higher to raise a doubt at the beginning."""
+HIGHEST_USUAL, HIGHEST_SHARE = 0.25, 0.35
+"""Highest usual share of refusals, and highest share in one window that counts as usual: more is congestion even where
+it has always been so."""
+BELOW = 0.65
 """Share of the level of the latest congestion below which refusals show what is usual."""
-MEMORY, MEMORY_AT_CUT = 400, 48
+MEMORY, MEMORY_AT_CUT = 400, 120
 """Attempts over which the usual share is averaged: at most, and what counts of them after congestion."""
 
 
 @dataclass
 class AdaptiveLimit:
-    """A number of concurrent requests between 1 and `ceiling`. Starts low, doubles until the first congestion, returns
-    to the level that was good, and tries one more from time to time.
+    """A number of concurrent requests between 1 and `ceiling`, found from what comes back.
 
-    `attempts` and `refusals` count the window under way, `streak` the refusals in a row, `excess` the refusals beyond
-    the usual. `usual` is the usual share of refusals, `good` the highest limit that passed a window, `knee` the slots
-    at the latest congestion, `holding` the windows before the knee is tried again, `settling` the attempts that were
-    sent before the latest cut.
+    It starts low and doubles until the first congestion. Then it returns to the highest level without congestion and
+    tries one request more from time to time, ever more rarely while that is refused. Attempts are counted in windows of
+    about one round trip each; the limit grows after a window without congestion.
+
+    Attributes:
+        usual, seen: the usual share of refusals, and the attempts that it is averaged over.
+        attempts, refusals: those of the window under way.
+        streak: refusals in a row.
+        excess: refusals beyond the usual; `suspect` attempts with `suspect_refusals` brought it about.
+        good: the highest limit that passed a window.
+        knee: the slots at the latest congestion.
+        hold, holding: windows to wait before the knee is tried again, in all and still.
+        settling: attempts that were sent before the latest cut and are not counted.
+        starting: whether the limit is still being doubled; `doubted` is the limit at which refusals were first seen
+            then, and `checking` says that the limit before it is looked at again.
     """
 
     ceiling: int
@@ -61,9 +75,13 @@ class AdaptiveLimit:
     excess: float = field(default=0.0, init=False)
     good: float = field(default=0.0, init=False)
     knee: float = field(default=math.inf, init=False)
+    suspect: int = field(default=0, init=False)
+    suspect_refusals: int = field(default=0, init=False)
     hold: int = field(default=FIRST_HOLD, init=False)
     holding: int = field(default=0, init=False)
     settling: int = field(default=0, init=False)
+    doubted: float = field(default=0.0, init=False)
+    checking: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.value = min(SLOW_START, float(self.ceiling))
@@ -87,26 +105,38 @@ class AdaptiveLimit:
         self.attempts += 1
         self.refusals += refused
         self.excess = max(0.0, self.excess + refused - self.usual - SLACK)
+        self.suspect = self.suspect + 1 if self.excess else 0
+        self.suspect_refusals = self.suspect_refusals + refused if self.excess else 0
         if self.excess >= PROOF:
             self._cut()
-        elif self.starting and not self.refusals and self.attempts >= self.slots:
+        elif self.starting and not self.refusals and not self.checking and self.attempts >= self.slots:
             self._close_window()  # no refusal yet: no need to wait for a significant number
         elif self.attempts >= max(SHORTEST_WINDOW, self.slots):
             self._close_window()
 
     def _close_window(self) -> None:
-        share = min(HIGHEST_USUAL, self.refusals / self.attempts)
-        if self.starting and self.good and share > self.usual + SLACK:  # nothing of the kind before it was doubled
-            self._cut()
+        share = self.refusals / self.attempts
+        variance = max(self.usual, SLACK) * (1 - self.usual) / self.attempts
+        if self.starting and self.good and share > self.usual + SLACK + DEVIATIONS * math.sqrt(variance):
+            self._doubt()  # there was nothing of the kind before it was doubled
             return
-        if share < self.usual or self.value < BELOW * self.knee:  # near the knee, more of them may be congestion
-            self.usual += (share - self.usual) * self.attempts / (self.seen + self.attempts)
-            self.seen = min(MEMORY, self.seen + self.attempts)
+        if self.value < BELOW * self.knee:  # further up it may be congestion
+            self._learn(self.refusals, self.attempts)
         self.attempts = self.refusals = 0
+        self.checking = False
+        if self.good and (self.excess >= UNDECIDED or share > self.usual + SLACK):
+            return
         self.good = max(self.good, self.value)
         if self.slots >= self.knee:  # it was congested there, and is no more
             self.knee, self.hold = math.inf, FIRST_HOLD
         self._grow()
+
+    def _learn(self, refusals: int, attempts: int) -> None:
+        """Let the usual share follow what was seen, unless that was far too much to be usual."""
+        share = refusals / attempts
+        if share <= HIGHEST_SHARE:
+            self.usual = min(HIGHEST_USUAL, self.usual + (share - self.usual) * attempts / (self.seen + attempts))
+            self.seen = min(MEMORY, self.seen + attempts)
 
     def _grow(self) -> None:
         if self.starting:
@@ -120,19 +150,33 @@ class AdaptiveLimit:
             grown = self.value + max(1.0, STEP * self.value)
         self.value = min(float(self.ceiling), grown)
 
+    def _doubt(self) -> None:
+        """Look at the former level whether there are as many refusals; if they come again beyond it, cut."""
+        if self.value <= self.doubted:
+            self._cut()
+            return
+        self.doubted, self.value, self.checking = self.value, self.good, True
+        self.settling = int(self.doubted)
+        self._forget()
+
     def _cut(self) -> None:
         """React to congestion, once for all attempts that were sent before it was noticed."""
         same = abs(self.slots - self.knee) <= max(1.0, STEP * self.slots)
         self.hold = min(LONGEST_HOLD, 2 * self.hold) if same else FIRST_HOLD
-        if self.value <= self.good:  # there is room for less than there was
+        self.seen = min(self.seen, MEMORY_AT_CUT)
+        if self.value <= self.good:  # there is room for less than there was, or more is usual than was thought
             self.good = 0.0
+            if self.suspect:
+                self._learn(self.suspect_refusals, self.suspect)
         left = max(self.good, self.value * (CUT_AT_START if self.starting else CUT))
         self.knee = self.slots
         self.value = max(1.0, min(left, self.value - 1))
         self.holding, self.settling, self.starting = self.hold, self.slots, False
-        self.attempts = self.refusals = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.attempts = self.refusals = self.suspect = self.suspect_refusals = 0
         self.excess = 0.0
-        self.seen = min(self.seen, MEMORY_AT_CUT)
 
 
 @dataclass
