@@ -133,14 +133,16 @@ class RecordList(Sequence[R], Generic[R]):
 
     def select(self, places: Iterable[int]) -> RecordList[R]:
         """Return the list of the records at these places, in this order."""
-        chosen = RecordList(self._kind)
-        chosen._file, chosen._held = self._file, None
+        chosen: RecordList[R] = RecordList.__new__(RecordList)
+        chosen._kind, chosen._file, chosen._last = self._kind, self._file, None
+        chosen._starts, chosen._lengths = array("Q"), array("I")
         if self._held is not None:
             chosen._held = [self._held[place] for place in places]
-        else:
-            for place in places:
-                chosen._starts.append(self._starts[place])
-                chosen._lengths.append(self._lengths[place])
+            return chosen
+        chosen._held = None
+        for place in places:
+            chosen._starts.append(self._starts[place])
+            chosen._lengths.append(self._lengths[place])
         return chosen
 
     def lines(self) -> Iterator[bytes]:
@@ -159,51 +161,74 @@ def select(records: Sequence[R], places: Iterable[int]) -> Sequence[R]:
     return tuple(records[place] for place in places)
 
 
+class RecordChain(Iterable[R], Generic[R]):
+    """The records of several sequences, one after the other. It can be gone through again: `parts` begins anew."""
+
+    def __init__(self, parts: Callable[[], Iterable[Sequence[R]]]) -> None:
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[R]:
+        return (record for part in self._parts() for record in part)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield each record as JSON."""
+        return (line for part in self._parts() for line in json_lines(part))
+
+
 def json_lines(records: Iterable[BaseModel]) -> Iterator[bytes]:
-    """Yield each record as JSON, without parsing those of a RecordList."""
-    if isinstance(records, RecordList):
+    """Yield each record as JSON; what stands in a file is not parsed."""
+    if isinstance(records, (RecordList, RecordChain)):
         return records.lines()
     return (record.model_dump_json().encode() for record in records)
 
 
 class _Index:
-    """Finds the places of records by the hashes of their keys."""
+    """Finds the places of records by 128-bit hashes of their keys, which stand for the keys themselves."""
 
     def __init__(self) -> None:
-        self.hashes = array("Q")
+        self._halves = array("Q"), array("Q")
         self._order: np.ndarray[Any, np.dtype[np.intp]] | None = None
         self._sorted: np.ndarray[Any, np.dtype[np.uint64]] | None = None
 
-    def append(self, hashed: int) -> None:
-        """Add the hash of the next record's key."""
-        self.hashes.append(hashed)
+    def append(self, *key: str) -> None:
+        """Add the next record's key."""
+        for half, number in zip(self._halves, _hash(*key), strict=True):
+            half.append(number)
         self._order = None
 
-    def places(self, hashed: int) -> Iterator[int]:
-        """Yield the places of the records whose key has this hash: those of one key, hardly ever of two."""
+    def groups(self) -> Iterator[list[int]]:
+        """Yield the places of the records of each key, in the order of the first ones."""
         import numpy as np
 
         order, ordered = self._sort()
-        low = int(np.searchsorted(ordered, np.uint64(hashed)))
-        while low < len(ordered) and ordered[low] == hashed:
-            yield int(order[low])
+        bounds = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(ordered)]
+        firsts = order[bounds[:-1]] if len(ordered) else ()
+        for number in np.argsort(firsts).tolist():
+            by_key: dict[int, list[int]] = {}  # hardly ever more than one
+            for place in order[bounds[number] : bounds[number + 1]].tolist():
+                by_key.setdefault(self._halves[1][place], []).append(place)
+            yield from by_key.values()
+
+    def places(self, *key: str) -> list[int]:
+        """Return the places of the records of a key."""
+        import numpy as np
+
+        first, second = _hash(*key)
+        order, ordered = self._sort()
+        low = int(np.searchsorted(ordered, np.uint64(first)))
+        places = []
+        while low < len(ordered) and ordered[low] == first:
+            place = int(order[low])
+            if self._halves[1][place] == second:
+                places.append(place)
             low += 1
-
-    def firsts(self) -> list[int]:
-        """Return the places at which a hash stands for the first time."""
-        import numpy as np
-
-        order, ordered = self._sort()
-        if not len(ordered):
-            return []
-        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-        return sorted(order[starts].tolist())
+        return places
 
     def _sort(self) -> tuple[np.ndarray[Any, np.dtype[np.intp]], np.ndarray[Any, np.dtype[np.uint64]]]:
         import numpy as np
 
         if self._order is None or self._sorted is None:
-            hashes = np.array(self.hashes, dtype=np.uint64)
+            hashes = np.array(self._halves[0], dtype=np.uint64)
             self._order = np.argsort(hashes, kind="stable")
             self._sorted = hashes[self._order]
         return self._order, self._sorted
@@ -216,13 +241,15 @@ class RecordsByKey(Mapping[str, R], Generic[R]):
         self._records, self._key_of = records, key_of
         self._index = _Index()
         for record in records:
-            self._index.append(_hash(key_of(record)))
+            self._index.append(key_of(record))
 
     def __getitem__(self, key: str) -> R:
-        for place in self._index.places(_hash(key)):
-            if self._key_of(self._records[place]) == key:
-                return self._records[place]
+        for place in self._index.places(key):
+            return self._records[place]
         raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and bool(self._index.places(key))
 
     def __iter__(self) -> Iterator[str]:
         return (self._key_of(record) for record in self._records)
@@ -248,39 +275,35 @@ class RecordGroups(Mapping[Key, "Sequence[R]"], Generic[R]):
     def append(self, record: R) -> None:
         """Add a record to its group."""
         self._records.append(record)
-        self._index.append(_hash(*self._key_of(record)))
+        self._index.append(*self._key_of(record))
 
-    def __getitem__(self, key: Key) -> Sequence[R]:
-        group = [record for record in self._bucket(_hash(*key)) if self._key_of(record) == key]
-        if not group:
+    def __getitem__(self, key: Key) -> RecordList[R]:
+        places = self._index.places(*key)
+        if not places:
             raise KeyError(key)
-        return group[: self._most]
+        return self._records.select(places[: self._most])
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, tuple) and bool(self._index.places(*key))
 
     def __iter__(self) -> Iterator[Key]:
-        return (key for key, _ in self._groups())
+        return (self._key_of(self._records[places[0]]) for places in self._index.groups())
 
     def __len__(self) -> int:
-        return len(self._index.firsts())
+        return sum(1 for _ in self._index.groups())
 
-    def values(self) -> Iterator[Sequence[R]]:  # type: ignore[override] # a view would look every key up again
+    def __bool__(self) -> bool:
+        return len(self._records) > 0
+
+    def values(self) -> Iterator[RecordList[R]]:  # type: ignore[override] # a view would look every key up again
         """Yield all groups."""
-        return (group for _, group in self._groups())
+        return (self._records.select(places[: self._most]) for places in self._index.groups())
 
-    def items(self) -> Iterator[tuple[Key, Sequence[R]]]:  # type: ignore[override] # see `values`
+    def items(self) -> Iterator[tuple[Key, RecordList[R]]]:  # type: ignore[override] # see `values`
         """Yield all keys with their groups."""
-        return self._groups()
-
-    def _groups(self) -> Iterator[tuple[Key, Sequence[R]]]:
-        for first in self._index.firsts():
-            groups: dict[Key, list[R]] = {}
-            for record in self._bucket(self._index.hashes[first]):
-                groups.setdefault(self._key_of(record), []).append(record)
-            yield from ((key, group[: self._most]) for key, group in groups.items())
-
-    def _bucket(self, hashed: int) -> Iterator[R]:
-        return (self._records[place] for place in self._index.places(hashed))
+        return ((self._key_of(group[0]), group) for group in self.values())
 
 
-def _hash(*key: str) -> int:
-    text = "\0".join(key).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+def _hash(*key: str) -> tuple[int, int]:
+    digest = blake2b("\0".join(key).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")

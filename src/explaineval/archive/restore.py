@@ -16,7 +16,7 @@ from explaineval.datasets.readers import shape_of
 from explaineval.errors import InputError
 from explaineval.interventions.edit import check
 from explaineval.planning import provenance
-from explaineval.planning.interventions import Chosen, Edits, new_edits
+from explaineval.planning.interventions import Chosen, EditGroups, Edits, kinds_in
 from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared, inputs_of
 from explaineval.planning.requests import RequestBuilder
@@ -41,7 +41,7 @@ def prepared_from(directory: Path, client: ClientConfig) -> Prepared:
     edits = _read_edits(tasks, directory)
     prompts = PromptBook(directory / run_directory.PROMPTS)
     whole = run.whole
-    kinds = provenance.kinds_of(edits)
+    kinds = {kind for _, kind, _ in kinds_in(edits)}
     if whole is not None:
         kinds = {kind for facts in whole.tasks.values() for kind in facts.kinds}
     science = provenance.science(config, tasks, prompts, kinds)
@@ -160,7 +160,7 @@ def _split(
 
 def _read_edits(tasks: Sequence[Task], directory: Path) -> Edits:
     """Read the interventions in file order, each checked against its example."""
-    edits = new_edits()
+    edits = EditGroups()
     examples = {(task.name, example.id): example for task in tasks for example in task.examples}
     for edit in run_directory.read_interventions(directory):
         example = examples.get((edit.task, edit.example_id))

@@ -61,6 +61,8 @@ class Task:
     """The same shots by verbosity level, with explanations of that length; `normal` is `shots` itself."""
     unknown_gold: Mapping[str, str] = field(default_factory=dict)
     """By example id, what the file gives as gold label where that names no option."""
+    everything: Sequence[Example] = field(default=(), repr=False, compare=False)
+    """All examples of the file, also those that serve as shots or are cut off; empty where the file was not read."""
 
     def shots_at(self, level: str) -> tuple[Example, ...] | None:
         """Return the shots of a verbosity level; None where there are none of that length."""
@@ -149,7 +151,7 @@ def load_tasks(
 
 def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None) -> Task:
     unknown: dict[str, str] = {}
-    examples = spec.read(unknown)
+    examples = everything = spec.read(unknown)
     shape = shape_of(examples[0])
     shots: tuple[Example, ...] = ()
     source, levels = "none", dict[str, dict[str, str]]()
@@ -184,7 +186,7 @@ def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None
         )
     if not examples:
         raise InputError(f"task {spec.name!r}: every example serves as a shot, so none is left to evaluate.")
-    return Task(spec, shape, examples[:limit], shots, source, _level_shots(shots, levels), unknown)
+    return Task(spec, shape, examples[:limit], shots, source, _level_shots(shots, levels), unknown, everything)
 
 
 def _level_shots(shots: tuple[Example, ...], texts: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[Example, ...]]:

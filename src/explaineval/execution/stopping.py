@@ -17,6 +17,7 @@ from explaineval.config import LOOK
 from explaineval.execution.model_run import ModelRun
 from explaineval.interventions import counts_for_phi
 from explaineval.metrics.precision import is_precise
+from explaineval.planning.interventions import kinds_in
 from explaineval.planning.notes import Note, note
 from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared
@@ -118,8 +119,8 @@ class Looks:
     def _kinds(self) -> dict[str, list[str]]:
         """The kinds of intervention by task whose phi-CCT counts."""
         found: dict[str, set[str]] = {task.name: set() for task in self.prepared.tasks}
-        for (task, _), edits in self.prepared.chosen.edits.items():
-            found.setdefault(task, set()).update(edit.kind for edit in edits)
+        for task, kind, _ in kinds_in(self.prepared.chosen.edits):
+            found.setdefault(task, set()).add(kind)
         return {task: [name for name in sorted(names) if counts_for_phi(name)] for task, names in sorted(found.items())}
 
 

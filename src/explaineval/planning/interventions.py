@@ -43,11 +43,11 @@ def choose(
     """
     if config.file is not None:
         chosen = _from_file(config.file, tasks)
-        for name in sorted({edit.kind for edits in chosen.edits.values() for edit in edits}):
+        for name in sorted({kind for _, kind, _ in kinds_in(chosen.edits)}):
             check_phrases(prompts, name)
         return chosen
     kind, per_example = kind_of(config.kind or "random_word"), config.per_example
-    edits = new_edits(per_example)
+    edits = EditGroups(per_example)
     notes: list[Note] = []
     for task in tasks:
         if config.kind is None and task.name in BUNDLED:
@@ -114,7 +114,7 @@ def _cue_text(prompts: PromptBook, kind: Kind, letter: str | None) -> str:
 
 def with_null_edits(examples: Iterable[Example], built: Iterable[Intervention]) -> Iterator[Intervention]:
     """Yield the interventions of each example, then a null edit at the place of its first edit, if it has an edit."""
-    by_example = new_edits()
+    by_example = EditGroups()
     _collect(by_example, built)
     for example in examples:
         edits = by_example.get((example.task, example.id), [])
@@ -162,9 +162,9 @@ def _tagged(task: Task, tagger: str | None) -> Iterator[tuple[Example, dict[str,
 
 
 def _from_file(path: Path, tasks: Sequence[Task]) -> Chosen:
-    everything = {task.name: RecordsByKey(task.spec.read(), _id_of) for task in tasks}
+    everything = {task.name: RecordsByKey(task.everything or task.spec.read(), _id_of) for task in tasks}
     evaluated = {task.name: RecordsByKey(task.examples, _id_of) for task in tasks}
-    edits, skipped = new_edits(), 0
+    edits, skipped = EditGroups(), 0
     for line in read_interventions(path, everything):
         if line.example_id in evaluated[line.task]:
             edits.append(line)
@@ -186,12 +186,28 @@ def short_note(task: str, missing: int) -> Note:
     return note("interventions_short", text)
 
 
-def new_edits(per_example: int | None = None) -> RecordGroups[Intervention]:
-    """Return a collection of interventions by (task, example id), of each example at most the first `per_example`."""
-    return RecordGroups(Intervention, lambda intervention: (intervention.task, intervention.example_id), per_example)
+class EditGroups(RecordGroups[Intervention]):
+    """Interventions by (task, example id), of each example at most the first `per_example`."""
+
+    def __init__(self, per_example: int | None = None) -> None:
+        super().__init__(Intervention, lambda edit: (edit.task, edit.example_id), per_example)
+        self.kinds: dict[tuple[str, str, str | None], None] = {}
+        """Task, kind and target of the interventions, each combination once."""
+
+    def append(self, record: Intervention) -> None:
+        """Add an intervention to those of its example."""
+        super().append(record)
+        self.kinds.setdefault((record.task, record.kind, record.target))
 
 
-def _collect(edits: RecordGroups[Intervention], interventions: Iterable[Intervention]) -> int:
+def kinds_in(edits: Edits) -> Collection[tuple[str, str, str | None]]:
+    """Return task, kind and target of the interventions, each combination once, in the order of their first ones."""
+    if isinstance(edits, EditGroups):
+        return edits.kinds
+    return dict.fromkeys((edit.task, edit.kind, edit.target) for group in edits.values() for edit in group)
+
+
+def _collect(edits: EditGroups, interventions: Iterable[Intervention]) -> int:
     """Add the interventions; return how many there were."""
     count = 0
     for intervention in interventions:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from explaineval.client.simulated import law_of
 from explaineval.config import ClientConfig, EndpointConfig, RunConfig, arms_for
 from explaineval.datasets import Task, load_tasks, parse_specs
 from explaineval.errors import InputError
-from explaineval.interventions import FEWEST_SHOTS, pattern_of
+from explaineval.interventions import FEWEST_SHOTS, kind_of
 from explaineval.planning import provenance
-from explaineval.planning.interventions import Chosen, Edits, choose
+from explaineval.planning.interventions import Chosen, choose, kinds_in
 from explaineval.planning.notes import Note, note
 from explaineval.planning.shards import cut
 from explaineval.prompts import PromptBook, default_directory
-from explaineval.record_list import select
+from explaineval.record_list import RecordChain, select
 from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX, Example, Intervention
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science, WholeRun
@@ -82,7 +82,7 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
         *_gold_notes(tasks),
     )
     chosen = replace(chosen, notes=notes)
-    kinds = provenance.kinds_of(chosen.edits)
+    kinds = {kind for _, kind, _ in kinds_in(chosen.edits)}
     science = provenance.science(config.model_copy(update={"shard": None}), tasks, prompts, kinds)
     name = run_directory.science_hash(science, *inputs_of(tasks, chosen))
     if config.shard is None:
@@ -107,13 +107,12 @@ def _in_drawn_order(task: Task, seed: int) -> Task:
 
 def _check_patterns(config: RunConfig, tasks: Sequence[Task], chosen: Chosen) -> None:
     """Raise InputError where a pattern is to be shown and there are too few shots, or shots without its letter."""
-    every = (edit for edits in chosen.edits.values() for edit in edits)
-    patterns = dict.fromkeys(
-        (edit.task, edit.kind, pattern.letter) for edit in every if (pattern := pattern_of(edit)) is not None
-    )
+    patterns = [
+        (task, name, target) for task, name, target in kinds_in(chosen.edits) if kind_of(name).inserts == "shots"
+    ]
     if not patterns:
         return
-    _, kind, _ = next(iter(patterns))
+    kind = patterns[0][1]
     for model in config.models:
         for arm in arms_for(config, model):
             if arm.shots < FEWEST_SHOTS:
@@ -229,27 +228,7 @@ def _with_levels(task: Task, levels: Collection[str]) -> Task:
     return replace(task, level_shots={level: shots for level, shots in task.level_shots.items() if level in levels})
 
 
-class _Edits(Iterable[Intervention]):
-    """The interventions of examples, in the order of these."""
-
-    def __init__(self, examples: Iterable[Example], edits: Edits) -> None:
-        self._examples, self._edits = examples, edits
-
-    def __iter__(self) -> Iterator[Intervention]:
-        return (edit for example in self._examples for edit in self._edits.get((example.task, example.id), ()))
-
-
-class _Examples(Iterable[Example]):
-    """The examples of tasks, task after task."""
-
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self._tasks = tasks
-
-    def __iter__(self) -> Iterator[Example]:
-        return (example for task in self._tasks for example in task.examples)
-
-
-def inputs_of(tasks: Sequence[Task], chosen: Chosen) -> tuple[Iterable[Example], Iterable[Intervention]]:
+def inputs_of(tasks: Sequence[Task], chosen: Chosen) -> tuple[RecordChain[Example], RecordChain[Intervention]]:
     """Return all examples, and all their interventions, in the order of the tasks. Both can be gone through again."""
-    examples = _Examples(tasks)
-    return examples, _Edits(examples, chosen.edits)
+    examples = RecordChain(lambda: (task.examples for task in tasks))
+    return examples, RecordChain(lambda: (chosen.edits.get((example.task, example.id), ()) for example in examples))

@@ -57,11 +57,6 @@ def _kind_digest(kind: str, total: Digest, prompts: PromptBook) -> str:
     return str(total)
 
 
-def kinds_of(edits: Edits) -> set[str]:
-    """Return the kinds of the interventions."""
-    return {edit.kind for of_example in edits.values() for edit in of_example}
-
-
 def science(config: RunConfig, tasks: Sequence[Task], prompts: PromptBook, kinds: Collection[str]) -> Science:
     """Return the scientific configuration with hashes of contents in place of paths.
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from explaineval.config import Arm, ModelConfig, RunConfig
 from explaineval.datasets import Task
 from explaineval.interventions import Pattern
 from explaineval.prompts import PromptBook
 from explaineval.records import Example, Message, Request
+
+MOST_FIXED_TEXTS = 16
+"""Texts around examples that are remembered: one for each instruction, of which most tasks have a single one."""
 
 STOPS = ("\n\n",)
 """What ends a completion-style answer: the blank line between shots."""
@@ -93,7 +97,7 @@ class RequestBuilder:
             sample=sample,
         )
 
-    @property
+    @cached_property
     def shots(self) -> Sequence[Example]:
         """The last shots of the task's reserve, with explanations of the arm's verbosity where there are such.
 
@@ -123,8 +127,17 @@ class RequestBuilder:
 
     def fixed_text(self, example: Example) -> str:
         """All that stands in the prompt beside the example's own fields and options."""
-        parts = [self.prompts.instruction(example, self.task.shape)]
-        parts.append(self.prompts.level(self.arm.style, self.arm.verbosity))
-        for shot in self.shots:
-            parts += [*shot.fields.values(), *shot.options.values(), shot.explanation or ""]
-        return "\n".join(parts)
+        instruction = self.prompts.instruction(example, self.task.shape)
+        if instruction not in self._fixed_texts:
+            if len(self._fixed_texts) >= MOST_FIXED_TEXTS:
+                self._fixed_texts.clear()
+            parts = [instruction, self.prompts.level(self.arm.style, self.arm.verbosity)]
+            for shot in self.shots:
+                parts += [*shot.fields.values(), *shot.options.values(), shot.explanation or ""]
+            self._fixed_texts[instruction] = "\n".join(parts)
+        return self._fixed_texts[instruction]
+
+    @cached_property
+    def _fixed_texts(self) -> dict[str, str]:
+        """By instruction, so that the same text is one object, of which caches hold one copy."""
+        return {}

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from explaineval.config import Shard
 from explaineval.datasets import Task
-from explaineval.planning.interventions import Chosen, new_edits
+from explaineval.planning.interventions import Chosen, EditGroups
 from explaineval.planning.notes import note
 from explaineval.record_list import select
 
@@ -29,7 +29,7 @@ def cut(tasks: Sequence[Task], chosen: Chosen, shard: Shard) -> tuple[tuple[Task
         positions += [start + number for number in held]
         start += len(task.examples)
         parts.append(replace(task, examples=select(task.examples, held)))
-    edits = new_edits()
+    edits = EditGroups()
     for task in parts:
         for example in task.examples:
             for edit in chosen.edits.get((task.name, example.id), ()):

@@ -235,11 +235,16 @@ def _is_present(intervention: Intervention, fixed: str, own: str) -> bool:
     if intervention.field is None or "already_in_prompt" not in kind_of(intervention.kind).statuses:
         return False
     inserted = intervention.inserted or ""
-    return _is_in_fixed_text(inserted, fixed) or already_present(inserted, (own,))
+    return _is_in_fixed_text(inserted, fixed) or _is_in_own_text(inserted, own)
 
 
 @lru_cache(maxsize=65536)
 def _is_in_fixed_text(inserted: str, text: str) -> bool:
+    return already_present(inserted, (text,))
+
+
+@lru_cache(maxsize=4096)  # a small plan is gone through twice: to count it, and to ask
+def _is_in_own_text(inserted: str, text: str) -> bool:
     return already_present(inserted, (text,))
 
 

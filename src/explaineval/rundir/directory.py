@@ -29,6 +29,7 @@ from explaineval.config import ModelConfig, RunConfig
 from explaineval.digests import Digests
 from explaineval.errors import InputError, InUseError
 from explaineval.files import open_regular, open_text_atomic, read_lines, why_unwritable
+from explaineval.record_list import json_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
 from explaineval.rundir.schema import Prediction, RunProgress, RunRecord, Science
 from explaineval.secrets import SECRETS
@@ -60,8 +61,8 @@ def science_hash(science: Science, examples: Iterable[Example], interventions: I
     """Hash the scientific configuration with all contents, and no paths, to ten hexadecimal digits."""
     document = science.model_dump(mode="json")
     total = hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode())
-    for record in chain[Example | Intervention](examples, interventions):
-        total.update(record.model_dump_json().encode("utf-8", "surrogatepass"))
+    for line in chain(json_lines(examples), json_lines(interventions)):
+        total.update(line)
     return total.hexdigest()[:10]
 
 
@@ -112,7 +113,7 @@ def prepare(
     old = read_run(directory).science
     reason = difference(old, science)
     for name, records in ((EXAMPLES, examples), (INTERVENTIONS, interventions)):
-        new_lines = Digests(record.model_dump_json().encode() for record in records)
+        new_lines = Digests(json_lines(records))
         gone = new_lines.count_missing(Digests(line.rstrip(b"\n") for line in _lines(directory / name)))
         if gone and reason is None:
             reason = f"{gone} lines of its {name} are not part of this one"
@@ -155,7 +156,7 @@ def write_inputs(
     files: dict[str, Iterable[BaseModel]] = {EXAMPLES: examples, INTERVENTIONS: interventions, SHOTS: shots}
     files |= {shots_file(level): own for level, own in sorted(level_shots.items())}
     for name, records in files.items():
-        write_lines(directory / name, (record.model_dump_json() for record in records))
+        write_lines(directory / name, (line.decode() for line in json_lines(records)))
     target = directory / PROMPTS
     if target.resolve() != prompts.resolve():
         with writing(target):
