@@ -348,6 +348,15 @@ def test_the_output_must_be_new_or_empty(shards: list[Path], tmp_path: Path) -> 
     assert (empty / "run.json").exists()
 
 
+def test_an_output_that_cannot_be_written_is_one_sentence(shards: list[Path], tmp_path: Path) -> None:
+    """It names what was asked for, not the draft beside it."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        merge_runs(shards, tmp_path / "file" / "merged")
+
+    assert str(caught.value).startswith(f"{tmp_path / 'file' / 'merged'} cannot be read or written (")
+
+
 def test_another_shard_does_not_continue_a_shards_directory(shards: list[Path], tmp_path: Path) -> None:
     """Nor does the whole run."""
     for changes in ({"shard": "2/3"}, {"shard": "1/2"}, {}):

@@ -74,12 +74,19 @@ def merge_runs(directories: Sequence[Path], out: Path, *, unfinished: bool = Fal
     _check_empty(out)
     draft = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        with run_directory.writing(out):
-            draft.mkdir(parents=True)
-            merged = _write(shards, draft)
-            if out.exists():
-                out.rmdir()
-            draft.rename(out)
+        draft.mkdir(parents=True)
+        merged = _write(shards, draft)
+        if out.exists():
+            out.rmdir()
+        draft.rename(out)
+    except InputError as exc:
+        raise InputError(str(exc).replace(str(draft), str(out))) from exc
+    except OSError as exc:
+        name = str(exc.filename or out).replace(str(draft), str(out))
+        raise InputError(
+            f"{name} cannot be read or written ({exc.strerror or exc}): check its permissions and the room there, "
+            "or name another --out; the shards stay as they are."
+        ) from exc
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return merged
