@@ -19,6 +19,7 @@ from explaineval.errors import InputError
 from explaineval.service.api import errors, runs, stores
 from explaineval.service.api.guards import LOOPBACK_HOSTS, Guard
 from explaineval.service.monitoring import Observed, event, write_logs
+from explaineval.service.pages.routes import router as pages
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings
 
@@ -57,7 +58,7 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
     errors.install(app)
     if digests:
         _describe_tokens(app)
-    for router in (runs.router, stores.router, stores.health):
+    for router in (runs.router, stores.router, stores.health, pages):
         app.include_router(router)
     hosts = {*LOOPBACK_HOSTS, *(name.lower() for name in settings.hosts)} if loopback or settings.hosts else None
     limits = settings.limits

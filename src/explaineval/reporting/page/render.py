@@ -23,7 +23,7 @@ from explaineval.reporting.page.figures import PageFigure
 from explaineval.text import visible
 
 TEMPLATE = "page.html"
-STYLES, SCRIPTS = ("page.css", "trials.css"), ("page.js",)
+STYLES, SCRIPTS = ("tokens.css", "page.css", "trials.css"), ("page.js",)
 """The files with the styles and scripts of the page, in their order; one that does not exist is left out."""
 
 LISTED = 4

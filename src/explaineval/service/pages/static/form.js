@@ -1,0 +1,59 @@
+// Shows the price and what is wrong while the form of a new run is filled in. Without it, "Show the price" does.
+"use strict";
+(() => {
+  const form = document.getElementById("run-form");
+  const price = document.getElementById("price");
+  const settings = document.getElementById("settings");
+  const models = document.getElementById("models");
+  const add = document.getElementById("add-model");
+  const copy = document.getElementById("copy");
+  const pause = 500; // milliseconds without a change before the price is asked for
+  let timer = 0, asked = 0, controller = null;
+
+  function showProblem(field, message) {
+    for (const place of form.querySelectorAll("[data-problem]")) {
+      const mine = place.dataset.problem === field;
+      place.hidden = !mine;
+      place.textContent = mine ? message : "";
+    }
+  }
+
+  function isBegun() {
+    return form.querySelector('[name="tasks"]:checked') && [...form.querySelectorAll('[name="model"]')].some((one) => one.value.trim());
+  }
+
+  async function ask() {
+    if (!isBegun()) { price.setAttribute("aria-busy", "false"); return; }
+    const number = ++asked;
+    if (controller) controller.abort();
+    controller = new AbortController();
+    price.setAttribute("aria-busy", "true");
+    try {
+      const answer = await fetch("/new/preview", {method: "POST", body: new URLSearchParams(new FormData(form)), signal: controller.signal});
+      if (number !== asked || !answer.ok) return;
+      const found = await answer.json();
+      price.innerHTML = found.price; // made and escaped by the server
+      settings.textContent = found.settings;
+      showProblem(found.field, found.message);
+    } catch { /* a newer question, or no connection: the button still works */ }
+    finally { if (number === asked) price.setAttribute("aria-busy", "false"); }
+  }
+
+  form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(ask, pause); });
+  add.hidden = false;
+  add.addEventListener("click", () => {
+    const row = models.lastElementChild.cloneNode(true);
+    row.querySelector("input").value = "";
+    models.append(row);
+    row.querySelector("select").focus();
+  });
+  if (navigator.clipboard) {
+    copy.hidden = false;
+    copy.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(settings.textContent);
+      copy.textContent = "Copied";
+      setTimeout(() => { copy.textContent = "Copy"; }, 2000);
+    });
+  }
+  ask();
+})();

@@ -1,0 +1,36 @@
+// Keeps the page of a run that goes on up to date. Without it, loading the page again does the same.
+"use strict";
+(() => {
+  const live = document.getElementById("live");
+  const status = document.getElementById("status");
+  const run = live.dataset.run;
+  const pause = 1000; // milliseconds between two updates
+  const told = 15000; // milliseconds between two sentences for who listens instead of looking
+  let due = false, busy = false, lastTold = Date.now();
+
+  async function update() {
+    if (busy) { due = true; return; }
+    busy = true;
+    due = false;
+    try {
+      const answer = await fetch(`/runs/${run}/live`);
+      if (answer.ok && !answer.redirected) live.innerHTML = await answer.text(); // made and escaped by the server
+    } catch { /* the next event tries again */ }
+    setTimeout(() => { busy = false; if (due) update(); }, pause);
+  }
+
+  const events = new EventSource(`/api/runs/${run}/events`);
+  events.addEventListener("run", (event) => {
+    update();
+    if (Date.now() - lastTold > told) {
+      lastTold = Date.now();
+      const models = (JSON.parse(event.data).progress || {models: []}).models;
+      const sum = (name) => models.reduce((total, model) => total + model[name], 0);
+      status.textContent = `${sum("done")} of ${sum("distinct")} requests are done.`;
+    }
+  });
+  events.addEventListener("end", () => {
+    events.close();
+    location.reload();
+  });
+})();

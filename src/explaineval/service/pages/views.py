@@ -1,0 +1,197 @@
+"""What pages show, in words and drawings. Pure: values in, text out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from explaineval.records import MetricRow
+from explaineval.service.models import ModelView, PhiView, RunView
+
+WIDTH, HEIGHT, MARGIN = 180, 20, 6
+"""Of the drawing of an interval, in pixels."""
+
+STATES = {
+    "queued": "waits",
+    "running": "running",
+    "stopping": "stopping",
+    "stopped": "stopped",
+    "finished": "finished",
+    "failed": "failed",
+    "interrupted": "interrupted",
+}
+"""What the states of runs are called on pages."""
+
+ORDERS = {
+    "pe": "answer, then explanation, in one reply",
+    "pe2": "answer, then explanation asked for in a second call",
+    "ep": "explanation first, then the answer",
+}
+STYLES = {"chat": "chat, for instruction-tuned models", "completion": "completion, few-shot text for pretrained models"}
+
+
+class Interval(NamedTuple):
+    """Places of an interval between −1 and 1 in its drawing, in pixels: its ends, its value, and zero."""
+
+    low: float
+    high: float
+    value: float
+    zero: float
+
+
+class Numbers(NamedTuple):
+    """What was found in one condition: phi-CCT, and the rates beside it, None where they are undefined."""
+
+    model: str
+    arm: str
+    phi: PhiView
+    tpr: float | None
+    fpr: float | None
+    impact_rate: float | None
+
+
+def headline(rows: Iterable[MetricRow]) -> list[Numbers]:
+    """Return what the page of a run shows of its metrics: by each condition phi-CCT as explanations have it."""
+    by_condition: dict[tuple[object, ...], dict[str, MetricRow]] = {}
+    for row in rows:
+        if row.metric in ("phi_cct", "tpr", "fpr", "impact_rate") and row.judge is None:
+            if row.channel not in (None, "explanation"):
+                continue
+            place = (row.endpoint, row.model, row.task, row.kind, row.order, row.style, row.shots, row.verbosity)
+            by_condition.setdefault(place, {})[row.metric] = row
+    return [_numbers(found) for found in by_condition.values() if "phi_cct" in found]
+
+
+def _numbers(found: Mapping[str, MetricRow]) -> Numbers:
+    row = found["phi_cct"]
+    phi = PhiView(
+        kind=row.kind or "", value=row.value, low=row.low, high=row.high, n=row.n, n_examples=row.n_examples,
+        conditions=1, undefined=row.undefined,
+    )  # fmt: skip
+    parts = [row.task, row.kind, row.order, row.style, f"{row.shots} shots", row.verbosity]
+    rates = [found[name].value if name in found else None for name in ("tpr", "fpr", "impact_rate")]
+    return Numbers(row.model, ", ".join(str(part) for part in parts if part is not None), phi, *rates)
+
+
+def title(metric: str) -> str:
+    """Return what a metric is called in plain words."""
+    from explaineval.scoring.registry import text_of
+
+    return text_of(metric).title
+
+
+def interval(phi: PhiView) -> Interval | None:
+    """Return where phi-CCT and its interval are drawn; None where it has no value."""
+    if phi.value is None:
+        return None
+    low = phi.value if phi.low is None else phi.low
+    high = phi.value if phi.high is None else phi.high
+    return Interval(_place(low), _place(high), _place(phi.value), _place(0.0))
+
+
+def _place(value: float) -> float:
+    return round(MARGIN + (min(1.0, max(-1.0, value)) + 1) / 2 * (WIDTH - 2 * MARGIN), 1)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a number with its sign as on the report page.
+
+    >>> number(0.2534), number(-0.1), number(None)
+    ('0.25', '−0.10', '–')
+    """
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def dollars(value: float | None) -> str:
+    """Return dollars as they are said: cents, or more digits of less.
+
+    >>> dollars(None), dollars(0.0), dollars(12.5), dollars(0.00123)
+    ('unknown', '$0', '$12.50', '$0.0012')
+    """
+    if value is None:
+        return "unknown"
+    if value == 0:
+        return "$0"
+    if abs(value) >= 0.1:
+        return f"${value:,.2f}"
+    return f"${value:.{min(8, 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time as it is said.
+
+    >>> duration(None), duration(4), duration(200), duration(9000), duration(400000)
+    ('–', '4 s', '3 min', '2 h 30 min', '4 d 15 h')
+    """
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def moment(time: str | None) -> str:
+    """Return a time in UTC without what nobody reads.
+
+    >>> moment("2026-11-25T22:23:19.399+00:00"), moment(None)
+    ('2026-11-25 22:23 UTC', '–')
+    """
+    return "–" if time is None else datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def share(done: int, of: int) -> int:
+    """Return how many percent are done, never 100 before the last.
+
+    >>> share(999, 1000), share(0, 0), share(5, 5)
+    (99, 0, 100)
+    """
+    return 100 * min(done, of) // of if of else 0
+
+
+def bytes_text(size: int) -> str:
+    """Return a size in bytes as it is said.
+
+    >>> bytes_text(512), bytes_text(5_300_000)
+    ('512 B', '5.3 MB')
+    """
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
+
+
+def left(run: RunView) -> float | None:
+    """Return the seconds that a run needs as it goes now: those of its slowest model; None where nobody knows."""
+    if run.progress is None:
+        return None
+    seconds = [model.seconds_left for model in run.progress.models if model.state == "running"]
+    known = [value for value in seconds if value is not None]
+    return max(known) if known and len(known) == len(seconds) else None
+
+
+def rate(run: RunView) -> float | None:
+    """Return the requests that a run sends each second; None where nothing is measured yet."""
+    rates = [model.rate for model in run.progress.models if model.rate is not None] if run.progress else []
+    return sum(rates) if rates else None
+
+
+def failures(model: ModelView) -> list[tuple[str, int]]:
+    """Return the statuses of trials that have no score, with their counts."""
+    return [(status, count) for status, count in model.outcomes.items() if status != "ok" and count]
+
+
+def status_line(run: RunView) -> str:
+    """Return one sentence about a run, for those who do not see the page."""
+    if run.progress is None or run.state == "queued":
+        return f"The run {STATES[run.state]}."
+    done = sum(model.done for model in run.progress.models)
+    total = sum(model.distinct for model in run.progress.models)
+    return f"The run is {STATES[run.state]}: {done:,} of {total:,} requests are done."
