@@ -85,6 +85,11 @@ class Secrets:
                 if likely or API_KEYS.search(name):
                     self.add(secret)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to mask."""
+        return not self._values
+
     def mask(self, text: str, *, keep_length: bool = False) -> str:
         """Replace every secret and piece of one by asterisks; with `keep_length`, by one for each character."""
         spans = list(self._spans(text))

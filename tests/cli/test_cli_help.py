@@ -15,17 +15,17 @@ RUN = (
     "--tvd-samples --seed --shard --until-half-width --model* --base-url --endpoint-name --api-key-env --price "
     "--order* --style* --shots --shots-from --verbosity* --prompts --temperature --max-tokens --param* --retry* "
     "--logprobs --mention --min-label-mass --resamples --interval --max-usd --offline/--no-offline --batch/--no-batch "
-    "--batch-poll --max-connections --rpm --tpm --max-retries --timeout --cache --out --json"
+    "--batch-poll --transport --max-connections --rpm --tpm --max-retries --timeout --cache --out --json"
 )
 CONTRACT = {
     "": "--version",
-    "demo": "--sweep --weights --limit --cache --out --table --json",
+    "demo": "--sweep --weights --limit --transport --cache --out --table --json",
     "run": f"{RUN} --table",
     "watch": "RUN_DIR --once --json",
     "merge": "RUN_DIR... --out --unfinished --table --json",
     "plan": f"{RUN} --show-prompts --half-width --expect --pilot",
-    "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd --cache "
-    "--json",
+    "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd "
+    "--transport --cache --json",
     "score": "RUN_DIR --mention* --min-label-mass --resamples --table --json",
     "compare": "RUN_DIR... --by --against --equivalent --impact-rate --fail-if-lower --mention --seed --json",
     "report": "RUN_DIR... --out --plots --json",
@@ -35,22 +35,22 @@ CONTRACT = {
     "validate": "--prompts --mention --task* --columns --limit --seed --json",
     "simulate": "RUN_DIR --predictor-model --predictor-base-url --predictor-api-key-env --predictor-price --limit "
     "--shuffled/--no-shuffled --seed --prompts --plan --max-usd --offline/--no-offline --batch/--no-batch --batch-poll "
-    "--cache --json",
+    "--transport --cache --json",
     "judge": "RUN_DIR --judge-model* --judge-base-url --judge-api-key-env --judge-price --prompts --channel --plan "
-    "--max-usd --offline/--no-offline --batch/--no-batch --batch-poll --cache --json",
+    "--max-usd --offline/--no-offline --batch/--no-batch --batch-poll --transport --cache --json",
     "judge sheet": "RUN_DIR --n --seed --mention --judge --model --task --kind --order --style --shots --verbosity "
     "--out --json",
     "judge agree": "RUN_DIR SHEET.csv... --key --json",
     "interventions": "",
     "interventions build": "--task* --columns --limit --kind --per-example --seed --compat --null-edits --shots "
     "--tagger --prompts --editor-model --editor-base-url --editor-api-key-env --editor-price --judge-model "
-    "--judge-base-url --judge-api-key-env --judge-price --keep-share --max-usd --offline/--no-offline --cache "
-    "--out --force --json",
+    "--judge-base-url --judge-api-key-env --judge-price --keep-share --max-usd --offline/--no-offline --transport "
+    "--cache --out --force --json",
     "interventions show": "[F.jsonl] --task* --columns --limit --json",
     "cache": "",
     "cache stats": "--cache --price --json",
     "cache verify": "--cache --reask --model* --base-url --endpoint-name --api-key-env --price --max-usd "
-    "--max-connections --rpm --tpm --max-retries --timeout --json",
+    "--transport --max-connections --rpm --tpm --max-retries --timeout --json",
     "cache explain": "RUN_DIR|CONFIG.yaml --cache --limit --json",
     "cache export": "--cache --out --run* --model* --endpoint* --json",
     "cache import": "F... --cache --json",

@@ -14,6 +14,7 @@ import pytest
 
 from explaineval.cache import Store, open_store, request_key
 from explaineval.client.cached import AnswerWriter, StoringClient
+from explaineval.client.direct import DirectClient
 from explaineval.client.litellm_client import LiteLLMClient
 from explaineval.client.retries import RetryingClient
 from explaineval.config import Endpoint
@@ -39,6 +40,7 @@ class Route:
     path: str
     shape: Shape
     logprobs: int | None = 5
+    client: type[LiteLLMClient] | type[DirectClient] = LiteLLMClient
 
     @property
     def style(self) -> Style:
@@ -51,6 +53,9 @@ ROUTES = {
     "openai text": Route("openai/m", "/v1", "text"),
     "vllm": Route("hosted_vllm/m", "/v1", "chat"),
     "vllm text": Route("hosted_vllm/m", "/v1", "text"),
+    "direct": Route("openai/m", "/v1", "chat", client=DirectClient),
+    "direct text": Route("openai/m", "/v1", "text", client=DirectClient),
+    "direct vllm": Route("hosted_vllm/m", "/v1", "chat", client=DirectClient),
     "openrouter": Route("openrouter/x/m", "/v1", "chat"),
     "anthropic": Route("anthropic/claude-m", "", "anthropic", None),
     "gemini": Route("gemini/gemini-m", "/v1beta", "gemini", None),
@@ -149,18 +154,20 @@ class Matrix:
     async def run(self, cells: list[Cell], patience: float) -> dict[Cell, Found]:
         """All cells beside each other, a few at a time, so that a busy machine makes no time-outs."""
         urls = {base + route.path for base in self._bases.values() for route in ROUTES.values()}
-        wire = LiteLLMClient({url: Endpoint(url) for url in urls}, timeout=patience)
+        endpoints: dict[str | None, Endpoint] = {url: Endpoint(url) for url in urls}
+        wires = {kind: kind(endpoints, timeout=patience) for kind in (LiteLLMClient, DirectClient)}
         few = asyncio.Semaphore(8)
 
         async def one(cell: Cell) -> tuple[Cell, Found]:
             async with few:
-                return cell, await self._ask(wire, *cell)
+                return cell, await self._ask(wires[ROUTES[cell[1]].client], *cell)
 
         try:
-            await wire.complete(self.request("none", "openai"))  # the import takes seconds of its own
+            await wires[LiteLLMClient].complete(self.request("none", "openai"))  # the import takes seconds of its own
             return dict(await asyncio.gather(*map(one, cells)))
         finally:
-            await wire.close()
+            for wire in wires.values():
+                await wire.close()
 
     def request(self, fault: str, name: str, logprobs: int | None = None) -> Request:
         """The request of a cell; its prompt tells the server which fault to play."""
@@ -178,7 +185,7 @@ class Matrix:
             logprobs=logprobs or route.logprobs,
         )
 
-    async def _ask(self, wire: LiteLLMClient, fault: str, name: str) -> Found:
+    async def _ask(self, wire: LiteLLMClient | DirectClient, fault: str, name: str) -> Found:
         request, route = self.request(fault, name), ROUTES[name]
         before = len(self.server.attempts(f"[[fault:{fault}]] Is it raining by the route of {name}?"))
         storing = StoringClient(wire, AnswerWriter(self.store, asyncio.Event()))

@@ -12,6 +12,7 @@ import pytest
 import requests
 import urllib3
 
+from explaineval.client.direct import DirectClient
 from explaineval.client.endpoints.guard import (
     Attempt,
     GuardedTransport,
@@ -33,6 +34,9 @@ from servers.floods import FloodServer
 KEY = "sk-guarded-0123456789abcdef"
 ROUTES = ("openai/m", "text-completion-openai/m", "anthropic/m", "gemini/m", "mistral/m", "hosted_vllm/m")
 """litellm's OpenAI client, in both styles, and its own handler."""
+DIRECT = ("direct openai/m", "direct text-completion-openai/m", "direct hosted_vllm/m")
+"""The same by the direct transport."""
+EVERY = (*ROUTES, *DIRECT)
 
 
 @pytest.fixture
@@ -43,10 +47,12 @@ def flood() -> Iterator[FloodServer]:
 
 
 def ask(url: str, model: str = "openai/m", *, word: str = "plain", timeout: float = 20, tokens: int = 64) -> Completion:
-    """One request by the ordinary client."""
+    """One request by the ordinary client, or by the direct one where `model` begins with the word."""
+    kind = DirectClient if model.startswith("direct ") else LiteLLMClient
+    model = model.removeprefix("direct ")
 
     async def send() -> Completion:
-        client = LiteLLMClient({"lab": Endpoint(url, "lab")}, timeout=timeout)
+        client = kind({"lab": Endpoint(url, "lab")}, timeout=timeout)
         style = "completion" if model.startswith("text-") else "chat"
         text = f"Rain? [[flood:{word}]]"
         what = {"prompt": text} if style == "completion" else {"messages": (Message(role="user", content=text),)}
@@ -62,13 +68,14 @@ def ask(url: str, model: str = "openai/m", *, word: str = "plain", timeout: floa
     return asyncio.run(send())
 
 
+@pytest.mark.parametrize("model", ["openai/m", "direct openai/m"])
 @pytest.mark.parametrize("word", ["plain", "zipped"])
-def test_an_ordinary_answer_comes_through(flood: FloodServer, word: str) -> None:
+def test_an_ordinary_answer_comes_through(flood: FloodServer, model: str, word: str) -> None:
     """Compressed or not."""
-    assert ask(flood.url, word=word).text == "Answer: A\nExplanation: It may rain."
+    assert ask(flood.url, model, word=word).text == "Answer: A\nExplanation: It may rain."
 
 
-@pytest.mark.parametrize("model", ROUTES)
+@pytest.mark.parametrize("model", EVERY)
 @pytest.mark.parametrize("word", ["endless", "bomb", "choices", "few-choices", "nested", "values"])
 def test_an_oversized_answer_is_an_outcome(flood: FloodServer, model: str, word: str) -> None:
     """By whatever client litellm sends: unparsed, reason oversized, and asked for once."""
@@ -98,7 +105,7 @@ def test_an_oversized_error_is_an_error_all_the_same() -> None:
     assert len(found.content) <= 65_536
 
 
-@pytest.mark.parametrize("model", [*ROUTES, "featherless_ai/m", "nvidia_nim/m", "sambanova/m", "ai21_chat/m"])
+@pytest.mark.parametrize("model", [*EVERY, "featherless_ai/m", "nvidia_nim/m", "sambanova/m", "ai21_chat/m"])
 @pytest.mark.parametrize("word", ["error", "hang-up"])
 def test_an_attempt_sends_once(flood: FloodServer, model: str, word: str) -> None:
     """Some routes lose the instruction not to retry: the guard holds it all the same."""
@@ -108,13 +115,14 @@ def test_an_attempt_sends_once(flood: FloodServer, model: str, word: str) -> Non
     assert len(flood.received) == 1
 
 
-def test_a_trickle_ends_with_the_time_out(flood: FloodServer) -> None:
+@pytest.mark.parametrize("model", ["openai/m", "direct openai/m"])
+def test_a_trickle_ends_with_the_time_out(flood: FloodServer, model: str) -> None:
     """A byte now and then keeps no attempt alive."""
     with pytest.raises(TransientError, match="within the time-out"):
-        ask(flood.url, word="trickle", timeout=1)
+        ask(flood.url, model, word="trickle", timeout=1)
 
 
-@pytest.mark.parametrize("model", ROUTES)
+@pytest.mark.parametrize("model", EVERY)
 @pytest.mark.parametrize("same_host", [True, False])
 def test_redirects_are_never_followed(
     flood: FloodServer, model: str, same_host: bool, monkeypatch: pytest.MonkeyPatch
@@ -237,18 +245,19 @@ def test_a_proxy_for_http_takes_nothing(flood: FloodServer, monkeypatch: pytest.
         for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("AIOHTTP_TRUST_ENV", "True")
-        for model in ("openai/m", "hosted_vllm/m"):
+        for model in ("openai/m", "hosted_vllm/m", "direct openai/m"):
             assert ask(flood.url, model).text
 
         assert proxy.connections == 0
 
 
-def test_an_attempt_goes_to_its_own_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", ["openai/m", "direct openai/m"])
+def test_an_attempt_goes_to_its_own_proxy(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     """For https the connection is made to the proxy, which is asked to tunnel."""
     with FloodServer() as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         with pytest.raises(ExplainevalError):
-            ask("https://api.example.org/v1", timeout=2)
+            ask("https://api.example.org/v1", model, timeout=2)
 
         assert b"CONNECT api.example.org:443" in proxy.everything
 

@@ -90,6 +90,7 @@ CASES: dict[str, Case] = {
     "min_label_mass": simple("min_label_mass", 0.9, 0.5, 0.25, 0.0),
     "interval": simple("interval", "jackknife", "percentile", "jackknife", "percentile"),
     "resamples": simple("resamples", 2000, 10, 20, 30),
+    "transport": simple("transport", "litellm", "direct", "litellm", "direct"),
     "max_connections": simple("max_connections", 32, 1, 2, 3),
     "rpm": simple("rpm", None, 10, 20, 30),
     "tpm": simple("tpm", None, 100, 200, 300),

@@ -175,6 +175,7 @@ def test_another_value_gives_another_run(files: Path, name: str) -> None:
     [
         {"cache": Path("elsewhere")},
         {"price": (1.0, 2.0)},
+        {"transport": "direct"},
         {"max_connections": 3},
         {"rpm": 30},
         {"tpm": 3000},
@@ -199,7 +200,7 @@ def test_transport_enters_nothing(files: Path, change: dict[str, Any]) -> None:
 def test_all_of_the_transport_is_tried() -> None:
     """A new field of ClientConfig must be added above."""
     tried = {"cache", "price", "max_connections", "rpm", "tpm", "max_retries", "timeout", "api_key_env", "endpoints"}
-    tried |= {"max_usd", "offline", "batch", "batch_poll"}
+    tried |= {"max_usd", "offline", "batch", "batch_poll", "transport"}
 
     assert tried == set(ClientConfig.model_fields)
 

@@ -42,10 +42,13 @@ SAME_NAME = (
         "max_tokens",
     ),
     *("logprobs", "mention", "min_label_mass", "interval", "resamples"),
-    *("max_connections", "rpm", "tpm", "max_retries", "timeout", "cache", "out"),
+    *("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "cache", "out"),
     *("max_usd", "offline", "batch", "batch_poll"),
 )
 """Options whose value has the same name in the configuration."""
+
+SHARED = ("transport", "cache", "offline", "batch", "batch_poll")
+"""Options of a command that hold for each model that it asks beside a run."""
 
 
 def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, ClientConfig, Path | None]:
@@ -110,7 +113,7 @@ def resolve_role(role: str, options: Mapping[str, Any], prompts: PromptBook, spe
         None,
         {
             **{name: options[f"{role}_{name}"] for name in ("base_url", "api_key_env", "price")},
-            **{name: options[name] for name in ("cache", "offline", "batch", "batch_poll") if name in options},
+            **{name: options[name] for name in SHARED if name in options},
             "max_usd": max_usd,
             "model": (options[f"{role}_model"],),
             "task": ("none",),  # a configuration needs a task; nothing reads this one

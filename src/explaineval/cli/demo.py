@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from explaineval.cli.options import AT_LEAST_1, CACHE, JSON, OUT, PATH, TABLE, option, options
+from explaineval.cli.options import AT_LEAST_1, CACHE, DIRECT, JSON, OUT, PATH, TABLE, option, options
 from explaineval.cli.run import execute_and_print
-from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig
+from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig, TransportName
 from explaineval.config.client_config import EndpointConfig
 from explaineval.records import SIMULATED_PREFIX
 
@@ -37,13 +37,21 @@ EMBEDDED_FAMILY, EMBEDDED_PARAMETERS = "smollm2", 1.35e8
     option("--weights", type=PATH, metavar="FILE.gguf", help="Another model in GGUF format."),
     option("--limit", type=AT_LEAST_1,
            help=f"Number of examples.  [default: {EXAMPLES}, with --sweep {SWEEP_EXAMPLES}]"),
+    DIRECT,
     CACHE,
     OUT,
     TABLE,
     JSON,
 )  # fmt: skip
 def demo(
-    sweep: bool, weights: Path | None, limit: int | None, cache: Path | None, out: Path | None, table: bool, json: bool
+    sweep: bool,
+    weights: Path | None,
+    limit: int | None,
+    transport: TransportName | None,
+    cache: Path | None,
+    out: Path | None,
+    table: bool,
+    json: bool,
 ) -> int:
     """Measure SmolLM2-135M on a bundled task, from prompts to numbers, on this machine: no network, no key.
 
@@ -58,6 +66,7 @@ def demo(
     embedded = ModelConfig(model=EMBEDDED_MODEL if weights is None else f"openai/{file.stem}", endpoint=endpoint)
     client = ClientConfig(
         endpoints={endpoint: EndpointConfig(base_url="http://127.0.0.1", max_connections=CONNECTIONS)},
+        transport=transport or "litellm",
         **({} if cache is None else {"cache": cache}),
     )
     if sweep:

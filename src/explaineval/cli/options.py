@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from explaineval.cli.app import REPEATED
-from explaineval.config import FEWEST_TVD_SAMPLES
+from explaineval.config import FEWEST_TVD_SAMPLES, TransportName
 from explaineval.datasets import task_help
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -235,7 +235,15 @@ def scoring_options(
     )
 
 
+DIRECT = option(
+    "--transport",
+    type=click.Choice(get_args(TransportName)),
+    help="What sends requests: litellm, or explaineval itself, much faster, to a server with OpenAI's protocol.  "
+    "[default: litellm]",
+)
+
 TRANSPORT = (
+    DIRECT,
     option("--max-connections", type=AT_LEAST_1, help="Most concurrent requests per endpoint.  [default: 32]"),
     option("--rpm", type=ABOVE_0, help="Most requests per minute and endpoint."),
     option("--tpm", type=ABOVE_0, help="Most tokens per minute and endpoint."),

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from explaineval.cache import open_store
 from explaineval.cli.configuration import resolve
-from explaineval.cli.options import ABOVE_0, AT_LEAST_0, CACHE, ENDPOINT, JSON, MAX_USD, option, options
+from explaineval.cli.options import ABOVE_0, AT_LEAST_0, CACHE, DIRECT, ENDPOINT, JSON, MAX_USD, option, options
 from explaineval.cli.output import echo_document, echo_notes, echo_table
 from explaineval.client.endpoints.capabilities import route_warning, store_probe
 from explaineval.client.endpoints.guard import proxy_note
@@ -42,6 +42,7 @@ Row = tuple[str, str, str]
     ),
     option("--timeout", type=ABOVE_0, help="Seconds per attempt.  [default: 120]"),
     MAX_USD,
+    DIRECT,
     CACHE,
     JSON,
 )

@@ -10,7 +10,18 @@ import click
 
 from explaineval.assist.predictor import Question, find_questions, merge_predictions, plan_predictions, predict
 from explaineval.cli.configuration import resolve_role
-from explaineval.cli.options import ABOVE_0, AT_LEAST_1, CACHE, JSON, MAX_USD, PATH, option, options, role_options
+from explaineval.cli.options import (
+    ABOVE_0,
+    AT_LEAST_1,
+    CACHE,
+    DIRECT,
+    JSON,
+    MAX_USD,
+    PATH,
+    option,
+    options,
+    role_options,
+)
 from explaineval.cli.output import (
     SCREEN_WIDTH,
     columns,
@@ -54,6 +65,7 @@ if TYPE_CHECKING:
     option("--offline/--no-offline", default=False, help="Use the predictor's stored answers only."),
     option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
     option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
+    DIRECT,
     CACHE,
     JSON,
 )  # fmt: skip

@@ -36,6 +36,8 @@ NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|credit b
 NO_KEY = re.compile(r"Missing credentials|api_key client option must be set|Missing \w+ API key", re.IGNORECASE)
 BAD_KEY = re.compile(r"API_KEY_INVALID|API key not valid", re.IGNORECASE)
 HTML = re.compile(r"<!doctype html|<html[\s>]|<body[\s>]", re.IGNORECASE)
+RESPONSES_ONLY = re.compile(r"\bv1/responses\b|\bresponses api\b", re.IGNORECASE)
+"""How servers say that they offer a model only by OpenAI's newer Responses API."""
 FLAGGED = re.compile(r"\bmoderation\b|\bflagged\b", re.IGNORECASE)
 REQUESTED_WAITS = (
     re.compile(r"retry in (\d+(?:\.\d+)?) ?s\b", re.IGNORECASE),
@@ -69,6 +71,11 @@ def classify(exc: BaseException, *, where: str, advice: Advice | None = None) ->
     if NO_CREDIT.search(whole) and not _is_quota_per_minute(exc, whole):
         return EndpointError(f"{where}: the account's quota is used up ({text}); add credit, then run again.")
     status = 401 if BAD_KEY.search(whole) else answered or status_of(exc)
+    if status in (400, 404, 405) and RESPONSES_ONLY.search(whole):
+        return EndpointError(
+            f"{where}: the endpoint offers this model by its Responses API only (status {status}: {text}); ask it as "
+            "openai/responses/NAME by --transport litellm, which needs the package mcp for that (pip install mcp)."
+        )
     if status in FATAL and not (status == 403 and FLAGGED.search(whole)):
         return EndpointError(f"{where}: {hint(status)} (status {status}: {text}).")
     if not answered and any(type(link).__name__ == "UnsupportedParamsError" for link in chain(exc)):

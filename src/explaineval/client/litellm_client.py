@@ -283,6 +283,8 @@ def _where(request: Request, endpoint: Endpoint) -> str:
 
 def without_secrets(completion: Completion) -> Completion:
     """Return the completion with keys masked, since an endpoint can repeat the key that it got in what it sends."""
+    if SECRETS.empty:
+        return completion
     values = completion.model_dump()
     masked = SECRETS.mask_value(values, keep_length=True)  # offsets of tokens stay right
     return completion if masked == values else Completion.model_validate(masked)

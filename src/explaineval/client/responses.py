@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from explaineval.client.endpoints.bodies import MOST_BYTES
 from explaineval.errors import TransientError
 from explaineval.parsing.completions import FILTERED, REFUSED, TRUNCATED
-from explaineval.records import Completion, Style, TokenAlternatives, storable, storable_text
+from explaineval.records import MOST_INTEGER, Completion, Style, TokenAlternatives, storable, storable_text
 
 Alternatives = list[tuple[str, float | None]]
 
@@ -28,6 +29,9 @@ MOST_MALFORMED = 20_000
 """Bytes that are kept of something that stands where the answer should be."""
 MOST_USAGE = 20_000
 """Bytes of the endpoint's counts."""
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
+LONGEST_ESCAPE = 6
+"""Bytes of one character of a text in JSON, at the most: a control character becomes `\\u001f`."""
 MOST_DIGITS = 400
 """Of an integer; Python itself reads 4,300 at the most."""
 
@@ -62,7 +66,7 @@ def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) 
     if not isinstance(choice, Mapping):
         return _malformed(raw, choices, most)
     finish = _finish_reason(choice)
-    if isinstance(finish, str) and finish in BROKEN_OFF:
+    if isinstance(finish, str) and finish.casefold() in BROKEN_OFF:
         raise TransientError("the endpoint answered 200, but its provider failed before the text was finished")
     refusal: Any = None
     holder = choice
@@ -88,7 +92,7 @@ def read_response(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) 
     if refusal and len(refusal) > MOST_REFUSAL:
         refusal = refusal[:MOST_REFUSAL]
         repaired.append("refusal")
-    cut = text is not None and len(encode_text(text)) > most
+    cut = text is not None and LONGEST_ESCAPE * len(text) + 2 > most and len(encode_text(text)) > most
     if cut:
         text = cut_text(text or "", most)
     reasoning, marked = (None, None) if cut else _read_reasoning(holder, text, most, repaired)
@@ -118,14 +122,17 @@ def read_body(body: bytes | None, style: Style, most: int = MOST_BYTES) -> Compl
         return Completion(text=None, fault="malformed")
     except ValueError:
         return None
-    if not isinstance(raw, Mapping):
-        return None
     try:
-        if raw.get("choices") or not raw.get("content"):
-            return read_response(raw, style, most)
-        return None if raw.get("error") else _malformed(raw, raw["content"], most)  # Anthropic's shape
+        return read_document(raw, style, most) if isinstance(raw, Mapping) else None
     except TransientError:
         return None
+
+
+def read_document(raw: Mapping[str, Any], style: Style, most: int = MOST_BYTES) -> Completion:
+    """Do the same as `read_response`, and keep a body in Anthropic's shape, where none belongs, as malformed."""
+    if raw.get("content") and not raw.get("choices") and not raw.get("error"):
+        return _malformed(raw, raw["content"], most)
+    return read_response(raw, style, most)
 
 
 def add_reasoning(completion: Completion, body: bytes | None, most: int = MOST_BYTES) -> Completion:
@@ -212,6 +219,11 @@ def _usage(counts: object, repaired: list[str]) -> dict[str, Any]:
     for name, value in counts.items() if isinstance(counts, Mapping) else ():
         if value is None:
             continue
+        if type(value) is int and abs(value) < MOST_INTEGER and isinstance(name, str) and PLAIN_NAME.fullmatch(name):
+            size += len(name) + 2 + len(str(value))  # nearly every count is such a one
+            if size <= MOST_USAGE:
+                usage[name] = value
+                continue
         try:
             kept = _plain(storable(_without_nulls(value)))
             size += len(json.dumps(str(name))) + len(json.dumps(kept))

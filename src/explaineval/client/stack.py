@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 
 from explaineval.cache import Claims, Store
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient, StoringClient
 from explaineval.client.concurrency import ConcurrencyLimit, LimitedClient, RateLimit
+from explaineval.client.endpoints.openai_routes import check_route
 from explaineval.client.protocol import Client, SharedLimits, Transport
 from explaineval.client.retries import RetryingClient
 from explaineval.client.spending import (
@@ -26,22 +27,23 @@ from explaineval.client.spending import (
     SharedBudget,
     SpendingLimit,
 )
-from explaineval.config import ClientConfig, Endpoint, ModelConfig
+from explaineval.config import ClientConfig, Endpoint, ModelConfig, TransportName
 from explaineval.cost import Price
-from explaineval.errors import EndpointError
+from explaineval.errors import EndpointError, InputError
 from explaineval.records import Completion, Request
 
 TRANSPORTS = {
     "litellm": "explaineval.client.litellm_client:LiteLLMClient",
+    "direct": "explaineval.client.direct:DirectClient",
     "simulated": "explaineval.client.simulated:SimulatedTransport",
 }
 """The class of each transport, as module:class, so that one that is not used is not imported.
 
-A model whose provider (what stands before the slash in its name) is named here is asked by that transport, every other
-model by litellm. The class is called with the endpoints, by their identity in requests, and `timeout`, the seconds that
-one attempt may take.
+Those in GENERAL ask models of any provider; `--transport` chooses between them. Every other asks the models whose
+provider (what stands before the slash in a model's name) has its name. The class is called with the endpoints, by their
+identity in requests, and `timeout`, the seconds that one attempt may take.
 """
-DEFAULT_TRANSPORT = "litellm"
+GENERAL: tuple[str, ...] = get_args(TransportName)
 
 
 class LazyTransport:
@@ -68,10 +70,21 @@ class LazyTransport:
         return await self.open().complete(request)
 
 
-def transport_name(model: str) -> str:
-    """The name in TRANSPORTS of the transport that asks a model."""
+def transport_name(model: str, chosen: TransportName) -> str:
+    """The name in TRANSPORTS of the transport that asks a model; `chosen` unless its provider has one of its own."""
     provider = model.partition("/")[0]
-    return provider if provider in TRANSPORTS else DEFAULT_TRANSPORT
+    return provider if provider in TRANSPORTS and provider not in GENERAL else chosen
+
+
+def check_transport(config: ClientConfig, models: Iterable[ModelConfig]) -> None:
+    """Check that the chosen transport can ask all these models, before anything is sent. Raises InputError."""
+    if config.transport != "direct":
+        return
+    if config.batch:
+        raise InputError("--batch builds its requests through litellm: leave --transport direct out, or --batch.")
+    for model in models:
+        if transport_name(model.model, config.transport) == config.transport:
+            check_route(model.model, config.endpoint_of(model))
 
 
 def open_transport(name: str, endpoints: Mapping[str | None, Endpoint], timeout: float) -> Transport:
@@ -116,6 +129,8 @@ class ClientStack:
         transports: Mapping[str | None, Transport] | None = None,
         shared: SharedLimits | None = None,
     ) -> None:
+        models = tuple(models)
+        check_transport(config, models)
         self.config = config
         self.stopping = stopping
         self.shared = shared
@@ -130,7 +145,7 @@ class ClientStack:
     def transport_of(self, model: ModelConfig, on_open: Callable[[], None] = lambda: None) -> LazyTransport:
         """Return the transport of this model, which is opened at its first request; `on_open` is called then."""
         given = self._transports.get(model.endpoint)
-        return LazyTransport(lambda: given or self._open(transport_name(model.model)), on_open)
+        return LazyTransport(lambda: given or self._open(transport_name(model.model, self.config.transport)), on_open)
 
     def _open(self, name: str) -> Transport:
         """Return the transport of this name in TRANSPORTS, which all its models share."""

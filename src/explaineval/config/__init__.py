@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explaineval.config.client_config import ClientConfig, EndpointConfig, Prices
+from explaineval.config.client_config import ClientConfig, EndpointConfig, Prices, TransportName
 from explaineval.config.columns import Columns, columns_of, read_columns
 from explaineval.config.endpoint import Endpoint, normalise_url, older_spelling, spellings
 from explaineval.config.params import check_params
@@ -21,8 +21,8 @@ from explaineval.config.shard import Shard
 from explaineval.config.sources import build, line_of, read_config, read_yaml
 
 __all__ = [
-    "FEWEST_MENTIONED_FLIPS", "FEWEST_TVD_SAMPLES", "LOOK", "Arm", "ArmConfig", "ClientConfig", "Columns",
-    "Endpoint", "EndpointConfig", "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "Shard", "arms_for",
-    "build", "check_params", "columns_of", "line_of", "normalise_url", "older_spelling", "read_columns",
-    "read_config", "read_yaml", "spellings",
+    "FEWEST_MENTIONED_FLIPS", "FEWEST_TVD_SAMPLES", "LOOK", "Arm", "ArmConfig", "ClientConfig", "Columns", "Endpoint",
+    "EndpointConfig", "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "Shard", "TransportName", "arms_for",
+    "build", "check_params", "columns_of", "line_of", "normalise_url", "older_spelling", "read_columns", "read_config",
+    "read_yaml", "spellings",
 ]  # fmt: skip

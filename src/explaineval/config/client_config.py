@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -17,6 +17,8 @@ Positive = Annotated[float, Field(gt=0)]
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Prices = tuple[Dollars, Dollars]
 """Dollars per million input tokens and per million output tokens."""
+TransportName = Literal["litellm", "direct"]
+"""What sends the requests to a model: litellm, or explaineval itself."""
 
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -63,6 +65,7 @@ class ClientConfig(Record):
 
     endpoints: dict[str, EndpointConfig] = Field(default_factory=dict)
     api_key_env: KeyVariable | None = None
+    transport: TransportName = "litellm"
     cache: Path = Path("cache")
     price: Prices | None = None
     max_connections: PositiveInt = 32

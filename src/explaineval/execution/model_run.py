@@ -19,7 +19,7 @@ from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClie
 from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
 from explaineval.client.protocol import Client, SharedLimits, Transport
 from explaineval.client.spending import BudgetedClient
-from explaineval.client.stack import ClientStack, Layers
+from explaineval.client.stack import ClientStack, Layers, open_transport
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig, arms_for
 from explaineval.errors import EndpointError, InputError
 from explaineval.execution.pool import Pool, Progress, StopRequest, run_until_done
@@ -219,7 +219,7 @@ def build_model_runs(
                 model.endpoint,
                 embedded,
                 slots=client.connections_of(model) * count_beginnings(config, model),
-                timeout=client.timeout,
+                connect=partial(open_transport, client.transport, timeout=client.timeout),
             )
             for model in config.models
             if model.endpoint is not None and model.endpoint.startswith(EMBEDDED_ENDPOINT)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from explaineval.client.simulated import law_of
+from explaineval.client.stack import check_transport
 from explaineval.config import ClientConfig, EndpointConfig, RunConfig, arms_for
 from explaineval.datasets import Task, load_tasks, parse_specs
 from explaineval.errors import InputError
@@ -57,6 +58,7 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     config, client = with_simulated(config, client)
     for model in config.models:
         client.endpoint_of(model)
+    check_transport(client, config.models)
     prompts = PromptBook(config.prompts or default_directory())
     shots = max(arm.shots for model in config.models for arm in arms_for(config, model))
     if config.shots_from is not None and not shots:

@@ -12,7 +12,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 MEGABYTE = 1_000_000
 BYTES_PER_TOKEN = 4_000
@@ -193,8 +193,19 @@ def measure(content: bytes, most_values: int) -> int:
     return values
 
 
-def check_answer(content: bytes, bounds: Bounds, *, lean: bool = True) -> tuple[bytes, int]:
-    """Return the body of an answer as it may be parsed, and about how many bytes of memory that takes.
+class Checked(NamedTuple):
+    """The body of an answer as it may be parsed, about how many bytes of memory that takes, and the parsed document.
+
+    `document` is None where the body is not JSON.
+    """
+
+    content: bytes
+    memory: int
+    document: Any = None
+
+
+def check_answer(content: bytes, bounds: Bounds, *, lean: bool = True) -> Checked:
+    """Check the body of an answer against its bounds.
 
     A body that is not JSON is cut, since only error messages quote it. Server-sent events are left whole. Of
     log-probabilities only what is used is left, unless `lean` is false and the bounds allow all: a client library
@@ -216,10 +227,10 @@ def check_answer(content: bytes, bounds: Bounds, *, lean: bool = True) -> tuple[
             if values > bounds.most_besides or (lean and values > FEW_VALUES and b'"top_logprobs"' in content):
                 content = json.dumps(_without_bulk(answer), separators=(",", ":")).encode()
                 values = measure(content, bounds.most_besides)
-            return content, values * VALUE_BYTES
+            return Checked(content, values * VALUE_BYTES, answer)
     if content.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
-        return content, values * VALUE_BYTES
-    return content[:MOST_OF_ERROR], 0
+        return Checked(content, values * VALUE_BYTES)
+    return Checked(content[:MOST_OF_ERROR], 0)
 
 
 def _without_bulk(answer: Any) -> Any:

@@ -140,11 +140,15 @@ class Attempt:
     """Whether the caller reads answers piece by piece, so that their whole length is not bounded here."""
     lean: bool = True
     """Whether what is never used of an answer is removed before a library reads it."""
+    keeps_document: bool = False
+    """Whether the caller reads answers as the guard parsed them, so that they are not parsed again."""
     on_first_send: Callable[[], None] | None = None
     """Called just before the first request is sent."""
     sent: int = 0
     body: bytes | None = None
     """The body of the latest successful response, kept because litellm may fail to read an answer that was paid for."""
+    document: Any = None
+    """The JSON document in that body, without what is never used of it, where the caller reads it from here."""
     failed: dict[tuple[str, httpx.URL], Exception] = field(default_factory=dict)
     """The errors of requests that got no response, by method and URL; sent again, such a request raises its error."""
     error: ExplainevalError | None = None
@@ -172,11 +176,15 @@ class Attempt:
         Raises:
             OversizedError: it goes beyond the bounds.
         """
+        self.body = content
         try:
-            self.body = content
-            return check_answer(content, self.bounds, lean=self.lean)
+            checked = check_answer(content, self.bounds, lean=self.lean)
         except TooLargeError as exc:
             error = self.oversized(str(exc))
+        else:
+            if self.keeps_document:
+                self.document = checked.document
+            return checked.content, checked.memory
         del content  # or the traceback would hold it
         raise error
 

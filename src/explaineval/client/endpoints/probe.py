@@ -15,8 +15,11 @@ from typing import Any, Literal
 
 import httpx
 
+from explaineval.client.direct import DirectClient
 from explaineval.client.endpoints.capabilities import TOP_LOGPROBS, Accepted, negotiate
+from explaineval.client.endpoints.guard import Attempt
 from explaineval.client.endpoints.model_list import NOT_FOUND, name_served_models
+from explaineval.client.endpoints.openai_routes import ROUTES
 from explaineval.client.endpoints.probe_findings import (
     Findings,
     Judgement,
@@ -29,7 +32,7 @@ from explaineval.client.endpoints.probe_findings import (
 from explaineval.client.litellm_client import Clock, LiteLLMClient, load_litellm
 from explaineval.client.protocol import Client, Transport
 from explaineval.client.responses import read_json
-from explaineval.client.stack import DEFAULT_TRANSPORT, ClientStack, open_transport, transport_name
+from explaineval.client.stack import ClientStack, check_transport, open_transport, transport_name
 from explaineval.config import ClientConfig, Endpoint, ModelConfig
 from explaineval.cost import Price, dollars, input_tokens, output_tokens
 from explaineval.errors import (
@@ -170,8 +173,30 @@ class WatchedClient(LiteLLMClient):
         self.last.got = _object(await response.aread())
 
 
+class WatchedDirectClient(DirectClient):
+    """The direct transport, watched in the same way."""
+
+    def __init__(self, endpoints: Mapping[str | None, Endpoint], *, timeout: float) -> None:
+        super().__init__(endpoints, timeout=timeout)
+        self.attempts = 0
+        self.reached = False
+        self.last = Exchange()
+
+    def completes_text(self, model: str) -> bool:
+        """Return whether this route has text completions."""
+        return "completion" in ROUTES[model.partition("/")[0]]
+
+    async def _post(self, message: httpx.Request, attempt: Attempt) -> httpx.Response:
+        self.last = Exchange(seen=True, path=message.url.path, sent=_object(message.content))
+        self.attempts += 1
+        response = await super()._post(message, attempt)
+        self.reached = self.last.answered = True
+        self.last.got = _object(response.content)
+        return response
+
+
 class CountedTransport:
-    """Another transport than litellm's, its attempts counted; what goes over its wire is not seen."""
+    """A transport for one provider, its attempts counted; what goes over its wire is not seen."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -203,6 +228,13 @@ def _object(body: bytes) -> Mapping[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+Watched = WatchedClient | WatchedDirectClient | CountedTransport
+WATCHED: Mapping[str, type[WatchedClient] | type[WatchedDirectClient]] = {
+    "litellm": WatchedClient,
+    "direct": WatchedDirectClient,
+}
+"""The transports of which a probe sees what they send and receive, by their names in `stack.TRANSPORTS`."""
+
 NO_TEXT = "this route has no text completions: litellm sends them as chat turns"
 UNREADABLE = "the log-probabilities that come back cannot be read: not every one is a finite number"
 
@@ -226,7 +258,7 @@ class Examiner:
     """Asks one (endpoint, model) through `client`, whose transport is `wire`, and counts the cost at `price`."""
 
     client: Client
-    wire: WatchedClient | CountedTransport
+    wire: Watched
     endpoint: str | None
     model: str
     price: Price | None = None
@@ -377,10 +409,11 @@ async def probe_endpoint(model: ModelConfig, client: ClientConfig, price: Price 
         BudgetReachedError, EndpointError: a bill was higher than its request can cost.
     """
     endpoint = client.endpoint_of(model)
-    name, endpoints = transport_name(model.model), {endpoint.identity: endpoint}
-    wire: WatchedClient | CountedTransport
-    if name == DEFAULT_TRANSPORT:
-        wire = WatchedClient(endpoints, timeout=client.timeout)
+    check_transport(client, (model,))
+    name, endpoints = transport_name(model.model, client.transport), {endpoint.identity: endpoint}
+    wire: Watched
+    if name in WATCHED:
+        wire = WATCHED[name](endpoints, timeout=client.timeout)
     else:
         wire = CountedTransport(open_transport(name, endpoints, client.timeout))
     async with ClientStack(client, (model,), asyncio.Event(), transports={model.endpoint: wire}) as stack:
