@@ -1,0 +1,293 @@
+"""What the service refuses: strangers, others' runs, foreign sites, paths, addresses, bodies that are too large."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explaineval.errors import InputError
+from explaineval.service.app import is_loopback, listen
+from explaineval.service.settings import Settings, read_settings, read_tokens
+from servers.service import RUN, TOKENS, Reply, Service
+
+ANN, BOB, BOSS = TOKENS["ann"], TOKENS["bob"], TOKENS["boss"]
+UNKNOWN = "0123456789abcdef"
+MODELS = [{"model": "simulated/faithful"}]
+
+
+def code_of(reply: Reply) -> tuple[int, str]:
+    """Return the status and the code of an error, after looking at its form."""
+    document = reply.document
+    assert set(document) == {"error"}
+    assert set(document["error"]) == {"code", "message"}
+    assert reply.headers["content-type"] == "application/json"
+    return reply.status, document["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/runs"), ("POST", "/api/runs"), ("POST", "/api/plans"), ("GET", f"/api/runs/{UNKNOWN}"),
+        ("GET", f"/api/runs/{UNKNOWN}/events"), ("POST", f"/api/runs/{UNKNOWN}/stop"), ("GET", "/api/cache"),
+        ("PUT", "/api/files/x.jsonl"), ("GET", "/api/endpoints"), ("GET", "/api/session"), ("POST", "/api/comparisons"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("token", [None, "wrong-wrong-wrong-wrong", ANN + "x", "", "é" * 20])
+def test_without_a_token_nothing_is_told(service: Service, method: str, path: str, token: str | None) -> None:
+    """A missing or wrong token is 401, whatever is asked; it is not repeated."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}".encode().decode("latin-1")}
+    reply = service.ask(method, path, headers=headers)
+
+    assert code_of(reply) == (401, "unauthorized")
+    assert not token or token.encode() not in reply.body
+
+
+def test_a_token_in_the_address_is_none(service: Service) -> None:
+    """Addresses end up in logs."""
+    assert service.ask("GET", f"/api/runs?token={ANN}&access_token={ANN}").status == 401
+
+
+def test_only_an_admin_sees_and_stops_the_runs_of_others(service: Service) -> None:
+    """For everybody else there is no such run."""
+    run = service.submit(RUN, ANN)
+    paths = [("GET", ""), ("GET", "/events"), ("GET", "/metrics"), ("GET", "/report"), ("GET", "/files/run.json"),
+             ("POST", "/stop"), ("POST", "/continue"), ("DELETE", "")]  # fmt: skip
+    replies = [service.ask(method, f"/api/runs/{run}{path}", token=BOB) for method, path in paths]
+    listed = {row["id"] for row in service.ask("GET", "/api/runs", token=BOB).document["runs"]}
+
+    assert {code_of(reply) for reply in replies} == {(404, "not_found")}
+    assert run not in listed
+    assert service.ask("GET", f"/api/runs/{run}", token=BOSS).document["token"] == "ann"  # noqa: S105 - a name
+    assert service.wait(run, ANN)["state"] == "finished"
+
+
+def session_of(service: Service) -> tuple[str, str]:
+    """Log in as ann; return the cookie and the secret against forgery."""
+    reply = service.ask("POST", "/api/session", {"token": ANN})
+    cookie = reply.headers["set-cookie"]
+    assert reply.status == 200
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
+    assert ANN not in cookie
+    return cookie.partition(";")[0], reply.document["csrf"]
+
+
+def test_a_browser_logs_in_once(service: Service) -> None:
+    """The cookie stands for the token; with it, what changes something needs the secret and must come from here."""
+    cookie, csrf = session_of(service)
+    here, there = f"http://127.0.0.1:{service.port}", "http://evil.example"
+    plain = {"Cookie": cookie}
+    own = plain | {"X-CSRF-Token": csrf}
+
+    def plan(headers: dict[str, str]) -> int:
+        return service.ask("POST", "/api/plans", RUN, headers=headers).status
+
+    assert service.ask("GET", "/api/session", headers=plain).document["token"] == "ann"  # noqa: S105 - a name
+    assert plan(plain) == plan(plain | {"X-CSRF-Token": "0" * 64}) == 403
+    assert plan(own | {"Origin": there}) == plan(own | {"Sec-Fetch-Site": "cross-site"}) == 403
+    assert plan(own | {"Origin": "null"}) == 403
+    assert plan(own | {"Origin": here, "Sec-Fetch-Site": "same-origin"}) == 200
+    assert service.ask("DELETE", "/api/session", headers=own).status == 204
+    assert service.ask("GET", "/api/session", headers=plain).status == 401
+    assert code_of(service.ask("POST", "/api/session", {"token": "wrong-wrong-wrong"})) == (401, "unauthorized")
+
+
+def test_other_host_names_are_refused(service: Service) -> None:
+    """A name that leads here by somebody else's DNS gets nothing."""
+    for host in ("evil.example", f"evil.example:{service.port}", "127.0.0.1.evil.example", "[::2]", ""):
+        assert service.ask("GET", "/healthz", headers={"Host": host}).status == 400, host
+    for host in ("localhost", f"LOCALHOST:{service.port}", "[::1]:80"):
+        assert service.ask("GET", "/healthz", headers={"Host": host}).status == 200, host
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a file": ({"tasks": ["jsonl:/etc/passwd"]}, "names a file of the server"),
+    "a file above": ({"tasks": ["jsonl:../../secrets"]}, "names a file of the server"),
+    "a home": ({"tasks": ["jsonl:~root/x.jsonl"]}, "names a file of the server"),
+    "a format's path": ({"tasks": ["esnli:/data/esnli.csv"]}, "names a file of the server"),
+    "a URL": ({"tasks": ["http://evil.example/x"]}, "is a URL"),
+    "an upload that is not there": ({"tasks": ["jsonl:nothing.jsonl"]}, "there is no upload"),
+    "a task of no name": ({"tasks": ["sens"]}, "perhaps sense is meant"),
+    "markup": ({"tasks": ["<script>alert(1)</script>"]}, "names a file"),
+    "prompts": ({"prompts": "/etc"}, "prompts: unknown key"),
+    "a cache": ({"cache": "/var/x"}, "cache: unknown key"),
+    "a directory": ({"out": "/var/x"}, "out: unknown key"),
+    "endpoints": ({"endpoints": {"x": {"base_url": "http://10.0.0.1"}}}, "endpoints: unknown key"),
+    "a key": ({"api_key_env": "HOME"}, "api_key_env: unknown key"),
+    "a price": ({"price": [0, 0]}, "price: unknown key"),
+    "shots": ({"shots_from": "/etc/passwd"}, "names a file of the server"),
+    "interventions": ({"interventions": {"file": "../x"}}, "interventions.file"),
+    "a tagger": ({"interventions": {"tagger": "os"}}, "unknown key"),
+    "a shard": ({"shard": "1/2"}, "unknown key"),
+    "no endpoint": ({"models": [{"model": "openai/gpt-4o"}]}, "say at which endpoint"),
+    "a foreign endpoint": ({"models": [{"model": "openai/x", "endpoint": "http://10.0.0.1/v1"}]}, "is no endpoint"),
+    "a foreign route": ({"models": [{"model": "deepseek/x", "endpoint": "dear"}]}, "may not be asked at"),
+    "a simulated one elsewhere": ({"models": [{"model": "simulated/faithful", "endpoint": "dear"}]}, "is simulated"),
+    "a steering parameter": ({"params": {"api_base": "http://10.0.0.1"}}, "api_base"),
+    "a huge number": ({"samples": 10**9}, "samples"),
+    "half a character": ({"models": [{"model": "simulated/\ud800"}]}, "."),
+    "no number": ({"max_usd": float("inf")}, "max_usd"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_only_the_operator_may_say_is_refused(service: Service, name: str) -> None:
+    """With a sentence, and without a path of the server."""
+    changes, sentence = REFUSED[name]
+    reply = service.ask("POST", "/api/plans", {"tasks": ["sense"], "models": MODELS, "limit": 2, **changes}, BOB)
+
+    assert code_of(reply) == (422, "invalid")
+    assert sentence in reply.document["error"]["message"]
+    assert str(service.data) not in reply.document["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc%2fpasswd", "/run.json%00", "/.stderr",
+     "/prompts", "/%2fetc%2fpasswd", "/service.sqlite"],
+)  # fmt: skip
+def test_no_path_reaches_the_disk(service: Service, path: str) -> None:
+    """Neither as the name of a file nor of a run or an upload."""
+    run = service.submit(RUN, BOB)
+    service.wait(run, BOB)
+    for where in (f"/api/runs/{run}/files{path}", f"/api/runs{path}", f"/api/files{path}"):
+        for method in ("GET", "PUT", "DELETE"):
+            reply = service.ask(method, where, b"{}" if method == "PUT" else None, BOB)
+            assert reply.status in (404, 405, 422), (method, where)
+            assert b"root:" not in reply.body
+
+
+def test_bodies_are_bounded(service: Service) -> None:
+    """With the length told, without, and deeply nested."""
+    large = json.dumps({"tasks": ["x" * 200_000], "models": MODELS}).encode()
+    assert code_of(service.ask("POST", "/api/plans", large, BOB)) == (413, "too_large")
+    assert code_of(service.ask("PUT", "/api/files/large.jsonl", b"{" + b" " * 600_000, BOB)) == (413, "too_large")
+    for body in (
+        b"[" * 50_000,
+        b'{"params":' * 9000 + b"1" + b"}" * 9000,
+        b'{"seed": ' + b"9" * 9000 + b"}",
+        b"\xff\xfe",
+    ):
+        reply = service.ask("POST", "/api/plans", body, BOB, {"Content-Type": "application/json"})
+        assert reply.status in (400, 422), body[:20]
+    assert code_of(chunked(service, b"x" * 200_000)) == (413, "too_large")
+
+
+def chunked(service: Service, body: bytes) -> Reply:
+    """Send a body in chunks, without its length."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    headers = {"Authorization": f"Bearer {BOB}", "Content-Type": "application/json"}
+    connection.request("POST", "/api/plans", iter([body[:100], body[100:]]), headers, encode_chunked=True)
+    answer = connection.getresponse()
+    reply = Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+    connection.close()
+    return reply
+
+
+UPLOADS = {
+    "no JSON": (b"hello\n", "expected one JSON object"),
+    "a broken line": (b'{"id": "1"\n', "1: not valid JSON"),
+    "an unknown key": (
+        b'{"id": "1", "fields": {"a": "b"}, "options": {"A": "x", "B": "y"}, "evil": 1}\n',
+        "unknown key",
+    ),
+    "an id twice": (2 * b'{"id": "1", "fields": {"a": "b"}, "options": {"A": "x", "B": "y"}}\n', "stands twice"),
+    "an intervention without words": (b'{"example_id": "1", "kind": "mine"}\n', "'inserted' is missing"),
+    "nothing": (b"", "is empty"),
+    "too many rows": (
+        3000 * b'{"example_id": "1", "kind": "mine", "inserted": "x", "field": "a", "offset": 0}\n',
+        "2,000",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UPLOADS)
+def test_uploads_are_checked_like_files(service: Service, name: str) -> None:
+    """The line is named by the upload's own name; nothing is kept of a refused one."""
+    content, sentence = UPLOADS[name]
+    reply = service.ask("PUT", "/api/files/bad.jsonl", content, BOB)
+
+    assert code_of(reply) == (422, "invalid")
+    assert sentence in reply.document["error"]["message"]
+    assert "bad.jsonl" in reply.document["error"]["message"]
+    assert str(service.data) not in reply.document["error"]["message"]
+    assert "bad.jsonl" not in {file["name"] for file in service.ask("GET", "/api/files", token=BOB).document["files"]}
+
+
+def test_every_answer_has_the_headers(service: Service) -> None:
+    """Also errors, and those before anything is read."""
+    replies = [service.ask("GET", "/healthz"), service.ask("GET", "/nothing"), service.ask("PATCH", "/api/runs"),
+               service.ask("GET", "/healthz", headers={"Host": "x"})]  # fmt: skip
+
+    for reply in replies:
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["x-frame-options"] == "DENY"
+        assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
+    assert code_of(replies[1]) == (404, "not_found")
+    assert code_of(replies[2]) == (405, "method_not_allowed")
+    assert replies[2].headers["allow"] == "GET, POST"
+
+
+def test_nothing_secret_is_printed(service: Service) -> None:
+    """After all of this no token stands in what the service printed or wrote."""
+    texts = [service.log(), *(path.read_text(errors="replace") for path in (service.data / "logs").iterdir())]
+    assert [name for name, token in TOKENS.items() if any(token in text for text in texts)] == []
+    assert [
+        name for name, token in TOKENS.items() if token.encode() in (service.data / "service.sqlite").read_bytes()
+    ] == []
+
+
+def test_other_machines_need_tokens() -> None:
+    """Without tokens it listens on this machine alone."""
+    with pytest.raises(InputError, match="no tokens are configured"):
+        listen("0.0.0.0", 0, {})  # noqa: S104 - refused
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="nothing can listen"):
+        listen("127.0.0.1", taken.getsockname()[1], {})
+
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")] == [  # noqa: S104
+        True, True, True, False, False
+    ]  # fmt: skip
+
+
+BAD_SETTINGS = {
+    "token: {}\n": "serve.yaml:1: unknown key 'token'; did you mean tokens?",
+    "\ntokens: {ann: {max_usd: 1}}\n": "serve.yaml:2: tokens.ann: give either token_env",
+    "tokens:\n  ann: {token_env: T, limit: 3}\n": "serve.yaml:2: tokens.ann.limit: unknown key",
+    "endpoints:\n  lab: {api_key_env: KEY}\n": "needs models",
+    "endpoints:\n  lab: {base_url: 'ftp://x'}\n": "serve.yaml:2: endpoints.lab.base_url",
+    "tasks: {mine: 'jsonl:missing.jsonl'}\n": "missing.jsonl does not exist",
+    "tasks: {sense: 'jsonl:x'}\n": "bundled task",
+    "limits: {workers: 0}\n": "limits.workers",
+}
+
+
+@pytest.mark.parametrize("text", BAD_SETTINGS)
+def test_wrong_settings_are_told_with_their_line(tmp_path: Path, text: str) -> None:
+    """One sentence that names the line and the setting."""
+    path = tmp_path / "serve.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read_settings(path)
+
+    assert BAD_SETTINGS[text] in str(caught.value)
+
+
+def test_tokens_are_read_from_safe_places(tmp_path: Path) -> None:
+    """From a variable or from a file that nobody else reads; long enough, and each another."""
+    secret = tmp_path / "token"
+    secret.write_text("file-" + 20 * "f" + "\n", encoding="utf-8")
+    settings = Settings.model_validate({"tokens": {"a": {"token_file": secret}, "b": {"token_env": "B"}}})
+    for mode, environment, sentence in (
+        (0o644, {"B": "b" * 20}, "others may read"),
+        (0o600, {}, "is not set"),
+        (0o600, {"B": "short"}, "16 to 512"),
+        (0o600, {"B": "file-" + 20 * "f"}, "are the same"),
+    ):
+        secret.chmod(mode)
+        with pytest.raises(InputError, match=sentence):
+            read_tokens(settings, environment)
+    assert len(read_tokens(settings, {"B": "b" * 20})) == 2
