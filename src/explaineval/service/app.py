@@ -54,6 +54,7 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     errors.install(app)
     if digests:

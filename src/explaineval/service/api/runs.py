@@ -25,6 +25,18 @@ from explaineval.service.models import (
 )
 
 router = APIRouter(prefix="/api", tags=["runs"], responses=responses(400, 401, 403, 413, 422, 503))
+OF_A_RUN = (
+    "get_run",
+    "follow_run",
+    "stop_run",
+    "continue_run",
+    "delete_run",
+    "get_metrics",
+    "get_trials",
+    "get_report",
+)
+LINKS = {name: {"operationId": name, "parameters": {"run": "$response.body#/id"}} for name in OF_A_RUN}
+"""What can be done with a run that was submitted, for the OpenAPI description."""
 REPORT_POLICY = (
     "sandbox allow-scripts allow-downloads allow-modals allow-popups; default-src 'none'; img-src data:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -33,13 +45,13 @@ REPORT_POLICY = (
 
 
 @router.post("/plans", responses=responses(402))
-async def plan(settings: RunSettings, user: Asking, service: Service) -> Plan:
+async def plan_run(settings: RunSettings, user: Asking, service: Service) -> Plan:
     """Say what a run would ask and cost. Nothing is sent."""
     return await service.plan(user, settings)
 
 
-@router.post("/runs", status_code=201, responses=responses(402, 409))
-async def submit(settings: RunSettings, user: Asking, service: Service) -> Submitted:
+@router.post("/runs", status_code=201, responses=responses(402, 409) | {201: {"links": LINKS}})
+async def submit_run(settings: RunSettings, user: Asking, service: Service) -> Submitted:
     """Submit a run. It starts when what it may cost (max_usd, else its worst case) fits what is left of the budget."""
     row = await service.submit(user, settings)
     return Submitted(id=row.id, state=row.state, plan=Plan.model_validate(row.plan))
@@ -57,7 +69,7 @@ async def list_runs(
 
 
 @router.get("/runs/{run}", responses=responses(404))
-async def get(row: AskedRun, service: Service) -> RunView:
+async def get_run(row: AskedRun, service: Service) -> RunView:
     """Say how a run is now."""
     return service.view(row)
 
@@ -68,7 +80,7 @@ async def get(row: AskedRun, service: Service) -> RunView:
     responses=plain_responses(400, 401, 403, 404, 413, 422, 429, 503),
     dependencies=[Depends(count_follower)],
 )
-async def follow(
+async def follow_run(
     row: AskedRun, user: Asking, service: Service, last_event_id: Annotated[str | None, Header(max_length=100)] = None
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a run: events `run` with the document of GET /api/runs/{run}, the last of them named `end`."""
@@ -77,37 +89,37 @@ async def follow(
 
 
 @router.post("/runs/{run}/stop", responses=responses(404, 409))
-async def stop(run: RunId, user: Asking, service: Service) -> RunView:
+async def stop_run(run: RunId, user: Asking, service: Service) -> RunView:
     """Ask a run to stop: nothing more is sent, and answers under way, which are paid for, are waited for."""
     return service.view(await service.stop(user, run))
 
 
 @router.post("/runs/{run}/continue", responses=responses(402, 404, 409))
-async def resume(run: RunId, user: Asking, service: Service, changes: Continuation | None = None) -> RunView:
+async def continue_run(run: RunId, user: Asking, service: Service, changes: Continuation | None = None) -> RunView:
     """Let a run go on from the cache that was stopped, interrupted or failed."""
     return service.view(await service.resume(user, run, None if changes is None else changes.max_usd))
 
 
 @router.delete("/runs/{run}", status_code=204, responses=responses(404, 409))
-async def delete(run: RunId, user: Asking, service: Service) -> None:
+async def delete_run(run: RunId, user: Asking, service: Service) -> None:
     """Delete a run that has ended. Its answers stay in the cache, and what it cost stays booked."""
     await service.delete(user, run)
 
 
 @router.get("/runs/{run}/metrics", responses=responses(404, 409) | {200: {"model": list[MetricRow]}})
-async def metrics(run: RunId, user: Asking, service: Service) -> FileResponse:
+async def get_metrics(run: RunId, user: Asking, service: Service) -> FileResponse:
     """Return metrics.json, byte for byte."""
     return _file(await service.result(user, run, "metrics.json"), "application/json")
 
 
 @router.get("/runs/{run}/trials", responses=responses(404, 409) | {200: {"content": {"application/x-ndjson": {}}}})
-async def trials(run: RunId, user: Asking, service: Service) -> FileResponse:
+async def get_trials(run: RunId, user: Asking, service: Service) -> FileResponse:
     """Return trials.jsonl: one JSON object a line."""
     return _file(await service.result(user, run, "trials.jsonl"), "application/x-ndjson")
 
 
 @router.get("/runs/{run}/report", responses=responses(404, 409) | {200: {"content": {"text/html": {}}}})
-async def report(run: RunId, user: Asking, service: Service) -> FileResponse:
+async def get_report(run: RunId, user: Asking, service: Service) -> FileResponse:
     """Return the page on what the run found."""
     answer = FileResponse(await service.report(user, run), media_type="text/html; charset=utf-8")
     answer.headers["content-security-policy"] = REPORT_POLICY
@@ -117,14 +129,14 @@ async def report(run: RunId, user: Asking, service: Service) -> FileResponse:
 @router.get(
     "/runs/{run}/files/{name}", responses=responses(404, 409) | {200: {"content": {"application/octet-stream": {}}}}
 )
-async def file(run: RunId, name: str, user: Asking, service: Service) -> FileResponse:
+async def get_file(run: RunId, name: str, user: Asking, service: Service) -> FileResponse:
     """Return a file of the run, or an export that is made now; GET /api/exports names them."""
     path = await service.result(user, run, name)
     return FileResponse(path, media_type="application/octet-stream", filename=f"{run}-{name}")
 
 
 @router.post("/comparisons", responses=responses(404, 409))
-async def compare(request: ComparisonRequest, user: Asking, service: Service) -> dict[str, JsonValue]:
+async def compare_runs(request: ComparisonRequest, user: Asking, service: Service) -> dict[str, JsonValue]:
     """Compare runs: the document of `explaineval compare --json`."""
     return await service.compare(user, request)
 

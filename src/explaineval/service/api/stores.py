@@ -28,6 +28,7 @@ router = APIRouter(prefix="/api", responses=responses(400, 401, 403, 413, 422, 5
 health = APIRouter(tags=["health"])
 WRONG_TOKEN_SECONDS = 0.5
 UploadName = Annotated[str, Path(pattern=FILE_NAME, description="The name of an upload.")]
+LINKS = {"delete_file": {"operationId": "delete_file", "parameters": {"name": "$response.body#/name"}}}
 RAW_BODY = {
     "requestBody": {
         "required": True,
@@ -36,7 +37,9 @@ RAW_BODY = {
 }
 
 
-@router.put("/files/{name}", status_code=201, tags=["uploads"], openapi_extra=RAW_BODY)
+@router.put(
+    "/files/{name}", status_code=201, tags=["uploads"], openapi_extra=RAW_BODY, responses={201: {"links": LINKS}}
+)
 async def put_file(name: UploadName, request: Request, user: Asking, service: Service) -> FileView:
     """Upload a task or interventions as JSON lines, checked as they arrive; an upload of the same name is replaced."""
     return FileView.of(await service.uploads.put(user.token, name, request.stream()))
@@ -57,25 +60,25 @@ async def delete_file(name: UploadName, user: Asking, service: Service) -> None:
 
 
 @router.get("/endpoints", tags=["service"])
-async def endpoints(_: Asking, service: Service) -> EndpointList:
+async def list_endpoints(_: Asking, service: Service) -> EndpointList:
     """List the endpoints with what probes found, and the models and tasks that can be asked."""
     return await service.endpoint_list()
 
 
 @router.get("/cache", tags=["service"])
-async def cache(_: Asking, service: Service) -> CacheView:
+async def get_cache(_: Asking, service: Service) -> CacheView:
     """Say what the cache of all runs holds, by endpoint and model."""
     return CacheView.model_validate(await service.cache_stats())
 
 
 @router.get("/session", tags=["sessions"])
-async def session(user: Asking, service: Service) -> UserView:
+async def get_session(user: Asking, service: Service) -> UserView:
     """Say who is asking, and what is left of the budget."""
     return service.user_view(user)
 
 
 @router.post("/session", tags=["sessions"])
-async def login(given: Login, request: Request, response: Response, service: Service) -> UserView:
+async def log_in(given: Login, request: Request, response: Response, service: Service) -> UserView:
     """Give a token once, and get a cookie for a session."""
     check_origin(request.headers)
     value = await asyncio.to_thread(service.auth.login, given.token)
@@ -89,7 +92,7 @@ async def login(given: Login, request: Request, response: Response, service: Ser
 
 
 @router.delete("/session", status_code=204, tags=["sessions"])
-async def logout(_: Asking, request: Request, response: Response, service: Service) -> None:
+async def log_out(_: Asking, request: Request, response: Response, service: Service) -> None:
     """End the session of the cookie."""
     value = request.cookies.get(COOKIE)
     if value:
