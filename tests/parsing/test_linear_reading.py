@@ -16,7 +16,14 @@ import pytest
 import explaineval.parsing
 from explaineval.parsing import parse, parse_explanation
 from explaineval.parsing.layout import _field_pattern
-from explaineval.parsing.letters import _name_pattern, _number_pattern
+from explaineval.parsing.letters import (
+    _letter_pattern,
+    _letter_tail,
+    _name_texts,
+    _number_pattern,
+    _numbered_pattern,
+    _text_pattern,
+)
 from explaineval.parsing.statements import _other_item
 from makers.steps import count_steps
 
@@ -97,7 +104,12 @@ def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
             if isinstance(value, re.Pattern):
                 yield f"{module.name}.{name}", value
     for options in (NLI, SENSE):
-        yield f"names of {options}", _name_pattern(tuple(options.items()))[0]
+        items = tuple(options.items())
+        yield f"letters of {options}", _letter_pattern("".join(options))
+        for plain in (False, True):
+            yield f"texts after letters of {options}, {plain=}", _letter_tail(tuple(_name_texts(items)), plain=plain)
+            yield f"texts of {options}, {plain=}", _text_pattern(tuple(_name_texts(items)), plain=plain)
+        yield f"numbers that name {options}", _numbered_pattern(items)
         yield f"numbers of {options}", _number_pattern(tuple(options.items()))
     yield "fields", _field_pattern(("review_text",))
     yield "items", _other_item("AC")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -175,24 +175,65 @@ def find_names(text: str, options: Mapping[str, str], most: int) -> list[Name]:
 
 @lru_cache(maxsize=4)  # statements and denials are looked for in the same text, one after the other
 def _find_names(text: str, items: tuple[tuple[str, str], ...], most: int) -> tuple[Name, ...]:
-    pattern, texts = _name_pattern(items)
+    texts = _name_texts(items)
+    mentioned = _may_stand(text, texts)
+    letters = "".join(letter for letter, _ in items)
+    patterns = [_letter_pattern(letters)]
+    plain = "\\" not in text and text.isascii() and all(map(str.isascii, mentioned))
+    patterns += [_text_pattern(mentioned, plain=plain)] if mentioned else []
+    patterns += [_numbered_pattern(items)] if _number_options(items).letters else []
+    tail = _letter_tail(mentioned, plain=plain)
     names: list[Name] = []
-    for match in pattern.finditer(text):
+    for match in _find_leftmost(patterns, tail, text):
         if len(names) >= most:
             break
-        if match["letter"]:
+        if match.re is patterns[0]:
             letter = match["letter"].upper()
-            other = texts.get(fold(match["own"]).rstrip("."), "") if match["own"] else letter
-            end = match.end() if other == letter else match.end("letter")
+            own = tail.match(text, match.end())
+            named = own["own"] if own else None
+            other = texts.get(fold(named).rstrip("."), "") if own and named else letter
+            end = (own.end() if own else match.end()) if other == letter else match.end("letter")
             names.append(Name(match.start(), end, Value(letter, *match.span("letter")), True))
-            if other and other != letter:
-                names.append(Name(match.start("own"), match.end(), Value(other, *match.span("own")), False))
+            if own and other and other != letter:
+                names.append(Name(own.start("own"), own.end(), Value(other, *own.span("own")), False))
             continue
         kind = match.lastgroup or "text"
-        named = texts.get(fold(match[kind]).rstrip(".")) if kind == "text" else _letter_of_number(match[kind], items)
-        if named:
-            names.append(Name(match.start(), match.end(), Value(named, *match.span(kind)), False))
+        option = texts.get(fold(match[kind]).rstrip(".")) if kind == "text" else _letter_of_number(match[kind], items)
+        if option:
+            names.append(Name(match.start(), match.end(), Value(option, *match.span(kind)), False))
     return tuple(names)
+
+
+def _find_leftmost(patterns: list[re.Pattern[str]], tail: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """The matches of several patterns one after the other, as those of their alternation; the first one has a tail."""
+    place = 0
+    found = [pattern.search(text) for pattern in patterns]
+    while any(found):
+        match = min(
+            filter(None, found), key=lambda candidate: candidate.start()
+        )  # of equals, that of the first pattern
+        yield match
+        end = tail.match(text, match.end()) if match.re is patterns[0] else None
+        place = end.end() if end else match.end()
+        found = [
+            candidate if candidate is None or candidate.start() >= place else pattern.search(text, place)
+            for pattern, candidate in zip(patterns, found, strict=True)
+        ]
+
+
+def _may_stand(text: str, folded: Iterable[str]) -> tuple[str, ...]:
+    """The folded option texts that may stand in the text: of others, one of the words is missing.
+
+    To compile a pattern takes much longer than to search for it, and usually few options are named.
+    """
+    if not text.isascii():
+        return tuple(folded)
+    lower = text.lower()
+    return tuple(
+        option
+        for option in folded
+        if not option.isascii() or all(word in lower for word in re.split(r"[\s'\"]+", option))
+    )
 
 
 def two_answers(letters: list[str]) -> Clash:
@@ -465,36 +506,67 @@ def _number_pattern(options: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=256)
-def _name_pattern(options: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], Mapping[str, str]]:
-    """The pattern of `find_names`, and the letters by folded text."""
+def _name_texts(options: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """The letters of the options by their folded texts, with and without their articles; a shared text has none."""
     texts: dict[str, str] = {}
     for letter, option in options:
         for text in (option.strip(), _without_article(option.strip())):
             folded = _fold_option(text)
             if 1 < len(folded) <= _LONGEST_NAME or folded.isdecimal():
                 texts[folded] = "" if texts.get(folded, letter) != letter else letter
-    texts = {text: letter for text, letter in texts.items() if letter}
-    words = "|".join(_spell(text) for text in sorted(texts, key=len, reverse=True)) or r"(?!)"
-    letters = "".join(re.escape(letter) for letter, _ in options)
-    close = r"(?:[)\]*_\"'”’»`}$>]|\\[)\]]){0,6}"
-    own = rf"(?:[\s:,(–—=*-]{{1,4}}(?i:(?:an?|the)\s)?(?P<own>(?i:{words}))(?!\w){close})?"
-    numbered = ""
-    if _number_options(options).letters:
-        noun = "|".join([re.escape(_number_options(options).stem) or "option", "option", "choice"])
-        numbered = (
-            rf"|(?i:(?:the\s)?(?:{noun})\s{{0,2}}#?(?P<number>{_ANY_NUMBER}))"
-            rf"|(?i:the\s(?P<ordinal>{'|'.join(_ORDINALS)})\s(?:{noun}|one)\b)"
-        )
+    return {text: letter for text, letter in texts.items() if letter}
+
+
+_NAME_START = rf"(?<!{_ALPHABETIC})(?<![.'’/-])"
+_NAME_CLOSE = r"(?:[)\]*_\"'”’»`}$>]|\\[)\]]){0,6}"
+_PLAIN_START, _PLAIN_MARKS, _PLAIN_CLOSE = r"(?<!\w)(?<![.'/-])", r"[(\[{*_\"'`$<]{0,6}", r"[)\]*_\"'`}$>]{0,6}"
+"""The same for plain texts: those in ASCII without a backslash. Patterns are compiled for the options of each example,
+and other characters in a set make that take ten times as long."""
+
+
+@lru_cache(maxsize=64)
+def _letter_pattern(letters: str) -> re.Pattern[str]:
+    """The pattern of an option named by its letter; `_letter_tail` belongs behind it."""
     no_word = rf"(?![AI]\s{{1,3}}(?!{_FUNCTION_WORDS})[\w“\"'])"  # the article, the pronoun
     marked = r"(?:(?<=[(\[*\"'“‘`{])|(?i:(?<=option\s)|(?<=choice\s)))"
-    small = rf"(?:(?<=\()|(?i:(?<=option\s)|(?<=choice\s))|(?=\w\)))[{letters.lower()}]"
-    pattern = re.compile(
-        rf"(?<!{_ALPHABETIC})(?<![.'’/-])(?:"
-        rf"{_NAME_NOUN}{_MARKS}(?P<letter>(?:{no_word}|{marked})[{letters}]|{small})(?!['’-]?{_ALPHABETIC}|\.\w\.){close}{own}"
-        rf"|{_MARKS}(?i:(?:an?|the|to)\s{{1,2}})?(?P<text>(?i:{words}))(?!\w|[’'-]\w){close}"
-        rf"{numbered})"
+    escaped = "".join(re.escape(letter) for letter in letters)
+    small = rf"(?:(?<=\()|(?i:(?<=option\s)|(?<=choice\s))|(?=\w\)))[{escaped.lower()}]"
+    return re.compile(
+        rf"{_NAME_START}{_NAME_NOUN}{_MARKS}"
+        rf"(?P<letter>(?:{no_word}|{marked})[{escaped}]|{small})(?!['’-]?{_ALPHABETIC}|\.\w\.)"
     )
-    return pattern, texts
+
+
+@lru_cache(maxsize=256)
+def _letter_tail(texts: tuple[str, ...], *, plain: bool) -> re.Pattern[str]:
+    """The pattern of what belongs to a letter: closing brackets, and the text of an option right after it."""
+    close = _PLAIN_CLOSE if plain else _NAME_CLOSE
+    separator = (r"[\s:,(=*-]{1,4}" if plain else r"[\s:,(–—=*-]{1,4}") + r"(?i:(?:an?|the)\s)?"
+    return re.compile(rf"{close}(?:{separator}(?P<own>(?i:{_any_of(texts, plain=plain)}))(?!\w){close})?")
+
+
+@lru_cache(maxsize=256)
+def _text_pattern(texts: tuple[str, ...], *, plain: bool) -> re.Pattern[str]:
+    """The pattern of an option named by its text."""
+    start = rf"{_PLAIN_START}{_PLAIN_MARKS}" if plain else rf"{_NAME_START}{_MARKS}"
+    end = rf"(?!\w|['-]\w){_PLAIN_CLOSE}" if plain else rf"(?!\w|[’'-]\w){_NAME_CLOSE}"
+    return re.compile(rf"{start}(?i:(?:an?|the|to)\s{{1,2}})?(?P<text>(?i:{_any_of(texts, plain=plain)})){end}")
+
+
+@lru_cache(maxsize=256)
+def _numbered_pattern(options: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
+    """The pattern of a numbered option named by its number."""
+    noun = "|".join([re.escape(_number_options(options).stem) or "option", "option", "choice"])
+    return re.compile(
+        rf"{_NAME_START}(?:(?i:(?:the\s)?(?:{noun})\s{{0,2}}#?(?P<number>{_ANY_NUMBER}))"
+        rf"|(?i:the\s(?P<ordinal>{'|'.join(_ORDINALS)})\s(?:{noun}|one)\b))"
+    )
+
+
+def _any_of(texts: tuple[str, ...], *, plain: bool) -> str:
+    """A pattern for any of several folded option texts, the longest first."""
+    words = "|".join(_spell(text) for text in sorted(texts, key=len, reverse=True)) or r"(?!)"
+    return words.replace("['’]", "'").replace('["“”]', '"') if plain else words
 
 
 def _spell(folded: str) -> str:
