@@ -16,7 +16,7 @@ from explaineval.cli.app import app, main
 from explaineval.cli.configuration import resolve
 from explaineval.cli.options import repeated
 from explaineval.cli.run import run
-from explaineval.config import ClientConfig, ModelConfig, RunConfig, arms_for
+from explaineval.config import ClientConfig, ModelConfig, RunConfig, Shard, arms_for
 from explaineval.errors import InputError
 
 LAB = "http://127.0.0.1:1111/v1"
@@ -80,6 +80,9 @@ CASES: dict[str, Case] = {
     "samples": simple("samples", 1, 2, 3, 4),
     "tvd_samples": replace(simple("tvd_samples", None, 50, 60, 70), beside={"temperature": 0.5}),
     "seed": simple("seed", 0, 1, -2, 3),
+    "shard": Case(
+        science("shard"), None, ({"shard": "1/2"}, Shard(1, 2)), ("2/3", Shard(2, 3)), ("3/4", Shard(3, 4))
+    ),
     "until_half_width": simple("until_half_width", None, 0.25, 0.5, 0.125),
     "shots_from": simple("shots_from", None, "/f.jsonl", "/v.jsonl", "/c.jsonl", path=True),
     "prompts": simple("prompts", None, "/f", "/v", "/c", path=True),
