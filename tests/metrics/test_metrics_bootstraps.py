@@ -8,7 +8,7 @@ from metrics_oracles import clustered_tables
 
 from explaineval.metrics import estimates as bootstraps_module
 from explaineval.metrics.correlations import cct, phi_cct, tvd_moments
-from explaineval.metrics.estimates import Interval
+from explaineval.metrics.estimates import Interval, distinct_rows
 from explaineval.metrics.rates import rate
 
 PLENTY = Interval(method="percentile", resamples=4000, seed=3)
@@ -88,3 +88,24 @@ def test_resamples_must_be_positive():
     """Zero resamples are refused when the interval is described."""
     with pytest.raises(ValueError, match="greater than 0"):
         Interval(method="percentile", resamples=0)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.random.default_rng(1).integers(0, 4, (500, 4)),
+        np.random.default_rng(2).integers(0, 2000, (300, 5)),  # more possible rows than are counted in an array
+        np.random.default_rng(3).random((50, 3)),
+        [[0, 0.5], [1, 2], [0, 0.5]],
+        [[-1, 2], [0, 1], [-1, 2]],
+        [[3, 0, 1]],
+    ],
+)
+def test_distinct_rows_are_those_of_numpy(rows):
+    """Order and counts are the same as numpy's, so that the draws are too."""
+    array = np.asarray(rows, dtype=np.float64)
+
+    expected = np.unique(array, axis=0, return_counts=True)
+    kinds, counts = distinct_rows(array)
+    assert expected[0].tolist() == kinds.tolist()
+    assert expected[1].tolist() == counts.tolist()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metrics_oracles import JACKKNIFE, PERCENTILE, expand, naive_tanh_jackknife, table_lists
 from scipy import stats
 
-from explaineval.metrics.correlations import cct, mean_tvd, phi_cct, tvd_moments
+from explaineval.metrics.correlations import cct, grouped_moments, mean_tvd, phi_cct, tvd_moments
 
 distance = st.integers(0, 1000).map(lambda value: value / 1000)
 example = st.lists(st.tuples(distance, st.booleans()), min_size=1, max_size=5)
@@ -167,3 +167,12 @@ def test_wrong_moments_are_refused():
     """A table in place of moments is an error."""
     with pytest.raises(ValueError, match="moments"):
         cct(np.ones((3, 4)), JACKKNIFE)
+
+
+@given(trials=st.lists(st.tuples(st.integers(0, 4), st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
+def test_moments_of_all_examples_at_once_are_those_of_each(trials):
+    """Grouping gives the same digits as one example after the other, and zeros to an example without a trial."""
+    rows, x, m = (np.array(column) for column in zip(*trials, strict=True))
+    each = [[(distance, mentioned) for row, distance, mentioned in trials if row == number] for number in range(6)]
+
+    assert moments_of(each).tolist() == grouped_moments(x, m, rows, 6).tolist()

@@ -12,7 +12,6 @@ from explaineval.cli.output import echo_document, echo_notes, echo_scores, run_d
 from explaineval.errors import InputError
 from explaineval.planning.notes import note
 from explaineval.rundir.directory import read_run
-from explaineval.scoring.external import is_trials_file, score_file
 from explaineval.scoring.rows import score
 
 
@@ -30,7 +29,7 @@ def score_command(run_dir: Path, json: bool, table: bool, **given: Any) -> int:
     are shown first; a table sets the others beside it.
     """
     given["mention"] = given["mention"] or None
-    if is_trials_file(run_dir):
+    if not run_dir.is_dir() and _is_trials_file(run_dir):
         return _score_file(run_dir, json=json, table=table, **given)
     run = read_run(run_dir)
     changes = {name: value for name, value in given.items() if value is not None}
@@ -50,10 +49,18 @@ def score_command(run_dir: Path, json: bool, table: bool, **given: Any) -> int:
     return 0
 
 
+def _is_trials_file(path: Path) -> bool:
+    from explaineval.scoring.external import is_trials_file
+
+    return is_trials_file(path)
+
+
 def _score_file(path: Path, *, json: bool, table: bool, **given: Any) -> int:
     settings = {name: value for name, value in given.items() if value is not None and name != "min_label_mass"}
     if given.get("min_label_mass") is not None:
         raise InputError("--min-label-mass does not apply to a file of trials, which has no label probabilities.")
+    from explaineval.scoring.external import score_file
+
     scores = score_file(path, **settings)
     if json:
         echo_document(run_document(None, 0, None, None, scores), (), scores)

@@ -119,13 +119,15 @@ def scored_tables(tables: ArrayLike) -> IntArray:
         return np.zeros((0, 4), dtype=np.int64)
     if array.ndim != 2 or array.shape[1] != 4:
         raise ValueError(f"tables must have the shape (examples, 4), got {array.shape}: columns are a, b, c, d")
-    scored: IntArray = array[array.sum(axis=1) > 0]
+    a, b, c, d = array.T
+    has_trial = a + b + c + d > 0
+    scored: IntArray = array if has_trial.all() else array[has_trial]
     return scored
 
 
 def total_table(tables: IntArray) -> tuple[int, int, int, int]:
     """Return the pooled table (a, b, c, d) of tables (G, 4)."""
-    a, b, c, d = (int(count) for count in tables.sum(axis=0))
+    a, b, c, d = (int(column.sum()) for column in tables.T)
     return a, b, c, d
 
 
@@ -157,8 +159,20 @@ def exact_sum(values: FloatArray) -> float:
     return math.fsum(values.tolist())
 
 
+LARGEST_EXACT = 2.0**53
+"""Sums of whole numbers up to here have no rounding error, in whatever order they are added."""
+
+
+def _are_exact(rows: FloatArray) -> bool:
+    """Whether all values are whole numbers and their sums are exact."""
+    return bool((np.rint(rows) == rows).all() and np.abs(rows).sum() <= LARGEST_EXACT)
+
+
 def column_sums(rows: FloatArray) -> FloatArray:
     """Return the correctly rounded sum of each column: rows (G, K) to (K,)."""
+    if _are_exact(rows):
+        sums: FloatArray = np.ascontiguousarray(rows.T).sum(axis=1)
+        return sums
     return np.array([exact_sum(column) for column in rows.T], dtype=np.float64)
 
 
@@ -203,6 +217,9 @@ def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
 
 
 LARGEST_BLOCK = 2_000_000  # counts held at a time: 16 MB
+MOST_CODES = 1 << 20
+"""Up to so many possible rows are counted in an array of 8 MB."""
+
 LARGEST_UNDEFINED_SHARE = 0.05
 
 
@@ -214,12 +231,33 @@ def seeded_generator(seed: int) -> np.random.Generator:
 def resampled_sums(rows: FloatArray, resamples: int, seed: int) -> Iterator[FloatArray]:
     """Yield column sums of bootstrap samples of the rows (G, K), in blocks of shape (at most `resamples`, K)."""
     generator = seeded_generator(seed)
-    kinds, counts = np.unique(rows, axis=0, return_counts=True)
+    kinds: FloatArray | IntArray
+    kinds, counts = distinct_rows(rows)
     shares = counts / len(rows)
+    if _are_exact(kinds * len(rows)):  # products of whole numbers need no library that starts threads
+        kinds = kinds.astype(np.int64)
     block = max(1, LARGEST_BLOCK // len(kinds))
     for start in range(0, resamples, block):
         drawn = generator.multinomial(len(rows), shares, size=min(block, resamples - start))
-        yield drawn.astype(np.float64) @ kinds
+        yield (drawn.astype(kinds.dtype) @ kinds).astype(np.float64)
+
+
+def distinct_rows(rows: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Return the different rows of (G, K) in lexicographic order, and how often each occurs, as `np.unique` does.
+
+    Whole numbers such as counts are compared as the digits of one number, which is much faster than row by row.
+    """
+    columns = np.ascontiguousarray(rows.T)
+    most = columns.max(axis=1, initial=0)
+    if columns.min(initial=0) >= 0 and np.prod(most + 1) <= MOST_CODES:
+        digits = columns.astype(np.int64)
+        if (digits == columns).all():
+            bases = tuple((most + 1).astype(np.int64).tolist())
+            occurrences = np.bincount(np.ravel_multi_index(tuple(digits), bases))
+            codes = np.flatnonzero(occurrences)
+            return np.stack(np.unravel_index(codes, bases), axis=1).astype(np.float64), occurrences[codes]
+    kinds, counts = np.unique(rows, axis=0, return_counts=True)
+    return kinds, counts
 
 
 def percentile_limits(rows: FloatArray, statistic: Statistic, interval: Interval) -> Limits:

@@ -5,6 +5,7 @@ Start at `answers.parse`. Everything here is pure; the method page explains the 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from explaineval.parsing.completions import (
@@ -15,10 +16,10 @@ from explaineval.parsing.completions import (
     total_variation,
     tvd_of,
 )
-from explaineval.parsing.text import leading_reasoning, own_reply
 
 if TYPE_CHECKING:
     from explaineval.parsing.answers import Label, parse, parse_explanation, parse_label
+    from explaineval.parsing.text import leading_reasoning, own_reply
 
 __all__ = [
     "Label",
@@ -36,10 +37,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import what reads answers when it is first used: compiling its patterns takes time, and scoring reads none."""
-    if name in ("Label", "parse", "parse_explanation", "parse_label"):
-        from explaineval.parsing import answers
+_MODULES = {
+    **dict.fromkeys(("Label", "parse", "parse_explanation", "parse_label"), "answers"),
+    **dict.fromkeys(("leading_reasoning", "own_reply"), "text"),
+}
+"""The modules of the names that read texts: compiling their patterns takes time, and scoring reads no text."""
 
-        return getattr(answers, name)
-    raise AttributeError(f"module 'explaineval.parsing' has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Import what reads texts when it is first used."""
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
