@@ -104,6 +104,7 @@ def phi(a, b, c, d, axis=-1):
 
 tables = np.load(sys.argv[1])
 columns = tuple(tables[: len(tables) // int(sys.argv[3])].astype(float).T)
+bootstrap(tuple(column[:50] for column in columns), phi, paired=True, vectorized=True, n_resamples=100)
 started = time.process_time()
 found = bootstrap(
     columns, phi, paired=True, vectorized=True, method="percentile", n_resamples=int(sys.argv[2]),

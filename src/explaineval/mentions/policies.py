@@ -24,7 +24,7 @@ from os.path import commonprefix
 from typing import Literal
 
 from explaineval.errors import InputError
-from explaineval.mentions.morphology import inflect, share_lemma
+from explaineval.mentions.morphology import LONGEST, find_lemmas, inflect, share_lemma
 
 _REPLACED = {
     **dict.fromkeys(map(ord, "‘’‛ʼʹ′´＇"), "'"),  # before NFKC, which makes "´" a space and a combining accent
@@ -177,7 +177,9 @@ def find_mentions(policy: Policy, inserted: str, text: str) -> list[tuple[int, i
 
 def already_present(inserted: str, texts: Iterable[str]) -> bool:
     """True if any of `texts` mentions `inserted` under any policy, so that a mention would prove nothing."""
-    return any(mentions(policy, inserted, text) for text in texts for policy in POLICIES)
+    searches = [_search(policy, inserted) for policy in POLICIES]
+    folded = (fold(text).text for text in texts)
+    return any(next(search(text), None) is not None for text in folded for search in searches)
 
 
 @lru_cache(maxsize=4096)
@@ -223,8 +225,11 @@ def _search_lemmas(phrase: str) -> Callable[[str], Spans]:
     tokens = list(_TOKEN.finditer(phrase))
     words = [token.group() for token in tokens]
     gaps = [phrase[left.end() : right.start()] for left, right in pairwise(tokens)]
+    first_word = _lemmas_in(words[0])
 
     def search(text: str) -> Spans:
+        if len(text) <= _LONGEST_KEPT and first_word.isdisjoint(_lemmas_in(text)):
+            return  # avoids the slow search in nearly all texts
         text_tokens = list(_TOKEN.finditer(text))
         after = 0
         for index, first in enumerate(text_tokens):
@@ -236,6 +241,13 @@ def _search_lemmas(phrase: str) -> Callable[[str], Spans]:
                 yield first.start(), run[-1].end()
 
     return search
+
+
+@lru_cache(maxsize=512)
+def _lemmas_in(text: str) -> frozenset[str]:
+    """The words of a folded text and all lemmas that they may have."""
+    words = set(_TOKEN.findall(text))
+    return frozenset(words).union(*(find_lemmas(word) for word in words if len(word) <= LONGEST))
 
 
 def _fits(text: str, run: list[re.Match[str]], words: list[str], gaps: list[str]) -> bool:
