@@ -41,6 +41,18 @@ class RetryingClient:
 
     async def complete(self, request: Request) -> Completion:
         """Return the completion of the first successful attempt; raise the last error when no attempt is left."""
+        failure: TransientError | None = None
+        try:
+            completion = await self.inner.complete(request)
+        except TransientError as exc:  # set up only now: that takes more time than all else of an attempt that succeeds
+            failure = exc
+        if failure is not None:
+            completion = await self._repeat(request, failure)
+        self._answered = True
+        return completion
+
+    async def _repeat(self, request: Request, failure: TransientError) -> Completion:
+        """Repeat an attempt that failed like this."""
         attempts = _Attempts(self.max_retries, self.first_wait, self.busy, answered_before=self._answered)
         retrying = AsyncRetrying(
             stop=attempts.stop,
@@ -50,8 +62,14 @@ class RetryingClient:
             before_sleep=self._count,
             reraise=True,
         )
-        completion: Completion = await retrying(self.inner.complete, request)
-        self._answered = True
+        made = [failure]
+
+        async def attempt() -> Completion:
+            if made:
+                raise made.pop()
+            return await self.inner.complete(request)
+
+        completion: Completion = await retrying(attempt)
         return completion
 
     def _count(self, _: RetryCallState) -> None:
