@@ -9,7 +9,10 @@ alone make necessary, and throughput is a share of what the server can answer wi
 0.4 s on average (a stall for 3 s, a 429 or a reset for no time). The limit in force is that of the second half of the
 run, at each attempt.
 
-    python benchmarks/storm.py [REQUESTS] [--small REQUESTS] [--no-rival]
+    python benchmarks/storm.py [REQUESTS] [--small REQUESTS] [--no-rival] [--slower FACTOR]
+
+On a machine with little to spare the client itself is slower than the server can answer: then nothing is measured, and
+`--slower 4` makes the server take four times as long for everything.
 
 Exits 1 where throughput is below 75 % of the capacity, more than 1.3 times the necessary attempts are made, the limit
 is more than 1.2 times the room, or an answer is lost or paid for twice.
@@ -29,9 +32,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tenacity import retry, wait_random_exponential
 
@@ -61,9 +65,9 @@ LEAST_THROUGHPUT, MOST_ATTEMPTS, MOST_ABOVE = 0.75, 1.3, 1.2
 class Storm:
     """The server: counts bodies, refuses what exceeds its capacity, and breaks a share of all requests."""
 
-    def __init__(self, room: int, seed: int = 0) -> None:
+    def __init__(self, room: int, slower: float, seed: int = 0) -> None:
         self.random = random.Random(seed)
-        self.room = room
+        self.room, self.slower = room, slower
         self.under_way = 0
         self.bodies: Counter[bytes] = Counter()
         self.outcomes: Counter[str] = Counter()
@@ -96,7 +100,10 @@ class Storm:
         self.outcomes[fault] += 1
         if fault in ("429", "full"):
             self.send(
-                writer, 429, {"error": {"message": "slow down", "type": "requests"}}, f"retry-after: {RETRY_AFTER}\r\n"
+                writer,
+                429,
+                {"error": {"message": "slow down", "type": "requests"}},
+                f"retry-after: {RETRY_AFTER * self.slower:g}\r\n",
             )
             return True
         self.under_way += 1
@@ -109,7 +116,7 @@ class Storm:
             if fault == "stall":
                 await reader.read(1)  # until the client gives up
                 return False
-            await asyncio.sleep(MEDIAN * math.exp(self.random.gauss(0, SIGMA)))
+            await asyncio.sleep(self.slower * MEDIAN * math.exp(self.random.gauss(0, SIGMA)))
             if fault == "500":
                 self.send(writer, 500, {"error": {"message": "oops", "type": "server_error"}})
                 return True
@@ -148,10 +155,10 @@ def requests(count: int, url: str) -> list[Request]:
     ]
 
 
-async def ours(url: str, count: int) -> tuple[int, list[int]]:
+async def ours(url: str, count: int, patience: float) -> tuple[int, list[int]]:
     """explaineval's whole client; returns how many answers are stored, and the limits in force in the second half."""
     stopping = asyncio.Event()
-    wire = LiteLLMClient({url: Endpoint(url, url)}, timeout=STALL)
+    wire = LiteLLMClient({url: Endpoint(url, url)}, timeout=patience)
     limits: list[int] = []
     with tempfile.TemporaryDirectory() as directory, open_store(Path(directory)) as store:
         limit = ConcurrencyLimit(CEILING, stopping)
@@ -178,7 +185,7 @@ async def ours(url: str, count: int) -> tuple[int, list[int]]:
     return stored, limits[len(limits) // 2 :]
 
 
-async def bare(url: str, count: int) -> tuple[int, list[int]]:
+async def bare(url: str, count: int, patience: float) -> tuple[int, list[int]]:
     """The private script: a semaphore, litellm, and tenacity with random exponential backoff."""
     import litellm
 
@@ -190,16 +197,16 @@ async def bare(url: str, count: int) -> tuple[int, list[int]]:
             await litellm.acompletion(
                 model=request.model, api_base=url, api_key="none", max_tokens=32, temperature=0,
                 messages=[message.model_dump() for message in request.messages or ()],
-                timeout=STALL, num_retries=0, max_retries=0,
+                timeout=patience, num_retries=0, max_retries=0,
             )  # fmt: skip
 
     await asyncio.gather(*(one(request) for request in requests(count, url)))
     return count, [CEILING]
 
 
-async def serve(room: int) -> None:
+async def serve(room: int, slower: float) -> None:
     """The storm in a process of its own: tells its port, and its counts when standard input closes."""
-    storm = Storm(room)
+    storm = Storm(room, slower)
     server = await asyncio.start_server(storm.handle, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
@@ -207,7 +214,7 @@ async def serve(room: int) -> None:
     print(json.dumps({"attempts": sum(storm.bodies.values()), "twice": twice, **storm.outcomes}), flush=True)
 
 
-Client = Callable[[str, int], Awaitable[tuple[int, list[int]]]]
+Client = Callable[[str, int, float], Coroutine[Any, Any, tuple[int, list[int]]]]
 
 
 @dataclass(frozen=True)
@@ -232,18 +239,18 @@ class Result:
         return found + [f"{self.twice} requests were answered twice"] * (self.twice > 0)
 
 
-def weather(name: str, client: Client, room: int, count: int) -> Result:
+def weather(name: str, client: Client, room: int, count: int, slower: float) -> Result:
     """Send `count` requests into a fresh storm, and print what became of them."""
-    command = [sys.executable, __file__, "serve", str(room)]
+    command = [sys.executable, __file__, "serve", str(room), str(slower)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
     url = f"http://127.0.0.1:{int(child.stdout.readline())}/v1"
     load_litellm()  # its import is not what is measured
     started, cpu = time.perf_counter(), time.process_time()
-    answered, limits = asyncio.run(ask(client, url, count))
+    answered, limits = asyncio.run(client(url, count, STALL * slower))
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     seen = json.loads(child.communicate()[0])
-    capacity = room * ANSWERED / HELD
+    capacity = room * ANSWERED / (HELD * slower)
     high = sorted(limits)[-1 - len(limits) // 100]
     rate, attempts = answered / seconds, seen["attempts"] / count
     result = Result(rate / capacity, attempts * ANSWERED, high / room, count - answered, seen["twice"])
@@ -259,22 +266,18 @@ def weather(name: str, client: Client, room: int, count: int) -> Result:
     return result
 
 
-async def ask(client: Client, url: str, count: int) -> tuple[int, list[int]]:
-    """Run a client."""
-    return await client(url, count)
-
-
 def main() -> int:
     """Weather the storms, and say what falls short."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("requests", nargs="?", type=int, default=5000, help="requests to the large server (5000)")
     parser.add_argument("--small", type=int, default=1500, help="requests to the small server (1500)")
     parser.add_argument("--no-rival", action="store_true", help="leave out the bare loop")
+    parser.add_argument("--slower", type=float, default=1.0, help="how many times as long the server takes (1)")
     asked = parser.parse_args()
-    faults = weather("explaineval", ours, ROOM, asked.requests).faults()
-    faults += weather("explaineval", ours, SMALL_ROOM, asked.small).faults()
+    faults = weather("explaineval", ours, ROOM, asked.requests, asked.slower).faults()
+    faults += weather("explaineval", ours, SMALL_ROOM, asked.small, asked.slower).faults()
     if not asked.no_rival:
-        weather("bare loop with tenacity", bare, ROOM, asked.requests)
+        weather("bare loop with tenacity", bare, ROOM, asked.requests, asked.slower)
     for fault in faults:
         print(fault)
     return int(bool(faults))
@@ -282,6 +285,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
-        asyncio.run(serve(int(sys.argv[2])))
+        asyncio.run(serve(int(sys.argv[2]), float(sys.argv[3])))
     else:
         sys.exit(main())

@@ -151,7 +151,7 @@ def ask_inspect(url: str) -> None:
         max_tokens=MAX_TOKENS, temperature=0, logprobs=True, top_logprobs=ALTERNATIVES, max_connections=CONNECTIONS,
         max_retries=0, timeout=TIMEOUT,
     )  # fmt: skip
-    model = get_model("openai/m", base_url=url, api_key="none", config=config)
+    model = get_model("openai-api/local/m", base_url=url, api_key="none", config=config)
     (log,) = eval(
         Task(dataset=samples, solver=generate(cache=True)), model=model, max_samples=CONNECTIONS, display="none",
         log_dir="logs", score=False,

@@ -289,3 +289,13 @@ def test_the_form_of_a_key() -> None:
     """64 hexadecimal digits in lower case."""
     assert is_key(CHAT_KEY)
     assert not any(map(is_key, (CHAT_KEY[1:], CHAT_KEY.upper(), "g" * 64, CHAT_KEY + "0", "")))
+
+
+def test_a_copy_that_was_changed_has_a_key_of_its_own() -> None:
+    """Keys are remembered by the object, not by what it was copied from."""
+    request = Request(model="openai/m", style="completion", prompt="x", max_tokens=5)
+    first = request_key(request)
+
+    assert request_key(request.model_copy()) == first
+    assert request_key(request.model_copy(update={"sample": 1})) != first
+    assert request_key(request) == first
