@@ -8,7 +8,7 @@ its own, whose CPU is not counted. The clients, one after the other in every rou
 - `litellm`: `explaineval run` through litellm, to the printed numbers;
 - `direct`: the same with `--transport direct`;
 - `inspect`: Inspect AI on the same prompts, with its cache, so that it keeps its answers too;
-- `cached`: the second of these runs again, all from the cache;
+- `cached`: the run through litellm again, all from the cache;
 - `inspect-cached`: Inspect AI again, all from its cache.
 
     python benchmarks/uncached.py [--requests 2000] [--rounds 3] [--rival-python rivals/bin/python]
@@ -195,7 +195,7 @@ class Round:
         """What a client used for so many requests, all of which must be answered by the server, or none of them."""
         before = self.server.counts()["answered"]
         if name == "cached":
-            shutil.rmtree(self.directory / "out")
+            shutil.rmtree(self.directory / "out", ignore_errors=True)
         used = measure(self.commands[name][0], self.directory, **self.commands[name][1])
         asked = self.server.counts()["answered"] - before
         if name.endswith("cached"):
