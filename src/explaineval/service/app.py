@@ -94,6 +94,7 @@ class Server(uvicorn.Server):
         service = app.state.service if isinstance(app, FastAPI) and hasattr(app.state, "service") else None
         if service is not None:
             service.events.close()
+            service.workers.closing = True  # runs that others end now, as systemd does, are continued later
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self.should_exit = True  # without raising the signal again at the end: this end is as asked for

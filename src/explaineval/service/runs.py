@@ -200,11 +200,12 @@ class RunService:
         """Ask a run to stop; answers under way are waited for. Raises NotFoundError, ConflictError if it has ended."""
         row = await self.get(user, run)
         async with self._submitting:
-            if await self.workers.stop(run):
-                await asyncio.to_thread(self.table.update_run, run, state="stopping")
-            elif row.state == "queued":
-                await self.workers.set_state(row, "stopped", "it was stopped before it began.")
-            else:
+            if await self.workers.stop(run):  # it may have ended meanwhile
+                await asyncio.to_thread(self.table.update_run, run, only_in=("queued", "running"), state="stopping")
+            elif not await self.workers.set_state(
+                row, "stopped", "it was stopped before it began.", only_in=("queued",)
+            ):
+                row = await self.get(user, run)
                 raise ConflictError(f"the run has ended already: it is {row.state}.")
         return await self.get(user, run)
 
@@ -445,6 +446,8 @@ def prepare_directory(directory: Path) -> None:
         except OSError as exc:
             reason = exc.strerror or exc
             raise InputError(f"the data directory cannot be written: {directory / name}: {reason}.") from None
+    for draft in (directory / UPLOADS).glob("draft-*"):  # of a process that was killed
+        shutil.rmtree(draft, ignore_errors=True)
     open_store(directory / CACHE).close()  # or a plan could meet one that is just being made
 
 

@@ -179,8 +179,8 @@ class Table:
                 (run, token, created, *texts, worst_usd, max_usd),
             )
 
-    def update_run(self, run: str, **changes: Any) -> None:
-        """Change columns of a run."""
+    def update_run(self, run: str, *, only_in: Sequence[State] = STATES, **changes: Any) -> bool:
+        """Change columns of a run, if it is in one of these states; return whether it was."""
         names = [name for name in changes if name in _COLUMNS]
         values = [
             json.dumps(changes[name], ensure_ascii=False) if name in _JSON and changes[name] is not None
@@ -189,7 +189,9 @@ class Table:
         ]  # fmt: skip
         sets = ", ".join(f"{name} = ?" for name in names)
         with self._transaction() as writer:
-            writer.execute(f"UPDATE runs SET {sets} WHERE id = ?", (*values, run))  # noqa: S608 - names of columns
+            marks = ", ".join("?" * len(only_in))
+            query = f"UPDATE runs SET {sets} WHERE id = ? AND state IN ({marks})"  # noqa: S608 - names of columns
+            return writer.execute(query, (*values, run, *only_in)).rowcount > 0
 
     def delete_run(self, run: str) -> None:
         """Delete a run; what it spent stays booked on its token."""

@@ -45,7 +45,7 @@ class RunConnection:
         try:
             while line := await self.reader.readline():
                 self._handle(json.loads(line))
-        except (ValueError, ConnectionError):  # a line that is too long or no JSON: the process is not ours any more
+        except (ValueError, LookupError, TypeError, ConnectionError):  # no message of ours: it is not trusted any more
             pass
         finally:
             for task in self._tasks:

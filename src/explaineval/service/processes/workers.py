@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,11 +29,12 @@ from explaineval.service.gate.turns import CONNECTIONS, Turns
 from explaineval.service.models import RunView
 from explaineval.service.processes.starter import Started, Starter
 from explaineval.service.settings import Settings
-from explaineval.service.table import RunRow, State, Table
+from explaineval.service.table import STATES, RunRow, State, Table
 
 STOP_SECONDS = 130.0
 """For how long answers under way are waited for when a run is to stop: an attempt may take 120 seconds by default."""
 END_SECONDS = 5.0
+RETRY_SECONDS = 2.0
 LOGS = "logs"
 RUNS = "runs"
 
@@ -115,7 +117,10 @@ class Workers:
             self._wake.clear()
             async with self._starting:
                 if not self.closing:
-                    await self._start_all()
+                    try:
+                        await self._start_all()
+                    except (OSError, sqlite3.Error):  # such as a full disk
+                        asyncio.get_running_loop().call_later(RETRY_SECONDS, self.wake)
             await self._wake.wait()
 
     async def stop(self, run: str) -> bool:
@@ -191,7 +196,10 @@ class Workers:
     async def _start(self, row: RunRow) -> None:
         """Start the process of a run."""
         started = row.started or now()
-        await asyncio.to_thread(self.table.update_run, row.id, state="running", reason=None, started=started)
+        if not await asyncio.to_thread(
+            self.table.update_run, row.id, only_in=("queued",), state="running", reason=None, started=started
+        ):
+            return  # it was stopped meanwhile
         ours, theirs = socket.socketpair()
         try:
             log = await asyncio.to_thread(self._open_log, row.id)
@@ -306,7 +314,9 @@ class Workers:
         if exit_code == ExitCode.INTERRUPTED:
             if running.stopping:
                 return "stopped", "it was stopped; continue asks the rest."
-            return ("queued", None) if self.closing else ("stopped", "its process was stopped from outside.")
+            if self.closing or row.restarts < self.settings.limits.restarts:
+                return "queued", "its process was stopped from outside; it is continued."
+            return "stopped", "its process was stopped from outside."
         if exit_code == ExitCode.SPENDING_LIMIT:
             return "interrupted", self._limit_reason(row)
         return "failed", errors or f"it ended with exit code {exit_code}."
@@ -319,15 +329,20 @@ class Workers:
             return f"the limit of one of its models is reached: ${spent:.4f} are spent."
         return f"the budget of {row.token} leaves no room: ${spent:.4f} are spent on this run, ${left:.4f} are left."
 
-    async def set_state(self, row: RunRow, state: State, reason: str | None, **changes: Any) -> None:
-        """Write the state of a run and tell its followers."""
+    async def set_state(
+        self, row: RunRow, state: State, reason: str | None, *, only_in: Sequence[State] = STATES, **changes: Any
+    ) -> bool:
+        """Write the state of a run that is in one of these states, and tell its followers; return whether it was."""
         ended = None if state == "queued" else now()
-        await asyncio.to_thread(self.table.update_run, row.id, state=state, reason=reason, ended=ended, **changes)
+        changes |= {"state": state, "reason": reason, "ended": ended}
+        if not await asyncio.to_thread(self.table.update_run, row.id, only_in=only_in, **changes):
+            return False
         fresh = await asyncio.to_thread(self.table.run, row.id)
         if fresh is not None:
             view = RunView.of(fresh)
             self.events.publish(row.id, view.model_dump(mode="json"), last=not fresh.active)
             self.on_state(fresh)
+        return True
 
 
 def _lowered(entry: EndpointConfig, wanted: Mapping[str, float]) -> EndpointConfig:
