@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opened_pages import DESKTOP, Open, Opened, make_report
 from playwright.sync_api import Browser, sync_playwright
+from served_pages import Window, environment, settings
 
 from makers.reports import varied_run
+from servers.planted import PlantedServer
+from servers.service import Service
+from servers.tables import Table
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
@@ -73,3 +77,41 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a run with every kind of trial."""
     directory = tmp_path_factory.mktemp("report")
     return make_report(varied_run(directory / "run"), out=directory / "report.html")
+
+
+@pytest.fixture(scope="session")
+def planted() -> Iterator[PlantedServer]:
+    """An endpoint of the service, `lab`: it takes its time, so that a run goes on for a while."""
+    with PlantedServer(Table(examples=60, words=4), latency=0.02) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pages_service(planted: PlantedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service whose pages are looked at; each module has users of its own."""
+    started = Service(tmp_path_factory.mktemp("pages"), settings(planted.url), environment())
+    started.start()
+    yield started
+    assert started.stop() == 0
+
+
+@pytest.fixture
+def window(chromium: Browser, pages_service: Service) -> Iterator[Callable[..., Window]]:
+    """Opens a window at the service; options are those of a browser's context."""
+    contexts = []
+
+    def open_window(size: tuple[int, int] = DESKTOP, **options: Any) -> Window:
+        context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+        contexts.append(context)
+        context.add_init_script(WATCH)
+        opened = Window(context, context.new_page(), pages_service)
+        page = opened.page
+        page.set_default_timeout(20_000)
+        page.on("console", opened.note)
+        page.on("pageerror", lambda error: opened.complaints.append(f"error: {error}"))
+        page.on("request", lambda request: opened.requests.append(request.url))
+        return opened
+
+    yield open_window
+    for context in contexts:
+        context.close()

@@ -23,7 +23,7 @@ from explaineval.service.auth import COOKIE, User, check_origin
 from explaineval.service.models import RUN_ID, ComparisonRequest, Plan, RunSettings
 from explaineval.service.pages.form import Form, field_of
 from explaineval.service.pages.rendering import ERRORS, PageRoute, local_path, message_of, page, static_file, status_of
-from explaineval.service.pages.views import Numbers, headline
+from explaineval.service.pages.views import Numbers, headline, price_line
 from explaineval.service.runs import EXPORTED, FILES, REPORT, RunService
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -122,6 +122,7 @@ async def preview(user: Asking, service: Service, request: Request) -> Response:
         {
             "settings": form.text(),
             "price": bytes(price.body).decode(),
+            "summary": price_line(plan),
             "message": message,
             "field": None if message is None else field_of(message, form.models),
         }

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from explaineval.records import MetricRow
-from explaineval.service.models import ModelView, PhiView, RunView
+from explaineval.service.models import ModelView, PhiView, Plan, RunView
 
 WIDTH, HEIGHT, MARGIN = 180, 20, 6
 """Of the drawing of an interval, in pixels."""
@@ -181,6 +181,15 @@ def rate(run: RunView) -> float | None:
     """Return the requests that a run sends each second; None where nothing is measured yet."""
     rates = [model.rate for model in run.progress.models if model.rate is not None] if run.progress else []
     return sum(rates) if rates else None
+
+
+def price_line(plan: Plan | None) -> str:
+    """Return in a line what a run costs; where there is no plan, that something is wrong."""
+    if plan is None:
+        return "Something is wrong."
+    total = plan.total
+    requests = f"{total.misses:,} request{'' if total.misses == 1 else 's'} to send"
+    return f"{dollars(total.usd.expected)} expected, {dollars(total.usd.worst)} at the worst; {requests}"
 
 
 def failures(model: ModelView) -> list[tuple[str, int]]:

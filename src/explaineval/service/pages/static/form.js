@@ -7,14 +7,22 @@
   const models = document.getElementById("models");
   const add = document.getElementById("add-model");
   const copy = document.getElementById("copy");
+  const told = document.getElementById("price-status");
+  const summary = document.getElementById("price-summary");
   const pause = 500; // milliseconds without a change before the price is asked for
   let timer = 0, asked = 0, controller = null;
 
   function showProblem(field, message) {
     for (const place of form.querySelectorAll("[data-problem]")) {
       const mine = place.dataset.problem === field;
+      if (mine && place.textContent === message) continue; // or it would be announced again
       place.hidden = !mine;
       place.textContent = mine ? message : "";
+    }
+    const names = {models: ["model"], interventions: ["interventions", "per_example"]}[field] || [field];
+    for (const one of form.querySelectorAll("[aria-describedby$='-problem']:not(fieldset)")) {
+      if (names.includes(one.name)) one.setAttribute("aria-invalid", "true");
+      else one.removeAttribute("aria-invalid");
     }
   }
 
@@ -35,6 +43,9 @@
       price.innerHTML = found.price; // made and escaped by the server
       settings.textContent = found.settings;
       showProblem(found.field, found.message);
+      told.textContent = found.summary;
+      summary.hidden = false;
+      summary.firstElementChild.textContent = found.summary;
     } catch { /* a newer question, or no connection: the button still works */ }
     finally { if (number === asked) price.setAttribute("aria-busy", "false"); }
   }

@@ -29,8 +29,9 @@
       status.textContent = `${sum("done")} of ${sum("distinct")} requests are done.`;
     }
   });
-  events.addEventListener("end", () => {
+  events.addEventListener("end", (event) => {
     events.close();
-    location.reload();
+    // only a run that has ended has a page of its own, or loading it again would never end
+    if (!["queued", "running", "stopping"].includes(JSON.parse(event.data).state)) location.reload();
   });
 })();
