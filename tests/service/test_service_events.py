@@ -12,7 +12,7 @@ from explaineval.service.events import Events, Message, TooManyFollowersError
 
 async def load() -> dict[str, Any]:
     """Return how a run is that has ended."""
-    return {"state": "finished"}
+    return {"state": "finished", "loaded": True}
 
 
 async def collect(events: Events, seen: str | None = None) -> list[Message]:
@@ -40,7 +40,7 @@ def test_every_follower_gets_the_end() -> None:
 
     assert [message.id for message in whole] == ["x-1", "x-101", "x-102"]
     assert [message.id for message in resumed] == ["x-102"]
-    assert [(message.data, message.last) for message in late] == [('{"state":"finished"}', True)]
+    assert [(message.data, message.last) for message in late] == [('{"state":"finished","loaded":true}', True)]
     assert [message.last for message in (whole[-1], resumed[-1])] == [True, True]
 
 

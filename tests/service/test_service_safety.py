@@ -13,6 +13,7 @@ import pytest
 from explaineval.errors import InputError
 from explaineval.service.app import is_loopback, listen
 from explaineval.service.settings import Settings, read_settings, read_tokens
+from servers.commands import run as run_command
 from servers.service import RUN, TOKENS, Reply, Service
 
 ANN, BOB, BOSS = TOKENS["ann"], TOKENS["bob"], TOKENS["boss"]
@@ -251,6 +252,22 @@ def test_other_machines_need_tokens() -> None:
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")] == [  # noqa: S104
         True, True, True, False, False
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--config", "missing.yaml"), "missing.yaml: no such file of settings; check the path."),
+        (("--host", "0.0.0.0"), "no tokens are configured"),  # noqa: S104 - refused
+        (("--data", "/proc/nothing"), "the data directory /proc/nothing cannot be written"),
+    ],
+)
+def test_the_command_ends_with_one_sentence(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    """And exit code 2, before it listens."""
+    done = run_command("serve", "--port", "0", *arguments, cwd=tmp_path)
+
+    assert (done.code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
+    assert sentence in done.stderr
 
 
 BAD_SETTINGS = {
