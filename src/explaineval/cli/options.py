@@ -251,6 +251,20 @@ TRANSPORT = (
     option("--timeout", type=ABOVE_0, help="Seconds per attempt.  [default: 120]"),
 )
 
+ENGINE = (
+    option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        help="Send requests from this process, or from workers on Ray (extra `ray`).  [default: local]",
+    ),
+    option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Address of a Ray cluster, HOST:PORT or auto.  [default: Ray is started on this machine for the run]",
+    ),
+    option("--workers", type=AT_LEAST_1, help="Workers of --engine ray.  [default: 2]"),
+)
+
 MAX_USD = option(
     "--max-usd",
     type=NumberRange(min=0),
@@ -314,6 +328,7 @@ RUN = (
     ),
     option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
     *TRANSPORT,
+    *ENGINE,
     CACHE,
     OUT,
     JSON,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from types import TracebackType
-from typing import Self, get_args
+from typing import TYPE_CHECKING, Self, get_args
 
 from explaineval.cache import Claims, Store
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient, StoringClient
@@ -31,6 +31,9 @@ from explaineval.config import ClientConfig, Endpoint, ModelConfig, TransportNam
 from explaineval.cost import Price
 from explaineval.errors import EndpointError, InputError
 from explaineval.records import Completion, Request
+
+if TYPE_CHECKING:
+    from explaineval.client.cluster.ray_workers import RayWorkers
 
 TRANSPORTS = {
     "litellm": "explaineval.client.litellm_client:LiteLLMClient",
@@ -141,6 +144,9 @@ class ClientStack:
         self._endpoints = {model.endpoint: config.endpoint_of(model) for model in models}
         self._transports = dict(transports or {})
         self._opened: dict[str, Transport] = {}
+        self._workers: RayWorkers | None = None
+        self.report: Callable[[str], None] = lambda _: None
+        """Shows a message about the workers to the user."""
 
     def transport_of(self, model: ModelConfig, on_open: Callable[[], None] = lambda: None) -> LazyTransport:
         """Return the transport of this model, which is opened at its first request; `on_open` is called then."""
@@ -150,8 +156,21 @@ class ClientStack:
     def _open(self, name: str) -> Transport:
         """Return the transport of this name in TRANSPORTS, which all its models share."""
         if name not in self._opened:
-            self._opened[name] = open_transport(name, self._endpoints, self.config.timeout)
+            if self.config.engine == "local":
+                self._opened[name] = open_transport(name, self._endpoints, self.config.timeout)
+            else:
+                self._opened[name] = self._open_on_workers(name)
         return self._opened[name]
+
+    def _open_on_workers(self, name: str) -> Transport:
+        """Return a transport of this name whose requests are sent by workers on Ray, which all transports share."""
+        from explaineval.client.cluster.ray_workers import WORKERS, RayWorkers, WorkerTransport
+
+        if self._workers is None:
+            config = self.config
+            count = config.workers or WORKERS
+            self._workers = RayWorkers(self._endpoints, config.timeout, count, config.ray_address, self.report)
+        return WorkerTransport(TRANSPORTS[name], self._workers)
 
     def layers(
         self, model: ModelConfig, price: Price | None, transport: Client, writer: AnswerWriter | None = None

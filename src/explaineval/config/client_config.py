@@ -20,6 +20,9 @@ Prices = tuple[Dollars, Dollars]
 TransportName = Literal["litellm", "direct"]
 """What sends the requests to a model: litellm, or explaineval itself."""
 
+Engine = Literal["local", "ray"]
+"""Where requests are sent from: this process, or workers on Ray."""
+
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PASTED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9]).{20,}|[0-9a-f]{24,}")
@@ -33,6 +36,14 @@ def _name_of_variable(value: str) -> str:
     return value
 
 
+def _ray_address(value: str) -> str:
+    if value != "auto" and not HOST_AND_PORT.fullmatch(value):
+        raise ValueError("this is the address of a Ray cluster: HOST:PORT, or `auto` on one of its machines")
+    return value
+
+
+HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+RayAddress = Annotated[str, AfterValidator(_ray_address)]
 KeyVariable = Annotated[str, AfterValidator(_name_of_variable)]
 
 
@@ -77,6 +88,9 @@ class ClientConfig(Record):
     offline: bool = False
     batch: bool = False
     batch_poll: Positive = 30.0
+    engine: Engine = "local"
+    ray_address: RayAddress | None = None
+    workers: PositiveInt | None = None
 
     def endpoint_of(self, model: ModelConfig) -> Endpoint:
         """Return where this model is reached. Raises InputError for an endpoint that is not defined."""

@@ -254,6 +254,7 @@ def build_model_runs(
         cached.on_answer, cached.on_unsent = model_run.count_answer, model_run.count_unsent
         cached.report, cached.on_wait = model_run.messages.append, pool.hold_up
         model_runs.append(model_run)
+    clients.report = model_runs[0].messages.append
     return model_runs
 
 

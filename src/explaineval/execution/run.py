@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from explaineval.cache import Claims, Store, spread
+from explaineval.client.cluster.ray_workers import check_engine
 from explaineval.client.protocol import SharedLimits
 from explaineval.datasets import shots_of
 from explaineval.errors import ExitCode, InputError, InUseError, StoreError
@@ -77,6 +78,7 @@ def execute(
         InputError: a directory or cache that cannot be used, a spending limit that could not hold, or a model without
             batches where they are wanted.
     """
+    check_engine(prepared.client)
     listed = read_price_list()
     prices = prices_of(prepared.config, prepared.client, listed)
     if prepared.client.batch and not prepared.client.offline:
