@@ -103,6 +103,9 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> list[Actor]:
     monkeypatch.setitem(sys.modules, "ray", module)
     monkeypatch.setitem(sys.modules, "ray._private", ModuleType("ray._private"))
     monkeypatch.setitem(sys.modules, "ray._private.worker", private)
+    node = ModuleType("ray._private.node")
+    node.__dict__["Node"] = SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "ray._private.node", node)
     monkeypatch.setattr(logging.getLogger("ray"), "level", logging.WARNING)
     return actors
 

@@ -206,7 +206,8 @@ class RayWorkers:
                 options["_temp_dir"] = self._directory.name
             self._connected = True
             try:
-                ray.init("local" if address is None else address, **options)
+                with _no_dashboard():
+                    ray.init("local" if address is None else address, **options)
             except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as exc:
                 what = "Ray cannot be started on this machine" if local else f"no Ray cluster is reached at {address}"
                 raise InputError(f"{what}: {_sentence(exc)}.") from exc
@@ -394,6 +395,25 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in new:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def _no_dashboard() -> Iterator[None]:
+    """Keep Ray from starting its dashboard's process, while inside.
+
+    It is started also where no dashboard is wanted and usage statistics are off, and asks the metadata services of
+    three clouds where it runs.
+    """
+    node_class: Any = import_module("ray._private.node").Node
+    plain = getattr(node_class, "start_api_server", None)
+    if plain is None:  # another version of Ray
+        yield
+        return
+    node_class.start_api_server = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        node_class.start_api_server = plain
 
 
 class _Thread:
