@@ -156,10 +156,10 @@ def test_the_budget_and_the_rate_hold_over_all_workers(
     bench: Callable[..., Any], start: Callable[[list[str]], RayRun]
 ) -> None:
     """Also with a worker killed: what was under way there counts as spent in full."""
-    one = bench(Table(examples=30, words=2, seed=1), latency=0.1)
+    one = bench(Table(examples=30, words=2, seed=1), latency=0.25)
     server: PlantedServer = one.server
-    limit, answer, worst = 6.0, 0.02, 0.512
-    more = ("--price", "0,1000", "--max-usd", f"{limit}", "--max-connections", "8", "--rpm", "1200")
+    limit, answer, worst = 2.5, 0.02, 0.512  # room for four calls at once
+    more = ("--price", "0,1000", "--max-usd", f"{limit}", "--rpm", "1200", "--transport", "direct")
     run = start(one.options(*more))
     server.wait_for(1, LONGEST)
     begun = time.monotonic()
@@ -194,7 +194,7 @@ def test_an_interrupted_run_stores_what_is_under_way(
     """Ctrl-C reaches all processes of a terminal; the workers bring their answers home all the same."""
     one = bench(Table(examples=30, words=2, seed=1), latency=0.5)
     server: PlantedServer = one.server
-    run = start(one.options("--max-connections", "8"))
+    run = start(one.options("--max-connections", "8", "--transport", "direct"))
     server.wait_for(12, LONGEST)
     os.killpg(run.process.pid, signal.SIGINT)
     code, document, printed = run.finish()
