@@ -38,7 +38,7 @@ def _name_of_variable(value: str) -> str:
 
 def _ray_address(value: str) -> str:
     if value != "auto" and not HOST_AND_PORT.fullmatch(value):
-        raise ValueError("this is the address of a Ray cluster: HOST:PORT, or `auto` on one of its machines")
+        raise ValueError("write the address of a Ray cluster as HOST:PORT, or `auto` on one of its machines")
     return value
 
 
