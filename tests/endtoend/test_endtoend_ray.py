@@ -172,7 +172,7 @@ def test_the_budget_and_the_rate_hold_over_all_workers(
     assert lost > 0
     assert time.monotonic() - begun >= (len(server.received) - 2) * 60 / 1200  # the first is not waited for exactly
     # the answers that came, and the lost calls at their worst case; then no room for another worst case is left
-    totals = json.loads((one.directory / "out" / "run.json").read_text())["totals"]
+    totals = json.loads((one.directory / "out" / "run.json").read_text())
     booked = totals["usd_spent"] + totals["usd_unbilled_at_most"]
     assert totals["usd_spent"] == pytest.approx(document["usd_spent"]) == pytest.approx(answer * answers(one))
     assert totals["usd_unbilled_at_most"] == pytest.approx(worst * lost)
