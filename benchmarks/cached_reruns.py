@@ -1,16 +1,18 @@
-"""What does it cost to do a run again whose answers are all in the cache? Seconds, CPU and peak memory.
+"""What does it cost to do a run again whose answers are all in the cache, and how does that grow with the run?
 
 A store is filled with answers of about 2 kB (prompt, explanation, 20 alternatives at the answer letter), as a run would
-have left them. Then the command line does the whole run again in a process of its own, `run --offline`: plan, look-ups,
-reading, trials, scoring, tables; then `score` and `plan`. Three times: small; with five times the examples; and with
-the small one's examples asked of five models, where only requests and answers are more: those must stream through.
+have left them: through the store's own writer, no endpoint is asked. Then the command line does the whole run again in
+a process of its own, `run --offline`: plan, look-ups, reading, trials, scoring, tables; for the smaller sizes `score`
+and `plan` too. Three sizes, each ten times the one before: a straight line is fitted to the logarithms of requests and
+CPU-seconds (without what the smallest run needs for its start), and its slope is the exponent: 1 is linear.
 The rival, in the same session on the same machine: a bare loop over `litellm.acompletion` with litellm's own disk cache
-for as many of the same prompts, answered once by a made-up endpoint and then served from that cache.
+for as many of the smallest run's prompts, answered once by a made-up endpoint and then served from that cache.
 
-    python benchmarks/cached_reruns.py [--requests 100000] [--smaller 20000] [--rival 5000]
+    python benchmarks/cached_reruns.py [--sizes 10000,100000,1000000] [--rival 5000]
 
-Exits 1 where memory grows by more than 500 bytes with a further request or 20 kB with a further example (they and their
-interventions are held in memory), a rerun is incomplete, or the rival needs less CPU.
+Exits 1 where the exponent is above 1.05, the largest run's peak memory is 400 MB or more, a rerun is incomplete, or the
+rival needs less CPU a request. To fill a store takes about as long as to run it: a million requests take about 10
+minutes each on an idle machine, and 1.5 GB of disk.
 This process loads the standard library alone, since a child's peak memory begins with that of its parent.
 """
 
@@ -40,8 +42,9 @@ NOTE = 60
 """Words of a note: with it a prompt has about 1 kB."""
 WAITERS = 64
 MODEL, ENDPOINT = "openai/m0", "http://127.0.0.1:9/v1"
-MOST_OF_REQUEST, MOST_OF_EXAMPLE = 500, 20_000
-"""Bytes; of a request its key is remembered and its trial counted, of an example all texts are held."""
+HIGHEST_EXPONENT, MOST_MEMORY = 1.05, 400 * 2**20
+ALL_COMMANDS = 200_000
+"""Requests up to which `score` and `plan` are measured too."""
 PROMPTS = "prompts.jsonl"
 PROXY_ONLY = "litellm.llms.anthropic.pass_through.messages.response_cache"
 
@@ -72,19 +75,14 @@ def measure(*command: str, cwd: Path) -> Used:
     return Used(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, said)
 
 
-def models(count: int) -> list[str]:
-    """Their names; the first is MODEL."""
-    return [f"openai/m{number}" for number in range(count)]
+OPTIONS = (
+    "--task", "jsonl:task.jsonl", "--interventions", "edits.jsonl", "--base-url", ENDPOINT, "--model", MODEL,
+    "--shams", str(SHAMS), "--price", "1,2",
+)  # fmt: skip
+"""What `run` and `plan` are given."""
 
 
-def options(count: int) -> list[str]:
-    """What `run` and `plan` of so many models are given."""
-    found = ["--task", "jsonl:task.jsonl", "--interventions", "edits.jsonl", "--base-url", ENDPOINT]
-    found += ["--shams", str(SHAMS), "--price", "1,2"]
-    return [*found, *(f"--model={name}" for name in models(count))]
-
-
-async def fill(examples: int, count: int, rival: int) -> str:
+async def fill(examples: int, rival: int) -> str:
     """Write the task, and what a run of it would have stored, into the working directory; returns prompts as JSONL."""
     from explaineval.cache import open_store
     from explaineval.client.endpoints.capabilities import Capabilities
@@ -95,7 +93,7 @@ async def fill(examples: int, count: int, rival: int) -> str:
     from explaineval.records import Completion
 
     task, edits = write_task(Path(), examples, WORDS, NOTE)
-    asked = tuple(ModelConfig(model=name, endpoint=ENDPOINT) for name in models(count))
+    asked = (ModelConfig(model=MODEL, endpoint=ENDPOINT),)
     config = RunConfig(
         tasks=(task,), models=asked, shams=SHAMS, interventions=InterventionConfig(file=edits), temperature=0.0
     )
@@ -120,7 +118,7 @@ def made_up(prompt: str) -> dict[str, Any]:
     """The completion of a prompt, with 20 alternatives at its letter. No two prompts have the same explanation."""
     letter, text = answer_to(prompt)
     word, case = PLACE.findall(prompt)[-1]
-    text += f", as the note of case {case} {f'puts it when it says {word}' if len(word) % 2 else 'says'}"
+    text += f", as the note of case {case} says of what is {word or 'plain'}"
     share = 0.5 + len(prompt) % 100 / 250
     top = [(f" {letter}", math.log(share))]
     others = zip("ABC".replace(letter, ""), (0.6, 0.3), strict=True)
@@ -138,7 +136,7 @@ async def ask_rival(url: str, prompts: list[list[dict[str, str]]]) -> None:
     needs is not installed, an empty class stands in for that one: else every hit would fail. It saves the rival time.
     """
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    if util.find_spec("fastapi") is None:
+    if util.find_spec("fastapi") is None or util.find_spec("orjson") is None:
         stand_in = ModuleType(PROXY_ONLY)
         stand_in.__dict__["CachedAnthropicMessagesStreamIterator"] = type("Nothing", (), {})
         sys.modules[PROXY_ONLY] = stand_in
@@ -163,7 +161,7 @@ async def ask_rival(url: str, prompts: list[list[dict[str, str]]]) -> None:
 
 @dataclass(frozen=True)
 class Rerun:
-    """One size: examples, requests over all models, what `run` used, and what is wrong."""
+    """One size: examples, requests, what `run` used, and what is wrong."""
 
     examples: int
     requests: int
@@ -171,26 +169,37 @@ class Rerun:
     faults: list[str]
 
 
-def rerun(directory: Path, examples: int, count: int = 1, rival: int = 0) -> Rerun:
-    """Fill a store and measure all three commands; leave as many prompts as the rival is to be asked."""
+def rerun(directory: Path, examples: int, rival: int = 0) -> Rerun:
+    """Fill a store and measure; leave as many prompts as the rival is to be asked."""
     directory.mkdir()
-    measure(str(Path(__file__).resolve()), "fill", str(examples), str(count), str(rival), cwd=directory)
+    filled = measure(str(Path(__file__).resolve()), "fill", str(examples), str(rival), cwd=directory)
     size = sum(path.stat().st_size for path in (directory / "cache").glob("cache.db*"))
-    total = examples * PER_EXAMPLE * count
-    print(f"{total:,} answers of {count} models on {examples:,} examples, {size / total:,.0f} bytes each on disk")
+    total = examples * PER_EXAMPLE
+    print(f"{total:,} answers on {examples:,} examples, {size / total:,.0f} bytes each on disk; "
+          f"filled in {filled.seconds:,.0f} s, {filled.cpu:,.0f} s of CPU")  # fmt: skip
     explaineval = ("-m", "explaineval")
-    run = measure(*explaineval, "run", *options(count), "--offline", "--out", "out", "--json", cwd=directory)
+    run = measure(*explaineval, "run", *OPTIONS, "--offline", "--out", "out", "--json", cwd=directory)
     show("run --offline", run, total)
-    show("score", measure(*explaineval, "score", "out", "--json", cwd=directory), total)
-    planned = measure(*explaineval, "plan", *options(count), "--json", cwd=directory)
-    show("plan", planned, total)
+    hits = [json.loads(run.said)["requests"]["hits"]]
+    if total <= ALL_COMMANDS:
+        show("score", measure(*explaineval, "score", "out", "--json", cwd=directory), total)
+        planned = measure(*explaineval, "plan", *OPTIONS, "--json", cwd=directory)
+        show("plan", planned, total)
+        hits.append(json.loads(planned.said)["total"]["hits"])
     with (directory / "out" / "trials.jsonl").open() as lines:
         trials = sum(1 for _ in lines)
-    hits = json.loads(run.said)["requests"]["hits"], json.loads(planned.said)["total"]["hits"]
-    if hits != (total, total) or trials != examples * (WORDS + SHAMS) * count:
-        fault = f"of {total} answers run and plan found {hits}, {trials} trials were written"
-        return Rerun(examples, total, run, [fault])
+    if set(hits) != {total} or trials != examples * (WORDS + SHAMS):
+        return Rerun(examples, total, run, [f"of {total} answers {hits} were found, {trials} trials were written"])
     return Rerun(examples, total, run, [])
+
+
+def exponent(reruns: list[Rerun], start: float) -> float:
+    """The slope of log CPU-seconds, without those of the start, over log requests, by least squares."""
+    x = [math.log(one.requests) for one in reruns]
+    y = [math.log(one.run.cpu - start) for one in reruns]
+    middle = sum(x) / len(x)
+    spread = sum((value - middle) ** 2 for value in x)
+    return sum((value - middle) * other for value, other in zip(x, y, strict=True)) / spread
 
 
 def show(name: str, used: Used, requests: int) -> None:
@@ -202,35 +211,44 @@ def show(name: str, used: Used, requests: int) -> None:
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--smaller", type=int, default=20_000)
-    parser.add_argument("--rival", type=int, default=5_000)
+    parser.add_argument("--sizes", default="10000,100000,1000000", help="requests, increasing")
+    parser.add_argument("--rival", type=int, default=5_000, help="at most as many as the smallest size")
     asked = parser.parse_args()
-    few, many = (math.ceil(count / PER_EXAMPLE) for count in (asked.smaller, asked.requests))
+    sizes = [math.ceil(int(size) / PER_EXAMPLE) for size in asked.sizes.split(",")]
+    if len(sizes) < 2 or sizes != sorted(set(sizes)):
+        parser.error("--sizes takes at least two sizes, the smallest first")
     with tempfile.TemporaryDirectory() as folder:
-        small = rerun(Path(folder) / "small", few, rival=asked.rival)
-        large = rerun(Path(folder) / "large", many)
-        wide = rerun(Path(folder) / "wide", few, round(many / few))
-        faults = small.faults + large.faults + wide.faults
+        start = rerun(Path(folder) / "start", 1).run.cpu
+        reruns = [
+            rerun(Path(folder) / str(examples), examples, 0 if number else asked.rival)
+            for number, examples in enumerate(sizes)
+        ]
+        faults = [fault for one in reruns for fault in one.faults]
         with BillingServer() as server:
             rival = (str(Path(__file__).resolve()), "rival", server.open("rival", Settings(latency=0.01)))
-            measure(*rival, cwd=Path(folder) / "small")
+            measure(*rival, cwd=Path(folder) / str(sizes[0]))
             calls = server.books("rival")["attempts"]
-            theirs = measure(*rival, cwd=Path(folder) / "small")
+            theirs = measure(*rival, cwd=Path(folder) / str(sizes[0]))
             if server.books("rival")["attempts"] != calls:
                 faults.append("litellm's cache did not serve everything")
     print(f"litellm's disk cache, {asked.rival:,} of the same requests")
     show("bare loop", theirs, asked.rival)
     loop = 1000 * (theirs.cpu - float(theirs.said.split()[0])) / asked.rival
-    ours = 1000 * large.run.cpu / large.requests
+    last = reruns[-1]
+    ours = 1000 * last.run.cpu / last.requests
     print(f"  without litellm's import {loop:.3f} ms of CPU a request")
     print(f"CPU a request, rival / ours: {1000 * theirs.cpu / asked.rival / ours:.1f} with imports, "
           f"{loop / ours:.1f} where the rival's import is left out")  # fmt: skip
-    of_example = (large.run.peak - small.run.peak) / (large.examples - small.examples)
-    of_request = (wide.run.peak - small.run.peak) / (wide.requests - small.requests)
-    print(f"peak memory grows by {of_request:,.0f} bytes with a further request on the same inputs,")
-    print(f"by {of_example:,.0f} with a further example, its {WORDS} interventions and {PER_EXAMPLE} requests")
-    if of_request > MOST_OF_REQUEST or of_example > MOST_OF_EXAMPLE:
+    slope = exponent(reruns, start)
+    more = (last.run.peak - reruns[0].run.peak) / (last.examples - reruns[0].examples)
+    print(
+        f"CPU grows as requests to the power of {slope:.3f} (at most {HIGHEST_EXPONENT}); the start takes {start:.1f} s"
+    )
+    print(f"peak memory of {last.requests:,} requests: {last.run.peak / 2**20:,.0f} MB (below {MOST_MEMORY >> 20}); "
+          f"{more:,.0f} bytes with each further example, its {WORDS} interventions {PER_EXAMPLE} requests")  # fmt: skip
+    if slope > HIGHEST_EXPONENT:
+        faults.append("the time of a rerun grows faster than its requests")
+    if last.run.peak >= MOST_MEMORY:
         faults.append("memory grows with the run")
     if loop <= ours:
         faults.append("the rival needs less CPU")
@@ -241,7 +259,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["fill"]:
-        Path(PROMPTS).write_text(asyncio.run(fill(*map(int, sys.argv[2:5]))))
+        Path(PROMPTS).write_text(asyncio.run(fill(*map(int, sys.argv[2:4]))))
     elif sys.argv[1:2] == ["rival"]:
         asyncio.run(ask_rival(sys.argv[2], [json.loads(line) for line in Path(PROMPTS).read_text().splitlines()]))
     else:

@@ -20,15 +20,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cached_reruns import PER_EXAMPLE, options
+from cached_reruns import OPTIONS, PER_EXAMPLE
 
 SENDING = ("httpx", "litellm", "openai", "aiohttp")
 WATCHED = (*SENDING, "pandas", "scipy.stats", "rich", "jinja2", "diskcache")
 FILLER = Path(__file__).with_name("cached_reruns.py").resolve()
 COMMANDS = {
     "score": ("score", "out", "--json"),
-    "run --offline": ("run", *options(1), "--offline", "--out", "out", "--json"),
-    "run": ("run", *options(1), "--out", "out", "--json"),
+    "run --offline": ("run", *OPTIONS, "--offline", "--out", "out", "--json"),
+    "run": ("run", *OPTIONS, "--out", "out", "--json"),
 }
 
 
@@ -64,7 +64,7 @@ def main() -> int:
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         cwd = Path(folder)
-        run(trees[-1], str(FILLER), "fill", str(math.ceil(given.requests / PER_EXAMPLE)), "1", "0", cwd=cwd)
+        run(trees[-1], str(FILLER), "fill", str(math.ceil(given.requests / PER_EXAMPLE)), "0", cwd=cwd)
         run(trees[-1], "-m", "explaineval", *COMMANDS["run"], cwd=cwd)
         for name, command in COMMANDS.items():
             least = dict.fromkeys(trees, math.inf)
