@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,11 +84,11 @@ class Window:
         assert [url for url in self.requests if not url.startswith((self.origin + "/", "data:"))] == []
         assert self.page.evaluate("[window.executed, window.violated]") == [[], []]
 
-    def assert_readable(self) -> None:
-        """The page is never wider than the window, and axe-core finds no barrier, in each of `LOOKS`."""
+    def assert_readable(self, looks: Sequence[tuple[tuple[int, int], str]] = LOOKS) -> None:
+        """The page is never wider than the window, and axe-core finds no barrier, in each of the looks."""
         page = self.page
         page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
-        for size, scheme in LOOKS:
+        for size, scheme in looks:
             page.set_viewport_size({"width": size[0], "height": size[1]})
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of two literals
             assert page.evaluate(WIDER) is False, (page.url, size)

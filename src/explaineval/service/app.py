@@ -19,6 +19,7 @@ from explaineval.errors import InputError
 from explaineval.service.api import errors, runs, stores
 from explaineval.service.api.guards import LOOPBACK_HOSTS, Guard
 from explaineval.service.monitoring import Observed, event, write_logs
+from explaineval.service.pages import rendering
 from explaineval.service.pages.routes import router as pages
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings
@@ -57,6 +58,7 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
         generate_unique_id_function=lambda route: route.name,
     )
     errors.install(app)
+    rendering.install(app)
     if digests:
         _describe_tokens(app)
     for router in (runs.router, stores.router, stores.health, pages):

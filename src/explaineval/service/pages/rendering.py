@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from functools import cache
@@ -9,11 +10,12 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.exceptions import HTTPException
 
 from explaineval._version import __version__
 from explaineval.errors import ExplainevalError
@@ -49,7 +51,8 @@ def _environment() -> Environment:
     )
     helpers = (
         views.number, views.dollars, views.duration, views.moment, views.share, views.bytes_text, views.interval,
-        views.failures, views.rate, views.left, views.status_line, views.title,
+        views.failures, views.rate, views.left, views.status_line, views.title, views.probability,
+        views.simulated_note, views.by_rank, views.sentence,
     )  # fmt: skip
     environment.globals.update({helper.__name__: helper for helper in helpers})
     environment.globals.update(
@@ -101,6 +104,26 @@ def local_path(path: str) -> str:
     ('/runs/0123', '/runs', '/runs')
     """
     return path if re.fullmatch(r"/[A-Za-z0-9][A-Za-z0-9/._-]*", path) else "/runs"
+
+
+def install(app: FastAPI) -> None:
+    """Let an unknown address and a fault be pages where a browser asks for one; the API's errors stay documents."""
+    for kind in (HTTPException, Exception):
+        app.add_exception_handler(kind, _or_page(app.exception_handlers[kind]))
+
+
+def _or_page(answer: Any) -> Any:
+    async def answer_or_page(request: Request, exc: Exception) -> Response:
+        found: Response = await answer(request, exc)
+        if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
+            return found
+        message = json.loads(bytes(found.body))["error"]["message"]
+        shown = page("error.html", None, found.status_code, status=found.status_code, message=message)
+        if "allow" in found.headers:
+            shown.headers["allow"] = found.headers["allow"]
+        return shown
+
+    return answer_or_page
 
 
 class PageRoute(APIRoute):

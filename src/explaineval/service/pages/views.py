@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from explaineval.records import MetricRow
+from explaineval.scoring.task_means import MEAN
 from explaineval.service.models import ModelView, PhiView, Plan, RunView
 
 WIDTH, HEIGHT, MARGIN = 180, 20, 6
@@ -70,7 +72,8 @@ def _numbers(found: Mapping[str, MetricRow]) -> Numbers:
         kind=row.kind or "", value=row.value, low=row.low, high=row.high, n=row.n, n_examples=row.n_examples,
         conditions=1, undefined=row.undefined,
     )  # fmt: skip
-    parts = [row.task, row.kind, row.order, row.style, f"{row.shots} shots", row.verbosity]
+    task = "mean over tasks" if row.task == MEAN else row.task
+    parts = [task, row.kind, row.order, row.style, f"{row.shots} shots", row.verbosity]
     rates = [found[name].value if name in found else None for name in ("tpr", "fpr", "impact_rate")]
     return Numbers(row.model, ", ".join(str(part) for part in parts if part is not None), phi, *rates)
 
@@ -102,6 +105,49 @@ def number(value: float | None, digits: int = 2) -> str:
     ('0.25', '−0.10', '–')
     """
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def sentence(text: str) -> str:
+    """Return a sentence with its first letter large, unless it begins with a name.
+
+    >>> sentence("the endpoint lab is gone."), sentence("openai/m: no answer.")
+    ('The endpoint lab is gone.', 'openai/m: no answer.')
+    """
+    return text[:1].upper() + text[1:] if re.match(r"[a-z']+[ ,]", text) else text
+
+
+def probability(value: float | None) -> str:
+    """Return a p value as papers have it.
+
+    >>> probability(0.00004), probability(0.0312), probability(None)
+    ('< 0.001', '0.031', '–')
+    """
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def simulated_note(models: Sequence[str]) -> str:
+    """Return what must stand beside the names of models of which some are simulated; nothing where none is.
+
+    >>> simulated_note(["simulated/faithful"]), simulated_note(["openai/m"])
+    ('simulated, not a language model', '')
+    >>> simulated_note(["simulated/faithful", "simulated/random"]), simulated_note(["simulated/faithful", "openai/m"])
+    ('simulated, not language models', 'simulated/ stands for simulated, not language models')
+    """
+    count = sum(model.startswith("simulated/") for model in models)
+    if count == 0:
+        return ""
+    if count < len(models):
+        return "simulated/ stands for simulated, not language models"
+    return "simulated, not a language model" if count == 1 else "simulated, not language models"
+
+
+def by_rank(ranks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the models of a comparison, the best first, and those without a rank last.
+
+    >>> [row["model"] for row in by_rank([{"model": "b", "low": None}, {"model": "a", "low": 1, "high": 2}])]
+    ['a', 'b']
+    """
+    return sorted(ranks, key=lambda row: (row["low"] is None, row["low"] or 0, row.get("high") or 0))
 
 
 def dollars(value: float | None) -> str:

@@ -40,10 +40,14 @@
       const answer = await fetch("/new/preview", {method: "POST", body: new URLSearchParams(new FormData(form)), signal: controller.signal});
       if (number !== asked || !answer.ok) return;
       const found = await answer.json();
+      const opened = price.querySelector("details[open]"), focused = price.contains(document.activeElement);
       price.innerHTML = found.price; // made and escaped by the server
+      const details = price.querySelector("details");
+      if (details && opened) details.open = true;
+      if (details && focused) details.firstElementChild.focus({preventScroll: true});
       settings.textContent = found.settings;
       showProblem(found.field, found.message);
-      told.textContent = found.summary;
+      if (told.textContent !== found.summary) told.textContent = found.summary; // or it is announced again
       summary.hidden = false;
       summary.firstElementChild.textContent = found.summary;
     } catch { /* a newer question, or no connection: the button still works */ }

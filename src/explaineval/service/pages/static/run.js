@@ -8,13 +8,23 @@
   const told = 15000; // milliseconds between two sentences for who listens instead of looking
   let due = false, busy = false, lastTold = Date.now();
 
+  // Shows a new state without taking the focus, or the place to which a table is scrolled, away.
+  function show(html) {
+    const regions = () => [...live.querySelectorAll("[tabindex]")];
+    const focused = regions().indexOf(document.activeElement);
+    const places = regions().map((one) => one.scrollLeft);
+    live.innerHTML = html; // made and escaped by the server
+    regions().forEach((one, index) => { one.scrollLeft = places[index] || 0; });
+    if (focused >= 0 && regions()[focused]) regions()[focused].focus({preventScroll: true});
+  }
+
   async function update() {
     if (busy) { due = true; return; }
     busy = true;
     due = false;
     try {
       const answer = await fetch(`/runs/${run}/live`);
-      if (answer.ok && !answer.redirected) live.innerHTML = await answer.text(); // made and escaped by the server
+      if (answer.ok && !answer.redirected) show(await answer.text());
     } catch { /* the next event tries again */ }
     setTimeout(() => { busy = false; if (due) update(); }, pause);
   }

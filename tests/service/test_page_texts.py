@@ -1,0 +1,231 @@
+"""What the service's pages are made of: the form's settings and fields, words and drawings, and errors as pages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explaineval.records import MetricRow
+from explaineval.service.api import errors
+from explaineval.service.api.errors import sentence_of
+from explaineval.service.models import PhiView, Plan, RunSettings, RunView
+from explaineval.service.pages import rendering, views
+from explaineval.service.pages.form import MODEL_ROWS, Form, field_of
+
+CASES = {"low": 1.0, "expected": 2.0, "worst": 3.0}
+SUMS: dict[str, Any] = {
+    "planned": 10, "distinct": 10, "hits": 4, "misses": 1, "tokens_in": 5, "tokens_out": CASES, "usd": CASES,
+    "usd_saved": 0.0,
+}  # fmt: skip
+
+
+def test_a_form_says_what_the_api_takes() -> None:
+    """Everything that the form has, and the API reads it."""
+    form = Form(
+        {
+            "tasks": ["sense", "jsonl:mine.jsonl"],
+            "endpoint": ["simulated", "lab", "lab"],
+            "model": [" faithful ", "openai/m", ""],
+            "order": ["pe", "ep"],
+            "style": ["chat"],
+            "verbosity": ["normal", "brief"],
+            "shots": ["0, 8"],
+            "interventions": ["random_adjective"],
+            "per_example": ["3"],
+            "limit": ["20"],
+            "seed": ["-1"],
+            "max_usd": ["0.5"],
+        }
+    )
+    expected = {
+        "tasks": ["sense", "jsonl:mine.jsonl"],
+        "models": [{"model": "simulated/faithful"}, {"model": "openai/m", "endpoint": "lab"}],
+        "arms": {"order": ["pe", "ep"], "verbosity": ["normal", "brief"], "shots": [0, 8]},
+        "interventions": {"kind": "random_adjective", "per_example": 3},
+        "limit": 20,
+        "seed": -1,
+        "max_usd": 0.5,
+    }
+
+    assert form.settings() == expected
+    assert json.loads(form.text()) == expected
+    assert RunSettings.model_validate(form.settings()).max_usd == 0.5
+    assert Form({"interventions": ["file:words.jsonl"]}).settings()["interventions"] == {"file": "words.jsonl"}
+    assert len(Form().models) == MODEL_ROWS
+
+
+@given(
+    st.dictionaries(st.sampled_from(["tasks", "model", "endpoint", "shots", "limit", "max_usd"]), st.lists(st.text()))
+)
+def test_a_form_of_anything_is_read(fields: dict[str, list[str]]) -> None:
+    """What a client sends as fields gives settings, or an error of the API, never a fault."""
+    form = Form(fields)
+
+    json.loads(json.dumps(form.settings()))
+    assert all(isinstance(text, str) for row in form.models for text in row)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"tasks": []}, "tasks"),
+        ({"model": []}, "models"),
+        ({"order": ["upside"]}, "order"),
+        ({"shots": ["few"]}, "shots"),
+        ({"limit": ["0"]}, "limit"),
+        ({"samples": ["1.5"]}, "samples"),
+        ({"seed": ["ten"]}, "seed"),
+        ({"max_tokens": ["-3"]}, "max_tokens"),
+        ({"max_usd": ["much"]}, "max_usd"),
+        ({"max_usd": ["nan"]}, "max_usd"),
+        ({"interventions": ["random_adjective"], "per_example": ["0"]}, "interventions"),
+    ],
+)
+def test_an_error_finds_its_field(changes: dict[str, list[str]], field: str) -> None:
+    """By the sentence of the API, for every field of the form."""
+    form = Form({"tasks": ["sense"], "endpoint": ["simulated"], "model": ["faithful"]} | changes)
+    with pytest.raises(ValueError, match="validation error") as caught:
+        RunSettings.model_validate(form.settings())
+
+    assert field_of(sentence_of(caught.value.errors())) == field  # type: ignore[attr-defined]  # of pydantic
+
+
+def row(metric: str, value: float | None, **changes: Any) -> MetricRow:
+    """Return a row of metrics.json."""
+    values: dict[str, Any] = {
+        "endpoint": "lab", "model": "m", "task": "sense", "kind": "random_adjective", "order": "pe", "style": "chat",
+        "shots": 0,
+        "verbosity": "normal", "channel": "explanation", "mention": "word", "judge": None, "metric": metric,
+        "value": value, "low": None, "high": None, "n": 40, "n_examples": 10,
+        "undefined": "no answer changed" if value is None else None, "signature": "s",
+    }  # fmt: skip
+    return MetricRow(**values | changes)
+
+
+def test_the_numbers_of_a_run_are_those_of_explanations() -> None:
+    """One entry a condition; reasoning, judges and other metrics stay out of it."""
+    rows = [
+        row("phi_cct", 0.5, low=0.4, high=0.6), row("tpr", 0.9), row("fpr", None),
+        row("impact_rate", 0.2, channel=None, mention=None), row("phi_cct", 0.1, channel="reasoning"),
+        row("phi_cct", 0.2, judge="openai/j", mention="judge"), row("accuracy", 1.0),
+        row("phi_cct", None, task="mean"), row("tpr", 1.0, task="nli"),
+    ]  # fmt: skip
+    first, mean = views.headline(rows)
+
+    assert (first.phi.value, first.phi.low, first.tpr, first.fpr, first.impact_rate) == (0.5, 0.4, 0.9, None, 0.2)
+    assert first.arm == "sense, random_adjective, pe, chat, 0 shots, normal"
+    assert mean.arm.startswith("mean over tasks, ")
+    assert mean.phi.undefined == "no answer changed"
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=3))
+def test_an_interval_is_drawn_in_its_place(values: list[float]) -> None:
+    """From left to right as the numbers are, inside of the drawing, zero in the middle."""
+    low, value, high = sorted(values)
+    phi = {"kind": "k", "n": 5, "n_examples": 5, "conditions": 1, "undefined": None}
+    drawn = views.interval(PhiView(value=value, low=low, high=high, **phi))
+
+    assert drawn is not None
+    assert 0 <= drawn.low <= drawn.value <= drawn.high <= views.WIDTH
+    assert drawn.zero == views.WIDTH / 2
+    assert views.interval(PhiView(value=None, low=None, high=None, **phi)) is None
+
+
+def model(**changes: Any) -> dict[str, Any]:
+    """Return how far a model is."""
+    return {
+        "endpoint": None, "model": "m", "state": "running", "reason": None, "planned": 10, "distinct": 10, "done": 4,
+        "hits": 1, "sent": 3, "unsent": 0, "retries": 0, "rate": 2.0, "seconds_left": 3.0, "usd": 0.0,
+        "usd_left": None, "max_usd": None, "outcomes": {"ok": 3, "refused": 1, "empty": 0}, "phi": [],
+    } | changes  # fmt: skip
+
+
+def view(*models: dict[str, Any]) -> RunView:
+    """Return a run that goes on with these models."""
+    progress = {"state": "running", "reason": None, "started": "s", "updated": "u", "models": models}
+    return RunView.model_validate(
+        {
+            "id": "0" * 16, "state": "running", "reason": None, "token": "t", "created": "c", "started": None,
+            "ended": None, "settings": {}, "plan": {"models": [], "total": SUMS, "warnings": []}, "usd": 0.0,
+            "max_usd": None, "restarts": 0, "exit_code": None, "progress": progress if models else None,
+        }
+    )  # fmt: skip
+
+
+def test_the_time_left_is_that_of_the_slowest_model() -> None:
+    """Nothing is said where it is not known of one that goes on; rates add up."""
+    slow, unknown, done = model(seconds_left=9.0), model(seconds_left=None, rate=None), model(state="done", rate=None)
+
+    assert views.left(view(model(), slow, done)) == 9.0
+    assert views.left(view(model(), unknown)) is None
+    assert views.left(view(done)) is None
+    assert views.left(view()) is None
+    assert (views.rate(view(model(), slow)), views.rate(view(unknown)), views.rate(view())) == (4.0, None, None)
+    assert views.status_line(view(model(), slow)) == "The run is running: 8 of 20 requests are done."
+    assert views.failures(view(model()).progress.models[0]) == [("refused", 1)]  # type: ignore[union-attr]  # it has one
+
+
+def test_a_price_is_said_in_a_line() -> None:
+    """Or that something is wrong."""
+    plan = Plan.model_validate({"models": [], "total": SUMS, "warnings": []})
+
+    assert views.price_line(plan) == "$2.00 expected, $3.00 at the worst; 1 request to send"
+    assert views.price_line(None) == "Something is wrong."
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "status", "is_page"),
+    [
+        ("/fault", "text/html,*/*", 500, True),
+        ("/fault", "*/*", 500, False),
+        ("/api/fault", "text/html", 500, False),
+        ("/nope", "text/html", 404, True),
+        ("/nope", "application/json", 404, False),
+    ],
+)
+def test_a_fault_is_a_page_for_browsers(path: str, accept: str, status: int, is_page: bool) -> None:
+    """It names the kind of the error and nothing that is in it."""
+    app = FastAPI()
+    errors.install(app)
+    rendering.install(app)
+
+    @app.get("/fault")
+    @app.get("/api/fault")
+    def fault() -> None:
+        raise ZeroDivisionError("<b>secret</b>")
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.get(path, headers={"accept": accept})
+
+    reply = asyncio.run(ask())
+
+    assert reply.status_code == status
+    assert reply.headers["content-type"].startswith("text/html" if is_page else "application/json")
+    assert "secret" not in reply.text
+    assert "ZeroDivisionError" in reply.text or status == 404
+    assert ("content-security-policy" in reply.headers) == is_page
+
+
+def test_every_file_of_the_pages_is_given_out() -> None:
+    """Templates name no other file, and nothing from elsewhere."""
+    place = Path(rendering.__file__).parent / "templates"
+    text = "".join(path.read_text(encoding="utf-8") for path in place.glob("*.html"))
+    named = {part.split('"')[0] for part in text.split('"/static/')[1:]}
+
+    assert named == set(rendering.STATIC)
+    assert all(rendering.static_file(name) for name in named)
+    assert rendering.static_file("../routes.py") is None
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "|safe" not in text
+    assert " style=" not in text
