@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from made_up_cases import answer_to, logprobs_of
+from made_up_cases import answer_to, draw_from, logprobs_of
 
 UNBILLED = ("429", "503", "500", "400", "reset", "hangup", "time-out")
 """Faults before anything was generated."""
@@ -100,7 +100,8 @@ class Room:
         size = sum(len(turn["content"].encode()) for turn in body["messages"])
         into = settings.template + math.floor(size * settings.tokens_per_byte)
         most = body.get("max_tokens") or body["max_completion_tokens"]
-        out = max(1, math.floor(most * self.draw.uniform(settings.shortest, settings.longest)))
+        share = draw_from("length", settings.seed, prompt)
+        out = max(1, math.floor(most * (settings.shortest + (settings.longest - settings.shortest) * share)))
         price = settings.prices.get(model, (0.0, 0.0))
         self.dollars[model] += (into * price[0] + out * price[1]) / 1e6
         call.billed = True
@@ -150,6 +151,8 @@ class Endpoint:
             listed = {"object": "list", "data": []} if rest else room.books()
             return send(writer, 200, calls if calls is not None else listed)
         asked = json.loads(body)
+        if "messages" not in asked:
+            return send(writer, 404, error("there are only chat completions"))
         call = Call(digest_of(asked["messages"][-1]["content"]), time.monotonic())
         room.calls.append(call)
         try:

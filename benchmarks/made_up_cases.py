@@ -22,8 +22,11 @@ def draw_from(*parts: object) -> float:
 
 
 def answer_to(prompt: str) -> tuple[str, str]:
-    """Letter and text: every third insertion or so moves the answer, and half of those are mentioned."""
-    word, case = PLACE.findall(prompt)[-1]
+    """Letter and text: every third insertion or so moves the answer, and half of those are mentioned.
+
+    A prompt about no case (a probe's) gets an answer too.
+    """
+    word, case = next(reversed(PLACE.findall(prompt)), ("", ""))
     moved = bool(word) and draw_from("moved", case, word) < 0.3
     letter = "ABC"[(int(3 * draw_from("label", case)) + moved) % 3]
     said = bool(word) and draw_from("said", case, word) < (0.5 if moved else 0.2)

@@ -4,9 +4,10 @@ First one process alone asks everything (an unperturbed prompt, four insertions 
 several at once with one empty cache between them. The endpoint counts every body. Their claims on the cache must keep
 them from asking the same, every one of them must end with all trials, and with the numbers of the one alone.
 
-    python benchmarks/processes.py [--examples 500] [--processes 4] [--connections 32]
+    python benchmarks/processes.py [--examples 500] [--processes 4] [--connections 32] [--transport litellm]
 
-Exits 1 unless all of this holds. Wall times include the start of Python and the import of litellm.
+Exits 1 unless all of this holds. Wall times include the start of Python and, with `--transport litellm`, the import of
+litellm.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=500)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--transport", choices=("litellm", "direct"), default="litellm")
     asked = parser.parse_args()
     keys, trials = asked.examples * (1 + WORDS + SHAMS), asked.examples * (WORDS + SHAMS)
     with tempfile.TemporaryDirectory() as folder, BillingServer() as server:
@@ -136,7 +138,8 @@ def main() -> int:
             "--endpoint-name",
             "lab",
         ]
-        options += ["--shams", str(SHAMS), "--max-connections", str(asked.connections), "--base-url"]
+        options += ["--shams", str(SHAMS), "--max-connections", str(asked.connections)]
+        options += ["--transport", asked.transport, "--base-url"]
         found = {}
         for room, names in (("alone", ["one"]), ("together", [f"p{number}" for number in range(asked.processes)])):
             url = server.open(room, Settings(latency=0.3))
@@ -149,7 +152,7 @@ def main() -> int:
             extra = paid_twice(calls, asked.examples)
             if extra:
                 faults.append(f"{room}: {extra} calls more than there are keys")
-    print(f"{keys:,} requests, {asked.connections} connections a process")
+    print(f"{keys:,} requests, {asked.connections} connections a process, by {asked.transport}")
     single = show("alone", *found["alone"])
     several = show(f"{asked.processes} at once", *found["together"])
     print(f"wall time of {asked.processes} at once / alone: {several / single:.2f}")

@@ -7,7 +7,7 @@ empty choices and 504 after it was, and charged. What the endpoint charged must 
 enough work and single calls are small beside it, the limit must be used: by the tool's own account (an attempt whose
 bill never came counts at its worst case), and at the endpoint itself in runs whose bills all came.
 
-    python benchmarks/spending_limits.py [--runs 200] [--workers 8] [--seed 0] [--json]
+    python benchmarks/spending_limits.py [--runs 200] [--workers 8] [--seed 0] [--transport litellm]
 
 Exits 1 unless all limits held and at least 95 % of them were used.
 """
@@ -23,8 +23,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from unittest.mock import patch
 
 from billing_server import BillingServer, Settings
 from made_up_cases import write_task
@@ -36,7 +38,7 @@ from explaineval.client.spending import CostBound
 from explaineval.config import ClientConfig, InterventionConfig, ModelConfig, RunConfig
 from explaineval.config.client_config import EndpointConfig
 from explaineval.cost import price_given
-from explaineval.execution.model_run import ModelRun
+from explaineval.execution.model_run import ModelRun, build_model_runs
 from explaineval.execution.run import execute
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.units import plan
@@ -47,6 +49,8 @@ LEAST_USED = 0.95
 ROUNDING = 1e-9
 WORDS = 4
 TIMEOUT = 3.0
+
+Transport = Literal["litellm", "direct"]
 
 
 @dataclass
@@ -84,7 +88,7 @@ class Found:
         return not self.unbilled and not self.unmetered
 
 
-def run(trial: Trial, server: BillingServer) -> Found:
+def run(trial: Trial, server: BillingServer, transport: Transport) -> Found:
     """One run of the tool under a limit, through its whole client over real sockets."""
     room, settings = f"run{trial.number}", trial.settings
     url = server.open(room, settings)
@@ -98,14 +102,21 @@ def run(trial: Trial, server: BillingServer) -> Found:
             max_tokens=trial.max_tokens,
             interventions=InterventionConfig(file=edits),
         )
-        worst, work = amounts(prepare(config, client_of(trial, url, directory, None)), settings)
+        worst, work = amounts(prepare(config, client_of(trial, url, directory, None, transport)), settings)
         limit = trial.calls * worst if trial.calls is not None else trial.share * work
         own = {model.model: share * limit for model, share in zip(models, trial.own, strict=True) if share is not None}
         models = [model.model_copy(update={"max_usd": own.get(model.model)}) for model in models]
-        prepared = prepare(config.model_copy(update={"models": tuple(models)}), client_of(trial, url, directory, limit))
+        client = client_of(trial, url, directory, limit, transport)
+        prepared = prepare(config.model_copy(update={"models": tuple(models)}), client)
         model_runs: list[ModelRun] = []
+
+        def build(*arguments: Any) -> list[ModelRun]:
+            model_runs.extend(build_model_runs(*arguments))
+            return model_runs
+
         started = time.perf_counter()
-        outcome = execute(prepared, directory / "out", lambda found: model_runs.__setitem__(slice(None), found))
+        with patch("explaineval.execution.run.build_model_runs", build):
+            outcome = execute(prepared, directory / "out", lambda _: None)
         seconds = time.perf_counter() - started
     budgeted = [model_run.budgeted for model_run in model_runs if model_run.budgeted is not None]
     assert len(budgeted) == len(model_runs)
@@ -126,7 +137,7 @@ def run(trial: Trial, server: BillingServer) -> Found:
     )
 
 
-def client_of(trial: Trial, url: str, directory: Path, limit: float | None) -> ClientConfig:
+def client_of(trial: Trial, url: str, directory: Path, limit: float | None, transport: Transport) -> ClientConfig:
     """How the endpoint is reached: one name for each model, since a price belongs to an endpoint."""
     return ClientConfig(
         endpoints={name: EndpointConfig(base_url=url, price=price) for name, price in trial.settings.prices.items()},
@@ -135,6 +146,7 @@ def client_of(trial: Trial, url: str, directory: Path, limit: float | None) -> C
         max_retries=trial.retries,
         timeout=TIMEOUT,
         max_usd=limit,
+        transport=transport,
     )
 
 
@@ -175,10 +187,10 @@ def audit(found: Found, books: dict[str, Any]) -> Found:
 _server: BillingServer
 
 
-def work_on(number_and_seed: tuple[int, int]) -> Found:
+def work_on(transport: Transport, number_and_seed: tuple[int, int]) -> Found:
     """One run in a worker, which has the server from the process that it was forked from."""
     os.environ["EXPLAINEVAL_API_KEY"] = "none"
-    return run(draw_trial(*number_and_seed), _server)
+    return run(draw_trial(*number_and_seed), _server, transport)
 
 
 def report(found: Sequence[Found]) -> bool:
@@ -218,16 +230,19 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--workers", type=int, default=8, help="runs at the same time: most of one is waiting")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--transport", choices=("litellm", "direct"), default="litellm")
     parser.add_argument("--json", action="store_true", help="print every run instead of the summary")
     asked = parser.parse_args()
-    load_litellm()  # once, before the workers are forked
+    if asked.transport == "litellm":
+        load_litellm()  # once, before the workers are forked
     started = time.perf_counter()
     with (
         BillingServer() as _server,
         multiprocessing.get_context("fork").Pool(asked.workers) as pool,
     ):
         found = []
-        for one in pool.imap_unordered(work_on, [(number, asked.seed) for number in range(asked.runs)]):
+        numbers = [(number, asked.seed) for number in range(asked.runs)]
+        for one in pool.imap_unordered(partial(work_on, asked.transport), numbers):
             found.append(one)
             print(f"\r{len(found)}/{asked.runs}", end="", file=sys.stderr, flush=True)
         time.sleep(TIMEOUT)  # what a client gave up on may still be on its way into the books

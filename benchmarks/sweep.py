@@ -4,7 +4,7 @@
 tasks at 3 verbosity levels. The run is killed twice and continued. In one world the TPR of the models rises with their
 size, in the other it does not. The trend must be found in the one and not in the other.
 
-    python benchmarks/sweep.py [--tasks 2] [--examples 10] [--words 5] [--world rising|flat]
+    python benchmarks/sweep.py [--tasks 2] [--examples 10] [--words 5] [--world rising|flat] [--transport litellm]
 
 Exits 1 unless all of this holds. `tests/endtoend/test_endtoend_sweep.py` is a smaller cut of it.
 """
@@ -31,11 +31,11 @@ LONGEST = 3600.0
 LEAST_RANK_CORRELATION = 0.7
 
 
-def run_world(world: str, size: object, directory: Path) -> Iterator[str]:
+def run_world(world: str, size: object, directory: Path, transport: str) -> Iterator[str]:
     """Run and compare a sweep of one world; print its figures and yield what does not hold."""
     started, cpu = time.perf_counter(), os.times().children_user
     with commands.WarmCommands(directory) as warm:
-        sweep = sweeps.Sweep(world, size, directory)
+        sweep = sweeps.Sweep(world, size, directory, transport=transport)
         with sweep.server:
             sweep.write()
             last, lost = sweep.run(warm)
@@ -79,13 +79,15 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=10)
     parser.add_argument("--words", type=int, default=5)
     parser.add_argument("--world", choices=("rising", "flat"))
+    parser.add_argument("--transport", choices=("litellm", "direct"), default="litellm")
     given = parser.parse_args()
     commands.LONGEST = LONGEST
     size = sweeps.Size(given.tasks, LEVELS, given.examples, given.words)
     problems = []
     for world in [given.world] if given.world else ["rising", "flat"]:
         with tempfile.TemporaryDirectory() as directory:
-            problems += [f"{world}: {problem}" for problem in run_world(world, size, Path(directory))]
+            found = run_world(world, size, Path(directory), given.transport)
+            problems += [f"{world}: {problem}" for problem in found]
     for problem in problems:
         print(problem)
     return 1 if problems else 0

@@ -120,21 +120,28 @@ def test_lines_are_key_request_and_completion(pack: Path, pairs: list[tuple[Requ
     assert {("key", "request", "completion")} == {tuple(line) for line in lines}
     assert [line["key"] for line in lines] == hashed
     assert hashed[:40] == sorted(request_key(request) for request, _ in pairs)
-    assert [line["request"].keys() for line in lines[40:]] == [{"schema", "verdict"}] * 2
+    assert [line["request"].keys() for line in lines[40:]] == [{"schema", "verdict"}] * 3
     assert hashed[40:] == sorted(hashed[40:])
-    assert {line["completion"]["at"] for line in lines[40:]} == {"lab", None}
+    assert {line["completion"]["at"] for line in lines[40:]} == {"lab", None, "elsewhere"}
     first = next(line for line in lines if line["key"] == request_key(pairs[3][0]))
     assert first["completion"]["text"] == pairs[3][1].text
 
 
 def test_what_is_exported_comes_back(pack: Path, source: Store, tmp_path: Path) -> None:
-    """Answers and the verdicts on their endpoints; the verdict on an endpoint without answers stays at home."""
+    """All answers and all verdicts, also one on an endpoint that was probed and never asked."""
     found = lay(tmp_path / "other", pack)
 
-    assert found == [Imported(added=40, present=0, conflicting=0, refused=(), verdicts=2)]
-    answers, found_verdicts = content(tmp_path / "other")
-    assert answers == list(source.iterate())
-    assert found_verdicts == [verdict for verdict in verdicts(source) if verdict[1]["at"] != "elsewhere"]
+    assert found == [Imported(added=40, present=0, conflicting=0, refused=(), verdicts=3)]
+    assert content(tmp_path / "other") == (list(source.iterate()), verdicts(source))
+
+
+def test_some_answers_take_only_the_verdicts_on_their_endpoints(source: Store, tmp_path: Path) -> None:
+    """What is known about other endpoints stays at home."""
+    found = export_pack(source, tmp_path / "some.gz", wanted=lambda request: request.endpoint == "lab")
+
+    assert (found.entries, found.verdicts) == (30, 1)
+    lay(tmp_path / "other", tmp_path / "some.gz")
+    assert [verdict[1]["at"] for verdict in content(tmp_path / "other")[1]] == ["lab"]
 
 
 def test_reasoning_goes_along(store: Store, tmp_path: Path, make_request: Make, make_completion: Make) -> None:
@@ -160,7 +167,7 @@ def test_the_same_answers_make_the_same_bytes(
     ]
     with open_store(tmp_path / "other") as store:
         fill(store, turned)
-        for endpoint, model in ((None, "openai/other"), ("lab", "openai/smol")):
+        for endpoint, model in (("elsewhere", "openai/smol"), (None, "openai/other"), ("lab", "openai/smol")):
             asyncio.run(store.put_verdict(verdict_name(endpoint, model), {"at": endpoint, "of": model}))
         export_pack(store, tmp_path / "again.gz")
 
@@ -185,7 +192,7 @@ def test_the_first_answer_stands(pack: Path, pairs: list[tuple[Request, Completi
         asyncio.run(store.put_verdict(verdict_name("lab", "openai/smol"), {"mine": True}))
     found = lay(tmp_path / "other", pack)
 
-    assert found == [Imported(added=38, present=1, conflicting=1, refused=(), verdicts=1)]
+    assert found == [Imported(added=38, present=1, conflicting=1, refused=(), verdicts=2)]
     with open_store(tmp_path / "other", readonly=True) as store:
         assert store.get(request_key(pairs[0][0])) == Completion(text="mine")
         assert store.get_verdict(verdict_name("lab", "openai/smol")) == {"mine": True}

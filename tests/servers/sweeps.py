@@ -141,6 +141,7 @@ class Sweep:
     size: Size
     directory: Path
     seed: int = 0
+    transport: str = "litellm"
 
     def __post_init__(self) -> None:
         self.models = plant_models(self.world)
@@ -175,6 +176,7 @@ class Sweep:
             "arms": {"verbosity": list(self.size.levels)},
             "shams": 0,
             "max_usd": 50,
+            "transport": self.transport,
             "endpoints": dict.fromkeys(FAMILIES, endpoint),
             "models": [
                 {

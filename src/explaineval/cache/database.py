@@ -75,6 +75,7 @@ _FOREIGN = (
     f"SELECT COUNT(*) FROM Cache WHERE NOT ({_ANSWER})"  # noqa: S608  # constants only
     " AND NOT (typeof(key) = 'text' AND raw = 1 AND substr(key, 1, 8) = 'verdict:')"
 )
+_VERDICTS = "SELECT key FROM Cache WHERE raw = 1 AND key >= 'verdict:' AND key < 'verdict;' ORDER BY key"
 
 _UNREADABLE = DAMAGE | {sqlite3.SQLITE_TOOBIG}
 """Result codes that condemn a row. Any other code, such as that of a lock that stays or of a failing disk, says nothing
@@ -271,6 +272,14 @@ class Reader:
         while keys := self._select(_KEYS, (last, PAGE)):
             for (last,) in keys:
                 yield last
+
+    def list_verdict_keys(self) -> list[str]:
+        """Return the keys of verdicts on endpoints, of which a store has a few, in ascending order.
+
+        Raises:
+            RefusedRowError: the index is damaged.
+        """
+        return [key for (key,) in self._select(_VERDICTS, ())]
 
     def count_foreign(self) -> int:
         """Count the rows under keys that are neither an answer's nor a verdict's.

@@ -1,10 +1,10 @@
 """Packs: files of answers that can be sent to others and imported into any store.
 
 A pack is gzipped JSONL in UTF-8 with one answer a line: `{"key", "request", "completion"}`, where `request` is the
-canonical form that hashes to `key`, and `completion` has no defaults and no nulls, as in a store. The verdicts on the
-endpoints of these answers come in lines with the same three fields, whose request is `{"schema", "verdict"}`. The lines
-are in the order of their keys, answers first; the same answers give the same bytes, whatever store they come from. A
-pack contains no secrets, because a key contains none.
+canonical form that hashes to `key`, and `completion` has no defaults and no nulls, as in a store. Verdicts on endpoints
+(all in a pack of the whole store, else those of its answers) come in lines with the same three fields, whose request is
+`{"schema", "verdict"}`. The lines are in the order of their keys, answers first; the same content gives the same bytes,
+whatever store it comes from. A pack contains no secrets, because a key contains none.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ def export_pack(
 ) -> Exported:
     """Write a pack of all answers, or of those under `keys`, or of those whose request is `wanted`, or of both.
 
+    With the answers go the verdicts on their endpoints; with all answers, all verdicts (a probe leaves no answer).
     The file takes its place when it is whole. An existing file is replaced, unless the store is damaged and the new
     pack may hold less.
 
@@ -100,7 +101,7 @@ def export_pack(
     """
     before = store.refusals
     missing = set() if keys is None else set(keys)
-    names: set[str] = set()
+    names = set(store.list_verdicts()) if keys is None and wanted is None else set()
     entries = verdicts = 0
     with _open_pack(target) as handle:
         writer = MemberWriter(handle)

@@ -137,6 +137,14 @@ class Store:
         """Return the document of this name about an endpoint, None where there is none."""
         return self._read(f"{VERDICT_PREFIX}{name}", parse_verdict)
 
+    def list_verdicts(self) -> list[str]:
+        """Return the names of all documents about endpoints; none, with a warning, where the index is damaged."""
+        try:
+            return [key.removeprefix(VERDICT_PREFIX) for key in self.reader.list_verdict_keys()]
+        except RefusedRowError as error:
+            self.warn(f"The documents on endpoints in the cache {self.directory} cannot all be listed: {error}.")
+            return []
+
     async def put_verdict(self, name: str, document: dict[str, Any]) -> None:
         """Store a small JSON document about an endpoint in place of the former one. It is not an answer."""
         await self._write("set", f"{VERDICT_PREFIX}{name}", make_verdict_row(name, document))

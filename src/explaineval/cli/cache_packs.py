@@ -43,8 +43,8 @@ def export_command(
 ) -> int:
     """Write answers into a pack: one gzipped file without secrets, the same bytes for the same answers.
 
-    Without a filter all answers are written. What is known about their endpoints is written too. From a damaged cache
-    everything that can still be read is written.
+    Without a filter all answers are written, and all that probes and runs found out about endpoints; with one, only
+    what is known about the endpoints of these answers. From a damaged cache all that can still be read is written.
     """
     wanted = request_filter(model, endpoint)
     with open_store(directory, readonly=True) as store:
