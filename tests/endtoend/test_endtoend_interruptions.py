@@ -85,14 +85,19 @@ def test_ten_kills_lose_no_stored_answer(bench: Callable[..., Any], warm: WarmCo
         assert (one.directory / "out2" / name).read_bytes() == (one.directory / "out" / name).read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("number", "transport"),
+    [(signal.SIGINT, "litellm"), (signal.SIGTERM, "litellm"), (signal.SIGINT, "direct")],
+    ids=["SIGINT", "SIGTERM", "SIGINT-direct"],
+)
 def test_an_interrupted_run_keeps_and_scores_what_it_paid_for(
-    bench: Callable[..., Any], warm: WarmCommands, number: signal.Signals
+    bench: Callable[..., Any], warm: WarmCommands, number: signal.Signals, transport: str
 ) -> None:
     """Ctrl-C in mid-run: exit 130, what was sent comes home, is stored and scored; the rest is asked later."""
     one = bench(TABLE, latency=0.05)
     server: PlantedServer = one.server
-    command = one.options("--shams", "0", "--max-connections", str(CONNECTIONS), "--out", "out", "--json")
+    command = one.options("--shams", "0", "--max-connections", str(CONNECTIONS), "--transport", transport)
+    command += ["--out", "out", "--json"]
     child = warm.start(*command, cwd=one.directory)
     server.wait_for(40)
     child.send(number)
