@@ -54,6 +54,13 @@
     finally { if (number === asked) price.setAttribute("aria-busy", "false"); }
   }
 
+  // An endpoint with one model names it.
+  models.addEventListener("change", (event) => {
+    if (event.target.name !== "endpoint") return;
+    const model = event.target.closest(".model").querySelector("input");
+    const named = event.target.selectedOptions[0].dataset.model;
+    if (named && !model.value.trim()) model.value = named;
+  });
   form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(ask, pause); });
   add.hidden = false;
   add.addEventListener("click", () => {
