@@ -217,7 +217,7 @@ LEFT_OUT = {
 }  # fmt: skip
 CALL = {"name": "f", "arguments": "{}"}
 THOUGHT = "<think>hm</think>\nAnswer: B\nExplanation: It may rain."
-CASES: dict[str, hostile.Spoil] = {
+HONEST: dict[str, hostile.Spoil] = {
     "plain": lambda body: body,
     "no usage": lambda body: {name: value for name, value in body.items() if name != "usage"},
     "no model": lambda body: {name: value for name, value in body.items() if name != "model"},
@@ -263,6 +263,8 @@ CASES: dict[str, hostile.Spoil] = {
     "error of the server": on_top(error={"message": "it broke", "code": 502}),
     "Anthropic's shape": lambda _: {"id": "x", "content": [{"type": "text", "text": "Answer: B"}]},
     "fingerprint": on_top(system_fingerprint="fp_1", service_tier="default", provider="x", timings={"a": 1}),
+}
+VARIED: dict[str, hostile.Spoil] = {
     **{
         f"finish {word!r}": in_choice(finish_reason=word)
         for word in (
@@ -273,6 +275,7 @@ CASES: dict[str, hostile.Spoil] = {
     **{name: spoil for name, spoil in hostile.STORED.items() if name not in LEFT_OUT},
     **hostile.SHOWN,
 }  # fmt: skip
+CASES = HONEST | VARIED
 
 
 def facts(outcome: Outcome) -> Any:
@@ -285,20 +288,30 @@ def facts(outcome: Outcome) -> Any:
     return type(outcome), vars(outcome)
 
 
-def test_the_same_is_read() -> None:
-    """Every answer, honest or hostile, by both transports, on routes of each kind."""
-    asked = [("openai/m", "chat"), ("openai/m", "completion"), ("hosted_vllm/m", "chat")]
-    for model, style in asked:
-        names = iter(list(CASES) * 2)
-        with EchoServer(lambda body, names=names: (200, hostile.spell(CASES[next(names)](honest(body))))) as server:
-            theirs, ours = ask_both(server, [request(model, style) for _ in CASES])
+@pytest.mark.parametrize(
+    ("model", "style", "names"),
+    [
+        ("openai/m", "chat", list(CASES)),
+        ("openai/m", "completion", list(CASES)),
+        ("hosted_vllm/m", "chat", [*HONEST, *list(VARIED)[::3]]),
+    ],
+    ids=["openai-chat", "openai-completion", "hosted_vllm-chat"],
+)
+def test_the_same_is_read(model: str, style: Style, names: list[str]) -> None:
+    """Every answer, honest or hostile, by both transports.
 
-        differing = {
-            name: (facts(one), facts(other))
-            for name, one, other in zip(CASES, theirs, ours, strict=True)
-            if facts(one) != facts(other)
-        }
-        assert differing == {}, (model, style)
+    The last route reads bodies of the first one's shape: it gets every honest answer and a third of the others.
+    """
+    coming = iter(names * 2)
+    with EchoServer(lambda body: (200, hostile.spell(CASES[next(coming)](honest(body))))) as server:
+        theirs, ours = ask_both(server, [request(model, style) for _ in names])
+
+    differing = {
+        name: (facts(one), facts(other))
+        for name, one, other in zip(names, theirs, ours, strict=True)
+        if facts(one) != facts(other)
+    }
+    assert differing == {}
 
 
 @pytest.mark.parametrize("kind", BOTH)

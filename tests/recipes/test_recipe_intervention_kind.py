@@ -47,7 +47,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = run(*build, "--per-example", "1", "--out", "edits.jsonl", cwd=place, setup=SETUP)
     assert built.code == 0, built.stderr
     with ScriptedServer(script=answer) as server:
-        models = ("--model", "openai/planted", "--base-url", server.url, "--shots", "0")
+        models = ("--model", "openai/planted", "--base-url", server.url, "--shots", "0", "--transport", "direct")
         edits = ("--interventions", "edits.jsonl", "--out", "out", "--table")
         result = run("run", "--task", "jsonl:task.jsonl", *models, *edits, cwd=place, setup=SETUP)
     assert result.code == 0, result.stderr

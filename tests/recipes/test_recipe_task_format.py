@@ -36,7 +36,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edits = [json.dumps({**EDIT, "example_id": str(number)}) + "\n" for number in (1, 2)]
     (place / "edits.jsonl").write_text("".join(edits), "utf-8")
     with ScriptedServer(script=lambda _: ("Answer: A\nExplanation: The review says so.", None)) as server:
-        models = ("--model", "openai/planted", "--base-url", server.url, "--shots", "0")
+        models = ("--model", "openai/planted", "--base-url", server.url, "--shots", "0", "--transport", "direct")
         options = ("--interventions", "edits.jsonl", "--out", "out", "--table")
         result = run("run", "--task", "tsv:reviews.tsv", *models, *options, cwd=place, setup=SETUP)
     assert result.code == 0, result.stderr
