@@ -15,7 +15,7 @@ from explaineval.config import ClientConfig, ModelConfig, RunConfig, arms_for, b
 from explaineval.planning.prepare import prepare
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FILES = sorted(EXAMPLES.glob("*.yaml"))
+FILES = sorted(path for path in EXAMPLES.glob("*.yaml") if path.name != "serve.yaml")  # settings of the service
 
 
 def configured(path: Path) -> tuple[RunConfig, ClientConfig]:
