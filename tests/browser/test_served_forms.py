@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
-from served_pages import EVIL, TOKENS, Windows
+from served_pages import EVIL, PHONE, TOKENS, Windows
 
 from servers.planted import PlantedServer
 from servers.service import Service
@@ -78,6 +78,23 @@ def test_the_price_and_what_is_wrong_follow_what_is_filled_in(window: Windows) -
     fill_model(page, 1, EVIL, "lab")
     expect(page.locator("#models-problem")).to_contain_text("<img src=x")
     opened.assert_readable()
+    opened.assert_quiet()
+
+
+def test_on_a_phone_the_price_stays_in_sight(window: Windows) -> None:
+    """A line at the end of the window, which leads to the rest; a screen reader hears it once for each price."""
+    opened = window(PHONE)
+    page = opened.log_in(USER)
+    opened.go("/new")
+    assert page.locator("#price-summary").is_hidden()
+    fill_model(page, 0, "faithful")
+    page.get_by_label("Examples of each task").fill("2")
+
+    expect(page.locator("#price-summary")).to_contain_text("$0 expected, $0 at the worst")
+    expect(page.locator("#price-summary")).to_be_in_viewport()
+    assert (page.locator("#price-status").text_content() or "") in (page.locator("#price-summary").text_content() or "")
+    page.get_by_role("link", name="Price and start").click()
+    expect(page.get_by_role("button", name="Start the run")).to_be_in_viewport()
     opened.assert_quiet()
 
 
