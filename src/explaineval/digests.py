@@ -64,6 +64,52 @@ class NumberSet:
                 self._table[self._place(number)] = number
 
 
+class NumberPlaces:
+    """Gives each 64-bit number its place in the order of first appearance, in 30 bytes or so each."""
+
+    def __init__(self) -> None:
+        self._numbers, self._places = array("Q", bytes(8 * _SMALLEST)), array("I", bytes(4 * _SMALLEST))
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def place(self, number: int) -> int:
+        """Return the place of a number, at least 0 and below 2^64; a new one gets the next."""
+        at = self._find(number)
+        if self._places[at]:
+            return self._places[at] - 1
+        self._numbers[at] = number
+        self._count += 1
+        self._places[at] = self._count  # 0 is a free place
+        if 3 * self._count > 2 * len(self._places):
+            self._grow()
+        return self._count - 1
+
+    def _find(self, number: int) -> int:
+        """Return where the number stands, or the free place where it belongs."""
+        numbers, places = self._numbers, self._places
+        mask = len(places) - 1
+        at = number & mask
+        while places[at] and numbers[at] != number:
+            at = (at + 1) & mask
+        return at
+
+    def _grow(self) -> None:
+        numbers, places = self._numbers, self._places
+        self._numbers, self._places = array("Q", bytes(16 * len(numbers))), array("I", bytes(8 * len(places)))
+        for number, place in zip(numbers, places, strict=True):
+            if place:
+                at = self._find(number)
+                self._numbers[at], self._places[at] = number, place
+
+
+def short_digest(*texts: str) -> int:
+    """Return 64 bits of a hash of texts."""
+    digest = blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
 class Digests:
     """128-bit digests of texts in the order in which they were added, 16 bytes each."""
 

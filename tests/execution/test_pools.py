@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from explaineval.client.cached import StoredOnlyClient
-from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
+from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError, StoreError
 from explaineval.execution import pool as execution_pool
-from explaineval.execution.pool import STOPPING, Pool, StopRequest, run_until_done
+from explaineval.execution.pool import STOPPING, Pending, Pool, StopRequest, run_until_done
 from explaineval.planning.replies import RETRY_SAMPLES, Dialogue, Failure
 from explaineval.records import Completion, Request
 from servers.batch_bench import chat
@@ -190,6 +190,42 @@ def test_a_dialogue_decides_what_an_unsent_request_means() -> None:
     assert run(Pool(Replies(answer, unsent), 1, asyncio.Event()).hold(ask_twice())) == [answer, unsent]
     with pytest.raises(RequestUnsentError, match="stopping"):
         run(Pool(Replies(unsent), 1, asyncio.Event()).hold(ask_twice()))
+
+
+def test_what_is_stored_is_answered_without_the_client() -> None:
+    """A dialogue is over at once if all is stored; else it waits at the first request that is not. All are counted."""
+    stored, sent = Completion(text="Answer: A", finish_reason="stop"), Completion(text="Answer: B")
+    all_stored = Pool(StoredOnlyClient(), 1, asyncio.Event(), lambda _: stored)
+    first_stored = Pool(
+        Replies(sent), 1, asyncio.Event(), lambda request: stored if request.sample < RETRY_SAMPLES else None
+    )
+
+    assert all_stored.begin(ask_twice()) == [stored, stored]
+    pending = first_stored.begin(ask_twice())
+    assert isinstance(pending, Pending)
+    assert pending.request.sample == RETRY_SAMPLES
+    assert run(first_stored.finish(pending)) == [stored, sent]
+    for pool in (all_stored, first_stored):
+        assert (pool.progress.requests, pool.progress.retried, pool.progress.planned) == (2, 1, 1)
+
+
+def test_a_store_that_cannot_be_read_ends_the_dialogue() -> None:
+    """The error comes out, and the dialogue is closed."""
+    closed: list[bool] = []
+
+    def ask() -> Dialogue[object]:
+        try:
+            return (yield chat(0))
+        finally:
+            closed.append(True)
+
+    def fail(_request: Request) -> Completion | None:
+        raise StoreError("the disk fails")
+
+    dialogue = ask()
+    with pytest.raises(StoreError, match="the disk fails"):
+        Pool(StoredOnlyClient(), 1, asyncio.Event(), fail).begin(dialogue)
+    assert closed == [True]
 
 
 def test_ctrl_c_waits_and_twice_gives_up() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from explaineval import record_list
-from explaineval.digests import Digests, NumberSet
+from explaineval.digests import Digests, NumberPlaces, NumberSet, short_digest
 from explaineval.record_list import RecordGroups, RecordList, RecordsByKey, json_lines, select
 from explaineval.records import Example
 
@@ -104,6 +104,24 @@ def test_a_set_of_numbers_is_a_set() -> None:
     assert len(held) == len(expected)
     assert all(number in held for number in expected)
     assert all((number in held) == (number in expected) for number in range(1, 20_000))
+
+
+def test_places_of_numbers_are_those_of_first_appearance() -> None:
+    """Each number keeps its place, as in a dictionary: 0, the largest, and those that share a place of the table."""
+    numbers = [2**64 - 1, 0, *range(0, 5000 * 1024, 1024), *(place**5 for place in range(3000))]
+    places, expected = NumberPlaces(), dict[int, int]()
+    for number in [*numbers, *numbers]:
+        assert places.place(number) == expected.setdefault(number, len(expected))
+    assert len(places) == len(expected)
+
+
+def test_digests_of_several_texts_tell_them_apart() -> None:
+    """Where one text ends and the next begins counts, and half a surrogate pair has a digest too."""
+    texts = [("ab", "c"), ("a", "bc"), ("abc",), ("\ud800", "c"), ("", "abc")]
+    found = {short_digest(*each) for each in texts}
+
+    assert len(found) == len(texts)
+    assert all(0 <= number < 2**64 for number in found)
 
 
 def test_digests_find_what_repeats_and_what_is_missing() -> None:

@@ -182,21 +182,32 @@ class CachedClient:
 
     async def complete(self, request: Request) -> Completion:
         """Return the stored completion, or that of the same request under way, or a new one."""
+        stored = self.stored(request)
+        if stored is not None:
+            return stored
         key = request_key(request)
-        short = int(key[:16], 16)
-        new = self.counts.seen.add(short)
         task = self._under_way.get(key)
         if task is None:
-            stored = self.store.get(key)
-            if stored is not None:
-                if new or short in self._unanswered:
-                    self._count_stored(request, stored, key, short)
-                return stored
+            short = int(key[:16], 16)
+            self.counts.seen.add(short)
             task = asyncio.create_task(self._fetch(request, key, short))
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._end(key, done))
         # shielded: a waiter that is cancelled must not cancel an answer that is being paid for
         return await asyncio.shield(task)
+
+    def stored(self, request: Request) -> Completion | None:
+        """Return the stored completion, counted as `complete` counts it; None if none is stored or it is under way."""
+        key = request_key(request)
+        if key in self._under_way:
+            return None
+        completion = self.store.get(key)
+        if completion is None:
+            return None
+        short = int(key[:16], 16)
+        if self.counts.seen.add(short) or short in self._unanswered:
+            self._count_stored(request, completion, key, short)
+        return completion
 
     def is_asked_elsewhere(self, request: Request) -> bool:
         """Return whether another process is asking this request just now."""

@@ -21,6 +21,7 @@ from explaineval.client.protocol import Client, SharedLimits, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack, Layers, open_transport
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig, arms_for
+from explaineval.digests import NumberSet
 from explaineval.errors import EndpointError, InputError
 from explaineval.execution.pool import Pool, Progress, StopRequest, run_until_done
 from explaineval.planning.cost import CostEstimate
@@ -124,6 +125,11 @@ class ModelRun:
         """Count a trial."""
         self.live.add(trial)
         self.labels += (trial.label_before is not None) + (trial.label_after is not None)
+
+    def release(self) -> None:
+        """Give back the memory that only asking needs: which requests were seen, and the tables of phi-CCT so far."""
+        self.cached.counts.seen = NumberSet()
+        self.live.tables.clear()
 
     def count_unsent(self, request: Request) -> None:
         """Count a request that was not sent."""
@@ -246,7 +252,7 @@ def build_model_runs(
             cached.pending = pending
         probe = stored_probe(store, model.endpoint, model.model)
         asked_at = prices.of_run[model.endpoint, model.model]
-        pool = Pool(cached, layers.limited.limit.ceiling, stopping)
+        pool = Pool(cached, layers.limited.limit.ceiling, stopping, cached.stored)
         model_run = ModelRun(
             model, Ledger(asked_at), CostEstimate(asked_at), layers, cached, pool, writer, batches, probe,
             served[model.endpoint].threads if model.endpoint in served else None, messages=messages,

@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from explaineval.client.protocol import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
 from explaineval.planning.replies import RETRY_SAMPLES, Dialogue, Failure, Reply
-from explaineval.planning.units import PlanSize, Unit, Variant
+from explaineval.planning.units import PlanSize, Unit
 from explaineval.records import Completion, Request, Status
 
 T = TypeVar("T")
@@ -75,6 +75,14 @@ class Progress:
         self.planned = size.planned + self.retried
 
 
+@dataclass(frozen=True)
+class Pending(Generic[T]):
+    """A dialogue that was begun, and its first request whose answer is not stored."""
+
+    dialogue: Dialogue[T]
+    request: Request
+
+
 class Pool:
     """Works on items with `width` workers at a time, and sends the requests of dialogues to one client.
 
@@ -82,8 +90,15 @@ class Pool:
     free work waiting; MAX_WAITING bounds what is under way.
     """
 
-    def __init__(self, client: Client, width: int, stopping: asyncio.Event) -> None:
-        self.client, self.width, self.stopping = client, width, stopping
+    def __init__(
+        self,
+        client: Client,
+        width: int,
+        stopping: asyncio.Event,
+        stored: Callable[[Request], Completion | None] = lambda _: None,
+    ) -> None:
+        """`stored` gives the answers that need no waiting; the client is asked for the others."""
+        self.client, self.width, self.stopping, self.stored = client, width, stopping, stored
         self.progress = Progress()
         self._workers = self._waiting = 0
         self._stopped = False
@@ -106,8 +121,28 @@ class Pool:
 
         Raises RequestUnsentError where a request is not sent and the dialogue cannot do without.
         """
+        begun = self.begin(dialogue)
+        return await self.finish(begun) if isinstance(begun, Pending) else begun
+
+    def begin(self, dialogue: Dialogue[T]) -> T | Pending[T]:
+        """Hand a dialogue what is stored, without waiting; return its result, or where it lacks an answer."""
         try:
             request = next(dialogue)
+            while (completion := self.stored(request)) is not None:
+                self._count(request)
+                request = dialogue.send(completion)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        except BaseException:
+            dialogue.close()
+            raise
+        return Pending(dialogue, request)
+
+    async def finish(self, pending: Pending[T]) -> T:
+        """Send the other requests of a dialogue that was begun; see `hold`."""
+        dialogue, request = pending.dialogue, pending.request
+        try:
             while True:
                 try:
                     reply = await self._send(request)
@@ -150,11 +185,14 @@ class Pool:
         finally:
             self._workers -= 1
 
-    async def _send(self, request: Request) -> Completion | Failure:
+    def _count(self, request: Request) -> None:
         self.progress.requests += 1
         if request.sample >= RETRY_SAMPLES:
             self.progress.retried += 1
             self.progress.planned += 1
+
+    async def _send(self, request: Request) -> Completion | Failure:
+        self._count(request)
         try:
             return await self.client.complete(request)
         except RequestUnsentError:
@@ -187,16 +225,24 @@ async def ask_units(
         progress.unsent += 1
         unsent(request)
 
-    async def ask(unit: Unit, variant: Variant) -> Reply | None:
+    async def finish(begun: Reply | Pending[Reply]) -> Reply | None:
+        if isinstance(begun, Reply):
+            return begun
         try:
-            return await pool.hold(unit.dialogue(variant, retry, count_unsent))
+            return await pool.finish(begun)
         except RequestUnsentError:
             return None
 
     async def handle(unit: Unit) -> None:
         progress.planned += unit.planned
         progress.distinct += unit.distinct
-        receive(unit, await asyncio.gather(*(ask(unit, variant) for variant in unit.asked)))
+        begun = [pool.begin(unit.dialogue(variant, retry, count_unsent)) for variant in unit.asked]
+        stored = [reply for reply in begun if isinstance(reply, Reply)]
+        if len(stored) == len(begun):
+            receive(unit, [*stored])
+            await asyncio.sleep(0)  # so that Ctrl-C, progress and the other workers have their turn
+        else:
+            receive(unit, await asyncio.gather(*map(finish, begun)))
 
     await pool.run(units, handle)
 

@@ -137,6 +137,8 @@ def execute(
             if model_run.estimate.missing:
                 model_run.estimate.learn_lengths(store, model_run.model)
         warnings = tuple(cache_notes(store.warnings))
+        for model_run in model_runs:
+            model_run.release()
         scores = score(directory)
         run_directory.write_metrics(directory, scores.rows)
         code, errors = judge_run(prepared, model_runs, interrupted, unsent)

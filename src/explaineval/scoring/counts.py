@@ -90,7 +90,7 @@ class Rows:
     width: int
     place: dict[str, int] = field(default_factory=dict)
     """The row of each example, by its id."""
-    cells: array[int] = field(default_factory=lambda: array("q"))
+    cells: array[int] = field(default_factory=lambda: array("i"))
     """The rows, one after the other."""
 
     def at(self, example: str) -> int:
@@ -98,16 +98,17 @@ class Rows:
         row = self.place.get(example)
         if row is None:
             row = self.place[example] = len(self.place)
-            self.cells.frombytes(bytes(8 * self.width))
+            self.cells.frombytes(bytes(self.cells.itemsize * self.width))
         return row * self.width
 
     def sorted_rows(self) -> IntArray:
         """The number of each example's row, in the order of their ids, (examples,)."""
         return np.fromiter(map(self.place.__getitem__, sorted(self.place)), dtype=np.int64, count=len(self.place))
 
-    def table(self) -> IntArray:
-        """A copy of the counts, (examples, width), in the order in which the examples came."""
-        return np.array(self.cells, dtype=np.int64).reshape(-1, self.width)
+    def table(self, rows: IntArray | None = None) -> IntArray:
+        """A copy of the counts, (examples, width): of these rows, or of all in the order in which the examples came."""
+        held = np.asarray(self.cells).reshape(-1, self.width)  # no copy; gone before the next row is added
+        return (held if rows is None else held[rows]).astype(np.int64)
 
 
 TABLE = slice(0, 4)
@@ -469,11 +470,11 @@ class KindCounts:
         counter, arm = counts.kinds[condition], counts.arms[condition.arm].examples
         names = sorted(counter.examples.place)
         order = counter.examples.sorted_rows()
-        cells = counter.examples.table()[order]
+        cells = counter.examples.table(order)
         self.tables, self.missing, self.floor = cells[:, TABLE], cells[:, MISSING], cells[:, FLOOR]
         self.words, self.to_cue, self.joint = cells[:, WORDS], cells[:, TO_CUE], cells[:, JOINT]
         of_arm = np.fromiter(map(arm.place.__getitem__, names), dtype=np.int64, count=len(names))
-        self.shams = arm.table()[of_arm, SHAMS]
+        self.shams = arm.table(of_arm)[:, SHAMS]
         self.samples = [counter.samples.get(name, {}) for name in names] if counter.samples else [{}] * len(names)
         self.no_tvd, self.unknown, self.summaries = counter.no_tvd, counter.unknown, counter.summaries
         self.is_graded, self.off_argmax = counter.is_graded, counter.off_argmax
@@ -552,7 +553,7 @@ class ArmCounts:
         self.config, self.interval = config, interval_of(config)
         counter = counts.arms[arm]
         order = counter.examples.sorted_rows()
-        cells = counter.examples.table()[order]
+        cells = counter.examples.table(order)
         self.answers = counter.answer_counts()[order]
         self.shams, self.null_edits = cells[:, SHAMS], cells[:, NULL_EDITS]
 

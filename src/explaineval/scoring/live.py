@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from explaineval.digests import NumberPlaces, short_digest
 from explaineval.interventions import counts_for_phi
 from explaineval.metrics.correlations import MENTIONED_FLIP, phi_values
 from explaineval.metrics.estimates import (
@@ -40,14 +41,14 @@ REST = 50
 class LiveTables:
     """The tables of the trials of one kind of intervention: four integers for each example in each condition."""
 
-    examples: dict[tuple[str, str], int] = field(default_factory=dict)
-    """The row of each example in the arrays, by its task and id."""
+    examples: NumberPlaces = field(default_factory=NumberPlaces)
+    """The row of each example in the arrays, by a hash of its task and id."""
     cells: dict[Condition, array[int]] = field(default_factory=dict)
     """a, b, c, d of each row, one row after the other; the last rows of a condition may be missing."""
 
     def add(self, trial: Trial) -> None:
         """Count a scored trial."""
-        row = self.examples.setdefault((trial.task, trial.example_id), len(self.examples))
+        row = self.examples.place(short_digest(trial.task, trial.example_id))
         cells = self.cells.setdefault(trial.condition, array("l"))
         if len(cells) < 4 * (row + 1):
             cells.extend([0] * (4 * (row + 1) - len(cells)))
