@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,24 @@ def test_a_list_has_pages(service: Service) -> None:
     assert len(set(ids)) == len(ids)
     assert {row["token"] for page in (first, second) for row in page["runs"]} == {"bob"}
     service.wait(run, BOB)
+
+
+def test_a_run_that_cannot_be_started_keeps_no_other_from_starting(service: Service) -> None:
+    """A row without what its process needs, as another version may leave it, fails; the next run finishes."""
+    with sqlite3.connect(service.data / "service.sqlite") as table:
+        old = table.execute("SELECT token, created, settings, plan FROM runs LIMIT 1").fetchone()
+        table.execute(
+            "INSERT INTO runs (id, number, token, state, created, settings, job, plan) "
+            "VALUES ('00000000000000ff', 1000000, ?, 'queued', ?, ?, '{}', ?)",
+            old,
+        )
+    run = service.submit(RUN, ANN)
+
+    assert service.wait(run, ANN)["state"] == "finished"
+    broken = service.run("00000000000000ff", BOSS)
+    assert (broken["state"], broken["reason"]) == (
+        "failed",
+        "it cannot be started: an error in explaineval (KeyError).",
+    )
+    assert service.ask("GET", "/readyz").status == 200
+    assert service.ask("DELETE", "/api/runs/00000000000000ff", token=BOSS).status == 204

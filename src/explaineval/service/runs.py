@@ -292,7 +292,7 @@ class RunService:
 
     async def check_ready(self) -> None:
         """Raise NotReadyError where no runs are taken."""
-        if not self.ready:
+        if not self.ready or any(task.done() for task in self._tasks):
             raise NotReadyError("the service starts or ends.")
 
     async def report(self, user: User, run: str) -> Path:

@@ -8,6 +8,7 @@ server continues them from the cache.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sqlite3
@@ -27,6 +28,7 @@ from explaineval.service.gate.connection import LONGEST_LINE, RunConnection
 from explaineval.service.gate.ledger import Ledger
 from explaineval.service.gate.turns import CONNECTIONS, Turns
 from explaineval.service.models import RunView
+from explaineval.service.monitoring import event
 from explaineval.service.processes.starter import Started, Starter
 from explaineval.service.settings import Settings
 from explaineval.service.table import STATES, RunRow, State, Table
@@ -149,17 +151,31 @@ class Workers:
             own = Counter(running.row.token for running in self.running.values())
             queued.sort(key=lambda row: (own[row.token], row.number))
             for row in queued:
-                if row.id not in self._tasks and await self._may_start(row):
+                if row.id not in self._tasks and await self._start_if_possible(row):
                     queued.remove(row)
-                    self._begun = row.id
-                    try:
-                        await self._start(row)
-                    except OSError as exc:
-                        await self.set_state(row, "failed", f"its process cannot be started: {exc.strerror or exc}.")
-                    self._begun = None
                     break
             else:
                 return
+
+    async def _start_if_possible(self, row: RunRow) -> bool:
+        """Start a run that may start; whether it is settled, also because it cannot be started at all."""
+        try:
+            if not await self._may_start(row):
+                return False
+            self._begun = row.id
+            await self._start(row)
+        except OSError as exc:
+            await self.set_state(row, "failed", f"its process cannot be started: {exc.strerror or exc}.")
+        except sqlite3.Error:
+            raise
+        except Exception as exc:  # a row that this version cannot read must not keep the others from starting
+            event("fault", logging.ERROR, run=row.id, error=type(exc).__name__)
+            await self.set_state(
+                row, "failed", f"it cannot be started: an error in explaineval ({type(exc).__name__})."
+            )
+        finally:
+            self._begun = None
+        return True
 
     async def _may_start(self, row: RunRow) -> bool:
         """Whether what is kept for a run fits beside what is kept for those of its token that go on.
