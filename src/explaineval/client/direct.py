@@ -20,13 +20,14 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from explaineval._version import __version__
+from explaineval.client.endpoints.api_keys import advice_on, key_of, without_secrets
 from explaineval.client.endpoints.bodies import bounds_of
 from explaineval.client.endpoints.guard import Attempt, Origin, Wire, allow, declared_origins, watch_clients
 from explaineval.client.endpoints.openai_routes import PATHS, ROUTES, check_route, refused_params
 from explaineval.client.errors import classify, message_of
-from explaineval.client.litellm_client import advice_on, key_of, without_secrets
 from explaineval.client.openai_answers import read_answer
 from explaineval.client.responses import read_body
+from explaineval.client.token_limits import NAME, LimitNames
 from explaineval.config import Endpoint, check_params
 from explaineval.config.params import EXTRA_BODY
 from explaineval.errors import ExplainevalError, OversizedError, RequestRejectedError, TransientError
@@ -48,7 +49,7 @@ class StatusError(Exception):
         self.response = response
 
 
-class DirectClient:
+class DirectClient(LimitNames):
     """Sends each request exactly once.
 
     Args:
@@ -57,12 +58,12 @@ class DirectClient:
     """
 
     def __init__(self, endpoints: Mapping[str | None, Endpoint], *, timeout: float) -> None:
+        super().__init__()
         self._endpoints = endpoints
         self._timeout = timeout
         SECRETS.learn(os.environ)
         watch_clients(AiohttpTransport, httpx.AsyncHTTPTransport, httpx.HTTPTransport)
         self.wire = Wire(_open_pool)
-        self.renamed: set[tuple[str | None, str]] = set()
         self._urls: dict[tuple[str | None, Style], httpx.URL] = {}
         self._origins: dict[str | None, tuple[Origin, ...]] = {}
 
@@ -79,23 +80,13 @@ class DirectClient:
         key = key_of(endpoint, request.model)
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._ask(request, endpoint, key, where)
+                return await self.send_by_name(request, partial(self._send, request, endpoint, key, where))
         except TimeoutError as exc:
             raise classify(exc, where=where) from exc
 
     async def close(self) -> None:
         """Close all connections. Call it before the event loop ends."""
         await self.wire.aclose()
-
-    async def _ask(self, request: Request, endpoint: Endpoint, key: str | None, where: str) -> Completion:
-        try:
-            return await self._send(request, endpoint, key, where)
-        except RequestRejectedError as exc:
-            # newer models take the limit under another name only; a rejection costs nothing, so ask again at once
-            if "max_completion_tokens" not in str(exc) or (request.endpoint, request.model) in self.renamed:
-                raise
-            self.renamed.add((request.endpoint, request.model))
-            return await self._send(request, endpoint, key, where)
 
     async def _send(self, request: Request, endpoint: Endpoint, key: str | None, where: str) -> Completion:
         attempt = Attempt(
@@ -131,7 +122,7 @@ class DirectClient:
         return self._origins[request.endpoint]
 
     def _build(self, request: Request, endpoint: Endpoint, key: str | None) -> httpx.Request:
-        body = body_of(request, renamed=(request.endpoint, request.model) in self.renamed)
+        body = body_of(request, self.limit_name(request))
         place = request.endpoint, request.style
         url = self._urls.get(place)
         if url is None:
@@ -149,8 +140,8 @@ class DirectClient:
         return completion
 
 
-def body_of(request: Request, *, renamed: bool = False) -> bytes:
-    """Return the body of a request as JSON. With `renamed` the limit is sent in chat as max_completion_tokens."""
+def body_of(request: Request, limit_name: str = NAME) -> bytes:
+    """Return the body of a request as JSON, in which the limit of tokens has this name."""
     chat = request.style == "chat"
     extra = request.params.get(EXTRA_BODY)
     body: dict[str, Any] = {"model": request.model.partition("/")[2]}
@@ -158,7 +149,7 @@ def body_of(request: Request, *, renamed: bool = False) -> bytes:
         body["messages"] = [{"role": message.role, "content": message.content} for message in request.messages or ()]
     else:
         body["prompt"] = request.prompt
-    body["max_completion_tokens" if renamed and chat else "max_tokens"] = request.max_tokens
+    body[limit_name] = request.max_tokens
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.stop:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import ssl
 import warnings
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,10 +19,12 @@ from typing import Any
 
 import httpx
 
+from explaineval.client.endpoints.api_keys import advice_on, key_of, without_secrets
 from explaineval.client.endpoints.bodies import bounds_of
 from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, declared_origins, watch_clients
 from explaineval.client.errors import chain, classify, wire_status
 from explaineval.client.responses import add_reasoning, read_body, read_response
+from explaineval.client.token_limits import LimitNames
 from explaineval.config import Endpoint, check_params
 from explaineval.errors import (
     EndpointError,
@@ -36,32 +36,6 @@ from explaineval.errors import (
 )
 from explaineval.records import Completion, Request
 from explaineval.secrets import SECRETS
-
-DEFAULT_KEY_ENV = "EXPLAINEVAL_API_KEY"
-NO_KEY = "none"
-NONE_SENT = "no key was sent"
-VERSION = re.compile(r"/(v\d|api|openai)\b", re.IGNORECASE)
-OPENAI_SHAPED = frozenset(
-    {"openai", "hosted_vllm", "text-completion-openai", "custom_openai", "litellm_proxy", "lm_studio", "llamafile"}
-    | {"openai_like", "aiohttp_openai", "xinference", "docker_model_runner"}
-)
-KEY_NAMES: Mapping[str, tuple[str, ...]] = {
-    "text-completion-openai": ("OPENAI_API_KEY",),
-    "azure": ("AZURE_API_KEY", "AZURE_OPENAI_API_KEY"),
-    "azure_text": ("AZURE_API_KEY", "AZURE_OPENAI_API_KEY"),
-    "anthropic_text": ("ANTHROPIC_API_KEY",),
-    "bedrock": ("AWS_SECRET_ACCESS_KEY", "AWS_BEARER_TOKEN_BEDROCK"),
-    "cohere_chat": ("COHERE_API_KEY", "CO_API_KEY"),
-    "fireworks_ai": ("FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"),
-    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-    "huggingface": ("HF_TOKEN", "HUGGINGFACE_API_KEY"),
-    "perplexity": ("PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"),
-    "text-completion-codestral": ("CODESTRAL_API_KEY",),
-    "together_ai": ("TOGETHERAI_API_KEY",),
-    "vertex_ai": ("VERTEXAI_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS"),
-    "watsonx": ("WATSONX_APIKEY", "WATSONX_API_KEY"),
-}
-"""Names of the key variables of routes where it is not ROUTE_API_KEY. For messages only: litellm reads them itself."""
 
 PREPARING = 30.0
 """Seconds that litellm may take before it sends anything: its first call in a process imports much."""
@@ -120,7 +94,7 @@ class Clock:
                 self.limit.reschedule(asyncio.get_running_loop().time() + self.seconds)
 
 
-class LiteLLMClient:
+class LiteLLMClient(LimitNames):
     """Sends each request exactly once.
 
     Args:
@@ -132,13 +106,13 @@ class LiteLLMClient:
     """Whether litellm gets answers without what is never used of them."""
 
     def __init__(self, endpoints: dict[str | None, Endpoint], *, timeout: float) -> None:
+        super().__init__()
         self._endpoints = endpoints
         self._timeout = timeout
         SECRETS.learn(os.environ)  # litellm looks for a provider's own key there by itself
         self._litellm: ModuleType | None = None
         self._session: httpx.AsyncClient | None = None
         self.wire = Wire(_direct_transport)
-        self.renamed: set[tuple[str | None, str]] = set()
 
     async def complete(self, request: Request) -> Completion:
         """Make one attempt.
@@ -154,19 +128,10 @@ class LiteLLMClient:
         await self._ready()  # the import is no part of an attempt
         try:
             async with asyncio.timeout(self._timeout + PREPARING) as limit:
-                return await self._ask(request, endpoint, key, Clock(limit, self._timeout))
+                send = partial(self._send, request, endpoint, key, Clock(limit, self._timeout))
+                return await self.send_by_name(request, send)
         except TimeoutError as exc:
             raise classify(exc, where=_where(request, endpoint)) from exc
-
-    async def _ask(self, request: Request, endpoint: Endpoint, key: str | None, clock: Clock) -> Completion:
-        try:
-            return await self._send(request, endpoint, key, clock)
-        except RequestRejectedError as exc:
-            # newer models take the limit under another name only; a rejection costs nothing, so ask again at once
-            if "max_completion_tokens" not in str(exc) or (request.endpoint, request.model) in self.renamed:
-                raise
-            self.renamed.add((request.endpoint, request.model))
-            return await self._send(request, endpoint, key, clock)
 
     async def _send(self, request: Request, endpoint: Endpoint, key: str | None, clock: Clock) -> Completion:
         litellm = await self._ready()
@@ -234,8 +199,7 @@ class LiteLLMClient:
             "max_retries": 0,
             **request.params,
         }
-        renamed = request.style == "chat" and (request.endpoint, request.model) in self.renamed
-        arguments["max_completion_tokens" if renamed else "max_tokens"] = request.max_tokens
+        arguments[self.limit_name(request)] = request.max_tokens
         if request.style == "chat":
             arguments["messages"] = [m.model_dump() for m in request.messages or ()]
         else:
@@ -255,79 +219,8 @@ class LiteLLMClient:
         return arguments
 
 
-def key_of(endpoint: Endpoint, model: str) -> str | None:  # noqa: ARG001 - whose key it is
-    """Return the key for a call; None lets litellm look for the provider's own. It is remembered only to be masked.
-
-    To a base URL the key in the named variable (or in EXPLAINEVAL_API_KEY) is sent, else a dummy. A provider's own key
-    is never sent to another address; the guard refuses that.
-
-    Raises:
-        InputError: the named variable is not set.
-    """
-    if endpoint.api_key_env is not None:
-        key = os.environ.get(endpoint.api_key_env)
-        if not key:
-            raise InputError(f"the environment variable {endpoint.api_key_env} holds no key: set it, then run again.")
-        SECRETS.add(key)
-        return key
-    if endpoint.base_url is not None:
-        key = os.environ.get(DEFAULT_KEY_ENV)
-        SECRETS.add(key)
-        return key or NO_KEY
-    return None
-
-
 def _where(request: Request, endpoint: Endpoint) -> str:
     return f"{request.model} at {endpoint.identity}" if endpoint.identity else request.model
-
-
-def without_secrets(completion: Completion) -> Completion:
-    """Return the completion with keys masked, since an endpoint can repeat the key that it got in what it sends."""
-    if SECRETS.empty:
-        return completion
-    values = completion.model_dump()
-    masked = SECRETS.mask_value(values, keep_length=True)  # offsets of tokens stay right
-    return completion if masked == values else Completion.model_validate(masked)
-
-
-def advice_on(endpoint: Endpoint, model: str, status: int) -> str | None:
-    """Return advice on a status that concerns the key (401, 403) or the address (404); None for others."""
-    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        advice = _key_advice(endpoint, model)
-        return advice if status == httpx.codes.UNAUTHORIZED or advice.startswith(NONE_SENT) else None
-    plain = endpoint.base_url is not None and not VERSION.search(endpoint.base_url)
-    if status == httpx.codes.NOT_FOUND and plain and model.partition("/")[0] in OPENAI_SHAPED:
-        return (
-            "unknown model or address; the base URL has no /v1, which most servers in OpenAI's shape want at its end: "
-            f"try {endpoint.base_url}/v1"
-        )
-    return None
-
-
-def _key_advice(endpoint: Endpoint, model: str) -> str:
-    """Return which variable holds the key that was not accepted, or would hold the missing one."""
-    if endpoint.api_key_env is not None:
-        return f"the key is not accepted; check {endpoint.api_key_env}, which holds it"
-    if endpoint.base_url is None:
-        held, wanted = provider_key_names(model)
-        if held:
-            return f"the key is not accepted; check {' and '.join(held)}, which holds it"
-        return f"{NONE_SENT}: set {' or '.join(wanted)}, or name your variable by --api-key-env"
-    if os.environ.get(DEFAULT_KEY_ENV):
-        return f"the key is not accepted; check {DEFAULT_KEY_ENV}, which holds it"
-    held, _ = provider_key_names(model)
-    example = f" (--api-key-env {held[0]}, if that key may go there)" if held else ""
-    return (
-        f"{NONE_SENT}: with a base URL it is taken only from {DEFAULT_KEY_ENV}, or from the variable that "
-        f"--api-key-env names{example}"
-    )
-
-
-def provider_key_names(model: str) -> tuple[list[str], list[str]]:
-    """Return the variables in which litellm looks for the provider's own key: those that are set, and all of them."""
-    route = model.partition("/")[0]
-    names = list(KEY_NAMES.get(route, (f"{route.upper().replace('-', '_')}_API_KEY",)))
-    return [name for name in names if os.environ.get(name)], names
 
 
 def _read_body(attempt: Attempt, exc: Exception, request: Request) -> Completion | None:

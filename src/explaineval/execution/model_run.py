@@ -20,6 +20,7 @@ from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
 from explaineval.client.protocol import Client, SharedLimits, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack, Layers, open_transport
+from explaineval.client.token_limits import LimitNames, Renamed
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig, arms_for
 from explaineval.digests import NumberSet
 from explaineval.errors import EndpointError, InputError
@@ -44,7 +45,7 @@ def provider_for(
     model: ModelConfig,
     endpoint: Endpoint,
     timeout: float,
-    renamed: set[tuple[str | None, str]] | None = None,
+    renamed: Renamed | None = None,
 ) -> BatchProvider:
     """The provider of this model's batches; with a base URL, the batches of that server. `timeout` in seconds.
 
@@ -277,9 +278,8 @@ def _check_batches_first(
 ) -> CheckedClient:
     """Return the client that sends nothing by the transport before the endpoint has taken batches."""
     from explaineval.client.batches.submit import CheckedClient
-    from explaineval.client.litellm_client import LiteLLMClient
 
-    renamed = transport.renamed if isinstance(transport, LiteLLMClient) else None
+    renamed = transport.renamed if isinstance(transport, LimitNames) else None
     provider = provider_for(model, client.endpoint_of(model), client.timeout, renamed)
     return CheckedClient(transport, provider, journal.has_batches)
 

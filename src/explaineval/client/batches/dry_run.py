@@ -20,6 +20,7 @@ import httpx
 
 from explaineval.client.endpoints import guard
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm
+from explaineval.client.token_limits import Renamed
 from explaineval.config import Endpoint
 from explaineval.records import Completion, Message, Request
 
@@ -84,9 +85,7 @@ class DryRunClient(LiteLLMClient):
     ordinary client avoids a batch that is refused because of the older name.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, model: str, *, timeout: float, renamed: set[tuple[str | None, str]] | None = None
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, model: str, *, timeout: float, renamed: Renamed | None = None) -> None:
         super().__init__({endpoint.identity: endpoint}, timeout=timeout)
         if renamed is not None:
             self.renamed = renamed

@@ -23,11 +23,12 @@ import httpx
 from explaineval.client.batches.dry_run import DUMMY_KEY, DryRunClient
 from explaineval.client.batches.journal import JournalEntry
 from explaineval.client.endpoints import guard
+from explaineval.client.endpoints.api_keys import advice_on, key_of
 from explaineval.client.endpoints.bodies import MOST_BYTES, MOST_VALUES, TooLargeError, measure
 from explaineval.client.endpoints.guard import declared_origins
 from explaineval.client.errors import NO_HOST, Advice, chain, classify
-from explaineval.client.litellm_client import advice_on, key_of
 from explaineval.client.responses import read_json
+from explaineval.client.token_limits import Renamed
 from explaineval.config import Endpoint
 from explaineval.errors import (
     EndpointError,
@@ -138,9 +139,7 @@ class BatchProvider(ABC):
     clock_skew: ClassVar[float]
     """Seconds by which the provider's clock may differ from this machine's."""
 
-    def __init__(
-        self, endpoint: Endpoint, model: str, *, timeout: float, renamed: set[tuple[str | None, str]] | None = None
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, model: str, *, timeout: float, renamed: Renamed | None = None) -> None:
         """Prepare connections with this timeout in seconds. For `renamed` see `DryRunClient`."""
         self.endpoint, self.model = endpoint, model
         self.name = model.partition("/")[0]
