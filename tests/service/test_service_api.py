@@ -204,3 +204,16 @@ def test_a_run_that_cannot_be_started_keeps_no_other_from_starting(service: Serv
     )
     assert service.ask("GET", "/readyz").status == 200
     assert service.ask("DELETE", "/api/runs/00000000000000ff", token=BOSS).status == 204
+
+
+def test_a_list_says_what_each_run_says(service: Service, finished: dict[str, Any]) -> None:
+    """SQLite reads it out of the same documents."""
+    rows = {row["id"]: row for row in service.ask("GET", "/api/runs?limit=200", token=TOKENS["boss"]).document["runs"]}
+    row = rows[finished["id"]]
+
+    assert row["tasks"] == finished["settings"]["tasks"]
+    assert row["models"] == [model["model"] for model in finished["settings"]["models"]]
+    assert row["requests"] == finished["plan"]["total"]["distinct"] > 0
+    assert row["done"] == sum(model["done"] for model in finished["progress"]["models"]) == row["requests"]
+    for name in ("state", "reason", "token", "created", "started", "ended", "usd", "max_usd"):
+        assert row[name] == finished[name], name

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
+from starlette.types import Message
 
 from explaineval.errors import InputError
+from explaineval.service.api.guards import _bounded
 from explaineval.service.app import is_loopback, listen
 from explaineval.service.settings import Settings, read_settings, read_tokens
 from servers.commands import run as run_command
-from servers.service import RUN, TOKENS, Reply, Service
+from servers.service import ENVIRONMENT, RUN, SETTINGS, TOKENS, Reply, Service
 
 ANN, BOB, BOSS = TOKENS["ann"], TOKENS["bob"], TOKENS["boss"]
 UNKNOWN = "0123456789abcdef"
@@ -74,6 +79,9 @@ def session_of(service: Service) -> tuple[str, str]:
     assert reply.status == 200
     assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
     assert ANN not in cookie
+    assert "Secure" not in cookie
+    encrypted = {"Host": "localhost", "Origin": "https://localhost"}
+    assert "Secure" in service.ask("POST", "/api/session", {"token": ANN}, headers=encrypted).headers["set-cookie"]
     return cookie.partition(";")[0], reply.document["csrf"]
 
 
@@ -114,20 +122,30 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an upload that is not there": ({"tasks": ["jsonl:nothing.jsonl"]}, "there is no upload"),
     "a task of no name": ({"tasks": ["sens"]}, "perhaps sense is meant"),
     "markup": ({"tasks": ["<script>alert(1)</script>"]}, "names a file"),
-    "prompts": ({"prompts": "/etc"}, "prompts: unknown key"),
-    "a cache": ({"cache": "/var/x"}, "cache: unknown key"),
-    "a directory": ({"out": "/var/x"}, "out: unknown key"),
-    "endpoints": ({"endpoints": {"x": {"base_url": "http://10.0.0.1"}}}, "endpoints: unknown key"),
-    "a key": ({"api_key_env": "HOME"}, "api_key_env: unknown key"),
-    "a price": ({"price": [0, 0]}, "price: unknown key"),
+    "prompts": ({"prompts": "/etc"}, "prompts: the service does not take this key"),
+    "a cache": ({"cache": "/var/x"}, "cache: the service does not take this key"),
+    "a directory": ({"out": "/var/x"}, "out: the service does not take this key"),
+    "endpoints": (
+        {"endpoints": {"x": {"base_url": "http://10.0.0.1"}}},
+        "endpoints: the service does not take this key",
+    ),
+    "a key": ({"api_key_env": "HOME"}, "api_key_env: the service does not take this key"),
+    "a price": ({"price": [0, 0]}, "price: the service does not take this key"),
     "shots": ({"shots_from": "/etc/passwd"}, "names a file of the server"),
     "interventions": ({"interventions": {"file": "../x"}}, "interventions.file"),
     "a tagger": ({"interventions": {"tagger": "os"}}, "unknown key"),
-    "a shard": ({"shard": "1/2"}, "unknown key"),
+    "a shard": ({"shard": "1/2"}, "the service does not take this key"),
+    "Ray": ({"engine": "ray", "ray_address": "ray://10.0.0.1:10001"}, "the service does not take this key"),
+    "a misspelt key": ({"limt": 3}, "limt: unknown key; did you mean limit?"),
+    "no list": ({"tasks": "sense"}, "tasks: this must be a list"),
+    "a name alone": ({"models": ["simulated/faithful"]}, "models.0: this must be an object"),
+    "long parameters": ({"params": {"extra_body": {"x": "y" * 60_000}}}, "params: they may have 50,000 characters"),
     "no endpoint": ({"models": [{"model": "openai/gpt-4o"}]}, "say at which endpoint"),
     "a foreign endpoint": ({"models": [{"model": "openai/x", "endpoint": "http://10.0.0.1/v1"}]}, "is no endpoint"),
     "a foreign route": ({"models": [{"model": "deepseek/x", "endpoint": "dear"}]}, "may not be asked at"),
     "a simulated one elsewhere": ({"models": [{"model": "simulated/faithful", "endpoint": "dear"}]}, "is simulated"),
+    "a file of laws": ({"models": [{"model": "simulated//etc/passwd#root"}]}, "is no simulated model of this service"),
+    "a law beside": ({"models": [{"model": "simulated/serve.yaml#tokens"}]}, "is no simulated model of this service"),
     "a steering parameter": ({"params": {"api_base": "http://10.0.0.1"}}, "api_base"),
     "a huge number": ({"samples": 10**9}, "samples"),
     "half a character": ({"models": [{"model": "simulated/\ud800"}]}, "."),
@@ -176,6 +194,66 @@ def test_bodies_are_bounded(service: Service) -> None:
         reply = service.ask("POST", "/api/plans", body, BOB, {"Content-Type": "application/json"})
         assert reply.status in (400, 422), body[:20]
     assert code_of(chunked(service, b"x" * 200_000)) == (413, "too_large")
+
+
+def test_a_stranger_makes_no_numbers_of_their_own(service: Service) -> None:
+    """Methods and addresses that nobody knows are counted as one."""
+    for name in ("EVIL1", "EVIL2"):
+        assert service.ask(name, f"/{name}").status == 404
+    numbers = service.ask("GET", "/metrics", token=BOB).body.decode()
+
+    assert "EVIL" not in numbers
+    assert 'explaineval_http_requests_total{method="(other)",route="(unknown)",status="404"} 2.0' in numbers
+
+
+def test_who_sends_slowly_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """The service ends in due form while an upload is under way that never comes to its end."""
+    slow = Service(tmp_path, SETTINGS, ENVIRONMENT)
+    slow.start()
+    with socket.create_connection(("127.0.0.1", slow.port)) as upload:
+        head = f"PUT /api/files/a.jsonl HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ANN}\r\n"
+        upload.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        while not list((slow.data / "uploads").iterdir()):
+            time.sleep(0.02)
+
+        assert slow.stop() == 0
+    assert list((slow.data / "uploads").iterdir()) == []
+
+
+def test_a_body_without_its_type_is_told_what_to_send(service: Service) -> None:
+    """As `curl -d` sends it."""
+    reply = service.ask("POST", "/api/plans", json.dumps(RUN).encode(), BOB, {"Content-Type": "text/plain"})
+
+    assert code_of(reply) == (422, "invalid")
+    assert "Content-Type: application/json" in reply.document["error"]["message"]
+
+
+def test_a_byte_order_mark_is_taken(service: Service) -> None:
+    """As files of Windows have it, and as the command line takes it."""
+    row = b'{"id": "1", "fields": {"a": "b"}, "options": {"A": "x", "B": "y"}, "gold": "A"}\n'
+
+    assert service.ask("PUT", "/api/files/marked.jsonl", b"\xef\xbb\xbf" + row, BOB).status == 201
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for one part of a body ends; a stream of events, whose body has come, does not."""
+    monkeypatch.setattr("explaineval.service.api.guards.BLOCK_SECONDS", 0.01)
+
+    async def receive_from(messages: list[Message]) -> list[Message]:
+        async def receive() -> Message:
+            if messages:
+                return messages.pop(0)
+            await asyncio.sleep(0.1)
+            return {"type": "http.disconnect"}
+
+        bounded = _bounded(receive, 100)
+        return [await bounded(), await bounded()]
+
+    with pytest.raises(HTTPException) as caught:
+        asyncio.run(receive_from([{"type": "http.request", "body": b"{", "more_body": True}]))
+    assert caught.value.status_code == 408
+    whole: Message = {"type": "http.request", "body": b"{}", "more_body": False}
+    assert asyncio.run(receive_from([whole])) == [whole, {"type": "http.disconnect"}]
 
 
 def chunked(service: Service, body: bytes) -> Reply:

@@ -24,6 +24,8 @@ from explaineval.service.pages.routes import router as pages
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings
 
+END_SECONDS = 5
+"""For how long the end of the service waits for requests of users under way, before it ends the runs."""
 DESCRIPTION = (
     "Runs of explaineval on a server: plan, submit, follow, stop and continue them, and read what they found. Send a "
     'token as `Authorization: Bearer TOKEN`. Every error is `{"error": {"code", "message"}}`.'
@@ -140,7 +142,7 @@ def serve(
     app = create_app(directory, settings, digests, loopback=loopback)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=20, proxy_headers=False,
-        h11_max_incomplete_event_size=64 << 10,
+        h11_max_incomplete_event_size=64 << 10, timeout_graceful_shutdown=END_SECONDS,
     )  # fmt: skip
     write_logs()
     host, port = listening.getsockname()[:2]

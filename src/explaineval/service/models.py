@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from explaineval.config.client_config import Dollars, Positive
 from explaineval.config.run_config import FEWEST_TVD_SAMPLES, ArmConfig
@@ -17,6 +18,8 @@ MOST = 10**9
 Count = Annotated[int, Field(ge=1, le=MOST)]
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.jsonl)?$"
 """What an upload may be called."""
+LONGEST_PARAMS = 50_000
+"""Characters of a run's `params` as JSON."""
 RUN_ID = r"^[0-9a-f]{16}$"
 FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Text = Annotated[str, Field(max_length=500)]
@@ -114,6 +117,13 @@ class RunSettings(Request):
     timeout: Annotated[float, Field(gt=0, le=3600)] | None = None
     rpm: Positive | None = None
     tpm: Positive | None = None
+
+    @field_validator("params")
+    @classmethod
+    def _is_short(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if len(json.dumps(value)) > LONGEST_PARAMS:
+            raise ValueError(f"they may have {LONGEST_PARAMS:,} characters as JSON")
+        return value
 
 
 class Cases(Document):

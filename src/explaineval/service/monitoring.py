@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UNKNOWN_ROUTE = "(unknown)"
 """Stands for every address that no route has, so that visitors cannot make names of their own."""
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+OTHER_METHOD = "(other)"
+"""Stands for every method that is none of HTTP's usual ones, for the same reason."""
 FIELDS = "fields"
 """The attribute of a log record that holds the fields of its line."""
 
@@ -180,14 +183,13 @@ class Observed:
         finally:
             seconds = time.monotonic() - start
             route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+            method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
             service = getattr(scope["app"].state, "service", None)
             if service is not None:
-                service.monitor.count_request(scope["method"], route, status, None if stream else seconds)
+                service.monitor.count_request(method, route, status, None if stream else seconds)
             if not (status < 400 and route in ("/healthz", "/readyz", "/metrics")):
                 user = scope.get("state", {}).get("user")
-                event(
-                    "request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4), user=user
-                )
+                event("request", method=method, route=route, status=status, seconds=round(seconds, 4), user=user)
 
 
 def event(name: str, level: int = logging.INFO, **fields: Any) -> None:

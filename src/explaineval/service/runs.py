@@ -34,7 +34,7 @@ from explaineval.service.processes.background import Background
 from explaineval.service.processes.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
 from explaineval.service.settings import EMBEDDED, Settings
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
-from explaineval.service.table import ACTIVE, RunRow, Table
+from explaineval.service.table import ACTIVE, ListedRun, RunRow, Table
 from explaineval.service.uploads import UPLOADS, Uploads
 
 CACHE = "cache"
@@ -190,7 +190,7 @@ class RunService:
     async def list_runs(self, user: User, before: int | None = None, limit: int = PAGE) -> RunList:
         """Return the newest runs that a user may see, those below a number if it is given."""
         token = None if user.admin else user.token
-        rows = await asyncio.to_thread(self.table.runs, token=token, before=before, limit=limit + 1)
+        rows = await asyncio.to_thread(self.table.listed_runs, token, before, limit + 1)
         total = await asyncio.to_thread(self.table.count_runs, token)
         shown = rows[:limit]
         following = shown[-1].number if len(rows) > limit else None
@@ -212,12 +212,13 @@ class RunService:
     async def resume(self, user: User, run: str, max_usd: float | None = None) -> RunRow:
         """Let a run that has ended go on from the cache, with another limit if one is given.
 
-        Raises NotFoundError, ConflictError if it goes on or is finished, BudgetError.
+        Raises NotFoundError, ConflictError if it goes on or is finished or too many wait, BudgetError.
         """
         async with self._submitting:
             row = await self.get(user, run)
             if row.active or row.state == "finished":
                 raise ConflictError(f"the run cannot be continued: it is {row.state}.")
+            await self._check_waiting(row.token)
             limit = row.max_usd if max_usd is None else max_usd
             left = self.ledger.left(row.token)
             whole = row.worst_usd if limit is None else limit
@@ -383,6 +384,10 @@ class RunService:
         limits = self.settings.limits
         if await asyncio.to_thread(self.table.count_runs, token) >= limits.runs_per_token:
             raise ConflictError(f"there are {limits.runs_per_token:,} runs, as many as are kept: delete some first.")
+        await self._check_waiting(token)
+
+    async def _check_waiting(self, token: str) -> None:
+        limits = self.settings.limits
         if await asyncio.to_thread(self.table.count_runs, token, ACTIVE) >= limits.waiting_per_token:
             raise ConflictError(
                 f"{limits.waiting_per_token:,} runs wait or go on, as many as one token may have: wait for one to end."
@@ -405,17 +410,14 @@ class RunService:
                 "give a lower max_usd, at which it stops."
             )
 
-    def _summary(self, row: RunRow) -> RunSummary:
-        view = self.view(row)
-        progress = view.progress
-        return RunSummary(
-            id=row.id, state=view.state, reason=view.reason, token=row.token, created=row.created, started=row.started,
-            ended=row.ended, tasks=[str(task) for task in row.settings.get("tasks", [])],
-            models=[str(model["model"]) for model in row.settings.get("models", [])],
-            requests=view.plan.total.distinct,
-            done=0 if progress is None else sum(model.done for model in progress.models),
-            usd=view.usd, max_usd=row.max_usd,
-        )  # fmt: skip
+    def _summary(self, row: ListedRun) -> RunSummary:
+        summary = RunSummary.model_validate({name: value for name, value in vars(row).items() if name != "number"})
+        running = self.workers.running.get(row.id)
+        if running is None:
+            return summary
+        view = running.view
+        done = 0 if view.progress is None else sum(model.done for model in view.progress.models)
+        return summary.model_copy(update={"state": view.state, "reason": view.reason, "done": done, "usd": view.usd})
 
     def _remove(self, run: str) -> None:
         shutil.rmtree(self.run_directory(run), ignore_errors=True)

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from explaineval.client.simulated import known_names
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.datasets.readers import BUNDLED
 from explaineval.errors import InputError
@@ -128,9 +129,14 @@ def _model(model: ModelSettings, allowed: Settings, embedded: Embedded | None) -
     if model.model.startswith(SIMULATED_PREFIX):
         if not allowed.simulated:
             raise InputError(f"{model.model}: simulated models are not allowed on this service.")
+        names = known_names()
+        if model.model.removeprefix(SIMULATED_PREFIX) not in names:  # FILE.yaml#NAME would read a file of the server
+            raise InputError(f"{model.model} is no simulated model of this service: choose from {', '.join(names)}.")
+        if model.endpoint is not None:
+            raise InputError(f"{model.model} is simulated, so no endpoint is asked: leave `endpoint` out.")
         return values
-    names = [*allowed.endpoints, *([EMBEDDED] if embedded is not None else [])]
-    choices = f"choose from {', '.join(names)}" if names else "its operator has named none"
+    endpoints = [*allowed.endpoints, *([EMBEDDED] if embedded is not None else [])]
+    choices = f"choose from {', '.join(endpoints)}" if endpoints else "its operator has named none"
     if model.endpoint is None:
         raise InputError(f"{model.model}: say at which endpoint of this service it is asked: {choices}.")
     if embedded is not None and model.endpoint in (EMBEDDED, embedded.endpoint):

@@ -110,8 +110,34 @@ class Entry:
     """Dollars that an ended reservation cost; None for one that begins."""
 
 
+@dataclass(frozen=True)
+class ListedRun:
+    """What a list shows of one run; `requests` are the distinct ones of its plan, `done` those that have an outcome."""
+
+    id: str
+    number: int
+    state: State
+    reason: str | None
+    token: str
+    created: str
+    started: str | None
+    ended: str | None
+    tasks: list[str]
+    models: list[str]
+    requests: int
+    done: int
+    usd: float
+    max_usd: float | None
+
+
 _JSON = ("settings", "job", "plan", "progress")
 _COLUMNS = tuple(RunRow.__dataclass_fields__)
+_LISTED = """SELECT id, number, state, reason, token, created, started, ended,
+    json_extract(settings, '$.tasks'),
+    (SELECT json_group_array(json_extract(value, '$.model')) FROM json_each(settings, '$.models')),
+    json_extract(plan, '$.total.distinct'),
+    (SELECT COALESCE(SUM(json_extract(value, '$.done')), 0) FROM json_each(progress, '$.models')),
+    usd, max_usd FROM runs"""
 
 
 class Table:
@@ -221,6 +247,19 @@ class Table:
             query, values = f"{query} AND number < ?", [*values, before]
         rows = self._rows(f"{query} ORDER BY number DESC LIMIT ?", (*values, limit))
         return [_run_row(row) for row in rows]
+
+    def listed_runs(self, token: str | None, before: int | None, limit: int) -> list[ListedRun]:
+        """Return what a list shows, the newest first: of one token or of all, below a number, so many at the most.
+
+        SQLite reads what was submitted, so that long settings take no memory here.
+        """
+        query = f"{_LISTED} WHERE (:token IS NULL OR token = :token) AND (:before IS NULL OR number < :before)"
+        with self._read_lock:
+            rows = self._reader.execute(
+                f"{query} ORDER BY number DESC LIMIT :limit", {"token": token, "before": before, "limit": limit}
+            ).fetchall()
+        found = (dict(zip(ListedRun.__dataclass_fields__, row, strict=True)) for row in rows)
+        return [ListedRun(**row | {name: json.loads(row[name]) for name in ("tasks", "models")}) for row in found]
 
     def count_runs(self, token: str | None = None, states: Sequence[State] = STATES) -> int:
         """Return how many runs there are in these states, of one token or of all."""

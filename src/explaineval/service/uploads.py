@@ -10,6 +10,8 @@ import hashlib
 import re
 import secrets
 import shutil
+from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -35,6 +37,8 @@ class Uploads:
 
     def __init__(self, directory: Path, table: Table, background: Background, limits: Limits) -> None:
         self.directory, self.table, self.background, self.limits = directory / UPLOADS, table, background, limits
+        self._under_way: Counter[str] = Counter()
+        """How many uploads of each token arrive now."""
 
     async def put(self, token: str, name: str, body: AsyncIterator[bytes]) -> FileRow:
         """Keep an upload under a name of the token's, in place of an earlier one.
@@ -44,8 +48,16 @@ class Uploads:
         if not re.fullmatch(FILE_NAME, name):
             raise InputError(f"{name!r} is no name of a file: use letters, digits, - and _, and .jsonl at the end.")
         known = await asyncio.to_thread(self.table.files, token)
-        if len(known) >= self.limits.files_per_token and all(row.name != name for row in known):
-            raise InputError(f"there are {len(known)} uploads already, as many as are allowed: delete one first.")
+        others = sum(row.name != name for row in known) + self._under_way[token]
+        if others >= self.limits.files_per_token:
+            raise InputError(f"there are {others} uploads already, as many as are allowed: delete one first.")
+        self._under_way[token] += 1
+        try:
+            return await self._put(token, name, body)
+        finally:
+            self._under_way[token] -= 1
+
+    async def _put(self, token: str, name: str, body: AsyncIterator[bytes]) -> FileRow:
         draft = self.directory / f"draft-{secrets.token_hex(8)}" / name
         await asyncio.to_thread(draft.parent.mkdir, parents=True)
         try:
@@ -79,7 +91,7 @@ class Uploads:
         handle = await asyncio.to_thread(draft.open, "wb")
         with handle:
             async for block in body:
-                if not size and block.lstrip()[:1] not in (b"{", b""):
+                if not size and block.removeprefix(BOM_UTF8).lstrip()[:1] not in (b"{", b""):
                     raise InputError(f"{name}:1: expected one JSON object a line.")
                 size += len(block)
                 if size > self.limits.file_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import ExplainevalError, InputError
 from explaineval.secrets import SECRETS
 from explaineval.service.auth import AuthError
 from explaineval.service.events import TooManyFollowersError
-from explaineval.service.models import ErrorDocument
+from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSettings
 from explaineval.service.processes.background import BusyError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
 from explaineval.service.uploads import TooLargeError
@@ -28,6 +30,7 @@ CODES: Mapping[int, tuple[str, str]] = {
     403: ("forbidden", "The token may not do this, or another site made the request."),
     404: ("not_found", "There is no such thing, or it belongs to somebody else."),
     405: ("method_not_allowed", "The address does not take this method."),
+    408: ("too_slow", "The body did not arrive in time."),
     409: ("conflict", "This does not go with the state of the run."),
     413: ("too_large", "The body is larger than is allowed."),
     422: ("invalid", "A value is wrong or not allowed."),
@@ -122,6 +125,27 @@ async def _fault(_: Request, exc: Exception) -> JSONResponse:
     return error(500, f"an error in explaineval itself: {type(exc).__name__}.")
 
 
+OBJECTS = ("model_type", "model_attributes_type", "dict_type")
+SENTENCES = dict.fromkeys(OBJECTS, "this must be an object, {...}") | dict.fromkeys(
+    ("list_type", "tuple_type"), "this must be a list, [...]"
+)
+"""pydantic's kinds of errors whose own sentences speak of Python."""
+PATTERNS: Mapping[str, str] = {
+    FILE_NAME: "this must be the name of an upload: at most 64 letters, digits, - and _, with or without .jsonl",
+    RUN_ID: "this must be the id of a run, 16 digits and letters a to f",
+}
+FILE_KEYS = frozenset({*RunConfig.model_fields, *ClientConfig.model_fields, "out"})
+"""Keys of a configuration file."""
+
+
+def _unknown(key: str) -> str:
+    """Return why a key is not taken, and perhaps which one was meant."""
+    if key in FILE_KEYS:
+        return "the service does not take this key of a configuration file"
+    near = difflib.get_close_matches(key, RunSettings.model_fields, n=1)
+    return f"unknown key{f'; did you mean {near[0]}?' if near else ''}"
+
+
 def sentence_of(errors: Sequence[Any]) -> str:
     """Return the first of pydantic's errors as a sentence that names its place.
 
@@ -135,9 +159,15 @@ def sentence_of(errors: Sequence[Any]) -> str:
     where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
     text = first["msg"].removeprefix("Value error, ").replace("Input should be ", "this must be ")
     if first["type"] == "extra_forbidden":
-        text = "unknown key"
+        text = _unknown(where)
     elif first["type"] == "missing":
         text = "this is missing"
     elif first["type"] == "json_invalid":
         where, text = "", "the body is no JSON"
-    return f"{where + ': ' if where else ''}{text.rstrip('.')}."
+    elif first["type"] in OBJECTS and not where:
+        text = "send the body as a JSON object, with the header `Content-Type: application/json`"
+    else:
+        text = SENTENCES.get(first["type"], text)
+    if first["type"] == "string_pattern_mismatch":
+        text = PATTERNS.get(first.get("ctx", {}).get("pattern", ""), text)
+    return f"{where + ': ' if where else ''}{text.rstrip('.')}{'' if text.endswith('?') else '.'}"

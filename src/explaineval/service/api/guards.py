@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from typing import Any
 
@@ -23,6 +24,8 @@ HEADERS = {
 }
 """Headers of an answer that does not set them itself."""
 UPLOADS = "/api/files/"
+BLOCK_SECONDS = 30.0
+"""For how long the next part of a body is waited for."""
 
 
 class Guard:
@@ -73,11 +76,18 @@ def host_name(host: str) -> str:
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
-    received = 0
+    received, complete = 0, False
 
     async def bounded() -> Message:
-        nonlocal received
-        message = await receive()
+        nonlocal received, complete
+        if complete:
+            return await receive()
+        try:
+            async with asyncio.timeout(BLOCK_SECONDS):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408) from None
+        complete = not message.get("more_body", False)
         received += len(message.get("body", b""))
         if received > most:
             raise HTTPException(413)

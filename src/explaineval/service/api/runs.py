@@ -24,7 +24,7 @@ from explaineval.service.models import (
     Submitted,
 )
 
-router = APIRouter(prefix="/api", tags=["runs"], responses=responses(400, 401, 403, 413, 422, 503))
+router = APIRouter(prefix="/api", tags=["runs"], responses=responses(400, 401, 403, 408, 413, 422, 503))
 OF_A_RUN = (
     "get_run",
     "follow_run",
@@ -77,7 +77,7 @@ async def get_run(row: AskedRun, service: Service) -> RunView:
 @router.get(
     "/runs/{run}/events",
     response_class=EventSourceResponse,
-    responses=plain_responses(400, 401, 403, 404, 413, 422, 429, 503),
+    responses=plain_responses(400, 401, 403, 404, 408, 413, 422, 429, 503),
     dependencies=[Depends(count_follower)],
 )
 async def follow_run(

@@ -24,7 +24,7 @@ from explaineval.service.models import (
 from explaineval.service.monitoring import CONTENT_TYPE
 from explaineval.service.runs import NotFoundError
 
-router = APIRouter(prefix="/api", responses=responses(400, 401, 403, 413, 422, 503))
+router = APIRouter(prefix="/api", responses=responses(400, 401, 403, 408, 413, 422, 503))
 health = APIRouter(tags=["health"])
 WRONG_TOKEN_SECONDS = 0.5
 UploadName = Annotated[str, Path(pattern=FILE_NAME, description="The name of an upload.")]
@@ -85,7 +85,7 @@ async def log_in(given: Login, request: Request, response: Response, service: Se
     if value is None:
         await asyncio.sleep(WRONG_TOKEN_SECONDS)
         raise AuthError(401, "the token is wrong.")
-    set_cookie(response, value, secure=request.url.scheme == "https")
+    set_cookie(request, response, value)
     user = await asyncio.to_thread(service.auth.user_of_session, value)
     assert user is not None  # noqa: S101 - it was made just now
     return service.user_view(user)
@@ -100,8 +100,12 @@ async def log_out(_: Asking, request: Request, response: Response, service: Serv
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
 
 
-def set_cookie(response: Response, value: str, *, secure: bool) -> None:
-    """Set the cookie of a session: no script reads it, and no other site makes a browser send it."""
+def set_cookie(request: Request, response: Response, value: str) -> None:
+    """Set the cookie of a session: no script reads it, and no other site makes a browser send it.
+
+    Behind a proxy that encrypts, the browser's own Origin says so; then the cookie never travels in the clear.
+    """
+    secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
     response.set_cookie(COOKIE, value, path="/", httponly=True, samesite="strict", secure=secure)
 
 

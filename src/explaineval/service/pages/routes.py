@@ -65,7 +65,7 @@ async def login(request: Request, service: Service) -> Response:
         await asyncio.sleep(WRONG_TOKEN_SECONDS)
         return page("login.html", None, 401, next=following, error="The token is wrong.")
     response = RedirectResponse(following, 303)
-    set_cookie(response, value, secure=request.url.scheme == "https")
+    set_cookie(request, response, value)
     return response
 
 
