@@ -134,6 +134,7 @@ class Workers:
             return run == self._begun
         running.stopping = True
         running.connection.send({"do": "stop"})
+        self._publish(running)
         return True
 
     async def close(self) -> None:
