@@ -153,14 +153,9 @@ def test_the_same_request_goes_out(model: str, style: Style, monkeypatch: pytest
 
 def test_nothing_of_a_provider_goes_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a variable for the key a dummy is sent, and no header of the provider's own client."""
-    for name in (
-        "OPENAI_API_KEY",
-        "OPENAI_ORG_ID",
-        "OPENAI_PROJECT_ID",
-        "HOSTED_VLLM_API_KEY",
-        "LITELLM_PROXY_API_KEY",
-    ):
-        monkeypatch.setenv(name, f"private-{name}")
+    names = ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "HOSTED_VLLM_API_KEY", "LITELLM_PROXY_API_KEY")
+    for number, name in enumerate(names):  # with its name in it, a message of a later test would be masked
+        monkeypatch.setenv(name, f"sk-private-{number}-0123456789")
     monkeypatch.delenv("EXPLAINEVAL_API_KEY", raising=False)
     with EchoServer(lambda body: (200, json.dumps(honest(body)).encode())) as server:
         for model, style in SERVED:
