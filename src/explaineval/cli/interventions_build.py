@@ -7,12 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from explaineval.assist.interventions import Editing, edit, filter_natural
-from explaineval.assist.session import SessionResult
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.interventions_show import LIMIT, TASKS, by_id, echo_interventions
 from explaineval.cli.options import (
@@ -41,6 +39,9 @@ from explaineval.planning.prepare import id_notes
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Intervention
 from explaineval.rundir.directory import check_output, write_lines
+
+if TYPE_CHECKING:
+    from explaineval.assist.session import SessionResult
 
 RANDOM_WORD, EDITOR = "random_word", "editor"
 COMPAT = {"atanasova": "random_word_atanasova"}
@@ -197,6 +198,8 @@ def _draw(build: Build) -> list[Intervention]:
 
 def _edit(build: Build) -> list[Intervention]:
     """Return the words that the editor model inserts."""
+    from explaineval.assist.interventions import Editing, edit  # asking models needs the client, random words do not
+
     given, prompts = build.given, build.prompts
     edits = []
     for task in build.tasks:
@@ -225,6 +228,8 @@ def _filter(build: Build, candidates: list[Intervention]) -> list[Intervention]:
     """Return the candidates that the judge model finds most natural."""
     if not candidates:
         return []
+    from explaineval.assist.interventions import filter_natural
+
     examples = {(task.name, example.id): example for task in build.tasks for example in task.examples}
     judge = resolve_role("judge", build.given, build.prompts, build.spent)
     filtered = filter_natural(judge, examples, candidates, build.given["keep_share"], watch_lines("judge"))

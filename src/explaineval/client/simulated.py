@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from explaineval.config import Endpoint, line_of, read_yaml
+from explaineval.config import Endpoint
 from explaineval.errors import InputError
 from explaineval.prompts import default_directory
 from explaineval.records import (
@@ -170,6 +170,8 @@ def _sized(family: str, parameters: float, instruct: bool) -> Law:
 
 def _read_law(path: Path, name: str) -> Law:
     """One law of a YAML file of laws by name. Raises InputError for anything wrong in the file, with its line."""
+    from explaineval.config.yaml_files import line_of, read_yaml  # yaml is slow to import, and files of laws are rare
+
     values, tree = read_yaml(path, "file of laws", "mine: {tpr: 0.6, fpr: 0.2}")
     laws = {}
     for key, law in values.items():

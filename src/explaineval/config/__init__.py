@@ -18,11 +18,11 @@ from explaineval.config.run_config import (
     arms_for,
 )
 from explaineval.config.shard import Shard
-from explaineval.config.sources import build, line_of, read_config, read_yaml
+from explaineval.config.sources import build, read_config
 
 __all__ = [
     "FEWEST_MENTIONED_FLIPS", "FEWEST_TVD_SAMPLES", "LOOK", "Arm", "ArmConfig", "ClientConfig", "Columns", "Endpoint",
     "EndpointConfig", "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "Shard", "TransportName", "arms_for",
-    "build", "check_params", "columns_of", "line_of", "normalise_url", "older_spelling", "read_columns", "read_config",
-    "read_yaml", "spellings",
+    "build", "check_params", "columns_of", "normalise_url", "older_spelling", "read_columns", "read_config",
+    "spellings",
 ]  # fmt: skip

@@ -25,9 +25,9 @@ class BuildContext:
     `kind` is the name of the kind to build, `per_example` the number of interventions that are wanted of an example.
     `tokens` holds the tagged tokens of the example's fields, for kinds that need them. With `field_first` a field is
     drawn before the place in it, so that a short field is edited as often as a long one. `prompt_texts(example)`
-    returns the texts that stand around the example in its prompt (instruction, shots, levels), and
-    `is_present(word, texts)` says whether a mention of the word could be found in one of them. `cue_text(letter)`
-    returns what the cue of this kind says, and with None what its control says.
+    returns the texts of the prompt that depend on the example (its instruction). `is_present(word, texts)` says whether
+    a mention of the word could be found in one of the texts, or in what stands around every example (shots, levels).
+    `cue_text(letter)` returns what the cue of this kind says, and with None what its control says.
     """
 
     kind: str

@@ -85,13 +85,17 @@ def build(
     def surroundings() -> list[str]:
         return fixed_texts(task, prompts, levels)
 
+    @cache  # the same words are drawn for many examples, and these texts are the same for all of them
+    def is_in_surroundings(word: str) -> bool:
+        return already_present(word, surroundings())
+
     context = BuildContext(
         kind=kind.name,
         per_example=per_example,
         seed=seed,
         field_first=task.shape in ("nli", "sense"),
-        prompt_texts=lambda example: [*surroundings(), prompts.instruction(example, task.shape)],
-        is_present=already_present,
+        prompt_texts=lambda example: [prompts.instruction(example, task.shape)],
+        is_present=lambda word, texts: is_in_surroundings(word) or already_present(word, texts),
         cue_text=cache(partial(_cue_text, prompts, kind)),
     )
     untagged = ((example, dict[str, list[Token]]()) for example in task.examples)

@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from explaineval.config import EndpointConfig, line_of, read_yaml
+from explaineval.config import EndpointConfig
 from explaineval.config.client_config import Dollars
 from explaineval.config.run_config import PositiveInt
 from explaineval.config.sources import home
+from explaineval.config.yaml_files import line_of, read_yaml
 from explaineval.datasets.readers import BUNDLED
 from explaineval.datasets.tasks import parse_spec, takes_columns
 from explaineval.errors import InputError

@@ -1,0 +1,117 @@
+"""Read a YAML file that a user wrote, within bounds, and find the lines of its values for error messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from explaineval.errors import InputError
+
+MOST_TEXT = 1 << 20
+"""Characters of a configuration file."""
+MOST_NODES = 100_000
+"""Values in a configuration file, those that an anchor repeats counted each time."""
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader; a scalar that it cannot convert (2026-13-45, !!int x) is an error with its line."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, LookupError, ValueError) as exc:
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a value cannot be read as {kind}", node.start_mark
+            ) from exc
+
+
+def read_yaml(path: Path, what: str, example: str) -> tuple[dict[Any, Any], yaml.Node | None]:
+    """A YAML file that holds a mapping, and its tree, by which `line_of` finds lines. The file is bounded in size.
+
+    `what` is how messages call the file, `example` a line of it. Raises InputError, with the line, for what
+    cannot be read, is too large or too deep, holds itself, or has a key twice.
+    """
+    try:
+        with path.open(encoding="utf-8") as handle:
+            text = handle.read(MOST_TEXT + 1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such {what}; check the path.") from None
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror}.") from None
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{path} is not UTF-8 text (byte {exc.start}): convert it first.") from None
+    if len(text) > MOST_TEXT:
+        raise InputError(f"{path} is larger than {MOST_TEXT >> 20} MiB: it is no {what}.")
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        _check_size(tree, path)
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else "?"
+        raise InputError(f"{path}:{line}: bad YAML: {exc.problem}.") from None
+    except RecursionError:
+        raise InputError(f"{path}: bad YAML: it is nested too deep.") from None
+    except yaml.YAMLError as exc:
+        raise InputError(f"{path}: bad YAML: {exc}.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a mapping, found {type(values).__name__}; write lines like `{example}`.")
+    _check_unique(tree, path)
+    return values, tree
+
+
+def line_of(tree: yaml.Node | None, path: tuple[str | int, ...]) -> int:
+    """Return the line (from 1) of a key in a composed YAML tree."""
+    node, line = tree, 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    line, node = key.start_mark.line + 1, value
+                    break
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _check_size(tree: yaml.Node | None, path: Path) -> None:
+    """Raise InputError where an anchor contains itself, or where anchors multiply the values beyond MOST_NODES."""
+    sizes: dict[int, int] = {}
+
+    def measure(node: yaml.Node) -> int:
+        size = sizes.get(id(node))
+        if size is None:
+            sizes[id(node)] = 0  # being measured
+            inside: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else []
+            if isinstance(node, yaml.MappingNode):
+                inside = [part for pair in node.value for part in pair]
+            size = sizes[id(node)] = 1 + sum(map(measure, inside))
+        error = "an anchor holds itself" if not size else f"it holds more than {MOST_NODES:,} values"
+        if not 0 < size <= MOST_NODES:
+            raise InputError(f"{path}:{node.start_mark.line + 1}: bad YAML: {error}.")
+        return size
+
+    if tree is not None:
+        measure(tree)
+
+
+def _check_unique(tree: yaml.Node | None, path: Path) -> None:
+    """Raise InputError for a key that stands twice in one mapping: YAML would silently keep the last one."""
+    left, visited = [tree], set[int]()
+    while left:
+        node = left.pop()
+        if id(node) in visited:  # an anchor, which may even hold itself
+            continue
+        visited.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    raise InputError(f"{path}:{key.start_mark.line + 1}: the key {key.value!r} stands twice.")
+                seen.add(str(key.value))
+                left.append(value)
