@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import logging
+import os
 import re
+import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +27,8 @@ from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, 
 from explaineval.service.uploads import TooLargeError
 from explaineval.text import shortened
 
+log = logging.getLogger("explaineval.service")
+
 CODES: Mapping[int, tuple[str, str]] = {
     400: ("bad_request", "The request cannot be read."),
     401: ("unauthorized", "No token or session was given, or a wrong one."),
@@ -36,9 +42,11 @@ CODES: Mapping[int, tuple[str, str]] = {
     422: ("invalid", "A value is wrong or not allowed."),
     429: ("too_many", "There are too many connections of this kind."),
     500: ("internal", "An error in explaineval itself."),
-    503: ("not_ready", "The service starts or ends."),
+    503: ("not_ready", "The service starts or ends, or its disk is full."),
 }
 """Status → its code in documents, and its meaning."""
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What the system says where nothing can be stored."""
 STATUSES: Mapping[type[Exception], int] = {
     NotFoundError: 404,
     ConflictError: 409,
@@ -81,6 +89,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(ExplainevalError, _handler(500))
+    for kind in (OSError, sqlite3.OperationalError):
+        app.add_exception_handler(kind, _storage)
     app.add_exception_handler(Exception, _fault)
 
 
@@ -119,6 +129,18 @@ def _methods_of(app: FastAPI, path: str) -> list[str]:
 async def _validation(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)  # noqa: S101 - installed for it alone
     return error(422, sentence_of(exc.errors()))
+
+
+async def _storage(_: Request, exc: Exception) -> JSONResponse:
+    """Say what the disk lacks; any other error of the system is a fault of ours."""
+    if isinstance(exc, OSError) and exc.errno in DISK:
+        reason = os.strerror(exc.errno).lower()
+    elif getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        reason = os.strerror(errno.ENOSPC).lower()
+    else:
+        raise exc
+    log.error("storage", exc_info=exc)
+    return error(503, f"the service cannot store its data ({reason}); its operator must make room.")
 
 
 async def _fault(_: Request, exc: Exception) -> JSONResponse:

@@ -29,6 +29,7 @@ from explaineval.service.gate.ledger import Ledger
 from explaineval.service.gate.turns import CONNECTIONS, Turns
 from explaineval.service.models import RunView
 from explaineval.service.monitoring import event
+from explaineval.service.processes.background import without_paths
 from explaineval.service.processes.starter import Started, Starter
 from explaineval.service.settings import Settings
 from explaineval.service.table import STATES, RunRow, State, Table
@@ -325,7 +326,7 @@ class Workers:
             if self.closing or row.restarts < self.settings.limits.restarts:
                 return "queued", f"{why}; it is continued."
             return "failed", f"{why} {row.restarts + 1} times; answers that were paid for are kept."
-        exit_code, errors = ended["exit_code"], " ".join(ended["errors"])
+        exit_code, errors = ended["exit_code"], without_paths(" ".join(ended["errors"]), self.directory)
         if exit_code == ExitCode.DONE:
             return "finished", None
         if exit_code == ExitCode.INTERRUPTED:
