@@ -176,6 +176,9 @@ def test_another_value_gives_another_run(files: Path, name: str) -> None:
         {"cache": Path("elsewhere")},
         {"price": (1.0, 2.0)},
         {"transport": "direct"},
+        {"engine": "ray"},
+        {"engine": "ray", "workers": 3},
+        {"engine": "ray", "ray_address": "10.0.0.1:6379"},
         {"max_connections": 3},
         {"rpm": 30},
         {"tpm": 3000},
@@ -200,7 +203,7 @@ def test_transport_enters_nothing(files: Path, change: dict[str, Any]) -> None:
 def test_all_of_the_transport_is_tried() -> None:
     """A new field of ClientConfig must be added above."""
     tried = {"cache", "price", "max_connections", "rpm", "tpm", "max_retries", "timeout", "api_key_env", "endpoints"}
-    tried |= {"max_usd", "offline", "batch", "batch_poll", "transport"}
+    tried |= {"max_usd", "offline", "batch", "batch_poll", "transport", "engine", "workers", "ray_address"}
 
     assert tried == set(ClientConfig.model_fields)
 
