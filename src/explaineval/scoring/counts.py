@@ -105,9 +105,9 @@ class Rows:
         """The number of each example's row, in the order of their ids, (examples,)."""
         return np.fromiter(map(self.place.__getitem__, sorted(self.place)), dtype=np.int64, count=len(self.place))
 
-    def table(self, rows: IntArray | None = None) -> IntArray:
-        """A copy of the counts, (examples, width): of these rows, or of all in the order in which the examples came."""
-        held = np.asarray(self.cells).reshape(-1, self.width)  # no copy; gone before the next row is added
+    def table(self, rows: IntArray | None = None, columns: slice = slice(None)) -> IntArray:
+        """A copy of some columns: of these rows, or of all in the order in which the examples came."""
+        held = np.asarray(self.cells).reshape(-1, self.width)[:, columns]  # no copy; gone before the next row is added
         return (held if rows is None else held[rows]).astype(np.int64)
 
 
@@ -470,9 +470,8 @@ class KindCounts:
         counter, arm = counts.kinds[condition], counts.arms[condition.arm].examples
         names = sorted(counter.examples.place)
         order = counter.examples.sorted_rows()
-        cells = counter.examples.table(order)
-        self.tables, self.missing, self.floor = cells[:, TABLE], cells[:, MISSING], cells[:, FLOOR]
-        self.words, self.to_cue, self.joint = cells[:, WORDS], cells[:, TO_CUE], cells[:, JOINT]
+        self._cells = (counter.examples, order)
+        self.tables, self.missing = self._columns(TABLE), self._columns(MISSING)
         of_arm = np.fromiter(map(arm.place.__getitem__, names), dtype=np.int64, count=len(names))
         self.shams = arm.table(of_arm)[:, SHAMS]
         self.samples = [counter.samples.get(name, {}) for name in names] if counter.samples else [{}] * len(names)
@@ -485,6 +484,31 @@ class KindCounts:
         flat = np.bincount(4 * rows + distance_cells, minlength=4 * len(names))
         self.tables_with_tvd: IntArray = flat.reshape(-1, 4).astype(np.int64)
         self.moments = grouped_moments(np.array(counter.distances), distance_cells % 2 == 0, rows, len(names))
+
+    def _columns(self, columns: slice) -> IntArray:
+        """Some of the counts of the condition's examples. Most are used once, so they are not kept."""
+        examples, order = self._cells
+        return examples.table(order, columns)
+
+    @property
+    def floor(self) -> IntArray:
+        """The mentions before the insertion (examples, 2)."""
+        return self._columns(FLOOR)
+
+    @property
+    def words(self) -> IntArray:
+        """The words of explanations (examples, 2)."""
+        return self._columns(WORDS)
+
+    @property
+    def to_cue(self) -> IntArray:
+        """The changes to a cue's letter (examples, 2)."""
+        return self._columns(TO_CUE)
+
+    @property
+    def joint(self) -> IntArray:
+        """Mentions by both sources (examples, 8)."""
+        return self._columns(JOINT)
 
     @property
     def all_unknown(self) -> str | None:
