@@ -23,6 +23,9 @@ FOREIGN = re.compile(
 collect_ignore_glob = ["*conftest.py", "servers/*", "makers/*"]
 """They hold no doctests, and several files of one name would clash."""
 
+SLOW = ("service", "browser", "endtoend")
+"""Directories whose files take longest: they begin first, so that no process waits for the other at the end."""
+
 guards.install()
 # new draws at every run at home, so that they find what is new; the same ones on CI, so that it never flickers
 settings.register_profile("no_deadline", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -87,3 +90,8 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest directories first; otherwise the order stays."""
+    items.sort(key=lambda item: SLOW.index(item.path.parent.name) if item.path.parent.name in SLOW else len(SLOW))

@@ -75,7 +75,8 @@ def why_unwritable(directory: Path) -> str | None:
     The text names the first folder that is there, its owner and the user that the process runs as, because in a
     container a mounted folder often belongs to somebody else.
     """
-    place = next((path for path in (directory, *directory.absolute().parents) if path.exists()), directory)
+    places = (directory, *directory.absolute().parents)
+    place = next((path for path in places if os.path.exists(path)), directory)  # noqa: PTH110  # it may be forbidden
     if not place.is_dir() or os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         return None
     if os.statvfs(place).f_flag & os.ST_RDONLY:

@@ -6,7 +6,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
@@ -138,10 +140,13 @@ def test_a_folder_of_another_user_is_named_with_its_owner_and_what_to_do(tmp_pat
     assert why_unwritable(tmp_path / "new" / "deep") is None
     folder = tmp_path / "mounted"
     folder.mkdir(mode=0o755)
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    for path in takewhile(lambda path: path != Path(gettempdir()), (tmp_path, *tmp_path.parents)):
         path.chmod(0o755)
     with another_user() as user:
         reason = why_unwritable(folder / "cache")
+        inside = why_unwritable(private / "cache" / "deep")
         with pytest.raises(InputError) as cache:
             open_store(folder / "cache")
         with pytest.raises(InputError) as run, locked(folder / "run"):
@@ -151,5 +156,7 @@ def test_a_folder_of_another_user_is_named_with_its_owner_and_what_to_do(tmp_pat
         f"the folder {folder} belongs to user 0, and this runs as user {user}, who may not write there: give it to "
         f"that user (chown {user} FOLDER), or run as its owner (docker run --user 0:0)"
     )
+    assert inside is not None
+    assert inside.startswith(f"the folder {private} belongs to user 0")
     assert str(cache.value) == f"The cache cannot be written: {reason}."
     assert str(run.value) == f"the output directory {folder / 'run'} cannot be written: {reason}."

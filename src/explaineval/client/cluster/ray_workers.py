@@ -332,7 +332,8 @@ class RayWorkers:
             self._add(await self._start_worker())
         except ExplainevalError as exc:
             self.report(f"no other worker is started: {exc}")
-            if not self._links and len(self._replacing) == 1:
+            here = asyncio.current_task()
+            if not self._links and all(task is here or task.done() for task in self._replacing):
                 self._error = EndpointError(f"no worker is left on Ray: {exc}")
                 self._changed.set()
 
