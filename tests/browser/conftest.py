@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from opened_pages import DESKTOP, Open, Opened, make_report
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from served_pages import Window, environment, settings
 
 from makers.reports import varied_run
@@ -18,6 +18,7 @@ from servers.planted import PlantedServer
 from servers.service import Service
 from servers.tables import Table
 
+expect.set_options(timeout=30_000)  # the machine does other tests at the same time
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -60,7 +61,7 @@ def open_page(chromium: Browser) -> Iterator[Open]:
         context.add_init_script(WATCH)
         opened = Opened(context.new_page())
         page = opened.page
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("console", lambda message: opened.complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: opened.complaints.append(f"error: {error}"))
         page.on("request", lambda request: opened.requests.append(request.url))
@@ -106,7 +107,7 @@ def window(chromium: Browser, pages_service: Service) -> Iterator[Callable[..., 
         context.add_init_script(WATCH)
         opened = Window(context, context.new_page(), pages_service)
         page = opened.page
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(30_000)
         page.on("console", opened.note)
         page.on("pageerror", lambda error: opened.complaints.append(f"error: {error}"))
         page.on("request", lambda request: opened.requests.append(request.url))

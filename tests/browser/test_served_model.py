@@ -34,6 +34,7 @@ def test_the_model_on_this_machine_is_chosen_and_asked(chromium: Browser, tmp_pa
         opened.go("/")
         expect(page.locator("main")).to_contain_text("There is no run yet.")
         page.get_by_role("main").get_by_role("link", name="New run").first.click()
+        expect(page.get_by_role("button", name="Add a model")).to_be_visible()  # the script is there
         page.get_by_label("Where it is asked").first.select_option("the small model on this machine")
         expect(page.get_by_label("Model", exact=True).first).not_to_have_value("")
         page.get_by_label("Examples of each task").fill("1")
