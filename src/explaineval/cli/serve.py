@@ -13,6 +13,7 @@ import click
 from explaineval.cli.options import PATH, option, options
 from explaineval.cli.output import echo_notes
 from explaineval.errors import InputError
+from explaineval.files import why_unwritable
 
 HOST, PORT, DATA = "127.0.0.1", 8765, Path("explaineval-data")
 
@@ -52,6 +53,9 @@ def serve_command(config: Path | None, data: Path | None, host: str | None, port
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Lock the data directory for this process. Raises InputError where it cannot be used, or another one serves it."""
+    reason = why_unwritable(directory)
+    if reason is not None:
+        raise InputError(f"the data directory cannot be written: {reason}.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
