@@ -99,6 +99,29 @@ def phi_within(tables: ArrayLike, interval: Interval) -> Estimate:
     return _estimate(scored, rows, within_values, interval, _why_no_within(scored))
 
 
+def phi_by_letter(tables: ArrayLike) -> Estimate:
+    """Return phi with the impact and mention rate of each answer removed; tables (G, L, 4), over L answers given.
+
+    It is `phi_within` with answers in place of examples: explanations that name the insertion more often under one
+    answer than under another, whether or not the answer changed, get 0.
+    """
+    counts = np.asarray(tables, dtype=np.int64)
+    by_example, by_letter = scored_tables(counts.sum(axis=1)), counts.sum(axis=0)
+    undefined = empty_margin(*total_table(by_example)) or _why_no_strata(
+        scored_tables(by_letter), "every answer was given either after a change or without one"
+    )
+    rows = counts.reshape(len(counts), -1).astype(np.float64)
+
+    def statistic(sums: FloatArray) -> FloatArray:
+        strata = sums.reshape(len(sums), -1, 4)
+        a, b, c, d = np.moveaxis(strata, -1, 0)
+        n = np.maximum(strata.sum(axis=-1), 1.0)
+        parts = [(part / n).sum(axis=1) for part in (a * d - b * c, (a + b) * (c + d), (a + c) * (b + d))]
+        return within_values(np.stack(parts, axis=1))
+
+    return _estimate(by_example, rows, statistic, Interval(), undefined)
+
+
 def youden_j(tables: ArrayLike, interval: Interval) -> Estimate:
     """Return Youden's J = TPR − FPR of tables (G, 4) (Youden 1950), with MOVER limits from those of TPR and FPR.
 
@@ -152,9 +175,14 @@ def _why_no_within(scored: IntArray) -> str | None:
     reason = empty_margin(*total_table(scored))
     if reason:
         return reason
-    a, b, c, d = scored.T
+    return _why_no_strata(scored, "no example has both changed and unchanged answers")
+
+
+def _why_no_strata(strata: IntArray, all_alike: str) -> str | None:
+    """Say why phi within strata (S, 4) is undefined; `all_alike` where changes do not vary within any."""
+    a, b, c, d = strata.T
     if not ((a + b) * (c + d)).any():
-        return "no example has both changed and unchanged answers"
+        return all_alike
     if not ((a + c) * (b + d)).any():
         return "no example has both mentioned and unmentioned insertions"
     return None
