@@ -353,7 +353,11 @@ def check_example_only(_: str, results: Results) -> Iterator[tuple[str, str]]:
 
 
 def check_answers(title: str, results: Results) -> Iterator[tuple[str, str]]:
-    """Say where explanations may name the insertion for the answer that they give, whether or not it changed."""
+    """Say where explanations may name the insertion for the answer that they give, whether or not it changed.
+
+    `follows_answer`: among explanations of one answer phi is clearly lower, and cannot be told from 0;
+    `answer_tells_change`: it cannot be told from either.
+    """
     phi = results.estimates["phi_cct"]
     if phi.value is None or phi.low is None or phi.high is None or phi.low <= 0 <= phi.high:
         return
@@ -362,8 +366,9 @@ def check_answers(title: str, results: Results) -> Iterator[tuple[str, str]]:
     if within.value is None:
         yield "answer_tells_change", f"{start}: {within.undefined}."
     elif within.low is not None and within.high is not None and within.low <= 0 <= within.high:
+        is_lower = not within.low <= phi.value <= within.high
         yield (
-            "follows_answer",
+            "follows_answer" if is_lower else "answer_tells_change",
             f"{start}: among explanations of the same answer it is {within.value:.2f} [{within.low:.2f}, "
             f"{within.high:.2f}].",
         )
