@@ -1,6 +1,6 @@
-"""How often warnings are given: noise, few inserted texts, and explanations that follow the answer.
+"""How often warnings are given (noise, few texts, explanations that follow the answer), and whether plans are kept.
 
-    python benchmarks/coverage_warnings.py            # all four tables, about 4 minutes
+    python benchmarks/coverage_warnings.py            # all four tables, about four minutes
     python benchmarks/coverage_warnings.py noise      # or one of: noise, texts, answers, plan
 
 Planted tables are judged by the functions that warn in runs. Seeds are fixed; `--json` prints one document.
@@ -22,11 +22,18 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.special import logit as log_odds
 
-from explaineval.config import FEWEST_MENTIONED_FLIPS
-from explaineval.metrics.correlations import phi, phi_by_letter, phi_cct
+from explaineval.metrics.correlations import phi_by_letter, phi_cct
 from explaineval.metrics.crossed import phi_over_texts
 from explaineval.metrics.estimates import Interval
-from explaineval.metrics.precision import half_width, plan_for, tables_of_rates
+from explaineval.metrics.precision import (
+    HALF,
+    NINE_IN_TEN,
+    examples_for,
+    is_precise,
+    pilot,
+    piloted_population,
+    population,
+)
 from explaineval.metrics.reliability import noise_margin
 from explaineval.scoring.checks import find_noise
 
@@ -34,10 +41,10 @@ Bools = NDArray[np.bool_]
 Table = tuple[list[dict[str, Any]], str]
 
 
-def tables_of(changed: Bools, mentioned: Bools) -> NDArray[np.int64]:
-    """Per-example counts a, b, c, d of trials (G, K)."""
+def tables_of(changed: Bools, mentioned: Bools, chosen: Bools | bool = True) -> NDArray[np.int64]:
+    """Per-example counts a, b, c, d of the chosen among trials (G, K)."""
     cells = (changed & mentioned, changed & ~mentioned, ~changed & mentioned, ~changed & ~mentioned)
-    return np.stack([cell.sum(axis=1) for cell in cells], axis=1)
+    return np.stack([(cell & chosen).sum(axis=1) for cell in cells], axis=1)
 
 
 def stability(rng: np.random.Generator, rate: float, icc: float, examples: int) -> NDArray[np.float64]:
@@ -153,7 +160,7 @@ def answers(sets: int) -> Table:
             changed = rng.random((examples, trials)) < rate
             after = np.where(changed, (before + rng.integers(1, options, changed.shape)) % options, before)
             mentioned = rng.random(changed.shape) < law(changed, after)
-            by_answer = np.stack([tables_of_where(changed, mentioned, after == one) for one in range(options)], axis=1)
+            by_answer = np.stack([tables_of(changed, mentioned, after == one) for one in range(options)], axis=1)
             plain = phi_cct(tables_of(changed, mentioned), Interval())
             if plain.low is None or plain.low <= 0:
                 continue
@@ -177,14 +184,58 @@ def answers(sets: int) -> Table:
     )
 
 
-def tables_of_where(changed: Bools, mentioned: Bools, chosen: Bools) -> NDArray[np.int64]:
-    """Per-example counts of the chosen trials."""
-    cells = (changed & mentioned, changed & ~mentioned, ~changed & mentioned, ~changed & ~mentioned)
-    return np.stack([(cell & chosen).sum(axis=1) for cell in cells], axis=1)
+PILOTS, RUNS_OF_PILOT = 40, 25
+"""Pilots of one size, and runs of each one's plan."""
+
+
+def planned(sets: int) -> Table:
+    """How many runs reach the half width that `plan` gives nine in ten, and half, of them: by known rates and pilots."""
+    rows = []
+    worlds = ((0.1, 0.6, 0.2, 0.4, 6), (0.3, 0.6, 0.2, 0.4, 4), (0.05, 0.8, 0.3, 0.2, 6), (0.1, 0.9, 0.5, 0.0, 4))
+    for cell, (world, wanted) in enumerate(itertools.product(worlds, (0.1, 0.15))):
+        known = population(*world)
+        rng = np.random.default_rng([35, cell])
+        sizes = [examples_for(known, wanted, share, 100) for share in (HALF, NINE_IN_TEN)]
+        one = {"world": world, "wanted": wanted, "half": sizes[0], "nine": sizes[1]}
+        for name, size in zip(("reached_half", "reached_nine"), sizes, strict=True):
+            one[name] = np.mean([is_precise(run_of(world, size or 2, rng), wanted, Interval()) for _ in range(sets)])
+        for examples in (60, 150):
+            reached = []
+            for number in range(PILOTS):
+                first = run_of(world, examples, rng)
+                try:
+                    start = pilot(first).examples_needed(wanted)
+                except ValueError:
+                    continue
+                size = start and examples_for(piloted_population(first, number), wanted, NINE_IN_TEN, start)
+                if size:
+                    drawn = (run_of(world, size, rng) for _ in range(RUNS_OF_PILOT))
+                    reached.append(np.mean([is_precise(tables, wanted, Interval()) for tables in drawn]))
+            one[f"pilot_{examples}"], one[f"told_{examples}"] = float(np.mean(reached)), len(reached) / PILOTS
+        rows.append(one)
+    heads = ("p, TPR, FPR, ICC, ×", "±", "half", "reached", "nine in ten", "reached", "pilot of 60", "pilot of 150")
+    lines = [
+        [", ".join(f"{x:g}" for x in one["world"]), f"{one['wanted']:g}", str(one["half"]), f"{one['reached_half']:.0%}",
+         str(one["nine"]), f"{one['reached_nine']:.0%}",
+         *(f"{one[f'pilot_{size}']:.0%} (told by {one[f'told_{size}']:.0%})" for size in (60, 150))]
+        for one in rows
+    ]  # fmt: skip
+    return rows, (
+        f"Runs that reach the half width which `plan --half-width` promises to half and to nine in ten of them: by the "
+        f"true rates ({sets} runs), and nine in ten by {PILOTS} pilots with {RUNS_OF_PILOT} runs each:\n\n"
+        f"{markdown(heads, lines)}"
+    )
+
+
+def run_of(world: tuple[float, float, float, float, int], examples: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """One run's tables."""
+    p, tpr, fpr, icc, trials = world
+    changed = rng.random((examples, trials)) < stability(rng, p, icc, examples)
+    return tables_of(changed, rng.random(changed.shape) < np.where(changed, tpr, fpr))
 
 
 TABLES: dict[str, tuple[Callable[[int], Table], int]] = {
-    "noise": (noise, 500), "texts": (texts, 500), "answers": (answers, 500),
+    "noise": (noise, 500), "texts": (texts, 500), "answers": (answers, 500), "plan": (planned, 200),
 }  # fmt: skip
 
 

@@ -258,7 +258,7 @@ def test_the_share_that_is_reached_is_that_of_drawn_runs(world):
 
 
 def test_a_pilot_makes_nine_in_ten_dearer():
-    """60 examples and ten times the same: what is less sure takes more examples for nine in ten, about as many for half."""
+    """60 examples, and ten times the same: what is less sure takes more examples for nine in ten, not for half."""
     tables = draw(WORLDS[0], 60, 4)
     small, large = piloted_population(tables), piloted_population(np.tile(tables, (10, 1)))
 

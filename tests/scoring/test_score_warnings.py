@@ -174,10 +174,13 @@ def test_orders_are_never_compared_by_cct() -> None:
 
 
 def test_an_interval_that_is_missing_is_explained() -> None:
-    """A perfect phi has none."""
+    """A perfect phi within examples has none; a perfect phi-CCT says what it is above instead."""
     trials = [make_trial(example, number, changed=number == 0, mentioned=number == 0, after=0.5 if number else 0.1)
               for example in range(30) for number in range(4)]  # fmt: skip
 
     texts = texts_of(score_trials(trials, shams=0))
 
-    assert any(text.startswith("phi-CCT: no interval") for text in texts)
+    assert any(text.startswith("phi within examples: no interval") for text in texts)
+    assert not any(text.startswith("phi-CCT: no interval") for text in texts)
+    (exact,) = [text for text in texts if text.startswith("phi-CCT: it is exactly 1; were it below 0.")]
+    assert exact.endswith("that would be so in at most 1 of 40 such runs.")

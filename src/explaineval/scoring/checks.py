@@ -78,6 +78,7 @@ CODES: Mapping[str, Code] = {
     ),
     "few_mixed_examples": Code("do not quote", MORE_FLIPS, "Few examples with both changed and unchanged answers"),
     "no_interval": Code("do not quote", MORE_EXAMPLES, "No interval"),
+    "exactly_one": Code("mind", "Give the limit with the value, and the number of examples.", "Exactly 1 or −1"),
     "rough_interval": Code("do not quote", MORE_FLIPS, "Rough interval"),
     "noise": Code(
         "do not quote",

@@ -149,7 +149,6 @@ _METRICS: tuple[Metric[Any], ...] = (
         averaged=False,
         needs=checks.NO_NEEDS,
         scale=CORRELATION,
-        sections=("results",),
     ),
     KindMetric(
         name="phi_within",

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explaineval.metrics.estimates import FEWEST, IntArray, check_counts
+from explaineval.metrics.estimates import IntArray, check_counts
 from explaineval.metrics.reliability import NoiseMargin
 from explaineval.records import Condition, Estimate, MetricRow
 from explaineval.scoring.checks import (
@@ -35,6 +35,9 @@ from explaineval.scoring.task_means import MEAN
 from explaineval.scoring.verbosity import LevelCounts, check_levels
 
 NOISE = ("noise", "noise_not_excluded")
+EXACT = "phi_cct"
+"""The metric that has a limit of its own where it is 1 or −1."""
+
 OF_LEVELS = ("many_missing", "missing_trials", *NOISE, "noise_unknown")
 """The codes by which what limits the numbers of a level limits the area over the levels too."""
 
@@ -229,13 +232,12 @@ def examples_text(
     """Say in brackets how many examples would do for all reasons together, and whether the task has so many.
 
     That is the largest number of all: each reason's own scales `asked`, the examples with a scored trial, and noise
-    has its own where `margin` is given. Where only one example has what is needed, the text says that it takes more.
-    Empty where there is no reason, no number would do, or no example has what is needed, so that none can be told.
+    has its own where `margin` is given. Where no example has what is needed, no number can be told for that reason.
+    Empty where no reason has a number, or more examples would not settle noise.
     """
-    found = list(shortages)
-    if (margin is not None and margin.examples is None) or any(not shortage.examples for shortage in found):
+    if margin is not None and margin.examples is None:
         return ""
-    needed = [asked * shortage.fewest / shortage.examples for shortage in found]
+    needed = [asked * shortage.fewest / shortage.examples for shortage in shortages if shortage.examples]
     if margin is not None and margin.examples is not None:
         needed.append(margin.examples)
     if not needed or not asked:
@@ -243,9 +245,8 @@ def examples_text(
     most = max(needed)
     digits = 10 ** max(0, math.floor(math.log10(most)) - 1)
     number = math.ceil(most / digits) * digits
-    is_unsure = any(shortage.examples < FEWEST for shortage in found)
-    text = f"more than {number:,} examples are needed" if is_unsure else f"about {number:,} examples would do"
-    return f" ({text}{'' if available is None or available >= number else f'; the task has {available:,}'})"
+    has = "" if available is None or available >= number else f"; the task has {available:,}"
+    return f" (about {number:,} examples would do{has})"
 
 
 def estimate_warnings(
@@ -261,10 +262,12 @@ def estimate_warnings(
     for short in shortages:
         limit = f"below {short.fewest} the {number} is {'too short' if short.is_short else 'not reliable'}"
         has = f"{_examples_have(short.examples)} {short.what}{short.where}"
-        yield make_warning(short.code, metric.name, f"{has}; {limit}{enough}.")
+        yield make_warning(short.code, metric.name, f"{has}; {limit}{enough if short.examples else ''}.")
     if not metric.has_interval:
         return
-    if estimate.low is None or estimate.high is None:
+    if estimate.low is None and metric.name == EXACT and abs(estimate.value) == 1:
+        yield make_warning("exactly_one", metric.name, f"{metric.title}: {estimate.note}.")
+    elif estimate.low is None or estimate.high is None:
         yield make_warning("no_interval", metric.name, f"{metric.title}: {estimate.note or 'no interval'}.")
     elif estimate.note:
         yield make_warning("rough_interval", metric.name, f"{metric.title}: {estimate.note}.")
