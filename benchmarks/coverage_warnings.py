@@ -189,7 +189,7 @@ PILOTS, RUNS_OF_PILOT = 40, 25
 
 
 def planned(sets: int) -> Table:
-    """How many runs reach the half width that `plan` gives nine in ten, and half, of them: by known rates and pilots."""
+    """How many runs reach the half width that `plan` promises to half and to nine in ten: by known rates and pilots."""
     rows = []
     worlds = ((0.1, 0.6, 0.2, 0.4, 6), (0.3, 0.6, 0.2, 0.4, 4), (0.05, 0.8, 0.3, 0.2, 6), (0.1, 0.9, 0.5, 0.0, 4))
     for cell, (world, wanted) in enumerate(itertools.product(worlds, (0.1, 0.15))):
@@ -215,8 +215,8 @@ def planned(sets: int) -> Table:
         rows.append(one)
     heads = ("p, TPR, FPR, ICC, ×", "±", "half", "reached", "nine in ten", "reached", "pilot of 60", "pilot of 150")
     lines = [
-        [", ".join(f"{x:g}" for x in one["world"]), f"{one['wanted']:g}", str(one["half"]), f"{one['reached_half']:.0%}",
-         str(one["nine"]), f"{one['reached_nine']:.0%}",
+        [", ".join(f"{x:g}" for x in one["world"]), f"{one['wanted']:g}",
+         str(one["half"]), f"{one['reached_half']:.0%}", str(one["nine"]), f"{one['reached_nine']:.0%}",
          *(f"{one[f'pilot_{size}']:.0%} (told by {one[f'told_{size}']:.0%})" for size in (60, 150))]
         for one in rows
     ]  # fmt: skip

@@ -221,6 +221,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=USABLE,
         checks=(checks.check_usable,),
         scale=Scale(0.0, 1.0),
+        sections=("noise", "more"),
     ),
     KindMetric(
         name="cct_sampled",
