@@ -86,9 +86,10 @@ def for_page(results: Results) -> Results:
 
 def content_of(results: Results) -> PageContent:
     """Return what the page says of these results."""
-    entries, names = entries_of(results), Names(results)
+    entries = entries_of(results)
+    names = Names((row for run in results.runs for row in run.rows), [run.name for run in results.runs])
     findings = findings_of(results, entries, names)
-    limits = limits_of(results, names)
+    limits = limits_of([run.scores for run in results.runs], names, results.comparisons)
     single = [entry for entry in entries if not entry.over_levels]
     losing = [entry for entry in single if results.runs[entry.run].scores.missing.get(entry.condition)]
     definitions = definitions_of(results)
