@@ -12,7 +12,6 @@ from explaineval.reporting.condition_text import (
     Numbers,
     arm_numbers,
     by_condition,
-    counted,
     describe,
     is_kind,
     lower_first,
@@ -31,6 +30,7 @@ from explaineval.scoring.metric import LevelMetric
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.warnings import RowWarning
+from explaineval.text import counted
 
 MOST_BLOCKS = 6
 """Conditions that are shown as blocks of sentences; more become one table in the same words."""
