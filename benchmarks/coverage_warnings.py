@@ -1,6 +1,6 @@
 """How often warnings are given (noise, few texts, explanations that follow the answer), and whether plans are kept.
 
-    python benchmarks/coverage_warnings.py            # all four tables, about four minutes
+    python benchmarks/coverage_warnings.py            # all four tables, about two minutes
     python benchmarks/coverage_warnings.py noise      # or one of: noise, texts, answers, plan
 
 Planted tables are judged by the functions that warn in runs. Seeds are fixed; `--json` prints one document.
