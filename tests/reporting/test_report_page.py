@@ -459,9 +459,12 @@ def test_where_there_is_no_run_nothing_is_made(call: Call, tmp_path: Path) -> No
     """No directory appears for a name that was mistyped, and a file is called a file."""
     (tmp_path / "file").write_text("", "utf-8")
 
-    for name, what in (("runs/typo", "holds no run: it has no run.json"), ("file", "is a file: give a run directory")):
+    for name, what in (
+        ("runs/typo", ": no such file or directory; check the path"),
+        ("file", " is a file: give a run directory"),
+    ):
         code, out, err = call("report", tmp_path / name)
-        assert (code, out, err) == (2, "", f"explaineval: {tmp_path / name} {what}.\n")
+        assert (code, out, err) == (2, "", f"explaineval: {tmp_path / name}{what}.\n")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

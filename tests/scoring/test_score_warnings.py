@@ -58,7 +58,7 @@ def test_a_blind_but_wordy_explainer_is_found_out() -> None:
     assert chance.high is not None
     assert chance.low <= (phi.value or 0) <= chance.high
     (text,) = [text for text in texts_of(scores) if "knows the example but not the insertion" in text]
-    assert f"({chance.low:.2f} to {chance.high:.2f}): read phi within examples instead ({within.value:.3f})" in text
+    assert f"({chance.low:.2f} to {chance.high:.2f}); phi within examples is {within.value:.3f}." in text
 
 
 def test_a_faithful_explainer_is_not_suspected() -> None:
@@ -74,7 +74,7 @@ def test_one_trial_an_example_cannot_tell_them_apart() -> None:
     """Then phi within examples is undefined, and so says the warning."""
     (text,) = [text for text in texts_of(score_trials(drawn("single", 200, 1))) if "knows the example" in text]
 
-    assert "and phi within examples is undefined (no example has both changed and unchanged answers)" in text
+    assert "; phi within examples is undefined (no example has both changed and unchanged answers)." in text
 
 
 def test_noise_rates_have_intervals() -> None:
