@@ -117,7 +117,7 @@ def test_a_judge_decides_as_it_did(finished: tuple[str, dict[str, Any]], work: P
                         "--cache", f"judged-{arm}", "--json", cwd=work)  # fmt: skip
 
     assert done.code == 0, done.stdout + done.stderr
-    # the recording is of a version that gave numbers without mentions too, did not name the rule, and gave a general
+    # the recording has the grade "reason" too, may not name the rule, and may give a general
     # reason where no verdict could be read
     recorded = [row for row in read(arm)["judged"] if row["mention"] == "judge"]
     found = [row for row in rows_of(done.document) if row["mention"] == "judge"]
