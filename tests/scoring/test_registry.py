@@ -26,7 +26,7 @@ phi_cct_random phi_cct_example_only flip_to_cue_rate g_mean2 g_mean2_control odd
 nsg nsg_shuffled simulation_accuracy_with simulation_accuracy_without"""
 """The names that a metric row can have."""
 
-ADDED = "nsg_difference"
+ADDED = "nsg_difference simulation_gain_balanced_shuffled simulation_gain_balanced_difference"
 """A name of ours beside them: the gain over other examples' explanations."""
 
 
