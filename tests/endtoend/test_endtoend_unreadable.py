@@ -20,7 +20,7 @@ FIRST = 40 // EACH
 """Examples whose requests are the first 40."""
 CONNECTIONS = 4
 UNDER_WAY = 4 * CONNECTIONS
-"""Requests that may be sent until the first 40 are read: those under way, and those that take their places meanwhile."""
+"""Requests that may be sent until the first 40 are read: those under way, and those that take their places."""
 LIMIT = ("--max-connections", str(CONNECTIONS))
 
 

@@ -10,10 +10,10 @@ from explaineval.metrics.simulatability import (
     FEWEST_ERRORS,
     nsg,
     nsg_difference,
-    simulation_gain_balanced_difference,
     simulation_accuracy,
     simulation_counts,
     simulation_gain_balanced,
+    simulation_gain_balanced_difference,
 )
 
 JACKKNIFE = Interval()

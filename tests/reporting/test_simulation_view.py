@@ -13,7 +13,8 @@ def row(metric: str, value: float | None, low: float | None = None, high: float 
     fields = dict.fromkeys(MetricRow.model_fields)
     named = {"model": "openai/smol", "task": "mine", "order": "pe", "style": "chat", "shots": 0, "n": 90}
     rest = {"n_examples": 30, "signature": "s", "judge": "openai/reader"}
-    return MetricRow.model_validate(fields | named | rest | {"metric": metric, "value": value, "low": low, "high": high})
+    limits = {"metric": metric, "value": value, "low": low, "high": high}
+    return MetricRow.model_validate(fields | named | rest | limits)
 
 
 GAINS, LOSES, NOTHING = (0.3, 0.2, 0.4), (-0.3, -0.4, -0.2), (0.05, -0.05, 0.15)

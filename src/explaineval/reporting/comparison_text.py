@@ -171,8 +171,8 @@ def trend_of(compared: Compared) -> str | None:
     intervals = [f"[{one.low_here or 0.0:.2f}, {one.high_here or 0.0:.2f}]{name}" for name, one in here if one.slopes]
     return (
         f"For ten times the parameters {title_of(compared.metric)} on {task_of(compared)} changes by {_slope(trend)}"
-        f"{together}: the mean slopes of {count} families, with limits for families like these. For these very families "
-        f"the limits are {join(intervals)}.{note}"
+        f"{together}: mean slopes of {count} families, with limits for families like these. For these very "
+        f"families they are {join(intervals)}.{note}"
     )
 
 

@@ -121,8 +121,8 @@ def _summary(result: TuningResult) -> str:
     if untested:
         counts.append(f"{untested} could not be tested")
     return (
-        f"Tuned against pretrained on {where_of(result)}, {len(result.pairs)} pairs of one family and size, at equal FPR: "
-        f"{'; '.join(counts)}."
+        f"Tuned against pretrained on {where_of(result)}, {len(result.pairs)} pairs of one family and size, at equal "
+        f"FPR: {'; '.join(counts)}."
     )
 
 
@@ -132,9 +132,9 @@ def _mean_sentence(mean: MeanDifference | None) -> str | None:
         return None
     note = f" {mean.note[0].upper()}{mean.note[1:]}." if mean.note else ""
     return (
-        f"Over {mean.n} pairs {title_of(PRIMARY_OVER_LEVELS)} of the instruction-tuned model minus the pretrained one's "
-        f"is {mean.value:+.2f} [{mean.low:.2f}, {mean.high:.2f}] on average, p {p_text(mean.p)}, for pairs like these."
-        f"{note}"
+        f"Over {mean.n} pairs {title_of(PRIMARY_OVER_LEVELS)} of the instruction-tuned model minus the pretrained "
+        f"one's is {mean.value:+.2f} [{mean.low:.2f}, {mean.high:.2f}] on average, p {p_text(mean.p)}, for pairs like "
+        f"these.{note}"
     )
 
 

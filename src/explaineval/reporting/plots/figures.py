@@ -11,6 +11,7 @@ from explaineval.reporting.plots.forest import forests, policies
 from explaineval.reporting.plots.pairs import accuracies, agreements, costs
 from explaineval.reporting.plots.plane import planes
 from explaineval.reporting.plots.size import sizes
+from explaineval.reporting.plots.tuned import tuned_against_pretrained
 from explaineval.reporting.plots.words import one_line
 from explaineval.reporting.results import Results
 
@@ -24,6 +25,7 @@ def figures_of(results: Results) -> tuple[Figure | MissingFigure, ...]:
             [
                 *forests(settings),
                 *planes(settings, looks),
+                *tuned_against_pretrained(results.comparisons),
                 *sizes(settings, results.comparisons, looks),
                 *agreements(settings, results.comparisons, looks),
                 *accuracies(settings, looks),
