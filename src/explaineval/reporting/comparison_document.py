@@ -55,7 +55,7 @@ def _summary(compared: Compared) -> dict[str, Any]:
             for name, rank in zip(names, family.ranks, strict=True)
         ],
         "trend": None if compared.trend is None else _trend(compared.trend),
-        "trends_beside": {metric: _trend(trend) for metric, trend in compared.trends_beside.items()},
+        "trends_beside": [_trend_beside(metric, trend) for metric, trend in compared.trends_beside.items()],
     }
 
 
@@ -71,6 +71,11 @@ def _family(compared: Compared) -> dict[str, Any]:
 
 def _trend(trend: Trend) -> dict[str, Any]:
     return {**vars(trend), "slopes": dict(trend.slopes or {})}
+
+
+def _trend_beside(metric: str, trend: Trend) -> dict[str, Any]:
+    names = ("value", "low", "high", "p", "low_here", "high_here", "undefined")
+    return {"metric": metric, **{name: getattr(trend, name) for name in names}}
 
 
 def _rows(result: GroupResult) -> Iterator[dict[str, Any]]:

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 from explaineval.reporting.plots.conditions import Looks, by_setting, gather, slug
 from explaineval.reporting.plots.figure import Figure, MissingFigure
-from explaineval.reporting.plots.forest import forests, policies
+from explaineval.reporting.plots.forest import forests, policies, tuned_against_pretrained
 from explaineval.reporting.plots.pairs import accuracies, agreements, costs
 from explaineval.reporting.plots.plane import planes
 from explaineval.reporting.plots.size import sizes
-from explaineval.reporting.plots.tuned import tuned_against_pretrained
 from explaineval.reporting.plots.words import one_line
 from explaineval.reporting.results import Results
 
