@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from planted_numbers import read_trials
 
+from explaineval.cli.configuration import resolve
+from explaineval.execution.run import execute
+from explaineval.planning.prepare import prepare
 from servers.commands import WarmCommands
 from servers.planted import PlantedServer
 from servers.tables import Table
@@ -132,3 +135,39 @@ def test_an_arm_is_stopped_and_the_others_go_on(bench: Callable[..., Any], warm:
     assert done.code == 0
     assert "planted (order pe2, chat, 2 shots, verbosity normal): 30 of the first 40" in done.stderr
     assert orders.count("pe") == orders.count("pe2") == TABLE.examples * (EACH - 1)
+
+
+def test_in_the_demo_it_is_a_finding(bench: Callable[..., Any], tmp_path: Path) -> None:
+    """The same run without the failure: exit code 0, no error, and a note that says why it stopped."""
+    one = bench(TABLE)
+    spoil(one.server, 37, TABLE.ids[:FIRST])
+    options = {
+        "task": (f"jsonl:{one.directory / 'task.jsonl'}",), "interventions": one.directory / "edits.jsonl",
+        "model": ("openai/planted",), "base_url": one.server.url, "endpoint_name": "lab", "shots": 2,
+        "transport": "direct", "max_connections": CONNECTIONS, "cache": tmp_path / "cache",
+    }  # fmt: skip
+    science, client, _ = resolve(None, options)
+    outcome = execute(prepare(science, client), tmp_path / "out", lambda _: None, unreadable_fails=False)
+
+    assert (outcome.exit_code, outcome.errors) == (0, ())
+    (found,) = [note for note in outcome.notes if note.code == "model_stopped"]
+    assert found.text.startswith("openai/planted: 37 of the first 40 answers cannot be read (37 unparsed)")
+    assert 40 <= len(one.server.received) <= 40 + UNDER_WAY
+
+
+@pytest.mark.parametrize("connections", ["1", "32"])
+def test_what_decides_does_not_depend_on_how_many_are_asked_at_once(
+    bench: Callable[..., Any], warm: WarmCommands, connections: str
+) -> None:
+    """The same 37 unreadable answers are found with one connection and with many; the example is the first of them."""
+    one = bench(TABLE)
+    spoil(one.server, 37, TABLE.ids[:FIRST])
+    options = one.options("--max-connections", connections, "--out", "out", "--json")
+    done = warm.run(*options, cwd=one.directory)
+    (found,) = unreadable(one.directory / "out")
+    again = warm.run(*options, cwd=one.directory)
+
+    assert (done.code, again.code) == (5, 5)
+    assert (found["checked"], found["unreadable"], found["statuses"]) == (40, 37, {"unparsed": 37})
+    assert again.document["error"] == done.document["error"]
+    assert again.document["metrics"] == done.document["metrics"]
