@@ -160,7 +160,7 @@ def _execute(
     science: RunConfig, client: ClientConfig, directory: Path | None, stop: StopRequest, *, progress: bool
 ) -> Outcome:
     from explaineval.cli.output import echo_notes
-    from explaineval.cli.progress import watch_run
+    from explaineval.cli.progress import new_notes, watch_run
     from explaineval.execution.run import execute
     from explaineval.planning.prepare import prepare
 
@@ -169,7 +169,7 @@ def _execute(
         return execute(prepared, directory, lambda _: None, stop=stop)
     with watch_run() as watch:
         outcome = execute(prepared, directory, watch, stop=stop)
-    echo_notes(outcome.notes)
+    echo_notes(new_notes(outcome.notes))
     return outcome
 
 

@@ -140,6 +140,7 @@ def test_the_document_is_described_in_both_directions(runs: Path, places: Path, 
     """No field without its line in docs/json.md and no line without its field."""
     documents = [
         document(runs / "two"), document(places / "sized"), document(runs / "before", runs / "again"),
+        document(places / "levels"),
     ]  # fmt: skip
     found = {field for one in documents for field in json_page.check("compare", one)}
 
@@ -357,7 +358,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for (example, number), flip in np.ndenumerate(changes)
             ]  # fmt: skip
     make_run(
-        place / "levels", swept, EXAMPLES, models=models_of("openai/good", "openai/poor"),
+        place / "levels", swept, EXAMPLES,
+        models=[
+            *models_of("openai/good", family="elm", parameters=1e9, tuned="instruct"),
+            *models_of("openai/poor", family="elm", parameters=1e9, tuned="base"),
+        ],
         arms={"order": ["pe2"], "verbosity": ["brief", "normal", "detailed"]},
     )  # fmt: skip
     return place
@@ -389,6 +394,18 @@ def test_trends_are_scipys_over_the_families_of_the_configuration(places: Path, 
     assert (trend["low"], trend["high"]) == pytest.approx(tuple(test.confidence_interval()))
     assert (trend["p"], trend["df"]) == (pytest.approx(test.pvalue), 3)
     assert trend["low"] > 0
+
+
+def test_a_tuned_model_is_compared_with_its_pretrained_sibling(places: Path, document: Callable, call: Call) -> None:
+    """On screen and in the document: the good one is tuned, and names more at every level."""
+    (group,) = [group for group in document(places / "levels")["groups"] if group["levels"]]
+    (tuning,) = group["tuning"]
+    (pair,) = tuning["pairs"]
+
+    assert (pair["tuned"], pair["pretrained"]) == ("openai/good", "openai/poor")
+    assert pair["claim"] == "tuned_dominates"
+    assert all(level["low"] > 0 for level in pair["levels"])
+    assert "good dominates poor on mine over 3 levels of verbosity" in " ".join(call(places / "levels")[1].split())
 
 
 def test_explained_variance_stands_in_the_document_and_on_screen(places: Path, document: Callable, call: Call) -> None:

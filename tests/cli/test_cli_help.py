@@ -15,7 +15,8 @@ RUN = (
     "--tvd-samples --seed --shard --until-half-width --model* --base-url --endpoint-name --api-key-env --price "
     "--order* --style* --shots --shots-from --verbosity* --prompts --temperature --max-tokens --param* --retry* "
     "--logprobs --mention --min-label-mass --resamples --interval --max-usd --offline/--no-offline --batch/--no-batch "
-    "--batch-poll --transport --max-connections --rpm --tpm --max-retries --timeout --engine --ray-address --workers "
+    "--keep-unreadable/--no-keep-unreadable --batch-poll --transport "
+    "--max-connections --rpm --tpm --max-retries --timeout --engine --ray-address --workers "
     "--cache --out --json"
 )
 CONTRACT = {

@@ -136,7 +136,9 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 """Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too; `table` prints."""
 
-APART = {"config", "json", "table", "endpoint_name", "task", "model", "verbosity", "param", "retry", "offline", "batch"}
+APART = {"config", "json", "table", "endpoint_name", "task", "model", "verbosity", "param", "retry"} | {
+    *("offline", "batch", "keep_unreadable"),
+}
 
 
 def context_of(*arguments: str) -> dict[str, Any]:
@@ -165,7 +167,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"EXPLAINEVAL_{name.upper()}", raising=False)
 
 
-@pytest.mark.parametrize("name", ["offline", "batch"])
+@pytest.mark.parametrize("name", ["offline", "batch", "keep_unreadable"])
 def test_a_switch_goes_both_ways(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Default off; file over default, variable over file, command line over all of them."""
     see = transport(name)
@@ -174,8 +176,8 @@ def test_a_switch_goes_both_ways(tmp_path: Path, name: str, monkeypatch: pytest.
     assert see(resolved(tmp_path, {name: True})) is True
     monkeypatch.setenv(f"EXPLAINEVAL_{name.upper()}", "0")
     assert see(resolved(tmp_path, {name: True})) is False
-    assert see(resolved(tmp_path, {name: False}, f"--{name}")) is True
-    assert see(resolved(tmp_path, {name: True}, f"--no-{name}")) is False
+    assert see(resolved(tmp_path, {name: False}, f"--{name.replace('_', '-')}")) is True
+    assert see(resolved(tmp_path, {name: True}, f"--no-{name.replace('_', '-')}")) is False
 
 
 def test_every_option_is_covered() -> None:

@@ -26,8 +26,8 @@ phi_cct_random phi_cct_example_only flip_to_cue_rate g_mean2 g_mean2_control odd
 nsg nsg_shuffled simulation_accuracy_with simulation_accuracy_without sham_mean_tvd null_edit_mean_tvd"""
 """The names that a metric row can have."""
 
-ADDED = "nsg_difference phi_cct_over_texts"
-"""Names of ours beside them: the gain over other examples' explanations, and the interval over inserted texts."""
+ADDED = "nsg_difference simulation_gain_balanced_shuffled simulation_gain_balanced_difference phi_cct_over_texts"
+"""Names of ours beside them: the gains over other examples' explanations, and the interval over inserted texts."""
 
 
 def test_names_are_those_of_the_contract() -> None:

@@ -43,7 +43,7 @@ SAME_NAME = (
     ),
     *("logprobs", "mention", "min_label_mass", "interval", "resamples"),
     *("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "cache", "out"),
-    *("max_usd", "offline", "batch", "batch_poll"),
+    *("max_usd", "offline", "batch", "batch_poll", "keep_unreadable"),
     *("engine", "ray_address", "workers"),
 )
 """Options whose value has the same name in the configuration."""

@@ -13,8 +13,10 @@ import click
 from explaineval.cli.options import JSON, PATH, options
 from explaineval.cli.output import columns, echo, echo_document, echo_lines
 from explaineval.errors import InputError
+from explaineval.planning.notes import Note, record_notes
 from explaineval.reporting.notes import notes_lines
 from explaineval.reporting.summary import SCREEN_HEADINGS
+from explaineval.rundir.directory import read_run
 from explaineval.scoring.external import is_trials_file, score_file
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
 from explaineval.scoring.rows import score
@@ -30,12 +32,20 @@ def notes_command(run_dir: Path, json: bool) -> int:
 
     RUN_DIR may also be a FILE.csv or FILE.jsonl of trials that another program collected.
     """
-    scores = score_file(run_dir) if is_trials_file(run_dir) else score(run_dir)
-    if json:
-        echo_document({"run_dir": str(run_dir)}, [], scores)
-    elif scores.warnings:
-        echo_lines(notes_lines(scores, str(run_dir), columns(NARROW)))
+    notes: list[Note] = []
+    if is_trials_file(run_dir):
+        scores = score_file(run_dir)
     else:
+        scores, notes = score(run_dir), list(record_notes(read_run(run_dir)))
+    if json:
+        echo_document({"run_dir": str(run_dir)}, notes, scores)
+        return 0
+    for note in notes:
+        echo(textwrap.fill(note.text, columns(NARROW), break_on_hyphens=False))
+        echo()
+    if scores.warnings:
+        echo_lines(notes_lines(scores, str(run_dir), columns(NARROW)))
+    elif not notes:
         echo("Nothing limits these numbers.")
     return 0
 

@@ -326,6 +326,11 @@ RUN = (
         default=None,
         help="Send what is missing through the provider's batch endpoint (OpenAI, Azure, Anthropic) at half the price.",
     ),
+    option(
+        "--keep-unreadable/--no-keep-unreadable",
+        default=None,
+        help="Ask a model on though over nine in ten of its first 40 answers cannot be read.",
+    ),
     option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
     *TRANSPORT,
     *ENGINE,

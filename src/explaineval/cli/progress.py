@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from explaineval.execution.model_run import ModelRun, Watch
     from explaineval.execution.progress import RunStatus, RunWatch
+    from explaineval.planning.notes import Note
+
+TOLD_WHILE_ASKING = ("answers_unreadable",)
+"""Codes of notes whose text was a message while the run went."""
 
 LINE_SECONDS = 15.0
 """Seconds between two lines where standard error is not a terminal."""
@@ -48,6 +52,11 @@ def watch_run() -> Iterator[RunWatch]:
             live.update(plain_text(lines), refresh=True)
 
         yield show
+
+
+def new_notes(notes: Iterable[Note]) -> list[Note]:
+    """Return the notes on a run without those that were shown while it went."""
+    return [note for note in notes if note.code not in TOLD_WHILE_ASKING]
 
 
 def plain_text(lines: Iterable[str]) -> Text:

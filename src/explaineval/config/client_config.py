@@ -88,6 +88,8 @@ class ClientConfig(Record):
     offline: bool = False
     batch: bool = False
     batch_poll: Positive = 30.0
+    keep_unreadable: bool = False
+    """Ask on where nine in ten of a model's first answers cannot be read."""
     engine: Engine = "local"
     ray_address: RayAddress | None = None
     workers: PositiveInt | None = None

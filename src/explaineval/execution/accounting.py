@@ -66,6 +66,7 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
         requests=request_counts([run]),
         threads=run.threads if run.cached.counts.sent else None,
         snapshots=run.ledger.snapshots,
+        unreadable=run.unreadable_arms,
     )
 
 

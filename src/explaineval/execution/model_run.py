@@ -25,11 +25,13 @@ from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig, a
 from explaineval.digests import NumberSet
 from explaineval.errors import EndpointError, InputError
 from explaineval.execution.pool import Pool, Progress, StopRequest, run_until_done
+from explaineval.execution.readability import ReadabilityCheck
 from explaineval.planning.cost import CostEstimate
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.prices import Ledger, Prices
 from explaineval.planning.units import PlanSize
 from explaineval.records import EMBEDDED_ENDPOINT, OUTCOMES, Completion, Request, Trial
+from explaineval.rundir.schema import UnreadableArm
 from explaineval.scoring.live import LiveCounts
 
 if TYPE_CHECKING:
@@ -106,6 +108,10 @@ class ModelRun:
     """Lines of trials.jsonl that are the model's."""
     labels: int = 0
     """Sides of trials whose answer could be read."""
+    readability: ReadabilityCheck = field(init=False)
+    """Notices arms whose answers cannot be read."""
+    keep_unreadable: bool = False
+    """Whether these are asked on."""
     live: LiveCounts = field(default_factory=LiveCounts)
     """The trials so far."""
     size: PlanSize = NO_REQUESTS
@@ -114,6 +120,9 @@ class ModelRun:
     """Whether nothing more is asked of the model."""
     messages: list[str] = field(default_factory=list)
     """What is to be told while the run goes on."""
+
+    def __post_init__(self) -> None:
+        self.readability = ReadabilityCheck(self.model.model, self.keep_unreadable, self.messages.append)
 
     def count_answer(self, request: Request, completion: Completion, hit: bool) -> None:
         """Count an answer and its cost: what was sent alone at its own price, all else at the ledger's."""
@@ -147,6 +156,22 @@ class ModelRun:
     def progress(self) -> Progress:
         """How far its pool is."""
         return self.pool.progress
+
+    @property
+    def withheld(self) -> int:
+        """The requests that were not sent since the model's answers cannot be read there."""
+        return self.cached.counts.withheld + self.progress.withheld
+
+    @property
+    def unreadable_arms(self) -> tuple[UnreadableArm, ...]:
+        """The arms of which too much cannot be read; they were stopped only where something was left out."""
+        found = self.readability.findings
+        return found if self.withheld else tuple(arm.model_copy(update={"stopped": False}) for arm in found)
+
+    @property
+    def stops(self) -> list[str]:
+        """The sentences on arms that were asked no further, since the answers cannot be read."""
+        return [self.readability.note(arm).text for arm in self.unreadable_arms if arm.stopped]
 
     @property
     def unreadable(self) -> str | None:
@@ -257,9 +282,11 @@ def build_model_runs(
         model_run = ModelRun(
             model, Ledger(asked_at), CostEstimate(asked_at), layers, cached, pool, writer, batches, probe,
             served[model.endpoint].threads if model.endpoint in served else None, messages=messages,
+            keep_unreadable=client.keep_unreadable,
         )  # fmt: skip
         cached.on_answer, cached.on_unsent = model_run.count_answer, model_run.count_unsent
         cached.report, cached.on_wait = model_run.messages.append, pool.hold_up
+        cached.is_withheld = layers.limited.is_withheld = pool.is_withheld
         model_runs.append(model_run)
     clients.report = model_runs[0].messages.append
     return model_runs

@@ -202,6 +202,8 @@ def model_state(model_run: ModelRun, *, offline: bool) -> tuple[ModelState, str 
         return "running", None
     if model_run.error is not None:
         return "failed", str(model_run.error)
+    if model_run.stops:
+        return "stopped", " ".join(model_run.stops)
     if model_run.unreadable is not None:
         return "failed", model_run.unreadable
     unsent = model_run.cached.counts.unsent + model_run.progress.unsent

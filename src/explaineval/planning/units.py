@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from explaineval.cache import request_key
 from explaineval.client.cached import find_older
@@ -27,6 +27,8 @@ from explaineval.planning.replies import Dialogue, Reply, ReplyReader
 from explaineval.planning.requests import RequestBuilder
 from explaineval.records import Completion, Example, Intervention, Order, Request, Style
 from explaineval.scoring.mentioning import phrases_of
+
+T = TypeVar("T")
 
 COUNTED_EXACTLY = 20_000
 """Looking for an insertion in its prompt takes about 0.1 ms: larger plans are not looked through."""
@@ -387,6 +389,21 @@ def answer_from(
                 request = dialogue.send(completion)
     except (StopIteration, RequestUnsentError):
         return
+
+
+def stored_reply(find: Find, dialogue: Dialogue[T], older_names: Mapping[str, str]) -> T | None:
+    """Hold a dialogue with stored answers, and return its result; None where one of them is missing."""
+    try:
+        request = next(dialogue)
+        while True:
+            completion = find(request_key(request)) or find_older(find, request, older_names)
+            if completion is None:
+                dialogue.close()
+                return None
+            request = dialogue.send(completion)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def _is_new(key: str, seen: NumberSet, *, guess: bool = False) -> bool:

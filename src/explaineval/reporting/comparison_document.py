@@ -7,6 +7,7 @@ from typing import Any
 
 from explaineval.metrics.trends import Trend
 from explaineval.reporting.comparison_text import sentence_of, warnings_of
+from explaineval.reporting.tuning_text import tuning_document
 from explaineval.scoring.comparisons import Compared, GroupResult
 
 
@@ -35,6 +36,7 @@ def document_of(results: Sequence[GroupResult]) -> dict[str, Any]:
                 "explained_variance": [
                     {"task": task, "kind": kind, **vars(explained)} for task, kind, explained in result.explained
                 ],
+                "tuning": [tuning_document(tuning) for tuning in result.tuning],
             }
             for result in results
         ],
@@ -53,6 +55,7 @@ def _summary(compared: Compared) -> dict[str, Any]:
             for name, rank in zip(names, family.ranks, strict=True)
         ],
         "trend": None if compared.trend is None else _trend(compared.trend),
+        "trends_beside": [_trend_beside(metric, trend) for metric, trend in compared.trends_beside.items()],
     }
 
 
@@ -68,6 +71,11 @@ def _family(compared: Compared) -> dict[str, Any]:
 
 def _trend(trend: Trend) -> dict[str, Any]:
     return {**vars(trend), "slopes": dict(trend.slopes or {})}
+
+
+def _trend_beside(metric: str, trend: Trend) -> dict[str, Any]:
+    names = ("value", "low", "high", "p", "low_here", "high_here", "undefined")
+    return {"metric": metric, **{name: getattr(trend, name) for name in names}}
 
 
 def _rows(result: GroupResult) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from explaineval.metrics.differences import SAME, Difference, Rank
+from explaineval.metrics.trends import Trend
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.checks import MetricWarning, describe_snapshots, make_warning
 from explaineval.scoring.comparisons import (
@@ -152,21 +153,35 @@ def rank_text(rank: Rank | None) -> str:
 
 
 def trend_of(compared: Compared) -> str | None:
-    """Say how a metric changes with model size, or why that is not known; None where nothing is known of sizes."""
+    """Say how a metric changes with model size, or why that is not known; None where nothing is known of sizes.
+
+    phi-CCT follows the impact rate, so its trend is told with those of the impact rate and of phi-CCT at a common rate.
+    """
     trend = compared.trend
     if trend is None:
         return None
     if trend.value is None:
         return f"No trend over model size: {trend.undefined}." if len(compared.group.systems) >= WORTH_A_TREND else None
     count = len(trend.slopes or {})
-    low, high = trend.low or 0.0, trend.high or 0.0
-    p = "" if trend.p is None else f", p {p_text(trend.p)}"
     note = f" {trend.note[0].upper()}{trend.note[1:]}." if trend.note and compared.primary else ""
+    beside = [(title_of(metric), other) for metric, other in compared.trends_beside.items()]
+    others = [f"{'the ' if name == 'impact rate' else ''}{name} by {_slope(other)}" for name, other in beside]
+    together = f" (over the same models {join(others)})" if others else ""
+    here = [("", trend), *((f" of {name}", other) for name, other in beside)]
+    intervals = [f"[{one.low_here or 0.0:.2f}, {one.high_here or 0.0:.2f}]{name}" for name, one in here if one.slopes]
     return (
-        f"{title_of(compared.metric)} on {task_of(compared)} changes by {trend.value:+.2f} [{low:.2f}, {high:.2f}]{p} "
-        f"for ten times the parameters (mean slope of {count} families); for these very families "
-        f"[{trend.low_here:.2f}, {trend.high_here:.2f}].{note}"
+        f"For ten times the parameters {title_of(compared.metric)} on {task_of(compared)} changes by {_slope(trend)}"
+        f"{together}: mean slopes of {count} families, with limits for families like these. For these very "
+        f"families they are {join(intervals)}.{note}"
     )
+
+
+def _slope(trend: Trend) -> str:
+    """A slope with its interval for families like these, and its p-value."""
+    if trend.value is None:
+        return f"an unknown amount ({trend.undefined})"
+    p = "" if trend.p is None else f", p {p_text(trend.p)}"
+    return f"{trend.value:+.2f} [{trend.low or 0.0:.2f}, {trend.high or 0.0:.2f}]{p}"
 
 
 def explained_of(result: GroupResult) -> Iterator[str]:

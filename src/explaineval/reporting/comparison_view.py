@@ -22,6 +22,7 @@ from explaineval.reporting.comparison_text import (
     trend_of,
     warnings_of,
 )
+from explaineval.reporting.tuning_text import tuning_lines
 from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
 from explaineval.scoring.shared import NOT_SCORED
 from explaineval.scoring.task_means import MEAN
@@ -74,7 +75,7 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
             cct = result.family("cct", compared)
             if cct is not None and cct.trend is not None and cct.trend.value is not None:
                 yield from _paragraph(trend_of(cct), width)
-        for text in explained_of(result):
+        for text in (*explained_of(result), *tuning_lines(result.tuning)):
             yield from _paragraph(text, width)
 
 

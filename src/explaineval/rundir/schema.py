@@ -170,12 +170,31 @@ class Snapshot(Part):
     answers: Count
 
 
+class UnreadableArm(Part):
+    """An arm of a model of which too many of the first requests brought nothing that can be read.
+
+    `unreadable` of the first `checked` requests in the order of the plan; `statuses` counts them, `example` is the
+    beginning of one. `stopped` says that the model was therefore asked no further.
+    """
+
+    order: Order
+    style: Style
+    shots: Count
+    verbosity: str
+    checked: Count
+    unreadable: Count
+    statuses: dict[Status, Count]
+    example: str
+    stopped: bool
+
+
 class EndpointRecord(Part):
     """What happened with one model at its endpoint.
 
     `probe` is the document of its last probe, `capabilities` are by style, `fault` says why it could not be used.
     `threads` is the number of threads of the embedded model's server, where that answered anything. `snapshots` are
-    the versions of the model that the endpoint says it served, the most frequent first.
+    the versions of the model that the endpoint says it served, the most frequent first. `unreadable` are the arms of
+    which too much cannot be read.
     """
 
     endpoint: str | None
@@ -188,6 +207,7 @@ class EndpointRecord(Part):
     requests: RequestCounts | None = None
     threads: int | None = None
     snapshots: tuple[Snapshot, ...] = ()
+    unreadable: tuple[UnreadableArm, ...] = ()
 
 
 class Stop(Part):

@@ -630,6 +630,30 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=CORRELATION,
     ),
     PredictionMetric(
+        name="simulation_gain_balanced_shuffled",
+        title="balanced gain with shuffled explanations",
+        definition="The balanced gain where the explanation is one that the model gave of the same answer to another "
+        "example.",
+        pitfall="Far from 0 it says that the predictor does not use what the explanation says of this example.",
+        compute=lambda counts: simulatability.simulation_gain_balanced(counts.shuffled, counts.interval),
+        applies=lambda counts: counts.has_control,
+        control=True,
+        scale=CORRELATION,
+    ),
+    PredictionMetric(
+        name="simulation_gain_balanced_difference",
+        title="balanced gain over shuffled explanations",
+        definition="The balanced gain with the model's own explanations minus that with other examples', on the same "
+        "trials: an explanation helps to predict the model only where it is above 0.",
+        pitfall="It rests only on the trials that have all three predictions.",
+        compute=lambda counts: simulatability.simulation_gain_balanced_difference(
+            counts.own_paired, counts.shuffled, counts.interval
+        ),
+        applies=lambda counts: counts.has_control,
+        control=True,
+        scale=CORRELATION,
+    ),
+    PredictionMetric(
         name="nsg",
         title="NSG",
         definition="The normalised simulatability gain, the share of a predictor's errors that the explanation mends: "

@@ -117,6 +117,7 @@ class RunSettings(Request):
     timeout: Annotated[float, Field(gt=0, le=3600)] | None = None
     rpm: Positive | None = None
     tpm: Positive | None = None
+    keep_unreadable: bool = False
 
     @field_validator("params")
     @classmethod

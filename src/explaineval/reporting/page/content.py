@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from explaineval.interventions import kind_of
+from explaineval.planning.notes import record_notes
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
 from explaineval.reporting.comparison_text import join
 from explaineval.reporting.condition_text import lower_first
@@ -173,8 +174,9 @@ def _banners(results: Results, entries: Sequence[Entry], limits: Sequence[Limits
         which = f"The run {run.name}" if len(results.runs) > 1 else "This run"
         if totals is not None and totals.requests.unsent:
             unsent = f"{totals.requests.unsent:,} of {counted(totals.requests.distinct, 'request')} were never sent"
+            why = "".join(f" {note.text}" for note in record_notes(run.record) if note.code == "model_stopped")
             yield Banner(
-                "incomplete", f"{which} is not complete: {unsent}. The numbers are those of what was answered."
+                "incomplete", f"{which} is not complete: {unsent}. The numbers are those of what was answered.{why}"
             )
         elif not run.record.complete:
             yield Banner("incomplete", f"{which} is not complete: the numbers are those of what was answered so far.")

@@ -2,6 +2,7 @@
 
 Reads run directories only. `groups` says which systems are compared with each other, `families` counts their shared
 trials and tests the differences of every metric that has a `paired` in the registry, `runs` reads run directories.
+`trends` and `tuning` look at families of models: over their sizes, and tuned against pretrained.
 `explaineval.reporting` puts the results into words.
 """
 
@@ -9,7 +10,6 @@ from explaineval.scoring.comparisons.families import (
     IMPACT_NOT_MENTION,
     Choices,
     Compared,
-    ModelSize,
     comparable_metrics,
     compare_group,
     label_of,
@@ -26,6 +26,7 @@ from explaineval.scoring.comparisons.groups import (
     form_groups,
 )
 from explaineval.scoring.comparisons.runs import GroupResult, compare_runs, run_names
+from explaineval.scoring.comparisons.tuning import ModelSize, TunedPair, TuningResult
 
 __all__ = [
     "AT_P",
@@ -38,6 +39,8 @@ __all__ = [
     "Group",
     "GroupResult",
     "ModelSize",
+    "TunedPair",
+    "TuningResult",
     "comparable_metrics",
     "compare_group",
     "compare_runs",

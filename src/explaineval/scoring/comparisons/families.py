@@ -26,8 +26,10 @@ from explaineval.metrics.differences import (
 )
 from explaineval.metrics.estimates import column_sums
 from explaineval.metrics.rates import ratio_values
-from explaineval.metrics.trends import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
+from explaineval.metrics.trends import ExplainedVariance, Trend, explained_variance
 from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, Group
+from explaineval.scoring.comparisons.trends import TOGETHER, size_trends
+from explaineval.scoring.comparisons.tuning import Sizes
 from explaineval.scoring.metric import LevelMetric
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.shared import (
@@ -68,7 +70,7 @@ class Compared:
     trials, why there is none, the trials that the metric could use but that are not shared, and the value with them.
     `n_pairs` and `n_examples` count the shared trials that the metric rests on, and their examples. The first family of
     a group is primary, the others are exploratory. `equivalent` is the margin declared beforehand and `impact_rate`
-    where `phi_at_p` is taken.
+    where `phi_at_p` is taken. `trends_beside` are the trends that have to be told with that of phi-CCT.
     """
 
     group: Group
@@ -87,6 +89,7 @@ class Compared:
     equivalent: float | None = None
     impact_rate: float | None = None
     trend: Trend | None = None
+    trends_beside: Mapping[str, Trend] = field(default_factory=dict)
     primary: bool = False
     on_log_scale: bool = False
 
@@ -103,13 +106,6 @@ class Compared:
         return "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason) or row.undefined
 
 
-class ModelSize(NamedTuple):
-    """What the configuration says of a model: its family and its number of parameters."""
-
-    family: str
-    parameters: float
-
-
 @dataclass(frozen=True)
 class Choices:
     """What was declared before looking at the data.
@@ -123,7 +119,7 @@ class Choices:
     equivalent: float | None = None
     impact_rate: float | None = None
     seed: int = 0
-    sizes: Mapping[tuple[str | None, str], ModelSize] = field(default_factory=dict)
+    sizes: Sizes = field(default_factory=dict)
 
 
 class Part(NamedTuple):
@@ -164,8 +160,11 @@ def compare_group(group: Group, parts: Mapping[tuple[str, str], Part], choices: 
             rests_on = tuple(whole) if name == MEAN else (name,)
             first = name == MEAN or (name == tasks[0] and len(whole) < 2)
             shared = [by_task[task].shared for task in rests_on]
-            for metric, paired in comparable_metrics(rate, over_levels=bool(group.levels)).items():
-                systems = _measure(group, paired, shared)
+            metrics = comparable_metrics(rate, over_levels=bool(group.levels))
+            measured = {metric: _measure(group, paired, shared) for metric, paired in metrics.items()}
+            trends = size_trends(group, measured, choices.sizes)
+            for metric, paired in metrics.items():
+                systems = measured[metric]
                 yield Compared(
                     group=group,
                     metric=metric,
@@ -194,7 +193,10 @@ def compare_group(group: Group, parts: Mapping[tuple[str, str], Part], choices: 
                     n_examples=sum(_examples(paired, part) for part in shared),
                     equivalent=choices.equivalent,
                     impact_rate=rate if metric == AT_P else None,
-                    trend=_trend(group, systems, choices),
+                    trend=trends.get(metric),
+                    trends_beside={name: trends[name] for name in TOGETHER[1:] if name in trends}
+                    if metric == PRIMARY
+                    else {},
                     primary=first and metric == group.primary_metric,
                     on_log_scale=paired.on_log_scale,
                 )
@@ -246,16 +248,6 @@ def _test(systems: Sequence[Measured], choices: Choices) -> Family:
 ACROSS_ORDERS = "label probabilities are not compared across orders"
 NOT_COMPARED = (ACROSS_ORDERS, DIFFERENT_ANSWERS)
 """Why systems have no value at all, though their trials would give one."""
-
-
-def _trend(group: Group, systems: Sequence[Measured], choices: Choices) -> Trend | None:
-    """The trend over model size; None where fewer than two of the models have a known size."""
-    models = []
-    for system, measured in zip(group.systems, systems, strict=True):
-        size = choices.sizes.get((system.endpoint, system.model))
-        if size is not None:
-            models.append(SizedModel(size.family, size.parameters, measured))
-    return trend_over_size(models) if group.by == "model" and len(models) > 1 else None
 
 
 def _shown(paired: Paired, value: float) -> float:

@@ -18,7 +18,6 @@ from explaineval.rundir.schema import Facts, Snapshot
 from explaineval.scoring.comparisons.families import (
     Choices,
     Compared,
-    ModelSize,
     compare_group,
     label_of,
     sham_differences,
@@ -26,6 +25,7 @@ from explaineval.scoring.comparisons.families import (
     variance_explained,
 )
 from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, By, Group, form_groups
+from explaineval.scoring.comparisons.tuning import ModelSize, TuningResult, compare_tuned
 from explaineval.scoring.mentioning import is_mentioned, phrases_in
 from explaineval.scoring.rows import check_facts, row_signature
 from explaineval.scoring.shared import System, Trials
@@ -51,13 +51,14 @@ class GroupResult:
 
     `noise` are the pairs that shams tell apart, with both rates. `snapshots` are those of each system, `differing` says
     in words what else of the systems' configuration differs, by primary family. `signatures` are those of each system
-    by metric, task and kind.
+    by metric, task and kind. `tuning` compares tuned with pretrained models.
     """
 
     group: Group
     families: tuple[Compared, ...]
     noise: tuple[tuple[int, int, float, float], ...] = ()
     explained: tuple[tuple[str, str, ExplainedVariance], ...] = ()
+    tuning: tuple[TuningResult, ...] = ()
     reference: int | None = None
     seed: int = 0
     snapshots: tuple[tuple[Snapshot, ...], ...] = ()
@@ -152,6 +153,7 @@ def compare_runs(
                 families,
                 noise=tuple(sham_differences(group, trials)),
                 explained=tuple(variance_explained(group, parts, seed)),
+                tuning=tuple(compare_tuned(group, trials, sizes)),
                 reference=reference,
                 seed=seed,
                 snapshots=tuple(
@@ -219,7 +221,7 @@ def _add_run(
     config = record.config.model_copy(update={"mention": policy, "interval": "jackknife"})
     snapshots = {(endpoint.endpoint, endpoint.model): endpoint.snapshots for endpoint in record.endpoints}
     return Run(name, config, record.facts, snapshots), {
-        (model.endpoint, model.model): ModelSize(model.family, model.parameters)
+        (model.endpoint, model.model): ModelSize(model.family, model.parameters, model.tuned)
         for model in record.config.models
         if model.family is not None and model.parameters is not None
     }
