@@ -21,7 +21,7 @@ from explaineval.errors import ExitCode
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.reporting.exports.formats import BUNDLE, DEFAULT_TABLE, FORMATS, Choice, format_of
 from explaineval.reporting.exports.rows import TABLES
-from explaineval.rundir.directory import check_output, read_run
+from explaineval.rundir.directory import check_ending, check_output, read_run
 
 SHOWN = 20
 """Differences that are printed."""
@@ -63,6 +63,10 @@ def export_command(
     """
     check_output(out, run_dir)
     chosen = None if format == BUNDLE else format_of(format, out, rows)
+    if chosen is None:
+        check_ending(out, "a bundle", ".zip", chosen=format is not None)
+    elif chosen.suffix is not None:
+        check_ending(out, chosen.title, chosen.suffix, chosen=format is not None)
     if chosen is None:
         return _bundle(run_dir, out, cache, json)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:

@@ -79,6 +79,26 @@ def check_output(target: Path, *sources: Path) -> None:
         raise InputError(f"--out {target} is what is read, which it would replace: name another file.")
 
 
+OFFICE_ENDINGS = frozenset({".doc", ".docx", ".odt", ".ods", ".pdf", ".png", ".pptx", ".xls", ".xlsx"})
+"""Endings of files that nothing here writes; figures are written into a directory."""
+ENDINGS = OFFICE_ENDINGS | {
+    ".csv", ".gz", ".htm", ".html", ".json", ".jsonl", ".md", ".parquet", ".svg", ".tex", ".tsv", ".txt", ".zip",
+}  # fmt: skip
+"""Endings of file names that promise a format."""
+
+
+def check_ending(target: Path, what: str, *endings: str, chosen: bool = False) -> None:
+    """Raise InputError where a file that will hold `what` has the ending of another format than `endings`.
+
+    `chosen` says that the user named the format: then only endings that no format here has are refused.
+    """
+    ending = target.suffix.lower()
+    if ending in (OFFICE_ENDINGS if chosen else ENDINGS) and ending not in endings:
+        raise InputError(
+            f"--out {target}: this writes {what}, which is no {ending} file: end the name in {endings[0]}."
+        )
+
+
 def default_directory(base: Path, today: date, name: str) -> Path:
     """Return the directory below `base` that holds a run of this science hash, else a new `<date>-<hash>`."""
     for directory in sorted(base.glob(f"*-{name}")):
@@ -276,6 +296,8 @@ def read_json(path: Path, kind: TypeAdapter[T]) -> T:
             raise InputError(f"{path} cannot be read: it is larger than {LARGEST_JSON >> 20} MiB.")
         return kind.validate_python(json.loads(content.decode("utf-8")))
     except FileNotFoundError:
+        if not path.parent.exists():
+            raise InputError(f"{path.parent}: no such file or directory; check the path.") from None
         raise InputError(f"{path.parent} holds no run: it has no {path.name}.") from None
     except NotADirectoryError:
         raise InputError(f"{path.parent} is a file: give a run directory.") from None
