@@ -198,6 +198,26 @@ class Difference:
         return self.p_adjusted is not None and self.p_adjusted < LEVEL
 
     @property
+    def turned(self) -> Difference:
+        """Second − first."""
+
+        def negative(number: float | None) -> float | None:
+            return None if number is None else -number
+
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            value=negative(self.value),
+            low=negative(self.high),
+            high=negative(self.low),
+            low_adjusted=negative(self.high_adjusted),
+            high_adjusted=negative(self.low_adjusted),
+            low_equivalent=negative(self.high_equivalent),
+            high_equivalent=negative(self.low_equivalent),
+        )
+
+    @property
     def sign(self) -> int:
         """1 where the adjusted test finds the first higher, −1 where it finds the second higher, else 0."""
         return (1 if (self.value or 0.0) > 0 else -1) if self.significant else 0

@@ -139,8 +139,9 @@ CODES: Mapping[str, Code] = {
     "impact_not_mention": Code(
         "mind",
         "Do not read it as a difference in faithfulness: give phi at a common impact rate.",
-        "A difference in impact rate, not in mention",
+        "A difference that goes with impact rates",
     ),
+    "mover_difference": Code("mind", MORE_FLIPS, "Few changed answers: wider limits of differences"),
     "asked_otherwise": Code(
         "mind",
         "Say it beside the difference, or ask again with the same settings.",

@@ -262,10 +262,10 @@ class Paired:
     """How a metric is compared: from the counts of shared trials to its value.
 
     `rows` maps the counts to one row of sufficient statistics per example, `statistic` their sums to the value, and
-    `carriers` are the examples that count for the degrees of freedom. `from_rates` makes the value of TPR and FPR, where
-    that can be done: then a difference has MOVER limits where few examples have a changed answer with or without a
-    mention. `needs_both` says that there is none at all in that case, `needs_probabilities` that only trials with a TVD
-    count. `on_log_scale`: `statistic` gives a logarithm, and that is compared.
+    `carriers` are the examples that count for the degrees of freedom. `from_rates` makes the value of TPR and FPR,
+    where that can be done: then a difference has MOVER limits where few examples have a changed answer with or without
+    a mention. `needs_both` says that there is none at all in that case, `needs_probabilities` that only trials with a
+    TVD count. `on_log_scale`: `statistic` gives a logarithm, and that is compared.
     """
 
     rows: Callable[[Tables], FloatArray]

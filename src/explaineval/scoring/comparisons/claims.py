@@ -45,6 +45,8 @@ class Claim:
     youden: Difference | None = None
     unquotable: tuple[tuple[int, MetricWarning], ...] = ()
     goes_with_rates: bool = False
+    at_p: Difference | None = None
+    """The difference in phi at the common rate, where phi is separated."""
 
     @property
     def is_separated(self) -> bool:
@@ -144,6 +146,7 @@ def _phi_claim(
         at_rates=own,
         within=within if disagrees else None,
         unquotable=unquotable,
+        at_p=at_p,
         goes_with_rates=own is not None
         and not same_at_rates
         and _is_near_zero(at_p, abs(row.value or 0.0) / 2)

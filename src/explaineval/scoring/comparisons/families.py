@@ -19,8 +19,9 @@ from explaineval.metrics.estimates import IntArray, column_sums
 from explaineval.metrics.families import Family, SystemSet, compare_pairs, compare_sets, family_of
 from explaineval.metrics.rates import ratio_values
 from explaineval.metrics.trends import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
+from explaineval.scoring.checks import MetricWarning
 from explaineval.scoring.comparisons.claims import Claim, claim_of, phi_claims
-from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, Group
+from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, YOUDEN, Group
 from explaineval.scoring.comparisons.task_groups import (
     ACROSS_ORDERS,
     Choices,
@@ -46,6 +47,8 @@ class TaskSpread(NamedTuple):
 
     p: float | None
     differ_in_sign: bool
+    values: tuple[float | None, ...]
+    """The difference on each task."""
 
     @property
     def differ(self) -> bool:
@@ -58,13 +61,14 @@ class Compared:
     """One family: all differences of one metric on one task (or the mean over tasks) and kind in one group.
 
     `tasks` are the tasks that it rests on, `left_out` those that the mean leaves out since not all systems were asked
-    them. `values`, `undefined`, `lost` and `unrestricted` are aligned with the group's systems: the value on the shared
-    trials, why there is none, the trials that the metric could use but that are not shared, and the value with them.
-    `claims` are aligned with the differences, and so are `spreads` in a mean over tasks. `n_pairs` and `n_examples`
-    count the shared trials that the metric rests on, and their examples. `leading` families come first for their group
-    and kind; those in phi-CCT of the kinds that count are `primary`, all others exploratory. `context` names kind and
-    arm where several are compared. `equivalent` is the margin declared beforehand and `impact_rate` where `phi_at_p` is
-    taken.
+    them. `values`, `undefined`, `lost`, `unrestricted` and `unquotable` are aligned with the group's systems: the value
+    on the shared trials, why there is none, the trials that the metric could use but that are not shared, the value
+    with them, and why it must not be quoted. `claims` are aligned with the differences, and so are `spreads` in a mean
+    over tasks. `n_pairs` and `n_examples` count the shared trials that the metric rests on, and their examples.
+    `leading` families come first for their group and kind; those in phi-CCT of the kinds that count are `primary`, all
+    others exploratory. `context` names kind and arm where several are compared. `instead` is the family of Youden's J
+    where phi-CCT has no difference that can be tested. `equivalent` is the margin declared beforehand and `impact_rate`
+    where `phi_at_p` is taken.
     """
 
     group: Group
@@ -89,6 +93,8 @@ class Compared:
     on_log_scale: bool = False
     context: tuple[str, ...] = ()
     spreads: tuple[TaskSpread, ...] = ()
+    unquotable: tuple[tuple[MetricWarning, ...], ...] = ()
+    instead: Compared | None = None
 
     @property
     def tested(self) -> list[Difference]:
@@ -106,83 +112,85 @@ class Compared:
 def compare_groups(groups: Sequence[GroupTrials], choices: Choices) -> list[list[Compared]]:
     """Return all families of each group: for each kind the mean over tasks first, then each task, every metric.
 
-    The task_groups that come first for their group and kind are tested together where the kind counts and the group is not
-    over levels of verbosity; with a reference, only the groups that have it. Every other task_group is tested alone.
+    What comes first for its group and kind is tested together where the kind counts and the group is not over levels of
+    verbosity; with a reference, only in the groups that have it. Everything else is tested alone.
     """
     task_groups = [list(task_groups_of(trials, choices)) for trials in groups]
-    kinds = primary_kinds(
-        list(dict.fromkeys(task_group.kind for of in task_groups for task_group in of)), choices.primary
-    )
+    all_kinds = dict.fromkeys(one.kind for of_group in task_groups for one in of_group)
+    kinds = primary_kinds(list(all_kinds), choices.primary)
     has_reference = any(trials.reference is not None for trials in groups)
     together: list[TaskGroup] = []
     alone: list[list[TaskGroup]] = []
     for trials, of_group in zip(groups, task_groups, strict=True):
         counts = not trials.group.levels and has_reference == (trials.reference is not None)
-        for task_group in of_group:
-            if counts and task_group.leading and task_group.kind in kinds:
-                together.append(task_group)
+        for one in of_group:
+            if counts and one.leading and one.kind in kinds:
+                together.append(one)
             else:
-                alone.append([task_group])
+                alone.append([one])
     found: dict[int, dict[str, Compared]] = {}
     for scope in [together, *alone]:
-        for task_group, families in zip(scope, _test_together(scope, choices, primary=scope is together), strict=True):
-            found[id(task_group)] = families
-    contexts = [_context(trials, groups) for trials in groups]
-    return [
-        [replace(compared, context=_with_kind(context, compared.kind, task_groups))
-         for task_group in of_group for compared in _with_spreads(task_group, of_group, found)]
-        for of_group, context in zip(task_groups, contexts, strict=True)
-    ]  # fmt: skip
+        for one, families in zip(scope, _test_together(scope, choices, primary=scope is together), strict=True):
+            found[id(one)] = families
+    results = []
+    for trials, of_group in zip(groups, task_groups, strict=True):
+        arm = _arm_names(trials, groups)
+        of_kind = [compared for one in of_group for compared in _with_spreads(one, of_group, found)]
+        several = len(all_kinds) > 1
+        named = [
+            replace(compared, context=(*([compared.kind.replace("_", " ")] if several else []), *arm))
+            for compared in of_kind
+        ]
+        youden = {(one.task, one.kind): one for one in named if one.metric == YOUDEN and one.tested}
+        results.append(
+            [
+                replace(one, instead=youden.get((one.task, one.kind)))
+                if one.metric == PRIMARY and not one.tested
+                else one
+                for one in named
+            ]
+        )
+    return results
 
 
 NAMED_PARTS: Mapping[str, str] = {"order": "order {}", "style": "{}", "shots": "{} shots", "verbosity": "verbosity {}"}
 """How sentences name the parts of an arm."""
 
 
-def _context(trials: GroupTrials, groups: Sequence[GroupTrials]) -> tuple[str, ...]:
+def _arm_names(trials: GroupTrials, groups: Sequence[GroupTrials]) -> list[str]:
     """Name the parts of the arm in which groups differ from each other."""
-    parts = []
-    for part, text in NAMED_PARTS.items():
-        values = {one.group.fixed[part] for one in groups} - {None}
-        value = trials.group.fixed[part]
-        if value is not None and len(values) > 1:
-            parts.append(text.format(value))
-    return tuple(parts)
-
-
-def _with_kind(context: tuple[str, ...], kind: str, task_groups: Sequence[Sequence[TaskGroup]]) -> tuple[str, ...]:
-    several = len({task_group.kind for of in task_groups for task_group in of}) > 1
-    return (kind.replace("_", " "), *context) if several else context
+    fixed = trials.group.fixed
+    differing = [part for part in NAMED_PARTS if len({one.group.fixed[part] for one in groups} - {None}) > 1]
+    return [NAMED_PARTS[part].format(fixed[part]) for part in differing if fixed[part] is not None]
 
 
 def _with_spreads(
-    task_group: TaskGroup, task_groups: Sequence[TaskGroup], found: Mapping[int, Mapping[str, Compared]]
+    task_group: TaskGroup, of_group: Sequence[TaskGroup], found: Mapping[int, Mapping[str, Compared]]
 ) -> Iterator[Compared]:
-    """Yield the families of a task_group; those of a mean with how each difference varies over its tasks."""
-    of_tasks = [
-        other
-        for other in task_groups
-        if other.kind == task_group.kind and other.task in task_group.tasks and other is not task_group
-    ]
+    """Yield the families of a task group; those of a mean with how each difference varies over its tasks."""
+    of_tasks = [one for one in of_group if one.kind == task_group.kind and one.task in task_group.tasks]
     for metric, compared in found[id(task_group)].items():
         if task_group.task != MEAN:
             yield compared
             continue
-        rows = zip(*(found[id(other)][metric].family.differences for other in of_tasks), strict=True)
+        rows = zip(*(found[id(one)][metric].family.differences for one in of_tasks), strict=True)
         yield replace(compared, spreads=tuple(_task_spread(row) for row in rows))
 
 
 def _task_spread(rows: Sequence[Difference]) -> TaskSpread:
-    known = [(row.value, row.low, row.high) for row in rows]
-    limits = [(value, low, high) for value, low, high in known if value is not None and low is not None
-              and high is not None]  # fmt: skip
+    limits = [
+        (row.value, row.low, row.high)
+        for row in rows
+        if row.value is not None and row.low is not None and row.high is not None
+    ]
+    values = tuple(row.value for row in rows)
     opposite = any(low > 0 for _, low, _ in limits) and any(high < 0 for _, _, high in limits)
     if len(limits) < len(rows):
-        return TaskSpread(None, opposite)
+        return TaskSpread(None, opposite, values)
     # MOVER limits tell no error: the one of a normal interval of the same width
     widths = [(high - low) / (2 * t_quantile(math.inf, 1 - LEVEL / 2)) for _, low, high in limits]
     errors = [width if row.error is None else row.error for width, row in zip(widths, rows, strict=True)]
-    return TaskSpread(cochran_p([value for value, _, _ in limits], errors), opposite)
+    return TaskSpread(cochran_p([value for value, _, _ in limits], errors), opposite, values)
 
 
 def _test_together(task_groups: Sequence[TaskGroup], choices: Choices, *, primary: bool) -> list[dict[str, Compared]]:
@@ -259,6 +267,7 @@ def _compared(
         leading=task_group.leading and metric == task_group.group.primary_metric,
         primary=primary and metric == PRIMARY,
         on_log_scale=paired.on_log_scale,
+        unquotable=tuple(tuple(task_group.unquotable(number, metric)) for number in range(len(systems))),
     )
 
 

@@ -9,12 +9,15 @@ from explaineval.config import RunConfig
 from explaineval.rundir.schema import Facts
 from explaineval.scoring.shared import System, Trials
 
+WIDEST = 12
+"""Columns to which numbers are filled up, so that they are sorted by value."""
+
 
 def in_order_of(runs: Sequence[tuple[RunConfig, Facts]], trials: Trials) -> Trials:
     """Return the same trials with systems, tasks and kinds in the order of the runs' configurations.
 
-    Systems are ordered by run, model, order, style, shots and verbosity; tasks and kinds as the first run that has them.
-    What a configuration does not name comes last, by name.
+    Systems are ordered by run, model, order, style, shots and verbosity, tasks and kinds as in the first run that has
+    them. What a configuration does not name comes last, by name.
     """
     keys = [_key_of_systems(config) for config, _ in runs]
 
@@ -40,7 +43,7 @@ def _key_of_systems(config: RunConfig) -> Callable[[System], Any]:
     """Return the sort key of the systems of one run."""
     models = _place_in([(model.endpoint, model.model) for model in config.models])
     arms = config.arms
-    parts = [_place_in(values) for values in (arms.order, arms.style, arms.shots, arms.verbosity)]
+    parts = [_place_in(values or ()) for values in (arms.order, arms.style, arms.shots, arms.verbosity)]
 
     def key(system: System) -> Any:
         values = (system.order, system.style, system.shots, system.verbosity or "")
@@ -52,4 +55,4 @@ def _key_of_systems(config: RunConfig) -> Callable[[System], Any]:
 def _place_in(values: Sequence[Hashable]) -> Callable[[Any], tuple[int, str]]:
     """Return the sort key of values: their place in the list, for others the end, by their text."""
     places = {value: number for number, value in enumerate(dict.fromkeys(values))}
-    return lambda value: (places[value], "") if value in places else (len(places), repr(value))
+    return lambda value: (places[value], "") if value in places else (len(places), str(value).rjust(WIDEST))

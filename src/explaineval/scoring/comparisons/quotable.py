@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from explaineval.config import RunConfig
-from explaineval.records import Trial
+from explaineval.records import Mention, Trial
 from explaineval.rundir.directory import PROMPTS
 from explaineval.scoring.checks import MetricWarning, Results
 from explaineval.scoring.comparisons.groups import WITHIN
@@ -28,7 +28,7 @@ ASKED_BY_CHECKS = ("phi_cct_example_only", "phi_cct_tvd_trials", WITHIN)
 class QuotableCounter:
     """Counts the trials of a run on their way, and then says which of its numbers must not be quoted."""
 
-    def __init__(self, directory: Path, own_policy: str, config: RunConfig) -> None:
+    def __init__(self, directory: Path, own_policy: Mention, config: RunConfig) -> None:
         """`config` has the mention policy of the comparison, `own_policy` is that of the run."""
         reader = TextReader(own_policy, phrases_in(directory / PROMPTS))
         source = Source(config.mention)

@@ -1,4 +1,4 @@
-"""Measure the systems of a group on the trials that they share, one task_group for each kind of intervention and task."""
+"""Measure the systems of a group on the trials that they share, for each kind of intervention and task."""
 
 from __future__ import annotations
 
@@ -72,13 +72,16 @@ Unquotable = Mapping[tuple[System, str, str], Mapping[str, Sequence[MetricWarnin
 """The warnings by which numbers must not be quoted, by system, task and kind, and then by metric."""
 
 
+NOTHING_UNQUOTABLE: Unquotable = {}
+
+
 class GroupTrials(NamedTuple):
     """What is known of one group: its shared trials, the number of its reference, and what must not be quoted."""
 
     group: Group
     parts: Parts
     reference: int | None = None
-    unquotable: Unquotable = {}
+    unquotable: Unquotable = NOTHING_UNQUOTABLE
 
 
 def share_trials(group: Group, trials: Trials) -> dict[tuple[str, str], Part]:
