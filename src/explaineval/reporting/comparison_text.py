@@ -271,6 +271,8 @@ def equivalence_of(compared: Compared) -> str | None:
     equal = [row for row in rows if row.equivalent]
     if len(rows) == 1:
         (row,) = rows
+        if row.equivalent and not any(claim.is_separated for claim in compared.claims) and row.note != SAME:
+            return None  # the sentence says it
         if row.note == SAME:
             return f"Equivalent {within}."
         text = "Equivalent" if row.equivalent else "Not shown to be equivalent"
@@ -405,7 +407,7 @@ def _warnings(result: GroupResult, compared: Compared) -> Iterator[tuple[str, st
             f"{'that' if len(group.confounded) == 1 else 'these'}.",
         )
     if any(row.method == "mover" for row in compared.family.differences):
-        yield "mover_difference", "few answers changed: limits are made of those of both, and are wider."
+        yield "mover_difference", "few changed answers with a mention, or without one: limits are made of those of both, and are wider."
     if any(claim.goes_with_rates for claim in compared.claims):
         yield (
             "impact_not_mention",
