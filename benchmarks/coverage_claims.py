@@ -208,7 +208,7 @@ def run(sets: int) -> tuple[dict[str, Any], str]:
     for number, (high, low) in enumerate(PAIRS_OF_RATES):
         for at, tpr in enumerate((0.6, 0.9)):
             add(10 * number + at, "equal", [(high, tpr), (low, tpr)], sets)
-            add(10 * number + at + 5, "equal", [(high, tpr), (low, tpr)] * 3, sets // 4)
+            add(10 * number + at + 5, "equal", [(high, tpr), (low, tpr)] * 3, sets // 2)
     add(40, "power", [(0.3, 0.7), (0.1, 0.5)], sets)
     for number, (high, low) in enumerate(PAIRS_OF_RATES):
         add(50 + number, "rates only", [(high, 0.6), (low, 0.6)], max(20, sets // 5), 1000)
