@@ -407,7 +407,10 @@ def _warnings(result: GroupResult, compared: Compared) -> Iterator[tuple[str, st
             f"{'that' if len(group.confounded) == 1 else 'these'}.",
         )
     if any(row.method == "mover" for row in compared.family.differences):
-        yield "mover_difference", "few changed answers with a mention, or without one: limits are made of those of both, and are wider."
+        yield (
+            "mover_difference",
+            "few changed answers have a mention, or few lack one: limits are made of those of both, and are wider.",
+        )
     if any(claim.goes_with_rates for claim in compared.claims):
         yield (
             "impact_not_mention",

@@ -236,7 +236,7 @@ def _legend_of(compared: Compared, rows: Sequence[Difference], claims: int) -> s
     if claims > 1:
         parts.append(f"p and limits are adjusted over {claims} pairs.")
     if any(row.method == "mover" for row in rows):
-        parts.append("MOVER: few changed answers with a mention, or without one; limits made of those of both, and wider.")
+        parts.append("MOVER: few changed answers have a mention, or few lack one; limits made of those of both, wider.")
     return " ".join(parts)
 
 
