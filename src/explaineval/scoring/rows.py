@@ -336,8 +336,8 @@ def _score_source(
         add(condition, over_levels, asked or not_asked)
         warn(condition, list(level_warnings(level_counts, over_levels, warnings)))
     averaged = list(means(rows, list(facts.tasks)))
+    warnings += list(mean_warnings(averaged, rows, warnings))
     rows += averaged
-    warnings += list(mean_warnings(averaged, warnings))
     return rows, warnings, sensitivity
 
 
@@ -368,7 +368,7 @@ def _with_predictions(scores: Scores, predictions: PredictionIndex, config: RunC
     # panels of different predictors have no mean over tasks
     alike = [row for row in rows if len(asked[row.condition._replace(task=MEAN)]) == 1]
     averaged = list(means(alike, list(facts.tasks)))
-    warnings += list(mean_warnings(averaged, warnings))
+    warnings += list(mean_warnings(averaged, alike, warnings))
     return replace(scores, rows=(*scores.rows, *rows, *averaged), warnings=(*scores.warnings, *warnings))
 
 
