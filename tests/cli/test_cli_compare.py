@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from explaineval.cli.app import main
 from explaineval.errors import InputError
@@ -587,6 +587,72 @@ def test_kinds_do_not_differ_from_themselves(tmp_path: Path, document: Callable)
     assert {row["kind"] for row in found["rows"] if row["leading"]} == {"cue_user", "cue_user_control"}
     assert {row["kind"] for row in found["rows"] if row["primary"]} == {"cue_user"}
     assert found["groups"][0]["differing"] == []
+
+
+def test_kinds_are_one_family_unless_one_is_chosen(tmp_path: Path, document: Callable, call: Call) -> None:
+    """Two kinds and a control: four pairs of phi-CCT are primary together, each sentence names its kind."""
+    trials = [
+        trial | {"kind": kind, "intervention_id": f"{trial['intervention_id']}.{kind}"}
+        for seed, name in enumerate(("openai/a", "openai/b"))
+        for place, kind in enumerate(("cue_user", "hand", "cue_user_control"))
+        for trial in draw(10 * place + seed, model=name, field=None, tpr=0.9 - 0.4 * seed)
+    ]
+    run = make_run(tmp_path / "run", trials, EXAMPLES, models=models_of("openai/a", "openai/b"))
+    both, chosen = document(run), document(run, "--primary", "hand")
+    of = {kind: row_of(both, kind=kind) for kind in ("cue_user", "hand", "cue_user_control")}
+
+    assert {kind: row["primary"] for kind, row in of.items()} == {
+        "cue_user": True, "hand": True, "cue_user_control": False,
+    }  # fmt: skip
+    assert of["hand"]["p_adjusted"] >= of["hand"]["p"]
+    assert of["hand"]["low_adjusted"] < of["hand"]["low"]
+    assert of["cue_user_control"]["low_adjusted"] == of["cue_user_control"]["low"]
+    assert "max-t over 2," in of["hand"]["signature"]
+    alone = row_of(chosen, kind="hand")
+    assert (alone["low_adjusted"], alone["primary"]) == (alone["low"], True)
+    assert not row_of(chosen, kind="cue_user")["primary"]
+    assert "on mine (hand): " in both["groups"][0]["families"][0]["sentence"] + call(run)[1]
+    assert call(run, "--primary", "none")[0] == 2
+
+
+def test_the_sentence_on_a_mean_says_that_tasks_differ_in_sign(tmp_path: Path, document: Callable) -> None:
+    """Against each other on two tasks: Cochran's Q and both differences stand in the sentence."""
+    trials = [
+        *draw(1, model="openai/a", tpr=0.9, task="one"), *draw(2, model="openai/b", tpr=0.4, task="one"),
+        *draw(3, model="openai/a", tpr=0.4, task="two"), *draw(4, model="openai/b", tpr=0.9, task="two"),
+    ]  # fmt: skip
+    run = make_run(tmp_path / "run", trials, EXAMPLES, models=models_of("openai/a", "openai/b"))
+    record = json.loads((run / RUN).read_text("utf-8"))
+    facts = record["facts"]
+    mine = facts["tasks"].pop("mine")
+    facts["tasks"] = {"one": mine, "two": mine}
+    facts["arms"] = {
+        name.replace(" mine ", f" {task} "): arm for name, arm in facts["arms"].items() for task in facts["tasks"]
+    }
+    (run / RUN).write_text(json.dumps(record), "utf-8")
+    found = document(run)
+    row = row_of(found, task="mean")
+    tasks = [row_of(found, task=task) for task in ("one", "two")]
+
+    errors = [(one["high"] - one["low"]) / 2 / stats.t.ppf(0.975, one_df(one)) for one in tasks]
+    weights = [1 / error**2 for error in errors]
+    mean = np.average([one["difference"] for one in tasks], weights=weights)
+    q = sum(weight * (one["difference"] - mean) ** 2 for weight, one in zip(weights, tasks, strict=True))
+    assert row["tasks_p"] == pytest.approx(stats.chi2.sf(q, 1), rel=1e-6)
+    assert row["tasks_differ_in_sign"] is True
+    first, second = (f"{one['difference'] * (1 if row['difference'] > 0 else -1):+.2f}" for one in tasks)
+    assert f"tasks differ in sign (one {first}, two {second}; Cochran's Q, p < .001)" in found["sentence"]
+
+
+def one_df(row: dict[str, Any]) -> float:
+    """Degrees of freedom of a difference, from its p and its interval."""
+    half = (row["high"] - row["low"]) / 2
+
+    def miss(df: float) -> float:
+        error = half / stats.t.ppf(0.975, df)
+        return float(2 * stats.t.sf(abs(row["difference"]) / error, df) - row["p"])
+
+    return float(optimize.brentq(miss, 2, 1e6))
 
 
 def test_mixed_snapshots_are_warned_of(tmp_path: Path, runs: Path, document: Callable, call: Call) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from test_cli_compare import draw, models_of
+
 from explaineval.reporting.comparison_document import document_of
 from explaineval.reporting.comparison_view import lines_of
 from explaineval.reporting.exports.rows import TABLES
@@ -16,7 +18,6 @@ from explaineval.reporting.results import read_results
 from explaineval.scoring.comparisons import compare_runs
 from explaineval.scoring.rows import score
 from makers.runs import make_run, make_sham
-from test_cli_compare import draw, models_of
 
 EXAMPLES = 40
 NAMES = ("openai/b", "openai/a", "openai/c")
