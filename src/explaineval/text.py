@@ -81,6 +81,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {plural}"
 
 
+def json_kind(value: object) -> str:
+    """Return what a value of JSON or YAML is, in words.
+
+    >>> json_kind(None), json_kind([1]), json_kind({}), json_kind("x")
+    ('nothing', 'a list', 'a mapping', 'a text')
+    """
+    if isinstance(value, bool):
+        return "true or false"
+    kinds = {int: "a number", float: "a number", str: "a text", list: "a list", dict: "a mapping"}
+    return kinds.get(type(value), "nothing")
+
+
 def _show(match: re.Match[str]) -> str:
     """The visible form of a character: a control picture or an escape."""
     code = ord(match.group())

@@ -22,6 +22,7 @@ from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.reporting.exports.formats import BUNDLE, DEFAULT_TABLE, FORMATS, Choice, format_of
 from explaineval.reporting.exports.rows import TABLES
 from explaineval.rundir.directory import check_ending, check_output, read_run
+from explaineval.text import counted
 
 SHOWN = 20
 """Differences that are printed."""
@@ -91,7 +92,7 @@ def _bundle(run_dir: Path, out: Path, cache: Path | None, json: bool) -> int:
     with open_store(client.cache, readonly=True) as store:
         bundled = write_bundle(run_dir, prepared, store, out)
         notes = [*cache_notes(store.warnings), *_gaps(bundled)]
-    line = f"{out}: {bundled.answers:,} answers, {bundled.bytes / 1e6:.1f} MB"
+    line = f"{out}: {counted(bundled.answers, 'answer')}, {bundled.bytes / 1e6:.1f} MB"
     return finish({"file": str(out), **asdict(bundled)}, [line], notes, json=json)
 
 

@@ -152,7 +152,7 @@ def build_command(task: tuple[str, ...], columns: str | None, out: Path | None, 
         records = list(interventions.with_null_edits(examples, records))
     if out is not None:
         _write(out, records, force=given["force"])
-        build.notes.append(f"{len(records)} interventions written to {out}.")
+        build.notes.append(f"{counted(len(records), 'intervention')} written to {out}.")
         if build.kind.inserts == "word":
             build.notes.append(
                 f"the words are in none of {counted(given['shots'], 'shot')} (--shots). `run` without this file and "

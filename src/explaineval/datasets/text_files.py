@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from explaineval.errors import InputError
 from explaineval.files import open_regular
+from explaineval.text import json_kind
 
 Row = TypeVar("Row")
 
@@ -146,5 +147,5 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         except ValueError:
             raise InputError(f"{place}: not readable as JSON (a number of thousands of digits).") from None
         if not isinstance(value, dict):
-            raise InputError(f"{place}: expected one JSON object a line, found {type(value).__name__}.")
+            raise InputError(f"{place}: expected one JSON object a line, found {json_kind(value)}.")
         yield place, value

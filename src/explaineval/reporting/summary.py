@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -62,7 +63,7 @@ def summary(scores: Scores, run: str, width: int) -> list[Line]:
 
     The numbers are those of the headline source of mentions.
     """
-    scores = scores.headline
+    scores, run = scores.headline, shlex.quote(run)
     conditions = by_condition(scores.rows)
     kinds = [condition for condition in conditions if is_kind(condition)]
     lines: list[Line] = []

@@ -15,15 +15,16 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from explaineval.config import ModelConfig, RunConfig
 from explaineval.digests import Digests
@@ -136,9 +137,16 @@ def prepare(
         new_lines = Digests(json_lines(records))
         gone = new_lines.count_missing(Digests(line.rstrip(b"\n") for line in _lines(directory / name)))
         if gone and reason is None:
-            reason = f"{gone} lines of its {name} are not part of this one"
+            noun = name.removesuffix("s.jsonl")
+            reason = f"{gone:,} of its {noun}s {'is' if gone == 1 else 'are'} not in this run"
     if reason is not None:
-        raise InputError(f"{directory} already holds another run ({reason}): choose another --out.")
+        remedy = "choose another --out"
+        changed = [name for name in SCORED if old.fixed.get(name) != science.fixed.get(name)]
+        if changed and difference(old, _with(science, old, SCORED)) is None:
+            again = " ".join(f"--{name.replace('_', '-')} {science.fixed[name]}" for name in changed)
+            place = shlex.quote(str(directory))
+            remedy += f", or compute it from the answers that are there: explaineval score {place} {again}"
+        raise InputError(f"{directory} already holds another run: {reason}; {remedy}.")
     return "continued" if old == science else "grown"
 
 
@@ -150,15 +158,51 @@ def difference(old: Science, new: Science) -> str | None:
         # earlier versions did what is now a new field's default, and some fields are left out where they have it
         before, now = (science.fixed.get(name, defaults.get(name)) for science in (old, new))
         if before != now:
-            return f"{name} was {before!r}, now {now!r}"
+            option = {"params": "--param"}.get(name, f"--{name.replace('_', '-')}")
+            return f"it was asked with {option} {_setting(before)}, now {_setting(now)}"
     for name, values in old.growing:
         now = getattr(new.growing, name)
         if isinstance(values, dict):
             if not values.items() <= now.items():
                 return f"its {name} differ"
-        elif not set(values) <= set(now):
-            return f"its {name} {list(values)!r} are not all part of {list(now)!r}"
+            continue
+        gone = [value for value in values if value not in now]
+        if gone:
+            return f"its {_growing(name, gone)} not asked now, and may not be left out"
     return None
+
+
+SCORED = ("mention", "min_label_mass", "resamples")
+"""Settings by which `score` can compute another run's numbers from the same answers."""
+
+
+def _growing(name: str, values: Sequence[Any]) -> str:
+    """Name parts of a run that may only be added to: models, samples or levels of verbosity."""
+    if name == "models":
+        texts = [f"{model} at {endpoint}" if endpoint else model for endpoint, model, *_ in values]
+    else:
+        texts = [str(value) for value in values]
+    noun = {"models": "model", "samples": "sample", "verbosity": "verbosity level"}.get(name, name)
+    return f"{noun} {texts[0]} is" if len(texts) == 1 else f"{noun}s {', '.join(texts)} are"
+
+
+def _with(science: Science, other: Science, names: Collection[str]) -> Science:
+    """Return a scientific configuration with some settings of another one."""
+    taken = {name: other.fixed[name] for name in names if name in other.fixed}
+    return science.model_copy(update={"fixed": science.fixed | taken})
+
+
+def _setting(value: JsonValue) -> str:
+    """Return a setting as an option takes it.
+
+    >>> _setting(None), _setting(["pe", "ep"]), _setting(0.9)
+    ('(none)', 'pe,ep', '0.9')
+    """
+    if value in (None, [], {}):
+        return "(none)"
+    if isinstance(value, list):
+        return ",".join(map(_setting, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def write_inputs(
