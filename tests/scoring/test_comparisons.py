@@ -187,8 +187,8 @@ def test_a_difference_of_impact_rates_alone_is_no_difference_in_faithfulness():
     said = sentence_of(found)
     assert said.startswith("openai/often has the higher phi-CCT on mine (+0.")
     assert said.endswith(
-        f"but their answers change at different rates ({often}, {rare}); at a common rate they cannot be told apart. The "
-        "difference goes with their impact rates."
+        f"but their answers change at different rates ({often}, {rare}); at a common rate they cannot be told apart. "
+        "The difference goes with their impact rates."
     )
 
 
