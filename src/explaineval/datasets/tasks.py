@@ -63,6 +63,8 @@ class Task:
     """By example id, what the file gives as gold label where that names no option."""
     everything: Sequence[Example] = field(default=(), repr=False, compare=False)
     """All examples of the file, also those that serve as shots or are cut off; empty where the file was not read."""
+    n_available: int = 0
+    """How many examples could be evaluated without a limit; 0 where the file was not read."""
 
     def shots_at(self, level: str) -> tuple[Example, ...] | None:
         """Return the shots of a verbosity level; None where there are none of that length."""
@@ -188,7 +190,8 @@ def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None
         )
     if not examples:
         raise InputError(f"task {spec.name!r}: every example serves as a shot, so none is left to evaluate.")
-    return Task(spec, shape, examples[:limit], shots, source, _level_shots(shots, levels), unknown, everything)
+    of_levels = _level_shots(shots, levels)
+    return Task(spec, shape, examples[:limit], shots, source, of_levels, unknown, everything, len(examples))
 
 
 def _level_shots(shots: tuple[Example, ...], texts: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[Example, ...]]:

@@ -13,9 +13,11 @@ from explaineval.reporting.condition_text import (
     Numbers,
     arm_numbers,
     by_condition,
+    counted_share,
     describe,
     is_kind,
     lower_first,
+    no_interval,
     parts_of,
     ranked,
     sentences_of,
@@ -123,7 +125,7 @@ def _estimate_line(name: str, row: MetricRow | None, remark: str, width: int) ->
     if row.value is None:
         yield from wrap(f"{start}undefined: {row.undefined}", width, " " * LABEL)
         return
-    interval = f"[{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else "no interval"
+    interval = f"[{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else no_interval(row)
     yield from wrap(f"{start}{signed(row.value)}   {interval:<16} {remark}".rstrip(), width, " " * LABEL)
 
 
@@ -211,7 +213,7 @@ def _table(
         phi, cct = numbers.get("phi_cct"), numbers.get("cct")
         cells = [interval_cell(phi), "–" if cct is None or cct.value is None else signed(cct.value)]
         rows = (numbers.get("impact_rate"), arm.get("sham_flip_rate"), numbers.get("tpr"), numbers.get("fpr"))
-        cells += ["–" if row is None or row.value is None else f"{round(100 * row.value)} %" for row in rows]
+        cells += [_share_cell(row) for row in rows]
         if len(name) >= room:  # a long name has a line of its own
             yield from wrap(name, width, "  ")
             name = ""
@@ -221,6 +223,12 @@ def _table(
     yield Line("")
     yield from wrap(LEGEND, width, "  ", "dim")
     yield Line("")
+
+
+def _share_cell(row: MetricRow | None) -> str:
+    if row is None or row.value is None:
+        return "–"
+    return counted_share(row) or f"{round(100 * row.value)} %"
 
 
 def _row(name: str, cells: Sequence[str], room: int) -> str:
@@ -233,7 +241,7 @@ def interval_cell(row: MetricRow | None) -> str:
     if row is None or row.value is None:
         return "undefined"
     if row.low is None or row.high is None:
-        return f"{signed(row.value)} no interval"
+        return f"{signed(row.value)} {no_interval(row)}"
     return f"{signed(row.value)} [{row.low:.2f}, {row.high:.2f}]"
 
 

@@ -291,7 +291,6 @@ class _Reader:
         tasks = {
             task: TaskFacts(
                 examples=self.hashes[task, None].hexdigest()[:8],
-                n_examples=len(ids),
                 kinds={kind: total.hexdigest()[:8] for (of, kind), total in self.hashes.items() if of == task and kind},
             )
             for task, ids in examples.items()
@@ -458,6 +457,8 @@ def _reworded(scores: Scores, columns: Collection[str], *, is_mention_given: boo
     warnings = []
     for item in scores.warnings:
         warning, condition = item.warning, item.condition
+        if warning.code in ("follows_answer", "answer_tells_change") and "label_after" not in columns:
+            continue  # the labels were made up from the column changed
         text = warning.text.replace(" (--shams 0)", "").partition(" If most are unparsed")[0].partition("; --order")[0]
         changes = {"text": text if text.endswith(".") else f"{text}.", "todo": TODO.get(warning.code, warning.todo)}
         warnings.append(
