@@ -409,7 +409,7 @@ def _warnings(result: GroupResult, compared: Compared) -> Iterator[tuple[str, st
     if any(row.method == "mover" for row in compared.family.differences):
         yield (
             "mover_difference",
-            "few changed answers have a mention, or few lack one: limits are made of those of both, and are wider.",
+            "few changed answers have a mention, or few lack one: their own limits are put together, which is wider.",
         )
     if any(claim.goes_with_rates for claim in compared.claims):
         yield (

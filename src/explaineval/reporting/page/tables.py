@@ -310,7 +310,7 @@ def _difference_row(name: str, compared: Compared, number: int, *, turned: bool 
 
 DETECTABLE = (
     "Detectable: the true difference that 4 of 5 such studies would find; MOVER where few changed answers have a "
-    "mention, or lack one, so that the limits are made of those of both."
+    "mention, or lack one, so that the limits of both are put together."
 )
 
 
