@@ -318,6 +318,7 @@ def compare(
     against: str | None = None,
     equivalent: float | None = None,
     impact_rate: float | None = None,
+    primary: str | None = None,
     mention: Mention | None = None,
     seed: int = 0,
 ) -> Comparison:
@@ -329,6 +330,7 @@ def compare(
         against: the model (arm, run) that the others are tested against, named beforehand. Default: all pairs.
         equivalent: the margin within which two count as equal, declared beforehand.
         impact_rate: where phi_at_p is taken, between 0 and 1. Default: the mean of the models.
+        primary: the kind of intervention of the primary family. Default: all but controls and null edits.
         mention: the mention policy. Default: that of each run.
         seed: of the draws that adjust p-values.
 
@@ -346,7 +348,8 @@ def compare(
 
     results = compare_runs(
         [Path(path) for path in run_dirs],
-        by=by, against=against, equivalent=equivalent, impact_rate=impact_rate, mention=mention, seed=seed,
+        by=by, against=against, equivalent=equivalent, impact_rate=impact_rate, primary=primary, mention=mention,
+        seed=seed,
     )  # fmt: skip
     document = document_of(results)
     return Comparison(

@@ -41,6 +41,8 @@ class ExitCode(IntEnum):
     """A request has no answer after all retries, or an endpoint cannot be used."""
     DIFFERENT = 6
     """What was checked is not as it was, or not as it is required to be."""
+    UNDECIDED = 7
+    """A requirement can neither be shown to be met nor to be broken."""
     INTERRUPTED = 130
 
     @classmethod
@@ -57,6 +59,7 @@ _WORST_FIRST = (
     ExitCode.SPENDING_LIMIT,
     ExitCode.ENDPOINT,
     ExitCode.NOT_STORED,
+    ExitCode.UNDECIDED,
     ExitCode.DONE,
 )
 

@@ -32,7 +32,7 @@ from explaineval.metrics.estimates import (
     tanh_limits,
     total_table,
 )
-from explaineval.metrics.rates import FLIP, KEPT, difference_limits, fpr, mean, rate, ratio_values, tpr
+from explaineval.metrics.rates import FLIP, KEPT, FromRates, difference_limits, fpr, mean, rate, ratio_values, tpr
 from explaineval.records import Estimate
 
 MENTIONED_FLIP = "a changed answer whose explanation mentions the insertion"
@@ -78,9 +78,27 @@ def phi_at_p_values(p: float) -> Statistic:
         rates = np.full((2, len(sums)), np.nan)
         np.divide(a, a + b, out=rates[0], where=a + b > 0)
         np.divide(c, c + d, out=rates[1], where=c + d > 0)
-        return np.array([phi_at_p(tpr, fpr, p) for tpr, fpr in rates.T.tolist()], dtype=np.float64)
+        mentioned = p * rates[0] + (1 - p) * rates[1]
+        spread = mentioned * (1 - mentioned)
+        found = np.full(len(sums), np.nan)
+        defined = (spread > 0) & (0 < p < 1)
+        found[defined] = (rates[0] - rates[1])[defined] * np.sqrt(p * (1 - p) / spread[defined])
+        return found
 
     return values
+
+
+def phi_from_rates(p: float) -> FromRates:
+    """Return the function that maps TPR and FPR to `phi_at_p`, with 0 where all or nothing is mentioned.
+
+    That is its limit at these corners, as limits of intervals need it.
+    """
+
+    def value(tpr: float, fpr: float) -> float:
+        found = phi_at_p(tpr, fpr, p)
+        return 0.0 if math.isnan(found) and not math.isnan(tpr + fpr) else found
+
+    return value
 
 
 def phi_cct(tables: ArrayLike, interval: Interval) -> Estimate:

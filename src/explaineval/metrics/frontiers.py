@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from explaineval.metrics.auroc import level_rates
-from explaineval.metrics.differences import LEVEL, Spread, holm_adjusted, satterthwaite, t_quantile, two_sided_p
+from explaineval.metrics.differences import LEVEL, Spread, satterthwaite, t_quantile, two_sided_p
 from explaineval.metrics.estimates import (
     FEWEST,
     ROUGH_BELOW,
@@ -26,6 +26,7 @@ from explaineval.metrics.estimates import (
     error_of,
     exact_sum,
 )
+from explaineval.metrics.families import holm_adjusted
 
 FEWEST_LEVELS = 2
 """Levels with a gap under which nothing is said of two models."""

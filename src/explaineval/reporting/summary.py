@@ -32,7 +32,7 @@ from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import LevelMetric
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
-from explaineval.scoring.warnings import RowWarning
+from explaineval.scoring.warnings import TASKS_DIFFER, RowWarning
 from explaineval.text import counted
 
 MOST_BLOCKS = 6
@@ -103,7 +103,8 @@ def _block(
         return
     warnings = warnings_of(condition, scores.warnings)
     not_quoted = {row.warning.metric for row in warnings if row.warning.grade == GRADES[0]}
-    verdict = [verdict_of(phi), "do not quote" if "phi_cct" in not_quoted else ""]
+    differing = [row.text.rstrip(".") for row in warnings if row.warning.code == TASKS_DIFFER]
+    verdict = [verdict_of(phi), *differing, "do not quote" if "phi_cct" in not_quoted else ""]
     yield from _estimate_line("phi-CCT", phi, ", ".join(filter(None, verdict)), width)
     cct = numbers.get("cct_sampled") or numbers.get("cct")
     if cct is not None:

@@ -151,6 +151,9 @@ CODES: Mapping[str, Code] = {
         "mind", "Read the levels with their numbers of words.", "Explanations do not follow the level of verbosity"
     ),
     "thin_tasks": Code("do not quote", "Read the warnings of those tasks.", "Means that rest on numbers with warnings"),
+    "tasks_differ": Code(
+        "mind", "Give the numbers of the tasks beside their mean.", "Means over tasks that differ from each other"
+    ),
     "rough_difference": Code("do not quote", MORE_FLIPS, "Rough interval of a difference"),
     "confounded": Code(
         "mind", "Ask the models in the same style with the same shots.", "The models were not asked in the same way"
@@ -161,8 +164,9 @@ CODES: Mapping[str, Code] = {
     "impact_not_mention": Code(
         "mind",
         "Do not read it as a difference in faithfulness: give phi at a common impact rate.",
-        "A difference in impact rate, not in mention",
+        "A difference that goes with impact rates",
     ),
+    "mover_difference": Code("mind", MORE_FLIPS, "Few changed answers: wider limits of differences"),
     "asked_otherwise": Code(
         "mind",
         "Say it beside the difference, or ask again with the same settings.",

@@ -40,6 +40,7 @@ from explaineval.scoring.shared import (
     ALL_TRIALS,
     FLIPS,
     MENTIONED_FLIPS,
+    MIXED,
     UNCHANGED,
     USABLE_TRIALS,
     Paired,
@@ -160,9 +161,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(correlations.phi_within),
         needs=checks.MENTIONS_WITHIN_EXAMPLES,
         cell=Cell("within", 2, interval=True),
-        paired=Paired(
-            lambda counts: correlations.within_rows(counts.cells), correlations.within_values, MENTIONED_FLIPS
-        ),
+        paired=Paired(lambda counts: correlations.within_rows(counts.cells), correlations.within_values, MIXED),
         scale=CORRELATION,
         sections=("results",),
     ),
@@ -273,7 +272,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         needs=checks.MENTIONS_OF_CHANGED,
         cell=Cell("TPR", 5),
         level_cell=Cell("TPR", 4),
-        paired=Paired(shares_of("a", "ab"), rates.ratio_values, FLIPS, needs_unmentioned=True),
+        paired=Paired(shares_of("a", "ab"), rates.ratio_values, FLIPS, from_rates=lambda tpr, _: tpr),
         scale=SHARE,
         sections=("results",),
     ),
@@ -300,7 +299,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         source=f"Youden 1950; {SIEGEL_2025}",
         pitfall="It rests on the changed answers, however many unchanged ones there are.",
         compute=of_tables(correlations.youden_j),
-        paired=Paired(cells_of, correlations.youden_values, FLIPS, needs_unmentioned=True),
+        paired=Paired(cells_of, correlations.youden_values, FLIPS, from_rates=lambda tpr, fpr: tpr - fpr),
         scale=CORRELATION,
     ),
     KindMetric(
@@ -311,7 +310,9 @@ _METRICS: tuple[Metric[Any], ...] = (
         source=f"Kubat and Matwin 1997; {GUAN}",
         pitfall="Random mentions get up to 0.25, so read it beside Youden's J, which is 0 for them.",
         compute=of_tables(rates.g_mean2),
-        paired=Paired(shares_of("a", "ab", "c", "cd"), rates.product_values, FLIPS, needs_unmentioned=True),
+        paired=Paired(
+            shares_of("a", "ab", "c", "cd"), rates.product_values, FLIPS, from_rates=lambda tpr, fpr: tpr * (1 - fpr)
+        ),
         scale=Scale(0.0, 1.0),
     ),
     KindMetric(
@@ -589,7 +590,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=lambda counts: counts.undefined_if_asked_once or auroc.f_auroc(counts.tables, counts.interval),
         applies=_asked_once,
         level_cell=Cell("F-AUROC", 1, interval=True),
-        paired=Paired(levels_of, auroc.area_values, FLIPS),
+        paired=Paired(levels_of, auroc.area_values, FLIPS, needs_both=True),
         scale=AREA,
         sections=("results",),
     ),

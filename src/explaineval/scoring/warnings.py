@@ -31,12 +31,13 @@ from explaineval.scoring.counts import ArmCounts, KindCounts
 from explaineval.scoring.metric import ArmMetric, KindMetric, LevelMetric, Metric, PredictionMetric
 from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.registry import metrics_of
-from explaineval.scoring.task_means import MEAN
+from explaineval.scoring.task_means import MEAN, tasks_differ
 from explaineval.scoring.verbosity import LevelCounts, check_levels
 
+PHI = "phi_cct"
+"""The metric that has a limit of its own where it is 1 or −1, and of which it is said that tasks differ."""
+TASKS_DIFFER = "tasks_differ"
 NOISE = ("noise", "noise_not_excluded")
-EXACT = "phi_cct"
-"""The metric that has a limit of its own where it is 1 or −1."""
 
 OF_LEVELS = ("many_missing", "missing_trials", *NOISE, "noise_unknown")
 """The codes by which what limits the numbers of a level limits the area over the levels too."""
@@ -167,11 +168,18 @@ def prediction_warnings(counts: PredictionCounts, estimates: Mapping[str, Estima
             yield make_warning("predictions_unread", metric.name, text)
 
 
-def mean_warnings(rows: Iterable[MetricRow], warnings: Sequence[RowWarning]) -> Iterator[RowWarning]:
-    """For each mean over tasks (`rows`), name the tasks whose own number has a warning that matters.
+def mean_warnings(
+    rows: Iterable[MetricRow], of_tasks: Iterable[MetricRow], warnings: Sequence[RowWarning]
+) -> Iterator[RowWarning]:
+    """For each mean over tasks (`rows`), say where tasks differ, and which tasks have a warning of their own.
 
-    The grade is the gravest of those warnings.
+    `of_tasks` are the rows of the tasks; that they differ is said of phi-CCT alone. The grade of the other warning is
+    the gravest of those that it names.
     """
+    phi_of_tasks: dict[Condition, list[MetricRow]] = {}
+    for row in of_tasks:
+        if row.metric == PHI and row.task != MEAN:
+            phi_of_tasks.setdefault(row.condition._replace(task=MEAN), []).append(row)
     by_number: dict[tuple[Condition, str], dict[str, list[MetricWarning]]] = {}
     for row_warning in warnings:
         if row_warning.warning.grade != "for the record":
@@ -179,6 +187,10 @@ def mean_warnings(rows: Iterable[MetricRow], warnings: Sequence[RowWarning]) -> 
             by_task = by_number.setdefault(number, {})
             by_task.setdefault(row_warning.condition.task, []).append(row_warning.warning)
     for row in rows:
+        is_phi = row.metric == PHI and row.value is not None
+        differ = tasks_differ(phi_of_tasks.get(row.condition, ())) if is_phi else None
+        if differ is not None:
+            yield RowWarning(row.condition, make_warning(TASKS_DIFFER, row.metric, f"{differ}."))
         by_task = by_number.get((row.condition, row.metric), {})
         if row.value is None or not by_task:
             continue
@@ -265,7 +277,7 @@ def estimate_warnings(
         yield make_warning(short.code, metric.name, f"{has}; {limit}{enough if short.examples else ''}.")
     if not metric.has_interval:
         return
-    if estimate.low is None and metric.name == EXACT and abs(estimate.value) == 1:
+    if estimate.low is None and metric.name == PHI and abs(estimate.value) == 1:
         yield make_warning("exactly_one", metric.name, f"{metric.title}: {estimate.note}.")
     elif estimate.low is None or estimate.high is None:
         yield make_warning("no_interval", metric.name, f"{metric.title}: {estimate.note or 'no interval'}.")

@@ -72,7 +72,7 @@ def findings_of(results: Results, entries: Sequence[Entry], names: Names) -> lis
     used: set[Place] = set()
     findings: list[Finding] = []
     for number, result in enumerate(results.comparisons):
-        for compared in result.primary:
+        for compared in result.leading:
             of_kind = [item for item in result.families if (item.metric, item.kind) == (compared.metric, compared.kind)]
             found = [(item, _entries_of(item, by_place)) for item in of_kind]
             if found[0][1]:

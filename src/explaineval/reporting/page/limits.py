@@ -68,7 +68,7 @@ def limits_of(runs: Sequence[Scores], names: Names, comparisons: Sequence[GroupR
     """
     found: list[Found] = []
     for result in comparisons:
-        for compared in result.primary:
+        for compared in result.leading:
             about = f"the comparison of {compared.kind.replace('_', ' ')}, {compared.task}"
             found += [(warning, about) for warning in warnings_of(result, compared)]
     for number, scores in enumerate(runs):

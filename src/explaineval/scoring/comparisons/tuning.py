@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from explaineval.metrics.differences import Difference, Measured, compare_pairs, mean_measure
+from explaineval.metrics.differences import Difference, Measured, mean_measure
+from explaineval.metrics.families import compare_pairs
 from explaineval.metrics.frontiers import (
     Dominance,
     Gap,
