@@ -11,7 +11,7 @@ import pytest
 from explaineval.records import Trial
 from explaineval.reporting.comparison_text import trend_of
 from explaineval.reporting.tuning_text import pair_sentence, sentences_of, tuning_document
-from explaineval.scoring.comparisons import Choices, ModelSize, compare_group, form_groups, share_trials
+from explaineval.scoring.comparisons import Choices, GroupTrials, ModelSize, compare_groups, form_groups, share_trials
 from explaineval.scoring.comparisons.tuning import TuningResult, compare_tuned, tuned_pairs
 from explaineval.scoring.shared import Trials
 from makers.runs import make_trial
@@ -136,7 +136,8 @@ def test_the_trend_of_phi_is_told_with_those_of_the_impact_rate_and_of_phi_at_a_
     found = Trials()
     found.add(0, trials, lambda trial: trial.mentioned)
     (group,) = form_groups(list(found.systems), None, ["run"])
-    families = {one.metric: one for one in compare_group(group, share_trials(group, found), Choices(sizes=sizes))}
+    (compared,) = compare_groups([GroupTrials(group, share_trials(group, found))], Choices(sizes=sizes))
+    families = {one.metric: one for one in compared}
     text = trend_of(families["phi_cct"])
 
     assert text is not None
