@@ -237,9 +237,7 @@ def _legend_of(compared: Compared, rows: Sequence[Difference], claims: int) -> s
     if claims > 1:
         parts.append(f"p and limits are adjusted over {claims} pairs.")
     if any(row.method == "mover" for row in rows):
-        parts.append(
-            "MOVER: few changed answers have a mention, or few lack one; the limits of both put together, wider."
-        )
+        parts.append("MOVER: few changed answers have a mention, or few lack one; limits of both put together, wider.")
     return " ".join(parts)
 
 
