@@ -175,9 +175,11 @@ def _execute(
 
 def _result(outcome: Outcome) -> Result:
     from explaineval.cli.output import warning_documents
+    from explaineval.reporting.results import run_headlines
     from explaineval.reporting.summary import summary
 
-    lines = summary(outcome.scores, str(outcome.directory), WIDTH) if outcome.scores.rows else []
+    headlines = [] if outcome.directory is None else run_headlines(outcome.directory, outcome.scores)
+    lines = summary(outcome.scores, str(outcome.directory), WIDTH, headlines) if outcome.scores.rows else []
     return Result(
         directory=outcome.directory,
         exit_code=outcome.exit_code,

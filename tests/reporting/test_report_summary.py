@@ -153,7 +153,7 @@ def test_a_rate_of_few_trials_is_told_as_a_number() -> None:
     assert "changed 2 of 6 answers." in found
     assert "named the insertion" not in found
     assert "in 1 of 2; when it did not, in 0 of 4." in found
-    assert "%" not in found.partition("Before you quote")[0]
+    assert "%" not in found.partition("Do not quote")[0]
 
 
 def test_a_rate_of_ten_trials_is_in_per_cent() -> None:

@@ -132,7 +132,7 @@ def _outcome(compared: Compared, number: int, row: Difference, margin: float) ->
     grave = [(compared.group.names[n], warning.text) for n in pair for warning in compared.unquotable[n]]
     if grave:
         why = "; ".join(f"{name}: {text.rstrip('.')}" for name, text in grave)
-        return ExitCode.UNDECIDED, f"cannot be decided: a number must not be quoted ({why})."
+        return ExitCode.UNDECIDED, f"cannot be decided: a number is marked do not quote ({why})."
     low, high = row.low_adjusted, row.high_adjusted
     if low is None or high is None:
         return ExitCode.UNDECIDED, f"cannot be decided: {compared.why_undefined(row) or 'it has no interval'}."

@@ -25,6 +25,16 @@ NOTHING_SEEN = 1.0
 GOES_WITH_RATES = "goes with impact rates"
 
 
+MOST_HEADLINES = 3
+"""Sentences about comparisons at the head of the first screen of a run."""
+
+
+def headlines_of(results: Sequence[GroupResult]) -> list[str]:
+    """Return what comparisons say first, as `explaineval compare` says it: the sentences of the leading families."""
+    sentences = [sentence_of(compared) for result in results for compared in result.leading]
+    return sentences[:MOST_HEADLINES]
+
+
 def title_of(metric: str) -> str:
     """Return how sentences call a metric that is compared."""
     return text_of(metric).title
@@ -133,8 +143,9 @@ def _why_no_more(compared: Compared, number: int, claim: Claim) -> Iterator[str]
     for system, warning in claim.unquotable:
         by_code.setdefault(warning.code, []).append(compared.group.names[system])
     for code, of_code in by_code.items():
-        number_s = "number" if len(of_code) == 1 else "numbers"
-        yield f"the {number_s} of {join(of_code)} must not be quoted ({_lower_first(CODES[code].title)})"
+        systems = list(dict.fromkeys(of_code))
+        what = f"{title_of(compared.metric)} of {join(systems)}"
+        yield f"{what} {'is' if len(systems) == 1 else 'are'} marked do not quote ({_lower_first(CODES[code].title)})"
 
 
 def _at_common_rate(claim: Claim, names: tuple[str, str], rates: Sequence[str], signs: Sequence[int]) -> str:
@@ -198,7 +209,7 @@ def remark_of(compared: Compared, number: int) -> str | None:
     if claim.goes_with_rates:
         return GOES_WITH_RATES
     if claim.unquotable:
-        return "not to be quoted"
+        return "do not quote"
     return "not within examples" if claim.within is not None else "impact rates differ"
 
 

@@ -328,5 +328,5 @@ def _warning_lines(result: GroupResult, compared: Compared, width: int) -> Itera
     if warnings:
         yield ""
     for warning in warnings:
-        grave = "Before you quote this: " if warning.grade == "do not quote" else "Mind: "
+        grave = "Do not quote: " if warning.grade == "do not quote" else "Mind: "
         yield from _wrapped(f"  {grave}{warning.text}", width, "    ")

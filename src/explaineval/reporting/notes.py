@@ -33,7 +33,11 @@ def notes_lines(scores: Scores, run: str, width: int) -> Iterator[Line]:
         for limit in grade.limits:
             yield from _limit_lines(limit, titles, width, grave=grade.grade == GRADES[0])
     grave = [limit for grade in grades if grade.grade == GRADES[0] for limit in grade.limits]
-    todos = dict.fromkeys(limit.todo.replace("RUN_DIR", shlex.quote(run)) for limit in grave if limit.code != OF_OTHERS)
+    todos = list(
+        dict.fromkeys(limit.todo.replace("RUN_DIR", shlex.quote(run)) for limit in grave if limit.code != OF_OTHERS)
+    )
+    # a plain "Ask more examples." says nothing beside a sentence that begins so and says more
+    todos = [todo for todo in todos if not any(todo.rstrip(".") in other and todo != other for other in todos)]
     if todos:
         yield Line("What would settle it", "head")
         for todo in todos:

@@ -64,7 +64,7 @@ def _block(
         yield from wrap(f"  {text}.", width, "    ")
     grave = dict.fromkeys(row.warning.text for row in warnings if row.warning.grade == "do not quote")
     for text in grave:
-        yield from wrap(f"  Before you quote this: {text}", width, "    ", "warning")
+        yield from wrap(f"  Do not quote: {text}", width, "    ", "warning")
 
 
 def _verdict(gain: MetricRow, difference: MetricRow | None) -> str:

@@ -60,15 +60,17 @@ class Line(NamedTuple):
     look: Look = "plain"
 
 
-def summary(scores: Scores, run: str, width: int) -> list[Line]:
+def summary(scores: Scores, run: str, width: int, headlines: Sequence[str] = ()) -> list[Line]:
     """Return the screen of a run, no line wider than `width`; `run` is how the run directory is named in commands.
+
+    `headlines` are sentences that stand before everything else: what a comparison of several models says.
 
     The numbers are those of the headline source of mentions.
     """
     scores, run = scores.headline, shlex.quote(run)
     conditions = by_condition(scores.rows)
     kinds = [condition for condition in conditions if is_kind(condition)]
-    lines: list[Line] = []
+    lines = [line for text in headlines for line in (*wrap(text, width, "  ", "head"), Line(""))]
     if len(kinds) > MOST_BLOCKS and width >= NARROWEST_TABLE:
         lines += _table(kinds, conditions, scores, width)
         lines += _notes_line(scores.warnings, run, width)

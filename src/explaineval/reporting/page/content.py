@@ -186,7 +186,7 @@ def _banners(results: Results, entries: Sequence[Entry], limits: Sequence[Limits
     if grave:
         first = f"{grave[0].title}, in {counted(grave[0].count, 'condition')}"
         more = f"; {counted(len(grave) - 1, 'other reason')}" if len(grave) > 1 else ""
-        yield Banner("grave", f"Some numbers must not be quoted as they stand: {lower_first(first)}{more}.")
+        yield Banner("grave", f"Do not quote some of these numbers as they stand: {lower_first(first)}{more}.")
 
 
 def _open_tables(findings: Sequence[Finding]) -> frozenset[str]:
