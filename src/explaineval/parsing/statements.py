@@ -43,7 +43,6 @@ class _Stated(NamedTuple):
 
 MOST_NAMES = 500  # names of options that are read in one text; a text with more repeats itself without end
 _BEFORE = 240  # characters before a name that are searched for words that state it as the answer
-_ITEMS = 4000  # characters of an explanation that are searched for further items of a list
 
 _ADVERB = (
     r"(?:actually|really|clearly|indeed|in\sfact|rather|instead|definitely|certainly|obviously|simply|likely|probably"
@@ -176,7 +175,13 @@ _IS_BETTER = re.compile(
 )
 _FITS_BEST = re.compile(rf"{_CLOSE}(?:fits|matches|works|suits|answers)\s(?:\w+\s){{0,4}}?best\b", re.IGNORECASE)
 _MAKING = re.compile(r"\bmak(?:es|ing)\s[\W_]{0,4}\Z", re.IGNORECASE)
-_MADE_CORRECT = re.compile(rf"{_CLOSE}(?:the\s)?{_GOOD}\b", re.IGNORECASE)
+_MADE_CORRECT = re.compile(rf"{_CLOSE}(?:the\s|our\s|my\s)?{_GOOD}\b", re.IGNORECASE)
+_IT_IS_AFTER = re.compile(rf"{_CLOSE}it\s(?:is|must\sbe|has\sto\sbe)(?=\s{{0,2}}(?:[.!,;:)*]|\Z|\n))", re.IGNORECASE)
+_SO_BEFORE = re.compile(r"(?:(?<![^\W_])|^)(?:so|then|thus|therefore|hence)[,:]?\s{1,3}(?:option\s)?[\W_]{0,4}\Z", re.IGNORECASE)
+_IT_IS_BEFORE = re.compile(
+    rf"(?:\bit|\bthat)(?:['’]s|\s(?:is|must\sbe|has\sto\sbe))(?:\s{_ADVERB}){{0,2}}\s[\W_]{{0,4}}\Z", re.IGNORECASE
+)
+_THAT = re.compile(rf"{_CLOSE},?\s?(?:that|which)\s", re.IGNORECASE)
 _JOINS = re.compile(
     r"[\s*_\"'”’)(\]\[]{0,4}(?:(?:,|/|&|\+|\bor\b|\band\b|\bnor\b|\bvs\.?)\s{0,2}){1,3}"
     r"(?:(?:possibly|maybe|perhaps|even|also|either|option)\s)?[\s*_\"'“‘(\[]{0,4}"
@@ -340,9 +345,7 @@ def read_opening(text: str, start: int, end: int, options: Mapping[str, str], *,
     between = text[value.end : place]
     after = text[place : min(line, place + 80)]
     new_sentence = "." in between and not after[:1].islower()
-    if (_NEGATIVE.match(after) and not new_sentence) or (
-        value.lettered and _goes_through(text, value.letter, place, end, options)
-    ):
+    if _NEGATIVE.match(after) and not new_sentence:
         return None
     if value.lettered and value.letter == "A" and ":" in between and not _WORD.search(between):
         return None  # "A:" is short for "Answer:" too
@@ -445,19 +448,6 @@ def _statement_start(text: str, start: int) -> int:
         return low + len(before) - len(before.lstrip())
     connector = _CONNECTOR.search(text, max(low, start - 60), start)
     return connector.start() if connector else start
-
-
-def _goes_through(text: str, letter: str, start: int, end: int, options: Mapping[str, str]) -> bool:
-    """True if the text goes on to another option in the same form, as a list of all options does."""
-    others = "".join(other for other in options if other != letter)
-    return bool(others) and _other_item(others).search(text, start, min(end, start + _ITEMS)) is not None
-
-
-@lru_cache(maxsize=256)
-def _other_item(letters: str) -> re.Pattern[str]:
-    return re.compile(
-        rf"(?:\n[\s>*_#-]{{0,8}}|[.;,!?]\s{{1,3}})[(\[*_]{{0,4}}(?:(?i:option)\s)?[{letters}][)\]*_]{{0,4}}[).:\]—–-](?=\s)"
-    )
 
 
 def find_inferences(text: str, options: Mapping[str, str], *, denied: bool = False) -> list[tuple[str, re.Match[str]]]:
