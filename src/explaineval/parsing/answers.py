@@ -143,7 +143,9 @@ def parse_explanation(
         return _describe_blank(view)
     layout = lay_out(view, None, style, reply.prompt)
     lines = _read_answer_lines(layout, options)
-    if not layout.of("explanation"):  # "The answer is: the reason is …" names no option: it is the explanation
+    if not any(
+        part.marker.end > part.marker.start for part in layout.of("explanation")
+    ):  # "The answer is: the reason is …" names no option: it is the explanation
         named = {marker for marker, _ in lines}
         layout = layout.without_markers({part.marker for part in layout.of("answer")} - named)
     if style == "chat" and not layout.of("answer"):

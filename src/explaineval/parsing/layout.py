@@ -27,7 +27,7 @@ _MOST = 1000  # markers that are read; a text with more repeats itself without e
 _GAP = r"[^\S\n]"  # white space within a line
 _ANSWER = (
     rf"(?:(?:the|my|final|correct|corrected|revised|updated|actual|right|best|predicted|chosen|short){_GAP}){{0,3}}"
-    rf"answer(?:{_GAP}\(?(?:letter|choice|option|label)\)?)?(?:{_GAP}is)?"
+    rf"(?:answer(?:s|\(s\))?|ans(?=\.?{_GAP}?[:：]))(?:{_GAP}\(?(?:letter|choice|option|label)\)?)?(?:{_GAP}is)?"
     r"|antwort|réponse|respuesta|risposta|resposta|antwoord|odpowiedź|ответ|答案|回答|答え|解答|答"
 )
 _EXPLANATION = (
@@ -46,7 +46,7 @@ _LINE = re.compile(
 )
 _INLINE_MARKER = re.compile(
     r"(?<![\w\"'“‘{])(?P<lead>[*_`]{0,3})(?:(?:The|My|Final|Correct|Best) ){0,2}"
-    r"(?:(?P<answer>Answer|ANSWER)|(?P<explanation>Explanation|EXPLANATION))"
+    r"(?:(?P<answer>Answers?|ANSWERS?)|(?P<explanation>Explanation|EXPLANATION))"
     rf"(?P<close>[*_`]{{0,3}}+){_GAP}{{0,3}}+(?P<colon>[:：])"
 )
 _EMPHATIC = re.compile(r"\b(?:my|final|correct|corrected|revised|updated|actual|right)\s", re.IGNORECASE)
@@ -187,7 +187,9 @@ def lay_out(view: View, order: Order | None, style: Style, prompt: Prompt) -> La
     forms = find_forms(view.text, prompt)
     text = blank(view.text, forms)
     markers = find_line_markers(text)
-    lists = find_lists(text, prompt, [place for marker in markers for place in (marker.start, marker.end)])
+    inline = {kind: find_inline_markers(text, kind) for kind in KINDS}
+    around = [*markers, *(marker for kind in KINDS for marker in inline[kind])]
+    lists = find_lists(text, prompt, [place for marker in around for place in (marker.start, marker.end)])
     rest = blank(text, [*lists.fields, *lists.items])
     limit = len(text)
     if style == "completion":
@@ -198,7 +200,7 @@ def lay_out(view: View, order: Order | None, style: Style, prompt: Prompt) -> La
         limit = min(_find_next_example(markers, order, limit) if order else limit, limit)
     for kind in KINDS:
         if not any(marker.kind == kind and marker.start < limit for marker in markers):
-            markers = markers + find_inline_markers(text, kind)
+            markers = markers + inline[kind]
     claims = _blank_quoted(blank(text, lists.fields), markers, lists, prompt, explaining=order is None)
     lines = blank(claims, lists.items)
     own = blank(text, lists.silent)

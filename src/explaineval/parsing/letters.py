@@ -32,7 +32,7 @@ _OPEN = re.compile(rf"(?:[\s*_`~\"'“”‘’«»「」『』【】()\[\]{{}}<
 _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
 _LEAD = re.compile(
     r"(?:(?:so|thus|therefore|hence),?\s{1,3})?(?:it\s{1,3}is\s{1,3}|it['’]s\s{1,3})?"
-    r"(?:(?:the|my)\s{1,3})?(?:(?:correct|right|best|final|most likely)\s{1,3})?"
+    r"(?:(?:the|my)\s{1,3})?(?:(?:most\s)?(?:correct|right|best|final|likely|probably)\s{1,3})?"
     rf"(?:{_NOUN}(?![^\W\d_])\s{{0,3}}#?(?:is\s{{1,3}}|would be\s{{1,3}})?)?[:：]?",
     re.IGNORECASE,
 )
@@ -77,7 +77,8 @@ _NAME_NOUN = rf"(?:(?i:the\s{{1,2}})?(?i:{_NOUN}|number|no\.|letter)\s{{1,2}}#?)
 _FUNCTION_WORDS = (
     r"(?i:is|was|isn['’]t|and|or|nor|but|not|rather|instead|over|because|since|as|given|due|for|here|in|with|would|should"
     r"|must|can|cannot|does|doesn['’]t|goes|makes?|seems|appears|has|remains|than|so|if|unless|only|even|though"
-    r"|although|while|whereas|which|therefore|thus|then|now|when|based|from|on|by|to|fits|best|under|correct|right)\b"
+    r"|although|while|whereas|which|that|therefore|thus|then|now|when|based|from|on|by|to|fits|best|under|correct|right"
+    r"|it(?=\s(?:is|must|has\sto))|the(?=\s(?:\w+\s)?(?:right|correct|best|better|only|answer|choice|option|label)))\b"
 )
 
 

@@ -32,6 +32,12 @@ _ENDS_ECHO = re.compile(  # what a line of a field may go on with on the same li
     re.IGNORECASE,
 )
 
+_JUDGES = re.compile(
+    r"\b(?:(?:im)?plausible|(?:im)?possible|sense|(?:in)?correct|wrong|true|false|because|(?:il)?logical|(?:un)?realistic"
+    r"|(?:un)?likely|normal|against|entails?|implies|contradicts?)\b",
+    re.IGNORECASE,
+)
+
 _LETTER_PLACE = r"(?:(?:the|your|a|an|one|single|correct|chosen|option|answer|capital)\s){0,4}letter"
 _TEXT_PLACE = (
     r"(?:(?:the|your|a|an|short|brief|own)\s){0,3}(?:text|explanation\stext|reason|reasoning|rationale)"
@@ -57,7 +63,7 @@ _ITEM_LETTER = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _ITEM_SEPARATOR = re.compile(
-    r"[*_`\"'”’»)\]]{0,6}(?P<sep>\s?[:：=|]|\s{1,2}[-–—→](?=\s|$)|\s?(?=\()|\.?\s{0,3}$)", re.MULTILINE
+    r"[*_`\"'”’»)\]]{0,6}(?P<sep>\s?[:：=|?]|\s{1,2}[-–—→](?=\s|$)|\s?(?=\()|\.?\s{0,3}$)", re.MULTILINE
 )
 _ITEM_NUMBER = re.compile(r"(?P<number>\d{1,2})(?P<sep>[.):：])\s{0,3}")
 _ITEM_LEAD = re.compile(r"(?:(?!\d{1,2}[.)])[\s>*_#•·|\"'“„‘«`\\–—-]){0,16}+")
@@ -84,7 +90,8 @@ class Prompt:
     def names(self) -> frozenset[str]:
         """The folded names that mark parts of the prompt: of fields, and of options by letter and text."""
         options = {fold(key) for key in self.options} | {fold(text) for text in self.options.values()}
-        return frozenset(options | {fold(" ".join(_label(name))) for name in self.fields or DEFAULT_FIELDS})
+        fields = self.fields or DEFAULT_FIELDS
+        return frozenset(options | {fold(text) for name in fields for text in (name, " ".join(_label(name)))})
 
     @property
     def elements(self) -> frozenset[str]:
@@ -274,7 +281,7 @@ def _is_heading(match: re.Match[str]) -> bool:
 def _find_field_text(text: str, start: int, limit: int, field_text: str | None, *, named: bool) -> tuple[int, bool]:
     """Where what follows a heading ends, and whether it is the field's own text, perhaps cut off.
 
-    Of a field that is `named` without its text, all of the line is taken for it.
+    Of a field that is `named` without its text, all of the line is taken for it, unless it judges something.
     """
     if field_text is not None:
         wrap = _WRAP.match(text, start, limit)
@@ -294,7 +301,8 @@ def _find_field_text(text: str, start: int, limit: int, field_text: str | None, 
     stop = text.find("\n", first, limit)
     end = limit if stop < 0 else stop
     going_on = _ENDS_ECHO.search(text, start, end)
-    return (going_on.start() if going_on else end), named and field_text is None
+    stop = going_on.start() if going_on else end
+    return stop, named and field_text is None and not _JUDGES.search(text, start, stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,12 +404,19 @@ def _read_head(text: str, place: int, end: int, options: Mapping[str, str]) -> _
             if own:
                 separator = _ITEM_SEPARATOR.match(text, own[1], end)
                 head_end = separator.end() if separator else own[1]
-            return _Head(letter, "letter", match["sep"].strip(), place, head_end)
+            return _Head(letter, "letter", _separator(text, match["sep"], match.end()), place, head_end)
     named = find_option(text, place, end, options)
     separator = _ITEM_SEPARATOR.match(text, named[1], end) if named else None
     if named is None or separator is None:
         return None
-    return _Head(named[0], "text", separator["sep"].strip().strip("."), place, separator.end())
+    return _Head(
+        named[0], "text", _separator(text, separator["sep"].strip().strip("."), separator.end()), place, separator.end()
+    )
+
+
+def _separator(text: str, written: str, end: int) -> str:
+    """The sign that ends the head of an item; "" at the end of a line."""
+    return written.strip() or ("(" if text[end : end + 1] == "(" else "")
 
 
 def _read_number(text: str, place: int, end: int, options: Mapping[str, str]) -> _Head | None:

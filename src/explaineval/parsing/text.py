@@ -215,6 +215,11 @@ _BLOCKS = frozenset(
 )
 _LINES = frozenset({"answer", "final_answer", "explanation"})
 _BREAKS = frozenset({"br", "hr"})
+_ROW = re.compile(  # of a table with two columns, the second of which is not a heading
+    r"^(?P<lead>[ \t]{0,8})\|(?P<name>[ *_`]{0,6}(?:final )?(?:answer|label|explanation|reason|reasoning|rationale)[ *_`]{0,6})\|"
+    r"(?P<content>[^|\n]{1,4000})(?P<end>\|?[ \t]{0,8})$(?!\n[ \t]{0,8}\|[ :-]{3,20}\|)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»"}
 
 
@@ -317,7 +322,15 @@ def make_view(text: str, elements: Collection[str] = (), objects: tuple[tuple[in
         shown = _BOX.sub(lambda box: " " * len(box.group()), shown)
     if "<" in shown:
         shown = _blank_tags(shown, _LINES | frozenset(elements))
+    if "|" in shown:
+        shown = _ROW.sub(_show_row, shown)
     return View(text, _blank_quotes(shown), tuple(excluded), bool(reasoning), end < len(text), objects)
+
+
+def _show_row(row: re.Match[str]) -> str:
+    """A row of a table with two cells as "name : content", with the same length; a row of headings as it stands."""
+    lead, name, content, end = row["lead"], row["name"], row["content"], row["end"]
+    return f"{lead} {name}:{content}{' ' * len(end)}"
 
 
 def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

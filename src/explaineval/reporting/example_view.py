@@ -150,7 +150,9 @@ def keys_of(trial: Trial, side: Side) -> list[str]:
 def why_unread(completion: Completion, example: Example, trial: Trial, side: Side) -> str | None:
     """Return why a completion cannot be read; None if it can."""
     answer: object = classify(completion)
-    text, options, fields = completion.text or "", example.options, tuple(example.fields)
+    text, options, fields = completion.text or "", example.options, example.fields
+    if side == "after" and trial.field is not None and trial.text_after is not None:
+        fields = {**fields, trial.field: trial.text_after}
     if answer is None and trial.order == "pe2":
         label = trial.label_before if side == "before" else trial.label_after
         if label is None:
