@@ -147,7 +147,8 @@ def parse_explanation(
         part.marker.end > part.marker.start for part in layout.of("explanation")
     ):  # "The answer is: the reason is …" names no option: it is the explanation
         named = {marker for marker, _ in lines}
-        layout = layout.without_markers({part.marker for part in layout.of("answer")} - named)
+        parts = [part for part in layout.of("answer") if part.marker not in named]
+        layout = layout.without_markers({part.marker for part in parts if clean(layout, part.marker.end, part.end)})
     if style == "chat" and not layout.of("answer"):
         lines = find_bare_lines(layout.lines, layout.limit, options)
         layout = layout.with_markers(marker for marker, _ in lines)

@@ -232,7 +232,7 @@ _ABSURD = (
 )
 _SENSELESS = (
     r"(?:(?:is\sthe\s(?:one|sentence|statement)\sthat\s)?(?:makes?\sno\s(?:logical\s)?sense"
-    rf"|does(?:\snot|n['’]t)\smake\s(?:\w+\s)?sense|is\s(?:\w+ly\s)?{_ABSURD}"
+    rf"|does(?:\snot|n['’]t)\smake\s(?:\w+\s)?sense|is\s(?:(?:\w+ly|also|quite|very|just)\s){{0,2}}{_ABSURD}"
     rf"|is\snot\s(?:logical|plausible|possible|sensible|realistic|correct))|is\sthe\s{_ABSURD}\s(?:one|sentence|statement))"
 )
 _SENSIBLE = (

@@ -216,7 +216,8 @@ _BLOCKS = frozenset(
 _LINES = frozenset({"answer", "final_answer", "explanation"})
 _BREAKS = frozenset({"br", "hr"})
 _ROW = re.compile(  # of a table with two columns, the second of which is not a heading
-    r"^(?P<lead>[ \t]{0,8})\|(?P<name>[ *_`]{0,6}(?:final )?(?:answer|label|explanation|reason|reasoning|rationale)[ *_`]{0,6})\|"
+    r"^(?P<lead>[ \t]{0,8})\|(?P<name>[ *_`]{0,6}(?:final )?(?:answer|label|explanation|reason|reasoning|rationale)"
+    r"[ *_`]{0,6})\|"
     r"(?P<content>[^|\n]{1,4000})(?P<end>\|?[ \t]{0,8})$(?!\n[ \t]{0,8}\|[ :-]{3,20}\|)",
     re.IGNORECASE | re.MULTILINE,
 )
