@@ -277,12 +277,12 @@ def _strip_box(content: str, options: Mapping[str, str]) -> str:
 
 
 def _strip_emphasis(content: str) -> str:
-    """The content without two asterisks, at either end, that nothing closes."""
-    if content.count("**") % 2 == 0:
-        return content
+    """The content without two asterisks at an end that emphasise nothing: beside a blank, or never closed."""
     if content.startswith("** "):
-        return content[2:].lstrip()
-    return content[:-2].rstrip() if content.endswith(("** ", " **", "\n**")) else content
+        content = content[2:].lstrip()
+    if content.endswith((" **", "\n**")) or (content.endswith("**") and content.count("**") == 1):
+        content = content[:-2].rstrip()
+    return content
 
 
 def says_something(content: str) -> bool:
