@@ -45,8 +45,10 @@ UNITS = [
     "according to the ", "B is the most ", "Sentence 2 makes no sense. ", "the hypothesis is entailed. ",
     "B is wrong. ", "B is not the right answer ", "B and C are wrong ", "I disagree with B. ", "neither B nor C ",
     "~~B~~ ",
-    "Premise: ", "Premise: x Hypothesis: y ", "\nPremise: x\nHypothesis: y", "A: 1 B: 2 ", "\nA) entailment\nB) neutral",
-    "\nneutral: x\nentailment: y", "<text> says ", "<letter>", "is one of A, B", '{"answer": "B"}\n', '{"a": {', "{'answer': 'B ",
+    "Premise: ", "Premise: x Hypothesis: y ", "\nPremise: x\nHypothesis: y", "A: 1 B: 2 ",
+    "\nA) entailment\nB) neutral",
+    "\nneutral: x\nentailment: y", "<text> says ", "<letter>", "is one of A, B",
+    '{"answer": "B"}\n', '{"a": {', "{'answer': 'B ",
     "one of these two sentences ", "\n1. ", "So B it is. ", "It's B that ",
     "~~", "B is what I'd go with. ", "not B ", "I gave the wrong answer. ",
 ]  # fmt: skip

@@ -50,6 +50,7 @@ _INLINE_MARKER = re.compile(
     rf"(?P<close>[*_`]{{0,3}}+){_GAP}{{0,3}}+(?P<colon>[:：])"
 )
 _EMPHATIC = re.compile(r"\b(?:my|final|correct|corrected|revised|updated|actual|right)\s", re.IGNORECASE)
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _EMPHASIS_END = re.compile(r"[*_`]+$")
 _FIELDS = (*DEFAULT_FIELDS[:4], "options", "choices", "passage", "instruction")
 
@@ -232,9 +233,11 @@ def _blank_quoted(text: str, markers: Iterable[Marker], lists: Lists, prompt: Pr
     named = {fold(option).replace(" ", "") for option in prompt.options.values()}
     spans: list[Span] = []
     for heading in lists.quoted:
-        kinds = [marker.kind for marker in ordered if marker.start <= heading.start]
-        quotes = kinds[-1] == "explanation" if kinds else explaining
-        names_option = fold(heading.name.replace("_", "")).replace(" ", "") in named and not quotes
+        before = [marker for marker in ordered if marker.start <= heading.start]
+        quotes = before[-1].kind == "explanation" if before else explaining
+        begin = max(text.rfind("\n", 0, heading.start) + 1, before[-1].end if before else 0)
+        opens = not _LETTER_OR_DIGIT.search(text, begin, heading.start)  # not "the answer is Sentence 2: …"
+        names_option = fold(heading.name.replace("_", "")).replace(" ", "") in named and not (quotes and opens)
         spans.append((heading.text if names_option else heading.start, heading.end))
     return blank(text, spans, " ")
 
