@@ -141,13 +141,17 @@ def test_cells_are_written_as_their_rows(results: Results, content: PageContent,
         texts = [text for text in line[1:] if text.strip()]
         for column, text in zip(finding.table.columns, texts, strict=False):
             row = rows[condition, column.metric]
-            number = "undefined" if row.value is None else written(row.value, METRICS[column.metric].scale)
+            scale, few = METRICS[column.metric].scale, row.n < 10
+            number = "undefined" if row.value is None else written(row.value, scale)
+            if few and scale.percent and row.value is not None:
+                number = f"{round(row.value * row.n)} of {row.n}"
             assert text.strip().startswith(number)
             if row.low is not None and row.high is not None:
                 low, high = (
                     written(limit, METRICS[column.metric].scale).rstrip("%\u202f") for limit in (row.low, row.high)
                 )
-                assert f"[{low}, {high}]" in text
+                unit = "\u202f%" if few and scale.percent else ""
+                assert f"[{low}, {high}{unit}]" in text
             checked += 1
     assert checked >= 2 * 5
 
@@ -455,9 +459,12 @@ def test_where_there_is_no_run_nothing_is_made(call: Call, tmp_path: Path) -> No
     """No directory appears for a name that was mistyped, and a file is called a file."""
     (tmp_path / "file").write_text("", "utf-8")
 
-    for name, what in (("runs/typo", "holds no run: it has no run.json"), ("file", "is a file: give a run directory")):
+    for name, what in (
+        ("runs/typo", ": no such file or directory; check the path"),
+        ("file", " is a file: give a run directory"),
+    ):
         code, out, err = call("report", tmp_path / name)
-        assert (code, out, err) == (2, "", f"explaineval: {tmp_path / name} {what}.\n")
+        assert (code, out, err) == (2, "", f"explaineval: {tmp_path / name}{what}.\n")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -139,3 +139,40 @@ def test_the_notes_have_every_warning_with_what_to_do(name: str) -> None:
     for row in scores.warnings:
         assert row.text.removeprefix(f"{METRICS[row.warning.metric].title}: ")[1:] in found
         assert row.warning.todo in found or row.warning.code == "thin_tasks"
+
+
+def test_a_rate_of_few_trials_is_told_as_a_number() -> None:
+    """Two examples × 3 trials: 2 of 6 changed; whoever names 1 of 2 is not said to name half of them."""
+    trials = [
+        make_trial(example, number, changed=number == 0, mentioned=number == 0 and example == 0)
+        for example in range(2)
+        for number in range(3)
+    ]
+    found = text(screen(score_trials(trials, shams=0)))
+
+    assert "changed 2 of 6 answers." in found
+    assert "named the insertion" not in found
+    assert "in 1 of 2; when it did not, in 0 of 4." in found
+    assert "%" not in found.partition("Before you quote")[0]
+
+
+def test_a_rate_of_ten_trials_is_in_per_cent() -> None:
+    """From there on."""
+    trials = [make_trial(example, 0, changed=example < 3) for example in range(10)]
+
+    assert "changed 30 % of the answers" in text(screen(score_trials(trials, shams=0)))
+
+
+@pytest.mark.parametrize(("named", "where"), [(True, "changed"), (False, "did not change")])
+def test_a_perfect_phi_has_no_talk_of_an_interval(named: bool, where: str) -> None:
+    """The line says what that means in these trials."""
+    trials = [
+        make_trial(example, number, changed=number == 0, mentioned=(number == 0) == named)
+        for example in range(30)
+        for number in range(3)
+    ]
+    lines = screen(score_trials(trials, shams=0))
+
+    assert lines[1].split()[2] == "exactly"
+    assert f"named where the answer {where}, and nowhere else" in text(lines[:3])
+    assert "interval" not in text(lines[:3])

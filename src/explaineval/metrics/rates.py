@@ -24,6 +24,7 @@ from explaineval.metrics.estimates import (
     Interval,
     Limits,
     check_counts,
+    clopper_pearson,
     estimate,
     exact_sum,
     no_limits,
@@ -69,7 +70,8 @@ def mean(
 ) -> Estimate:
     """Return the pooled mean Σ sums / Σ counts; both of shape (G,), one entry per example.
 
-    The limits are cut at `bounds`, the range that the mean can have. Raises ValueError on unequal shapes, negative
+    The limits are cut at `bounds`, the range that the mean can have. Where all examples have the same mean, they allow
+    for other values in at most the Clopper–Pearson share of the examples. Raises ValueError on unequal shapes, negative
     counts or sums that are not finite.
     """
     totals, numbers = np.asarray(sums, dtype=np.float64), check_counts(counts)
@@ -87,7 +89,10 @@ def mean(
             return no_limits(ONE_EXAMPLE)
         error = math.sqrt(n_examples / (n_examples - 1) * cluster_variance(totals, numbers))
         if error <= SMALLEST_SPREAD * abs(value):
-            return no_limits(NO_SPREAD)
+            if not all(map(math.isfinite, bounds)):
+                return no_limits(NO_SPREAD)
+            unseen = clopper_pearson(0, n_examples)[1]
+            return Limits(value - unseen * (value - bounds[0]), value + unseen * (bounds[1] - value))
         half = student_t(n_examples - 1) * error
         return Limits(max(bounds[0], value - half), min(bounds[1], value + half))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from explaineval.records import MetricRow
@@ -32,7 +33,7 @@ def notes_lines(scores: Scores, run: str, width: int) -> Iterator[Line]:
         for limit in grade.limits:
             yield from _limit_lines(limit, titles, width, grave=grade.grade == GRADES[0])
     grave = [limit for grade in grades if grade.grade == GRADES[0] for limit in grade.limits]
-    todos = dict.fromkeys(limit.todo.replace("RUN_DIR", run) for limit in grave if limit.code != OF_OTHERS)
+    todos = dict.fromkeys(limit.todo.replace("RUN_DIR", shlex.quote(run)) for limit in grave if limit.code != OF_OTHERS)
     if todos:
         yield Line("What would settle it", "head")
         for todo in todos:

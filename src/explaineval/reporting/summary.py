@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -12,10 +13,11 @@ from explaineval.reporting.condition_text import (
     Numbers,
     arm_numbers,
     by_condition,
-    counted,
+    counted_share,
     describe,
     is_kind,
     lower_first,
+    no_interval,
     parts_of,
     ranked,
     sentences_of,
@@ -31,6 +33,7 @@ from explaineval.scoring.metric import LevelMetric
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.warnings import RowWarning
+from explaineval.text import counted
 
 MOST_BLOCKS = 6
 """Conditions that are shown as blocks of sentences; more become one table in the same words."""
@@ -62,7 +65,7 @@ def summary(scores: Scores, run: str, width: int) -> list[Line]:
 
     The numbers are those of the headline source of mentions.
     """
-    scores = scores.headline
+    scores, run = scores.headline, shlex.quote(run)
     conditions = by_condition(scores.rows)
     kinds = [condition for condition in conditions if is_kind(condition)]
     lines: list[Line] = []
@@ -121,7 +124,7 @@ def _estimate_line(name: str, row: MetricRow | None, remark: str, width: int) ->
     if row.value is None:
         yield from wrap(f"{start}undefined: {row.undefined}", width, " " * LABEL)
         return
-    interval = f"[{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else "no interval"
+    interval = f"[{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else no_interval(row)
     yield from wrap(f"{start}{signed(row.value)}   {interval:<16} {remark}".rstrip(), width, " " * LABEL)
 
 
@@ -209,7 +212,7 @@ def _table(
         phi, cct = numbers.get("phi_cct"), numbers.get("cct")
         cells = [interval_cell(phi), "–" if cct is None or cct.value is None else signed(cct.value)]
         rows = (numbers.get("impact_rate"), arm.get("sham_flip_rate"), numbers.get("tpr"), numbers.get("fpr"))
-        cells += ["–" if row is None or row.value is None else f"{round(100 * row.value)} %" for row in rows]
+        cells += [_share_cell(row) for row in rows]
         if len(name) >= room:  # a long name has a line of its own
             yield from wrap(name, width, "  ")
             name = ""
@@ -219,6 +222,12 @@ def _table(
     yield Line("")
     yield from wrap(LEGEND, width, "  ", "dim")
     yield Line("")
+
+
+def _share_cell(row: MetricRow | None) -> str:
+    if row is None or row.value is None:
+        return "–"
+    return counted_share(row) or f"{round(100 * row.value)} %"
 
 
 def _row(name: str, cells: Sequence[str], room: int) -> str:
@@ -231,7 +240,7 @@ def interval_cell(row: MetricRow | None) -> str:
     if row is None or row.value is None:
         return "undefined"
     if row.low is None or row.high is None:
-        return f"{signed(row.value)} no interval"
+        return f"{signed(row.value)} {no_interval(row)}"
     return f"{signed(row.value)} [{row.low:.2f}, {row.high:.2f}]"
 
 

@@ -70,17 +70,23 @@ class TaskFacts(Part):
     """What signatures and the check of a run directory need of one task.
 
     `examples`, `shots`, `level_shots` (by verbosity level) and `kinds` (by kind of intervention) are hashes of
-    contents, `shape` is the name of the instructions that its prompts use.
+    contents, `shape` is the name of the instructions that its prompts use. `n_examples` are asked, `n_available` there
+    are before a limit; 0 where the version that made the run did not count them.
     """
 
     examples: str
     n_examples: Count = 0
+    n_available: Count = 0
     shots: str = ""
     n_shots: Count = 0
     shots_source: str = "none"
     level_shots: dict[str, str] = {}
     shape: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")] | None = None
     kinds: dict[str, str]
+
+    def available(self, limit: int | None) -> int | None:
+        """Return how many examples the task has, of which a run asked at most `limit`; None if that is not known."""
+        return self.n_available or (self.n_examples if limit is None else 0) or None
 
 
 class ArmFacts(Part):

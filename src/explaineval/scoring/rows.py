@@ -308,7 +308,8 @@ def _score_source(
                 unknown[condition] = reason
                 kept = {} if source.judge is None else {n: one for n, one in estimates.items() if one.value is not None}
                 estimates = {**dict.fromkeys(estimates, no_value(reason)), **kept}  # the bounds, where a judge failed
-            kinds[condition.kind] = Results(kind_counts, estimates)
+            available = facts.tasks[arm.task].available(config.limit)
+            kinds[condition.kind] = Results(kind_counts, estimates, available=available)
         for kind, results in kinds.items():
             condition = results.counts.condition
             add(condition, results.estimates)
@@ -334,7 +335,8 @@ def _score_source(
         if reasons and source.judge is None:
             over_levels = dict.fromkeys(over_levels, no_value(reasons[0]))
         add(condition, over_levels, asked or not_asked)
-        warn(condition, list(level_warnings(level_counts, over_levels, warnings)))
+        available = facts.tasks[condition.task].available(config.limit)
+        warn(condition, list(level_warnings(level_counts, over_levels, warnings, available)))
     averaged = list(means(rows, list(facts.tasks)))
     rows += averaged
     warnings += list(mean_warnings(averaged, warnings))

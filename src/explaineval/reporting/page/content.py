@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from explaineval.interventions import kind_of
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
 from explaineval.reporting.comparison_text import join
-from explaineval.reporting.condition_text import counted, lower_first
+from explaineval.reporting.condition_text import lower_first
 from explaineval.reporting.page.findings import Finding, findings_of
 from explaineval.reporting.page.limits import Limits, limits_of
 from explaineval.reporting.page.method import (
@@ -28,6 +28,7 @@ from explaineval.reporting.results import Results
 from explaineval.scoring.checks import GRADES
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
+from explaineval.text import counted
 
 MOST_NAMES = 3
 """Models that the title names."""

@@ -247,6 +247,8 @@ def _headline(row: MetricRow) -> str:
     verdict = verdict_of(row)
     if not verdict:
         return f"{metric.title} is {value}, without an interval."
+    if verdict not in MEANINGS:
+        return f"{metric.title} is exactly {value}: the insertion is {verdict}."
     return f"{metric.title} is {value} {limits}, {verdict}: {MEANINGS[verdict]}."
 
 
