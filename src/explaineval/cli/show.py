@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -18,9 +18,11 @@ from explaineval.cache import holds_store, open_store
 from explaineval.cli.options import CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import echo, echo_document, echo_notes, echo_table, uses_color
 from explaineval.config import RunConfig
+from explaineval.datasets.readers import shape_of
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
 from explaineval.planning.notes import Note, cache_notes
+from explaineval.prompts import PromptBook
 from explaineval.records import Completion, Example, Intervention, Mention, Trial, record_dict
 from explaineval.reporting.example_view import (
     Case,
@@ -134,9 +136,27 @@ def show_command(
     if json:
         echo_document(_document(record, cases, selection, completions), notes)
     else:
-        options = ViewOptions(uses_color(), answers, completions, elsewhere)
+        options = ViewOptions(uses_color(), answers, completions, elsewhere, _said(run_dir))
         echo_table(Group(*_parts(record, cases, selection, options)), piped=PIPED_WIDTH)
     return 0
+
+
+def _said(directory: Path) -> Callable[[Example, Trial], Sequence[str]]:
+    """What the run's prompts said beside the input of a trial; nothing where the directory lost them."""
+
+    def said(example: Example, trial: Trial) -> Sequence[str]:
+        try:
+            return PromptBook(directory / PROMPTS).said(
+                example,
+                style=trial.style,
+                order=trial.order,
+                shape=shape_of(example),
+                verbosity=trial.verbosity,
+            )
+        except InputError:
+            return ()
+
+    return said
 
 
 def _select(
