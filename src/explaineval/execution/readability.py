@@ -95,9 +95,9 @@ class ReadabilityCheck:
         place = None if check is None else check.places.pop(_key_of(unit), None)
         if check is None or place is None:
             return
-        for number, reply in enumerate(replies, start=place):
+        for number, (variant, reply) in enumerate(zip(unit.asked, replies, strict=True), start=place):
             if reply is not None and number < CHECKED:
-                reading = unit.reader.read(reply)
+                reading = unit.reader(variant).read(reply)
                 check.readings[number] = reading.status, _beginning_of(reply, reading)
         finding = check.find(unit.arm, keep=self.keep)
         if finding is not None:
