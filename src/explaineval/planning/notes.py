@@ -64,7 +64,7 @@ NOTES: Mapping[str, Code] = {
     "rows_ungraded": Code("for the record", NOTHING),
     "run_unfinished": Code("do not quote", "Give the run command again, then export."),
     "answers_missing": Code("do not quote", "Name the cache that has them (--cache DIR), or run again."),
-    "no_figures": Code("for the record", "Install the extra: pip install 'explaineval[report]'."),
+    "no_figures": Code("for the record", "Install the extra `report`, by the command in the note."),
 }  # fmt: skip
 """Every code that a note can have."""
 
