@@ -44,7 +44,7 @@ SAME_NAME = (
     *("logprobs", "mention", "min_label_mass", "interval", "resamples"),
     *("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "cache", "out"),
     *("max_usd", "offline", "batch", "batch_poll"),
-    *("engine", "ray_address", "workers"),
+    *("engine", "ray_address", "workers", "allow_key"),
 )
 """Options whose value has the same name in the configuration."""
 
@@ -184,7 +184,7 @@ def _override_entries(values: dict[str, Any], given: Mapping[str, Any]) -> None:
                     entry.pop(name, None)
     if "api_key_env" in given:
         for entry in values.get("endpoints", {}).values():
-            entry["api_key_env"] = given["api_key_env"]
+            entry |= {"api_key_env": given["api_key_env"], "key_from_file": False}
 
 
 def _apply_endpoint(values: dict[str, Any], given: Mapping[str, Any]) -> None:
@@ -193,7 +193,7 @@ def _apply_endpoint(values: dict[str, Any], given: Mapping[str, Any]) -> None:
         if "endpoint_name" in given:
             raise InputError("--endpoint-name replaces a URL in the cache key: give --base-url with it.")
         if "api_key_env" in given:
-            values["api_key_env"] = given["api_key_env"]
+            values |= {"api_key_env": given["api_key_env"], "key_from_file": False}
         return
     url = normalise_url(given["base_url"])
     name = given.get("endpoint_name") or url

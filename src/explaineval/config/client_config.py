@@ -42,9 +42,20 @@ def _ray_address(value: str) -> str:
     return value
 
 
+def _allowed_key(value: str) -> str:
+    if not ALLOWED.fullmatch(value):
+        raise ValueError(f"{value!r}: write VAR@HOST or VAR@HOST:PORT, for example EXPLAINEVAL_LAB_KEY@127.0.0.1:8000")
+    return value
+
+
+ALLOWED = re.compile(
+    r"(?P<variable>[A-Za-z_][A-Za-z0-9_]*)@(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?"
+)
 HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 RayAddress = Annotated[str, AfterValidator(_ray_address)]
 KeyVariable = Annotated[str, AfterValidator(_name_of_variable)]
+AllowedKey = Annotated[str, AfterValidator(_allowed_key)]
+"""A variable whose key may go to a host, although only a file says so; without a port, to every port there."""
 
 
 class EndpointConfig(Record):
@@ -58,6 +69,8 @@ class EndpointConfig(Record):
     tpm: Positive | None = None
     older_name: str | None = Field(default=None, exclude=True)
     """Under which name earlier versions kept answers of this endpoint, where it is another one."""
+    key_from_file: bool = Field(default=False, exclude=True)
+    """Whether a configuration file chose `api_key_env`, and no user."""
 
     @field_validator("base_url")
     @classmethod
@@ -76,6 +89,9 @@ class ClientConfig(Record):
 
     endpoints: dict[str, EndpointConfig] = Field(default_factory=dict)
     api_key_env: KeyVariable | None = None
+    key_from_file: bool = Field(default=False, exclude=True)
+    """Whether a configuration file chose `api_key_env`, and no user."""
+    allow_key: tuple[AllowedKey, ...] = Field(default=(), exclude=True)
     transport: TransportName = "litellm"
     cache: Path = Path("cache")
     price: Prices | None = None
@@ -100,6 +116,10 @@ class ClientConfig(Record):
         if entry is None:
             raise InputError(f"model {model.model} names the endpoint {model.endpoint!r}, which is not defined.")
         return Endpoint(entry.base_url, model.endpoint, entry.api_key_env)
+
+    def is_key_from_file(self, model: ModelConfig) -> bool:
+        """Return whether a configuration file chose the variable that holds this model's key."""
+        return self.key_from_file if model.endpoint is None else self._entry(model).key_from_file
 
     def price_of(self, model: ModelConfig) -> Prices | None:
         """Return the price that was given for this model, if any."""

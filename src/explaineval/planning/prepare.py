@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from explaineval.client.endpoints.key_rules import check_keys, sent_keys
 from explaineval.client.simulated import law_of
 from explaineval.client.stack import check_transport
 from explaineval.config import ClientConfig, EndpointConfig, RunConfig, arms_for
@@ -59,6 +60,7 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     for model in config.models:
         client.endpoint_of(model)
     check_transport(client, config.models)
+    check_keys(client, config.models)
     prompts = PromptBook(config.prompts or default_directory())
     shots = max(arm.shots for model in config.models for arm in arms_for(config, model))
     if config.shots_from is not None and not shots:
@@ -228,6 +230,16 @@ def _gold_notes(tasks: Sequence[Task]) -> Iterator[Note]:
 def _with_levels(task: Task, levels: Collection[str]) -> Task:
     """The task with the shots of these verbosity levels alone: what is not asked for is no part of the run."""
     return replace(task, level_shots={level: shots for level, shots in task.level_shots.items() if level in levels})
+
+
+def key_notes(config: RunConfig, client: ClientConfig) -> tuple[Note, ...]:
+    """Name each key that requests of a run carry, by its variable and the address; none where nothing may be sent."""
+    if client.offline:
+        return ()
+    return tuple(
+        note("key_sent", f"the key in {variable} is sent to {address}.")
+        for variable, address in sent_keys(client, config.models)
+    )
 
 
 def inputs_of(tasks: Sequence[Task], chosen: Chosen) -> tuple[RecordChain[Example], RecordChain[Intervention]]:
