@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from explaineval.cli.configuration import find_models
 from explaineval.config import ClientConfig, RunConfig, build, read_config
+from explaineval.config.identity import identify
 from explaineval.errors import InputError
 from explaineval.records import Mention
 
@@ -386,6 +387,7 @@ def _configure(
         for model in values["models"]
         for entry in (find_models(model, where, place) if isinstance(model, str) else [model])
     ]
+    identify(values, place)
     out = values.pop("out", None)
     client = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
     return build(RunConfig, values, place), build(ClientConfig, client, place), None if out is None else Path(out)

@@ -28,13 +28,20 @@ from explaineval.planning.prices import prices_of, read_price_list
     STORED,
     option("--reask", type=AT_LEAST_1, metavar="N", help="Ask N stored requests again and compare the answers."),
     option("--model", multiple=True, metavar="PROVIDER/MODEL", help="With --reask: these models only. Repeatable."),
+    option(
+        "--imported",
+        is_flag=True,
+        help="With --reask: only answers that came from packs, or of which it is not known where they came from.",
+    ),
     *ENDPOINT,
     ALLOW_KEY,
     MAX_USD,
     *TRANSPORT,
     JSON,
 )
-def verify_command(directory: Path, reask: int | None, model: tuple[str, ...], json: bool, **given: Any) -> int:
+def verify_command(
+    directory: Path, reask: int | None, model: tuple[str, ...], imported: bool, json: bool, **given: Any
+) -> int:
     """Check every page of the database, and every answer against its key. Nothing is written.
 
     With --reask stored requests are sent again, and paid for again, to see whether the endpoint still answers as it
@@ -42,7 +49,7 @@ def verify_command(directory: Path, reask: int | None, model: tuple[str, ...], j
     differently now.
     """
     verification = verify_store(directory)
-    agreement = None if reask is None else _ask_again(directory, reask, model, given)
+    agreement = None if reask is None else _ask_again(directory, reask, model, given, imported=imported)
     notes = [note("cache", text) for text in _advice(directory, verification)]
     lines = list(_description(directory, verification))
     if agreement is not None:
@@ -76,13 +83,14 @@ def _code(verification: Verification, agreement: Agreement | None) -> ExitCode:
     return ExitCode.worst(codes)
 
 
-def _ask_again(directory: Path, count: int, models: tuple[str, ...], given: dict[str, Any]) -> Agreement:
+def _ask_again(
+    directory: Path, count: int, models: tuple[str, ...], given: dict[str, Any], *, imported: bool
+) -> Agreement:
     with open_store(directory, readonly=True) as store:
-        pairs = choose_stored(store, count, models)
+        pairs = choose_stored(store, count, models, imported=imported)
     if not pairs:
-        raise InputError(
-            f"{directory} holds no answer" + (f" of {', '.join(models)}" if models else "") + " to ask again."
-        )
+        kind, of = "imported " if imported else "", f" of {', '.join(models)}" if models else ""
+        raise InputError(f"{directory} holds no {kind}answer{of} to ask again.")
     asked = sorted({(request.endpoint, request.model) for request, _ in pairs}, key=str)
     client = _client_config(asked, given)
     entries = tuple(ModelConfig(model=model, endpoint=endpoint) for endpoint, model in asked)

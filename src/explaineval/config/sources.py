@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Config = TypeVar("Config", bound=BaseModel)
 TRANSPORT = frozenset(name for name, field in ClientConfig.model_fields.items() if not field.exclude)
-_HIDDEN = frozenset(name for name, field in EndpointConfig.model_fields.items() if field.exclude)
+_HIDDEN = frozenset({"older_name", "file_name", "key_from_file"})
 """What is noted about an endpoint and never written by a user."""
 PATHS = ("prompts", "shots_from", "cache", "out")
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from explaineval.metrics.estimates import FEWEST, IntArray, check_counts
 from explaineval.records import Condition, Estimate, MetricRow
+from explaineval.rundir.schema import EndpointRecord
 from explaineval.scoring.checks import (
     ENOUGH,
     FEWEST_EXAMPLES,
@@ -23,6 +24,7 @@ from explaineval.scoring.checks import (
     MetricWarning,
     Results,
     check_noise,
+    describe_sources,
     make_warning,
 )
 from explaineval.scoring.counts import ArmCounts, KindCounts
@@ -31,6 +33,9 @@ from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.registry import metrics_of
 from explaineval.scoring.task_means import MEAN
 from explaineval.scoring.verbosity import LevelCounts, check_levels
+
+OF_SOURCES = ("phi_cct", "impact_rate")
+"""The numbers that carry what is known of where a model's answers came from."""
 
 OF_LEVELS = ("many_missing", "missing_trials", "noise", "noise_unknown")
 """The codes by which what limits the numbers of a level limits the area over the levels too."""
@@ -132,6 +137,18 @@ def prediction_warnings(counts: PredictionCounts, estimates: Mapping[str, Estima
                 "or was made from an answer that has changed since."
             )
             yield make_warning("predictions_unread", metric.name, text)
+
+
+def source_warnings(rows: Iterable[MetricRow], endpoints: Iterable[EndpointRecord]) -> Iterator[RowWarning]:
+    """For each headline number (or the impact rate, where it is undefined) tell where its answers came from."""
+    texts = {(entry.endpoint, entry.model): list(describe_sources(entry)) for entry in endpoints}
+    told = set()
+    for row in rows:
+        if row.metric not in OF_SOURCES or row.value is None or row.condition.without_mention in told:
+            continue
+        told.add(row.condition.without_mention)
+        for code, text in texts.get((row.endpoint, row.model), ()):
+            yield RowWarning(row.condition, make_warning(code, row.metric, text))
 
 
 def mean_warnings(rows: Iterable[MetricRow], warnings: Sequence[RowWarning]) -> Iterator[RowWarning]:

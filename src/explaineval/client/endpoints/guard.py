@@ -187,8 +187,8 @@ class Attempt:
         if name is not None:
             raise self.refuse(
                 InputError(
-                    f"{self.where}: the route would send the value of {name} to {Origin.of(request.url)}, which is not the "
-                    "key for this base URL; nothing was sent. Unset it, or use another route, for example openai/."
+                    f"{self.where}: the route would send the value of {name} to {Origin.of(request.url)}, which is not "
+                    "the key for this base URL; nothing was sent. Unset it, or use another route, for example openai/."
                 )
             )
 
