@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_upgrade import COMMANDS, SETTINGS, SUBMITTED
+from record_upgrade import COMMANDS, SETTINGS, SUBMITTED, URL
 
 from servers.commands import Result, WarmCommands
 from servers.service import ENVIRONMENT, TOKENS, Service
@@ -57,6 +57,18 @@ def read_rows(directory: Path) -> list[dict[str, Any]]:
 def read_trials(directory: Path) -> list[dict[str, Any]]:
     """The trials in a run directory."""
     return [json.loads(line) for line in (directory / "trials.jsonl").read_text("utf-8").splitlines()]
+
+
+def at_url(entries: list[dict[str, Any]], left_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """The entries with the base URL as endpoint, which the name `lab` of a file stood for in 0.2."""
+    return [
+        {
+            name: URL if (name, value) == ("endpoint", "lab") else value
+            for name, value in entry.items()
+            if name not in left_out
+        }
+        for entry in entries
+    ]
 
 
 def compare_rows(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
@@ -115,7 +127,11 @@ def test_the_same_command_buys_nothing_and_moves_no_digit(
     requests = done.document["requests"]
     assert requests["sent"] == requests["unsent"] == requests["retries"] == 0
     assert requests["hits"] == requests["distinct"] > 0
-    compare_trials(before[1], read_trials(work / out))
+    before_trials = before[1]
+    if name == "by-name" and not continued:  # the endpoint is its URL now, which stands in the keys
+        before = (at_url(before[0]), before_trials)
+        before_trials = at_url(before_trials, ("key_before", "key_after"))
+    compare_trials(before_trials, read_trials(work / out))
     judged = [row for row in before[0] if row["judge"] is not None or row["mention"] not in (None, "word")]
     compare_rows([row for row in before[0] if row not in judged], read_rows(work / out))
 
@@ -182,14 +198,21 @@ def test_the_cache_is_whole(work: Path, warm: WarmCommands) -> None:
     assert json.loads((work / "runs/by-url/run.json").read_text("utf-8"))["endpoints"][0]["probe"] is not None
 
 
-def test_a_pack_serves_its_run(work: Path, warm: WarmCommands) -> None:
+def test_a_pack_serves_its_run(recorded: Path, work: Path, warm: WarmCommands) -> None:
     """Imported into an empty cache, the pack of 0.2 answers the run of its named endpoint offline."""
     check(warm.run("cache", "import", "by-name.pack.gz", "--cache", "empty", cwd=work))
 
-    done = check(warm.run("run", "study.yaml", "--offline", "--cache", "empty", "--out", "again", "--json", cwd=work))
+    shutil.rmtree(work / "runs")  # nothing is left that shows which address the name stood for
+    command = ("run", "study.yaml", "--offline", "--cache", "empty", "--out", "again", "--json")
+
+    unproven = warm.run(*command, cwd=work)
+    assert unproven.code == 4
+    assert "older_name_unused" in {warning["code"] for warning in unproven.document["warnings"]}
+    done = check(warm.run(*command, "--endpoint-name", "lab", cwd=work))
 
     assert done.document["requests"]["hits"] == done.document["requests"]["distinct"] > 0
-    compare_rows(read_rows(work / "runs/by-name"), read_rows(work / "again"))
+    assert "answers_imported" in {warning["code"] for warning in done.document["warnings"]}
+    compare_rows(read_rows(recorded / "runs/by-name"), read_rows(work / "again"))
 
 
 @pytest.mark.parametrize("bundle", ["by-name.zip", "called.zip"])

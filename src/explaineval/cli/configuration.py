@@ -199,7 +199,7 @@ def _apply_endpoint(values: dict[str, Any], given: Mapping[str, Any]) -> None:
         return
     url = normalise_url(given["base_url"])
     name = given.get("endpoint_name") or url
-    entry = {"base_url": url, "api_key_env": given.get("api_key_env")}
+    entry = {"base_url": url, "api_key_env": given.get("api_key_env"), "endpoint_name": given.get("endpoint_name")}
     if name == url and older_spelling(given["base_url"]) != url:
         entry["older_name"] = older_spelling(given["base_url"])
     values["endpoints"] = {**values.get("endpoints", {}), name: entry}
