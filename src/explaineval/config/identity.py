@@ -33,6 +33,9 @@ def identify(values: dict[str, Any], place: str) -> None:
     identified: dict[str, Any] = {}
     for name, entry in endpoints.items():
         identity, changed = _identified(str(name), entry)
+        if identity != name and identity in endpoints:
+            renamed[str(name)] = identity  # --base-url gave this address again, and says how it is reached
+            continue
         if identity in identified and _shown(identified[identity]) != _shown(changed):
             first = next(other for other, known in renamed.items() if known == identity)
             raise InputError(
