@@ -55,7 +55,9 @@ def plan(
 
     science, client, _ = _configure(config, settings)
     found = plan_run(science, client, show_prompts)
-    return found.document | {"warnings": [note_document(note) for note in (*key_notes(science, client), *found.notes)]}
+    return found.document | {
+        "warnings": [note_document(note) for note in (*key_notes(science, client, planned=True), *found.notes)]
+    }
 
 
 @dataclass(frozen=True, repr=False)

@@ -65,7 +65,7 @@ def plan_command(
         cost_lines(found.costs, found.total, client.max_usd, found.price_version),
         precision_lines(precision, source),
     )
-    notes = [*key_notes(found.prepared.config, found.prepared.client), *found.notes]
+    notes = [*key_notes(found.prepared.config, found.prepared.client, planned=True), *found.notes]
     return finish(document, lines, notes, json=json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +65,8 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     for model in config.models:
         client.endpoint_of(model)
     check_transport(client, config.models)
-    check_keys(client, config.models)
+    if not client.offline:
+        check_keys(client, config.models)
     prompts = PromptBook(config.prompts or default_directory())
     shots = max(arm.shots for model in config.models for arm in arms_for(config, model))
     if config.shots_from is not None and not shots:
@@ -291,13 +293,17 @@ def _with_levels(task: Task, levels: Collection[str]) -> Task:
     return replace(task, level_shots={level: shots for level, shots in task.level_shots.items() if level in levels})
 
 
-def key_notes(config: RunConfig, client: ClientConfig) -> tuple[Note, ...]:
-    """Name each key that requests of a run carry, by its variable and the address; none where nothing may be sent."""
+def key_notes(config: RunConfig, client: ClientConfig, *, planned: bool = False) -> tuple[Note, ...]:
+    """Name each key that requests of a run carry, by its variable and the address; none where nothing may be sent.
+
+    Variables that are not set are named only in what is `planned`: a run ends there.
+    """
     if client.offline:
         return ()
     return tuple(
-        note("key_sent", f"the key in {variable} is sent to {address}.")
+        note("key_sent", f"the key in {variable} is sent to {address}{'' if is_set else f' ({variable} is not set)'}.")
         for variable, address in sent_keys(client, config.models)
+        if (is_set := bool(os.environ.get(variable))) or planned
     )
 
 
