@@ -13,8 +13,9 @@ from explaineval.cli.app import app, main
 RUN = (
     "[CONFIG.yaml] --task* --columns --limit --interventions --kind --per-example --tagger --shams --samples "
     "--tvd-samples --seed --shard --until-half-width --model* --base-url --endpoint-name --api-key-env --price "
-    "--allow-key* --order* --style* --shots --shots-from --verbosity* --prompts --temperature --max-tokens --param* --retry* "
-    "--logprobs --mention --min-label-mass --resamples --interval --max-usd --offline/--no-offline --batch/--no-batch "
+    "--allow-key* --order* --style* --shots --shots-from --verbosity* --prompts --temperature --max-tokens --param* "
+    "--retry* --logprobs --mention --min-label-mass --resamples --interval --max-usd --offline/--no-offline "
+    "--batch/--no-batch "
     "--batch-poll --transport --max-connections --rpm --tpm --max-retries --timeout --engine --ray-address --workers "
     "--cache --out --json"
 )
