@@ -13,10 +13,10 @@ from explaineval.cli.app import app, main
 RUN = (
     "[CONFIG.yaml] --task* --columns --limit --interventions --kind --per-example --tagger --shams --samples "
     "--tvd-samples --seed --shard --until-half-width --model* --base-url --endpoint-name --api-key-env --price "
-    "--order* --style* --shots --shots-from --verbosity* --prompts --temperature --max-tokens --param* --retry* "
-    "--logprobs --mention --min-label-mass --resamples --interval --max-usd --offline/--no-offline --batch/--no-batch "
-    "--keep-unreadable/--no-keep-unreadable --batch-poll --transport "
-    "--max-connections --rpm --tpm --max-retries --timeout --engine --ray-address --workers "
+    "--allow-key* --order* --style* --shots --shots-from --verbosity* --prompts --temperature --max-tokens --param* "
+    "--retry* --logprobs --mention --min-label-mass --resamples --interval --max-usd --offline/--no-offline "
+    "--batch/--no-batch --keep-unreadable/--no-keep-unreadable "
+    "--batch-poll --transport --max-connections --rpm --tpm --max-retries --timeout --engine --ray-address --workers "
     "--cache --out --json"
 )
 CONTRACT = {
@@ -51,8 +51,8 @@ CONTRACT = {
     "interventions show": "[F.jsonl] --task* --columns --limit --json",
     "cache": "",
     "cache stats": "--cache --price --json",
-    "cache verify": "--cache --reask --model* --base-url --endpoint-name --api-key-env --price --max-usd "
-    "--transport --max-connections --rpm --tpm --max-retries --timeout --json",
+    "cache verify": "--cache --reask --model* --imported --base-url --endpoint-name --api-key-env --price --allow-key* "
+    "--max-usd --transport --max-connections --rpm --tpm --max-retries --timeout --json",
     "cache explain": "RUN_DIR|CONFIG.yaml --cache --limit --json",
     "cache export": "--cache --out --run* --model* --endpoint* --json",
     "cache import": "F... --cache --json",

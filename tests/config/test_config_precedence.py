@@ -136,8 +136,20 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 """Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too; `table` prints."""
 
-APART = {"config", "json", "table", "endpoint_name", "task", "model", "verbosity", "param", "retry"} | {
-    *("offline", "batch", "keep_unreadable"),
+APART = {
+    "config",
+    "json",
+    "table",
+    "endpoint_name",
+    "allow_key",
+    "task",
+    "model",
+    "verbosity",
+    "param",
+    "retry",
+    "offline",
+    "batch",
+    "keep_unreadable",
 }
 
 
@@ -316,7 +328,7 @@ def test_options_are_documented() -> None:
 
 
 HOUSE = "http://127.0.0.1:4444/v1"
-STUDY = {
+STUDY: dict[str, Any] = {
     "endpoints": {"lab": {"base_url": LAB, "api_key_env": "LAB_KEY"}, "house": {"base_url": HOUSE}},
     "models": [
         {"model": "openai/smol", "endpoint": "lab", "tuned": "instruct", "max_usd": 2},
@@ -330,10 +342,10 @@ STUDY = {
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["openai/large"], [("lab", "openai/large")]),
-        (["openai/smol"], [("lab", "openai/smol"), ("house", "openai/smol")]),
-        (["house/openai/smol"], [("house", "openai/smol")]),
-        (["openai/gpt-4o-mini", "lab/openai/smol"], [(None, "openai/gpt-4o-mini"), ("lab", "openai/smol")]),
+        (["openai/large"], [(LAB, "openai/large")]),
+        (["openai/smol"], [(LAB, "openai/smol"), (HOUSE, "openai/smol")]),
+        (["house/openai/smol"], [(HOUSE, "openai/smol")]),
+        (["openai/gpt-4o-mini", "lab/openai/smol"], [(None, "openai/gpt-4o-mini"), (LAB, "openai/smol")]),
     ],
 )
 def test_a_model_given_beside_a_file_is_chosen_among_its_models(
@@ -344,7 +356,8 @@ def test_a_model_given_beside_a_file_is_chosen_among_its_models(
     found = resolved(tmp_path, STUDY, *arguments)
 
     assert expected == [(one.endpoint, one.model) for one in found[0].models]
-    entries = [ModelConfig.model_validate(one) for one in STUDY["models"]]
+    urls = {name: entry["base_url"] for name, entry in STUDY["endpoints"].items()}
+    entries = [ModelConfig.model_validate(one | {"endpoint": urls.get(one.get("endpoint"))}) for one in STUDY["models"]]
     assert all(one in entries for one in found[0].models)
 
 
@@ -381,7 +394,7 @@ def test_a_file_with_endpoints_alone_wants_the_endpoint_named(tmp_path: Path) ->
         given.pop("json")
         return resolve(given.pop("config"), given)[0].models
 
-    assert [(one.endpoint, one.model) for one in models("--model", "house/openai/smol")] == [("house", "openai/smol")]
+    assert [(one.endpoint, one.model) for one in models("--model", "house/openai/smol")] == [(HOUSE, "openai/smol")]
     with pytest.raises(InputError, match=r"names endpoints \(house, lab\) but no models"):
         models("--model", "openai/smol")
 

@@ -116,8 +116,8 @@ def test_what_cannot_be_is_refused_in_one_sentence(run: Path, call: Call, name: 
 @pytest.mark.parametrize(
     ("module", "words", "extra"),
     [
-        ("pyarrow", ["--out", "F.parquet"], "pip install 'explaineval[report]'"),
-        ("inspect_ai", ["--out", "logs", "--format", "inspect"], "pip install 'explaineval[inspect]'"),
+        ("pyarrow", ["--out", "F.parquet"], "pip install '.[report]'"),
+        ("inspect_ai", ["--out", "logs", "--format", "inspect"], "pip install '.[inspect]'"),
     ],
 )
 def test_a_missing_extra_is_named(

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from explaineval.cache import Exported, Imported, Store, export_pack, import_pack, open_store, request_key
+from explaineval.cache import AnswerOrigin, Exported, Imported, Store, export_pack, import_pack, open_store, request_key
 from explaineval.cli.cache import FILTERS, request_filter
 from explaineval.cli.options import JSON, PATH, STORED, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import ExitCode, InputError, StoreError
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.replies import LONGER, RETRY_SAMPLES
-from explaineval.records import Trial
+from explaineval.records import Trial, storable_text
 from explaineval.rundir.directory import check_ending, read_run, read_trials
 
 SHOWN = 5
@@ -85,10 +86,15 @@ def import_command(files: tuple[Path, ...], directory: Path, json: bool) -> int:
     )
 
 
+LONGEST_NAME = 200
+"""Characters of a pack's name that are stored beside its answers."""
+
+
 async def _import(store: Store, file: Path) -> Imported:
     """Import one file; one that cannot be read at all is refused as a whole."""
     try:
-        return await import_pack(store, file)
+        name, today = storable_text(file.name)[:LONGEST_NAME], datetime.now(UTC).date().isoformat()
+        return await import_pack(store, file, AnswerOrigin(known=True, pack=name, imported=today))
     except StoreError:
         raise
     except InputError as exc:

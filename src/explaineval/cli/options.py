@@ -146,6 +146,15 @@ INPUTS = (
     option("--seed", type=int, metavar="N", help="Seed of explaineval's own random draws; never sent.  [default: 0]"),
 )
 
+ALLOW_KEY = option(
+    "--allow-key",
+    multiple=True,
+    type=Names(),
+    metavar="VAR@HOST[:PORT]",
+    help="Let a file send this variable's key to this host. Not needed for variables that begin with EXPLAINEVAL_, nor "
+    "for a provider's own key to its own address. Repeatable.",
+)
+
 ENDPOINT = (
     option(
         "--base-url", metavar="URL", help="Address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."
@@ -308,6 +317,7 @@ RUN = (
         help="Model in litellm's spelling (openai/gpt-4o); with a configuration file, one of its models. Repeatable.",
     ),
     *ENDPOINT,
+    ALLOW_KEY,
     *PROMPTING,
     *scoring_options("word", "0.9", "2000"),
     option(

@@ -20,7 +20,7 @@ from explaineval.reporting.page.content import PageContent
 from explaineval.reporting.page.figures import WITHOUT_MATPLOTLIB, PageFigure
 from explaineval.reporting.page.trials import TrialBrowser
 from explaineval.reporting.page.whole import page_of
-from explaineval.reporting.plots.drawing import NO_MATPLOTLIB
+from explaineval.reporting.plots.drawing import no_matplotlib
 from explaineval.reporting.plots.files import write_plots
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import check_ending, check_output, read_run
@@ -110,7 +110,7 @@ def _lines(document: Mapping[str, Any], plots: Path | None) -> Iterator[str]:
 def figure_notes(figures: Sequence[PageFigure]) -> list[Note]:
     """Say once that figures are missing because matplotlib is."""
     lacking = any(figure.undefined == WITHOUT_MATPLOTLIB for figure in figures)
-    return [note("no_figures", f"the page has no figures: {NO_MATPLOTLIB}")] if lacking else []
+    return [note("no_figures", f"the page has no figures: {no_matplotlib()}")] if lacking else []
 
 
 def _default_target(run_dirs: Sequence[Path]) -> Path:

@@ -25,7 +25,7 @@ from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import ExitCode
 from explaineval.execution.run import execute
 from explaineval.planning.notes import note
-from explaineval.planning.prepare import prepare
+from explaineval.planning.prepare import key_notes, prepare
 
 LEGEND_WIDTH = 100
 
@@ -68,6 +68,8 @@ def execute_and_print(
     """
     prepared = prepare(science, client)
     notes = [note("option_repeated", text) for text in repeated(click.get_current_context())]
+    if weights is None:
+        notes += key_notes(prepared.config, prepared.client)
     echo_notes(notes)
     with watch_run() as watch:
         outcome = execute(prepared, out, watch, weights, unreadable_fails=unreadable_fails)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 
-from explaineval.cache import Claims, Store, is_stopped, request_key
+from explaineval.cache import AnswerOrigin, Claims, Store, is_stopped, request_key
 from explaineval.client.protocol import Client
 from explaineval.digests import NumberSet
 from explaineval.errors import (
@@ -176,6 +176,8 @@ class CachedClient:
     """Keys that are in a batch which is not fetched yet: asking for them here would buy them twice."""
     older_names: Mapping[str, str] = field(default_factory=dict)
     """Names of endpoints → the names under which earlier versions stored their answers, which are used too."""
+    origins: Counter[AnswerOrigin] = field(default_factory=Counter)
+    """Where the answers that were stored already came from, each counted once."""
     patience: float = PATIENCE
     _waiting_since: dict[str, float] = field(default_factory=dict, init=False)
     _reported: set[int] = field(default_factory=set, init=False)
@@ -243,6 +245,8 @@ class CachedClient:
         hit = key not in self.bought
         self.counts.hits += hit
         self.counts.sent += not hit
+        if hit:
+            self.origins[self.store.latest_origin] += 1
         self.on_answer(request, completion, hit)
 
     def _count_unanswered(self, short: int, *, sent: bool) -> None:
@@ -266,8 +270,10 @@ class CachedClient:
         try:
             completion = find_older(self.store.get, request, self.older_names)
             if completion is not None:
+                origin = self.store.latest_origin
                 if self.claims is not None:
-                    await self.store.add(request, completion)
+                    await self.store.add(request, completion, origin)
+                self.store.latest_origin = origin
                 if short not in self._taken_over:
                     self._taken_over.add(short)
                     self._count_stored(request, completion, key, short)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import yaml
 
 Config = TypeVar("Config", bound=BaseModel)
-TRANSPORT = frozenset(ClientConfig.model_fields)
+TRANSPORT = frozenset(name for name, field in ClientConfig.model_fields.items() if not field.exclude)
+_HIDDEN = frozenset({"older_name", "file_name", "key_from_file"})
+"""What is noted about an endpoint and never written by a user."""
 PATHS = ("prompts", "shots_from", "cache", "out")
 
 
@@ -53,11 +55,17 @@ def read_config(path: Path) -> dict[str, Any]:
     values, tree = read_yaml(path, "configuration file", "tasks: [nli]")
     known = set(RunConfig.model_fields) | TRANSPORT | {"out"}
     for key in values:
+        if key == "allow_key":
+            raise InputError(
+                f"{path}:{line_of(tree, (key,))}: a file cannot allow where keys are sent: give --allow-key on the "
+                "command line (EXPLAINEVAL_ALLOW_KEY, in Python allow_key=[...])."
+            )
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=NEAR)
             hint = f"did you mean {near[0]}?" if near else "`explaineval run --help` names the options."
             raise InputError(f"{path}:{line_of(tree, (key,))}: unknown key {key!r}; {hint}")
     _check_nested(values, tree, path)
+    _mark_keys(values)
     params = values.get("params")
     for name, value in params.items() if isinstance(params, dict) else ():
         error = check_params({name: value})
@@ -73,6 +81,13 @@ def read_config(path: Path) -> dict[str, Any]:
     if isinstance(values.get("tasks"), list):
         values["tasks"] = [_rebase(str(task), base) for task in values["tasks"]]
     return values
+
+
+def _mark_keys(values: dict[str, Any]) -> None:
+    """Note which keys' variables the file chose: a file alone cannot decide which secret goes where."""
+    for entry in (values, *(values.get("endpoints") or {}).values()):
+        if isinstance(entry, dict) and entry.get("api_key_env") is not None:
+            entry["key_from_file"] = True
 
 
 def home(text: str) -> Path:
@@ -126,6 +141,11 @@ def _check_nested(values: Mapping[str, Any], tree: yaml.Node | None, path: Path)
     for required, stand_in in (("tasks", ["nli"]), ("models", [{"model": "x/y"}])):
         given.setdefault(required, stand_in)
     transport = {key: value for key, value in values.items() if key in TRANSPORT}
+    for name, entry in (values.get("endpoints") or {}).items() if isinstance(values.get("endpoints"), dict) else ():
+        hidden = [key for key in entry if key in _HIDDEN] if isinstance(entry, dict) else []
+        if hidden:
+            line = line_of(tree, ("endpoints", name, hidden[0]))
+            raise InputError(f"{path}:{line}: endpoints.{name}.{hidden[0]}: unknown key.")
     for model, part in ((RunConfig, given), (ClientConfig, transport)):
         try:
             model.model_validate(part)

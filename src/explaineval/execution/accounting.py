@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from os.path import commonprefix
 
 from explaineval._version import __version__
-from explaineval.cache import request_key
+from explaineval.cache import AnswerOrigin, request_key
 from explaineval.client.endpoints.capabilities import route_warning
 from explaineval.client.spending import texts_of
 from explaineval.config import RunConfig
@@ -19,6 +20,7 @@ from explaineval.planning.notes import Note, note
 from explaineval.planning.prepare import Prepared
 from explaineval.records import Request
 from explaineval.rundir.schema import (
+    AnswerSource,
     EndpointRecord,
     Facts,
     RecordedCapabilities,
@@ -67,7 +69,19 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
         threads=run.threads if run.cached.counts.sent else None,
         snapshots=run.ledger.snapshots,
         unreadable=run.unreadable_arms,
+        address=run.address,
+        sources=_sources(run),
     )
+
+
+def _sources(run: ModelRun) -> tuple[AnswerSource, ...]:
+    """Return where the answers of a model came from, the most frequent source first."""
+    counts: Counter[AnswerOrigin] = Counter()
+    for origin, count in run.cached.origins.items():  # addresses are not told where this run does not tell its own
+        counts[origin if run.address is not None else origin._replace(address=None)] += count
+    if run.cached.counts.sent:
+        counts[AnswerOrigin(known=True, address=run.address)] += run.cached.counts.sent
+    return tuple(AnswerSource(**origin._asdict(), answers=count) for origin, count in counts.most_common())
 
 
 def request_counts(runs: Sequence[ModelRun]) -> RequestCounts:

@@ -16,7 +16,7 @@ from urllib.request import getproxies
 from explaineval.cache import Claims, Store, holds_store, open_store, request_key
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient
-from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
+from explaineval.client.endpoints.capabilities import Capabilities, older_verdicts, stored_probe
 from explaineval.client.protocol import Client, SharedLimits, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack, Layers, open_transport
@@ -118,6 +118,8 @@ class ModelRun:
     """The requests of the whole plan."""
     ended: bool = False
     """Whether nothing more is asked of the model."""
+    address: str | None = None
+    """The base URL of the endpoint, which is stored beside new answers; None for a provider's own, or a simulation."""
     messages: list[str] = field(default_factory=list)
     """What is to be told while the run goes on."""
 
@@ -216,8 +218,17 @@ Watch = Callable[[list[ModelRun]], None]
 """Called now and then to show progress."""
 
 
-def open_cache(client: ClientConfig, stack: ExitStack) -> tuple[Store, Claims | None]:
+def open_cache(
+    client: ClientConfig, stack: ExitStack, models: Iterable[ModelConfig] = ()
+) -> tuple[Store, Claims | None]:
     """The store, and this process's claims on it; offline nothing is written, so nothing is claimed."""
+    store, claims = _open_cache(client, stack)
+    store.addresses = client.addresses
+    store.older_verdicts = older_verdicts(client, models)
+    return store, claims
+
+
+def _open_cache(client: ClientConfig, stack: ExitStack) -> tuple[Store, Claims | None]:
     if not client.offline:
         store = stack.enter_context(open_store(client.cache))
         return store, stack.enter_context(Claims(store.directory))
@@ -283,6 +294,7 @@ def build_model_runs(
             model, Ledger(asked_at), CostEstimate(asked_at), layers, cached, pool, writer, batches, probe,
             served[model.endpoint].threads if model.endpoint in served else None, messages=messages,
             keep_unreadable=client.keep_unreadable,
+            address=None if shared is not None else client.addresses.get(model.endpoint or ""),
         )  # fmt: skip
         cached.on_answer, cached.on_unsent = model_run.count_answer, model_run.count_unsent
         cached.report, cached.on_wait = model_run.messages.append, pool.hold_up

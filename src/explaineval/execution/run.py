@@ -31,7 +31,7 @@ from explaineval.execution.verdict import is_unfinished, judge_run, run_notes, u
 from explaineval.planning import provenance
 from explaineval.planning.notes import Note, cache_notes
 from explaineval.planning.order import Examples
-from explaineval.planning.prepare import Prepared, inputs_of
+from explaineval.planning.prepare import Prepared, adopt_run, inputs_of
 from explaineval.planning.prices import Prices, prices_of, read_price_list
 from explaineval.planning.replies import Reply
 from explaineval.planning.units import Unit, all_examples, plan, plan_size, stored_reply, walk_units
@@ -40,7 +40,7 @@ from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Facts, Totals
 from explaineval.scoring.rows import Scores, score
 
-RUNS = Path("runs")
+RUNS = run_directory.RUNS
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def execute(
         InputError: a directory or cache that cannot be used, a spending limit that could not hold, or a model without
             batches where they are wanted.
     """
+    prepared = adopt_run(prepared, out)
     check_engine(prepared.client)
     listed = read_price_list()
     prices = prices_of(prepared.config, prepared.client, listed)
@@ -94,7 +95,7 @@ def execute(
     looks = None if wanted is None else Looks(prepared, wanted)
     model_runs: list[ModelRun] = []
     with _explain_full_disk(model_runs), ExitStack() as stack:
-        store, claims = open_cache(prepared.client, stack)
+        store, claims = open_cache(prepared.client, stack, prepared.config.models)
         if prepared.config.shard is not None and not prepared.client.offline:
             check_verdicts(prepared, store)
         keep = keep or not any(task.examples for task in prepared.tasks)  # an empty shard is a result too

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from explaineval.errors import ExitCode
-from explaineval.execution.accounting import bill_notes, limit_error, offline_error, probe_notes
+from explaineval.execution.accounting import bill_notes, endpoint_record, limit_error, offline_error, probe_notes
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning import provenance
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prepare import Prepared
+from explaineval.scoring.checks import describe_sources
 
 
 def is_unfinished(model_runs: list[ModelRun], unsent: int) -> bool:
@@ -87,6 +88,7 @@ def run_notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tup
     for model_run in model_runs:
         notes += model_run.ledger.notes(model_run.model.model, config.max_tokens, config.arms.order)
         notes += probe_notes(model_run, config)
+    notes += [note(*found) for model_run in model_runs for found in describe_sources(endpoint_record(model_run))]
     notes += bill_notes(model_runs)
     shared = sum(model_run.cached.counts.shared for model_run in model_runs)
     if shared:

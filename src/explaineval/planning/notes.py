@@ -47,9 +47,14 @@ NOTES: Mapping[str, Code] = {
     "model_stopped": Code("do not quote", "Change how the model is asked, or go on with --keep-unreadable."),
     "answers_cut_off": Code("mind", "Raise --max-tokens, or give --retry truncated."),
     "reasons_first": Code("mind", "Read order pe as explaining an answer that followed hidden reasoning."),
+    "answers_imported": CODES["answers_imported"],
+    "origin_unknown": CODES["origin_unknown"],
+    "addresses_mixed": CODES["addresses_mixed"],
+    "older_name_unused": Code("mind", "Give the endpoint that name: `endpoint_name: NAME`, or --endpoint-name NAME."),
     "versions_mixed": CODES["snapshots_mixed"],
     "route_loses_logprobs": Code("mind", "Ask the same server by the route openai/ with --base-url."),
     "capabilities_assumed": Code("mind", "Run `explaineval probe`."),
+    "key_sent": Code("for the record", NOTHING),
     "proxy_used": Code("for the record", NOTHING),
     "tokens_uncounted": Code("mind", "Look at the provider's bill."),
     "bill_unknown": Code("mind", "Look at the provider's bill."),
@@ -69,7 +74,7 @@ NOTES: Mapping[str, Code] = {
     "rows_ungraded": Code("for the record", NOTHING),
     "run_unfinished": Code("do not quote", "Give the run command again, then export."),
     "answers_missing": Code("do not quote", "Name the cache that has them (--cache DIR), or run again."),
-    "no_figures": Code("for the record", "Install the extra: pip install 'explaineval[report]'."),
+    "no_figures": Code("for the record", "Install the extra `report`, by the command in the note."),
 }  # fmt: skip
 """Every code that a note can have."""
 

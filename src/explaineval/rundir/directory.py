@@ -19,7 +19,7 @@ import shlex
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -49,6 +49,10 @@ POSITIONS = "positions.jsonl"
 PROGRESS = "progress.json"
 """How far a run is. It is rewritten while the run goes on; bundles, numbers and hashes leave it out."""
 
+RUNS = Path("runs")
+"""Where runs are written by default."""
+MOST_RUNS = 1000
+"""Run directories that are looked through for the addresses of endpoints."""
 OWN_FILES = frozenset(
     {RUN, EXAMPLES, INTERVENTIONS, SHOTS, TRIALS, METRICS, METRICS_CSV, VERDICTS, PREDICTIONS, POSITIONS, PROGRESS}
 )
@@ -106,6 +110,26 @@ def default_directory(base: Path, today: date, name: str) -> Path:
         if (directory / RUN).is_file():
             return directory
     return base / f"{today.isoformat()}-{name}"
+
+
+def run_directories(base: Path) -> Iterator[Path]:
+    """Yield the run directories below a directory, shards in a folder of their own included, the newest names first."""
+    found = (path.parent for pattern in (f"*/{RUN}", f"*/*/{RUN}") for path in base.glob(pattern))
+    yield from islice(sorted(found, reverse=True), MOST_RUNS)
+
+
+def endpoint_addresses(base: Path) -> dict[str, set[str]]:
+    """Return for the names of endpoints the base URLs that they stood for in the runs below a directory."""
+    addresses: dict[str, set[str]] = {}
+    for directory in run_directories(base):
+        try:
+            endpoints = read_run(directory).client.endpoints
+        except InputError:
+            continue  # of another program, or cut off
+        for name, entry in endpoints.items():
+            if entry.base_url is not None:
+                addresses.setdefault(name, set()).add(entry.base_url)
+    return addresses
 
 
 def prepare(

@@ -188,6 +188,20 @@ class UnreadableArm(Part):
     stopped: bool
 
 
+class AnswerSource(Part):
+    """Where some of a run's answers came from, and how many they are.
+
+    `address` is the base URL that answered (None for a provider's own address), `pack` the file that they were imported
+    from on the day `imported`. `known` is false where an earlier version stored them without noting it.
+    """
+
+    known: bool = True
+    address: str | None = None
+    pack: str | None = None
+    imported: str | None = None
+    answers: Count
+
+
 class EndpointRecord(Part):
     """What happened with one model at its endpoint.
 
@@ -208,6 +222,10 @@ class EndpointRecord(Part):
     threads: int | None = None
     snapshots: tuple[Snapshot, ...] = ()
     unreadable: tuple[UnreadableArm, ...] = ()
+    address: str | None = None
+    """The base URL of the endpoint in this run."""
+    sources: tuple[AnswerSource, ...] = ()
+    """Where its answers came from, the most frequent first; empty in runs of versions that did not note it."""
 
 
 class Stop(Part):

@@ -16,7 +16,7 @@ from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.rates import flips_per_flipped_example
 from explaineval.metrics.reliability import NoiseMargin, inside_example_only, noise_margin
 from explaineval.records import Estimate, Record
-from explaineval.rundir.schema import Snapshot
+from explaineval.rundir.schema import EndpointRecord, Snapshot
 from explaineval.scoring.counts import KindCounts
 
 Grade = Literal["do not quote", "mind", "for the record"]
@@ -173,6 +173,19 @@ CODES: Mapping[str, Code] = {
         "The runs differ in their settings",
     ),
     "tasks_left_out": Code("mind", "Ask all of them on the same tasks.", "Tasks that not all were asked"),
+    "answers_imported": Code(
+        "mind",
+        "Ask some of them again: `explaineval cache verify --reask N --imported`.",
+        "Answers that came from packs of others",
+    ),
+    "origin_unknown": Code(
+        "for the record", "Nothing, if no pack was imported into this cache.", "Answers of unknown origin"
+    ),
+    "addresses_mixed": Code(
+        "mind",
+        "Say which addresses answered, or ask again under another name.",
+        "Answers under one name came from several addresses",
+    ),
     "snapshots_mixed": Code(
         "mind",
         "Ask again with a dated name of the model, if the endpoint has one.",
@@ -203,6 +216,40 @@ def describe_snapshots(snapshots: Sequence[Snapshot]) -> str:
     ]
     more = f" and {len(snapshots) - SHOWN_SNAPSHOTS} more" if len(snapshots) > SHOWN_SNAPSHOTS else ""
     return f"the endpoint served {len(snapshots)} versions of the model: {', '.join(shown)}{more}."
+
+
+def describe_sources(entry: EndpointRecord) -> Iterator[tuple[str, str]]:
+    """Yield (code, sentence) on a model's answers that came from packs, from elsewhere or from nobody knows where."""
+    total = sum(source.answers for source in entry.sources)
+    packs = [source for source in entry.sources if source.pack is not None]
+    if packs:
+        named = ", ".join(f"{source.pack} ({source.answers:,}, imported {source.imported})" for source in packs)
+        yield (
+            "answers_imported",
+            f"{entry.model}: {sum(source.answers for source in packs):,} of {total:,} answers came from packs, not "
+            f"from the endpoint: {named}.",
+        )
+    unknown = sum(source.answers for source in entry.sources if not source.known)
+    if unknown:
+        yield (
+            "origin_unknown",
+            f"{entry.model}: {unknown:,} of {total:,} answers were stored before the cache noted where answers come "
+            "from: the endpoint, or a pack.",
+        )
+    bought = [source for source in entry.sources if source.pack is None]
+    if (
+        entry.address is None
+        or entry.endpoint == entry.address
+        or all(source.known and source.address == entry.address for source in bought)
+    ):
+        return
+    where = ", ".join(
+        f"{source.answers:,} from {source.address or 'the provider'}"
+        if source.known
+        else f"{source.answers:,} from an address that is not known"
+        for source in bought
+    )
+    yield "addresses_mixed", f"{entry.model} at {entry.endpoint}: {where}; in this run it is {entry.address}."
 
 
 def make_warning(code: str, metric: str, text: str) -> MetricWarning:

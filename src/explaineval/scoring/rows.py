@@ -72,6 +72,7 @@ from explaineval.scoring.warnings import (
     level_warnings,
     mean_warnings,
     prediction_warnings,
+    source_warnings,
 )
 from explaineval.signature import PHRASES, mention_rule, signature
 
@@ -120,7 +121,8 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     scorer = RunScorer(directory, run, changes)
     while not _count_all(directory, run, scorer):
         scorer.start_again_with_reasoning()
-    return scorer.scores()
+    scores = scorer.scores()
+    return replace(scores, warnings=(*scores.warnings, *source_warnings(scores.rows, run.endpoints)))
 
 
 def _count_all(directory: Path, run: RunRecord, scorer: RunScorer) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from explaineval.metrics.estimates import IntArray, check_counts
 from explaineval.metrics.reliability import NoiseMargin
 from explaineval.records import Condition, Estimate, MetricRow
+from explaineval.rundir.schema import EndpointRecord
 from explaineval.scoring.checks import (
     ENOUGH,
     FEWEST_EXAMPLES,
@@ -24,6 +25,7 @@ from explaineval.scoring.checks import (
     MetricWarning,
     Results,
     check_noise,
+    describe_sources,
     make_warning,
     margin_of,
 )
@@ -38,6 +40,9 @@ PHI = "phi_cct"
 """The metric that has a limit of its own where it is 1 or −1, and of which it is said that tasks differ."""
 TASKS_DIFFER = "tasks_differ"
 NOISE = ("noise", "noise_not_excluded")
+
+OF_SOURCES = ("phi_cct", "impact_rate")
+"""The numbers that carry what is known of where a model's answers came from."""
 
 OF_LEVELS = ("many_missing", "missing_trials", *NOISE, "noise_unknown")
 """The codes by which what limits the numbers of a level limits the area over the levels too."""
@@ -166,6 +171,18 @@ def prediction_warnings(counts: PredictionCounts, estimates: Mapping[str, Estima
                 "or was made from an answer that has changed since."
             )
             yield make_warning("predictions_unread", metric.name, text)
+
+
+def source_warnings(rows: Iterable[MetricRow], endpoints: Iterable[EndpointRecord]) -> Iterator[RowWarning]:
+    """For each headline number (or the impact rate, where it is undefined) tell where its answers came from."""
+    texts = {(entry.endpoint, entry.model): list(describe_sources(entry)) for entry in endpoints}
+    told = set()
+    for row in rows:
+        if row.metric not in OF_SOURCES or row.value is None or row.condition.without_mention in told:
+            continue
+        told.add(row.condition.without_mention)
+        for code, text in texts.get((row.endpoint, row.model), ()):
+            yield RowWarning(row.condition, make_warning(code, row.metric, text))
 
 
 def mean_warnings(
