@@ -17,12 +17,12 @@ class FailingServer:
     """Answers every prompt with letter A. Use as a context manager.
 
     `go_down` takes it out of service in one manner, after `answers` more answers; `come_back` ends that. `answered` and
-    `failed` count requests; while connections are refused none is counted.
+    `failed` count requests, `under_way` those that are being answered; while connections are refused none is counted.
     """
 
     def __init__(self, latency: float = 0.0) -> None:
         self.latency = latency
-        self.answered = self.failed = 0
+        self.answered = self.failed = self.under_way = 0
         self.reached_down = threading.Event()
         self._manner: Manner | None = None
         self._left = 0
@@ -86,7 +86,11 @@ class FailingServer:
                     (row.split(":")[1] for row in head.split("\r\n") if row.startswith("content-length")), "0"
                 )
                 await reader.readexactly(int(length))
-                await asyncio.sleep(self.latency)
+                self.under_way += 1
+                try:
+                    await asyncio.sleep(self.latency)
+                finally:
+                    self.under_way -= 1
                 if self._manner is None or self._left > 0:
                     self._left -= 1
                     self.answered += 1

@@ -12,6 +12,7 @@ from explaineval.cli.options import JSON, PATH, options
 from explaineval.cli.output import columns, echo, echo_document, echo_lines
 from explaineval.errors import InputError
 from explaineval.reporting.summary import notes_lines
+from explaineval.rundir.ledger import spending_sentence
 from explaineval.scoring.external import is_trials_file, score_file
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
 from explaineval.scoring.rows import score
@@ -25,15 +26,21 @@ NARROW = 100
 def notes_command(run_dir: Path, json: bool) -> int:
     """Print all warnings of RUN_DIR, the gravest first, each with the numbers that it limits and what to do.
 
+    Below them stands what was spent in RUN_DIR, by run, judge and simulate.
+
     RUN_DIR may also be a FILE.csv or FILE.jsonl of trials that another program collected.
     """
     scores = score_file(run_dir) if is_trials_file(run_dir) else score(run_dir)
+    spending = None if run_dir.is_file() else spending_sentence(run_dir)
     if json:
-        echo_document({"run_dir": str(run_dir)}, [], scores)
+        echo_document({"run_dir": str(run_dir), "spending": spending}, [], scores)
     elif scores.warnings:
         echo_lines(notes_lines(scores, columns(NARROW)))
     else:
         echo("Nothing limits these numbers.")
+    if spending is not None and not json:
+        echo()
+        echo(textwrap.fill(spending, columns(NARROW), break_on_hyphens=False))
     return 0
 
 

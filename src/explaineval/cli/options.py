@@ -291,7 +291,13 @@ ENGINE = (
 MAX_USD = option(
     "--max-usd",
     type=NumberRange(min=0),
-    help="Hard spending limit in dollars, over all models, retries included.",
+    help="Hard spending limit in dollars, over all models, retries included. In a run directory it counts what this "
+    "command has spent there before.",
+)
+SPENT = option(
+    "--spent",
+    type=NumberRange(min=0),
+    help="Dollars that this command has spent in the run directory before, where its ledger does not know it.",
 )
 CACHE = option("--cache", type=PATH, metavar="DIR", help="Directory of stored answers.  [default: cache/]")
 CACHE_OF_RUN = option(
@@ -339,6 +345,7 @@ RUN = (
         help="How intervals of correlations are computed.  [default: jackknife]",
     ),
     MAX_USD,
+    SPENT,
     option(
         "--offline/--no-offline",
         default=None,

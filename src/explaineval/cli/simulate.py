@@ -19,6 +19,7 @@ from explaineval.cli.options import (
     MAX_USD,
     PATH,
     PATIENCE,
+    SPENT,
     option,
     options,
     role_options,
@@ -43,6 +44,7 @@ from explaineval.planning.prices import read_price_list
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.reporting.simulation_view import prediction_lines
 from explaineval.rundir import directory as run_directory
+from explaineval.rundir.ledger import account_of
 from explaineval.rundir.schema import Prediction
 from explaineval.scoring.metric import PredictionMetric
 from explaineval.scoring.registry import METRICS
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     option("--prompts", type=PATH, metavar="DIR", help="Prompts with your own simulate.j2."),
     option("--plan", is_flag=True, default=False, help="Say what it would ask and cost; nothing is sent."),
     MAX_USD,
+    SPENT,
     option("--offline/--no-offline", default=False, help="Use the predictor's stored answers only."),
     option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
     option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
@@ -88,7 +91,8 @@ def simulate_command(
     predictor = resolve_role("predictor", given, PromptBook(given["prompts"] or default_directory()))
     if plan:
         return _echo_plan(predictor, questions, json=json)
-    session = predict(predictor, questions, watch_lines("predictor"))
+    with account_of(run_dir, "simulate", offline=predictor.client.offline) as account:
+        session = predict(predictor, questions, watch_lines("predictor"), account)
     scores = _store(run_dir, session.results)
     echo_notes([f"predictor: {totals_line(session.totals)}"])
     failed = f"predictor: {session.failed} requests failed after all retries; the same command asks them again."

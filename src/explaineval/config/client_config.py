@@ -113,6 +113,8 @@ class ClientConfig(Record):
     patience: Duration = 300.0
     """For how many seconds an endpoint is waited for that has answered in the run and does not any more."""
     max_usd: Dollars | None = None
+    spent: Dollars | None = Field(default=None, exclude=True)
+    """Dollars that were spent before, where the run directory does not know it."""
     offline: bool = False
     batch: bool = False
     batch_poll: Positive = 30.0

@@ -18,7 +18,7 @@ from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingK
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient
 from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
 from explaineval.client.endpoints.token_limits import LimitNames, Renamed
-from explaineval.client.protocol import Client, SharedLimits, Transport
+from explaineval.client.protocol import Client, SharedLimits, SpendingAccount, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack, Layers, open_transport
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig, arms_for
@@ -210,11 +210,12 @@ def build_model_runs(
     stack: AsyncExitStack,
     embedded: Path | None,
     shared: SharedLimits | None = None,
+    account: SpendingAccount | None = None,
 ) -> list[ModelRun]:
     """Build the run of each model; whatever must be closed is given to the stack.
 
     `embedded` are the weights of the model that is served by a child process: the one at an endpoint `embedded:…`.
-    `shared` are limits that other processes keep to as well.
+    `shared` are limits that other processes keep to as well, `account` books what is spent.
     """
     config, client = prepared.config, prepared.client
     served: dict[str | None, EmbeddedClient] = {}
@@ -231,7 +232,7 @@ def build_model_runs(
             for model in config.models
             if model.endpoint is not None and model.endpoint.startswith(EMBEDDED_ENDPOINT)
         }
-    clients = ClientStack(client, config.models, stopping, transports=served, shared=shared)
+    clients = ClientStack(client, config.models, stopping, transports=served, shared=shared, account=account)
     stack.push_async_exit(clients)
     writer = AnswerWriter(store, stopping)
     model_runs: list[ModelRun] = []
@@ -241,7 +242,14 @@ def build_model_runs(
         messages: list[str] = []
         batches = pending = None
         if not client.offline:
-            sender = lazy = clients.transport_of(model, partial(_note_proxy, client, model, messages, noted))
+            unpriced = prices.singly[model.endpoint, model.model] is None
+
+            def opened(model: ModelConfig = model, messages: list[str] = messages, unpriced: bool = unpriced) -> None:
+                if unpriced and account is not None:
+                    account.mark_unknown(f"no price of {model.model} was known")
+                _note_proxy(client, model, messages, noted)
+
+            sender = lazy = clients.transport_of(model, opened)
             journal = BatchJournal(client.cache / DIRECTORY, model.model.partition("/")[0], model.endpoint, model.model)
             pending = PendingKeys(journal)
             if client.batch:

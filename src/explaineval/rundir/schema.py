@@ -221,6 +221,19 @@ class Totals(Part):
     cost_unknown: str | None = Field(default=None, exclude=True)
 
 
+class Spending(Part):
+    """What was spent in a run directory for one purpose, over all commands so far, as its ledger says.
+
+    `usd_unbilled_at_most` is the part of it that attempts without a bill can have cost at the most; `unknown` says why
+    there may be more.
+    """
+
+    purpose: str
+    usd: Amount
+    usd_unbilled_at_most: Amount = 0.0
+    unknown: str | None = None
+
+
 class RunRecord(Part):
     """The contents of run.json. A run that is not finished has no `totals`, whose fields stand at the file's top level.
 
@@ -246,6 +259,8 @@ class RunRecord(Part):
     whole: WholeRun | None = None
     """What a shard is a part of; None for a whole run."""
     totals: Totals | None = None
+    spending: tuple[Spending, ...] = ()
+    """What was spent in the directory until the run ended; later commands book in its ledger."""
 
     @model_validator(mode="before")
     @classmethod
