@@ -43,12 +43,12 @@ SAME_NAME = (
     ),
     *("logprobs", "mention", "min_label_mass", "interval", "resamples"),
     *("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "patience", "cache", "out"),
-    *("max_usd", "spent", "offline", "batch", "batch_poll"),
+    *("max_usd", "spent", "offline", "batch", "batch_poll", "batch_wait"),
     *("engine", "ray_address", "workers"),
 )
 """Options whose value has the same name in the configuration."""
 
-SHARED = ("transport", "cache", "offline", "batch", "batch_poll", "patience", "spent")
+SHARED = ("transport", "cache", "offline", "batch", "batch_poll", "batch_wait", "patience", "spent")
 """Options of a command that hold for each model that it asks beside a run."""
 
 

@@ -22,7 +22,8 @@ from explaineval.assist.session import Assistant
 from explaineval.cli.app import JUDGE, CommandWithActions
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.options import (
-    ABOVE_0,
+    BATCH_POLL,
+    BATCH_WAIT,
     CACHE,
     DIRECT,
     JSON,
@@ -85,7 +86,8 @@ from explaineval.scoring.rows import Scores, score
     SPENT,
     option("--offline/--no-offline", default=False, help="Use the judges' stored answers only."),
     option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
-    option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
+    BATCH_POLL,
+    BATCH_WAIT,
     DIRECT,
     PATIENCE,
     CACHE,

@@ -264,6 +264,14 @@ PATIENCE = option(
     "[default: 5m]",
 )
 
+BATCH_POLL = option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]")
+BATCH_WAIT = option(
+    "--batch-wait",
+    type=DurationType(),
+    metavar="TIME",
+    help="How long one command waits for its batches: 90m, 26h; the same command goes on waiting.  [default: 26h]",
+)
+
 TRANSPORT = (
     DIRECT,
     option("--max-connections", type=AT_LEAST_1, help="Most concurrent requests per endpoint.  [default: 32]"),
@@ -356,7 +364,8 @@ RUN = (
         default=None,
         help="Send what is missing through the provider's batch endpoint (OpenAI, Azure, Anthropic) at half the price.",
     ),
-    option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
+    BATCH_POLL,
+    BATCH_WAIT,
     *TRANSPORT,
     *ENGINE,
     CACHE,

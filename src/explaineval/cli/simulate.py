@@ -11,8 +11,9 @@ import click
 from explaineval.assist.predictor import Question, find_questions, merge_predictions, plan_predictions, predict
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.options import (
-    ABOVE_0,
     AT_LEAST_1,
+    BATCH_POLL,
+    BATCH_WAIT,
     CACHE,
     DIRECT,
     JSON,
@@ -68,7 +69,8 @@ if TYPE_CHECKING:
     SPENT,
     option("--offline/--no-offline", default=False, help="Use the predictor's stored answers only."),
     option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
-    option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
+    BATCH_POLL,
+    BATCH_WAIT,
     DIRECT,
     PATIENCE,
     CACHE,

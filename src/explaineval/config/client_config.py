@@ -118,6 +118,8 @@ class ClientConfig(Record):
     offline: bool = False
     batch: bool = False
     batch_poll: Positive = 30.0
+    batch_wait: Duration = 26 * 3600.0
+    """For how many seconds one command waits for its batches."""
     engine: Engine = "local"
     ray_address: RayAddress | None = None
     workers: PositiveInt | None = None

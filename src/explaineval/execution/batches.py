@@ -174,6 +174,7 @@ async def submit(
                 reserve=spending.reserve,
                 settle=spending.settle,
                 claims=model_run.cached.claims,
+                wait=client.batch_wait,
             )
             outcome = await run_batches(session, misses())
             unanswered.failed |= outcome.failed

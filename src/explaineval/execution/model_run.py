@@ -316,8 +316,11 @@ async def run_models(
     `stop` asks for an interruption from another thread. Raises the first error of any work.
     """
     first = model_runs[0]
+    gave_up = False
 
     def cancel() -> None:
+        nonlocal gave_up
+        gave_up = True
         for model_run in model_runs:
             model_run.cached.cancel()
 
@@ -327,6 +330,8 @@ async def run_models(
         given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
         if given_up:
             first.messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
+        elif gave_up:
+            first.messages.append("no answer was under way, so none was given up.")
 
     return await run_until_done(
         work,

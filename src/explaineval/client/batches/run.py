@@ -12,6 +12,7 @@ from explaineval.client.batches.submit import BatchOutcome, BatchSession, BatchS
 from explaineval.client.batches.track import BatchTracker
 from explaineval.errors import EndpointError, TransientError
 from explaineval.records import Request
+from explaineval.text import duration
 
 LOCK_WAIT = 1.0
 """Seconds between two looks whether another process has finished its work on the same batches."""
@@ -52,17 +53,32 @@ class _BatchRun:
 
     async def run(self, misses: Iterable[tuple[str, Request]]) -> BatchOutcome:
         session, queue = self._session, self._tracker.queue
+        end = session.now() + session.wait
         await self._submit(self._submit_new(misses, self._take_up()))
         while (session.open_batches or queue) and not session.is_stopping:
             wait = await self._advance_all()
             while queue and (self._tracker.room or not session.open_batches) and not session.is_stopping:
                 self._tracker.room = max(0, self._tracker.room - 1)
                 await self._submit(self._resubmit())
+            if session.open_batches and session.now() >= end:
+                self._stop_waiting()
+                break
             if session.open_batches:
                 await session.pause(wait)
         session.outcome.unsent += sum(len(resubmission.requests) for resubmission in queue)
         session.outcome.waiting |= bool(session.open_batches)
         return session.outcome
+
+    def _stop_waiting(self) -> None:
+        """Leave the open batches to a later run: they stay in the journal."""
+        names = ", ".join(entry.batch or "of unknown fate" for entry in self._session.open_batches.values())
+        self._add_error(
+            EndpointError(
+                f"{self._session.journal.model}: batch {names} has not ended after {duration(self._session.wait)}, so "
+                "it is not waited for any longer (--batch-wait): the same command goes on waiting, and fetches it when "
+                f"it has ended; to give it up, remove its files in {self._session.journal.directory}."
+            )
+        )
 
     def _take_up(self) -> set[str]:
         """Take up the open batches of earlier runs and return their keys. What was only planned was not submitted."""
