@@ -184,9 +184,14 @@ async def submit(
             if outcome.waiting or outcome.errors or model_run.billing_error or session.is_stopping:
                 break
             if not outcome.stored:
-                if not outcome.elsewhere:
+                if not outcome.elsewhere and not outcome.in_other_batches:
                     break
-                if not waits:
+                if not waits and outcome.in_other_batches:
+                    session.say(
+                        f"another process works on this model's batches, which hold {outcome.in_other_batches} of "
+                        "these requests; they go into no other batch, and its answers are waited for."
+                    )
+                if not waits and outcome.elsewhere:
                     session.say(
                         f"another process is asking {outcome.elsewhere} of these requests by itself; "
                         "they go into no batch, and its answers are waited for."

@@ -52,7 +52,7 @@ class BatchOutcome:
     never went into a batch (spending limit, stopped, endpoint unusable). `waiting` says that batches go on at the
     provider, and the next call fetches them. `errors` say why an endpoint could not be asked further. `submitted`
     counts requests put into batches now, `stored` answers stored now, and `elsewhere` requests that went into no batch
-    because another process is asking for them one by one.
+    because another process is asking for them one by one, `in_other_batches` those that are in another's batch.
     """
 
     failed: dict[str, BatchFailure] = field(default_factory=dict)
@@ -62,6 +62,7 @@ class BatchOutcome:
     submitted: int = 0
     stored: int = 0
     elsewhere: int = 0
+    in_other_batches: int = 0
 
 
 @dataclass
