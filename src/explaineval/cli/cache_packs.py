@@ -17,7 +17,7 @@ from explaineval.errors import ExitCode, InputError, StoreError
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.replies import LONGER, RETRY_SAMPLES
 from explaineval.records import Trial
-from explaineval.rundir.directory import read_run, read_trials
+from explaineval.rundir.directory import check_ending, read_run, read_trials
 
 SHOWN = 5
 """Missing keys that are printed."""
@@ -46,6 +46,7 @@ def export_command(
     Without a filter all answers are written, and all that probes and runs found out about endpoints; with one, only
     what is known about the endpoints of these answers. From a damaged cache all that can still be read is written.
     """
+    check_ending(out, "a pack", ".gz", ".jsonl")
     wanted = request_filter(model, endpoint)
     with open_store(directory, readonly=True) as store:
         keys = _keys_of(run, store) if run else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from explaineval.cli.output import echo_notes, is_terminal
 from explaineval.secrets import SECRETS
-from explaineval.text import flat
+from explaineval.text import counted, flat
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -129,7 +129,7 @@ def watch_lines(role: str) -> Watch:
         tallies = [model_run.cached.counts for model_run in model_runs]
         hits, sent = sum(tally.hits for tally in tallies), sum(tally.sent for tally in tallies)
         done = hits + sent + sum(tally.unsent for tally in tallies)
-        echo_notes([f"{role}: {done} requests, {hits} from the cache, {sent / (now - started):.1f} sent/s"])
+        echo_notes([f"{role}: {counted(done, 'request')}, {hits} from the cache, {sent / (now - started):.1f} sent/s"])
 
     return show
 

@@ -23,7 +23,7 @@ from explaineval.reporting.page.whole import page_of
 from explaineval.reporting.plots.drawing import NO_MATPLOTLIB
 from explaineval.reporting.plots.files import write_plots
 from explaineval.reporting.results import read_results
-from explaineval.rundir.directory import check_output, read_run
+from explaineval.rundir.directory import check_ending, check_output, read_run
 
 REPORT = "report.html"
 """The page in a run directory."""
@@ -75,6 +75,7 @@ def write_report(run_dirs: Sequence[Path], target: Path, plots: Path | None = No
         if path.suffix != BUNDLE:
             read_run(path)  # first, so that no directory is made where there is no run
     check_output(target, *run_dirs)
+    check_ending(target, "an HTML page", ".html", ".htm")
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,9 +174,9 @@ def _find_example(identifier: str, selection: Selection) -> Example:
     similar = [name for name in ids if identifier in name][:SUGGESTED]
     similar = similar or difflib.get_close_matches(identifier, ids, SUGGESTED)
     hint = f" (similar ids: {', '.join(map(flat, similar))})" if similar else ""
+    listing = f"explaineval show {shlex.quote(str(selection.directory))} --list"
     raise InputError(
-        f"{selection.directory} has no example {identifier!r}{hint}: `explaineval show {selection.directory} --list` "
-        f"lists all {len(examples)}."
+        f"{selection.directory} has no example {identifier!r}{hint}: `{listing}` lists all {len(examples)}."
     )
 
 

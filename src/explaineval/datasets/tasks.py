@@ -128,6 +128,8 @@ def _suggestion(text: str, name: str) -> str:
     if fitting:
         what = "directory" if path.is_dir() else "file"
         return f"a {what} needs its format before it: {' or '.join(f'{format}:{text}' for format in fitting)}"
+    if "," in text and ":" not in text:
+        return f"several tasks are several options: {' '.join(f'--task {part.strip()}' for part in text.split(','))}"
     names = (*BUNDLED, *(known.name for known in readers.FORMATS))
     near = difflib.get_close_matches(name, names, n=1)
     meant = f"; perhaps {near[0]} is meant" if near else ""

@@ -164,11 +164,6 @@ def percent(value: float) -> str:
     return "over 99 %" if rounded == 100 and value < 1 else f"{rounded} %"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it is not one."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def statuses_text(missing: Mapping[str, int]) -> str:
     """Return counts of statuses, the most frequent first."""
     return ", ".join(f"{count:,} {status}" for status, count in sorted(missing.items(), key=lambda item: -item[1]))

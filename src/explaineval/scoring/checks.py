@@ -85,7 +85,9 @@ CODES: Mapping[str, Code] = {
     ),
     "noise_unknown": Code("mind", "Ask shams: --shams 1.", "It is unknown how many answers change by noise alone"),
     "inside_example_only": Code(
-        "do not quote", "Read phi_within instead.", "No better than an explainer that knows only the example"
+        "do not quote",
+        "Ask more examples, until phi-CCT lies above what knowing the example alone reaches.",
+        "No better than an explainer that knows only the example",
     ),
     "few_usable": Code(
         "mind",
@@ -304,13 +306,11 @@ def check_example_only(_: str, results: Results) -> Iterator[tuple[str, str]]:
     estimates = results.estimates
     within, baseline = estimates["phi_within"], estimates["phi_cct_example_only"]
     if inside_example_only(estimates["phi_cct"], baseline):
-        instead = f"read phi within examples instead ({_number(within)})"
-        if within.value is None:
-            instead = f"and phi within examples is undefined ({within.undefined})"
+        beside = f"undefined ({within.undefined})" if within.value is None else _number(within)
         yield (
             "inside_example_only",
             "phi-CCT lies inside the range of an explainer that knows the example but not the insertion "
-            f"({baseline.low:.2f} to {baseline.high:.2f}): {instead}.",
+            f"({baseline.low:.2f} to {baseline.high:.2f}); phi within examples is {beside}.",
         )
 
 

@@ -18,6 +18,7 @@ from explaineval.client.batches.protocol import BatchFailure, BatchItem, BatchPr
 from explaineval.client.protocol import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request
+from explaineval.text import counted
 
 MAX_REQUESTS = 20_000
 MAX_BYTES = 100_000_000
@@ -283,7 +284,7 @@ class BatchSubmitter:
                 else:
                     session.open_batches[entry.tag] = journal.update(entry, "submitted", batch=batch)
                     session.outcome.submitted += entry.count
-                    session.say(f"batch {batch} of {entry.count} requests submitted")
+                    session.say(f"batch {batch} of {counted(entry.count, 'request')} submitted")
                     return
         except EndpointError as exc:  # it was refused, so no batch was made
             self._abandon(entry, draft, str(exc), unsent=True)

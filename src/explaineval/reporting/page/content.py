@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from explaineval.interventions import kind_of
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
 from explaineval.reporting.comparison_text import join
-from explaineval.reporting.condition_text import counted, lower_first
+from explaineval.reporting.condition_text import lower_first
 from explaineval.reporting.page.findings import Finding, findings_of
 from explaineval.reporting.page.limits import Limits, limits_of
 from explaineval.reporting.page.method import (
@@ -28,6 +28,7 @@ from explaineval.reporting.results import Results
 from explaineval.scoring.checks import GRADES
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
+from explaineval.text import counted
 
 MOST_NAMES = 3
 """Models that the title names."""
@@ -86,9 +87,10 @@ def for_page(results: Results) -> Results:
 
 def content_of(results: Results) -> PageContent:
     """Return what the page says of these results."""
-    entries, names = entries_of(results), Names(results)
+    entries = entries_of(results)
+    names = Names((row for run in results.runs for row in run.rows), [run.name for run in results.runs])
     findings = findings_of(results, entries, names)
-    limits = limits_of(results, names)
+    limits = limits_of([run.scores for run in results.runs], names, results.comparisons)
     single = [entry for entry in entries if not entry.over_levels]
     losing = [entry for entry in single if results.runs[entry.run].scores.missing.get(entry.condition)]
     definitions = definitions_of(results)
