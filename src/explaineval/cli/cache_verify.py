@@ -127,6 +127,7 @@ def _client_config(asked: Sequence[tuple[str | None, str]], given: Mapping[str, 
         "tpm",
         "max_retries",
         "timeout",
+        "patience",
         "api_key_env",
     )
     values = {name: given[name] for name in names if given.get(name) is not None}

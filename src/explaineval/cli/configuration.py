@@ -43,13 +43,13 @@ SAME_NAME = (
         "max_tokens",
     ),
     *("logprobs", "mention", "min_label_mass", "interval", "resamples"),
-    *("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "cache", "out"),
-    *("max_usd", "offline", "batch", "batch_poll", "keep_unreadable"),
+    *("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "patience", "cache", "out"),
+    *("max_usd", "spent", "offline", "batch", "batch_poll", "batch_wait", "keep_unreadable"),
     *("engine", "ray_address", "workers", "allow_key"),
 )
 """Options whose value has the same name in the configuration."""
 
-SHARED = ("transport", "cache", "offline", "batch", "batch_poll")
+SHARED = ("transport", "cache", "offline", "batch", "batch_poll", "batch_wait", "patience", "spent")
 """Options of a command that hold for each model that it asks beside a run."""
 
 

@@ -17,6 +17,7 @@ from explaineval.planning.notes import Note, record_notes
 from explaineval.reporting.notes import notes_lines
 from explaineval.reporting.summary import SCREEN_HEADINGS
 from explaineval.rundir.directory import read_run
+from explaineval.rundir.ledger import spending_sentence
 from explaineval.scoring.external import is_trials_file, score_file
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
 from explaineval.scoring.rows import score
@@ -30,6 +31,8 @@ NARROW = 100
 def notes_command(run_dir: Path, json: bool) -> int:
     """Print all warnings of RUN_DIR, the gravest first, each with the numbers that it limits and what to do.
 
+    Below them stands what was spent in RUN_DIR, by run, judge and simulate.
+
     RUN_DIR may also be a FILE.csv or FILE.jsonl of trials that another program collected.
     """
     notes: list[Note] = []
@@ -37,8 +40,9 @@ def notes_command(run_dir: Path, json: bool) -> int:
         scores = score_file(run_dir)
     else:
         scores, notes = score(run_dir), list(record_notes(read_run(run_dir)))
+    spending = None if run_dir.is_file() else spending_sentence(run_dir)
     if json:
-        echo_document({"run_dir": str(run_dir)}, notes, scores)
+        echo_document({"run_dir": str(run_dir), "spending": spending}, notes, scores)
         return 0
     for note in notes:
         echo(textwrap.fill(note.text, columns(NARROW), break_on_hyphens=False))
@@ -47,6 +51,9 @@ def notes_command(run_dir: Path, json: bool) -> int:
         echo_lines(notes_lines(scores, str(run_dir), columns(NARROW)))
     elif not notes:
         echo("Nothing limits these numbers.")
+    if spending is not None:
+        echo()
+        echo(textwrap.fill(spending, columns(NARROW), break_on_hyphens=False))
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from explaineval.cli.app import REPEATED
-from explaineval.config import FEWEST_TVD_SAMPLES, TransportName
+from explaineval.config import FEWEST_TVD_SAMPLES, TransportName, read_duration
 from explaineval.datasets import task_help
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -251,6 +251,36 @@ DIRECT = option(
     "[default: litellm]",
 )
 
+
+class DurationType(click.ParamType[float]):
+    """Seconds, given with a unit or without: 5m, 90s, 0."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert the text of an option's value."""
+        try:
+            return read_duration(value)
+        except ValueError as exc:
+            self.fail(f"{value!r}: {exc}.", param, ctx)
+
+
+PATIENCE = option(
+    "--patience",
+    type=DurationType(),
+    metavar="TIME",
+    help="How long an endpoint is waited for that has answered and does not any more: 90s, 5m, 2h; 0: not at all.  "
+    "[default: 5m]",
+)
+
+BATCH_POLL = option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]")
+BATCH_WAIT = option(
+    "--batch-wait",
+    type=DurationType(),
+    metavar="TIME",
+    help="How long one command waits for its batches: 90m, 26h; the same command goes on waiting.  [default: 26h]",
+)
+
 TRANSPORT = (
     DIRECT,
     option("--max-connections", type=AT_LEAST_1, help="Most concurrent requests per endpoint.  [default: 32]"),
@@ -258,6 +288,7 @@ TRANSPORT = (
     option("--tpm", type=ABOVE_0, help="Most tokens per minute and endpoint."),
     option("--max-retries", type=AT_LEAST_0, help="Most retries of one request.  [default: 6]"),
     option("--timeout", type=ABOVE_0, help="Seconds per attempt.  [default: 120]"),
+    PATIENCE,
 )
 
 ENGINE = (
@@ -277,7 +308,13 @@ ENGINE = (
 MAX_USD = option(
     "--max-usd",
     type=NumberRange(min=0),
-    help="Hard spending limit in dollars, over all models, retries included.",
+    help="Hard spending limit in dollars, over all models, retries included. In a run directory it counts what this "
+    "command has spent there before.",
+)
+SPENT = option(
+    "--spent",
+    type=NumberRange(min=0),
+    help="Dollars that this command has spent in the run directory before, where its ledger does not know it.",
 )
 CACHE = option("--cache", type=PATH, metavar="DIR", help="Directory of stored answers.  [default: cache/]")
 CACHE_OF_RUN = option(
@@ -326,6 +363,7 @@ RUN = (
         help="How intervals of correlations are computed.  [default: jackknife]",
     ),
     MAX_USD,
+    SPENT,
     option(
         "--offline/--no-offline",
         default=None,
@@ -341,7 +379,8 @@ RUN = (
         default=None,
         help="Ask a model on though over nine in ten of its first 40 answers cannot be read.",
     ),
-    option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
+    BATCH_POLL,
+    BATCH_WAIT,
     *TRANSPORT,
     *ENGINE,
     CACHE,

@@ -17,10 +17,10 @@ from explaineval.cache import Claims, Store, holds_store, open_store, request_ke
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient
 from explaineval.client.endpoints.capabilities import Capabilities, older_verdicts, stored_probe
-from explaineval.client.protocol import Client, SharedLimits, Transport
+from explaineval.client.endpoints.token_limits import LimitNames, Renamed
+from explaineval.client.protocol import Client, SharedLimits, SpendingAccount, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack, Layers, open_transport
-from explaineval.client.token_limits import LimitNames, Renamed
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig, arms_for
 from explaineval.digests import NumberSet
 from explaineval.errors import EndpointError, InputError
@@ -207,7 +207,7 @@ class ModelRun:
 
         An error that says that the model is not known names those that the endpoint serves.
         """
-        error = raised or self.billing_error or self.layers.limited.down
+        error = raised or self.billing_error or self.layers.limited.down or self.layers.limited.availability.error
         if self.error is None and error is not None:
             from explaineval.client.endpoints.model_list import name_served_models
 
@@ -246,11 +246,12 @@ def build_model_runs(
     stack: AsyncExitStack,
     embedded: Path | None,
     shared: SharedLimits | None = None,
+    account: SpendingAccount | None = None,
 ) -> list[ModelRun]:
     """Build the run of each model; whatever must be closed is given to the stack.
 
     `embedded` are the weights of the model that is served by a child process: the one at an endpoint `embedded:…`.
-    `shared` are limits that other processes keep to as well.
+    `shared` are limits that other processes keep to as well, `account` books what is spent.
     """
     config, client = prepared.config, prepared.client
     served: dict[str | None, EmbeddedClient] = {}
@@ -267,7 +268,7 @@ def build_model_runs(
             for model in config.models
             if model.endpoint is not None and model.endpoint.startswith(EMBEDDED_ENDPOINT)
         }
-    clients = ClientStack(client, config.models, stopping, transports=served, shared=shared)
+    clients = ClientStack(client, config.models, stopping, transports=served, shared=shared, account=account)
     stack.push_async_exit(clients)
     writer = AnswerWriter(store, stopping)
     model_runs: list[ModelRun] = []
@@ -277,7 +278,14 @@ def build_model_runs(
         messages: list[str] = []
         batches = pending = None
         if not client.offline:
-            sender = lazy = clients.transport_of(model, partial(_note_proxy, client, model, messages, noted))
+            unpriced = prices.singly[model.endpoint, model.model] is None
+
+            def opened(model: ModelConfig = model, messages: list[str] = messages, unpriced: bool = unpriced) -> None:
+                if unpriced and account is not None:
+                    account.mark_unknown(f"no price of {model.model} was known")
+                _note_proxy(client, model, messages, noted)
+
+            sender = lazy = clients.transport_of(model, opened)
             journal = BatchJournal(client.cache / DIRECTORY, model.model.partition("/")[0], model.endpoint, model.model)
             pending = PendingKeys(journal)
             if client.batch:
@@ -347,8 +355,11 @@ async def run_models(
     `stop` asks for an interruption from another thread. Raises the first error of any work.
     """
     first = model_runs[0]
+    gave_up = False
 
     def cancel() -> None:
+        nonlocal gave_up
+        gave_up = True
         for model_run in model_runs:
             model_run.cached.cancel()
 
@@ -358,6 +369,8 @@ async def run_models(
         given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
         if given_up:
             first.messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
+        elif gave_up:
+            first.messages.append("no answer was under way, so none was given up.")
 
     return await run_until_done(
         work,

@@ -19,7 +19,13 @@ from explaineval.client.protocol import SharedLimits
 from explaineval.config import Arm
 from explaineval.datasets import shots_of
 from explaineval.errors import ExitCode, InputError, InUseError, StoreError
-from explaineval.execution.accounting import endpoint_record, run_record, totals_of
+from explaineval.execution.accounting import (
+    endpoint_record,
+    has_limit,
+    run_record,
+    settle_open,
+    totals_of,
+)
 from explaineval.execution.model_run import ModelRun, build_model_runs, check_batches, open_cache, run_models
 from explaineval.execution.pool import StopRequest, ask_units
 from explaineval.execution.progress import ProgressReporter, RunWatch
@@ -37,6 +43,7 @@ from explaineval.planning.replies import Reply
 from explaineval.planning.units import Unit, all_examples, plan, plan_size, stored_reply, walk_units
 from explaineval.records import Request
 from explaineval.rundir import directory as run_directory
+from explaineval.rundir.ledger import Account, open_ledger
 from explaineval.rundir.schema import Facts, Totals
 from explaineval.scoring.rows import Scores, score
 
@@ -99,7 +106,10 @@ def execute(
         if prepared.config.shard is not None and not prepared.client.offline:
             check_verdicts(prepared, store)
         keep = keep or not any(task.examples for task in prepared.tasks)  # an empty shard is a result too
-        directory, state = _open_directory(prepared, out, stack, model_runs, keep=keep)
+        directory, state, account = _open_directory(prepared, out, stack, model_runs, keep=keep)
+        if account is not None:
+            settle_open(account, store, prices)
+            account.check(limited=has_limit(prepared) and shared is None, stated=prepared.client.spent)
         run_directory.write_inputs(directory, examples, edits, prepared.prompts.directory, *shots_of(prepared.tasks))
         if prepared.whole is not None:
             run_directory.write_positions(directory, prepared.positions)
@@ -119,7 +129,9 @@ def execute(
         ):
             reporter.flush = lines.flush
             interrupted = asyncio.run(
-                _ask_models(prepared, store, claims, model_runs, lines, reporter, prices, embedded, stop, looks, shared)
+                _ask_models(
+                    prepared, store, claims, model_runs, lines, reporter, prices, embedded, stop, looks, shared, account
+                )
             )
         reporter.write(model_runs, "scoring")
         capabilities = {
@@ -137,6 +149,7 @@ def execute(
             "trials": sum(model_run.written for model_run in model_runs),
             "stops": () if looks is None else looks.stops(),
             "totals": totals,
+            "spending": () if account is None else account.ledger.spending(),
         }
         run_directory.write_run(directory, record.model_copy(update=changes))
         for model_run in model_runs:
@@ -168,13 +181,14 @@ async def _ask_models(
     stop: StopRequest | None,
     looks: Looks | None,
     shared: SharedLimits | None,
+    account: Account | None,
 ) -> bool:
     """Ask all models at the same time; whether the run was interrupted. Appends to `model_runs`, writes to `lines`."""
     stopping = asyncio.Event()
     # looks are at the same examples in every process
     start = spread(claims.take_number()) if claims is not None and looks is None else 0.0
     async with AsyncExitStack() as stack:
-        model_runs += build_model_runs(prepared, store, claims, prices, stopping, stack, embedded, shared)
+        model_runs += build_model_runs(prepared, store, claims, prices, stopping, stack, embedded, shared, account)
         for model_run in model_runs:
             model_run.size = plan_size(prepared, model_run.model)
         if looks is not None:
@@ -247,17 +261,22 @@ async def _ask_model(
 
 def _open_directory(
     prepared: Prepared, out: Path | None, stack: ExitStack, model_runs: list[ModelRun], *, keep: bool
-) -> tuple[Path, str]:
-    """The run directory, made, locked and checked, and what was in it before ("new": nothing).
+) -> tuple[Path, str, Account | None]:
+    """The run directory, made, locked and checked, what was in it before ("new": nothing), and the run's account there.
+
+    Offline nothing is spent, so there is no account.
 
     It is the one asked for, else the first of this run's name that no other process is writing. A new one is removed
     when the stack is left, with the directories made for it, where the run has no answer by then, unless `keep`.
     """
     made: list[Path] = []
     state = ""
+    account: Account | None = None
 
     def remove_unused() -> None:
         if state != "new" or keep or any(model_run.answers or model_run.statuses for model_run in model_runs):
+            return
+        if account is not None and account.ledger.purposes:
             return
         for path in directory.iterdir():
             if path.is_dir():
@@ -281,7 +300,9 @@ def _open_directory(
         else:
             break
     state = run_directory.prepare(directory, prepared.science, *inputs_of(prepared.tasks, prepared.chosen))
-    return directory, state
+    if not prepared.client.offline:
+        account = Account(stack.enter_context(open_ledger(directory)), "run")
+    return directory, state, account
 
 
 @contextmanager

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from explaineval.errors import ExitCode
-from explaineval.execution.accounting import bill_notes, endpoint_record, limit_error, offline_error, probe_notes
+from explaineval.execution.accounting import (
+    bill_notes,
+    endpoint_record,
+    limit_error,
+    offline_error,
+    outage_notes,
+    probe_notes,
+)
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning import provenance
 from explaineval.planning.notes import Note, note
@@ -90,6 +97,7 @@ def run_notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tup
         notes += probe_notes(model_run, config)
     notes += [note(*found) for model_run in model_runs for found in describe_sources(endpoint_record(model_run))]
     notes += bill_notes(model_runs)
+    notes += outage_notes(model_runs)
     shared = sum(model_run.cached.counts.shared for model_run in model_runs)
     if shared:
         notes.append(note("answers_shared", f"{shared} answers came from another process that was asking the same."))

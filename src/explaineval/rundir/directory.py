@@ -46,6 +46,8 @@ PREDICTIONS = "predictions.jsonl"
 """What predictors said of the trials (`explaineval simulate`)."""
 POSITIONS = "positions.jsonl"
 """Of a shard, the place of each line of examples.jsonl in the whole run, counted from 0."""
+LEDGER = "ledger.jsonl"
+"""What was spent in the directory (`rundir.ledger`)."""
 PROGRESS = "progress.json"
 """How far a run is. It is rewritten while the run goes on; bundles, numbers and hashes leave it out."""
 
@@ -54,7 +56,20 @@ RUNS = Path("runs")
 MOST_RUNS = 1000
 """Run directories that are looked through for the addresses of endpoints."""
 OWN_FILES = frozenset(
-    {RUN, EXAMPLES, INTERVENTIONS, SHOTS, TRIALS, METRICS, METRICS_CSV, VERDICTS, PREDICTIONS, POSITIONS, PROGRESS}
+    {
+        RUN,
+        EXAMPLES,
+        INTERVENTIONS,
+        SHOTS,
+        TRIALS,
+        METRICS,
+        METRICS_CSV,
+        VERDICTS,
+        PREDICTIONS,
+        POSITIONS,
+        PROGRESS,
+        LEDGER,
+    }
 )
 """The files that make up a run."""
 
