@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,13 +17,18 @@ from fastapi import FastAPI
 from explaineval._version import __version__
 from explaineval.errors import InputError
 from explaineval.service.api import errors, runs, stores
+from explaineval.service.api.connections import Crowd, protocol_of
 from explaineval.service.api.guards import LOOPBACK_HOSTS, Guard
-from explaineval.service.monitoring import Observed, event, write_logs
+from explaineval.service.logs import event, write_logs
+from explaineval.service.monitoring import Observed
 from explaineval.service.pages import rendering
 from explaineval.service.pages.routes import router as pages
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings
+from explaineval.service.shares import most_connections, raise_open_files
 
+BACKLOG = 128
+"""Connections that wait to be accepted, and are accepted in one go."""
 END_SECONDS = 5
 """For how long the end of the service waits for requests of users under way, before it ends the runs."""
 DESCRIPTION = (
@@ -128,7 +133,7 @@ def listen(host: str, port: int, digests: Mapping[str, bytes]) -> socket.socket:
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as exc:
         raise InputError(
             f"nothing can listen at {host}, port {port} ({exc.strerror or exc}): choose another --host or --port."
@@ -139,12 +144,25 @@ def serve(
     directory: Path, settings: Settings, digests: Mapping[str, bytes], listening: socket.socket, *, loopback: bool
 ) -> None:
     """Serve until SIGINT or SIGTERM at a socket that listens; see `create_app`."""
+    handler = write_logs()
+    limits = settings.limits
+    raise_open_files(limits.connections)
+    crowd = Crowd(most_connections(limits.connections), limits.connections_per_address, limits.header_seconds)
     app = create_app(directory, settings, digests, loopback=loopback)
+
+    async def tidy() -> None:
+        handler.write_counts()
+
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=20, proxy_headers=False,
-        h11_max_incomplete_event_size=64 << 10, timeout_graceful_shutdown=END_SECONDS,
+        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=limits.idle_seconds,
+        proxy_headers=False, h11_max_incomplete_event_size=64 << 10, timeout_graceful_shutdown=END_SECONDS,
+        backlog=BACKLOG, ws="none", http=cast(Any, protocol_of(crowd)),
+        callback_notify=tidy, timeout_notify=10,
     )  # fmt: skip
-    write_logs()
     host, port = listening.getsockname()[:2]
-    event("start", version=__version__, host=host, port=port, tokens=len(digests), endpoints=len(settings.endpoints))
+    shown = f"[{host}]" if ":" in host else host
+    event(
+        "start", version=__version__, host=host, port=port, url=f"http://{shown}:{port}/", data=str(directory),
+        tokens=len(digests), endpoints=len(settings.endpoints),
+    )  # fmt: skip
     Server(config).run(sockets=[listening])

@@ -33,6 +33,7 @@ from explaineval.service.monitoring import Monitor
 from explaineval.service.processes.background import Background
 from explaineval.service.processes.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
 from explaineval.service.settings import EMBEDDED, Settings
+from explaineval.service.shares import Shares, most_connections
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
 from explaineval.service.table import ACTIVE, ListedRun, RunRow, Table
 from explaineval.service.uploads import UPLOADS, Uploads
@@ -89,7 +90,10 @@ class RunService:
         self.table = Table(self.directory)
         self.auth = Auth(settings, digests, self.table)
         self.ledger = Ledger(self.table, {name: token.max_usd for name, token in settings.tokens.items()})
-        self.events = Events(limits.followers, secrets.token_hex(4))
+        connections = most_connections(limits.connections)
+        followers = Shares(min(limits.followers, connections // 2), limits.followers_per_token, "followers")
+        self.events = Events(followers, secrets.token_hex(4))
+        self.requests = Shares(connections, limits.requests_per_token, "requests under way")
         self.background = Background(
             self.directory,
             limits.background_processes,

@@ -101,8 +101,20 @@ class Limits(Record):
     files_per_token: PositiveInt = 100
     restarts: Annotated[int, Field(ge=0, le=100)] = 3
     """How often a run whose process died is started again before it counts as failed."""
+    connections: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
+    """Connections of clients at once; fewer where the system lets a process open fewer files."""
+    connections_per_address: PositiveInt = 1000
+    """Those of one address. A proxy in front of the service is one address."""
+    requests_per_token: PositiveInt = 300
+    """Requests of one token under way, its followers among them."""
     followers: PositiveInt = 1000
     """Connections that follow events at once."""
+    followers_per_token: PositiveInt = 250
+    """Those of one token."""
+    header_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """For how long the head of a request may take to arrive."""
+    idle_seconds: Annotated[int, Field(ge=1, le=3600)] = 20
+    """For how long a connection is kept open for the next request."""
     session_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24 * 7.0
 
 

@@ -20,10 +20,10 @@ from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import ExplainevalError, InputError
 from explaineval.secrets import SECRETS
 from explaineval.service.auth import AuthError
-from explaineval.service.events import TooManyFollowersError
 from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSettings
 from explaineval.service.processes.background import BusyError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
+from explaineval.service.shares import TooManyError
 from explaineval.service.uploads import TooLargeError
 from explaineval.text import shortened
 
@@ -40,7 +40,7 @@ CODES: Mapping[int, tuple[str, str]] = {
     409: ("conflict", "This does not go with the state of the run."),
     413: ("too_large", "The body is larger than is allowed."),
     422: ("invalid", "A value is wrong or not allowed."),
-    429: ("too_many", "There are too many connections of this kind."),
+    429: ("too_many", "The token has too many requests or followers at once."),
     500: ("internal", "An error in explaineval itself."),
     503: ("not_ready", "The service starts or ends, or its disk is full."),
 }
@@ -54,7 +54,7 @@ STATUSES: Mapping[type[Exception], int] = {
     BusyError: 422,
     InputError: 422,
     TooLargeError: 413,
-    TooManyFollowersError: 429,
+    TooManyError: 429,
     NotReadyError: 503,
 }
 

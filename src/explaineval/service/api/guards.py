@@ -25,7 +25,9 @@ HEADERS = {
 """Headers of an answer that does not set them itself."""
 UPLOADS = "/api/files/"
 BLOCK_SECONDS = 30.0
-"""For how long the next part of a body is waited for."""
+"""For how long the next part of a body is waited for, and the whole of a short body."""
+SLOWEST_BYTES = 16_000
+"""Bytes of a body that must arrive each second, once `BLOCK_SECONDS` are over."""
 
 
 class Guard:
@@ -77,13 +79,17 @@ def host_name(host: str) -> str:
 
 def _bounded(receive: Receive, most: int) -> Receive:
     received, complete = 0, False
+    begun: float | None = None
 
     async def bounded() -> Message:
-        nonlocal received, complete
+        nonlocal received, complete, begun
         if complete:
             return await receive()
+        now = asyncio.get_running_loop().time()
+        begun = now if begun is None else begun
+        left = begun + BLOCK_SECONDS + received / SLOWEST_BYTES - now
         try:
-            async with asyncio.timeout(BLOCK_SECONDS):
+            async with asyncio.timeout(min(BLOCK_SECONDS, left)):
                 message = await receive()
         except TimeoutError:
             raise HTTPException(408) from None
