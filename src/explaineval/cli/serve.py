@@ -48,7 +48,7 @@ def serve_command(config: Path | None, data: Path | None, host: str | None, port
         prepare_directory(directory)
         if sys.stderr.isatty():  # elsewhere the log says it, as JSON
             shown = f"[{host}]" if ":" in host else host
-            address = f"http://{shown}:{listening.getsockname()[1]}/"
+            address = f"http://{shown}:{listening.getsockname()[1]}{settings.base_path}/"
             echo_notes([f"listening at {address}, data in {directory}; Ctrl-C ends it."])
         serve(directory, settings, digests, listening, loopback=is_loopback(host))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -15,10 +16,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from explaineval._version import __version__
+from explaineval.datasets.taggers import INSTALL, find_tagger
 from explaineval.errors import InputError
 from explaineval.service.api import errors, runs, stores
 from explaineval.service.api.connections import Crowd, protocol_of
-from explaineval.service.api.guards import LOOPBACK_HOSTS, Guard
+from explaineval.service.api.guards import LOOPBACK_HOSTS, BasePath, Guard
 from explaineval.service.logs import event, write_logs
 from explaineval.service.monitoring import Observed
 from explaineval.service.pages import rendering
@@ -62,6 +64,7 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        servers=[{"url": settings.base_path}] if settings.base_path else None,
         generate_unique_id_function=lambda route: route.name,
     )
     errors.install(app)
@@ -74,6 +77,7 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
     limits = settings.limits
     app.add_middleware(Guard, hosts=hosts, body_bytes=limits.request_bytes, file_bytes=limits.file_bytes)
     app.add_middleware(Observed)
+    app.add_middleware(BasePath, path=settings.base_path)
     return app
 
 
@@ -156,13 +160,16 @@ def serve(
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=limits.idle_seconds,
         proxy_headers=False, h11_max_incomplete_event_size=64 << 10, timeout_graceful_shutdown=END_SECONDS,
-        backlog=BACKLOG, ws="none", http=cast(Any, protocol_of(crowd)),
+        backlog=BACKLOG, ws="none", http=cast(Any, protocol_of(crowd, settings.base_path)),
         callback_notify=tidy, timeout_notify=10,
     )  # fmt: skip
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    url, tagger = f"http://{shown}:{port}{settings.base_path}/", find_tagger()
     event(
-        "start", version=__version__, host=host, port=port, url=f"http://{shown}:{port}/", data=str(directory),
-        tokens=len(digests), endpoints=len(settings.endpoints),
+        "start", version=__version__, host=host, port=port, url=url, data=str(directory), tokens=len(digests),
+        endpoints=len(settings.endpoints), tagger=tagger,
     )  # fmt: skip
+    if tagger is None:
+        event("no_tagger", logging.WARNING, means=f"random words cannot be inserted; {INSTALL}")
     Server(config).run(sockets=[listening])

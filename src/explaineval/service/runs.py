@@ -7,11 +7,14 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from explaineval.cache import open_store
 from explaineval.config import EndpointConfig
+from explaineval.config.run_config import RUN_KINDS
+from explaineval.datasets.taggers import find_tagger
 from explaineval.errors import InputError
 from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS
 from explaineval.service.auth import Auth, User
@@ -54,6 +57,8 @@ EXPORTED: Mapping[str, tuple[str, str]] = {
     "card.md": ("card", "metrics"),
 }
 """Name → format and table of an export that is made when it is asked for."""
+NEEDS_PYARROW = "parquet"
+"""The format of exports that only a library makes which may be missing."""
 PAGE = 100
 """Runs of one page of the list."""
 
@@ -102,6 +107,7 @@ class RunService:
             environment_of(settings),
         )
         self.uploads = Uploads(self.directory, self.table, self.background, limits)
+        self.tagger = find_tagger()
         self.embedded: Embedded | None = None
         self.endpoints: dict[str, EndpointConfig] = {name: one.plain() for name, one in settings.endpoints.items()}
         self.turns = Turns(self.endpoints)
@@ -287,8 +293,8 @@ class RunService:
             if not await asyncio.to_thread(path.is_file):
                 raise NotFoundError(f"the run has no {name}.")
             return path
-        if name not in EXPORTED:
-            raise NotFoundError(f"there is no file {name!r}; there are {', '.join((*FILES, REPORT, *EXPORTED))}.")
+        if name not in exports():
+            raise NotFoundError(f"there is no file {name!r}; there are {', '.join((*FILES, REPORT, *exports()))}.")
         format, rows = EXPORTED[name]
         target = self.directory / EXPORTS / f"{run}-{name}"
         if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
@@ -343,7 +349,9 @@ class RunService:
             for shown, name, models, entry in entries
         ]
         simulated = list(known_names()) if self.settings.simulated else []
-        return EndpointList(endpoints=views, simulated=simulated, tasks=[*BUNDLED, *self.settings.tasks])
+        kinds = list(RUN_KINDS) if self.tagger is not None else []
+        tasks = [*BUNDLED, *self.settings.tasks]
+        return EndpointList(endpoints=views, simulated=simulated, tasks=tasks, kinds=kinds)
 
     def user_view(self, user: User) -> UserView:
         """Return who a user is, and what is left of the budget."""
@@ -364,8 +372,9 @@ class RunService:
 
     async def _read(self, user: User, settings: RunSettings) -> Submission:
         return await asyncio.to_thread(
-            read_submission, settings, self.settings, self.embedded, lambda name: self._upload(user.token, name)
-        )
+            read_submission, settings, self.settings, self.embedded, lambda name: self._upload(user.token, name),
+            has_tagger=self.tagger is not None,
+        )  # fmt: skip
 
     def _upload(self, token: str, name: str) -> Path:
         row = self.table.file(token, name)
@@ -411,7 +420,7 @@ class RunService:
         if wanted > left:
             raise BudgetError(
                 f"the run may cost ${wanted:.4f}, and ${left:.4f} are left of the budget of {token}: ask for less, or "
-                "give a lower max_usd, at which it stops."
+                "set a lower limit (max_usd), at which it stops."
             )
 
     def _summary(self, row: ListedRun) -> RunSummary:
@@ -428,6 +437,12 @@ class RunService:
         (self.directory / LOGS / f"{run}.txt").unlink(missing_ok=True)
         for path in (self.directory / EXPORTS).glob(f"{run}*"):
             path.unlink(missing_ok=True)
+
+
+def exports() -> list[str]:
+    """Return the names of the exports that can be made here."""
+    with_parquet = find_spec("pyarrow") is not None
+    return [name for name, (format, _) in EXPORTED.items() if with_parquet or format != NEEDS_PYARROW]
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

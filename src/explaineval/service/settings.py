@@ -131,6 +131,8 @@ class Settings(Record):
     """Whether simulated models may be asked."""
     embedded: bool = True
     """Whether the small model on this machine may be asked, if it is installed."""
+    base_path: str = ""
+    """The path below which the service is asked, such as /explaineval: nothing, or `/` and names."""
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -138,6 +140,14 @@ class Settings(Record):
         if not isinstance(value, dict):
             return value
         return {name: {"task": task} if isinstance(task, str) else task for name, task in value.items()}
+
+    @field_validator("base_path")
+    @classmethod
+    def _is_path(cls, value: str) -> str:
+        path = value.rstrip("/")
+        if path and not re.fullmatch(r"(/[A-Za-z0-9][A-Za-z0-9._~-]*)+", path):
+            raise ValueError(f"{value!r} is no path: write / and names, for example /explaineval")
+        return path
 
     @field_validator("endpoints", "tasks", "tokens")
     @classmethod
