@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from servers.commands import run as run_command
+from explaineval.client.direct import DirectClient
+from explaineval.client.litellm_client import LiteLLMClient
+from explaineval.config import Endpoint
+from explaineval.errors import EndpointError, ExplainevalError, InputError, TransientError
+from explaineval.records import Message, Request
 
 CLOSED = "http://127.0.0.1:9"
-COMMAND = ("run", "--task", "nli", "--limit", "1", "--model", "openai/gpt-4o-mini", "--max-usd", "1")
 
 
 @contextmanager
@@ -39,41 +42,66 @@ def answering(status: str) -> Iterator[str]:
     thread.join()
 
 
-def run(tmp_path: Path, proxy: str) -> tuple[int, str]:
-    """Run the command through a proxy; return how it ended, and what it printed."""
-    result = run_command(*COMMAND, cwd=tmp_path, env={"HTTPS_PROXY": proxy, "OPENAI_API_KEY": "sk-" + "x" * 20})
-    return result.code, " ".join((result.stdout + result.stderr).split())
+def ask(monkeypatch: pytest.MonkeyPatch, proxy: str, model: str) -> ExplainevalError:
+    """Make one attempt through a proxy, by the ordinary client or the direct one; return its error."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    kind = DirectClient if model.startswith("direct ") else LiteLLMClient
+    message = Message(role="user", content="Rain?")
+    request = Request(
+        endpoint="lab", model=model.removeprefix("direct "), style="chat", max_tokens=9, messages=(message,)
+    )
+
+    async def send() -> None:
+        client = kind({"lab": Endpoint("https://api.example.org/v1", "lab")}, timeout=20)
+        try:
+            await client.complete(request)
+        finally:
+            await client.close()
+
+    with pytest.raises(ExplainevalError) as caught:
+        asyncio.run(send())
+    return caught.value
 
 
+def is_free(error: ExplainevalError) -> bool:
+    """Whether the limit on spending counts nothing for it."""
+    return isinstance(error, InputError | EndpointError) or (isinstance(error, TransientError) and error.unbilled)
+
+
+@pytest.mark.parametrize("model", ["openai/m", "direct openai/m"])
 @pytest.mark.parametrize(
-    ("proxy", "code", "sentence"),
+    ("proxy", "kind", "sentence"),
     [
-        (CLOSED, 5, f"the proxy {CLOSED} of the environment refuses the connection, so nothing was sent"),
-        (
-            "ftp://127.0.0.1:9",
-            2,
-            "the proxy ftp://127.0.0.1:9 of the environment cannot be used",
-        ),
-        ("http://[bad", 2, "the proxy of the environment is an address that cannot be read"),
+        (CLOSED, TransientError, f"the proxy {CLOSED} of the environment refuses the connection, so nothing was sent"),
+        ("ftp://127.0.0.1:9", InputError, "the proxy ftp://127.0.0.1:9 of the environment cannot be used"),
+        ("http://[bad", InputError, "the proxy of the environment has an unreadable address, so nothing was sent"),
     ],
 )
-def test_an_unusable_proxy_is_told_as_such(tmp_path: Path, proxy: str, code: int, sentence: str) -> None:
-    """The sentence names it, says what to do, and nothing is said to have been charged."""
-    found, text = run(tmp_path, proxy)
+def test_an_unusable_proxy_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, kind: type[ExplainevalError], sentence: str, model: str
+) -> None:
+    """The sentence names it and says what to do, and nothing counts as charged."""
+    error = ask(monkeypatch, proxy, model)
 
-    assert sentence in text
-    assert "HTTPS_PROXY" in text
-    assert "may have been charged" not in text
-    assert found == code
+    assert isinstance(error, kind)
+    assert sentence in str(error)
+    assert "HTTPS_PROXY" in str(error)
+    assert is_free(error)
 
 
-@pytest.mark.parametrize(("status", "code"), [("407 Proxy Authentication Required", 5), ("502 Bad Gateway", 5)])
-def test_a_proxy_that_refuses_is_not_taken_for_the_endpoint(tmp_path: Path, status: str, code: int) -> None:
+@pytest.mark.parametrize("model", ["openai/m", "direct openai/m"])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [("407 Proxy Authentication Required", EndpointError), ("502 Bad Gateway", TransientError)],
+)
+def test_a_proxy_that_refuses_is_not_taken_for_the_endpoint(
+    monkeypatch: pytest.MonkeyPatch, status: str, kind: type[ExplainevalError], model: str
+) -> None:
     """Its status is not the endpoint's; its password is not shown."""
     with answering(status) as proxy:
-        found, text = run(tmp_path, proxy)
+        error = ask(monkeypatch, proxy, model)
 
-    assert f"of the environment answers with status {status[:3]}, so nothing was sent" in text
-    assert "may have been charged" not in text
-    assert "word" not in text
-    assert found == code
+    assert isinstance(error, kind)
+    assert f"of the environment answers with status {status[:3]}, so nothing was sent" in str(error)
+    assert "word" not in str(error)
+    assert is_free(error)

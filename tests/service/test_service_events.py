@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from explaineval.service.events import Events, Message
-from explaineval.service.shares import Shares
+from explaineval.service.gate.places import Shares
 
 PLACES = Shares(10, 10, "followers")
 

@@ -16,7 +16,7 @@ from explaineval.service.events import Events
 from explaineval.service.gate.turns import Turns
 from explaineval.service.logs import JsonLines, event
 from explaineval.service.monitoring import Monitor
-from explaineval.service.shares import Shares
+from explaineval.service.gate.places import Shares
 
 
 def progress(hits: int, sent: int, usd: float | None = None, **outcomes: int) -> dict[str, Any]:

@@ -30,13 +30,14 @@ def serve_command(config: Path | None, data: Path | None, host: str | None, port
     """Serve runs to browsers and scripts: submit, follow, stop and compare them, with budgets.
 
     Without tokens in serve.yaml it listens on this machine alone. Ctrl-C or SIGTERM lets answers under way come home;
-    runs that were going on continue by themselves when the service starts again. What it writes is for its own user
-    alone, whatever the umask; files that are there keep their modes.
+    runs that were going on continue by themselves when the service starts again. SIGHUP reads serve.yaml again.
+
+    What it writes is for its own user alone, whatever the umask; files that are there keep their modes.
     """
     try:
         from explaineval.service.app import is_loopback, listen, serve
         from explaineval.service.runs import prepare_directory
-        from explaineval.service.settings import read_settings, read_tokens
+        from explaineval.service.settings import Settings, read_settings, read_tokens
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.partition(".")[0] not in {"fastapi", "uvicorn", "starlette"}:
             raise
@@ -50,7 +51,12 @@ def serve_command(config: Path | None, data: Path | None, host: str | None, port
             shown = f"[{host}]" if ":" in host else host
             address = f"http://{shown}:{listening.getsockname()[1]}{settings.base_path}/"
             echo_notes([f"listening at {address}, data in {directory}; Ctrl-C ends it."])
-        serve(directory, settings, digests, listening, loopback=is_loopback(host))
+
+        def read() -> tuple[Settings, dict[str, bytes]]:
+            changed = read_settings(config)
+            return changed, read_tokens(changed)
+
+        serve(directory, settings, digests, listening, loopback=is_loopback(host), read=read)
     return 0
 
 

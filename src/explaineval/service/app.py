@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,17 +18,17 @@ from fastapi import FastAPI
 
 from explaineval._version import __version__
 from explaineval.datasets.taggers import INSTALL, find_tagger
-from explaineval.errors import InputError
+from explaineval.errors import ExplainevalError, InputError
 from explaineval.service.api import errors, runs, stores
 from explaineval.service.api.connections import Crowd, protocol_of
 from explaineval.service.api.guards import LOOPBACK_HOSTS, BasePath, Guard
+from explaineval.service.gate.places import most_connections, raise_open_files
 from explaineval.service.logs import event, write_logs
 from explaineval.service.monitoring import Observed
 from explaineval.service.pages import rendering
 from explaineval.service.pages.routes import router as pages
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings
-from explaineval.service.shares import most_connections, raise_open_files
 
 BACKLOG = 128
 """Connections that wait to be accepted, and are accepted in one go."""
@@ -99,7 +100,17 @@ def _describe_tokens(app: FastAPI) -> None:
 
 
 class Server(uvicorn.Server):
-    """A server that ends the streams of followers when it is asked to end, so that it does not wait for them."""
+    """A server that ends the streams of followers when it is asked to end, so that it does not wait for them.
+
+    SIGHUP makes it call `reload`.
+    """
+
+    reload: Callable[[], None] = staticmethod(lambda: None)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and take SIGHUP from then on."""
+        await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as uvicorn calls it
         """Take a signal to end."""
@@ -145,14 +156,29 @@ def listen(host: str, port: int, digests: Mapping[str, bytes]) -> socket.socket:
 
 
 def serve(
-    directory: Path, settings: Settings, digests: Mapping[str, bytes], listening: socket.socket, *, loopback: bool
+    directory: Path,
+    settings: Settings,
+    digests: Mapping[str, bytes],
+    listening: socket.socket,
+    *,
+    loopback: bool,
+    read: Callable[[], tuple[Settings, Mapping[str, bytes]]],
 ) -> None:
-    """Serve until SIGINT or SIGTERM at a socket that listens; see `create_app`."""
+    """Serve until SIGINT or SIGTERM at a socket that listens; see `create_app`. On SIGHUP settings are `read` again."""
     handler = write_logs()
     limits = settings.limits
     raise_open_files(limits.connections)
     crowd = Crowd(most_connections(limits.connections), limits.connections_per_address, limits.header_seconds)
     app = create_app(directory, settings, digests, loopback=loopback)
+
+    def reload() -> None:
+        """Read serve.yaml again. What is wrong in it is logged, and the settings stay as they are."""
+        try:
+            waiting = app.state.service.reload(*read())
+        except ExplainevalError as exc:
+            event("reload", logging.ERROR, state="refused", reason=str(exc))
+        else:
+            event("reload", state="done", needs_restart=", ".join(waiting) or None)
 
     async def tidy() -> None:
         handler.write_counts()
@@ -172,4 +198,6 @@ def serve(
     )  # fmt: skip
     if tagger is None:
         event("no_tagger", logging.WARNING, means=f"random words cannot be inserted; {INSTALL}")
-    Server(config).run(sockets=[listening])
+    server = Server(config)
+    server.reload = reload
+    server.run(sockets=[listening])

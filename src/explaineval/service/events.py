@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from explaineval.service.shares import Shares
+from explaineval.service.gate.places import Shares
 
 
 @dataclass

@@ -20,6 +20,7 @@ from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRI
 from explaineval.service.auth import Auth, User
 from explaineval.service.events import Events, Message
 from explaineval.service.gate.ledger import Ledger, end
+from explaineval.service.gate.places import Shares, most_connections
 from explaineval.service.gate.turns import Turns
 from explaineval.service.models import (
     ComparisonRequest,
@@ -35,8 +36,7 @@ from explaineval.service.models import (
 from explaineval.service.monitoring import Monitor
 from explaineval.service.processes.background import Background
 from explaineval.service.processes.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
-from explaineval.service.settings import EMBEDDED, Settings
-from explaineval.service.shares import Shares, most_connections
+from explaineval.service.settings import EMBEDDED, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
 from explaineval.service.table import ACTIVE, ListedRun, RunRow, Table
 from explaineval.service.uploads import UPLOADS, Uploads
@@ -154,6 +154,30 @@ class RunService:
             await end(task)
         await self.background.close()
         self.table.close()
+
+    def reload(self, settings: Settings, digests: Mapping[str, bytes]) -> list[str]:
+        """Take new settings on; return the keys that count only after a restart.
+
+        Runs that go on keep what they began with, but the budgets of their tokens, which count at once. Followers and
+        requests under way are kept. Runs of a token that is gone go on; its sessions are over.
+        """
+        waiting = needing_restart(self.settings, settings)
+        limits = settings.limits
+        if bool(self.settings.tokens) != bool(settings.tokens):
+            raise InputError("tokens: only a restart gives a service its first token, or takes the last one away.")
+        self.settings = self.auth.settings = self.workers.settings = settings
+        self.auth.digests = digests
+        self.uploads.limits = limits
+        self.ledger.set_budgets({name: token.max_usd for name, token in settings.tokens.items()})
+        self.events.followers.each, self.requests.each = limits.followers_per_token, limits.requests_per_token
+        own = {} if self.embedded is None else {self.embedded.endpoint: self.endpoints[self.embedded.endpoint]}
+        entries = {name: entry.plain() for name, entry in settings.endpoints.items()}
+        added = {name: entry for name, entry in entries.items() if name not in self.turns.endpoints}
+        self.turns.endpoints |= Turns(added).endpoints
+        self.endpoints.clear()
+        self.endpoints |= entries | own
+        self.workers.wake()
+        return waiting
 
     async def plan(self, user: User, settings: RunSettings) -> Plan:
         """Return what a run would ask and cost; nothing is sent. Raises InputError, BusyError."""

@@ -169,6 +169,27 @@ class Settings(Record):
         return self
 
 
+RESTARTED = ("base_path", "hosts", "embedded")
+"""Keys that count when the service starts."""
+RESTARTED_LIMITS = (
+    "background_processes", "background_memory", "plan_seconds", "request_bytes", "file_bytes", "connections",
+    "connections_per_address", "header_seconds", "idle_seconds",
+)  # fmt: skip
+RESTARTED_RATES = ("rpm", "tpm", "max_connections")
+
+
+def needing_restart(before: Settings, after: Settings) -> list[str]:
+    """Return the keys that differ between two files and count only when the service starts, with their places."""
+    keys = [name for name in RESTARTED if getattr(before, name) != getattr(after, name)]
+    keys += [
+        f"limits.{name}" for name in RESTARTED_LIMITS if getattr(before.limits, name) != getattr(after.limits, name)
+    ]
+    for name, entry in after.endpoints.items():
+        earlier = before.endpoints.get(name, entry)
+        keys += [f"endpoints.{name}.{key}" for key in RESTARTED_RATES if getattr(earlier, key) != getattr(entry, key)]
+    return keys
+
+
 def read_settings(path: Path | None) -> Settings:
     """Read serve.yaml; without a path all settings have their defaults. Relative paths are relative to the file.
 

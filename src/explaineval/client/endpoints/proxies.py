@@ -15,6 +15,7 @@ from explaineval.config.endpoint import is_private
 from explaineval.errors import EndpointError, ExplainevalError, InputError, TransientError
 
 ADVICE = "correct HTTPS_PROXY (or ALL_PROXY), unset it, or name the host in NO_PROXY"
+UNREADABLE = "(an unreadable address)"
 REFUSALS = (401, 403, 405, 407)
 """Statuses of a proxy that it will give again."""
 
@@ -35,22 +36,22 @@ def proxy_name(proxy: str) -> str:
     """Return a proxy's address without user name and password.
 
     >>> proxy_name("http://me:secret@proxy.example:3128/"), proxy_name("http://[bad")
-    ('http://proxy.example:3128', 'an address that cannot be read')
+    ('http://proxy.example:3128', '(an unreadable address)')
     """
     try:
         url = httpx.URL(proxy)
     except httpx.InvalidURL:
-        return "an address that cannot be read"
+        return UNREADABLE
     if not url.host or "%" in url.host:
-        return "an address that cannot be read"
+        return UNREADABLE
     return f"{url.scheme}://{url.netloc.decode('ascii').rpartition('@')[2]}"
 
 
 def proxied(transport: Callable[..., Any], proxy: str, context: ssl.SSLContext) -> Any:
     """Return a transport that sends through a proxy. Raises InputError where there can be none."""
     name = proxy_name(proxy)
-    if "://" not in name:
-        raise InputError(f"the proxy of the environment is {name}, so nothing was sent; {ADVICE}.")
+    if name == UNREADABLE:
+        raise InputError(f"the proxy of the environment has {name[1:-1]}, so nothing was sent; {ADVICE}.")
     try:
         return transport(verify=context, proxy=proxy)
     except ImportError:

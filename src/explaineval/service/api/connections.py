@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from explaineval.service.api.errors import error
-from explaineval.service.shares import Shares
+from explaineval.service.gate.places import Shares
 
 READ_SECONDS = 60.0
 """For how long a client may read nothing of what is sent to it."""

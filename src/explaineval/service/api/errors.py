@@ -20,10 +20,10 @@ from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import ExplainevalError, InputError
 from explaineval.secrets import SECRETS
 from explaineval.service.auth import AuthError
+from explaineval.service.gate.places import TooManyError
 from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSettings
 from explaineval.service.processes.background import BusyError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
-from explaineval.service.shares import TooManyError
 from explaineval.service.uploads import TooLargeError
 from explaineval.text import shortened
 
