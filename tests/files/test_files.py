@@ -167,10 +167,9 @@ def test_a_folder_of_another_user_is_named_with_its_owner_and_what_to_do(tmp_pat
 @pytest.mark.parametrize("umask", [0o022, 0o027])
 def test_what_the_command_line_writes_follows_the_umask(tmp_path: Path, umask: int) -> None:
     """As of any tool: the run with its copy of the prompts, and the cache, whatever modes the originals have."""
-    command = "run --task nli --model simulated/faithful --limit 2 --out run --cache cache".split()
-    subprocess.run(
-        [sys.executable, "-m", "explaineval", *command], cwd=tmp_path, umask=umask, check=True, capture_output=True
-    )
+    command = [sys.executable, "-m", "explaineval", "run", "--task", "nli", "--model", "simulated/faithful"]
+    options = ["--limit", "2", "--out", "run", "--cache", "cache"]
+    subprocess.run([*command, *options], cwd=tmp_path, umask=umask, check=True, capture_output=True)
     modes = {path.relative_to(tmp_path): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     expected = {name: (0o777 if (tmp_path / name).is_dir() else 0o666) & ~umask for name in modes}
 

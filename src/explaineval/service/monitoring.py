@@ -47,6 +47,8 @@ class Monitor:
         self.turns, self.events = turns, events
         self.runs: Mapping[State, int] = {}
         """How many runs there are by state; set before the numbers are written."""
+        self.tokens: Mapping[str, tuple[float, float, float | None]] = {}
+        """By token the dollars that are spent, reserved and left (None: no limit); set as `runs`, for whoever asks."""
         self._answers = Counter(
             "explaineval_requests",
             "Requests of runs: `cache` were answered from the cache, `sent` were asked, `retry` asked again.",
@@ -136,10 +138,18 @@ class _Now(Collector):
         runs = GaugeMetricFamily("explaineval_runs", "Runs by state.", labels=["state"])
         for state, count in self.monitor.runs.items():
             runs.add_metric([state], count)
+        money = [
+            GaugeMetricFamily(f"explaineval_token_{name}_usd", f"Dollars of a token: {name}.", labels=["token"])
+            for name in ("spent", "reserved", "left")
+        ]
+        for token, amounts in self.monitor.tokens.items():
+            for family, amount in zip(money, amounts, strict=True):
+                if amount is not None:
+                    family.add_metric([token], amount)
         followers = GaugeMetricFamily(
             "explaineval_followers", "Connections that follow runs.", value=self.monitor.events.followers.total
         )
-        yield from (waited, taken, waiting, in_use, runs, followers)
+        yield from (waited, taken, waiting, in_use, runs, *money, followers)
 
 
 class Observed:

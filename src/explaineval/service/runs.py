@@ -36,7 +36,7 @@ from explaineval.service.models import (
 from explaineval.service.monitoring import Monitor
 from explaineval.service.processes.background import Background
 from explaineval.service.processes.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
-from explaineval.service.settings import EMBEDDED, Settings, needing_restart
+from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
 from explaineval.service.table import ACTIVE, ListedRun, RunRow, Table
 from explaineval.service.uploads import UPLOADS, Uploads
@@ -57,8 +57,6 @@ EXPORTED: Mapping[str, tuple[str, str]] = {
     "card.md": ("card", "metrics"),
 }
 """Name → format and table of an export that is made when it is asked for."""
-NEEDS_PYARROW = "parquet"
-"""The format of exports that only a library makes which may be missing."""
 PAGE = 100
 """Runs of one page of the list."""
 
@@ -377,6 +375,11 @@ class RunService:
         tasks = [*BUNDLED, *self.settings.tasks]
         return EndpointList(endpoints=views, simulated=simulated, tasks=tasks, kinds=kinds)
 
+    def token_sums(self, user: User) -> dict[str, tuple[float, float, float | None]]:
+        """Return the dollars spent, reserved and left by token: a user's own, for an admin those of all."""
+        names = [*self.settings.tokens, *([LOCAL] if self.auth.is_open else [])] if user.admin else [user.token]
+        return {name: (self.ledger.spent(name), self.ledger.reserved(name), self.ledger.left(name)) for name in names}
+
     def user_view(self, user: User) -> UserView:
         """Return who a user is, and what is left of the budget."""
         spent, reserved = self.ledger.spent(user.token), self.ledger.reserved(user.token)
@@ -463,10 +466,14 @@ class RunService:
             path.unlink(missing_ok=True)
 
 
-def exports() -> list[str]:
-    """Return the names of the exports that can be made here."""
-    with_parquet = find_spec("pyarrow") is not None
-    return [name for name, (format, _) in EXPORTED.items() if with_parquet or format != NEEDS_PYARROW]
+def exports(conditions: int = 2) -> list[str]:
+    """Return the names of the exports that can be made here of a run with so many conditions."""
+    lacking = set() if find_spec("pyarrow") is not None else {"parquet"}
+    return [
+        name
+        for name, (format, rows) in EXPORTED.items()
+        if format not in lacking and (rows != "comparison" or conditions > 1)
+    ]
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -124,7 +124,11 @@ async def readyz(service: Service) -> Health:
 
 
 @health.get("/metrics", responses=responses(401, 403), response_class=PlainTextResponse)
-async def metrics(_: Asking, service: Service) -> Response:
-    """Give the numbers of the service for Prometheus: requests, hits, dollars, failures and waiting times."""
+async def metrics(user: Asking, service: Service) -> Response:
+    """Give the numbers of the service for Prometheus: requests, hits, dollars, failures and waiting times.
+
+    Dollars by token are those of the token that asks, for an admin those of all.
+    """
     service.monitor.runs = await asyncio.to_thread(service.table.states)
+    service.monitor.tokens = service.token_sums(user)
     return Response(service.monitor.text(), media_type=CONTENT_TYPE)

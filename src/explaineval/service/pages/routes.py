@@ -82,7 +82,10 @@ async def logout(_: Asking, request: Request, service: Service) -> Response:
 async def runs(user: Asking, service: Service, before: Annotated[int | None, Query(ge=1, le=2**53)] = None) -> Response:
     """Show the runs."""
     found = await service.list_runs(user, before)
-    return page("runs.html", user, runs=found, before=before, account=service.user_view(user), section="runs")
+    return page(
+        "runs.html", user, runs=found, before=before, account=service.user_view(user), section="runs",
+        spent_by_all=sum(spent for spent, _, _ in service.token_sums(user).values()),
+    )  # fmt: skip
 
 
 @router.get("/new")
@@ -137,7 +140,7 @@ async def run_page(row: AskedRun, user: Asking, service: Service) -> Response:
     numbers = [] if row.active else await _headline(service, user, row.id)
     return page(
         "run.html", user, run=view, numbers=numbers, settings=json.dumps(view.settings, indent=2, ensure_ascii=False),
-        files=[*FILES, *exports()], message=None, section="runs",
+        files=[*FILES, *exports(conditions=len(numbers))], message=None, section="runs",
     )  # fmt: skip
 
 
