@@ -18,6 +18,7 @@ from explaineval.archive.merged_record import Instructions, merge_records
 from explaineval.archive.shards import ShardRun, read_shards, whole_science
 from explaineval.config import RunConfig, arms_for
 from explaineval.errors import InputError
+from explaineval.files import copy_tree
 from explaineval.planning.notes import Note, note
 from explaineval.records import Verdict
 from explaineval.rundir import directory as run_directory
@@ -127,7 +128,7 @@ def _copy_shots_and_prompts(first: ShardRun, out: Path) -> None:
     levels = {level for facts in first.whole.tasks.values() for level in facts.level_shots}
     for name in (run_directory.SHOTS, *map(run_directory.shots_file, sorted(levels))):
         shutil.copyfile(first.directory / name, out / name)
-    shutil.copytree(first.directory / run_directory.PROMPTS, out / run_directory.PROMPTS)
+    copy_tree(first.directory / run_directory.PROMPTS, out / run_directory.PROMPTS)
 
 
 def _merge_lines(shards: Sequence[ShardRun], config: RunConfig, out: Path) -> tuple[Instructions, int]:

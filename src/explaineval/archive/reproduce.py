@@ -20,6 +20,7 @@ from explaineval.client.endpoints.capabilities import Capabilities, StyleVerdict
 from explaineval.config import ClientConfig, EndpointConfig, arms_for
 from explaineval.errors import InputError
 from explaineval.execution.run import Outcome, execute
+from explaineval.files import copy_tree
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import RequestBuilder
 from explaineval.planning.units import count_asked
@@ -202,7 +203,7 @@ def _add_extra_trials(claimed: Path, made: Path, into: Path, prepared: Prepared)
                 yield trial
         yield from extra
 
-    shutil.copytree(made, into)
+    copy_tree(made, into)
     run_directory.write_lines(into / run_directory.TRIALS, (trial.model_dump_json() for trial in trials()))
     run_directory.write_metrics(into, score(into).rows)
     return len(extra)

@@ -18,6 +18,7 @@ from explaineval.cost import Price, dollars, input_tokens, is_metered, most_doll
 from explaineval.errors import (
     BudgetReachedError,
     EndpointError,
+    InputError,
     RequestRejectedError,
     RequestUnsentError,
     TransientError,
@@ -251,7 +252,7 @@ class BudgetedClient:
                 cost = None
             completion = await self.inner.complete(request)
             cost = self.bound.bill(request, completion)
-        except (RequestRejectedError, RequestUnsentError, EndpointError):
+        except (InputError, RequestRejectedError, RequestUnsentError, EndpointError):  # nothing was generated
             cost = 0.0
             raise
         except TransientError as exc:

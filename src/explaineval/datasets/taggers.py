@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from explaineval.config.installation import install_extra
@@ -48,6 +49,13 @@ class Tagger:
     def tag_many(self, texts: Iterable[str]) -> Iterator[list[Token]]:
         """Yield the tokens of each text in order; this is faster than one text at a time, and needs bounded memory."""
         return (_tokens(doc) for doc in self._pipeline.pipe(texts))
+
+
+def find_tagger() -> str | None:
+    """Return the first of PIPELINES that is installed, without loading spaCy; None where there is none."""
+    if find_spec("spacy") is None:
+        return None
+    return next((name for name in PIPELINES if find_spec(name) is not None), None)
 
 
 def open_tagger(name: str | None = None) -> Tagger:

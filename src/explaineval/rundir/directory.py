@@ -29,7 +29,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from explaineval.config import ModelConfig, RunConfig
 from explaineval.digests import Digests
 from explaineval.errors import InputError, InUseError
-from explaineval.files import open_regular, open_text_atomic, read_lines, why_unwritable
+from explaineval.files import copy_tree, open_regular, open_text_atomic, read_lines, why_unwritable
 from explaineval.record_list import json_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
 from explaineval.rundir.schema import Prediction, RunProgress, RunRecord, Science
@@ -265,10 +265,7 @@ def write_inputs(
         with writing(target):
             if target.exists():
                 shutil.rmtree(target)
-            try:
-                shutil.copytree(prompts, target)
-            except shutil.Error as exc:  # its own kind of OSError: a list of files, each with its reason
-                raise OSError(None, str(exc.args[0][0][-1]), str(target)) from exc
+            copy_tree(prompts, target)
 
 
 @contextlib.contextmanager

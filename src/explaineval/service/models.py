@@ -353,11 +353,15 @@ class EndpointView(Document):
 
 
 class EndpointList(Document):
-    """All endpoints, the models that are simulated, and the tasks that can be asked about."""
+    """All endpoints, the models that are simulated, the tasks that can be asked about, and what can be inserted there.
+
+    Without `kinds` words can be inserted into bundled tasks alone, and into others as an upload says.
+    """
 
     endpoints: list[EndpointView]
     simulated: list[str]
     tasks: list[str]
+    kinds: list[str]
 
 
 class CacheModel(Document):

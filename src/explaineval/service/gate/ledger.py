@@ -48,6 +48,12 @@ class Ledger:
             self.budget_of(token).total.spent = usd
         return settled
 
+    def set_budgets(self, budgets: Mapping[str, float | None]) -> None:
+        """Change what may be spent in all with each token; what is spent and reserved stays."""
+        self.budgets = budgets
+        for token, budget in self._budgets.items():
+            budget.total.usd = budgets.get(token)
+
     def budget_of(self, token: str) -> Budget:
         """Return the budget of a token."""
         if token not in self._budgets:

@@ -27,8 +27,8 @@ from explaineval.service.events import Events
 from explaineval.service.gate.connection import LONGEST_LINE, RunConnection
 from explaineval.service.gate.ledger import Ledger
 from explaineval.service.gate.turns import CONNECTIONS, Turns
+from explaineval.service.logs import event
 from explaineval.service.models import RunView
-from explaineval.service.monitoring import event
 from explaineval.service.processes.background import without_paths
 from explaineval.service.processes.starter import Started, Starter
 from explaineval.service.settings import Settings
