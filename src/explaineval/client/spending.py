@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from explaineval.cache import request_key
 from explaineval.client.protocol import Client, SharedLimits
 from explaineval.cost import Price, dollars, input_tokens, is_metered, most_dollars, most_tokens, output_tokens
 from explaineval.errors import (
@@ -70,8 +71,11 @@ class Budget:
     total: SpendingLimit
     _waiting: deque[tuple[float, SpendingLimit, asyncio.Future[bool]]] = field(default_factory=deque, init=False)
 
-    async def reserve(self, amount: float, own: SpendingLimit) -> bool:
-        """Reserve an amount of the whole limit and of a model's own; False where it can no longer fit."""
+    async def reserve(self, amount: float, own: SpendingLimit, request: Request | None = None) -> bool:  # noqa: ARG002
+        """Reserve an amount of the whole limit and of a model's own; False where it can no longer fit.
+
+        `request` is what the attempt asks, which a shared budget notes.
+        """
         fits = self._try(amount, own)
         if fits is not None:
             return fits
@@ -81,14 +85,20 @@ class Budget:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.result():
-                self.release(amount, 0.0, own)
+                Budget.release(self, amount, 0.0, own)  # nothing was asked of a shared budget yet
             raise
 
     def try_reserve(self, amount: float, own: SpendingLimit) -> bool:
         """Reserve an amount if it fits now, without waiting."""
         return bool(self._try(amount, own))
 
-    def release(self, amount: float, cost: float, own: SpendingLimit) -> None:
+    def release(
+        self,
+        amount: float,
+        cost: float,
+        own: SpendingLimit,
+        request: Request | None = None,  # noqa: ARG002
+    ) -> None:
         """End a reservation with what the attempt cost, and let in what fits now, in the order in which it came."""
         for limit in (self.total, own):
             limit.release(amount, cost)
@@ -121,22 +131,27 @@ class SharedBudget(Budget):
 
     shared: SharedLimits
 
-    async def reserve(self, amount: float, own: SpendingLimit) -> bool:
+    async def reserve(self, amount: float, own: SpendingLimit, request: Request | None = None) -> bool:
         """Reserve an amount of the run's limits, then of the shared budget; False where it can no longer fit."""
         if not await super().reserve(amount, own):
             return False
         granted = False
         try:
-            granted = await self.shared.reserve(amount)
+            granted = await self.shared.reserve(amount, key_of(request))
         finally:
             if not granted:
                 super().release(amount, 0.0, own)
         return granted
 
-    def release(self, amount: float, cost: float, own: SpendingLimit) -> None:
+    def release(self, amount: float, cost: float, own: SpendingLimit, request: Request | None = None) -> None:
         """End a reservation with what the attempt cost, here and in the shared budget."""
-        self.shared.release(amount, cost)
+        self.shared.release(amount, cost, key_of(request))
         super().release(amount, cost, own)
+
+
+def key_of(request: Request | None) -> str:
+    """Return the key under which the answer to what is asked will be stored; empty where that is not known."""
+    return "" if request is None else request_key(request)
 
 
 @dataclass
@@ -225,7 +240,7 @@ class BudgetedClient:
         """
         self.overbilling.raise_unsent()
         amount = self.bound.worst(request)
-        if not await self.budget.reserve(amount, self.own):
+        if not await self.budget.reserve(amount, self.own, request):
             self.overbilling.raise_unsent()  # that bill may have taken what this waited for
             self.refused += 1
             raise BudgetReachedError("the spending limit leaves no room for this request")
@@ -246,7 +261,7 @@ class BudgetedClient:
             if cost is None:  # a time-out, a reset, a cut body: it may have been charged in full
                 self.unbilled += 1
                 self.unknown += amount
-            self.budget.release(amount, amount if cost is None else cost, self.own)
+            self.budget.release(amount, amount if cost is None else cost, self.own, request)
         self.overbilling.check(request, completion, amount, cost, self.limits)
         return completion
 

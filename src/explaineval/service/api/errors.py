@@ -23,6 +23,7 @@ from explaineval.service.auth import AuthError
 from explaineval.service.events import TooManyFollowersError
 from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSettings
 from explaineval.service.processes.background import BusyError
+from explaineval.service.processes.shares import TooManyJobsError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
 from explaineval.service.uploads import TooLargeError
 from explaineval.text import shortened
@@ -40,7 +41,7 @@ CODES: Mapping[int, tuple[str, str]] = {
     409: ("conflict", "This does not go with the state of the run."),
     413: ("too_large", "The body is larger than is allowed."),
     422: ("invalid", "A value is wrong or not allowed."),
-    429: ("too_many", "There are too many connections of this kind."),
+    429: ("too_many", "There are too many connections or plans of this kind."),
     500: ("internal", "An error in explaineval itself."),
     503: ("not_ready", "The service starts or ends, or its disk is full."),
 }
@@ -55,6 +56,7 @@ STATUSES: Mapping[type[Exception], int] = {
     InputError: 422,
     TooLargeError: 413,
     TooManyFollowersError: 429,
+    TooManyJobsError: 429,
     NotReadyError: 503,
 }
 
