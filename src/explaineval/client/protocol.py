@@ -46,6 +46,10 @@ class SharedLimits(Protocol):
         """End the reservation of so many dollars for a key with what the attempt cost."""
         ...
 
+    def note_full(self, reason: str | None) -> None:
+        """Say why answers wait to be stored, or that they no longer do."""
+        ...
+
     def slot(self, place: str, tokens: int) -> AbstractAsyncContextManager[None]:
         """Hold one of the endpoint's connections, once its rates allow a request of about so many tokens."""
         ...

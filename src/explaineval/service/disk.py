@@ -31,7 +31,7 @@ def is_full(exc: BaseException | None) -> bool:
     (True, False, False)
     """
     while exc is not None:
-        if isinstance(exc, OSError) and exc.errno in FULL:
+        if (isinstance(exc, OSError) and exc.errno in FULL) or getattr(exc, "full", False):
             return True
         code = getattr(exc, "sqlite_errorcode", None)
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR_WRITE):

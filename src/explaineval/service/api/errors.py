@@ -20,6 +20,7 @@ from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import ExplainevalError, InputError
 from explaineval.secrets import SECRETS
 from explaineval.service.auth import AuthError
+from explaineval.service.disk import FULL
 from explaineval.service.events import TooManyFollowersError
 from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSettings
 from explaineval.service.processes.background import BusyError
@@ -46,8 +47,6 @@ CODES: Mapping[int, tuple[str, str]] = {
     503: ("not_ready", "The service starts or ends, or its disk is full."),
 }
 """Status → its code in documents, and its meaning."""
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""What the system says where nothing can be stored."""
 STATUSES: Mapping[type[Exception], int] = {
     NotFoundError: 404,
     ConflictError: 409,
@@ -135,7 +134,7 @@ async def _validation(_: Request, exc: Exception) -> JSONResponse:
 
 async def _storage(_: Request, exc: Exception) -> JSONResponse:
     """Say what the disk lacks; any other error of the system is a fault of ours."""
-    if isinstance(exc, OSError) and exc.errno in DISK:
+    if isinstance(exc, OSError) and exc.errno in FULL:
         reason = os.strerror(exc.errno).lower()
     elif getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         reason = os.strerror(errno.ENOSPC).lower()

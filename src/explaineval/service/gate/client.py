@@ -32,6 +32,9 @@ class GateClient:
         self.connection = connection
         self.on_stop = on_stop
         self.ended: str | None = None
+        self._full = False
+        self.answered: frozenset[str] = frozenset()
+        """The endpoints that had answered a run of the service before this process was started."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -98,6 +101,28 @@ class GateClient:
             yield
         finally:
             self.send({"do": "give_back", "place": place, "taken": reply["number"]})
+
+    def note_full(self, reason: str | None) -> None:
+        """Say that answers wait for room on the disk, or that they no longer do."""
+        if self._full != (reason is not None):
+            self._full = reason is not None
+            self.send({"do": "full", "reason": reason})
+
+    async def next_probe(self, place: str) -> bool:
+        """Wait until this run may try an endpoint that does not answer; False where another one found it answering."""
+        try:
+            reply = await self._ask({"do": "probe", "place": place})
+        except RequestUnsentError:  # the run stops: nothing is waited for
+            return False
+        return bool(reply["granted"])
+
+    def probed(self, place: str, *, answers: bool) -> None:
+        """Say what came of the attempt that `next_probe` allowed."""
+        self.send({"do": "probed", "place": place, "answers": answers})
+
+    def has_answered(self, place: str) -> bool:
+        """Return whether an endpoint has answered a run of the service before this process was started."""
+        return place in self.answered
 
     def correct(self, place: str, estimated: int, used: int) -> None:
         """Replace the estimate of a request's tokens by what it used."""

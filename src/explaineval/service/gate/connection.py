@@ -48,8 +48,8 @@ class Idle:
 class RunConnection:
     """The connection to the process of one run of a token.
 
-    `paces` are the rates that the run itself keeps to, by place. `receive` gets what is not about limits, `give_up` why
-    an endpoint is not waited for any longer.
+    `paces` are the rates that the run itself keeps to, by place. `receive` gets what is not about limits. `out` are the
+    endpoints for which all models wait that are not done.
     """
 
     run: str
@@ -60,12 +60,12 @@ class RunConnection:
     writer: asyncio.StreamWriter
     receive: Callable[[dict[str, Any]], None]
     paces: Mapping[str, Pace] = field(default_factory=dict)
-    give_up: Callable[[str], None] = lambda _: None
+    out: frozenset[str] = frozenset()
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _held: Counter[str] = field(default_factory=Counter, init=False)
     _waiting: dict[int, Waiting] = field(default_factory=dict, init=False)
     _probes: dict[int, str] = field(default_factory=dict, init=False)
-    """The turns that try whether an endpoint answers again, by their numbers."""
+    """The endpoints that are tried, by the numbers of the turns."""
     _busy: float = field(default=0.0, init=False)
     """When something was under way last."""
 
@@ -80,8 +80,7 @@ class RunConnection:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            for place in self._probes.values():
-                self.turns.outages.leave(place, self.run)
+            self.turns.outages.leave(self.run)
             for place, count in self._held.items():
                 for _ in range(count):
                     self.turns.endpoints[place].give_back()
@@ -95,17 +94,17 @@ class RunConnection:
 
     def idle(self) -> Idle | None:
         """Return why nothing of the run is under way; None where something is, or nothing waits."""
-        if self._held.total() or not self._waiting:
+        outages, now = self.turns.outages.now, asyncio.get_running_loop().time()
+        if self._held.total() > len(self._probes) or not (self._waiting or self.out):
             return None
-        now = asyncio.get_running_loop().time()
-        since = max(self._busy, min(one.since for one in self._waiting.values()))
-        places = {one.place for one in self._waiting.values()}
+        places = {one.place for one in self._waiting.values()} | self.out
         named = sorted(place for place in places if place is not None)
+        out = [place for place in named if place in outages]
+        if out and len(out) == len(places):
+            return Idle("endpoint", outages[out[0]].begun, place=out[0])
+        since = max(self._busy, min((one.since for one in self._waiting.values()), default=now))
         if not named:
             return Idle("budget", since)
-        out = next((place for place in named if place in self.turns.outages.now), None)
-        if out is not None and places == {out}:
-            return Idle("endpoint", since, place=out)
         seconds = min(self._due(place, now) for place in named)
         return Idle("rate" if seconds > 0 else "turn", since, seconds, named[0])
 
@@ -130,9 +129,13 @@ class RunConnection:
                     for pace in (turns.pace, self.paces.get(message["place"])):
                         if pace is not None:
                             pace.rate.correct(message["estimated"], message["used"])
-            case "unanswered":
-                if message["place"] in self.turns.endpoints:
-                    self.turns.outages.failed(message["place"], self.run, message["reason"])
+            case "probe":
+                self._start(self._probe(**message))
+            case "probed":
+                if message["answers"]:
+                    self.turns.outages.answered(message["place"])
+                else:
+                    self.turns.outages.failed(message["place"], self.run)
             case other:
                 self.receive({"do": other, **message})
 
@@ -160,35 +163,34 @@ class RunConnection:
     async def _take(self, number: int, place: str, tokens: int) -> None:
         turns = self.turns.endpoints.get(place)
         if turns is not None:
-            try:
-                await self._wait(number, place, self._turn(number, place, tokens))
-            except RequestUnsentError as exc:
-                self.give_up(str(exc))
-                self.send({"do": "unsent", "number": number, "reason": str(exc)})
-                return
+            await self._wait(number, place, self._turn(number, place, tokens))
             self._held[place] += 1
         self.send({"do": "taken", "number": number, "place": place})
 
     async def _turn(self, number: int, place: str, tokens: int) -> None:
+        """Wait for a connection; while an endpoint does not answer, for being the one that tries it."""
         turns, outages = self.turns.endpoints[place], self.turns.outages
         await turns.take(tokens, self.run, self.paces.get(place))
-        while place in outages.now:  # it does not answer: who has to wait holds no connection
-            turns.give_back()
-            await outages.enter(place, self.run)
-            try:
-                await turns.take(tokens, self.run)
-            except asyncio.CancelledError:
-                outages.leave(place, self.run)
-                raise
-            outage = outages.now.get(place)
-            if outage is not None and outage.prober == self.run and place not in self._probes.values():
+        while place in outages.now:
+            if outages.is_prober(place, self.run) and place not in self._probes.values():
                 self._probes[number] = place
                 return
+            turns.give_back()
+            if outages.is_prober(place, self.run):
+                await outages.now[place].changed.wait()
+            else:
+                await outages.enter(place, self.run)
+            await turns.take(tokens, self.run)
+
+    async def _probe(self, number: int, place: str) -> None:
+        self.turns.outages.begin(place)
+        granted = await self._wait(number, place, self.turns.outages.enter(place, self.run))
+        self.send({"do": "probe", "number": number, "granted": granted})
 
     def _give_back(self, place: str, taken: int) -> None:
         if self._held[place] > 0:
             self._held[place] -= 1
             self._busy = asyncio.get_running_loop().time()
-            if self._probes.pop(taken, None) is not None:
-                self.turns.outages.leave(place, self.run)
+            if self._probes.pop(taken, None) is not None:  # an answer would have ended the outage before
+                self.turns.outages.failed(place, self.run)
             self.turns.endpoints[place].give_back()

@@ -28,7 +28,7 @@ class End:
 class Process:
     """How the process of a run ended: by which code or signal, what it said last, and what it had been asked to do.
 
-    `pause` is what becomes of the run where it was asked to make room, `gave_up` why an endpoint is not waited for.
+    `pause` is what becomes of the run where it was asked to make room.
     """
 
     code: int | None
@@ -36,7 +36,6 @@ class Process:
     stopping: bool = False
     closing: bool = False
     pause: End | None = None
-    gave_up: str | None = None
 
 
 def end_of(row: RunRow, process: Process, restarts: int, limit_reason: str, directory: Path) -> End:
@@ -65,8 +64,6 @@ def end_of(row: RunRow, process: Process, restarts: int, limit_reason: str, dire
         return End("stopped", "it was stopped; continue asks the rest.")
     if said.get("full"):
         return End("waiting", f"it waits for room on the disk, and goes on by itself: {errors}", "disk")
-    if process.gave_up is not None and (code != ExitCode.DONE or said.get("unsent")):
-        return End("interrupted", process.gave_up)
     if code == ExitCode.DONE:
         return End("finished")
     if code == ExitCode.INTERRUPTED:

@@ -33,7 +33,7 @@ from explaineval.service.gate.outages import clock as clock_text
 from explaineval.service.gate.turns import CONNECTIONS, Pace, Turns
 from explaineval.service.models import RunView, Wait
 from explaineval.service.monitoring import event
-from explaineval.service.processes.background import Background, BusyError
+from explaineval.service.processes.background import Background, BusyError, without_paths
 from explaineval.service.processes.ends import End, Process, end_of
 from explaineval.service.processes.schedule import IDLE, Holder, Queue, choose_to_pause
 from explaineval.service.processes.settlements import Settlements
@@ -69,8 +69,8 @@ class Paused:
 class Running:
     """A process that executes a run; `progress` is the last that it said of how far it is.
 
-    `since` is when it was started, `pause` what becomes of the run once it has made room, `gave_up` why an endpoint is
-    not waited for any longer, `full` why it cannot store an answer.
+    `since` is when it was started, `pause` what becomes of the run once it has made room, `full` why it cannot store an
+    answer.
     """
 
     row: RunRow
@@ -79,7 +79,6 @@ class Running:
     since: float
     stopping: bool = False
     pause: End | None = None
-    gave_up: str | None = None
     full: str | None = None
     ended: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
@@ -87,7 +86,7 @@ class Running:
 
     def process_end(self, *, closing: bool) -> Process:
         """Return how the process ended."""
-        return Process(self.process.code, self.ended, self.stopping, closing, self.pause, self.gave_up)
+        return Process(self.process.code, self.ended, self.stopping, closing, self.pause)
 
 
 class Workers:
@@ -237,17 +236,20 @@ class Workers:
         clock, loop = time.time(), asyncio.get_running_loop()
         for running in list(self.running.values()):
             await self._watch(running, loop.time(), clock)
-        ended, callers, due = self.turns.outages.give_up(), self._callers(), False
+        outages, callers, due = self.turns.outages, self._callers(), False
         for run, paused in list(self.paused.items()):
-            if paused.place in ended or self._is_due(run, paused, clock, callers):
+            over = paused.place is not None and outages.is_over(paused.place)
+            if over or self._is_due(run, paused, clock, callers):
                 row = await asyncio.to_thread(self.table.run, run)
                 if row is None or row.state != "waiting":
                     del self.paused[run]
-                elif paused.place in ended:
-                    await self.set_state(row, End("interrupted", ended[paused.place or ""]))
+                elif over:
+                    await self.set_state(row, End("interrupted", outages.farewell(paused.place or "")))
                 else:
                     await self.set_state(row, End("queued"))
                     due = True
+        waited_for = {paused.place for paused in self.paused.values() if paused.place is not None}
+        outages.forget(waited_for.union(*(running.row.job["endpoints"] for running in self.running.values())))
         if self._wanting is not None and not any(one.pause or one.stopping for one in self.running.values()):
             self._make_room(self._wanting, loop.time())
         return due
@@ -284,10 +286,11 @@ class Workers:
             reason = f"its rate allows the next request at {clock_text(resume_at)}; until then it has no worker."
             self._pause(running, End("waiting", reason, "rate", resume_at=resume_at))
         elif idle is not None and idle.waits_for == "endpoint":
-            outage = self.turns.outages.now[idle.place or ""]
-            if moment - outage.begun >= IDLE and outage.prober != row.id:
-                sentence = self.turns.outages.sentence(idle.place or "")
-                self._pause(running, End("waiting", sentence, "endpoint", idle.place))
+            place, outages = idle.place or "", self.turns.outages
+            if outages.is_over(place):
+                self._pause(running, End("interrupted", outages.farewell(place)))
+            elif moment - idle.since >= IDLE and not outages.is_prober(place, row.id):
+                self._pause(running, End("waiting", outages.sentence(place), "endpoint", place))
         await self._show_wait(running, idle)
 
     async def _show_wait(self, running: Running, idle: Idle | None) -> None:
@@ -462,7 +465,7 @@ class Workers:
         paces = self._paces.setdefault(row.id, _paces_of(fresh))
         connection = RunConnection(
             row.id, row.token, self.ledger, self.turns, reader, writer, lambda message: self._receive(row.id, message),
-            paces, lambda reason: self._give_up(row.id, reason),
+            paces,
         )  # fmt: skip
         running = self.running[row.id] = Running(fresh, connection, process, asyncio.get_running_loop().time())
         connection.send({"do": "job", **self.job(fresh)})
@@ -472,10 +475,6 @@ class Workers:
         if row.id in self._unwanted:
             self._unwanted.discard(row.id)
             await self.stop(row.id)
-
-    def _give_up(self, run: str, reason: str) -> None:
-        if run in self.running:
-            self.running[run].gave_up = reason
 
     def _open_log(self, run: str) -> int:
         path = self.directory / LOGS / f"{run}.txt"
@@ -509,6 +508,7 @@ class Workers:
             return
         if message.get("progress") is not None:
             running.progress = message["progress"]
+            self._note_outages(running, message["progress"]["models"])
             self.on_progress(run, message["progress"])
             self._publish(running)
         if message["do"] == "full":
@@ -516,6 +516,18 @@ class Workers:
             self.disk.suspect()
         if message["do"] == "ended":
             running.ended = message
+
+    def _note_outages(self, running: Running, models: Sequence[Mapping[str, Any]]) -> None:
+        """Note which endpoints the models of a run wait for."""
+        out = {}
+        for model in models:
+            if model["state"] == "running":
+                waiting = model.get("waiting")
+                out[model["endpoint"]] = None if waiting is None else waiting["reason"]
+        for place, reason in out.items():
+            if reason is not None and place in self.turns.endpoints:
+                self.turns.outages.begin(place, without_paths(reason, self.directory))
+        running.connection.out = frozenset(out) if None not in out.values() else frozenset()
 
     def _publish(self, running: Running) -> None:
         running.view = RunView.of(
