@@ -42,8 +42,11 @@ class SharedLimits(Protocol):
         """
         ...
 
-    def release(self, usd: float, cost: float, key: str) -> None:
-        """End the reservation of so many dollars for a key with what the attempt cost."""
+    def release(self, usd: float, cost: float, key: str, *, billed: bool) -> None:
+        """End the reservation of so many dollars for a key with what the attempt cost.
+
+        `billed` says whether that is known; else it is the attempt's worst case.
+        """
         ...
 
     def note_full(self, reason: str | None) -> None:

@@ -97,7 +97,9 @@ class Budget:
         amount: float,
         cost: float,
         own: SpendingLimit,
-        request: Request | None = None,  # noqa: ARG002
+        request: Request | None = None,  # noqa: ARG002 - a shared budget notes it
+        *,
+        billed: bool = True,  # noqa: ARG002 - as above
     ) -> None:
         """End a reservation with what the attempt cost, and let in what fits now, in the order in which it came."""
         for limit in (self.total, own):
@@ -143,9 +145,17 @@ class SharedBudget(Budget):
                 super().release(amount, 0.0, own)
         return granted
 
-    def release(self, amount: float, cost: float, own: SpendingLimit, request: Request | None = None) -> None:
-        """End a reservation with what the attempt cost, here and in the shared budget."""
-        self.shared.release(amount, cost, key_of(request))
+    def release(
+        self,
+        amount: float,
+        cost: float,
+        own: SpendingLimit,
+        request: Request | None = None,
+        *,
+        billed: bool = True,
+    ) -> None:
+        """End a reservation with what the attempt cost, also in the shared budget, which lists it without a bill."""
+        self.shared.release(amount, cost, key_of(request), billed=billed)
         super().release(amount, cost, own)
 
 
@@ -261,7 +271,8 @@ class BudgetedClient:
             if cost is None:  # a time-out, a reset, a cut body: it may have been charged in full
                 self.unbilled += 1
                 self.unknown += amount
-            self.budget.release(amount, amount if cost is None else cost, self.own, request)
+            booked = amount if cost is None else cost
+            self.budget.release(amount, booked, self.own, request, billed=cost is not None)
         self.overbilling.check(request, completion, amount, cost, self.limits)
         return completion
 

@@ -236,7 +236,10 @@ class UnbilledAttempt(Document):
 
 
 class Unbilled(Document):
-    """The attempts that were under way in a crash and left no answer in the cache; the first hundred are listed."""
+    """Attempts without a bill that count at their worst case: under way in a crash, timed out, reset, cut off.
+
+    The first hundred are listed.
+    """
 
     attempts: int
     usd: float
@@ -260,7 +263,7 @@ class RunView(Document):
     kept_usd: float
     """Dollars of the token's budget that are kept for the rest of the run, or have to be free before it starts."""
     unbilled: Unbilled | None
-    """What was booked at its worst case after a crash."""
+    """What was booked at its worst case, since its bill is not known; None where every attempt had a bill."""
     waits_for: WaitsFor | None
     """For what it waits; `reason` says it in words."""
     place: int | None

@@ -72,9 +72,9 @@ class RunRow:
 
     `worst_usd` is what it can cost at the worst in all, what it spent included, `max_usd` the limit that was given,
     `usd` what was spent so far; dollars are None where they are not known or not limited. `number` counts submissions.
-    Times are in UTC. `unbilled` are the attempts that were booked at their worst case after a crash: how many, their
-    dollars, and a list. `resume_at` is when a run that waits for its rate goes on, `begun` when it first went on since
-    it was submitted or continued, both in seconds since 1970.
+    Times are in UTC. `unbilled` are the attempts that were booked at their worst case, since nobody knows their bill:
+    how many, their dollars, and a list. `resume_at` is when a run that waits for its rate goes on, `begun` when it
+    first went on since it was submitted or continued, both in seconds since 1970.
     """
 
     id: str
@@ -266,10 +266,11 @@ class Table:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                self._writer.execute("COMMIT")
             except BaseException:
-                self._writer.execute("ROLLBACK")
+                if self._writer.in_transaction:  # SQLite ends one by itself where the disk is full
+                    self._writer.execute("ROLLBACK")
                 raise
-            self._writer.execute("COMMIT")
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._read_lock:

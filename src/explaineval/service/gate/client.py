@@ -84,12 +84,12 @@ class GateClient:
         self._reservations[key, usd].append(reply["reservation"])
         return True
 
-    def release(self, usd: float, cost: float, key: str) -> None:
-        """End a reservation of so many dollars for a request with what the attempt cost."""
+    def release(self, usd: float, cost: float, key: str, *, billed: bool) -> None:
+        """End a reservation of so many dollars for a request with what the attempt cost, and whether that is known."""
         if usd <= 0:
             return
         held = self._reservations[key, usd]
-        self.send({"do": "release", "reservation": held.pop(), "cost": cost})
+        self.send({"do": "release", "reservation": held.pop(), "cost": cost, "billed": billed})
         if not held:
             del self._reservations[key, usd]
 
@@ -178,7 +178,7 @@ class GateClient:
         if message["do"] == "taken":
             self.send({"do": "give_back", "place": message["place"], "taken": number})
         elif message.get("reservation") is not None:
-            self.send({"do": "release", "reservation": message["reservation"], "cost": 0.0})
+            self.send({"do": "release", "reservation": message["reservation"], "cost": 0.0, "billed": True})
 
     def _end(self, reason: str, *, gone: bool) -> None:
         if gone and self._loop is not None and not self._loop.is_closed():

@@ -117,7 +117,7 @@ class RunConnection:
             case "reserve":
                 self._start(self._reserve(**message))
             case "release":
-                self.ledger.release(message["reservation"], message["cost"])
+                self.ledger.release(message["reservation"], message["cost"], billed=message["billed"])
             case "take":
                 self._start(self._take(**message))
             case "give_back":

@@ -122,11 +122,11 @@ class Ledger:
             raise
         return entry.id
 
-    def release(self, reservation: int, cost: float) -> None:
-        """End a reservation with what the attempt cost. One that is not open is ignored."""
+    def release(self, reservation: int, cost: float, *, billed: bool = True) -> None:
+        """End a reservation with what the attempt cost, listed if it has no bill. One that is not open is ignored."""
         entry = self._open.get(reservation)
         if entry is not None:
-            self._release(entry, cost)
+            self._release(entry, cost, None if billed else _now())
 
     def settle_run(self, run: str, costs: Mapping[str, float] | None = None) -> float:
         """Book what the process of a run left open when it ended; return the dollars.
@@ -138,8 +138,7 @@ class Ledger:
         return sum(self._settle(entry, known.pop(entry.key or "", None)) for entry in left)
 
     def _settle(self, entry: Entry, cost: float | None) -> float:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._release(entry, entry.usd if cost is None else cost, now if cost is None else None)
+        self._release(entry, entry.usd if cost is None else cost, _now() if cost is None else None)
         return entry.usd if cost is None else cost
 
     def _release(self, entry: Entry, cost: float, unbilled: str | None = None) -> None:
@@ -189,6 +188,10 @@ class Ledger:
     def _add(self, entry: Entry | None, written: asyncio.Future[None] | None) -> None:
         self._batch.append((entry, written))
         self._wake.set()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 async def end(task: asyncio.Task[None]) -> None:
