@@ -96,9 +96,16 @@ class InUseError(InputError):
 
 
 class EndpointError(ExplainevalError):
-    """An endpoint cannot be used at all: unknown host, refused connection, wrong key, unknown model."""
+    """An endpoint cannot be used at all: unknown host, refused connection, wrong key, unknown model.
+
+    `unavailable` marks what may pass where the endpoint has answered before: its name cannot be resolved.
+    """
 
     exit_code = ExitCode.ENDPOINT
+
+    def __init__(self, message: str, *, unavailable: bool = False) -> None:
+        super().__init__(message)
+        self.unavailable = unavailable
 
 
 class RequestFailedError(ExplainevalError):
@@ -126,6 +133,7 @@ class TransientError(RequestFailedError):
     `retry_after` is the waiting time in seconds that the endpoint asks for. `refused` marks a refused connection,
     `overload` an overloaded endpoint (429, 503, 529), and `unbilled` an attempt that was certainly not charged:
     refused, or answered with an error. After a time-out, a reset or a cut body it is unknown whether it was charged.
+    `unavailable` marks what an endpoint out of service shows: refused, reset, time-out, 429, 502 to 504 and the like.
     """
 
     def __init__(
@@ -136,12 +144,14 @@ class TransientError(RequestFailedError):
         refused: bool = False,
         overload: bool = False,
         unbilled: bool = False,
+        unavailable: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.refused = refused
         self.overload = overload
         self.unbilled = unbilled or refused or overload
+        self.unavailable = unavailable or refused or overload
 
 
 class RequestUnsentError(RequestFailedError):

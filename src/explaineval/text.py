@@ -1,4 +1,4 @@
-"""Makes text by models and users safe to print: control characters are shown, not carried out."""
+"""Make text by models and users safe to print (control characters are shown, not carried out); durations in words."""
 
 from __future__ import annotations
 
@@ -67,6 +67,21 @@ def shortened(message: str) -> str:
     """
     text = _LONG_WORD.sub(lambda match: f"{match[0][:80]}…{match[0][-40:]} ({len(match[0]):,} characters)", message)
     return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "…"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in words; an empty text where it is unknown.
+
+    >>> duration(38), duration(2300), duration(4 * 3600), duration(100 * 3600)
+    ('38 s', '38 min', '4.0 h', '4.2 days')
+    """
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def _show(match: re.Match[str]) -> str:

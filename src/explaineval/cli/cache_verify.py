@@ -105,7 +105,17 @@ def _client_config(asked: Sequence[tuple[str | None, str]], given: Mapping[str, 
                 f"these answers came from the endpoint called {name!r}: give --endpoint-name {name} with a --base-url."
             )
         endpoints[name] = EndpointConfig(base_url=address, api_key_env=given.get("api_key_env"))
-    names = ("transport", "max_usd", "max_connections", "rpm", "tpm", "max_retries", "timeout", "api_key_env")
+    names = (
+        "transport",
+        "max_usd",
+        "max_connections",
+        "rpm",
+        "tpm",
+        "max_retries",
+        "timeout",
+        "patience",
+        "api_key_env",
+    )
     values = {name: given[name] for name in names if given.get(name) is not None}
     if given.get("price") is not None:
         values["price"] = read_price(given["price"])

@@ -42,13 +42,13 @@ SAME_NAME = (
         "max_tokens",
     ),
     *("logprobs", "mention", "min_label_mass", "interval", "resamples"),
-    *("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "cache", "out"),
+    *("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "patience", "cache", "out"),
     *("max_usd", "offline", "batch", "batch_poll"),
     *("engine", "ray_address", "workers"),
 )
 """Options whose value has the same name in the configuration."""
 
-SHARED = ("transport", "cache", "offline", "batch", "batch_poll")
+SHARED = ("transport", "cache", "offline", "batch", "batch_poll", "patience")
 """Options of a command that hold for each model that it asks beside a run."""
 
 

@@ -21,7 +21,19 @@ from explaineval.assist.mention_judge import (
 from explaineval.assist.session import Assistant
 from explaineval.cli.app import JUDGE, CommandWithActions
 from explaineval.cli.configuration import resolve_role
-from explaineval.cli.options import ABOVE_0, CACHE, DIRECT, JSON, MAX_USD, PATH, Names, option, options, role_options
+from explaineval.cli.options import (
+    ABOVE_0,
+    CACHE,
+    DIRECT,
+    JSON,
+    MAX_USD,
+    PATH,
+    PATIENCE,
+    Names,
+    option,
+    options,
+    role_options,
+)
 from explaineval.cli.output import (
     SCREEN_WIDTH,
     columns,
@@ -72,6 +84,7 @@ from explaineval.scoring.rows import Scores, score
     option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
     option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
     DIRECT,
+    PATIENCE,
     CACHE,
     JSON,
 )

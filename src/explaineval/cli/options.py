@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from explaineval.cli.app import REPEATED
-from explaineval.config import FEWEST_TVD_SAMPLES, TransportName
+from explaineval.config import FEWEST_TVD_SAMPLES, TransportName, read_duration
 from explaineval.datasets import task_help
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -242,6 +242,28 @@ DIRECT = option(
     "[default: litellm]",
 )
 
+
+class DurationType(click.ParamType[float]):
+    """Seconds, given with a unit or without: 5m, 90s, 0."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert the text of an option's value."""
+        try:
+            return read_duration(value)
+        except ValueError as exc:
+            self.fail(f"{value!r}: {exc}.", param, ctx)
+
+
+PATIENCE = option(
+    "--patience",
+    type=DurationType(),
+    metavar="TIME",
+    help="How long an endpoint is waited for that has answered and does not any more: 90s, 5m, 2h; 0: not at all.  "
+    "[default: 5m]",
+)
+
 TRANSPORT = (
     DIRECT,
     option("--max-connections", type=AT_LEAST_1, help="Most concurrent requests per endpoint.  [default: 32]"),
@@ -249,6 +271,7 @@ TRANSPORT = (
     option("--tpm", type=ABOVE_0, help="Most tokens per minute and endpoint."),
     option("--max-retries", type=AT_LEAST_0, help="Most retries of one request.  [default: 6]"),
     option("--timeout", type=ABOVE_0, help="Seconds per attempt.  [default: 120]"),
+    PATIENCE,
 )
 
 ENGINE = (

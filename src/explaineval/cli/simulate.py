@@ -18,6 +18,7 @@ from explaineval.cli.options import (
     JSON,
     MAX_USD,
     PATH,
+    PATIENCE,
     option,
     options,
     role_options,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
     option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
     DIRECT,
+    PATIENCE,
     CACHE,
     JSON,
 )  # fmt: skip

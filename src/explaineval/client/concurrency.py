@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
+from explaineval.client.outage import Availability
 from explaineval.client.protocol import Client, SharedLimits
 from explaineval.client.spending import OverbillingCheck, texts_of
 from explaineval.cost import total_tokens
@@ -318,13 +319,15 @@ class LimitedClient:
 
     After FAILURES_IN_A_ROW failed attempts (and one for each slot) without one success in between, or the first error
     that no retry can mend (wrong key, unknown model), `down` says why and every further request is turned away unsent.
-    So it is after a bill that was too high (`overbilling`).
+    So it is after a bill that was too high (`overbilling`), and where an endpoint was waited for in vain
+    (`availability`): while it is waited for, failures are not counted here.
     """
 
     inner: Client
     limit: ConcurrencyLimit
     stopping: asyncio.Event
     overbilling: OverbillingCheck = field(default_factory=OverbillingCheck)
+    availability: Availability = field(default_factory=Availability)
     down: EndpointError | None = field(default=None, init=False)
     _failures: int = field(default=0, init=False)
 
@@ -341,6 +344,8 @@ class LimitedClient:
                 self._count_failure(exc)
                 raise
             except EndpointError as exc:
+                if self.availability.is_waited_for(exc):
+                    raise TransientError(str(exc), refused=True) from exc
                 self.down = exc
                 raise
             self._failures = 0
@@ -350,12 +355,13 @@ class LimitedClient:
     def _raise_unsent(self) -> None:
         if self.stopping.is_set():
             raise RequestUnsentError("the run is stopping")
+        self.down = self.down or self.availability.error
         if self.down is not None:
             raise RequestUnsentError(str(self.down))
         self.overbilling.raise_unsent()
 
     def _count_failure(self, exc: TransientError) -> None:
-        if exc.overload:  # it is alive, only busy
+        if exc.overload or self.availability.is_waited_for(exc):
             return
         self._failures += 1
         if self._failures >= FAILURES_IN_A_ROW + self.limit.ceiling:

@@ -17,6 +17,7 @@ from explaineval.cache import Claims, Store
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient, StoringClient
 from explaineval.client.concurrency import ConcurrencyLimit, LimitedClient, RateLimit
 from explaineval.client.endpoints.openai_routes import check_route
+from explaineval.client.outage import Availability, ProbeTurns
 from explaineval.client.protocol import Client, SharedLimits, Transport
 from explaineval.client.retries import RetryingClient
 from explaineval.client.spending import (
@@ -141,12 +142,13 @@ class ClientStack:
         self.budget = Budget(total) if shared is None else SharedBudget(total, shared)
         self._overbilling: dict[str, OverbillingCheck] = {}
         self._limits: dict[str, ConcurrencyLimit] = {}
+        self._availability: dict[str, Availability] = {}
         self._endpoints = {model.endpoint: config.endpoint_of(model) for model in models}
         self._transports = dict(transports or {})
         self._opened: dict[str, Transport] = {}
         self._workers: RayWorkers | None = None
         self.report: Callable[[str], None] = lambda _: None
-        """Shows a message about the workers to the user."""
+        """Shows a message about workers or endpoints to the user."""
 
     def transport_of(self, model: ModelConfig, on_open: Callable[[], None] = lambda: None) -> LazyTransport:
         """Return the transport of this model, which is opened at its first request; `on_open` is called then."""
@@ -180,12 +182,24 @@ class ClientStack:
         if place not in self._limits:
             rate = RateLimit(*self.config.pace_of(model))
             ceiling = self.config.connections_of(model)
-            self._limits[place] = ConcurrencyLimit(ceiling, self.stopping, rate, place, self.shared)
-        limit = self._limits[place]
+            limit = self._limits[place] = ConcurrencyLimit(ceiling, self.stopping, rate, place, self.shared)
+            self._availability[place] = Availability(
+                place,
+                self.config.patience,
+                self.stopping,
+                slots=lambda: limit.adaptive.slots,
+                report=lambda message: self.report(message),
+                turns=self.shared if isinstance(self.shared, ProbeTurns) else None,
+            )
+        limit, availability = self._limits[place], self._availability[place]
         storing = None if writer is None else StoringClient(transport, writer)
         budgeted = self._budgeted(model, price, storing or transport)
-        limited = LimitedClient(budgeted or storing or transport, limit, self.stopping, self._overbilling[place])
-        retrying = RetryingClient(limited, self.config.max_retries, self.stopping, limit.is_busy)
+        limited = LimitedClient(
+            budgeted or storing or transport, limit, self.stopping, self._overbilling[place], availability
+        )
+        retrying = RetryingClient(
+            limited, self.config.max_retries, self.stopping, limit.is_busy, availability=availability
+        )
         return Layers(retrying, limited, budgeted, storing)
 
     def cached(self, layers: Layers, store: Store, claims: Claims | None) -> CachedClient:

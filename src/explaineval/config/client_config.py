@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from explaineval.config.endpoint import Endpoint, normalise_url
 from explaineval.config.run_config import ModelConfig, PositiveInt
@@ -47,6 +47,32 @@ RayAddress = Annotated[str, AfterValidator(_ray_address)]
 KeyVariable = Annotated[str, AfterValidator(_name_of_variable)]
 
 
+DURATION = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|h|d)?\s*", re.ASCII)
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONGEST_DURATION = 30 * UNITS["d"]
+
+
+def read_duration(value: object) -> float:
+    """Return seconds, given as a number or as text with a unit: 90, "90s", "5m", "1.5h", "2d".
+
+    Raises ValueError for anything else, and for more than 30 days.
+
+    >>> read_duration("5m"), read_duration(0), read_duration("1.5h")
+    (300.0, 0.0, 5400.0)
+    """
+    seconds = None
+    if isinstance(value, str) and (match := DURATION.fullmatch(value)):
+        seconds = float(match[1]) * UNITS[match[2] or "s"]
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(min(value, 2 * LONGEST_DURATION))
+    if seconds is None or not 0 <= seconds <= LONGEST_DURATION:
+        raise ValueError("write a duration of at most 30 days, in seconds or with a unit: 90, 90s, 5m or 2h")
+    return seconds
+
+
+Duration = Annotated[float, BeforeValidator(read_duration)]
+
+
 class EndpointConfig(Record):
     """A named endpoint: its address, the variable that holds its key, its price and its limit."""
 
@@ -84,6 +110,8 @@ class ClientConfig(Record):
     tpm: Positive | None = None
     max_retries: Annotated[int, Field(ge=0)] = 6
     timeout: Annotated[float, Field(gt=0)] = 120.0
+    patience: Duration = 300.0
+    """For how many seconds an endpoint is waited for that has answered in the run and does not any more."""
     max_usd: Dollars | None = None
     offline: bool = False
     batch: bool = False

@@ -27,6 +27,7 @@ from explaineval.rundir.schema import (
     TokenCounts,
     Totals,
 )
+from explaineval.text import duration
 
 PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
 
@@ -119,6 +120,18 @@ def bill_notes(runs: Sequence[ModelRun]) -> Iterator[Note]:
             f"{attempts} attempts ended without a bill (time-out, reset, cut answer): up to ${most:.4f} more than "
             "stands here may have been charged; a spending limit counts it as spent.",
         )
+
+
+def outage_notes(runs: Sequence[ModelRun]) -> Iterator[Note]:
+    """Yield a note for each endpoint that was waited for and answered again."""
+    for endpoint in dict.fromkeys(run.layers.limited.availability for run in runs):
+        if endpoint.outages:
+            times = "once" if endpoint.outages == 1 else f"{endpoint.outages} times"
+            yield note(
+                "endpoint_waited_for",
+                f"{endpoint.place} did not answer for a while, and was waited for {times}, "
+                f"{duration(endpoint.waited)} in all.",
+            )
 
 
 def probe_notes(run: ModelRun, config: RunConfig) -> Iterator[Note]:

@@ -17,10 +17,10 @@ from explaineval.cache import Claims, Store, holds_store, open_store, request_ke
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient
 from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
+from explaineval.client.endpoints.token_limits import LimitNames, Renamed
 from explaineval.client.protocol import Client, SharedLimits, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack, Layers, open_transport
-from explaineval.client.token_limits import LimitNames, Renamed
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig, arms_for
 from explaineval.digests import NumberSet
 from explaineval.errors import EndpointError, InputError
@@ -180,7 +180,7 @@ class ModelRun:
 
         An error that says that the model is not known names those that the endpoint serves.
         """
-        error = raised or self.billing_error or self.layers.limited.down
+        error = raised or self.billing_error or self.layers.limited.down or self.layers.limited.availability.error
         if self.error is None and error is not None:
             from explaineval.client.endpoints.model_list import name_served_models
 

@@ -14,7 +14,7 @@ from explaineval.errors import InputError
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning.prepare import Prepared
 from explaineval.rundir.directory import write_progress
-from explaineval.rundir.schema import ModelProgress, ModelState, RunProgress, RunState
+from explaineval.rundir.schema import ModelProgress, ModelState, RunProgress, RunState, Waiting
 from explaineval.scoring.counts import interval_of
 from explaineval.scoring.live import LiveNumbers, LivePhi
 
@@ -86,13 +86,13 @@ class ProgressReporter:
         self._ended: list[str | None] = []
         """When each model ended."""
         self._written = float("-inf")
-        self._states: list[ModelState] = []
+        self._states: list[tuple[ModelState, bool]] = []
 
     def report(self, model_runs: list[ModelRun]) -> None:
         """Show how far the models are, and write it where it is time to."""
         progress = self._snapshot(model_runs, "asking")
         phis = self._numbers.update([model_run.live for model_run in model_runs])
-        now, states = self.clock(), [model.state for model in progress.models]
+        now, states = self.clock(), [(model.state, model.waiting is not None) for model in progress.models]
         if now - self._written >= WRITE_SECONDS or states != self._states:
             self._written, self._states = now, states
             with suppress(OSError):  # the next trial raises the same error where it can be handled
@@ -174,6 +174,7 @@ class ProgressReporter:
             usd_left=None if usd is None or not counts.sent else usd / counts.sent * remaining,
             max_usd=model_run.model.max_usd,
             outcomes=dict(sorted(model_run.statuses.items())),
+            waiting=waiting_of(model_run) if state == "running" else None,
             started=self._started,
             updated=self._ended[place] or _now(),
         )
@@ -194,6 +195,21 @@ def usd_of(model_run: ModelRun) -> float | None:
     if model_run.budgeted is not None:
         return model_run.budgeted.own.spent
     return model_run.ledger.spent if model_run.ledger.known else None
+
+
+def waiting_of(model_run: ModelRun) -> Waiting | None:
+    """Return what the model's endpoint is waited for; None while it answers."""
+    outage = model_run.layers.limited.availability.outage
+    if outage is None:
+        return None
+    return Waiting(
+        endpoint=outage.place,
+        reason=outage.reason,
+        since=outage.since.isoformat(timespec="milliseconds"),
+        next_try=outage.next_try.isoformat(timespec="milliseconds"),
+        until=outage.until.isoformat(timespec="milliseconds"),
+        tries=outage.tries,
+    )
 
 
 def model_state(model_run: ModelRun, *, offline: bool) -> tuple[ModelState, str | None]:

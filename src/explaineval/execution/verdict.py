@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from explaineval.errors import ExitCode
-from explaineval.execution.accounting import bill_notes, limit_error, offline_error, probe_notes
+from explaineval.execution.accounting import bill_notes, limit_error, offline_error, outage_notes, probe_notes
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning import provenance
 from explaineval.planning.notes import Note, note
@@ -70,6 +70,7 @@ def run_notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tup
         notes += model_run.ledger.notes(model_run.model.model, config.max_tokens, config.arms.order)
         notes += probe_notes(model_run, config)
     notes += bill_notes(model_runs)
+    notes += outage_notes(model_runs)
     shared = sum(model_run.cached.counts.shared for model_run in model_runs)
     if shared:
         notes.append(note("answers_shared", f"{shared} answers came from another process that was asking the same."))

@@ -49,6 +49,7 @@ NOTES: Mapping[str, Code] = {
     "tokens_uncounted": Code("mind", "Look at the provider's bill."),
     "bill_unknown": Code("mind", "Look at the provider's bill."),
     "price_unknown": Code("mind", "Give --price IN,OUT."),
+    "endpoint_waited_for": Code("for the record", NOTHING),
     "answers_shared": Code("for the record", NOTHING),
     "cache": Code("mind", "Run `explaineval cache verify`."),
     "endpoint_unusable": Code("do not quote", "Mend what the text says, then give the same command again."),

@@ -289,14 +289,28 @@ ModelState = Literal["running", "finished", "stopped", "failed"]
 RunState = Literal["asking", "scoring", "finished", "stopped", "failed"]
 
 
+class Waiting(Part):
+    """What a model waits for: its endpoint answered before, and does not any more. Times are in UTC.
+
+    `reason` says how the latest attempt failed, `tries` counts the attempts since `since`. At `until` it is given up.
+    """
+
+    endpoint: str
+    reason: str
+    since: str
+    next_try: str
+    until: str
+    tries: Count
+
+
 class ModelProgress(Part):
     """How far one model of a run is. Requests are distinct ones; `distinct` = done + unsent + those still to come.
 
     `planned` counts requests before dedupe, `outcomes` trials by status. `rate` is requests sent per second lately,
     `seconds_left` and `usd_left` are what the rest will take at that rate and at the price of the answers so far.
     `usd` is what counts as spent under a limit; None where the price is not known. `reason` is the sentence that says
-    why a model stopped or failed. `started` and `updated` are times in UTC; `updated` is when the model ended, if it
-    did.
+    why a model stopped or failed, `waiting` what one that runs is waiting for. `started` and `updated` are times in
+    UTC; `updated` is when the model ended, if it did.
     """
 
     endpoint: str | None
@@ -315,6 +329,7 @@ class ModelProgress(Part):
     usd_left: Amount | None = None
     max_usd: float | None = None
     outcomes: dict[str, Count] = {}
+    waiting: Waiting | None = None
     started: str
     updated: str
 
