@@ -177,6 +177,9 @@ def test_a_run_that_ends_lets_another_one_try() -> None:
         outages = Outages(0.05)
         outages.begin("lab", "refused.")
         assert await outages.enter("lab", "a")
+        assert (outages.try_now("lab", "b"), outages.try_now("lab", "a"), outages.try_now("lab", "a")) == (
+            False, True, False,
+        )  # fmt: skip
         second = asyncio.create_task(outages.enter("lab", "b"))
         await asyncio.sleep(0.05)
         assert not second.done()

@@ -49,6 +49,10 @@ class SharedLimits(Protocol):
         """
         ...
 
+    def has_answered(self, place: str) -> bool:
+        """Return whether an endpoint has answered a process before this one, so that it is waited for."""
+        ...
+
     def note_full(self, reason: str | None) -> None:
         """Say why answers wait to be stored, or that they no longer do."""
         ...

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from explaineval.config import EndpointConfig
-from explaineval.config.client_config import Dollars
+from explaineval.config.client_config import Dollars, Duration
 from explaineval.config.run_config import PositiveInt
 from explaineval.config.sources import home
 from explaineval.config.yaml_files import line_of, read_yaml
@@ -108,8 +108,8 @@ class Limits(Record):
     files_per_token: PositiveInt = 100
     restarts: Annotated[int, Field(ge=0, le=100)] = 3
     """How often a run whose process died is started again before it counts as failed."""
-    patience: Annotated[float, Field(ge=0, le=7 * 86_400)] = 1800.0
-    """For how long runs wait for an endpoint that has answered before and does not answer now; 0 never waits."""
+    patience: Duration = 1800.0
+    """For how long runs wait for an endpoint that has answered before and does not now ("30m"); 0 never waits."""
     run_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24 * 30.0
     """For how long a run may go on, its waiting for endpoints and rates included."""
     attempt_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0

@@ -172,14 +172,11 @@ class RunConnection:
         turns, outages = self.turns.endpoints[place], self.turns.outages
         await turns.take(tokens, self.run, self.paces.get(place))
         while place in outages.now:
-            if outages.is_prober(place, self.run) and place not in self._probes.values():
+            if outages.try_now(place, self.run):
                 self._probes[number] = place
                 return
-            turns.give_back()
-            if outages.is_prober(place, self.run):
-                await outages.now[place].changed.wait()
-            else:
-                await outages.enter(place, self.run)
+            turns.give_back()  # who has to wait holds no connection
+            await outages.enter(place, self.run)
             await turns.take(tokens, self.run)
 
     async def _probe(self, number: int, place: str) -> None:

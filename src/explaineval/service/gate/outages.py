@@ -22,18 +22,25 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 class Outage:
     """One endpoint that does not answer: why, since when, when it is tried next, and by which run just now.
 
-    `since` is in seconds since 1970, the other times in those of the event loop. `called` is the run without a process
-    that was started to try it.
+    `since` is in seconds since 1970, the other times in those of the event loop. `prober` may try it since `granted`,
+    and does where `trying`. `called` is the run without a process that was started to try it.
     """
 
     reason: str
     since: float
     begun: float
     next_try: float
-    pause: float = FIRST_PAUSE
+    pause: float
     prober: str | None = None
+    granted: float = 0.0
+    trying: bool = False
     called: str | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def let_go(self) -> None:
+        """Let another attempt be made."""
+        self.prober, self.trying = None, False
+        self.wake()
 
     def wake(self) -> None:
         """Let everybody who waits look again."""
@@ -60,22 +67,37 @@ class Outages:
         """Note that a run waits for an endpoint."""
         now, outage = asyncio.get_running_loop().time(), self.now.get(place)
         if outage is None:
-            self.now[place] = Outage(reason, time.time(), now, now + FIRST_PAUSE)
+            self.now[place] = Outage(reason, time.time(), now, now + FIRST_PAUSE, FIRST_PAUSE)
         else:
             outage.reason = reason
 
     async def enter(self, place: str, run: str) -> bool:
-        """Wait until a run may try an endpoint; False where it answers again meanwhile."""
+        """Wait until a run may try an endpoint; False where it answers again meanwhile.
+
+        A run that may try it and does not within LONGEST_PAUSE gives its turn away.
+        """
         loop = asyncio.get_running_loop()
         while (outage := self.now.get(place)) is not None:
-            if outage.prober is None and loop.time() >= outage.next_try:
-                outage.prober = run
+            now = loop.time()
+            if outage.prober == run and not outage.trying:
                 return True
-            wait = max(0.0, outage.next_try - loop.time())
+            due = outage.next_try if outage.prober is None else outage.granted + LONGEST_PAUSE
+            if not outage.trying and now >= due:
+                outage.prober, outage.granted = run, now
+                outage.wake()
+                return True
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait if outage.prober is None else None):
+                async with asyncio.timeout(None if outage.trying else due - now):
                     await outage.changed.wait()
         return False
+
+    def try_now(self, place: str, run: str) -> bool:
+        """Return whether a run may make its attempt at an endpoint now; then it is under way."""
+        outage = self.now.get(place)
+        if outage is None or outage.prober != run or outage.trying:
+            return False
+        outage.trying = True
+        return True
 
     def is_prober(self, place: str, run: str) -> bool:
         """Return whether a run may try an endpoint just now."""
@@ -95,16 +117,15 @@ class Outages:
         """Note that the attempt of the run that tries an endpoint was in vain."""
         outage = self.now.get(place)
         if outage is not None and outage.prober == run:
-            outage.prober, outage.pause = None, min(LONGEST_PAUSE, 2 * outage.pause)
+            outage.pause = min(LONGEST_PAUSE, 2 * outage.pause)
             outage.next_try = asyncio.get_running_loop().time() + outage.pause
-            outage.wake()
+            outage.let_go()
 
     def leave(self, run: str) -> None:
         """Let another run try what this one was trying."""
         for outage in self.now.values():
             if outage.prober == run:
-                outage.prober = None
-                outage.wake()
+                outage.let_go()
 
     def is_over(self, place: str) -> bool:
         """Return whether an endpoint has not answered for as long as it is waited for."""

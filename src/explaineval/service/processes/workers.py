@@ -50,6 +50,8 @@ LONGEST_PAUSE = 60.0
 TICK_SECONDS = 1.0
 """Seconds between two looks at what runs wait for."""
 MOST_CONNECTIONS = 4096
+LONGEST_PATIENCE = 30 * 86_400.0
+"""Seconds for which the process of a run waits for an endpoint, unless it is ended before."""
 LOGS = "logs"
 RUNS = "runs"
 ENDED = Wait("worker", "")
@@ -492,6 +494,7 @@ class Workers:
             "endpoints": {name: _lowered(self.endpoints[name], row.job["lowered"]) for name in row.job["endpoints"]},
             "cache": self.directory / "cache",
             "max_usd": left,
+            "patience": LONGEST_PATIENCE if self.settings.limits.patience > 0 else 0.0,  # the server gives up
         }
         return {
             "science": row.job["science"],
