@@ -22,7 +22,8 @@ class Door:
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
         self._do(self._listen())
 
     @contextmanager
@@ -38,6 +39,8 @@ class Door:
         """Close it for good."""
         self._do(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def _do(self, work: object) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(30)  # type: ignore[arg-type]
@@ -51,6 +54,7 @@ class Door:
         self._server.close()
         for writer in list(self._open):
             writer.transport.abort()
+        await asyncio.sleep(0.1)  # those who forward notice it
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

@@ -24,7 +24,7 @@ from service_kills import Faults, trouble_service
 
 PRICE = (100.0, 200.0)
 TOKENS = {name: f"{name}-" + 20 * "x" for name in ("ann", "bob", "eve")}
-LONG = 120.0
+LONG = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +35,16 @@ def server() -> Iterator[BillingServer]:
 
 
 @contextmanager
-def serving(folder: Path, endpoints: dict[str, Any], budget: float | None = None, **limits: Any) -> Iterator[Service]:
-    """Serve endpoints to three tokens, with a task of 15 requests uploaded by each."""
+def serving(
+    folder: Path, endpoints: dict[str, Any], budget: float | None = None, examples: int = 3, **limits: Any
+) -> Iterator[Service]:
+    """Serve endpoints to three tokens, with a task of five requests for each example uploaded by each."""
     tokens = {name: {"token_env": f"TOKEN_{name}", "max_usd": budget} for name in TOKENS}
     settings = {"endpoints": endpoints, "tokens": tokens, "embedded": False, "limits": limits}
     service = Service(folder / "service", settings, {f"TOKEN_{name}": text for name, text in TOKENS.items()})
     service.start()
     try:
-        write_task(folder, 3, 4)
+        write_task(folder, examples, 4)
         for token in TOKENS.values():
             for name in ("task.jsonl", "edits.jsonl"):
                 service.ask("PUT", f"/api/files/{name}", (folder / name).read_bytes(), token)
@@ -53,7 +55,7 @@ def serving(folder: Path, endpoints: dict[str, Any], budget: float | None = None
 
 
 def settings_of(endpoint: str, **changes: Any) -> dict[str, Any]:
-    """Return a run of 15 requests at an endpoint."""
+    """Return a run of the whole task at an endpoint."""
     return {
         "tasks": ["jsonl:task.jsonl"], "interventions": {"file": "edits.jsonl"}, "shams": 0,
         "models": [{"model": "openai/m", "endpoint": endpoint}], "max_tokens": 60, **changes,
@@ -74,11 +76,11 @@ def test_an_endpoint_that_is_out_is_waited_for(server: BillingServer, tmp_path: 
     server.open("out", Settings(prices={"m": PRICE}, latency=0.3))
     door = Door(server.port)
     lab = {"base_url": f"http://127.0.0.1:{door.port}/out/v1", "price": list(PRICE), "max_connections": 1}
-    with serving(tmp_path, {"lab": lab}) as service:
+    with serving(tmp_path, {"lab": lab}, examples=12) as service:
         run = service.submit(settings_of("lab"), TOKENS["ann"])
         until(service, run, "ann", lambda _: server.books("out")["billed"] >= 3)
         with door.closed():
-            found = until(service, run, "ann", lambda row: row["state"] == "waiting")
+            found = until(service, run, "ann", lambda row: "refused" in (row["reason"] or ""))
             refused = service.ask("DELETE", f"/api/runs/{run}", token=TOKENS["ann"])
             listed = service.ask("GET", "/api/runs", token=TOKENS["ann"]).document["runs"][0]
             service.ask("POST", f"/api/runs/{run}/stop", token=TOKENS["ann"])
@@ -90,11 +92,11 @@ def test_an_endpoint_that_is_out_is_waited_for(server: BillingServer, tmp_path: 
 
     assert (found["waits_for"], listed["state"], refused.status) == ("endpoint", "waiting", 409)
     assert "waits for the endpoint lab, which has not answered since" in found["reason"]
-    assert "refused" in found["reason"]
+    assert found["state"] == "waiting"
     assert (stopped["state"], again.status, waiting["waits_for"]) == ("stopped", 200, "endpoint")
     assert (finished["state"], finished["waits_for"]) == ("finished", None)
     unbilled = finished["unbilled"] or {"usd": 0.0, "attempts": 0}
-    assert server.books("out")["billed"] <= 15 + unbilled["attempts"]
+    assert server.books("out")["billed"] <= 60 + unbilled["attempts"]
     assert finished["usd"] >= sum(server.books("out")["dollars"].values()) - 1e-9
 
 
@@ -103,7 +105,7 @@ def test_an_endpoint_is_given_up_after_the_operators_patience(server: BillingSer
     server.open("gone", Settings(prices={"m": PRICE}, latency=0.3))
     door = Door(server.port)
     lab = {"base_url": f"http://127.0.0.1:{door.port}/gone/v1", "price": list(PRICE), "max_connections": 1}
-    with serving(tmp_path, {"lab": lab}, patience=3) as service:
+    with serving(tmp_path, {"lab": lab}, examples=12, patience=3) as service:
         run = service.submit(settings_of("lab"), TOKENS["ann"])
         until(service, run, "ann", lambda _: server.books("gone")["billed"] >= 3)
         with door.closed():
@@ -167,15 +169,15 @@ def test_one_token_never_has_all_workers(server: BillingServer, tmp_path: Path) 
 
 
 def test_a_run_keeps_the_lesser_of_its_worst_case_and_its_limit(server: BillingServer, tmp_path: Path) -> None:
-    """So another one fits beside it; one that does not fit says for what it waits, and a cached one is never refused."""
+    """So another one fits beside it; one that does not fit says for what it waits; a cached one is never refused."""
     url = server.open("kept", Settings(prices={"m": PRICE}, latency=0.5, spread=0.0))
     lab = {"base_url": url, "price": list(PRICE), "max_connections": 1}
-    with serving(tmp_path, {"lab": lab}, budget=0.5, workers=4, workers_per_token=4) as service:
+    with serving(tmp_path, {"lab": lab}, budget=1.5, workers=4, workers_per_token=4) as service:
         worst = service.ask("POST", "/api/plans", settings_of("lab"), TOKENS["ann"]).document["total"]["usd"]["worst"]
-        assert 0.25 < worst < 0.5
-        run = service.submit(settings_of("lab", max_usd=0.49), TOKENS["ann"])
+        assert 0.75 < worst < 1.4
+        run = service.submit(settings_of("lab", max_usd=1.4), TOKENS["ann"])
         kept = until(service, run, "ann", lambda row: row["state"] == "running")["kept_usd"]
-        small = service.submit(settings_of("lab", limit=1, max_tokens=61, max_usd=0.02), TOKENS["ann"])
+        small = service.submit(settings_of("lab", limit=1, max_tokens=61, max_usd=0.2), TOKENS["ann"])
         fits = until(service, small, "ann", lambda row: row["state"] != "queued")
         large = service.submit(settings_of("lab", max_tokens=70), TOKENS["ann"])
         waits = until(service, large, "ann", lambda row: row["waits_for"] is not None)
@@ -196,9 +198,9 @@ def test_a_run_keeps_the_lesser_of_its_worst_case_and_its_limit(server: BillingS
 @pytest.mark.slow
 def test_a_full_disk_and_an_outage_are_waited_for(server: BillingServer, tmp_path: Path) -> None:
     """All runs finish by themselves, nothing is bought twice without need, and what is booked is what was bought."""
-    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=False).returncode:  # noqa: S607
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=False).returncode:
         pytest.skip("nothing can be mounted here")
-    subprocess.run(["umount", str(tmp_path)], check=True)  # noqa: S607 - as above
+    subprocess.run(["umount", str(tmp_path)], check=True)
     outcome = trouble_service(
         tmp_path, server, Faults(1, (4.0,), (4.0,)), requests=75, connections=4, seed=4, budget=30.0
     )
@@ -213,7 +215,7 @@ def test_on_a_full_disk_runs_can_be_stopped_and_deleted(server: BillingServer, t
     """The run waits, /readyz names what cannot be written, and every state has a way out."""
     data = tmp_path / "service" / "data"
     data.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(data)], check=False)  # noqa: S607
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(data)], check=False)
     if mounted.returncode:
         pytest.skip("nothing can be mounted here")
     url = server.open("full", Settings(prices={"m": PRICE}, latency=0.3))
@@ -236,7 +238,7 @@ def test_on_a_full_disk_runs_can_be_stopped_and_deleted(server: BillingServer, t
                 assert time.monotonic() < end
                 time.sleep(0.1)
     finally:
-        subprocess.run(["umount", "-l", str(data)], check=False)  # noqa: S607 - as above
+        subprocess.run(["umount", "-l", str(data)], check=False)
 
     assert waiting["state"] in ("waiting", "queued")
     assert "room on the disk" in waiting["reason"]

@@ -57,7 +57,9 @@ class Worker:
             if not full:
                 raise
         else:
-            code = ExitCode.INTERRUPTED if outcome is None else outcome.exit_code
+            # a run that was asked to stop may be through with what it has to refuse before it notices
+            stopped = outcome is None or (self.stop.times > 0 and outcome.totals.requests.unsent > 0)
+            code = ExitCode.INTERRUPTED if outcome is None or stopped else outcome.exit_code
             errors = [] if outcome is None else list(outcome.errors)
             self._end(code, errors, outcome)
 
