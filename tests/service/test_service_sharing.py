@@ -14,7 +14,7 @@ from explaineval.service.gate import outages as gate_outages
 from explaineval.service.gate.outages import Outages
 from explaineval.service.gate.turns import Pace
 from explaineval.service.processes.schedule import IDLE, LONG_QUANTUM, QUANTUM, Holder, Queue, choose_to_pause
-from explaineval.service.processes.slots import TooManyJobsError
+from explaineval.service.processes.slots import FairSlots, TooManyJobsError
 from explaineval.service.table import RunRow
 
 
