@@ -27,7 +27,7 @@ CONTRACT = {
     "plan": f"{RUN} --show-prompts --half-width --expect --pilot",
     "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd "
     "--transport --cache --json",
-    "score": "RUN_DIR --mention* --min-label-mass --resamples --table --json",
+    "score": "RUN_DIR --mention* --min-label-mass --resamples --columns --table --json",
     "compare": "RUN_DIR... --by --against --equivalent --impact-rate --fail-if-lower --mention --seed --json",
     "report": "RUN_DIR... --out --plots --json",
     "explain": "[METRIC] --json",
