@@ -12,7 +12,8 @@ ExplainevalError                 1  an error in explaineval itself
     ├── TransientError           -  worth another attempt (rate limit, 5xx, reset, time-out, broken body)
     └── RequestUnsentError       -  never sent, never paid: the run is stopping, or
         ├── BudgetReachedError   3  the spending limit leaves no room for it
-        └── NotStoredError       4  only stored answers may be used (--offline), and it is not among them
+        ├── NotStoredError       4  only stored answers may be used (--offline), and it is not among them
+        └── WithheldError        5  nothing more is asked of the model there, since its answers cannot be read
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class ExitCode(IntEnum):
     """A request has no answer after all retries, or an endpoint cannot be used."""
     DIFFERENT = 6
     """What was checked is not as it was, or not as it is required to be."""
+    UNDECIDED = 7
+    """A requirement can neither be shown to be met nor to be broken."""
     INTERRUPTED = 130
 
     @classmethod
@@ -56,6 +59,7 @@ _WORST_FIRST = (
     ExitCode.SPENDING_LIMIT,
     ExitCode.ENDPOINT,
     ExitCode.NOT_STORED,
+    ExitCode.UNDECIDED,
     ExitCode.DONE,
 )
 
@@ -91,9 +95,16 @@ class InUseError(InputError):
 
 
 class EndpointError(ExplainevalError):
-    """An endpoint cannot be used at all: unknown host, refused connection, wrong key, unknown model."""
+    """An endpoint cannot be used at all: unknown host, refused connection, wrong key, unknown model.
+
+    `unavailable` marks what may pass where the endpoint has answered before: its name cannot be resolved.
+    """
 
     exit_code = ExitCode.ENDPOINT
+
+    def __init__(self, message: str, *, unavailable: bool = False) -> None:
+        super().__init__(message)
+        self.unavailable = unavailable
 
 
 class RequestFailedError(ExplainevalError):
@@ -121,6 +132,7 @@ class TransientError(RequestFailedError):
     `retry_after` is the waiting time in seconds that the endpoint asks for. `refused` marks a refused connection,
     `overload` an overloaded endpoint (429, 503, 529), and `unbilled` an attempt that was certainly not charged:
     refused, or answered with an error. After a time-out, a reset or a cut body it is unknown whether it was charged.
+    `unavailable` marks what an endpoint out of service shows: refused, reset, time-out, 429, 502 to 504 and the like.
     """
 
     def __init__(
@@ -131,12 +143,14 @@ class TransientError(RequestFailedError):
         refused: bool = False,
         overload: bool = False,
         unbilled: bool = False,
+        unavailable: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.refused = refused
         self.overload = overload
         self.unbilled = unbilled or refused or overload
+        self.unavailable = unavailable or refused or overload
 
 
 class RequestUnsentError(RequestFailedError):
@@ -147,6 +161,12 @@ class BudgetReachedError(RequestUnsentError):
     """The spending limit leaves no room for this request's worst case."""
 
     exit_code = ExitCode.SPENDING_LIMIT
+
+
+class WithheldError(RequestUnsentError):
+    """Nothing more is asked of the model there, since its answers cannot be read."""
+
+    exit_code = ExitCode.ENDPOINT
 
 
 class NotStoredError(RequestUnsentError):

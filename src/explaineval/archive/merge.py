@@ -22,6 +22,7 @@ from explaineval.files import copy_tree
 from explaineval.planning.notes import Note, note
 from explaineval.records import Verdict
 from explaineval.rundir import directory as run_directory
+from explaineval.rundir.ledger import read_ledger, write_sums
 from explaineval.rundir.schema import Part, Prediction, RunRecord
 from explaineval.scoring.rows import Scores, score
 
@@ -114,7 +115,8 @@ def _write(shards: Sequence[ShardRun], out: Path) -> Merged:
             "a file in a shard's directory was changed: run that shard again (answers in its cache cost nothing)."
         )
     record = merge_records(shards, config, instructions, trials)
-    run_directory.write_run(out, record)
+    ledger = write_sums(out, [read_ledger(one.directory) for one in shards])
+    run_directory.write_run(out, record.model_copy(update={"spending": ledger.spending()}))
     notes = [*_unfinished_notes(shards), *_merge_judgements(shards, out)]
     scores = score(out)
     run_directory.write_metrics(out, scores.rows)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from explaineval.cli.app import REPEATED
-from explaineval.config import FEWEST_TVD_SAMPLES, TransportName
+from explaineval.config import FEWEST_TVD_SAMPLES, TransportName, read_duration
 from explaineval.datasets import task_help
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -146,6 +146,15 @@ INPUTS = (
     option("--seed", type=int, metavar="N", help="Seed of explaineval's own random draws; never sent.  [default: 0]"),
 )
 
+ALLOW_KEY = option(
+    "--allow-key",
+    multiple=True,
+    type=Names(),
+    metavar="VAR@HOST[:PORT]",
+    help="Let a file send this variable's key to this host. Not needed for variables that begin with EXPLAINEVAL_, nor "
+    "for a provider's own key to its own address. Repeatable.",
+)
+
 ENDPOINT = (
     option(
         "--base-url", metavar="URL", help="Address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."
@@ -242,6 +251,36 @@ DIRECT = option(
     "[default: litellm]",
 )
 
+
+class DurationType(click.ParamType[float]):
+    """Seconds, given with a unit or without: 5m, 90s, 0."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert the text of an option's value."""
+        try:
+            return read_duration(value)
+        except ValueError as exc:
+            self.fail(f"{value!r}: {exc}.", param, ctx)
+
+
+PATIENCE = option(
+    "--patience",
+    type=DurationType(),
+    metavar="TIME",
+    help="How long an endpoint is waited for that has answered and does not any more: 90s, 5m, 2h; 0: not at all.  "
+    "[default: 5m]",
+)
+
+BATCH_POLL = option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]")
+BATCH_WAIT = option(
+    "--batch-wait",
+    type=DurationType(),
+    metavar="TIME",
+    help="How long one command waits for its batches: 90m, 26h; the same command goes on waiting.  [default: 26h]",
+)
+
 TRANSPORT = (
     DIRECT,
     option("--max-connections", type=AT_LEAST_1, help="Most concurrent requests per endpoint.  [default: 32]"),
@@ -249,6 +288,7 @@ TRANSPORT = (
     option("--tpm", type=ABOVE_0, help="Most tokens per minute and endpoint."),
     option("--max-retries", type=AT_LEAST_0, help="Most retries of one request.  [default: 6]"),
     option("--timeout", type=ABOVE_0, help="Seconds per attempt.  [default: 120]"),
+    PATIENCE,
 )
 
 ENGINE = (
@@ -268,7 +308,13 @@ ENGINE = (
 MAX_USD = option(
     "--max-usd",
     type=NumberRange(min=0),
-    help="Hard spending limit in dollars, over all models, retries included.",
+    help="Hard spending limit in dollars, over all models, retries included. In a run directory it counts what this "
+    "command has spent there before.",
+)
+SPENT = option(
+    "--spent",
+    type=NumberRange(min=0),
+    help="Dollars that this command has spent in the run directory before, where its ledger does not know it.",
 )
 CACHE = option("--cache", type=PATH, metavar="DIR", help="Directory of stored answers.  [default: cache/]")
 CACHE_OF_RUN = option(
@@ -308,6 +354,7 @@ RUN = (
         help="Model in litellm's spelling (openai/gpt-4o); with a configuration file, one of its models. Repeatable.",
     ),
     *ENDPOINT,
+    ALLOW_KEY,
     *PROMPTING,
     *scoring_options("word", "0.9", "2000"),
     option(
@@ -316,6 +363,7 @@ RUN = (
         help="How intervals of correlations are computed.  [default: jackknife]",
     ),
     MAX_USD,
+    SPENT,
     option(
         "--offline/--no-offline",
         default=None,
@@ -326,7 +374,13 @@ RUN = (
         default=None,
         help="Send what is missing through the provider's batch endpoint (OpenAI, Azure, Anthropic) at half the price.",
     ),
-    option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
+    option(
+        "--keep-unreadable/--no-keep-unreadable",
+        default=None,
+        help="Ask a model on though over nine in ten of its first 40 answers cannot be read.",
+    ),
+    BATCH_POLL,
+    BATCH_WAIT,
     *TRANSPORT,
     *ENGINE,
     CACHE,

@@ -13,6 +13,7 @@ import click
 
 from explaineval.cli.options import PATH, option, options
 from explaineval.cli.output import echo_notes
+from explaineval.config.installation import install_extra
 from explaineval.errors import InputError
 from explaineval.files import why_unwritable
 
@@ -41,7 +42,7 @@ def serve_command(config: Path | None, data: Path | None, host: str | None, port
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.partition(".")[0] not in {"fastapi", "uvicorn", "starlette"}:
             raise
-        raise InputError("the service needs the extra `serve`: pip install 'explaineval[serve]'.") from None
+        raise InputError(f"the service needs packages that are not installed: {install_extra('serve')}.") from None
     settings = read_settings(config)
     digests = read_tokens(settings)
     directory, host, port = data or DATA, host or HOST, PORT if port is None else port

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
+from explaineval.client.outage import Availability
 from explaineval.client.protocol import Client, SharedLimits
 from explaineval.client.spending import OverbillingCheck, texts_of
 from explaineval.cost import total_tokens
-from explaineval.errors import EndpointError, RequestUnsentError, TransientError
+from explaineval.errors import EndpointError, RequestUnsentError, TransientError, WithheldError
 from explaineval.records import Completion, Request
 
 SLOW_START = 4.0
@@ -310,22 +311,26 @@ class LimitedClient:
 
     After FAILURES_IN_A_ROW failed attempts (and one for each slot) without one success in between, or the first error
     that no retry can mend (wrong key, unknown model), `down` says why and every further request is turned away unsent.
-    So it is after a bill that was too high (`overbilling`).
+    So it is after a bill that was too high (`overbilling`), and where an endpoint was waited for in vain
+    (`availability`): while it is waited for, failures are not counted here.
     """
 
     inner: Client
     limit: ConcurrencyLimit
     stopping: asyncio.Event
     overbilling: OverbillingCheck = field(default_factory=OverbillingCheck)
+    is_withheld: Callable[[Request], bool] = lambda _: False
+    """Whether a request is not to be sent any more, though it waits for its turn."""
+    availability: Availability = field(default_factory=Availability)
     down: EndpointError | None = field(default=None, init=False)
     _failures: int = field(default=0, init=False)
 
     async def complete(self, request: Request) -> Completion:
         """One attempt inside a slot."""
         estimated = sum(map(len, texts_of(request))) // CHARACTERS_PER_TOKEN + request.max_tokens
-        self._raise_unsent()  # at once: the rate limit is for what is sent
+        self._raise_unsent(request)  # at once: the rate limit is for what is sent
         async with self.limit.slot(estimated):
-            self._raise_unsent()
+            self._raise_unsent(request)
             try:
                 completion = await self.inner.complete(request)
             except TransientError as exc:
@@ -333,21 +338,26 @@ class LimitedClient:
                 self._count_failure(exc)
                 raise
             except EndpointError as exc:
+                if self.availability.is_waited_for(exc):
+                    raise TransientError(str(exc), refused=True) from exc
                 self.down = exc
                 raise
             self._failures = 0
             self.limit.answered(estimated, min(BELIEVED * estimated, total_tokens(completion.usage)))
             return completion
 
-    def _raise_unsent(self) -> None:
+    def _raise_unsent(self, request: Request) -> None:
+        if self.is_withheld(request):
+            raise WithheldError("nothing more is asked there")
         if self.stopping.is_set():
             raise RequestUnsentError("the run is stopping")
+        self.down = self.down or self.availability.error
         if self.down is not None:
             raise RequestUnsentError(str(self.down))
         self.overbilling.raise_unsent()
 
     def _count_failure(self, exc: TransientError) -> None:
-        if exc.overload:  # it is alive, only busy
+        if exc.overload or self.availability.is_waited_for(exc):
             return
         self._failures += 1
         if self._failures >= FAILURES_IN_A_ROW + self.limit.ceiling:

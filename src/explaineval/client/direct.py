@@ -24,10 +24,10 @@ from explaineval.client.endpoints.api_keys import advice_on, key_of, without_sec
 from explaineval.client.endpoints.bodies import bounds_of
 from explaineval.client.endpoints.guard import Attempt, Origin, Wire, allow, declared_origins, watch_clients
 from explaineval.client.endpoints.openai_routes import PATHS, ROUTES, check_route, refused_params
+from explaineval.client.endpoints.token_limits import NAME, LimitNames
 from explaineval.client.errors import classify, message_of
 from explaineval.client.openai_answers import read_answer
 from explaineval.client.responses import read_body
-from explaineval.client.token_limits import NAME, LimitNames
 from explaineval.config import Endpoint, check_params
 from explaineval.config.params import EXTRA_BODY
 from explaineval.errors import ExplainevalError, OversizedError, RequestRejectedError, TransientError
@@ -95,6 +95,7 @@ class DirectClient(LimitNames):
             self.wire,
             bounds_of(request.max_tokens, request.logprobs or 0),
             moved_by_user=True,
+            key=key,
             lean=False,  # nothing is built from what is not used, so removing it costs more
             keeps_document=True,
         )

@@ -16,6 +16,8 @@ FATAL = {401, 402, 403, 404}
 OVERLOAD = {429, 503, 529}
 GAVE_UP = {408, 499, 504, 522, 524}
 """Statuses of a gateway that stopped waiting: the answer may still have been made, and charged."""
+OUT_OF_SERVICE = OVERLOAD | GAVE_UP | {502, 521, 523}
+"""Statuses of an endpoint that is out of service for a while, or of the gateway before it."""
 REJECTED = {400, 405, 409, 413, 415, 422}
 MAX_WAIT = 300.0
 
@@ -91,6 +93,7 @@ def classify(exc: BaseException, *, where: str, advice: Advice | None = None) ->
         retry_after=retry_after(exc),
         overload=status in OVERLOAD,
         unbilled=answered is not None and answered not in GAVE_UP,
+        unavailable=answered in OUT_OF_SERVICE,
     )
 
 
@@ -109,13 +112,13 @@ def _without_status(exc: BaseException, where: str, text: str, hint: Callable[[i
     links = list(chain(exc))
     names = {type(link).__name__ for link in links if not _is_wrapper(link)}
     if isinstance(exc, TimeoutError) or names & TIMED_OUT:
-        return TransientError(f"{where}: no answer within the time-out")
+        return TransientError(f"{where}: no answer within the time-out", unavailable=True)
     if any(isinstance(link, ConnectionRefusedError) for link in links):
         return TransientError(f"{where}: the connection is refused", refused=True)
     if names & NO_HOST:
-        return EndpointError(f"{where}: the host name cannot be resolved; check the base URL.")
+        return EndpointError(f"{where}: the host name cannot be resolved; check the base URL.", unavailable=True)
     if names & BROKEN or any(isinstance(link, ConnectionError) for link in links):
-        return TransientError(f"{where}: the connection broke")
+        return TransientError(f"{where}: the connection broke", unavailable=True)
     if NO_KEY.search(str(exc)):
         missing = hint(401)
         return EndpointError(f"{where}: {NO_KEY_HINT if missing == FATAL_HINTS[401] else missing}.")

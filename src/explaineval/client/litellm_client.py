@@ -22,9 +22,9 @@ import httpx
 from explaineval.client.endpoints.api_keys import advice_on, key_of, without_secrets
 from explaineval.client.endpoints.bodies import bounds_of
 from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, declared_origins, watch_clients
+from explaineval.client.endpoints.token_limits import LimitNames
 from explaineval.client.errors import chain, classify, wire_status
 from explaineval.client.responses import add_reasoning, read_body, read_response
-from explaineval.client.token_limits import LimitNames
 from explaineval.config import Endpoint, check_params
 from explaineval.errors import (
     EndpointError,
@@ -141,6 +141,7 @@ class LiteLLMClient(LimitNames):
             self.wire,
             bounds_of(request.max_tokens, request.logprobs or 0),
             moved_by_user=endpoint.base_url is not None,
+            key=key,
             lean=self.lean,
             on_first_send=clock.start,
         )

@@ -17,7 +17,8 @@ from explaineval.cache import Claims, Store
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient, StoringClient
 from explaineval.client.concurrency import ConcurrencyLimit, LimitedClient, RateLimit
 from explaineval.client.endpoints.openai_routes import check_route
-from explaineval.client.protocol import Client, SharedLimits, Transport
+from explaineval.client.outage import Availability, ProbeTurns
+from explaineval.client.protocol import Client, SharedLimits, SpendingAccount, Transport
 from explaineval.client.retries import RetryingClient
 from explaineval.client.spending import (
     Budget,
@@ -121,6 +122,7 @@ class ClientStack:
         stopping: set when the run stops, so that nothing more is sent.
         transports: used instead of those in TRANSPORTS, by the endpoint of the models that they ask.
         shared: limits that hold over several processes, kept to beside the run's own.
+        account: books what is spent, and knows what was spent before.
     """
 
     def __init__(
@@ -131,22 +133,25 @@ class ClientStack:
         *,
         transports: Mapping[str | None, Transport] | None = None,
         shared: SharedLimits | None = None,
+        account: SpendingAccount | None = None,
     ) -> None:
         models = tuple(models)
         check_transport(config, models)
         self.config = config
         self.stopping = stopping
         self.shared = shared
-        total = SpendingLimit(config.max_usd)
+        self.account = account
+        total = SpendingLimit(config.max_usd, 0.0 if account is None else account.spent())
         self.budget = Budget(total) if shared is None else SharedBudget(total, shared)
         self._overbilling: dict[str, OverbillingCheck] = {}
         self._limits: dict[str, ConcurrencyLimit] = {}
+        self._availability: dict[str, Availability] = {}
         self._endpoints = {model.endpoint: config.endpoint_of(model) for model in models}
         self._transports = dict(transports or {})
         self._opened: dict[str, Transport] = {}
         self._workers: RayWorkers | None = None
         self.report: Callable[[str], None] = lambda _: None
-        """Shows a message about the workers to the user."""
+        """Shows a message about workers or endpoints to the user."""
 
     def transport_of(self, model: ModelConfig, on_open: Callable[[], None] = lambda: None) -> LazyTransport:
         """Return the transport of this model, which is opened at its first request; `on_open` is called then."""
@@ -180,12 +185,24 @@ class ClientStack:
         if place not in self._limits:
             rate = RateLimit(*self.config.pace_of(model))
             ceiling = self.config.connections_of(model)
-            self._limits[place] = ConcurrencyLimit(ceiling, self.stopping, rate, place, self.shared)
-        limit = self._limits[place]
+            limit = self._limits[place] = ConcurrencyLimit(ceiling, self.stopping, rate, place, self.shared)
+            self._availability[place] = Availability(
+                place,
+                self.config.patience,
+                self.stopping,
+                slots=lambda: limit.adaptive.slots,
+                report=lambda message: self.report(message),
+                turns=self.shared if isinstance(self.shared, ProbeTurns) else None,
+            )
+        limit, availability = self._limits[place], self._availability[place]
         storing = None if writer is None else StoringClient(transport, writer)
         budgeted = self._budgeted(model, price, storing or transport)
-        limited = LimitedClient(budgeted or storing or transport, limit, self.stopping, self._overbilling[place])
-        retrying = RetryingClient(limited, self.config.max_retries, self.stopping, limit.is_busy)
+        limited = LimitedClient(
+            budgeted or storing or transport, limit, self.stopping, self._overbilling[place], availability=availability
+        )
+        retrying = RetryingClient(
+            limited, self.config.max_retries, self.stopping, limit.is_busy, availability=availability
+        )
         return Layers(retrying, limited, budgeted, storing)
 
     def cached(self, layers: Layers, store: Store, claims: Claims | None) -> CachedClient:
@@ -203,7 +220,9 @@ class ClientStack:
         check = self._overbilling.setdefault(place_of(model), OverbillingCheck(model.endpoint))
         if price is None:
             return None
-        return BudgetedClient(inner, CostBound(price), self.budget, SpendingLimit(model.max_usd), self.stopping, check)
+        earlier = 0.0 if self.account is None else self.account.spent((model.endpoint, model.model))
+        own = SpendingLimit(model.max_usd, earlier)
+        return BudgetedClient(inner, CostBound(price), self.budget, own, self.stopping, check, self.account)
 
     @property
     def billing_error(self) -> EndpointError | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explaineval.config.client_config import ClientConfig, EndpointConfig, Prices, TransportName
+from explaineval.config.client_config import ClientConfig, EndpointConfig, Prices, TransportName, read_duration
 from explaineval.config.columns import Columns, columns_of, read_columns
 from explaineval.config.endpoint import Endpoint, normalise_url, older_spelling, spellings
 from explaineval.config.params import check_params
@@ -24,5 +24,5 @@ __all__ = [
     "FEWEST_MENTIONED_FLIPS", "FEWEST_TVD_SAMPLES", "LOOK", "Arm", "ArmConfig", "ClientConfig", "Columns", "Endpoint",
     "EndpointConfig", "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "Shard", "TransportName", "arms_for",
     "build", "check_params", "columns_of", "normalise_url", "older_spelling", "read_columns", "read_config",
-    "spellings",
+    "read_duration", "spellings",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from explaineval.errors import InputError
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning.prepare import Prepared
 from explaineval.rundir.directory import write_progress
-from explaineval.rundir.schema import ModelProgress, ModelState, RunProgress, RunState
+from explaineval.rundir.schema import ModelProgress, ModelState, RunProgress, RunState, Waiting
 from explaineval.scoring.counts import interval_of
 from explaineval.scoring.live import LiveNumbers, LivePhi
 
@@ -86,13 +86,13 @@ class ProgressReporter:
         self._ended: list[str | None] = []
         """When each model ended."""
         self._written = float("-inf")
-        self._states: list[ModelState] = []
+        self._states: list[tuple[ModelState, bool]] = []
 
     def report(self, model_runs: list[ModelRun]) -> None:
         """Show how far the models are, and write it where it is time to."""
         progress = self._snapshot(model_runs, "asking")
         phis = self._numbers.update([model_run.live for model_run in model_runs])
-        now, states = self.clock(), [model.state for model in progress.models]
+        now, states = self.clock(), [(model.state, model.waiting is not None) for model in progress.models]
         if now - self._written >= WRITE_SECONDS or states != self._states:
             self._written, self._states = now, states
             with suppress(OSError):  # the next trial raises the same error where it can be handled
@@ -156,6 +156,7 @@ class ProgressReporter:
         pace.measure(self.clock(), settled, counts.sent)
         speeds = pace.per_second() if state == "running" else None
         usd = usd_of(model_run)
+        now_spent = usd if usd is None or model_run.budgeted is None else usd - model_run.budgeted.own.earlier
         remaining = distinct - settled
         return ModelProgress(
             endpoint=model_run.model.endpoint,
@@ -171,9 +172,10 @@ class ProgressReporter:
             rate=None if speeds is None else speeds[1],
             seconds_left=None if speeds is None or not speeds[0] else remaining / speeds[0],
             usd=usd,
-            usd_left=None if usd is None or not counts.sent else usd / counts.sent * remaining,
+            usd_left=None if now_spent is None or not counts.sent else now_spent / counts.sent * remaining,
             max_usd=model_run.model.max_usd,
             outcomes=dict(sorted(model_run.statuses.items())),
+            waiting=waiting_of(model_run) if state == "running" else None,
             started=self._started,
             updated=self._ended[place] or _now(),
         )
@@ -189,11 +191,26 @@ class ProgressReporter:
 def usd_of(model_run: ModelRun) -> float | None:
     """Return the dollars that count as spent: every bill, and the worst case of attempts without one; None if unknown.
 
-    With a limit that is what the limit counts.
+    With a limit that is what the limit counts: all that was spent in the run directory.
     """
     if model_run.budgeted is not None:
-        return model_run.budgeted.own.spent
+        return model_run.budgeted.own.earlier + model_run.budgeted.own.spent
     return model_run.ledger.spent if model_run.ledger.known else None
+
+
+def waiting_of(model_run: ModelRun) -> Waiting | None:
+    """Return what the model's endpoint is waited for; None while it answers."""
+    outage = model_run.layers.limited.availability.outage
+    if outage is None:
+        return None
+    return Waiting(
+        endpoint=outage.place,
+        reason=outage.reason,
+        since=outage.since.isoformat(timespec="milliseconds"),
+        next_try=outage.next_try.isoformat(timespec="milliseconds"),
+        until=outage.until.isoformat(timespec="milliseconds"),
+        tries=outage.tries,
+    )
 
 
 def model_state(model_run: ModelRun, *, offline: bool) -> tuple[ModelState, str | None]:
@@ -202,6 +219,8 @@ def model_state(model_run: ModelRun, *, offline: bool) -> tuple[ModelState, str 
         return "running", None
     if model_run.error is not None:
         return "failed", str(model_run.error)
+    if model_run.stops:
+        return "stopped", " ".join(model_run.stops)
     if model_run.unreadable is not None:
         return "failed", model_run.unreadable
     unsent = model_run.cached.counts.unsent + model_run.progress.unsent

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from explaineval.records import Estimate
-from explaineval.rundir.schema import ModelProgress, RunProgress
+from explaineval.rundir.schema import ModelProgress, RunProgress, Waiting
 from explaineval.scoring.live import LivePhi
+from explaineval.text import duration
 
 Phis = Sequence[LivePhi]
 
@@ -39,6 +40,8 @@ def model_sentence(name: str, progress: ModelProgress, phis: Phis) -> str:
     parts += [_named_phi(phi, alone=len(phis) == 1, running=running) for phi in phis]
     if progress.usd is not None:
         parts.append(_spent(progress.usd, progress.max_usd))
+    if progress.waiting is not None:
+        return f"{name}: {', '.join(parts)}. {waiting_sentence(progress.waiting)}"
     if running:
         left = duration(progress.seconds_left)
         parts.append(f"{left} left" if left else "time left not known yet")
@@ -110,7 +113,7 @@ def _cells(name: str, model: ModelProgress, phis: Phis) -> tuple[str, ...]:
         _rate(model.rate),
         _phi(phis[0].estimate) + (f" +{len(phis) - 1}" if len(phis) > 1 else "") if phis else "",
         "" if model.usd is None else _short_spent(model.usd, model.max_usd),
-        (duration(model.seconds_left) or "?") if running else model.state,
+        "waiting" if model.waiting else (duration(model.seconds_left) or "?") if running else model.state,
     )
 
 
@@ -191,8 +194,8 @@ def screen_lines(
     counts: Counter[str] = Counter()
     for model in run.models:
         counts.update(model.outcomes)
-        if model.reason and run.state == "asking":
-            below += _wrap(model.reason, width, "  ")
+        if run.state == "asking" and (model.reason or model.waiting):
+            below += _wrap(model.reason or waiting_sentence(model.waiting), width, "  ")
     if counts:
         below += _wrap(f"Trials: {outcomes(counts)}.", width, "  ")
     if run.models:
@@ -226,6 +229,21 @@ def state_sentence(run: RunProgress, now: datetime) -> str:
     return f"finished after {since}{code}"
 
 
+def waiting_sentence(waiting: Waiting | None) -> str:
+    """Return what is waited for, since when, when it is tried next, and when it is given up; empty for nothing."""
+    if waiting is None:
+        return ""
+    since, next_try, until = (_clock(text) for text in (waiting.since, waiting.next_try, waiting.until))
+    return (
+        f"Waiting for {waiting.endpoint} since {since}: {waiting.reason.rstrip('.')}. It is tried next at {next_try}, "
+        f"and given up at {until}."
+    )
+
+
+def _clock(text: str) -> str:
+    return _time(text).astimezone().strftime("%H:%M:%S")
+
+
 def is_dead(run: RunProgress, now: datetime) -> bool:
     """Return whether a run that should be going on has been silent for too long."""
     longest = {"asking": DEAD_SECONDS, "scoring": SCORING_SECONDS}.get(run.state)
@@ -239,21 +257,6 @@ def outcomes(counts: Mapping[str, int]) -> str:
     '800 ok, 12 unparsed'
     """
     return ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
-
-
-def duration(seconds: float | None) -> str:
-    """Return a duration in words; an empty text where it is unknown.
-
-    >>> duration(38), duration(2300), duration(4 * 3600), duration(100 * 3600)
-    ('38 s', '38 min', '4.0 h', '4.2 days')
-    """
-    if seconds is None:
-        return ""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def _named_phi(phi: LivePhi, *, alone: bool, running: bool) -> str:

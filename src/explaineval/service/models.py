@@ -117,6 +117,7 @@ class RunSettings(Request):
     timeout: Annotated[float, Field(gt=0, le=3600)] | None = None
     rpm: Positive | None = None
     tpm: Positive | None = None
+    keep_unreadable: bool = False
 
     @field_validator("params")
     @classmethod
@@ -334,6 +335,7 @@ class ComparisonRequest(Request):
     against: Text | None = None
     equivalent: Annotated[float, Field(gt=0, le=2)] | None = None
     impact_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    primary: Text | None = None
     mention: Mention | None = None
     seed: Annotated[int, Field(ge=-MOST, le=MOST)] = 0
 

@@ -22,7 +22,7 @@ UPLOAD = "jsonl:"
 """What stands before the name of an upload that is a task."""
 USUAL_ROUTES = ("openai/*", "hosted_vllm/*", "text-completion-openai/*")
 """Models that may be asked at an endpoint with a base URL where the operator names none."""
-CLIENT = ("max_usd", "max_connections", "max_retries", "timeout", "rpm", "tpm")
+CLIENT = ("max_usd", "max_connections", "max_retries", "timeout", "rpm", "tpm", "keep_unreadable")
 """Settings that are no part of the science."""
 LOWERED = ("max_connections", "rpm", "tpm")
 """Those of them that may only lower what the operator allows."""

@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 
 from explaineval.client.endpoints import guard
+from explaineval.client.endpoints.token_limits import Renamed
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm
-from explaineval.client.token_limits import Renamed
 from explaineval.config import Endpoint
 from explaineval.records import Completion, Message, Request
 

@@ -94,6 +94,7 @@ class Failure(Record):
     refused: bool = False
     overload: bool = False
     unbilled: bool = False
+    unavailable: bool = False
     sent: bool = True
 
     @classmethod
@@ -112,9 +113,12 @@ class Failure(Record):
                 refused=self.refused,
                 overload=self.overload,
                 unbilled=self.unbilled,
+                unavailable=self.unavailable,
             )
         if self.error == "rejected":
             return RequestRejectedError(self.message, sent=self.sent)
+        if self.error == "endpoint":
+            return EndpointError(self.message, unavailable=self.unavailable)
         return ERRORS[self.error](self.message)
 
 

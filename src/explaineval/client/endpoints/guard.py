@@ -41,7 +41,7 @@ from explaineval.client.endpoints.proxies import naming_proxy, proxied, proxy_fo
 from explaineval.config import Endpoint
 from explaineval.config.endpoint import DEFAULT_PORTS
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, TransientError
-from explaineval.secrets import SECRETS
+from explaineval.secrets import SECRETS, find_secret
 
 LOOK_AGAIN = 0.02
 """Seconds between two looks for room among the bytes under way."""
@@ -136,6 +136,8 @@ class Attempt:
     bounds: Bounds = field(default_factory=Bounds)
     moved_by_user: bool = False
     """Whether a base URL was given, so that its origin is the declared one."""
+    key: str | None = None
+    """The key that is meant to be sent. To a base URL no other secret of the environment is."""
     streams: bool = False
     """Whether the caller reads answers piece by piece, so that their whole length is not bounded here."""
     lean: bool = True
@@ -169,6 +171,26 @@ class Attempt:
         if not self.sent and self.on_first_send is not None:
             self.on_first_send()
         self.sent += 1
+
+    def check_secrets(self, request: httpx.Request) -> None:
+        """Refuse a request to a base URL that holds another secret of the environment than the key meant for it.
+
+        Libraries look for keys, tokens and credentials by themselves, under names that only they know.
+
+        Raises:
+            InputError: it holds one.
+        """
+        if not self.moved_by_user:
+            return
+        text = "\n".join((str(request.url), *request.headers.values()))
+        name = find_secret(text, os.environ, self.key or "")
+        if name is not None:
+            raise self.refuse(
+                InputError(
+                    f"{self.where}: the route would send the value of {name} to {Origin.of(request.url)}, which is not "
+                    "the key for this base URL; nothing was sent. Unset it, or use another route, for example openai/."
+                )
+            )
 
     def check_answer(self, content: bytes) -> tuple[bytes, int]:
         """Return the body of an answer as it may be parsed, and about how much memory that takes, in bytes.
@@ -354,6 +376,7 @@ class Wire:
 def _sending(request: httpx.Request, attempt: Attempt) -> Iterator[None]:
     """Check a request before it is sent inside the block, where no further check is made, and keep its error."""
     attempt.check(request.url, request.method)
+    attempt.check_secrets(request)
     request.headers["accept-encoding"] = "gzip"
     token = _inside.set(True)
     try:
