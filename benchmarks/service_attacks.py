@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import resource
 import sys
 import tempfile
@@ -43,7 +44,7 @@ BODY = "POST /api/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/
 
 @asynccontextmanager
 async def connections(port: int, text: str, count: int) -> AsyncIterator[None]:
-    """Send a text over so many connections, and open those again that the server ends, as long as the block goes on."""
+    """Send a text over so many connections as long as the block goes on; those that the server ends come again."""
 
     async def hold() -> None:
         while True:
@@ -55,7 +56,7 @@ async def connections(port: int, text: str, count: int) -> AsyncIterator[None]:
                 writer.close()
             except OSError:
                 pass
-            await asyncio.sleep(1)
+            await asyncio.sleep(random.uniform(3, 7))
 
     tasks = [asyncio.create_task(hold()) for _ in range(count)]
     await asyncio.sleep(2)

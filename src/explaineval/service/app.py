@@ -22,7 +22,7 @@ from explaineval.errors import ExplainevalError, InputError
 from explaineval.service.api import errors, runs, stores
 from explaineval.service.api.connections import Crowd, protocol_of
 from explaineval.service.api.guards import LOOPBACK_HOSTS, BasePath, Guard
-from explaineval.service.gate.places import most_connections, raise_open_files
+from explaineval.service.gate.places import MOST_ARRIVING, most_arriving, most_connections, raise_open_files
 from explaineval.service.logs import event, write_logs
 from explaineval.service.monitoring import Observed
 from explaineval.service.pages import rendering
@@ -30,8 +30,6 @@ from explaineval.service.pages.routes import router as pages
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings
 
-BACKLOG = 128
-"""Connections that wait to be accepted, and are accepted in one go."""
 END_SECONDS = 5
 """For how long the end of the service waits for requests of users under way, before it ends the runs."""
 DESCRIPTION = (
@@ -148,7 +146,7 @@ def listen(host: str, port: int, digests: Mapping[str, bytes]) -> socket.socket:
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=MOST_ARRIVING)
     except OSError as exc:
         raise InputError(
             f"nothing can listen at {host}, port {port} ({exc.strerror or exc}): choose another --host or --port."
@@ -168,7 +166,8 @@ def serve(
     handler = write_logs()
     limits = settings.limits
     raise_open_files(limits.connections)
-    crowd = Crowd(most_connections(limits.connections), limits.connections_per_address, limits.header_seconds)
+    most = most_connections(limits.connections)
+    crowd = Crowd(most, limits.connections_per_address, limits.header_seconds)
     app = create_app(directory, settings, digests, loopback=loopback)
 
     def reload() -> None:
@@ -186,7 +185,7 @@ def serve(
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=limits.idle_seconds,
         proxy_headers=False, h11_max_incomplete_event_size=64 << 10, timeout_graceful_shutdown=END_SECONDS,
-        backlog=BACKLOG, ws="none", http=cast(Any, protocol_of(crowd, settings.base_path)),
+        backlog=most_arriving(most), ws="none", http=cast(Any, protocol_of(crowd, settings.base_path)),
         callback_notify=tidy, timeout_notify=10,
     )  # fmt: skip
     host, port = listening.getsockname()[:2]

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+FEWEST_ARRIVING, MOST_ARRIVING = 128, 1024
+"""Connections that wait to be accepted, and are accepted in one go: so many at the least and at the most."""
 SPARE_FILES = 384
 """Open files that are kept for what the service itself needs: its database, its workers, and connections just made."""
 
@@ -70,7 +72,7 @@ class Shares:
 def raise_open_files(wanted: int) -> None:
     """Let this process open as many files as so many connections need, as far as the system allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + SPARE_FILES
+    needed = wanted + SPARE_FILES + MOST_ARRIVING
     if soft != resource.RLIM_INFINITY and soft < needed:
         allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
@@ -80,3 +82,11 @@ def most_connections(wanted: int) -> int:
     """Return how many connections can be open: as many as are wanted, or fewer where the system allows few files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return wanted if soft == resource.RLIM_INFINITY else max(16, min(wanted, soft - SPARE_FILES))
+
+
+def most_arriving(connections: int) -> int:
+    """Return how many connections may wait to be accepted beside so many open ones; each needs an open file too."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_ARRIVING
+    return max(FEWEST_ARRIVING, min(MOST_ARRIVING, soft - SPARE_FILES - connections))
