@@ -250,7 +250,10 @@ def test_a_model_that_cannot_be_asked_holds_up_no_other(place: Path) -> None:
     with ScriptedServer(script=answer) as server, ScriptedServer(script=answer, down=True) as broken:
         result = ask(
             place, server, "broken",
-            endpoints={name: {"base_url": one.url, "endpoint_name": name} for name, one in (("lab", server), ("off", broken))},
+            endpoints={
+                name: {"base_url": url, "endpoint_name": name}
+                for name, url in (("lab", server.url), ("off", broken.url))
+            },
             models=[{"model": "openai/planted", "endpoint": "lab"}, {"model": "openai/planted", "endpoint": "off"}],
         )  # fmt: skip
 
