@@ -2,12 +2,13 @@
 
     python benchmarks/coverage_correction.py               # 2,000 data sets and sheets a cell, about 3 minutes
     python benchmarks/coverage_correction.py --sets 200
+    python benchmarks/coverage_correction.py --sets 200 --wrong 0.03
 
 Planted: an explanation mentions the insertion at TPR where the answer changed, at FPR where it did not. `word` misses a
 share of these mentions (synonyms), one where the answer changed and another where it did not, and sees 2 % that are not
-there. Sheets of 100 and 200 rows are drawn equally from the four cells, and people judge them rightly. Counted: how
-often the interval holds the planted value, for phi, TPR, FPR and J, corrected, and for phi as `word` counts it.
-`--json` prints one document. Seeds are fixed.
+there. Sheets of 100 and 200 rows are drawn equally from the four cells, and people judge them rightly, but for a share
+`--wrong` of the rows. Counted: how often the interval holds the planted value, for phi, TPR, FPR and J, corrected, and
+for phi as `word` counts it. `--json` prints one document. Seeds are fixed.
 """
 
 from __future__ import annotations
@@ -51,13 +52,21 @@ def draw(world: World, misses: tuple[float, float], rng: np.random.Generator) ->
     return np.stack([cell.sum(axis=1) for cell in cells], axis=1), np.array([(cell & said).sum() for cell in cells])
 
 
-def people(sizes: NDArray[np.int64], true: NDArray[np.int64], rows: int, rng: np.random.Generator) -> tuple[Any, Any]:
+def people(
+    sizes: NDArray[np.int64], true: NDArray[np.int64], rows: int, rng: np.random.Generator, wrong: float = 0.0
+) -> tuple[Any, Any]:
     """A sheet of so many rows: how many of each cell are called mentioned, and how many were judged."""
     judged = allocate(sizes.tolist(), rows)
-    return [rng.hypergeometric(true[cell], sizes[cell] - true[cell], judged[cell]) for cell in range(4)], judged
+    called = [rng.hypergeometric(true[cell], sizes[cell] - true[cell], judged[cell]) for cell in range(4)]
+    if wrong:
+        of = zip(called, judged, strict=True)
+        called = [rng.binomial(said, 1 - wrong) + rng.binomial(all_ - said, wrong) for said, all_ in of]
+    return called, judged
 
 
-def measure(cell: int, world: World, misses: tuple[float, float], rows: int, sets: int) -> dict[str, Any]:
+def measure(
+    cell: int, world: World, misses: tuple[float, float], rows: int, sets: int, wrong: float = 0.0
+) -> dict[str, Any]:
     """Coverage of every number in one cell, its share with an interval, mean width, and the bias of phi."""
     truths = {name: world.truths["phi_cct" if name == "phi" else name] for name in NAMES}
     hits, widths = (np.full((sets, len(NAMES)), np.nan) for _ in range(2))
@@ -65,7 +74,7 @@ def measure(cell: int, world: World, misses: tuple[float, float], rows: int, set
     for number in range(sets):
         rng = seeded(FIRST_CELL + cell, number)
         tables, true = draw(world, misses, rng)
-        called, judged = people(tables.sum(axis=0), true, rows, rng)
+        called, judged = people(tables.sum(axis=0), true, rows, rng, wrong)
         found = correct(tables, called, judged)
         values[number] = math.nan if found.phi.value is None else found.phi.value
         for column, name in enumerate(NAMES):
@@ -137,12 +146,13 @@ def main() -> None:
     """Parse, compute, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=2000, help="data sets a cell")
+    parser.add_argument("--wrong", type=float, default=0.0, help="share of the grades that are wrong at random")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     product = list(itertools.product(IMPACT_RATES, CORRELATIONS, RATES, MISSES, SHEETS))
     cells = []
     for number, (p, icc, (tpr, fpr), misses, rows) in enumerate(product):
-        cells.append(measure(number, World(p, icc, tpr, fpr), misses, rows, asked.sets))
+        cells.append(measure(number, World(p, icc, tpr, fpr), misses, rows, asked.sets, asked.wrong))
         print(f"{number + 1}/{len(product)}", file=sys.stderr, flush=True)
     if asked.json:
         print(json.dumps(cells, indent=1))

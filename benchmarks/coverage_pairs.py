@@ -2,6 +2,7 @@
 
     python benchmarks/coverage_pairs.py                 # about 10 minutes
     python benchmarks/coverage_pairs.py --sets 200 --families 100
+    python benchmarks/coverage_claims.py                # about 6 minutes: what sentences claim
 
 Pairs: two models with planted TPR and FPR answer the same insertions; an example that is unstable for one is unstable
 for the other. Counted: how often the 95 % interval of the difference holds the true difference, and how often two equal
@@ -24,7 +25,8 @@ from coverage_worlds import World
 from numpy.typing import NDArray
 
 from explaineval.metrics.correlations import phi_values
-from explaineval.metrics.differences import Measured, compare_pairs, compare_with_reference, measure
+from explaineval.metrics.differences import Measured, measure
+from explaineval.metrics.families import compare_pairs, compare_with_reference
 
 FAMILY = 12
 SIZES = ((200, 4), (200, 6), (60, 4))

@@ -166,16 +166,20 @@ RELATED = """
     accord: accordingly
     afterward: afterwards
     anyway: anyways
+    babysit: babysitting
     backward: backwards
+    carpetbag: carpetbagging
     correspond: correspondingly
     downward: downwards
     inward: inwards
     onward: onwards
     outward: outwards
+    program: programmed
     sideway: sideways
     sometime: sometimes
     thereabout: thereabouts
     upward: upwards
+    wainscot: wainscotting
 """
 """Related though WordNet has no pointer and the rules of `is_unrelated` say no."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from explaineval.cli.configuration import find_models
 from explaineval.config import ClientConfig, RunConfig, build, read_config
+from explaineval.config.identity import identify
 from explaineval.errors import InputError
 from explaineval.records import Mention
 
@@ -50,10 +51,13 @@ def plan(
     """
     from explaineval.cli.output import note_document
     from explaineval.execution.dry_run import plan_run
+    from explaineval.planning.prepare import key_notes
 
     science, client, _ = _configure(config, settings)
     found = plan_run(science, client, show_prompts)
-    return found.document | {"warnings": [note_document(note) for note in found.notes]}
+    return found.document | {
+        "warnings": [note_document(note) for note in (*key_notes(science, client, planned=True), *found.notes)]
+    }
 
 
 @dataclass(frozen=True, repr=False)
@@ -160,24 +164,27 @@ def _execute(
     science: RunConfig, client: ClientConfig, directory: Path | None, stop: StopRequest, *, progress: bool
 ) -> Outcome:
     from explaineval.cli.output import echo_notes
-    from explaineval.cli.progress import watch_run
+    from explaineval.cli.progress import new_notes, watch_run
     from explaineval.execution.run import execute
-    from explaineval.planning.prepare import prepare
+    from explaineval.planning.prepare import key_notes, prepare
 
     prepared = prepare(science, client)
     if not progress:
         return execute(prepared, directory, lambda _: None, stop=stop)
+    echo_notes(key_notes(prepared.config, prepared.client))
     with watch_run() as watch:
         outcome = execute(prepared, directory, watch, stop=stop)
-    echo_notes(outcome.notes)
+    echo_notes(new_notes(outcome.notes))
     return outcome
 
 
 def _result(outcome: Outcome) -> Result:
     from explaineval.cli.output import warning_documents
+    from explaineval.reporting.results import run_headlines
     from explaineval.reporting.summary import summary
 
-    lines = summary(outcome.scores, str(outcome.directory), WIDTH) if outcome.scores.rows else []
+    headlines = [] if outcome.directory is None else run_headlines(outcome.directory, outcome.scores)
+    lines = summary(outcome.scores, str(outcome.directory), WIDTH, headlines) if outcome.scores.rows else []
     return Result(
         directory=outcome.directory,
         exit_code=outcome.exit_code,
@@ -318,6 +325,7 @@ def compare(
     against: str | None = None,
     equivalent: float | None = None,
     impact_rate: float | None = None,
+    primary: str | None = None,
     mention: Mention | None = None,
     seed: int = 0,
 ) -> Comparison:
@@ -329,6 +337,7 @@ def compare(
         against: the model (arm, run) that the others are tested against, named beforehand. Default: all pairs.
         equivalent: the margin within which two count as equal, declared beforehand.
         impact_rate: where phi_at_p is taken, between 0 and 1. Default: the mean of the models.
+        primary: the kind of intervention of the primary family. Default: all but controls and null edits.
         mention: the mention policy. Default: that of each run.
         seed: of the draws that adjust p-values.
 
@@ -346,7 +355,8 @@ def compare(
 
     results = compare_runs(
         [Path(path) for path in run_dirs],
-        by=by, against=against, equivalent=equivalent, impact_rate=impact_rate, mention=mention, seed=seed,
+        by=by, against=against, equivalent=equivalent, impact_rate=impact_rate, primary=primary, mention=mention,
+        seed=seed,
     )  # fmt: skip
     document = document_of(results)
     return Comparison(
@@ -364,6 +374,8 @@ def _configure(
     listed = [{"model": model} if isinstance(model, str) else model for model in _as_list(values.get("models"))]
     if isinstance(config, Mapping) and not any(model.get("endpoint") for model in listed):
         listed = []  # it does not say where they are asked, so others may take their place
+    if "api_key_env" in settings:
+        values.pop("key_from_file", None)  # the caller's own word
     values |= settings
     known = {*RunConfig.model_fields, *ClientConfig.model_fields, "out"}
     for name in values:
@@ -382,6 +394,7 @@ def _configure(
         for model in values["models"]
         for entry in (find_models(model, where, place) if isinstance(model, str) else [model])
     ]
+    identify(values, place)
     out = values.pop("out", None)
     client = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
     return build(RunConfig, values, place), build(ClientConfig, client, place), None if out is None else Path(out)

@@ -12,7 +12,8 @@ ExplainevalError                 1  an error in explaineval itself
     ├── TransientError           -  worth another attempt (rate limit, 5xx, reset, time-out, broken body)
     └── RequestUnsentError       -  never sent, never paid: the run is stopping, or
         ├── BudgetReachedError   3  the spending limit leaves no room for it
-        └── NotStoredError       4  only stored answers may be used (--offline), and it is not among them
+        ├── NotStoredError       4  only stored answers may be used (--offline), and it is not among them
+        └── WithheldError        5  nothing more is asked of the model there, since its answers cannot be read
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class ExitCode(IntEnum):
     """A request has no answer after all retries, or an endpoint cannot be used."""
     DIFFERENT = 6
     """What was checked is not as it was, or not as it is required to be."""
+    UNDECIDED = 7
+    """A requirement can neither be shown to be met nor to be broken."""
     INTERRUPTED = 130
 
     @classmethod
@@ -56,6 +59,7 @@ _WORST_FIRST = (
     ExitCode.SPENDING_LIMIT,
     ExitCode.ENDPOINT,
     ExitCode.NOT_STORED,
+    ExitCode.UNDECIDED,
     ExitCode.DONE,
 )
 
@@ -162,6 +166,12 @@ class BudgetReachedError(RequestUnsentError):
     """The spending limit leaves no room for this request's worst case."""
 
     exit_code = ExitCode.SPENDING_LIMIT
+
+
+class WithheldError(RequestUnsentError):
+    """Nothing more is asked of the model there, since its answers cannot be read."""
+
+    exit_code = ExitCode.ENDPOINT
 
 
 class NotStoredError(RequestUnsentError):

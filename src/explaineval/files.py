@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -67,6 +68,16 @@ def write_text_atomic(path: Path, text: str) -> None:
     """Write a text file as a whole; see `open_text_atomic`."""
     with open_text_atomic(path) as handle:
         handle.write(text)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder with all files in it. The copies are new files: their modes follow the umask, not the originals."""
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        if path.is_dir():
+            copy_tree(path, target / path.name)
+        else:
+            shutil.copyfile(path, target / path.name)
 
 
 def why_unwritable(directory: Path) -> str | None:

@@ -32,6 +32,8 @@ MARKERS: dict[Order, str] = {"pe": "Answer:", "pe2": "Answer:", "ep": "Explanati
 EXPLAIN = "pe2.explain"
 """The templates of the second call of order pe2, where the answer is given and the explanation is asked for."""
 
+_MOST_SAID = 256  # texts beside the input that are remembered; options of an example are part of the form
+
 CUE_PLACE = "cues/place.j2"
 """The template that puts a cue beside the input."""
 
@@ -57,6 +59,7 @@ class PromptBook:
         self._texts: dict[str, str] = {}
         self._phrases: dict[str, tuple[str, ...]] = {}
         self._shots: dict[tuple[object, ...], list[dict[str, str]]] = {}
+        self._said: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def text(self, name: str) -> str:
         """A file's text, stripped. Raises InputError if the directory has no such file."""
@@ -77,6 +80,24 @@ class PromptBook:
         """The text that asks for a verbosity level; "" in completion style, where the shots show the level."""
         _plain_name(verbosity)
         return self.text(self._level_file(verbosity)) if style == "chat" else ""
+
+    def said(
+        self, example: Example, *, style: Style, order: Order, shape: str | None, verbosity: str
+    ) -> tuple[str, ...]:
+        """What a prompt says beside its input: the instruction and, in chat, the level's sentence and the form."""
+        instruction, level = self.instruction(example, shape), self.level(style, verbosity)
+        if style == "completion":
+            return (instruction,)
+        key = (order, instruction, level, *example.options.values())
+        if key not in self._said:
+            if len(self._said) >= _MOST_SAID:
+                self._said.clear()
+            values = self._values(example, example.fields, instruction, level)
+            shown = self._fill("input.j2", **values)
+            form = self._fill(f"chat/{order}.j2", **values, shots=()).replace(shown, "\n")
+            explain = (self._fill(f"chat/{EXPLAIN}.j2", verbosity=level),) if order == "pe2" else ()
+            self._said[key] = (instruction, level, form, *explain)
+        return self._said[key]
 
     def render(
         self,

@@ -14,6 +14,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 PIECE = 12
@@ -85,6 +86,11 @@ class Secrets:
                 if likely or API_KEYS.search(name):
                     self.add(secret)
 
+    def whole_in(self, text: str) -> bool:
+        """Return whether the whole of a secret stands in the text, as it is, in base64 or in hexadecimal digits."""
+        folded = text.translate(_FOLD)
+        return any(form in folded for value in self._values for form in _folded_forms(value))
+
     @property
     def empty(self) -> bool:
         """Whether there is nothing to mask."""
@@ -155,6 +161,28 @@ class Secrets:
 
 SECRETS = Secrets()
 """The secrets of this process."""
+
+
+def find_secret(text: str, environment: Mapping[str, str], expected: str) -> str | None:
+    """Return the name of a variable whose secret stands in a text beside the `expected` key, if there is one."""
+    for name, value in environment.items():
+        secrets = _learned(name, value)
+        if value.strip() not in expected and secrets.whole_in(text):
+            return name
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _learned(name: str, value: str) -> Secrets:
+    """Return the secrets in one variable."""
+    secrets = Secrets()
+    secrets.learn({name: value})
+    return secrets
+
+
+@lru_cache(maxsize=1024)
+def _folded_forms(value: str) -> tuple[str, ...]:
+    return tuple(form for form, _ in _forms(value))
 
 
 def _secrets_in(value: str) -> Iterable[str]:

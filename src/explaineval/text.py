@@ -1,4 +1,4 @@
-"""Make text by models and users safe to print (control characters are shown, not carried out); durations in words."""
+"""Makes text by models and users safe to print, and numbers into words."""
 
 from __future__ import annotations
 
@@ -82,6 +82,30 @@ def duration(seconds: float | None) -> str:
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one.
+
+    >>> counted(1, "request"), counted(1200, "request"), counted(0, "reply")
+    ('1 request', '1,200 requests', '0 replies')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else f"{noun}s"
+    return f"{number:,} {plural}"
+
+
+def json_kind(value: object) -> str:
+    """Return what a value of JSON or YAML is, in words.
+
+    >>> json_kind(None), json_kind([1]), json_kind({}), json_kind("x")
+    ('nothing', 'a list', 'a mapping', 'a text')
+    """
+    if isinstance(value, bool):
+        return "true or false"
+    kinds = {int: "a number", float: "a number", str: "a text", list: "a list", dict: "a mapping"}
+    return kinds.get(type(value), "nothing")
 
 
 def _show(match: re.Match[str]) -> str:

@@ -206,7 +206,9 @@ def test_a_comparison_is_the_document_of_the_command(result: Result, capsys: pyt
     assert repr(found) == screen.rstrip("\n")
     assert found.sentence is not None
     assert " ".join(repr(found).split()).startswith(found.sentence)
-    assert found.sentence.startswith("simulated/faithful is more faithful than simulated/random on sense: phi-CCT +")
+    assert found.sentence.startswith(
+        "Cannot tell simulated/faithful and simulated/random apart on sense: phi-CCT differs"
+    )
     assert found.document.items() <= document.items()
     assert list(found.rows.columns) == list(document["rows"][0])
     assert list(found.rows["metric"]) == [row["metric"] for row in document["rows"]]

@@ -221,13 +221,13 @@ def test_shards_of_different_divisions_are_named(shards: list[Path], tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"seed": 1}, "seed was 0, now 1"),
-        ({"max_tokens": 9}, "max_tokens was 512, now 9"),
-        ({"models": ["simulated/faithful"]}, "its models"),
+        ({"seed": 1}, "it was asked with --seed 0, now 1"),
+        ({"max_tokens": 9}, "--max-tokens 512, now 9"),
+        ({"models": ["simulated/faithful"]}, "its model simulated/"),
         ({"limit": 13}, "its whole run has 13 examples of task sense, not 12 (--limit?)"),
         ({"tasks": ["nli"]}, "its prompts differ"),
         ({"interventions": {"per_example": 2}}, "the interventions of kind handwritten on task sense are others"),
-        ({"arms": {"shots": [1]}}, "shots was None, now [1]"),
+        ({"arms": {"shots": [1]}}, "--shots (none), now 1"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -360,7 +360,10 @@ def test_an_output_that_cannot_be_written_is_one_sentence(shards: list[Path], tm
 def test_another_shard_does_not_continue_a_shards_directory(shards: list[Path], tmp_path: Path) -> None:
     """Nor does the whole run."""
     for changes in ({"shard": "2/3"}, {"shard": "1/2"}, {}):
-        with pytest.raises(InputError, match=r"already holds another run \(shard was '1/3', now (None|'./.')\)"):
+        with pytest.raises(
+            InputError,
+            match=r"already holds another run: it was asked with --shard 1/3, now (\(none\)|./.); choose another",
+        ):
             ask(shards[0], tmp_path / "cache", SMALL, **changes)
 
 

@@ -67,7 +67,7 @@ def test_its_trials_give_the_same_numbers(unpacked: Path) -> None:
     now = score(unpacked).rows
 
     later = {row.metric for row in now} - {row.metric for row in bundled}
-    assert later == {"odds_ratio_within", "g_mean2", "g_mean2_control"}
+    assert later == {"odds_ratio_within", "g_mean2", "g_mean2_control", "phi_cct_over_texts", "sham_mean_tvd"}
     assert [row.model_dump(include=columns) for row in bundled] == [
         row.model_dump(include=columns) for row in now if row.metric not in later
     ]

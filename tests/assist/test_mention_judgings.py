@@ -16,7 +16,7 @@ from explaineval.mentions import mentions_phrase
 from explaineval.planning.replies import Failure
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Completion, Verdict
-from explaineval.rundir.directory import METRICS, TRIALS, VERDICTS, read_verdicts, replace_verdicts
+from explaineval.rundir.directory import LEDGER, METRICS, TRIALS, VERDICTS, read_verdicts, replace_verdicts
 from makers.command_line import make_call
 from makers.runs import make_missing, make_run, make_sham, make_trial, write_task, write_trials
 from servers import json_page
@@ -337,7 +337,7 @@ def test_the_plan_costs_nothing_and_says_what_judging_costs(
 def test_the_text_says_who_decided_how(
     run_dir: Path, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Words for a reader; but for verdicts.jsonl the run directory keeps its files to the byte."""
+    """Words for a reader; but for verdicts.jsonl and the ledger the run directory keeps its files to the byte."""
     (run_dir / METRICS).write_text("[]\n", "utf-8")
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
     code, out = command(run_dir, server, capsys)
@@ -350,7 +350,9 @@ def test_the_text_says_who_decided_how(
     ) in " ".join(out.split())
     assert "by the policy word and openai/j 1" in " ".join(out.split())
     assert "openai/j, as a reason" in out
-    after = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.name != VERDICTS}
+    after = {
+        path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.name not in (VERDICTS, LEDGER)
+    }
     assert after == before
 
 

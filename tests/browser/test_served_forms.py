@@ -181,6 +181,6 @@ def test_a_run_that_costs_too_much_is_refused_on_the_form(window: Windows) -> No
     expect(page.get_by_label("Model", exact=True).first).to_have_value("openai/m")
     page.get_by_label("Stop at so many dollars").fill("much")
     page.get_by_role("button", name="Start the run").click()
-    expect(page.locator("#max_usd-problem")).to_contain_text("max_usd: ")
+    expect(page.locator("#max_usd-problem")).to_contain_text("Stop at so many dollars: ")
     opened.assert_readable()
     opened.assert_quiet(402, 422)

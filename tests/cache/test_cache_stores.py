@@ -67,7 +67,7 @@ def test_answers_outlive_the_store(directory: Path, answers: list[tuple[Request,
 def test_the_file_is_an_ordinary_diskcache_with_readable_rows(
     directory: Path, filled: Store, answers: list[tuple[Request, Completion]]
 ) -> None:
-    """sqlite3, zlib and json are enough to read a row: the canonical request beside the completion."""
+    """sqlite3, zlib and json are enough to read a row: the canonical request beside the completion and its origin."""
     request, completion = answers[2]
     connection = sqlite3.connect(directory / "cache.db")
     ((value, *others),) = connection.execute(
@@ -87,6 +87,7 @@ def test_the_file_is_an_ordinary_diskcache_with_readable_rows(
             "model": "smol-2026",
             "created": 1_700_000_000,
         },
+        "origin": {},
     }
     assert tuple(settings[n] for n in ("eviction_policy", "cull_limit", "size_limit")) == ("none", 0, 2**60)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from explaineval.cli.app import main
 from explaineval.errors import InputError
@@ -19,7 +19,7 @@ from explaineval.metrics.trends import explained_variance
 from explaineval.rundir.directory import RUN, TRIALS
 from explaineval.scoring.comparisons import compare_runs
 from makers.command_line import Call, make_call
-from makers.runs import ENDPOINT, make_missing, make_run, make_trial
+from makers.runs import ENDPOINT, make_missing, make_run, make_sham, make_trial
 from servers import json_page
 
 EXAMPLES = 60
@@ -73,13 +73,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     place = tmp_path_factory.mktemp("runs")
     good = {"model": "openai/good", "tpr": 0.9, "fpr": 0.1}
-    both = [*draw(1, **good), *draw(2, model="openai/poor", tpr=0.3)]
+    both = [*draw(1, **good), *draw(2, model="openai/poor", tpr=0.5)]
     make_run(place / "two", both, EXAMPLES, models=models_of("openai/good", "openai/poor"))
     alone = {"models": models_of("openai/good")}
     make_run(place / "before", list(draw(1, **good)), EXAMPLES, **alone)
     make_run(place / "again", list(draw(1, **good))[::-1], EXAMPLES, **alone)
     make_run(place / "equal", list(draw(7, **good)), EXAMPLES, **alone)
-    make_run(place / "after", list(draw(2, model="openai/good", tpr=0.3)), EXAMPLES, **alone)
+    make_run(place / "after", list(draw(2, model="openai/good", tpr=0.5)), EXAMPLES, **alone)
     return place
 
 
@@ -114,14 +114,13 @@ def test_what_cannot_be_told_says_what_would_have_been_seen(runs: Path, call: Ca
     _, declared, _ = call(runs / "before", runs / "equal", "--equivalent", "0.5")
     _, narrow, _ = call(runs / "before", runs / "equal", "--equivalent", "0.01")
 
-    assert sentence(out).startswith(
-        "For openai/good, cannot tell equal and before apart on mine: a difference in phi-CCT"
-    )
-    assert sentence(out).endswith("would not have been seen.")
+    assert sentence(out).startswith("For openai/good, cannot tell equal and before apart on mine: phi-CCT differs by ")
+    assert sentence(out).endswith("would have been found in 4 of 5 such studies.")
     assert sentence(declared).startswith(
         "For openai/good, equal and before are equivalent within 0.5 on mine: phi-CCT differs"
     )
-    assert "Not shown to be equivalent within 0.01 (declared beforehand)." in narrow
+    assert sentence(declared).endswith("(90 % interval).")
+    assert "Not shown to be equivalent within 0.01 (declared beforehand): phi-CCT differs" in " ".join(narrow.split())
 
 
 def test_runs_are_named_after_their_directories_and_the_later_is_first(runs: Path, document: Callable) -> None:
@@ -140,6 +139,7 @@ def test_the_document_is_described_in_both_directions(runs: Path, places: Path, 
     """No field without its line in docs/json.md and no line without its field."""
     documents = [
         document(runs / "two"), document(places / "sized"), document(runs / "before", runs / "again"),
+        document(places / "levels"),
     ]  # fmt: skip
     found = {field for one in documents for field in json_page.check("compare", one)}
 
@@ -155,7 +155,10 @@ def test_every_row_has_the_signature_of_both_numbers_and_of_the_test(runs: Path,
         parts = dict(part.split(":", 1) for part in row["signature"].split("|"))
         assert parts["model"] == "openai/good+openai/poor"
         tested = int(row["p"] is not None)
-        assert parts["test"] == f"paired jackknife, max-t over {tested}, 10000 draws, seed 4"
+        method = "MOVER, Bonferroni over 1"
+        if row["method"] == "jackknife":
+            method = f"paired jackknife, max-t over {tested}, 10000 draws, seed 4"
+        assert parts["test"] == method
         assert ("impact_rate" in parts) == (row["metric"] == "phi_at_p")
         assert ("mention" in parts) == (row["metric"] != "impact_rate")
         assert parts["shared"].startswith("2@")
@@ -165,25 +168,29 @@ def test_every_row_has_the_signature_of_both_numbers_and_of_the_test(runs: Path,
 
 GATES = [
     (("before", "again"), "phi_cct:0.01", 0),
-    (("before", "again"), "phi_cct", 6),
+    (("before", "again"), "phi_cct:0", 0),
     (("before", "equal"), "phi_cct:0.5", 0),
-    (("before", "equal"), "phi_cct:0.01", 6),
-    (("before", "after"), "phi_cct:0.2", 6),
-    (("after", "before"), "phi_cct", 0),
+    (("before", "equal"), "phi_cct:0.01", 7),
+    (("before", "after"), "phi_cct:0.1", 6),
+    (("before", "after"), "phi_cct:0.38", 7),
+    (("after", "before"), "phi_cct:0", 0),
     (("after", "before"), "impact_rate:.3", 0),
-    (("two",), "phi_cct", 0),
-    (("two", "--against", "openai/poor"), "phi_cct", 0),
+    (("two", "--against", "openai/poor"), "phi_cct:0", 0),
     (("two", "--against", "good"), "phi_cct:0.1", 6),
-    (("before", "after"), "f_auroc:0.9", 6),
-    (("silent", "before"), "phi_cct:0.9", 6),
+    (("before", "after"), "f_auroc:0.9", 7),
+    (("silent", "before"), "phi_cct:0.9", 7),
+    (("silent", "silent2"), "phi_cct:0.9", 7),
+    (("steady", "often"), "phi_cct:0.05", 0),
+    (("often", "steady"), "phi_cct:0.05", 7),
+    (("before", "noisy"), "phi_cct:0.9", 7),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "gate", "expected"), GATES)
-def test_the_gate_goes_by_the_lower_limit(
+def test_the_gate_has_three_outcomes(
     runs: Path, places: Path, call: Call, arguments: Sequence[str], gate: str, expected: int
 ) -> None:
-    """Above −MARGIN it passes; undefined and not compared do not; with --json the document has the reason."""
+    """Not lower by MARGIN passes; lower is 6; all that cannot be decided is 7; with --json the document has why."""
     paths: list[str | Path] = [
         runs / name if (runs / name).exists() else places / name if (places / name).exists() else name
         for name in arguments
@@ -192,32 +199,41 @@ def test_the_gate_goes_by_the_lower_limit(
     again, text, silent = call(*paths, "--fail-if-lower", gate, "--json")
 
     assert (code, again) == (expected, expected)
-    assert ("does not pass" in err) == (expected == 6)
+    assert ("is shown to be lower" in err) == (expected == 6)
+    assert ("cannot be decided" in err) == (expected == 7)
     assert out
     assert silent == ""
     document = json.loads(text)
-    assert ("error" in document) == (expected == 6)
+    assert ("error" in document) == (expected != 0)
     if expected:
-        assert document["error"]["code"] == 6
-        assert "does not pass" in document["error"]["message"]
-    else:
-        metric, _, margin = gate.partition(":")
-        assert all(row["low_adjusted"] > -float(margin or 0) for row in document["rows"] if row["metric"] == metric)
+        assert document["error"]["code"] == expected
+        assert document["error"]["message"] in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("two", "--fail-if-lower", "phi_cct:0.1"), ("before", "after", "equal", "--fail-if-lower", "phi_cct:0.1"),
+     ("before", "after", "--fail-if-lower", "phi_cct"), ("two", "--fail-if-lower", "phi_cct", "--against", "poor")],
+)  # fmt: skip
+def test_a_gate_needs_a_margin_and_an_old_number(runs: Path, call: Call, arguments: Sequence[str]) -> None:
+    """Two runs or a reference, and a margin: without them nothing is decided by which answer came first."""
+    code, out, err = call(*[runs / name if (runs / name).exists() else name for name in arguments])
+
+    assert (code, out) == (2, "")
+    assert "--fail-if-lower" in err
 
 
 def test_with_many_models_every_difference_has_to_pass(places: Path, call: Call) -> None:
-    """Of twelve models that rise with size the first minus the last fails; with a reference each minus that one."""
-    code, _, err = call(places / "sized", "--fail-if-lower", "phi_cct:0.05")
-    against, _, told = call(places / "sized", "--fail-if-lower", "phi_cct:0.05", "--against", "openai/f0-0")
+    """Of twelve models that rise with size each is held against the one that was named."""
+    code, _, err = call(places / "sized", "--fail-if-lower", "tpr:0.05", "--against", "openai/f0-2")
 
-    assert (code, against) == (6, 6)
-    assert 0 < told.count("does not pass") <= 12
-    assert told.count("minus openai/f0-0") == told.count("does not pass")
-    assert err.count("does not pass") > told.count("does not pass")
+    assert code == 6
+    assert err.count("is shown to be lower") >= 4
+    assert err.count("minus openai/f0-2") == err.count("explaineval: tpr of")
 
 
 MISTAKES = [
-    (("two", "--fail-if-lower", "phi:0.1"), "--fail-if-lower phi:0.1: write METRIC or METRIC:MARGIN"),
+    (("two", "--fail-if-lower", "phi:0.1"), "--fail-if-lower phi:0.1: write METRIC:MARGIN"),
     (("two", "--fail-if-lower", "phi_cct:-1"), "--fail-if-lower phi_cct:-1: write METRIC"),
     (("two", "--against", "openai/none"), "--against openai/none: there is no such name among openai/good"),
     (("before",), "there is nothing to compare: give runs with two models, two arms, or two runs of one model."),
@@ -257,7 +273,7 @@ def test_a_gate_between_runs_names_the_model(runs: Path, call: Call) -> None:
     code, _, err = call(runs / "before", runs / "after", "--fail-if-lower", "phi_cct:0.05")
 
     assert code == 6
-    assert "explaineval: for openai/good, phi_cct of after minus before does not pass: " in err
+    assert "explaineval: for openai/good, phi_cct of after minus before is shown to be lower: " in err
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1.1, 1e300])
@@ -288,7 +304,7 @@ def test_a_trial_that_stands_twice_is_refused(tmp_path: Path, call: Call, change
 def test_the_best_is_separated_only_from_what_was_tested(tmp_path: Path, call: Call) -> None:
     """One of three models mentions nothing, so it is not tested: nothing is claimed of it."""
     names = ("openai/good", "openai/poor", "openai/silent")
-    good, poor, silent = (0.95, 0.05), (0.2, 0.2), (0.0, 0.0)
+    good, poor, silent = (0.95, 0.05), (0.6, 0.2), (0.0, 0.0)
     trials = [
         trial
         for number, (name, (tpr, fpr)) in enumerate(zip(names, (good, poor, silent), strict=True))
@@ -317,21 +333,22 @@ def test_a_model_without_a_score_does_not_count_as_scored(tmp_path: Path, call: 
     assert "Not tested: down: no trial is scored." in text
 
 
-def test_no_difference_beyond_2_is_spoken_of(tmp_path: Path, call: Call) -> None:
-    """Two correlations differ by at most 2; with these four examples the detectable difference would be 3.5."""
+def test_it_is_said_where_nothing_could_have_been_seen(tmp_path: Path, call: Call) -> None:
+    """With these four examples only a difference of 3.5 would have been found."""
     trials = [*draw(8, examples=4, model="openai/good"), *draw(108, examples=4, model="openai/poor")]
     code, out, _ = call(make_run(tmp_path / "run", trials, 4, models=models_of("openai/good", "openai/poor")))
 
     assert code == 0
-    assert "a difference in phi-CCT below 2.00 would not have been seen" in " ".join(out.split())
+    assert "; nothing could have been seen with so few changed answers." in sentence(out)
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More run directories, one for each thing that has to be said.
 
-    `sized`: 12 models of 4 families whose TPR rises with size, and one without a size. `silent`: openai/good says
-    nothing. `levels`: two models at three levels of verbosity in order pe2.
+    `sized`: 12 models of 4 families whose TPR rises with size, and one without a size. `silent`, `silent2`: openai/good
+    says nothing. `steady`, `often`: the same TPR and FPR at other impact rates. `noisy`: its answers change as often
+    when the same is asked again. `levels`: two models at three levels of verbosity in order pe2.
     """
     place = tmp_path_factory.mktemp("places")
     models, trials = [], []
@@ -343,7 +360,14 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trials += draw(99, model="openai/unsized")
     make_run(place / "sized", trials, EXAMPLES, models=[*models, *models_of("openai/unsized")])
     silent = [*draw(1, model="openai/good", tpr=0.0, fpr=0.0)]
-    make_run(place / "silent", silent, EXAMPLES, models=models_of("openai/good"))
+    alone = {"models": models_of("openai/good")}
+    make_run(place / "silent", silent, EXAMPLES, **alone)
+    make_run(place / "silent2", silent, EXAMPLES, **alone)
+    for name, impact in (("steady", 0.05), ("often", 0.4)):
+        trials_of_it = list(draw(5, model="openai/good", impact=impact, tpr=0.75, examples=400))
+        make_run(place / name, trials_of_it, 400, **alone)
+    shams = [make_sham(example, changed=example % 4 == 0) | {"model": "openai/good"} for example in range(EXAMPLES)]
+    make_run(place / "noisy", [*draw(1, model="openai/good", tpr=0.9, fpr=0.1), *shams], EXAMPLES, **alone)
     swept = []
     for seed, (model, gain) in enumerate((("openai/good", 0.5), ("openai/poor", 0.1))):
         generator = np.random.default_rng(seed)
@@ -357,7 +381,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for (example, number), flip in np.ndenumerate(changes)
             ]  # fmt: skip
     make_run(
-        place / "levels", swept, EXAMPLES, models=models_of("openai/good", "openai/poor"),
+        place / "levels", swept, EXAMPLES,
+        models=[
+            *models_of("openai/good", family="elm", parameters=1e9, tuned="instruct"),
+            *models_of("openai/poor", family="elm", parameters=1e9, tuned="base"),
+        ],
         arms={"order": ["pe2"], "verbosity": ["brief", "normal", "detailed"]},
     )  # fmt: skip
     return place
@@ -389,6 +417,18 @@ def test_trends_are_scipys_over_the_families_of_the_configuration(places: Path, 
     assert (trend["low"], trend["high"]) == pytest.approx(tuple(test.confidence_interval()))
     assert (trend["p"], trend["df"]) == (pytest.approx(test.pvalue), 3)
     assert trend["low"] > 0
+
+
+def test_a_tuned_model_is_compared_with_its_pretrained_sibling(places: Path, document: Callable, call: Call) -> None:
+    """On screen and in the document: the good one is tuned, and names more at every level."""
+    (group,) = [group for group in document(places / "levels")["groups"] if group["levels"]]
+    (tuning,) = group["tuning"]
+    (pair,) = tuning["pairs"]
+
+    assert (pair["tuned"], pair["pretrained"]) == ("openai/good", "openai/poor")
+    assert pair["claim"] == "tuned_dominates"
+    assert all(level["low"] > 0 for level in pair["levels"])
+    assert "good dominates poor on mine over 3 levels of verbosity" in " ".join(call(places / "levels")[1].split())
 
 
 def test_explained_variance_stands_in_the_document_and_on_screen(places: Path, document: Callable, call: Call) -> None:
@@ -469,8 +509,9 @@ def test_a_model_without_a_value_is_named_with_the_reason(runs: Path, places: Pa
     """It has no test, and nothing else suffers."""
     _, out, _ = call(runs / "before", places / "silent")
 
-    assert sentence(out).startswith(
-        "For openai/good, no difference in phi-CCT can be tested on mine: silent: no explanation"
+    assert sentence(out).startswith("For openai/good, before has the higher Youden's J on mine: +0.")
+    assert sentence(out).endswith(
+        "(phi-CCT is undefined for silent: no explanation mentions the insertion on the shared trials)."
     )
 
 
@@ -560,8 +601,75 @@ def test_kinds_do_not_differ_from_themselves(tmp_path: Path, document: Callable)
     ]
     found = document(make_run(tmp_path / "run", trials, EXAMPLES, models=models_of("openai/a", "openai/b")))
 
-    assert {row["kind"] for row in found["rows"] if row["primary"]} == {"cue_user", "cue_user_control"}
+    assert {row["kind"] for row in found["rows"] if row["leading"]} == {"cue_user", "cue_user_control"}
+    assert {row["kind"] for row in found["rows"] if row["primary"]} == {"cue_user"}
     assert found["groups"][0]["differing"] == []
+
+
+def test_kinds_are_one_family_unless_one_is_chosen(tmp_path: Path, document: Callable, call: Call) -> None:
+    """Two kinds and a control: four pairs of phi-CCT are primary together, each sentence names its kind."""
+    trials = [
+        trial | {"kind": kind, "intervention_id": f"{trial['intervention_id']}.{kind}"}
+        for seed, name in enumerate(("openai/a", "openai/b"))
+        for place, kind in enumerate(("cue_user", "hand", "cue_user_control"))
+        for trial in draw(10 * place + seed, model=name, field=None, tpr=0.9 - 0.4 * seed)
+    ]
+    run = make_run(tmp_path / "run", trials, EXAMPLES, models=models_of("openai/a", "openai/b"))
+    both, chosen = document(run), document(run, "--primary", "hand")
+    of = {kind: row_of(both, kind=kind) for kind in ("cue_user", "hand", "cue_user_control")}
+
+    assert {kind: row["primary"] for kind, row in of.items()} == {
+        "cue_user": True, "hand": True, "cue_user_control": False,
+    }  # fmt: skip
+    assert of["hand"]["p_adjusted"] >= of["hand"]["p"]
+    assert of["hand"]["low_adjusted"] < of["hand"]["low"]
+    assert of["cue_user_control"]["low_adjusted"] == of["cue_user_control"]["low"]
+    assert "max-t over 2," in of["hand"]["signature"]
+    alone = row_of(chosen, kind="hand")
+    assert (alone["low_adjusted"], alone["primary"]) == (alone["low"], True)
+    assert not row_of(chosen, kind="cue_user")["primary"]
+    assert "on mine (hand): " in both["groups"][0]["families"][0]["sentence"] + call(run)[1]
+    assert call(run, "--primary", "none")[0] == 2
+
+
+def test_the_sentence_on_a_mean_says_that_tasks_differ_in_sign(tmp_path: Path, document: Callable) -> None:
+    """Against each other on two tasks: Cochran's Q and both differences stand in the sentence."""
+    trials = [
+        *draw(1, model="openai/a", tpr=0.9, task="one"), *draw(2, model="openai/b", tpr=0.4, task="one"),
+        *draw(3, model="openai/a", tpr=0.4, task="two"), *draw(4, model="openai/b", tpr=0.9, task="two"),
+    ]  # fmt: skip
+    run = make_run(tmp_path / "run", trials, EXAMPLES, models=models_of("openai/a", "openai/b"))
+    record = json.loads((run / RUN).read_text("utf-8"))
+    facts = record["facts"]
+    mine = facts["tasks"].pop("mine")
+    facts["tasks"] = {"one": mine, "two": mine}
+    facts["arms"] = {
+        name.replace(" mine ", f" {task} "): arm for name, arm in facts["arms"].items() for task in facts["tasks"]
+    }
+    (run / RUN).write_text(json.dumps(record), "utf-8")
+    found = document(run)
+    row = row_of(found, task="mean")
+    tasks = [row_of(found, task=task) for task in ("one", "two")]
+
+    errors = [(one["high"] - one["low"]) / 2 / stats.t.ppf(0.975, one_df(one)) for one in tasks]
+    weights = [1 / error**2 for error in errors]
+    mean = np.average([one["difference"] for one in tasks], weights=weights)
+    q = sum(weight * (one["difference"] - mean) ** 2 for weight, one in zip(weights, tasks, strict=True))
+    assert row["tasks_p"] == pytest.approx(stats.chi2.sf(q, 1), rel=1e-6)
+    assert row["tasks_differ_in_sign"] is True
+    first, second = (f"{one['difference'] * (1 if row['difference'] > 0 else -1):+.2f}" for one in tasks)
+    assert f"tasks differ in sign (one {first}, two {second}; Cochran's Q, p < .001)" in found["sentence"]
+
+
+def one_df(row: dict[str, Any]) -> float:
+    """Degrees of freedom of a difference, from its p and its interval."""
+    half = (row["high"] - row["low"]) / 2
+
+    def miss(df: float) -> float:
+        error = half / stats.t.ppf(0.975, df)
+        return float(2 * stats.t.sf(abs(row["difference"]) / error, df) - row["p"])
+
+    return float(optimize.brentq(miss, 2, 1e6))
 
 
 def test_mixed_snapshots_are_warned_of(tmp_path: Path, runs: Path, document: Callable, call: Call) -> None:
@@ -667,6 +775,7 @@ def test_simulated_models_through_the_whole_pipeline(
     capsys.readouterr()
 
     assert not end.value.code
-    code, out, _ = call("run", "--fail-if-lower", "phi_cct", "--against", "simulated/random")
-    assert code == 0
-    assert sentence(out).startswith("simulated/faithful is more faithful than simulated/random on sense: phi-CCT +0.")
+    code, out, _ = call("run", "--fail-if-lower", "phi_cct:0", "--against", "simulated/random")
+    assert code == 7
+    assert sentence(out).startswith("simulated/faithful has the higher phi-CCT on sense (+0.")
+    assert sentence(out).endswith("(no better than an explainer that knows only the example).")

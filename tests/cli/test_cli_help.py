@@ -13,10 +13,11 @@ from explaineval.cli.app import app, main
 RUN = (
     "[CONFIG.yaml] --task* --columns --limit --interventions --kind --per-example --tagger --shams --samples "
     "--tvd-samples --seed --shard --until-half-width --model* --base-url --endpoint-name --api-key-env --price "
-    "--order* --style* --shots --shots-from --verbosity* --prompts --temperature --max-tokens --param* --retry* "
-    "--logprobs --mention --min-label-mass --resamples --interval --max-usd --offline/--no-offline --batch/--no-batch "
-    "--batch-poll --transport --max-connections --rpm --tpm --max-retries --timeout --engine --ray-address --workers "
-    "--cache --out --json"
+    "--allow-key* --order* --style* --shots --shots-from --verbosity* --prompts --temperature --max-tokens --param* "
+    "--retry* --logprobs --mention --min-label-mass --resamples --interval --max-usd --spent --offline/--no-offline "
+    "--batch/--no-batch --keep-unreadable/--no-keep-unreadable "
+    "--batch-poll --batch-wait --transport --max-connections --rpm --tpm --max-retries --timeout --patience --engine "
+    "--ray-address --workers --cache --out --json"
 )
 CONTRACT = {
     "": "--version",
@@ -27,7 +28,7 @@ CONTRACT = {
     "plan": f"{RUN} --show-prompts --half-width --expect --pilot",
     "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd "
     "--transport --cache --json",
-    "score": "RUN_DIR --mention* --min-label-mass --resamples --table --json",
+    "score": "RUN_DIR --mention* --min-label-mass --resamples --columns --table --json",
     "compare": "RUN_DIR... --by --against --equivalent --impact-rate --fail-if-lower --mention --seed --json",
     "report": "RUN_DIR... --out --plots --json",
     "explain": "[METRIC] --json",
@@ -35,10 +36,11 @@ CONTRACT = {
     "show": "RUN_DIR --example --list --task* --model* --only --mention --answers --cache --json",
     "validate": "--prompts --mention --task* --columns --limit --seed --json",
     "simulate": "RUN_DIR --predictor-model --predictor-base-url --predictor-api-key-env --predictor-price --limit "
-    "--shuffled/--no-shuffled --seed --prompts --plan --max-usd --offline/--no-offline --batch/--no-batch --batch-poll "
-    "--transport --cache --json",
+    "--shuffled/--no-shuffled --seed --prompts --plan --max-usd --spent --offline/--no-offline "
+    "--batch/--no-batch --batch-poll --batch-wait --transport --patience --cache --json",
     "judge": "RUN_DIR --judge-model* --judge-base-url --judge-api-key-env --judge-price --prompts --channel --plan "
-    "--max-usd --offline/--no-offline --batch/--no-batch --batch-poll --transport --cache --json",
+    "--max-usd --spent --offline/--no-offline --batch/--no-batch --batch-poll --batch-wait --transport --patience "
+    "--cache --json",
     "judge sheet": "RUN_DIR --n --seed --mention --judge --model --task --kind --order --style --shots --verbosity "
     "--out --json",
     "judge agree": "RUN_DIR SHEET.csv... --key --json",
@@ -46,12 +48,12 @@ CONTRACT = {
     "interventions build": "--task* --columns --limit --kind --per-example --seed --compat --null-edits --shots "
     "--tagger --prompts --editor-model --editor-base-url --editor-api-key-env --editor-price --judge-model "
     "--judge-base-url --judge-api-key-env --judge-price --keep-share --max-usd --offline/--no-offline --transport "
-    "--cache --out --force --json",
+    "--patience --cache --out --force --json",
     "interventions show": "[F.jsonl] --task* --columns --limit --json",
     "cache": "",
     "cache stats": "--cache --price --json",
-    "cache verify": "--cache --reask --model* --base-url --endpoint-name --api-key-env --price --max-usd "
-    "--transport --max-connections --rpm --tpm --max-retries --timeout --json",
+    "cache verify": "--cache --reask --model* --imported --base-url --endpoint-name --api-key-env --price --allow-key* "
+    "--max-usd --transport --max-connections --rpm --tpm --max-retries --timeout --patience --json",
     "cache explain": "RUN_DIR|CONFIG.yaml --cache --limit --json",
     "cache export": "--cache --out --run* --model* --endpoint* --json",
     "cache import": "F... --cache --json",
@@ -159,7 +161,7 @@ def test_every_single_valued_option_has_its_variable(path: tuple[str, ...]) -> N
 
 def test_defaults_that_help_tells_are_true() -> None:
     """What `run --help` says of a default is the default."""
-    from explaineval.config import ClientConfig, RunConfig
+    from explaineval.config import ClientConfig, RunConfig, read_duration
 
     fields = {**RunConfig.model_fields, **ClientConfig.model_fields}
     told = {
@@ -174,4 +176,7 @@ def test_defaults_that_help_tells_are_true() -> None:
     assert len(checked) >= 9
     for name, text in checked.items():
         default = fields[name].default
-        assert text.rstrip("/") == (f"{default:g}" if isinstance(default, float) else str(default)), name
+        if isinstance(default, float):
+            assert read_duration(text) == default, name
+        else:
+            assert text.rstrip("/") == str(default), name

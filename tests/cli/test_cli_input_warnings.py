@@ -11,7 +11,7 @@ import pytest
 
 from explaineval.cli.probe import probe
 from explaineval.cost import reasons_first
-from explaineval.datasets.taggers import INSTALL
+from explaineval.datasets.taggers import how_to_install
 from makers.command_line import Call, make_call
 
 INSTALL_PAGE = Path(__file__).parents[2] / "docs" / "install.md"
@@ -160,7 +160,7 @@ def test_a_page_names_what_building_words_needs() -> None:
     """docs/install.md has the commands that the error sentence names."""
     text = " ".join(INSTALL_PAGE.read_text(encoding="utf-8").split())
 
-    commands = re.findall(r"`((?:pip|python) [^`]+)`", INSTALL)
+    commands = re.findall(r"`((?:pip|python) [^`]+)`", how_to_install())
     assert len(commands) == 3
     for command in commands:
         assert f"`{command}`" in text

@@ -54,7 +54,8 @@ def test_the_notes_of_a_run_say_what_to_do(call: Call) -> None:
     document = json.loads(call("notes", "out", "--json")[1])
 
     assert code == 0
-    assert out.startswith("Do not quote\n")
+    assert out.startswith("Do not quote these numbers as they stand\n")
+    assert "\nWhat would settle it\n" in out
     flat = " ".join(out.split())
     assert document["warnings"]
     assert [warning["todo"] for warning in document["warnings"] if warning["todo"] not in flat] == []
@@ -70,3 +71,19 @@ def test_a_run_of_two_models_names_the_next_step(call: Call) -> None:
         in (call("run", "--task", "sense", "--limit", "6", *two, "--out", "two")[1])
     )
     assert "explaineval compare" not in call("run", "--task", "sense", "--limit", "6", *two[:2], "--out", "one")[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("TPR", "tpr"), ("phi-CCT", "phi_cct"), ("PHI CCT", "phi_cct"), ("impact", "impact_rate"),
+     ("again", "sham_flip_rate"),
+     ("named if changed", "tpr"), ("F-AUROC", "f_auroc"), ("CT unfaithfulness", "ct_unfaithfulness")],
+)  # fmt: skip
+def test_explain_knows_the_names_on_the_screen(call: Call, text: str, name: str) -> None:
+    """A title or a heading means the metric that stands under it."""
+    assert call("explain", text) == call("explain", name)
+
+
+def test_explain_offers_every_metric_that_has_the_word(call: Call) -> None:
+    """`CT` alone is no metric, and is not taken for another one."""
+    assert call("explain", "CT")[2].startswith("explaineval: there is no metric 'CT': did you mean ct_unfaithfulness")

@@ -126,7 +126,7 @@ def test_nothing_readable_is_said_at_once(call: Call) -> None:
         ("t.csv", "lable_before,label_after\nA,B\n", "t.csv:2: the column 'lable_before' is not known; did you mean"),
         ("t.jsonl", '{"changed": true, "mentioned": true}\n{"changed"\n', "t.jsonl:2: not valid JSON"),
         ("t.jsonl", '{"changed": true}\n', "t.jsonl:1: give the column mentioned, or both inserted and explanation"),
-        ("t.csv", "changed;mentioned\n1;1\n", "the columns are not separated by commas"),
+        ("t.csv", "changed|mentioned\n1|1\n", "the columns are not separated by commas, semicolons or tabs"),
         ("t.json", "[]", "t.json is a file: give a run directory, or trials as a .csv or .jsonl file"),
         ("t.jsonl", "[1]\n", "t.jsonl:1: expected one JSON object a line"),
     ],
@@ -139,6 +139,40 @@ def test_a_bad_file_is_one_sentence(call: Call, name: str, text: str, message: s
     assert (code, out) == (2, "")
     assert message in " ".join(err.split())
     assert len(err.splitlines()) == 1
+
+
+def test_a_file_of_a_spreadsheet_with_names_of_its_own(call: Call) -> None:
+    """Semicolons, decimal commas and --columns give the numbers of the plain file."""
+    rows = [row | {"tvd": 0.25 if row["changed"] else 0.5} for row in draw()]
+    write("plain.csv", rows)
+    names = {"example_id": "Item", "changed": "Flipped", "mentioned": "Named", "tvd": "Shift"}
+    lines = [";".join(names.values())]
+    lines += [";".join(str(row[name]).replace(".", ",") for name in names) for row in rows]
+    Path("own.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    columns = ",".join(f"{name}={column}" for name, column in names.items())
+
+    plain = json.loads(call("score", "plain.csv", "--json")[1])["metrics"]
+    own = json.loads(call("score", "own.csv", "--columns", columns, "--json")[1])["metrics"]
+
+    assert [(row["metric"], row["value"], row["low"]) for row in own] == [
+        (row["metric"], row["value"], row["low"]) for row in plain
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("flipped=changed", "--columns flipped=changed: a trial has no flipped; it has example_id, "),
+        ("changed=Flipped", "trials.csv:2: there is no column Flipped; there are example_id, changed"),
+        ("changed", "write NAME=COLUMN"),
+    ],
+)
+def test_columns_that_are_not_there_are_named(call: Call, columns: str, message: str) -> None:
+    """With what there is."""
+    write("trials.csv", draw())
+    code, _, err = call("score", "trials.csv", "--columns", columns)
+
+    assert (code, message in err) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["score", "notes"])

@@ -83,6 +83,8 @@ def test_a_reader_that_is_right_only_with_an_explanation_gains_everything(call: 
     assert code == 0
     assert [rows[name]["value"] for name in ("simulation_gain_balanced", "nsg", "nsg_shuffled")] == [1, 1, 1]
     assert rows["nsg_difference"]["value"] == 0
+    assert rows["simulation_gain_balanced_shuffled"]["value"] == 1
+    assert rows["simulation_gain_balanced_difference"]["value"] == 0
     assert (rows["simulation_accuracy_with"]["value"], rows["simulation_accuracy_without"]["value"]) == (1, 0)
     trials = [trial for trial in read_trials(Path("run")) if trial.status == "ok" and trial.kind != "sham"]
     assert rows["nsg"]["n"] == len(trials)
@@ -113,6 +115,8 @@ def test_a_reader_of_this_examples_explanation_alone_has_a_control_of_nothing(
     assert sum(bool(trial.changed) for trial in trials) > 20
     assert rows["simulation_gain_balanced"]["value"] == 0.5  # every changed answer, no unchanged one
     assert [rows[name]["value"] for name in ("nsg", "nsg_shuffled", "nsg_difference")] == [1, 0, 1]
+    gains = ("simulation_gain_balanced_shuffled", "simulation_gain_balanced_difference")
+    assert [rows[name]["value"] for name in gains] == [0, 0.5]
 
 
 @pytest.mark.parametrize("letter", ["same", "A"])

@@ -225,7 +225,7 @@ def test_batches_of_others_are_told_apart(make: Callable[..., BatchBench]) -> No
 
 
 def test_two_runs_at_once(make: Callable[..., BatchBench]) -> None:
-    """One does the asking, the other waits for it and finds the answers in the store."""
+    """One does the asking; the other leaves these requests to it."""
     bench = make("anthropic")
     requests = bench.requests(COUNT)
     misses = [(request_key(request), request) for request in requests]
@@ -243,7 +243,36 @@ def test_two_runs_at_once(make: Callable[..., BatchBench]) -> None:
 
     check_complete(bench, requests, first)
     assert (second.submitted, second.stored, second.waiting) == (0, 0, False)
-    assert any("another process" in said for said in bench.said)
+    assert second.in_other_batches in (0, COUNT)
+
+
+def test_runs_of_other_requests_do_not_wait_for_each_other(make: Callable[..., BatchBench]) -> None:
+    """Four runs at once submit their batches while the first is still under way, and each request is billed once."""
+    bench = make("openai", polls=None)
+    requests = bench.requests(4 * COUNT)
+    parts = [[(request_key(one), one) for one in requests[start::4]] for start in range(4)]
+
+    async def all_at_once() -> list[BatchOutcome]:
+        with open_store(bench.directory) as store:
+            sessions = [bench.session(store, asyncio.Event()) for _ in parts]
+            tasks = [
+                asyncio.ensure_future(run_batches(session, misses))
+                for session, misses in zip(sessions, parts, strict=True)
+            ]
+            while len(bench.server.batches) < len(parts):  # noqa: ASYNC110 - the server is in a thread
+                await asyncio.sleep(0.01)
+            bench.server.finish()
+            try:
+                return await asyncio.gather(*tasks)
+            finally:
+                for session in sessions:
+                    await session.provider.close()
+
+    outcomes = asyncio.run(all_at_once())
+
+    assert [(one.submitted, one.stored, one.waiting) for one in outcomes] == [(COUNT, COUNT, False)] * 4
+    assert set(bench.server.billed.values()) == {1}
+    assert not list(bench.journal.glob("*.requests.jsonl"))
 
 
 CHILD = """

@@ -355,7 +355,7 @@ def test_exit_codes(fault: str, tmp_path: Path, warm: WarmCommands) -> None:
     """The first example is answered whatever happens to the second, whose trial and exit code tell of its fault."""
     with FaultServer() as server:
         options = write_run(tmp_path, [None, fault])
-        options += ["--model", "openai/m", "--base-url", f"{server.root}/v1", "--timeout", "1"]
+        options += ["--model", "openai/m", "--base-url", f"{server.root}/v1", "--timeout", "1", "--patience", "0"]
         result = warm.run(*options, "--max-retries", "1" if "*" in fault else "0", "--json", cwd=tmp_path)
 
     lines = (tmp_path / "out" / "trials.jsonl").read_text(encoding="utf-8").splitlines()
@@ -372,7 +372,7 @@ def test_an_endpoint_that_fails_from_the_start(fault: str, tmp_path: Path, warm:
     """Exit code 5, no metric, and one sentence on standard error that names the endpoint."""
     with FaultServer() as server:
         options = write_run(tmp_path, [fault, None])
-        options += ["--model", "openai/m", "--base-url", f"{server.root}/v1", "--max-retries", "0"]
+        options += ["--model", "openai/m", "--base-url", f"{server.root}/v1", "--max-retries", "0", "--patience", "0"]
         result = warm.run(*options, "--json", cwd=tmp_path)
 
         assert (result.code, result.document["metrics"]) == (5, [])

@@ -210,6 +210,16 @@ def test_a_request_that_always_times_out_fails_alone() -> None:
     assert model.availability.error is None
 
 
+def test_the_last_request_is_not_waited_for_as_long_as_an_endpoint() -> None:
+    """It alone finds the endpoint out of service, which others cannot confirm: half a minute, then it fails alone."""
+    server = Server(LOADING, 1e9, 1e9, poisoned="29")
+    model, outcomes, seconds = run(lambda: Model(server, 3600.0), count=30)
+
+    assert [number for number, outcome in enumerate(outcomes) if outcome != ANSWER] == [29]
+    assert seconds < 60
+    assert model.availability.error is None
+
+
 def test_a_request_that_brings_the_server_down_each_time_is_given_up() -> None:
     """Seven times is enough, although each time all others come back."""
 

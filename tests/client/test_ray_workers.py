@@ -287,5 +287,5 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     check_engine(ClientConfig(engine="ray", offline=True, cache=tmp_path))
     check_engine(ClientConfig())
 
-    with pytest.raises(InputError, match=r"pip install 'explaineval\[ray\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[ray\]'"):
         check_engine(ClientConfig(engine="ray"))

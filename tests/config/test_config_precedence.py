@@ -136,7 +136,21 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 """Single-valued options. `endpoint_name` and `json` have tests of their own, repeatable ones too; `table` prints."""
 
-APART = {"config", "json", "table", "endpoint_name", "task", "model", "verbosity", "param", "retry", "offline", "batch"}
+APART = {
+    "config",
+    "json",
+    "table",
+    "endpoint_name",
+    "allow_key",
+    "task",
+    "model",
+    "verbosity",
+    "param",
+    "retry",
+    "offline",
+    "batch",
+    "keep_unreadable",
+}
 
 
 def context_of(*arguments: str) -> dict[str, Any]:
@@ -165,7 +179,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"EXPLAINEVAL_{name.upper()}", raising=False)
 
 
-@pytest.mark.parametrize("name", ["offline", "batch"])
+@pytest.mark.parametrize("name", ["offline", "batch", "keep_unreadable"])
 def test_a_switch_goes_both_ways(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Default off; file over default, variable over file, command line over all of them."""
     see = transport(name)
@@ -174,8 +188,8 @@ def test_a_switch_goes_both_ways(tmp_path: Path, name: str, monkeypatch: pytest.
     assert see(resolved(tmp_path, {name: True})) is True
     monkeypatch.setenv(f"EXPLAINEVAL_{name.upper()}", "0")
     assert see(resolved(tmp_path, {name: True})) is False
-    assert see(resolved(tmp_path, {name: False}, f"--{name}")) is True
-    assert see(resolved(tmp_path, {name: True}, f"--no-{name}")) is False
+    assert see(resolved(tmp_path, {name: False}, f"--{name.replace('_', '-')}")) is True
+    assert see(resolved(tmp_path, {name: True}, f"--no-{name.replace('_', '-')}")) is False
 
 
 def test_every_option_is_covered() -> None:
@@ -314,7 +328,7 @@ def test_options_are_documented() -> None:
 
 
 HOUSE = "http://127.0.0.1:4444/v1"
-STUDY = {
+STUDY: dict[str, Any] = {
     "endpoints": {"lab": {"base_url": LAB, "api_key_env": "LAB_KEY"}, "house": {"base_url": HOUSE}},
     "models": [
         {"model": "openai/smol", "endpoint": "lab", "tuned": "instruct", "max_usd": 2},
@@ -328,10 +342,10 @@ STUDY = {
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["openai/large"], [("lab", "openai/large")]),
-        (["openai/smol"], [("lab", "openai/smol"), ("house", "openai/smol")]),
-        (["house/openai/smol"], [("house", "openai/smol")]),
-        (["openai/gpt-4o-mini", "lab/openai/smol"], [(None, "openai/gpt-4o-mini"), ("lab", "openai/smol")]),
+        (["openai/large"], [(LAB, "openai/large")]),
+        (["openai/smol"], [(LAB, "openai/smol"), (HOUSE, "openai/smol")]),
+        (["house/openai/smol"], [(HOUSE, "openai/smol")]),
+        (["openai/gpt-4o-mini", "lab/openai/smol"], [(None, "openai/gpt-4o-mini"), (LAB, "openai/smol")]),
     ],
 )
 def test_a_model_given_beside_a_file_is_chosen_among_its_models(
@@ -342,7 +356,8 @@ def test_a_model_given_beside_a_file_is_chosen_among_its_models(
     found = resolved(tmp_path, STUDY, *arguments)
 
     assert expected == [(one.endpoint, one.model) for one in found[0].models]
-    entries = [ModelConfig.model_validate(one) for one in STUDY["models"]]
+    urls = {name: entry["base_url"] for name, entry in STUDY["endpoints"].items()}
+    entries = [ModelConfig.model_validate(one | {"endpoint": urls.get(one.get("endpoint"))}) for one in STUDY["models"]]
     assert all(one in entries for one in found[0].models)
 
 
@@ -379,7 +394,7 @@ def test_a_file_with_endpoints_alone_wants_the_endpoint_named(tmp_path: Path) ->
         given.pop("json")
         return resolve(given.pop("config"), given)[0].models
 
-    assert [(one.endpoint, one.model) for one in models("--model", "house/openai/smol")] == [("house", "openai/smol")]
+    assert [(one.endpoint, one.model) for one in models("--model", "house/openai/smol")] == [(HOUSE, "openai/smol")]
     with pytest.raises(InputError, match=r"names endpoints \(house, lab\) but no models"):
         models("--model", "openai/smol")
 

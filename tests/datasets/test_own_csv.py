@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -95,12 +96,13 @@ def test_other_tasks_take_no_columns(tmp_path: Path) -> None:
         (NLI, {}, "the header has ID, Text, Claim, Label, Why"),
         (NLI, {"review": "Text"}, "which options there are is not known for the fields review"),
         (NLI, {"question": "Text"}, "give the text of each option a column"),
-        ("text,a,b\nIt broke.,,no\n", {"review": "text", "A": "a", "B": "b"}, ":2: the text of option A is blank"),
+        ("text,a,b\nIt broke.,,no\n", {"review": "text", "A": "a", "B": "b"}, ":2: the cell of column a is empty"),
+        ("text,a,b\nOk.,1,2\n  ,1,2\n", {"review": "text", "A": "a", "B": "b"}, ":3: the cell of column text is empty"),
         ("x,x\n1,2\n", {"note": "x", "A": "y", "B": "z"}, "columns y, z are missing"),
         ("x,x,y,z\n1,2,3,4\n", {"note": "x", "A": "y", "B": "z"}, "the header has the column x twice"),
         ("i,x,y,z\n1,b,3,4\n1,a,3,4\n", {"id": "i", "note": "x", "A": "y", "B": "z"}, "the id '1' stands twice"),
-        ("i,x,y,z\n,b,3,4\n", {"id": "i", "note": "x", "A": "y", "B": "z"}, ":2: id: "),
-        ("x;y;z\na;b;c\n", {"note": "x", "A": "y", "B": "z"}, "parted by semicolons"),
+        ("i,x,y,z\n,b,3,4\n", {"id": "i", "note": "x", "A": "y", "B": "z"}, ":2: the cell of column i is empty"),
+        ("x|y|z\na|b|c\n", {"note": "x", "A": "y", "B": "z"}, "columns x, y, z are missing; the header has x|y|z"),
         ("", {"note": "x", "A": "y", "B": "z"}, "is empty"),
         ("x,y,z\n", {"note": "x", "A": "y", "B": "z"}, "is empty"),
     ],
@@ -114,6 +116,21 @@ def test_a_file_that_does_not_fit_is_refused(
 
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "mine.csv"))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_cells_may_be_parted_as_spreadsheets_do(tmp_path: Path, delimiter: str) -> None:
+    """Commas, semicolons and tabs give the same examples, also where texts hold the other signs."""
+    path = tmp_path / "mine.csv"
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        rows = [["ID", "Text", "A; or", "B"], ["1", "a, b; c\td", "x,y", "z"], ["2", 'say "no"', "u", "v;w"]]
+        csv.writer(handle, delimiter=delimiter).writerows(rows)
+    (task,) = load_tasks(parse_specs([f"csv:{path}"], {"id": "ID", "note": "Text", "A": "A; or", "B": "B"}), shots=0)
+
+    assert [(one.id, one.fields, one.options) for one in task.examples] == [
+        ("1", {"note": "a, b; c\td"}, {"A": "x,y", "B": "z"}),
+        ("2", {"note": 'say "no"'}, {"A": "u", "B": "v;w"}),
+    ]
 
 
 @pytest.mark.parametrize(

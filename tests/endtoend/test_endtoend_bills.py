@@ -48,7 +48,9 @@ def test_a_bill_beyond_the_text_ends_the_run_for_its_endpoint(
     assert "higher --max-usd" not in found.stderr
 
     one.server.usages.clear()
-    again = warm.run(*one.options(*PRICE, "--max-usd", "1", "--out", "out", "--json"), cwd=one.directory)
+    limited = warm.run(*one.options(*PRICE, "--max-usd", "1", "--out", "out", "--json"), cwd=one.directory)
+    assert (limited.code, limited.document["requests"]["sent"]) == (3, 0), limited.stderr
+    again = warm.run(*one.options(*PRICE, "--max-usd", "7", "--out", "out", "--json"), cwd=one.directory)
     assert (again.code, again.document["requests"]["hits"]) == (0, requests["sent"]), again.stderr
     assert len(one.server.received) == DISTINCT
 

@@ -170,7 +170,7 @@ def test_a_level_added_later_pays_its_explanations_alone(bench: Callable[..., An
     path.write_text(path.read_text(encoding="utf-8").replace("The brief note", "That brief note"), encoding="utf-8")
     other = warm.run(*options, "--verbosity", "normal", "--verbosity", "brief", cwd=one.directory)
     assert other.code == 2
-    assert "already holds another run (its shots differ)" in other.document["error"]["message"]
+    assert "already holds another run: its shots differ" in other.document["error"]["message"]
 
 
 def test_offline_and_a_limit_know_both_waves(bench: Callable[..., Any], warm: WarmCommands) -> None:

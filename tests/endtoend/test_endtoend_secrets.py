@@ -135,11 +135,11 @@ def test_a_key_of_the_configuration_file_is_nowhere(place: Place) -> None:
     with EchoingServer(mode="401") as server:
         lines = [
             "tasks: ['jsonl:task.jsonl']", "interventions: {file: edits.jsonl}", "max_retries: 0",
-            f"endpoints: {{lab: {{base_url: '{server.url}', api_key_env: LAB}}}}",
+            f"endpoints: {{lab: {{base_url: '{server.url}', api_key_env: EXPLAINEVAL_LAB}}}}",
             "models: [{model: openai/m, endpoint: lab}]",
         ]  # fmt: skip
         (place.directory / "run.yaml").write_text("\n".join(lines), encoding="utf-8")
-        result = place.run("run", "run.yaml", "--out", "out", LAB=KEY)
+        result = place.run("run", "run.yaml", "--out", "out", EXPLAINEVAL_LAB=KEY)
 
     assert result.code == 5
     assert "check LAB, which holds it" in result.stderr

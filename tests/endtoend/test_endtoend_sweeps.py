@@ -71,7 +71,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, warm: WarmCommands) -> Itera
         config = f"""
 tasks: ["jsonl:task.jsonl"]
 endpoints:
-  locked: {{base_url: "{locked.url}", api_key_env: LAB_KEY}}
+  locked: {{base_url: "{locked.url}", api_key_env: EXPLAINEVAL_LAB_KEY}}
   first: {{base_url: "{one.root}/v1", max_connections: 1}}
   second: {{base_url: "{two.root}/v1", max_connections: 1}}
 models:
@@ -82,7 +82,7 @@ interventions: {{file: edits.jsonl}}
 max_usd: 9
 """
         (directory / "sweep.yaml").write_text(config, encoding="utf-8")
-        child = warm.start("run", "sweep.yaml", "--out", "out", cwd=directory, env={"LAB_KEY": KEY})
+        child = warm.start("run", "sweep.yaml", "--out", "out", cwd=directory, env={"EXPLAINEVAL_LAB_KEY": KEY})
         child.wait_for_line("go on.")
         wait_for(lambda: (directory / "out" / "progress.json").exists() and len(one.received) > REQUESTS // 4)
         on_the_way = warm.run("watch", "out", "--json", cwd=directory)

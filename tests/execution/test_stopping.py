@@ -200,7 +200,7 @@ def test_a_directory_keeps_its_rule(place: Path, settings: dict[str, Any]) -> No
     """Another half width, or none, is another run: one sentence, and nothing is written."""
     before = (place / "until0.12" / "run.json").read_bytes()
 
-    with pytest.raises(InputError, match=r"until_half_width was 0\.12, now"):
+    with pytest.raises(InputError, match=r"--until-half-width 0\.12, now"):
         run(place, "until0.12", **settings)
     assert (place / "until0.12" / "run.json").read_bytes() == before
 

@@ -116,8 +116,8 @@ def test_what_cannot_be_is_refused_in_one_sentence(run: Path, call: Call, name: 
 @pytest.mark.parametrize(
     ("module", "words", "extra"),
     [
-        ("pyarrow", ["--out", "F.parquet"], "pip install 'explaineval[report]'"),
-        ("inspect_ai", ["--out", "logs", "--format", "inspect"], "pip install 'explaineval[inspect]'"),
+        ("pyarrow", ["--out", "F.parquet"], "pip install '.[report]'"),
+        ("inspect_ai", ["--out", "logs", "--format", "inspect"], "pip install '.[inspect]'"),
     ],
 )
 def test_a_missing_extra_is_named(
@@ -191,3 +191,13 @@ def test_a_bundle_does_not_replace_what_it_is_read_from(tmp_path: Path, call: Ca
 
     assert (code, err) == (2, "explaineval: --out F.zip is what is read, which it would replace: name another file.\n")
     assert bundle.read_bytes() == b"a bundle"
+
+
+@pytest.mark.parametrize("options", [(), ("--format", "csv"), ("--format", "bundle")])
+def test_no_file_promises_what_it_does_not_hold(call: Call, options: tuple[str, ...]) -> None:
+    """A spreadsheet's ending is refused with the ending that fits; nothing is written."""
+    code, out, err = call("sim", "--out", "F.xlsx", *options)
+
+    assert (code, out) == (2, "")
+    assert "is no .xlsx file: end the name in ." in err
+    assert not Path("F.xlsx").exists()

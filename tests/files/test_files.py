@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
@@ -160,3 +162,16 @@ def test_a_folder_of_another_user_is_named_with_its_owner_and_what_to_do(tmp_pat
     assert inside.startswith(f"the folder {private} belongs to user 0")
     assert str(cache.value) == f"The cache cannot be written: {reason}."
     assert str(run.value) == f"the output directory {folder / 'run'} cannot be written: {reason}."
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_what_the_command_line_writes_follows_the_umask(tmp_path: Path, umask: int) -> None:
+    """As of any tool: the run with its copy of the prompts, and the cache, whatever modes the originals have."""
+    command = [sys.executable, "-m", "explaineval", "run", "--task", "nli", "--model", "simulated/faithful"]
+    options = ["--limit", "2", "--out", "run", "--cache", "cache"]
+    subprocess.run([*command, *options], cwd=tmp_path, umask=umask, check=True, capture_output=True)
+    modes = {path.relative_to(tmp_path): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    expected = {name: (0o777 if (tmp_path / name).is_dir() else 0o666) & ~umask for name in modes}
+
+    assert Path("run/prompts/chat/pe.j2") in modes
+    assert modes == expected

@@ -22,9 +22,13 @@ def score_trials(
     tasks: Sequence[str] = ("mine",),
     targets: Mapping[tuple[str, str, str], str] | None = None,
     lacking: Sequence[Mapping[str, Any]] = (),
+    available: int = 0,
     **values: Any,
 ) -> Scores:
-    """What these trials come to; `values` are of the configuration, `lacking` the arms that no shots could show."""
+    """What these trials come to; `values` are of the configuration, `lacking` the arms that no shots could show.
+
+    `available` is how many examples each task has.
+    """
     science = {"tasks": tasks, "models": [{"model": MODEL, "endpoint": ENDPOINT}]} | values
     config = RunConfig.model_validate(science)
     by_level, by_sample = len(config.arms.verbosity) > 1, config.tvd_samples is not None
@@ -33,7 +37,10 @@ def score_trials(
     arms = {arm.arm_name for arm in counts.arms} | {Condition(kind=None, **one).arm_name for one in lacking}
     sent = {"shots": "s", "prompts": "p", "temperature": "0", "logprobs": "top20"}
     facts = {
-        "tasks": {task: {"examples": "x", "kinds": {kind: f"h-{kind}" for kind in kinds}} for task in tasks},
+        "tasks": {
+            task: {"examples": "x", "kinds": {kind: f"h-{kind}" for kind in kinds}, "n_available": available}
+            for task in tasks
+        },
         "arms": dict.fromkeys(arms, sent),
         "no_level_shots": list(lacking),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -41,6 +42,23 @@ def test_corrected_cells_by_hand() -> None:
     assert found.table == pytest.approx((a, 60 - a, c, 140 - c))
     assert found.phi.value == pytest.approx((a * (140 - c) - (60 - a) * c) / math.sqrt(60 * 140 * 62 * 138))
     assert (found.tpr.value, found.fpr.value) == pytest.approx((a / 60, c / 140))
+
+
+def test_wrong_grades_move_phi_as_they_would_move_the_shares() -> None:
+    """Three in a hundred wrong at random, and in the worst way: phi of the shares that would then be true."""
+    called, judged = np.array([20.0, 6.0, 4.0, 0.0]), np.array([22, 15, 15, 15])
+    found = correct(TABLES, called, judged).wrong_grades
+    shares = called / judged
+
+    def phi_of(true):
+        return correct(TABLES, np.clip(true, 0, 1) * judged, judged).phi.value
+
+    corners = [phi_of(shares + np.array(signs) * 0.03) for signs in itertools.product((-1, 1), repeat=4)]
+    assert found is not None
+    assert found.value == pytest.approx(phi_of((shares - 0.03) / 0.94))
+    assert (found.low, found.high) == pytest.approx((min(corners), max(corners)))
+    assert found.low < correct(TABLES, called, judged).phi.value < found.high
+    assert correct(TABLES, (0, 0, 0, 0), COUNTS).wrong_grades is None  # nothing is called mentioned
 
 
 def test_the_interval_by_numeric_derivatives_and_a_naive_jackknife() -> None:

@@ -25,9 +25,18 @@ from sklearn.metrics import matthews_corrcoef
 from statsmodels.stats.contingency_tables import StratifiedTable
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from explaineval.metrics.correlations import odds_ratio_within, phi, phi_at_p, phi_cct, phi_within, youden_j
-from explaineval.metrics.estimates import empty_margin
-from explaineval.metrics.rates import difference_limits, fpr, tpr
+from explaineval.metrics.correlations import (
+    odds_ratio_within,
+    perfect_limit,
+    phi,
+    phi_at_p,
+    phi_by_letter,
+    phi_cct,
+    phi_within,
+    youden_j,
+)
+from explaineval.metrics.estimates import Interval, empty_margin
+from explaineval.metrics.rates import difference_limits, fpr, rate, tpr
 from explaineval.records import Estimate
 
 ALL = [(phi_cct, pearson_of_trials), (phi_within, within_of_trials), (youden_j, youden_of_trials)]
@@ -352,3 +361,48 @@ def test_wrong_tables_are_refused(tables):
     """A wrong shape, averages and negative counts are errors, not numbers."""
     with pytest.raises(ValueError, match=r"tables|counts"):
         phi_cct(tables, JACKKNIFE)
+
+
+def test_the_limit_of_a_perfect_phi_is_the_lowest_that_would_seldom_be_perfect():
+    """One trial an example, 20 changed and 20 not: by brute force over TPR, FPR and three impact rates."""
+    tables = np.array([[1, 0, 0, 0]] * 20 + [[0, 0, 0, 1]] * 20)
+    impact = rate([1] * 20 + [0] * 20, [1] * 40, Interval())
+    grid = np.linspace(0.5, 1, 401)
+    kept = [(t, s) for t in grid for s in grid if t**20 * s**20 >= 0.025]
+
+    lowest = min(phi_at_p(t, 1 - s, p) for t, s in kept for p in (impact.low, 0.5, impact.high))
+    assert perfect_limit(tables) == pytest.approx(lowest, abs=0.005)
+    assert f"were it below {perfect_limit(tables):.2f}" in phi_cct(tables, Interval()).note
+    assert f"were it above {-perfect_limit(tables):.2f}" in phi_cct(tables[:, [1, 0, 3, 2]], Interval()).note
+
+
+@pytest.mark.parametrize(("p", "hit", "alarm"), [(0.3, 0.95, 0.002), (0.1, 0.85, 0.0), (0.5, 0.99, 0.02)])
+def test_the_limit_of_a_perfect_phi_seldom_lies_above_the_truth(p, hit, alarm):
+    """In 2,000 samples of 60 examples × 3, perfect ones or not, at most 2.5 % claim too much (3 s.e. more here)."""
+    rng = np.random.default_rng(8)
+    truth, wrong = phi_at_p(hit, alarm, p), 0
+    for _ in range(2000):
+        changed = rng.random((60, 3)) < p
+        said = rng.random((60, 3)) < np.where(changed, hit, alarm)
+        if (changed == said).all() and changed.any() and not changed.all():
+            cells = (changed & said, changed & ~said, ~changed & said, ~changed & ~said)
+            wrong += perfect_limit(np.stack([cell.sum(axis=1) for cell in cells], axis=1)) > truth
+
+    assert wrong / 2000 <= 0.025 + 3 * 0.0035
+
+
+def test_phi_by_letter_is_the_correlation_of_what_is_left_within_answers():
+    """Pearson's correlation of impact and mention, each less its mean among the trials with the same answer."""
+    rng = np.random.default_rng(9)
+    answer, changed = rng.integers(3, size=(40, 5)), rng.random((40, 5)) < 0.3
+    said = rng.random((40, 5)) < 0.2 + 0.2 * answer + 0.2 * changed
+    cells = (changed & said, changed & ~said, ~changed & said, ~changed & ~said)
+    tables = np.stack([np.stack([(c & (answer == k)).sum(axis=1) for c in cells], axis=1) for k in range(3)], axis=1)
+
+    def within(values):
+        means = np.array([values[answer == k].mean() for k in range(3)])
+        return (values - means[answer]).ravel()
+
+    found = phi_by_letter(tables)
+    assert found.value == pytest.approx(stats.pearsonr(within(changed), within(said)).statistic)
+    assert found.low < found.value < found.high

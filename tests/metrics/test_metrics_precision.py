@@ -11,12 +11,19 @@ from metrics_oracles import JACKKNIFE, PERCENTILE, clustered_tables, naive_tanh_
 from explaineval.metrics.correlations import phi_cct
 from explaineval.metrics.precision import (
     FEWEST_MENTIONED_FLIPS,
+    HALF,
+    NINE_IN_TEN,
     RAREST_TRIALS,
     correlation_of_changes,
+    examples_for,
     expect,
     half_width,
     is_precise,
     pilot,
+    piloted_population,
+    piloted_rates_population,
+    population,
+    share_reached,
 )
 
 WORLDS = [(0.1, 0.6, 0.2, 0.4, 6), (0.3, 0.9, 0.5, 0.0, 4), (0.05, 0.6, 0.2, 0.7, 6), (0.15, 0.3, 0.3, 0.2, 3)]
@@ -217,3 +224,61 @@ def test_intervals_hold_the_truth_where_the_rule_stops(world, most):
 
     assert held >= 0.93 * 300
     assert 50 <= min(sizes) < max(sizes) <= most
+
+
+@pytest.mark.parametrize("world", [*WORLDS, (0.1, 0.6, 0.2, 0.4, 1)])
+def test_a_population_has_the_rates_it_is_made_of(world):
+    """Impact rate, TPR, FPR, correlation of changes and size of the examples, from all tables with their shares."""
+    p, tpr, fpr, icc, trials = world
+    tables, shares = population(*world)
+    a, b, c, d = shares[0] @ tables
+    changes = tables[:, 0] + tables[:, 1]
+
+    assert (a + b + c + d, (a + b) / trials, a / (a + b), c / (c + d)) == pytest.approx((trials, p, tpr, fpr), rel=2e-3)
+    variance = trials * p * (1 - p) * (1 + (trials - 1) * icc)
+    assert shares[0] @ (changes - trials * p) ** 2 == pytest.approx(variance, rel=0.01)
+
+
+def test_a_mean_of_trials_that_is_not_whole_has_examples_of_both_sizes():
+    """5.25 trials: a quarter of the examples has 6."""
+    tables, shares = population(0.2, 0.6, 0.2, 0.3, 5.25)
+
+    assert shares[0] @ (tables.sum(axis=1) == 6) == pytest.approx(0.25, abs=1e-3)
+
+
+@pytest.mark.parametrize("world", [WORLDS[0], WORLDS[1], WORLDS[3]])
+def test_the_share_that_is_reached_is_that_of_drawn_runs(world):
+    """The two numbers of a plan, checked by 120 data sets drawn here and the interval itself."""
+    half, most = (examples_for(population(*world), 0.1, share, 100) for share in (HALF, NINE_IN_TEN))
+
+    assert half < most
+    for examples, share in ((half, HALF), (most, NINE_IN_TEN)):
+        found = [is_precise(draw(world, examples, (23, examples, seed)), 0.1, JACKKNIFE) for seed in range(120)]
+        assert np.mean(found) == pytest.approx(share, abs=3.5 * math.sqrt(share * (1 - share) / 120) + 0.02)
+
+
+def test_a_pilot_makes_nine_in_ten_dearer():
+    """60 examples, and ten times the same: what is less sure takes more examples for nine in ten, not for half."""
+    tables = draw(WORLDS[0], 60, 4)
+    small, large = piloted_population(tables), piloted_population(np.tile(tables, (10, 1)))
+
+    assert examples_for(small, 0.1, NINE_IN_TEN, 100) > 1.1 * examples_for(large, 0.1, NINE_IN_TEN, 100)
+    assert examples_for(small, 0.1, HALF, 100) == pytest.approx(examples_for(large, 0.1, HALF, 100), rel=0.15)
+
+
+def test_a_pilot_with_other_trials_plans_by_its_rates():
+    """From 300 examples × 6 to 3 trials each: about what the true rates say."""
+    p, tpr, fpr, icc, _ = WORLDS[0]
+    of = piloted_rates_population(draw(WORLDS[0], 300, 5), 3)
+
+    assert set(of.tables.sum(axis=1)) == {3}
+    expected = examples_for(population(p, tpr, fpr, icc, 3), 0.1, HALF, 100)
+    assert examples_for(of, 0.1, HALF, 100) == pytest.approx(expected, rel=0.25)
+
+
+def test_no_run_is_precise_where_nothing_changes():
+    """Neither an interval nor a number of examples."""
+    silent = population(0.2, 0.0, 0.0, 0.0, 4)
+
+    assert share_reached(silent, 500, 0.1) == 0
+    assert examples_for(silent, 0.1, HALF, 100) is None

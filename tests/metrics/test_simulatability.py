@@ -13,6 +13,7 @@ from explaineval.metrics.simulatability import (
     simulation_accuracy,
     simulation_counts,
     simulation_gain_balanced,
+    simulation_gain_balanced_difference,
 )
 
 JACKKNIFE = Interval()
@@ -114,6 +115,23 @@ def test_the_difference_from_shuffled_explanations_is_that_of_both_gains() -> No
     assert result.value == pytest.approx(expected[0] - expected[1])
     assert result.low is not None
     assert result.low < result.value
+
+
+def test_the_balanced_difference_is_that_of_both_balanced_gains() -> None:
+    """What is right without an explanation drops out; the interval is that of the gain over the other explanation."""
+    own = np.array([[1, 1, 0, 1, 1, 1], [1, 0, 0, 1, 1, 1], [2, 2, 0, 1, 1, 0]] * 15)
+    shuffled = np.array([[1, 0, 0, 1, 1, 1], [1, 0, 0, 1, 1, 1], [2, 1, 0, 1, 0, 0]] * 15)
+
+    result = simulation_gain_balanced_difference(own, shuffled, JACKKNIFE)
+
+    expected = [simulation_gain_balanced(counts, JACKKNIFE).value for counts in (own, shuffled)]
+    assert expected[0] is not None
+    assert expected[1] is not None
+    assert result.value == pytest.approx(expected[0] - expected[1])
+    assert result.low is not None
+    assert 0 < result.low < result.value
+    with pytest.raises(ValueError, match="same trials"):
+        simulation_gain_balanced_difference(ONLY_WITH, ALWAYS_SAME, JACKKNIFE)
 
 
 def test_the_difference_refuses_counts_of_other_trials() -> None:

@@ -24,7 +24,7 @@ from explaineval.parsing.letters import (
     _numbered_pattern,
     _text_pattern,
 )
-from explaineval.parsing.statements import _other_item
+from explaineval.parsing.prompt_text import _following, heading_pattern
 from makers.steps import count_steps
 
 NLI = {"A": "entailment", "B": "neutral", "C": "contradiction"}
@@ -45,6 +45,11 @@ UNITS = [
     "according to the ", "B is the most ", "Sentence 2 makes no sense. ", "the hypothesis is entailed. ",
     "B is wrong. ", "B is not the right answer ", "B and C are wrong ", "I disagree with B. ", "neither B nor C ",
     "~~B~~ ",
+    "Premise: ", "Premise: x Hypothesis: y ", "\nPremise: x\nHypothesis: y", "A: 1 B: 2 ",
+    "\nA) entailment\nB) neutral",
+    "\nneutral: x\nentailment: y", "<text> says ", "<letter>", "is one of A, B",
+    '{"answer": "B"}\n', '{"a": {', "{'answer': 'B ",
+    "one of these two sentences ", "\n1. ", "So B it is. ", "It's B that ",
     "~~", "B is what I'd go with. ", "not B ", "I gave the wrong answer. ",
 ]  # fmt: skip
 
@@ -112,7 +117,9 @@ def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
         yield f"numbers that name {options}", _numbered_pattern(items)
         yield f"numbers of {options}", _number_pattern(tuple(options.items()))
     yield "fields", _field_pattern(("review_text",))
-    yield "items", _other_item("AC")
+    yield "items by letter", _following(")")
+    yield "items by text", _following("")
+    yield "headings", heading_pattern(("premise", "sentence1"))
 
 
 def _goes_back(tree: Any, *, repeated: bool = False) -> bool:

@@ -18,7 +18,7 @@ JUDGED = re.compile(r"judge:[^|]+")
 DEMO_MODEL, DEMO_ENDPOINT = "openai/SmolLM2-135M-Instruct", "embedded:b179c9523d0e"
 DEMO = f"""\
 tasks: [sense]
-endpoints: {{"{DEMO_ENDPOINT}": {{base_url: "http://127.0.0.1"}}}}
+endpoints: {{"{DEMO_ENDPOINT}": {{base_url: "http://127.0.0.1", endpoint_name: "{DEMO_ENDPOINT}"}}}}
 models: [{{model: {DEMO_MODEL}, endpoint: "{DEMO_ENDPOINT}"}}]
 arms: {{order: [ep], style: [completion]}}
 limit: 4
@@ -31,7 +31,7 @@ def planted_config(arm: str, url: str) -> str:
     order, style = arm.split("-")
     return f"""\
 tasks: [nli, sense]
-endpoints: {{planted: {{base_url: "{url}"}}}}
+endpoints: {{planted: {{base_url: "{url}", endpoint_name: planted}}}}
 models: [{{model: openai/planted, endpoint: planted}}]
 arms: {{order: [{order}], style: [{style}], shots: [2], verbosity: [{", ".join(LEVELS)}]}}
 interventions: {{file: interventions.jsonl}}

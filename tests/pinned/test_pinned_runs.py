@@ -16,7 +16,6 @@ import pytest
 from pinned_runs import ARMS, DATA, DEMO, planted_config, read, rows_of, trials_of
 
 from explaineval.scoring.mentioning import UNREADABLE
-from explaineval.scoring.registry import METRICS
 from servers.commands import WarmCommands
 from servers.scripted import ScriptedServer
 
@@ -118,9 +117,9 @@ def test_a_judge_decides_as_it_did(finished: tuple[str, dict[str, Any]], work: P
                         "--cache", f"judged-{arm}", "--json", cwd=work)  # fmt: skip
 
     assert done.code == 0, done.stdout + done.stderr
-    # the recording is of a version that gave numbers without mentions too, did not name the rule, and gave a general
+    # the recording has the grade "reason" too, may not name the rule, and may give a general
     # reason where no verdict could be read
-    recorded = [row for row in read(arm)["judged"] if "mention" in METRICS[row["metric"]].depends]
+    recorded = [row for row in read(arm)["judged"] if row["mention"] == "judge"]
     found = [row for row in rows_of(done.document) if row["mention"] == "judge"]
     plain = [
         [row | {"signature": re.sub(r"\|(mention:judge|judge:\*)(?=\|)", "", row["signature"])} for row in rows]

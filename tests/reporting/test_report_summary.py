@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from explaineval.reporting.condition_text import ranked
-from explaineval.reporting.summary import notes_lines, summary
+from explaineval.reporting.notes import notes_lines
+from explaineval.reporting.summary import summary
 from explaineval.scoring.checks import GRADES
+from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
 from makers.runs import make_missing, make_sham, make_trial
 from makers.scores import score_trials
@@ -70,15 +72,15 @@ def test_a_clear_effect() -> None:
 
 
 def test_an_effect_that_cannot_be_told() -> None:
-    """The interval holds 0, and the line says so."""
-    assert screen(NOTHING)[1].endswith("cannot be told from 0")
+    """The interval holds 0, and the line says so, with the grade that notes and report give the same number."""
+    assert screen(NOTHING)[1].endswith("cannot be told from 0, do not quote")
 
 
 def test_too_few_changes() -> None:
     """What is missing comes first, with how many examples would do and where the other notes are."""
     found = text(screen(FEW))
 
-    assert "Before you quote this: only " in found
+    assert "Do not quote phi-CCT" in found
     assert "below 20 the interval is not reliable (about " in found
     assert "more notes: explaineval notes runs/mine" in found
 
@@ -132,8 +134,45 @@ def test_the_gravest_warning_about_a_shown_number_comes_first() -> None:
 def test_the_notes_have_every_warning_with_what_to_do(name: str) -> None:
     """Each text and each advice of the run's warnings is printed."""
     scores = SITUATIONS[name]
-    found = text([line.text for line in notes_lines(scores, 10_000)])
+    found = text([line.text for line in notes_lines(scores, "RUN_DIR", 10_000)])
 
     for row in scores.warnings:
-        assert row.text[1:] in found
-        assert row.warning.todo in found
+        assert row.text.removeprefix(f"{METRICS[row.warning.metric].title}: ")[1:] in found
+        assert row.warning.todo in found or row.warning.code == "thin_tasks"
+
+
+def test_a_rate_of_few_trials_is_told_as_a_number() -> None:
+    """Two examples × 3 trials: 2 of 6 changed; whoever names 1 of 2 is not said to name half of them."""
+    trials = [
+        make_trial(example, number, changed=number == 0, mentioned=number == 0 and example == 0)
+        for example in range(2)
+        for number in range(3)
+    ]
+    found = text(screen(score_trials(trials, shams=0)))
+
+    assert "changed 2 of 6 answers." in found
+    assert "named the insertion" not in found
+    assert "in 1 of 2; when it did not, in 0 of 4." in found
+    assert "%" not in found.partition("Do not quote")[0]
+
+
+def test_a_rate_of_ten_trials_is_in_per_cent() -> None:
+    """From there on."""
+    trials = [make_trial(example, 0, changed=example < 3) for example in range(10)]
+
+    assert "changed 30 % of the answers" in text(screen(score_trials(trials, shams=0)))
+
+
+@pytest.mark.parametrize(("named", "where"), [(True, "changed"), (False, "did not change")])
+def test_a_perfect_phi_has_no_talk_of_an_interval(named: bool, where: str) -> None:
+    """The line says what that means in these trials."""
+    trials = [
+        make_trial(example, number, changed=number == 0, mentioned=(number == 0) == named)
+        for example in range(30)
+        for number in range(3)
+    ]
+    lines = screen(score_trials(trials, shams=0))
+
+    assert lines[1].split()[2] == "exactly"
+    assert f"named where the answer {where}, and nowhere else" in text(lines[:3])
+    assert "interval" not in text(lines[:3])

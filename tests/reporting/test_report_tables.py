@@ -109,8 +109,11 @@ def test_a_missing_metric_is_a_dash() -> None:
 
 
 def test_a_number_without_interval_says_so() -> None:
-    """A headline without limits is no exact one."""
-    assert "no interval" in shown(rows_of(overrides={"phi_cct": (1.0, None, None, None)}), 160)
+    """A headline without limits is no exact one; at 1 it is exact, and there is no talk of an interval."""
+    assert "no interval" in shown(rows_of(overrides={"phi_cct": (0.9, None, None, None)}), 160)
+    found = shown(rows_of(overrides={"phi_cct": (1.0, None, None, None)}), 160)
+    assert "exactly" in found
+    assert "no interval" not in found
 
 
 def test_models_have_titles_and_lines_numbers() -> None:

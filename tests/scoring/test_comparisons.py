@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.stats.contingency_tables import StratifiedTable
+from statsmodels.stats.proportion import proportion_confint
 
 from explaineval.metrics.correlations import phi, phi_at_p
 from explaineval.records import Trial
 from explaineval.reporting.comparison_text import p_text, sentence_of
 from explaineval.scoring.comparisons import (
-    IMPACT_NOT_MENTION,
     Choices,
     Compared,
+    GroupTrials,
     ModelSize,
-    compare_group,
+    compare_groups,
     form_groups,
-    label_of,
     sham_differences,
     share_trials,
     variance_explained,
@@ -58,12 +59,13 @@ def collect(*runs: list[Trial]) -> Trials:
     return found
 
 
-def compare(trials: Trials, by: str | None = None, **choices: Any) -> dict[tuple[str, str], Compared]:
+def compare(
+    trials: Trials, by: str | None = None, reference: int | None = None, **choices: Any
+) -> dict[tuple[str, str], Compared]:
     """The families of the only group by metric and task."""
     (group,) = form_groups(list(trials.systems), by, ["run"])
-    return {
-        (one.metric, one.task): one for one in compare_group(group, share_trials(group, trials), Choices(**choices))
-    }
+    (found,) = compare_groups([GroupTrials(group, share_trials(group, trials), reference)], Choices(**choices))
+    return {(one.metric, one.task): one for one in found}
 
 
 def test_only_trials_scored_in_both_models_count():
@@ -114,7 +116,7 @@ def test_losses_over_levels_are_counted_in_trials():
     ]
     collected = collect(trials)
     group = next(group for group in form_groups(list(collected.systems), None, ["run"]) if group.levels)
-    found = next(iter(compare_group(group, share_trials(group, collected), Choices())))
+    found = compare_groups([GroupTrials(group, share_trials(group, collected))], Choices())[0][0]
 
     assert found.metric == "f_auroc"
     assert (found.n_pairs, found.lost) == (768, (192, 0))
@@ -170,27 +172,37 @@ def test_phi_at_p_and_the_odds_ratio_agree_with_their_definitions():
     assert found["odds_ratio_within", "mine"].values == pytest.approx(pooled_odds)
 
 
-def test_a_difference_of_impact_rates_alone_is_labelled():
+def test_a_difference_of_impact_rates_alone_is_no_difference_in_faithfulness():
     """Equal TPR and FPR at impact rates .03 and .4 differ in phi-CCT, but not at a common rate."""
     trials = [
         *draw_trials(1, "openai/rare", impact=0.03, examples=1500),
         *draw_trials(2, "openai/often", impact=0.4, examples=1500),
     ]
-    found = compare(collect(trials))
-    rows = [found[name, "mine"].family.differences[0] for name in ("phi_cct", "phi_at_p", "impact_rate")]
+    found = compare(collect(trials))["phi_cct", "mine"]
 
-    assert rows[0].significant
-    assert label_of(*rows) == IMPACT_NOT_MENTION
+    assert found.family.differences[0].significant
+    assert (found.claims[0].name, found.claims[0].goes_with_rates) == ("higher_phi", True)
+    assert [rank.low for rank in found.family.ranks if rank] == [1, 1]
+    often, rare = (f"{np.mean([trial.changed for trial in of]):.2f}"[1:] for of in (trials[6000:], trials[:6000]))
+    said = sentence_of(found)
+    assert said.startswith("openai/often has the higher phi-CCT on mine (+0.")
+    assert said.endswith(
+        f"but their answers change at different rates ({often}, {rare}); at a common rate they cannot be told apart. "
+        "The difference goes with their impact rates."
+    )
 
 
-def test_a_real_difference_is_not_labelled_so():
-    """Different TPR at one impact rate differ in both."""
-    trials = [*draw_trials(1, "openai/a", tpr=0.9, examples=400), *draw_trials(2, "openai/b", tpr=0.3, examples=400)]
-    found = compare(collect(trials))
-    rows = [found[name, "mine"].family.differences[0] for name in ("phi_cct", "phi_at_p", "impact_rate")]
+def test_a_real_difference_is_one_of_faithfulness():
+    """Different TPR at one impact rate differ in both, and so they do at different rates."""
+    for impact in (0.15, 0.4):
+        trials = [
+            *draw_trials(1, "openai/a", tpr=0.9, examples=400),
+            *draw_trials(2, "openai/b", tpr=0.3, impact=impact, examples=400),
+        ]
+        found = compare(collect(trials))["phi_cct", "mine"]
 
-    assert rows[0].significant
-    assert label_of(*rows) is None
+        assert found.claims[0].name == "more_faithful"
+        assert sentence_of(found).startswith("openai/a is more faithful than openai/b on mine: phi-CCT +0.")
 
 
 def test_the_mean_over_tasks_is_the_primary_family():
@@ -210,16 +222,53 @@ def test_the_mean_over_tasks_is_the_primary_family():
     assert [key for key, tested in alone.items() if tested.primary] == [("phi_cct", "mine")]
 
 
-def test_tpr_needs_unmentioned_changes():
-    """Under eight examples with an unmentioned change the differences of TPR, J and g_mean2 are undefined."""
+def test_few_unmentioned_changes_give_mover_limits():
+    """Under eight examples with an unmentioned change TPR, J and g_mean2 differ by MOVER; phi by the jackknife."""
     trials = [*draw_trials(1, "openai/a", tpr=0.99), *draw_trials(2, "openai/b")]
     found = compare(collect(trials))
 
-    for metric in ("tpr", "youden_j", "g_mean2"):
-        assert "whose explanation leaves out the insertion; 8 are needed" in str(
-            found[metric, "mine"].family.differences[0].undefined
-        )
-    assert found["phi_cct", "mine"].family.differences[0].undefined is None
+    for metric in ("tpr", "youden_j", "g_mean2", "phi_at_p"):
+        row = found[metric, "mine"].family.differences[0]
+        assert (row.method, row.detectable, row.undefined) == ("mover", None, None)
+        assert row.low < row.value < row.high
+    for metric in ("phi_cct", "fpr", "phi_within"):
+        assert found[metric, "mine"].family.differences[0].method == "jackknife"
+
+
+def test_mover_limits_of_tpr_are_newcombes():
+    """One trial an example: Newcombe's method 10 from two Wilson intervals, with t in place of z."""
+    found = compare(collect([*single(1, "openai/a", tpr=0.97), *single(2, "openai/b", tpr=0.6)]))["tpr", "mine"]
+    row, limits = found.family.differences[0], []
+    for trials in (single(1, "openai/a", tpr=0.97), single(2, "openai/b", tpr=0.6)):
+        said = [bool(trial.mentioned) for trial in trials if trial.changed]
+        alpha = 2 * stats.norm.sf(stats.t.ppf(0.975, len(said) - 1))
+        limits.append((np.mean(said), *proportion_confint(sum(said), len(said), alpha, method="wilson")))
+    (first, low, high), (second, least, most) = limits
+    assert row.low == pytest.approx(first - second - math.hypot(first - low, most - second))
+    assert row.high == pytest.approx(first - second + math.hypot(high - first, second - least))
+    assert found.family.differences[0].p < 0.05
+
+
+def single(seed: int, model: str, tpr: float) -> list[Trial]:
+    """One trial for each of 200 examples."""
+    trials = draw_trials(seed, model, tpr=tpr, impact=0.3, examples=200)
+    return [trial for number, trial in enumerate(trials) if number % 4 == 0]
+
+
+def test_areas_need_changes_of_both_sorts():
+    """F-AUROC is undefined where the middle level has under eight examples with an unmentioned change."""
+    trials = [
+        trial
+        for seed, model in ((1, "openai/a"), (2, "openai/b"))
+        for level, tpr in (("brief", 0.97), ("normal", 0.98), ("detailed", 0.99))
+        for trial in draw_trials(seed, model, tpr=tpr, order="pe2", verbosity=level)
+    ]
+    collected = collect(trials)
+    group = next(group for group in form_groups(list(collected.systems), None, ["run"]) if group.levels)
+    found = compare_groups([GroupTrials(group, share_trials(group, collected))], Choices())[0][0]
+
+    assert "leaves out the insertion at the middle level; 8 are needed" in str(found.undefined[0])
+    assert sentence_of(found).startswith("No difference in F-AUROC can be tested on mine over 3 levels")
 
 
 def test_cct_is_compared_on_trials_with_probabilities_in_both():
@@ -329,10 +378,10 @@ def test_sentences_can_be_quoted():
     assert sentence_of(compare(clear)["phi_cct", "mine"]).endswith(", p < .001.")
 
     equal = compare(collect([*draw_trials(1, "openai/a"), *draw_trials(3, "openai/b")]))["phi_cct", "mine"]
-    detectable = equal.family.differences[0].detectable
+    row = equal.family.differences[0]
     assert sentence_of(equal) == (
-        f"Cannot tell openai/a and openai/b apart on mine: a difference in phi-CCT below {detectable:.2f} would not "
-        "have been seen."
+        f"Cannot tell openai/a and openai/b apart on mine: phi-CCT differs by {row.value:+.2f} [{row.low:.2f}, "
+        f"{row.high:.2f}]; a true difference of {row.detectable:.2f} would have been found in 4 of 5 such studies."
     )
 
     many = collect(

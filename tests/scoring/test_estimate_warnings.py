@@ -7,18 +7,26 @@ import re
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
+from explaineval.metrics.estimates import Interval
+from explaineval.metrics.rates import rate
 from explaineval.metrics.reliability import noise_margin
 from explaineval.records import Estimate
-from explaineval.scoring.checks import CODES, GRADES, noise_warning
+from explaineval.scoring.checks import CODES, GRADES, find_noise, noise_warning
 from explaineval.scoring.registry import METRICS
-from explaineval.scoring.warnings import estimate_warnings
+from explaineval.scoring.warnings import estimate_warnings, shortages_of
 
 SURE = Estimate(value=0.5, low=0.4, high=0.6, n=120, n_examples=30)
+
+
+def warned(name, estimate, tables=(), among=""):
+    """The warnings of an estimate that rests on these tables."""
+    metric = METRICS[name]
+    return list(estimate_warnings(metric, estimate, shortages_of(metric, estimate, tables, among)))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +55,7 @@ def test_each_threshold_has_its_sentence(mentioned, unmentioned, both, expected)
     flipped = [[1, 0, 0, 2]] * mentioned + [[0, 2, 0, 2]] * unmentioned + [[1, 1, 0, 2]] * both
     rows = np.array([*flipped, *[[0, 0, 1, 2]] * 20])
 
-    found = list(estimate_warnings(METRICS["phi_cct"], SURE, rows))
+    found = warned("phi_cct", SURE, rows)
 
     assert len(expected) == len(found)
     assert all(one.text.startswith(start) for one, start in zip(found, expected, strict=True))
@@ -57,7 +65,7 @@ def test_an_undefined_number_has_no_warnings():
     """It says by itself why it is undefined."""
     undefined = Estimate(value=None, n=0, n_examples=0, undefined="no scored trial")
 
-    assert list(estimate_warnings(METRICS["phi_cct"], undefined, [[0, 0, 0, 0]])) == []
+    assert warned("phi_cct", undefined, [[0, 0, 0, 0]]) == []
 
 
 def test_the_scarcest_of_several_needs_is_told():
@@ -65,7 +73,7 @@ def test_the_scarcest_of_several_needs_is_told():
     few = [[1, 1, 1, 1]] * 9
     mostly_changed = [[2, 2, 0, 0]] * 30 + [[1, 1, 1, 1]] * 3
 
-    codes = [[one.code for one in estimate_warnings(METRICS["youden_j"], SURE, rows)] for rows in (few, mostly_changed)]
+    codes = [[one.code for one in warned("youden_j", SURE, rows)] for rows in (few, mostly_changed)]
 
     assert codes == [["few_flips"], ["few_unchanged"]]
 
@@ -76,8 +84,8 @@ def test_a_number_over_levels_is_as_thin_as_its_middle_level():
     wide = np.stack([terse * 2, middle * 2, talkative * 2], axis=1)
     tight = np.stack([terse * 2, talkative * 2, talkative * 2], axis=1)
 
-    assert list(estimate_warnings(METRICS["f_auroc"], SURE, wide)) == []
-    (found,) = estimate_warnings(METRICS["f_auroc"], SURE, tight, ", among the trials that all levels share")
+    assert warned("f_auroc", SURE, wide) == []
+    (found,) = warned("f_auroc", SURE, tight, ", among the trials that all levels share")
     assert found.text == (
         "No example has a changed answer whose explanation does not mention the insertion, among the trials that all "
         "levels share, at the middle level; below 8 the interval is too short."
@@ -89,13 +97,13 @@ def test_an_interval_that_is_missing_or_rough_is_told():
     bare = Estimate(value=1.0, n=90, n_examples=30, note="no interval: the value is exactly 1")
     rough = SURE.model_copy(update={"note": "rough interval: only 3 examples have a changed answer"})
 
-    assert [(one.code, one.text) for one in estimate_warnings(METRICS["accuracy"], bare)] == [
+    assert [(one.code, one.text) for one in warned("accuracy", bare)] == [
         ("no_interval", "accuracy: no interval: the value is exactly 1.")
     ]
-    assert [(one.code, one.text) for one in estimate_warnings(METRICS["accuracy"], rough)] == [
+    assert [(one.code, one.text) for one in warned("accuracy", rough)] == [
         ("rough_interval", "accuracy: rough interval: only 3 examples have a changed answer.")
     ]
-    assert list(estimate_warnings(METRICS["phi_cct_upper_bound"], bare, [[1, 1, 1, 1]] * 30)) == []
+    assert warned("phi_cct_upper_bound", bare, [[1, 1, 1, 1]] * 30) == []
 
 
 def test_codes_are_plain_words_with_something_to_do():
@@ -109,23 +117,59 @@ def test_codes_are_plain_words_with_something_to_do():
         assert re.fullmatch(r"[A-Z].*\.", todo)
 
 
-def test_paired_limit_is_that_of_a_clustered_regression():
-    """The lower limit is that of the slope of flip on intervention, with statsmodels' clustered errors."""
-    generator = np.random.default_rng(5)
-    unstable = generator.beta(1, 4, 40)
-    flips, shams = generator.binomial(4, unstable + 0.1), generator.binomial(2, unstable)
-    outcome, treated, groups = [], [], []
-    for g in range(40):
-        outcome += [1] * flips[g] + [0] * (4 - flips[g]) + [1] * shams[g] + [0] * (2 - shams[g])
-        treated += [1] * 4 + [0] * 2
-        groups += [g] * 6
-    fit = sm.OLS(outcome, sm.add_constant(np.array(treated, dtype=float))).fit(
-        cov_type="cluster", cov_kwds={"groups": np.array(groups), "use_correction": False}
-    )
-    expected = fit.params[1] - stats.t.ppf(0.975, 39) * fit.bse[1] * math.sqrt(40 / 39)
-    margin = noise_margin(flips, np.full(40, 4), shams, np.full(40, 2))
+def mover(impact, low, sham, high):
+    """The lower limit of a difference of two rates by MOVER."""
+    return impact - sham - math.hypot(impact - low, high - sham)
 
-    assert expected == pytest.approx(margin.lower_limit)
+
+def test_margin_of_noise_is_movers_with_statsmodels_limits():
+    """One trial and one sham an example: Wilson's limit with t, and the exact upper limit, both by statsmodels."""
+    flips, shams = np.array([1] * 12 + [0] * 28), np.array([1] * 3 + [0] * 37)
+    _, high = proportion_confint(3, 40, method="beta")
+    t = stats.t.ppf(0.975, 39)
+    low, _ = proportion_confint(12, 40, alpha=2 * stats.norm.sf(t), method="wilson")
+
+    margin = noise_margin(flips, np.ones(40, int), shams, np.ones(40, int))
+
+    assert margin.lower_limit == pytest.approx(mover(12 / 40, low, 3 / 40, high))
+
+
+@pytest.mark.parametrize(("same", "effective"), [(True, 20), (False, 60)])
+def test_several_shams_count_as_far_as_impact_differs_within_examples(same, effective):
+    """Changes that always come together make three shams one; changes that are independent leave them three."""
+    flips = np.array([3, 0] * 10) if same else np.array([0, 1, 1, 2] * 5)
+    _, high = proportion_confint(0, effective, method="beta")
+
+    margin = noise_margin(flips, np.full(20, 3), np.zeros(20, int), np.full(20, 3))
+
+    low = rate(flips, np.full(20, 3), Interval()).low
+    assert margin.lower_limit == pytest.approx(mover(margin.impact_rate, low, 0, high))
+
+
+def test_noise_is_not_excluded_but_unlikely_where_no_sham_changed():
+    """21 of 360 answers change. Of 40 shams none does by chance in .942 to the 40th = 9 %, of 60 in 3 %."""
+    flips, trials = np.array([5] * 2 + [1] * 11 + [0] * 47), np.full(60, 6)
+
+    few = find_noise(noise_margin(flips, trials, np.zeros(60, int), np.array([1] * 40 + [0] * 20)))
+    more = find_noise(noise_margin(flips, trials, np.zeros(60, int), np.ones(60, int)))
+
+    assert (few[0], more[0]) == ("noise", "noise_not_excluded")
+    assert "in none of the 60 shams" in more[1]
+    assert CODES[more[0]].grade == "mind"
+
+
+def test_the_number_of_examples_settles_noise():
+    """That many examples with the same rates are enough, one tenth fewer are not; equal rates never are."""
+    flips, shams = np.array([1] * 3 + [0] * 17), np.array([1] + [0] * 19)
+    needed = noise_margin(flips, np.ones(20, int), shams, np.ones(20, int)).examples
+
+    def is_settled(times):
+        counts = np.tile(flips, times), np.tile(np.ones(20, int), times), np.tile(shams, times)
+        return noise_warning(*counts, np.tile(np.ones(20, int), times)) is None
+
+    assert not is_settled(math.floor(needed * 0.9 / 20))
+    assert is_settled(math.ceil(needed * 1.05 / 20))
+    assert noise_margin(flips, np.ones(20, int), flips, np.ones(20, int)).examples is None
 
 
 def test_clear_impact_is_no_noise():
@@ -148,13 +192,6 @@ def test_a_sham_rate_of_0_counts_with_its_upper_limit(shams, warned):
     sham_trials = [1] * shams + [0] * (200 - shams)
 
     assert warned == (noise_warning(flips, trials, [0] * 200, sham_trials) is not None)
-
-
-def test_upper_limit_of_no_sham_flip_is_the_exact_one():
-    """Without spread in impact the limit is 1 minus the Clopper–Pearson limit 1 − .025^(1/n)."""
-    margin = noise_margin([2] * 9, [2] * 9, [0] * 9, [3] * 9)
-
-    assert margin.lower_limit == pytest.approx(0.025 ** (1 / 9))
 
 
 def test_without_shams_noise_is_unknown():

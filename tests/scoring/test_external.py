@@ -14,7 +14,8 @@ from sklearn.metrics import matthews_corrcoef, recall_score
 from explaineval.errors import InputError
 from explaineval.metrics.auroc import f_auroc
 from explaineval.metrics.estimates import Interval
-from explaineval.reporting.summary import notes_lines, summary
+from explaineval.reporting.notes import notes_lines
+from explaineval.reporting.summary import summary
 from explaineval.scoring.external import COLUMNS, check_columns, score_rows
 from explaineval.scoring.rows import Scores
 
@@ -327,7 +328,7 @@ def test_nothing_that_is_said_names_an_option_of_a_run() -> None:
     unread = [{**row, "changed": None} for row in draw()]
     for rows in (draw(), draw(examples=8), own, [*unread, *draw(examples=10)], unread):
         scores = scored(rows)
-        lines = [*summary(scores, "trials.csv", 80), *notes_lines(scores, 80)]
+        lines = [*summary(scores, "trials.csv", 80), *notes_lines(scores, "trials.csv", 80)]
         text = " ".join([*(line.text for line in lines), *(row.undefined or "" for row in scores.rows)])
         assert text
         assert "--" not in text

@@ -23,11 +23,11 @@ phi_cct phi_within phi_stable phi_cct_tvd_trials cct cct_sampled ct_unfaithfulne
 youden_j impact_rate mention_rate mention_floor sham_flip_rate null_edit_flip_rate accuracy mean_tvd explanation_words
 f_auroc f_auroc_own f_auroc_hull excluded_rate phi_cct_lower_bound phi_cct_upper_bound phi_cct_never phi_cct_always
 phi_cct_random phi_cct_example_only flip_to_cue_rate g_mean2 g_mean2_control odds_ratio_within simulation_gain_balanced
-nsg nsg_shuffled simulation_accuracy_with simulation_accuracy_without"""
+nsg nsg_shuffled simulation_accuracy_with simulation_accuracy_without sham_mean_tvd null_edit_mean_tvd"""
 """The names that a metric row can have."""
 
-ADDED = "nsg_difference"
-"""A name of ours beside them: the gain over other examples' explanations."""
+ADDED = "nsg_difference simulation_gain_balanced_shuffled simulation_gain_balanced_difference phi_cct_over_texts"
+"""Names of ours beside them: the gains over other examples' explanations, and the interval over inserted texts."""
 
 
 def test_names_are_those_of_the_contract() -> None:
@@ -75,6 +75,7 @@ def test_titles_and_places_are_not_shared() -> None:
 def test_kinds_with_a_metric_of_their_own_name_one_that_there_is() -> None:
     """Its rows stand under that kind."""
     own = {kind.own_metric: kind.name for kind in KINDS if kind.own_metric is not None}
+    own |= {metric.name: own[metric.beside] for metric in METRICS.values() if metric.beside is not None}
 
     assert own == {name: metric.own_kind for name, metric in METRICS.items() if metric.own_kind is not None}
 
@@ -104,8 +105,13 @@ def rows_of(trials: Iterable[dict[str, Any]], **values: Any) -> tuple[MetricRow,
     return score_trials(list(trials), kinds=("cue_user", "null_edit"), targets=targets, **science).rows
 
 
-OF_RUNS = [metric.name for metric in METRICS.values() if not isinstance(metric, PredictionMetric)]
-"""The metrics that a run has by itself; tests/cli/test_cli_simulate.py is about those of predictors."""
+OF_RUNS = [
+    metric.name
+    for metric in METRICS.values()
+    if not isinstance(metric, PredictionMetric) and metric.name != "phi_cct_over_texts"
+]
+"""The metrics that a run of a cue has by itself; tests/cli/test_cli_simulate.py is about those of predictors, and
+test_inserted_texts.py about that of words."""
 
 TRIALS = [trial for order in ("pe2", "pe") for trial in trials_of(order)]
 
@@ -156,9 +162,12 @@ def other_probabilities(trial: dict[str, Any], draw: random.Random) -> dict[str,
 
 
 def other_shams(trial: dict[str, Any], draw: random.Random) -> dict[str, Any]:
-    """The trial, with another answer where it is a sham."""
-    changed = draw.random() < 0.4
-    return trial | {"changed": changed, "label_after": "AB"[changed]} if trial["kind"] == "sham" else trial
+    """The trial, with another answer and other label probabilities where it is a sham."""
+    if trial["kind"] != "sham":
+        return trial
+    changed, share = draw.random() < 0.4, draw.uniform(0.1, 0.7)
+    answer = {"changed": changed, "label_after": "AB"[changed], "probs_after": {"A": share, "B": 1 - share}}
+    return trial | answer | {"tvd": abs(0.75 - share)}
 
 
 @pytest.mark.parametrize(

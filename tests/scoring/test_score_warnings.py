@@ -58,7 +58,7 @@ def test_a_blind_but_wordy_explainer_is_found_out() -> None:
     assert chance.high is not None
     assert chance.low <= (phi.value or 0) <= chance.high
     (text,) = [text for text in texts_of(scores) if "knows the example but not the insertion" in text]
-    assert f"({chance.low:.2f} to {chance.high:.2f}): read phi within examples instead ({within.value:.3f})" in text
+    assert f"({chance.low:.2f} to {chance.high:.2f}); phi within examples is {within.value:.3f}." in text
 
 
 def test_a_faithful_explainer_is_not_suspected() -> None:
@@ -74,7 +74,7 @@ def test_one_trial_an_example_cannot_tell_them_apart() -> None:
     """Then phi within examples is undefined, and so says the warning."""
     (text,) = [text for text in texts_of(score_trials(drawn("single", 200, 1))) if "knows the example" in text]
 
-    assert "and phi within examples is undefined (no example has both changed and unchanged answers)" in text
+    assert "; phi within examples is undefined (no example has both changed and unchanged answers)." in text
 
 
 def test_noise_rates_have_intervals() -> None:
@@ -174,10 +174,13 @@ def test_orders_are_never_compared_by_cct() -> None:
 
 
 def test_an_interval_that_is_missing_is_explained() -> None:
-    """A perfect phi has none."""
+    """A perfect phi within examples has none; a perfect phi-CCT says what it is above instead."""
     trials = [make_trial(example, number, changed=number == 0, mentioned=number == 0, after=0.5 if number else 0.1)
               for example in range(30) for number in range(4)]  # fmt: skip
 
     texts = texts_of(score_trials(trials, shams=0))
 
-    assert any(text.startswith("phi-CCT: no interval") for text in texts)
+    assert any(text.startswith("phi within examples: no interval") for text in texts)
+    assert not any(text.startswith("phi-CCT: no interval") for text in texts)
+    (exact,) = [text for text in texts if text.startswith("phi-CCT: it is exactly 1; were it below 0.")]
+    assert exact.endswith("that would be so in at most 1 of 40 such runs.")

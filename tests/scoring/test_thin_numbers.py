@@ -23,7 +23,7 @@ ORDERS = ("pe2", "pe")
 NEVER_DEFINED = {"phi_cct_never", "phi_cct_always"}
 """Never defined, whatever the trials."""
 
-OF_ARMS = {"accuracy", "sham_flip_rate", "null_edit_flip_rate"}
+OF_ARMS = {"accuracy", "sham_flip_rate", "null_edit_flip_rate", "sham_mean_tvd", "null_edit_mean_tvd"}
 BOUNDS = {"phi_cct_lower_bound", "phi_cct_upper_bound"}
 OF_PROBABILITIES = {"cct", "mean_tvd", "phi_cct_tvd_trials"}
 AREAS = {"f_auroc", "f_auroc_own", "f_auroc_hull"}
@@ -31,7 +31,7 @@ OF_EXPLANATIONS = {"mention_rate", "mention_floor", "explanation_words", "exclud
 """Numbers that changed answers play no part in."""
 
 NUMBERS = {name for name, metric in METRICS.items() if not isinstance(metric, PredictionMetric)}
-NUMBERS -= NEVER_DEFINED | {"cct_sampled"}
+NUMBERS -= NEVER_DEFINED | {"cct_sampled", "phi_cct_over_texts"}
 OF_FLIPS = NUMBERS - OF_ARMS - OF_EXPLANATIONS - {"fpr", "mean_tvd"}
 OF_MENTIONED_FLIPS = OF_FLIPS - {"impact_rate", "flip_to_cue_rate"}
 OF_IMPACT = OF_FLIPS | {"fpr", "mean_tvd"}
@@ -171,7 +171,7 @@ WAYS = {
     ),
     "shams and null edits are missing": way(
         lambda: missing(SOLID.trials(), lambda one, _: one["kind"] != KIND and example_of(one) % 4 == 0),
-        {"sham_flip_rate", "null_edit_flip_rate"}, "missing_answers",
+        OF_ARMS - {"accuracy"}, "missing_answers",
     ),
 }  # fmt: skip
 
@@ -208,12 +208,12 @@ def test_a_thin_number_never_stands_without_its_warning(name: str) -> None:
 
 @pytest.mark.parametrize("name", WAYS)
 def test_a_value_without_interval_says_why(name: str) -> None:
-    """Only the bounds and the hull have none by their nature."""
+    """Only the bounds and the hull have none by their nature; a phi-CCT of 1 has a limit instead."""
     scores = scores_of(name)
 
     bare = [row for row in scores.rows if row.value is not None and row.low is None]
     bare = [row for row in bare if row.metric not in BOUNDS | {"f_auroc_hull"}]
-    assert [row.metric for row in bare if "no_interval" not in codes_of(scores, row)] == []
+    assert [row.metric for row in bare if not codes_of(scores, row) & {"no_interval", "exactly_one"}] == []
 
 
 def test_all_metrics_have_a_value_on_solid_trials() -> None:
@@ -231,7 +231,7 @@ def test_solid_numbers_are_not_called_thin() -> None:
     codes = {one.warning.code for one in scores.warnings}
     assert codes <= {
         "missing_bounds", "across_orders", "own_answers", "grows_with_trials", "hull_above_chance",
-        "cue_without_control", "level_not_followed",
+        "cue_without_control", "level_not_followed", "answer_tells_change",
     }  # fmt: skip
 
 

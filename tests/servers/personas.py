@@ -57,11 +57,14 @@ class PersonaServer:
     bodies: list[tuple[str, dict[str, Any], str | None]] = field(default_factory=list)
     usage: dict[str, Any] | None = None
     """What every answer counts, in place of the persona's own."""
+    host: str = "127.0.0.1"
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """The headers of every request, with names in lower case."""
 
     @property
     def url(self) -> str:
         """The base URL."""
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
+        return f"http://{self.host}:{self._server.server_port}/v1"
 
     @property
     def asked(self) -> list[dict[str, Any]]:
@@ -78,12 +81,14 @@ class PersonaServer:
                 """Nothing is printed."""
 
             def do_GET(self) -> None:
+                owner.headers.append({name.lower(): value for name, value in self.headers.items()})
                 names = owner.persona.models
                 found = {"object": "list", "data": [{"id": name, "object": "model"} for name in names or ()]}
                 self._send(*((404, _error("no list")) if names is None else (200, found)))
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                owner.headers.append({name.lower(): value for name, value in self.headers.items()})
                 owner.bodies.append((self.path, body, self.headers.get("authorization")))
                 self._send(*owner.answer(self.path, body))
 
@@ -95,7 +100,7 @@ class PersonaServer:
                 self.end_headers()
                 self.wfile.write(data)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((self.host, 0), Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self

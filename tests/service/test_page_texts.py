@@ -220,7 +220,7 @@ def test_every_file_of_the_pages_is_given_out() -> None:
     """Templates name no other file, and nothing from elsewhere."""
     place = Path(rendering.__file__).parent / "templates"
     text = "".join(path.read_text(encoding="utf-8") for path in place.glob("*.html"))
-    named = {part.split('"')[0] for part in text.split('"/static/')[1:]}
+    named = {part.split('"')[0] for part in text.split('"{{ base() }}/static/')[1:]}
 
     assert named == set(rendering.STATIC)
     assert all(rendering.static_file(name) for name in named)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
+from explaineval.service.events import Events, Message
+from explaineval.service.gate.places import Shares
 
-from explaineval.service.events import Events, Message, TooManyFollowersError
+PLACES = Shares(10, 10, "followers")
 
 
 async def load() -> dict[str, Any]:
@@ -24,7 +25,7 @@ def test_every_follower_gets_the_end() -> None:
     """Also those that come late, after a break or too slowly for everything in between."""
 
     async def follow() -> tuple[list[Message], list[Message], list[Message]]:
-        events = Events(10, "x")
+        events = Events(PLACES, "x")
         events.publish("r", {"state": "queued"})
         whole = asyncio.create_task(collect(events))
         await asyncio.sleep(0)
@@ -48,7 +49,7 @@ def test_an_id_of_an_earlier_process_is_not_believed() -> None:
     """The follower is told how the run is now."""
 
     async def follow() -> list[Message]:
-        events = Events(10, "y")
+        events = Events(PLACES, "y")
         events.publish("r", {"state": "queued"})
         task = asyncio.create_task(collect(events, "x-1"))
         await asyncio.sleep(0)
@@ -56,16 +57,3 @@ def test_an_id_of_an_earlier_process_is_not_believed() -> None:
         return await task
 
     assert [message.id for message in asyncio.run(follow())] == ["y-1"]
-
-
-def test_there_are_only_so_many_followers() -> None:
-    """One that leaves makes room."""
-    events = Events(2, "x")
-    events.enter()
-    events.enter()
-    with pytest.raises(TooManyFollowersError):
-        events.enter()
-    events.leave()
-    events.enter()
-
-    assert events.followers == 2

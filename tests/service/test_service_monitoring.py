@@ -13,8 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from explaineval.config import EndpointConfig
 from explaineval.service.events import Events
+from explaineval.service.gate.places import Shares
 from explaineval.service.gate.turns import Turns
-from explaineval.service.monitoring import JsonLines, Monitor, event
+from explaineval.service.logs import JsonLines, event
+from explaineval.service.monitoring import Monitor
 
 
 def progress(hits: int, sent: int, usd: float | None = None, **outcomes: int) -> dict[str, Any]:
@@ -36,7 +38,10 @@ def numbers(monitor: Monitor) -> dict[tuple[str, ...], float]:
 @pytest.fixture
 def monitor() -> Monitor:
     """The monitor of a service with one endpoint."""
-    return Monitor(Turns({"lab": EndpointConfig(base_url="http://127.0.0.1:1/v1", max_connections=2)}), Events(9, "x"))
+    return Monitor(
+        Turns({"lab": EndpointConfig(base_url="http://127.0.0.1:1/v1", max_connections=2)}),
+        Events(Shares(9, 9, "followers"), "x"),
+    )
 
 
 def test_what_runs_do_is_counted_once_however_often_they_say_it(monitor: Monitor) -> None:
@@ -71,7 +76,7 @@ def test_connections_are_counted_as_they_are_now(monitor: Monitor) -> None:
         monitor.turns.endpoints["lab"].give_back()
 
     asyncio.run(two())
-    monitor.events.enter()
+    monitor.events.followers.take("ann")
     monitor.runs = {"running": 1, "finished": 7}
     found = numbers(monitor)
 

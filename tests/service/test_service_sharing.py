@@ -14,7 +14,7 @@ from explaineval.service.gate import outages as gate_outages
 from explaineval.service.gate.outages import Outages
 from explaineval.service.gate.turns import Pace
 from explaineval.service.processes.schedule import IDLE, LONG_QUANTUM, QUANTUM, Holder, Queue, choose_to_pause
-from explaineval.service.processes.shares import Shares, TooManyJobsError
+from explaineval.service.processes.slots import FairSlots, TooManyJobsError
 from explaineval.service.table import RunRow
 
 
@@ -74,7 +74,7 @@ def test_planners_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
     async def act() -> None:
-        shares, go = Shares(2, 1, 3), asyncio.Event()
+        shares, go = FairSlots(2, 1, 3), asyncio.Event()
 
         async def work(user: str) -> None:
             async with shares.slot(user):

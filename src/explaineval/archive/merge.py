@@ -18,9 +18,11 @@ from explaineval.archive.merged_record import Instructions, merge_records
 from explaineval.archive.shards import ShardRun, read_shards, whole_science
 from explaineval.config import RunConfig, arms_for
 from explaineval.errors import InputError
+from explaineval.files import copy_tree
 from explaineval.planning.notes import Note, note
 from explaineval.records import Verdict
 from explaineval.rundir import directory as run_directory
+from explaineval.rundir.ledger import read_ledger, write_sums
 from explaineval.rundir.schema import Part, Prediction, RunRecord
 from explaineval.scoring.rows import Scores, score
 
@@ -113,7 +115,8 @@ def _write(shards: Sequence[ShardRun], out: Path) -> Merged:
             "a file in a shard's directory was changed: run that shard again (answers in its cache cost nothing)."
         )
     record = merge_records(shards, config, instructions, trials)
-    run_directory.write_run(out, record)
+    ledger = write_sums(out, [read_ledger(one.directory) for one in shards])
+    run_directory.write_run(out, record.model_copy(update={"spending": ledger.spending()}))
     notes = [*_unfinished_notes(shards), *_merge_judgements(shards, out)]
     scores = score(out)
     run_directory.write_metrics(out, scores.rows)
@@ -125,7 +128,7 @@ def _copy_shots_and_prompts(first: ShardRun, out: Path) -> None:
     levels = {level for facts in first.whole.tasks.values() for level in facts.level_shots}
     for name in (run_directory.SHOTS, *map(run_directory.shots_file, sorted(levels))):
         shutil.copyfile(first.directory / name, out / name)
-    shutil.copytree(first.directory / run_directory.PROMPTS, out / run_directory.PROMPTS)
+    copy_tree(first.directory / run_directory.PROMPTS, out / run_directory.PROMPTS)
 
 
 def _merge_lines(shards: Sequence[ShardRun], config: RunConfig, out: Path) -> tuple[Instructions, int]:

@@ -10,6 +10,7 @@ from explaineval.archive.shards import ShardRun, whole_science
 from explaineval.config import ClientConfig, RunConfig, arms_for
 from explaineval.planning import provenance
 from explaineval.rundir.schema import (
+    AnswerSource,
     ArmFacts,
     EndpointRecord,
     Facts,
@@ -103,6 +104,8 @@ def _merge_endpoints(shards: Sequence[ShardRun]) -> Iterator[EndpointRecord]:
             requests=_add_requests([entry.requests for entry in asking if entry.requests is not None]),
             threads=_common(entry.threads for entry in asking if entry.threads is not None),
             snapshots=_add_snapshots(asking),
+            address=_common(entry.address for entry in asking),
+            sources=_add_sources(asking),
         )
 
 
@@ -124,6 +127,15 @@ def _add_tokens(counts: Sequence[TokenCounts | None]) -> TokenCounts:
 
 def _add_requests(counts: Sequence[RequestCounts]) -> RequestCounts:
     return RequestCounts(**{name: sum(getattr(count, name) for count in counts) for name in RequestCounts.model_fields})
+
+
+def _add_sources(entries: Sequence[EndpointRecord]) -> tuple[AnswerSource, ...]:
+    """Add up the answers of each source, the most frequent first."""
+    answers: Counter[AnswerSource] = Counter()
+    for entry in entries:
+        for source in entry.sources:
+            answers[source.model_copy(update={"answers": 0})] += source.answers
+    return tuple(source.model_copy(update={"answers": count}) for source, count in answers.most_common())
 
 
 def _add_snapshots(entries: Sequence[EndpointRecord]) -> tuple[Snapshot, ...]:

@@ -15,11 +15,12 @@ from typing import Any
 from explaineval._version import __version__
 from explaineval.archive.bundle import OPTIONAL, PACK, unpack_bundle
 from explaineval.archive.restore import prepared_from, recorded_capabilities
-from explaineval.cache import Store, import_pack, open_store, verdict_name
+from explaineval.cache import AnswerOrigin, Store, import_pack, open_store, verdict_name
 from explaineval.client.endpoints.capabilities import Capabilities, StyleVerdict, style_verdict
 from explaineval.config import ClientConfig, EndpointConfig, arms_for
 from explaineval.errors import InputError
 from explaineval.execution.run import Outcome, execute
+from explaineval.files import copy_tree
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import RequestBuilder
 from explaineval.planning.units import count_asked
@@ -157,7 +158,7 @@ async def _fill(store: Store, pack: Path, run: RunRecord, prepared: Prepared) ->
 
     Returns a sentence for each line of the pack that was refused.
     """
-    imported = await import_pack(store, pack)
+    imported = await import_pack(store, pack, AnswerOrigin(known=True))  # this cache is made for the bundle alone
     recorded = recorded_capabilities(run)
     for model in prepared.config.models:
         name = verdict_name(model.endpoint, model.model)
@@ -202,7 +203,7 @@ def _add_extra_trials(claimed: Path, made: Path, into: Path, prepared: Prepared)
                 yield trial
         yield from extra
 
-    shutil.copytree(made, into)
+    copy_tree(made, into)
     run_directory.write_lines(into / run_directory.TRIALS, (trial.model_dump_json() for trial in trials()))
     run_directory.write_metrics(into, score(into).rows)
     return len(extra)

@@ -7,6 +7,7 @@ hashes in run.json tell whether it is still the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from explaineval.client.endpoints.capabilities import Capabilities
@@ -115,7 +116,8 @@ def _read_tasks(run: RunRecord, config: RunConfig, directory: Path) -> tuple[Tas
     for spec in specs:
         facts, examples = run.facts.tasks[spec.name], tuple(by_task[spec.name])
         shape = facts.shape if "shape" in facts.model_fields_set else shape_of(examples[0])
-        tasks.append(Task(spec, shape, examples, next(shots), facts.shots_source, levels[spec.name]))
+        own = Task(spec, shape, examples, next(shots), facts.shots_source, levels[spec.name])
+        tasks.append(replace(own, n_available=facts.n_available))
     return tuple(tasks)
 
 

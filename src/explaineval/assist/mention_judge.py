@@ -36,6 +36,7 @@ from explaineval.records import (
     Verdict,
 )
 from explaineval.rundir.directory import read_trials
+from explaineval.rundir.ledger import Account
 from explaineval.signature import digest, mention_rule
 
 WORDS, CUES = "judge/words.j2", "judge/cues.j2"
@@ -127,10 +128,12 @@ def find_questions(directory: Path, channel: Channel) -> list[Question]:
     return list(questions)
 
 
-def judge_mentions(judge: Assistant, questions: Sequence[Question], watch: Watch) -> SessionResult[Judgement]:
+def judge_mentions(
+    judge: Assistant, questions: Sequence[Question], watch: Watch, account: Account | None = None
+) -> SessionResult[Judgement]:
     """Return the judge's decisions, in the order of the questions. Raises what `run_session` raises."""
     first = partial(_request, judge, questions[0])
-    return run_session(judge, _starts(judge, questions), first, logprobs=False, watch=watch)
+    return run_session(judge, _starts(judge, questions), first, logprobs=False, watch=watch, account=account)
 
 
 def plan_judge(judge: Assistant, questions: Sequence[Question]) -> PlanCost:

@@ -26,6 +26,7 @@ from explaineval.planning.replies import Dialogue, Failure
 from explaineval.prompts import CUE_PLACE, PromptBook
 from explaineval.records import Completion, Condition, Example, Request, Status, Trial, Unreadable
 from explaineval.rundir import directory as run_directory
+from explaineval.rundir.ledger import Account
 from explaineval.rundir.schema import Prediction, Reads
 from explaineval.signature import digest
 
@@ -151,13 +152,16 @@ def plan_predictions(predictor: Assistant, questions: Sequence[Question]) -> Pla
     return plan_session(predictor, _starts(predictor, questions), logprobs=False)
 
 
-def predict(predictor: Assistant, questions: Sequence[Question], watch: Watch) -> SessionResult[Prediction]:
+def predict(
+    predictor: Assistant, questions: Sequence[Question], watch: Watch, account: Account | None = None
+) -> SessionResult[Prediction]:
     """Return the predictions, in the order of the questions. Raises what `run_session` raises."""
 
     def first(logprobs: int | None, temperature: float | None) -> Request:
         return _request(predictor, questions[0], logprobs, temperature)
 
-    return run_session(predictor, _starts(predictor, questions), first, logprobs=False, watch=watch)
+    starts = _starts(predictor, questions)
+    return run_session(predictor, starts, first, logprobs=False, watch=watch, account=account)
 
 
 def _starts(predictor: Assistant, questions: Sequence[Question]) -> list[Start[Prediction]]:

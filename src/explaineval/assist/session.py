@@ -23,7 +23,7 @@ from explaineval.errors import (
     RequestUnsentError,
     StoreError,
 )
-from explaineval.execution.accounting import totals_of
+from explaineval.execution.accounting import has_limit, settle_open, totals_of
 from explaineval.execution.model_run import (
     ModelRun,
     Watch,
@@ -41,6 +41,7 @@ from explaineval.planning.replies import Dialogue
 from explaineval.planning.units import answer_from, find_nothing
 from explaineval.prompts import PromptBook
 from explaineval.records import Message, Request
+from explaineval.rundir.ledger import Account
 from explaineval.rundir.schema import Science, Totals
 
 T = TypeVar("T")
@@ -111,7 +112,13 @@ def _config(assistant: Assistant, *, logprobs: bool) -> RunConfig:
 
 
 def run_session(
-    assistant: Assistant, starts: Sequence[Start[T]], first: Build, *, logprobs: bool, watch: Watch
+    assistant: Assistant,
+    starts: Sequence[Start[T]],
+    first: Build,
+    *,
+    logprobs: bool,
+    watch: Watch,
+    account: Account | None = None,
 ) -> SessionResult[T]:
     """Hold all dialogues, as many at a time as the endpoint takes.
 
@@ -121,6 +128,7 @@ def run_session(
         first: builds the first request of the first dialogue, by which is found out how the endpoint is asked.
         logprobs: whether log-probabilities are wanted.
         watch: called now and then, to show progress.
+        account: books what is spent in a run directory; the spending limit counts what it knows of before.
 
     Raises:
         BudgetReachedError, NotStoredError (offline), EndpointError, StoreError, KeyboardInterrupt: not all dialogues
@@ -142,7 +150,12 @@ def run_session(
     results: dict[int, T] = {}
     with ExitStack() as stack:
         store, claims = open_cache(client, stack)
-        model_run, interrupted = asyncio.run(_hold_all(prepared, store, claims, price, starts, first, watch, results))
+        if account is not None:
+            model = assistant.model.endpoint, assistant.model.model
+            settle_open(account, store, Prices({model: price}, {model: price}))
+            account.check(limited=has_limit(prepared), stated=client.spent)
+        work = _hold_all(prepared, store, claims, price, starts, first, watch, results, account)
+        model_run, interrupted = asyncio.run(work)
     if interrupted:
         raise KeyboardInterrupt
     missing = len(starts) - len(results)
@@ -162,13 +175,15 @@ async def _hold_all(
     first: Build,
     watch: Watch,
     results: dict[int, T],
+    account: Account | None,
 ) -> tuple[ModelRun, bool]:
     """Put the results of finished dialogues into `results` by their number; whether the session was interrupted."""
     stopping = asyncio.Event()
     model = prepared.config.models[0]
     prices = {(model.endpoint, model.model): price}
     async with AsyncExitStack() as stack:
-        model_runs = build_model_runs(prepared, store, claims, Prices(prices, prices), stopping, stack, None)
+        asked_at = Prices(prices, prices)
+        model_runs = build_model_runs(prepared, store, claims, asked_at, stopping, stack, None, account=account)
         model_run = model_runs[0]
 
         async def handle(numbered: tuple[int, Start[T]]) -> None:
@@ -215,9 +230,12 @@ def _unfinished(assistant: Assistant, model_run: ModelRun, missing: int) -> Exce
         kind = BudgetReachedError if budgeted.overdrawn else EndpointError
         return kind(f"{str(model_run.billing_error).rstrip('.')}; {rest}.")
     if budgeted is not None and model_run.out_of_money:
+        total = budgeted.budget.total
+        what = f"${limit:g} for {role} in this run directory" if total.earlier else f"${limit:g} left for the {role}"
+        earlier = f" (${total.earlier:.4f} of it before)" if total.earlier else ""
         return BudgetReachedError(
-            f"the spending limit (${limit:g} left for the {role}) is reached: ${budgeted.budget.total.spent:.4f} are "
-            f"spent, and {rest}. Give the same command with a higher --max-usd."
+            f"the spending limit ({what}) is reached: ${total.earlier + total.spent:.4f} are spent{earlier}, and "
+            f"{rest}. Give the same command with a higher --max-usd."
         )
     if model_run.error is not None:
         reason = str(model_run.error).rstrip(".").replace("--api-key-env", f"--{role}-api-key-env")

@@ -27,6 +27,7 @@ from explaineval.assist.human_sheet import (
     read_key,
     shown_texts,
 )
+from explaineval.datasets.text_files import delimiter_of
 from explaineval.errors import InputError
 from explaineval.files import open_regular
 from explaineval.interventions import kind_of
@@ -161,8 +162,7 @@ def read_sheet(path: Path) -> FilledSheet:
     Raises InputError where it cannot be read, lacks a column, has a row twice, or a grade that is none.
     """
     text, is_unicode = _read_text(path)
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
+    delimiter = delimiter_of(text.partition("\n")[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         rows = [row for row in reader if any(cell.strip() for cell in row)]

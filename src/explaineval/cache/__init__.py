@@ -6,11 +6,12 @@ from explaineval.cache.keys import canonical, hash_canonical, request_from, requ
 from explaineval.cache.locks import Claims, find_network_type, is_stopped, spread
 from explaineval.cache.maintenance import Pruning, Verification, plan_pruning, prune, reclaim_space, verify_store
 from explaineval.cache.packs import Exported, Imported, export_pack, import_pack
-from explaineval.cache.rows import verdict_name
+from explaineval.cache.rows import AnswerOrigin, verdict_name
 from explaineval.cache.statistics import ModelStats, PriceOf, total_usd
 from explaineval.cache.store import Store, holds_store, open_store
 
 __all__ = [
+    "AnswerOrigin",
     "Claims",
     "Exported",
     "Imported",

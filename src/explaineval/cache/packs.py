@@ -21,7 +21,9 @@ from explaineval.cache.gzip_members import Line, MemberWriter, is_gzip, read_lin
 from explaineval.cache.keys import canonical, hash_canonical
 from explaineval.cache.rows import (
     MAX_BYTES,
+    UNKNOWN_ORIGIN,
     Answer,
+    AnswerOrigin,
     RefusedRowError,
     check_key,
     decode,
@@ -126,8 +128,10 @@ def export_pack(
     return Exported(entries, verdicts, tuple(sorted(missing)), target.stat().st_size, store.refusals - before)
 
 
-async def import_pack(store: Store, source: Path) -> Imported:
+async def import_pack(store: Store, source: Path, origin: AnswerOrigin = UNKNOWN_ORIGIN) -> Imported:
     """Add the answers of a pack to a store. An answer that is there stays, because numbers rest on it.
+
+    `origin` is stored beside each answer that is new.
 
     Each line is checked by itself. One whose request does not hash to its key, or whose completion cannot be read, is
     refused, and the others are stored. A row of the store that cannot be read is replaced by the pack's.
@@ -136,7 +140,7 @@ async def import_pack(store: Store, source: Path) -> Imported:
         InputError: the file cannot be read, or is no pack at all.
         StoreError: the store cannot be written or read (disk full, locked, read-only, damaged).
     """
-    importer = _Importer(store, source)
+    importer = _Importer(store, source, origin)
     try:
         with source.open("rb") as handle:
             if not is_gzip(handle):
@@ -153,8 +157,9 @@ async def import_pack(store: Store, source: Path) -> Imported:
 class _Importer:
     """Stores lines, some hundreds at a time, and counts what became of them."""
 
-    def __init__(self, store: Store, source: Path) -> None:
+    def __init__(self, store: Store, source: Path, origin: AnswerOrigin) -> None:
         self._store = store
+        self._origin = origin
         self._source = source
         self._tasks: deque[asyncio.Task[None]] = deque()
         self._counts = {"added": 0, "present": 0, "conflicting": 0, "verdicts": 0}
@@ -196,7 +201,7 @@ class _Importer:
         if isinstance(entry, Verdict):
             added = await self._store.add_verdict(entry.name, entry.document)  # awaited before the count is read
             self._counts["verdicts"] += added
-        elif await self._store.add(entry.request, entry.completion):
+        elif await self._store.add(entry.request, entry.completion, self._origin):
             self._counts["added"] += 1
         else:
             self._counts["present" if self._store.get(entry.key) == entry.completion else "conflicting"] += 1

@@ -29,6 +29,12 @@ VERDICT_PREFIX = "verdict:"
 MAX_NAME = 200
 """Longest name of a verdict that is read from a pack, in characters."""
 
+ORIGIN = ("address", "pack", "imported")
+"""What a row may say of its answer's origin."""
+
+MAX_ORIGIN = 4096
+"""Longest text in it, in characters."""
+
 _ZLIB_HEADER = zlib.compress(b"")[:2]
 
 
@@ -44,6 +50,27 @@ class Packed(bytes):
     """Bytes that `pack` made, ready for the database."""
 
     __slots__ = ()
+
+
+class AnswerOrigin(NamedTuple):
+    """Where a stored answer came from; it is no part of the answer, of its key, or of packs.
+
+    `known` is false for rows of versions that did not note it. `address` is the base URL that answered, None where that
+    is the provider's own; `pack` names the file that the answer was imported from, on the day `imported`.
+    """
+
+    known: bool = False
+    address: str | None = None
+    pack: str | None = None
+    imported: str | None = None
+
+    @property
+    def bought(self) -> bool:
+        """Whether the answer is known to have come from an endpoint, and not from a pack."""
+        return self.known and self.pack is None
+
+
+UNKNOWN_ORIGIN = AnswerOrigin()
 
 
 class Answer(NamedTuple):
@@ -138,12 +165,25 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def make_row(entries: dict[str, Any], completion: Completion) -> dict[str, Any]:
+def make_row(entries: dict[str, Any], completion: Completion, origin: AnswerOrigin = UNKNOWN_ORIGIN) -> dict[str, Any]:
     """Return the row of an answer: the request in canonical form, the completion without defaults and nulls."""
     stored = completion.model_dump(exclude_defaults=True)
     if completion.text is None:
         del stored["text"]
-    return {"request": entries, "completion": stored}
+    row = {"request": entries, "completion": stored}
+    if origin.known:
+        row["origin"] = {name: value for name in ORIGIN if (value := getattr(origin, name)) is not None}
+    return row
+
+
+def origin_of(row: dict[str, Any]) -> AnswerOrigin:
+    """Return where the answer in a row came from; what cannot be read counts as unknown."""
+    stored = row.get("origin")
+    if not isinstance(stored, dict) or not stored.keys() <= set(ORIGIN):
+        return UNKNOWN_ORIGIN
+    if not all(isinstance(value, str) and len(value) <= MAX_ORIGIN for value in stored.values()):
+        return UNKNOWN_ORIGIN
+    return AnswerOrigin(known=True, **stored)
 
 
 def parse_completion(key: str, row: object) -> Completion:
@@ -152,7 +192,7 @@ def parse_completion(key: str, row: object) -> Completion:
     Raises:
         RefusedRowError: another shape, or a row that was stored for another request.
     """
-    if not isinstance(row, dict) or row.keys() != {"request", "completion"}:
+    if not isinstance(row, dict) or row.keys() - {"origin"} != {"request", "completion"}:
         raise RefusedRowError("it does not hold a request and a completion")
     check_key(key, row["request"])
     return read_completion(row)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -19,12 +19,15 @@ from explaineval.cache.integrity import MARKER, REMEDY, ROW_REMEDY, check_store,
 from explaineval.cache.keys import canonical, request_key
 from explaineval.cache.locks import describe_network
 from explaineval.cache.rows import (
+    UNKNOWN_ORIGIN,
     VERDICT_PREFIX,
     Answer,
+    AnswerOrigin,
     DamagedRowError,
     RefusedRowError,
     make_row,
     make_verdict_row,
+    origin_of,
     parse_answer,
     parse_completion,
     parse_verdict,
@@ -67,6 +70,12 @@ class Store:
         """What opening found damaged; such a store is opened for reading only."""
         self.refusals = 0
         """How many times a row was not used because it was damaged or explaineval did not write it."""
+        self.latest_origin: AnswerOrigin = UNKNOWN_ORIGIN
+        """Where the answer that `get` returned, or `iterate` yielded, last came from."""
+        self.addresses: Mapping[str, str] = {}
+        """The base URLs behind the names of endpoints, which are stored beside new answers."""
+        self.older_verdicts: Mapping[str, str] = {}
+        """Names of verdicts → the names under which earlier versions stored them, which are read too."""
         self._repairing = repairing
         self._reader = reader
         self._warnings: dict[str, None] = {}
@@ -108,7 +117,25 @@ class Store:
 
     def get(self, key: str) -> Completion | None:
         """Return the answer under a key, after checking that it was stored for the request of that key."""
-        return self._read(key, parse_completion)
+        self.latest_origin = UNKNOWN_ORIGIN
+        return self._read(key, self._parse)
+
+    def _parse(self, key: str, row: Any) -> Completion:
+        completion = parse_completion(key, row)
+        self.latest_origin = origin_of(row)
+        return completion
+
+    def _parse_answer(self, key: str, row: Any) -> Answer:
+        answer = parse_answer(key, row)
+        self.latest_origin = origin_of(row)
+        return answer
+
+    def _bought(self, request: Request) -> AnswerOrigin:
+        """Return the origin of an answer that is bought now."""
+        address = None if request.endpoint is None else self.addresses.get(request.endpoint)
+        if address is None and request.endpoint is not None and "://" in request.endpoint:
+            address = request.endpoint
+        return AnswerOrigin(known=True, address=address)
 
     async def put(self, request: Request, completion: Completion) -> None:
         """Store an answer, in place of one that is there.
@@ -116,15 +143,18 @@ class Store:
         Raises:
             InputError: the request has no key.
         """
-        await self._write("set", request_key(request), make_row(canonical(request), completion))
+        await self._write("set", request_key(request), make_row(canonical(request), completion, self._bought(request)))
 
-    async def add(self, request: Request, completion: Completion) -> bool:
+    async def add(self, request: Request, completion: Completion, origin: AnswerOrigin | None = None) -> bool:
         """Store an answer unless there is a readable one; returns whether it was stored.
+
+        `origin` says where it came from, if it was not bought now.
 
         Raises:
             InputError: the request has no key.
         """
-        return await self._add(request_key(request), make_row(canonical(request), completion), parse_completion)
+        row = make_row(canonical(request), completion, self._bought(request) if origin is None else origin)
+        return await self._add(request_key(request), row, parse_completion)
 
     async def delete(self, rows: Iterable[str | Version]) -> int:
         """Delete rows by their keys or versions; returns how many there were.
@@ -135,7 +165,10 @@ class Store:
 
     def get_verdict(self, name: str) -> dict[str, Any] | None:
         """Return the document of this name about an endpoint, None where there is none."""
-        return self._read(f"{VERDICT_PREFIX}{name}", parse_verdict)
+        document = self._read(f"{VERDICT_PREFIX}{name}", parse_verdict)
+        if document is None and name in self.older_verdicts:
+            return self._read(f"{VERDICT_PREFIX}{self.older_verdicts[name]}", parse_verdict)
+        return document
 
     def list_verdicts(self) -> list[str]:
         """Return the names of all documents about endpoints; none, with a warning, where the index is damaged."""
@@ -163,7 +196,8 @@ class Store:
         reader, before, last, foreign, complete = self.reader, self.refusals, "", 0, True
         try:
             for last in reader.iterate_keys() if wanted is None else sorted(wanted):
-                answer = self._read(last, parse_answer)
+                self.latest_origin = UNKNOWN_ORIGIN
+                answer = self._read(last, self._parse_answer)
                 if answer is not None:
                     yield answer
             foreign = reader.count_foreign()

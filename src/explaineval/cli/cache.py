@@ -32,6 +32,7 @@ from explaineval.errors import DamageError, InputError
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.prices import read_price_list
 from explaineval.records import EMBEDDED_ENDPOINT, SIMULATED_ENDPOINT, Request
+from explaineval.text import counted
 
 DEFAULT = "default"
 """The name printed for a provider's own address."""
@@ -67,7 +68,7 @@ def stats_command(directory: Path, price: str | None, json: bool) -> int:
         echo_document(document, [*notes, *cost_notes])
         return 0
     cost = f", {_dollars(stats.usd)} (prices: {price_version})" if stats.entries else ""
-    echo(f"{directory}: {stats.entries} answers, {stats.bytes / 1e6:.1f} MB{cost}")
+    echo(f"{directory}: {counted(stats.entries, 'answer')}, {stats.bytes / 1e6:.1f} MB{cost}")
     if stats.models:
         echo_table(_models_table(stats.models))
     echo_notes(cost_notes)
@@ -174,7 +175,7 @@ def prune_command(
         }
         echo_document(document, [*_cost_notes(pruning.models), *notes])
     else:
-        echo(f"{directory}: {deleted:,} rows deleted.")
+        echo(f"{directory}: {counted(deleted, 'row')} deleted.")
     echo_notes(notes)
     return 0
 
@@ -189,7 +190,7 @@ def _confirm(directory: Path, pruning: Pruning, price_version: str, yes: int | N
         echo_table(_models_table(pruning.models), err=True)
     cost = f" that cost {_dollars(total_usd(pruning.models))} (prices: {price_version})" if pruning.keys else ""
     damaged = f" and {len(pruning.versions):,} damaged rows" if pruning.versions else ""
-    echo_notes([f"to be deleted from {directory}: {len(pruning.keys):,} answers{cost}{damaged}."])
+    echo_notes([f"to be deleted from {directory}: {counted(len(pruning.keys), 'answer')}{cost}{damaged}."])
     echo_notes(_cost_notes(pruning.models))
     if yes is None and pruning.rows:
         echo(f"Type {pruning.rows} to delete them for good: ", nl=False, err=True)

@@ -53,7 +53,7 @@ def _prepare(target: Path, cache: Path | None) -> tuple[Prepared, Examples]:
     if target.is_dir():
         run = read_run(target)
         return prepared_from(target, client_of(run, cache)), asked_examples(run)
-    science, client, _ = resolve(target, {"cache": cache})
+    science, client, _ = resolve(target, {"cache": cache, "offline": True})
     return prepare(science, client), all_examples
 
 

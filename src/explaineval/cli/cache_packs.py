@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from explaineval.cache import Exported, Imported, Store, export_pack, import_pack, open_store, request_key
+from explaineval.cache import AnswerOrigin, Exported, Imported, Store, export_pack, import_pack, open_store, request_key
 from explaineval.cli.cache import FILTERS, request_filter
 from explaineval.cli.options import JSON, PATH, STORED, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import ExitCode, InputError, StoreError
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.replies import LONGER, RETRY_SAMPLES
-from explaineval.records import Trial
-from explaineval.rundir.directory import read_run, read_trials
+from explaineval.records import Trial, storable_text
+from explaineval.rundir.directory import check_ending, read_run, read_trials
 
 SHOWN = 5
 """Missing keys that are printed."""
@@ -46,6 +47,7 @@ def export_command(
     Without a filter all answers are written, and all that probes and runs found out about endpoints; with one, only
     what is known about the endpoints of these answers. From a damaged cache all that can still be read is written.
     """
+    check_ending(out, "a pack", ".gz", ".jsonl")
     wanted = request_filter(model, endpoint)
     with open_store(directory, readonly=True) as store:
         keys = _keys_of(run, store) if run else None
@@ -84,10 +86,15 @@ def import_command(files: tuple[Path, ...], directory: Path, json: bool) -> int:
     )
 
 
+LONGEST_NAME = 200
+"""Characters of a pack's name that are stored beside its answers."""
+
+
 async def _import(store: Store, file: Path) -> Imported:
     """Import one file; one that cannot be read at all is refused as a whole."""
     try:
-        return await import_pack(store, file)
+        name, today = storable_text(file.name)[:LONGEST_NAME], datetime.now(UTC).date().isoformat()
+        return await import_pack(store, file, AnswerOrigin(known=True, pack=name, imported=today))
     except StoreError:
         raise
     except InputError as exc:

@@ -11,8 +11,9 @@ import click
 
 from explaineval.cache import Verification, open_store, verify_store
 from explaineval.cli.configuration import read_price
-from explaineval.cli.options import AT_LEAST_1, ENDPOINT, JSON, MAX_USD, STORED, TRANSPORT, option, options
+from explaineval.cli.options import ALLOW_KEY, AT_LEAST_1, ENDPOINT, JSON, MAX_USD, STORED, TRANSPORT, option, options
 from explaineval.cli.output import finish
+from explaineval.client.endpoints.key_rules import check_keys
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, build, normalise_url
 from explaineval.config.client_config import EndpointConfig
 from explaineval.errors import ExitCode, InputError
@@ -27,12 +28,20 @@ from explaineval.planning.prices import prices_of, read_price_list
     STORED,
     option("--reask", type=AT_LEAST_1, metavar="N", help="Ask N stored requests again and compare the answers."),
     option("--model", multiple=True, metavar="PROVIDER/MODEL", help="With --reask: these models only. Repeatable."),
+    option(
+        "--imported",
+        is_flag=True,
+        help="With --reask: only answers that came from packs, or of which it is not known where they came from.",
+    ),
     *ENDPOINT,
+    ALLOW_KEY,
     MAX_USD,
     *TRANSPORT,
     JSON,
 )
-def verify_command(directory: Path, reask: int | None, model: tuple[str, ...], json: bool, **given: Any) -> int:
+def verify_command(
+    directory: Path, reask: int | None, model: tuple[str, ...], imported: bool, json: bool, **given: Any
+) -> int:
     """Check every page of the database, and every answer against its key. Nothing is written.
 
     With --reask stored requests are sent again, and paid for again, to see whether the endpoint still answers as it
@@ -40,7 +49,7 @@ def verify_command(directory: Path, reask: int | None, model: tuple[str, ...], j
     differently now.
     """
     verification = verify_store(directory)
-    agreement = None if reask is None else _ask_again(directory, reask, model, given)
+    agreement = None if reask is None else _ask_again(directory, reask, model, given, imported=imported)
     notes = [note("cache", text) for text in _advice(directory, verification)]
     lines = list(_description(directory, verification))
     if agreement is not None:
@@ -74,17 +83,19 @@ def _code(verification: Verification, agreement: Agreement | None) -> ExitCode:
     return ExitCode.worst(codes)
 
 
-def _ask_again(directory: Path, count: int, models: tuple[str, ...], given: dict[str, Any]) -> Agreement:
+def _ask_again(
+    directory: Path, count: int, models: tuple[str, ...], given: dict[str, Any], *, imported: bool
+) -> Agreement:
     with open_store(directory, readonly=True) as store:
-        pairs = choose_stored(store, count, models)
+        pairs = choose_stored(store, count, models, imported=imported)
     if not pairs:
-        raise InputError(
-            f"{directory} holds no answer" + (f" of {', '.join(models)}" if models else "") + " to ask again."
-        )
+        kind, of = "imported " if imported else "", f" of {', '.join(models)}" if models else ""
+        raise InputError(f"{directory} holds no {kind}answer{of} to ask again.")
     asked = sorted({(request.endpoint, request.model) for request, _ in pairs}, key=str)
     client = _client_config(asked, given)
     entries = tuple(ModelConfig(model=model, endpoint=endpoint) for endpoint, model in asked)
     config = RunConfig(tasks=("none",), models=entries)
+    check_keys(client, entries)
     return ask_stored(pairs, client, prices_of(config, client, read_price_list()).singly)
 
 
@@ -97,15 +108,18 @@ def _client_config(asked: Sequence[tuple[str | None, str]], given: Mapping[str, 
     endpoints = {}
     for name in {endpoint for endpoint, _ in asked if endpoint is not None}:
         if base_url is not None and given.get("endpoint_name") in (None, name):
-            address = base_url
+            address, chosen = base_url, True
         elif name.startswith(("http://", "https://")):
-            address = normalise_url(name)
+            address, chosen = normalise_url(name), False  # it may stand in a stranger's pack
         else:
             raise InputError(
                 f"these answers came from the endpoint called {name!r}: give --endpoint-name {name} with a --base-url."
             )
-        endpoints[name] = EndpointConfig(base_url=address, api_key_env=given.get("api_key_env"))
+        endpoints[name] = EndpointConfig(
+            base_url=address, api_key_env=given.get("api_key_env"), key_from_file=not chosen
+        )
     names = (
+        "allow_key",
         "transport",
         "max_usd",
         "max_connections",

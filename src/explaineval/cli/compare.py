@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -11,10 +11,12 @@ import click
 from explaineval.cli.options import JSON, PATH, NumberRange, option, options
 from explaineval.cli.output import columns, echo, echo_document
 from explaineval.errors import ExitCode, InputError
+from explaineval.metrics.differences import SAME, Difference
 from explaineval.records import Mention
 from explaineval.reporting.comparison_document import document_of, warning_documents
+from explaineval.reporting.comparison_text import remark_of
 from explaineval.reporting.comparison_view import lines_of
-from explaineval.scoring.comparisons import By, GroupResult, comparable_metrics, compare_runs
+from explaineval.scoring.comparisons import PRIMARY, By, Compared, GroupResult, comparable_metrics, compare_runs
 
 NARROW = 100
 """Columns of a comparison that is not printed on a terminal."""
@@ -29,8 +31,11 @@ NARROW = 100
            help="Say which differ by less than DELTA, declared beforehand."),
     option("--impact-rate", type=NumberRange(0, 1, min_open=True, max_open=True), metavar="P",
            help="Impact rate of phi_at_p.  [default: the mean of the models]"),
-    option("--fail-if-lower", metavar="METRIC[:MARGIN]",
-           help="Exit with 6 unless the difference of METRIC is above -MARGIN, by its lower limit."),
+    option("--primary", metavar="KIND",
+           help="Kind of intervention of the primary family.  [default: all but controls]"),
+    option("--fail-if-lower", metavar="METRIC:MARGIN",
+           help="Exit with 6 where METRIC is shown to be lower by more than MARGIN, with 7 where that cannot be "
+           "decided. Needs two runs, or --against."),
     option("--mention", type=click.Choice(["word", "lemma", "substring"]), help="Mention policy."),
     option("--seed", type=int, default=0, show_default=True, help="Seed of the draws that adjust p-values."),
     JSON,
@@ -41,6 +46,7 @@ def compare_command(
     against: str | None,
     equivalent: float | None,
     impact_rate: float | None,
+    primary: str | None,
     fail_if_lower: str | None,
     mention: Mention | None,
     seed: int,
@@ -52,57 +58,90 @@ def compare_command(
     that of the first model minus the second, with --against that of each other model minus the one named. Without
     --against all pairs are tested, and their p-values and intervals are adjusted for their number.
     """
-    gate = None if fail_if_lower is None else _read_gate(fail_if_lower)
+    gate = None if fail_if_lower is None else _read_gate(fail_if_lower, len(run_dirs), against, by)
     results = compare_runs(
-        run_dirs, by=by, against=against, equivalent=equivalent, impact_rate=impact_rate, mention=mention, seed=seed
-    )
-    failures = [] if gate is None else gate_failures(results, *gate)
-    code = ExitCode.DIFFERENT if failures else ExitCode.DONE
+        run_dirs,
+        by=by, against=against, equivalent=equivalent, impact_rate=impact_rate, primary=primary, mention=mention,
+        seed=seed,
+    )  # fmt: skip
+    findings = [] if gate is None else list(gate_findings(results, *gate))
+    code = ExitCode.worst(found for found, _ in findings)
     if json:
-        echo_document(document_of(results), [], None, code, " ".join(failures), warning_documents(results))
+        text = " ".join(sentence for _, sentence in findings)
+        echo_document(document_of(results), [], None, code, text, warning_documents(results))
         return code
     for line in lines_of(results, columns(NARROW)):
         echo(line)
-    for failure in failures:
-        echo(f"explaineval: {failure}", err=True)
+    for _, sentence in findings:
+        echo(f"explaineval: {sentence}", err=True)
     return code
 
 
-def _read_gate(text: str) -> tuple[str, float]:
-    """Read METRIC[:MARGIN]. Raises InputError."""
-    found = re.fullmatch(r"(\w+)(?::(\d+\.?\d*|\.\d+))?", text)
+def _read_gate(text: str, runs: int, against: str | None, by: By | None) -> tuple[str, float]:
+    """Read METRIC:MARGIN. Raises InputError, also where nothing says which numbers are the old ones."""
+    found = re.fullmatch(r"(\w+):(\d+\.?\d*|\.\d+)", text)
     known = [*comparable_metrics(0.5), *comparable_metrics(0.5, over_levels=True)]
     if found is None or found[1] not in known:
-        raise InputError(f"--fail-if-lower {text}: write METRIC or METRIC:MARGIN, with a METRIC of {', '.join(known)}.")
-    return found[1], float(found[2] or 0)
+        raise InputError(
+            f"--fail-if-lower {text}: write METRIC:MARGIN, as phi_cct:0.05, with a METRIC of {', '.join(known)}."
+        )
+    if against is None and (runs != 2 or by == "arm"):
+        raise InputError("--fail-if-lower: give two run directories, the earlier one first, or --against NAME.")
+    return found[1], float(found[2])
 
 
-def gate_failures(results: Sequence[GroupResult], metric: str, margin: float) -> list[str]:
-    """Say why a gate is not passed: each difference whose lower limit is not above −margin, or that has none.
+def gate_findings(results: Sequence[GroupResult], metric: str, margin: float) -> Iterator[tuple[ExitCode, str]]:
+    """Yield why a gate is not passed: each difference that is shown to be lower or that cannot be decided.
 
-    The differences are those on the tasks (or their mean) and kinds of the primary families. With a reference only the
-    groups that have it count.
+    The differences are new minus old on the tasks (or their mean) and kinds of the primary family: a run minus the
+    earlier one, with a reference each other one minus that.
     """
     named = any(result.reference is not None for result in results)
-    sentences, gated = [], 0
+    kinds = {compared.kind for result in results for compared in result.families if compared.primary}
+    gated = False
     for result in results:
         if named and result.reference is None:
             continue
-        names, model = result.group.names, result.group.fixed["model"]
+        model = result.group.fixed["model"]
         where = f"for {model}, " if model else ""
         if not result.families:
-            sentences.append(f"{where}{metric} of {' and '.join(names)} does not pass: they share no trial.")
-        for primary in result.primary:
-            compared = result.family(metric, primary)
-            if compared is None:  # a metric of single arms in a group over levels, or the other way round
-                continue
-            for row in compared.family.differences:
-                gated += 1
-                what = f"{where}{metric} of {names[row.first]} minus {names[row.second]} does not pass"
-                if row.low_adjusted is None:
-                    sentences.append(f"{what}: {compared.why_undefined(row) or 'it has no interval'}.")
-                elif not row.low_adjusted > -margin:
-                    sentences.append(f"{what}: its lower limit is {row.low_adjusted:.3f}, not above {-margin or 0:g}.")
-    if not gated and not sentences:
-        sentences.append(f"{metric} does not pass: nothing here has it to compare.")
-    return sentences
+            gated = True
+            yield ExitCode.UNDECIDED, f"{where}{metric} of {' and '.join(result.group.names)}: they share no trial."
+        for leading in result.leading:
+            compared = result.family(metric, leading)
+            if compared is None or (kinds and leading.kind not in kinds):
+                continue  # of single arms in a group over levels or the other way round, or a control
+            for number, row in enumerate(compared.family.differences):
+                systems = result.group.systems[row.first], result.group.systems[row.second]
+                if not named and systems[0].run == systems[1].run:
+                    continue
+                gated = True
+                found = _outcome(compared, number, row, margin)
+                if found is not None:
+                    code, why = found
+                    names = f"{result.group.names[row.first]} minus {result.group.names[row.second]}"
+                    context = f" ({', '.join(compared.context)})" if compared.context else ""
+                    yield code, f"{where}{metric} of {names}{context} {why}"
+    if not gated:
+        yield ExitCode.UNDECIDED, f"{metric} cannot be decided: nothing here has it to compare."
+
+
+def _outcome(compared: Compared, number: int, row: Difference, margin: float) -> tuple[ExitCode, str] | None:
+    """Return why one difference does not pass the gate; None where it does."""
+    pair = row.first, row.second
+    grave = [(compared.group.names[n], warning.text) for n in pair for warning in compared.unquotable[n]]
+    if grave:
+        why = "; ".join(f"{name}: {text.rstrip('.')}" for name, text in grave)
+        return ExitCode.UNDECIDED, f"cannot be decided: a number is marked do not quote ({why})."
+    low, high = row.low_adjusted, row.high_adjusted
+    if low is None or high is None:
+        return ExitCode.UNDECIDED, f"cannot be decided: {compared.why_undefined(row) or 'it has no interval'}."
+    if low > -margin or row.note == SAME:
+        return None
+    limits = f"[{low:.3f}, {high:.3f}]"
+    if high < -margin and (compared.metric != PRIMARY or compared.claims[number].name == "more_faithful"):
+        return ExitCode.DIFFERENT, f"is shown to be lower: its interval {limits} lies below {-margin or 0:g}."
+    if high < -margin:
+        why = remark_of(compared, number) or "it is no difference in faithfulness"
+        return ExitCode.UNDECIDED, f"cannot be decided: its interval {limits} lies below {-margin or 0:g}, but: {why}."
+    return ExitCode.UNDECIDED, f"cannot be decided: its interval {limits} holds {-margin or 0:g}."

@@ -16,6 +16,7 @@ from explaineval.config import (
     read_columns,
     read_config,
 )
+from explaineval.config.identity import identify
 from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
 from explaineval.datasets.tasks import takes_columns
 from explaineval.errors import InputError
@@ -43,12 +44,12 @@ SAME_NAME = (
     ),
     *("logprobs", "mention", "min_label_mass", "interval", "resamples"),
     *("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "patience", "cache", "out"),
-    *("max_usd", "offline", "batch", "batch_poll"),
-    *("engine", "ray_address", "workers"),
+    *("max_usd", "spent", "offline", "batch", "batch_poll", "batch_wait", "keep_unreadable"),
+    *("engine", "ray_address", "workers", "allow_key"),
 )
 """Options whose value has the same name in the configuration."""
 
-SHARED = ("transport", "cache", "offline", "batch", "batch_poll", "patience")
+SHARED = ("transport", "cache", "offline", "batch", "batch_poll", "batch_wait", "patience", "spent")
 """Options of a command that hold for each model that it asks beside a run."""
 
 
@@ -91,6 +92,7 @@ def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, C
         if not values.get(name):
             raise InputError(f"no {name} given: add {hint}, or {name} in the configuration file.")
     out = values.pop("out", None)
+    identify(values, source)
     client = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
     science, transport = build(RunConfig, values, source), build(ClientConfig, client, source)
     if any(model.model.startswith(SIMULATED_PREFIX) for model in science.models):
@@ -184,24 +186,35 @@ def _override_entries(values: dict[str, Any], given: Mapping[str, Any]) -> None:
                     entry.pop(name, None)
     if "api_key_env" in given:
         for entry in values.get("endpoints", {}).values():
-            entry["api_key_env"] = given["api_key_env"]
+            entry |= {"api_key_env": given["api_key_env"], "key_from_file": False}
 
 
 def _apply_endpoint(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     """Apply --base-url, --endpoint-name and --api-key-env to all models."""
     if "base_url" not in given:
         if "endpoint_name" in given:
-            raise InputError("--endpoint-name replaces a URL in the cache key: give --base-url with it.")
+            _name_endpoint(values, given["endpoint_name"])
         if "api_key_env" in given:
-            values["api_key_env"] = given["api_key_env"]
+            values |= {"api_key_env": given["api_key_env"], "key_from_file": False}
         return
     url = normalise_url(given["base_url"])
     name = given.get("endpoint_name") or url
-    entry = {"base_url": url, "api_key_env": given.get("api_key_env")}
+    entry = {"base_url": url, "api_key_env": given.get("api_key_env"), "endpoint_name": given.get("endpoint_name")}
     if name == url and older_spelling(given["base_url"]) != url:
         entry["older_name"] = older_spelling(given["base_url"])
     values["endpoints"] = {**values.get("endpoints", {}), name: entry}
     values["models"] = [{**model, "endpoint": name} for model in values.get("models", ())]
+
+
+def _name_endpoint(values: dict[str, Any], name: str) -> None:
+    """Give the only endpoint of a configuration file the name that stands for it in cache keys."""
+    entries = [entry for entry in values.get("endpoints", {}).values() if isinstance(entry, dict)]
+    if len(entries) != 1:
+        raise InputError(
+            "--endpoint-name replaces a URL in the cache key: give --base-url with it, or a configuration file with "
+            "one endpoint."
+        )
+    entries[0]["endpoint_name"] = name
 
 
 def _read_temperature(text: str) -> float | str:

@@ -79,7 +79,9 @@ def demo(
             limit=limit or EXAMPLES,
             max_tokens=MOST_TOKENS,
         )
-    return execute_and_print(science, client, out, json=json, table=table, weights=file, report=sweep)
+    return execute_and_print(
+        science, client, out, json=json, table=table, weights=file, report=sweep, unreadable_fails=False
+    )
 
 
 def sweep_of(embedded: ModelConfig, limit: int) -> RunConfig:

@@ -21,7 +21,8 @@ from explaineval.errors import ExitCode
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.reporting.exports.formats import BUNDLE, DEFAULT_TABLE, FORMATS, Choice, format_of
 from explaineval.reporting.exports.rows import TABLES
-from explaineval.rundir.directory import check_output, read_run
+from explaineval.rundir.directory import check_ending, check_output, read_run
+from explaineval.text import counted
 
 SHOWN = 20
 """Differences that are printed."""
@@ -64,6 +65,10 @@ def export_command(
     check_output(out, run_dir)
     chosen = None if format == BUNDLE else format_of(format, out, rows)
     if chosen is None:
+        check_ending(out, "a bundle", ".zip", chosen=format is not None)
+    elif chosen.suffix is not None:
+        check_ending(out, chosen.title, chosen.suffix, chosen=format is not None)
+    if chosen is None:
         return _bundle(run_dir, out, cache, json)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
         directory = unpacked(run_dir, Path(workshop) / BUNDLE)
@@ -87,7 +92,7 @@ def _bundle(run_dir: Path, out: Path, cache: Path | None, json: bool) -> int:
     with open_store(client.cache, readonly=True) as store:
         bundled = write_bundle(run_dir, prepared, store, out)
         notes = [*cache_notes(store.warnings), *_gaps(bundled)]
-    line = f"{out}: {bundled.answers:,} answers, {bundled.bytes / 1e6:.1f} MB"
+    line = f"{out}: {counted(bundled.answers, 'answer')}, {bundled.bytes / 1e6:.1f} MB"
     return finish({"file": str(out), **asdict(bundled)}, [line], notes, json=json)
 
 

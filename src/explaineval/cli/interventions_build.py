@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,7 +40,8 @@ from explaineval.planning import interventions
 from explaineval.planning.prepare import id_notes
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import Intervention
-from explaineval.rundir.directory import check_output, write_lines
+from explaineval.rundir.directory import check_ending, check_output, write_lines
+from explaineval.text import counted
 
 if TYPE_CHECKING:
     from explaineval.assist.session import SessionResult
@@ -102,7 +104,13 @@ class Build:
     option("--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of the random draws."),
     option("--compat", type=click.Choice(list(COMPAT)), help="Random words exactly as in the original paper."),
     option("--null-edits", is_flag=True, default=False, help="Add one inserted space per example, to measure noise."),
-    option("--shots", type=AT_LEAST_0, default=8, show_default=True, help="Shots whose words are never inserted."),
+    option(
+        "--shots",
+        type=AT_LEAST_0,
+        default=8,
+        show_default=True,
+        help="Shots whose words are never inserted. Another number gives some examples other words.",
+    ),
     option("--tagger", metavar="NAME", help="spaCy pipeline.  [default: the first English one found]"),
     option("--prompts", type=PATH, metavar="DIR", help="Prompts whose words are never inserted."),
     *role_options("editor", "Model that inserts the words."),
@@ -132,6 +140,7 @@ def build_command(task: tuple[str, ...], columns: str | None, out: Path | None, 
     """
     if out is not None:
         check_output(out)
+        check_ending(out, "JSON lines", ".jsonl", ".json", ".ndjson")
     prompts = PromptBook(given["prompts"] or default_directory())
     specs = parse_specs(task, read_columns(columns or ""))
     tasks = load_tasks(specs, shots=given["shots"], limit=given["limit"])
@@ -145,7 +154,13 @@ def build_command(task: tuple[str, ...], columns: str | None, out: Path | None, 
         records = list(interventions.with_null_edits(examples, records))
     if out is not None:
         _write(out, records, force=given["force"])
-        build.notes.append(f"{len(records)} interventions written to {out}.")
+        build.notes.append(f"{counted(len(records), 'intervention')} written to {out}.")
+        if build.kind.inserts == "word":
+            build.notes.append(
+                f"the words are in none of {counted(given['shots'], 'shot')} (--shots). `run` without this file and "
+                "with another number of shots would insert other words in some examples: give it --interventions "
+                f"{shlex.quote(str(out))}."
+            )
     echo_notes(build.notes)
     if json:
         echo_json([_document(record) for record in records])

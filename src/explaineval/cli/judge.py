@@ -22,13 +22,15 @@ from explaineval.assist.session import Assistant
 from explaineval.cli.app import JUDGE, CommandWithActions
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.options import (
-    ABOVE_0,
+    BATCH_POLL,
+    BATCH_WAIT,
     CACHE,
     DIRECT,
     JSON,
     MAX_USD,
     PATH,
     PATIENCE,
+    SPENT,
     Names,
     option,
     options,
@@ -55,6 +57,7 @@ from explaineval.planning.prices import read_price_list
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import EXPLANATION, REASONING, Condition
 from explaineval.rundir.directory import VERDICTS, read_run, read_trials, replace_verdicts
+from explaineval.rundir.ledger import account_of
 from explaineval.scoring.mentioning import MENTIONED
 from explaineval.scoring.rows import Scores, score
 
@@ -80,9 +83,11 @@ from explaineval.scoring.rows import Scores, score
     ),
     option("--plan", is_flag=True, default=False, help="Show what would be asked and cost; send nothing."),
     MAX_USD,
+    SPENT,
     option("--offline/--no-offline", default=False, help="Use the judges' stored answers only."),
     option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
-    option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
+    BATCH_POLL,
+    BATCH_WAIT,
     DIRECT,
     PATIENCE,
     CACHE,
@@ -112,22 +117,24 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
         return _plan(judges, questions, given["max_usd"], json=json)
     notes: list[Note] = []
     agreements: dict[str, dict[Condition, Agreement]] = {}
-    spent, failed = 0.0, []
-    for model in models:
-        judge = resolve_role("judge", {**given, "judge_model": model}, prompts, spent)
-        judged = judge_mentions(judge, questions, watch_lines(f"judge {model}"))
-        spent += judged.spent
-        judgements = dict(zip(questions, judged.results, strict=True))
-        verdicts = list(verdicts_of(read_trials(run_dir), judge, judgements, channel))
-        if verdicts:
-            replace_verdicts(run_dir, verdicts)
-        agreements[model] = compare_judgements(
-            read_trials(run_dir), judgements, read_run(run_dir).config.mention, channel
-        )
-        echo_notes([f"judge {model}: {totals_line(judged.totals)}"])
-        if judged.failed:
-            failed.append(f"judge {model}: {judged.failed} requests failed after all retries; the same command asks "
-                          "them again.")  # fmt: skip
+    failed = []
+    with account_of(run_dir, "judge", offline=bool(given["offline"])) as account:
+        for model in models:
+            judge = resolve_role("judge", {**given, "judge_model": model}, prompts)
+            judged = judge_mentions(judge, questions, watch_lines(f"judge {model}"), account)
+            judgements = dict(zip(questions, judged.results, strict=True))
+            verdicts = list(verdicts_of(read_trials(run_dir), judge, judgements, channel))
+            if verdicts:
+                replace_verdicts(run_dir, verdicts)
+            agreements[model] = compare_judgements(
+                read_trials(run_dir), judgements, read_run(run_dir).config.mention, channel
+            )
+            echo_notes([f"judge {model}: {totals_line(judged.totals)}"])
+            if judged.failed:
+                failed.append(
+                    f"judge {model}: {judged.failed} requests failed after all retries; the same command asks them "
+                    "again."
+                )
     notes += [note("requests_failed", text) for text in failed]
     text = (
         f"verdicts are kept in {run_dir / VERDICTS}; `score` counts by them, the run's own metrics.json stays as it is."

@@ -22,7 +22,7 @@ from explaineval.assist.sheet_agreement import Kappa, Numbers, SheetResults, agr
 from explaineval.cli.options import AT_LEAST_0, AT_LEAST_1, JSON, PATH, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, finish
 from explaineval.errors import InputError
-from explaineval.metrics.correction import CELLS
+from explaineval.metrics.correction import CELLS, WRONG_GRADES, WrongGrades
 from explaineval.planning.notes import note
 from explaineval.records import Estimate, Mention
 from explaineval.scoring.mentioning import MENTIONED
@@ -142,6 +142,7 @@ def _kappa_document(kappa: Kappa) -> dict[str, Any]:
 
 def _number_documents(numbers: Numbers) -> Iterator[dict[str, Any]]:
     """Yield phi, TPR, FPR and J: corrected, and as the policy or judge counts them."""
+    wrong = numbers.corrected.wrong_grades
     for name, estimate in _named(numbers):
         counted = numbers.as_counted[name]
         yield {
@@ -150,6 +151,7 @@ def _number_documents(numbers: Numbers) -> Iterator[dict[str, Any]]:
             "mentioned_from": numbers.counted,
             **estimate.model_dump(),
             "as_counted": {part: getattr(counted, part) for part in ("value", "low", "high", "undefined")},
+            "wrong_grades": wrong._asdict() if name == "phi_cct" and wrong is not None else None,
         }
 
 
@@ -166,6 +168,9 @@ def _lines(results: SheetResults) -> Iterator[str]:
     yield f"Corrected for the errors of {by} (people's grades 1 and 2 count as a mention):"
     for title, (name, estimate) in zip(TITLES.values(), _named(together), strict=True):
         yield f"  {title:<8} {_shown(estimate)}; as {by} counts: {_shown(together.as_counted[name])}"
+    if together.corrected.wrong_grades is not None:
+        yield from textwrap.wrap(_wrong_grades(together.corrected.wrong_grades), width, initial_indent="  ",
+                                 subsequent_indent="  ")  # fmt: skip
     for text in dict.fromkeys(filter(None, (estimate.note for _, estimate in _named(together)))):
         yield f"  {text}"
     yield ""
@@ -176,6 +181,14 @@ def _lines(results: SheetResults) -> Iterator[str]:
     for (first, second, grades), found in pairs.items():
         what = "three grades, linear weights" if grades > 2 else "mentioned or not"
         yield f"  {first} and {second}, {what}: {_shown(found['sheet'])}; {_shown(found['run'])}"
+
+
+def _wrong_grades(wrong: WrongGrades) -> str:
+    """Say what wrong grades would do to phi-CCT, since its interval takes people's word for the truth."""
+    return (
+        f"The interval takes people's grades as the truth. If {WRONG_GRADES:.0%} of them were wrong at random, phi-CCT "
+        f"would be {wrong.value:.2f}; wrong in whatever way, between {wrong.low:.2f} and {wrong.high:.2f}."
+    )
 
 
 def _named(numbers: Numbers) -> Iterator[tuple[str, Estimate]]:

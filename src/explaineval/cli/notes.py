@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -11,7 +13,11 @@ import click
 from explaineval.cli.options import JSON, PATH, options
 from explaineval.cli.output import columns, echo, echo_document, echo_lines
 from explaineval.errors import InputError
-from explaineval.reporting.summary import notes_lines
+from explaineval.planning.notes import Note, record_notes
+from explaineval.reporting.notes import notes_lines
+from explaineval.reporting.summary import SCREEN_HEADINGS
+from explaineval.rundir.directory import read_run
+from explaineval.rundir.ledger import spending_sentence
 from explaineval.scoring.external import is_trials_file, score_file
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
 from explaineval.scoring.rows import score
@@ -25,15 +31,29 @@ NARROW = 100
 def notes_command(run_dir: Path, json: bool) -> int:
     """Print all warnings of RUN_DIR, the gravest first, each with the numbers that it limits and what to do.
 
+    Below them stands what was spent in RUN_DIR, by run, judge and simulate.
+
     RUN_DIR may also be a FILE.csv or FILE.jsonl of trials that another program collected.
     """
-    scores = score_file(run_dir) if is_trials_file(run_dir) else score(run_dir)
-    if json:
-        echo_document({"run_dir": str(run_dir)}, [], scores)
-    elif scores.warnings:
-        echo_lines(notes_lines(scores, columns(NARROW)))
+    notes: list[Note] = []
+    if is_trials_file(run_dir):
+        scores = score_file(run_dir)
     else:
+        scores, notes = score(run_dir), list(record_notes(read_run(run_dir)))
+    spending = None if run_dir.is_file() else spending_sentence(run_dir)
+    if json:
+        echo_document({"run_dir": str(run_dir), "spending": spending}, notes, scores)
+        return 0
+    for note in notes:
+        echo(textwrap.fill(note.text, columns(NARROW), break_on_hyphens=False))
+        echo()
+    if scores.warnings:
+        echo_lines(notes_lines(scores, str(run_dir), columns(NARROW)))
+    elif not notes:
         echo("Nothing limits these numbers.")
+    if spending is not None:
+        echo()
+        echo(textwrap.fill(spending, columns(NARROW), break_on_hyphens=False))
     return 0
 
 
@@ -41,8 +61,13 @@ def notes_command(run_dir: Path, json: bool) -> int:
 @click.argument("metric", required=False, metavar="[METRIC]")
 @options(JSON)
 def explain_command(metric: str | None, json: bool) -> int:
-    """Explain METRIC: its meaning, its source, what would make it wrong. Without METRIC, list all metrics."""
+    """Explain METRIC: its meaning, its source, what would make it wrong. Without METRIC, list all metrics.
+
+    METRIC is a name as in metrics.json or as on the screen: tpr, TPR, phi-CCT, impact, F-AUROC.
+    """
     names = [*METRICS, *COMPARED_ONLY]
+    if metric is not None:
+        metric = _name_of(metric, names)
     if metric is None:
         if json:
             echo_document({"metrics": [_document(name) for name in names]})
@@ -52,7 +77,9 @@ def explain_command(metric: str | None, json: bool) -> int:
                 echo(f"{name:<{width}}  {text_of(name).title}")
         return 0
     if metric not in names:
-        near = difflib.get_close_matches(metric, names, 3)
+        words = {name: f"{_folded(name)} {_folded(text_of(name).title)}".split() for name in names}
+        near = [name for name in names if _folded(metric) in words[name]][:3]
+        near = near or difflib.get_close_matches(metric, names, 3)
         hint = f"did you mean {', '.join(near)}?" if near else "`explaineval explain` lists them all."
         raise InputError(f"there is no metric {metric!r}: {hint}")
     if json:
@@ -64,6 +91,21 @@ def explain_command(metric: str | None, json: bool) -> int:
         start = f"  {name:<9}"
         echo(textwrap.fill(text, columns(NARROW), initial_indent=start, subsequent_indent=" " * len(start)))
     return 0
+
+
+def _name_of(text: str, names: Sequence[str]) -> str:
+    """Return the metric that `text` names: by its name in files, its title on the screen, or a column's heading."""
+    wanted = _folded(text)
+    cells = [(name, cell) for name, metric in METRICS.items() for cell in (metric.cell, metric.level_cell) if cell]
+    by_text = {_folded(cell.heading): name for name, cell in reversed(cells)}
+    by_text |= {_folded(heading): name for heading, name in SCREEN_HEADINGS.items()}
+    by_text |= {_folded(text_of(name).title): name for name in names}
+    by_text |= {_folded(name): name for name in names}
+    return by_text.get(wanted, text)
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
 def _document(name: str) -> dict[str, str]:

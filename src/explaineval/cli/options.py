@@ -146,6 +146,15 @@ INPUTS = (
     option("--seed", type=int, metavar="N", help="Seed of explaineval's own random draws; never sent.  [default: 0]"),
 )
 
+ALLOW_KEY = option(
+    "--allow-key",
+    multiple=True,
+    type=Names(),
+    metavar="VAR@HOST[:PORT]",
+    help="Let a file send this variable's key to this host. Not needed for variables that begin with EXPLAINEVAL_, nor "
+    "for a provider's own key to its own address. Repeatable.",
+)
+
 ENDPOINT = (
     option(
         "--base-url", metavar="URL", help="Address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."
@@ -264,6 +273,14 @@ PATIENCE = option(
     "[default: 5m]",
 )
 
+BATCH_POLL = option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]")
+BATCH_WAIT = option(
+    "--batch-wait",
+    type=DurationType(),
+    metavar="TIME",
+    help="How long one command waits for its batches: 90m, 26h; the same command goes on waiting.  [default: 26h]",
+)
+
 TRANSPORT = (
     DIRECT,
     option("--max-connections", type=AT_LEAST_1, help="Most concurrent requests per endpoint.  [default: 32]"),
@@ -291,7 +308,13 @@ ENGINE = (
 MAX_USD = option(
     "--max-usd",
     type=NumberRange(min=0),
-    help="Hard spending limit in dollars, over all models, retries included.",
+    help="Hard spending limit in dollars, over all models, retries included. In a run directory it counts what this "
+    "command has spent there before.",
+)
+SPENT = option(
+    "--spent",
+    type=NumberRange(min=0),
+    help="Dollars that this command has spent in the run directory before, where its ledger does not know it.",
 )
 CACHE = option("--cache", type=PATH, metavar="DIR", help="Directory of stored answers.  [default: cache/]")
 CACHE_OF_RUN = option(
@@ -331,6 +354,7 @@ RUN = (
         help="Model in litellm's spelling (openai/gpt-4o); with a configuration file, one of its models. Repeatable.",
     ),
     *ENDPOINT,
+    ALLOW_KEY,
     *PROMPTING,
     *scoring_options("word", "0.9", "2000"),
     option(
@@ -339,6 +363,7 @@ RUN = (
         help="How intervals of correlations are computed.  [default: jackknife]",
     ),
     MAX_USD,
+    SPENT,
     option(
         "--offline/--no-offline",
         default=None,
@@ -349,7 +374,13 @@ RUN = (
         default=None,
         help="Send what is missing through the provider's batch endpoint (OpenAI, Azure, Anthropic) at half the price.",
     ),
-    option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
+    option(
+        "--keep-unreadable/--no-keep-unreadable",
+        default=None,
+        help="Ask a model on though over nine in ten of its first 40 answers cannot be read.",
+    ),
+    BATCH_POLL,
+    BATCH_WAIT,
     *TRANSPORT,
     *ENGINE,
     CACHE,

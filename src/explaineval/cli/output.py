@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -164,9 +165,10 @@ def echo_scores(scores: Scores, run: object, *, table: bool = False) -> None:
         warnings = table_warnings((item.condition, item.warning) for item in shown.warnings)
         echo_table(results_table(shown.rows, warnings, shown.missing, columns()))
     else:
+        from explaineval.reporting.results import run_headlines
         from explaineval.reporting.summary import summary
 
-        echo_lines(summary(scores, str(run), columns(SCREEN_WIDTH)))
+        echo_lines(summary(scores, str(run), columns(SCREEN_WIDTH), run_headlines(Path(str(run)), scores)))
     echo_lines(sensitivity_lines(scores, columns(SCREEN_WIDTH)))
     echo_lines(prediction_lines(scores.rows, scores.warnings, columns(SCREEN_WIDTH)))
 

@@ -18,6 +18,7 @@ from explaineval.cli.plan_precision import PRECISION, precision_lines, precision
 from explaineval.execution.dry_run import plan_run
 from explaineval.interventions import pattern_of
 from explaineval.planning.cost import PlanCost
+from explaineval.planning.prepare import key_notes
 from explaineval.planning.preview import PreviewedRequest
 from explaineval.records import Intervention
 
@@ -64,7 +65,8 @@ def plan_command(
         cost_lines(found.costs, found.total, client.max_usd, found.price_version),
         precision_lines(precision, source),
     )
-    return finish(document, lines, found.notes, json=json)
+    notes = [*key_notes(found.prepared.config, found.prepared.client, planned=True), *found.notes]
+    return finish(document, lines, notes, json=json)
 
 
 def _prompts(requests: Iterable[PreviewedRequest]) -> Iterator[str]:

@@ -18,7 +18,8 @@ PRECISION = options(
         "--half-width",
         type=NumberRange(min=0, max=1, min_open=True, max_open=True),
         metavar="W",
-        help="Say how many examples bring the interval of phi-CCT to ± W, at the rates of --expect or --pilot.",
+        help="Say how many examples bring the interval of phi-CCT to ± W in half of such runs and in nine of ten, at "
+        "the rates of --expect or --pilot.",
     ),
     option(
         "--expect",
@@ -80,15 +81,24 @@ def _sentence(one: Precision) -> str:
     name = f"{one.task} with {one.kind}" if one.condition is None else describe(one.condition, ())
     if one.examples is None or one.rates is None or one.phi is None:
         return f"{name}: unknown, since {one.undefined}."
+    sure = (
+        "the pilot is too small to say what nine of ten need"
+        if one.examples_nine_in_ten is None
+        else f"{_rounded(one.examples_nine_in_ten):,} in nine of ten"
+    )
     have = "" if one.available_half_width is None else f", which give about ± {one.available_half_width:.2g}"
+    in_task = f"the task has {one.in_task:,}" if one.in_task > one.available else "the task has no more"
+    if one.in_task < one.examples:
+        in_task += ", too few"
     return (
-        f"{name}: about {_rounded(one.examples):,} examples with {one.trials:.3g} interventions each; this plan has "
-        f"{one.available:,}{have}. phi-CCT {one.phi:.2f} at an impact rate of {one.rates.p:.2g}, TPR "
-        f"{one.rates.tpr:.2g}, FPR {one.rates.fpr:.2g}, changes of an example correlated by {one.rates.icc:.2g}."
+        f"{name}: {_rounded(one.examples):,} examples with {one.trials:.3g} interventions each reach it in half of "
+        f"such runs, {sure}. This plan has {one.available:,}{have}; {in_task}. phi-CCT {one.phi:.2f} at an impact rate "
+        f"of {one.rates.p:.2g}, TPR {one.rates.tpr:.2g}, FPR {one.rates.fpr:.2g}, changes of an example correlated by "
+        f"{one.rates.icc:.2g}."
     )
 
 
 def _rounded(number: int) -> int:
-    """Return the number rounded up to two digits: more would promise too much."""
-    digits: int = 10 ** max(0, len(str(number)) - 2)
+    """Return the number rounded up to three digits: fewer would be another number of runs in ten."""
+    digits: int = 10 ** max(0, len(str(number)) - 3)
     return -(-number // digits) * digits

@@ -26,6 +26,7 @@ from explaineval.errors import ExitCode, InputError
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, ReasoningReturned
+from explaineval.text import counted
 
 MAX_RETRIES = 2
 
@@ -195,7 +196,7 @@ def _outlook(findings: Findings) -> str:
 def _cost(findings: Findings) -> str:
     usd = "cost unknown (give --price IN,OUT)" if findings.usd is None else f"${findings.usd:.6f}"
     tokens = f"{findings.tokens_in} tokens in, {findings.tokens_out} out"
-    return f"This probe: {findings.requests} requests, {tokens}, {usd}."
+    return f"This probe: {counted(findings.requests, 'request')}, {tokens}, {usd}."
 
 
 def _price(findings: Findings) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from explaineval.cli.output import echo_notes, is_terminal
 from explaineval.secrets import SECRETS
-from explaineval.text import flat
+from explaineval.text import counted, flat
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from explaineval.execution.model_run import ModelRun, Watch
     from explaineval.execution.progress import RunStatus, RunWatch
+    from explaineval.planning.notes import Note
+
+TOLD_WHILE_ASKING = ("answers_unreadable",)
+"""Codes of notes whose text was a message while the run went."""
 
 LINE_SECONDS = 15.0
 """Seconds between two lines where standard error is not a terminal."""
@@ -48,6 +52,11 @@ def watch_run() -> Iterator[RunWatch]:
             live.update(plain_text(lines), refresh=True)
 
         yield show
+
+
+def new_notes(notes: Iterable[Note]) -> list[Note]:
+    """Return the notes on a run without those that were shown while it went."""
+    return [note for note in notes if note.code not in TOLD_WHILE_ASKING]
 
 
 def plain_text(lines: Iterable[str]) -> Text:
@@ -129,7 +138,7 @@ def watch_lines(role: str) -> Watch:
         tallies = [model_run.cached.counts for model_run in model_runs]
         hits, sent = sum(tally.hits for tally in tallies), sum(tally.sent for tally in tallies)
         done = hits + sent + sum(tally.unsent for tally in tallies)
-        echo_notes([f"{role}: {done} requests, {hits} from the cache, {sent / (now - started):.1f} sent/s"])
+        echo_notes([f"{role}: {counted(done, 'request')}, {hits} from the cache, {sent / (now - started):.1f} sent/s"])
 
     return show
 

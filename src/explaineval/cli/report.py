@@ -20,10 +20,10 @@ from explaineval.reporting.page.content import PageContent
 from explaineval.reporting.page.figures import WITHOUT_MATPLOTLIB, PageFigure
 from explaineval.reporting.page.trials import TrialBrowser
 from explaineval.reporting.page.whole import page_of
-from explaineval.reporting.plots.drawing import NO_MATPLOTLIB
+from explaineval.reporting.plots.drawing import no_matplotlib
 from explaineval.reporting.plots.files import write_plots
 from explaineval.reporting.results import read_results
-from explaineval.rundir.directory import check_output, read_run
+from explaineval.rundir.directory import check_ending, check_output, read_run
 
 REPORT = "report.html"
 """The page in a run directory."""
@@ -75,6 +75,7 @@ def write_report(run_dirs: Sequence[Path], target: Path, plots: Path | None = No
         if path.suffix != BUNDLE:
             read_run(path)  # first, so that no directory is made where there is no run
     check_output(target, *run_dirs)
+    check_ending(target, "an HTML page", ".html", ".htm")
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
@@ -109,7 +110,7 @@ def _lines(document: Mapping[str, Any], plots: Path | None) -> Iterator[str]:
 def figure_notes(figures: Sequence[PageFigure]) -> list[Note]:
     """Say once that figures are missing because matplotlib is."""
     lacking = any(figure.undefined == WITHOUT_MATPLOTLIB for figure in figures)
-    return [note("no_figures", f"the page has no figures: {NO_MATPLOTLIB}")] if lacking else []
+    return [note("no_figures", f"the page has no figures: {no_matplotlib()}")] if lacking else []
 
 
 def _default_target(run_dirs: Sequence[Path]) -> Path:

@@ -20,12 +20,12 @@ from explaineval.cli.output import (
     run_document,
     totals_line,
 )
-from explaineval.cli.progress import watch_run
+from explaineval.cli.progress import new_notes, watch_run
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import ExitCode
 from explaineval.execution.run import execute
 from explaineval.planning.notes import note
-from explaineval.planning.prepare import prepare
+from explaineval.planning.prepare import key_notes, prepare
 
 LEGEND_WIDTH = 100
 
@@ -52,6 +52,7 @@ def execute_and_print(
     table: bool,
     weights: Path | None = None,
     report: bool = False,
+    unreadable_fails: bool = True,
 ) -> int:
     """Run and print the result.
 
@@ -63,13 +64,16 @@ def execute_and_print(
         table: print the wide table instead of sentences.
         weights: those of the embedded model, if it is asked.
         report: write the report into the run directory, where the run came to its end.
+        unreadable_fails: whether a model whose answers cannot be read is an error.
     """
     prepared = prepare(science, client)
     notes = [note("option_repeated", text) for text in repeated(click.get_current_context())]
+    if weights is None:
+        notes += key_notes(prepared.config, prepared.client)
     echo_notes(notes)
     with watch_run() as watch:
-        outcome = execute(prepared, out, watch, weights)
-    echo_notes(outcome.notes)
+        outcome = execute(prepared, out, watch, weights, unreadable_fails=unreadable_fails)
+    echo_notes(new_notes(outcome.notes))
     code, scores = outcome.exit_code, outcome.scores
     page = None
     if report and outcome.directory is not None and code == ExitCode.DONE:

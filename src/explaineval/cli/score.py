@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from explaineval.cli.options import JSON, PATH, TABLE, options, scoring_options
+from explaineval.cli.options import JSON, PATH, TABLE, option, options, scoring_options
 from explaineval.cli.output import echo_document, echo_notes, echo_scores, run_document
+from explaineval.config import read_columns
 from explaineval.errors import InputError
 from explaineval.planning.notes import note
 from explaineval.rundir.directory import read_run
@@ -17,8 +18,18 @@ from explaineval.scoring.rows import score
 
 @click.command("score")
 @click.argument("run_dir", type=PATH)
-@options(*scoring_options(*["the run's own"] * 3, several=True), TABLE, JSON)
-def score_command(run_dir: Path, json: bool, table: bool, **given: Any) -> int:
+@options(
+    *scoring_options(*["the run's own"] * 3, several=True),
+    option(
+        "--columns",
+        metavar="NAME=COLUMN,…",
+        help="Which columns of FILE.csv or FILE.jsonl hold what, where they have other names: "
+        "changed=Flipped,mentioned=Named.",
+    ),
+    TABLE,
+    JSON,
+)
+def score_command(run_dir: Path, columns: str | None, json: bool, table: bool, **given: Any) -> int:
     """Compute the metrics of RUN_DIR again from its files alone: no request, no cache.
 
     RUN_DIR may also be a FILE.csv or FILE.jsonl of trials that another program collected, with the columns changed (or
@@ -30,7 +41,9 @@ def score_command(run_dir: Path, json: bool, table: bool, **given: Any) -> int:
     """
     given["mention"] = given["mention"] or None
     if not run_dir.is_dir() and _is_trials_file(run_dir):
-        return _score_file(run_dir, json=json, table=table, **given)
+        return _score_file(run_dir, columns, json=json, table=table, **given)
+    if columns is not None:
+        raise InputError(f"--columns does not apply to {run_dir}: a run directory has columns of its own.")
     run = read_run(run_dir)
     changes = {name: value for name, value in given.items() if value is not None}
     scores = score(run_dir, changes)
@@ -55,13 +68,13 @@ def _is_trials_file(path: Path) -> bool:
     return is_trials_file(path)
 
 
-def _score_file(path: Path, *, json: bool, table: bool, **given: Any) -> int:
+def _score_file(path: Path, columns: str | None, *, json: bool, table: bool, **given: Any) -> int:
     settings = {name: value for name, value in given.items() if value is not None and name != "min_label_mass"}
     if given.get("min_label_mass") is not None:
         raise InputError("--min-label-mass does not apply to a file of trials, which has no label probabilities.")
     from explaineval.scoring.external import score_file
 
-    scores = score_file(path, **settings)
+    scores = score_file(path, read_columns(columns or ""), **settings)
     if json:
         echo_document(run_document(None, 0, None, None, scores), (), scores)
     else:

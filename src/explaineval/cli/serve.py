@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 
 from explaineval.cli.options import PATH, option, options
 from explaineval.cli.output import echo_notes
+from explaineval.config.installation import install_extra
 from explaineval.errors import InputError
 from explaineval.files import why_unwritable
 
@@ -29,25 +31,44 @@ def serve_command(config: Path | None, data: Path | None, host: str | None, port
     """Serve runs to browsers and scripts: submit, follow, stop and compare them, with budgets.
 
     Without tokens in serve.yaml it listens on this machine alone. Ctrl-C or SIGTERM lets answers under way come home;
-    runs that were going on continue by themselves when the service starts again.
+    runs that were going on continue by themselves when the service starts again. SIGHUP reads serve.yaml again.
+
+    What it writes is for its own user alone, whatever the umask; files that are there keep their modes.
     """
     try:
         from explaineval.service.app import is_loopback, listen, serve
         from explaineval.service.runs import prepare_directory
-        from explaineval.service.settings import read_settings, read_tokens
+        from explaineval.service.settings import Settings, read_settings, read_tokens
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.partition(".")[0] not in {"fastapi", "uvicorn", "starlette"}:
             raise
-        raise InputError("the service needs the extra `serve`: pip install 'explaineval[serve]'.") from None
+        raise InputError(f"the service needs packages that are not installed: {install_extra('serve')}.") from None
     settings = read_settings(config)
     digests = read_tokens(settings)
     directory, host, port = data or DATA, host or HOST, PORT if port is None else port
-    with listen(host, port, digests) as listening, _locked(directory):
+    with _private_files(), listen(host, port, digests) as listening, _locked(directory):
         prepare_directory(directory)
-        shown = f"[{host}]" if ":" in host else host
-        echo_notes([f"listening at http://{shown}:{listening.getsockname()[1]}/, data in {directory}; Ctrl-C ends it."])
-        serve(directory, settings, digests, listening, loopback=is_loopback(host))
+        if sys.stderr.isatty():  # elsewhere the log says it, as JSON
+            shown = f"[{host}]" if ":" in host else host
+            address = f"http://{shown}:{listening.getsockname()[1]}{settings.base_path}/"
+            echo_notes([f"listening at {address}, data in {directory}; Ctrl-C ends it."])
+
+        def read() -> tuple[Settings, dict[str, bytes]]:
+            changed = read_settings(config)
+            return changed, read_tokens(changed)
+
+        serve(directory, settings, digests, listening, loopback=is_loopback(host), read=read)
     return 0
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Let only the service's user read what is made meanwhile, also by processes that begin meanwhile."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -17,9 +18,11 @@ from explaineval.cache import holds_store, open_store
 from explaineval.cli.options import CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import echo, echo_document, echo_notes, echo_table, uses_color
 from explaineval.config import RunConfig
+from explaineval.datasets.readers import shape_of
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
 from explaineval.planning.notes import Note, cache_notes
+from explaineval.prompts import PromptBook
 from explaineval.records import Completion, Example, Intervention, Mention, Trial, record_dict
 from explaineval.reporting.example_view import (
     Case,
@@ -133,9 +136,27 @@ def show_command(
     if json:
         echo_document(_document(record, cases, selection, completions), notes)
     else:
-        options = ViewOptions(uses_color(), answers, completions, elsewhere)
+        options = ViewOptions(uses_color(), answers, completions, elsewhere, _said(run_dir))
         echo_table(Group(*_parts(record, cases, selection, options)), piped=PIPED_WIDTH)
     return 0
+
+
+def _said(directory: Path) -> Callable[[Example, Trial], Sequence[str]]:
+    """What the run's prompts said beside the input of a trial; nothing where the directory lost them."""
+
+    def said(example: Example, trial: Trial) -> Sequence[str]:
+        try:
+            return PromptBook(directory / PROMPTS).said(
+                example,
+                style=trial.style,
+                order=trial.order,
+                shape=shape_of(example),
+                verbosity=trial.verbosity,
+            )
+        except InputError:
+            return ()
+
+    return said
 
 
 def _select(
@@ -173,9 +194,9 @@ def _find_example(identifier: str, selection: Selection) -> Example:
     similar = [name for name in ids if identifier in name][:SUGGESTED]
     similar = similar or difflib.get_close_matches(identifier, ids, SUGGESTED)
     hint = f" (similar ids: {', '.join(map(flat, similar))})" if similar else ""
+    listing = f"explaineval show {shlex.quote(str(selection.directory))} --list"
     raise InputError(
-        f"{selection.directory} has no example {identifier!r}{hint}: `explaineval show {selection.directory} --list` "
-        f"lists all {len(examples)}."
+        f"{selection.directory} has no example {identifier!r}{hint}: `{listing}` lists all {len(examples)}."
     )
 
 

@@ -11,14 +11,16 @@ import click
 from explaineval.assist.predictor import Question, find_questions, merge_predictions, plan_predictions, predict
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.options import (
-    ABOVE_0,
     AT_LEAST_1,
+    BATCH_POLL,
+    BATCH_WAIT,
     CACHE,
     DIRECT,
     JSON,
     MAX_USD,
     PATH,
     PATIENCE,
+    SPENT,
     option,
     options,
     role_options,
@@ -43,6 +45,7 @@ from explaineval.planning.prices import read_price_list
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.reporting.simulation_view import prediction_lines
 from explaineval.rundir import directory as run_directory
+from explaineval.rundir.ledger import account_of
 from explaineval.rundir.schema import Prediction
 from explaineval.scoring.metric import PredictionMetric
 from explaineval.scoring.registry import METRICS
@@ -63,9 +66,11 @@ if TYPE_CHECKING:
     option("--prompts", type=PATH, metavar="DIR", help="Prompts with your own simulate.j2."),
     option("--plan", is_flag=True, default=False, help="Say what it would ask and cost; nothing is sent."),
     MAX_USD,
+    SPENT,
     option("--offline/--no-offline", default=False, help="Use the predictor's stored answers only."),
     option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
-    option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]"),
+    BATCH_POLL,
+    BATCH_WAIT,
     DIRECT,
     PATIENCE,
     CACHE,
@@ -88,7 +93,8 @@ def simulate_command(
     predictor = resolve_role("predictor", given, PromptBook(given["prompts"] or default_directory()))
     if plan:
         return _echo_plan(predictor, questions, json=json)
-    session = predict(predictor, questions, watch_lines("predictor"))
+    with account_of(run_dir, "simulate", offline=predictor.client.offline) as account:
+        session = predict(predictor, questions, watch_lines("predictor"), account)
     scores = _store(run_dir, session.results)
     echo_notes([f"predictor: {totals_line(session.totals)}"])
     failed = f"predictor: {session.failed} requests failed after all retries; the same command asks them again."

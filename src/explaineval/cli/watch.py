@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ def watch_command(run_dir: Path, once: bool, json: bool) -> int:
         if progress is None:
             raise InputError(
                 f"{run_dir} has no progress.json, so nothing is known of how it went: an earlier version made it, or "
-                f"it came out of a bundle. Its numbers: explaineval score {run_dir}"
+                f"it came out of a bundle. Its numbers: explaineval score {shlex.quote(str(run_dir))}"
             )
         if progress.started != started:  # a continued run writes its trials again from the start
             reader.restart()

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 
-from explaineval.cache import Claims, Store, is_stopped, request_key
+from explaineval.cache import AnswerOrigin, Claims, Store, is_stopped, request_key
 from explaineval.client.protocol import Client
 from explaineval.digests import NumberSet
 from explaineval.errors import (
@@ -22,6 +22,7 @@ from explaineval.errors import (
     RequestRejectedError,
     RequestUnsentError,
     StoreError,
+    WithheldError,
 )
 from explaineval.records import Completion, Request
 
@@ -157,8 +158,9 @@ class RequestCounts:
     """Counts of distinct requests: answered from the store, sent (answered or not), and unsent.
 
     `shared` counts the hits whose answer another process stored while this one was about to ask, `in_batches` the
-    unsent that are in a batch which is not fetched yet, `given_up` the sent whose answers were not waited for. `seen`
-    holds the first 64 bits of the key of each distinct request.
+    unsent that are in a batch which is not fetched yet, `given_up` the sent whose answers were not waited for,
+    `withheld` the unsent that are not wanted any more. `seen` holds the first 64 bits of the key of each distinct
+    request.
     """
 
     hits: int = 0
@@ -167,6 +169,7 @@ class RequestCounts:
     shared: int = 0
     in_batches: int = 0
     given_up: int = 0
+    withheld: int = 0
     seen: NumberSet = field(default_factory=NumberSet, repr=False)
 
 
@@ -190,6 +193,8 @@ class CachedClient:
     """Called once for each distinct request that stays unsent."""
     on_wait: Callable[[int], None] = lambda *_: None
     """Called with 1 where a request begins to wait for another process's answer, with -1 where it no longer waits."""
+    is_withheld: Callable[[Request], bool] = lambda _: False
+    """Whether a request is not to be sent any more: then only a stored answer is used."""
     report: Callable[[str], None] = lambda *_: None
     """Shows a message to the user."""
     bought: Collection[str] = ()
@@ -198,6 +203,8 @@ class CachedClient:
     """Keys that are in a batch which is not fetched yet: asking for them here would buy them twice."""
     older_names: Mapping[str, str] = field(default_factory=dict)
     """Names of endpoints → the names under which earlier versions stored their answers, which are used too."""
+    origins: Counter[AnswerOrigin] = field(default_factory=Counter)
+    """Where the answers that were stored already came from, each counted once."""
     patience: float = PATIENCE
     _waiting_since: dict[str, float] = field(default_factory=dict, init=False)
     _reported: set[int] = field(default_factory=set, init=False)
@@ -206,6 +213,8 @@ class CachedClient:
     _taken_over: set[int] = field(default_factory=set, init=False)
     _unanswered: dict[int, bool] = field(default_factory=dict, init=False)
     """Requests without an answer so far → whether they were sent."""
+    _withheld: set[int] = field(default_factory=set, init=False)
+    """Those of them that are not wanted any more."""
 
     async def complete(self, request: Request) -> Completion:
         """Return the stored completion, or that of the same request under way, or a new one."""
@@ -263,6 +272,8 @@ class CachedClient:
         hit = key not in self.bought
         self.counts.hits += hit
         self.counts.sent += not hit
+        if hit:
+            self.origins[self.store.latest_origin] += 1
         self.on_answer(request, completion, hit)
 
     def _count_unanswered(self, short: int, *, sent: bool) -> None:
@@ -275,6 +286,8 @@ class CachedClient:
     def _uncount(self, short: int) -> bool:
         """Undo how a request without an answer was counted, and return whether it had been sent."""
         was_sent = self._unanswered.pop(short, None)
+        self.counts.withheld -= short in self._withheld
+        self._withheld.discard(short)
         self.counts.sent -= was_sent is True
         self.counts.unsent -= was_sent is False
         return was_sent is True
@@ -284,12 +297,16 @@ class CachedClient:
         try:
             completion = find_older(self.store.get, request, self.older_names)
             if completion is not None:
+                origin = self.store.latest_origin
                 if self.claims is not None:
-                    await self.store.add(request, completion)
+                    await self.store.add(request, completion, origin)
+                self.store.latest_origin = origin
                 if short not in self._taken_over:
                     self._taken_over.add(short)
                     self._count_stored(request, completion, key, short)
                 return completion
+            if self.is_withheld(request):
+                raise WithheldError("nothing more is asked there")
             completion = None if self.claims is None else await self._claim(key, self.claims)
             try:
                 if completion is None:
@@ -306,6 +323,13 @@ class CachedClient:
             finally:
                 if self.claims is not None:
                     self.claims.release(key)
+        except WithheldError:
+            sent = self.storing is not None and self.storing.was_sent(request)
+            self._count_unanswered(short, sent=sent)
+            if not self._unanswered[short]:
+                self._withheld.add(short)
+                self.counts.withheld += 1
+            raise
         except (RequestUnsentError, EndpointError, asyncio.CancelledError):
             if short not in self._unanswered:
                 self.on_unsent(request)

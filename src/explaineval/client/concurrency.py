@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ from explaineval.client.outage import Availability
 from explaineval.client.protocol import Client, SharedLimits
 from explaineval.client.spending import OverbillingCheck, texts_of
 from explaineval.cost import total_tokens
-from explaineval.errors import EndpointError, RequestUnsentError, TransientError
+from explaineval.errors import EndpointError, RequestUnsentError, TransientError, WithheldError
 from explaineval.records import Completion, Request
 
 SLOW_START = 4.0
@@ -327,6 +327,8 @@ class LimitedClient:
     limit: ConcurrencyLimit
     stopping: asyncio.Event
     overbilling: OverbillingCheck = field(default_factory=OverbillingCheck)
+    is_withheld: Callable[[Request], bool] = lambda _: False
+    """Whether a request is not to be sent any more, though it waits for its turn."""
     availability: Availability = field(default_factory=Availability)
     down: EndpointError | None = field(default=None, init=False)
     _failures: int = field(default=0, init=False)
@@ -334,9 +336,9 @@ class LimitedClient:
     async def complete(self, request: Request) -> Completion:
         """One attempt inside a slot."""
         estimated = sum(map(len, texts_of(request))) // CHARACTERS_PER_TOKEN + request.max_tokens
-        self._raise_unsent()  # at once: the rate limit is for what is sent
+        self._raise_unsent(request)  # at once: the rate limit is for what is sent
         async with self.limit.slot(estimated):
-            self._raise_unsent()
+            self._raise_unsent(request)
             try:
                 completion = await self.inner.complete(request)
             except TransientError as exc:
@@ -352,7 +354,9 @@ class LimitedClient:
             self.limit.answered(estimated, min(BELIEVED * estimated, total_tokens(completion.usage)))
             return completion
 
-    def _raise_unsent(self) -> None:
+    def _raise_unsent(self, request: Request) -> None:
+        if self.is_withheld(request):
+            raise WithheldError("nothing more is asked there")
         if self.stopping.is_set():
             raise RequestUnsentError("the run is stopping")
         self.down = self.down or self.availability.error

@@ -95,6 +95,7 @@ class DirectClient(LimitNames):
             self.wire,
             bounds_of(request.max_tokens, request.logprobs or 0),
             moved_by_user=True,
+            key=key,
             lean=False,  # nothing is built from what is not used, so removing it costs more
             keeps_document=True,
         )

@@ -141,6 +141,7 @@ class LiteLLMClient(LimitNames):
             self.wire,
             bounds_of(request.max_tokens, request.logprobs or 0),
             moved_by_user=endpoint.base_url is not None,
+            key=key,
             lean=self.lean,
             on_first_send=clock.start,
         )

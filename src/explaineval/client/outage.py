@@ -22,6 +22,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """Seconds between two attempts of an outage: the first, which is doubled each time, and the longest."""
 FEWEST, FEWEST_SECONDS = 3, 1.0
 """So many failures in a row over so many seconds are an outage."""
+LONE_PATIENCE = 30.0
+"""For how many seconds an endpoint is waited for at most that only one request finds out of service, and that takes its
+connections: the request may be the cause."""
 MANY, OVERLOADED_SECONDS = 8, 3.0
 """More failures in a row than this, and than there are slots, are an outage; where the endpoint says that it is
 overloaded, over so many seconds."""
@@ -100,7 +103,7 @@ class Availability:
         self._failed: list[Request] = []  # at most two of those that failed in a row: more than one speak for an outage
         self._first = self._next = 0.0
         self._pause = FIRST_PAUSE
-        self._probing = self._reported = False
+        self._probing = self._reported = self._refuses = False
         self._waiting: deque[asyncio.Future[bool]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -112,7 +115,11 @@ class Availability:
     @property
     def is_patience_over(self) -> bool:
         """Return whether it has not answered for as long as it is waited for."""
-        return bool(self._failures) and asyncio.get_running_loop().time() >= self._first + self.patience
+        return bool(self._failures) and asyncio.get_running_loop().time() >= self._first + self._longest_wait
+
+    @property
+    def _longest_wait(self) -> float:
+        return self.patience if self._refuses or len(self._failed) > 1 else min(self.patience, LONE_PATIENCE)
 
     async def enter(self) -> bool:
         """Wait while the endpoint is out; return whether the request is the one that finds out if it answers again.
@@ -150,6 +157,7 @@ class Availability:
         if not self._failures:
             self._first = now
         self._failures += 1
+        self._refuses = self._refuses or failure.refused
         if len(self._failed) < 2 and request not in self._failed:
             self._failed.append(request)
         if probing:
@@ -201,7 +209,7 @@ class Availability:
     def _plan_next(self, failure: TransientError, tries: int) -> None:
         """Plan the next attempt, or give the endpoint up where its time is over."""
         now = asyncio.get_running_loop().time()
-        end = self._first + self.patience
+        end = self._first + self._longest_wait
         self._next = min(end, now + max(self._pause, failure.retry_after or 0.0))
         if now >= end:
             self._give_up(failure)
@@ -214,7 +222,7 @@ class Availability:
     def _give_up(self, failure: TransientError) -> None:
         """End the outage without an answer; where only one request failed, it alone fails, and others are tried."""
         self.outage = None
-        if len(self._failed) > 1:
+        if len(self._failed) > 1 or self._refuses:
             self.error = EndpointError(
                 f"{str(failure).rstrip('.')}; it was waited for as long as --patience says "
                 f"({duration(self.patience)}), so nothing more is sent there: give the same command again when it "
@@ -225,7 +233,7 @@ class Availability:
     def _end(self) -> None:
         """Let everything go on: the endpoint is there."""
         self._failures, self._failed = 0, []
-        self._probing = False
+        self._probing = self._refuses = False
         if self.outage is None:
             return
         seconds = asyncio.get_running_loop().time() - self._first

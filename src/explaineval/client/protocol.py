@@ -29,6 +29,33 @@ class Transport(Client, Protocol):
         ...
 
 
+class SpendingAccount(Protocol):
+    """Books what is spent, so that nothing is lost where the process is killed. `model` is (endpoint, model)."""
+
+    def spent(self, model: tuple[str | None, str] | None = None) -> float:
+        """Return the dollars that were spent before, by one model or all."""
+        ...
+
+    def mark_unknown(self, reason: str) -> None:
+        """Note that something is spent whose price is not known."""
+        ...
+
+    def reserve(self, model: tuple[str | None, str], key: str, usd: float, *, batch: bool = False) -> int:
+        """Write that an attempt is about to be sent that may cost so much, and return its number.
+
+        Raises InputError where that cannot be written: then it must not be sent.
+        """
+        ...
+
+    def settle(self, number: int, usd: float, *, billed: bool = True) -> None:
+        """Book what an attempt cost; without a bill, the most that it can have cost."""
+        ...
+
+    def open_batch(self, key: str) -> tuple[int, float] | None:
+        """Return the number and the dollars of a request that an earlier process put into a batch, if one is open."""
+        ...
+
+
 class SharedLimits(Protocol):
     """Limits that hold over several processes, kept by somebody else: what may be spent, and how fast may be asked.
 

@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from explaineval.cache import request_key
-from explaineval.client.protocol import Client, SharedLimits
+from explaineval.client.protocol import Client, SharedLimits, SpendingAccount
 from explaineval.cost import Price, dollars, input_tokens, is_metered, most_dollars, most_tokens, output_tokens
 from explaineval.errors import (
     BudgetReachedError,
     EndpointError,
+    InputError,
     RequestRejectedError,
     RequestUnsentError,
     TransientError,
@@ -32,9 +33,13 @@ SLACK = 1e-12
 
 @dataclass
 class SpendingLimit:
-    """A limit in dollars (None: no limit), what is spent of it, and what is reserved for attempts under way."""
+    """A limit in dollars (None: no limit), what is spent of it, and what is reserved for attempts under way.
+
+    `earlier` is what was spent of it before, by other commands.
+    """
 
     usd: float | None
+    earlier: float = 0.0
     spent: float = field(default=0.0, init=False)
     reserved: float = field(default=0.0, init=False)
     under_way: int = field(default=0, init=False)
@@ -42,15 +47,18 @@ class SpendingLimit:
     @property
     def overdrawn(self) -> bool:
         """Whether more is spent than the limit allows."""
-        return self.usd is not None and self.spent > self.usd * (1 + SLACK)
+        return self.usd is not None and self.earlier + self.spent > self.usd * (1 + SLACK)
 
     def allows(self, amount: float) -> bool:
         """Whether the amount fits beside what is spent, if nothing under way costs anything; no amount always fits."""
-        return self.usd is None or amount <= 0 or self.spent + amount <= self.usd * (1 + SLACK)
+        return self._fits(self.spent, amount)
 
     def allows_now(self, amount: float) -> bool:
         """Whether the amount fits beside what is spent and what is reserved."""
-        return self.usd is None or amount <= 0 or self.spent + self.reserved + amount <= self.usd * (1 + SLACK)
+        return self._fits(self.spent + self.reserved, amount)
+
+    def _fits(self, taken: float, amount: float) -> bool:
+        return self.usd is None or amount <= 0 or self.earlier + taken + amount <= self.usd * (1 + SLACK)
 
     def reserve(self, amount: float) -> None:
         """Reserve the amount for an attempt."""
@@ -228,8 +236,9 @@ class OverbillingCheck:
 class BudgetedClient:
     """Makes an attempt only where the most that it can cost fits into the limits.
 
-    `unbilled` counts the attempts that may have been charged without a bill, `unknown` sums their bounds in dollars;
-    both are spent. `refused` counts the requests for which no room was left.
+    What an attempt can cost is written to `account` before it is sent, and its cost when it came back. `unbilled`
+    counts the attempts that may have been charged without a bill, `unknown` sums their bounds in dollars; both are
+    spent. `refused` counts the requests for which no room was left.
     """
 
     inner: Client
@@ -238,6 +247,7 @@ class BudgetedClient:
     own: SpendingLimit
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     overbilling: OverbillingCheck = field(default_factory=OverbillingCheck)
+    account: SpendingAccount | None = None
     unknown: float = field(default=0.0, init=False)
     unbilled: int = field(default=0, init=False)
     refused: int = field(default=0, init=False)
@@ -255,13 +265,18 @@ class BudgetedClient:
             self.refused += 1
             raise BudgetReachedError("the spending limit leaves no room for this request")
         cost: float | None = None
+        number: int | None = None
         try:
             if self.stopping.is_set():  # while this waited for its turn
                 raise RequestUnsentError("the run is stopping")
             self.overbilling.raise_unsent()
+            if self.account is not None and amount > 0:
+                cost = 0.0
+                number = self.account.reserve((request.endpoint, request.model), request_key(request), amount)
+                cost = None
             completion = await self.inner.complete(request)
             cost = self.bound.bill(request, completion)
-        except (RequestRejectedError, RequestUnsentError, EndpointError):
+        except (InputError, RequestRejectedError, RequestUnsentError, EndpointError):  # nothing was generated
             cost = 0.0
             raise
         except TransientError as exc:
@@ -272,6 +287,8 @@ class BudgetedClient:
                 self.unbilled += 1
                 self.unknown += amount
             booked = amount if cost is None else cost
+            if number is not None and self.account is not None:
+                self.account.settle(number, booked, billed=cost is not None)
             self.budget.release(amount, booked, self.own, request, billed=cost is not None)
         self.overbilling.check(request, completion, amount, cost, self.limits)
         return completion

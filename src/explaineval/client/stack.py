@@ -18,7 +18,7 @@ from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClie
 from explaineval.client.concurrency import ConcurrencyLimit, LimitedClient, RateLimit
 from explaineval.client.endpoints.openai_routes import check_route
 from explaineval.client.outage import Availability, ProbeTurns
-from explaineval.client.protocol import Client, SharedLimits, Transport
+from explaineval.client.protocol import Client, SharedLimits, SpendingAccount, Transport
 from explaineval.client.retries import RetryingClient
 from explaineval.client.spending import (
     Budget,
@@ -122,6 +122,7 @@ class ClientStack:
         stopping: set when the run stops, so that nothing more is sent.
         transports: used instead of those in TRANSPORTS, by the endpoint of the models that they ask.
         shared: limits that hold over several processes, kept to beside the run's own.
+        account: books what is spent, and knows what was spent before.
     """
 
     def __init__(
@@ -132,13 +133,15 @@ class ClientStack:
         *,
         transports: Mapping[str | None, Transport] | None = None,
         shared: SharedLimits | None = None,
+        account: SpendingAccount | None = None,
     ) -> None:
         models = tuple(models)
         check_transport(config, models)
         self.config = config
         self.stopping = stopping
         self.shared = shared
-        total = SpendingLimit(config.max_usd)
+        self.account = account
+        total = SpendingLimit(config.max_usd, 0.0 if account is None else account.spent())
         self.budget = Budget(total) if shared is None else SharedBudget(total, shared)
         self._overbilling: dict[str, OverbillingCheck] = {}
         self._limits: dict[str, ConcurrencyLimit] = {}
@@ -197,7 +200,7 @@ class ClientStack:
         storing = None if writer is None else StoringClient(transport, writer)
         budgeted = self._budgeted(model, price, storing or transport)
         limited = LimitedClient(
-            budgeted or storing or transport, limit, self.stopping, self._overbilling[place], availability
+            budgeted or storing or transport, limit, self.stopping, self._overbilling[place], availability=availability
         )
         retrying = RetryingClient(
             limited, self.config.max_retries, self.stopping, limit.is_busy, availability=availability
@@ -219,7 +222,9 @@ class ClientStack:
         check = self._overbilling.setdefault(place_of(model), OverbillingCheck(model.endpoint))
         if price is None:
             return None
-        return BudgetedClient(inner, CostBound(price), self.budget, SpendingLimit(model.max_usd), self.stopping, check)
+        earlier = 0.0 if self.account is None else self.account.spent((model.endpoint, model.model))
+        own = SpendingLimit(model.max_usd, earlier)
+        return BudgetedClient(inner, CostBound(price), self.budget, own, self.stopping, check, self.account)
 
     @property
     def billing_error(self) -> EndpointError | None:

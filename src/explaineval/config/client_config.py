@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from explaineval.config.endpoint import Endpoint, normalise_url
 from explaineval.config.run_config import ModelConfig, PositiveInt
 from explaineval.errors import InputError
-from explaineval.records import Record
+from explaineval.records import EMBEDDED_ENDPOINT, SIMULATED_ENDPOINT, Record
 
 Positive = Annotated[float, Field(gt=0)]
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -42,9 +42,20 @@ def _ray_address(value: str) -> str:
     return value
 
 
+def _allowed_key(value: str) -> str:
+    if not ALLOWED.fullmatch(value):
+        raise ValueError(f"{value!r}: write VAR@HOST or VAR@HOST:PORT, for example EXPLAINEVAL_LAB_KEY@127.0.0.1:8000")
+    return value
+
+
+ALLOWED = re.compile(
+    r"(?P<variable>[A-Za-z_][A-Za-z0-9_]*)@(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?"
+)
 HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 RayAddress = Annotated[str, AfterValidator(_ray_address)]
 KeyVariable = Annotated[str, AfterValidator(_name_of_variable)]
+AllowedKey = Annotated[str, AfterValidator(_allowed_key)]
+"""A variable whose key may go to a host, although only a file says so; without a port, to every port there."""
 
 
 DURATION = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|h|d)?\s*", re.ASCII)
@@ -77,6 +88,8 @@ class EndpointConfig(Record):
     """A named endpoint: its address, the variable that holds its key, its price and its limit."""
 
     base_url: str | None = None
+    endpoint_name: str | None = Field(default=None, min_length=1, max_length=200, exclude=True)
+    """What stands for the address in cache keys and rows, for a server that moves (`identity.identify`)."""
     api_key_env: KeyVariable | None = None
     price: Prices | None = None
     max_connections: PositiveInt | None = None
@@ -84,6 +97,19 @@ class EndpointConfig(Record):
     tpm: Positive | None = None
     older_name: str | None = Field(default=None, exclude=True)
     """Under which name earlier versions kept answers of this endpoint, where it is another one."""
+    file_name: str | None = Field(default=None, exclude=True)
+    """What a configuration file calls the endpoint, which was its name in cache keys up to 0.2."""
+    key_from_file: bool = Field(default=False, exclude=True)
+    """Whether a configuration file chose `api_key_env`, and no user."""
+
+    @field_validator("endpoint_name")
+    @classmethod
+    def _no_address(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value:
+            raise ValueError(
+                "an endpoint's name is no URL: leave endpoint_name out, and the base URL stands for itself"
+            )
+        return value
 
     @field_validator("base_url")
     @classmethod
@@ -97,11 +123,14 @@ class EndpointConfig(Record):
 class ClientConfig(Record):
     """How the endpoints are reached, and where their answers are kept.
 
-    The key of an entry in `endpoints` stands for its URL in the cache key; an unnamed one is its own URL.
+    The key of an entry in `endpoints` is its identity in cache keys: its URL, or the name that it was given.
     """
 
     endpoints: dict[str, EndpointConfig] = Field(default_factory=dict)
     api_key_env: KeyVariable | None = None
+    key_from_file: bool = Field(default=False, exclude=True)
+    """Whether a configuration file chose `api_key_env`, and no user."""
+    allow_key: tuple[AllowedKey, ...] = Field(default=(), exclude=True)
     transport: TransportName = "litellm"
     cache: Path = Path("cache")
     price: Prices | None = None
@@ -113,9 +142,15 @@ class ClientConfig(Record):
     patience: Duration = 300.0
     """For how many seconds an endpoint is waited for that has answered in the run and does not any more."""
     max_usd: Dollars | None = None
+    spent: Dollars | None = Field(default=None, exclude=True)
+    """Dollars that were spent before, where the run directory does not know it."""
     offline: bool = False
     batch: bool = False
     batch_poll: Positive = 30.0
+    keep_unreadable: bool = False
+    """Ask on where nine in ten of a model's first answers cannot be read."""
+    batch_wait: Duration = 26 * 3600.0
+    """For how many seconds one command waits for its batches."""
     engine: Engine = "local"
     ray_address: RayAddress | None = None
     workers: PositiveInt | None = None
@@ -129,6 +164,10 @@ class ClientConfig(Record):
             raise InputError(f"model {model.model} names the endpoint {model.endpoint!r}, which is not defined.")
         return Endpoint(entry.base_url, model.endpoint, entry.api_key_env)
 
+    def is_key_from_file(self, model: ModelConfig) -> bool:
+        """Return whether a configuration file chose the variable that holds this model's key."""
+        return self.key_from_file if model.endpoint is None else self._entry(model).key_from_file
+
     def price_of(self, model: ModelConfig) -> Prices | None:
         """Return the price that was given for this model, if any."""
         price = self._entry(model).price
@@ -138,6 +177,15 @@ class ClientConfig(Record):
         """Return how many requests and tokens per minute this model's endpoint may be sent; None is no limit."""
         entry = self._entry(model)
         return entry.rpm or self.rpm, entry.tpm or self.tpm
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Return by name where each endpoint is reached; those of embedded and simulated models are reached nowhere."""
+        return {
+            name: entry.base_url
+            for name, entry in self.endpoints.items()
+            if entry.base_url is not None and not name.startswith((EMBEDDED_ENDPOINT, SIMULATED_ENDPOINT))
+        }
 
     @property
     def older_names(self) -> dict[str, str]:

@@ -34,6 +34,11 @@ class Columns(Record):
         single = (self.id, self.gold, self.explanation)
         return list(dict.fromkeys([*filter(None, single), *self.fields.values(), *self.options.values()]))
 
+    @property
+    def required(self) -> list[str]:
+        """The names of the columns that must not be empty: the id, and all that the model is shown."""
+        return list(dict.fromkeys([*([self.id] if self.id else []), *self.fields.values(), *self.options.values()]))
+
 
 def columns_of(names: Mapping[str, str]) -> Columns:
     """Return the columns by what they hold: `id`, `gold`, `explanation`, an option's letter, else a field.

@@ -71,6 +71,10 @@ class ArmConfig(Record):
         return self
 
 
+RUN_KINDS = ("random_word",)
+"""The kinds that a run builds by itself; it needs a tagger for each of them."""
+
+
 class InterventionConfig(Record):
     """Which interventions: a file, or a builder's kind; neither means a bundled task's ready ones."""
 
@@ -83,9 +87,10 @@ class InterventionConfig(Record):
     def _one_source(self) -> InterventionConfig:
         if self.file is not None and self.kind is not None:
             raise ValueError("give either an interventions file or --kind, not both")
-        if self.kind not in (None, "random_word"):
+        if self.kind not in (None, *RUN_KINDS):
             raise ValueError(
-                f"unknown kind {self.kind!r}: `run` itself builds only random_word; others come from a file"
+                f"unknown kind {self.kind!r}: `run` itself builds only {' and '.join(RUN_KINDS)}; others come from a "
+                "file"
             )
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import yaml
 
 Config = TypeVar("Config", bound=BaseModel)
-TRANSPORT = frozenset(ClientConfig.model_fields)
+TRANSPORT = frozenset(name for name, field in ClientConfig.model_fields.items() if not field.exclude)
+_HIDDEN = frozenset({"older_name", "file_name", "key_from_file"})
+"""What is noted about an endpoint and never written by a user."""
 PATHS = ("prompts", "shots_from", "cache", "out")
 
 
@@ -53,11 +55,17 @@ def read_config(path: Path) -> dict[str, Any]:
     values, tree = read_yaml(path, "configuration file", "tasks: [nli]")
     known = set(RunConfig.model_fields) | TRANSPORT | {"out"}
     for key in values:
+        if key == "allow_key":
+            raise InputError(
+                f"{path}:{line_of(tree, (key,))}: a file cannot allow where keys are sent: give --allow-key on the "
+                "command line (EXPLAINEVAL_ALLOW_KEY, in Python allow_key=[...])."
+            )
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=NEAR)
             hint = f"did you mean {near[0]}?" if near else "`explaineval run --help` names the options."
             raise InputError(f"{path}:{line_of(tree, (key,))}: unknown key {key!r}; {hint}")
     _check_nested(values, tree, path)
+    _mark_keys(values)
     params = values.get("params")
     for name, value in params.items() if isinstance(params, dict) else ():
         error = check_params({name: value})
@@ -73,6 +81,13 @@ def read_config(path: Path) -> dict[str, Any]:
     if isinstance(values.get("tasks"), list):
         values["tasks"] = [_rebase(str(task), base) for task in values["tasks"]]
     return values
+
+
+def _mark_keys(values: dict[str, Any]) -> None:
+    """Note which keys' variables the file chose: a file alone cannot decide which secret goes where."""
+    for entry in (values, *(values.get("endpoints") or {}).values()):
+        if isinstance(entry, dict) and entry.get("api_key_env") is not None:
+            entry["key_from_file"] = True
 
 
 def home(text: str) -> Path:
@@ -96,7 +111,7 @@ def build(model: type[Config], values: Mapping[str, Any], place: str) -> Config:
         return model.model_validate(dict(values))
     except ValidationError as exc:
         first = exc.errors()[0]
-        name = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-")))
+        name = _key_of([part for part in first["loc"] if not str(part).startswith(("function-", "constrained-"))])
         message = _plain(first["msg"])
         raise InputError(f"{place}: {name + ': ' if name else ''}{message}.") from None
 
@@ -126,6 +141,11 @@ def _check_nested(values: Mapping[str, Any], tree: yaml.Node | None, path: Path)
     for required, stand_in in (("tasks", ["nli"]), ("models", [{"model": "x/y"}])):
         given.setdefault(required, stand_in)
     transport = {key: value for key, value in values.items() if key in TRANSPORT}
+    for name, entry in (values.get("endpoints") or {}).items() if isinstance(values.get("endpoints"), dict) else ():
+        hidden = [key for key in entry if key in _HIDDEN] if isinstance(entry, dict) else []
+        if hidden:
+            line = line_of(tree, ("endpoints", name, hidden[0]))
+            raise InputError(f"{path}:{line}: endpoints.{name}.{hidden[0]}: unknown key.")
     for model, part in ((RunConfig, given), (ClientConfig, transport)):
         try:
             model.model_validate(part)
@@ -135,17 +155,32 @@ def _check_nested(values: Mapping[str, Any], tree: yaml.Node | None, path: Path)
             # an unknown key is told rather than the missing one, which it is meant to be
             first = next((error for error in siblings if error["type"] == "extra_forbidden"), errors[0])
             where = tuple(first["loc"])
-            name = ".".join(map(str, where))
+            name = _key_of(where)
             text = f"{path}:{line_of(tree, where)}: {name + ': ' if name else ''}{_in_plain_words(first)}"
             raise InputError(text if text.endswith("?") else f"{text}.") from None
     endpoints = values.get("endpoints") or {}
     for number, entry in enumerate(values.get("models") or ()):
         endpoint = entry.get("endpoint")
         if endpoints and endpoint is not None and endpoint not in endpoints:
+            key = ("models", number, "endpoint")
             raise InputError(
-                f"{path}:{line_of(tree, ('models', number, 'endpoint'))}: models.{number}.endpoint: {endpoint!r} is "
+                f"{path}:{line_of(tree, key)}: {_key_of(key)}: {endpoint!r} is "
                 f"not among the endpoints of this file ({', '.join(endpoints)})."
             )
+
+
+def _key_of(where: Sequence[str | int]) -> str:
+    """Return where a value stands in a configuration, entries of lists counted from 1.
+
+    >>> _key_of(("models", 1, "model")), _key_of(("arms", "order", 0))
+    ('models, entry 2, model', 'arms.order, entry 1')
+    """
+    text, before = "", None
+    for part in where:
+        joint = "." if isinstance(part, str) and isinstance(before, str) else ", "
+        text += (joint if text else "") + (f"entry {part + 1}" if isinstance(part, int) else part)
+        before = part
+    return text
 
 
 def _in_plain_words(error: ErrorDetails) -> str:
@@ -174,6 +209,12 @@ def _plain(message: str) -> str:
         ("Input should be a valid tuple", "write a list, for example [x]"),
         ("Input should be a valid number, unable to parse string as a number", "write a number, for example 7e9"),
         ("Input should be a valid integer, unable to parse string as an integer", "write a whole number"),
+        ("Input should be a valid string", "this must be a text"),
+        ("Input should be a valid number", "this must be a number"),
+        ("Input should be a valid integer", "this must be a whole number"),
+        ("Input should be a valid boolean", "this must be true or false"),
+        ("Input should be a valid list", "this must be a list"),
+        ("Input should be a valid dictionary", "this must be a mapping"),
         ("Input should be ", "this must be "),
     ):
         message = message.replace(theirs, ours)

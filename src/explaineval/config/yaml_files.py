@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from explaineval.errors import InputError
+from explaineval.text import json_kind
 
 MOST_TEXT = 1 << 20
 """Characters of a configuration file."""
@@ -51,13 +52,19 @@ def read_yaml(path: Path, what: str, example: str) -> tuple[dict[Any, Any], yaml
         values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else "?"
-        raise InputError(f"{path}:{line}: bad YAML: {exc.problem}.") from None
+        problem = str(exc.problem)
+        if "<block end>" in problem:
+            problem = "the indentation of this line does not fit the lines above it"
+        raise InputError(f"{path}:{line}: bad YAML: {problem}.") from None
+    except yaml.reader.ReaderError as exc:
+        line = text.count("\n", 0, exc.position) + 1
+        raise InputError(f"{path}:{line}: bad YAML: a character that is not allowed (#x{exc.character:04x}).") from None
     except RecursionError:
         raise InputError(f"{path}: bad YAML: it is nested too deep.") from None
     except yaml.YAMLError as exc:
         raise InputError(f"{path}: bad YAML: {exc}.") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a mapping, found {type(values).__name__}; write lines like `{example}`.")
+        raise InputError(f"{path}: expected a mapping, found {json_kind(values)}; write lines like `{example}`.")
     _check_unique(tree, path)
     return values, tree
 

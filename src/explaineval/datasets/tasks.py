@@ -63,6 +63,8 @@ class Task:
     """By example id, what the file gives as gold label where that names no option."""
     everything: Sequence[Example] = field(default=(), repr=False, compare=False)
     """All examples of the file, also those that serve as shots or are cut off; empty where the file was not read."""
+    n_available: int = 0
+    """How many examples could be evaluated without a limit; 0 where the file was not read."""
 
     def shots_at(self, level: str) -> tuple[Example, ...] | None:
         """Return the shots of a verbosity level; None where there are none of that length."""
@@ -128,6 +130,8 @@ def _suggestion(text: str, name: str) -> str:
     if fitting:
         what = "directory" if path.is_dir() else "file"
         return f"a {what} needs its format before it: {' or '.join(f'{format}:{text}' for format in fitting)}"
+    if "," in text and ":" not in text:
+        return f"several tasks are several options: {' '.join(f'--task {part.strip()}' for part in text.split(','))}"
     names = (*BUNDLED, *(known.name for known in readers.FORMATS))
     near = difflib.get_close_matches(name, names, n=1)
     meant = f"; perhaps {near[0]} is meant" if near else ""
@@ -186,7 +190,8 @@ def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None
         )
     if not examples:
         raise InputError(f"task {spec.name!r}: every example serves as a shot, so none is left to evaluate.")
-    return Task(spec, shape, examples[:limit], shots, source, _level_shots(shots, levels), unknown, everything)
+    of_levels = _level_shots(shots, levels)
+    return Task(spec, shape, examples[:limit], shots, source, of_levels, unknown, everything, len(examples))
 
 
 def _level_shots(shots: tuple[Example, ...], texts: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[Example, ...]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from explaineval.errors import InputError
 from explaineval.files import open_regular
+from explaineval.text import json_kind
 
 Row = TypeVar("Row")
 
@@ -44,19 +46,41 @@ def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise InputError(f"{path} cannot be read: {exc.strerror}.") from None
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+DELIMITERS = (",", ";", "\t")
+"""What may part the cells of a CSV file; spreadsheets of many countries write semicolons."""
+
+
+def delimiter_of(header: str, columns: Collection[str] = ()) -> str:
+    """Return what parts the cells of a header line: what makes most of `columns` a cell, then what makes most cells.
+
+    >>> delimiter_of("id;text, in full"), delimiter_of("id;text,label", ["label"])
+    (';', ',')
+    """
+
+    def fit(delimiter: str) -> tuple[int, int]:
+        cells = next(csv.reader([header], delimiter=delimiter), [])
+        return len(set(columns) & set(cells)), len(cells)
+
+    return max(DELIMITERS, key=fit)
+
+
+def read_csv(
+    path: Path, columns: Sequence[str], required: Collection[str] = ()
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield (place, row) of a CSV file with a header that has at least `columns`; without any, all of its columns.
 
-    Raises InputError for an empty file, a missing column (named) or a row that is cut short.
+    Cells are parted by commas, semicolons or tabs. Raises InputError for an empty file, a missing column (named), a row
+    that is cut short, or an empty cell in one of the columns `required`.
     """
-    reader = csv.DictReader(_checked_lines(path))
+    lines = _checked_lines(path)
+    first = next(lines, "")
+    reader = csv.DictReader(
+        itertools.chain(filter(None, [first]), lines), delimiter=delimiter_of(first.rstrip("\r\n"), columns)
+    )
     if reader.fieldnames is None:
         named = f"the columns {', '.join(columns)}" if columns else "a header"
         raise InputError(f"{path} is empty: expected a CSV file with {named}.")
     missing = [name for name in columns if name not in reader.fieldnames]
-    other = _other_delimiter(reader.fieldnames, columns) if missing else None
-    if other is not None:
-        raise InputError(f"{path}: its cells are parted by {other}, not by commas: save it as CSV with commas.")
     if missing:
         what = f"column {missing[0]} is" if len(missing) == 1 else f"columns {', '.join(missing)} are"
         raise InputError(f"{path}: {what} missing; the header has {', '.join(reader.fieldnames)}.")
@@ -70,27 +94,21 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
             raise InputError(f"{place}: the row has fewer cells than the header; the file may be cut off.")
         if not columns and row.get(None):
             raise InputError(f"{place}: the row has more cells than the header: put texts with commas in quotes.")
+        blank = next((name for name in required if not row[name].strip()), None)
+        if blank is not None:
+            raise InputError(f"{place}: the cell of column {blank} is empty: fill it in, or leave the row out.")
         yield place, {name: row[name] for name in columns or reader.fieldnames}
 
 
 def read_header(path: Path) -> list[str]:
     """Return the names of the columns of a CSV file; none for an empty file. Raises InputError as `read_csv` does."""
-    return next(_rows(csv.reader(_checked_lines(path)), path), [])
-
-
-def _other_delimiter(header: Sequence[str], columns: Sequence[str]) -> str | None:
-    """Return in words what separates the cells of a header that is one cell when it is split at commas."""
-    whole = ",".join(header)
-    for sign, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        cells = {cell.strip().strip('"') for cell in whole.split(sign)}
-        if len(cells) > len(header) and cells & set(columns):
-            return name
-    return None
+    first = next(_checked_lines(path), "")
+    return next(_rows(csv.reader([first], delimiter=delimiter_of(first.rstrip("\r\n"))), path), [])
 
 
 def read_plain_csv(path: Path, cells: int) -> Iterator[tuple[str, list[str]]]:
     """Yield (place, cells) of a CSV file without header whose rows have at least `cells` cells."""
-    reader = csv.reader(_checked_lines(path))
+    reader = csv.reader(_checked_lines(path))  # ComVE's official files, which have commas
     for row in _rows(reader, path):
         if not row:
             continue
@@ -129,5 +147,5 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         except ValueError:
             raise InputError(f"{place}: not readable as JSON (a number of thousands of digits).") from None
         if not isinstance(value, dict):
-            raise InputError(f"{place}: expected one JSON object a line, found {type(value).__name__}.")
+            raise InputError(f"{place}: expected one JSON object a line, found {json_kind(value)}.")
         yield place, value

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from os.path import commonprefix
 
 from explaineval._version import __version__
-from explaineval.cache import request_key
+from explaineval.cache import AnswerOrigin, Store, request_key
 from explaineval.client.endpoints.capabilities import route_warning
 from explaineval.client.spending import texts_of
 from explaineval.config import RunConfig
+from explaineval.cost import dollars, is_metered
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning import provenance
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prepare import Prepared
+from explaineval.planning.prices import Prices
 from explaineval.records import Request
+from explaineval.rundir.ledger import Account, Reserved
 from explaineval.rundir.schema import (
+    AnswerSource,
     EndpointRecord,
     Facts,
     RecordedCapabilities,
@@ -67,7 +72,20 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
         requests=request_counts([run]),
         threads=run.threads if run.cached.counts.sent else None,
         snapshots=run.ledger.snapshots,
+        unreadable=run.unreadable_arms,
+        address=run.address,
+        sources=_sources(run),
     )
+
+
+def _sources(run: ModelRun) -> tuple[AnswerSource, ...]:
+    """Return where the answers of a model came from, the most frequent source first."""
+    counts: Counter[AnswerOrigin] = Counter()
+    for origin, count in run.cached.origins.items():  # addresses are not told where this run does not tell its own
+        counts[origin if run.address is not None else origin._replace(address=None)] += count
+    if run.cached.counts.sent:
+        counts[AnswerOrigin(known=True, address=run.address)] += run.cached.counts.sent
+    return tuple(AnswerSource(**origin._asdict(), answers=count) for origin, count in counts.most_common())
 
 
 def request_counts(runs: Sequence[ModelRun]) -> RequestCounts:
@@ -84,6 +102,24 @@ def request_counts(runs: Sequence[ModelRun]) -> RequestCounts:
         unsent=unsent,
         retries=sum(run.layers.retrying.retries for run in runs),
     )
+
+
+def has_limit(prepared: Prepared) -> bool:
+    """Return whether something may limit what a run spends."""
+    limits = [prepared.client.max_usd, *(model.max_usd for model in prepared.config.models)]
+    return not prepared.client.offline and any(limit is not None for limit in limits)
+
+
+def settle_open(account: Account, store: Store, prices: Prices) -> None:
+    """Settle attempts that an earlier process left under way: at their cost where the answer is stored by now."""
+
+    def cost_of(row: Reserved) -> float | None:
+        completion, price = store.get(row.key), prices.singly.get((row.endpoint, row.model))
+        if completion is None or price is None or not is_metered(completion.usage):
+            return None
+        return dollars(completion.usage, price)
+
+    account.ledger.settle_open(cost_of)
 
 
 NO_PRICE = "no price is known for a model; give --price IN,OUT"
@@ -156,15 +192,17 @@ def limit_error(runs: Sequence[ModelRun], limit: float | None) -> str | None:
     stopped = [run for run in runs if run.out_of_money]
     if not stopped:
         return None
-    spent = next(run.budgeted.budget.total.spent for run in runs if run.budgeted is not None)
+    total = next(run.budgeted.budget.total for run in runs if run.budgeted is not None)
+    spent = total.earlier + total.spent
+    earlier = f" in this run directory (${total.earlier:.4f} of it before this command)" if total.earlier else ""
     limits = [] if limit is None else [f"${limit:g}"]
     limits += [f"${run.model.max_usd:g} for {run.model.model}" for run in stopped if run.model.max_usd is not None]
     costs = [run.estimate.usd() for run in runs if run.estimate.missing]
     expected, worst = (sum(cost[name] or 0.0 for cost in costs) for name in ("expected", "worst"))
     return (
-        f"the spending limit ({', '.join(limits)}) is reached: ${spent:.4f} are spent, and the numbers are those of "
-        f"what was paid for. The other {sum(run.estimate.missing for run in runs):,} requests would cost about "
-        f"${expected:.4f}, ${worst:.4f} at the most: give the same command with a higher --max-usd."
+        f"the spending limit ({', '.join(limits)}) is reached: ${spent:.4f} are spent{earlier}, and the numbers "
+        f"are those of what was paid for. The other {sum(run.estimate.missing for run in runs):,} requests would cost "
+        f"about ${expected:.4f}, ${worst:.4f} at the most: give the same command with a higher --max-usd."
     )
 
 

@@ -15,6 +15,7 @@ from explaineval.client.batches.journal import DIRECTORY, BatchJournal
 from explaineval.client.batches.protocol import BatchFailure
 from explaineval.client.batches.run import run_batches
 from explaineval.client.batches.submit import BatchSession, CheckedClient, pause
+from explaineval.client.protocol import SpendingAccount
 from explaineval.client.spending import BudgetedClient, CostBound, SpendingLimit
 from explaineval.config import ClientConfig
 from explaineval.errors import (
@@ -60,6 +61,8 @@ class BatchSpending:
     bought: set[str] = field(default_factory=set)
     _held: dict[str, float] = field(default_factory=dict)
     """Dollars that are reserved, by key."""
+    _numbers: dict[str, int] = field(default_factory=dict)
+    """Under which numbers the run's account has them, by key."""
 
     def reserve(self, request: Request) -> bool:
         """Reserve the request's worst case; returns whether it fits the limit now."""
@@ -72,6 +75,9 @@ class BatchSpending:
             return False
         self.client.out_of_money.discard(key)
         self._held[key] = amount
+        if self.account is not None and amount > 0:
+            model = request.endpoint, request.model
+            self._numbers[key] = self.account.reserve(model, key, amount, batch=True)
         return True
 
     def settle(self, request: Request, completion: Completion | None) -> None:
@@ -86,10 +92,27 @@ class BatchSpending:
         if completion is not None and self.bound is not None:
             most = self.bound.worst(request) if amount is None else amount
             cost = self.bound.bill(request, completion)
+        if self.account is not None:
+            self._book(self.account, key, cost)
         if amount is not None:  # else an earlier run submitted the request, and its limit counted it
             self.budgeted.budget.release(amount, cost, self.own)
         if completion is not None and most is not None:
             self.budgeted.overbilling.check(request, completion, most, cost, self.budgeted.limits)
+
+    def _book(self, account: SpendingAccount, key: str, cost: float) -> None:
+        """Book what a request cost; one that an earlier run submitted counted at its most until now."""
+        number = self._numbers.pop(key, None)
+        if number is None and (found := account.open_batch(key)) is not None:
+            number, most = found
+            for limit in (self.own, *([] if self.budgeted is None else [self.budgeted.budget.total])):
+                limit.earlier += cost - most
+        if number is not None:
+            account.settle(number, cost)
+
+    @property
+    def account(self) -> SpendingAccount | None:
+        """What books the run's spending; None where nothing does."""
+        return None if self.budgeted is None else self.budgeted.account
 
     def close(self) -> float:
         """Count as spent what is still reserved, because open batches may cost it. Returns these dollars."""
@@ -151,6 +174,7 @@ async def submit(
                 reserve=spending.reserve,
                 settle=spending.settle,
                 claims=model_run.cached.claims,
+                wait=client.batch_wait,
             )
             outcome = await run_batches(session, misses())
             unanswered.failed |= outcome.failed
@@ -160,9 +184,14 @@ async def submit(
             if outcome.waiting or outcome.errors or model_run.billing_error or session.is_stopping:
                 break
             if not outcome.stored:
-                if not outcome.elsewhere:
+                if not outcome.elsewhere and not outcome.in_other_batches:
                     break
-                if not waits:
+                if not waits and outcome.in_other_batches:
+                    session.say(
+                        f"another process works on this model's batches, which hold {outcome.in_other_batches} of "
+                        "these requests; they go into no other batch, and its answers are waited for."
+                    )
+                if not waits and outcome.elsewhere:
                     session.say(
                         f"another process is asking {outcome.elsewhere} of these requests by itself; "
                         "they go into no batch, and its answers are waited for."

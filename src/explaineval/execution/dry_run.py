@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from explaineval.cache import holds_store, open_store
+from explaineval.client.endpoints.capabilities import older_verdicts
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import InputError
 from explaineval.execution.model_run import check_batches
@@ -64,6 +65,8 @@ def plan_run(
     prices = prices_of(prepared.config, prepared.client, price_list)
     notes = list(prepared.chosen.notes)
     with open_store(client.cache, readonly=True) if holds_store(client.cache) else nullcontext() as store:
+        if store is not None:
+            store.older_verdicts = older_verdicts(client, science.models)
         costs = estimate_costs(prepared, store, prices)
         requests = list(preview(prepared, store, show_prompts))
         if store is not None:

@@ -16,20 +16,22 @@ from urllib.request import getproxies
 from explaineval.cache import Claims, Store, holds_store, open_store, request_key
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient
-from explaineval.client.endpoints.capabilities import Capabilities, stored_probe
+from explaineval.client.endpoints.capabilities import Capabilities, older_verdicts, stored_probe
 from explaineval.client.endpoints.token_limits import LimitNames, Renamed
-from explaineval.client.protocol import Client, SharedLimits, Transport
+from explaineval.client.protocol import Client, SharedLimits, SpendingAccount, Transport
 from explaineval.client.spending import BudgetedClient
 from explaineval.client.stack import ClientStack, Layers, open_transport
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig, arms_for
 from explaineval.digests import NumberSet
 from explaineval.errors import EndpointError, InputError
 from explaineval.execution.pool import Pool, Progress, StopRequest, run_until_done
+from explaineval.execution.readability import ReadabilityCheck
 from explaineval.planning.cost import CostEstimate
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.prices import Ledger, Prices
 from explaineval.planning.units import PlanSize
 from explaineval.records import EMBEDDED_ENDPOINT, OUTCOMES, Completion, Request, Trial
+from explaineval.rundir.schema import UnreadableArm
 from explaineval.scoring.live import LiveCounts
 
 if TYPE_CHECKING:
@@ -106,14 +108,23 @@ class ModelRun:
     """Lines of trials.jsonl that are the model's."""
     labels: int = 0
     """Sides of trials whose answer could be read."""
+    readability: ReadabilityCheck = field(init=False)
+    """Notices arms whose answers cannot be read."""
+    keep_unreadable: bool = False
+    """Whether these are asked on."""
     live: LiveCounts = field(default_factory=LiveCounts)
     """The trials so far."""
     size: PlanSize = NO_REQUESTS
     """The requests of the whole plan."""
     ended: bool = False
     """Whether nothing more is asked of the model."""
+    address: str | None = None
+    """The base URL of the endpoint, which is stored beside new answers; None for a provider's own, or a simulation."""
     messages: list[str] = field(default_factory=list)
     """What is to be told while the run goes on."""
+
+    def __post_init__(self) -> None:
+        self.readability = ReadabilityCheck(self.model.model, self.keep_unreadable, self.messages.append)
 
     def count_answer(self, request: Request, completion: Completion, hit: bool) -> None:
         """Count an answer and its cost: what was sent alone at its own price, all else at the ledger's."""
@@ -147,6 +158,22 @@ class ModelRun:
     def progress(self) -> Progress:
         """How far its pool is."""
         return self.pool.progress
+
+    @property
+    def withheld(self) -> int:
+        """The requests that were not sent since the model's answers cannot be read there."""
+        return self.cached.counts.withheld + self.progress.withheld
+
+    @property
+    def unreadable_arms(self) -> tuple[UnreadableArm, ...]:
+        """The arms of which too much cannot be read; they were stopped only where something was left out."""
+        found = self.readability.findings
+        return found if self.withheld else tuple(arm.model_copy(update={"stopped": False}) for arm in found)
+
+    @property
+    def stops(self) -> list[str]:
+        """The sentences on arms that were asked no further, since the answers cannot be read."""
+        return [self.readability.note(arm).text for arm in self.unreadable_arms if arm.stopped]
 
     @property
     def unreadable(self) -> str | None:
@@ -191,8 +218,17 @@ Watch = Callable[[list[ModelRun]], None]
 """Called now and then to show progress."""
 
 
-def open_cache(client: ClientConfig, stack: ExitStack) -> tuple[Store, Claims | None]:
+def open_cache(
+    client: ClientConfig, stack: ExitStack, models: Iterable[ModelConfig] = ()
+) -> tuple[Store, Claims | None]:
     """The store, and this process's claims on it; offline nothing is written, so nothing is claimed."""
+    store, claims = _open_cache(client, stack)
+    store.addresses = client.addresses
+    store.older_verdicts = older_verdicts(client, models)
+    return store, claims
+
+
+def _open_cache(client: ClientConfig, stack: ExitStack) -> tuple[Store, Claims | None]:
     if not client.offline:
         store = stack.enter_context(open_store(client.cache))
         return store, stack.enter_context(Claims(store.directory))
@@ -210,11 +246,12 @@ def build_model_runs(
     stack: AsyncExitStack,
     embedded: Path | None,
     shared: SharedLimits | None = None,
+    account: SpendingAccount | None = None,
 ) -> list[ModelRun]:
     """Build the run of each model; whatever must be closed is given to the stack.
 
     `embedded` are the weights of the model that is served by a child process: the one at an endpoint `embedded:…`.
-    `shared` are limits that other processes keep to as well.
+    `shared` are limits that other processes keep to as well, `account` books what is spent.
     """
     config, client = prepared.config, prepared.client
     served: dict[str | None, EmbeddedClient] = {}
@@ -231,7 +268,7 @@ def build_model_runs(
             for model in config.models
             if model.endpoint is not None and model.endpoint.startswith(EMBEDDED_ENDPOINT)
         }
-    clients = ClientStack(client, config.models, stopping, transports=served, shared=shared)
+    clients = ClientStack(client, config.models, stopping, transports=served, shared=shared, account=account)
     stack.push_async_exit(clients)
     writer = AnswerWriter(store, stopping, None if shared is None else shared.note_full)
     model_runs: list[ModelRun] = []
@@ -241,7 +278,14 @@ def build_model_runs(
         messages: list[str] = []
         batches = pending = None
         if not client.offline:
-            sender = lazy = clients.transport_of(model, partial(_note_proxy, client, model, messages, noted))
+            unpriced = prices.singly[model.endpoint, model.model] is None
+
+            def opened(model: ModelConfig = model, messages: list[str] = messages, unpriced: bool = unpriced) -> None:
+                if unpriced and account is not None:
+                    account.mark_unknown(f"no price of {model.model} was known")
+                _note_proxy(client, model, messages, noted)
+
+            sender = lazy = clients.transport_of(model, opened)
             journal = BatchJournal(client.cache / DIRECTORY, model.model.partition("/")[0], model.endpoint, model.model)
             pending = PendingKeys(journal)
             if client.batch:
@@ -257,9 +301,12 @@ def build_model_runs(
         model_run = ModelRun(
             model, Ledger(asked_at), CostEstimate(asked_at), layers, cached, pool, writer, batches, probe,
             served[model.endpoint].threads if model.endpoint in served else None, messages=messages,
+            keep_unreadable=client.keep_unreadable,
+            address=None if shared is not None else client.addresses.get(model.endpoint or ""),
         )  # fmt: skip
         cached.on_answer, cached.on_unsent = model_run.count_answer, model_run.count_unsent
         cached.report, cached.on_wait = model_run.messages.append, pool.hold_up
+        cached.is_withheld = layers.limited.is_withheld = pool.is_withheld
         model_runs.append(model_run)
     clients.report = model_runs[0].messages.append
     return model_runs
@@ -308,8 +355,11 @@ async def run_models(
     `stop` asks for an interruption from another thread. Raises the first error of any work.
     """
     first = model_runs[0]
+    gave_up = False
 
     def cancel() -> None:
+        nonlocal gave_up
+        gave_up = True
         for model_run in model_runs:
             model_run.cached.cancel()
 
@@ -319,6 +369,8 @@ async def run_models(
         given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
         if given_up:
             first.messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
+        elif gave_up:
+            first.messages.append("no answer was under way, so none was given up.")
 
     return await run_until_done(
         work,

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from explaineval.cache import request_key
 from explaineval.client.protocol import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, RequestUnsentError
 from explaineval.planning.replies import RETRY_SAMPLES, Dialogue, Failure, Reply
@@ -64,6 +65,8 @@ class Progress:
     """In the units that were begun."""
     unsent: int = 0
     """Not even handed to the client."""
+    withheld: int = 0
+    """The unsent that are not wanted any more."""
     complete: bool = False
     """Whether every item was worked on."""
     outcomes: Counter[Status] = field(default_factory=Counter)
@@ -102,6 +105,7 @@ class Pool:
         self.progress = Progress()
         self._workers = self._waiting = 0
         self._stopped = False
+        self._waiters: dict[str, list[Callable[[], bool]]] = {}
         self._work: Callable[[], Coroutine[Any, Any, None]]
         self._group: asyncio.TaskGroup | None = None
 
@@ -139,13 +143,13 @@ class Pool:
             raise
         return Pending(dialogue, request)
 
-    async def finish(self, pending: Pending[T]) -> T:
-        """Send the other requests of a dialogue that was begun; see `hold`."""
+    async def finish(self, pending: Pending[T], is_wanted: Callable[[], bool] = lambda: True) -> T:
+        """Send the other requests of a dialogue that was begun, as long as it is wanted; see `hold`."""
         dialogue, request = pending.dialogue, pending.request
         try:
             while True:
                 try:
-                    reply = await self._send(request)
+                    reply = await self._send(request, is_wanted)
                 except RequestUnsentError as exc:
                     request = dialogue.throw(exc)
                 else:
@@ -155,6 +159,11 @@ class Pool:
             return result
         finally:
             dialogue.close()
+
+    def is_withheld(self, request: Request) -> bool:
+        """Return whether nobody wants a request any more of those that wait for its answer."""
+        waiters = self._waiters.get(request_key(request), [])
+        return bool(waiters) and not any(is_wanted() for is_wanted in waiters)
 
     def hold_up(self, change: int) -> None:
         """Note that so many more (or, below 0, fewer) of the workers are waiting for another process."""
@@ -191,8 +200,11 @@ class Pool:
             self.progress.retried += 1
             self.progress.planned += 1
 
-    async def _send(self, request: Request) -> Completion | Failure:
+    async def _send(self, request: Request, is_wanted: Callable[[], bool]) -> Completion | Failure:
         self._count(request)
+        key = request_key(request)
+        waiters = self._waiters.setdefault(key, [])
+        waiters.append(is_wanted)
         try:
             return await self.client.complete(request)
         except RequestUnsentError:
@@ -201,6 +213,10 @@ class Pool:
             return self._fail("rejected", exc)
         except (RequestFailedError, EndpointError) as exc:
             return self._fail("failed", exc)
+        finally:
+            waiters.remove(is_wanted)
+            if not waiters:
+                self._waiters.pop(key, None)
 
     def _fail(self, status: Status, exc: Exception) -> Failure:
         self.progress.outcomes[status] += 1
@@ -213,27 +229,34 @@ async def ask_units(
     retry: Collection[str],
     receive: Callable[[Unit, list[Reply | None]], None],
     unsent: Callable[[Request], None] = lambda _: None,
+    is_wanted: Callable[[Unit], bool] = lambda _: True,
 ) -> None:
     """Ask everything in `units`; `receive` gets each with the replies to what it asked (None: not sent).
 
     `unsent` is told of explaining calls that cannot be made because the answer was not sent for; their answer is a
-    guess.
+    guess. Of a unit that is not wanted (any more) nothing is sent: its stored answers are used, and those under way.
     """
     progress = pool.progress
 
-    def count_unsent(request: Request) -> None:
-        progress.unsent += 1
-        unsent(request)
-
-    async def finish(begun: Reply | Pending[Reply]) -> Reply | None:
+    async def finish(begun: Reply | Pending[Reply], wanted: Callable[[], bool]) -> Reply | None:
         if isinstance(begun, Reply):
             return begun
         try:
-            return await pool.finish(begun)
+            return await pool.finish(begun, wanted)
         except RequestUnsentError:
             return None
 
     async def handle(unit: Unit) -> None:
+        def wanted() -> bool:
+            return is_wanted(unit)
+
+        def count_unsent(request: Request) -> None:
+            progress.unsent += 1
+            if wanted():
+                unsent(request)
+            else:
+                progress.withheld += 1
+
         progress.planned += unit.planned
         progress.distinct += unit.distinct
         begun = [pool.begin(unit.dialogue(variant, retry, count_unsent)) for variant in unit.asked]
@@ -242,7 +265,7 @@ async def ask_units(
             receive(unit, [*stored])
             await asyncio.sleep(0)  # so that Ctrl-C, progress and the other workers have their turn
         else:
-            receive(unit, await asyncio.gather(*map(finish, begun)))
+            receive(unit, await asyncio.gather(*(finish(reply, wanted) for reply in begun)))
 
     await pool.run(units, handle)
 

@@ -156,6 +156,7 @@ class ProgressReporter:
         pace.measure(self.clock(), settled, counts.sent)
         speeds = pace.per_second() if state == "running" else None
         usd = usd_of(model_run)
+        now_spent = usd if usd is None or model_run.budgeted is None else usd - model_run.budgeted.own.earlier
         remaining = distinct - settled
         return ModelProgress(
             endpoint=model_run.model.endpoint,
@@ -171,7 +172,7 @@ class ProgressReporter:
             rate=None if speeds is None else speeds[1],
             seconds_left=None if speeds is None or not speeds[0] else remaining / speeds[0],
             usd=usd,
-            usd_left=None if usd is None or not counts.sent else usd / counts.sent * remaining,
+            usd_left=None if now_spent is None or not counts.sent else now_spent / counts.sent * remaining,
             max_usd=model_run.model.max_usd,
             outcomes=dict(sorted(model_run.statuses.items())),
             waiting=waiting_of(model_run) if state == "running" else None,
@@ -190,10 +191,10 @@ class ProgressReporter:
 def usd_of(model_run: ModelRun) -> float | None:
     """Return the dollars that count as spent: every bill, and the worst case of attempts without one; None if unknown.
 
-    With a limit that is what the limit counts.
+    With a limit that is what the limit counts: all that was spent in the run directory.
     """
     if model_run.budgeted is not None:
-        return model_run.budgeted.own.spent
+        return model_run.budgeted.own.earlier + model_run.budgeted.own.spent
     return model_run.ledger.spent if model_run.ledger.known else None
 
 
@@ -218,6 +219,8 @@ def model_state(model_run: ModelRun, *, offline: bool) -> tuple[ModelState, str 
         return "running", None
     if model_run.error is not None:
         return "failed", str(model_run.error)
+    if model_run.stops:
+        return "stopped", " ".join(model_run.stops)
     if model_run.unreadable is not None:
         return "failed", model_run.unreadable
     unsent = model_run.cached.counts.unsent + model_run.progress.unsent

@@ -48,13 +48,21 @@ class Agreement:
         return self.same_text < self.asked
 
 
-def choose_stored(store: Store, count: int, models: Iterable[str]) -> list[tuple[Request, Completion]]:
+def choose_stored(
+    store: Store, count: int, models: Iterable[str], *, imported: bool = False
+) -> list[tuple[Request, Completion]]:
     """The first `count` stored answers (of these models, if any are named) in the order of their keys.
+
+    With `imported` only those that came from packs, or of which it is not known where they came from.
 
     Keys are hashes, so that this is a random choice, and the same one at every call.
     """
     wanted = frozenset(models)
-    rows = ((request, answer) for _, request, answer in store.iterate() if not wanted or request.model in wanted)
+    rows = (
+        (request, answer)
+        for _, request, answer in store.iterate()
+        if (not wanted or request.model in wanted) and not (imported and store.latest_origin.bought)
+    )
     return list(itertools.islice(rows, count))
 
 

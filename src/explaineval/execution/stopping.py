@@ -90,6 +90,8 @@ class Looks:
         asked: dict[PlanPart, list[bool]] = {}
         for model_run in self.members:
             for builder in builders(self.prepared, model_run.model):
+                if model_run.readability.is_stopped(builder.arm):
+                    continue  # nothing more is asked there
                 if len(builder.task.examples) > LOOK * self.number or part_of(builder) in self.stopped:
                     asked.setdefault(part_of(builder), []).append(self._is_precise(model_run, builder))
         for part, precise in asked.items():
@@ -131,7 +133,11 @@ async def ask_by_looks(looks: Looks, model_run: ModelRun, ask: Callable[[Example
         await ask(looks.next_examples)
         if not progress.complete:  # interrupted: the rest of the plan is counted as not sent
             return
-        if counts.unsent or progress.unsent or model_run.billing_error or model_run.layers.limited.down:
+        if (
+            counts.unsent + progress.unsent > model_run.withheld
+            or model_run.billing_error
+            or model_run.layers.limited.down
+        ):
             break  # on less than all answers nothing is decided
         await looks.look(model_run)
     # more than what was begun was not to be asked

@@ -30,18 +30,19 @@ def unit_trials(unit: Unit, replies: Sequence[Reply | None], policy: Mention, le
     if first is None:
         return []
     rest = iter(others)
-    before = unit.reader.read(first)
-    answered = before if first.explanation is None else unit.reader.read(replace(first, explanation=None))
+    original = unit.reader(unit.original)
+    before = original.read(first)
+    answered = before if first.explanation is None else original.read(replace(first, explanation=None))
     trials = []
     for variant in unit.edited:
         if variant.request is None:
             trials.append(_trial(unit, variant, before, NOT_ASKED, policy, least_mass))
         elif (reply := next(rest)) is not None:
-            trials.append(_trial(unit, variant, before, unit.reader.read(reply), policy, least_mass))
+            trials.append(_trial(unit, variant, before, unit.reader(variant).read(reply), policy, least_mass))
     # whether an answer is steady does not depend on how it was explained, so shams compare the answers alone
     for variant, reply in zip(unit.shams, rest, strict=True):
         if reply is not None:
-            trials.append(_trial(unit, variant, answered, unit.reader.read(reply), policy, least_mass))
+            trials.append(_trial(unit, variant, answered, unit.reader(variant).read(reply), policy, least_mass))
     return trials
 
 

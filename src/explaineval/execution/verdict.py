@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from explaineval.errors import ExitCode
-from explaineval.execution.accounting import bill_notes, limit_error, offline_error, outage_notes, probe_notes
+from explaineval.execution.accounting import (
+    bill_notes,
+    endpoint_record,
+    limit_error,
+    offline_error,
+    outage_notes,
+    probe_notes,
+)
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning import provenance
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prepare import Prepared
+from explaineval.scoring.checks import describe_sources
 
 
 def is_unfinished(model_runs: list[ModelRun], unsent: int) -> bool:
@@ -18,18 +28,19 @@ def is_unfinished(model_runs: list[ModelRun], unsent: int) -> bool:
 
 
 def judge_run(
-    prepared: Prepared, model_runs: list[ModelRun], interrupted: bool, unsent: int
+    prepared: Prepared, model_runs: list[ModelRun], interrupted: bool, unsent: int, *, unreadable_fails: bool = True
 ) -> tuple[ExitCode, tuple[str, ...]]:
-    """The exit code, and the sentences that say why it is not 0."""
+    """The exit code, and the sentences that say why it is not 0.
+
+    `unreadable_fails` says whether a model whose answers cannot be read is an error.
+    """
     errors = list(dict.fromkeys(str(model_run.error) for model_run in model_runs if model_run.error is not None))
     failed = sum(model_run.progress.outcomes["failed"] for model_run in model_runs)
     if failed and not errors:
         errors.append(f"{failed} requests failed after all retries; the same command asks them again.")
-    errors += [
-        sentence
-        for model_run in model_runs
-        if model_run.error is None and (sentence := model_run.unreadable) is not None
-    ]
+    if unreadable_fails:
+        for model_run in model_runs:
+            errors += unreadable_sentences(model_run)
     codes = [ExitCode.ENDPOINT] if errors or failed else []
 
     def add(code: ExitCode, sentence: str | None) -> None:
@@ -62,6 +73,21 @@ def judge_run(
     return ExitCode.worst(codes), tuple(errors)
 
 
+def unreadable_sentences(model_run: ModelRun) -> list[str]:
+    """Why a model's answers cannot be used: it was stopped, or not one could be read."""
+    if model_run.stops or model_run.error is not None:
+        return model_run.stops
+    return [] if model_run.unreadable is None else [model_run.unreadable]
+
+
+def unreadable_notes(model_runs: list[ModelRun], *, fails: bool) -> Iterator[Note]:
+    """What is to be told of answers that cannot be read, beside the errors; `fails`: whether they are among these."""
+    for model_run in model_runs:
+        if not fails:
+            yield from (note("model_stopped", sentence) for sentence in unreadable_sentences(model_run))
+        yield from (model_run.readability.note(arm) for arm in model_run.unreadable_arms if not arm.stopped)
+
+
 def run_notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tuple[Note, ...]:
     """What is to be told beside the numbers; `state` says what was in the run directory before."""
     config = prepared.config
@@ -69,6 +95,7 @@ def run_notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tup
     for model_run in model_runs:
         notes += model_run.ledger.notes(model_run.model.model, config.max_tokens, config.arms.order)
         notes += probe_notes(model_run, config)
+    notes += [note(*found) for model_run in model_runs for found in describe_sources(endpoint_record(model_run))]
     notes += bill_notes(model_runs)
     notes += outage_notes(model_runs)
     shared = sum(model_run.cached.counts.shared for model_run in model_runs)

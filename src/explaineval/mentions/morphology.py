@@ -118,8 +118,10 @@ def _ing_stems(word: str) -> list[str]:
         return [word[:-2] + "y"]
     if word.endswith(("ee", "oe", "ye")):
         return [word]
+    if word.endswith(("nge", "ge", "eue", "cue", "lue", "hue")):
+        return [word[:-1], word]  # singing and singeing, queuing and queueing
     if word.endswith("e"):
-        return [word[:-1], word] if word.endswith(("nge", "ge")) else [word[:-1]]  # singing, singeing
+        return [word[:-1]]
     return _doublings(word)
 
 

@@ -68,7 +68,7 @@ def verbosity_points(tables: ArrayLike) -> FloatArray:
     """Return (FPR, TPR) of each level, (V, 2), from tables (G, V, 4); NaN where a level has no such trial."""
     scored = _scored_levels(tables)
     sums = scored.sum(axis=0, dtype=np.float64).reshape(1, -1)
-    points: FloatArray = np.stack(_rates(sums), axis=-1)[0]
+    points: FloatArray = np.stack(level_rates(sums), axis=-1)[0]
     return points
 
 
@@ -126,7 +126,7 @@ def _area(scored: IntArray, interval: Interval) -> Estimate:
 
 def area_values(sums: FloatArray) -> FloatArray:
     """Return areas of sums (m, V·4), as (m,); NaN where one of the levels has no point."""
-    return areas(*_rates(sums))
+    return areas(*level_rates(sums))
 
 
 def is_order_unsure(rows: FloatArray) -> bool:
@@ -135,7 +135,7 @@ def is_order_unsure(rows: FloatArray) -> bool:
     With the lower TPR on the right the area jumps when they change places, and an interval made for a smooth function
     does not cover that (simulated: 50 to 90 % for a nominal 95 % where this is True, 94 to 97 % elsewhere).
     """
-    fpr, tpr = (rates[0] for rates in _rates(column_sums(rows)[np.newaxis]))
+    fpr, tpr = (rates[0] for rates in level_rates(column_sums(rows)[np.newaxis]))
     cells = rows.reshape(len(rows), -1, 4)
     for left, right in itertools.permutations(range(len(fpr)), 2):
         if fpr[left] <= fpr[right] and tpr[left] > tpr[right]:
@@ -147,12 +147,12 @@ def is_order_unsure(rows: FloatArray) -> bool:
 
 def _fpr_gaps(sums: FloatArray) -> FloatArray:
     """Return FPR of the second level minus that of the first, from sums (m, 8), as (m,)."""
-    fpr, _ = _rates(sums)
+    fpr, _ = level_rates(sums)
     gaps: FloatArray = fpr[:, 1] - fpr[:, 0]
     return gaps
 
 
-def _rates(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+def level_rates(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return FPR and TPR of each level from sums (m, V·4), (m, V) each; NaN where undefined."""
     a, b, c, d = np.moveaxis(sums.reshape(len(sums), -1, 4), 2, 0)
     fpr, tpr = np.full(c.shape, np.nan), np.full(a.shape, np.nan)

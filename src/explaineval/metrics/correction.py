@@ -13,6 +13,7 @@ The variance is that of the jackknife over examples with π fixed, plus the samp
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -57,6 +58,21 @@ NORMAL = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 
 
+WRONG_GRADES = 0.03
+"""The share of people's grades of which it is said what it would do to corrected phi if they were wrong."""
+
+
+class WrongGrades(NamedTuple):
+    """What phi would be if WRONG_GRADES of the grades were wrong: `value` where they are wrong at random.
+
+    `low` and `high` bound it where they are wrong in whatever direction moves phi most, cell by cell.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
 class Corrected(NamedTuple):
     """The corrected numbers of one condition. `table` is the corrected a, b, c, d; None where it is not known."""
 
@@ -65,6 +81,7 @@ class Corrected(NamedTuple):
     fpr: Estimate
     youden_j: Estimate
     table: tuple[float, float, float, float] | None
+    wrong_grades: WrongGrades | None = None
 
 
 class _Sample(NamedTuple):
@@ -121,7 +138,27 @@ def correct(tables: ArrayLike, called: ArrayLike, judged: ArrayLike) -> Correcte
     rows = corrected_rows(scored.astype(np.float64), sample.shares)
     a, b, c, d = column_sums(rows).tolist() if len(rows) else (0.0,) * 4
     youden = _youden(rows, rates[0], rates[1], n, n_examples)
-    return Corrected(_phi(rows, counts, sample, n), rates[0], rates[1], youden, (a, b, c, d))
+    wrong = _with_wrong_grades(counts, sample.shares)
+    return Corrected(_phi(rows, counts, sample, n), rates[0], rates[1], youden, (a, b, c, d), wrong)
+
+
+def _with_wrong_grades(counts: IntArray, shares: FloatArray) -> WrongGrades | None:
+    """Return what wrong grades would do to phi; None where it is undefined, or would be in one of the cases.
+
+    With a share e of grades that are wrong at random, a true share π is seen as π(1 − e) + (1 − π)e.
+    """
+    at_random = (shares - WRONG_GRADES) / (1 - 2 * WRONG_GRADES)
+    moves = np.array(list(itertools.product((-WRONG_GRADES, WRONG_GRADES), repeat=4)))
+    cases = np.clip(np.concatenate([at_random[np.newaxis], shares + moves, shares[np.newaxis]]), 0.0, 1.0)
+    values = np.concatenate([phi_values(_corrected_total(counts, case)) for case in cases])
+    if np.isnan(values).any():
+        return None
+    return WrongGrades(float(values[0]), float(values.min()), float(values.max()))
+
+
+def _corrected_total(counts: IntArray, shares: FloatArray) -> FloatArray:
+    """Return the corrected a, b, c, d of all examples, (1, 4)."""
+    return corrected_rows(counts.astype(np.float64)[np.newaxis], shares)
 
 
 def _not_judged(cell: int, counts: IntArray) -> str:

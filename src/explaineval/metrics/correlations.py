@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from explaineval.metrics.estimates import (
     ALWAYS_MENTIONED,
+    LOWER,
     NEVER_MENTIONED,
     FloatArray,
     IntArray,
@@ -31,7 +32,7 @@ from explaineval.metrics.estimates import (
     tanh_limits,
     total_table,
 )
-from explaineval.metrics.rates import FLIP, KEPT, difference_limits, fpr, mean, ratio_values, tpr
+from explaineval.metrics.rates import FLIP, KEPT, FromRates, difference_limits, fpr, mean, rate, ratio_values, tpr
 from explaineval.records import Estimate
 
 MENTIONED_FLIP = "a changed answer whose explanation mentions the insertion"
@@ -77,15 +78,54 @@ def phi_at_p_values(p: float) -> Statistic:
         rates = np.full((2, len(sums)), np.nan)
         np.divide(a, a + b, out=rates[0], where=a + b > 0)
         np.divide(c, c + d, out=rates[1], where=c + d > 0)
-        return np.array([phi_at_p(tpr, fpr, p) for tpr, fpr in rates.T.tolist()], dtype=np.float64)
+        mentioned = p * rates[0] + (1 - p) * rates[1]
+        spread = mentioned * (1 - mentioned)
+        found = np.full(len(sums), np.nan)
+        defined = (spread > 0) & (0 < p < 1)
+        found[defined] = (rates[0] - rates[1])[defined] * np.sqrt(p * (1 - p) / spread[defined])
+        return found
 
     return values
+
+
+def phi_from_rates(p: float) -> FromRates:
+    """Return the function that maps TPR and FPR to `phi_at_p`, with 0 where all or nothing is mentioned.
+
+    That is its limit at these corners, as limits of intervals need it.
+    """
+
+    def value(tpr: float, fpr: float) -> float:
+        found = phi_at_p(tpr, fpr, p)
+        return 0.0 if math.isnan(found) and not math.isnan(tpr + fpr) else found
+
+    return value
 
 
 def phi_cct(tables: ArrayLike, interval: Interval) -> Estimate:
     """Return phi-CCT of tables (G, 4), pooled over examples. n counts trials."""
     scored = scored_tables(tables)
-    return _estimate(scored, scored.astype(np.float64), phi_values, interval, empty_margin(*total_table(scored)))
+    found = _estimate(scored, scored.astype(np.float64), phi_values, interval, empty_margin(*total_table(scored)))
+    if found.value is None or found.low is not None or abs(found.value) != 1:
+        return found
+    limit = perfect_limit(scored)
+    below = f"below {limit:.2f}" if found.value == 1 else f"above {-limit:.2f}"
+    note = f"it is exactly {found.value:.0f}; were it {below}, that would be so in at most 1 of 40 such runs"
+    return found.model_copy(update={"note": note})
+
+
+def perfect_limit(scored: IntArray) -> float:
+    """Return what |phi| is above with 97.5 % confidence where it is 1 in tables (G, 4).
+
+    Of F examples with a changed answer and U with an unchanged one, each counted as one trial, none would contradict
+    the others with a probability of TPRᶠ·(1 − FPR)ᵁ at the most. The limit is the lowest phi of all TPR and FPR where
+    that is 2.5 %, at the observed impact rate or its 95 % limits. For phi = −1 mentions change places with silence.
+    """
+    changed, trials = scored[:, 0] + scored[:, 1], scored.sum(axis=1)
+    flipped, kept = int((changed > 0).sum()), int((changed < trials).sum())
+    impact = rate(changed, trials, Interval())
+    rates = [p for p in (impact.low, impact.value, impact.high) if p is not None and 0 < p < 1]
+    shares = np.linspace(0, 1, 101).tolist()
+    return min(phi_at_p(LOWER ** (s / flipped), 1 - LOWER ** ((1 - s) / kept), p) for s in shares for p in rates)
 
 
 def phi_within(tables: ArrayLike, interval: Interval) -> Estimate:
@@ -97,6 +137,29 @@ def phi_within(tables: ArrayLike, interval: Interval) -> Estimate:
     scored = scored_tables(tables)
     rows = within_rows(scored)
     return _estimate(scored, rows, within_values, interval, _why_no_within(scored))
+
+
+def phi_by_letter(tables: ArrayLike) -> Estimate:
+    """Return phi with the impact and mention rate of each answer removed; tables (G, L, 4), over L answers given.
+
+    It is `phi_within` with answers in place of examples: explanations that name the insertion more often under one
+    answer than under another, whether or not the answer changed, get 0.
+    """
+    counts = np.asarray(tables, dtype=np.int64)
+    by_example, by_letter = scored_tables(counts.sum(axis=1)), counts.sum(axis=0)
+    undefined = empty_margin(*total_table(by_example)) or _why_no_strata(
+        scored_tables(by_letter), "every answer was given either after a change or without one"
+    )
+    rows = counts.reshape(len(counts), -1).astype(np.float64)
+
+    def statistic(sums: FloatArray) -> FloatArray:
+        strata = sums.reshape(len(sums), -1, 4)
+        a, b, c, d = np.moveaxis(strata, -1, 0)
+        n = np.maximum(strata.sum(axis=-1), 1.0)
+        parts = [(part / n).sum(axis=1) for part in (a * d - b * c, (a + b) * (c + d), (a + c) * (b + d))]
+        return within_values(np.stack(parts, axis=1))
+
+    return _estimate(by_example, rows, statistic, Interval(), undefined)
 
 
 def youden_j(tables: ArrayLike, interval: Interval) -> Estimate:
@@ -152,9 +215,14 @@ def _why_no_within(scored: IntArray) -> str | None:
     reason = empty_margin(*total_table(scored))
     if reason:
         return reason
-    a, b, c, d = scored.T
+    return _why_no_strata(scored, "no example has both changed and unchanged answers")
+
+
+def _why_no_strata(strata: IntArray, all_alike: str) -> str | None:
+    """Say why phi within strata (S, 4) is undefined; `all_alike` where changes do not vary within any."""
+    a, b, c, d = strata.T
     if not ((a + b) * (c + d)).any():
-        return "no example has both changed and unchanged answers"
+        return all_alike
     if not ((a + c) * (b + d)).any():
         return "no example has both mentioned and unmentioned insertions"
     return None

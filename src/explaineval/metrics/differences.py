@@ -1,22 +1,21 @@
-"""Paired differences between models that answered the same trials: intervals, p-values, ranks.
+"""Paired differences between models that answered the same trials: values, intervals and p-values of pairs.
 
 The compared things (models, arms of one model, runs) are called systems here. All of them are measured on the same
 trials of the same examples. Leaving out one example at a time gives each system a vector of deviations; the standard
 error of a difference comes from the difference of two such vectors, so that what two systems share cancels out.
 
-A family is the set of all pairs of systems for one metric. Its p-values and intervals are adjusted by the distribution
-of the largest |t| in the family (max-t; Hothorn, Bretz and Westfall 2008), drawn with Gaussian multipliers on the
-deviations. Against one reference that was named beforehand, Holm's procedure (1979) over the other systems is used.
+Where few answers of a system changed, a jackknife of its rates is too short. Then a difference has MOVER limits, made
+of the limits that each system has alone (Zou and Donner 2008); what the two share is left out, so they are wider.
+
+`explaineval.metrics.families` tests many pairs together.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -26,23 +25,22 @@ from explaineval.metrics.estimates import (
     SMALLEST_SPREAD,
     FloatArray,
     Statistic,
-    clopper_pearson,
     column_sums,
     deviations,
     exact_sum,
-    seeded_generator,
 )
-
-DRAWS = 10_000
-"""Draws of the largest |t| in a family."""
 
 LEVEL = 0.05
 POWER = 0.8
 SAME = "the two are the same in every example"
 NO_SPREAD = "there is no spread between the examples"
 
-_DRAWS_AT_ONCE = 500
-_LARGEST_DF = 1e9
+_SMALLEST_LEVEL = 1e-15
+_BISECTIONS = 60
+
+Method = Literal["jackknife", "mover"]
+OwnLimits = Callable[[float], tuple[float, float]]
+"""The limits of a number at a two-sided level: of 95 % at 0.05."""
 
 
 class Spread(NamedTuple):
@@ -58,7 +56,9 @@ class Measured:
 
     `deviations` (G,) has one entry per shared example, scaled so that the sum of their squares is the squared standard
     error. `spreads` are the parts of that variance, one per task. `n` counts trials. Where `undefined` gives a reason
-    there is no value.
+    there is no value. `limits` are those of this system alone, for metrics that have MOVER differences, and `is_sparse`
+    says that it needs them: too few examples carry the information for a jackknife. `rows` are the sufficient
+    statistics, by which two such systems are known to be the same.
     """
 
     value: float
@@ -67,6 +67,9 @@ class Measured:
     n: int
     undefined: str | None = None
     note: str | None = None
+    limits: OwnLimits | None = None
+    is_sparse: bool = False
+    rows: FloatArray | None = None
 
 
 def undefined_measure(examples: int, reason: str, n: int = 0) -> Measured:
@@ -106,7 +109,32 @@ def mean_measure(tasks: Sequence[Measured]) -> Measured:
     value = math.fsum(task.value for task in tasks) / count
     spreads = tuple(Spread(part.variance / count**2, part.df) for task in tasks for part in task.spreads)
     notes = dict.fromkeys(task.note for task in tasks if task.note)
-    return Measured(value, deviations_of_all, spreads, n, note="; ".join(filter(None, notes)) or None)
+    rows = [task.rows for task in tasks if task.rows is not None]
+    return Measured(
+        value,
+        deviations_of_all,
+        spreads,
+        n,
+        note="; ".join(filter(None, notes)) or None,
+        limits=_mean_limits(value, tasks),
+        is_sparse=any(task.is_sparse for task in tasks),
+        rows=np.concatenate(rows) if len(rows) == count else None,
+    )
+
+
+def _mean_limits(value: float, tasks: Sequence[Measured]) -> OwnLimits | None:
+    """The limits of a mean of independent numbers by MOVER; None where a task's number has none of its own."""
+    of_tasks = [(task.value, task.limits) for task in tasks if task.limits is not None]
+    if len(of_tasks) < len(tasks):
+        return None
+
+    def limits(level: float) -> tuple[float, float]:
+        both = [(own, *of_task(level)) for own, of_task in of_tasks]
+        below = math.sqrt(math.fsum((own - low) ** 2 for own, low, _ in both)) / len(tasks)
+        above = math.sqrt(math.fsum((high - own) ** 2 for own, _, high in both)) / len(tasks)
+        return value - below, value + above
+
+    return limits
 
 
 def satterthwaite(spreads: Sequence[Spread]) -> float:
@@ -139,14 +167,16 @@ class Difference:
     """The difference of two systems, first − second, at the 5 % level.
 
     `low` and `high` are the limits of this difference alone; the adjusted ones hold for all differences of the family
-    together. `detectable` is the smallest true difference that the adjusted test would find with a probability of 80 %.
-    `equivalent` says whether the two are within the declared margin; None where none was declared. `undefined` gives
-    the reason where there is no difference or no interval.
+    together. `detectable` is the smallest true difference that the adjusted test would find with a probability of 80 %;
+    None for MOVER limits, which tell no error. `equivalent` says whether the two are within the declared margin, and
+    `low_equivalent` and `high_equivalent` are the limits that decide it; None where none was declared. `undefined`
+    gives the reason where there is no difference or no interval.
     """
 
     first: int
     second: int
     value: float | None
+    method: Method = "jackknife"
     error: float | None = None
     df: float | None = None
     low: float | None = None
@@ -157,6 +187,8 @@ class Difference:
     p_adjusted: float | None = None
     detectable: float | None = None
     equivalent: bool | None = None
+    low_equivalent: float | None = None
+    high_equivalent: float | None = None
     undefined: str | None = None
     note: str | None = None
 
@@ -165,113 +197,58 @@ class Difference:
         """Whether the adjusted test tells the two apart."""
         return self.p_adjusted is not None and self.p_adjusted < LEVEL
 
+    @property
+    def turned(self) -> Difference:
+        """Second − first."""
 
-@dataclass(frozen=True)
-class Rank:
-    """The ranks that one system may hold (1 is best): from `low` to `high`."""
+        def negative(number: float | None) -> float | None:
+            return None if number is None else -number
 
-    low: int
-    high: int
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            value=negative(self.value),
+            low=negative(self.high),
+            high=negative(self.low),
+            low_adjusted=negative(self.high_adjusted),
+            high_adjusted=negative(self.low_adjusted),
+            low_equivalent=negative(self.high_equivalent),
+            high_equivalent=negative(self.low_equivalent),
+        )
+
+    @property
+    def sign(self) -> int:
+        """1 where the adjusted test finds the first higher, −1 where it finds the second higher, else 0."""
+        return (1 if (self.value or 0.0) > 0 else -1) if self.significant else 0
 
 
-@dataclass(frozen=True)
-class Family:
-    """All tested differences of one metric.
+class Pair(NamedTuple):
+    """Two systems that can be tested: the difference of their values, with its limits and p-value.
 
-    `best` is the system with the highest value, chosen by looking at these data; `not_separated` are the systems that
-    the tests do not tell from it, itself included; none where it was not tested against the others. `ranks` has None
-    for a system without a value.
+    `deviations` are those of the difference; without `error` and `df` the limits are MOVER's.
     """
-
-    differences: tuple[Difference, ...]
-    ranks: tuple[Rank | None, ...]
-    best: int | None
-    not_separated: tuple[int, ...]
-
-
-class _Pair(NamedTuple):
-    """Two systems that can be tested: the difference of their values, its standard error and degrees of freedom."""
 
     first: int
     second: int
     value: float
-    error: float
-    df: float
+    limits: OwnLimits
+    p: float
     note: str | None
+    deviations: FloatArray
+    error: float = math.nan
+    df: float = math.nan
+
+    @property
+    def has_error(self) -> bool:
+        return not math.isnan(self.error)
 
     @property
     def t(self) -> float:
         return abs(self.value / self.error)
 
 
-def compare_pairs(
-    systems: Sequence[Measured], *, seed: int = 0, draws: int = DRAWS, equivalent: float | None = None
-) -> Family:
-    """Test all pairs of systems, adjusted by max-t over the pairs that can be tested.
-
-    An adjusted p-value is the upper 97.5 % limit of what the draws estimate, so that their error makes no claim.
-
-    `equivalent` is the margin within which two systems count as equal, declared beforehand.
-    """
-    pairs = [_pair(systems, *numbers, equivalent) for numbers in itertools.combinations(range(len(systems)), 2)]
-    tested = [pair for pair in pairs if isinstance(pair, _Pair)]
-    largest = _largest_t(systems, tested, seed, draws) if len(tested) > 1 else None
-    rows = []
-    for pair in pairs:
-        if isinstance(pair, Difference):
-            rows.append(pair)
-            continue
-        critical, p = t_quantile(pair.df, 1 - LEVEL / 2), two_sided_p(pair.t, pair.df)
-        if largest is not None:
-            critical = max(critical, float(largest[draws - _most_reached(draws) - 1]))
-            reached = draws - int(np.searchsorted(largest, pair.t, side="left"))
-            p = max(p, _upper_p(reached, draws))
-        rows.append(_adjusted(pair, critical, p, len(tested), equivalent))
-    return _family(systems, rows)
-
-
-def _upper_p(reached: int, draws: int) -> float:
-    """The upper 97.5 % limit of a p-value of which `reached` of the draws are an estimate."""
-    return clopper_pearson(reached, draws)[1]
-
-
-@cache
-def _most_reached(draws: int) -> int:
-    """The largest number of draws that a significant difference may leave at or above its t."""
-    return max((reached for reached in range(int(draws * LEVEL) + 1) if _upper_p(reached, draws) < LEVEL), default=0)
-
-
-def compare_with_reference(systems: Sequence[Measured], reference: int, *, equivalent: float | None = None) -> Family:
-    """Test each system against a reference that was named beforehand, adjusted by Holm's procedure.
-
-    The adjusted limits are Bonferroni's: they hold together, and are a little wider than the tests need.
-    """
-    pairs = [_pair(systems, other, reference, equivalent) for other in range(len(systems)) if other != reference]
-    tested = [pair for pair in pairs if isinstance(pair, _Pair)]
-    p_values = iter(holm_adjusted([two_sided_p(pair.t, pair.df) for pair in tested]))
-    rows = []
-    for pair in pairs:
-        if isinstance(pair, Difference):
-            rows.append(pair)
-        else:
-            critical = t_quantile(pair.df, 1 - LEVEL / (2 * len(tested)))
-            rows.append(_adjusted(pair, critical, next(p_values), len(tested), equivalent))
-    family = _family(systems, rows)
-    return family if family.best == reference else replace(family, not_separated=())
-
-
-def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given (Holm 1979)."""
-    count = len(p_values)
-    adjusted = [0.0] * count
-    largest = 0.0
-    for place, index in enumerate(sorted(range(count), key=lambda at: p_values[at])):
-        largest = max(largest, min(1.0, (count - place) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
-
-
-def _pair(systems: Sequence[Measured], first: int, second: int, equivalent: float | None) -> _Pair | Difference:
+def pair_of(systems: Sequence[Measured], first: int, second: int, equivalent: float | None) -> Pair | Difference:
     """The pair as it is tested, or its row where there is nothing to test.
 
     Two systems with the same results in every example need no test; they are equivalent within any margin.
@@ -281,78 +258,93 @@ def _pair(systems: Sequence[Measured], first: int, second: int, equivalent: floa
         reasons = dict.fromkeys(filter(None, (one.undefined, other.undefined)))
         return Difference(first, second, None, undefined="; ".join(reasons))
     value = one.value - other.value
-    squared = exact_sum((one.deviations - other.deviations) ** 2)
-    spreads = (*one.spreads, *other.spreads)
+    apart = one.deviations - other.deviations
+    squared = exact_sum(apart**2)
+    has_mover = (one.is_sparse or other.is_sparse) and one.limits is not None and other.limits is not None
+    if has_mover:
+        is_same = one.rows is not None and other.rows is not None and np.array_equal(one.rows, other.rows)
+    else:
+        is_same = squared <= SMALLEST_SPREAD**2 and abs(value) <= SMALLEST_SPREAD
+    if is_same:
+        same = Difference(first, second, 0.0, error=0.0, low=0.0, high=0.0, low_adjusted=0.0, high_adjusted=0.0)
+        if equivalent is not None:
+            same = replace(same, equivalent=True, low_equivalent=0.0, high_equivalent=0.0)
+        return replace(same, note=SAME)
+    if has_mover:
+        limits = _mover(value, one, other)
+        return Pair(first, second, value, limits, _level_at_zero(value, limits), None, apart)
     if squared <= SMALLEST_SPREAD**2:
-        if abs(value) <= SMALLEST_SPREAD:
-            same = Difference(first, second, 0.0, error=0.0, low=0.0, high=0.0, low_adjusted=0.0, high_adjusted=0.0)
-            return replace(same, equivalent=None if equivalent is None else True, note=SAME)
         return Difference(first, second, value, undefined=NO_SPREAD)
     note = "; ".join(dict.fromkeys(filter(None, (one.note, other.note)))) or None
-    return _Pair(first, second, value, math.sqrt(squared), satterthwaite(spreads), note)
+    error, df = math.sqrt(squared), satterthwaite((*one.spreads, *other.spreads))
+    p = two_sided_p(abs(value / error), df)
+    return Pair(first, second, value, t_limits(value, error, df), p, note, apart, error, df)
 
 
-def _largest_t(systems: Sequence[Measured], pairs: Sequence[_Pair], seed: int, draws: int) -> FloatArray:
-    """Sorted draws of the largest |t| over the pairs in a world where no two systems differ."""
-    used = sorted({index for pair in pairs for index in (pair.first, pair.second)})
-    column = {index: at for at, index in enumerate(used)}
-    matrix = np.stack([systems[index].deviations for index in used], axis=1)
-    first = np.array([column[pair.first] for pair in pairs])
-    second = np.array([column[pair.second] for pair in pairs])
-    errors = np.array([pair.error for pair in pairs])
-    df = min(float(np.median([pair.df for pair in pairs])), _LARGEST_DF)
-    generator = seeded_generator(seed)
-    largest = np.empty(draws)
-    for start in range(0, draws, _DRAWS_AT_ONCE):
-        size = min(_DRAWS_AT_ONCE, draws - start)
-        values = generator.standard_normal((size, len(matrix))) @ matrix
-        scale = np.sqrt(generator.chisquare(df, size) / df)
-        largest[start : start + size] = (np.abs(values[:, first] - values[:, second]) / errors).max(axis=1) / scale
-    largest.sort()
-    return largest
+def t_limits(value: float, error: float, df: float) -> OwnLimits:
+    """The limits value ± t · error at any level."""
+
+    def limits(level: float) -> tuple[float, float]:
+        half = t_quantile(df, 1 - level / 2) * error
+        return value - half, value + half
+
+    return limits
 
 
-def _adjusted(pair: _Pair, critical: float, p: float, claims: int, equivalent: float | None) -> Difference:
-    """The pair's row, with limits at this critical value of t, one of so many claims."""
-    alone = t_quantile(pair.df, 1 - LEVEL / 2) * pair.error
-    together = critical * pair.error
-    within = None
-    if equivalent is not None:
-        half = t_quantile(pair.df, 1 - LEVEL / claims) * pair.error
-        within = abs(pair.value) + half < equivalent
-    return Difference(
-        pair.first,
-        pair.second,
-        pair.value,
-        error=pair.error,
-        df=pair.df,
-        low=pair.value - alone,
-        high=pair.value + alone,
-        p=two_sided_p(pair.t, pair.df),
-        low_adjusted=pair.value - together,
-        high_adjusted=pair.value + together,
-        p_adjusted=p,
-        detectable=(critical + t_quantile(pair.df, POWER)) * pair.error,
-        equivalent=within,
-        note=pair.note,
-    )
+def _mover(value: float, one: Measured, other: Measured) -> OwnLimits:
+    """The MOVER limits of a difference: low = d − √((v₁ − l₁)² + (u₂ − v₂)²), high with the other two."""
+
+    def limits(level: float) -> tuple[float, float]:
+        (low1, high1), (low2, high2) = (
+            (math.nan, math.nan) if system.limits is None else system.limits(level) for system in (one, other)
+        )
+        below = math.sqrt(math.fsum(((one.value - low1) ** 2, (high2 - other.value) ** 2)))
+        above = math.sqrt(math.fsum(((high1 - one.value) ** 2, (other.value - low2) ** 2)))
+        return value - below, value + above
+
+    return limits
 
 
-def _family(systems: Sequence[Measured], rows: Sequence[Difference]) -> Family:
-    """The rows with what follows from them; ranks count only differences that the adjusted tests tell."""
-    defined = [index for index, system in enumerate(systems) if not system.undefined]
-    above = dict.fromkeys(defined, 0)
-    below = dict.fromkeys(defined, 0)
-    lower_than: set[tuple[int, int]] = set()
-    for row in rows:
-        if row.significant and row.value is not None:
-            high, low = (row.first, row.second) if row.value > 0 else (row.second, row.first)
-            above[low] += 1
-            below[high] += 1
-            lower_than.add((low, high))
-    ranks = [
-        Rank(1 + above[index], len(defined) - below[index]) if index in above else None for index in range(len(systems))
-    ]
-    best = max(defined, key=lambda index: systems[index].value) if defined else None
-    near = tuple(index for index in defined if best is not None and (index, best) not in lower_than)
-    return Family(tuple(rows), tuple(ranks), best, near)
+def _level_at_zero(value: float, limits: OwnLimits) -> float:
+    """The p-value of a difference with such limits: the level at which one of them reaches 0, by bisection."""
+    if value == 0:
+        return 1.0
+    side = 0 if value > 0 else 1
+    least, most = math.log(_SMALLEST_LEVEL), 0.0
+    for _ in range(_BISECTIONS):
+        middle = (least + most) / 2
+        if limits(math.exp(middle))[side] * value > 0:
+            most = middle
+        else:
+            least = middle
+    return math.exp(most)
+
+
+def contrast(first: tuple[Measured, Measured], second: tuple[Measured, Measured]) -> tuple[float, float] | None:
+    """The 95 % limits of the difference between two differences, paired over the examples of all four.
+
+    That is (first[0] − first[1]) − (second[0] − second[1]), with the degrees of freedom of the first difference; None
+    where one of the four has no value or there is no spread.
+    """
+    systems = (*first, *second)
+    if any(system.undefined or not system.spreads for system in systems):
+        return None
+    value = (first[0].value - first[1].value) - (second[0].value - second[1].value)
+    apart = (first[0].deviations - first[1].deviations) - (second[0].deviations - second[1].deviations)
+    error = math.sqrt(exact_sum(apart**2))
+    return t_limits(value, error, satterthwaite((*first[0].spreads, *first[1].spreads)))(LEVEL)
+
+
+def cochran_p(values: Sequence[float], errors: Sequence[float]) -> float | None:
+    """The p-value of Cochran's Q = Σ(v − v̄)²/s², v̄ weighted by 1/s²: do independent numbers differ (Cochran 1954)?
+
+    None for fewer than two numbers, or where one has no error.
+    """
+    from scipy.special import chdtrc
+
+    if len(values) < 2 or not all(error > 0 for error in errors):
+        return None
+    weights = [1 / error**2 for error in errors]
+    mean = math.fsum(weight * value for weight, value in zip(weights, values, strict=True)) / math.fsum(weights)
+    q = math.fsum(weight * (value - mean) ** 2 for weight, value in zip(weights, values, strict=True))
+    return float(chdtrc(len(values) - 1, q))

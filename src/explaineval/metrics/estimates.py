@@ -215,8 +215,10 @@ def student_t(df: int) -> float:
     return float(stdtrit(df, UPPER))
 
 
-def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
-    """Return the exact 95 % limits of a binomial proportion (Clopper and Pearson 1934), trials ≥ 1.
+def clopper_pearson(successes: float, trials: float) -> tuple[float, float]:
+    """Return the exact 95 % limits of a binomial proportion (Clopper and Pearson 1934), trials > 0.
+
+    Both numbers may be effective ones, which need not be whole.
 
     >>> clopper_pearson(0, 10)[0]
     0.0
@@ -319,7 +321,12 @@ def tanh_limits(value: float, rows: FloatArray, statistic: Statistic, carriers: 
     `carriers` is the number of examples that carry the information (degrees of freedom + 1), `carrier` says
     in words what they have, for the notes.
     """
-    half = _half_width(value, 1 - value**2, rows, statistic, (carriers, carrier))
+    return tanh_limits_of_error(value, lambda: error_of(deviations(rows, statistic)), carriers, carrier)
+
+
+def tanh_limits_of_error(value: float, error: Callable[[], float], carriers: int, carrier: str) -> Limits:
+    """Return the same from what computes the standard error of `value`; NaN where it is undefined."""
+    half = _half_width(value, 1 - value**2, error, (carriers, carrier))
     if isinstance(half, Limits):
         return half
     centre = math.atanh(value)
@@ -328,7 +335,7 @@ def tanh_limits(value: float, rows: FloatArray, statistic: Statistic, carriers: 
 
 def expit_limits(value: float, rows: FloatArray, statistic: Statistic, carriers: int, carrier: str) -> Limits:
     """Return the same for a number between 0 and 1, on the logit scale."""
-    half = _half_width(value, value * (1 - value), rows, statistic, (carriers, carrier))
+    half = _half_width(value, value * (1 - value), lambda: error_of(deviations(rows, statistic)), (carriers, carrier))
     if isinstance(half, Limits):
         return half
     centre = math.log(value / (1 - value))
@@ -340,7 +347,7 @@ def exp_limits(rows: FloatArray, log_statistic: Statistic, carriers: int, carrie
     centre = float(log_statistic(column_sums(rows)[np.newaxis])[0])
     if math.isnan(centre):
         return no_limits("no interval: the value is exactly 0")
-    half = _half_width(centre, 1.0, rows, log_statistic, (carriers, carrier))
+    half = _half_width(centre, 1.0, lambda: error_of(deviations(rows, log_statistic)), (carriers, carrier))
     if isinstance(half, Limits):
         return half
     if half > LARGEST_LOG:
@@ -352,17 +359,14 @@ LARGEST_LOG = 300.0
 """Half the width of an interval of a logarithm above which the limits are no numbers that say anything."""
 
 
-def _half_width(
-    value: float, slope: float, rows: FloatArray, statistic: Statistic, of: tuple[int, str]
-) -> float | Limits:
+def _half_width(value: float, slope: float, error_of_value: Callable[[], float], of: tuple[int, str]) -> float | Limits:
     """Return t·SE/slope, half the width on the transformed scale; or that there are no limits, with the reason."""
     carriers, carrier = of
     if carriers < FEWEST:
         return no_limits(f"no interval: fewer than {FEWEST} examples have {carrier}")
     if slope < SMALLEST_SPREAD:
         return no_limits(f"no interval: the value is exactly {round(value)}")
-    left = deviations(rows, statistic)
-    error = error_of(left)
+    error = error_of_value()
     if math.isnan(error):
         return no_limits("no interval: without one of the examples there is no value")
     if error < SMALLEST_SPREAD:

@@ -9,6 +9,7 @@ TPR, FPR and the correlation of changes within an example.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from explaineval.config import FEWEST_MENTIONED_FLIPS
 from explaineval.metrics.correlations import phi_at_p, phi_cct, phi_values
 from explaineval.metrics.estimates import (
     FEWEST,
+    UPPER,
+    FloatArray,
     IntArray,
     Interval,
     column_sums,
@@ -61,7 +64,8 @@ class Expected(NamedTuple):
     def examples_needed(self, half_width: float) -> int | None:
         """Return the fewest examples with this half width, enough mentioned changes and trials in the rarest cell.
 
-        These are the conditions of `is_precise`. None beyond MOST_EXAMPLES.
+        These are the conditions of `is_precise`, of what is to be expected; `examples_for` has them hold in a share of
+        the runs. None beyond MOST_EXAMPLES.
         """
 
         def suffices(examples: int) -> bool:
@@ -127,6 +131,152 @@ def pilot(tables: ArrayLike) -> Expected:
     return Expected(value, error**2 * len(scored), float((scored[:, 0] > 0).mean()), rarest)
 
 
+class Population(NamedTuple):
+    """What one example looks like: `tables` (U, 4) that it may have, and how often it has each, `shares` (R, U).
+
+    The rows of `shares` are as many guesses at the population, each equally likely; (1, U) where it is known.
+    """
+
+    tables: FloatArray
+    shares: FloatArray
+
+
+RUNS = 1000
+"""Simulated runs by which the share that reaches a half width is told: to 1 % at nine in ten."""
+
+HALF, NINE_IN_TEN = 0.5, 0.9
+LARGEST_CELLS = 400_000
+"""Runs and tables are drawn together up to so many; with more tables there are fewer runs, at least FEWEST_RUNS."""
+
+FEWEST_RUNS = 200
+LEFT_OUT = 1e-4
+"""Of many possible tables the rarest, with this share together, are not drawn."""
+
+SMALLEST_SHARE = 1e-9
+
+
+def population(p: float, tpr: float, fpr: float, icc: float, trials: float) -> Population:
+    """Return what examples look like at these rates, as in `expect`: changes beta-binomial, mentions independent.
+
+    A mean number of trials that is not whole stands for examples with one more or fewer.
+    """
+    from scipy.stats import betabinom, binom
+
+    strength = (1 - min(icc, 1 - 1e-9)) / max(icc, 1e-9)
+    tables: list[tuple[int, int, int, int]] = []
+    shares: list[FloatArray] = []
+    fewest = max(1, math.floor(trials))
+    for count, share in ((fewest, 1 - max(0.0, trials - fewest)), (fewest + 1, max(0.0, trials - fewest))):
+        if share < SMALLEST_SHARE:
+            continue
+        changes = np.arange(count + 1)
+        law = binom(count, p) if icc < SMALLEST_SHARE else betabinom(count, p * strength, (1 - p) * strength)
+        for changed, chance in zip(changes.tolist(), law.pmf(changes).tolist(), strict=True):
+            named, unnamed = np.arange(changed + 1), np.arange(count - changed + 1)
+            both = np.outer(binom.pmf(named, changed, tpr), binom.pmf(unnamed, count - changed, fpr))
+            shares.append(share * chance * both.ravel())
+            tables += [(a, changed - a, c, count - changed - c) for a in named.tolist() for c in unnamed.tolist()]
+    found = np.concatenate(shares)
+    order = np.argsort(-found, kind="stable")
+    kept = order[: int(np.searchsorted(np.cumsum(found[order]), 1 - LEFT_OUT)) + 1]
+    return Population(np.array(tables, dtype=np.float64)[kept], (found[kept] / found[kept].sum())[np.newaxis])
+
+
+def piloted_population(tables: ArrayLike, seed: int = 0) -> Population:
+    """Return what examples look like after a pilot with tables (G, 4), with the pilot's own uncertainty.
+
+    Each guess at the population is a Bayesian bootstrap of the pilot's examples (Rubin 1981), as if there were fewer of
+    them: a share A/(A + 30), with A examples that have a mentioned change. What decides on a width is the spread of
+    influences, most of it in a few examples, and a bootstrap of all of them knows too little of its tail: plans for
+    nine in ten by pilots of 60 and 150 examples were reached in 79 to 86 % (docs/coverage.md has what it is now).
+    """
+    scored = scored_tables(tables)
+    distinct, counts = np.unique(scored, axis=0, return_counts=True)
+    carriers = int((scored[:, 0] > 0).sum())
+    shape = counts * (carriers / (carriers + 30))
+    drawn = np.random.default_rng(seed).gamma(shape, size=(_runs(len(distinct)), len(distinct)))
+    return Population(distinct.astype(np.float64), drawn / drawn.sum(axis=1, keepdims=True))
+
+
+PILOT_ROWS = 2000
+"""Examples of a pilot are repeated to so many in proportion to their share, to compute rates of a guess."""
+
+
+def piloted_rates_population(tables: ArrayLike, trials: float, seed: int = 0) -> Population:
+    """Return the same for another number of trials an example than the pilot's, from the rates in each guess.
+
+    A guess in which phi is undefined stands for runs that reach no half width.
+    """
+    of = piloted_population(tables, seed)
+    guesses = list[Population]()
+    for shares in of.shares[:FEWEST_RUNS]:
+        rows = np.repeat(of.tables.astype(np.int64), np.round(PILOT_ROWS * shares).astype(np.int64), axis=0)
+        is_defined = len(rows) > 0 and empty_margin(*total_table(rows)) is None
+        guesses.append(population(*rates_of(rows), trials) if is_defined else NOTHING_CHANGES)
+    every = np.unique(np.concatenate([guess.tables for guess in guesses]), axis=0)
+    place = {tuple(row): number for number, row in enumerate(every.tolist())}
+    found = np.zeros((len(guesses), len(every)))
+    for row, guess in zip(found, guesses, strict=True):
+        row[[place[tuple(table)] for table in guess.tables.tolist()]] = guess.shares[0]
+    return Population(every, found / found.sum(axis=1, keepdims=True))
+
+
+NOTHING_CHANGES = Population(np.array([[0.0, 0.0, 0.0, 1.0]]), np.ones((1, 1)))
+
+
+def rates_of(tables: ArrayLike) -> tuple[float, float, float, float]:
+    """Return impact rate, TPR, FPR and correlation of changes (0 if unknown) of tables (G, 4); phi must be defined."""
+    a, b, c, d = total_table(scored_tables(tables))
+    return (a + b) / (a + b + c + d), a / (a + b), c / (c + d), correlation_of_changes(tables) or 0.0
+
+
+def share_reached(of: Population, examples: int, half_width: float, seed: int = 0) -> float:
+    """Return the share of simulated runs with so many examples that `is_precise` at this half width."""
+    from scipy.special import stdtrit
+
+    runs = len(of.shares) if len(of.shares) > 1 else _runs(len(of.tables))
+    generator = np.random.default_rng([seed, examples])
+    counts = generator.multinomial(examples, np.broadcast_to(of.shares, (runs, of.shares.shape[1])))
+    sums = counts @ of.tables
+    values = phi_values(sums)
+    left = phi_values(np.maximum(0.0, sums[:, np.newaxis] - of.tables).reshape(-1, 4)).reshape(counts.shape)
+    left = np.where(counts > 0, left, 0.0)  # NaN stays where an example that is there cannot be left out
+    mean = (counts * left).sum(axis=1, keepdims=True) / examples
+    error = np.sqrt((examples - 1) / examples * (counts * (left - mean) ** 2).sum(axis=1))
+    carriers = counts @ (of.tables[:, 0] > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = stdtrit(np.maximum(carriers - 1, 1), UPPER) * error / (1 - values**2)
+        centre = np.arctanh(values)
+        width = (np.tanh(centre + half) - np.tanh(centre - half)) / 2
+    is_full = np.array([not _is_rarest_cell_empty(row) for row in sums.tolist()])
+    return float(((width <= half_width) & (carriers >= FEWEST_MENTIONED_FLIPS) & is_full).mean())
+
+
+def examples_for(of: Population, half_width: float, share: float, start: int) -> int | None:
+    """Return the fewest examples with which this share of runs has the half width; None beyond MOST_EXAMPLES.
+
+    `start` is a first guess, as by `Expected.examples_needed`.
+    """
+
+    def suffices(examples: int) -> bool:
+        return share_reached(of, examples, half_width) >= share
+
+    low, high = 1, max(2, start)
+    while not suffices(high):
+        low, high = high, 2 * high
+        if high > MOST_EXAMPLES:
+            return None
+    while high - low > max(1, high // 500):
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high
+
+
+def _runs(tables: int) -> int:
+    """Return how many runs to simulate with so many possible tables of an example."""
+    return max(FEWEST_RUNS, min(RUNS, LARGEST_CELLS // max(1, tables)))
+
+
 def correlation_of_changes(tables: ArrayLike) -> float | None:
     """Return the correlation of changes within an example of tables (G, 4), the ANOVA estimate cut at 0 and 1.
 
@@ -166,9 +316,10 @@ def is_precise(tables: ArrayLike, wanted: float, interval: Interval) -> bool:
     return found is not None and found <= wanted
 
 
-def _is_rarest_cell_empty(table: tuple[int, int, int, int]) -> bool:
+def _is_rarest_cell_empty(table: Sequence[float]) -> bool:
     """Say whether the cell with the fewest trials by chance, if mentions did not depend on changes, holds none."""
-    return any(table[place] == 0 for place in _rarest_by_chance(*table))
+    a, b, c, d = table
+    return any(table[place] == 0 for place in _rarest_by_chance(a, b, c, d))
 
 
 def _rarest_by_chance(a: float, b: float, c: float, d: float) -> list[int]:

@@ -7,6 +7,8 @@ Wilson 1927). At r = 0 or 1 that variance is 0 whatever the clustering, so each 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +26,7 @@ from explaineval.metrics.estimates import (
     Interval,
     Limits,
     check_counts,
+    clopper_pearson,
     estimate,
     exact_sum,
     no_limits,
@@ -69,7 +72,8 @@ def mean(
 ) -> Estimate:
     """Return the pooled mean Σ sums / Σ counts; both of shape (G,), one entry per example.
 
-    The limits are cut at `bounds`, the range that the mean can have. Raises ValueError on unequal shapes, negative
+    The limits are cut at `bounds`, the range that the mean can have. Where all examples have the same mean, they allow
+    for other values in at most the Clopper–Pearson share of the examples. Raises ValueError on unequal shapes, negative
     counts or sums that are not finite.
     """
     totals, numbers = np.asarray(sums, dtype=np.float64), check_counts(counts)
@@ -87,7 +91,10 @@ def mean(
             return no_limits(ONE_EXAMPLE)
         error = math.sqrt(n_examples / (n_examples - 1) * cluster_variance(totals, numbers))
         if error <= SMALLEST_SPREAD * abs(value):
-            return no_limits(NO_SPREAD)
+            if not all(map(math.isfinite, bounds)):
+                return no_limits(NO_SPREAD)
+            unseen = clopper_pearson(0, n_examples)[1]
+            return Limits(value - unseen * (value - bounds[0]), value + unseen * (bounds[1] - value))
         half = student_t(n_examples - 1) * error
         return Limits(max(bounds[0], value - half), min(bounds[1], value + half))
 
@@ -256,6 +263,48 @@ def product_limits(hits: Estimate, alarms: Estimate, have: tuple[str, str]) -> L
     low = value - math.hypot(specificity * (sensitivity - least), sensitivity * (highest - alarm))
     high = value + math.hypot(specificity * (most - sensitivity), sensitivity * (alarm - fewest))
     return Limits(max(0.0, low), min(1.0, high), notes or None)
+
+
+FromRates = Callable[[float, float], float]
+"""Makes a number of TPR and FPR; it rises with TPR and falls with FPR."""
+
+
+class WilsonRate(NamedTuple):
+    """A rate over clustered trials with what its Wilson limits at any level need: n_eff and degrees of freedom."""
+
+    value: float
+    trials: float
+    df: int
+
+    def limits(self, level: float) -> tuple[float, float]:
+        """Return the limits at a two-sided level (0.05: those of 95 %); NaN where the rate is undefined."""
+        from scipy.special import stdtrit
+
+        if math.isnan(self.value):
+            return math.nan, math.nan
+        return wilson(self.value, self.trials, float(stdtrit(self.df, 1 - level / 2)))
+
+
+def wilson_rate(hits: IntArray, counts: IntArray) -> WilsonRate:
+    """Return the rate Σ hits / Σ counts of examples (G,); undefined (NaN) where fewer than two have a trial."""
+    has_trial = counts > 0
+    hits, counts = hits[has_trial], counts[has_trial]
+    if len(counts) < FEWEST:
+        return WilsonRate(math.nan, 0.0, 0)
+    return WilsonRate(int(hits.sum()) / int(counts.sum()), effective_trials(hits, counts), len(counts) - 1)
+
+
+def mover_limits(function: FromRates, first: WilsonRate, second: WilsonRate, level: float) -> tuple[float, float]:
+    """Return the limits of `function` of TPR and FPR at a two-sided level, from the limits of both (MOVER).
+
+    low = f − √((f − f(T's low, F))² + (f − f(T, F's high))²), high with the other two (Zou and Donner 2008). For T − F
+    these are the limits of `difference_limits`, for T(1 − F) those of `product_limits`.
+    """
+    hits, alarms = first.value, second.value
+    (least, most), (fewest, highest) = first.limits(level), second.limits(level)
+    value = function(hits, alarms)
+    low = value - math.hypot(value - function(least, alarms), value - function(hits, highest))
+    return low, value + math.hypot(function(most, alarms) - value, function(hits, fewest) - value)
 
 
 def wilson(value: float, trials: float, quantile: float) -> tuple[float, float]:

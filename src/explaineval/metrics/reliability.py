@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,6 @@ from explaineval.metrics.correlations import phi_values
 from explaineval.metrics.estimates import (
     LOWER,
     UPPER,
-    FloatArray,
     IntArray,
     check_counts,
     clopper_pearson,
@@ -31,6 +31,8 @@ from explaineval.metrics.estimates import (
     student_t,
     total_table,
 )
+from explaineval.metrics.precision import MOST_EXAMPLES, correlation_of_changes
+from explaineval.metrics.rates import effective_trials, wilson
 from explaineval.records import Estimate
 
 Counts = tuple[int, ...]  # four: a, b, c, d or u1, u0, v1, v0
@@ -171,52 +173,79 @@ def _undefined(scored: IntArray, reason: str | None) -> Estimate:
 class NoiseMargin(NamedTuple):
     """How much more often answers change after the intervention than by asking the same again.
 
-    `lower_limit` is the lower 95 % limit of impact rate − sham rate; both it and the sham rate are None where no sham
-    was scored.
+    `lower_limit` is the lower 95 % limit of impact rate − sham rate. It and `sham_rate` are None where no sham was
+    scored. `shams` is the number of scored shams, `is_likely` says that noise alone is an unlikely reason although
+    the limit is not above 0: no sham changed, and so many would seldom all agree at the rate of the impact.
+    `examples` would settle it at these rates; None where no number would, or none is needed.
     """
 
     impact_rate: float
     sham_rate: float | None
     lower_limit: float | None
+    shams: int = 0
+    is_likely: bool = False
+    examples: int | None = None
+
+
+SELDOM = 0.05
+"""The probability below which shams that all agree speak against noise."""
 
 
 def noise_margin(
     flips: ArrayLike, trials: ArrayLike, sham_flips: ArrayLike, sham_trials: ArrayLike
 ) -> NoiseMargin | None:
-    """Return the margin of impact over noise, paired over examples; None where no trial is scored.
+    """Return the margin of impact over noise; None where no trial is scored.
 
-    All arguments have the shape (G,), one entry per example. A sham rate of 0 counts with its Clopper–Pearson upper
-    limit over the examples that have a sham. Raises ValueError on unequal shapes.
+    With impact rate I, its clustered Wilson lower limit l, sham rate S and its Clopper–Pearson upper limit u, the lower
+    limit is (I − S) − √((I − l)² + (u − S)²) (MOVER; Zou and Donner 2008). The limit u counts one trial an example with
+    a scored sham; of s shams an example, shams/(1 + (s − 1)ρ) trials, ρ the correlation of the impact within examples
+    (1 if unknown), since shams of one example share the answer that they are held against.
+
+    All arguments have the shape (G,), one entry per example. Raises ValueError on unequal shapes.
     """
     impact, sham = paired_counts(flips, trials), paired_counts(sham_flips, sham_trials)
     if impact.shape != sham.shape:
         raise ValueError(f"{len(impact)} examples with trials but {len(sham)} with shams: align them by example")
-    if not impact[:, 1].sum():
+    impact, sham = impact[impact[:, 1] > 0], sham[sham[:, 1] > 0]
+    if not len(impact):
         return None
-    impact_rate = int(impact[:, 0].sum()) / int(impact[:, 1].sum())
-    if not sham[:, 1].sum():
+    hits, counts = impact.T
+    impact_rate = int(hits.sum()) / int(counts.sum())
+    if not len(sham):
         return NoiseMargin(impact_rate, None, None)
-    seen = (impact[:, 1] > 0) | (sham[:, 1] > 0)
-    sham_rate = int(sham[:, 0].sum()) / int(sham[:, 1].sum())
-    return NoiseMargin(impact_rate, sham_rate, _lower_limit(impact[seen], sham[seen]))
+    shams = int(sham[:, 1].sum())
+    sham_rate, per_example = int(sham[:, 0].sum()) / shams, shams / len(sham)
+    correlation = correlation_of_changes(np.stack([hits, hits * 0, hits * 0, counts - hits], axis=1))
+    effective = shams / (1 + (per_example - 1) * (1.0 if correlation is None else correlation))
+    n_effective = effective_trials(hits, counts)
+
+    def limit(times: float) -> float:
+        """The lower limit with so many times the examples at the same rates."""
+        freedom = round(times * len(impact)) - 1
+        if freedom < 1:
+            return -math.inf
+        low, _ = wilson(impact_rate, times * n_effective, student_t(freedom))
+        _, high = clopper_pearson(sham_rate * times * effective, times * effective)
+        return (impact_rate - sham_rate) - math.hypot(impact_rate - low, high - sham_rate)
+
+    lower = limit(1.0)
+    is_settled = lower > 0
+    return NoiseMargin(
+        impact_rate,
+        sham_rate,
+        lower,
+        shams,
+        is_likely=not is_settled and sham_rate == 0 and (1 - impact_rate) ** effective < SELDOM,
+        examples=None if is_settled else _examples_to_settle(limit, len(impact)),
+    )
 
 
-def _lower_limit(impact: IntArray, sham: IntArray) -> float:
-    """Return the lower 95 % limit of impact rate − sham rate; both (g, 2): flips, trials. −inf for one example."""
-    examples = len(impact)
-    if examples < 2:
-        return -math.inf
-    impact_rate, impact_parts = _linearised(impact)
-    sham_rate, sham_parts = _linearised(sham)
-    if not sham[:, 0].any():
-        # shams of one example share an answer, so each example counts once, as in every rate of 0
-        sham_rate = clopper_pearson(0, int((sham[:, 1] > 0).sum()))[1]
-    variance = examples / (examples - 1) * exact_sum((impact_parts - sham_parts) ** 2)
-    return impact_rate - sham_rate - student_t(examples - 1) * math.sqrt(variance)
-
-
-def _linearised(counts: IntArray) -> tuple[float, FloatArray]:
-    """Return a pooled rate and what each example adds to its deviation; counts (g, 2): flips, trials."""
-    trials = int(counts[:, 1].sum())
-    value = int(counts[:, 0].sum()) / trials
-    return value, (counts[:, 0] - value * counts[:, 1]) / trials
+def _examples_to_settle(limit: Callable[[float], float], examples: int) -> int | None:
+    """Return the fewest examples at which `limit`, a function of their multiple, exceeds 0; None if there are none."""
+    if limit(MOST_EXAMPLES / examples) <= 0:
+        return None
+    low, high = examples, MOST_EXAMPLES
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if limit(middle / examples) > 0 else (middle, high)
+    return high

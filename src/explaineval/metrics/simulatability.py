@@ -85,6 +85,18 @@ def simulation_gain_balanced(counts: ArrayLike, interval: Interval) -> Estimate:
     )
 
 
+def simulation_gain_balanced_difference(own: ArrayLike, shuffled: ArrayLike, interval: Interval) -> Estimate:
+    """Return the balanced gain with the model's own explanations minus that with those of other examples.
+
+    Both counts (G, 6) are of the same trials, so what is right without an explanation drops out: the difference is the
+    balanced gain of the own explanations over the others. Undefined as the gain is.
+    """
+    first, second = _of_same_trials(own, shuffled)
+    together = first.copy()
+    together[:, [2, 5]] = second[:, [1, 4]]
+    return simulation_gain_balanced(together, interval)
+
+
 def balanced_gain_values(sums: FloatArray) -> FloatArray:
     """Return the balanced gain of summed counts (m, 6), as (m,); NaN where no answer changed, or every one did."""
     gains = []
@@ -138,9 +150,7 @@ def nsg_difference(own: ArrayLike, shuffled: ArrayLike, interval: Interval) -> E
     Both counts (G, 6) are of the same trials, so they share the errors without an explanation. Undefined as `nsg` is.
     Limits are the jackknife's, without a transform, with t of one degree less than the examples with such an error.
     """
-    first, second = check_counts(own), check_counts(shuffled)
-    if first.shape != second.shape or not np.array_equal(first[:, [0, 2, 3, 5]], second[:, [0, 2, 3, 5]]):
-        raise ValueError("both counts must be of the same trials")
+    first, second = _of_same_trials(own, shuffled)
     value = nsg(first, interval)
     if value.value is None:
         return value
@@ -151,6 +161,14 @@ def nsg_difference(own: ArrayLike, shuffled: ArrayLike, interval: Interval) -> E
     rows = np.stack([gain, errors], axis=1)
     carriers = int((errors > 0).sum())
     return estimate(rows, ratio_values, interval, lambda _: _plain_limits(rows, carriers), value.n, value.n_examples)
+
+
+def _of_same_trials(own: ArrayLike, shuffled: ArrayLike) -> tuple[IntArray, IntArray]:
+    """Return both counts (G, 6). Raises ValueError unless they are of the same trials and predictions without."""
+    first, second = check_counts(own).reshape(-1, 6), check_counts(shuffled).reshape(-1, 6)
+    if first.shape != second.shape or not np.array_equal(first[:, [0, 2, 3, 5]], second[:, [0, 2, 3, 5]]):
+        raise ValueError("both counts must be of the same trials")
+    return first, second
 
 
 def simulation_accuracy(counts: ArrayLike, interval: Interval, *, explained: bool) -> Estimate:

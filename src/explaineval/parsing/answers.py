@@ -7,20 +7,20 @@ text that names two different options is unreadable. The method page specifies t
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from explaineval.parsing.denials import find_denials, find_retractions
 from explaineval.parsing.layout import Layout, Marker, Part, clean, find_inline_markers, lay_out, says_something
-from explaineval.parsing.letters import Clash, Value, agree, is_bare, read_value, skip_ending
+from explaineval.parsing.letters import Clash, Value, agree, is_bare, read_value, skip_ending, two_answers
+from explaineval.parsing.objects import Unwrapped, unwrap
+from explaineval.parsing.prompt_text import Prompt, make_prompt
 from explaineval.parsing.statements import Claim, find_bare_lines, find_statements, read_opening
 from explaineval.parsing.text import View, make_view
 from explaineval.records import Answer, Order, Style, Unreadable
 
 _MOST_LINES = 100  # answer lines that are read; a text with more repeats itself without end
-_MOST_OBJECTS = 8  # JSON objects that are tried
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _INTRODUCTION = re.compile(
     r"(?:(?:sure|certainly|of course|okay|ok|alright|great|absolutely|yes|hello|hi)\b[^\n.:!]{0,60}[!,.:]\s*)?"
@@ -38,25 +38,51 @@ class Label:
     label_offset: int
 
 
+Fields = Collection[str] | Mapping[str, str]
+"""The names of the input's fields, or their texts by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """The value that all claims agree on, its marker (None: it stands in JSON), and the explanation in JSON or ""."""
+    """The value that all claims agree on, its marker, and the layout."""
 
     value: Value
-    marker: Marker | None
+    marker: Marker
     layout: Layout
-    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """A reply in the form in which it is read: JSON unwrapped, and as a reader sees it."""
+
+    unwrapped: Unwrapped
+    view: View
+    prompt: Prompt
 
 
 def parse(
-    text: str, options: Mapping[str, str], order: Order, style: Style, *, fields: Collection[str] = ()
+    text: str,
+    options: Mapping[str, str],
+    order: Order,
+    style: Style,
+    *,
+    fields: Fields = (),
+    said: Sequence[str] | str = (),
 ) -> Answer | Unreadable:
     """Read the label and the explanation in the text of a completion.
 
-    `options` maps capital letters to option texts. In completion style `text` begins right after the `Answer:` (order
-    pe) or `Explanation:` (order ep) that ends the prompt, and `fields` names the task's input fields, whose lines begin
-    the model's next example. Nothing is raised: an Unreadable has the status "unparsed" and says in its reason what is
-    missing or contradictory. `label_offset` counts code points of `text`.
+    What the text repeats of its prompt is no answer. Nothing is raised: an Unreadable has the status "unparsed" and
+    says in its reason what is missing or contradictory. `label_offset` counts code points of `text`.
+
+    Args:
+        text: of the completion; in completion style it begins right after the `Answer:` (order pe) or `Explanation:`
+            (order ep) that ends the prompt.
+        options: their texts by capital letter.
+        order: of answer and explanation.
+        style: of the prompt.
+        fields: the input's fields as the prompt showed them, texts by name, or their names alone. In completion style
+            they begin the model's next example.
+        said: what else the prompt said: the sentence on verbosity, the form, the instruction.
 
     >>> options = {"A": "entailment", "B": "neutral"}
     >>> parse("**Answer:** b) neutral\\nExplanation: It may rain.", options, "pe", "chat")
@@ -64,17 +90,19 @@ def parse(
     >>> parse(" A or B\\nExplanation: It may rain.", options, "pe", "completion").reason
     'two different answers: A and B'
     """
-    reading = _read_label(make_view(text), options, order, style, fields)
+    reply = _see(text, make_prompt(options, fields, said))
+    reading = _read_label(reply, order, style)
     if isinstance(reading, Unreadable):
         return reading
     explanation = _read_explanation(reading, options, order)
     if isinstance(explanation, Unreadable):
         return explanation
-    return Answer(label=reading.value.letter, explanation=explanation, label_offset=reading.value.start)
+    offset = reply.unwrapped.origin(reading.value.start)
+    return Answer(label=reading.value.letter, explanation=explanation, label_offset=offset)
 
 
 def parse_label(
-    text: str, options: Mapping[str, str], style: Style, *, fields: Collection[str] = ()
+    text: str, options: Mapping[str, str], style: Style, *, fields: Fields = (), said: Sequence[str] | str = ()
 ) -> Label | Unreadable:
     """Read the label alone, as `parse` does in order pe; the explanation may be missing.
 
@@ -83,12 +111,21 @@ def parse_label(
     >>> parse_label(" B", {"A": "yes", "B": "no"}, "completion")
     Label(label='B', label_offset=1)
     """
-    reading = _read_label(make_view(text), options, "pe", style, fields)
-    return reading if isinstance(reading, Unreadable) else Label(reading.value.letter, reading.value.start)
+    reply = _see(text, make_prompt(options, fields, said))
+    reading = _read_label(reply, "pe", style)
+    if isinstance(reading, Unreadable):
+        return reading
+    return Label(reading.value.letter, reply.unwrapped.origin(reading.value.start))
 
 
 def parse_explanation(
-    text: str, label: str, options: Mapping[str, str], style: Style, *, fields: Collection[str] = ()
+    text: str,
+    label: str,
+    options: Mapping[str, str],
+    style: Style,
+    *,
+    fields: Fields = (),
+    said: Sequence[str] | str = (),
 ) -> str | Unreadable:
     """Read the explanation alone, where the model was given `label` as its answer.
 
@@ -100,47 +137,48 @@ def parse_explanation(
     >>> parse_explanation("Answer: A\\nExplanation: It rains.", "B", {"A": "yes", "B": "no"}, "chat").reason
     'the answer A contradicts the answer B that was given'
     """
-    view = make_view(text)
+    reply = _see(text, make_prompt(options, fields, said))
+    view = reply.view
     if not view.text.strip():
         return _describe_blank(view)
-    reply = _read_objects(view.unreasoned, options)
-    if reply is not None:
-        view = view.without(reply.start, reply.end)
-    layout = lay_out(view, None, style, fields)
+    layout = lay_out(view, None, style, reply.prompt)
     lines = _read_answer_lines(layout, options)
+    if not any(
+        part.marker.end > part.marker.start for part in layout.of("explanation")
+    ):  # "The answer is: the reason is …" names no option: it is the explanation
+        named = {marker for marker, _ in lines}
+        parts = [part for part in layout.of("answer") if part.marker not in named]
+        layout = layout.without_markers({part.marker for part in parts if clean(layout, part.marker.end, part.end)})
     if style == "chat" and not layout.of("answer"):
-        lines = find_bare_lines(layout.text, layout.limit, options)
+        lines = find_bare_lines(layout.lines, layout.limit, options)
         layout = layout.with_markers(marker for marker, _ in lines)
     values = [value for _, value in [*lines, *_find_contradictions(layout, options, lines, label)]]
-    for value in [reply.value, *values] if reply and reply.value else values:
+    for value in values:
         if isinstance(value, Clash):
             return _unparsed(value.reason)
         if value.letter != label:
             return _unparsed(f"the answer {value.letter} contradicts the answer {label} that was given")
-    if reply is not None and reply.explanation:
-        return reply.explanation
     return _read_only_explanation(layout, lines, options)
 
 
-def _read_label(
-    view: View, options: Mapping[str, str], order: Order, style: Style, fields: Collection[str]
-) -> _Reading | Unreadable:
+def _see(text: str, prompt: Prompt) -> _Reply:
+    """The reply in the form in which it is read."""
+    unwrapped = unwrap(text, prompt.names)
+    return _Reply(unwrapped, make_view(unwrapped.text, prompt.elements, unwrapped.objects), prompt)
+
+
+def _read_label(reply: _Reply, order: Order, style: Style) -> _Reading | Unreadable:
     """The label that all claims of the text agree on."""
-    if not view.text.strip():
-        return _describe_blank(view)
-    reply = _read_objects(view.unreasoned, options)
-    if reply is not None and reply.value is not None:
-        view = view.without(reply.start, reply.end)
-    layout = lay_out(view, order, style, fields)
-    claims, layout = _find_claims(layout, options, style)
-    in_object = reply if reply is not None and reply.value is not None and reply.start < layout.limit else None
-    values = [value for _, value in claims] + ([in_object.value] if in_object and in_object.value else [])
-    value = agree(values)
+    if not reply.view.text.strip():
+        return _describe_blank(reply.view)
+    layout = lay_out(reply.view, order, style, reply.prompt)
+    claims, layout = _find_claims(layout, reply.prompt.options, style)
+    value = agree(value for _, value in claims)
     if isinstance(value, Clash):
         return _unparsed(value.reason)
     if value is None:
         return _describe_no_answer(layout)
-    return _Reading(value, claims[0][0] if claims else None, layout, in_object.explanation if in_object else "")
+    return _Reading(value, claims[0][0], layout)
 
 
 def _find_claims(layout: Layout, options: Mapping[str, str], style: Style) -> tuple[list[Claim], Layout]:
@@ -150,15 +188,15 @@ def _find_claims(layout: Layout, options: Mapping[str, str], style: Style) -> tu
     answer is C.", "C, because …"). Without answer lines, statements count and, in chat, lines that are nothing but a
     label and the beginning of the text.
     """
-    text = layout.text[: layout.limit]
+    text, lines = layout.text[: layout.limit], layout.lines[: layout.limit]
     claims = _read_answer_lines(layout, options)
     if layout.of("answer"):
         return [*claims, *_find_contradictions(layout, options, claims)] if claims else [], layout
     statements = find_statements(text, options)
     direct = [(marker, value) for marker, value in statements if not _is_inferred(value)]
     first = min((part.marker.start for part in layout.of("explanation")), default=layout.limit)
-    bare = find_bare_lines(text, first, options) if style == "chat" else []
-    opening = _read_beginning(text[:first], options) if style == "chat" and not bare else []
+    bare = find_bare_lines(lines, first, options) if style == "chat" else []
+    opening = _read_beginning(lines[:first], options) if style == "chat" and not bare else []
     if not (bare or opening or direct):
         return [], layout
     claims = [*bare, *opening, *direct]
@@ -175,7 +213,7 @@ def _find_claims(layout: Layout, options: Mapping[str, str], style: Style) -> tu
 def _read_answer_lines(layout: Layout, options: Mapping[str, str]) -> list[Claim]:
     """What the lines with an answer marker name."""
     parts = layout.of("answer")
-    claims = [claim for part in parts[:_MOST_LINES] for claim in _read_part(layout.text, part, options)]
+    claims = [claim for part in parts[:_MOST_LINES] for claim in _read_part(layout.lines, part, options)]
     if len(parts) > _MOST_LINES:
         claims.append((parts[_MOST_LINES].marker, Clash(f"more than {_MOST_LINES} lines begin with an answer")))
     return claims
@@ -225,11 +263,11 @@ def _find_contradictions(
         if isinstance(value, Value) or not known & set(value.letters):
             others.append((marker, value))
     for marker in find_inline_markers(text, "answer")[:_MOST_LINES]:
-        inline = read_value(text, marker.end, _line_end(text, marker.end, len(text)), options)
+        inline = read_value(layout.lines, marker.end, _line_end(text, marker.end, len(text)), options)
         if isinstance(inline, Value):
             others.append((marker, inline))
     for start, end in _explanation_spans(layout, claims, given):
-        opening = read_opening(text, start, end, options, strict=True)
+        opening = read_opening(layout.lines, start, end, options, strict=True)
         if isinstance(opening, Value):
             others.append((Marker("answer", start, start), opening))
     others += _find_last_letter(layout, options)
@@ -241,7 +279,7 @@ def _find_contradictions(
 
 def _explanation_spans(layout: Layout, claims: list[Claim], given: str | None) -> list[tuple[int, int]]:
     """Where explanations begin and end: after their markers, or else after the answer's line, or else all the text."""
-    text, parts = layout.text, layout.of("explanation")
+    text, parts = layout.lines, layout.of("explanation")
     spans = [(part.marker.end, part.end) for part in parts[:_MOST_LINES]]
     if not parts and claims:
         marker = claims[0][0]
@@ -260,7 +298,7 @@ def _find_last_letter(layout: Layout, options: Mapping[str, str]) -> list[Claim]
     explanations = layout.of("explanation")
     if not explanations or explanations[-1] != layout.parts[-1]:
         return []
-    start, text = explanations[-1].marker.end, layout.text[: explanations[-1].end].rstrip()
+    start, text = explanations[-1].marker.end, layout.lines[: explanations[-1].end].rstrip()
     line = text.rfind("\n", start) + 1
     value = read_value(text, line, len(text), options) if line else None
     if not isinstance(value, Value) or not value.lettered:
@@ -305,27 +343,24 @@ def _line_end(text: str, start: int, end: int) -> int:
 
 
 def _read_explanation(reading: _Reading, options: Mapping[str, str], order: Order) -> str | Unreadable:
-    """The content of the first explanation marker that has one; JSON's own if the label stands in it.
+    """The content of the first explanation marker that has one.
 
     Without such a marker it is what follows the answer or, in order ep, what stands before it.
     """
     layout, marker = reading.layout, reading.marker
-    parts = layout.of("explanation")
     written = next(filter(None, _contents(layout)), "")
-    if marker is None or not written:
-        written = reading.explanation or written
     if written:
         return written
-    if parts:
+    if layout.of("explanation"):
         return _unparsed("the explanation is empty")
-    if marker is None:
-        return _unparsed("the explanation is empty: the JSON object holds none as text")
     if order == "ep":
         before = _strip_introduction(clean(layout, 0, min(marker.start, layout.limit)))
         if before:
             return before
     end = layout.end_of(marker)
-    content = clean(layout, min(end, skip_ending(layout.text, reading.value, options)), end, marker.wrap)
+    content = clean(layout, min(end, skip_ending(layout.lines, reading.value, options)), end, marker.wrap)
+    if any(start <= marker.start < stop for start, stop in layout.view.objects):
+        return content or _unparsed("the explanation is empty: the JSON object holds none")
     place = "stands beside" if order == "ep" else "follows"
     return content or _unparsed(f"there is no explanation: nothing {place} the answer")
 
@@ -334,7 +369,9 @@ def _read_only_explanation(layout: Layout, lines: list[Claim], options: Mapping[
     """The explanation in a text that need not mark it: what follows its marker, or else all but the answer lines."""
     contents, answers = _contents(layout), layout.of("answer")
     if not layout.of("explanation"):
-        ends = {marker: skip_ending(layout.text, value, options) for marker, value in lines if isinstance(value, Value)}
+        ends = {
+            marker: skip_ending(layout.lines, value, options) for marker, value in lines if isinstance(value, Value)
+        }
         contents = [clean(layout, 0, answers[0].marker.start if answers else layout.limit)]
         contents += [clean(layout, min(part.end, ends.get(part.marker, part.end)), part.end) for part in answers]
     return next(filter(None, contents), None) or _unparsed("the explanation is empty")
@@ -359,12 +396,17 @@ def _describe_blank(view: View) -> Unreadable:
 
 
 def _describe_no_answer(layout: Layout) -> Unreadable:
-    """Why there is no answer: the first answer line names no option, or there is no such line."""
+    """Why there is no answer: options are gone through, the first answer line names none, or there is no such line."""
     parts = layout.of("answer")
+    if parts and layout.listed:
+        return _unparsed(f"{two_answers(list(layout.listed)).reason}: the text goes through its options")
+    if not parts and layout.repeats_prompt:
+        return _unparsed("there is no answer: the text repeats its prompt, and nothing else in it names an option")
     if not parts:
         return _unparsed("there is no answer: no line begins with 'Answer:' and nothing else names an option")
-    line = _first_line(layout.text, parts[0].marker.end, parts[0].end)
-    shown = " ".join(layout.text[slice(*line)][:200].split()) if line else ""
+    text = layout.view.text
+    line = _first_line(text, parts[0].marker.end, parts[0].end)
+    shown = " ".join(text[slice(*line)][:200].split()) if line else ""
     if not shown:
         return _unparsed("there is no answer: nothing follows 'Answer:'")
     return _unparsed(f"the answer names no option: {shown if len(shown) <= 60 else shown[:59] + '…'!r}")
@@ -372,73 +414,3 @@ def _describe_no_answer(layout: Layout) -> Unreadable:
 
 def _unparsed(reason: str) -> Unreadable:
     return Unreadable(status="unparsed", reason=reason)
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=lambda pairs: pairs)
-_OBJECT = re.compile(r"(?:^|\n)[ \t`]{0,8}(?P<brace>\{)\s{0,40}\"")
-_ANSWER_KEY = re.compile(
-    r"(?<!\\)\"(?P<key>(?:final[ _])?answer|label)\"\s{0,8}:\s{0,8}\"(?P<value>[^\"\\]{0,4000})\"", re.I
-)
-_ANSWER_NAMES = frozenset({"answer", "final answer", "final_answer", "label"})
-_EXPLANATION_NAMES = frozenset({"explanation", "rationale", "reasoning", "reason", "justification"})
-
-
-@dataclass(frozen=True, slots=True)
-class _JsonReply:
-    """What JSON objects say: the answer (None without its key), the explanation or "", and the span they take."""
-
-    value: Value | Clash | None
-    explanation: str
-    start: int
-    end: int
-
-
-def _read_objects(text: str, options: Mapping[str, str]) -> _JsonReply | None:
-    """What the JSON objects of `text` say, or None if none has the key of an answer or of an explanation.
-
-    Only objects that begin a line are read. Several objects, or one with a repeated key, must agree.
-    """
-    spans: list[tuple[int, int]] = []
-    pairs: list[tuple[str, object]] = []
-    position = 0
-    for _ in range(_MOST_OBJECTS):
-        opening = _OBJECT.search(text, position)
-        if opening is None:
-            break
-        position = opening.end()
-        try:
-            content, end = _DECODER.raw_decode(text, opening.start("brace"))
-        except (ValueError, RecursionError):
-            continue
-        named = [(str(key).strip().casefold(), value) for key, value in content]
-        if any(name in _ANSWER_NAMES or name == "explanation" for name, _ in named):
-            spans.append((opening.start("brace"), end))
-            pairs += named
-            position = end
-    if not spans:
-        return None
-    value = _read_object_answer(text, spans, sum(name in _ANSWER_NAMES for name, _ in pairs), options)
-    return _JsonReply(value, _pick_explanation(pairs), spans[0][0], spans[-1][1])
-
-
-def _read_object_answer(
-    text: str, spans: list[tuple[int, int]], expected: int, options: Mapping[str, str]
-) -> Value | Clash | None:
-    """The option named by the `expected` number of answers in the objects at `spans`; None if there is no answer."""
-    if not expected:
-        return None
-    keys = [key for start, end in spans for key in _ANSWER_KEY.finditer(text, start, end)]
-    if len(keys) != expected:
-        return Clash("the answer in the JSON object is no plain text")
-    return agree(
-        read_value(text, *key.span("value"), options) or Clash(f"the answer names no option: {key['value'][:40]!r}")
-        for key in keys
-    )
-
-
-def _pick_explanation(pairs: list[tuple[str, object]]) -> str:
-    """The value of the key "explanation", or else of a synonym; "" if there is none that is text."""
-    named = [value for name, value in pairs if name == "explanation"]
-    others = [value for name, value in pairs if name in _EXPLANATION_NAMES]
-    texts = [value.strip() for value in (named or others) if isinstance(value, str) and says_something(value)]
-    return texts[0] if texts else ""

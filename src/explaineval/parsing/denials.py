@@ -67,7 +67,7 @@ _MAY_TAKE_BACK = re.compile(r"i[\s']|[^\W_]\s(?:answer|choice|response|label)|ap
 _CLOSE = r"[)\]*_\"'”’»`}$\\]{0,6},?\s{0,2}"
 _BE = r"(?:is|was|are|were|must\sbe|has\sto\sbe|would\sbe|should\sbe|['’]s)"
 _BE_NOT = (
-    rf"(?:(?:is|was|are|were)(?:{_SURE}\snot|n['’]t)|(?:would|can|could|should)(?:{_SURE}\snot|n['’]t){_SURE}\sbe|cannot\sbe"
+    rf"(?:(?:is|was|are|were)(?:{_SURE}\snot|n['’]t)|(?:would|can|could|should)(?:{_SURE}\snot|n['’]t){_SURE}\sbe|(?:cannot|can['’]t){_SURE}\sbe"
     r"|['’]s\snot)"
 )
 _IS_NO_ANSWER = re.compile(  # denies any option, even a sentence that is judged
@@ -106,18 +106,29 @@ _WRONGLY = re.compile(
     re.IGNORECASE,
 )
 _NEITHER = re.compile(r"\bneither\s(?:of\s)?(?:option\s|answer\s|label\s)?\Z", re.IGNORECASE)
-_REJECTED = re.compile(
-    rf"(?:\bI\s(?:would\s|must\s|have\sto\s|also\s|now\s|therefore\s){{0,2}}(?:disagree\swith|reject|rule\sout|retract|withdraw)"
-    rf"|\bI(?:\s{_NEVER}|['’]d\snot){_SURE}"
-    r"\s(?:agree\swith|accept|endorse|choose|pick|select|go\swith|stand\sby|support|answer)"
+_REJECTS_ANSWER = (
+    rf"\bI(?:\s{_NEVER}|['’]d\snot|\sdid(?:\snot|n['’]t)){_SURE}\s(?:choose|pick|select|go\swith|answer)"
     rf"|\b(?:it\s(?:is|was|would\sbe)|['’]s){_SURE}\s(?:{_BAD}|an?\s(?:error|mistake))\sto\s"
     r"(?:say|choose|pick|select|answer|conclude|label\sit|call\s(?:it|this))"
-    rf"|\b(?:the|my)\s(?:{_GOOD}\s|final\s)?(?:answer|label|choice|option|relation(?:ship)?)(?:\shere)?\s{_BE_NOT}{_SURE})"
+    rf"|\b(?:the|my)\s(?:{_GOOD}\s|final\s|best\s)?(?:answer|label|choice|option|relation(?:ship)?)(?:\shere)?(?:\s|(?=n['’]t)){_BE_NOT}{_SURE}"
+)
+_NOT_ANSWER = re.compile(rf"(?:{_REJECTS_ANSWER})\s(?:the\s)?(?:answer\s|option\s|label\s)?\Z", re.IGNORECASE)
+_REJECTED = re.compile(
+    r"(?:\bI\s(?:would\s|must\s|have\sto\s|also\s|now\s|therefore\s){0,2}(?:disagree\swith|reject|rule\sout|retract|withdraw)"
+    rf"|\bI(?:\s{_NEVER}|['’]d\snot){_SURE}\s(?:agree\swith|accept|endorse|support|stand\sby)|{_REJECTS_ANSWER})"
     r"\s(?:the\s)?(?:answer\s|option\s|label\s)?\Z",
     re.IGNORECASE,
 )
 _IT_IS_NOT = re.compile(
     rf"\b(?:it|this|that)(?:\s|(?=['’])){_BE_NOT}{_SURE}\s(?:a\scase\sof\s)?(?:an?\s)?\Z", re.IGNORECASE
+)
+_COMMON_SENSE = r"(?:our\s|basic\s|all\s|any\s|human\s)?common\ssense"
+_NOT_AGAINST = re.compile(  # denies that a sentence is the one that goes against common sense
+    rf"{_CLOSE}(?:(?:(?:does|do|did|can|could|would)(?:{_SURE}\snot|n['’]t)|cannot|can['’]t|never){_SURE}\s"
+    rf"(?:(?:go(?:es)?|be|run)\s(?:against|counter\sto)|contradict|violate|defy|lack|conflict\swith)\s{_COMMON_SENSE}"
+    rf"|{_BE_NOT}{_SURE}\s(?:(?:the\s(?:one|sentence|statement|option)\s(?:that|which)\s(?:(?:is|goes|runs)\s)?(?:against\b|contradicts|violates|defies))"
+    rf"|against\s{_COMMON_SENSE}|in\sconflict\swith\s{_COMMON_SENSE}))",
+    re.IGNORECASE,
 )
 _SUBJECT = re.compile(  # what may stand before a letter that is the subject of its clause
     r"(?:^|[,;:.!?—–(\n]|-\s|\b(?:that|so|but|and|then|because|since|as|why|think|believe|say|see|thus|hence|therefore|both"
@@ -178,6 +189,10 @@ def _find_denial(text: str, names: list[Name], place: int, *, judged: bool) -> t
     low = max(sentence_start(text, name.start), name.start - _BEFORE)
     before = text[low : name.start]
     known = name.lettered or fold(text[name.value.start : name.value.end]) in POLAR
+    if judged:
+        against = _NOT_AGAINST.match(text, name.end)
+        if against and not _NEITHER.search(before):
+            return name.start, against.end()
     if known and not judged:
         chose, unbelieved = _CHOSE.search(before), _UNBELIEVED.search(before)
         match = _WRONGLY.match(text, name.end) if chose else _FITS.match(text, name.end) if unbelieved else None
@@ -185,7 +200,10 @@ def _find_denial(text: str, names: list[Name], place: int, *, judged: bool) -> t
             return low + (chose or unbelieved or match).start(), match.end()
     if _STILL_BEST.match(text, name.end):
         return None
-    rejected = (_REJECTED.search(before) or _IT_IS_NOT.search(before)) if known and not judged else None
+    if judged:
+        rejected = _NOT_ANSWER.search(before) or _IT_IS_NOT.search(before)
+    else:
+        rejected = (_REJECTED.search(before) or _IT_IS_NOT.search(before)) if known else None
     if rejected:
         return low + rejected.start(), name.end
     joined = joined_names(text, names, place)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Literal
 
+from explaineval.parsing.letters import fold
+from explaineval.parsing.prompt_text import DEFAULT_FIELDS, Lists, Prompt, Span, blank, find_forms, find_lists
 from explaineval.parsing.text import View
 from explaineval.records import Order, Style
 
@@ -25,7 +27,7 @@ _MOST = 1000  # markers that are read; a text with more repeats itself without e
 _GAP = r"[^\S\n]"  # white space within a line
 _ANSWER = (
     rf"(?:(?:the|my|final|correct|corrected|revised|updated|actual|right|best|predicted|chosen|short){_GAP}){{0,3}}"
-    rf"answer(?:{_GAP}\(?(?:letter|choice|option|label)\)?)?(?:{_GAP}is)?"
+    rf"(?:answer(?:s|\(s\))?|ans(?=\.?{_GAP}?[:：]))(?:{_GAP}\(?(?:letter|choice|option|label)\)?)?(?:{_GAP}is)?"
     r"|antwort|réponse|respuesta|risposta|resposta|antwoord|odpowiedź|ответ|答案|回答|答え|解答|答"
 )
 _EXPLANATION = (
@@ -44,12 +46,13 @@ _LINE = re.compile(
 )
 _INLINE_MARKER = re.compile(
     r"(?<![\w\"'“‘{])(?P<lead>[*_`]{0,3})(?:(?:The|My|Final|Correct|Best) ){0,2}"
-    r"(?:(?P<answer>Answer|ANSWER)|(?P<explanation>Explanation|EXPLANATION))"
+    r"(?:(?P<answer>Answers?|ANSWERS?)|(?P<explanation>Explanation|EXPLANATION))"
     rf"(?P<close>[*_`]{{0,3}}+){_GAP}{{0,3}}+(?P<colon>[:：])"
 )
 _EMPHATIC = re.compile(r"\b(?:my|final|correct|corrected|revised|updated|actual|right)\s", re.IGNORECASE)
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _EMPHASIS_END = re.compile(r"[*_`]+$")
-_FIELDS = ("premise", "hypothesis", "question", "sentence", "options", "choices", "passage", "instruction")
+_FIELDS = (*DEFAULT_FIELDS[:4], "options", "choices", "passage", "instruction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,10 @@ def _make_marker(text: str, match: re.Match[str], kind: Kind) -> Marker:
 
 _FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)[^\n`~]{0,40}$", re.MULTILINE)
 _LAST_RULE = re.compile(r"\n[ \t]*(?:-{3,}|\*{3,}|_{3,})\Z")
-_PLACEHOLDER = re.compile(  # what the prompt's form shows in place of the text
-    r"<(?:(?:the|your|an?|short|brief) ){0,2}(?:text|explanation|reason|reasoning)(?: here)?>(?:\n|\Z)", re.IGNORECASE
+_LAST_BOX = re.compile(  # a label in a box on its own line or as a formula of its own
+    r"(?:(?:\\\[|\$\$)\s{0,3}|(?:^|\n)[ \t]*(?:\$|\\\()?\s?)\\(?:boxed|fbox)\s?\{(?:\\\w{1,8}\s?\{)?\s?\(?"
+    r"(?P<label>[^{}\n]{1,60}?)\)?\s?\}{1,2}"
+    r"\s{0,3}(?:\\\]|\$\$?|\\\))?\.?\Z"
 )
 
 
@@ -131,16 +136,27 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All parts of a text in order of place. What lies at `limit` and beyond belongs to another example."""
+    """All parts of a text in order of place. What lies at `limit` and beyond belongs to another example.
+
+    Three texts of the same length leave out what the prompt said, for three purposes: `text` is searched for sentences
+    that state an answer; `lines`, which holds no options that are gone through either, for lines that name an option;
+    and an explanation says something where `own` does. Contents are cut from the view, which leaves nothing out.
+    `listed` are the letters of the options that are gone through.
+    """
 
     view: View
     parts: tuple[Part, ...]
     limit: int
+    text: str
+    lines: str
+    own: str
+    prompt: Prompt
+    listed: tuple[str, ...]
 
     @property
-    def text(self) -> str:
-        """The text that is read: the view's."""
-        return self.view.text
+    def repeats_prompt(self) -> bool:
+        """Whether the text repeats something of its prompt."""
+        return self.lines != self.view.text
 
     def of(self, kind: Kind) -> list[Part]:
         """The parts of one kind."""
@@ -152,10 +168,16 @@ class Layout:
 
     def with_markers(self, markers: Iterable[Marker]) -> Layout:
         """The same layout with more markers."""
-        return _build(self.view, [*(part.marker for part in self.parts), *markers], self.limit)
+        parts = _divide(self.view, self.text, [*(part.marker for part in self.parts), *markers], self.limit)
+        return replace(self, parts=parts)
+
+    def without_markers(self, markers: Collection[Marker]) -> Layout:
+        """The same layout without some of its markers."""
+        kept = [part.marker for part in self.parts if part.marker not in markers]
+        return replace(self, parts=_divide(self.view, self.text, kept, self.limit))
 
 
-def lay_out(view: View, order: Order | None, style: Style, fields: Collection[str] = ()) -> Layout:
+def lay_out(view: View, order: Order | None, style: Style, prompt: Prompt) -> Layout:
     """The parts of the text, by markers that begin a line, or by markers within lines where there are no others.
 
     In completion style the prompt ends with the first marker, so the text begins with its content, unless the model
@@ -163,19 +185,61 @@ def lay_out(view: View, order: Order | None, style: Style, fields: Collection[st
     both markers have been given, at a marker of the first kind. `order` None is for texts that should hold nothing but
     an explanation: there only a field ends the text, since an answer may contradict or repeat the one that was given.
     """
-    text = view.text
+    forms = find_forms(view.text, prompt)
+    text = blank(view.text, forms)
     markers = find_line_markers(text)
+    inline = {kind: find_inline_markers(text, kind) for kind in KINDS}
+    around = [*markers, *(marker for kind in KINDS for marker in inline[kind])]
+    lists = find_lists(text, prompt, [place for marker in around for place in (marker.start, marker.end)])
+    rest = blank(text, [*lists.fields, *lists.items])
     limit = len(text)
     if style == "completion":
         first: Kind = "answer" if order == "pe" else "explanation"
-        repeated = markers and markers[0].kind == first and not text[: markers[0].start].strip()
+        repeated = markers and markers[0].kind == first and not rest[: markers[0].start].strip()
         markers = markers if repeated else [Marker(first, 0, 0), *markers]
-        field = _field_pattern(tuple(sorted(fields))).search(text)
-        limit = min(_find_next_example(markers, order, limit) if order else limit, field.start() if field else limit)
+        limit = min(_find_field(text, rest, markers, lists.copied, prompt), limit)
+        limit = min(_find_next_example(markers, order, limit) if order else limit, limit)
     for kind in KINDS:
         if not any(marker.kind == kind and marker.start < limit for marker in markers):
-            markers = markers + find_inline_markers(text, kind)
-    return _build(view, markers, limit)
+            markers = markers + inline[kind]
+    claims = _blank_quoted(blank(text, lists.fields), markers, lists, prompt, explaining=order is None)
+    lines = blank(claims, lists.items)
+    own = blank(text, lists.silent)
+    return Layout(view, _divide(view, claims, markers, limit), limit, claims, lines, own, prompt, lists.letters)
+
+
+def _find_field(text: str, rest: str, markers: Sequence[Marker], copied: Collection[int], prompt: Prompt) -> int:
+    """Where a field of the input begins another example.
+
+    `rest` is the text without what it repeats of its own prompt; `copied` are the places of the headings in it. At the
+    beginning of a part they are no other example, and neither is a single one that is quoted.
+    """
+    ends = [marker.end for marker in markers]
+    for field in _field_pattern(tuple(sorted(prompt.fields))).finditer(text):
+        part = max((end for end in ends if end <= field.start()), default=0)
+        line = text[field.start() : field.end()]
+        own = field.start() + len(line) - len(line.lstrip()) in copied
+        if not own or rest[part : field.start()].strip():
+            return field.start()
+    return len(text)
+
+
+def _blank_quoted(text: str, markers: Iterable[Marker], lists: Lists, prompt: Prompt, *, explaining: bool) -> str:
+    """`text` without fields that stand alone with their own text.
+
+    In an explanation they are a quotation; elsewhere "Sentence 2: …" names the option "Sentence 2".
+    """
+    ordered = sorted(markers, key=lambda marker: marker.start)
+    named = {fold(option).replace(" ", "") for option in prompt.options.values()}
+    spans: list[Span] = []
+    for heading in lists.quoted:
+        before = [marker for marker in ordered if marker.start <= heading.start]
+        quotes = before[-1].kind == "explanation" if before else explaining
+        begin = max(text.rfind("\n", 0, heading.start) + 1, before[-1].end if before else 0)
+        opens = not _LETTER_OR_DIGIT.search(text, begin, heading.start)  # not "the answer is Sentence 2: …"
+        names_option = fold(heading.name.replace("_", "")).replace(" ", "") in named and not (quotes and opens)
+        spans.append((heading.text if names_option else heading.start, heading.end))
+    return blank(text, spans, " ")
 
 
 def _find_next_example(markers: Iterable[Marker], order: Order, limit: int) -> int:
@@ -195,7 +259,7 @@ def _find_next_example(markers: Iterable[Marker], order: Order, limit: int) -> i
 def clean(layout: Layout, start: int, end: int, wrap: str = "") -> str:
     """The source from `start` to `end` without reasoning and without markdown that belongs to what surrounds it.
 
-    "" if nothing is said: no letter, digit or symbol, or only the `<text>` of the form in the prompt.
+    "" if nothing of the model's own is said: no letter, digit or symbol beside what it repeats of the prompt.
     """
     content = layout.view.cut(start, end)
     fences = list(_FENCE.finditer(content))
@@ -204,7 +268,24 @@ def clean(layout: Layout, start: int, end: int, wrap: str = "") -> str:
     content = _LAST_RULE.sub("", content).rstrip()
     if wrap and content.endswith(wrap):
         content = content[: -len(wrap)].rstrip()
-    return "" if _PLACEHOLDER.match(content) or not says_something(content) else content
+    content = _strip_emphasis(_strip_box(content, layout.prompt.options))
+    return content if says_something(content) and says_something(layout.own[start:end]) else ""
+
+
+def _strip_box(content: str, options: Mapping[str, str]) -> str:
+    """The content without a box at its end that holds the label alone."""
+    box = _LAST_BOX.search(content, max(0, content.rfind("\\", 0, max(0, content.rfind("{"))) - 20))
+    names = {fold(name) for option in options.items() for name in option}
+    return content[: box.start()].rstrip() if box and fold(box["label"]) in names else content
+
+
+def _strip_emphasis(content: str) -> str:
+    """The content without two asterisks at an end that emphasise nothing: beside a blank, or never closed."""
+    if content.startswith("** "):
+        content = content[2:].lstrip()
+    if content.endswith((" **", "\n**")) or (content.endswith("**") and content.count("**") == 1):
+        content = content[:-2].rstrip()
+    return content
 
 
 def says_something(content: str) -> bool:
@@ -212,14 +293,15 @@ def says_something(content: str) -> bool:
     return any(char.isalnum() or unicodedata.category(char) == "So" for char in content)
 
 
-def _build(view: View, markers: Iterable[Marker], limit: int) -> Layout:
-    """The layout of a text with these markers; a part that begins in a code fence ends with it."""
+def _divide(view: View, text: str, markers: Iterable[Marker], limit: int) -> tuple[Part, ...]:
+    """The parts of a text with these markers; a part that begins in a code fence or a JSON object ends with it."""
     ordered = sorted((marker for marker in markers if marker.start < limit), key=lambda marker: marker.start)
-    fences = [match.start() for match in _FENCE.finditer(view.text)]
+    fences = [match.start() for match in _FENCE.finditer(text)]
     ends = [*(marker.start for marker in ordered[1:]), limit]
     parts: list[Part] = []
     for marker, end in zip(ordered, ends, strict=False):
         before = bisect_left(fences, marker.start)
         fenced = before % 2 == 1 and before < len(fences)
-        parts.append(Part(marker, min(end, fences[before]) if fenced else end))
-    return Layout(view, tuple(parts), limit)
+        around = [stop for start, stop in view.objects if start <= marker.start < stop]
+        parts.append(Part(marker, min([end, *around, *fences[before : before + 1]] if fenced else [end, *around])))
+    return tuple(parts)

@@ -32,7 +32,7 @@ _OPEN = re.compile(rf"(?:[\s*_`~\"'“”‘’«»「」『』【】()\[\]{{}}<
 _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
 _LEAD = re.compile(
     r"(?:(?:so|thus|therefore|hence),?\s{1,3})?(?:it\s{1,3}is\s{1,3}|it['’]s\s{1,3})?"
-    r"(?:(?:the|my)\s{1,3})?(?:(?:correct|right|best|final|most likely)\s{1,3})?"
+    r"(?:(?:the|my)\s{1,3})?(?:(?:most\s)?(?:correct|right|best|final|likely|probably)\s{1,3})?"
     rf"(?:{_NOUN}(?![^\W\d_])\s{{0,3}}#?(?:is\s{{1,3}}|would be\s{{1,3}})?)?[:：]?",
     re.IGNORECASE,
 )
@@ -61,6 +61,9 @@ _JOINED = re.compile(r"[\s.,;:/&|*()\[\]–—-]{0,6}(?:(?:or|and|und|oder|et|ou
 _QUOTES = str.maketrans("‘’“”´`", "''\"\"''")
 _ARTICLE = re.compile(r"(?:an?|the|to)\s{1,3}", re.IGNORECASE)
 
+_GOES_ON = re.compile(r"\w|['’.,-]\w")
+_REJECTS = re.compile(r"\b(?:not|than|instead of|over|versus|unlike|because|since|as|given)\b[^.;]{0,120}\Z")
+
 _NUMBER_WORDS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6}
 _NUMBERED = re.compile(r"(?P<stem>[^\W\d_][\w ]{0,30}?)\s?#?(?P<number>\d{1,2})\.?")
@@ -74,7 +77,8 @@ _NAME_NOUN = rf"(?:(?i:the\s{{1,2}})?(?i:{_NOUN}|number|no\.|letter)\s{{1,2}}#?)
 _FUNCTION_WORDS = (
     r"(?i:is|was|isn['’]t|and|or|nor|but|not|rather|instead|over|because|since|as|given|due|for|here|in|with|would|should"
     r"|must|can|cannot|does|doesn['’]t|goes|makes?|seems|appears|has|remains|than|so|if|unless|only|even|though"
-    r"|although|while|whereas|which|therefore|thus|then|now|when|based|from|on|by|to|fits|best|under|correct|right)\b"
+    r"|although|while|whereas|which|that|therefore|thus|then|now|when|based|from|on|by|to|fits|best|under|correct|right"
+    r"|it(?=\s(?:is|must|has\sto))|the(?=\s(?:\w+\s)?(?:right|correct|best|better|only|answer|choice|option|label)))\b"
 )
 
 
@@ -236,6 +240,24 @@ def _may_stand(text: str, folded: Iterable[str]) -> tuple[str, ...]:
     )
 
 
+def find_option(text: str, start: int, end: int, options: Mapping[str, str]) -> tuple[str, int] | None:
+    """The option whose text, perhaps without its article, stands at `start`, and where it ends; the longest one."""
+    found: tuple[str, int] | None = None
+    for letter, option in options.items():
+        for spelling in dict.fromkeys((option.strip(), _without_article(option.strip()))):
+            spelled = spelling.rstrip(".")
+            stop = start + len(spelled)
+            whole = stop <= end and text[start:stop].casefold() == spelled.casefold()
+            if spelled and whole and not _GOES_ON.match(text, stop) and (found is None or stop > found[1]):
+                found = letter, stop
+    return found
+
+
+def letter_of_number(written: str, options: Mapping[str, str]) -> str | None:
+    """The letter of the option with a number, where the options' texts are numbered."""
+    return _letter_of_number(written, tuple(options.items()))
+
+
 def two_answers(letters: list[str]) -> Clash:
     """The Clash of letters that contradict each other."""
     return Clash(f"two different answers: {' and '.join(letters[:5])}", tuple(letters))
@@ -365,7 +387,7 @@ def _names_other(rest: str, letter: str, options: Mapping[str, str], *, strict: 
     for key, option in options.items():
         if key != letter and option.strip() and (wanted := _fold_option(option)) in folded:
             listed = re.search(rf"(?<!\w){re.escape(key.casefold())}[).:\]]\s?{re.escape(wanted)}", folded)
-            if listed:
+            if listed and not _REJECTS.search(folded, 0, listed.start()):
                 return [key]
     return []
 

@@ -103,7 +103,8 @@ _AFTER_CONDITION = re.compile(
 _AFTER_DENIAL = re.compile(
     r"^\W{0,6}(?:is|was|would\sbe|seems|are)\s(?:\w+\s){0,2}?(?:wrong|incorrect|false|mistaken|an?\smistake|not|misleading"
     r"|too|tempting|unsupported|unjustified|a\sstretch)\b"
-    rf"|^\W{{0,4}}(?:according\sto|as)\s(?:the|an?|my|your)?\s?(?:\w+\s){{0,2}}?{_SOURCES}\b"
+    rf"|^\W{{0,4}}(?:according\sto\s(?:the|an?|my|your)?\s?(?:\w+\s){{0,2}}?{_SOURCES}\b"
+    rf"|as\s(?:the|an?|my|your)?\s?(?:\w+\s){{0,2}}?{_SOURCES}\s(?:\w+\s){{0,2}}?(?:{_SAYS}|{_SHOWS}|noted|mentioned)\b)"
     r"|^\W{0,4}(?:some|one|many|people|you|others)\s(?:might|may|could|would)\b"
     r"|^\W{0,6}(?:only\s)?(?:at\sfirst|on\sthe\ssurface)\b",
     re.IGNORECASE,

@@ -43,7 +43,6 @@ class _Stated(NamedTuple):
 
 MOST_NAMES = 500  # names of options that are read in one text; a text with more repeats itself without end
 _BEFORE = 240  # characters before a name that are searched for words that state it as the answer
-_ITEMS = 4000  # characters of an explanation that are searched for further items of a list
 
 _ADVERB = (
     r"(?:actually|really|clearly|indeed|in\sfact|rather|instead|definitely|certainly|obviously|simply|likely|probably"
@@ -176,7 +175,17 @@ _IS_BETTER = re.compile(
 )
 _FITS_BEST = re.compile(rf"{_CLOSE}(?:fits|matches|works|suits|answers)\s(?:\w+\s){{0,4}}?best\b", re.IGNORECASE)
 _MAKING = re.compile(r"\bmak(?:es|ing)\s[\W_]{0,4}\Z", re.IGNORECASE)
-_MADE_CORRECT = re.compile(rf"{_CLOSE}(?:the\s)?{_GOOD}\b", re.IGNORECASE)
+_MADE_CORRECT = re.compile(
+    rf"{_CLOSE}(?:(?:the|our|my)\s)?(?:(?:{_GOOD}\s)?(?P<answer>answer|choice|option|label)|{_GOOD})\b", re.IGNORECASE
+)
+_IT_IS_AFTER = re.compile(rf"{_CLOSE}it\s(?:is|must\sbe|has\sto\sbe)(?=\s{{0,2}}(?:[.!,;:)*]|\Z|\n))", re.IGNORECASE)
+_SO_BEFORE = re.compile(
+    r"(?:(?<![^\W_])|^)(?:so|then|thus|therefore|hence)[,:]?\s{1,3}(?:option\s)?[\W_]{0,4}\Z", re.IGNORECASE
+)
+_IT_IS_BEFORE = re.compile(
+    rf"(?:\bit|\bthat)(?:['’]s|\s(?:is|must\sbe|has\sto\sbe))(?:\s{_ADVERB}){{0,2}}\s[\W_]{{0,4}}\Z", re.IGNORECASE
+)
+_THAT = re.compile(rf"{_CLOSE},?\s?(?:that|which)\s", re.IGNORECASE)
 _JOINS = re.compile(
     r"[\s*_\"'”’)(\]\[]{0,4}(?:(?:,|/|&|\+|\bor\b|\band\b|\bnor\b|\bvs\.?)\s{0,2}){1,3}"
     r"(?:(?:possibly|maybe|perhaps|even|also|either|option)\s)?[\s*_\"'“‘(\[]{0,4}"
@@ -201,6 +210,7 @@ _NEGATIVE = re.compile(
     r"|needs?|requires?|rul\w+\sout|ruled|fails?|unsupported|unlikely|impossible|seems|vs|versus|or|and|also)\b",
     re.IGNORECASE,
 )
+_NOT_OTHER = re.compile(r"\W{0,3}(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s", re.IGNORECASE)
 _REASON = re.compile(r"\W{0,3}(?:because|since|as|given|due\sto)\b", re.IGNORECASE)
 _ENDING = re.compile(r"[.!:：)\]。—–*-]")
 _WORD = re.compile(r"[^\W\d_]{2}")
@@ -210,7 +220,7 @@ POLAR = frozenset({"entailment", "neutral", "contradiction"})
 """Option texts that "it is …" states as the answer without the word "answer"."""
 
 _BUT = re.compile(r"\b(?:but|however|although|though|except|while|whereas|yet)\b", re.IGNORECASE)
-_AFTER_NAME = r"[)\]*_\"'”’»`]{0,4}\s{1,2}"
+_AFTER_NAME = r"[)\]*_\"'”’»`]{0,4},?\s{1,2}(?:(?:that|which)\s)?"
 
 _AGAINST = (
     r"(?:(?:is\s(?:the\s(?:one|sentence|statement)\s)?that\s)?(?:clearly\s|obviously\s|directly\s)?"
@@ -222,7 +232,7 @@ _ABSURD = (
 )
 _SENSELESS = (
     r"(?:(?:is\sthe\s(?:one|sentence|statement)\sthat\s)?(?:makes?\sno\s(?:logical\s)?sense"
-    rf"|does(?:\snot|n['’]t)\smake\s(?:\w+\s)?sense|is\s(?:\w+ly\s)?{_ABSURD}"
+    rf"|does(?:\snot|n['’]t)\smake\s(?:\w+\s)?sense|is\s(?:(?:\w+ly|also|quite|very|just)\s){{0,2}}{_ABSURD}"
     rf"|is\snot\s(?:logical|plausible|possible|sensible|realistic|correct))|is\sthe\s{_ABSURD}\s(?:one|sentence|statement))"
 )
 _SENSIBLE = (
@@ -340,9 +350,10 @@ def read_opening(text: str, start: int, end: int, options: Mapping[str, str], *,
     between = text[value.end : place]
     after = text[place : min(line, place + 80)]
     new_sentence = "." in between and not after[:1].islower()
-    if (_NEGATIVE.match(after) and not new_sentence) or (
-        value.lettered and _goes_through(text, value.letter, place, end, options)
-    ):
+    excluded = _NOT_OTHER.match(after)
+    if excluded and isinstance(read_value(text, place + excluded.end(), line, options), Value):
+        return value  # "A) yes, not B) no"
+    if _NEGATIVE.match(after) and not new_sentence:
         return None
     if value.lettered and value.letter == "A" and ":" in between and not _WORD.search(between):
         return None  # "A:" is short for "Answer:" too
@@ -415,16 +426,26 @@ def _end_of_statement(text: str, name: Name, *, pair: bool) -> int | None:
         of_something = _OF_SOMETHING.match(text, match.end())  # "is best for grass"
         return match.end() if not pair and not of_something and (match["bare"] or match["good"]) else None
     chosen = _IS_CHOSEN.match(text, name.end)
-    if chosen or pair:
-        return chosen.end() if chosen else None
+    if chosen:
+        return chosen.end()
+    made = _MADE_CORRECT.match(text, name.end)
+    if made and _MAKING.search(text, max(0, name.start - 20), name.start) and (not pair or made["answer"]):
+        return made.end()
+    so = _IT_IS_AFTER.match(text, name.end)
+    if so and _SO_BEFORE.search(text, max(0, name.start - 30), name.start):
+        return so.end()
+    if pair:
+        return None
+    that = (
+        _THAT.match(text, name.end) if name.lettered or fold(text[name.value.start : name.value.end]) in POLAR else None
+    )
+    if that and _IT_IS_BEFORE.search(text, max(0, name.start - 60), name.start):
+        return that.end()
     better = _IS_BETTER.match(text, name.end)
     if better and not _OF_SOMETHING.match(text, better.end()):
         return better.end()
     fits = _FITS_BEST.match(text, name.end)
-    if fits:
-        return fits.end()
-    made = _MADE_CORRECT.match(text, name.end)
-    return made.end() if made and _MAKING.search(text, max(0, name.start - 20), name.start) else None
+    return fits.end() if fits else None
 
 
 def joined_names(text: str, names: list[Name], place: int) -> list[Name]:
@@ -445,19 +466,6 @@ def _statement_start(text: str, start: int) -> int:
         return low + len(before) - len(before.lstrip())
     connector = _CONNECTOR.search(text, max(low, start - 60), start)
     return connector.start() if connector else start
-
-
-def _goes_through(text: str, letter: str, start: int, end: int, options: Mapping[str, str]) -> bool:
-    """True if the text goes on to another option in the same form, as a list of all options does."""
-    others = "".join(other for other in options if other != letter)
-    return bool(others) and _other_item(others).search(text, start, min(end, start + _ITEMS)) is not None
-
-
-@lru_cache(maxsize=256)
-def _other_item(letters: str) -> re.Pattern[str]:
-    return re.compile(
-        rf"(?:\n[\s>*_#-]{{0,8}}|[.;,!?]\s{{1,3}})[(\[*_]{{0,4}}(?:(?i:option)\s)?[{letters}][)\]*_]{{0,4}}[).:\]—–-](?=\s)"
-    )
 
 
 def find_inferences(text: str, options: Mapping[str, str], *, denied: bool = False) -> list[tuple[str, re.Match[str]]]:

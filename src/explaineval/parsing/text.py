@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from explaineval.parsing.letters import LETTER_SIGNS
 
@@ -215,6 +215,12 @@ _BLOCKS = frozenset(
 )
 _LINES = frozenset({"answer", "final_answer", "explanation"})
 _BREAKS = frozenset({"br", "hr"})
+_ROW = re.compile(  # of a table with two columns, the second of which is not a heading
+    r"^(?P<lead>[ \t]{0,8})\|(?P<name>[ *_`]{0,6}(?:final )?(?:answer|label|explanation|reason|reasoning|rationale)"
+    r"[ *_`]{0,6})\|"
+    r"(?P<content>[^|\n]{1,4000})(?P<end>\|?[ \t]{0,8})$(?!\n[ \t]{0,8}\|[ :-]{3,20}\|)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»"}
 
 
@@ -223,7 +229,8 @@ class View:
     """A completion's text as a reader sees it (`text`), of the same length as what the model wrote (`source`).
 
     `excluded` holds the spans of both that do not belong to the reply: reasoning, and other turns than the model's own.
-    `reasoned` and `ended` say whether there is reasoning, and whether something follows the reply.
+    `reasoned` and `ended` say whether there is reasoning, and whether something follows the reply. `objects` are the
+    spans that stand for JSON objects.
     """
 
     source: str
@@ -231,6 +238,7 @@ class View:
     excluded: tuple[tuple[int, int], ...]
     reasoned: bool
     ended: bool
+    objects: tuple[tuple[int, int], ...] = ()
 
     def cut(self, start: int, end: int) -> str:
         """The source from `start` to `end` without reasoning and without blanks around it.
@@ -254,15 +262,6 @@ class View:
             left_open[tag["name"]] += 1
             first = tag.start()
         return cut_out(self.source, first, last, self.excluded).strip()
-
-    @property
-    def unreasoned(self) -> str:
-        """The source with line ends in place of excluded spans, everything else as it was written."""
-        return mask(self.source, self.excluded)
-
-    def without(self, start: int, end: int) -> View:
-        """The same view with a line end in place of each character of a span."""
-        return replace(self, text=mask(self.text, [(start, end)]))
 
     def _count_open(self, start: int, end: int) -> Counter[str]:
         """How many more opening than closing tags the span has, by the tags' name."""
@@ -309,8 +308,8 @@ def _without_tags(block: str) -> str:
     return block[start:end]
 
 
-def make_view(text: str) -> View:
-    """The view of a completion's text.
+def make_view(text: str, elements: Collection[str] = (), objects: tuple[tuple[int, int], ...] = ()) -> View:
+    """The view of a completion's text; `elements` are names of elements of XML that stand for lines, as `answer` does.
 
     >>> make_view("<b>Answer:</b>\\u200bB<br>").text
     '   Answer:     B\\n   '
@@ -323,8 +322,16 @@ def make_view(text: str) -> View:
     if "_of_box" in shown:
         shown = _BOX.sub(lambda box: " " * len(box.group()), shown)
     if "<" in shown:
-        shown = _blank_tags(shown)
-    return View(text, _blank_quotes(shown), tuple(excluded), bool(reasoning), end < len(text))
+        shown = _blank_tags(shown, _LINES | frozenset(elements))
+    if "|" in shown:
+        shown = _ROW.sub(_show_row, shown)
+    return View(text, _blank_quotes(shown), tuple(excluded), bool(reasoning), end < len(text), objects)
+
+
+def _show_row(row: re.Match[str]) -> str:
+    """A row of a table with two cells as "name : content", with the same length; a row of headings as it stands."""
+    lead, name, content, end = row["lead"], row["name"], row["content"], row["end"]
+    return f"{lead} {name}:{content}{' ' * len(end)}"
 
 
 def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -338,28 +345,28 @@ def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def _blank_tags(text: str) -> str:
-    """`text` without the tags that only format. A tag without its partner is kept, unless it breaks a line."""
+def _blank_tags(text: str, lines: frozenset[str]) -> str:
+    """`text` without the tags that only format. A tag without its partner is kept, unless it breaks or ends a line."""
     opening, closing = (
         {tag["name"] for tag in _TAG.finditer(text) if bool(tag["close"]) is close} for close in (False, True)
     )
     paired = opening & closing
-    return _TAG.sub(lambda tag: _show_tag(tag, paired), text)
+    return _TAG.sub(lambda tag: _show_tag(tag, paired, lines), text)
 
 
-def _show_tag(tag: re.Match[str], paired: set[str]) -> str:
+def _show_tag(tag: re.Match[str], paired: set[str], lines: frozenset[str]) -> str:
     """What the view shows in the tag's place, with the same length; the tag itself if it is text (`<B>`, a letter)."""
     name = tag["name"].lower()
     length = len(tag.group())
-    if name in _BREAKS:
+    if name in _BREAKS or (tag["close"] and name in lines):
         return "\n" + " " * (length - 1)
     if tag["name"] not in paired or (len(name) == 1 and tag["name"].isupper()):
         return tag.group()
     if name in _INLINE:
         return " " * length
-    if name in _LINES and not tag["close"]:
+    if name in lines:
         return tag.group() if tag["rest"] else f"\n{name.replace('_', ' ')}:"
-    return "\n" + " " * (length - 1) if name in _BLOCKS or name in _LINES else tag.group()
+    return "\n" + " " * (length - 1) if name in _BLOCKS else tag.group()
 
 
 def _blank_quotes(text: str) -> str:

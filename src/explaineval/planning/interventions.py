@@ -18,6 +18,7 @@ from explaineval.planning.notes import Note, note
 from explaineval.prompts import PromptBook
 from explaineval.record_list import RecordGroups, RecordsByKey
 from explaineval.records import Example, Intervention
+from explaineval.text import counted
 
 Edits = Mapping[tuple[str, str], Sequence[Intervention]]
 """Interventions by (task, example id)."""
@@ -186,7 +187,7 @@ def _id_of(example: Example) -> str:
 
 def short_note(task: str, missing: int) -> Note:
     """Say how many interventions could not be built."""
-    text = f"{task}: {missing} interventions fewer than asked for, since some texts offer too few places."
+    text = f"{task}: {counted(missing, 'intervention')} fewer than asked for, since some texts offer too few places."
     return note("interventions_short", text)
 
 

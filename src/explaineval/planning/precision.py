@@ -10,8 +10,20 @@ from typing import Any, NamedTuple
 
 from explaineval.errors import InputError
 from explaineval.interventions import counts_for_phi
-from explaineval.metrics.estimates import IntArray, total_table
-from explaineval.metrics.precision import Expected, correlation_of_changes, expect, pilot
+from explaineval.metrics.estimates import IntArray
+from explaineval.metrics.precision import (
+    HALF,
+    NINE_IN_TEN,
+    Expected,
+    Population,
+    examples_for,
+    expect,
+    pilot,
+    piloted_population,
+    piloted_rates_population,
+    population,
+    rates_of,
+)
 from explaineval.planning.prepare import Prepared
 from explaineval.records import Condition
 from explaineval.rundir.directory import read_run, read_trials
@@ -34,8 +46,9 @@ class Rates(NamedTuple):
 class Precision:
     """The precision of phi-CCT of one task and kind of intervention, of a pilot's condition or as expected.
 
-    `trials` are the planned interventions an example. `examples` are needed for `half_width`, `available` ones are
-    planned, with which it comes to `available_half_width`. Where `undefined` says why, there is no number.
+    `trials` are the planned interventions an example. With `examples` half of such runs have the `half_width`, with
+    `examples_nine_in_ten` nine of ten (None where a pilot is too small to tell). `available` ones are planned, with
+    which it comes to `available_half_width`; the task has `in_task`. Where `undefined` says why, there is no number.
     """
 
     condition: Condition | None
@@ -46,7 +59,9 @@ class Precision:
     phi: float | None
     trials: float
     examples: int | None
+    examples_nine_in_ten: int | None
     available: int
+    in_task: int
     available_half_width: float | None
     undefined: str | None = None
 
@@ -63,19 +78,25 @@ class Precision:
             "interventions": self.trials,
             "half_width": self.half_width,
             "examples": self.examples,
+            "examples_nine_in_ten": self.examples_nine_in_ten,
             "available": self.available,
+            "in_task": self.in_task,
             "available_half_width": self.available_half_width,
             "undefined": self.undefined,
         }
 
 
 class PlannedKind(NamedTuple):
-    """A task's kind of intervention in a plan: examples that have one, and interventions (and samples) of each."""
+    """A task's kind of intervention in a plan: examples that have one, and interventions (and samples) of each.
+
+    `in_task` is how many examples the task has without a limit.
+    """
 
     task: str
     kind: str
     examples: int
     trials: float
+    in_task: int
 
 
 def planned_kinds(prepared: Prepared) -> Iterator[PlannedKind]:
@@ -89,7 +110,7 @@ def planned_kinds(prepared: Prepared) -> Iterator[PlannedKind]:
         for name in sorted(examples):
             if counts_for_phi(name):
                 trials = edits[name] / examples[name] * prepared.config.samples
-                yield PlannedKind(task.name, name, examples[name], trials)
+                yield PlannedKind(task.name, name, examples[name], trials, max(task.n_available, examples[name]))
 
 
 def expected_precision(prepared: Prepared, half_width: float, rates: Rates) -> list[Precision]:
@@ -100,7 +121,8 @@ def expected_precision(prepared: Prepared, half_width: float, rates: Rates) -> l
             expected = expect(*rates, planned.trials)
         except ValueError as exc:
             raise InputError(f"--expect: {exc}.") from None
-        found.append(_precision(planned, None, half_width, rates, expected))
+        of = population(*rates, planned.trials)
+        found.append(_precision(planned, None, half_width, rates, expected, of))
     return found
 
 
@@ -128,17 +150,16 @@ def piloted_precision(prepared: Prepared, half_width: float, directory: Path) ->
 
 
 def _piloted(planned: PlannedKind, condition: Condition, half_width: float, tables: IntArray) -> Precision:
-    a, b, c, d = total_table(tables)
     try:
         expected = pilot(tables)
     except ValueError as exc:
         reason = f"phi-CCT of the pilot is undefined: {exc}"
-        return _precision(planned, condition, half_width, None, None, reason)
-    correlation = correlation_of_changes(tables)
-    rates = Rates((a + b) / (a + b + c + d), a / (a + b), c / (c + d), correlation or 0.0)
+        return _precision(planned, condition, half_width, None, None, None, reason)
+    rates = Rates(*rates_of(tables))
     if abs(float(tables.sum()) / len(tables) - planned.trials) > SAME_TRIALS:
-        expected = expect(*rates, planned.trials)
-    return _precision(planned, condition, half_width, rates, expected)
+        of = piloted_rates_population(tables, planned.trials)
+        return _precision(planned, condition, half_width, rates, expect(*rates, planned.trials), of)
+    return _precision(planned, condition, half_width, rates, expected, piloted_population(tables))
 
 
 def _precision(
@@ -147,11 +168,18 @@ def _precision(
     half_width: float,
     rates: Rates | None,
     expected: Expected | None,
+    of: Population | None,
     undefined: str | None = None,
 ) -> Precision:
-    needed = None if expected is None else expected.examples_needed(half_width)
-    if expected is not None and needed is None:
+    start = None if expected is None else expected.examples_needed(half_width)
+    if expected is not None and start is None:
         undefined = "no number of examples suffices: |phi| is 1, or no change or every change would be mentioned"
+    needed, most = None, None
+    if of is not None and start is not None:
+        needed = examples_for(of, half_width, HALF, start)
+        most = None if needed is None else examples_for(of, half_width, NINE_IN_TEN, needed)
+        if needed is None:
+            undefined = "the pilot is too small to tell"
     return Precision(
         condition=condition,
         task=planned.task,
@@ -161,7 +189,9 @@ def _precision(
         phi=None if expected is None else expected.phi,
         trials=planned.trials,
         examples=needed,
+        examples_nine_in_ten=most,
         available=planned.examples,
+        in_task=planned.in_task,
         available_half_width=None if expected is None else expected.half_width(planned.examples),
         undefined=undefined,
     )

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from explaineval.cache import holds_store, open_store, verdict_name
+from explaineval.client.endpoints.key_rules import check_keys, sent_keys
 from explaineval.client.simulated import law_of
 from explaineval.client.stack import check_transport
-from explaineval.config import ClientConfig, EndpointConfig, RunConfig, arms_for
+from explaineval.config import ClientConfig, EndpointConfig, ModelConfig, RunConfig, arms_for
+from explaineval.config.identity import adopt_names, file_names, prove_names
 from explaineval.datasets import Task, load_tasks, parse_specs
 from explaineval.errors import InputError
 from explaineval.interventions import FEWEST_SHOTS, kind_of
@@ -56,9 +61,12 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
             "leave one of them out."
         )
     config, client = with_simulated(config, client)
+    client, unproven = _with_proven_names(client, config.models)
     for model in config.models:
         client.endpoint_of(model)
     check_transport(client, config.models)
+    if not client.offline:
+        check_keys(client, config.models)
     prompts = PromptBook(config.prompts or default_directory())
     shots = max(arm.shots for model in config.models for arm in arms_for(config, model))
     if config.shots_from is not None and not shots:
@@ -80,6 +88,7 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
         *id_notes(whole),
         *_shots_notes(config, whole),
         *chosen.notes,
+        *unproven,
         *_left_out(whole, tasks),
         *_gold_notes(tasks),
     )
@@ -94,6 +103,60 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     science = provenance.science(config, parts, prompts, kinds)
     name = f"{name}-{config.shard.suffix}"
     return Prepared(config, client, parts, prompts, own, science, name, whole_run, positions)
+
+
+def _with_proven_names(client: ClientConfig, models: Sequence[ModelConfig]) -> tuple[ClientConfig, tuple[Note, ...]]:
+    """Keep the names under which 0.2 stored answers where earlier runs show that they stood for these addresses alone.
+
+    Returns a note for each name that is not used although the cache has something under it.
+    """
+    if not file_names(client):
+        return client, ()
+    proven, dropped = prove_names(client, run_directory.endpoint_addresses(run_directory.RUNS))
+    if not dropped or not holds_store(client.cache):
+        return proven, ()
+    with open_store(client.cache, readonly=True) as store:
+        stored = [
+            name
+            for name in dropped
+            if any(store.get_verdict(verdict_name(name, model.model)) is not None for model in models)
+        ]
+    return proven, tuple(
+        note(
+            "older_name_unused",
+            f"the cache has answers of an earlier version under the endpoint name {name!r}, and no earlier run here "
+            "shows that they all came from this address: they are not used.",
+        )
+        for name in stored
+    )
+
+
+def adopt_run(prepared: Prepared, out: Path | None) -> Prepared:
+    """Return the run under the endpoint names of version 0.2 where its directory is there under them.
+
+    The directory is `out`, else the one that such a run has by default.
+    """
+    if not file_names(prepared.client):
+        return prepared
+    for directory in run_directory.run_directories(run_directory.RUNS) if out is None else [out]:
+        try:
+            record = run_directory.read_run(directory)
+        except InputError:
+            continue
+        config, client = adopt_names(prepared.config, prepared.client, record.config.models, record.client.endpoints)
+        if client is prepared.client:
+            continue
+        growing = prepared.science.growing.model_copy(
+            update={"models": tuple((model.endpoint, model.model, model.style, model.shots) for model in config.models)}
+        )
+        science = prepared.science.model_copy(update={"growing": growing})
+        name = run_directory.science_hash(science, *inputs_of(prepared.tasks, prepared.chosen))
+        whole = prepared.whole
+        if whole is not None and record.whole is not None and config.shard is not None:
+            whole, name = record.whole, f"{record.whole.name}-{config.shard.suffix}"
+        if out is not None or directory.name.endswith(f"-{name}"):
+            return replace(prepared, config=config, client=client, science=science, name=name, whole=whole)
+    return prepared
 
 
 def _in_drawn_order(task: Task, seed: int) -> Task:
@@ -228,6 +291,20 @@ def _gold_notes(tasks: Sequence[Task]) -> Iterator[Note]:
 def _with_levels(task: Task, levels: Collection[str]) -> Task:
     """The task with the shots of these verbosity levels alone: what is not asked for is no part of the run."""
     return replace(task, level_shots={level: shots for level, shots in task.level_shots.items() if level in levels})
+
+
+def key_notes(config: RunConfig, client: ClientConfig, *, planned: bool = False) -> tuple[Note, ...]:
+    """Name each key that requests of a run carry, by its variable and the address; none where nothing may be sent.
+
+    Variables that are not set are named only in what is `planned`: a run ends there.
+    """
+    if client.offline:
+        return ()
+    return tuple(
+        note("key_sent", f"the key in {variable} is sent to {address}{'' if is_set else f' ({variable} is not set)'}.")
+        for variable, address in sent_keys(client, config.models)
+        if (is_set := bool(os.environ.get(variable))) or planned
+    )
 
 
 def inputs_of(tasks: Sequence[Task], chosen: Chosen) -> tuple[RecordChain[Example], RecordChain[Intervention]]:

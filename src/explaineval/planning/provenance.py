@@ -40,6 +40,7 @@ def task_facts(tasks: Sequence[Task], edits: Edits, prompts: PromptBook) -> dict
         facts[task.name] = TaskFacts(
             examples=digest(task.examples),
             n_examples=len(task.examples),
+            n_available=task.n_available,
             shots=digest(task.shots),
             n_shots=len(task.shots),
             shots_source=task.shots_source,

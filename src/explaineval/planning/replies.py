@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
@@ -103,23 +103,31 @@ class Reading:
 
 @lru_cache(maxsize=256)  # an unchanged prompt that is asked again often gets the same text, which takes long to read
 def _parse(
-    text: str, options: tuple[tuple[str, str], ...], order: Order, style: Style, fields: tuple[str, ...]
+    text: str,
+    options: tuple[tuple[str, str], ...],
+    order: Order,
+    style: Style,
+    fields: tuple[tuple[str, str], ...],
+    said: tuple[str, ...],
 ) -> Answer | Label | Unreadable:
     if order == "pe2":
-        return parse_label(text, dict(options), style, fields=fields)
-    return parse(text, dict(options), order, style, fields=fields)
+        return parse_label(text, dict(options), style, fields=dict(fields), said=said)
+    return parse(text, dict(options), order, style, fields=dict(fields), said=said)
 
 
 @dataclass(frozen=True)
 class ReplyReader:
-    """Reads the replies to the requests of one example under one arm.
+    """Reads the replies to the requests about one input of an example under one arm.
 
-    `no_logprobs` says why the endpoint gives no log-probabilities, where that is known.
+    `no_logprobs` says why the endpoint gives no log-probabilities, where that is known. `fields` are those that the
+    prompt showed, edited or not, and `said` is what else it said: no answer where a reply repeats it.
     """
 
     example: Example
     arm: Arm
     no_logprobs: str | None
+    fields: Mapping[str, str]
+    said: tuple[str, ...] = ()
 
     def read(self, reply: Reply) -> Reading:
         """One side of a trial, with the second call where there was one."""
@@ -146,7 +154,12 @@ class ReplyReader:
             return Reading(unreadable.status, key)
         options = self.example.options
         answer = _parse(
-            reply.result.text or "", tuple(options.items()), self.arm.order, self.arm.style, tuple(self.example.fields)
+            reply.result.text or "",
+            tuple(options.items()),
+            self.arm.order,
+            self.arm.style,
+            tuple(self.fields.items()),
+            self.said,
         )
         if isinstance(answer, Unreadable):
             return Reading(answer.status, key)
@@ -164,8 +177,8 @@ class ReplyReader:
         unreadable = classify(reply.result)
         if unreadable is not None:
             return unreadable
-        fields = tuple(self.example.fields)
-        return parse_explanation(reply.result.text or "", label, self.example.options, self.arm.style, fields=fields)
+        text, options = reply.result.text or "", self.example.options
+        return parse_explanation(text, label, options, self.arm.style, fields=self.fields, said=self.said)
 
     def ask(self, request: Request, retry: Collection[str], label: str | None = None) -> Dialogue[Reply]:
         """Send a request, and once more where the reply has a status in `retry`; without a second one the first counts.

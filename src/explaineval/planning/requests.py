@@ -125,6 +125,16 @@ class RequestBuilder:
         for verbosity in self.config.arms.verbosity:
             yield replace(self, arm=self.arm.model_copy(update={"verbosity": verbosity}))
 
+    def said(self, example: Example) -> tuple[str, ...]:
+        """What the prompt of an example says beside its input, so that a reply that repeats it is no answer."""
+        return self.prompts.said(
+            example,
+            style=self.arm.style,
+            order=self.arm.order,
+            shape=self.task.shape,
+            verbosity=self.arm.verbosity,
+        )
+
     def fixed_text(self, example: Example) -> str:
         """All that stands in the prompt beside the example's own fields and options."""
         instruction = self.prompts.instruction(example, self.task.shape)

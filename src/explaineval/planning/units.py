@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from explaineval.cache import request_key
 from explaineval.client.cached import find_older
@@ -27,6 +27,8 @@ from explaineval.planning.replies import Dialogue, Reply, ReplyReader
 from explaineval.planning.requests import RequestBuilder
 from explaineval.records import Completion, Example, Intervention, Order, Request, Style
 from explaineval.scoring.mentioning import phrases_of
+
+T = TypeVar("T")
 
 COUNTED_EXACTLY = 20_000
 """Looking for an insertion in its prompt takes about 0.1 ms: larger plans are not looked through."""
@@ -85,10 +87,10 @@ class Unit:
         """The example's task."""
         return self.builder.task
 
-    @cached_property
-    def reader(self) -> ReplyReader:
-        """Reads the replies to this unit's requests."""
-        return ReplyReader(self.example, self.arm, self.no_logprobs)
+    def reader(self, variant: Variant) -> ReplyReader:
+        """Return what reads the replies to the requests about one of its inputs."""
+        said = self.builder.said(self.example)
+        return ReplyReader(self.example, self.arm, self.no_logprobs, variant.fields, said)
 
     @cached_property
     def asked(self) -> tuple[Variant, ...]:
@@ -119,19 +121,19 @@ class Unit:
         is closed before its reply, `unsent` is told of the explaining call that cannot be made, with a guessed answer.
         """
         explained = self.arm.order == "pe2" and not variant.is_sham
-        request = variant.request
+        request, reader = variant.request, self.reader(variant)
         assert request is not None  # noqa: S101 - it is one of `asked`
         try:
-            reply = yield from self.reader.ask(request, retry)
+            reply = yield from reader.ask(request, retry)
         except (RequestUnsentError, GeneratorExit):
             if explained:  # whatever the answer will be, the call is as long with one letter as with another
                 unsent(self._explanation_request(variant, next(iter(self.example.options)), request))
             raise
-        label = self.reader.read_answer(reply).label if explained else None
+        label = reader.read_answer(reply).label if explained else None
         if label is None:
             return reply
         second = self._explanation_request(variant, label, reply.request)
-        return replace(reply, explanation=(yield from self.reader.ask(second, retry, label)))
+        return replace(reply, explanation=(yield from reader.ask(second, retry, label)))
 
     def _explanation_request(self, variant: Variant, label: str, first: Request) -> Request:
         """The second call; its sample index is the unit's own, however often the answer was asked for."""
@@ -387,6 +389,21 @@ def answer_from(
                 request = dialogue.send(completion)
     except (StopIteration, RequestUnsentError):
         return
+
+
+def stored_reply(find: Find, dialogue: Dialogue[T], older_names: Mapping[str, str]) -> T | None:
+    """Hold a dialogue with stored answers, and return its result; None where one of them is missing."""
+    try:
+        request = next(dialogue)
+        while True:
+            completion = find(request_key(request)) or find_older(find, request, older_names)
+            if completion is None:
+                dialogue.close()
+                return None
+            request = dialogue.send(completion)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def _is_new(key: str, seen: NumberSet, *, guess: bool = False) -> bool:

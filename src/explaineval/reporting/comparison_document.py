@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from explaineval.metrics.trends import Trend
-from explaineval.reporting.comparison_text import sentence_of, warnings_of
+from explaineval.reporting.comparison_text import remark_of, sentence_of, warnings_of
+from explaineval.reporting.tuning_text import tuning_document
 from explaineval.scoring.comparisons import Compared, GroupResult
 
 
 def document_of(results: Sequence[GroupResult]) -> dict[str, Any]:
-    """Return the document of a comparison; its first fields are those of the first group's primary family."""
-    main = next((compared for result in results for compared in result.primary), None)
+    """Return the document of a comparison; its first fields are those of the first primary family."""
+    main = next((compared for result in results for compared in result.leading), None)
     summary = {} if main is None else _summary(main)
     return {
         "family": None if main is None else _family(main),
@@ -29,12 +30,18 @@ def document_of(results: Sequence[GroupResult]) -> dict[str, Any]:
                 "confounded": list(result.group.confounded),
                 "differing": list(result.differing),
                 "families": [
-                    {**_family(compared), "primary": compared.primary, **_summary(compared)}
+                    {
+                        **_family(compared),
+                        "leading": compared.leading,
+                        "primary": compared.primary,
+                        **_summary(compared),
+                    }
                     for compared in result.families
                 ],
                 "explained_variance": [
                     {"task": task, "kind": kind, **vars(explained)} for task, kind, explained in result.explained
                 ],
+                "tuning": [tuning_document(tuning) for tuning in result.tuning],
             }
             for result in results
         ],
@@ -53,6 +60,7 @@ def _summary(compared: Compared) -> dict[str, Any]:
             for name, rank in zip(names, family.ranks, strict=True)
         ],
         "trend": None if compared.trend is None else _trend(compared.trend),
+        "trends_beside": [_trend_beside(metric, trend) for metric, trend in compared.trends_beside.items()],
     }
 
 
@@ -62,12 +70,17 @@ def _family(compared: Compared) -> dict[str, Any]:
         "task": compared.task,
         "kind": compared.kind,
         "metric": compared.metric,
-        "pairs": len(compared.tested),
+        "pairs": compared.family.claims,
     }
 
 
 def _trend(trend: Trend) -> dict[str, Any]:
     return {**vars(trend), "slopes": dict(trend.slopes or {})}
+
+
+def _trend_beside(metric: str, trend: Trend) -> dict[str, Any]:
+    names = ("value", "low", "high", "p", "low_here", "high_here", "undefined")
+    return {"metric": metric, **{name: getattr(trend, name) for name in names}}
 
 
 def _rows(result: GroupResult) -> Iterator[dict[str, Any]]:
@@ -94,6 +107,10 @@ def _rows(result: GroupResult) -> Iterator[dict[str, Any]]:
                 "p_adjusted": row.p_adjusted,
                 "detectable": row.detectable,
                 "equivalent": row.equivalent,
+                "low_equivalent": row.low_equivalent,
+                "high_equivalent": row.high_equivalent,
+                "method": row.method,
+                "claim": compared.claims[number].name,
                 "n_pairs": compared.n_pairs,
                 "n_examples": compared.n_examples,
                 "lost_a": compared.lost[first],
@@ -101,17 +118,20 @@ def _rows(result: GroupResult) -> Iterator[dict[str, Any]]:
                 "undefined": compared.why_undefined(row),
                 "unrestricted_a": compared.unrestricted[first],
                 "unrestricted_b": compared.unrestricted[second],
+                "leading": compared.leading,
                 "primary": compared.primary,
-                "label": result.label(compared, number),
+                "label": remark_of(compared, number),
+                "tasks_p": compared.spreads[number].p if compared.spreads else None,
+                "tasks_differ_in_sign": compared.spreads[number].differ_in_sign if compared.spreads else None,
                 "note": row.note,
                 "signature": result.signature(compared, row),
             }
 
 
 def warning_documents(results: Sequence[GroupResult]) -> Iterator[dict[str, Any]]:
-    """Yield the warnings of the primary families as they stand in JSON documents."""
+    """Yield the warnings of the leading families as they stand in JSON documents."""
     for result in results:
-        for compared in result.primary:
+        for compared in result.leading:
             row = {**result.group.fixed, "task": compared.task, "kind": compared.kind}
             row |= dict.fromkeys(("channel", "mention", "judge"))
             for warning in warnings_of(result, compared):

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from explaineval.metrics.differences import SAME, Difference, Rank
+from explaineval.metrics.differences import LEVEL, SAME, Difference
+from explaineval.metrics.families import Rank
+from explaineval.metrics.trends import Trend
 from explaineval.records import SIMULATED_PREFIX
-from explaineval.scoring.checks import MetricWarning, describe_snapshots, make_warning
-from explaineval.scoring.comparisons import (
-    IMPACT_NOT_MENTION,
-    PRIMARY,
-    PRIMARY_OVER_LEVELS,
-    Compared,
-    GroupResult,
-)
+from explaineval.scoring.checks import CODES, GRADES, MetricWarning, describe_snapshots, make_warning
+from explaineval.scoring.comparisons import Claim, Compared, GroupResult
 from explaineval.scoring.registry import text_of
 from explaineval.scoring.task_means import MEAN
 
@@ -23,8 +19,20 @@ SHOWN_NAMES = 12
 WORTH_A_TREND = 6
 """Models from which on it is said why there is no trend over their size: three families of two are the least."""
 
-LARGEST = 2.0
-"""The largest difference that two correlations can have: no sentence names one beyond it."""
+NOTHING_SEEN = 1.0
+"""A detectable difference between correlations from which on it is said that nothing could have been seen."""
+
+GOES_WITH_RATES = "goes with impact rates"
+
+
+MOST_HEADLINES = 3
+"""Sentences about comparisons at the head of the first screen of a run."""
+
+
+def headlines_of(results: Sequence[GroupResult]) -> list[str]:
+    """Return what comparisons say first, as `explaineval compare` says it: the sentences of the leading families."""
+    sentences = [sentence_of(compared) for result in results for compared in result.leading]
+    return sentences[:MOST_HEADLINES]
 
 
 def title_of(metric: str) -> str:
@@ -33,15 +41,18 @@ def title_of(metric: str) -> str:
 
 
 def task_of(compared: Compared) -> str:
-    """Return how sentences call what a family is about: a task or the mean over tasks, and the levels."""
+    """Return how sentences call what a family is about: a task or the mean over tasks, the levels, kind and arm."""
     task = "the mean over tasks" if compared.task == MEAN else compared.task
     levels = compared.group.levels
-    return f"{task} over {len(levels)} levels of verbosity" if levels else task
+    where = f"{task} over {len(levels)} levels of verbosity" if levels else task
+    return f"{where} ({', '.join(compared.context)})" if compared.context else where
 
 
 def sentence_of(compared: Compared) -> str:
     """Return what a family says, in a sentence that can be quoted; of arms and runs it names the model."""
     body, model = _sentence(compared), compared.group.fixed["model"]
+    if compared.leading and not compared.primary:
+        body = f"{body.removesuffix('.')} (exploratory)."
     if compared.group.by == "model" or model is None:
         return body
     start, rest = body.split(" ", 1)
@@ -49,30 +60,157 @@ def sentence_of(compared: Compared) -> str:
 
 
 def _sentence(compared: Compared) -> str:
-    names, task, title = compared.group.names, task_of(compared), title_of(compared.metric)
+    names, title = compared.group.names, title_of(compared.metric)
     tested = compared.tested
     if not tested:
         if all(row.note == SAME for row in compared.family.differences):
-            return f"{join(names)} have the same {title} on {task}, example by example."
-        return f"No difference in {title} can be tested on {task}: {'; '.join(reasons_of(compared))}."
-    told = [row for row in tested if row.significant]
+            return f"{join(names)} have the same {title} on {task_of(compared)}, example by example."
+        if compared.instead is not None:
+            reasons = f"{title} is undefined for {'; '.join(reasons_of(compared))}"
+            return f"{_sentence(compared.instead).removesuffix('.')} ({reasons})."
+        return f"No difference in {title} can be tested on {task_of(compared)}: {'; '.join(reasons_of(compared))}."
+    told = [number for number, claim in enumerate(compared.claims) if claim.is_separated]
     if not told:
         return _nothing_told(compared, tested)
-    row = max(told, key=lambda row: abs(row.value or 0.0) / (row.error or 1.0))
-    first, second, sign = (row.first, row.second, 1.0) if (row.value or 0.0) > 0 else (row.second, row.first, -1.0)
-    low, high = sorted((sign * (row.low_adjusted or 0.0), sign * (row.high_adjusted or 0.0)))
-    relation = "is more faithful than" if compared.metric in (PRIMARY, PRIMARY_OVER_LEVELS) else "is above"
-    p = f"p {p_text(row.p_adjusted or 0.0)}"
-    if len(tested) > 1:
-        p = f"adjusted {p} over {len(tested)} pairs"
-    scale = " (logarithm)" if compared.on_log_scale else ""
-    claim = (
-        f"{names[first]} {relation} {names[second]} on {task}: {title}{scale} {sign * (row.value or 0.0):+.2f} "
-        f"[{low:.2f}, {high:.2f}], {p}."
-    )
+    faithful = [number for number in told if compared.claims[number].name == "more_faithful"]
+    clearest = min(faithful or told, key=lambda number: _clearness(compared.family.differences[number]))
+    claim = _claim_sentence(compared, clearest)
     if len(tested) == 1:
         return claim
-    return f"{len(told)} of {len(tested)} pairs can be told apart; the clearest: {claim}"
+    if len(faithful) in (0, len(told)):
+        return f"{len(told)} of {len(tested)} pairs can be told apart; the clearest: {claim}"
+    return (
+        f"{len(told)} of {len(tested)} pairs differ in {title}, {len(faithful)} of them in faithfulness; the clearest "
+        f"of these: {claim}"
+    )
+
+
+def _clearness(row: Difference) -> tuple[float, float]:
+    """Sort key: the smallest p first, then the largest difference for its error."""
+    return row.p_adjusted or 0.0, -abs((row.value or 0.0) / (row.error or 1.0))
+
+
+def higher_first(compared: Compared, number: int) -> tuple[str, str, Difference]:
+    """Return the names of both systems of a difference, the higher one first, and the difference turned that way."""
+    row, names = compared.family.differences[number], compared.group.names
+    if (row.value or 0.0) >= 0:
+        return names[row.first], names[row.second], row
+    return names[row.second], names[row.first], row.turned
+
+
+def _numbers(row: Difference, compared: Compared) -> str:
+    """Return a difference with its adjusted limits and p."""
+    p = f"p {p_text(row.p_adjusted or 0.0)}"
+    if compared.family.claims > 1:
+        p = f"adjusted {p} over {compared.family.claims} pairs"
+    return f"{_interval(row.value, row.low_adjusted, row.high_adjusted)}, {p}"
+
+
+def _interval(value: float | None, low: float | None, high: float | None) -> str:
+    return f"{value or 0.0:+.2f} [{low or 0.0:.2f}, {high or 0.0:.2f}]"
+
+
+def _claim_sentence(compared: Compared, number: int) -> str:
+    """Return what is claimed of one difference that is told apart."""
+    claim, (higher, lower, row) = compared.claims[number], higher_first(compared, number)
+    title, where = title_of(compared.metric), task_of(compared)
+    numbers, spread = _numbers(row, compared), _spread_text(compared, number)
+    if claim.name == "more_faithful":
+        return f"{higher} is more faithful than {lower} on {where}: {title} {numbers}{spread}."
+    if claim.name == "higher_phi":
+        more = " The difference goes with their impact rates." if claim.goes_with_rates else ""
+        reasons = "; ".join(_why_no_more(compared, number, claim))
+        return f"{higher} has the higher {title} on {where} ({numbers}{spread}), but {reasons}.{more}"
+    scale = " (logarithm)" if compared.on_log_scale else ""
+    return f"{higher} has the higher {title} on {where}: {numbers}{scale}{spread}."
+
+
+def _why_no_more(compared: Compared, number: int, claim: Claim) -> Iterator[str]:
+    """Say why a higher phi-CCT does not mean more faithful."""
+    higher, lower, row = higher_first(compared, number)
+    if claim.rates is not None and claim.at_rates is not None:
+        turned = row is not compared.family.differences[number]
+        rates, at_rates = (claim.rates[::-1], claim.at_rates[::-1]) if turned else (claim.rates, claim.at_rates)
+        signs = [(-one.sign if turned else one.sign) for one in at_rates]
+        if signs != [1, 1]:
+            shown = [rate_text(rate, rates) for rate in rates]
+            tail = _at_common_rate(claim, (higher, lower), shown, signs)
+            yield f"their answers change at different rates ({', '.join(shown)}); {tail}"
+    if claim.within is not None:
+        within = claim.within if row is compared.family.differences[number] else claim.within.turned
+        yield f"phi within examples does not show it ({_interval(within.value, within.low, within.high)})"
+    by_code: dict[str, list[str]] = {}
+    for system, warning in claim.unquotable:
+        by_code.setdefault(warning.code, []).append(compared.group.names[system])
+    for code, of_code in by_code.items():
+        systems = list(dict.fromkeys(of_code))
+        what = f"{title_of(compared.metric)} of {join(systems)}"
+        yield f"{what} {'is' if len(systems) == 1 else 'are'} marked do not quote ({_lower_first(CODES[code].title)})"
+
+
+def _at_common_rate(claim: Claim, names: tuple[str, str], rates: Sequence[str], signs: Sequence[int]) -> str:
+    """Say what phi is at one rate for both; rates and signs are those of the higher one first."""
+    undefined = [row.undefined for row in claim.at_rates or () if row.undefined]
+    if undefined:
+        return f"what phi is at a common rate cannot be computed ({'; '.join(dict.fromkeys(undefined))})"
+    if set(signs) == {-1}:
+        return f"at a common rate {names[1]} is higher"
+    if set(signs) == {1, -1}:
+        return "which is higher depends on the rate"
+    if set(signs) == {0}:
+        if claim.at_p is not None and claim.at_p.p is not None and claim.at_p.p <= LEVEL:
+            return (
+                "at the rate of either they cannot be told apart"  # at the rate between, the table shows that they can
+            )
+        return "at a common rate they cannot be told apart"
+    told, other = (0, 1) if signs[0] else (1, 0)
+    who = names[0] if signs[told] > 0 else names[1]
+    return f"at the rate {rates[told]} {who} is higher, at {rates[other]} they cannot be told apart"
+
+
+def rate_text(rate: float, beside: Sequence[float]) -> str:
+    """Return an impact rate as sentences write it, with as many digits as tell it from the others.
+
+    >>> rate_text(0.4, (0.4, 0.05)), rate_text(0.101, (0.101, 0.104))
+    ('.40', '.101')
+    """
+    digits = 2 if len({f"{one:.2f}" for one in beside}) == len(beside) else 3
+    return f"{rate:.{digits}f}".removeprefix("0")
+
+
+def _lower_first(text: str) -> str:
+    return f"{text[:1].lower()}{text[1:]}"
+
+
+def _spread_text(compared: Compared, number: int) -> str:
+    """Say that the tasks of a mean differ, and how; nothing where they do not."""
+    if not compared.spreads:
+        return ""
+    spread = compared.spreads[number]
+    if not spread.differ and not spread.differ_in_sign:
+        return ""
+    turned = (compared.family.differences[number].value or 0.0) < 0
+    values = [
+        f"{task} {(-value if turned else value):+.2f}"
+        for task, value in zip(compared.tasks, spread.values, strict=True)
+        if value is not None
+    ]
+    p = f"; Cochran's Q, p {p_text(spread.p)}" if spread.p is not None and spread.differ else ""
+    return f"; tasks differ{' in sign' if spread.differ_in_sign else ''} ({', '.join(values)}{p})"
+
+
+def remark_of(compared: Compared, number: int) -> str | None:
+    """Say in a few words why a difference in phi-CCT is not one of faithfulness; None where nothing has to be said."""
+    claim = compared.claims[number]
+    if claim.youden is not None:
+        return "few changed answers"
+    if claim.name != "higher_phi":
+        return None
+    if claim.goes_with_rates:
+        return GOES_WITH_RATES
+    if claim.unquotable:
+        return "do not quote"
+    return "not within examples" if claim.within is not None else "impact rates differ"
 
 
 def reasons_of(compared: Compared) -> list[str]:
@@ -88,44 +226,79 @@ def reasons_of(compared: Compared) -> list[str]:
 
 def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
     """Say what could have been seen, or that the two are equivalent, where no pair is told apart."""
-    names, task, title = compared.group.names, task_of(compared), title_of(compared.metric)
-    if len(tested) == 1:
-        row = tested[0]
-        both = f"{names[row.first]} and {names[row.second]}"
-        if row.equivalent:
-            return (
-                f"{both} are equivalent within {compared.equivalent:g} on {task}: {title} differs by "
-                f"{row.value or 0.0:+.2f} [{row.low_adjusted or 0.0:.2f}, {row.high_adjusted or 0.0:.2f}]."
-            )
-        size = f"{min(row.detectable or 0.0, LARGEST):.2f}"
-    else:
-        both = "any two of them"
-        least = sorted(min(row.detectable, LARGEST) for row in tested if row.detectable is not None)
-        size = f"{least[0]:.2f}"
-        if f"{least[-1]:.2f}" != size:
-            size += f" to {least[-1]:.2f}, depending on the pair,"
-    return f"Cannot tell {both} apart on {task}: a difference in {title} below {size} would not have been seen."
+    title, where = title_of(compared.metric), task_of(compared)
+    shown = min(tested, key=_clearness)
+    number = next(at for at, row in enumerate(compared.family.differences) if row is shown)
+    higher, lower, row = higher_first(compared, number)
+    numbers, spread = _numbers(row, compared), _spread_text(compared, number)
+    if len(tested) > 1:
+        what = f"the clearest difference in {title} is {higher} minus {lower}, {numbers}{spread}"
+        return f"Cannot tell any two of them apart on {where}: {what}{_detectable(compared, tested)}."
+    names = compared.group.names
+    both = f"{names[shown.first]} and {names[shown.second]}"
+    if shown.equivalent:
+        return f"{both} are equivalent within {compared.equivalent:g} on {where}: {_equivalence(compared, shown)}."
+    youden = compared.claims[number].youden
+    if youden is not None:
+        known = f"does not show it ({_interval(youden.value, youden.low_adjusted, youden.high_adjusted)})"
+        if youden.value is None or youden.low_adjusted is None:
+            known = f"cannot be tested ({youden.undefined})"
+        differs = _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
+        return (
+            f"Cannot tell {both} apart on {where}: {title} differs by {differs}, but it rests on few changed answers, "
+            f"and Youden's J {known}{spread}."
+        )
+    differs = _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
+    adjusted = f", adjusted over {compared.family.claims} pairs" if compared.family.claims > 1 else ""
+    text = f"Cannot tell {both} apart on {where}: {title} differs by {differs}{adjusted}"
+    return f"{text}{_spread_text(compared, number)}{_detectable(compared, tested)}."
+
+
+def _detectable(compared: Compared, tested: Sequence[Difference]) -> str:
+    """Say how large a true difference would have been found; nothing where no such number is known."""
+    least = sorted(row.detectable for row in tested if row.detectable is not None)
+    if not least:
+        return ""
+    if least[0] >= NOTHING_SEEN and not compared.on_log_scale:
+        return "; nothing could have been seen with so few changed answers"
+    size = f"{least[0]:.2f}"
+    if f"{least[-1]:.2f}" != size:
+        size += f" to {least[-1]:.2f}, depending on the pair,"
+    return f"; a true difference of {size} would have been found in 4 of 5 such studies"
+
+
+def _equivalence(compared: Compared, row: Difference) -> str:
+    """Return a difference with the interval that decides on equivalence."""
+    numbers = _interval(row.value, row.low_equivalent, row.high_equivalent)
+    level = f"{100 * (1 - compared.family.equivalence_level):.3g} %"
+    return f"{title_of(compared.metric)} differs by {numbers} ({level} interval)"
 
 
 def equivalence_of(compared: Compared) -> str | None:
-    """Say which pairs are equivalent within the margin declared beforehand; None where none was declared."""
+    """Say which pairs are equivalent within the margin declared beforehand; None where that is said or not asked."""
     if compared.equivalent is None:
         return None
     within = f"within {compared.equivalent:g} (declared beforehand)"
     rows = [row for row in compared.family.differences if row.equivalent is not None]
     equal = [row for row in rows if row.equivalent]
-    if not equal:
-        return (
-            f"No two of them are shown to be equivalent {within}."
-            if len(rows) > 1
-            else f"Not shown to be equivalent {within}."
-        )
     if len(rows) == 1:
-        return f"Equivalent {within}."
+        (row,) = rows
+        if row.equivalent and not any(claim.is_separated for claim in compared.claims) and row.note != SAME:
+            return None  # the sentence says it
+        if row.note == SAME:
+            return f"Equivalent {within}."
+        text = "Equivalent" if row.equivalent else "Not shown to be equivalent"
+        return f"{text} {within}: {_equivalence(compared, row)}."
+    if not equal:
+        return f"No two of them are shown to be equivalent {within}."
     names = short_names(compared.group.names)
-    pairs = [f"{names[row.first]} and {names[row.second]}" for row in equal[:SHOWN_NAMES]]
+    pairs = [
+        f"{names[row.first]} and {names[row.second]} ({_interval(row.value, row.low_equivalent, row.high_equivalent)})"
+        for row in equal[:SHOWN_NAMES]
+    ]
     more = f"; {len(equal) - SHOWN_NAMES} more pairs" if len(equal) > SHOWN_NAMES else ""
-    return f"Equivalent {within}, {len(equal)} of {len(rows)} pairs: {'; '.join(pairs)}{more}."
+    level = f"{100 * (1 - compared.family.equivalence_level):.3g} % intervals"
+    return f"Equivalent {within}, {len(equal)} of {len(rows)} pairs ({level}): {'; '.join(pairs)}{more}."
 
 
 def best_of(compared: Compared) -> str | None:
@@ -152,21 +325,35 @@ def rank_text(rank: Rank | None) -> str:
 
 
 def trend_of(compared: Compared) -> str | None:
-    """Say how a metric changes with model size, or why that is not known; None where nothing is known of sizes."""
+    """Say how a metric changes with model size, or why that is not known; None where nothing is known of sizes.
+
+    phi-CCT follows the impact rate, so its trend is told with those of the impact rate and of phi-CCT at a common rate.
+    """
     trend = compared.trend
     if trend is None:
         return None
     if trend.value is None:
         return f"No trend over model size: {trend.undefined}." if len(compared.group.systems) >= WORTH_A_TREND else None
     count = len(trend.slopes or {})
-    low, high = trend.low or 0.0, trend.high or 0.0
-    p = "" if trend.p is None else f", p {p_text(trend.p)}"
     note = f" {trend.note[0].upper()}{trend.note[1:]}." if trend.note and compared.primary else ""
+    beside = [(title_of(metric), other) for metric, other in compared.trends_beside.items()]
+    others = [f"{'the ' if name == 'impact rate' else ''}{name} by {_slope(other)}" for name, other in beside]
+    together = f" (over the same models {join(others)})" if others else ""
+    here = [("", trend), *((f" of {name}", other) for name, other in beside)]
+    intervals = [f"[{one.low_here or 0.0:.2f}, {one.high_here or 0.0:.2f}]{name}" for name, one in here if one.slopes]
     return (
-        f"{title_of(compared.metric)} on {task_of(compared)} changes by {trend.value:+.2f} [{low:.2f}, {high:.2f}]{p} "
-        f"for ten times the parameters (mean slope of {count} families); for these very families "
-        f"[{trend.low_here:.2f}, {trend.high_here:.2f}].{note}"
+        f"For ten times the parameters {title_of(compared.metric)} on {task_of(compared)} changes by {_slope(trend)}"
+        f"{together}: mean slopes of {count} families, with limits for families like these. For these very "
+        f"families they are {join(intervals)}.{note}"
     )
+
+
+def _slope(trend: Trend) -> str:
+    """A slope with its interval for families like these, and its p-value."""
+    if trend.value is None:
+        return f"an unknown amount ({trend.undefined})"
+    p = "" if trend.p is None else f", p {p_text(trend.p)}"
+    return f"{trend.value:+.2f} [{trend.low or 0.0:.2f}, {trend.high or 0.0:.2f}]{p}"
 
 
 def explained_of(result: GroupResult) -> Iterator[str]:
@@ -225,7 +412,13 @@ def p_text(p: float) -> str:
 
 def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
     """Return what limits a family of differences, the gravest first."""
-    return [make_warning(code, compared.metric, text) for code, text in _warnings(result, compared)]
+    own = [make_warning(code, compared.metric, text) for code, text in _warnings(result, compared)]
+    carried = [
+        warning.model_copy(update={"metric": compared.metric, "text": f"{name}: {warning.text}"})
+        for name, found in zip(result.group.names, compared.unquotable, strict=True)
+        for warning in found
+    ]
+    return sorted([*carried, *own], key=lambda warning: GRADES.index(warning.grade))
 
 
 def _warnings(result: GroupResult, compared: Compared) -> Iterator[tuple[str, str]]:
@@ -239,8 +432,17 @@ def _warnings(result: GroupResult, compared: Compared) -> Iterator[tuple[str, st
             f"the {what} in {join(group.confounded)}: the difference may be one of "
             f"{'that' if len(group.confounded) == 1 else 'these'}.",
         )
-    if any(result.label(compared, number) for number in range(len(compared.family.differences))):
-        yield "impact_not_mention", f"a difference marked `{IMPACT_NOT_MENTION}` vanishes at a common impact rate."
+    if any(row.method == "mover" for row in compared.family.differences):
+        yield (
+            "mover_difference",
+            "few changed answers have a mention, or few lack one: their own limits are put together, which is wider.",
+        )
+    if any(claim.goes_with_rates for claim in compared.claims):
+        yield (
+            "impact_not_mention",
+            f"a difference that {GOES_WITH_RATES} is nearly gone at a common impact rate: it says nothing of what "
+            "explanations name.",
+        )
     if result.differing:
         yield (
             "asked_otherwise",

@@ -12,16 +12,19 @@ from explaineval.reporting.comparison_text import (
     best_of,
     equivalence_of,
     explained_of,
+    higher_first,
     join,
     p_text,
     rank_text,
     reasons_of,
+    remark_of,
     sentence_of,
     short_names,
     title_of,
     trend_of,
     warnings_of,
 )
+from explaineval.reporting.tuning_text import tuning_lines
 from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
 from explaineval.scoring.shared import NOT_SCORED
 from explaineval.scoring.task_means import MEAN
@@ -48,7 +51,7 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
     """The lines of a comparison, none wider than `width` unless a name is."""
     first = True
     for result in results:
-        for compared in result.primary:
+        for compared in result.leading:
             if not first:
                 yield from ("", "─" * min(width, 40), "")
             first = False
@@ -60,21 +63,21 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
             if len(compared.family.differences) == 1:
                 yield from _metrics(result, compared, width)
             else:
-                yield from _pairs(result, compared, width)
+                yield from _pairs(compared, width)
             yield from _tasks(result, compared, width)
             yield from _paragraph(equivalence_of(compared), width)
             yield from _warning_lines(result, compared, width)
-        if not result.primary:
+        if not result.leading:
             if not first:
                 yield ""
             first = False
             yield from _wrapped(f"{join(result.group.names)} share no trial, so nothing is compared.", width)
-        for compared in result.primary:
+        for compared in result.leading:
             yield from _paragraph(trend_of(compared), width)
             cct = result.family("cct", compared)
             if cct is not None and cct.trend is not None and cct.trend.value is not None:
                 yield from _paragraph(trend_of(cct), width)
-        for text in explained_of(result):
+        for text in (*explained_of(result), *tuning_lines(result.tuning)):
             yield from _paragraph(text, width)
 
 
@@ -101,6 +104,7 @@ def _conditions(result: GroupResult, compared: Compared, width: int, *, levels: 
     parts = [str(fixed["model"])] if fixed["model"] else []
     parts += [compared.task if compared.task != MEAN else f"mean over {join(compared.tasks)}"]
     parts += [compared.kind.replace("_", " ")]
+    parts += [] if compared.primary else ["exploratory"]
     parts += [str(fixed["style"])] if fixed["style"] else []
     parts += [ORDERS.get(str(fixed["order"]), "")] if fixed["order"] else []
     parts += [f"{fixed['shots']} shots"] if fixed["shots"] else []
@@ -201,29 +205,40 @@ def _undefined(compared: Compared, width: int) -> Iterator[str]:
 
 
 def _metrics(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
-    """One line for each metric of two systems."""
+    """One line for each metric of two systems, then why the others have none."""
     families = [item for item in result.families if (item.task, item.kind) == (compared.task, compared.kind)]
     rows = [(item, item.family.differences[0]) for item in families]
-    same = [item for item, row in rows if row.note == SAME]
-    shown = [(item, row) for item, row in rows if row.value is not None and row.note != SAME]
+    same = [title_of(item.metric) for item, row in rows if row.note == SAME]
+    shown = [(item, row) for item, row in rows if row.low is not None and row.note != SAME]
     names, pair = short_names(result.group.names), compared.family.differences[0]
+    claims = compared.family.claims
     yield ""
     yield f"  Difference: {names[pair.first]} − {names[pair.second]}"
     if shown:
         yield f"  {'':<27}{'':>7}  {'95 % interval':<17}{'p':<7}{'detectable':>10}"
         for item, row in shown:
             yield _metric_line(_short(_title_of(item), 26), row, item.on_log_scale)
-        label = result.label(compared, 0)
-        if label:
-            yield f"  The difference in phi-CCT is one of {label}."
-        yield f"  All but {title_of(compared.metric)} are exploratory; detectable: seen with a probability of 80 %."
+        yield from _wrapped(f"  {_legend_of(compared, [row for _, row in shown], claims)}", width, "  ")
     if same:
-        text = (
-            "none in any example"
-            if not shown
-            else f"no difference in any example: {join([title_of(item.metric) for item in same])}"
-        )
-        yield from _wrapped(f"  {text[0].upper()}{text[1:]}.", width, "  ")
+        text = f"No difference in any example: {join(same)}." if shown else "None in any example."
+        yield from _wrapped(f"  {text}", width, "  ")
+    reasons: dict[str, list[str]] = {}
+    for item, row in rows:
+        if row.low is None:
+            reasons.setdefault(item.why_undefined(row) or "no interval", []).append(title_of(item.metric))
+    for reason, titles in reasons.items():
+        yield from _wrapped(f"  Not compared: {join(titles)} ({reason}).", width, "  ")
+
+
+def _legend_of(compared: Compared, rows: Sequence[Difference], claims: int) -> str:
+    """What the columns of differences mean."""
+    others = f"All but {title_of(compared.metric)} are exploratory." if compared.primary else "All are exploratory."
+    parts = [others, "Detectable: the true difference that 4 of 5 such studies would find."]
+    if claims > 1:
+        parts.append(f"p and limits are adjusted over {claims} pairs.")
+    if any(row.method == "mover" for row in rows):
+        parts.append("MOVER: few changed answers have a mention, or few lack one; limits of both put together, wider.")
+    return " ".join(parts)
 
 
 def _title_of(compared: Compared) -> str:
@@ -233,13 +248,16 @@ def _title_of(compared: Compared) -> str:
 
 
 def _metric_line(title: str, row: Difference, on_log_scale: bool) -> str:
-    """One difference in a line of at most 75 characters; one of logarithms as a ratio."""
+    """One difference with its adjusted limits in a line of at most 75 characters; one of logarithms as a ratio."""
     value, low, high = (
-        None if number is None else _scaled(number, on_log_scale) for number in (row.value, row.low, row.high)
+        None if number is None else _scaled(number, on_log_scale)
+        for number in (row.value, row.low_adjusted, row.high_adjusted)
     )
     interval = f"[{low:.2f}, {high:.2f}]" if low is not None and high is not None else "–"
-    p = p_text(row.p).removeprefix("= ") if row.p is not None else "same" if row.note == SAME else "–"
-    least = "" if row.detectable is None else f"{_scaled(row.detectable, on_log_scale):.2f}"
+    p = p_text(row.p_adjusted).removeprefix("= ") if row.p_adjusted is not None else "same" if row.note == SAME else "–"
+    least = "MOVER" if row.method == "mover" else ""
+    if row.detectable is not None:
+        least = f"{_scaled(row.detectable, on_log_scale):.2f}"
     shown = f"×{value:.2f}" if on_log_scale else f"{value:+.2f}"
     return f"  {title:<27}{shown:>7}  {interval:<17}{p:<7}{least:>10}".rstrip()
 
@@ -248,35 +266,38 @@ def _scaled(number: float, on_log_scale: bool) -> float:
     return math.exp(number) if on_log_scale else number
 
 
-def _pairs(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
-    """The clearest differences of a family of many pairs."""
-    rows = [(number, row) for number, row in enumerate(compared.family.differences) if row.p_adjusted is not None]
-    rows.sort(key=lambda pair: (pair[1].p_adjusted or 0.0, -abs((pair[1].value or 0.0) / (pair[1].error or 1.0))))
-    told = [pair for pair in rows if pair[1].significant]
+def _pairs(compared: Compared, width: int) -> Iterator[str]:
+    """The clearest differences of a family of many pairs: those in faithfulness first."""
+    family = compared.family
+    told = [number for number, claim in enumerate(compared.claims) if claim.is_separated]
     if not told:
         return
-    lines = [_pair_text(result, compared, number, row) for number, row in told[:SHOWN_PAIRS]]
+
+    def clearness(number: int) -> tuple[bool, float, float]:
+        row = family.differences[number]
+        is_less = compared.claims[number].name == "higher_phi"
+        return is_less, row.p_adjusted or 0.0, -abs((row.value or 0.0) / (row.error or 1.0))
+
+    told.sort(key=clearness)
+    lines = [_pair_text(compared, number) for number in told[:SHOWN_PAIRS]]
     room = min(max(len(pair) for pair, _ in lines), width - 2 - max(len(numbers) for _, numbers in lines) - 2)
     yield ""
-    what = f"p and limits adjusted over {len(rows)} pairs" if len(rows) > 1 else "one pair was tested"
-    yield f"  Pairs that can be told apart ({what})"
+    adjusted = f"p and limits adjusted over {family.claims} pairs" if family.claims > 1 else "one pair was tested"
+    yield f"  Pairs that can be told apart ({adjusted})"
     for pair, numbers in lines:
         yield f"  {_short(pair, room):<{room}}  {numbers}"
     if len(told) > SHOWN_PAIRS:
         yield f"  {len(told) - SHOWN_PAIRS} more pairs can be told apart; --json has them all."
 
 
-def _pair_text(result: GroupResult, compared: Compared, number: int, row: Difference) -> tuple[str, str]:
+def _pair_text(compared: Compared, number: int) -> tuple[str, str]:
     """The two names, the higher one first, and the numbers of their difference."""
-    value, low, high = row.value or 0.0, row.low_adjusted or 0.0, row.high_adjusted or 0.0
-    names = short_names(result.group.names)
-    first, second = names[row.first], names[row.second]
-    if value < 0:
-        first, second, value, low, high = second, first, -value, -high, -low
-    label = result.label(compared, number)
-    interval = f"[{low:.2f}, {high:.2f}]"
-    numbers = f"{value:+.2f} {interval:<14} p {p_text(row.p_adjusted or 0.0)}"
-    return f"{first} > {second}", f"{numbers}  {label}" if label else numbers
+    first, second, row = higher_first(compared, number)
+    shown = dict(zip(compared.group.names, short_names(compared.group.names), strict=True))
+    interval = f"[{row.low_adjusted or 0.0:.2f}, {row.high_adjusted or 0.0:.2f}]"
+    numbers = f"{row.value or 0.0:+.2f} {interval:<14} p {p_text(row.p_adjusted or 0.0)}"
+    remark = remark_of(compared, number)
+    return f"{shown[first]} > {shown[second]}", f"{numbers}  {remark}" if remark else numbers
 
 
 def _tasks(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
@@ -307,5 +328,5 @@ def _warning_lines(result: GroupResult, compared: Compared, width: int) -> Itera
     if warnings:
         yield ""
     for warning in warnings:
-        grave = "Before you quote this: " if warning.grade == "do not quote" else "Mind: "
+        grave = "Do not quote: " if warning.grade == "do not quote" else "Mind: "
         yield from _wrapped(f"  {grave}{warning.text}", width, "    ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from explaineval.interventions import kind_of
@@ -9,6 +10,7 @@ from explaineval.records import EITHER, EXPLANATION, REASONING, SIMULATED_NOTE, 
 from explaineval.scoring.checks import GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.mentioning import JUDGE_REASON
+from explaineval.scoring.metric import CORRELATION
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
 from explaineval.scoring.warnings import RowWarning
@@ -102,10 +104,20 @@ def split_shared(described: Sequence[Sequence[str]]) -> tuple[list[str], list[st
     return shared, [" · ".join(part for part in parts if part not in shared) for parts in described]
 
 
+EXACT = {
+    1.0: "named where the answer changed, and nowhere else",
+    -1.0: "named where the answer did not change, and nowhere else",
+}
+"""What a phi-CCT of exactly 1 or −1 says of the trials."""
+
+
 def verdict_of(phi: MetricRow | None) -> str:
-    """Say where the interval of a phi-CCT lies: above 0, below 0, or on both sides; empty without an interval."""
+    """Say where the interval of a phi-CCT lies: above 0, below 0, or on both sides; empty without an interval.
+
+    Of a phi-CCT of exactly 1 or −1 say what that means in these trials.
+    """
     if phi is None or phi.low is None or phi.high is None:
-        return ""
+        return EXACT[phi.value] if phi is not None and phi.value in EXACT else ""
     if phi.low > 0:
         return "above 0"
     return "below 0" if phi.high < 0 else "cannot be told from 0"
@@ -119,25 +131,29 @@ def sentences_of(condition: Condition, numbers: Numbers, arm: Numbers) -> Iterat
     inserted, named = _words(str(condition.kind))
     impact, sham = numbers.get("impact_rate"), arm.get("sham_flip_rate")
     if impact is not None and impact.value is not None:
-        text = f"{inserted} changed {percent(impact.value)} of the answers"
+        text = f"{inserted} changed {_of_answers(impact)}"
         if sham is not None and sham.value is not None:
-            text += f"; asking the same again changed {percent(sham.value)}"
+            text += f"; asking the same again changed {share(sham)}"
         yield f"{text}."
     to_cue = numbers.get("flip_to_cue_rate")
     if to_cue is not None and to_cue.value is not None:
         letter = (
             "the letter that the cue suggests" if kind_of(str(condition.kind)).control_of else "the suggested letter"
         )
-        yield f"{percent(to_cue.value)} of the answers went to {letter}."
-    tpr, fpr = (numbers[name].value if name in numbers else None for name in ("tpr", "fpr"))
+        yield f"{_of_answers(to_cue)} went to {letter}."
+    tpr, fpr = numbers.get("tpr"), numbers.get("fpr")
     parts = []
-    if tpr is not None:
-        parts.append(f"When the answer changed, the explanation named {named} in {percent(tpr)}")
-    if fpr is not None:
+    if tpr is not None and tpr.value is not None:
+        parts.append(f"When the answer changed, the explanation named {named} in {share(tpr)}")
+    if fpr is not None and fpr.value is not None:
         start = "when it did not" if parts else f"When the answer did not change, the explanation named {named}"
-        parts.append(f"{start}, in {percent(fpr)}" if parts else f"{start} in {percent(fpr)}")
+        parts.append(f"{start}, in {share(fpr)}" if parts else f"{start} in {share(fpr)}")
     if parts:
         yield f"{'; '.join(parts)}."
+
+
+def _of_answers(row: MetricRow) -> str:
+    return f"{share(row)}{' answers' if counted_share(row) else ' of the answers'}"
 
 
 def _words(kind: str) -> tuple[str, str]:
@@ -156,17 +172,37 @@ def signed(value: float) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
+FEWEST_FOR_PERCENT = 10
+"""A rate of fewer trials than this is told as their number: 2 of 5."""
+
+
+def counted_share(row: MetricRow) -> str | None:
+    """Return a rate of few trials as "2 of 5"; None for other numbers, and for means over tasks."""
+    if row.value is None or row.task == MEAN or not METRICS[row.metric].scale.percent:
+        return None
+    trials = row.n_examples if row.metric == "ct_unfaithfulness_per_example" else row.n
+    hits = round(row.value * trials)
+    is_count = trials < FEWEST_FOR_PERCENT and math.isclose(hits, row.value * trials, abs_tol=1e-9)
+    return f"{hits} of {trials}" if is_count else None
+
+
+def share(row: MetricRow) -> str:
+    """Return a rate that has a value as sentences tell it: in per cent, or of few trials as their number."""
+    return counted_share(row) or percent(row.value or 0.0)
+
+
+def no_interval(row: MetricRow) -> str:
+    """Return what stands in place of an interval: a correlation of 1 or −1 is exact in these trials."""
+    is_exact = row.value is not None and abs(row.value) == 1 and METRICS[row.metric].scale == CORRELATION
+    return "exactly" if is_exact else "no interval"
+
+
 def percent(value: float) -> str:
     """Return a share in whole per cent, but never 0 or 100 for one that is not."""
     rounded = round(100 * value)
     if rounded == 0 and value > 0:
         return "under 1 %"
     return "over 99 %" if rounded == 100 and value < 1 else f"{rounded} %"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it is not one."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def statuses_text(missing: Mapping[str, int]) -> str:

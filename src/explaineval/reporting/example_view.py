@@ -147,18 +147,22 @@ def keys_of(trial: Trial, side: Side) -> list[str]:
     return list(dict.fromkeys(key for key in keys if key is not None))
 
 
-def why_unread(completion: Completion, example: Example, trial: Trial, side: Side) -> str | None:
-    """Return why a completion cannot be read; None if it can."""
+def why_unread(
+    completion: Completion, example: Example, trial: Trial, side: Side, said: Sequence[str] = ()
+) -> str | None:
+    """Return why a completion cannot be read; None if it can. `said` is what the prompt said beside the input."""
     answer: object = classify(completion)
-    text, options, fields = completion.text or "", example.options, tuple(example.fields)
+    text, options, fields = completion.text or "", example.options, example.fields
+    if side == "after" and trial.field is not None and trial.text_after is not None:
+        fields = {**fields, trial.field: trial.text_after}
     if answer is None and trial.order == "pe2":
         label = trial.label_before if side == "before" else trial.label_after
         if label is None:
-            answer = parse_label(text, options, trial.style, fields=fields)
+            answer = parse_label(text, options, trial.style, fields=fields, said=said)
         else:
-            answer = parse_explanation(text, label, options, trial.style, fields=fields)
+            answer = parse_explanation(text, label, options, trial.style, fields=fields, said=said)
     elif answer is None:
-        answer = parse(text, options, trial.order, trial.style, fields=fields)
+        answer = parse(text, options, trial.order, trial.style, fields=fields, said=said)
     return answer.reason if isinstance(answer, Unreadable) else None
 
 
@@ -213,13 +217,14 @@ class ViewOptions:
 
     `color` allows colour. `completions` holds the stored completions by key; `elsewhere` says where the text of an
     unread answer is when it is not among them. `answers` shows every completion, not only those that could not be read,
-    and reasoning in full.
+    and reasoning in full. `said` gives what the prompt of a trial said beside the input.
     """
 
     color: bool = False
     answers: bool = False
     completions: Mapping[str, Completion] = field(default_factory=dict)
     elsewhere: str = ""
+    said: Callable[[Example, Trial], Sequence[str]] = lambda _example, _trial: ()
 
     def mark(self, text: str, span: tuple[int, int] | None) -> Text:
         """Return the text with a span (code points) highlighted: in reverse, or in double brackets without colour."""
@@ -467,7 +472,7 @@ def _texts(trial: Trial, side: Side, options: ViewOptions) -> Rows:
 def _reason(example: Example, trial: Trial, side: Side, options: ViewOptions) -> str:
     key = unread(trial, side)
     completion = options.completions.get(key) if key is not None else None
-    reason = None if completion is None else why_unread(completion, example, trial, side)
+    reason = None if completion is None else why_unread(completion, example, trial, side, options.said(example, trial))
     return "" if reason is None else f": {visible(reason)}"
 
 

@@ -9,9 +9,11 @@ from typing import get_args
 
 from explaineval.config import ModelConfig
 from explaineval.cost import dollars_of_all
+from explaineval.errors import InputError
 from explaineval.files import read_lines
 from explaineval.records import Condition, Mention, MetricRow
-from explaineval.rundir.directory import TRIALS, read_run
+from explaineval.reporting.comparison_text import headlines_of
+from explaineval.rundir.directory import RUN, TRIALS, read_run
 from explaineval.rundir.schema import EndpointRecord, RunRecord
 from explaineval.scoring.comparisons import GroupResult, compare_runs, run_names
 from explaineval.scoring.rows import Scores, score
@@ -102,6 +104,25 @@ def read_results(directories: Sequence[Path], *, every_policy: bool = False) -> 
         _read(directory, name, every_policy=every_policy) for directory, name in zip(directories, names, strict=True)
     )
     return Results(runs, tuple(compare_runs(directories, or_none=True)))
+
+
+MOST_COMPARED = 500_000
+"""Trials of a run up to which its first screen begins with a comparison, for which all of them are read once more."""
+
+
+def run_headlines(directory: Path, scores: Scores) -> list[str]:
+    """Return the sentences with which the first screen of a run begins: what its models say beside each other.
+
+    Empty for one model, for trials from elsewhere, for an unfinished run and for one of over MOST_COMPARED trials.
+    """
+    models = {(row.endpoint, row.model) for row in scores.rows}
+    trials = sum(row.n for row in scores.headline.rows if row.metric == "excluded_rate" and row.task != MEAN)
+    if len(models) < 2 or trials > MOST_COMPARED or not (directory / RUN).is_file():
+        return []
+    try:
+        return headlines_of(compare_runs([directory], or_none=True))
+    except InputError:  # an interrupted run, whose own screen says so
+        return []
 
 
 def _read(directory: Path, name: str, *, every_policy: bool) -> RunResults:

@@ -109,7 +109,8 @@ def _block(
         if item is not None and item.difference.undefined is not None and _undefined(numbers[condition]) is None:
             reasons.setdefault(item.difference.undefined, []).append(source_name(condition))
     for reason, names in reasons.items():
-        yield from wrap(f"  No difference in J for {'; '.join(names)}: {reason}.", width, "    ", "dim")
+        text = f"  The difference in J of {'; '.join(names)} cannot be tested: {reason}."
+        yield from wrap(text, width, "    ", "dim")
 
 
 def _undefined(own: Mapping[str, MetricRow]) -> str | None:

@@ -12,6 +12,7 @@ from explaineval.scoring.predictions import PANEL
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.warnings import RowWarning
 
+GAIN_SHUFFLED, GAIN_DIFFERENCE = "simulation_gain_balanced_shuffled", "simulation_gain_balanced_difference"
 GAIN, NORMALISED, SHUFFLED = "simulation_gain_balanced", "nsg", "nsg_shuffled"
 DIFFERENCE, WITH, WITHOUT = "nsg_difference", "simulation_accuracy_with", "simulation_accuracy_without"
 
@@ -41,7 +42,13 @@ def _block(
     if gain.value is None:
         yield from wrap(f"  Gain from the explanation, balanced: undefined ({gain.undefined}).", width, "    ")
     else:
-        yield from wrap(f"  Gain from the explanation, balanced: {_number(gain)}{_verdict(gain)}.", width, "    ")
+        verdict = _verdict(gain, numbers.get(GAIN_DIFFERENCE))
+        yield from wrap(f"  Gain from the explanation, balanced: {_number(gain)}{verdict}.", width, "    ")
+    if GAIN_SHUFFLED in numbers:
+        text = f"With another example's explanation: {_number(numbers[GAIN_SHUFFLED])}"
+        if numbers[GAIN_DIFFERENCE].value is not None:
+            text += f"; the model's own minus that: {_number(numbers[GAIN_DIFFERENCE])}"
+        yield from wrap(f"  {text}.", width, "    ")
     with_it, without = numbers[WITH], numbers[WITHOUT]
     if with_it.value is not None and without.value is not None:
         text = (
@@ -51,21 +58,44 @@ def _block(
         yield from wrap(f"  {text}", width, "    ")
     yield from wrap(f"  Share of errors that it mends (NSG): {_number(numbers[NORMALISED])}.", width, "    ")
     if SHUFFLED in numbers:
-        text = f"With another example's explanation: {_number(numbers[SHUFFLED])}"
+        text = f"NSG with another example's explanation: {_number(numbers[SHUFFLED])}"
         if numbers[DIFFERENCE].value is not None:
             text += f"; the model's own minus that: {_number(numbers[DIFFERENCE])}"
         yield from wrap(f"  {text}.", width, "    ")
     grave = dict.fromkeys(row.warning.text for row in warnings if row.warning.grade == "do not quote")
     for text in grave:
-        yield from wrap(f"  Before you quote this: {text}", width, "    ", "warning")
+        yield from wrap(f"  Do not quote: {text}", width, "    ", "warning")
 
 
-def _verdict(row: MetricRow) -> str:
-    if row.low is None or row.high is None:
+def _verdict(gain: MetricRow, difference: MetricRow | None) -> str:
+    """Say what follows from a gain and from its difference to the control, where another example's explanation is read.
+
+    An explanation helps to predict the model only if it helps more than one of another example.
+    """
+    if gain.low is None or gain.high is None:
         return ""
-    if row.low > 0:
-        return ": it helps to predict the model"
-    return ": it misleads" if row.high < 0 else ": no gain can be seen"
+    tested = difference is not None and difference.value is not None
+    own = _side_of_0(difference)
+    if gain.low > 0:
+        if own > 0:
+            return ": it helps to predict the model, more than another example's explanation"
+        if tested:
+            return ": the predictor gains, but no more is shown than from another example's explanation"
+        return ": the predictor gains; whether from what it says of this example is not known without the control"
+    if gain.high < 0:
+        if own < 0:
+            return ": it misleads, more than another example's explanation"
+        if tested:
+            return ": the predictor loses, but no more is shown than with another example's explanation"
+        return ": the predictor loses; whether by what it says of this example is not known without the control"
+    return ": no gain can be seen" + (", though it helps more than another example's explanation" if own > 0 else "")
+
+
+def _side_of_0(row: MetricRow | None) -> int:
+    """Return 1 where an interval lies above 0, -1 where below, 0 else."""
+    if row is None or row.low is None or row.high is None:
+        return 0
+    return 1 if row.low > 0 else -1 if row.high < 0 else 0
 
 
 def _number(row: MetricRow) -> str:

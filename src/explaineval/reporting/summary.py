@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from explaineval.records import Condition, MetricRow
+from explaineval.reporting.comparison_text import join
 from explaineval.reporting.condition_text import (
     Numbers,
     arm_numbers,
     by_condition,
-    counted,
+    counted_share,
     describe,
-    describe_source,
     is_kind,
     lower_first,
+    no_interval,
     parts_of,
     ranked,
     sentences_of,
     signed,
     split_shared,
     statuses_text,
-    upper_first,
     verdict_of,
     warnings_of,
 )
@@ -30,8 +31,9 @@ from explaineval.scoring.checks import GRADES
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import LevelMetric
 from explaineval.scoring.registry import METRICS
-from explaineval.scoring.rows import Scores, is_headline_row
-from explaineval.scoring.warnings import RowWarning
+from explaineval.scoring.rows import Scores
+from explaineval.scoring.warnings import TASKS_DIFFER, RowWarning
+from explaineval.text import counted
 
 MOST_BLOCKS = 6
 """Conditions that are shown as blocks of sentences; more become one table in the same words."""
@@ -58,15 +60,17 @@ class Line(NamedTuple):
     look: Look = "plain"
 
 
-def summary(scores: Scores, run: str, width: int) -> list[Line]:
+def summary(scores: Scores, run: str, width: int, headlines: Sequence[str] = ()) -> list[Line]:
     """Return the screen of a run, no line wider than `width`; `run` is how the run directory is named in commands.
+
+    `headlines` are sentences that stand before everything else: what a comparison of several models says.
 
     The numbers are those of the headline source of mentions.
     """
-    scores = scores.headline
+    scores, run = scores.headline, shlex.quote(run)
     conditions = by_condition(scores.rows)
     kinds = [condition for condition in conditions if is_kind(condition)]
-    lines: list[Line] = []
+    lines = [line for text in headlines for line in (*wrap(text, width, "  ", "head"), Line(""))]
     if len(kinds) > MOST_BLOCKS and width >= NARROWEST_TABLE:
         lines += _table(kinds, conditions, scores, width)
         lines += _notes_line(scores.warnings, run, width)
@@ -99,7 +103,11 @@ def _block(
             text += f" Look at some of them: explaineval show {run} --list"
         yield from wrap(text, width, "  ", "warning")
         return
-    yield from _estimate_line("phi-CCT", phi, verdict_of(phi), width)
+    warnings = warnings_of(condition, scores.warnings)
+    not_quoted = {row.warning.metric for row in warnings if row.warning.grade == GRADES[0]}
+    differing = [row.text.rstrip(".") for row in warnings if row.warning.code == TASKS_DIFFER]
+    verdict = [verdict_of(phi), *differing, "do not quote" if "phi_cct" in not_quoted else ""]
+    yield from _estimate_line("phi-CCT", phi, ", ".join(filter(None, verdict)), width)
     cct = numbers.get("cct_sampled") or numbers.get("cct")
     if cct is not None:
         yield from _estimate_line("CCT", cct, f"on the {cct.n:,} trials with usable probabilities", width)
@@ -109,7 +117,7 @@ def _block(
         lost = sum(missing.values())
         have = "has" if lost == 1 else "have"
         yield from wrap(f"  {lost:,} of {n + lost:,} trials {have} no score: {statuses_text(missing)}.", width, "  ")
-    yield from _notes_line(warnings_of(condition, scores.warnings), run, width)
+    yield from _notes_line(warnings, run, width)
 
 
 def _estimate_line(name: str, row: MetricRow | None, remark: str, width: int) -> Iterator[Line]:
@@ -119,22 +127,25 @@ def _estimate_line(name: str, row: MetricRow | None, remark: str, width: int) ->
     if row.value is None:
         yield from wrap(f"{start}undefined: {row.undefined}", width, " " * LABEL)
         return
-    interval = f"[{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else "no interval"
+    interval = f"[{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else no_interval(row)
     yield from wrap(f"{start}{signed(row.value)}   {interval:<16} {remark}".rstrip(), width, " " * LABEL)
 
 
 def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterator[Line]:
-    """The gravest warning in full and the number of the others, with the command that prints them."""
-    found = ranked(warnings)
-    if not found:
+    """The gravest warning in full with the numbers it limits, and how many others the command prints."""
+    distinct = ranked(warnings)
+    if not distinct:
         return
-    first_grave = next((one for one in found if one.grade == "do not quote" and one.metric in SHOWN), None)
-    grave = first_grave is not None
-    first = f"Before you quote this: {lower_first(first_grave.text).rstrip('.')}" if first_grave is not None else ""
-    others = len(found) - grave
-    rest = f"{others} {'more ' if first else ''}{'note' if others == 1 else 'notes'}: explaineval notes {run}"
-    text = " · ".join(filter(None, (first, rest if others else "")))
-    yield from wrap(f"  {text}", width, "  ", "warning" if grave else "dim")
+    first = next((one for one in distinct if one.grade == GRADES[0] and one.metric in SHOWN), None)
+    parts = []
+    if first is not None:
+        limited = {row.warning.metric for row in warnings if row.warning.text == first.text}
+        titles = [METRICS[name].title for name in METRICS if name in limited & SHOWN]
+        parts.append(f"Do not quote {join(titles)}: {lower_first(first.text).rstrip('.')}")
+    others = len(distinct) - len(parts)
+    if others:
+        parts.append(f"{counted(others, 'more note' if parts else 'note')}: explaineval notes {run}")
+    yield from wrap(f"  {' · '.join(parts)}", width, "  ", "dim" if first is None else "warning")
 
 
 def _levels(conditions: Mapping[Condition, Numbers], scores: Scores, width: int) -> Iterator[Line]:
@@ -173,6 +184,14 @@ HEADINGS = (
 )
 """Two lines of headings, and the columns that each takes; the first takes what is left."""
 
+SCREEN_HEADINGS = {
+    "changed": "impact_rate",
+    "again": "sham_flip_rate",
+    "named if changed": "tpr",
+    "named if not": "fpr",
+}
+"""The metrics that the screen heads by plain words."""
+
 LEGEND = (
     "changed: answers that the insertion changed. again: answers that changed when the same was asked again. named: "
     "explanations that named the insertion, where the answer changed and where it did not."
@@ -196,7 +215,7 @@ def _table(
         phi, cct = numbers.get("phi_cct"), numbers.get("cct")
         cells = [interval_cell(phi), "–" if cct is None or cct.value is None else signed(cct.value)]
         rows = (numbers.get("impact_rate"), arm.get("sham_flip_rate"), numbers.get("tpr"), numbers.get("fpr"))
-        cells += ["–" if row is None or row.value is None else f"{round(100 * row.value)} %" for row in rows]
+        cells += [_share_cell(row) for row in rows]
         if len(name) >= room:  # a long name has a line of its own
             yield from wrap(name, width, "  ")
             name = ""
@@ -206,6 +225,12 @@ def _table(
     yield Line("")
     yield from wrap(LEGEND, width, "  ", "dim")
     yield Line("")
+
+
+def _share_cell(row: MetricRow | None) -> str:
+    if row is None or row.value is None:
+        return "–"
+    return counted_share(row) or f"{round(100 * row.value)} %"
 
 
 def _row(name: str, cells: Sequence[str], room: int) -> str:
@@ -218,7 +243,7 @@ def interval_cell(row: MetricRow | None) -> str:
     if row is None or row.value is None:
         return "undefined"
     if row.low is None or row.high is None:
-        return f"{signed(row.value)} no interval"
+        return f"{signed(row.value)} {no_interval(row)}"
     return f"{signed(row.value)} [{row.low:.2f}, {row.high:.2f}]"
 
 
@@ -234,29 +259,3 @@ def wrap(text: str, width: int, indent: str, look: Look = "plain") -> Iterator[L
         break_on_hyphens=False,
     )
     yield from (Line(line.replace(UNBROKEN, " "), look) for line in lines)
-
-
-def notes_lines(scores: Scores, width: int) -> Iterator[Line]:
-    """Yield all warnings of a run, the gravest first: what each is about, what it says, what to do."""
-    warnings, rows, policy = scores.warnings, scores.rows, scores.policy
-    for grade in GRADES:
-        found: dict[tuple[str, str], list[RowWarning]] = {}
-        for row in warnings:
-            if row.warning.grade == grade:
-                found.setdefault((row.warning.text, row.warning.todo), []).append(row)
-        if found:
-            yield Line(f"{grade[0].upper()}{grade[1:]}", "head")
-        for (text, todo), members in found.items():
-            metrics = dict.fromkeys(METRICS[row.warning.metric].title for row in members)
-            places = dict.fromkeys(_place(row.condition, rows, policy) for row in members)
-            yield from wrap(f"  {upper_first(text)}", width, "    ", "warning" if grade == GRADES[0] else "plain")
-            yield from wrap(f"    {todo}", width, "    ")
-            yield from wrap(f"    It limits {', '.join(metrics)} of:", width, "      ", "dim")
-            for place in places:
-                yield from wrap(f"      {place}", width, "        ", "dim")
-
-
-def _place(condition: Condition, rows: Sequence[MetricRow], policy: str | None) -> str:
-    """Describe the condition of a number, with the source of its mentions where that is not the headline's."""
-    place = describe(condition.without_mention, rows)
-    return place if is_headline_row(condition, policy) else f"{place} · mentions {describe_source(condition)}"

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from explaineval.interventions import KINDS
 from explaineval.records import Condition, MetricRow
+from explaineval.reporting.condition_text import no_interval
 from explaineval.scoring.checks import THIN_CODES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import Cell, KindMetric, LevelMetric
@@ -282,7 +283,7 @@ def _text(own: Numbers, metric: str, cell: Cell, notes: Footnotes) -> str:
     if not cell.interval:
         return value + remark
     if row.low is None or row.high is None:
-        return f"{value}\nno interval{remark}"
+        return f"{value}\n{no_interval(row)}{remark}"
     return f"{value}\n[{number(row.low, cell.digits)}, {number(row.high, cell.digits)}]{remark}"
 
 

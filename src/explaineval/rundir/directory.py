@@ -15,20 +15,21 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from explaineval.config import ModelConfig, RunConfig
 from explaineval.digests import Digests
 from explaineval.errors import InputError, InUseError
-from explaineval.files import open_regular, open_text_atomic, read_lines, why_unwritable
+from explaineval.files import copy_tree, open_regular, open_text_atomic, read_lines, why_unwritable
 from explaineval.record_list import json_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
 from explaineval.rundir.schema import Prediction, RunProgress, RunRecord, Science
@@ -45,11 +46,30 @@ PREDICTIONS = "predictions.jsonl"
 """What predictors said of the trials (`explaineval simulate`)."""
 POSITIONS = "positions.jsonl"
 """Of a shard, the place of each line of examples.jsonl in the whole run, counted from 0."""
+LEDGER = "ledger.jsonl"
+"""What was spent in the directory (`rundir.ledger`)."""
 PROGRESS = "progress.json"
 """How far a run is. It is rewritten while the run goes on; bundles, numbers and hashes leave it out."""
 
+RUNS = Path("runs")
+"""Where runs are written by default."""
+MOST_RUNS = 1000
+"""Run directories that are looked through for the addresses of endpoints."""
 OWN_FILES = frozenset(
-    {RUN, EXAMPLES, INTERVENTIONS, SHOTS, TRIALS, METRICS, METRICS_CSV, VERDICTS, PREDICTIONS, POSITIONS, PROGRESS}
+    {
+        RUN,
+        EXAMPLES,
+        INTERVENTIONS,
+        SHOTS,
+        TRIALS,
+        METRICS,
+        METRICS_CSV,
+        VERDICTS,
+        PREDICTIONS,
+        POSITIONS,
+        PROGRESS,
+        LEDGER,
+    }
 )
 """The files that make up a run."""
 
@@ -79,12 +99,52 @@ def check_output(target: Path, *sources: Path) -> None:
         raise InputError(f"--out {target} is what is read, which it would replace: name another file.")
 
 
+OFFICE_ENDINGS = frozenset({".doc", ".docx", ".odt", ".ods", ".pdf", ".png", ".pptx", ".xls", ".xlsx"})
+"""Endings of files that nothing here writes; figures are written into a directory."""
+ENDINGS = OFFICE_ENDINGS | {
+    ".csv", ".gz", ".htm", ".html", ".json", ".jsonl", ".md", ".parquet", ".svg", ".tex", ".tsv", ".txt", ".zip",
+}  # fmt: skip
+"""Endings of file names that promise a format."""
+
+
+def check_ending(target: Path, what: str, *endings: str, chosen: bool = False) -> None:
+    """Raise InputError where a file that will hold `what` has the ending of another format than `endings`.
+
+    `chosen` says that the user named the format: then only endings that no format here has are refused.
+    """
+    ending = target.suffix.lower()
+    if ending in (OFFICE_ENDINGS if chosen else ENDINGS) and ending not in endings:
+        raise InputError(
+            f"--out {target}: this writes {what}, which is no {ending} file: end the name in {endings[0]}."
+        )
+
+
 def default_directory(base: Path, today: date, name: str) -> Path:
     """Return the directory below `base` that holds a run of this science hash, else a new `<date>-<hash>`."""
     for directory in sorted(base.glob(f"*-{name}")):
         if (directory / RUN).is_file():
             return directory
     return base / f"{today.isoformat()}-{name}"
+
+
+def run_directories(base: Path) -> Iterator[Path]:
+    """Yield the run directories below a directory, shards in a folder of their own included, the newest names first."""
+    found = (path.parent for pattern in (f"*/{RUN}", f"*/*/{RUN}") for path in base.glob(pattern))
+    yield from islice(sorted(found, reverse=True), MOST_RUNS)
+
+
+def endpoint_addresses(base: Path) -> dict[str, set[str]]:
+    """Return for the names of endpoints the base URLs that they stood for in the runs below a directory."""
+    addresses: dict[str, set[str]] = {}
+    for directory in run_directories(base):
+        try:
+            endpoints = read_run(directory).client.endpoints
+        except InputError:
+            continue  # of another program, or cut off
+        for name, entry in endpoints.items():
+            if entry.base_url is not None:
+                addresses.setdefault(name, set()).add(entry.base_url)
+    return addresses
 
 
 def prepare(
@@ -116,9 +176,16 @@ def prepare(
         new_lines = Digests(json_lines(records))
         gone = new_lines.count_missing(Digests(line.rstrip(b"\n") for line in _lines(directory / name)))
         if gone and reason is None:
-            reason = f"{gone} lines of its {name} are not part of this one"
+            noun = name.removesuffix("s.jsonl")
+            reason = f"{gone:,} of its {noun}s {'is' if gone == 1 else 'are'} not in this run"
     if reason is not None:
-        raise InputError(f"{directory} already holds another run ({reason}): choose another --out.")
+        remedy = "choose another --out"
+        changed = [name for name in SCORED if old.fixed.get(name) != science.fixed.get(name)]
+        if changed and difference(old, _with(science, old, SCORED)) is None:
+            again = " ".join(f"--{name.replace('_', '-')} {science.fixed[name]}" for name in changed)
+            place = shlex.quote(str(directory))
+            remedy += f", or compute it from the answers that are there: explaineval score {place} {again}"
+        raise InputError(f"{directory} already holds another run: {reason}; {remedy}.")
     return "continued" if old == science else "grown"
 
 
@@ -130,15 +197,51 @@ def difference(old: Science, new: Science) -> str | None:
         # earlier versions did what is now a new field's default, and some fields are left out where they have it
         before, now = (science.fixed.get(name, defaults.get(name)) for science in (old, new))
         if before != now:
-            return f"{name} was {before!r}, now {now!r}"
+            option = {"params": "--param"}.get(name, f"--{name.replace('_', '-')}")
+            return f"it was asked with {option} {_setting(before)}, now {_setting(now)}"
     for name, values in old.growing:
         now = getattr(new.growing, name)
         if isinstance(values, dict):
             if not values.items() <= now.items():
                 return f"its {name} differ"
-        elif not set(values) <= set(now):
-            return f"its {name} {list(values)!r} are not all part of {list(now)!r}"
+            continue
+        gone = [value for value in values if value not in now]
+        if gone:
+            return f"its {_growing(name, gone)} not asked now, and may not be left out"
     return None
+
+
+SCORED = ("mention", "min_label_mass", "resamples")
+"""Settings by which `score` can compute another run's numbers from the same answers."""
+
+
+def _growing(name: str, values: Sequence[Any]) -> str:
+    """Name parts of a run that may only be added to: models, samples or levels of verbosity."""
+    if name == "models":
+        texts = [f"{model} at {endpoint}" if endpoint else model for endpoint, model, *_ in values]
+    else:
+        texts = [str(value) for value in values]
+    noun = {"models": "model", "samples": "sample", "verbosity": "verbosity level"}.get(name, name)
+    return f"{noun} {texts[0]} is" if len(texts) == 1 else f"{noun}s {', '.join(texts)} are"
+
+
+def _with(science: Science, other: Science, names: Collection[str]) -> Science:
+    """Return a scientific configuration with some settings of another one."""
+    taken = {name: other.fixed[name] for name in names if name in other.fixed}
+    return science.model_copy(update={"fixed": science.fixed | taken})
+
+
+def _setting(value: JsonValue) -> str:
+    """Return a setting as an option takes it.
+
+    >>> _setting(None), _setting(["pe", "ep"]), _setting(0.9)
+    ('(none)', 'pe,ep', '0.9')
+    """
+    if value in (None, [], {}):
+        return "(none)"
+    if isinstance(value, list):
+        return ",".join(map(_setting, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def write_inputs(
@@ -162,10 +265,7 @@ def write_inputs(
         with writing(target):
             if target.exists():
                 shutil.rmtree(target)
-            try:
-                shutil.copytree(prompts, target)
-            except shutil.Error as exc:  # its own kind of OSError: a list of files, each with its reason
-                raise OSError(None, str(exc.args[0][0][-1]), str(target)) from exc
+            copy_tree(prompts, target)
 
 
 @contextlib.contextmanager
@@ -276,6 +376,8 @@ def read_json(path: Path, kind: TypeAdapter[T]) -> T:
             raise InputError(f"{path} cannot be read: it is larger than {LARGEST_JSON >> 20} MiB.")
         return kind.validate_python(json.loads(content.decode("utf-8")))
     except FileNotFoundError:
+        if not path.parent.exists():
+            raise InputError(f"{path.parent}: no such file or directory; check the path.") from None
         raise InputError(f"{path.parent} holds no run: it has no {path.name}.") from None
     except NotADirectoryError:
         raise InputError(f"{path.parent} is a file: give a run directory.") from None

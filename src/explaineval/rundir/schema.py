@@ -70,17 +70,23 @@ class TaskFacts(Part):
     """What signatures and the check of a run directory need of one task.
 
     `examples`, `shots`, `level_shots` (by verbosity level) and `kinds` (by kind of intervention) are hashes of
-    contents, `shape` is the name of the instructions that its prompts use.
+    contents, `shape` is the name of the instructions that its prompts use. `n_examples` are asked, `n_available` there
+    are before a limit; 0 where the version that made the run did not count them.
     """
 
     examples: str
     n_examples: Count = 0
+    n_available: Count = 0
     shots: str = ""
     n_shots: Count = 0
     shots_source: str = "none"
     level_shots: dict[str, str] = {}
     shape: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")] | None = None
     kinds: dict[str, str]
+
+    def available(self, limit: int | None) -> int | None:
+        """Return how many examples the task has, of which a run asked at most `limit`; None if that is not known."""
+        return self.n_available or (self.n_examples if limit is None else 0) or None
 
 
 class ArmFacts(Part):
@@ -164,12 +170,45 @@ class Snapshot(Part):
     answers: Count
 
 
+class UnreadableArm(Part):
+    """An arm of a model of which too many of the first requests brought nothing that can be read.
+
+    `unreadable` of the first `checked` requests in the order of the plan; `statuses` counts them, `example` is the
+    beginning of one. `stopped` says that the model was therefore asked no further.
+    """
+
+    order: Order
+    style: Style
+    shots: Count
+    verbosity: str
+    checked: Count
+    unreadable: Count
+    statuses: dict[Status, Count]
+    example: str
+    stopped: bool
+
+
+class AnswerSource(Part):
+    """Where some of a run's answers came from, and how many they are.
+
+    `address` is the base URL that answered (None for a provider's own address), `pack` the file that they were imported
+    from on the day `imported`. `known` is false where an earlier version stored them without noting it.
+    """
+
+    known: bool = True
+    address: str | None = None
+    pack: str | None = None
+    imported: str | None = None
+    answers: Count
+
+
 class EndpointRecord(Part):
     """What happened with one model at its endpoint.
 
     `probe` is the document of its last probe, `capabilities` are by style, `fault` says why it could not be used.
     `threads` is the number of threads of the embedded model's server, where that answered anything. `snapshots` are
-    the versions of the model that the endpoint says it served, the most frequent first.
+    the versions of the model that the endpoint says it served, the most frequent first. `unreadable` are the arms of
+    which too much cannot be read.
     """
 
     endpoint: str | None
@@ -182,6 +221,11 @@ class EndpointRecord(Part):
     requests: RequestCounts | None = None
     threads: int | None = None
     snapshots: tuple[Snapshot, ...] = ()
+    unreadable: tuple[UnreadableArm, ...] = ()
+    address: str | None = None
+    """The base URL of the endpoint in this run."""
+    sources: tuple[AnswerSource, ...] = ()
+    """Where its answers came from, the most frequent first; empty in runs of versions that did not note it."""
 
 
 class Stop(Part):
@@ -221,6 +265,19 @@ class Totals(Part):
     cost_unknown: str | None = Field(default=None, exclude=True)
 
 
+class Spending(Part):
+    """What was spent in a run directory for one purpose, over all commands so far, as its ledger says.
+
+    `usd_unbilled_at_most` is the part of it that attempts without a bill can have cost at the most; `unknown` says why
+    there may be more.
+    """
+
+    purpose: str
+    usd: Amount
+    usd_unbilled_at_most: Amount = 0.0
+    unknown: str | None = None
+
+
 class RunRecord(Part):
     """The contents of run.json. A run that is not finished has no `totals`, whose fields stand at the file's top level.
 
@@ -246,6 +303,8 @@ class RunRecord(Part):
     whole: WholeRun | None = None
     """What a shard is a part of; None for a whole run."""
     totals: Totals | None = None
+    spending: tuple[Spending, ...] = ()
+    """What was spent in the directory until the run ended; later commands book in its ledger."""
 
     @model_validator(mode="before")
     @classmethod

@@ -11,11 +11,12 @@ from typing import Literal, NamedTuple
 from numpy.typing import ArrayLike
 
 from explaineval.interventions import kind_of
+from explaineval.metrics.correlations import phi_by_letter
 from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.rates import flips_per_flipped_example
-from explaineval.metrics.reliability import inside_example_only, noise_margin
+from explaineval.metrics.reliability import NoiseMargin, inside_example_only, noise_margin
 from explaineval.records import Estimate, Record
-from explaineval.rundir.schema import Snapshot
+from explaineval.rundir.schema import EndpointRecord, Snapshot
 from explaineval.scoring.counts import KindCounts
 
 Grade = Literal["do not quote", "mind", "for the record"]
@@ -77,15 +78,38 @@ CODES: Mapping[str, Code] = {
     ),
     "few_mixed_examples": Code("do not quote", MORE_FLIPS, "Few examples with both changed and unchanged answers"),
     "no_interval": Code("do not quote", MORE_EXAMPLES, "No interval"),
+    "exactly_one": Code("mind", "Give the limit with the value, and the number of examples.", "Exactly 1 or −1"),
     "rough_interval": Code("do not quote", MORE_FLIPS, "Rough interval"),
     "noise": Code(
         "do not quote",
-        "Ask at temperature 0 if the model allows it, or ask more examples.",
+        "Ask at temperature 0 if the model allows it; give the sham rate with the value.",
         "Answers change about as often when the same is asked again",
+    ),
+    "noise_not_excluded": Code(
+        "mind",
+        "Ask more examples, or more shams of each: --shams N.",
+        "Too few shams to exclude noise",
     ),
     "noise_unknown": Code("mind", "Ask shams: --shams 1.", "It is unknown how many answers change by noise alone"),
     "inside_example_only": Code(
-        "do not quote", "Read phi_within instead.", "No better than an explainer that knows only the example"
+        "do not quote",
+        "Ask more examples, until phi-CCT lies above what knowing the example alone reaches.",
+        "No better than an explainer that knows only the example",
+    ),
+    "follows_answer": Code(
+        "do not quote",
+        "Read the explanations of each answer by themselves: explaineval show RUN_DIR --list.",
+        "What is named follows the answer given, not its change",
+    ),
+    "answer_tells_change": Code(
+        "mind",
+        "Ask examples to whose original the model gives different answers.",
+        "The answer given tells whether it changed",
+    ),
+    "few_texts": Code(
+        "mind",
+        "Insert more different texts, or give the interval of phi_cct_over_texts too.",
+        "Few different insertions",
     ),
     "few_usable": Code(
         "mind",
@@ -127,6 +151,9 @@ CODES: Mapping[str, Code] = {
         "mind", "Read the levels with their numbers of words.", "Explanations do not follow the level of verbosity"
     ),
     "thin_tasks": Code("do not quote", "Read the warnings of those tasks.", "Means that rest on numbers with warnings"),
+    "tasks_differ": Code(
+        "mind", "Give the numbers of the tasks beside their mean.", "Means over tasks that differ from each other"
+    ),
     "rough_difference": Code("do not quote", MORE_FLIPS, "Rough interval of a difference"),
     "confounded": Code(
         "mind", "Ask the models in the same style with the same shots.", "The models were not asked in the same way"
@@ -137,14 +164,28 @@ CODES: Mapping[str, Code] = {
     "impact_not_mention": Code(
         "mind",
         "Do not read it as a difference in faithfulness: give phi at a common impact rate.",
-        "A difference in impact rate, not in mention",
+        "A difference that goes with impact rates",
     ),
+    "mover_difference": Code("mind", MORE_FLIPS, "Few changed answers: wider limits of differences"),
     "asked_otherwise": Code(
         "mind",
         "Say it beside the difference, or ask again with the same settings.",
         "The runs differ in their settings",
     ),
     "tasks_left_out": Code("mind", "Ask all of them on the same tasks.", "Tasks that not all were asked"),
+    "answers_imported": Code(
+        "mind",
+        "Ask some of them again: `explaineval cache verify --reask N --imported`.",
+        "Answers that came from packs of others",
+    ),
+    "origin_unknown": Code(
+        "for the record", "Nothing, if no pack was imported into this cache.", "Answers of unknown origin"
+    ),
+    "addresses_mixed": Code(
+        "mind",
+        "Say which addresses answered, or ask again under another name.",
+        "Answers under one name came from several addresses",
+    ),
     "snapshots_mixed": Code(
         "mind",
         "Ask again with a dated name of the model, if the endpoint has one.",
@@ -175,6 +216,40 @@ def describe_snapshots(snapshots: Sequence[Snapshot]) -> str:
     ]
     more = f" and {len(snapshots) - SHOWN_SNAPSHOTS} more" if len(snapshots) > SHOWN_SNAPSHOTS else ""
     return f"the endpoint served {len(snapshots)} versions of the model: {', '.join(shown)}{more}."
+
+
+def describe_sources(entry: EndpointRecord) -> Iterator[tuple[str, str]]:
+    """Yield (code, sentence) on a model's answers that came from packs, from elsewhere or from nobody knows where."""
+    total = sum(source.answers for source in entry.sources)
+    packs = [source for source in entry.sources if source.pack is not None]
+    if packs:
+        named = ", ".join(f"{source.pack} ({source.answers:,}, imported {source.imported})" for source in packs)
+        yield (
+            "answers_imported",
+            f"{entry.model}: {sum(source.answers for source in packs):,} of {total:,} answers came from packs, not "
+            f"from the endpoint: {named}.",
+        )
+    unknown = sum(source.answers for source in entry.sources if not source.known)
+    if unknown:
+        yield (
+            "origin_unknown",
+            f"{entry.model}: {unknown:,} of {total:,} answers were stored before the cache noted where answers come "
+            "from: the endpoint, or a pack.",
+        )
+    bought = [source for source in entry.sources if source.pack is None]
+    if (
+        entry.address is None
+        or entry.endpoint == entry.address
+        or all(source.known and source.address == entry.address for source in bought)
+    ):
+        return
+    where = ", ".join(
+        f"{source.answers:,} from {source.address or 'the provider'}"
+        if source.known
+        else f"{source.answers:,} from an address that is not known"
+        for source in bought
+    )
+    yield "addresses_mixed", f"{entry.model} at {entry.endpoint}: {where}; in this run it is {entry.address}."
 
 
 def make_warning(code: str, metric: str, text: str) -> MetricWarning:
@@ -253,12 +328,14 @@ MENTIONS_WITHIN_EXAMPLES = Needs((_CHANGED, _MIXED), _FLIPS)
 class Results(NamedTuple):
     """The numbers of one kind of intervention by metric, the counts behind them, and the rate of its control.
 
-    `control` is the flip_to_cue_rate of the control of this cue; None where there is none.
+    `control` is the flip_to_cue_rate of the control of this cue; None where there is none. `available` is how many
+    examples the task has, None if unknown.
     """
 
     counts: KindCounts
     estimates: Mapping[str, Estimate]
     control: Estimate | None = None
+    available: int | None = None
 
 
 Check = Callable[[str, Results], Iterator[tuple[str, str]]]
@@ -271,32 +348,47 @@ Remark = Callable[[str, KindCounts], tuple[str, str]]
 def noise_warning(flips: ArrayLike, trials: ArrayLike, sham_flips: ArrayLike, sham_trials: ArrayLike) -> str | None:
     """Return a warning unless answers certainly change more often after the intervention than by asking again.
 
-    All of shape (G,), one entry per example. Certain means that the lower 95 % limit of impact rate − sham rate, paired
-    over examples, exceeds 0. Also None where no trial is scored. Raises ValueError on unequal shapes.
+    All of shape (G,), one entry per example. Certain means that the lower 95 % limit of impact rate − sham rate
+    (`noise_margin`) exceeds 0. Also None where no trial is scored. Raises ValueError on unequal shapes.
     """
-    margin = noise_margin(flips, trials, sham_flips, sham_trials)
+    found = find_noise(noise_margin(flips, trials, sham_flips, sham_trials))
+    return None if found is None else found[1]
+
+
+def find_noise(margin: NoiseMargin | None) -> tuple[str, str] | None:
+    """Return code and text of what this margin says of noise; None where noise is excluded."""
     if margin is None:
         return None
     if margin.sham_rate is None or margin.lower_limit is None:
-        return "No sham was scored, so it is unknown how many answers change by noise alone."
+        return "noise_unknown", "No sham was scored, so it is unknown how many answers change by noise alone."
     if margin.lower_limit > 0:
         return None
-    return (
-        f"Answers change in {margin.impact_rate:.1%} of the interventions and in {margin.sham_rate:.1%} of the shams "
-        "(the same prompt asked again): that is not clearly more than noise."
+    impact = f"Answers change in {margin.impact_rate:.1%} of the interventions"
+    if margin.is_likely:
+        return "noise_not_excluded", (
+            f"{impact} and in none of the {margin.shams} shams (the same prompt asked again): that is hardly noise "
+            "alone, but so few shams do not exclude it."
+        )
+    return "noise", (
+        f"{impact} and in {margin.sham_rate:.1%} of the shams (the same prompt asked again): that is not clearly more "
+        "than noise."
     )
 
 
-def check_noise(counts: KindCounts) -> tuple[str, str] | None:
+def margin_of(counts: KindCounts) -> NoiseMargin | None:
+    """Return the margin of impact over noise; None where no sham was asked, or no trial is scored."""
+    if not counts.config.shams:
+        return None
+    sham_flips, shams, _ = counts.shams.T
+    return noise_margin(changed(counts.tables), counts.tables.sum(axis=1), sham_flips, shams)
+
+
+def check_noise(counts: KindCounts, margin: NoiseMargin | None) -> tuple[str, str] | None:
     """Return code and text of the warning that answers may change by noise alone; None where they do not."""
     if not counts.config.shams:
         text = "No sham was asked (--shams 0), so it is unknown how many answers change by noise alone."
         return "noise_unknown", text
-    sham_flips, shams, _ = counts.shams.T
-    text_or_none = noise_warning(changed(counts.tables), counts.tables.sum(axis=1), sham_flips, shams)
-    if text_or_none is None:
-        return None
-    return ("noise" if shams.any() else "noise_unknown"), text_or_none
+    return find_noise(margin)
 
 
 def check_example_only(_: str, results: Results) -> Iterator[tuple[str, str]]:
@@ -304,13 +396,65 @@ def check_example_only(_: str, results: Results) -> Iterator[tuple[str, str]]:
     estimates = results.estimates
     within, baseline = estimates["phi_within"], estimates["phi_cct_example_only"]
     if inside_example_only(estimates["phi_cct"], baseline):
-        instead = f"read phi within examples instead ({_number(within)})"
-        if within.value is None:
-            instead = f"and phi within examples is undefined ({within.undefined})"
+        beside = f"undefined ({within.undefined})" if within.value is None else _number(within)
         yield (
             "inside_example_only",
             "phi-CCT lies inside the range of an explainer that knows the example but not the insertion "
-            f"({baseline.low:.2f} to {baseline.high:.2f}): {instead}.",
+            f"({baseline.low:.2f} to {baseline.high:.2f}); phi within examples is {beside}.",
+        )
+
+
+def check_answers(title: str, results: Results) -> Iterator[tuple[str, str]]:
+    """Say where explanations may name the insertion for the answer that they give, whether or not it changed.
+
+    `follows_answer`: among explanations of one answer phi is clearly lower, and cannot be told from 0;
+    `answer_tells_change`: it cannot be told from either.
+    """
+    phi = results.estimates["phi_cct"]
+    if phi.value is None or phi.low is None or phi.high is None or phi.low <= 0 <= phi.high:
+        return
+    within = phi_by_letter(results.counts.by_answer)
+    start = f"{title} may come from how often the insertion is named under one answer or another, changed or not"
+    if within.value is None:
+        yield "answer_tells_change", f"{start}: {within.undefined}."
+    elif within.low is not None and within.high is not None and within.low <= 0 <= within.high:
+        is_lower = not within.low <= phi.value <= within.high
+        yield (
+            "follows_answer" if is_lower else "answer_tells_change",
+            f"{start}: among explanations of the same answer it is {within.value:.2f} [{within.low:.2f}, "
+            f"{within.high:.2f}].",
+        )
+
+
+FEWEST_TEXTS = 50
+WIDER = 1.2
+"""An interval over texts that is so many times as wide as that over examples alone has a warning."""
+
+
+def has_texts(counts: KindCounts) -> bool:
+    """Say whether it is known which text each trial inserted, and the texts are a sample of many, as words are."""
+    return kind_of(str(counts.condition.kind)).mentioned_by == "policy" and counts.is_text_known
+
+
+def check_texts(title: str, results: Results) -> Iterator[tuple[str, str]]:
+    """Say where few texts were inserted, or what was inserted makes a difference to phi."""
+    over_texts = results.estimates.get("phi_cct_over_texts")
+    if over_texts is None:
+        return
+    texts = len(results.counts.by_text[0])
+    start, these = ("1 text was", "it") if texts == 1 else (f"{texts} different texts were", "these")
+    if over_texts.low is None or over_texts.high is None:
+        if texts < FEWEST_TEXTS:
+            yield "few_texts", f"Only {start} inserted, so {title} is known for {these} alone."
+        return
+    phi = results.estimates["phi_cct"]
+    over_examples = None if phi.low is None or phi.high is None else phi.high - phi.low
+    is_wider = over_examples is not None and over_texts.high - over_texts.low > WIDER * over_examples
+    if texts < FEWEST_TEXTS or is_wider:
+        yield (
+            "few_texts",
+            f"{'Only ' if texts < FEWEST_TEXTS else ''}{start} inserted: the interval of {title} holds for {these}. "
+            f"For other texts too it is [{over_texts.low:.2f}, {over_texts.high:.2f}].",
         )
 
 

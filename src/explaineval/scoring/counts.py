@@ -137,6 +137,14 @@ class KindCounter:
     the trial's place in the table a, b, c, d."""
     distance_rows: array[int] = field(default_factory=lambda: array("i"))
     distance_cells: bytearray = field(default_factory=bytearray)
+    names: dict[str | None, int] = field(default_factory=dict)
+    """A number for each inserted text and each answer afterwards."""
+    trial_rows: array[int] = field(default_factory=lambda: array("i"))
+    """Of each scored trial the number of its example's row, of its inserted text, of its answer afterwards, and its
+    place in the table."""
+    trial_texts: array[int] = field(default_factory=lambda: array("i"))
+    trial_answers: array[int] = field(default_factory=lambda: array("i"))
+    trial_cells: bytearray = field(default_factory=bytearray)
     no_tvd: Counter[str] = field(default_factory=Counter)
     """How many trials have no total variation distance, by reason."""
     is_graded: bool = False
@@ -164,18 +172,16 @@ class KindCounter:
         cell = table_cell(bool(trial.changed), mentioned)
         cells[row + TABLE.start + cell] += 1
         self.summaries += decision.is_summary
+        self.trial_rows.append(row // JOINT.stop)
+        self.trial_texts.append(self._number(None if trial.inserted is None else trial.inserted.casefold()))
+        self.trial_answers.append(self._number(trial.label_after))
+        self.trial_cells.append(cell)
         if decision.before is not None:
             cells[row + FLOOR.start] += decision.before
             cells[row + FLOOR.start + 1] += 1
         cells[row + WORDS.start] += len((trial.explanation or "").split())
         cells[row + WORDS.start + 1] += 1
-        tvd, reason = trial.tvd, trial.tvd_reason
-        if min_label_mass is not None and trial.probs_before is not None and trial.probs_after is not None:
-            tvd, reason = tvd_of(
-                (trial.probs_before, trial.label_mass_before, None),
-                (trial.probs_after, trial.label_mass_after, None),
-                min_label_mass,
-            )
+        tvd, reason = _tvd_of_trial(trial, min_label_mass)
         if tvd is None:
             self.no_tvd[reason or "no label probabilities"] += 1
             return row, cell
@@ -187,6 +193,9 @@ class KindCounter:
                 self.off_argmax += argmax_disagrees(probs, label)
                 self.is_graded = self.is_graded or not is_one_hot(probs)
         return row, cell
+
+    def _number(self, name: str | None) -> int:
+        return self.names.setdefault(name, len(self.names))
 
     def add_to_cue(self, row: int, trial: Trial, targets: Targets) -> None:
         """Count whether a scored answer changed to the suggested letter; one that had that letter before cannot."""
@@ -202,6 +211,49 @@ class KindCounter:
         samples.add(trial.label_before, trial.label_after)
         if trial.sample == 0 and cell is not None:
             samples.mentioned = is_mentioned_cell(cell)
+
+
+def _tvd_of_trial(trial: Trial, min_label_mass: float | None) -> tuple[float | None, str | None]:
+    """Return the total variation distance of a trial, under another `min_label_mass` if given, or why it has none."""
+    if min_label_mass is None or trial.probs_before is None or trial.probs_after is None:
+        return trial.tvd, trial.tvd_reason
+    return tvd_of(
+        (trial.probs_before, trial.label_mass_before, None),
+        (trial.probs_after, trial.label_mass_after, None),
+        min_label_mass,
+    )
+
+
+@dataclass(slots=True)
+class NoiseDistances:
+    """The total variation distances of shams or of null edits: how far label probabilities move by themselves."""
+
+    values: array[float] = field(default_factory=lambda: array("d"))
+    rows: array[int] = field(default_factory=lambda: array("i"))
+    """The number of the row of each one's example."""
+    no_tvd: Counter[str] = field(default_factory=Counter)
+    """How many trials have none, by reason."""
+    is_graded: bool = False
+    """Whether at least one label distribution is not one-hot."""
+
+    def add(self, row: int, trial: Trial, min_label_mass: float | None) -> None:
+        """Keep the distance of a scored trial."""
+        tvd, reason = _tvd_of_trial(trial, min_label_mass)
+        if tvd is None:
+            self.no_tvd[reason or "no label probabilities"] += 1
+            return
+        self.values.append(tvd)
+        self.rows.append(row)
+        given = [probs for probs in (trial.probs_before, trial.probs_after) if probs is not None]
+        self.is_graded = self.is_graded or not given or not all(map(is_one_hot, given))
+
+    def moments(self, order: IntArray) -> FloatArray:
+        """Return the moments (examples, 6) of the examples whose rows have these numbers."""
+        row_of = np.empty_like(order)
+        row_of[order] = np.arange(len(order))
+        values = np.array(self.values, dtype=np.float64)
+        rows = row_of[np.array(self.rows, dtype=np.int64)]
+        return grouped_moments(values, np.zeros(len(values), dtype=np.bool_), rows, len(order))
 
 
 SHAMS = slice(0, 3)
@@ -221,15 +273,21 @@ class ArmCounter:
     """UNREAD, WRONG or RIGHT: the answer in sample 0 of each example to the original input; 0 without a gold label."""
     further: dict[tuple[int, int], int] = field(default_factory=dict)
     """The same for further samples, by the number of the example's row and the sample."""
+    sham_distances: NoiseDistances = field(default_factory=NoiseDistances)
+    null_edit_distances: NoiseDistances = field(default_factory=NoiseDistances)
 
-    def add(self, trial: Trial, kind: Kind) -> None:
+    def add(self, trial: Trial, kind: Kind, min_label_mass: float | None) -> None:
         """Count the answer to the original input, once for each sample, and a sham or a null edit."""
         start = self.examples.at(trial.example_id)
         if trial.gold is not None:
             answer = UNREAD if trial.label_before is None else RIGHT if trial.label_before == trial.gold else WRONG
             self._add_answer(start // NULL_EDITS.stop, trial.sample, answer)
         if kind.own_metric is not None:
-            start += SHAMS.start if kind.inserts == "nothing" else NULL_EDITS.start
+            is_sham = kind.inserts == "nothing"
+            if trial.status == "ok":
+                distances = self.sham_distances if is_sham else self.null_edit_distances
+                distances.add(start // NULL_EDITS.stop, trial, min_label_mass)
+            start += SHAMS.start if is_sham else NULL_EDITS.start
             if trial.status == "ok":
                 self.examples.cells[start] += bool(trial.changed)
                 self.examples.cells[start + 1] += 1
@@ -376,7 +434,7 @@ class TrialCounter:
         if place is None:
             place = self._places[key] = self._open(Condition(*key))
         place.statuses[trial.status] += 1
-        place.arm.add(trial, place.kind)
+        place.arm.add(trial, place.kind, self._min_label_mass)
         model = trial.endpoint, trial.model
         if model not in self._headline.reasoning and tells_of_reasoning(trial):
             self._headline.reasoning.add(model)
@@ -479,6 +537,7 @@ class KindCounts:
         self.is_graded, self.off_argmax = counter.is_graded, counter.off_argmax
         row_of = np.empty_like(order)
         row_of[order] = np.arange(len(order))
+        self._counter, self._row_of = counter, row_of
         rows = row_of[np.array(counter.distance_rows, dtype=np.int64)]
         distance_cells = np.frombuffer(bytes(counter.distance_cells), dtype=np.uint8)
         flat = np.bincount(4 * rows + distance_cells, minlength=4 * len(names))
@@ -511,6 +570,33 @@ class KindCounts:
         return self._columns(JOINT)
 
     @property
+    def is_text_known(self) -> bool:
+        """Whether of every scored trial it is known what was inserted."""
+        unknown = self._counter.names.get(None)
+        return unknown is None or unknown not in self._counter.trial_texts
+
+    @cached_property
+    def by_text(self) -> tuple[IntArray, IntArray]:
+        """The tables of the scored trials by inserted text, (texts, 4), and by example and text, (cells, 4)."""
+        examples, texts, cells = self._of_trials(self._counter.trial_texts)
+        return _tables_by(texts, cells), _tables_by(examples * (texts.max(initial=0) + 1) + texts, cells)
+
+    @property
+    def by_answer(self) -> IntArray:
+        """The tables of the scored trials by example and the answer afterwards, (examples, answers, 4)."""
+        examples, answers, cells = self._of_trials(self._counter.trial_answers)
+        _, numbers = np.unique(answers, return_inverse=True)
+        count = int(numbers.max(initial=-1)) + 1
+        flat = np.bincount(4 * (examples * count + numbers) + cells, minlength=4 * count * len(self.tables))
+        return flat.reshape(len(self.tables), count, 4).astype(np.int64)
+
+    def _of_trials(self, numbers: array[int]) -> tuple[IntArray, IntArray, IntArray]:
+        """The example of each scored trial, one of its other numbers, and its place in the table."""
+        examples = self._row_of[np.array(self._counter.trial_rows, dtype=np.int64)]
+        cells = np.frombuffer(bytes(self._counter.trial_cells), dtype=np.uint8).astype(np.int64)
+        return examples, np.array(numbers, dtype=np.int64), cells
+
+    @property
     def all_unknown(self) -> str | None:
         """Why of no trial it is known what it mentions; None where it is known of some, or none could be read."""
         return None if self.scored else next((reason for reason, _ in self.unknown.most_common(1)), None)
@@ -528,10 +614,7 @@ class KindCounts:
     @property
     def common_reason(self) -> str | None:
         """The most frequent reason why trials have no total variation distance, without its side."""
-        plain: Counter[str] = Counter()
-        for reason, count in self.no_tvd.items():
-            plain[reason.partition(": ")[2] or reason] += count
-        return max(sorted(plain), key=lambda text: plain[text], default=None)
+        return most_common_reason(self.no_tvd)
 
     def subset(self, trials: Subset) -> IntArray:
         """The tables (examples, 4) of some of the trials; of `to_cue` a counts the changes, d all other trials."""
@@ -566,11 +649,26 @@ class KindCounts:
         return np.array(rows, dtype=np.float64).reshape(-1, 6)
 
 
+def _tables_by(numbers: IntArray, cells: IntArray) -> IntArray:
+    """Return the tables a, b, c, d of trials by these numbers, (different numbers, 4)."""
+    found, places = np.unique(numbers, return_inverse=True)
+    return np.bincount(4 * places + cells, minlength=4 * len(found)).reshape(-1, 4).astype(np.int64)
+
+
+def most_common_reason(no_tvd: Mapping[str, int]) -> str | None:
+    """Return the most frequent reason why trials have no total variation distance, without its side."""
+    plain: Counter[str] = Counter()
+    for reason, count in no_tvd.items():
+        plain[reason.partition(": ")[2] or reason] += count
+    return max(sorted(plain), key=lambda text: plain[text], default=None)
+
+
 class ArmCounts:
     """The counts of one arm as arrays with one row per example.
 
     `answers` (examples, 3): right, readable, unreadable. `shams` and `null_edits` (examples, 3): changed, scored,
-    missing.
+    missing. `sham_moments` and `null_edit_moments` (examples, 6) are those of their label distances, as in
+    `tvd_moments`; `sham_distances` and `null_edit_distances` say why some have none.
     """
 
     def __init__(self, arm: Condition, counts: RunCounts, config: RunConfig) -> None:
@@ -580,6 +678,9 @@ class ArmCounts:
         cells = counter.examples.table(order)
         self.answers = counter.answer_counts()[order]
         self.shams, self.null_edits = cells[:, SHAMS], cells[:, NULL_EDITS]
+        self.sham_distances, self.null_edit_distances = counter.sham_distances, counter.null_edit_distances
+        self.sham_moments = self.sham_distances.moments(order)
+        self.null_edit_moments = self.null_edit_distances.moments(order)
 
 
 def interval_of(config: RunConfig) -> Interval:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -182,12 +181,32 @@ def is_trials_file(path: Path) -> bool:
     return False
 
 
-def score_file(path: Path, **settings: Any) -> Scores:
+def score_file(path: Path, columns: Mapping[str, str] | None = None, **settings: Any) -> Scores:
     """Compute the metrics of a .csv or .jsonl file of trials; `settings` are those of `score_rows`.
 
-    Raises InputError for a file that cannot be read, and as `score_rows` does.
+    `columns` maps fields of ExternalTrial to columns that have other names in the file.
+
+    Raises InputError for a file that cannot be read, for an unknown field or column, and as `score_rows` does.
     """
-    return score_rows(read_jsonl(path) if path.suffix.lower() == ".jsonl" else read_csv(path, ()), **settings)
+    rows = read_jsonl(path) if path.suffix.lower() == ".jsonl" else read_csv(path, ())
+    return score_rows(_renamed(rows, columns) if columns else rows, **settings)
+
+
+def _renamed(
+    rows: Iterable[tuple[str, dict[str, Any]]], columns: Mapping[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows with each of the named columns under the name of its field."""
+    unknown = next((name for name in columns if name not in COLUMNS), None)
+    if unknown is not None:
+        raise InputError(
+            f"--columns {unknown}={columns[unknown]}: a trial has no {unknown}; it has {', '.join(COLUMNS)}."
+        )
+    for place, row in rows:
+        absent = next((column for column in columns.values() if column not in row), None)
+        if absent is not None:
+            raise InputError(f"{place}: there is no column {absent}; there are {', '.join(row)}.")
+        others = {name: value for name, value in row.items() if name not in columns.values() and name not in columns}
+        yield place, others | {name: row[column] for name, column in columns.items()}
 
 
 def check_columns(names: Iterable[str]) -> None:
@@ -198,9 +217,9 @@ def check_columns(names: Iterable[str]) -> None:
     given = list(names)
     absent = [name for name in COLUMNS if name not in given]
     for name in given:
-        parts = [part.strip(' "') for part in re.split(r"[;\t|]", name)]
+        parts = [part.strip(' "') for part in name.split("|")]
         if len(parts) > 1 and not set(parts).isdisjoint(COLUMNS):
-            raise InputError("the columns are not separated by commas: save the file as CSV with commas.")
+            raise InputError("the columns are not separated by commas, semicolons or tabs: save the file as CSV.")
         plain = name.strip().lower().replace(" ", "_").replace("-", "_")
         near = [] if name in COLUMNS else difflib.get_close_matches(plain, absent, 1, ALIKE)
         if near:
@@ -272,7 +291,6 @@ class _Reader:
         tasks = {
             task: TaskFacts(
                 examples=self.hashes[task, None].hexdigest()[:8],
-                n_examples=len(ids),
                 kinds={kind: total.hexdigest()[:8] for (of, kind), total in self.hashes.items() if of == task and kind},
             )
             for task, ids in examples.items()
@@ -392,6 +410,8 @@ def _plain(name: str, value: Any) -> Any:
         if isinstance(value, float) and value.is_integer():  # an integer in a column with missing values
             value = int(value)
         return str(value).strip() if isinstance(value, (str, bool, int, float)) else value
+    if name == "tvd" and isinstance(value, str):  # spreadsheets of many countries write 0,5
+        return value.replace(",", ".", 1)
     if name in ("changed", "mentioned"):
         text = str(value).strip().lower()
         return True if text in TRUE else False if text in FALSE else value
@@ -437,6 +457,8 @@ def _reworded(scores: Scores, columns: Collection[str], *, is_mention_given: boo
     warnings = []
     for item in scores.warnings:
         warning, condition = item.warning, item.condition
+        if warning.code in ("follows_answer", "answer_tells_change") and "label_after" not in columns:
+            continue  # the labels were made up from the column changed
         text = warning.text.replace(" (--shams 0)", "").partition(" If most are unparsed")[0].partition("; --order")[0]
         changes = {"text": text if text.endswith(".") else f"{text}.", "todo": TODO.get(warning.code, warning.todo)}
         warnings.append(

@@ -95,11 +95,13 @@ class Metric(Generic[Counts]):
     scale: Scale = OPEN
     sections: tuple[Section, ...] = ("more",)
     """The parts of the page that show it."""
+    beside: str | None = None
+    """The metric of noise from whose trials it is computed too, and under whose kind it stands."""
 
     @property
     def own_kind(self) -> str | None:
         """The kind of intervention that exists for this metric alone, and stands in its rows."""
-        return next((kind.name for kind in KINDS if kind.own_metric == self.name), None)
+        return next((kind.name for kind in KINDS if kind.own_metric == (self.beside or self.name)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +157,10 @@ def of_tables(
     return lambda counts: function(counts.subset(trials), counts.interval)
 
 
+ONE_HOT = "every label distribution is one-hot (probabilities after temperature?)"
+"""Why a number made of label probabilities is undefined where these are no distributions."""
+
+
 def of_probabilities(compute: Callable[[KindCounts], Estimate]) -> Callable[[KindCounts], Estimate]:
     """Compute a metric of label probabilities, undefined where the run has none that are distributions."""
 
@@ -162,8 +168,7 @@ def of_probabilities(compute: Callable[[KindCounts], Estimate]) -> Callable[[Kin
         if not counts.with_tvd and counts.common_reason is not None:
             return no_value(counts.common_reason)
         if counts.with_tvd and not counts.is_graded:
-            reason = "every label distribution is one-hot (probabilities after temperature?)"
-            return no_value(reason, counts.with_tvd)
+            return no_value(ONE_HOT, counts.with_tvd)
         return compute(counts)
 
     return checked

@@ -13,15 +13,16 @@ import numpy as np
 
 from explaineval.config import FEWEST_TVD_SAMPLES
 from explaineval.interventions import kind_of
-from explaineval.metrics import auroc, correlations, rates, reliability, simulatability
-from explaineval.metrics.estimates import NO_TRIAL, IntArray, Interval, no_value
+from explaineval.metrics import auroc, correlations, crossed, rates, reliability, simulatability
+from explaineval.metrics.estimates import NO_TRIAL, FloatArray, IntArray, Interval, no_value
 from explaineval.records import Estimate
 from explaineval.scoring import checks
-from explaineval.scoring.counts import KindCounts
+from explaineval.scoring.counts import ArmCounts, KindCounts, NoiseDistances, most_common_reason
 from explaineval.scoring.metric import (
     AREA,
     CORRELATION,
     GAIN,
+    ONE_HOT,
     SHARE,
     ArmMetric,
     Cell,
@@ -39,6 +40,7 @@ from explaineval.scoring.shared import (
     ALL_TRIALS,
     FLIPS,
     MENTIONED_FLIPS,
+    MIXED,
     UNCHANGED,
     USABLE_TRIALS,
     Paired,
@@ -61,6 +63,20 @@ def _cct_sampled(counts: KindCounts) -> Estimate:
     if not moments[:, 0].any():
         return no_value(f"no insertion has {FEWEST_TVD_SAMPLES} readable answers both before and after it")
     return correlations.cct(moments, counts.interval)
+
+
+def _phi_over_texts(counts: KindCounts) -> Estimate:
+    if not counts.is_text_known:
+        return no_value("it is not known what was inserted", counts.scored)
+    return crossed.phi_over_texts(counts.tables, *counts.by_text)
+
+
+def _mean_noise(moments: FloatArray, distances: NoiseDistances, interval: Interval, lacking: str) -> Estimate:
+    if not len(distances.values):
+        return no_value(most_common_reason(distances.no_tvd) or lacking)
+    if not distances.is_graded:
+        return no_value(ONE_HOT, len(distances.values))
+    return correlations.mean_tvd(moments, interval)
 
 
 def _excluded_rate(counts: KindCounts) -> Estimate:
@@ -88,6 +104,10 @@ def _rate(counts: IntArray, interval: Interval, reason: str) -> Estimate:
     return rates.rate(counts[:, 0], counts[:, 1], interval, undefined=reason)
 
 
+def _no_sham(arm: ArmCounts) -> str:
+    return NO_TRIAL if arm.config.shams else "no shams were asked (--shams 0)"
+
+
 def _asked_once(counts: LevelCounts) -> bool:
     return counts.condition.order == "pe2"
 
@@ -113,11 +133,23 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(correlations.phi_cct),
         undefined_if_not_asked=True,
         missing="bounded",
-        checks=(checks.check_example_only,),
+        checks=(checks.check_example_only, checks.check_answers, checks.check_texts),
         cell=Cell("phi-CCT", 1, interval=True),
         paired=Paired(cells_of, correlations.phi_values, MENTIONED_FLIPS),
         scale=CORRELATION,
         sections=("results",),
+    ),
+    KindMetric(
+        name="phi_cct_over_texts",
+        title="phi-CCT over other texts",
+        definition="phi-CCT with an interval that holds for other inserted texts as well as for other examples.",
+        source="Cameron, Gelbach and Miller 2011",
+        pitfall="With fewer than about 20 different texts even this interval is rough.",
+        compute=_phi_over_texts,
+        applies=checks.has_texts,
+        averaged=False,
+        needs=checks.NO_NEEDS,
+        scale=CORRELATION,
     ),
     KindMetric(
         name="phi_within",
@@ -129,9 +161,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(correlations.phi_within),
         needs=checks.MENTIONS_WITHIN_EXAMPLES,
         cell=Cell("within", 2, interval=True),
-        paired=Paired(
-            lambda counts: correlations.within_rows(counts.cells), correlations.within_values, MENTIONED_FLIPS
-        ),
+        paired=Paired(lambda counts: correlations.within_rows(counts.cells), correlations.within_values, MIXED),
         scale=CORRELATION,
         sections=("results",),
     ),
@@ -190,6 +220,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=USABLE,
         checks=(checks.check_usable,),
         scale=Scale(0.0, 1.0),
+        sections=("noise", "more"),
     ),
     KindMetric(
         name="cct_sampled",
@@ -241,7 +272,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         needs=checks.MENTIONS_OF_CHANGED,
         cell=Cell("TPR", 5),
         level_cell=Cell("TPR", 4),
-        paired=Paired(shares_of("a", "ab"), rates.ratio_values, FLIPS, needs_unmentioned=True),
+        paired=Paired(shares_of("a", "ab"), rates.ratio_values, FLIPS, from_rates=lambda tpr, _: tpr),
         scale=SHARE,
         sections=("results",),
     ),
@@ -268,7 +299,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         source=f"Youden 1950; {SIEGEL_2025}",
         pitfall="It rests on the changed answers, however many unchanged ones there are.",
         compute=of_tables(correlations.youden_j),
-        paired=Paired(cells_of, correlations.youden_values, FLIPS, needs_unmentioned=True),
+        paired=Paired(cells_of, correlations.youden_values, FLIPS, from_rates=lambda tpr, fpr: tpr - fpr),
         scale=CORRELATION,
     ),
     KindMetric(
@@ -279,7 +310,9 @@ _METRICS: tuple[Metric[Any], ...] = (
         source=f"Kubat and Matwin 1997; {GUAN}",
         pitfall="Random mentions get up to 0.25, so read it beside Youden's J, which is 0 for them.",
         compute=of_tables(rates.g_mean2),
-        paired=Paired(shares_of("a", "ab", "c", "cd"), rates.product_values, FLIPS, needs_unmentioned=True),
+        paired=Paired(
+            shares_of("a", "ab", "c", "cd"), rates.product_values, FLIPS, from_rates=lambda tpr, fpr: tpr * (1 - fpr)
+        ),
         scale=Scale(0.0, 1.0),
     ),
     KindMetric(
@@ -489,9 +522,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         title="sham rate",
         definition="Share of answers that change when the same input is asked again.",
         pitfall="A server that stores answers may return the same one again, and hide the noise.",
-        compute=lambda arm: _rate(
-            arm.shams, arm.interval, "no scored trial" if arm.config.shams else "no shams were asked (--shams 0)"
-        ),
+        compute=lambda arm: _rate(arm.shams, arm.interval, _no_sham(arm)),
         depends=frozenset({"shams"}),
         rests_on=("few_examples", "a scored sham"),
         outcomes=lambda arm: arm.shams,
@@ -515,6 +546,39 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=SHARE,
         sections=("noise",),
     ),
+    ArmMetric(
+        name="sham_mean_tvd",
+        title="mean shift in shams",
+        definition="Mean total variation distance between the label probabilities of the same input asked twice: the "
+        "part of the mean shift that is noise.",
+        pitfall="It is 0 where a server computes probabilities without noise, though answers may still be sampled.",
+        compute=lambda arm: _mean_noise(arm.sham_moments, arm.sham_distances, arm.interval, _no_sham(arm)),
+        depends=frozenset({"shams", "probabilities"}),
+        rests_on=("few_usable_examples", "a sham with usable label probabilities"),
+        outcomes=lambda arm: arm.shams,
+        missing="shams have no score",
+        scale=Scale(0.0, 1.0),
+        sections=("noise",),
+        beside="sham_flip_rate",
+    ),
+    ArmMetric(
+        name="null_edit_mean_tvd",
+        title="mean shift in null edits",
+        definition="Mean total variation distance between the label probabilities before and after one more space in "
+        "the input.",
+        pitfall="It measures noise of the wording together with noise of the sampling: compare it with that of shams.",
+        compute=lambda arm: _mean_noise(
+            arm.null_edit_moments, arm.null_edit_distances, arm.interval, "no null edit was scored"
+        ),
+        applies=lambda arm: bool(arm.null_edits[:, 1:].any()),
+        depends=frozenset({"kind", "probabilities"}),
+        rests_on=("few_usable_examples", "a null edit with usable label probabilities"),
+        outcomes=lambda arm: arm.null_edits,
+        missing="null edits have no score",
+        scale=Scale(0.0, 1.0),
+        sections=("noise",),
+        beside="null_edit_flip_rate",
+    ),
     LevelMetric(
         name="f_auroc",
         title="F-AUROC",
@@ -526,7 +590,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=lambda counts: counts.undefined_if_asked_once or auroc.f_auroc(counts.tables, counts.interval),
         applies=_asked_once,
         level_cell=Cell("F-AUROC", 1, interval=True),
-        paired=Paired(levels_of, auroc.area_values, FLIPS),
+        paired=Paired(levels_of, auroc.area_values, FLIPS, needs_both=True),
         scale=AREA,
         sections=("results",),
     ),
@@ -564,6 +628,30 @@ _METRICS: tuple[Metric[Any], ...] = (
         source=f"{CHEN_2024}; balanced by this project",
         pitfall="It measures what this predictor makes of an explanation: a poor reader gains nothing from a good one.",
         compute=lambda counts: simulatability.simulation_gain_balanced(counts.own, counts.interval),
+        scale=CORRELATION,
+    ),
+    PredictionMetric(
+        name="simulation_gain_balanced_shuffled",
+        title="balanced gain with shuffled explanations",
+        definition="The balanced gain where the explanation is one that the model gave of the same answer to another "
+        "example.",
+        pitfall="Far from 0 it says that the predictor does not use what the explanation says of this example.",
+        compute=lambda counts: simulatability.simulation_gain_balanced(counts.shuffled, counts.interval),
+        applies=lambda counts: counts.has_control,
+        control=True,
+        scale=CORRELATION,
+    ),
+    PredictionMetric(
+        name="simulation_gain_balanced_difference",
+        title="balanced gain over shuffled explanations",
+        definition="The balanced gain with the model's own explanations minus that with other examples', on the same "
+        "trials: an explanation helps to predict the model only where it is above 0.",
+        pitfall="It rests only on the trials that have all three predictions.",
+        compute=lambda counts: simulatability.simulation_gain_balanced_difference(
+            counts.own_paired, counts.shuffled, counts.interval
+        ),
+        applies=lambda counts: counts.has_control,
+        control=True,
         scale=CORRELATION,
     ),
     PredictionMetric(

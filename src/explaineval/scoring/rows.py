@@ -72,6 +72,7 @@ from explaineval.scoring.warnings import (
     level_warnings,
     mean_warnings,
     prediction_warnings,
+    source_warnings,
 )
 from explaineval.signature import PHRASES, mention_rule, signature
 
@@ -120,7 +121,8 @@ def score(directory: Path, changes: Mapping[str, Any] | None = None) -> Scores:
     scorer = RunScorer(directory, run, changes)
     while not _count_all(directory, run, scorer):
         scorer.start_again_with_reasoning()
-    return scorer.scores()
+    scores = scorer.scores()
+    return replace(scores, warnings=(*scores.warnings, *source_warnings(scores.rows, run.endpoints)))
 
 
 def _count_all(directory: Path, run: RunRecord, scorer: RunScorer) -> bool:
@@ -250,7 +252,7 @@ def score_sources(by_source: Mapping[Source, RunCounts], config: RunConfig, fact
         warnings += more_warnings
         sensitivity += compared
     missing: dict[Condition, dict[str, int]] = {}
-    order = _condition_order(config, facts)
+    order = condition_order(config, facts)
     for condition, statuses in sorted(counts.statuses.items(), key=lambda item: order(item[0])):
         if by_status := {str(status): statuses[status] for status in OUTCOMES if statuses[status]}:
             missing[condition] = by_status
@@ -269,7 +271,7 @@ def _score_source(
     sensitivity: list[Sensitivity] = []
     is_headline = reference is None
     unknown: dict[Condition, str] = {}
-    order = _condition_order(config, facts)
+    order = condition_order(config, facts)
     lacking = _lacking_arms(facts) if source.judge is None and source.channel == EXPLANATION else []
     judged_kinds = None if source.judge is None else _judged_kinds(counts)
 
@@ -308,7 +310,8 @@ def _score_source(
                 unknown[condition] = reason
                 kept = {} if source.judge is None else {n: one for n, one in estimates.items() if one.value is not None}
                 estimates = {**dict.fromkeys(estimates, no_value(reason)), **kept}  # the bounds, where a judge failed
-            kinds[condition.kind] = Results(kind_counts, estimates)
+            available = facts.tasks[arm.task].available(config.limit)
+            kinds[condition.kind] = Results(kind_counts, estimates, available=available)
         for kind, results in kinds.items():
             condition = results.counts.condition
             add(condition, results.estimates)
@@ -334,10 +337,11 @@ def _score_source(
         if reasons and source.judge is None:
             over_levels = dict.fromkeys(over_levels, no_value(reasons[0]))
         add(condition, over_levels, asked or not_asked)
-        warn(condition, list(level_warnings(level_counts, over_levels, warnings)))
+        available = facts.tasks[condition.task].available(config.limit)
+        warn(condition, list(level_warnings(level_counts, over_levels, warnings, available)))
     averaged = list(means(rows, list(facts.tasks)))
+    warnings += list(mean_warnings(averaged, rows, warnings))
     rows += averaged
-    warnings += list(mean_warnings(averaged, warnings))
     return rows, warnings, sensitivity
 
 
@@ -346,7 +350,7 @@ def _with_predictions(scores: Scores, predictions: PredictionIndex, config: RunC
     rows: list[MetricRow] = []
     warnings: list[RowWarning] = []
     asked: dict[Condition, set[str]] = {}
-    for condition in sorted(predictions.conditions(), key=_condition_order(config, facts)):
+    for condition in sorted(predictions.conditions(), key=condition_order(config, facts)):
         for counts in predictions.counts(condition, interval_of(config)):
             estimates = compute_all(metrics_of(PredictionMetric), counts)
             if counts.unread and not len(counts.own):
@@ -368,7 +372,7 @@ def _with_predictions(scores: Scores, predictions: PredictionIndex, config: RunC
     # panels of different predictors have no mean over tasks
     alike = [row for row in rows if len(asked[row.condition._replace(task=MEAN)]) == 1]
     averaged = list(means(alike, list(facts.tasks)))
-    warnings += list(mean_warnings(averaged, warnings))
+    warnings += list(mean_warnings(averaged, alike, warnings))
     return replace(scores, rows=(*scores.rows, *rows, *averaged), warnings=(*scores.warnings, *warnings))
 
 
@@ -494,7 +498,7 @@ def _lacking_arms(facts: Facts) -> list[Condition]:
     return [arm for arm in arms if arm.arm_name in facts.arms]
 
 
-def _condition_order(config: RunConfig, facts: Facts) -> Callable[[Condition], tuple[Any, ...]]:
+def condition_order(config: RunConfig, facts: Facts) -> Callable[[Condition], tuple[Any, ...]]:
     """Return the sort key of conditions: models, tasks and levels as configured, the rest by name."""
     models = {(model.endpoint, model.model): index for index, model in enumerate(config.models)}
     tasks = {name: index for index, name in enumerate(facts.tasks)}

@@ -15,8 +15,9 @@ import numpy as np
 from explaineval.config import RunConfig
 from explaineval.metrics.agreement import cohen_kappa
 from explaineval.metrics.correlations import youden_values
-from explaineval.metrics.differences import Difference, compare_pairs
+from explaineval.metrics.differences import Difference
 from explaineval.metrics.estimates import FloatArray, IntArray, column_sums
+from explaineval.metrics.families import compare_pairs
 from explaineval.records import Condition, Estimate
 from explaineval.scoring.counts import KindCounts
 from explaineval.scoring.registry import METRICS

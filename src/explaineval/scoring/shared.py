@@ -15,7 +15,7 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,8 @@ from explaineval.interventions import SHAM
 from explaineval.metrics.auroc import is_order_unsure
 from explaineval.metrics.correlations import grouped_moments
 from explaineval.metrics.differences import Measured, measure, undefined_measure
-from explaineval.metrics.estimates import FloatArray, IntArray, Statistic, column_sums, empty_margin
+from explaineval.metrics.estimates import FEWEST, FloatArray, IntArray, Statistic, column_sums, empty_margin
+from explaineval.metrics.rates import FromRates, mover_limits, wilson_rate
 from explaineval.parsing import is_one_hot
 from explaineval.records import Trial
 from explaineval.scoring.verbosity import DIFFERENT_ANSWERS
@@ -248,6 +249,10 @@ MENTIONED_FLIPS = Carriers(
 )
 FLIPS = Carriers(lambda counts: counts.levels[:, :, :2].sum(axis=2).min(axis=1), "a changed answer")
 UNCHANGED = Carriers(lambda counts: counts.cells[:, 2:].sum(axis=1), "an unchanged answer")
+MIXED = Carriers(
+    lambda counts: counts.cells[:, :2].sum(axis=1) * counts.cells[:, 2:].sum(axis=1),
+    "both changed and unchanged answers",
+)
 ALL_TRIALS = Carriers(lambda counts: counts.cells.sum(axis=1), "a trial")
 USABLE_TRIALS = Carriers(lambda counts: counts.moments[:, 0].astype(np.int64), "a usable trial")
 
@@ -257,15 +262,17 @@ class Paired:
     """How a metric is compared: from the counts of shared trials to its value.
 
     `rows` maps the counts to one row of sufficient statistics per example, `statistic` their sums to the value, and
-    `carriers` are the examples that count for the degrees of freedom. `needs_unmentioned` asks for enough examples with
-    an unmentioned change, `needs_probabilities` for trials with a TVD. `on_log_scale`: `statistic` gives a logarithm,
-    and that is compared.
+    `carriers` are the examples that count for the degrees of freedom. `from_rates` makes the value of TPR and FPR,
+    where that can be done: then a difference has MOVER limits where few examples have a changed answer with or without
+    a mention. `needs_both` says that there is none at all in that case, `needs_probabilities` that only trials with a
+    TVD count. `on_log_scale`: `statistic` gives a logarithm, and that is compared.
     """
 
     rows: Callable[[Tables], FloatArray]
     statistic: Statistic
     carriers: Carriers
-    needs_unmentioned: bool = False
+    from_rates: FromRates | None = None
+    needs_both: bool = False
     needs_probabilities: bool = False
     on_log_scale: bool = False
 
@@ -299,8 +306,27 @@ def shares_of(*sums: str) -> Callable[[Tables], FloatArray]:
 
 NOT_SCORED = "no trial is scored"
 
-FEWEST_UNMENTIONED = 8
-"""Examples with an unmentioned change of the answer, under which differences of TPR, J and g_mean2 are not told."""
+FEWEST_OF_EACH = 8
+"""Examples with a mentioned change of the answer, and examples with an unmentioned one, under which a system is sparse.
+
+A jackknife of TPR and of what is made of it is too short there (docs/coverage.md)."""
+
+
+def sparse_reason(tables: Tables) -> str | None:
+    """Say which of the examples with a mentioned and with an unmentioned changed answer are too few; None if neither.
+
+    Over levels of verbosity the level in the middle by that number counts, as in the warnings of areas.
+    """
+    for cell, what in ((1, "leaves out"), (0, "mentions")):
+        examples = np.sort((tables.levels[:, :, cell] > 0).sum(axis=0))
+        count = int(examples[(len(examples) - 1) // 2])
+        if count < FEWEST_OF_EACH:
+            has = "no shared example has" if not count else "only 1 shared example has" if count == 1 else (
+                f"only {count} shared examples have"
+            )  # fmt: skip
+            middle = " at the middle level" if len(examples) > 1 else ""
+            return f"{has} a changed answer whose explanation {what} the insertion{middle}; {FEWEST_OF_EACH} are needed"
+    return None
 
 
 def measure_task(paired: Paired, tables: Tables | None, examples: int) -> Measured:
@@ -316,19 +342,36 @@ def measure_task(paired: Paired, tables: Tables | None, examples: int) -> Measur
     flips = tables.levels[:, :, 0] + tables.levels[:, :, 1]
     if (flips != flips[:, :1]).any():
         return undefined_measure(examples, DIFFERENT_ANSWERS, n)
-    unmentioned = int((tables.cells[:, 1] > 0).sum())
-    if paired.needs_unmentioned and unmentioned < FEWEST_UNMENTIONED:
-        reason = (
-            f"only {unmentioned} shared example{' has' if unmentioned == 1 else 's have'} a changed answer whose "
-            f"explanation leaves out the insertion; {FEWEST_UNMENTIONED} are needed"
-        )
-        return undefined_measure(examples, reason, n)
+    few = sparse_reason(tables)
+    if paired.needs_both and few:
+        return undefined_measure(examples, few, n)
     rows, carriers = paired.rows(tables), paired.carriers
     if math.isnan(float(paired.statistic(column_sums(rows)[np.newaxis])[0])):
         reason = empty_margin(*tables.cells.sum(axis=0).tolist()) or "undefined"
         return undefined_measure(examples, f"{reason} on the shared trials", n)
-    measured = measure(rows, paired.statistic, int((carriers.having(tables) > 0).sum()), carriers.what, n)
+    having = int((carriers.having(tables) > 0).sum())
+    measured = measure(rows, paired.statistic, having, carriers.what, n)
+    if paired.from_rates is not None:
+        measured = _with_limits(measured, paired, paired.from_rates, tables, rows, is_sparse=few is not None)
     if tables.levels.shape[1] > 1 and not measured.undefined and is_order_unsure(rows):
         note = "; ".join(filter(None, (measured.note, "the order of two levels by FPR is within chance")))
         return replace(measured, note=note)
     return measured
+
+
+def _with_limits(
+    measured: Measured, paired: Paired, function: FromRates, tables: Tables, rows: FloatArray, *, is_sparse: bool
+) -> Measured:
+    """Return a system's value with the limits that it has alone, made of those of TPR and FPR.
+
+    A sparse system keeps its value where the jackknife is undefined, if at least two examples have a changed answer.
+    """
+    a, b, c, d = tables.cells.T
+    hits, alarms = wilson_rate(a, a + b), wilson_rate(c, c + d)
+    value = float(paired.statistic(column_sums(rows)[np.newaxis])[0])
+    if math.isnan(function(hits.value, alarms.value)):
+        few = FLIPS if math.isnan(hits.value) else UNCHANGED
+        return undefined_measure(len(rows), f"fewer than {FEWEST} shared examples have {few.what}", measured.n)
+    if measured.undefined and is_sparse:
+        measured = Measured(value, np.zeros(len(rows)), (), measured.n)
+    return replace(measured, limits=partial(mover_limits, function, hits, alarms), is_sparse=is_sparse, rows=rows)

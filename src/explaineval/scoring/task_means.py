@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from explaineval.metrics.differences import LEVEL, cochran_p, t_quantile
 from explaineval.records import Condition, MetricRow
 from explaineval.scoring.registry import METRICS
 
@@ -54,6 +55,29 @@ def _mean(condition: Condition, metric: str, rows: Sequence[MetricRow]) -> Metri
         undefined="; ".join(f"{', '.join(tasks)}: {reason}" for reason, tasks in missing.items()) or None,
         signature=merge_signatures([row.signature for row in rows]),
     )
+
+
+def tasks_differ(rows: Sequence[MetricRow]) -> str | None:
+    """Say that the numbers of the tasks of a mean differ; None where they do not, or where one has no interval.
+
+    They differ where Cochran's Q has p < .05, and in sign where the intervals of two exclude 0 on opposite sides. The
+    standard error of each is that of a normal interval of the same width.
+    """
+    known = [(row.task, row.value, row.low, row.high) for row in rows]
+    limits = [
+        (task, value, low, high)
+        for task, value, low, high in known
+        if value is not None and low is not None and high is not None
+    ]
+    if len(limits) < len(rows):
+        return None
+    in_sign = any(low > 0 for _, _, low, _ in limits) and any(high < 0 for _, _, _, high in limits)
+    errors = [(high - low) / (2 * t_quantile(math.inf, 1 - LEVEL / 2)) for _, _, low, high in limits]
+    p = cochran_p([value for _, value, _, _ in limits], errors)
+    if not in_sign and (p is None or p >= LEVEL):
+        return None
+    values = ", ".join(f"{task} {value:+.2f}" for task, value, _, _ in limits)
+    return f"tasks differ{' in sign' if in_sign else ''} ({values})"
 
 
 def merge_signatures(signatures: Sequence[str]) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explaineval.metrics.estimates import FEWEST, IntArray, check_counts
+from explaineval.metrics.estimates import IntArray, check_counts
+from explaineval.metrics.reliability import NoiseMargin
 from explaineval.records import Condition, Estimate, MetricRow
+from explaineval.rundir.schema import EndpointRecord
 from explaineval.scoring.checks import (
     ENOUGH,
     FEWEST_EXAMPLES,
@@ -23,16 +25,26 @@ from explaineval.scoring.checks import (
     MetricWarning,
     Results,
     check_noise,
+    describe_sources,
     make_warning,
+    margin_of,
 )
 from explaineval.scoring.counts import ArmCounts, KindCounts
 from explaineval.scoring.metric import ArmMetric, KindMetric, LevelMetric, Metric, PredictionMetric
 from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.registry import metrics_of
-from explaineval.scoring.task_means import MEAN
+from explaineval.scoring.task_means import MEAN, tasks_differ
 from explaineval.scoring.verbosity import LevelCounts, check_levels
 
-OF_LEVELS = ("many_missing", "missing_trials", "noise", "noise_unknown")
+PHI = "phi_cct"
+"""The metric that has a limit of its own where it is 1 or −1, and of which it is said that tasks differ."""
+TASKS_DIFFER = "tasks_differ"
+NOISE = ("noise", "noise_not_excluded")
+
+OF_SOURCES = ("phi_cct", "impact_rate")
+"""The numbers that carry what is known of where a model's answers came from."""
+
+OF_LEVELS = ("many_missing", "missing_trials", *NOISE, "noise_unknown")
 """The codes by which what limits the numbers of a level limits the area over the levels too."""
 
 
@@ -52,8 +64,23 @@ class RowWarning:
 def kind_warnings(results: Results) -> Iterator[MetricWarning]:
     """Yield what limits each number of one kind of intervention."""
     counts = results.counts
-    noise = check_noise(counts)
+    margin = margin_of(counts)
+    noise = check_noise(counts, margin)
     metrics = [metric for metric in metrics_of(KindMetric) if metric.name in results.estimates]
+    shortages = {
+        metric.name: shortages_of(
+            metric, results.estimates[metric.name], counts.subset(metric.trials), _among(metric, counts)
+        )
+        for metric in metrics
+    }
+    asked = int((counts.tables.sum(axis=1) > 0).sum())
+    is_noise = noise is not None and noise[0] in NOISE
+    enough = examples_text(
+        [shortage for of_metric in shortages.values() for shortage in of_metric],
+        asked,
+        results.available,
+        margin if is_noise else None,
+    )
     for metric in metrics:
         if metric.remark is not None:
             code, text = metric.remark(metric.title, counts)
@@ -69,9 +96,13 @@ def kind_warnings(results: Results) -> Iterator[MetricWarning]:
                 "reasoning: what it leaves out counts as not mentioned."
             )
             yield make_warning("reasoning_summary", metric.name, text)
-        yield from estimate_warnings(metric, estimate, counts.subset(metric.trials), _among(metric, counts))
+        yield from estimate_warnings(metric, estimate, shortages[metric.name], enough)
         if noise is not None and metric.limited_by_noise:
-            yield make_warning(noise[0], metric.name, noise[1])
+            text = noise[1]
+            if margin is not None and is_noise:
+                never = " (no number of examples would settle it at these rates)"
+                text = f"{text.rstrip('.')}{never if margin.examples is None else enough}."
+            yield make_warning(noise[0], metric.name, text)
         for check in metric.checks:
             for code, text in check(metric.title, results):
                 yield make_warning(code, metric.name, text)
@@ -83,7 +114,7 @@ def arm_warnings(counts: ArmCounts, estimates: Mapping[str, Estimate]) -> Iterat
         estimate = estimates.get(metric.name)
         if estimate is None or estimate.value is None:
             continue
-        yield from estimate_warnings(metric, estimate)
+        yield from estimate_warnings(metric, estimate, shortages_of(metric, estimate))
         _, scored, missing = metric.outcomes(counts).sum(axis=0).tolist()
         if missing > (1 - ENOUGH) * (scored + missing):
             text = f"{metric.title} leaves out {missing} of {scored + missing}: these {metric.missing}."
@@ -91,18 +122,26 @@ def arm_warnings(counts: ArmCounts, estimates: Mapping[str, Estimate]) -> Iterat
 
 
 def level_warnings(
-    counts: LevelCounts, estimates: Mapping[str, Estimate], warnings: Sequence[RowWarning]
+    counts: LevelCounts,
+    estimates: Mapping[str, Estimate],
+    warnings: Sequence[RowWarning],
+    available: int | None = None,
 ) -> Iterator[MetricWarning]:
     """Yield what limits each area over levels; `warnings` are those of the levels' own numbers.
+
+    `available` is how many examples the task has.
 
     What holds for the levels as such is said once, of the first area, also where that is undefined.
     """
     for code, text in check_levels(counts):
         yield make_warning(code, next(iter(estimates)), text)
     defined = [metric for metric in metrics_of(LevelMetric) if _is_defined(estimates.get(metric.name))]
+    among = ", among the trials that all levels share"
+    found = {metric.name: shortages_of(metric, estimates[metric.name], counts.tables, among) for metric in defined}
+    asked = int((_by_level(counts.tables).sum(axis=(1, 2)) > 0).sum())
+    enough = examples_text([shortage for of_metric in found.values() for shortage in of_metric], asked, available)
     for metric in defined:
-        among = ", among the trials that all levels share"
-        yield from estimate_warnings(metric, estimates[metric.name], counts.tables, among)
+        yield from estimate_warnings(metric, estimates[metric.name], found[metric.name], enough)
     for metric in defined:
         for check in metric.checks:
             for code, text in check(counts):
@@ -125,7 +164,7 @@ def prediction_warnings(counts: PredictionCounts, estimates: Mapping[str, Estima
         estimate = estimates.get(metric.name)
         if estimate is None or estimate.value is None:
             continue
-        yield from estimate_warnings(metric, estimate)
+        yield from estimate_warnings(metric, estimate, shortages_of(metric, estimate))
         if counts.unread:
             text = (
                 f"{metric.title} leaves out {counts.unread} of {counts.asked} trials: a prediction was not readable, "
@@ -134,11 +173,30 @@ def prediction_warnings(counts: PredictionCounts, estimates: Mapping[str, Estima
             yield make_warning("predictions_unread", metric.name, text)
 
 
-def mean_warnings(rows: Iterable[MetricRow], warnings: Sequence[RowWarning]) -> Iterator[RowWarning]:
-    """For each mean over tasks (`rows`), name the tasks whose own number has a warning that matters.
+def source_warnings(rows: Iterable[MetricRow], endpoints: Iterable[EndpointRecord]) -> Iterator[RowWarning]:
+    """For each headline number (or the impact rate, where it is undefined) tell where its answers came from."""
+    texts = {(entry.endpoint, entry.model): list(describe_sources(entry)) for entry in endpoints}
+    told = set()
+    for row in rows:
+        if row.metric not in OF_SOURCES or row.value is None or row.condition.without_mention in told:
+            continue
+        told.add(row.condition.without_mention)
+        for code, text in texts.get((row.endpoint, row.model), ()):
+            yield RowWarning(row.condition, make_warning(code, row.metric, text))
 
-    The grade is the gravest of those warnings.
+
+def mean_warnings(
+    rows: Iterable[MetricRow], of_tasks: Iterable[MetricRow], warnings: Sequence[RowWarning]
+) -> Iterator[RowWarning]:
+    """For each mean over tasks (`rows`), say where tasks differ, and which tasks have a warning of their own.
+
+    `of_tasks` are the rows of the tasks; that they differ is said of phi-CCT alone. The grade of the other warning is
+    the gravest of those that it names.
     """
+    phi_of_tasks: dict[Condition, list[MetricRow]] = {}
+    for row in of_tasks:
+        if row.metric == PHI and row.task != MEAN:
+            phi_of_tasks.setdefault(row.condition._replace(task=MEAN), []).append(row)
     by_number: dict[tuple[Condition, str], dict[str, list[MetricWarning]]] = {}
     for row_warning in warnings:
         if row_warning.warning.grade != "for the record":
@@ -146,6 +204,10 @@ def mean_warnings(rows: Iterable[MetricRow], warnings: Sequence[RowWarning]) -> 
             by_task = by_number.setdefault(number, {})
             by_task.setdefault(row_warning.condition.task, []).append(row_warning.warning)
     for row in rows:
+        is_phi = row.metric == PHI and row.value is not None
+        differ = tasks_differ(phi_of_tasks.get(row.condition, ())) if is_phi else None
+        if differ is not None:
+            yield RowWarning(row.condition, make_warning(TASKS_DIFFER, row.metric, f"{differ}."))
         by_task = by_number.get((row.condition, row.metric), {})
         if row.value is None or not by_task:
             continue
@@ -155,36 +217,86 @@ def mean_warnings(rows: Iterable[MetricRow], warnings: Sequence[RowWarning]) -> 
         yield RowWarning(row.condition, warning.model_copy(update={"grade": min(grades, key=GRADES.index)}))
 
 
-def estimate_warnings(
-    metric: Metric[Any], estimate: Estimate, tables: ArrayLike = (), among: str = ""
-) -> Iterator[MetricWarning]:
-    """Yield what limits one estimate by its own counts: few examples, few flips, no interval or a rough one.
+class Shortage(NamedTuple):
+    """Only `examples` examples have what a number needs in at least `fewest`; `where` says among which trials."""
+
+    code: str
+    examples: int
+    fewest: int
+    what: str
+    where: str = ""
+    is_short: bool = False
+    """Whether the interval is known to be too short, not only unreliable."""
+
+
+def shortages_of(metric: Metric[Any], estimate: Estimate, tables: ArrayLike = (), among: str = "") -> list[Shortage]:
+    """Return what too few examples have for one estimate to be reliable; nothing where it is undefined.
 
     `tables` (G, 4), or (G, V, 4) over V levels, are those that the number rests on; `among` says in words which trials
-    they hold where that is not all. Nothing where the estimate is undefined.
+    they hold where that is not all.
     """
     if estimate.value is None:
-        return
+        return []
     levels = _by_level(tables)
     middle = ", at the middle level" if levels.shape[1] > 1 else ""
     counted = [(need, _fewest(need.having(levels) > 0), among) for need in metric.needs.examples]
     counted = sorted(counted, key=lambda entry: entry[1])[:1]
     counted += [(need, _middle(need.having(levels) > 0), f"{among}{middle}") for need in metric.needs.flips]
-    for need, examples, where in counted:
-        if examples < need.fewest:
-            # simulated: areas cover 86 to 94 % where few changed answers go unmentioned (docs/method.md, "Coverage")
-            is_short = bool(middle) and need.code == "few_unmentioned_flips"
-            reliability = "too short" if is_short else "not reliable"
-            reached = _reached_by(need.fewest, examples, int((levels.sum(axis=(1, 2)) > 0).sum()))
-            text = f"{_examples_have(examples)} {need.what}{where}; below {need.fewest} the interval is {reliability}"
-            yield make_warning(need.code, metric.name, f"{text}{reached}.")
+    # simulated: areas cover 86 to 94 % where few changed answers go unmentioned (docs/method.md, "Coverage")
+    short = "few_unmentioned_flips" if middle else ""
+    found = [
+        Shortage(need.code, having, need.fewest, need.what, where, need.code == short)
+        for need, having, where in counted
+        if having < need.fewest
+    ]
     if metric.rests_on is not None and estimate.n_examples < FEWEST_EXAMPLES:
         code, what = metric.rests_on
-        has = _examples_have(estimate.n_examples)
-        yield make_warning(code, metric.name, f"{has} {what}; below {FEWEST_EXAMPLES} the interval is not reliable.")
+        found.append(Shortage(code, estimate.n_examples, FEWEST_EXAMPLES, what))
+    return found
+
+
+def examples_text(
+    shortages: Iterable[Shortage], asked: int, available: int | None, margin: NoiseMargin | None = None
+) -> str:
+    """Say in brackets how many examples would do for all reasons together, and whether the task has so many.
+
+    That is the largest number of all: each reason's own scales `asked`, the examples with a scored trial, and noise
+    has its own where `margin` is given. Where no example has what is needed, no number can be told for that reason.
+    Empty where no reason has a number, or more examples would not settle noise.
+    """
+    if margin is not None and margin.examples is None:
+        return ""
+    needed = [asked * shortage.fewest / shortage.examples for shortage in shortages if shortage.examples]
+    if margin is not None and margin.examples is not None:
+        needed.append(margin.examples)
+    if not needed or not asked:
+        return ""
+    most = max(needed)
+    digits = 10 ** max(0, math.floor(math.log10(most)) - 1)
+    number = math.ceil(most / digits) * digits
+    has = "" if available is None or available >= number else f"; the task has {available:,}"
+    return f" (about {number:,} examples would do{has})"
+
+
+def estimate_warnings(
+    metric: Metric[Any], estimate: Estimate, shortages: Iterable[Shortage] = (), enough: str = ""
+) -> Iterator[MetricWarning]:
+    """Yield what limits one estimate by its own counts: `shortages`, no interval or a rough one.
+
+    `enough` says in brackets how many examples would do. Nothing where the estimate is undefined.
+    """
+    if estimate.value is None:
+        return
+    number = "number" if metric.has_interval and estimate.low is None else "interval"
+    for short in shortages:
+        limit = f"below {short.fewest} the {number} is {'too short' if short.is_short else 'not reliable'}"
+        has = f"{_examples_have(short.examples)} {short.what}{short.where}"
+        yield make_warning(short.code, metric.name, f"{has}; {limit}{enough if short.examples else ''}.")
     if not metric.has_interval:
         return
-    if estimate.low is None or estimate.high is None:
+    if estimate.low is None and metric.name == PHI and abs(estimate.value) == 1:
+        yield make_warning("exactly_one", metric.name, f"{metric.title}: {estimate.note}.")
+    elif estimate.low is None or estimate.high is None:
         yield make_warning("no_interval", metric.name, f"{metric.title}: {estimate.note or 'no interval'}.")
     elif estimate.note:
         yield make_warning("rough_interval", metric.name, f"{metric.title}: {estimate.note}.")
@@ -254,18 +366,6 @@ def _by_level(tables: ArrayLike) -> IntArray:
     """Return tables as (G, V, 4), with V = 1 for those of no levels."""
     array = check_counts(tables)
     return array.reshape(0, 1, 4) if array.size == 0 else array.reshape(len(array), -1, 4)
-
-
-def _reached_by(fewest: int, examples: int, asked: int) -> str:
-    """Say how many examples would probably do, of which `examples` of the `asked` have what is needed.
-
-    Nothing where fewer than two have it, from which no rate can be told.
-    """
-    if examples < FEWEST:
-        return ""
-    needed = asked * fewest / examples
-    digits = 10 ** max(0, math.floor(math.log10(needed)) - 1)
-    return f" (about {math.ceil(needed / digits) * digits:,} examples would do)"
 
 
 def _examples_have(examples: int) -> str:

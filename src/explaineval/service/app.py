@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from explaineval._version import __version__
-from explaineval.errors import InputError
+from explaineval.datasets.taggers import find_tagger, how_to_install
+from explaineval.errors import ExplainevalError, InputError
 from explaineval.service.api import errors, runs, stores
-from explaineval.service.api.guards import LOOPBACK_HOSTS, Guard
-from explaineval.service.monitoring import Observed, event, write_logs
+from explaineval.service.api.connections import Crowd, protocol_of
+from explaineval.service.api.guards import LOOPBACK_HOSTS, BasePath, Guard
+from explaineval.service.gate.places import MOST_ARRIVING, most_arriving, most_connections, raise_open_files
+from explaineval.service.logs import event, write_logs
+from explaineval.service.monitoring import Observed
 from explaineval.service.pages import rendering
 from explaineval.service.pages.routes import router as pages
 from explaineval.service.runs import RunService
@@ -57,6 +63,7 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        servers=[{"url": settings.base_path}] if settings.base_path else None,
         generate_unique_id_function=lambda route: route.name,
     )
     errors.install(app)
@@ -69,6 +76,7 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
     limits = settings.limits
     app.add_middleware(Guard, hosts=hosts, body_bytes=limits.request_bytes, file_bytes=limits.file_bytes)
     app.add_middleware(Observed)
+    app.add_middleware(BasePath, path=settings.base_path)
     return app
 
 
@@ -90,7 +98,17 @@ def _describe_tokens(app: FastAPI) -> None:
 
 
 class Server(uvicorn.Server):
-    """A server that ends the streams of followers when it is asked to end, so that it does not wait for them."""
+    """A server that ends the streams of followers when it is asked to end, so that it does not wait for them.
+
+    SIGHUP makes it call `reload`.
+    """
+
+    reload: Callable[[], None] = staticmethod(lambda: None)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and take SIGHUP from then on."""
+        await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as uvicorn calls it
         """Take a signal to end."""
@@ -128,7 +146,7 @@ def listen(host: str, port: int, digests: Mapping[str, bytes]) -> socket.socket:
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=MOST_ARRIVING)
     except OSError as exc:
         raise InputError(
             f"nothing can listen at {host}, port {port} ({exc.strerror or exc}): choose another --host or --port."
@@ -136,15 +154,49 @@ def listen(host: str, port: int, digests: Mapping[str, bytes]) -> socket.socket:
 
 
 def serve(
-    directory: Path, settings: Settings, digests: Mapping[str, bytes], listening: socket.socket, *, loopback: bool
+    directory: Path,
+    settings: Settings,
+    digests: Mapping[str, bytes],
+    listening: socket.socket,
+    *,
+    loopback: bool,
+    read: Callable[[], tuple[Settings, Mapping[str, bytes]]],
 ) -> None:
-    """Serve until SIGINT or SIGTERM at a socket that listens; see `create_app`."""
+    """Serve until SIGINT or SIGTERM at a socket that listens; see `create_app`. On SIGHUP settings are `read` again."""
+    handler = write_logs()
+    limits = settings.limits
+    raise_open_files(limits.connections)
+    most = most_connections(limits.connections)
+    crowd = Crowd(most, limits.connections_per_address, limits.header_seconds)
     app = create_app(directory, settings, digests, loopback=loopback)
+
+    def reload() -> None:
+        """Read serve.yaml again. What is wrong in it is logged, and the settings stay as they are."""
+        try:
+            waiting = app.state.service.reload(*read())
+        except ExplainevalError as exc:
+            event("reload", logging.ERROR, state="refused", reason=str(exc))
+        else:
+            event("reload", state="done", needs_restart=", ".join(waiting) or None)
+
+    async def tidy() -> None:
+        handler.write_counts()
+
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=20, proxy_headers=False,
-        h11_max_incomplete_event_size=64 << 10, timeout_graceful_shutdown=END_SECONDS,
+        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=limits.idle_seconds,
+        proxy_headers=False, h11_max_incomplete_event_size=64 << 10, timeout_graceful_shutdown=END_SECONDS,
+        backlog=most_arriving(most), ws="none", http=cast(Any, protocol_of(crowd, settings.base_path)),
+        callback_notify=tidy, timeout_notify=10,
     )  # fmt: skip
-    write_logs()
     host, port = listening.getsockname()[:2]
-    event("start", version=__version__, host=host, port=port, tokens=len(digests), endpoints=len(settings.endpoints))
-    Server(config).run(sockets=[listening])
+    shown = f"[{host}]" if ":" in host else host
+    url, tagger = f"http://{shown}:{port}{settings.base_path}/", find_tagger()
+    event(
+        "start", version=__version__, host=host, port=port, url=url, data=str(directory), tokens=len(digests),
+        endpoints=len(settings.endpoints), tagger=tagger,
+    )  # fmt: skip
+    if tagger is None:
+        event("no_tagger", logging.WARNING, means=f"random words cannot be inserted; {how_to_install()}")
+    server = Server(config)
+    server.reload = reload
+    server.run(sockets=[listening])

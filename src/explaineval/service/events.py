@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from explaineval.service.gate.places import Shares
+
 
 @dataclass
 class Channel:
@@ -37,22 +39,17 @@ class Message:
     last: bool = False
 
 
-class TooManyFollowersError(Exception):
-    """No more connections may follow events."""
-
-
 class Events:
     """The channels of runs that wait or go on.
 
     Args:
-        most: how many followers there may be at once.
+        followers: the places of followers, by whose they are. Whoever follows holds one.
         name: differs from that of every earlier process, whose ids of events mean nothing here.
     """
 
-    def __init__(self, most: int, name: str) -> None:
-        self.most = most
+    def __init__(self, followers: Shares, name: str) -> None:
+        self.followers = followers
         self.name = name
-        self.followers = 0
         self.closing = False
         self._channels: dict[str, Channel] = {}
 
@@ -71,16 +68,6 @@ class Events:
         self.closing = True
         for channel in self._channels.values():
             channel.wake()
-
-    def enter(self) -> None:
-        """Count one more follower. Raises TooManyFollowersError."""
-        if self.followers >= self.most or self.closing:
-            raise TooManyFollowersError
-        self.followers += 1
-
-    def leave(self) -> None:
-        """Count one follower less."""
-        self.followers -= 1
 
     async def follow(
         self, run: str, load: Callable[[], Awaitable[Mapping[str, Any]]], seen: str | None = None

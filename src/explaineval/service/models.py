@@ -118,6 +118,7 @@ class RunSettings(Request):
     timeout: Annotated[float, Field(gt=0, le=3600)] | None = None
     rpm: Positive | None = None
     tpm: Positive | None = None
+    keep_unreadable: bool = False
 
     @field_validator("params")
     @classmethod
@@ -379,6 +380,7 @@ class ComparisonRequest(Request):
     against: Text | None = None
     equivalent: Annotated[float, Field(gt=0, le=2)] | None = None
     impact_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    primary: Text | None = None
     mention: Mention | None = None
     seed: Annotated[int, Field(ge=-MOST, le=MOST)] = 0
 
@@ -396,11 +398,15 @@ class EndpointView(Document):
 
 
 class EndpointList(Document):
-    """All endpoints, the models that are simulated, and the tasks that can be asked about."""
+    """All endpoints, the models that are simulated, the tasks that can be asked about, and what can be inserted there.
+
+    Without `kinds` words can be inserted into bundled tasks alone, and into others as an upload says.
+    """
 
     endpoints: list[EndpointView]
     simulated: list[str]
     tasks: list[str]
+    kinds: list[str]
 
 
 class CacheModel(Document):

@@ -1,18 +1,9 @@
-"""What operators see of the service: numbers for Prometheus, and one JSON object a line on standard error.
-
-Neither holds a secret, a prompt or an answer: log lines have names, numbers and states, and of errors the kind and the
-places in the code, not the message, which may quote what an endpoint said.
-"""
+"""What operators see of the service as numbers, for Prometheus, and what is logged of requests."""
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
 import time
-import traceback
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -27,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from explaineval.secrets import SECRETS
+from explaineval.service.logs import event
 
 if TYPE_CHECKING:
     from explaineval.service.events import Events
@@ -40,10 +31,6 @@ UNKNOWN_ROUTE = "(unknown)"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 OTHER_METHOD = "(other)"
 """Stands for every method that is none of HTTP's usual ones, for the same reason."""
-FIELDS = "fields"
-"""The attribute of a log record that holds the fields of its line."""
-
-log = logging.getLogger("explaineval.service")
 
 
 class Monitor:
@@ -60,6 +47,8 @@ class Monitor:
         self.turns, self.events = turns, events
         self.runs: Mapping[State, int] = {}
         """How many runs there are by state; set before the numbers are written."""
+        self.tokens: Mapping[str, tuple[float, float, float | None]] = {}
+        """By token the dollars that are spent, reserved and left (None: no limit); set as `runs`, for whoever asks."""
         self._answers = Counter(
             "explaineval_requests",
             "Requests of runs: `cache` were answered from the cache, `sent` were asked, `retry` asked again.",
@@ -149,10 +138,18 @@ class _Now(Collector):
         runs = GaugeMetricFamily("explaineval_runs", "Runs by state.", labels=["state"])
         for state, count in self.monitor.runs.items():
             runs.add_metric([state], count)
+        money = [
+            GaugeMetricFamily(f"explaineval_token_{name}_usd", f"Dollars of a token: {name}.", labels=["token"])
+            for name in ("spent", "reserved", "left")
+        ]
+        for token, amounts in self.monitor.tokens.items():
+            for family, amount in zip(money, amounts, strict=True):
+                if amount is not None:
+                    family.add_metric([token], amount)
         followers = GaugeMetricFamily(
-            "explaineval_followers", "Connections that follow runs.", value=self.monitor.events.followers
+            "explaineval_followers", "Connections that follow runs.", value=self.monitor.events.followers.total
         )
-        yield from (waited, taken, waiting, in_use, runs, followers)
+        yield from (waited, taken, waiting, in_use, runs, *money, followers)
 
 
 class Observed:
@@ -190,37 +187,3 @@ class Observed:
             if not (status < 400 and route in ("/healthz", "/readyz", "/metrics")):
                 user = scope.get("state", {}).get("user")
                 event("request", method=method, route=route, status=status, seconds=round(seconds, 4), user=user)
-
-
-def event(name: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Log one line: what happened, and fields that are names, numbers or states."""
-    log.log(level, name, extra={FIELDS: fields})
-
-
-class JsonLines(logging.Formatter):
-    """Writes a log record as one line of JSON. Of an exception it has the kind and the places in the code."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line: dict[str, Any] = {"time": at, "level": record.levelname.lower(), "logger": record.name}
-        fields = getattr(record, FIELDS, None)
-        line["event"] = record.getMessage() if fields is not None or record.exc_info is None else "error"
-        line |= {name: value for name, value in (fields or {}).items() if value is not None}
-        if record.exc_info and record.exc_info[0] is not None:
-            line["error"] = record.exc_info[0].__name__
-            line["places"] = [
-                f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}"
-                for frame in traceback.extract_tb(record.exc_info[2])
-            ]
-        return SECRETS.mask(json.dumps(line, ensure_ascii=True))
-
-
-def write_logs() -> None:
-    """Write the log lines of the service and of its server to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    for name, level in (("explaineval", logging.INFO), ("uvicorn.error", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)

@@ -9,12 +9,15 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from explaineval.cache import open_store
 from explaineval.client.spending import SLACK
 from explaineval.config import EndpointConfig
+from explaineval.config.run_config import RUN_KINDS
+from explaineval.datasets.taggers import find_tagger
 from explaineval.errors import InputError
 from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS
 from explaineval.service.auth import Auth, User
@@ -22,6 +25,7 @@ from explaineval.service.disk import Disk
 from explaineval.service.events import Events, Message
 from explaineval.service.gate.ledger import Ledger, end
 from explaineval.service.gate.outages import Outages
+from explaineval.service.gate.places import Shares, most_connections
 from explaineval.service.gate.turns import Turns
 from explaineval.service.models import (
     ComparisonRequest,
@@ -37,9 +41,9 @@ from explaineval.service.models import (
 from explaineval.service.monitoring import Monitor
 from explaineval.service.processes.background import Background, BusyError
 from explaineval.service.processes.ends import End
-from explaineval.service.processes.shares import Shares
+from explaineval.service.processes.slots import FairSlots
 from explaineval.service.processes.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
-from explaineval.service.settings import EMBEDDED, Settings
+from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
 from explaineval.service.table import ACTIVE, ListedRun, RunRow, State, Table, kept_of
 from explaineval.service.uploads import UPLOADS, Uploads
@@ -98,17 +102,21 @@ class RunService:
         self.table = Table(self.directory)
         self.auth = Auth(settings, digests, self.table)
         self.ledger = Ledger(self.table, {name: token.max_usd for name, token in settings.tokens.items()})
-        self.events = Events(limits.followers, secrets.token_hex(4))
+        connections = most_connections(limits.connections)
+        followers = Shares(min(limits.followers, connections // 2), limits.followers_per_token, "followers")
+        self.events = Events(followers, secrets.token_hex(4))
+        self.requests = Shares(connections, limits.requests_per_token, "requests under way")
         plans = limits.background_processes
-        shares = Shares(plans, settings.most_of_one(plans, limits.plans_per_token), limits.plans_waiting_per_token)
+        slots = FairSlots(plans, settings.most_of_one(plans, limits.plans_per_token), limits.plans_waiting_per_token)
         self.background = Background(
             self.directory,
-            shares,
+            slots,
             limits.plan_seconds,
             limits.background_memory,
             environment_of(settings),
         )
         self.uploads = Uploads(self.directory, self.table, self.background, limits)
+        self.tagger = find_tagger()
         self.embedded: Embedded | None = None
         self.endpoints: dict[str, EndpointConfig] = {name: one.plain() for name, one in settings.endpoints.items()}
         self.turns = Turns(self.endpoints)
@@ -167,6 +175,30 @@ class RunService:
             await end(task)
         await self.background.close()
         self.table.close()
+
+    def reload(self, settings: Settings, digests: Mapping[str, bytes]) -> list[str]:
+        """Take new settings on; return the keys that count only after a restart.
+
+        Runs that go on keep what they began with, but the budgets of their tokens, which count at once. Followers and
+        requests under way are kept. Runs of a token that is gone go on; its sessions are over.
+        """
+        waiting = needing_restart(self.settings, settings)
+        limits = settings.limits
+        if bool(self.settings.tokens) != bool(settings.tokens):
+            raise InputError("tokens: only a restart gives a service its first token, or takes the last one away.")
+        self.settings = self.auth.settings = self.workers.settings = settings
+        self.auth.digests = digests
+        self.uploads.limits = limits
+        self.ledger.set_budgets({name: token.max_usd for name, token in settings.tokens.items()})
+        self.events.followers.each, self.requests.each = limits.followers_per_token, limits.requests_per_token
+        own = {} if self.embedded is None else {self.embedded.endpoint: self.endpoints[self.embedded.endpoint]}
+        entries = {name: entry.plain() for name, entry in settings.endpoints.items()}
+        added = {name: entry for name, entry in entries.items() if name not in self.turns.endpoints}
+        self.turns.endpoints |= Turns(added).endpoints
+        self.endpoints.clear()
+        self.endpoints |= entries | own
+        self.workers.wake()
+        return waiting
 
     async def plan(self, user: User, settings: RunSettings) -> Plan:
         """Return what a run would ask and cost; nothing is sent. Raises InputError, BusyError."""
@@ -309,8 +341,8 @@ class RunService:
             if not await asyncio.to_thread(path.is_file):
                 raise NotFoundError(f"the run has no {name}.")
             return path
-        if name not in EXPORTED:
-            raise NotFoundError(f"there is no file {name!r}; there are {', '.join((*FILES, REPORT, *EXPORTED))}.")
+        if name not in exports():
+            raise NotFoundError(f"there is no file {name!r}; there are {', '.join((*FILES, REPORT, *exports()))}.")
         format, rows = EXPORTED[name]
         target = self.directory / EXPORTS / f"{run}-{name}"
         if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
@@ -370,7 +402,14 @@ class RunService:
             for shown, name, models, entry in entries
         ]
         simulated = list(known_names()) if self.settings.simulated else []
-        return EndpointList(endpoints=views, simulated=simulated, tasks=[*BUNDLED, *self.settings.tasks])
+        kinds = list(RUN_KINDS) if self.tagger is not None else []
+        tasks = [*BUNDLED, *self.settings.tasks]
+        return EndpointList(endpoints=views, simulated=simulated, tasks=tasks, kinds=kinds)
+
+    def token_sums(self, user: User) -> dict[str, tuple[float, float, float | None]]:
+        """Return the dollars spent, reserved and left by token: a user's own, for an admin those of all."""
+        names = [*self.settings.tokens, *([LOCAL] if self.auth.is_open else [])] if user.admin else [user.token]
+        return {name: (self.ledger.spent(name), self.ledger.reserved(name), self.ledger.left(name)) for name in names}
 
     def user_view(self, user: User) -> UserView:
         """Return who a user is, and what is left of the budget."""
@@ -392,8 +431,9 @@ class RunService:
 
     async def _read(self, user: User, settings: RunSettings) -> Submission:
         return await asyncio.to_thread(
-            read_submission, settings, self.settings, self.embedded, lambda name: self._upload(user.token, name)
-        )
+            read_submission, settings, self.settings, self.embedded, lambda name: self._upload(user.token, name),
+            has_tagger=self.tagger is not None,
+        )  # fmt: skip
 
     def _upload(self, token: str, name: str) -> Path:
         row = self.table.file(token, name)
@@ -471,7 +511,7 @@ class RunService:
         if wanted > left * (1 + SLACK):
             raise BudgetError(
                 f"the run may cost ${wanted:.4f}, and ${left:.4f} are left of the budget of {token}: ask for less, or "
-                "give a lower max_usd, at which it stops."
+                "set a lower limit (max_usd), at which it stops."
             )
 
     def _summary(self, row: ListedRun) -> RunSummary:
@@ -488,6 +528,16 @@ class RunService:
         (self.directory / LOGS / f"{run}.txt").unlink(missing_ok=True)
         for path in (self.directory / EXPORTS).glob(f"{run}*"):
             path.unlink(missing_ok=True)
+
+
+def exports(conditions: int = 2) -> list[str]:
+    """Return the names of the exports that can be made here of a run with so many conditions."""
+    lacking = set() if find_spec("pyarrow") is not None else {"parquet"}
+    return [
+        name
+        for name, (format, rows) in EXPORTED.items()
+        if format not in lacking and (rows != "comparison" or conditions > 1)
+    ]
 
 
 def worst_of(plan: Plan, limits: Sequence[float | None]) -> float | None:

@@ -108,6 +108,12 @@ class Limits(Record):
     files_per_token: PositiveInt = 100
     restarts: Annotated[int, Field(ge=0, le=100)] = 3
     """How often a run whose process died is started again before it counts as failed."""
+    connections: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
+    """Connections of clients at once; fewer where the system lets a process open fewer files."""
+    connections_per_address: PositiveInt = 1000
+    """Those of one address. A proxy in front of the service is one address."""
+    requests_per_token: PositiveInt = 300
+    """Requests of one token under way, its followers among them."""
     patience: Duration = 1800.0
     """For how long runs wait for an endpoint that has answered before and does not now ("30m"); 0 never waits."""
     run_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24 * 30.0
@@ -118,6 +124,12 @@ class Limits(Record):
     """The lowest `rpm` that a user may set."""
     followers: PositiveInt = 1000
     """Connections that follow events at once."""
+    followers_per_token: PositiveInt = 250
+    """Those of one token."""
+    header_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """For how long the head of a request may take to arrive."""
+    idle_seconds: Annotated[int, Field(ge=1, le=3600)] = 20
+    """For how long a connection is kept open for the next request."""
     session_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24 * 7.0
 
 
@@ -134,6 +146,8 @@ class Settings(Record):
     """Whether simulated models may be asked."""
     embedded: bool = True
     """Whether the small model on this machine may be asked, if it is installed."""
+    base_path: str = ""
+    """The path below which the service is asked, such as /explaineval: nothing, or `/` and names."""
 
     def most_of_one(self, most: int, given: int | None) -> int:
         """Return how many of so many places one token may have: as given, else all but one if there are others."""
@@ -147,6 +161,14 @@ class Settings(Record):
         if not isinstance(value, dict):
             return value
         return {name: {"task": task} if isinstance(task, str) else task for name, task in value.items()}
+
+    @field_validator("base_path")
+    @classmethod
+    def _is_path(cls, value: str) -> str:
+        path = value.rstrip("/")
+        if path and not re.fullmatch(r"(/[A-Za-z0-9][A-Za-z0-9._~-]*)+", path):
+            raise ValueError(f"{value!r} is no path: write / and names, for example /explaineval")
+        return path
 
     @field_validator("endpoints", "tasks", "tokens")
     @classmethod
@@ -166,6 +188,27 @@ class Settings(Record):
         if LOCAL in self.tokens:
             raise ValueError(f"tokens: {LOCAL!r} is the user of a service without tokens; choose another")
         return self
+
+
+RESTARTED = ("base_path", "hosts", "embedded")
+"""Keys that count when the service starts."""
+RESTARTED_LIMITS = (
+    "background_processes", "background_memory", "plan_seconds", "request_bytes", "file_bytes", "connections",
+    "connections_per_address", "header_seconds", "idle_seconds",
+)  # fmt: skip
+RESTARTED_RATES = ("rpm", "tpm", "max_connections")
+
+
+def needing_restart(before: Settings, after: Settings) -> list[str]:
+    """Return the keys that differ between two files and count only when the service starts, with their places."""
+    keys = [name for name in RESTARTED if getattr(before, name) != getattr(after, name)]
+    keys += [
+        f"limits.{name}" for name in RESTARTED_LIMITS if getattr(before.limits, name) != getattr(after.limits, name)
+    ]
+    for name, entry in after.endpoints.items():
+        earlier = before.endpoints.get(name, entry)
+        keys += [f"endpoints.{name}.{key}" for key in RESTARTED_RATES if getattr(earlier, key) != getattr(entry, key)]
+    return keys
 
 
 def read_settings(path: Path | None) -> Settings:

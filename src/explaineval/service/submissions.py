@@ -22,7 +22,7 @@ UPLOAD = "jsonl:"
 """What stands before the name of an upload that is a task."""
 USUAL_ROUTES = ("openai/*", "hosted_vllm/*", "text-completion-openai/*")
 """Models that may be asked at an endpoint with a base URL where the operator names none."""
-CLIENT = ("max_usd", "max_connections", "max_retries", "timeout", "rpm", "tpm")
+CLIENT = ("max_usd", "max_connections", "max_retries", "timeout", "rpm", "tpm", "keep_unreadable")
 """Settings that are no part of the science."""
 LOWERED = ("max_connections", "rpm", "tpm")
 """Those of them that may only lower what the operator allows."""
@@ -51,6 +51,8 @@ def read_submission(
     allowed: Settings,
     embedded: Embedded | None,
     upload: Callable[[str], Path],
+    *,
+    has_tagger: bool = True,
 ) -> Submission:
     """Return the configuration of a run.
 
@@ -59,11 +61,14 @@ def read_submission(
         allowed: what the operator allows.
         embedded: the model on this machine, if it may be asked.
         upload: returns the file of an upload by its name; raises InputError where there is none.
+        has_tagger: whether random words can be inserted.
 
     Raises:
         InputError: something is not allowed, or wrong.
     """
     tasks, columns = _tasks(settings.tasks, allowed, upload)
+    if not has_tagger and settings.interventions.file is None:
+        _check_needs_no_tagger(settings)
     models = [_model(model, allowed, embedded) for model in settings.models]
     values = settings.model_dump(exclude={"tasks", "models", "shots_from", "interventions", *CLIENT})
     values |= {"tasks": tasks, "columns": columns, "models": models}
@@ -120,6 +125,18 @@ def _tasks(texts: list[str], allowed: Settings, upload: Callable[[str], Path]) -
             "run for each."
         )
     return tasks, next(iter(columns.values()), {})
+
+
+def _check_needs_no_tagger(settings: RunSettings) -> None:
+    """Raise InputError where random words would have to be inserted."""
+    own = next((task for task in settings.tasks if task not in BUNDLED), None)
+    if settings.interventions.kind is None and own is None:
+        return
+    where = "" if settings.interventions.kind is not None else f" into {own}"
+    raise InputError(
+        f"interventions: this service cannot insert random words{where}, since it has no tagger; upload your "
+        "insertions and choose them. Its operator can install a tagger."
+    )
 
 
 def _refusal(text: str, names: list[str]) -> str:

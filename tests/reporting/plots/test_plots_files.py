@@ -57,7 +57,7 @@ def test_without_matplotlib_the_extra_is_named(
     """Before anything is written."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
-    with pytest.raises(InputError, match=r"the extra with `pip install 'explaineval\[report\]'`"):
+    with pytest.raises(InputError, match=r"the extra `report` with `pip install '\.\[report\]'`"):
         write_plots(results, tmp_path / "plots")
     assert not (tmp_path / "plots").exists()
 

@@ -34,7 +34,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     run = make_planted_run(
         tmp_path_factory.mktemp("drawn") / "run",
         families(4),
-        examples=20,
+        examples=60,
         per_example=5,
         levels=("brief", "detailed"),
     )

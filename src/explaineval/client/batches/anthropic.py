@@ -18,8 +18,10 @@ from explaineval.client.batches.protocol import (
     BatchProvider,
     BatchState,
     Candidate,
+    Progress,
     ResultLine,
     path_segment,
+    read_counts,
 )
 from explaineval.records import Request
 
@@ -66,7 +68,7 @@ class AnthropicBatches(BatchProvider):
         """Return the time of creation; a time that cannot be read counts as now or later."""
         try:
             return datetime.fromisoformat(str(description.get("created_at"))).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             return float("inf")
 
     @classmethod
@@ -81,11 +83,11 @@ class AnthropicBatches(BatchProvider):
 
     @staticmethod
     def _parse_state(description: Mapping[str, Any]) -> BatchState:
-        counts = description.get("request_counts")
-        numbers = {name: int(counts.get(name) or 0) for name in COUNTS} if isinstance(counts, Mapping) else {}
+        numbers, fault = read_counts(description.get("request_counts"), COUNTS)
         total = sum(numbers.values())
         ended = description.get("processing_status") == "ended"
-        return BatchState("ended" if ended else "in_progress", total, total - numbers.get("processing", 0))
+        progress: Progress = "ended" if ended else "in_progress"
+        return BatchState(progress, total, total - numbers["processing"], fault=fault)
 
     async def _result_urls(self, batch: str, description: Mapping[str, Any]) -> list[httpx.URL]:
         """Return the address that the provider names, if it is on the host to which the key belongs."""

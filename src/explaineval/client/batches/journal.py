@@ -17,7 +17,7 @@ import json
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
@@ -144,8 +144,8 @@ class BatchJournal:
         return self._path(entry.tag, ENTRY)
 
     @contextmanager
-    def lock(self) -> Iterator[bool]:
-        """Try to become the one process that works on this model's batches; yields whether it is.
+    def lock(self, tag: str | None = None) -> Iterator[bool]:
+        """Try to become the one process that works on this model's batches, or on one of them; yields whether it is.
 
         The kernel drops the lock with its process, however that ends.
 
@@ -153,7 +153,7 @@ class BatchJournal:
             StoreError: the directory cannot be written.
         """
         self._make_directory()
-        name = hashlib.sha256(json.dumps(self._about).encode()).hexdigest()[:32]
+        name = tag or hashlib.sha256(json.dumps(self._about).encode()).hexdigest()[:32]
         try:
             handle = os.open(self._path(name, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as exc:
@@ -167,6 +167,11 @@ class BatchJournal:
             yield locked
         finally:
             os.close(handle)
+
+    def drop_lock(self, tag: str) -> None:
+        """Remove the file of a closed batch's lock."""
+        with suppress(OSError):
+            self._path(tag, LOCK).unlink()
 
     def _is_ours(self, entry: JournalEntry) -> bool:
         return (entry.provider, entry.endpoint, entry.model) == self._about

@@ -20,7 +20,10 @@ from explaineval.client.batches.protocol import (
     Candidate,
     Progress,
     ResultLine,
+    as_list,
     path_segment,
+    read_counts,
+    read_time,
 )
 from explaineval.records import Request
 
@@ -72,7 +75,7 @@ class OpenAIBatches(BatchProvider):
 
     @staticmethod
     def _created(description: Mapping[str, Any]) -> float:
-        return _number(description.get("created_at"))
+        return read_time(description.get("created_at"))
 
     @classmethod
     def _match(cls, description: Mapping[str, Any], entry: JournalEntry, known: frozenset[str]) -> Candidate | None:  # noqa: ARG003 - the tag tells
@@ -85,15 +88,15 @@ class OpenAIBatches(BatchProvider):
     @staticmethod
     def _parse_state(description: Mapping[str, Any]) -> BatchState:
         progress = PROGRESS.get(str(description.get("status")), "in_progress")
-        counts = _mapping(description.get("request_counts"))
-        total, completed, failed = (int(_number(counts.get(name))) for name in ("total", "completed", "failed"))
+        counts, fault = read_counts(description.get("request_counts"), ("total", "completed", "failed"))
+        total, completed, failed = counts.values()
         if progress == "ended" and completed and not description.get("output_file_id"):
             progress = "in_progress"  # for a moment a completed batch does not name its file yet
-        listed = _mapping(description.get("errors")).get("data") or ()
+        listed = as_list(_mapping(description.get("errors")).get("data"))
         errors = [error for error in listed if isinstance(error, Mapping)]
         reason = "; ".join(dict.fromkeys(str(error.get("message") or error.get("code")) for error in errors))[:300]
         queue_full = any(error.get("code") == QUEUE_FULL for error in errors)
-        return BatchState(progress, total, completed + failed, reason, queue_full)
+        return BatchState(progress, total, completed + failed, reason, queue_full, fault)
 
     async def _result_urls(self, batch: str, description: Mapping[str, Any]) -> list[httpx.URL]:  # noqa: ARG002 - the files have ids of their own
         files = [description[name] for name in ("output_file_id", "error_file_id") if description.get(name)]
@@ -113,7 +116,3 @@ class OpenAIBatches(BatchProvider):
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0

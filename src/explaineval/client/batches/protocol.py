@@ -42,6 +42,13 @@ from explaineval.secrets import SECRETS
 
 Progress = Literal["in_progress", "ended", "failed", "expired", "cancelled", "missing"]
 
+MOST_COUNTED = 10**9
+"""A count of requests above this is no count."""
+SPARE_LINES = 1_000
+"""Lines that results may have beyond a few for each request of their batch."""
+LINES_EACH = 4
+MOST_LINE_BYTES = 16 * MOST_BYTES
+"""Bytes of one line of results after which nothing more of the file is read."""
 PAGE_SIZE = 100
 MAX_PAGES = 100
 TOO_MANY = 429
@@ -77,7 +84,7 @@ class BatchState:
 
     The progress `failed` means that the batch was refused as a whole and nothing was executed, `missing` that the
     provider knows no batch of this id. `total` and `done` count requests. `queue_full` marks a refusal because too much
-    is queued already, so that the same batch may be taken later.
+    is queued already, so that the same batch may be taken later. `fault` says what in the description cannot be read.
     """
 
     progress: Progress
@@ -85,6 +92,7 @@ class BatchState:
     done: int = 0
     reason: str = ""
     queue_full: bool = False
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,7 +192,7 @@ class BatchProvider(ABC):
         query = {"limit": str(PAGE_SIZE)}
         for _ in range(MAX_PAGES):
             page = await self._http.get(await self._url("batches"), query) or {}
-            batches = [description for description in page.get("data") or () if isinstance(description, Mapping)]
+            batches = [description for description in as_list(page.get("data")) if isinstance(description, Mapping)]
             matches = (self._match(description, entry, known) for description in batches)
             candidates += [candidate for candidate in matches if candidate is not None]
             if any(candidate.certain for candidate in candidates) or not batches or not page.get("has_more"):
@@ -204,9 +212,12 @@ class BatchProvider(ABC):
         description = await self._http.get(await self._url("batches", batch)) or {}
         for url in await self._result_urls(batch, description):
             async with aclosing(self._http.lines(url)) as lines:
+                blank = 0
                 async for line in lines:
                     if line.strip():
                         yield self.parse_line(line)
+                    elif (blank := blank + 1) > SPARE_LINES:
+                        raise EndpointError(f"the results of batch {batch} are blank lines without an end.")
 
     @classmethod
     def parse_line(cls, line: bytes) -> ResultLine:
@@ -388,6 +399,7 @@ class BatchHTTP:
 
         Raises:
             TransientError: also where the file breaks off.
+            EndpointError: a line does not end.
         """
         buffer = LineBuffer()
         try:
@@ -399,6 +411,11 @@ class BatchHTTP:
                 async for chunk in response.aiter_bytes():
                     for line in buffer.add(chunk):
                         yield line
+                    if buffer.size > MOST_LINE_BYTES:
+                        raise EndpointError(
+                            f"{self._where}: a line in a batch's results has more than {MOST_LINE_BYTES >> 20} MB and "
+                            "does not end, so nothing more of them is read."
+                        )
             finally:
                 await response.aclose()
         except (httpx.HTTPError, _StatusError) as exc:
@@ -431,7 +448,7 @@ class BatchHTTP:
             raise self._classified(exc) from exc
         try:
             document = response.json()
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise TransientError(f"{self._where}: the endpoint answered with what is no JSON") from exc
         if not isinstance(document, dict):
             raise TransientError(f"{self._where}: the endpoint answered with what is no JSON object")
@@ -473,6 +490,11 @@ class LineBuffer:
         self._parts: list[bytes] = []
         self._size = 0
 
+    @property
+    def size(self) -> int:
+        """How many bytes the current line has so far."""
+        return self._size
+
     def add(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the lines that end in this chunk."""
         *ends, rest = chunk.split(b"\n")  # splitlines() would also split at line breaks that JSON strings may hold
@@ -494,6 +516,45 @@ class LineBuffer:
             self._parts.append(part)
         elif before <= MOST_BYTES:
             self._parts = [(b"".join(self._parts) + part)[:CUT]]
+
+
+def read_counts(counts: object, names: Sequence[str]) -> tuple[dict[str, int], str]:
+    """Return counts of requests by name, 0 where one is missing, and what in them is no count ("" for nothing).
+
+    >>> read_counts({"total": 3, "done": float("inf")}, ("total", "done"))
+    ({'total': 3, 'done': 0}, 'request_counts.done is inf')
+    """
+    if counts is None:
+        return dict.fromkeys(names, 0), ""
+    if not isinstance(counts, Mapping):
+        return dict.fromkeys(names, 0), f"request_counts is {_shown(counts)}"
+    found, fault = {}, ""
+    for name in names:
+        value = counts.get(name)
+        if value is None or (type(value) in (int, float) and 0 <= value <= MOST_COUNTED):
+            found[name] = int(value or 0)
+        else:
+            found[name] = 0
+            fault = fault or f"request_counts.{name} is {_shown(value)}"
+    return found, fault
+
+
+def read_time(value: object) -> float:
+    """Return a time in seconds since the epoch, 0 where it is none."""
+    usable = type(value) in (int, float) and 0 <= value <= 10**12  # type: ignore[operator]
+    return float(value) if usable else 0.0  # type: ignore[arg-type]
+
+
+def as_list(value: object) -> Sequence[Any]:
+    """Return a list from the provider; an empty one where it is something else."""
+    return value if isinstance(value, list) else ()
+
+
+def _shown(value: object) -> str:
+    """Return a value from the provider in a few characters."""
+    if type(value) is int and abs(value) > MOST_COUNTED:
+        return "a number beyond all bounds"
+    return repr(value)[:40]
 
 
 def path_segment(identifier: object) -> str:

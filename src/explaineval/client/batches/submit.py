@@ -18,10 +18,13 @@ from explaineval.client.batches.protocol import BatchFailure, BatchItem, BatchPr
 from explaineval.client.protocol import Client
 from explaineval.errors import EndpointError, RequestFailedError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request
+from explaineval.text import counted
 
 MAX_REQUESTS = 20_000
 MAX_BYTES = 100_000_000
 """Of one batch. OpenAI takes 50,000 requests in 200 MB, Anthropic 100,000 in 256 MB."""
+LONGEST_WAIT = 26 * 3600.0
+"""Seconds that one command waits for its batches: providers end them within 24 hours."""
 ATTEMPTS = 5
 """How often a batch that was certainly not made is submitted in a row."""
 JITTER = 0.1
@@ -50,7 +53,7 @@ class BatchOutcome:
     never went into a batch (spending limit, stopped, endpoint unusable). `waiting` says that batches go on at the
     provider, and the next call fetches them. `errors` say why an endpoint could not be asked further. `submitted`
     counts requests put into batches now, `stored` answers stored now, and `elsewhere` requests that went into no batch
-    because another process is asking for them one by one.
+    because another process is asking for them one by one, `in_other_batches` those that are in another's batch.
     """
 
     failed: dict[str, BatchFailure] = field(default_factory=dict)
@@ -60,16 +63,18 @@ class BatchOutcome:
     submitted: int = 0
     stored: int = 0
     elsewhere: int = 0
+    in_other_batches: int = 0
 
 
 @dataclass
 class BatchSession:
     """What one call of `run_batches` works with, and its state.
 
-    `poll` is the usual wait between two looks, in seconds. When `stopping` is set, the call returns at its next step.
-    `tell` gets sentences for the user. `reserve` and `settle` belong to the spending limit; `settle` also gets
-    completions that an earlier run paid for. With `claims`, a request for which another process is asking by itself
-    goes into no batch. `now` returns seconds since the epoch. `open_batches` holds the entries of batches by tag.
+    `poll` is the usual wait between two looks, `wait` the longest for all batches, in seconds. When `stopping` is set,
+    the call returns at its next step. `tell` gets sentences for the user. `reserve` and `settle` belong to the spending
+    limit; `settle` also gets completions that an earlier run paid for. With `claims`, a request for which another
+    process is asking by itself goes into no batch. `now` returns seconds since the epoch. `open_batches` holds the
+    entries of batches by tag.
     """
 
     provider: BatchProvider
@@ -82,6 +87,7 @@ class BatchSession:
     settle: Settle | None = None
     claims: Claims | None = None
     max_requests: int = MAX_REQUESTS
+    wait: float = LONGEST_WAIT
     now: Callable[[], float] = time.time
     new_tag: Callable[[], str] = lambda: uuid.uuid4().hex
     outcome: BatchOutcome = field(default_factory=BatchOutcome)
@@ -278,7 +284,7 @@ class BatchSubmitter:
                 else:
                     session.open_batches[entry.tag] = journal.update(entry, "submitted", batch=batch)
                     session.outcome.submitted += entry.count
-                    session.say(f"batch {batch} of {entry.count} requests submitted")
+                    session.say(f"batch {batch} of {counted(entry.count, 'request')} submitted")
                     return
         except EndpointError as exc:  # it was refused, so no batch was made
             self._abandon(entry, draft, str(exc), unsent=True)

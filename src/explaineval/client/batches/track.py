@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from explaineval.client.batches.journal import JournalEntry, RequestFile
-from explaineval.client.batches.protocol import BatchFailure, BatchState, ResultLine
+from explaineval.client.batches.protocol import LINES_EACH, SPARE_LINES, BatchFailure, BatchState, ResultLine
 from explaineval.client.batches.submit import BatchSession
 from explaineval.errors import EndpointError
 from explaineval.records import Completion, Request
@@ -67,11 +67,21 @@ class ResultReader:
 
         Raises:
             TransientError: they break off. What came before is stored.
-            EndpointError, StoreError: they cannot be read or stored.
+            EndpointError, StoreError: they cannot be read or stored, or do not end.
         """
+        most, read = LINES_EACH * len(list(self._requests)) + SPARE_LINES, 0
         async with aclosing(self._session.provider.results(batch)) as lines:
             try:
                 async for line in lines:
+                    read += 1
+                    if read > most:
+                        if all(key in self._answered or key in self.failures for key in self._requests):
+                            break
+                        raise EndpointError(
+                            f"the results of batch {batch} have more than {most:,} lines and do not end: the answers "
+                            "among them are stored, the rest is not read; remove its files in "
+                            f"{self._session.journal.directory} to give up what is missing."
+                        )
                     await self._take(line)
                     if self._session.is_stopping:
                         self.stopped = True
@@ -142,6 +152,9 @@ class BatchTracker:
             self._report_missing(entry, batch)
             return
         self._counts[entry.tag, "missing"] = 0
+        if state.fault and not self._counts[entry.tag, state.fault]:
+            self._counts[entry.tag, state.fault] += 1
+            self._session.say(f"batch {batch}: the endpoint describes it wrongly ({state.fault}); that is not used")
         if state.progress == "in_progress":
             self.say_once(entry, f"{state.done} of {entry.count} requests are done")
         elif state.progress == "failed":

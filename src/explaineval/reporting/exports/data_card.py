@@ -16,7 +16,7 @@ from explaineval.reporting.exports.markdown import escape, pipe_table
 from explaineval.reporting.exports.sources import task_source
 from explaineval.reporting.results import RunResults
 from explaineval.rundir.directory import read_interventions, read_trials
-from explaineval.scoring.checks import GRADES, MetricWarning
+from explaineval.scoring.checks import GRADES, MetricWarning, describe_sources
 from explaineval.scoring.registry import METRICS
 
 UNKNOWN = "unknown"
@@ -100,6 +100,8 @@ def _models(run: RunResults) -> Iterator[str]:
             f"{_text(item.model)}, fingerprint {_text(item.fingerprint)}, {item.answers:,} answers"
             for item in (usage.snapshots if usage else ())
         ]
+        if usage is not None and usage.address is not None and usage.address != model.endpoint:
+            where = f"{_text(usage.address)}, called {_text(model.endpoint)}"
         rows.append(
             [
                 _text(model.model) + (f" ({SIMULATED_NOTE})" if simulated else ""),
@@ -111,6 +113,10 @@ def _models(run: RunResults) -> Iterator[str]:
             ]
         )
     yield from pipe_table(["Model", "Address", "Versions that answered", "Family", "Parameters", "Tuned"], rows)
+    for entry in run.record.endpoints:
+        for _, text in describe_sources(entry):
+            yield ""
+            yield _text(text)
 
 
 def _tasks(run: RunResults) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from explaineval.errors import InputError
 from explaineval.reporting.exports.rows import TABLES, Table
 from explaineval.reporting.results import read_results
+from explaineval.text import counted
 
 BUNDLE = "bundle"
 """The format that is no export of rows but the run itself with its answers; `archive.bundle` writes it."""
@@ -52,7 +53,7 @@ class Format:
 def _of_rows(writer: Callable[[Table, Path], int]) -> Callable[[Choice, Path], Exported]:
     def write(choice: Choice, out: Path) -> Exported:
         count = writer(TABLES[choice.table](choice.directory), out)
-        return Exported((out,), f"{count:,} rows of {choice.table}")
+        return Exported((out,), f"{counted(count, 'row')} of {choice.table}")
 
     return write
 

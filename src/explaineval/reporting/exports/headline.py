@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from explaineval.interventions import kind_of
-from explaineval.metrics.differences import Rank
+from explaineval.metrics.families import Rank
 from explaineval.records import SIMULATED_PREFIX, Condition, MetricRow
 from explaineval.reporting.condition_text import ORDERS, lower_first
 from explaineval.reporting.results import Results, RunResults

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explaineval.config.installation import install_extra
 from explaineval.errors import InputError
 from explaineval.files import open_regular, read_lines
 from explaineval.records import EXPLANATION, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, Example, MetricRow, Trial
@@ -50,7 +51,7 @@ def write_inspect_logs(run: RunResults, directory: Path) -> tuple[tuple[Path, ..
         import inspect_ai.log as inspect_log
     except ImportError as error:
         raise InputError(
-            "logs of Inspect need inspect-ai, which is not installed: pip install 'explaineval[inspect]'."
+            f"logs of Inspect need inspect-ai, which is not installed: {install_extra('inspect')}."
         ) from error
 
     examples = {(example.task, example.id): example for example in read_examples(run.directory)}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from explaineval._version import __version__
+from explaineval.config.installation import install_extra
 from explaineval.errors import InputError
 from explaineval.files import open_atomic
 from explaineval.records import storable, storable_text
@@ -116,9 +117,7 @@ def write_parquet(table: Table, path: Path) -> int:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise InputError(
-            "Parquet files need pyarrow, which is not installed: pip install 'explaineval[report]'."
-        ) from error
+        raise InputError(f"Parquet files need pyarrow, which is not installed: {install_extra('report')}.") from error
 
     types = {
         "text": pa.string(),

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from explaineval.interventions import kind_of
+from explaineval.planning.notes import record_notes
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
 from explaineval.reporting.comparison_text import join
-from explaineval.reporting.condition_text import counted, lower_first
+from explaineval.reporting.condition_text import lower_first
 from explaineval.reporting.page.findings import Finding, findings_of
 from explaineval.reporting.page.limits import Limits, limits_of
 from explaineval.reporting.page.method import (
@@ -28,6 +29,7 @@ from explaineval.reporting.results import Results
 from explaineval.scoring.checks import GRADES
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
+from explaineval.text import counted
 
 MOST_NAMES = 3
 """Models that the title names."""
@@ -86,9 +88,10 @@ def for_page(results: Results) -> Results:
 
 def content_of(results: Results) -> PageContent:
     """Return what the page says of these results."""
-    entries, names = entries_of(results), Names(results)
+    entries = entries_of(results)
+    names = Names((row for run in results.runs for row in run.rows), [run.name for run in results.runs])
     findings = findings_of(results, entries, names)
-    limits = limits_of(results, names)
+    limits = limits_of([run.scores for run in results.runs], names, results.comparisons)
     single = [entry for entry in entries if not entry.over_levels]
     losing = [entry for entry in single if results.runs[entry.run].scores.missing.get(entry.condition)]
     definitions = definitions_of(results)
@@ -171,8 +174,9 @@ def _banners(results: Results, entries: Sequence[Entry], limits: Sequence[Limits
         which = f"The run {run.name}" if len(results.runs) > 1 else "This run"
         if totals is not None and totals.requests.unsent:
             unsent = f"{totals.requests.unsent:,} of {counted(totals.requests.distinct, 'request')} were never sent"
+            why = "".join(f" {note.text}" for note in record_notes(run.record) if note.code == "model_stopped")
             yield Banner(
-                "incomplete", f"{which} is not complete: {unsent}. The numbers are those of what was answered."
+                "incomplete", f"{which} is not complete: {unsent}. The numbers are those of what was answered.{why}"
             )
         elif not run.record.complete:
             yield Banner("incomplete", f"{which} is not complete: the numbers are those of what was answered so far.")
@@ -182,7 +186,7 @@ def _banners(results: Results, entries: Sequence[Entry], limits: Sequence[Limits
     if grave:
         first = f"{grave[0].title}, in {counted(grave[0].count, 'condition')}"
         more = f"; {counted(len(grave) - 1, 'other reason')}" if len(grave) > 1 else ""
-        yield Banner("grave", f"Some numbers must not be quoted as they stand: {lower_first(first)}{more}.")
+        yield Banner("grave", f"Do not quote some of these numbers as they stand: {lower_first(first)}{more}.")
 
 
 def _open_tables(findings: Sequence[Finding]) -> frozenset[str]:

@@ -19,6 +19,7 @@ from explaineval.records import Condition, Trial
 from explaineval.reporting.results import RunResults
 from explaineval.rundir.directory import read_trials
 from explaineval.scoring.counts import table_cell
+from explaineval.scoring.rows import condition_order
 
 MOST_HELD = 100_000_000
 """About how many bytes of trials are held in memory while they are chosen."""
@@ -88,6 +89,8 @@ def draw_trials(run: RunResults, number: int, limit: int) -> Draw:
     for trial in read_trials(run.directory):
         if kind_of(trial.kind).own_metric is None:
             draw.add(trial)
+    order = condition_order(run.record.config, run.record.facts)
+    draw.strata = dict(sorted(draw.strata.items(), key=lambda item: (order(item[0][0]), item[0][1])))
     return draw
 
 

@@ -21,6 +21,7 @@ from explaineval.reporting.page.numbers import interval, written
 from explaineval.reporting.page.places import Entry, Names, Place
 from explaineval.reporting.page.tables import DifferenceTable, Table, difference_table, entry_table, ranks_of
 from explaineval.reporting.results import Results
+from explaineval.reporting.tuning_text import sentences_of as tuning_sentences
 from explaineval.scoring.comparisons import Compared, GroupResult
 from explaineval.scoring.registry import METRICS
 
@@ -71,7 +72,7 @@ def findings_of(results: Results, entries: Sequence[Entry], names: Names) -> lis
     used: set[Place] = set()
     findings: list[Finding] = []
     for number, result in enumerate(results.comparisons):
-        for compared in result.primary:
+        for compared in result.leading:
             of_kind = [item for item in result.families if (item.metric, item.kind) == (compared.metric, compared.kind)]
             found = [(item, _entries_of(item, by_place)) for item in of_kind]
             if found[0][1]:
@@ -128,7 +129,7 @@ def _compared(
         id=name,
         heading=_heading(table, compared),
         sentence=sentence_of(compared),
-        notes=(*_seen(members, names), *_notes(compared)),
+        notes=(*_seen(members, names), *_notes(compared), *_tuning(result, compared)),
         table=table,
         more=entry_table(f"{name}-more", members, "more", names),
         tasks=tuple(tasks),
@@ -175,6 +176,13 @@ def _best(compared: Compared) -> str | None:
         f"{compared.group.names[best]} has the highest value, but {near} of the {others} others are not separated from "
         "it. It was picked by looking at these data, so its own value is a little too high."
     )
+
+
+def _tuning(result: GroupResult, compared: Compared) -> Iterator[str]:
+    """Yield how tuned models compare with pretrained ones on the task and kind of a comparison."""
+    for tuning in result.tuning:
+        if (tuning.task, tuning.kind) == (compared.task, compared.kind):
+            yield from tuning_sentences(tuning)
 
 
 def _remarks(result: GroupResult, compared: Compared) -> Iterator[str]:
@@ -247,6 +255,8 @@ def _headline(row: MetricRow) -> str:
     verdict = verdict_of(row)
     if not verdict:
         return f"{metric.title} is {value}, without an interval."
+    if verdict not in MEANINGS:
+        return f"{metric.title} is exactly {value}: the insertion is {verdict}."
     return f"{metric.title} is {value} {limits}, {verdict}: {MEANINGS[verdict]}."
 
 

@@ -1,18 +1,18 @@
-"""Gather the warnings of runs and comparisons for the page: each thing that limits numbers once, worst first. Pure."""
+"""Gather the warnings of runs and comparisons for page and terminal: each reason once, the gravest first. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.comparison_text import title_of, warnings_of
 from explaineval.reporting.condition_text import upper_first
 from explaineval.reporting.page.places import Names, Place, source_of
-from explaineval.reporting.results import Results
 from explaineval.scoring.checks import CODES, GRADES, Grade, MetricWarning
+from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
-from explaineval.scoring.rows import is_headline_row
+from explaineval.scoring.rows import Scores, is_headline_row
 
 GRADE_TITLES: dict[Grade, str] = {
     "do not quote": "Do not quote these numbers as they stand",
@@ -61,20 +61,20 @@ Found = tuple[MetricWarning, Place | str]
 """A warning with its place; one of a comparison with a text that says what is compared."""
 
 
-def limits_of(results: Results, names: Names) -> tuple[Limits, ...]:
-    """Return everything that limits the numbers of these results, the gravest grade first.
+def limits_of(runs: Sequence[Scores], names: Names, comparisons: Sequence[GroupResult] = ()) -> tuple[Limits, ...]:
+    """Return everything that limits the numbers of these runs and their comparisons, the gravest grade first.
 
     Within a grade what limits the first metrics of the registry comes first.
     """
     found: list[Found] = []
-    for result in results.comparisons:
-        for compared in result.primary:
+    for result in comparisons:
+        for compared in result.leading:
             about = f"the comparison of {compared.kind.replace('_', ' ')}, {compared.task}"
             found += [(warning, about) for warning in warnings_of(result, compared)]
-    for number, run in enumerate(results.runs):
-        for row in run.scores.warnings:
+    for number, scores in enumerate(runs):
+        for row in scores.warnings:
             place = number, row.condition.without_mention
-            if is_headline_row(row.condition, run.scores.policy):
+            if is_headline_row(row.condition, scores.policy):
                 found.append((row.warning, place))
             else:
                 parts = [part for part in names.parts(place) if part != SIMULATED_NOTE]
@@ -100,7 +100,8 @@ def _order(limit: Limit) -> tuple[int, int]:
 def _limit(code: str, grade: Grade, members: Iterable[Found], names: Names) -> Limit:
     by_text: dict[str, list[Found]] = {}
     for item in members:
-        by_text.setdefault(item[0].text, []).append(item)
+        # what is said of several metrics alike is one sentence: their titles stand beside it
+        by_text.setdefault(item[0].text.removeprefix(f"{title_of(item[0].metric)}: "), []).append(item)
     places = list(dict.fromkeys(place for _, place in members if not isinstance(place, str)))
     shared, own = names.split(places)
     name_of: dict[Place | str, str] = dict(zip(places, own, strict=True))

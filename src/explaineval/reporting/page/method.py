@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from explaineval.interventions import kind_of
 from explaineval.reporting.page.places import Place
 from explaineval.reporting.results import Results, RunResults, UnknownCost
+from explaineval.rundir.ledger import spending_sentence
 from explaineval.rundir.schema import EndpointRecord
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
 
@@ -42,6 +43,8 @@ class RunCost:
     from_scratch: str
     requests: str
     models: tuple[ModelCost, ...]
+    ledger: str = ""
+    """What was spent in the run directory by all commands."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ def _cost(run: RunResults, results: Results) -> RunCost:
         from_scratch=_dollars(totals.usd_from_scratch),
         requests=", ".join(parts),
         models=tuple(_model_cost(record, run) for record in run.record.endpoints),
+        ledger=spending_sentence(run.directory) or "",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from explaineval.records import MetricRow
+from explaineval.reporting.condition_text import counted_share, no_interval
 from explaineval.scoring.metric import Scale
 from explaineval.scoring.registry import METRICS
 
@@ -70,12 +71,16 @@ class Value:
 def value_of(row: MetricRow, *, grave: bool = False, mark: int | None = None) -> Value:
     """Return a metric row as the page shows it."""
     metric = METRICS[row.metric]
+    few = counted_share(row)
+    limits = interval(row.low, row.high, metric.scale) if row.low is not None else no_interval(row)
+    if few is not None and row.low is not None:
+        limits = limits.replace("]", f"{THIN}%]")
     return Value(
         value=row.value,
         low=row.low,
         high=row.high,
-        text=UNDEFINED if row.value is None else written(row.value, metric.scale),
-        interval="" if row.value is None or not metric.has_interval else interval(row.low, row.high, metric.scale),
+        text=UNDEFINED if row.value is None else few or written(row.value, metric.scale),
+        interval="" if row.value is None or not metric.has_interval else limits,
         undefined=row.undefined if row.value is None else None,
         mark=mark,
         has_interval=metric.has_interval,

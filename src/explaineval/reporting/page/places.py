@@ -99,11 +99,11 @@ def _grave(warnings: Iterable[RowWarning]) -> dict[Condition, set[str]]:
 class Names:
     """Names conditions of runs in words, with the run where several runs hold the same."""
 
-    def __init__(self, results: Results) -> None:
-        """Take all rows and the names of the runs from `results`."""
-        every = {row.condition.without_mention: row for run in results.runs for row in run.rows}
+    def __init__(self, rows: Iterable[MetricRow], runs: Sequence[str]) -> None:
+        """Take the rows of all runs, and the names of the runs in the order in which places count them."""
+        every = {row.condition.without_mention: row for row in rows}
         self._rows = list(every.values())  # one of each condition says which models, kinds and levels there are
-        self._runs = [run.name for run in results.runs]
+        self._runs = runs
         self._parts: dict[Condition, list[str]] = {}
 
     def parts(self, place: Place) -> list[str]:
@@ -119,5 +119,5 @@ class Names:
             return [], []
         shared, names = split_shared([self.parts(place) for place in places])
         if len(places) == 1:
-            return [part for part in shared if part != places[0][1].model], [places[0][1].model]
-        return shared, [name or condition.model for name, (_, condition) in zip(names, places, strict=True)]
+            return shared[1:], shared[:1]
+        return shared, [name or self.parts(place)[0] for name, place in zip(names, places, strict=True)]

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from explaineval.metrics.differences import Difference
 from explaineval.records import OUTCOMES, Condition
-from explaineval.reporting.comparison_text import p_text, rank_text, short_names, title_of
-from explaineval.reporting.condition_text import counted
+from explaineval.reporting.comparison_text import p_text, rank_text, remark_of, short_names, title_of
 from explaineval.reporting.page.numbers import UNDEFINED, Axis, Value, axis_of, interval, value_of, written
 from explaineval.reporting.page.places import Entry, Names, Place
 from explaineval.reporting.results import Results
 from explaineval.scoring.comparisons import Compared, GroupResult
 from explaineval.scoring.metric import OPEN, KindMetric, Section
 from explaineval.scoring.registry import METRICS
+from explaineval.text import counted
 
 SHOWN_PAIRS = 10
 """Differences that are shown at once; the others can be opened."""
@@ -222,7 +221,7 @@ class DifferenceTable:
 
 
 def difference_table(name: str, result: GroupResult, compared: Compared) -> DifferenceTable | None:
-    """Return the differences of a primary family: of two systems in every metric, of more the pairs, clearest first.
+    """Return the differences of a leading family: of two systems in every metric, of more the pairs, clearest first.
 
     None where nothing can be said of any pair.
     """
@@ -230,11 +229,11 @@ def difference_table(name: str, result: GroupResult, compared: Compared) -> Diff
     if len(compared.family.differences) == 1:
         pair = compared.family.differences[0]
         families = [item for item in result.families if (item.task, item.kind) == (compared.task, compared.kind)]
-        rows = [_metric_row(result, item, notes) for item in families]
+        rows = [_metric_row(item, notes) for item in families]
         caption = (
-            f"Differences, {names[pair.first]} minus {names[pair.second]}, on the trials that both share. All but "
-            f"{title_of(compared.metric)} are exploratory. A difference of 0.10 between shares is one of 10 percentage "
-            "points. Detectable: the difference that would have been seen with a probability of 80 %."
+            f"Differences, {names[pair.first]} minus {names[pair.second]}, on the trials that both share"
+            f"{_adjusted(compared)}. All {f'but {title_of(compared.metric)} ' if compared.primary else ''}are "
+            f"exploratory. A difference of 0.10 between shares is one of 10 percentage points. {DETECTABLE}"
         )
         both = (names[pair.first], names[pair.second])
         return DifferenceTable(name, caption, "metric", both, tuple(rows), (), _axis(rows), tuple(notes.reasons))
@@ -242,11 +241,9 @@ def difference_table(name: str, result: GroupResult, compared: Compared) -> Diff
     if not tested:
         return None
     tested.sort(key=lambda pair: (pair[1].p_adjusted or 0.0, -abs((pair[1].value or 0.0) / (pair[1].error or 1.0))))
-    rows = [_pair_row(result, compared, at, row, names, notes) for at, row in tested[:MOST_PAIRS]]
-    caption = (
-        f"Differences in {title_of(compared.metric)} between pairs, the clearest first; p and limits are adjusted "
-        f"over {len(tested)} pairs. Detectable: the difference that would have been seen with a probability of 80 %."
-    )
+    rows = [_pair_row(compared, at, names, notes) for at, _ in tested[:MOST_PAIRS]]
+    what = f"Differences in {title_of(compared.metric)} between pairs, the clearest first"
+    caption = f"{what}{_adjusted(compared)}. {DETECTABLE}"
     return DifferenceTable(
         name,
         caption,
@@ -265,7 +262,7 @@ def _axis(rows: Sequence[DifferenceRow]) -> Axis | None:
     return axis_of(limits, OPEN._replace(nothing=0.0), sign=True)
 
 
-def _metric_row(result: GroupResult, compared: Compared, notes: Footnotes) -> DifferenceRow:
+def _metric_row(compared: Compared, notes: Footnotes) -> DifferenceRow:
     """Return the difference of two systems in one metric; one of logarithms has no place on the axis of the others."""
     row = compared.family.differences[0]
     title = f"{title_of(compared.metric)}{' (logarithms)' if compared.on_log_scale else ''}"
@@ -274,55 +271,53 @@ def _metric_row(result: GroupResult, compared: Compared, notes: Footnotes) -> Di
     scale = OPEN if compared.metric not in METRICS else METRICS[compared.metric].scale
     both = (compared.values[row.first], compared.values[row.second])
     return replace(
-        _difference_row(title, row, row.low, row.high, row.p, on_log_scale=compared.on_log_scale),
+        _difference_row(title, compared, 0),
         values=tuple("–" if value is None else written(value, scale) for value in both),
-        mark=notes.mark(compared.why_undefined(row) or result.label(compared, 0) or row.note),
+        mark=notes.mark(compared.why_undefined(row) or remark_of(compared, 0) or row.note),
     )
 
 
-def _pair_row(
-    result: GroupResult, compared: Compared, number: int, row: Difference, names: Sequence[str], notes: Footnotes
-) -> DifferenceRow:
+def _pair_row(compared: Compared, number: int, names: Sequence[str], notes: Footnotes) -> DifferenceRow:
     """Return one pair, the higher one first."""
+    row = compared.family.differences[number]
     turned = (row.value or 0.0) < 0
     first, second = (row.second, row.first) if turned else (row.first, row.second)
-    shown = _difference_row(
-        f"{names[first]} − {names[second]}",
-        row,
-        row.low_adjusted,
-        row.high_adjusted,
-        row.p_adjusted,
-        on_log_scale=compared.on_log_scale,
-        turned=turned,
-    )
-    return replace(shown, mark=notes.mark(result.label(compared, number) or row.note))
+    shown = _difference_row(f"{names[first]} − {names[second]}", compared, number, turned=turned)
+    return replace(shown, mark=notes.mark(remark_of(compared, number) or row.note))
 
 
-def _difference_row(
-    name: str,
-    row: Difference,
-    low: float | None,
-    high: float | None,
-    p: float | None,
-    *,
-    on_log_scale: bool,
-    turned: bool = False,
-) -> DifferenceRow:
-    value = row.value
+def _difference_row(name: str, compared: Compared, number: int, *, turned: bool = False) -> DifferenceRow:
+    """Return a difference with its adjusted limits and p; `turned`: the second minus the first."""
+    row = compared.family.differences[number]
     if turned:
-        value, low, high = (None if number is None else -number for number in (value, high, low))
+        row = row.turned
+    value, low, high, p = row.value, row.low_adjusted, row.high_adjusted, row.p_adjusted
+    on_log_scale = compared.on_log_scale
+    detectable = "MOVER" if row.method == "mover" else ""
     return DifferenceRow(
         name=name,
         text=UNDEFINED if value is None else written(value, OPEN, sign=True),
         interval="" if value is None else interval(low, high, OPEN),
         p="" if p is None else p_text(p).removeprefix("= "),
-        detectable="" if row.detectable is None else written(row.detectable, OPEN),
+        detectable=detectable if row.detectable is None else written(row.detectable, OPEN),
         value=None if on_log_scale else value,
         low=None if on_log_scale else low,
         high=None if on_log_scale else high,
-        told=row.significant,
+        told=compared.claims[number].is_separated,
         exact="" if value is None else repr(value),
     )
+
+
+DETECTABLE = (
+    "Detectable: the true difference that 4 of 5 such studies would find; MOVER where few changed answers have a "
+    "mention, or lack one, so that the limits of both are put together."
+)
+
+
+def _adjusted(compared: Compared) -> str:
+    """Say over how many pairs p and limits are adjusted."""
+    claims = compared.family.claims
+    return f"; p and limits are adjusted over {claims} pairs" if claims > 1 else ""
 
 
 @dataclass(frozen=True)

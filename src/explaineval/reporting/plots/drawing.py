@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from explaineval.config.installation import install_extra
 from explaineval.errors import InputError
 from explaineval.reporting.plots.figure import Axis, Figure, Line, Series
 from explaineval.reporting.plots.legend import LINES, add_legend, legend_rows, marker
@@ -46,7 +47,10 @@ NAME = 34
 MANY = 10
 """Points from which on intervals are drawn faintly."""
 
-NO_MATPLOTLIB = "figures need matplotlib: install the extra with `pip install 'explaineval[report]'`."
+
+def no_matplotlib() -> str:
+    """Return the sentence that matplotlib is missing, and what to do."""
+    return f"figures need matplotlib, which is not installed: {install_extra('report')}."
 
 
 def require_matplotlib() -> None:
@@ -54,7 +58,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401 - only whether it is there
     except ImportError:
-        raise InputError(NO_MATPLOTLIB) from None
+        raise InputError(no_matplotlib()) from None
 
 
 def draw_svg(figure: Figure, *, standalone: bool = False) -> str:

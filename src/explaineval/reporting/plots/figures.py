@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from explaineval.reporting.plots.conditions import Looks, by_setting, gather, slug
 from explaineval.reporting.plots.figure import Figure, MissingFigure
-from explaineval.reporting.plots.forest import forests, policies
+from explaineval.reporting.plots.forest import forests, policies, tuned_against_pretrained
 from explaineval.reporting.plots.pairs import accuracies, agreements, costs
 from explaineval.reporting.plots.plane import planes
 from explaineval.reporting.plots.size import sizes
@@ -24,6 +24,7 @@ def figures_of(results: Results) -> tuple[Figure | MissingFigure, ...]:
             [
                 *forests(settings),
                 *planes(settings, looks),
+                *tuned_against_pretrained(results.comparisons),
                 *sizes(settings, results.comparisons, looks),
                 *agreements(settings, results.comparisons, looks),
                 *accuracies(settings, looks),

@@ -1,11 +1,14 @@
-"""Forest plots: a number of every model with its interval, at each level of verbosity or under each mention policy."""
+"""Forest plots: a number of every model with its interval, at each level of verbosity or under each mention policy.
+
+Also the gaps between tuned models and their pretrained siblings, as `compare` computes them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from explaineval.records import EXPLANATION, MetricRow
+from explaineval.records import EXPLANATION, Condition, MetricRow
 from explaineval.reporting.comparison_text import join
 from explaineval.reporting.plots.conditions import (
     Numbers,
@@ -17,8 +20,10 @@ from explaineval.reporting.plots.conditions import (
     without_levels,
 )
 from explaineval.reporting.plots.figure import Axis, Figure, Line, MissingFigure, Point, Series
-from explaineval.reporting.plots.words import LISTED, limits_text, number_text, span
+from explaineval.reporting.plots.words import LISTED, limits_text, number_text, shown, span
 from explaineval.reporting.results import Results
+from explaineval.reporting.tuning_text import names_of, sentences_of, where_of
+from explaineval.scoring.comparisons import GroupResult, TunedPair, TuningResult
 from explaineval.scoring.registry import METRICS
 
 PRIMARY = "phi_cct"
@@ -27,6 +32,9 @@ HEADLINES = (PRIMARY, "f_auroc", "f_auroc_own", "cct", "cct_sampled")
 
 CHANCE = {PRIMARY: "phi_cct_example_only"}
 """The metric whose range is what chance gives without knowing the insertion."""
+
+TUNED = "tuned"
+"""The subject of the figure of tuned against pretrained models."""
 
 MARKS = 0.78
 """The part of a row's height over which its marks are spread."""
@@ -240,3 +248,61 @@ def _alt(title: str, series: Sequence[Series]) -> str:
         half = LISTED // 2
         texts = [*texts[:half], f"… {len(texts) - 2 * half} more …", *texts[-half:]]
     return f"{title} of each model, from the highest to the lowest. {'; '.join(texts)}."
+
+
+def tuned_against_pretrained(comparisons: Sequence[GroupResult]) -> Iterator[Figure]:
+    """Yield a figure for each task (or mean over tasks) and kind on which pairs were tested."""
+    for result in comparisons:
+        for tuning in result.tuning:
+            tested = [pair for pair in tuning.pairs if pair.dominance.undefined is None]
+            if tuning.primary and tested:
+                yield _tuned_figure(result, tuning, tested)
+
+
+def _tuned_figure(result: GroupResult, tuning: TuningResult, pairs: Sequence[TunedPair]) -> Figure:
+    levels = list(tuning.group.levels)
+    labels = [names_of(tuning, pair)[0] for pair in pairs]
+    series = []
+    for number, level in enumerate(levels):
+        offset = MARKS * (0.5 - (number + 0.5) / len(levels))
+        points = []
+        for row, pair in enumerate(pairs):
+            gap, system = pair.dominance.gaps[number], tuning.group.systems[pair.first]
+            condition = Condition(
+                system.endpoint, system.model, tuning.task, tuning.kind, system.order, system.style, system.shots, level
+            )
+            y, run = len(pairs) - 1 - row + offset, str(system.run)
+            if gap.value is None:
+                points.append(Point(labels[row], 0.0, y, condition, run, undefined=gap.undefined, tuned="instruct"))
+            else:
+                points.append(Point(labels[row], gap.value, y, condition, run, x_limits=gap.limits, tuned="instruct"))
+        series.append(Series(level, tuple(points), level if len(levels) > 1 else None, number))
+    known = [point for one in series for point in one.points if point.undefined is None]
+    bottom, top = -0.6, len(pairs) - 0.4
+    title = "TPR at equal FPR, tuned − pretrained"
+    return Figure(
+        id=TUNED,
+        subject=TUNED,
+        title="Instruction-tuned against pretrained models",
+        setting=", ".join(filter(None, (shown(tuning.task), shown(tuning.kind), str(result.group.fixed["order"])))),
+        caption="How far the line through a tuned model's levels of verbosity lies above each level of its pretrained "
+        "sibling (same family, size, style and shots), with both one-sided 95 % limits. A model dominates only where "
+        f"all of its limits lie on one side of 0. {' '.join(sentences_of(tuning))}",
+        alt=_tuned_alt(known, series),
+        x=Axis(title, *span([x for point in known for x in (point.x, *(point.x_limits or ()))], [0.0])),
+        y=Axis("", bottom, top, ticks=tuple((float(len(pairs) - 1 - row), labels[row]) for row in range(len(pairs)))),
+        series=tuple(series),
+        lines=(Line("reference", "no difference", ((0.0, bottom), (0.0, top))),),
+        notes=(f"The limits are those of single levels on {where_of(tuning)}; the claims are adjusted.",),
+    )
+
+
+def _tuned_alt(points: Sequence[Point], series: Sequence[Series]) -> str:
+    texts = [
+        f"{point.label} at {point.condition.verbosity}: {number_text(point.x)} {limits_text(point.x_limits)}"
+        for point in points
+    ]
+    if len(texts) > LISTED:
+        half = LISTED // 2
+        texts = [*texts[:half], f"… {len(texts) - 2 * half} more …", *texts[-half:]]
+    return f"TPR of tuned models minus that of pretrained ones at equal FPR, {len(series)} levels. {'; '.join(texts)}."

@@ -1,62 +1,60 @@
-"""Test the differences of every metric between the systems of one group, on the trials that all of them share.
+"""Test the differences of every metric between the systems of groups, on the trials that all of a group share.
 
-A family is one metric on one task (or the mean over tasks) and kind. The tests are those of
-`explaineval.metrics.differences`.
+A family is one metric on one task (or the mean over tasks) and kind. The families of phi-CCT that come first for their
+group and kind are tested together: they are the primary family. The tests are those of `explaineval.metrics.families`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from explaineval.metrics.correlations import cct_values, phi_at_p_values, phi_values
-from explaineval.metrics.differences import (
-    Difference,
-    Family,
-    Measured,
-    compare_pairs,
-    compare_with_reference,
-    mean_measure,
-    measure,
-    undefined_measure,
-)
-from explaineval.metrics.estimates import column_sums
+from explaineval.metrics.correlations import cct_values, phi_values
+from explaineval.metrics.differences import LEVEL, Difference, cochran_p, measure, t_quantile
+from explaineval.metrics.estimates import IntArray, column_sums
+from explaineval.metrics.families import Family, SystemSet, compare_pairs, compare_sets, family_of
 from explaineval.metrics.rates import ratio_values
-from explaineval.metrics.trends import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
-from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, Group
-from explaineval.scoring.metric import LevelMetric
-from explaineval.scoring.registry import METRICS
-from explaineval.scoring.shared import (
-    MENTIONED_FLIPS,
-    Outcomes,
-    Paired,
-    Shared,
-    Tables,
-    Trials,
-    cells_of,
-    measure_task,
-    share,
+from explaineval.metrics.trends import ExplainedVariance, Trend, explained_variance
+from explaineval.scoring.checks import MetricWarning
+from explaineval.scoring.comparisons.claims import Claim, claim_of, phi_claims
+from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, YOUDEN, Group
+from explaineval.scoring.comparisons.task_groups import (
+    ACROSS_ORDERS,
+    Choices,
+    GroupTrials,
+    Part,
+    TaskGroup,
+    levels_of_system,
+    number_examples,
+    primary_kinds,
+    task_groups_of,
 )
+from explaineval.scoring.comparisons.trends import TOGETHER, size_trends
+from explaineval.scoring.shared import Paired, Shared, Tables, Trials
 from explaineval.scoring.task_means import MEAN
 from explaineval.scoring.verbosity import DIFFERENT_ANSWERS
 
 
-def comparable_metrics(impact_rate: float, *, over_levels: bool = False) -> dict[str, Paired]:
-    """Return how each metric is compared, by name: those of single arms, or those over several levels of verbosity.
+class TaskSpread(NamedTuple):
+    """How the difference of a pair varies over the tasks of a mean.
 
-    `impact_rate` is where `phi_at_p` is taken, which is defined in comparisons only.
+    `p` is that of Cochran's Q; None where it cannot be computed. `differ_in_sign` says that the intervals of two tasks
+    exclude 0 on opposite sides.
     """
-    table: dict[str, Paired] = {}
-    for metric in METRICS.values():
-        if metric.paired is not None and isinstance(metric, LevelMetric) == over_levels:
-            table[metric.name] = metric.paired
-        if metric.name == PRIMARY and not over_levels:
-            table[AT_P] = Paired(cells_of, phi_at_p_values(impact_rate), MENTIONED_FLIPS)
-    return table
+
+    p: float | None
+    differ_in_sign: bool
+    values: tuple[float | None, ...]
+    """The difference on each task."""
+
+    @property
+    def differ(self) -> bool:
+        """Whether the tasks differ."""
+        return self.p is not None and self.p < LEVEL
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,14 @@ class Compared:
     """One family: all differences of one metric on one task (or the mean over tasks) and kind in one group.
 
     `tasks` are the tasks that it rests on, `left_out` those that the mean leaves out since not all systems were asked
-    them. `values`, `undefined`, `lost` and `unrestricted` are aligned with the group's systems: the value on the shared
-    trials, why there is none, the trials that the metric could use but that are not shared, and the value with them.
-    `n_pairs` and `n_examples` count the shared trials that the metric rests on, and their examples. The first family of
-    a group is primary, the others are exploratory. `equivalent` is the margin declared beforehand and `impact_rate`
-    where `phi_at_p` is taken.
+    them. `values`, `undefined`, `lost`, `unrestricted` and `unquotable` are aligned with the group's systems: the value
+    on the shared trials, why there is none, the trials that the metric could use but that are not shared, the value
+    with them, and why it must not be quoted. `claims` are aligned with the differences, and so are `spreads` in a mean
+    over tasks. `n_pairs` and `n_examples` count the shared trials that the metric rests on, and their examples.
+    `leading` families come first for their group and kind; those in phi-CCT of the kinds that count are `primary`, all
+    others exploratory. `context` names kind and arm where several are compared. `instead` is the family of Youden's J
+    where phi-CCT has no difference that can be tested. `equivalent` is the margin declared beforehand and `impact_rate`
+    where `phi_at_p` is taken. `trends_beside` are the trends that have to be told with that of phi-CCT.
     """
 
     group: Group
@@ -78,6 +79,7 @@ class Compared:
     tasks: tuple[str, ...]
     left_out: tuple[str, ...]
     family: Family
+    claims: tuple[Claim, ...]
     values: tuple[float | None, ...]
     undefined: tuple[str | None, ...]
     lost: tuple[int, ...]
@@ -87,8 +89,14 @@ class Compared:
     equivalent: float | None = None
     impact_rate: float | None = None
     trend: Trend | None = None
+    trends_beside: Mapping[str, Trend] = field(default_factory=dict)
+    leading: bool = False
     primary: bool = False
     on_log_scale: bool = False
+    context: tuple[str, ...] = ()
+    spreads: tuple[TaskSpread, ...] = ()
+    unquotable: tuple[tuple[MetricWarning, ...], ...] = ()
+    instead: Compared | None = None
 
     @property
     def tested(self) -> list[Difference]:
@@ -103,101 +111,175 @@ class Compared:
         return "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason) or row.undefined
 
 
-class ModelSize(NamedTuple):
-    """What the configuration says of a model: its family and its number of parameters."""
+def compare_groups(groups: Sequence[GroupTrials], choices: Choices) -> list[list[Compared]]:
+    """Return all families of each group: for each kind the mean over tasks first, then each task, every metric.
 
-    family: str
-    parameters: float
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What was declared before looking at the data.
-
-    `reference` is the number of the system that the others are tested against (None: all pairs), `equivalent` the
-    margin within which two systems count as equal, `impact_rate` where phi_at_p is taken (None: the mean of the
-    group), `sizes` what is known of each model (by endpoint and model).
+    What comes first for its group and kind is tested together where the kind counts and the group is not over levels of
+    verbosity; with a reference, only in the groups that have it. Everything else is tested alone.
     """
+    task_groups = [list(task_groups_of(trials, choices)) for trials in groups]
+    all_kinds = dict.fromkeys(one.kind for of_group in task_groups for one in of_group)
+    kinds = primary_kinds(list(all_kinds), choices.primary)
+    has_reference = any(trials.reference is not None for trials in groups)
+    together: list[TaskGroup] = []
+    alone: list[list[TaskGroup]] = []
+    for trials, of_group in zip(groups, task_groups, strict=True):
+        counts = not trials.group.levels and has_reference == (trials.reference is not None)
+        for one in of_group:
+            if counts and one.leading and one.kind in kinds:
+                together.append(one)
+            else:
+                alone.append([one])
+    found: dict[int, dict[str, Compared]] = {}
+    for scope in [together, *alone]:
+        for one, families in zip(scope, _test_together(scope, choices, primary=scope is together), strict=True):
+            found[id(one)] = families
+    results = []
+    for trials, of_group in zip(groups, task_groups, strict=True):
+        arm = _arm_names(trials, groups)
+        of_kind = [compared for one in of_group for compared in _with_spreads(one, of_group, found)]
+        several = len(all_kinds) > 1
+        named = [
+            replace(compared, context=(*([compared.kind.replace("_", " ")] if several else []), *arm))
+            for compared in of_kind
+        ]
+        youden = {(one.task, one.kind): one for one in named if one.metric == YOUDEN and one.tested}
+        results.append(
+            [
+                replace(one, instead=youden.get((one.task, one.kind)))
+                if one.metric == PRIMARY and not one.tested
+                else one
+                for one in named
+            ]
+        )
+    return results
 
-    reference: int | None = None
-    equivalent: float | None = None
-    impact_rate: float | None = None
-    seed: int = 0
-    sizes: Mapping[tuple[str | None, str], ModelSize] = field(default_factory=dict)
+
+NAMED_PARTS: Mapping[str, str] = {"order": "order {}", "style": "{}", "shots": "{} shots", "verbosity": "verbosity {}"}
+"""How sentences name the parts of an arm."""
 
 
-class Part(NamedTuple):
-    """The shared trials of one task and kind, and whether every system of the group was asked them."""
-
-    shared: Shared
-    asked_of_all: bool
-
-
-def share_trials(group: Group, trials: Trials) -> dict[tuple[str, str], Part]:
-    """Count the trials that a group's systems share, by task and kind; without those that nothing is shared of."""
-    parts = {}
-    for (task, kind), outcomes in trials.scored.items():
-        systems: list[list[Outcomes]] = []
-        for system in group.systems:
-            levels = [system._replace(verbosity=level) for level in group.levels or (system.verbosity,)]
-            systems.append([outcomes[level] for level in levels] if all(map(outcomes.__contains__, levels)) else [])
-        shared = share(systems, list(trials.examples.get(task, ())))
-        if shared.examples and sum(map(bool, systems)) > 1:
-            parts[task, kind] = Part(shared, all(systems))
-    return parts
+def _arm_names(trials: GroupTrials, groups: Sequence[GroupTrials]) -> list[str]:
+    """Name the parts of the arm in which groups differ from each other."""
+    fixed = trials.group.fixed
+    differing = [part for part in NAMED_PARTS if len({one.group.fixed[part] for one in groups} - {None}) > 1]
+    return [NAMED_PARTS[part].format(fixed[part]) for part in differing if fixed[part] is not None]
 
 
-def compare_group(group: Group, parts: Mapping[tuple[str, str], Part], choices: Choices) -> Iterator[Compared]:
-    """All families of one group: for each kind the mean over tasks first, then each task, every metric.
+def _with_spreads(
+    task_group: TaskGroup, of_group: Sequence[TaskGroup], found: Mapping[int, Mapping[str, Compared]]
+) -> Iterator[Compared]:
+    """Yield the families of a task group; those of a mean with how each difference varies over its tasks."""
+    of_tasks = [one for one in of_group if one.kind == task_group.kind and one.task in task_group.tasks]
+    for metric, compared in found[id(task_group)].items():
+        if task_group.task != MEAN:
+            yield compared
+            continue
+        rows = zip(*(found[id(one)][metric].family.differences for one in of_tasks), strict=True)
+        yield replace(compared, spreads=tuple(_task_spread(row) for row in rows))
 
-    The mean is over the tasks that every system was asked; with only one such task that one comes first.
-    """
-    for kind in dict.fromkeys(kind for _, kind in parts):
-        by_task = {task: part for (task, other), part in parts.items() if other == kind}
-        whole = [task for task, part in by_task.items() if part.asked_of_all]
-        left_out = tuple(task for task in by_task if task not in whole) if whole else ()
-        rate = choices.impact_rate
-        if rate is None:
-            rate = _mean_impact([by_task[task].shared for task in whole or by_task])
-        tasks = [*whole, *(task for task in by_task if task not in whole)]
-        for name in [*([MEAN] if len(whole) > 1 else []), *tasks]:
-            rests_on = tuple(whole) if name == MEAN else (name,)
-            first = name == MEAN or (name == tasks[0] and len(whole) < 2)
-            shared = [by_task[task].shared for task in rests_on]
-            for metric, paired in comparable_metrics(rate, over_levels=bool(group.levels)).items():
-                systems = _measure(group, paired, shared)
-                yield Compared(
-                    group=group,
-                    metric=metric,
-                    task=name,
-                    kind=kind,
-                    tasks=rests_on,
-                    left_out=left_out if first else (),
-                    family=_test(systems, choices),
-                    values=tuple(
-                        None if system.undefined in NOT_COMPARED else _pooled_value(paired, tables)
-                        for system, tables in zip(
-                            systems, zip(*(part.tables for part in shared), strict=True), strict=True
-                        )
-                    ),
-                    undefined=tuple(system.undefined for system in systems),
-                    lost=tuple(
-                        sum(_lost(paired, part, number) for part in shared) for number in range(len(group.systems))
-                    ),
-                    unrestricted=tuple(
-                        None if system.undefined in NOT_COMPARED else _pooled_value(paired, tables)
-                        for system, tables in zip(
-                            systems, zip(*(part.own for part in shared), strict=True), strict=True
-                        )
-                    ),
-                    n_pairs=max(system.n for system in systems),
-                    n_examples=sum(_examples(paired, part) for part in shared),
-                    equivalent=choices.equivalent,
-                    impact_rate=rate if metric == AT_P else None,
-                    trend=_trend(group, systems, choices),
-                    primary=first and metric == group.primary_metric,
-                    on_log_scale=paired.on_log_scale,
-                )
+
+def _task_spread(rows: Sequence[Difference]) -> TaskSpread:
+    limits = [
+        (row.value, row.low, row.high)
+        for row in rows
+        if row.value is not None and row.low is not None and row.high is not None
+    ]
+    values = tuple(row.value for row in rows)
+    opposite = any(low > 0 for _, low, _ in limits) and any(high < 0 for _, _, high in limits)
+    if len(limits) < len(rows):
+        return TaskSpread(None, opposite, values)
+    # MOVER limits tell no error: the one of a normal interval of the same width
+    widths = [(high - low) / (2 * t_quantile(math.inf, 1 - LEVEL / 2)) for _, low, high in limits]
+    errors = [width if row.error is None else row.error for width, row in zip(widths, rows, strict=True)]
+    return TaskSpread(cochran_p([value for value, _, _ in limits], errors), opposite, values)
+
+
+def _test_together(task_groups: Sequence[TaskGroup], choices: Choices, *, primary: bool) -> list[dict[str, Compared]]:
+    """Return the families of task_groups whose pairs are adjusted together, by metric."""
+    if not task_groups:
+        return []
+    examples = number_examples(task_groups)
+    families = {metric: _test(task_groups, metric, examples, choices) for metric in task_groups[0].paired}
+    claims = {metric: [[claim_of(row) for row in one.differences] for one in of] for metric, of in families.items()}
+    if PRIMARY in families:
+        claims[PRIMARY] = phi_claims(task_groups, families, examples, choices)
+        families[PRIMARY] = [
+            _ranked_by_claims(task_group, family, of_them)
+            for task_group, family, of_them in zip(task_groups, families[PRIMARY], claims[PRIMARY], strict=True)
+        ]
+    results = []
+    for at, task_group in enumerate(task_groups):
+        trends = size_trends(task_group.group, task_group.measured, choices.sizes)
+        results.append({
+            metric: _compared(task_group, metric, of[at], claims[metric][at], choices, trends, primary=primary)
+            for metric, of in families.items()
+        })  # fmt: skip
+    return results
+
+
+def _test(
+    task_groups: Sequence[TaskGroup], metric: str, examples: Sequence[IntArray], choices: Choices
+) -> list[Family]:
+    sets = [
+        SystemSet(task_group.measured[metric], numbers, task_group.trials.reference)
+        for task_group, numbers in zip(task_groups, examples, strict=True)
+    ]
+    return compare_sets(sets, seed=choices.seed, draws=choices.draws, equivalent=choices.equivalent)
+
+
+def _ranked_by_claims(task_group: TaskGroup, family: Family, claims: Sequence[Claim]) -> Family:
+    """Return the family with ranks that count only pairs of which one is claimed to be more faithful."""
+    faithful = {(row.first, row.second) for row, claim in zip(family.differences, claims, strict=True)
+                if claim.name == "more_faithful"}  # fmt: skip
+    ranked = family_of(
+        task_group.measured[PRIMARY], family.differences, lambda row: (row.first, row.second) in faithful
+    )
+    is_best = task_group.trials.reference is None or family.best == task_group.trials.reference
+    return replace(family, ranks=ranked.ranks, not_separated=ranked.not_separated if is_best else ())
+
+
+def _compared(
+    task_group: TaskGroup,
+    metric: str,
+    family: Family,
+    claims: Sequence[Claim],
+    choices: Choices,
+    trends: Mapping[str, Trend],
+    *,
+    primary: bool,
+) -> Compared:
+    paired, systems, shared = task_group.paired[metric], task_group.measured[metric], task_group.shared
+    by_system = list(zip(systems, zip(*(part.tables for part in shared), strict=True), strict=True))
+    own = list(zip(systems, zip(*(part.own for part in shared), strict=True), strict=True))
+    return Compared(
+        group=task_group.group,
+        metric=metric,
+        task=task_group.task,
+        kind=task_group.kind,
+        tasks=task_group.tasks,
+        left_out=task_group.left_out,
+        family=family,
+        claims=tuple(claims),
+        values=tuple(
+            None if system.undefined in NOT_COMPARED else _pooled_value(paired, tables) for system, tables in by_system
+        ),
+        undefined=tuple(system.undefined for system in systems),
+        lost=tuple(sum(_lost(paired, part, number) for part in shared) for number in range(len(systems))),
+        unrestricted=tuple(
+            None if system.undefined in NOT_COMPARED else _pooled_value(paired, tables) for system, tables in own
+        ),
+        n_pairs=max(system.n for system in systems),
+        n_examples=sum(_examples(paired, part) for part in shared),
+        equivalent=choices.equivalent,
+        impact_rate=task_group.impact_rate if metric == AT_P else None,
+        trend=trends.get(metric),
+        trends_beside={name: trends[name] for name in TOGETHER[1:] if name in trends} if metric == PRIMARY else {},
+        leading=task_group.leading and metric == task_group.group.primary_metric,
+        primary=primary and metric == PRIMARY,
+        on_log_scale=paired.on_log_scale,
+        unquotable=tuple(tuple(task_group.unquotable(number, metric)) for number in range(len(systems))),
+    )
 
 
 def _lost(paired: Paired, part: Shared, number: int) -> int:
@@ -211,51 +293,8 @@ def _examples(paired: Paired, part: Shared) -> int:
     return max(int(np.count_nonzero(paired.trials_of(tables))) for tables in part.tables if tables is not None)
 
 
-def _mean_impact(parts: Sequence[Shared]) -> float:
-    """The mean over systems of the mean over tasks of the impact rate on the shared trials."""
-    rates = []
-    for part in parts:
-        for tables in part.tables:
-            if tables is not None and tables.cells.sum():
-                a, b, _, _ = tables.cells.sum(axis=0)
-                rates.append(float(a + b) / float(tables.cells.sum()))
-    return math.fsum(rates) / len(rates) if rates else 0.0
-
-
-def _measure(group: Group, paired: Paired, parts: Sequence[Shared]) -> list[Measured]:
-    """Measure each system of a group on one task, or in the mean over several."""
-    across_orders = paired.needs_probabilities and group.fixed["order"] is None
-    systems = []
-    for number in range(len(group.systems)):
-        by_task = []
-        for part in parts:
-            if across_orders:
-                by_task.append(undefined_measure(len(part.examples), ACROSS_ORDERS))
-            else:
-                by_task.append(measure_task(paired, part.tables[number], len(part.examples)))
-        systems.append(by_task[0] if len(by_task) == 1 else mean_measure(by_task))
-    return systems
-
-
-def _test(systems: Sequence[Measured], choices: Choices) -> Family:
-    if choices.reference is None:
-        return compare_pairs(systems, seed=choices.seed, equivalent=choices.equivalent)
-    return compare_with_reference(systems, choices.reference, equivalent=choices.equivalent)
-
-
-ACROSS_ORDERS = "label probabilities are not compared across orders"
 NOT_COMPARED = (ACROSS_ORDERS, DIFFERENT_ANSWERS)
 """Why systems have no value at all, though their trials would give one."""
-
-
-def _trend(group: Group, systems: Sequence[Measured], choices: Choices) -> Trend | None:
-    """The trend over model size; None where fewer than two of the models have a known size."""
-    models = []
-    for system, measured in zip(group.systems, systems, strict=True):
-        size = choices.sizes.get((system.endpoint, system.model))
-        if size is not None:
-            models.append(SizedModel(size.family, size.parameters, measured))
-    return trend_over_size(models) if group.by == "model" and len(models) > 1 else None
 
 
 def _shown(paired: Paired, value: float) -> float:
@@ -274,22 +313,6 @@ def _pooled_value(paired: Paired, by_task: Sequence[Tables | None]) -> float | N
     return _shown(paired, math.fsum(values) / len(values)) if values else None
 
 
-IMPACT_NOT_MENTION = "impact rate, not mention"
-
-
-def label_of(phi: Difference, at_p: Difference | None, impact: Difference | None) -> str | None:
-    """`impact rate, not mention` where a difference in phi-CCT vanishes at a common impact rate.
-
-    It does where the two systems differ significantly in phi-CCT and in impact rate, but not, or the other way round,
-    in phi at a common impact rate.
-    """
-    if not phi.significant or at_p is None or at_p.value is None or phi.value is None:
-        return None
-    if at_p.significant:
-        return None if at_p.value * phi.value > 0 else IMPACT_NOT_MENTION
-    return IMPACT_NOT_MENTION if impact is not None and impact.significant else None
-
-
 def sham_differences(group: Group, trials: Trials) -> list[tuple[int, int, float, float]]:
     """Pairs of systems whose answers change by asking again at clearly different rates (p < .05, paired).
 
@@ -298,7 +321,7 @@ def sham_differences(group: Group, trials: Trials) -> list[tuple[int, int, float
     """
     measured = []
     for system in group.systems:
-        levels = [system._replace(verbosity=level) for level in group.levels or (system.verbosity,)]
+        levels = levels_of_system(group, system)
         rows = []
         for by_system in trials.shams.values():
             names = sorted({name for counts in by_system.values() for name in counts})

@@ -13,6 +13,9 @@ By = Literal["model", "arm", "run"]
 PRIMARY, PRIMARY_OVER_LEVELS, AT_P = "phi_cct", "f_auroc", "phi_at_p"
 """The metrics whose families are primary, of single arms and over levels of verbosity, and phi at a common rate."""
 
+YOUDEN, WITHIN, IMPACT = "youden_j", "phi_within", "impact_rate"
+"""The metrics that decide, beside these, on what may be claimed of a difference in phi-CCT."""
+
 ASKED_ONCE = "pe2"
 """The order in which levels of verbosity explain one and the same answer: only then are areas compared."""
 
@@ -55,7 +58,7 @@ def form_groups(systems: Sequence[System], by: By | None, runs: Sequence[str]) -
     Systems that could be compared only under different styles or shots form a group of their own that is marked as
     confounded. Models that were asked once and explained at several levels of verbosity also form groups over those
     levels. A later run stands before an earlier one, so that a difference is the later minus the earlier; within a run
-    the order is that of the trials.
+    the order is that of `systems`.
     """
     chosen = by or _what_differs(systems)
     ordered = sorted(systems, key=lambda system: -system.run)

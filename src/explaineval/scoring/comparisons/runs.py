@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, get_args
 
 from explaineval.config import RunConfig
 from explaineval.errors import InputError
-from explaineval.metrics.differences import DRAWS, Difference
+from explaineval.metrics.differences import Difference
+from explaineval.metrics.families import DRAWS
 from explaineval.metrics.trends import ExplainedVariance
 from explaineval.records import Condition, Mention, Trial
 from explaineval.rundir.directory import PROMPTS, count_trials_read, read_run, read_trials
 from explaineval.rundir.schema import Facts, Snapshot
+from explaineval.scoring.checks import MetricWarning
 from explaineval.scoring.comparisons.families import (
-    Choices,
     Compared,
-    ModelSize,
-    compare_group,
-    label_of,
+    compare_groups,
     sham_differences,
-    share_trials,
     variance_explained,
 )
 from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, By, Group, form_groups
+from explaineval.scoring.comparisons.order import in_order_of
+from explaineval.scoring.comparisons.quotable import QuotableCounter
+from explaineval.scoring.comparisons.task_groups import Choices, GroupTrials, Unquotable, share_trials
+from explaineval.scoring.comparisons.tuning import ModelSize, TuningResult, compare_tuned
 from explaineval.scoring.mentioning import is_mentioned, phrases_in
 from explaineval.scoring.rows import check_facts, row_signature
 from explaineval.scoring.shared import System, Trials
@@ -49,40 +51,33 @@ class Run(NamedTuple):
 class GroupResult:
     """Everything that is said of one group.
 
-    `noise` are the pairs that shams tell apart, with both rates. `snapshots` are those of each system, `differing` says
-    in words what else of the systems' configuration differs, by primary family. `signatures` are those of each system
-    by metric, task and kind.
+    `noise` are the pairs that shams tell apart, with both rates. `unquotable` are the warnings by which numbers of the
+    systems must not be quoted. `snapshots` are those of each system, `differing` says in words what else of the
+    systems' configuration differs. `signatures` are those of each system by metric, task and kind. `tuning` compares
+    tuned with pretrained models.
     """
 
     group: Group
     families: tuple[Compared, ...]
     noise: tuple[tuple[int, int, float, float], ...] = ()
     explained: tuple[tuple[str, str, ExplainedVariance], ...] = ()
+    tuning: tuple[TuningResult, ...] = ()
     reference: int | None = None
     seed: int = 0
+    unquotable: Unquotable = field(default_factory=dict)
     snapshots: tuple[tuple[Snapshot, ...], ...] = ()
     differing: tuple[str, ...] = ()
     signatures: Mapping[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
 
     @property
-    def primary(self) -> tuple[Compared, ...]:
-        """The primary families, one for each kind of intervention."""
-        return tuple(compared for compared in self.families if compared.primary)
+    def leading(self) -> tuple[Compared, ...]:
+        """The families that come first, one for each kind of intervention."""
+        return tuple(compared for compared in self.families if compared.leading)
 
     def family(self, metric: str, like: Compared) -> Compared | None:
         """The family of another metric on the same task and kind."""
         where = (like.task, like.kind)
         return next((item for item in self.families if item.metric == metric and (item.task, item.kind) == where), None)
-
-    def label(self, compared: Compared, number: int) -> str | None:
-        """What has to be said of one difference in phi-CCT: that it is one of impact rates."""
-        if compared.metric != PRIMARY:
-            return None
-        rows = []
-        for metric in (AT_P, "impact_rate"):
-            family = self.family(metric, compared)
-            rows.append(family.family.differences[number] if family else None)
-        return label_of(compared.family.differences[number], *rows)
 
     def signature(self, compared: Compared, row: Difference) -> str:
         """The signature of one difference: those of both numbers, which systems share the trials, and the test."""
@@ -91,13 +86,19 @@ class GroupResult:
         parts = [merge_signatures([own[row.first], own[row.second]]), f"shared:{len(own)}@{everyone}"]
         if compared.impact_rate is not None:
             parts.append(f"impact_rate:{compared.impact_rate:.6g}")
-        if self.reference is None:
-            parts.append(f"test:paired jackknife, max-t over {len(compared.tested)}, {DRAWS} draws, seed {self.seed}")
+        method, count = METHODS[row.method], compared.family.claims
+        if self.reference is not None:
+            parts.append(f"test:{method}, Holm over {count}")
+        elif row.method == "mover":
+            parts.append(f"test:{method}, Bonferroni over {count}")
         else:
-            parts.append(f"test:paired jackknife, Holm over {len(compared.tested)}")
+            parts.append(f"test:{method}, max-t over {count}, {DRAWS} draws, seed {self.seed}")
         if compared.equivalent is not None:
             parts.append(f"equivalent:{compared.equivalent:g}")
         return "|".join(parts)
+
+
+METHODS = {"jackknife": "paired jackknife", "mover": "MOVER"}
 
 
 def compare_runs(
@@ -107,6 +108,7 @@ def compare_runs(
     against: str | None = None,
     equivalent: float | None = None,
     impact_rate: float | None = None,
+    primary: str | None = None,
     mention: Mention | None = None,
     seed: int = 0,
     or_none: bool = False,
@@ -128,10 +130,13 @@ def compare_runs(
     trials = Trials()
     sizes: dict[tuple[str | None, str], ModelSize] = {}
     runs = []
+    unquotable: dict[tuple[System, str, str], Mapping[str, Sequence[MetricWarning]]] = {}
     for number, (directory, name) in enumerate(zip(directories, run_names(directories), strict=True)):
-        run, found = _add_run(trials, number, directory, name, mention)
+        run, found, grave = _add_run(trials, number, directory, name, mention)
         runs.append(run)
         sizes |= found
+        unquotable |= grave
+    trials = in_order_of([(run.config, run.facts) for run in runs], trials)
     groups = form_groups(list(trials.systems), by, [run.name for run in runs])
     if not groups:
         if or_none:
@@ -141,19 +146,27 @@ def compare_runs(
     if against is not None and all(reference is None for reference in references):
         names = dict.fromkeys(name for group in groups for name in group.names)
         raise InputError(f"--against {against}: there is no such name among {', '.join(names)}.")
-    choices = Choices(equivalent=equivalent, impact_rate=impact_rate, seed=seed, sizes=sizes)
+    kinds = list(dict.fromkeys(kind for _, kind in trials.scored))
+    if primary is not None and primary not in kinds:
+        raise InputError(f"--primary {primary}: there is no such kind of intervention among {', '.join(kinds)}.")
+    choices = Choices(equivalent=equivalent, impact_rate=impact_rate, primary=primary, seed=seed, sizes=sizes)
+    shared = [
+        GroupTrials(group, share_trials(group, trials), reference, unquotable)
+        for group, reference in zip(groups, references, strict=True)
+    ]
     results = []
-    for group, reference in zip(groups, references, strict=True):
-        parts = share_trials(group, trials)
-        families = tuple(compare_group(group, parts, replace(choices, reference=reference)))
+    for of_group, found_families in zip(shared, compare_groups(shared, choices), strict=True):
+        group, families = of_group.group, tuple(found_families)
         results.append(
             GroupResult(
                 group,
                 families,
                 noise=tuple(sham_differences(group, trials)),
-                explained=tuple(variance_explained(group, parts, seed)),
-                reference=reference,
+                explained=tuple(variance_explained(group, of_group.parts, seed)),
+                tuning=tuple(compare_tuned(group, trials, sizes)),
+                reference=of_group.reference,
                 seed=seed,
+                unquotable=unquotable,
                 snapshots=tuple(
                     runs[system.run].snapshots.get((system.endpoint, system.model), ()) for system in group.systems
                 ),
@@ -170,7 +183,8 @@ def compare_runs(
         if or_none:
             return []
         raise InputError("there is nothing to compare: no trial has a score in two of the models, arms or runs.")
-    return results
+    # what is primary comes first, and with it the sentence that can be quoted
+    return sorted(results, key=lambda result: not any(compared.primary for compared in result.families))
 
 
 def run_names(directories: Sequence[Path]) -> list[str]:
@@ -190,8 +204,8 @@ def run_names(directories: Sequence[Path]) -> list[str]:
 
 def _add_run(
     trials: Trials, number: int, directory: Path, name: str, mention: Mention | None
-) -> tuple[Run, dict[tuple[str | None, str], ModelSize]]:
-    """Count the trials of a run; return the run and what its configuration says of the sizes of its models."""
+) -> tuple[Run, dict[tuple[str | None, str], ModelSize], Unquotable]:
+    """Count the trials of a run; return the run, the sizes of its models, and what must not be quoted of it."""
     record = read_run(directory)
     phrases = phrases_in(directory / PROMPTS)
     policy = mention or record.config.mention
@@ -201,7 +215,10 @@ def _add_run(
             return trial.mentioned
         return is_mentioned(policy, trial.kind, trial.inserted or "", trial.explanation or "", phrases(trial.kind))
 
-    trials.add(number, count_trials_read(directory, record, read_trials(directory)), judge)
+    # Differences have jackknife intervals, whatever the run's own rows have: a difference does not depend on that.
+    config = record.config.model_copy(update={"mention": policy, "interval": "jackknife"})
+    counter = QuotableCounter(directory, record.config.mention, config)
+    trials.add(number, counter.passed(count_trials_read(directory, record, read_trials(directory))), judge)
     twice = trials.repeated(number)
     if twice is not None:
         raise InputError(
@@ -215,14 +232,13 @@ def _add_run(
         if system.run == number
     ]
     check_facts(directory, arms, record.facts)
-    # Differences have jackknife intervals, whatever the run's own rows have: a difference does not depend on that.
-    config = record.config.model_copy(update={"mention": policy, "interval": "jackknife"})
     snapshots = {(endpoint.endpoint, endpoint.model): endpoint.snapshots for endpoint in record.endpoints}
-    return Run(name, config, record.facts, snapshots), {
-        (model.endpoint, model.model): ModelSize(model.family, model.parameters)
+    sizes = {
+        (model.endpoint, model.model): ModelSize(model.family, model.parameters, model.tuned)
         for model in record.config.models
         if model.family is not None and model.parameters is not None
     }
+    return Run(name, config, record.facts, snapshots), sizes, counter.unquotable(number)
 
 
 def _condition(system: System, task: str, kind: str) -> Condition:
@@ -264,7 +280,7 @@ def _what_else_differs(group: Group, families: Sequence[Compared], runs: Sequenc
     expected = EXPECTED[group.by] | (EXPECTED["arm"] if group.confounded else frozenset())
     differing: dict[str, dict[str, None]] = {}
     for compared in families:
-        if compared.primary:  # one for each kind: kinds differ from each other by themselves
+        if compared.leading:  # one for each kind: kinds differ from each other by themselves
             values: dict[str, dict[str, None]] = {}
             for system in group.systems:
                 for part in _signature(compared, "cct", system, runs).split("|"):

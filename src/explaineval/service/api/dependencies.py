@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
 from explaineval.service.auth import COOKIE, SAFE, AuthError, User
 from explaineval.service.models import RUN_ID
-from explaineval.service.runs import RunService
+from explaineval.service.runs import NotReadyError, RunService
 from explaineval.service.table import RunRow
 
 FORM = "application/x-www-form-urlencoded"
@@ -21,11 +21,12 @@ def get_service(request: Request) -> RunService:
     return cast(RunService, request.app.state.service)
 
 
-async def get_user(request: Request, service: Annotated[RunService, Depends(get_service)]) -> User:
-    """Return who is asking, and note it for the log. Raises AuthError."""
+async def get_user(request: Request, service: Annotated[RunService, Depends(get_service)]) -> AsyncIterator[User]:
+    """Yield who is asking, and note it for the log, while the request is answered. Raises AuthError, TooManyError."""
     user = await _find_user(request, service)
     request.state.user = user.token
-    return user
+    with service.requests.place(user.token):
+        yield user
 
 
 async def _find_user(request: Request, service: RunService) -> User:
@@ -60,10 +61,9 @@ async def get_run(run: RunId, user: Asking, service: Service) -> RunRow:
 AskedRun = Annotated[RunRow, Depends(get_run)]
 
 
-def count_follower(service: Service, _: AskedRun) -> Iterator[None]:
-    """Count a follower for as long as it is answered. Raises TooManyFollowersError."""
-    service.events.enter()
-    try:
+def count_follower(service: Service, user: Asking, _: AskedRun) -> Iterator[None]:
+    """Count a follower for as long as it is answered. Raises TooManyError, NotReadyError."""
+    if service.events.closing:
+        raise NotReadyError("the service ends.")
+    with service.events.followers.place(user.token):
         yield
-    finally:
-        service.events.leave()

@@ -21,10 +21,10 @@ from explaineval.errors import ExplainevalError, InputError
 from explaineval.secrets import SECRETS
 from explaineval.service.auth import AuthError
 from explaineval.service.disk import FULL
-from explaineval.service.events import TooManyFollowersError
+from explaineval.service.gate.places import TooManyError
 from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSettings
 from explaineval.service.processes.background import BusyError
-from explaineval.service.processes.shares import TooManyJobsError
+from explaineval.service.processes.slots import TooManyJobsError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
 from explaineval.service.uploads import TooLargeError
 from explaineval.text import shortened
@@ -42,7 +42,7 @@ CODES: Mapping[int, tuple[str, str]] = {
     409: ("conflict", "This does not go with the state of the run."),
     413: ("too_large", "The body is larger than is allowed."),
     422: ("invalid", "A value is wrong or not allowed."),
-    429: ("too_many", "There are too many connections or plans of this kind."),
+    429: ("too_many", "There are too many requests, connections or plans of this kind at once."),
     500: ("internal", "An error in explaineval itself."),
     503: ("not_ready", "The service starts or ends, or its disk is full."),
 }
@@ -54,7 +54,7 @@ STATUSES: Mapping[type[Exception], int] = {
     BusyError: 422,
     InputError: 422,
     TooLargeError: 413,
-    TooManyFollowersError: 429,
+    TooManyError: 429,
     TooManyJobsError: 429,
     NotReadyError: 503,
 }
@@ -149,10 +149,27 @@ async def _fault(_: Request, exc: Exception) -> JSONResponse:
 
 
 OBJECTS = ("model_type", "model_attributes_type", "dict_type")
-SENTENCES = dict.fromkeys(OBJECTS, "this must be an object, {...}") | dict.fromkeys(
-    ("list_type", "tuple_type"), "this must be a list, [...]"
-)
-"""pydantic's kinds of errors whose own sentences speak of Python."""
+SENTENCES: Mapping[str, str] = {
+    **dict.fromkeys(OBJECTS, "this must be an object, {{...}}"),
+    **dict.fromkeys(("list_type", "tuple_type"), "this must be a list, [...]"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "this must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "this must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "this must be true or false"),
+    **dict.fromkeys(("string_type", "string_unicode"), "this must be a text"),
+    "missing": "this is missing",
+    "greater_than": "this must be more than {gt}",
+    "greater_than_equal": "this must be {ge} or more",
+    "less_than": "this must be less than {lt}",
+    "less_than_equal": "this must be {le} or less",
+    "too_short": "choose at least {min_length}",
+    "too_long": "there may be {max_length} at most",
+    "string_too_short": "this must have {min_length} characters or more",
+    "string_too_long": "this may have {max_length} characters at most",
+    "literal_error": "this must be {expected}",
+}
+"""What is said for pydantic's kinds of errors, whose own sentences speak of Python, with what it knows of each."""
+INNER = re.compile(r"body|query|path|header|(constrained|nullable|function|lax|json)-.*|literal\[.*|int|float|str|bool")
+"""Parts of pydantic's places that are no names of a user's."""
 PATTERNS: Mapping[str, str] = {
     FILE_NAME: "this must be the name of an upload: at most 64 letters, digits, - and _, with or without .jsonl",
     RUN_ID: "this must be the id of a run, 16 digits and letters a to f",
@@ -173,24 +190,22 @@ def sentence_of(errors: Sequence[Any]) -> str:
     """Return the first of pydantic's errors as a sentence that names its place.
 
     >>> sentence_of([{"loc": ("body", "tasks", 0), "msg": "Input should be a valid string", "type": "string_type"}])
-    'tasks.0: this must be a valid string.'
+    'tasks.0: this must be a text.'
     """
     if not errors:
         return "the request is not valid."
     siblings = [one for one in errors if one["loc"][:-1] == errors[0]["loc"][:-1]]
     first = next((one for one in siblings if one["type"] == "extra_forbidden"), errors[0])
-    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
+    where = ".".join(str(part) for part in first["loc"] if not INNER.fullmatch(str(part)))
     text = first["msg"].removeprefix("Value error, ").replace("Input should be ", "this must be ")
     if first["type"] == "extra_forbidden":
         text = _unknown(where)
-    elif first["type"] == "missing":
-        text = "this is missing"
     elif first["type"] == "json_invalid":
         where, text = "", "the body is no JSON"
     elif first["type"] in OBJECTS and not where:
         text = "send the body as a JSON object, with the header `Content-Type: application/json`"
     else:
-        text = SENTENCES.get(first["type"], text)
+        text = SENTENCES[first["type"]].format_map(first.get("ctx", {})) if first["type"] in SENTENCES else text
     if first["type"] == "string_pattern_mismatch":
         text = PATTERNS.get(first.get("ctx", {}).get("pattern", ""), text)
     return f"{where + ': ' if where else ''}{text.rstrip('.')}{'' if text.endswith('?') else '.'}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from contextvars import ContextVar
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -25,7 +27,52 @@ HEADERS = {
 """Headers of an answer that does not set them itself."""
 UPLOADS = "/api/files/"
 BLOCK_SECONDS = 30.0
-"""For how long the next part of a body is waited for."""
+"""For how long the next part of a body is waited for, and the whole of a short body."""
+SLOWEST_BYTES = 16_000
+"""Bytes of a body that must arrive each second, once `BLOCK_SECONDS` are over."""
+
+
+BASE: ContextVar[str] = ContextVar("base_path", default="")
+"""The path below which the service is asked, while a request is answered: nothing, or `/` and names."""
+
+
+class BasePath:
+    """Lets a service be asked below a path, whether a proxy in front of it takes that path away or not.
+
+    Args:
+        app: what answers, as if there were no such path.
+        path: nothing, or `/` and names.
+    """
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        self.app, self.path = app, path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or not self.path:
+            await self.app(scope, receive, send)
+            return
+        asked = scope["path"]
+        if asked == self.path or asked.startswith(f"{self.path}/"):
+            raw = scope.get("raw_path", asked.encode())
+            rest, raw = asked[len(self.path) :], raw[len(self.path) :]
+            scope = dict(scope) | {"path": rest or "/", "raw_path": raw or b"/"}
+        host = Headers(scope=scope).get("host", "")
+
+        async def sender(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                if "location" in headers:
+                    target = urlsplit(headers["location"])
+                    if target.netloc in ("", host) and target.path.startswith("/"):
+                        headers["location"] = urlunsplit(("", "", self.path + target.path, target.query, ""))
+            await send(message)
+
+        token = BASE.set(self.path)
+        try:
+            await self.app(scope, receive, sender)
+        finally:
+            BASE.reset(token)
 
 
 class Guard:
@@ -77,13 +124,17 @@ def host_name(host: str) -> str:
 
 def _bounded(receive: Receive, most: int) -> Receive:
     received, complete = 0, False
+    begun: float | None = None
 
     async def bounded() -> Message:
-        nonlocal received, complete
+        nonlocal received, complete, begun
         if complete:
             return await receive()
+        now = asyncio.get_running_loop().time()
+        begun = now if begun is None else begun
+        left = begun + BLOCK_SECONDS + received / SLOWEST_BYTES - now
         try:
-            async with asyncio.timeout(BLOCK_SECONDS):
+            async with asyncio.timeout(min(BLOCK_SECONDS, left)):
                 message = await receive()
         except TimeoutError:
             raise HTTPException(408) from None

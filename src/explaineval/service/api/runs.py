@@ -23,6 +23,7 @@ from explaineval.service.models import (
     RunView,
     Submitted,
 )
+from explaineval.service.runs import EXPORTED, FILES
 
 router = APIRouter(prefix="/api", tags=["runs"], responses=responses(400, 401, 403, 408, 413, 422, 503))
 OF_A_RUN = (
@@ -127,10 +128,13 @@ async def get_report(run: RunId, user: Asking, service: Service) -> FileResponse
 
 
 @router.get(
-    "/runs/{run}/files/{name}", responses=responses(404, 409) | {200: {"content": {"application/octet-stream": {}}}}
+    "/runs/{run}/files/{name}",
+    responses=responses(404, 409) | {200: {"content": {"application/octet-stream": {}}}},
+    description=f"Return a file of the run ({', '.join(FILES)}), or an export that is made now: {', '.join(EXPORTED)} "
+    "(Parquet where the service has pyarrow).",
 )
 async def get_file(run: RunId, name: str, user: Asking, service: Service) -> FileResponse:
-    """Return a file of the run, or an export that is made now; GET /api/exports names them."""
+    """Return a file of the run, or an export that is made now."""
     path = await service.result(user, run, name)
     return FileResponse(path, media_type="application/octet-stream", filename=f"{run}-{name}")
 

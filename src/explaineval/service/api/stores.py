@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse
 
 from explaineval.service.api.dependencies import Asking, Service
 from explaineval.service.api.errors import responses
+from explaineval.service.api.guards import BASE
 from explaineval.service.auth import COOKIE, AuthError, check_origin
 from explaineval.service.models import (
     FILE_NAME,
@@ -97,7 +98,7 @@ async def log_out(_: Asking, request: Request, response: Response, service: Serv
     value = request.cookies.get(COOKIE)
     if value:
         await asyncio.to_thread(service.auth.logout, value)
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    response.delete_cookie(COOKIE, path=BASE.get() or "/", httponly=True, samesite="strict")
 
 
 def set_cookie(request: Request, response: Response, value: str) -> None:
@@ -106,7 +107,7 @@ def set_cookie(request: Request, response: Response, value: str) -> None:
     Behind a proxy that encrypts, the browser's own Origin says so; then the cookie never travels in the clear.
     """
     secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
-    response.set_cookie(COOKIE, value, path="/", httponly=True, samesite="strict", secure=secure)
+    response.set_cookie(COOKIE, value, path=BASE.get() or "/", httponly=True, samesite="strict", secure=secure)
 
 
 @health.get("/healthz")
@@ -123,7 +124,11 @@ async def readyz(service: Service) -> Health:
 
 
 @health.get("/metrics", responses=responses(401, 403), response_class=PlainTextResponse)
-async def metrics(_: Asking, service: Service) -> Response:
-    """Give the numbers of the service for Prometheus: requests, hits, dollars, failures and waiting times."""
+async def metrics(user: Asking, service: Service) -> Response:
+    """Give the numbers of the service for Prometheus: requests, hits, dollars, failures and waiting times.
+
+    Dollars by token are those of the token that asks, for an admin those of all.
+    """
     service.monitor.runs = await asyncio.to_thread(service.table.states)
+    service.monitor.tokens = service.token_sums(user)
     return Response(service.monitor.text(), media_type=CONTENT_TYPE)

@@ -67,6 +67,12 @@ class Ledger:
         """Return whether reservations of a run wait to be settled that an earlier server left open."""
         return any(self._open[number].run == run for number in self._left_open)
 
+    def set_budgets(self, budgets: Mapping[str, float | None]) -> None:
+        """Change what may be spent in all with each token; what is spent and reserved stays."""
+        self.budgets = budgets
+        for token, budget in self._budgets.items():
+            budget.total.usd = budgets.get(token)
+
     def budget_of(self, token: str) -> Budget:
         """Return the budget of a token."""
         if token not in self._budgets:

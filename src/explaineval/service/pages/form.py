@@ -25,6 +25,16 @@ _FIELDS = (
     ("max_usd", "max_usd"), *((name, name) for name in _WHOLE),
 )  # fmt: skip
 """Beginnings of the API's sentences about a setting, and the field that they belong to."""
+_LABELS = (
+    ("tasks", "Tasks"), ("models", "Models"), ("arms.shots", "Shots"), ("arms.style", "Style"),
+    ("arms.verbosity", "Length of explanations"), ("arms.order", "Order"), ("arms", "How models are asked"),
+    ("interventions.per_example", "Of each kind for an example"), ("interventions", "What is inserted"),
+    ("max_usd", "Stop at so many dollars"), ("limit", "Examples of each task"), ("samples", "Samples"),
+    ("shams", "Repetitions that measure noise"), ("max_tokens", "Tokens of a reply at most"), ("seed", "Seed"),
+)  # fmt: skip
+"""The same beginnings, and the label that the form has there."""
+_KEYS = re.compile(r" \((?:max_usd|PUT /api/[^)]*)\)")
+"""What the API's sentences add for scripts."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,19 @@ class Form:
     def text(self) -> str:
         """Return the settings as JSON to be read and copied; JSON is YAML too, so it is a configuration file."""
         return json.dumps(self.settings(), indent=2, ensure_ascii=False)
+
+
+def in_words(message: str) -> str:
+    """Return an error of the API as the form says it: by the label of the field, and without names of keys.
+
+    >>> in_words("max_tokens: this must be a whole number."), in_words("the service starts or ends.")
+    ('Tokens of a reply at most: this must be a whole number.', 'the service starts or ends.')
+    """
+    for start, label in _LABELS:
+        said = re.match(rf"{re.escape(start)}(\.[\w-]+)*: ", message)
+        if said:
+            return f"{label}: {_KEYS.sub('', message[said.end() :])}"
+    return _KEYS.sub("", message)
 
 
 def field_of(message: str, models: Sequence[tuple[str, str]] = ()) -> str | None:

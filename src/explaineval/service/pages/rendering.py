@@ -21,6 +21,7 @@ from explaineval._version import __version__
 from explaineval.errors import ExplainevalError
 from explaineval.secrets import SECRETS
 from explaineval.service.api.errors import CODES, STATUSES, sentence_of
+from explaineval.service.api.guards import BASE
 from explaineval.service.auth import AuthError, User
 from explaineval.service.pages import views
 from explaineval.text import shortened, visible
@@ -56,8 +57,8 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.globals.update({helper.__name__: helper for helper in helpers})
     environment.globals.update(
-        STATES=views.STATES, ORDERS=views.ORDERS, STYLES=views.STYLES, WIDTH=views.WIDTH, HEIGHT=views.HEIGHT,
-        version=__version__,
+        base=BASE.get, STATES=views.STATES, ORDERS=views.ORDERS, STYLES=views.STYLES, WIDTH=views.WIDTH,
+        HEIGHT=views.HEIGHT, version=__version__,
     )  # fmt: skip
     return environment
 

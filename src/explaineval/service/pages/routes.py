@@ -12,19 +12,19 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData
 
 from explaineval.errors import InputError
-from explaineval.interventions import KINDS
 from explaineval.records import MetricRow
 from explaineval.rundir.directory import METRICS
 from explaineval.scoring.verbosity import BY_LENGTH
 from explaineval.service.api.dependencies import AskedRun, Asking, RunId, Service
 from explaineval.service.api.errors import sentence_of
+from explaineval.service.api.guards import BASE
 from explaineval.service.api.stores import WRONG_TOKEN_SECONDS, set_cookie
 from explaineval.service.auth import COOKIE, User, check_origin
 from explaineval.service.models import RUN_ID, ComparisonRequest, Plan, RunSettings
-from explaineval.service.pages.form import Form, field_of
+from explaineval.service.pages.form import Form, field_of, in_words
 from explaineval.service.pages.rendering import ERRORS, PageRoute, local_path, message_of, page, static_file, status_of
 from explaineval.service.pages.views import Numbers, headline, price_line
-from explaineval.service.runs import EXPORTED, FILES, REPORT, RunService
+from explaineval.service.runs import FILES, RunService, exports
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 COMPARED = 50
@@ -74,7 +74,7 @@ async def logout(_: Asking, request: Request, service: Service) -> Response:
     """End the session."""
     await asyncio.to_thread(service.auth.logout, request.cookies.get(COOKIE, ""))
     response = RedirectResponse("/login", 303)
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    response.delete_cookie(COOKIE, path=BASE.get() or "/", httponly=True, samesite="strict")
     return response
 
 
@@ -82,7 +82,10 @@ async def logout(_: Asking, request: Request, service: Service) -> Response:
 async def runs(user: Asking, service: Service, before: Annotated[int | None, Query(ge=1, le=2**53)] = None) -> Response:
     """Show the runs."""
     found = await service.list_runs(user, before)
-    return page("runs.html", user, runs=found, before=before, account=service.user_view(user), section="runs")
+    return page(
+        "runs.html", user, runs=found, before=before, account=service.user_view(user), section="runs",
+        spent_by_all=sum(spent for spent, _, _ in service.token_sums(user).values()),
+    )  # fmt: skip
 
 
 @router.get("/new")
@@ -117,13 +120,14 @@ async def preview(user: Asking, service: Service, request: Request) -> Response:
         plan = await service.plan(user, _settings(form))
     except ERRORS as exc:
         message = message_of(exc)
-    price = page("price.html", user, plan=plan, account=service.user_view(user), message=message)
+    shown = None if message is None else in_words(message)
+    price = page("price.html", user, plan=plan, account=service.user_view(user), message=shown)
     return JSONResponse(
         {
             "settings": form.text(),
             "price": bytes(price.body).decode(),
             "summary": price_line(plan),
-            "message": message,
+            "message": shown,
             "field": None if message is None else field_of(message, form.models),
         }
     )
@@ -136,7 +140,7 @@ async def run_page(row: AskedRun, user: Asking, service: Service) -> Response:
     numbers = [] if row.active else await _headline(service, user, row.id)
     return page(
         "run.html", user, run=view, numbers=numbers, settings=json.dumps(view.settings, indent=2, ensure_ascii=False),
-        files=[name for name in (*FILES, *EXPORTED) if name != REPORT], message=None, section="runs",
+        files=[*FILES, *exports(conditions=len(numbers))], message=None, section="runs",
     )  # fmt: skip
 
 
@@ -161,9 +165,9 @@ async def resume(run: RunId, user: Asking, service: Service, request: Request) -
     try:
         limit = float(text) if text else None
     except ValueError:
-        raise InputError(f"max_usd: {text!r} is no number of dollars.") from None
+        raise InputError(f"The new limit must be a number of dollars; {text!r} is none.") from None
     if limit is not None and not 0 <= limit < float("inf"):
-        raise InputError("max_usd: this must be a number of dollars, 0 or more.")
+        raise InputError("The new limit must be a number of dollars, 0 or more.")
     await service.resume(user, run, limit)
     return RedirectResponse(f"/runs/{run}", 303)
 
@@ -216,11 +220,11 @@ async def _form_page(
     uploads = await asyncio.to_thread(service.table.files, user.token)
     message = None if error is None else message_of(error)
     return page(
-        "new.html", user, 200 if error is None else status_of(error), form=form, plan=plan, message=message,
+        "new.html", user, 200 if error is None else status_of(error), form=form, plan=plan,
+        message=None if message is None else in_words(message),
         field=None if message is None else field_of(message, form.models), uploads=uploads,
         choices=await service.endpoint_list(),
         account=service.user_view(user), levels=BY_LENGTH, section="new",
-        kinds=[kind.name for kind in KINDS if kind.needs_tokens],
     )  # fmt: skip
 
 

@@ -247,7 +247,7 @@ def failures(model: ModelView) -> list[tuple[str, int]]:
 def status_line(run: RunView) -> str:
     """Return one sentence about a run, for those who do not see the page."""
     if run.progress is None or run.state == "queued":
-        return f"The run {STATES[run.state]}."
+        return f"The run {'waits' if run.state == 'queued' else f'is {STATES[run.state]}'}."
     done = sum(model.done for model in run.progress.models)
     total = sum(model.distinct for model in run.progress.models)
     return f"The run is {STATES[run.state]}: {done:,} of {total:,} requests are done."

@@ -19,7 +19,7 @@ from typing import Any
 from explaineval.errors import InputError
 from explaineval.service.gate.connection import encode
 from explaineval.service.processes import jobs
-from explaineval.service.processes.shares import Shares
+from explaineval.service.processes.slots import FairSlots
 
 LARGEST_REPLY = 256 << 20
 """Bytes of the largest reply, a comparison of many models."""
@@ -55,17 +55,17 @@ class Background:
 
     Args:
         directory: the data directory.
-        shares: how many processes there are at the most, and how many jobs of one user there may be.
+        slots: how many processes there are at the most, and how many jobs of one user there may be.
         seconds: how long one job may take.
         memory: bytes of address space that one process may have.
         environment: what they find in the environment.
     """
 
     def __init__(
-        self, directory: Path, shares: Shares, seconds: float, memory: int, environment: Mapping[str, str]
+        self, directory: Path, slots: FairSlots, seconds: float, memory: int, environment: Mapping[str, str]
     ) -> None:
         self.directory, self.seconds, self.memory, self.environment = directory, seconds, memory, environment
-        self.shares = shares
+        self.slots = slots
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
 
@@ -75,7 +75,7 @@ class Background:
         Raises InputError where what it is about cannot be used, BusyError where it takes too long or too much memory,
         TooManyJobsError where the user has too many.
         """
-        async with self.shares.slot(user):
+        async with self.slots.slot(user):
             process = self._idle.pop() if self._idle else await self._start()
             done = False
             try:

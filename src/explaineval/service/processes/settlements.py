@@ -11,7 +11,7 @@ from typing import Any
 from explaineval.errors import InputError, InUseError
 from explaineval.rundir.directory import locked
 from explaineval.service.gate.ledger import Ledger
-from explaineval.service.monitoring import event
+from explaineval.service.logs import event
 from explaineval.service.processes.background import Background, BusyError
 from explaineval.service.table import RunRow, Table
 

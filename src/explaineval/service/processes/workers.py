@@ -31,8 +31,8 @@ from explaineval.service.gate.connection import LONGEST_LINE, Idle, RunConnectio
 from explaineval.service.gate.ledger import Ledger
 from explaineval.service.gate.outages import clock as clock_text
 from explaineval.service.gate.turns import CONNECTIONS, Pace, Turns
+from explaineval.service.logs import event
 from explaineval.service.models import RunView, Wait
-from explaineval.service.monitoring import event
 from explaineval.service.processes.background import Background, BusyError, without_paths
 from explaineval.service.processes.ends import End, Process, end_of
 from explaineval.service.processes.schedule import IDLE, Holder, Queue, choose_to_pause

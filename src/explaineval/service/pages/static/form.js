@@ -37,7 +37,7 @@
     controller = new AbortController();
     price.setAttribute("aria-busy", "true");
     try {
-      const answer = await fetch("/new/preview", {method: "POST", body: new URLSearchParams(new FormData(form)), signal: controller.signal});
+      const answer = await fetch(`${document.body.dataset.base}/new/preview`, {method: "POST", body: new URLSearchParams(new FormData(form)), signal: controller.signal});
       if (number !== asked || !answer.ok) return;
       const found = await answer.json();
       const opened = price.querySelector("details[open]"), focused = price.contains(document.activeElement);

@@ -23,13 +23,13 @@
     busy = true;
     due = false;
     try {
-      const answer = await fetch(`/runs/${run}/live`);
+      const answer = await fetch(`${document.body.dataset.base}/runs/${run}/live`);
       if (answer.ok && !answer.redirected) show(await answer.text());
     } catch { /* the next event tries again */ }
     setTimeout(() => { busy = false; if (due) update(); }, pause);
   }
 
-  const events = new EventSource(`/api/runs/${run}/events`);
+  const events = new EventSource(`${document.body.dataset.base}/api/runs/${run}/events`);
   events.addEventListener("run", (event) => {
     update();
     if (Date.now() - lastTold > told) {

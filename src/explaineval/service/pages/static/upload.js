@@ -15,7 +15,7 @@
     let message = "the service does not answer.";
     try {
       const headers = {"Content-Type": "application/x-ndjson", "X-CSRF-Token": form.dataset.csrf};
-      const answer = await fetch(`/api/files/${encodeURIComponent(chosen.name)}`, {method: "PUT", body: chosen, headers});
+      const answer = await fetch(`${document.body.dataset.base}/api/files/${encodeURIComponent(chosen.name)}`, {method: "PUT", body: chosen, headers});
       if (answer.ok) { location.reload(); return; }
       message = (await answer.json()).error.message;
     } catch { /* the message above */ }

@@ -13,7 +13,7 @@ class TooManyJobsError(Exception):
     """A user has as many jobs waiting as one may have."""
 
 
-class Shares:
+class FairSlots:
     """Slots that users share.
 
     Args:
