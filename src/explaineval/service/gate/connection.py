@@ -95,7 +95,8 @@ class RunConnection:
     def idle(self) -> Idle | None:
         """Return why nothing of the run is under way; None where something is, or nothing waits."""
         outages, now = self.turns.outages.now, asyncio.get_running_loop().time()
-        if self._held.total() > len(self._probes) or not (self._waiting or self.out):
+        unpaid = sum(one.place is None for one in self._waiting.values())  # they have a connection and are not sent
+        if self._held.total() - unpaid > len(self._probes) or not (self._waiting or self.out):
             return None
         places = {one.place for one in self._waiting.values()} | self.out
         named = sorted(place for place in places if place is not None)

@@ -301,6 +301,8 @@ class Workers:
         waits_for: WaitsFor | None = None
         if running.full is not None:
             reason, waits_for = f"it waits for room on the disk, and goes on by itself: {running.full}", "disk"
+        elif idle is not None and idle.waits_for in ("budget", "turn") and self.disk.faults:  # what holds it up
+            reason, waits_for = f"it waits for room on the disk, and goes on by itself: {self.disk.sentence}", "disk"
         elif idle is not None and idle.waits_for == "endpoint":
             reason, waits_for = self.turns.outages.sentence(idle.place or ""), "endpoint"
         if reason == running.row.reason:
