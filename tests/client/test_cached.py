@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.cache import Store, open_store, request_key
+from explaineval.cache import AnswerOrigin, Store, open_store, request_key
 from explaineval.client.cached import AnswerWriter, CachedClient, StoredOnlyClient, StoringClient
 from explaineval.errors import (
     BudgetReachedError,
@@ -193,6 +193,7 @@ def test_hits_sent_and_unsent_add_up_to_the_distinct_keys(events: list[tuple[int
         """As much of a store as this layer needs."""
 
         answers: dict[str, Completion] = {}  # noqa: RUF012 - made anew for each example
+        latest_origin = AnswerOrigin()
 
         def get(self, key: str) -> Completion | None:
             return self.answers.get(key)
