@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from explaineval._version import __version__
-from explaineval.datasets.taggers import INSTALL, find_tagger
+from explaineval.datasets.taggers import find_tagger, how_to_install
 from explaineval.errors import ExplainevalError, InputError
 from explaineval.service.api import errors, runs, stores
 from explaineval.service.api.connections import Crowd, protocol_of
@@ -196,7 +196,7 @@ def serve(
         endpoints=len(settings.endpoints), tagger=tagger,
     )  # fmt: skip
     if tagger is None:
-        event("no_tagger", logging.WARNING, means=f"random words cannot be inserted; {INSTALL}")
+        event("no_tagger", logging.WARNING, means=f"random words cannot be inserted; {how_to_install()}")
     server = Server(config)
     server.reload = reload
     server.run(sockets=[listening])
