@@ -83,7 +83,12 @@ class InputError(ExplainevalError):
 
 
 class StoreError(InputError):
-    """The store of answers cannot be read or written: disk full, locked too long, read-only, damaged."""
+    """The store of answers cannot be read or written: disk full, locked too long, read-only, damaged.
+
+    `full` says that only room on the disk is missing, so that the same may succeed later.
+    """
+
+    full = False
 
 
 class DamageError(InputError):

@@ -122,15 +122,16 @@ def test_a_configuration_file_and_settings_together(place: Path) -> None:
     assert (whole["total"]["distinct"], less["total"]["distinct"]) == (48, 12)
 
 
-LAB = {"lab": {"base_url": "http://127.0.0.1:9/v1"}}
+URL = "http://127.0.0.1:9/v1"
+LAB = {"lab": {"base_url": URL}}
 STUDY = {"tasks": ["sense"], "limit": 2, "models": [{"model": "openai/smol", "endpoint": "lab"}], "endpoints": LAB}
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (STUDY, [("lab", "openai/smol")]),
-        (STUDY | {"models": ["lab/openai/other"]}, [("lab", "openai/other")]),
+        (STUDY, [(URL, "openai/smol")]),
+        (STUDY | {"models": ["lab/openai/other"]}, [(URL, "openai/other")]),
         ({"tasks": "sense", "limit": 2, "models": "openai/gpt-4o"}, [(None, "openai/gpt-4o")]),
     ],
 )
@@ -150,7 +151,7 @@ def test_a_name_beside_a_configuration_is_one_of_its_models(tmp_path: Path) -> N
 
     for config in (file, STUDY):
         (model,) = explaineval.plan(config, models="openai/smol", cache=tmp_path / "cache")["models"]
-        assert model["endpoint"] == "lab"
+        assert model["endpoint"] == URL
         with pytest.raises(InputError, match=r"model openai/other is none of the models of .*: lab/openai/smol"):
             explaineval.plan(config, models="openai/other", cache=tmp_path / "cache")
     with pytest.raises(InputError, match=r"names endpoints \(lab\) but no models"):

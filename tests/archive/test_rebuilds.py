@@ -120,7 +120,7 @@ def edit_file(name: str, old: str, new: str) -> Callable[[Path], None]:
         (edit_file("shots.jsonl", '"gold":"A"', '"gold":"B"'), "the shots were changed (sense)"),
         (edit_file("examples.jsonl", '"gold":"', '"gold":"x'), "examples.jsonl was changed (task sense)"),
         (edit_file("interventions.jsonl", '"pos":"', '"pos":"x'), "interventions.jsonl was changed (task sense)"),
-        (edit_file("run.json", '"max_tokens": 512', '"max_tokens": 96'), "max_tokens was 512, now 96"),
+        (edit_file("run.json", '"max_tokens": 512', '"max_tokens": 96'), "--max-tokens 512, now 96"),
         (edit_file("run.json", '"samples": 2', '"samples": 1000000000000'), "number of samples"),
         (edit_file("run.json", '"shape": "sense"', '"shape": "../../x"'), "facts.tasks.sense.shape: "),
         (edit_file("interventions.jsonl", '"example_id":"', '"example_id":"x'), "is not among the run's"),

@@ -230,7 +230,7 @@ def test_laws_of_ones_own_come_from_a_file(tmp_path: Path):
     [
         ("mine: {tpr: 2}", "mine", "laws.yaml:1: mine.tpr: Input should be less than or equal to 1"),
         ("mine: {tpt: 0.5}", "mine", "laws.yaml:1: mine.tpt: unknown key"),
-        ("- a", "mine", "expected a mapping, found list; write lines like `mine: {tpr: 0.6, fpr: 0.2}`"),
+        ("- a", "mine", "expected a mapping, found a list; write lines like `mine: {tpr: 0.6, fpr: 0.2}`"),
         ("a: [", "mine", "bad YAML"),
         ("a: {tpr: 0.1}", "mine", "there is no law 'mine' in"),
     ],

@@ -150,6 +150,9 @@ APART = {
     "offline",
     "batch",
     "keep_unreadable",
+    "patience",
+    "spent",
+    "batch_wait",
 }
 
 

@@ -189,6 +189,9 @@ def test_another_value_gives_another_run(files: Path, name: str) -> None:
         {"batch": True},
         {"batch_poll": 1.5},
         {"keep_unreadable": True},
+        {"patience": 9.0},
+        {"spent": 0.5},
+        {"batch_wait": 60.0},
         {"api_key_env": "MY_KEY"},
         {"endpoints": {"lab": {"base_url": "http://127.0.0.1:10/v1", "api_key_env": "K", "price": [1, 2]}}},
     ],
@@ -205,7 +208,7 @@ def test_all_of_the_transport_is_tried() -> None:
     """A new field of ClientConfig must be added above."""
     tried = {"cache", "price", "max_connections", "rpm", "tpm", "max_retries", "timeout", "api_key_env", "endpoints"}
     tried |= {"max_usd", "offline", "batch", "batch_poll", "transport", "engine", "workers", "ray_address"}
-    tried |= {"keep_unreadable"}
+    tried |= {"keep_unreadable", "patience", "spent", "batch_wait"}
     tried |= {"allow_key", "key_from_file"}  # which key may be sent, nothing of what is asked
 
     assert tried == set(ClientConfig.model_fields)

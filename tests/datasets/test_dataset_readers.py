@@ -221,7 +221,7 @@ def test_task_jsonl_names_a_missing_key(tmp_path: Path, missing: str) -> None:
         (b'{"id": "x1",\n', r"t\.jsonl:1: not valid JSON"),
         (b'{"id": ' + b"9" * 5000 + b"}\n", r"t\.jsonl:1: not readable as JSON \(a number"),
         (b"[" * 100_000 + b"\n", r"t\.jsonl:1: not readable as JSON \(nested"),
-        (b'["x1"]\n', r"t\.jsonl:1: expected one JSON object a line, found list"),
+        (b'["x1"]\n', r"t\.jsonl:1: expected one JSON object a line, found a list"),
         (b"\xff\xfe\x00", "not UTF-8"),
         (b"", "empty"),
         (b"\n\n", "empty"),

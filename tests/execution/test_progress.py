@@ -33,7 +33,10 @@ def make_model_run(**changes: Any) -> Any:
         "stops": [],
         "out_of_money": False, "messages": [], "budgeted": None,
         "ledger": SimpleNamespace(known=True, spent=0.3),
-        "layers": SimpleNamespace(retrying=SimpleNamespace(retries=2)),
+        "layers": SimpleNamespace(
+            retrying=SimpleNamespace(retries=2),
+            limited=SimpleNamespace(availability=SimpleNamespace(outage=None)),
+        ),
         "cached": SimpleNamespace(counts=SimpleNamespace(hits=5, sent=15, unsent=0, in_batches=0)),
         "progress": SimpleNamespace(unsent=0, retried=1, outcomes={"failed": 0}),
     }  # fmt: skip

@@ -200,7 +200,7 @@ def test_a_directory_keeps_its_rule(place: Path, settings: dict[str, Any]) -> No
     """Another half width, or none, is another run: one sentence, and nothing is written."""
     before = (place / "until0.12" / "run.json").read_bytes()
 
-    with pytest.raises(InputError, match=r"until_half_width was 0\.12, now"):
+    with pytest.raises(InputError, match=r"--until-half-width 0\.12, now"):
         run(place, "until0.12", **settings)
     assert (place / "until0.12" / "run.json").read_bytes() == before
 
@@ -250,7 +250,10 @@ def test_a_model_that_cannot_be_asked_holds_up_no_other(place: Path) -> None:
     with ScriptedServer(script=answer) as server, ScriptedServer(script=answer, down=True) as broken:
         result = ask(
             place, server, "broken",
-            endpoints={"lab": {"base_url": server.url}, "off": {"base_url": broken.url}},
+            endpoints={
+                name: {"base_url": url, "endpoint_name": name}
+                for name, url in (("lab", server.url), ("off", broken.url))
+            },
             models=[{"model": "openai/planted", "endpoint": "lab"}, {"model": "openai/planted", "endpoint": "off"}],
         )  # fmt: skip
 
@@ -266,7 +269,9 @@ def test_a_model_whose_money_is_spent_holds_up_no_other(place: Path) -> None:
             {"model": "openai/planted", "endpoint": "lab"},
             {"model": "openai/planted", "endpoint": "short", "max_usd": 0.01},
         ]
-        endpoints = {name: {"base_url": server.url, "price": [1, 1]} for name in ("lab", "short")}
+        endpoints = {
+            name: {"base_url": server.url, "endpoint_name": name, "price": [1, 1]} for name in ("lab", "short")
+        }
         result = ask(place, server, "spent", endpoints=endpoints, models=models)
 
     asked = {name: set[str]() for name in endpoints}

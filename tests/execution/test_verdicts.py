@@ -28,6 +28,8 @@ def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.Monkey
         progress=SimpleNamespace(outcomes=Counter()),
         cached=SimpleNamespace(counts=RequestCounts()),
         unreadable=None,
+        stops=[],
+        account=None,
         writer=SimpleNamespace(message=None, unstored=0),
         budgeted=None,
     )
@@ -48,11 +50,12 @@ def test_the_exit_codes_are_numbers_that_scripts_rely_on() -> None:
         "SPENDING_LIMIT",
         "ENDPOINT",
         "NOT_STORED",
+        "UNDECIDED",
         "DONE",
     ]
     codes = [ExitCode[name] for name in order]
 
-    assert codes == [130, 1, 2, 6, 3, 5, 4, 0]
+    assert codes == [130, 1, 2, 6, 3, 5, 4, 7, 0]
     assert set(codes) == set(ExitCode)
     assert [ExitCode.worst(pair) for pair in itertools.pairwise(codes)] == codes[:-1]
     assert [ExitCode.worst(reversed(pair)) for pair in itertools.pairwise(codes)] == codes[:-1]

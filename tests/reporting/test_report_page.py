@@ -491,5 +491,5 @@ def test_without_matplotlib_the_page_has_no_figures(
 
     assert code == 0
     assert "with 0 figures" in out
-    assert err.startswith("explaineval: the page has no figures: figures need matplotlib: install the extra")
+    assert err.startswith("explaineval: the page has no figures: figures need matplotlib, which is not installed: ")
     assert "matplotlib was not installed where this page was made" in (run / "report.html").read_text("utf-8")

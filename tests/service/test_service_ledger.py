@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from explaineval.errors import RequestUnsentError
+from explaineval.service.gate import ledger as ledgers
 from explaineval.service.gate.ledger import Ledger, end
-from explaineval.service.table import Table
+from explaineval.service.table import RESERVE, Table
+
+OLD_TABLE = """
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, number INTEGER UNIQUE, token TEXT NOT NULL, state TEXT NOT NULL, reason TEXT,
+    created TEXT NOT NULL, started TEXT, ended TEXT, settings TEXT NOT NULL, job TEXT NOT NULL, plan TEXT NOT NULL,
+    worst_usd REAL, max_usd REAL, usd REAL NOT NULL DEFAULT 0, restarts INTEGER NOT NULL DEFAULT 0,
+    exit_code INTEGER, progress TEXT
+) STRICT;
+CREATE TABLE spending (token TEXT PRIMARY KEY, usd REAL NOT NULL) STRICT;
+CREATE TABLE reservations (id INTEGER PRIMARY KEY, run TEXT NOT NULL, token TEXT NOT NULL, usd REAL NOT NULL) STRICT;
+INSERT INTO runs VALUES ('r', 1, 'ann', 'running', NULL, 'now', NULL, NULL, '{}', '{}', '{}', 1, NULL, 0.05, 0, NULL,
+    NULL);
+INSERT INTO reservations VALUES (7, 'r', 'ann', 0.25);
+PRAGMA user_version = 1;
+"""
+"""What explaineval 0.2 left after a crash."""
 
 
 def with_ledger(directory: Path, act: Callable[[Ledger], Awaitable[None]], budget: float = 1.0) -> Table:
@@ -36,23 +54,156 @@ def with_ledger(directory: Path, act: Callable[[Ledger], Awaitable[None]], budge
 
 
 def test_what_is_granted_is_on_the_disk(tmp_path: Path) -> None:
-    """Another connection sees the reservation as soon as it is granted; after a crash it counts in full."""
+    """Another connection sees the reservation as soon as it is granted; after a crash it stays reserved."""
 
     async def act(ledger: Ledger) -> None:
         assert await ledger.reserve("r", "ann", 0.25) is not None
         other = Table(tmp_path)
-        assert other.last_reservation() == 1
+        assert [(entry.id, entry.usd) for entry in other.reservations()] == [(1, 0.25)]
         other.close()
 
     with_ledger(tmp_path, act).close()
 
     async def after(ledger: Ledger) -> None:
-        assert ledger.spent("ann") == 0.25
-        assert await ledger.reserve("r", "ann", 0.76) is None
-        assert await ledger.reserve("r", "ann", 0.75) is not None
+        assert (ledger.spent("ann"), ledger.reserved("ann"), ledger.has_left_open("r")) == (0.0, 0.25, True)
+        waiting = asyncio.create_task(ledger.reserve("s", "ann", 0.76))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        assert ledger.settle_run("r") == 0.25
+        assert await waiting is None
+        assert await ledger.reserve("r", "ann", 0.75) == 2
+        assert not ledger.has_left_open("r")
 
     table = with_ledger(tmp_path, after)
     assert table.run_spending("r") == 0.25
+
+
+def test_after_a_crash_answers_of_the_cache_say_what_attempts_cost(tmp_path: Path) -> None:
+    """The rest counts at its worst case and is listed, each answer for one attempt."""
+
+    async def act(ledger: Ledger) -> None:
+        for key in ("stored", "lost", "twice", "twice"):
+            await ledger.reserve("r", "ann", 0.2, key)
+
+    with_ledger(tmp_path, act).close()
+
+    async def after(ledger: Ledger) -> None:
+        assert ledger.open_keys("r") == ["stored", "lost", "twice", "twice"]
+        assert ledger.settle_run("r", {"stored": 0.01, "twice": 0.03}) == pytest.approx(0.44)
+        await ledger.flush()
+        assert (ledger.spent("ann"), ledger.reserved("ann")) == (pytest.approx(0.44), 0.0)
+
+    table = with_ledger(tmp_path, after)
+    row = table.run("r")
+    assert row is not None
+    assert row.unbilled is not None
+    assert (row.usd, row.unbilled["attempts"], row.unbilled["usd"]) == (pytest.approx(0.44), 2, pytest.approx(0.4))
+    assert [(one["key"], one["usd"]) for one in row.unbilled["listed"]] == [("lost", 0.2), ("twice", 0.2)]
+    assert table.reservations() == []
+
+
+def test_who_asks_again_has_not_found_the_answer(tmp_path: Path) -> None:
+    """An attempt that a crash left counts at its worst case before another run may buy the same answer."""
+
+    async def act(ledger: Ledger) -> None:
+        await ledger.reserve("r", "ann", 0.2, "key")
+
+    with_ledger(tmp_path, act).close()
+
+    async def after(ledger: Ledger) -> None:
+        second = await ledger.reserve("s", "ann", 0.2, "key")
+        assert second is not None
+        ledger.release(second, 0.05)
+        assert ledger.settle_run("r", {"key": 0.05}) == 0
+        assert ledger.spent("ann") == pytest.approx(0.25)
+
+    with_ledger(tmp_path, after)
+
+
+def test_an_attempt_without_a_bill_is_listed(tmp_path: Path) -> None:
+    """Such as one that timed out; those with a bill are not."""
+
+    async def act(ledger: Ledger) -> None:
+        for billed in (True, False):
+            reservation = await ledger.reserve("r", "ann", 0.1, f"billed {billed}")
+            assert reservation is not None
+            ledger.release(reservation, 0.1, billed=billed)
+        await ledger.flush()
+
+    row = with_ledger(tmp_path, act).run("r")
+    assert row is not None
+    assert row.unbilled is not None
+    assert [one["key"] for one in row.unbilled["listed"]] == ["billed False"]
+
+
+def test_while_the_disk_is_full_reservations_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is granted before it is written, and nothing that is to be booked is lost."""
+    monkeypatch.setattr(ledgers, "RETRY_SECONDS", 0.01)
+    told: list[bool] = []
+
+    async def act(ledger: Ledger) -> None:
+        ledger.on_full = lambda exc: told.append(exc is not None)
+        first = await ledger.reserve("r", "ann", 0.1)
+        assert first is not None
+        book, full = ledger.table.book, [True]
+
+        def fail(entries: object) -> None:
+            if full[0]:
+                raise sqlite3.OperationalError("database or disk is full")
+            book(entries)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(ledger.table, "book", fail)
+        ledger.release(first, 0.04)
+        waiting = asyncio.create_task(ledger.reserve("r", "ann", 0.5))
+        while len(told) < 3:  # noqa: ASYNC110 - it is told by a function
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        full[0] = False
+        assert await waiting == 2
+        assert ledger.spent("ann") == pytest.approx(0.04)
+
+    table = with_ledger(tmp_path, act)
+    assert told[:3] == [True] * 3
+    assert told[-1] is False
+    assert table.spending() == {"ann": pytest.approx(0.04)}
+    assert [entry.id for entry in table.reservations()] == [2]
+
+
+def test_the_table_keeps_a_reserve_for_a_full_disk(tmp_path: Path) -> None:
+    """When no page can be added any more, states can still be written."""
+    table = Table(tmp_path)
+    for name in ("r", "s"):
+        table.add_run(name, "ann", "now", {}, {}, {}, None, None)
+    table.keep_reserve()
+    pages = table._writer.execute("PRAGMA page_count").fetchone()[0]
+    table._writer.execute(f"PRAGMA max_page_count = {pages}")
+    for number in range(10):
+        assert table.update_run("r", state="stopped", reason=f"{number}" + "x" * 20_000)
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        table.update_run("r", progress={"x": "x" * 2 * RESERVE})
+    table._writer.execute(f"PRAGMA max_page_count = {pages * 4}")
+    table.keep_reserve()
+    assert table.run("r") is not None
+    assert table._rows("SELECT length(bytes) FROM reserve") == [(RESERVE,)]
+
+
+def test_a_table_of_the_version_before_is_taken(tmp_path: Path) -> None:
+    """Its open reservations, which have no key, count at their worst case."""
+    path = tmp_path / "service.sqlite"
+    with sqlite3.connect(path) as old:
+        old.executescript(OLD_TABLE)
+    old.close()
+
+    async def act(ledger: Ledger) -> None:
+        assert ledger.settle_run("r") == 0.25
+        await ledger.flush()
+
+    table = with_ledger(tmp_path, act)
+    row = table.run("r")
+    assert row is not None
+    assert (row.state, row.usd, row.waits_for) == ("running", pytest.approx(0.3), None)
+    table.close()
+    Table(tmp_path).close()
 
 
 def test_what_does_not_fit_yet_waits(tmp_path: Path) -> None:
@@ -99,7 +250,7 @@ def test_a_cancelled_reservation_is_given_back(tmp_path: Path) -> None:
         await ledger.flush()
         assert (ledger.spent("ann"), ledger.reserved("ann")) == (0.0, pytest.approx(0.0))
 
-    assert with_ledger(tmp_path, act).settle() == 0.0
+    assert with_ledger(tmp_path, act).reservations() == []
 
 
 def test_without_a_disk_nothing_is_granted(tmp_path: Path) -> None:
@@ -139,4 +290,4 @@ def test_many_at_once_never_exceed_the_budget(tmp_path: Path) -> None:
     table = with_ledger(tmp_path, act)
     assert 0.9 < paid <= 1.0
     assert table.spending()["ann"] == pytest.approx(paid)
-    assert table.settle() == 0.0
+    assert table.reservations() == []

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from billing_server import BillingServer, Settings
 from made_up_cases import write_task
-from service_kills import kill_service
+from service_kills import Faults, trouble_service
 
 RUNS = 10
 """Runs of each token."""
@@ -32,7 +32,7 @@ def server() -> Iterator[BillingServer]:
 @pytest.mark.slow
 def test_kills_cost_nothing_twice_but_what_was_under_way(server: BillingServer, tmp_path: Path) -> None:
     """The server and single runs are killed; all finish, and both budgets hold."""
-    outcome = kill_service(tmp_path, server, rounds=3, requests=75, connections=4, seed=2, budget=30.0)
+    outcome = trouble_service(tmp_path, server, Faults(3), requests=75, connections=4, seed=2, budget=30.0)
 
     assert outcome.faults == []
     assert outcome.states == ["finished"] * 3

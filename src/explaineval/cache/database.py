@@ -384,7 +384,9 @@ def explain(error: BaseException, path: Path, *, doing: str) -> StoreError:
     if code not in _REASONS:
         return StoreError(f"Cannot {doing} the cache {path}: {cause}")
     reason = _REASONS[code].format(timeout=LOCK_TIMEOUT)
-    return StoreError(f"Cannot {doing} the cache {path}: {reason} ({cause}).")
+    explained = StoreError(f"Cannot {doing} the cache {path}: {reason} ({cause}).")
+    explained.full = code == sqlite3.SQLITE_FULL
+    return explained
 
 
 def foreign_setting(path: Path, name: str) -> InputError:

@@ -171,6 +171,7 @@ class Writer:
         for job in batch:
             if failure is not None:
                 job.failure = StoreError(str(failure))  # one for each: a raised error grows a traceback
+                job.failure.full = failure.full
         self._hand_back(batch)
 
     def _hand_back(self, jobs: list[_Job]) -> None:

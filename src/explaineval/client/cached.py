@@ -26,32 +26,59 @@ from explaineval.errors import (
 )
 from explaineval.records import Completion, Request
 
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+"""Seconds between two attempts to store an answer on a full disk: the first, and the longest."""
+
 
 @dataclass
 class AnswerWriter:
     """Writes answers to the store. The first that cannot be stored sets `stopping`, and `error` to the reason.
 
     From then on answers are kept in `unstored`, at most one for each connection, until `retry`; `stored_late` counts
-    those that could be stored then.
+    those that could be stored then. With `on_full` answers wait for room on a full disk instead, and so does whoever
+    asked for them; it is called with why, and with None once there is room. When the run stops they wait no longer than
+    LONGEST_PAUSE.
     """
 
     store: Store
     stopping: asyncio.Event
+    on_full: Callable[[str | None], None] | None = None
     error: StoreError | None = field(default=None, init=False)
     unstored: list[tuple[Request, Completion]] = field(default_factory=list, init=False)
     stored_late: int = field(default=0, init=False)
 
     async def put(self, request: Request, completion: Completion) -> None:
         """Store an answer, or keep it in memory where that fails."""
-        if self.error is None:
+        pause, last = FIRST_PAUSE, False
+        while self.error is None:
             try:
                 await self.store.put(request, completion)
             except StoreError as exc:
-                self.error = self.error or exc
-                self.stopping.set()
+                if self.on_full is None or not exc.full or last:
+                    self.error = self.error or exc
+                    self.stopping.set()
+                    break
+                self.on_full(str(exc))
+                last = await self._is_stopping_after(pause)
+                pause = min(LONGEST_PAUSE, 2 * pause)
             else:
+                if pause > FIRST_PAUSE and self.on_full is not None:
+                    self.on_full(None)
                 return
         self.unstored.append((request, completion))
+
+    async def _is_stopping_after(self, pause: float) -> bool:
+        """Wait for room; return whether the run stops, so that the next attempt to store is the last."""
+        if self.stopping.is_set():
+            await asyncio.sleep(LONGEST_PAUSE)
+            return True
+        try:
+            async with asyncio.timeout(pause):
+                await self.stopping.wait()
+        except TimeoutError:
+            return False
+        await asyncio.sleep(LONGEST_PAUSE)
+        return True
 
     async def retry(self) -> None:
         """Store the answers that were kept, until one fails again."""

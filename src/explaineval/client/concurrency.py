@@ -189,6 +189,14 @@ class RateLimit:
     next_request: float = field(default=0.0, init=False)
     next_token: float = field(default=0.0, init=False)
 
+    def wait(self, now: float) -> float:
+        """Seconds until the next request may start; it is not taken as started."""
+        return max(
+            0.0,
+            0.0 if self.rpm is None else self.next_request - now,
+            0.0 if self.tpm is None else self.next_token - now,
+        )
+
     def delay(self, now: float, tokens: int) -> float:
         """Seconds to wait before a request of about `tokens` tokens may start, which is taken as started then."""
         start = now

@@ -62,12 +62,26 @@ class SharedLimits(Protocol):
     Both methods raise RequestUnsentError where the run is to stop, so that nothing is sent.
     """
 
-    async def reserve(self, usd: float) -> bool:
-        """Reserve dollars for one attempt, waiting while others' reservations leave no room; False if none is left."""
+    async def reserve(self, usd: float, key: str) -> bool:
+        """Reserve dollars for one attempt at the request of a key; False if none are left.
+
+        Waits while others' reservations leave no room.
+        """
         ...
 
-    def release(self, usd: float, cost: float) -> None:
-        """End a reservation of so many dollars with what the attempt cost."""
+    def release(self, usd: float, cost: float, key: str, *, billed: bool) -> None:
+        """End the reservation of so many dollars for a key with what the attempt cost.
+
+        `billed` says whether that is known; else it is the attempt's worst case.
+        """
+        ...
+
+    def has_answered(self, place: str) -> bool:
+        """Return whether an endpoint has answered a process before this one, so that it is waited for."""
+        ...
+
+    def note_full(self, reason: str | None) -> None:
+        """Say why answers wait to be stored, or that they no longer do."""
         ...
 
     def slot(self, place: str, tokens: int) -> AbstractAsyncContextManager[None]:

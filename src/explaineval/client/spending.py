@@ -79,8 +79,11 @@ class Budget:
     total: SpendingLimit
     _waiting: deque[tuple[float, SpendingLimit, asyncio.Future[bool]]] = field(default_factory=deque, init=False)
 
-    async def reserve(self, amount: float, own: SpendingLimit) -> bool:
-        """Reserve an amount of the whole limit and of a model's own; False where it can no longer fit."""
+    async def reserve(self, amount: float, own: SpendingLimit, request: Request | None = None) -> bool:  # noqa: ARG002
+        """Reserve an amount of the whole limit and of a model's own; False where it can no longer fit.
+
+        `request` is what the attempt asks, which a shared budget notes.
+        """
         fits = self._try(amount, own)
         if fits is not None:
             return fits
@@ -90,14 +93,22 @@ class Budget:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.result():
-                self.release(amount, 0.0, own)
+                Budget.release(self, amount, 0.0, own)  # nothing was asked of a shared budget yet
             raise
 
     def try_reserve(self, amount: float, own: SpendingLimit) -> bool:
         """Reserve an amount if it fits now, without waiting."""
         return bool(self._try(amount, own))
 
-    def release(self, amount: float, cost: float, own: SpendingLimit) -> None:
+    def release(
+        self,
+        amount: float,
+        cost: float,
+        own: SpendingLimit,
+        request: Request | None = None,  # noqa: ARG002 - a shared budget notes it
+        *,
+        billed: bool = True,  # noqa: ARG002 - as above
+    ) -> None:
         """End a reservation with what the attempt cost, and let in what fits now, in the order in which it came."""
         for limit in (self.total, own):
             limit.release(amount, cost)
@@ -130,22 +141,35 @@ class SharedBudget(Budget):
 
     shared: SharedLimits
 
-    async def reserve(self, amount: float, own: SpendingLimit) -> bool:
+    async def reserve(self, amount: float, own: SpendingLimit, request: Request | None = None) -> bool:
         """Reserve an amount of the run's limits, then of the shared budget; False where it can no longer fit."""
         if not await super().reserve(amount, own):
             return False
         granted = False
         try:
-            granted = await self.shared.reserve(amount)
+            granted = await self.shared.reserve(amount, key_of(request))
         finally:
             if not granted:
                 super().release(amount, 0.0, own)
         return granted
 
-    def release(self, amount: float, cost: float, own: SpendingLimit) -> None:
-        """End a reservation with what the attempt cost, here and in the shared budget."""
-        self.shared.release(amount, cost)
+    def release(
+        self,
+        amount: float,
+        cost: float,
+        own: SpendingLimit,
+        request: Request | None = None,
+        *,
+        billed: bool = True,
+    ) -> None:
+        """End a reservation with what the attempt cost, also in the shared budget, which lists it without a bill."""
+        self.shared.release(amount, cost, key_of(request), billed=billed)
         super().release(amount, cost, own)
+
+
+def key_of(request: Request | None) -> str:
+    """Return the key under which the answer to what is asked will be stored; empty where that is not known."""
+    return "" if request is None else request_key(request)
 
 
 @dataclass
@@ -236,7 +260,7 @@ class BudgetedClient:
         """
         self.overbilling.raise_unsent()
         amount = self.bound.worst(request)
-        if not await self.budget.reserve(amount, self.own):
+        if not await self.budget.reserve(amount, self.own, request):
             self.overbilling.raise_unsent()  # that bill may have taken what this waited for
             self.refused += 1
             raise BudgetReachedError("the spending limit leaves no room for this request")
@@ -262,9 +286,10 @@ class BudgetedClient:
             if cost is None:  # a time-out, a reset, a cut body: it may have been charged in full
                 self.unbilled += 1
                 self.unknown += amount
+            booked = amount if cost is None else cost
             if number is not None and self.account is not None:
-                self.account.settle(number, amount if cost is None else cost, billed=cost is not None)
-            self.budget.release(amount, amount if cost is None else cost, self.own)
+                self.account.settle(number, booked, billed=cost is not None)
+            self.budget.release(amount, booked, self.own, request, billed=cost is not None)
         self.overbilling.check(request, completion, amount, cost, self.limits)
         return completion
 

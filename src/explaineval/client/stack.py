@@ -194,6 +194,8 @@ class ClientStack:
                 report=lambda message: self.report(message),
                 turns=self.shared if isinstance(self.shared, ProbeTurns) else None,
             )
+            if self.shared is not None and self.shared.has_answered(place):
+                self._availability[place].answers = 1
         limit, availability = self._limits[place], self._availability[place]
         storing = None if writer is None else StoringClient(transport, writer)
         budgeted = self._budgeted(model, price, storing or transport)

@@ -53,7 +53,7 @@ DELIMITERS = (",", ";", "\t")
 def delimiter_of(header: str, columns: Collection[str] = ()) -> str:
     """Return what parts the cells of a header line: what makes most of `columns` a cell, then what makes most cells.
 
-    >>> delimiter_of("id;text, in full"), delimiter_of("id;text,label", ["label"])
+    >>> delimiter_of("id;text;why, in full"), delimiter_of("id;text,label", ["label"])
     (';', ',')
     """
 

@@ -270,7 +270,7 @@ def build_model_runs(
         }
     clients = ClientStack(client, config.models, stopping, transports=served, shared=shared, account=account)
     stack.push_async_exit(clients)
-    writer = AnswerWriter(store, stopping)
+    writer = AnswerWriter(store, stopping, None if shared is None else shared.note_full)
     model_runs: list[ModelRun] = []
     noted: set[str] = set()
     for model in config.models:

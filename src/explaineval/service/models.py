@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from explaineval.config.client_config import Dollars, Positive
 from explaineval.config.run_config import FEWEST_TVD_SAMPLES, ArmConfig
 from explaineval.records import Mention, Style
-from explaineval.service.table import FileRow, RunRow, State
+from explaineval.service.table import FileRow, RunRow, State, WaitsFor
 
 MOST = 10**9
 """The largest whole number that a setting may be."""
@@ -218,6 +219,34 @@ class Progress(Document):
     models: list[ModelView]
 
 
+@dataclass(frozen=True)
+class Wait:
+    """For what a run waits that has no worker, in words, and how many are before it in the queue, itself included."""
+
+    waits_for: WaitsFor
+    reason: str
+    place: int | None = None
+
+
+class UnbilledAttempt(Document):
+    """An attempt that was booked at its worst case: the key of its request, its dollars, and when it was booked."""
+
+    key: str | None
+    usd: float
+    time: str
+
+
+class Unbilled(Document):
+    """Attempts without a bill that count at their worst case: under way in a crash, timed out, reset, cut off.
+
+    The first hundred are listed.
+    """
+
+    attempts: int
+    usd: float
+    listed: list[UnbilledAttempt]
+
+
 class RunView(Document):
     """One run: its state and why, whose it is, what was planned, what is spent, and how far it is. Times are in UTC."""
 
@@ -232,6 +261,14 @@ class RunView(Document):
     plan: Plan
     usd: float
     """Dollars booked so far; attempts without a bill count at their worst case."""
+    kept_usd: float
+    """Dollars of the token's budget that are kept for the rest of the run, or have to be free before it starts."""
+    unbilled: Unbilled | None
+    """What was booked at its worst case, since its bill is not known; None where every attempt had a bill."""
+    waits_for: WaitsFor | None
+    """For what it waits; `reason` says it in words."""
+    place: int | None
+    """Its place in the queue, 1 for the run that is started next; None where it does not wait in it."""
     max_usd: float | None
     restarts: int
     exit_code: int | None
@@ -244,13 +281,17 @@ class RunView(Document):
         *,
         state: State | None = None,
         usd: float | None = None,
+        kept: float | None = None,
         progress: Mapping[str, Any] | None = None,
+        wait: Wait | None = None,
     ) -> RunView:
         """Return the view of a row of the table, with what is newer than it."""
+        if kept is None:
+            kept = row.commitment if row.active else 0.0
         return cls(
             id=row.id,
             state=state or row.state,
-            reason=row.reason,
+            reason=row.reason if wait is None else wait.reason,
             token=row.token,
             created=row.created,
             started=row.started,
@@ -258,6 +299,10 @@ class RunView(Document):
             settings=row.settings,
             plan=Plan.model_validate(row.plan),
             usd=row.usd if usd is None else usd,
+            kept_usd=kept,
+            unbilled=None if row.unbilled is None else Unbilled.model_validate(row.unbilled),
+            waits_for=(row.waits_for if row.active else None) if wait is None else wait.waits_for,
+            place=None if wait is None else wait.place,
             max_usd=row.max_usd,
             restarts=row.restarts,
             exit_code=row.exit_code,
@@ -399,6 +444,8 @@ class UserView(Document):
     max_usd: float | None
     spent: float
     reserved: float
+    kept: float
+    """Dollars that are kept for runs that go on: other runs start where they fit beside them."""
     left: float | None
     csrf: str | None
     """What a browser sends as X-CSRF-Token with each request that changes something; None without a session."""

@@ -6,20 +6,25 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Mapping
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from explaineval.cache import open_store
+from explaineval.client.spending import SLACK
 from explaineval.config import EndpointConfig
 from explaineval.config.run_config import RUN_KINDS
 from explaineval.datasets.taggers import find_tagger
 from explaineval.errors import InputError
 from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS
 from explaineval.service.auth import Auth, User
+from explaineval.service.disk import Disk
 from explaineval.service.events import Events, Message
 from explaineval.service.gate.ledger import Ledger, end
+from explaineval.service.gate.outages import Outages
 from explaineval.service.gate.places import Shares, most_connections
 from explaineval.service.gate.turns import Turns
 from explaineval.service.models import (
@@ -34,11 +39,13 @@ from explaineval.service.models import (
     UserView,
 )
 from explaineval.service.monitoring import Monitor
-from explaineval.service.processes.background import Background
+from explaineval.service.processes.background import Background, BusyError
+from explaineval.service.processes.ends import End
+from explaineval.service.processes.slots import FairSlots
 from explaineval.service.processes.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
 from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
-from explaineval.service.table import ACTIVE, ListedRun, RunRow, Table
+from explaineval.service.table import ACTIVE, ListedRun, RunRow, State, Table, kept_of
 from explaineval.service.uploads import UPLOADS, Uploads
 
 CACHE = "cache"
@@ -59,6 +66,8 @@ EXPORTED: Mapping[str, tuple[str, str]] = {
 """Name → format and table of an export that is made when it is asked for."""
 PAGE = 100
 """Runs of one page of the list."""
+FLUSH_SECONDS = 10.0
+"""For how long the end of the service waits for a disk that takes nothing."""
 
 
 class NotFoundError(Exception):
@@ -97,9 +106,11 @@ class RunService:
         followers = Shares(min(limits.followers, connections // 2), limits.followers_per_token, "followers")
         self.events = Events(followers, secrets.token_hex(4))
         self.requests = Shares(connections, limits.requests_per_token, "requests under way")
+        plans = limits.background_processes
+        slots = FairSlots(plans, settings.most_of_one(plans, limits.plans_per_token), limits.plans_waiting_per_token)
         self.background = Background(
             self.directory,
-            limits.background_processes,
+            slots,
             limits.plan_seconds,
             limits.background_memory,
             environment_of(settings),
@@ -111,6 +122,7 @@ class RunService:
         self.turns = Turns(self.endpoints)
         self.monitor = Monitor(self.turns, self.events)
         self.workers: Workers
+        self.disk = Disk(self.directory, (RUNS, CACHE, UPLOADS, LOGS, EXPORTS), self.table, self._wake)
         self._submitting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.ready = False
@@ -121,7 +133,10 @@ class RunService:
             self.embedded = await asyncio.to_thread(find_embedded)
         if self.embedded is not None:
             self.endpoints[self.embedded.endpoint] = EndpointConfig(base_url="http://127.0.0.1", max_connections=1)
-        self.turns = self.monitor.turns = Turns(self.endpoints)
+        answered = await asyncio.to_thread(self.table.answered)
+        outages = Outages(self.settings.limits.patience, answered)
+        outages.on_first_answer = self._note_answered
+        self.turns = self.monitor.turns = Turns(self.endpoints, outages)
         weights = None if self.embedded is None else self.embedded.weights
         self.workers = Workers(
             self.directory,
@@ -133,12 +148,17 @@ class RunService:
             self.endpoints,
             weights,
             environment_of(self.settings),
+            self.background,
+            self.disk,
         )
         self.workers.on_progress, self.workers.on_state = self.monitor.count_progress, self.monitor.count_state
-        await asyncio.to_thread(self.ledger.load)
+        self.workers.worst_left = self._worst_left
+        self.ledger.on_full = lambda _: self.disk.suspect()
+        left_open = await asyncio.to_thread(self.ledger.load)
         for row in await asyncio.to_thread(self.workers.recover):
             self.events.publish(row.id, RunView.of(row).model_dump(mode="json"))
-        self._tasks = [asyncio.create_task(self.ledger.run()), asyncio.create_task(self.workers.run())]
+        self._settling = asyncio.create_task(self.workers.settlements.settle_left_open(left_open, self._wake))
+        self._tasks = [asyncio.create_task(work) for work in (self.ledger.run(), self.workers.run(), self.disk.run())]
         self.ready = True
         return self
 
@@ -146,8 +166,11 @@ class RunService:
         """Let paid calls come home, and leave what goes on to be continued by the next server."""
         self.ready = False
         self.events.close()
+        await end(self._settling)
         await self.workers.close()
-        await self.ledger.flush()
+        with suppress(TimeoutError):  # what a full disk does not take is settled by the next server
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self.ledger.flush()
         for task in self._tasks:
             await end(task)
         await self.background.close()
@@ -179,18 +202,18 @@ class RunService:
 
     async def plan(self, user: User, settings: RunSettings) -> Plan:
         """Return what a run would ask and cost; nothing is sent. Raises InputError, BusyError."""
-        return await self._plan(await self._read(user, settings))
+        return await self._plan(user.token, await self._read(user, settings))
 
     async def submit(self, user: User, settings: RunSettings) -> RunRow:
         """Add a run, which starts when what it may cost fits what is left of the budget; return it.
 
-        What is kept for a run is the limit that was given, else the worst case of its plan. Raises InputError,
-        BudgetError where it could not fit even if no other run of the token cost anything more, ConflictError where
-        there are too many runs.
+        What is kept for a run is the worst case of its plan, or the limit that was given, if that is less. Raises
+        InputError, BudgetError where it could not fit even if no other run of the token cost anything more,
+        ConflictError where there are too many runs.
         """
         submission = await self._read(user, settings)
-        plan = await self._plan(submission)
-        worst, most = plan.total.usd.worst, submission.client.max_usd
+        plan = await self._plan(user.token, submission)
+        worst, most = worst_of(plan, [model.max_usd for model in settings.models]), submission.client.max_usd
         async with self._submitting:
             await self._check_numbers(user.token)
             self._check_budget(user.token, worst, most, plan)
@@ -214,10 +237,7 @@ class RunService:
 
     def view(self, row: RunRow) -> RunView:
         """Return how a run is now."""
-        running = self.workers.running.get(row.id)
-        if running is None:
-            return RunView.of(row)
-        return running.view
+        return self.workers.view(row)
 
     async def list_runs(self, user: User, before: int | None = None, limit: int = PAGE) -> RunList:
         """Return the newest runs that a user may see, those below a number if it is given."""
@@ -233,36 +253,40 @@ class RunService:
         row = await self.get(user, run)
         async with self._submitting:
             if await self.workers.stop(run):  # it may have ended meanwhile
-                await asyncio.to_thread(self.table.update_run, run, only_in=("queued", "running"), state="stopping")
+                going: tuple[State, ...] = ("queued", "running", "waiting")
+                await asyncio.to_thread(self.table.update_run, run, only_in=going, state="stopping")
             elif not await self.workers.set_state(
-                row, "stopped", "it was stopped before it began.", only_in=("queued",)
+                row, End("stopped", "it was stopped; continue asks the rest."), only_in=("waiting",)
+            ) and not await self.workers.set_state(
+                row, End("stopped", "it was stopped before it began."), only_in=("queued",)
             ):
                 row = await self.get(user, run)
                 raise ConflictError(f"the run has ended already: it is {row.state}.")
         return await self.get(user, run)
 
     async def resume(self, user: User, run: str, max_usd: float | None = None) -> RunRow:
-        """Let a run that has ended go on from the cache, with another limit if one is given.
+        """Let a run go on from the cache that has ended, or that waits, with another limit if one is given.
 
         Raises NotFoundError, ConflictError if it goes on or is finished or too many wait, BudgetError.
         """
+        worst_left = await self._worst_left_if_known(await self.get(user, run))
         async with self._submitting:
             row = await self.get(user, run)
-            if row.active or row.state == "finished":
+            waits = run in self.workers.paused
+            if (row.active and not waits) or row.state == "finished":
                 raise ConflictError(f"the run cannot be continued: it is {row.state}.")
-            await self._check_waiting(row.token)
+            if not waits:
+                await self._check_waiting(row.token)
             limit = row.max_usd if max_usd is None else max_usd
-            left = self.ledger.left(row.token)
-            whole = row.worst_usd if limit is None else limit
-            wanted = max(0.0, (whole or 0.0) - row.usd)
-            if left is not None and wanted > left:
+            worst = row.worst_usd if worst_left is None else row.usd + worst_left
+            left, wanted = self.ledger.left(row.token), kept_of(worst, limit, row.usd)
+            if left is not None and wanted > left * (1 + SLACK):
                 raise BudgetError(
                     f"the run may cost ${wanted:.4f} more, and ${left:.4f} are left of the budget of {row.token}."
                 )
-            await asyncio.to_thread(
-                self.table.update_run, run, state="queued", reason=None, ended=None, max_usd=limit, restarts=0,
-                exit_code=None,
-            )  # fmt: skip
+            await self.workers.set_state(
+                row, End("queued"), max_usd=limit, worst_usd=worst, restarts=0, exit_code=None, begun=None
+            )
         row = await self.get(user, run)
         self.events.publish(run, RunView.of(row).model_dump(mode="json"))
         self.workers.wake()
@@ -277,8 +301,8 @@ class RunService:
             row = await self.get(user, run)
             if row.active:
                 raise ConflictError("the run goes on: stop it first.")
+            await asyncio.to_thread(self._remove, run)  # first: it makes room where the disk is full
             await asyncio.to_thread(self.table.delete_run, run)
-        await asyncio.to_thread(self._remove, run)
 
     async def follow(self, user: User, run: str, seen: str | None = None) -> AsyncIterator[Message]:
         """Yield how a run is, then every change, until it has ended. The caller counts followers in `events`."""
@@ -299,7 +323,9 @@ class RunService:
             await self.get(user, run)
         directories = [str(self.run_directory(run)) for run in request.runs]
         arguments = request.model_dump(exclude={"runs"})
-        found: dict[str, Any] = await self.background.do("compare", directories=directories, arguments=arguments)
+        found: dict[str, Any] = await self.background.do(
+            "compare", user.token, directories=directories, arguments=arguments
+        )
         return found
 
     async def result(self, user: User, run: str, name: str) -> Path:
@@ -320,20 +346,25 @@ class RunService:
         format, rows = EXPORTED[name]
         target = self.directory / EXPORTS / f"{run}-{name}"
         if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
-            await self.background.do("export", directory=str(directory), format=format, rows=rows, target=str(target))
+            await self.background.do(
+                "export", user.token, directory=str(directory), format=format, rows=rows, target=str(target)
+            )
         return target
 
     async def check_ready(self) -> None:
-        """Raise NotReadyError where no runs are taken."""
+        """Raise NotReadyError where no runs are taken, or where something cannot be written, which it names."""
         if not self.ready or any(task.done() for task in self._tasks):
             raise NotReadyError("the service starts or ends.")
+        await self.disk.check()
+        if self.disk.sentence is not None:
+            raise NotReadyError(self.disk.sentence)
 
     async def report(self, user: User, run: str) -> Path:
         """Return the page on a run, made anew where its numbers changed since. Raises NotFoundError, ConflictError."""
         directory = await self._scored(user, run)
         target = self.directory / EXPORTS / f"{run}.html"
         if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
-            await self.background.do("report", directories=[str(directory)], target=str(target))
+            await self.background.do("report", user.token, directories=[str(directory)], target=str(target))
         return target
 
     async def cache_stats(self) -> dict[str, Any]:
@@ -386,8 +417,9 @@ class RunService:
         limit = self.ledger.budgets.get(user.token)
         left = self.ledger.left(user.token)
         return UserView(
-            token=user.token, admin=user.admin, max_usd=limit, spent=spent, reserved=reserved, left=left, csrf=user.csrf
-        )
+            token=user.token, admin=user.admin, max_usd=limit, spent=spent, reserved=reserved,
+            kept=self.workers.kept_of_token(user.token), left=left, csrf=user.csrf,
+        )  # fmt: skip
 
     async def _scored(self, user: User, run: str) -> Path:
         """Return the directory of a run that has numbers. Raises ConflictError where it has none yet."""
@@ -409,11 +441,43 @@ class RunService:
             raise InputError(f"there is no upload {name!r}: upload it first (PUT /api/files/{name}).")
         return self.uploads.path(row)
 
-    async def _plan(self, submission: Submission) -> Plan:
+    async def _worst_left(self, row: RunRow) -> float | None:
+        """Return the most that what is not in the cache of a run can cost; None where that is not known.
+
+        Raises InputError, BusyError.
+        """
+        job = self.workers.job(row)
+        client = {**job["client"], "max_usd": None}
+        most = self.settings.limits.requests_per_run
+        document = await self.background.do("plan", row.token, science=job["science"], client=client, most=most)
+        limits = [model.get("max_usd") for model in row.settings["models"]]
+        return worst_of(Plan.model_validate(document), limits)
+
+    async def _worst_left_if_known(self, row: RunRow) -> float | None:
+        """Return what `_worst_left` does; None also where it cannot be found out, as where an endpoint is gone."""
+        try:
+            return await self._worst_left(row)
+        except (InputError, BusyError, LookupError, RuntimeError):
+            return None
+
+    def _wake(self) -> None:
+        self.workers.wake()
+
+    def _note_answered(self, endpoint: str) -> None:
+        """Keep that an endpoint has answered; where it cannot be written, it is known until this server ends."""
+
+        def write() -> None:
+            with suppress(sqlite3.Error):
+                self.table.add_answered(endpoint)
+
+        asyncio.get_running_loop().run_in_executor(None, write)
+
+    async def _plan(self, token: str, submission: Submission) -> Plan:
         entries = {name: self.endpoints[name] for name in submission.job["endpoints"] if name in self.endpoints}
         update = {"endpoints": entries, "cache": self.directory / CACHE}
         document = await self.background.do(
             "plan",
+            token,
             science=submission.job["science"],
             client=submission.client.model_copy(update=update).model_dump(mode="json"),
             most=self.settings.limits.requests_per_run,
@@ -443,8 +507,8 @@ class RunService:
                 f"the price of {model} is not known, and {token} has a budget: ask the operator for `price` at its "
                 "endpoint."
             )
-        wanted = worst if most is None else most
-        if wanted > left:
+        wanted = kept_of(worst, most, 0.0)
+        if wanted > left * (1 + SLACK):
             raise BudgetError(
                 f"the run may cost ${wanted:.4f}, and ${left:.4f} are left of the budget of {token}: ask for less, or "
                 "set a lower limit (max_usd), at which it stops."
@@ -452,9 +516,9 @@ class RunService:
 
     def _summary(self, row: ListedRun) -> RunSummary:
         summary = RunSummary.model_validate({name: value for name, value in vars(row).items() if name != "number"})
-        running = self.workers.running.get(row.id)
+        running, wait = self.workers.running.get(row.id), self.workers.queued.get(row.id)
         if running is None:
-            return summary
+            return summary if wait is None else summary.model_copy(update={"reason": wait.reason})
         view = running.view
         done = 0 if view.progress is None else sum(model.done for model in view.progress.models)
         return summary.model_copy(update={"state": view.state, "reason": view.reason, "done": done, "usd": view.usd})
@@ -474,6 +538,16 @@ def exports(conditions: int = 2) -> list[str]:
         for name, (format, rows) in EXPORTED.items()
         if format not in lacking and (rows != "comparison" or conditions > 1)
     ]
+
+
+def worst_of(plan: Plan, limits: Sequence[float | None]) -> float | None:
+    """Return the most that a plan can cost, where each of its models has a limit or None; None where it is unknown."""
+    sums = [
+        min(usd for usd in (model.usd.worst, limit) if usd is not None)
+        for model, limit in zip(plan.models, limits, strict=True)
+        if not (model.usd.worst is None and limit is None)
+    ]
+    return sum(sums) if len(sums) == len(plan.models) and plan.total.usd.worst is not None else None
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from explaineval.config import EndpointConfig
-from explaineval.config.client_config import Dollars
+from explaineval.config.client_config import Dollars, Duration
 from explaineval.config.run_config import PositiveInt
 from explaineval.config.sources import home
 from explaineval.config.yaml_files import line_of, read_yaml
@@ -84,6 +84,8 @@ class Limits(Record):
 
     workers: Share = 4
     """Runs that are executed at once; others wait."""
+    workers_per_token: Share | None = None
+    """How many of these are one token's at the most: without it all but one, where there are several tokens."""
     runs_per_token: PositiveInt = 10_000
     """Runs that are kept for one token."""
     waiting_per_token: PositiveInt = 100
@@ -91,7 +93,12 @@ class Limits(Record):
     requests_per_run: PositiveInt = 1_000_000
     plan_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """The longest that a plan, a comparison, a report or the check of an upload may take."""
-    background_processes: Share = 2
+    background_processes: Share = 3
+    """Plans, comparisons and pages that are made at once."""
+    plans_per_token: Share | None = None
+    """How many of these are one token's at the most: without it all but one, where there are several tokens."""
+    plans_waiting_per_token: PositiveInt = 20
+    """How many of one token may wait for such a process."""
     background_memory: Annotated[int, Field(ge=1 << 28)] = 4 << 30
     """Address space of one process that makes plans, comparisons and reports."""
     request_bytes: PositiveInt = 1 << 20
@@ -107,6 +114,14 @@ class Limits(Record):
     """Those of one address. A proxy in front of the service is one address."""
     requests_per_token: PositiveInt = 300
     """Requests of one token under way, its followers among them."""
+    patience: Duration = 1800.0
+    """For how long runs wait for an endpoint that has answered before and does not now ("30m"); 0 never waits."""
+    run_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24 * 30.0
+    """For how long a run may go on, its waiting for endpoints and rates included."""
+    attempt_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
+    """The longest `timeout` of one attempt that a user may set."""
+    lowest_rpm: Annotated[float, Field(ge=0)] = 0.0
+    """The lowest `rpm` that a user may set."""
     followers: PositiveInt = 1000
     """Connections that follow events at once."""
     followers_per_token: PositiveInt = 250
@@ -133,6 +148,12 @@ class Settings(Record):
     """Whether the small model on this machine may be asked, if it is installed."""
     base_path: str = ""
     """The path below which the service is asked, such as /explaineval: nothing, or `/` and names."""
+
+    def most_of_one(self, most: int, given: int | None) -> int:
+        """Return how many of so many places one token may have: as given, else all but one if there are others."""
+        if given is not None:
+            return min(most, given)
+        return max(1, most - 1) if len(self.tokens) > 1 else most
 
     @field_validator("tasks", mode="before")
     @classmethod

@@ -16,7 +16,7 @@ from explaineval.datasets.readers import BUNDLED
 from explaineval.errors import InputError
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.service.models import FILE_NAME, ModelSettings, RunSettings, UploadReference
-from explaineval.service.settings import EMBEDDED, Settings
+from explaineval.service.settings import EMBEDDED, Limits, Settings
 
 UPLOAD = "jsonl:"
 """What stands before the name of an upload that is a task."""
@@ -82,6 +82,7 @@ def read_submission(
     entries = {name: entry.plain() for name, entry in allowed.endpoints.items() if name in names}
     own_model = embedded is not None and embedded.endpoint in names
     given = settings.model_dump(include=set(CLIENT), exclude_none=True)
+    _check_bounds(given, allowed.limits)
     lowered = {name: given.pop(name) for name in LOWERED if name in given}
     client = build(ClientConfig, {**given, "endpoints": entries}, "settings")
     job = {
@@ -92,6 +93,14 @@ def read_submission(
         "weights": own_model,
     }
     return Submission(science, client, job)
+
+
+def _check_bounds(given: Mapping[str, Any], limits: Limits) -> None:
+    """Raise InputError where a setting goes beyond what the operator allows."""
+    if given.get("timeout", 0) > limits.attempt_seconds:
+        raise InputError(f"timeout: one attempt may take {limits.attempt_seconds:g} seconds on this service.")
+    if given.get("rpm", limits.lowest_rpm) < limits.lowest_rpm:
+        raise InputError(f"rpm: the lowest rate on this service is {limits.lowest_rpm:g} requests a minute.")
 
 
 def _tasks(texts: list[str], allowed: Settings, upload: Callable[[str], Path]) -> tuple[list[str], Mapping[str, str]]:

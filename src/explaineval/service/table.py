@@ -9,33 +9,43 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from explaineval.errors import InputError
 
-State = Literal["queued", "running", "stopping", "stopped", "finished", "failed", "interrupted"]
+State = Literal["queued", "running", "waiting", "stopping", "stopped", "finished", "failed", "interrupted"]
 STATES: tuple[State, ...] = get_args(State)
-ACTIVE: tuple[State, ...] = ("queued", "running", "stopping")
+ACTIVE: tuple[State, ...] = ("queued", "running", "waiting", "stopping")
 """States of runs that wait or go on."""
+WaitsFor = Literal["worker", "budget", "endpoint", "rate", "disk", "process"]
+"""What a run may wait for: a free worker, room in its token's budget, an endpoint that does not answer, the time at
+which its rate allows the next request, room on the disk, or the end of a process that an earlier server left."""
 
 FILE = "service.sqlite"
-VERSION = 1
+VERSION = 2
+RESERVE = 512 << 10
+"""Bytes of the file that are kept free, so that states of runs can be written while the disk is full."""
+CHECKPOINT = 100
+"""Pages after which the log is written into the file; it stays below RESERVE, so that it need not grow later."""
+MOST_LISTED = 100
+"""Attempts without a bill that are listed of one run; all are counted."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY, number INTEGER UNIQUE, token TEXT NOT NULL, state TEXT NOT NULL, reason TEXT,
     created TEXT NOT NULL, started TEXT, ended TEXT, settings TEXT NOT NULL, job TEXT NOT NULL, plan TEXT NOT NULL,
     worst_usd REAL, max_usd REAL, usd REAL NOT NULL DEFAULT 0, restarts INTEGER NOT NULL DEFAULT 0,
-    exit_code INTEGER, progress TEXT
+    exit_code INTEGER, progress TEXT, unbilled TEXT, waits_for TEXT, resume_at REAL, begun REAL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS runs_of_token ON runs (token, number);
 CREATE INDEX IF NOT EXISTS runs_by_state ON runs (state);
 CREATE TABLE IF NOT EXISTS spending (token TEXT PRIMARY KEY, usd REAL NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS reservations (
-    id INTEGER PRIMARY KEY, run TEXT NOT NULL, token TEXT NOT NULL, usd REAL NOT NULL
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, token TEXT NOT NULL, usd REAL NOT NULL, key TEXT
 ) STRICT;
 CREATE TABLE IF NOT EXISTS files (
     token TEXT NOT NULL, name TEXT NOT NULL, sha256 TEXT NOT NULL, kind TEXT NOT NULL, rows INTEGER NOT NULL,
@@ -44,15 +54,27 @@ CREATE TABLE IF NOT EXISTS files (
 CREATE TABLE IF NOT EXISTS sessions (
     digest BLOB PRIMARY KEY, token TEXT NOT NULL, token_digest BLOB NOT NULL, expires REAL NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS answered (endpoint TEXT PRIMARY KEY) STRICT;
+CREATE TABLE IF NOT EXISTS reserve (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
 """
+NEW_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "runs": ("unbilled TEXT", "waits_for TEXT", "resume_at REAL", "begun REAL"),
+    "reservations": ("key TEXT",),
+}
+"""What version 1, that of explaineval 0.2, lacks."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class RunRow:
     """One run. `settings` are what was submitted, `job` what its process is given, `plan` its costs at submission.
 
-    `worst_usd` is the worst case of the plan, `max_usd` the limit that was given, `usd` what was spent so far; dollars
-    are None where they are not known or not limited. `number` counts submissions. Times are in UTC.
+    `worst_usd` is what it can cost at the worst in all, what it spent included, `max_usd` the limit that was given,
+    `usd` what was spent so far; dollars are None where they are not known or not limited. `number` counts submissions.
+    Times are in UTC. `unbilled` are the attempts that were booked at their worst case, since nobody knows their bill:
+    how many, their dollars, and a list. `resume_at` is when a run that waits for its rate goes on, `begun` when it
+    first went on since it was submitted or continued, both in seconds since 1970.
     """
 
     id: str
@@ -72,6 +94,10 @@ class RunRow:
     restarts: int
     exit_code: int | None
     progress: dict[str, Any] | None
+    unbilled: dict[str, Any] | None = None
+    waits_for: WaitsFor | None = None
+    resume_at: float | None = None
+    begun: float | None = None
 
     @property
     def active(self) -> bool:
@@ -80,9 +106,8 @@ class RunRow:
 
     @property
     def commitment(self) -> float:
-        """Dollars that are kept for it: the given limit, else its worst case, without what it spent already."""
-        whole = self.worst_usd if self.max_usd is None else self.max_usd
-        return max(0.0, (whole or 0.0) - self.usd)
+        """Dollars that are kept for it: its worst case or its limit, if that is less, without what it spent already."""
+        return kept_of(self.worst_usd, self.max_usd, self.usd)
 
 
 @dataclass(frozen=True)
@@ -108,6 +133,10 @@ class Entry:
     usd: float
     cost: float | None = None
     """Dollars that an ended reservation cost; None for one that begins."""
+    key: str | None = None
+    """The key of the request."""
+    unbilled: str | None = None
+    """The time at which the attempt was booked at its worst case since nobody knows its bill; None for others."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +159,7 @@ class ListedRun:
     max_usd: float | None
 
 
-_JSON = ("settings", "job", "plan", "progress")
+_JSON = ("settings", "job", "plan", "progress", "unbilled")
 _COLUMNS = tuple(RunRow.__dataclass_fields__)
 _LISTED = """SELECT id, number, state, reason, token, created, started, ended,
     json_extract(settings, '$.tasks'),
@@ -140,8 +169,37 @@ _LISTED = """SELECT id, number, state, reason, token, created, started, ended,
     usd, max_usd FROM runs"""
 
 
+def kept_of(worst: float | None, limit: float | None, spent: float) -> float:
+    """Return the dollars of a budget that are kept for a run with this worst case and limit, which spent so much.
+
+    >>> kept_of(0.2, 0.9, 0.0), kept_of(0.9, 0.2, 0.05), kept_of(None, None, 0.0), kept_of(1.0, None, 2.0)
+    (0.2, 0.15, 0.0, 0.0)
+    """
+    whole = min((usd for usd in (worst, limit) if usd is not None), default=0.0)
+    return max(0.0, round(whole - spent, 12))
+
+
+def _writes(method: Method) -> Method:
+    """Let a method that writes use the reserve where the disk is full."""
+
+    @wraps(method)
+    def write(table: Table, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(table, *args, **kwargs)
+        except sqlite3.OperationalError as exc:
+            if getattr(exc, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL or not table.use_reserve():
+                raise
+        return method(table, *args, **kwargs)
+
+    return cast(Method, write)
+
+
 class Table:
-    """The SQLite file in a data directory."""
+    """The SQLite file in a data directory.
+
+    It keeps RESERVE bytes of itself free. Where the disk is full, they are used, so that runs can still be stopped,
+    continued and deleted.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Open the file, or make it. Raises InputError where it cannot be used."""
@@ -151,10 +209,15 @@ class Table:
             self._writer, self._reader = self._connect(), self._connect()
             with self._lock:
                 found = self._writer.execute("PRAGMA user_version").fetchone()[0]
-                if found not in (0, VERSION):
-                    raise InputError(f"{self.path} is of another version of explaineval ({found}, not {VERSION}).")
+                if found > VERSION:
+                    raise InputError(
+                        f"{self.path} is of a later version of explaineval ({found}, not {VERSION}): start that one."
+                    )
+                if found == 1:
+                    self._add_columns()
                 self._writer.executescript(SCHEMA)
-                self._writer.execute(f"PRAGMA user_version = {VERSION}")
+                if found == 0:
+                    self._writer.execute(f"PRAGMA user_version = {VERSION}")
         except sqlite3.Error as exc:
             raise InputError(f"{self.path} cannot be used: {exc}.") from None
 
@@ -162,7 +225,34 @@ class Table:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30.0)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
         return connection
+
+    def _add_columns(self) -> None:
+        with self._transaction() as writer:
+            for table, columns in NEW_COLUMNS.items():
+                for column in columns:
+                    writer.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+            writer.execute(f"PRAGMA user_version = {VERSION}")
+
+    def keep_reserve(self) -> None:
+        """Keep the reserve again, if it was used. Raises sqlite3.OperationalError where there is no room for it."""
+        if self._rows("SELECT EXISTS (SELECT 1 FROM reserve)")[0][0]:
+            return
+        with self._transaction() as writer:
+            writer.execute("INSERT INTO reserve VALUES (1, zeroblob(?))", (RESERVE,))
+        with self._lock:  # what the log took stays its own, and is written over from here on
+            self._writer.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+    def use_reserve(self) -> bool:
+        """Give the reserve to what is to be written; return whether there was one."""
+        if not self._rows("SELECT EXISTS (SELECT 1 FROM reserve)")[0][0]:
+            return False
+        with self._lock:
+            self._writer.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        with self._transaction() as writer:
+            writer.execute("DELETE FROM reserve")
+        return True
 
     def close(self) -> None:
         """Close the file."""
@@ -176,15 +266,17 @@ class Table:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                self._writer.execute("COMMIT")
             except BaseException:
-                self._writer.execute("ROLLBACK")
+                if self._writer.in_transaction:  # SQLite ends one by itself where the disk is full
+                    self._writer.execute("ROLLBACK")
                 raise
-            self._writer.execute("COMMIT")
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._read_lock:
             return self._reader.execute(query, values).fetchall()
 
+    @_writes
     def add_run(
         self,
         run: str,
@@ -205,6 +297,7 @@ class Table:
                 (run, token, created, *texts, worst_usd, max_usd),
             )
 
+    @_writes
     def update_run(self, run: str, *, only_in: Sequence[State] = STATES, **changes: Any) -> bool:
         """Change columns of a run, if it is in one of these states; return whether it was."""
         names = [name for name in changes if name in _COLUMNS]
@@ -219,6 +312,7 @@ class Table:
             query = f"UPDATE runs SET {sets} WHERE id = ? AND state IN ({marks})"  # noqa: S608 - names of columns
             return writer.execute(query, (*values, run, *only_in)).rowcount > 0
 
+    @_writes
     def delete_run(self, run: str) -> None:
         """Delete a run; what it spent stays booked on its token."""
         with self._transaction() as writer:
@@ -279,30 +373,36 @@ class Table:
         query = "SELECT EXISTS (SELECT 1 FROM files WHERE sha256 = ?) OR EXISTS (SELECT 1 FROM runs WHERE job LIKE ?)"
         return bool(self._rows(query, (sha256, f"%{sha256}%"))[0][0])
 
+    @_writes
     def book(self, entries: Iterable[Entry]) -> None:
         """Write reservations that begin and that end, all at once; they are on the disk when this returns."""
         with self._transaction() as writer:
             for entry in entries:
                 if entry.cost is None:
                     writer.execute(
-                        "INSERT INTO reservations VALUES (?, ?, ?, ?)", (entry.id, entry.run, entry.token, entry.usd)
+                        "INSERT INTO reservations VALUES (?, ?, ?, ?, ?)",
+                        (entry.id, entry.run, entry.token, entry.usd, entry.key),
                     )
                     continue
                 writer.execute("DELETE FROM reservations WHERE id = ?", (entry.id,))
                 _spend(writer, entry.run, entry.token, entry.cost)
+                if entry.unbilled is not None:
+                    _list_unbilled(writer, entry)
 
-    def settle(self) -> float:
-        """Book every open reservation at its full amount, as after a crash; return the sum in dollars."""
+    def reservations(self) -> list[Entry]:
+        """Return the reservations that are open, as a crash leaves them."""
+        rows = self._rows("SELECT id, run, token, usd, key FROM reservations ORDER BY id")
+        return [Entry(number, run, token, usd, key=key) for number, run, token, usd, key in rows]
+
+    def answered(self) -> set[str]:
+        """Return the endpoints that have answered a run."""
+        return {str(name) for (name,) in self._rows("SELECT endpoint FROM answered")}
+
+    @_writes
+    def add_answered(self, endpoint: str) -> None:
+        """Note that an endpoint has answered a run."""
         with self._transaction() as writer:
-            open_ones = writer.execute("SELECT run, token, usd FROM reservations").fetchall()
-            for run, token, usd in open_ones:
-                _spend(writer, run, token, usd)
-            writer.execute("DELETE FROM reservations")
-        return sum(float(usd) for _, _, usd in open_ones)
-
-    def last_reservation(self) -> int:
-        """Return the highest id of a reservation that is open, 0 where there is none."""
-        return int(self._rows("SELECT COALESCE(MAX(id), 0) FROM reservations")[0][0])
+            writer.execute("INSERT OR IGNORE INTO answered VALUES (?)", (endpoint,))
 
     def spending(self) -> dict[str, float]:
         """Return the dollars that were spent by each token."""
@@ -313,6 +413,7 @@ class Table:
         found = self._rows("SELECT usd FROM runs WHERE id = ?", (run,))
         return float(found[0][0]) if found else 0.0
 
+    @_writes
     def put_file(self, row: FileRow) -> FileRow | None:
         """Add an upload or replace the one of its name; return the one that was replaced."""
         before = self.file(row.token, row.name)
@@ -329,11 +430,13 @@ class Table:
         """Return the uploads of a token, sorted by name."""
         return [FileRow(*row) for row in self._rows("SELECT * FROM files WHERE token = ? ORDER BY name", (token,))]
 
+    @_writes
     def delete_file(self, token: str, name: str) -> None:
         """Delete an upload."""
         with self._transaction() as writer:
             writer.execute("DELETE FROM files WHERE token = ? AND name = ?", (token, name))
 
+    @_writes
     def add_session(self, digest: bytes, token: str, token_digest: bytes, expires: float, now: float) -> None:
         """Add a session of a browser, and delete those that have expired by now."""
         with self._transaction() as writer:
@@ -345,6 +448,7 @@ class Table:
         found = self._rows("SELECT token, token_digest FROM sessions WHERE digest = ? AND expires > ?", (digest, now))
         return (str(found[0][0]), bytes(found[0][1])) if found else None
 
+    @_writes
     def delete_session(self, digest: bytes) -> None:
         """Delete a session."""
         with self._transaction() as writer:
@@ -356,6 +460,19 @@ def _spend(writer: sqlite3.Connection, run: str, token: str, usd: float) -> None
     writer.execute(
         "INSERT INTO spending VALUES (?, ?) ON CONFLICT (token) DO UPDATE SET usd = usd + excluded.usd", (token, usd)
     )
+
+
+def _list_unbilled(writer: sqlite3.Connection, entry: Entry) -> None:
+    """List an attempt whose bill nobody knows with its run."""
+    found = writer.execute("SELECT unbilled FROM runs WHERE id = ?", (entry.run,)).fetchone()
+    if found is None:
+        return
+    known: dict[str, Any] = {"attempts": 0, "usd": 0.0, "listed": []} if found[0] is None else json.loads(found[0])
+    known["attempts"] += 1
+    known["usd"] += entry.usd
+    if len(known["listed"]) < MOST_LISTED:
+        known["listed"].append({"key": entry.key, "usd": entry.usd, "time": entry.unbilled})
+    writer.execute("UPDATE runs SET unbilled = ? WHERE id = ?", (json.dumps(known), entry.run))
 
 
 def _run_row(row: Sequence[Any]) -> RunRow:

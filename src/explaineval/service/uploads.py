@@ -62,7 +62,9 @@ class Uploads:
         await asyncio.to_thread(draft.parent.mkdir, parents=True)
         try:
             digest, size = await self._write(draft, name, body)
-            found = await self.background.do("check_file", path=str(draft), name=name, most_rows=self.limits.file_rows)
+            found = await self.background.do(
+                "check_file", token, path=str(draft), name=name, most_rows=self.limits.file_rows
+            )
             row = FileRow(
                 token, name, digest, found["kind"], found["rows"], size,
                 datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -20,9 +20,11 @@ from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import ExplainevalError, InputError
 from explaineval.secrets import SECRETS
 from explaineval.service.auth import AuthError
+from explaineval.service.disk import FULL
 from explaineval.service.gate.places import TooManyError
 from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSettings
 from explaineval.service.processes.background import BusyError
+from explaineval.service.processes.slots import TooManyJobsError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
 from explaineval.service.uploads import TooLargeError
 from explaineval.text import shortened
@@ -40,13 +42,11 @@ CODES: Mapping[int, tuple[str, str]] = {
     409: ("conflict", "This does not go with the state of the run."),
     413: ("too_large", "The body is larger than is allowed."),
     422: ("invalid", "A value is wrong or not allowed."),
-    429: ("too_many", "The token has too many requests or followers at once."),
+    429: ("too_many", "There are too many requests, connections or plans of this kind at once."),
     500: ("internal", "An error in explaineval itself."),
     503: ("not_ready", "The service starts or ends, or its disk is full."),
 }
 """Status → its code in documents, and its meaning."""
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""What the system says where nothing can be stored."""
 STATUSES: Mapping[type[Exception], int] = {
     NotFoundError: 404,
     ConflictError: 409,
@@ -55,6 +55,7 @@ STATUSES: Mapping[type[Exception], int] = {
     InputError: 422,
     TooLargeError: 413,
     TooManyError: 429,
+    TooManyJobsError: 429,
     NotReadyError: 503,
 }
 
@@ -133,7 +134,7 @@ async def _validation(_: Request, exc: Exception) -> JSONResponse:
 
 async def _storage(_: Request, exc: Exception) -> JSONResponse:
     """Say what the disk lacks; any other error of the system is a fault of ours."""
-    if isinstance(exc, OSError) and exc.errno in DISK:
+    if isinstance(exc, OSError) and exc.errno in FULL:
         reason = os.strerror(exc.errno).lower()
     elif getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         reason = os.strerror(errno.ENOSPC).lower()

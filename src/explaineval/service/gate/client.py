@@ -32,11 +32,14 @@ class GateClient:
         self.connection = connection
         self.on_stop = on_stop
         self.ended: str | None = None
+        self._full = False
+        self.answered: frozenset[str] = frozenset()
+        """The endpoints that had answered a run of the service before this process was started."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._reservations: defaultdict[float, list[int]] = defaultdict(list)
-        """Open reservations by their dollars: those of one amount are interchangeable."""
+        self._reservations: defaultdict[tuple[str, float], list[int]] = defaultdict(list)
+        """Open reservations by the key of the request and their dollars: such ones are interchangeable."""
         self._rest = b""
 
     def attach(self) -> None:
@@ -70,31 +73,56 @@ class GateClient:
         if select.select([self.connection], [], [], seconds)[0]:
             self._read()
 
-    async def reserve(self, usd: float) -> bool:
-        """Reserve dollars for one attempt; False if they can no longer fit. What costs nothing needs no reservation."""
+    async def reserve(self, usd: float, key: str) -> bool:
+        """Reserve dollars for an attempt at a request; False if they can no longer fit. What is free needs none."""
         if usd <= 0:
             self._raise_ended()
             return True
-        reply = await self._ask({"do": "reserve", "usd": usd})
+        reply = await self._ask({"do": "reserve", "usd": usd, "key": key or None})
         if reply["reservation"] is None:
             return False
-        self._reservations[usd].append(reply["reservation"])
+        self._reservations[key, usd].append(reply["reservation"])
         return True
 
-    def release(self, usd: float, cost: float) -> None:
-        """End a reservation of so many dollars with what the attempt cost."""
+    def release(self, usd: float, cost: float, key: str, *, billed: bool) -> None:
+        """End a reservation of so many dollars for a request with what the attempt cost, and whether that is known."""
         if usd <= 0:
             return
-        self.send({"do": "release", "reservation": self._reservations[usd].pop(), "cost": cost})
+        held = self._reservations[key, usd]
+        self.send({"do": "release", "reservation": held.pop(), "cost": cost, "billed": billed})
+        if not held:
+            del self._reservations[key, usd]
 
     @asynccontextmanager
     async def slot(self, place: str, tokens: int) -> AsyncIterator[None]:
         """Hold one of the endpoint's connections, once its rates allow a request of about so many tokens."""
-        await self._ask({"do": "take", "place": place, "tokens": tokens})
+        reply = await self._ask({"do": "take", "place": place, "tokens": tokens})
         try:
             yield
         finally:
-            self.send({"do": "give_back", "place": place})
+            self.send({"do": "give_back", "place": place, "taken": reply["number"]})
+
+    def note_full(self, reason: str | None) -> None:
+        """Say that answers wait for room on the disk, or that they no longer do."""
+        if self._full != (reason is not None):
+            self._full = reason is not None
+            self.send({"do": "full", "reason": reason})
+
+    async def next_probe(self, place: str) -> bool:
+        """Wait until this run may try an endpoint that does not answer; False where another one found it answering."""
+        try:
+            reply = await self._ask({"do": "probe", "place": place})
+        except RequestUnsentError:  # the run stops: nothing is waited for
+            return False
+        return bool(reply["granted"])
+
+    def probed(self, place: str, *, answers: bool) -> None:
+        """Say what came of the attempt that `next_probe` allowed."""
+        self.send({"do": "probed", "place": place, "answers": answers})
+
+    def has_answered(self, place: str) -> bool:
+        """Return whether an endpoint has answered a run of the service before this process was started."""
+        return place in self.answered
 
     def correct(self, place: str, estimated: int, used: int) -> None:
         """Replace the estimate of a request's tokens by what it used."""
@@ -148,9 +176,9 @@ class GateClient:
             return
         self._waiting.pop(number, None)  # nobody waits for it any longer
         if message["do"] == "taken":
-            self.send({"do": "give_back", "place": message["place"]})
+            self.send({"do": "give_back", "place": message["place"], "taken": number})
         elif message.get("reservation") is not None:
-            self.send({"do": "release", "reservation": message["reservation"], "cost": 0.0})
+            self.send({"do": "release", "reservation": message["reservation"], "cost": 0.0, "billed": True})
 
     def _end(self, reason: str, *, gone: bool) -> None:
         if gone and self._loop is not None and not self._loop.is_closed():

@@ -1,7 +1,9 @@
 """Budgets of tokens: an attempt's worst case is on the disk before it is granted, and is released with its true cost.
 
 Decisions are made in memory. What is granted meanwhile is written together, in one transaction, so that many
-reservations take one write to the disk.
+reservations take one write to the disk. While the disk is full everything waits, and is written when there is room.
+A reservation that a crash leaves open stays reserved until the process that made it has ended; then its answer in the
+cache says what it cost, and where there is none it is booked at its worst case and listed.
 """
 
 from __future__ import annotations
@@ -9,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from explaineval.client.spending import Budget, SpendingLimit
 from explaineval.errors import RequestUnsentError
 from explaineval.service.table import Entry, Table
 
 RETRY_SECONDS = 1.0
-"""Seconds until a booking is tried again that the disk did not take."""
+"""Seconds until what the disk did not take is written again."""
 
 
 class Ledger:
@@ -35,18 +38,34 @@ class Ledger:
         self._runs: dict[str, SpendingLimit] = {}
         self._open: dict[int, Entry] = {}
         self._ids = itertools.count(1)
+        self._left_open: set[int] = set()
+        """Reservations that an earlier server left open."""
         self._batch: list[tuple[Entry | None, asyncio.Future[None] | None]] = []
         self._wake = asyncio.Event()
+        self.on_full: Callable[[sqlite3.Error | None], None] = lambda _: None
+        """Called with the error where nothing can be written, and with None once it can be again."""
 
-    def load(self) -> float:
-        """Book what a crash left open at its worst case and read what was spent; return the dollars booked.
+    def load(self) -> set[str]:
+        """Read what was spent and what a crash left reserved; return the runs whose reservations are to be settled.
 
         Call it once, before anything is reserved. Not quick enough for the event loop.
         """
-        settled = self.table.settle()
         for token, usd in self.table.spending().items():
             self.budget_of(token).total.spent = usd
-        return settled
+        for entry in self.table.reservations():
+            self.budget_of(entry.token).total.reserve(entry.usd)
+            self._open[entry.id] = entry
+            self._left_open.add(entry.id)
+        self._ids = itertools.count(max(self._open, default=0) + 1)
+        return {entry.run for entry in self._open.values()}
+
+    def open_keys(self, run: str) -> list[str]:
+        """Return the keys of the requests for which a run has open reservations."""
+        return [entry.key for entry in self._open.values() if entry.run == run and entry.key is not None]
+
+    def has_left_open(self, run: str) -> bool:
+        """Return whether reservations of a run wait to be settled that an earlier server left open."""
+        return any(self._open[number].run == run for number in self._left_open)
 
     def set_budgets(self, budgets: Mapping[str, float | None]) -> None:
         """Change what may be spent in all with each token; what is spent and reserved stays."""
@@ -82,15 +101,19 @@ class Ledger:
         self._runs[run] = SpendingLimit(max_usd)
         self._runs[run].spent = spent
 
-    async def reserve(self, run: str, token: str, usd: float) -> int | None:
+    async def reserve(self, run: str, token: str, usd: float, key: str | None = None) -> int | None:
         """Reserve dollars for an attempt of a run; return the reservation's id, None where they can no longer fit.
 
-        Waits while other reservations leave no room. Raises RequestUnsentError where it cannot be written down.
+        Waits while other reservations leave no room, and while the disk is full. Raises RequestUnsentError where it
+        cannot be written down at all.
         """
+        # whoever asks for this key found no answer in the cache: an attempt of before did not bring it there
+        for number in [number for number in self._left_open if key is not None and self._open[number].key == key]:
+            self._settle(self._open[number], None)
         budget, own = self.budget_of(token), self._runs[run]
         if not await budget.reserve(usd, own):
             return None
-        entry = Entry(next(self._ids), run, token, usd)
+        entry = Entry(next(self._ids), run, token, usd, key=key)
         self._open[entry.id] = entry
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._add(entry, written)
@@ -105,20 +128,33 @@ class Ledger:
             raise
         return entry.id
 
-    def release(self, reservation: int, cost: float) -> None:
-        """End a reservation with what the attempt cost. One that is not open is ignored."""
-        entry = self._open.pop(reservation, None)
-        if entry is None:
-            return
-        self.budget_of(entry.token).release(entry.usd, cost, self._runs[entry.run])
-        self._add(Entry(entry.id, entry.run, entry.token, entry.usd, cost), None)
+    def release(self, reservation: int, cost: float, *, billed: bool = True) -> None:
+        """End a reservation with what the attempt cost, listed if it has no bill. One that is not open is ignored."""
+        entry = self._open.get(reservation)
+        if entry is not None:
+            self._release(entry, cost, None if billed else _now())
 
-    def settle_run(self, run: str) -> float:
-        """Book what a run that has ended left open at its worst case; return the dollars."""
-        left = [entry for entry in self._open.values() if entry.run == run]
-        for entry in left:
-            self.release(entry.id, entry.usd)
-        return sum(entry.usd for entry in left)
+    def settle_run(self, run: str, costs: Mapping[str, float] | None = None) -> float:
+        """Book what the process of a run left open when it ended; return the dollars.
+
+        `costs` are those of answers that are in the cache, by their keys; what is not among them is booked at its worst
+        case, and listed with the run.
+        """
+        left, known = [entry for entry in self._open.values() if entry.run == run], dict(costs or {})
+        return sum(self._settle(entry, known.pop(entry.key or "", None)) for entry in left)
+
+    def _settle(self, entry: Entry, cost: float | None) -> float:
+        self._release(entry, entry.usd if cost is None else cost, _now() if cost is None else None)
+        return entry.usd if cost is None else cost
+
+    def _release(self, entry: Entry, cost: float, unbilled: str | None = None) -> None:
+        del self._open[entry.id]
+        budget, run = self.budget_of(entry.token), self._runs.get(entry.run, SpendingLimit(None))
+        if entry.id in self._left_open:
+            self._left_open.discard(entry.id)
+            run.reserve(entry.usd)  # the run's own limit was opened anew since
+        budget.release(entry.usd, cost, run)
+        self._add(Entry(entry.id, entry.run, entry.token, entry.usd, cost, entry.key, unbilled), None)
 
     async def flush(self) -> None:
         """Wait until everything so far is written."""
@@ -128,6 +164,7 @@ class Ledger:
 
     async def run(self) -> None:
         """Write what comes, until cancelled."""
+        full = False
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -135,24 +172,32 @@ class Ledger:
             try:
                 await asyncio.to_thread(self.table.book, [entry for entry, _ in batch if entry is not None])
             except sqlite3.Error as exc:
-                again = []
-                for entry, written in batch:
-                    if written is None:
-                        again.append((entry, written))
-                    elif not written.done():
-                        written.set_exception(exc)
-                if again:  # what was paid must be booked
-                    self._batch = again + self._batch
+                if not isinstance(exc, sqlite3.OperationalError):  # it will never be written: nobody need wait
+                    for _, written in batch:
+                        if written is not None and not written.done():
+                            written.set_exception(exc)
+                    batch = [(entry, written) for entry, written in batch if written is None]
+                full = True
+                self.on_full(exc)
+                self._batch = batch + self._batch
+                if self._batch:
                     await asyncio.sleep(RETRY_SECONDS)
                     self._wake.set()
                 continue
             for _, written in batch:
                 if written is not None and not written.done():
                     written.set_result(None)
+            if full:
+                full = False
+                self.on_full(None)
 
     def _add(self, entry: Entry | None, written: asyncio.Future[None] | None) -> None:
         self._batch.append((entry, written))
         self._wake.set()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 async def end(task: asyncio.Task[None]) -> None:

@@ -18,6 +18,7 @@ WIDTH, HEIGHT, MARGIN = 180, 20, 6
 STATES = {
     "queued": "waits",
     "running": "running",
+    "waiting": "waiting",
     "stopping": "stopping",
     "stopped": "stopped",
     "finished": "finished",

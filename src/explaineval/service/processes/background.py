@@ -19,6 +19,7 @@ from typing import Any
 from explaineval.errors import InputError
 from explaineval.service.gate.connection import encode
 from explaineval.service.processes import jobs
+from explaineval.service.processes.slots import FairSlots
 
 LARGEST_REPLY = 256 << 20
 """Bytes of the largest reply, a comparison of many models."""
@@ -54,24 +55,27 @@ class Background:
 
     Args:
         directory: the data directory.
-        most: how many processes there are at the most.
+        slots: how many processes there are at the most, and how many jobs of one user there may be.
         seconds: how long one job may take.
         memory: bytes of address space that one process may have.
         environment: what they find in the environment.
     """
 
-    def __init__(self, directory: Path, most: int, seconds: float, memory: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, slots: FairSlots, seconds: float, memory: int, environment: Mapping[str, str]
+    ) -> None:
         self.directory, self.seconds, self.memory, self.environment = directory, seconds, memory, environment
-        self._free = asyncio.Semaphore(most)
+        self.slots = slots
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
 
-    async def do(self, job: str, **arguments: Any) -> Any:
-        """Return the result of a job.
+    async def do(self, job: str, user: str = "", **arguments: Any) -> Any:
+        """Return the result of a job for a user; without one, for the service itself.
 
-        Raises InputError where what it is about cannot be used, BusyError where it takes too long or too much memory.
+        Raises InputError where what it is about cannot be used, BusyError where it takes too long or too much memory,
+        TooManyJobsError where the user has too many.
         """
-        async with self._free:
+        async with self.slots.slot(user):
             process = self._idle.pop() if self._idle else await self._start()
             done = False
             try:

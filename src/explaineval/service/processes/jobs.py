@@ -31,6 +31,25 @@ def plan(science: Mapping[str, Any], client: Mapping[str, Any], most: int) -> di
     return found.document | {"warnings": [note.model_dump(mode="json") for note in found.notes]}
 
 
+def bills(science: Mapping[str, Any], client: Mapping[str, Any], keys: list[str]) -> dict[str, float]:
+    """The dollars of a run's answers that are in the cache, by their keys; those of unknown price are left out."""
+    from explaineval.cache import holds_store, open_store
+    from explaineval.client.spending import CostBound
+    from explaineval.planning.prices import prices_of, read_price_list
+
+    settings = ClientConfig(**{**client, "max_usd": None})
+    if not holds_store(settings.cache):
+        return {}
+    prices = prices_of(RunConfig(**science), settings, read_price_list()).singly
+    found = {}
+    with open_store(settings.cache, readonly=True) as store:
+        for key, request, completion in store.iterate(keys):
+            price = prices.get((request.endpoint, request.model))
+            if price is not None:
+                found[key] = CostBound(price).bill(request, completion)
+    return found
+
+
 def check_file(path: str, name: str, most_rows: int) -> dict[str, Any]:
     """What an uploaded file holds: examples of a task, or interventions; every row is checked."""
     from explaineval.datasets.readers import read_task
@@ -131,7 +150,7 @@ def probes(cache: str, models: list[tuple[str | None, str]]) -> list[dict[str, A
 
 
 JOBS: Mapping[str, Callable[..., Any]] = {
-    job.__name__: job for job in (plan, check_file, compare, report, export, cache_stats, probes)
+    job.__name__: job for job in (plan, bills, check_file, compare, report, export, cache_stats, probes)
 }
 
 

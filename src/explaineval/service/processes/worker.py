@@ -19,6 +19,7 @@ from explaineval.execution.progress import RunStatus
 from explaineval.execution.run import Outcome, execute
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.secrets import SECRETS
+from explaineval.service.disk import is_full
 from explaineval.service.gate.client import GateClient
 
 PROGRESS_SECONDS = 1.0
@@ -44,15 +45,21 @@ class Worker:
         except EOFError:
             return
         self.stop.grace = job["grace"]
+        self.gate.answered = frozenset(job["answered"])
         try:
             outcome = self._execute(job)
         except ExplainevalError as exc:
-            self._end(exc.exit_code, [str(exc)])
+            self._end(exc.exit_code, [str(exc)], full=is_full(exc))
         except Exception as exc:
-            self._end(ExitCode.INTERNAL_ERROR, [SECRETS.mask(f"{type(exc).__name__}: {exc}")])
-            raise
+            full = is_full(exc)
+            text = f"{exc}." if full else f"{type(exc).__name__}: {exc}"
+            self._end(ExitCode.INTERNAL_ERROR, [SECRETS.mask(text)], full=full)
+            if not full:
+                raise
         else:
-            code = ExitCode.INTERRUPTED if outcome is None else outcome.exit_code
+            # a run that was asked to stop may be through with what it has to refuse before it notices
+            stopped = outcome is None or (self.stop.times > 0 and outcome.totals.requests.unsent > 0)
+            code = ExitCode.INTERRUPTED if outcome is None or stopped else outcome.exit_code
             errors = [] if outcome is None else list(outcome.errors)
             self._end(code, errors, outcome)
 
@@ -82,8 +89,8 @@ class Worker:
             self._sent = time.monotonic()
             self.gate.send({"do": "progress", "progress": progress_of(status)})
 
-    def _end(self, code: ExitCode, errors: list[str], outcome: Outcome | None = None) -> None:
-        message: dict[str, Any] = {"do": "ended", "exit_code": int(code), "errors": errors, "notes": []}
+    def _end(self, code: ExitCode, errors: list[str], outcome: Outcome | None = None, *, full: bool = False) -> None:
+        message: dict[str, Any] = {"do": "ended", "exit_code": int(code), "errors": errors, "notes": [], "full": full}
         if outcome is not None:
             message["notes"] = [note.model_dump(mode="json") for note in outcome.notes]
         if self._status is not None:

@@ -1,8 +1,8 @@
 """Start the processes of runs, a bounded number at once, and note how they end.
 
-A process that dies ends its own run's attempt only: its reservations are booked at their worst case, and the run is
-started again, a few times at the most. When the server ends, runs that were going on stay so in the table, and the next
-server continues them from the cache.
+A process that dies ends its own run's attempt only: what it left reserved is settled, and the run is started again, a
+few times at the most. A run that only waits gives its worker to others. When the server ends, runs that were going on
+stay so in the table, and the next server continues them from the cache.
 """
 
 from __future__ import annotations
@@ -12,47 +12,83 @@ import logging
 import os
 import socket
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from explaineval.client.concurrency import RateLimit
 from explaineval.client.spending import SLACK
 from explaineval.config import ClientConfig, EndpointConfig
-from explaineval.errors import ExitCode, InputError
+from explaineval.errors import InputError
+from explaineval.service.disk import Disk, is_full
 from explaineval.service.events import Events
-from explaineval.service.gate.connection import LONGEST_LINE, RunConnection
+from explaineval.service.gate.connection import LONGEST_LINE, Idle, RunConnection
 from explaineval.service.gate.ledger import Ledger
-from explaineval.service.gate.turns import CONNECTIONS, Turns
+from explaineval.service.gate.outages import clock as clock_text
+from explaineval.service.gate.turns import CONNECTIONS, Pace, Turns
 from explaineval.service.logs import event
-from explaineval.service.models import RunView
-from explaineval.service.processes.background import without_paths
+from explaineval.service.models import RunView, Wait
+from explaineval.service.processes.background import Background, BusyError, without_paths
+from explaineval.service.processes.ends import End, Process, end_of
+from explaineval.service.processes.schedule import IDLE, Holder, Queue, choose_to_pause
+from explaineval.service.processes.settlements import Settlements
 from explaineval.service.processes.starter import Started, Starter
 from explaineval.service.settings import Settings
-from explaineval.service.table import STATES, RunRow, State, Table
+from explaineval.service.table import ACTIVE, STATES, RunRow, State, Table, WaitsFor, kept_of
 
 STOP_SECONDS = 130.0
 """For how long answers under way are waited for when a run is to stop: an attempt may take 120 seconds by default."""
 END_SECONDS = 5.0
 RETRY_SECONDS = 2.0
+LONGEST_PAUSE = 60.0
+"""Seconds after which a run that met a full disk is started again, at most, doubled each time."""
+TICK_SECONDS = 1.0
+"""Seconds between two looks at what runs wait for."""
+MOST_CONNECTIONS = 4096
+LONGEST_PATIENCE = 30 * 86_400.0
+"""Seconds for which the process of a run waits for an endpoint, unless it is ended before."""
 LOGS = "logs"
 RUNS = "runs"
+ENDED = Wait("worker", "")
+"""Says of a run that it does not wait: it has been ended instead of started."""
+
+
+@dataclass(frozen=True)
+class Paused:
+    """For what a run without a process waits: an endpoint (`place`), or until when (since 1970)."""
+
+    waits_for: WaitsFor
+    place: str | None = None
+    resume_at: float | None = None
 
 
 @dataclass(eq=False)
 class Running:
-    """A process that executes a run; `progress` is the last that it said of how far it is."""
+    """A process that executes a run; `progress` is the last that it said of how far it is.
+
+    `since` is when it was started, `pause` what becomes of the run once it has made room, `full` why it cannot store an
+    answer.
+    """
 
     row: RunRow
     connection: RunConnection
     process: Started
+    since: float
     stopping: bool = False
+    pause: End | None = None
+    full: str | None = None
     ended: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
     view: RunView = field(init=False)
+
+    def process_end(self, *, closing: bool) -> Process:
+        """Return how the process ended."""
+        return Process(self.process.code, self.ended, self.stopping, closing, self.pause)
 
 
 class Workers:
@@ -68,6 +104,8 @@ class Workers:
         endpoints: every endpoint that a run may ask, by name.
         weights: those of the model on this machine, if it may be asked.
         environment: what their processes find in the environment.
+        background: the processes that read the cache.
+        disk: whether something can be written.
     """
 
     def __init__(
@@ -81,33 +119,52 @@ class Workers:
         endpoints: Mapping[str, EndpointConfig],
         weights: Path | None,
         environment: Mapping[str, str],
+        background: Background,
+        disk: Disk,
     ) -> None:
         self.directory, self.table, self.ledger, self.turns = directory, table, ledger, turns
         self.events, self.settings, self.endpoints, self.weights = events, settings, endpoints, weights
+        self.disk = disk
         self.running: dict[str, Running] = {}
+        self.queued: dict[str, Wait] = {}
+        """Why each run that is queued waits, and which place it has."""
+        self.paused: dict[str, Paused] = {}
+        """The runs in the state `waiting` that have no process."""
         self.starter = Starter(directory, environment, sends=bool(settings.endpoints))
+        self.settlements = Settlements(table, ledger, background, self.job, lambda run: directory / RUNS / run)
         self.closing = False
         self.on_progress: Callable[[str, Mapping[str, Any]], None] = lambda _run, _progress: None
         self.on_state: Callable[[RunRow], None] = lambda _row: None
+        self.worst_left: Callable[[RunRow], Awaitable[float | None]]
+        """Plans a run anew, and returns the worst case of what is not in the cache yet."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._paces: dict[str, dict[str, Pace]] = {}
+        """The rates of runs by their places, which hold over their processes."""
+        self._planning: dict[str, asyncio.Task[None]] = {}
+        """Runs that are planned anew, or were, since they did not fit their budget."""
         self._wake = asyncio.Event()
         self._starting = asyncio.Lock()
         self._begun: str | None = None
         """The run whose process is being started."""
         self._unwanted: set[str] = set()
         """Runs that were asked to stop while their process was being started."""
+        self._wanting: str | None = None
+        """The token whose run is the next that waits for a worker."""
+        self._disk_pauses: dict[str, float] = {}
 
     def recover(self) -> list[RunRow]:
         """Make what was going on when the server ended wait again; return all runs that wait.
 
         Not quick enough for the event loop.
         """
-        for row in self.table.runs(states=("running", "stopping")):
+        for row in self.table.runs(states=("running", "waiting", "stopping")):
             if row.state == "stopping":
                 self.table.update_run(row.id, state="stopped", reason="it was asked to stop.", ended=now())
+            elif row.state == "waiting" and row.waits_for == "rate" and row.resume_at is not None:
+                self.paused[row.id] = Paused("rate", None, row.resume_at)
             else:
-                self.table.update_run(row.id, state="queued")
-        return self.table.runs(states=("queued",))
+                self.table.update_run(row.id, state="queued", reason=None, waits_for=None)
+        return self.table.runs(states=("queued", "waiting"))
 
     def wake(self) -> None:
         """Look again for runs that can start."""
@@ -116,18 +173,24 @@ class Workers:
     async def run(self) -> None:
         """Start runs when they can start, until cancelled."""
         await self.starter.open()
+        look = True
         while True:
             self._wake.clear()
             async with self._starting:
                 if not self.closing:
                     try:
-                        await self._start_all()
-                    except (OSError, sqlite3.Error):  # such as a full disk
+                        if await self._tick() or look:
+                            await self._start_all()
+                    except (OSError, sqlite3.Error) as exc:  # such as a full disk
+                        self._suspect(exc)
                         asyncio.get_running_loop().call_later(RETRY_SECONDS, self.wake)
-            await self._wake.wait()
+            look = False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    look = await self._wake.wait()
 
     async def stop(self, run: str) -> bool:
-        """Ask a run that goes on to stop; return whether it goes on."""
+        """Ask a run that goes on to stop; return whether it goes on. Its process is ended where it does not."""
         running = self.running.get(run)
         if running is None:
             if run == self._begun:
@@ -135,6 +198,7 @@ class Workers:
             return run == self._begun
         running.stopping = True
         running.connection.send({"do": "stop"})
+        asyncio.get_running_loop().call_later(STOP_SECONDS + END_SECONDS, running.process.kill)
         self._publish(running)
         return True
 
@@ -144,79 +208,244 @@ class Workers:
         async with self._starting:
             for running in self.running.values():
                 running.connection.send({"do": "stop"})
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for task in self._planning.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), *self._planning.values(), return_exceptions=True)
         await self.starter.close()
 
-    async def _start_all(self) -> None:
-        queued = list(reversed(await asyncio.to_thread(self.table.runs, states=("queued",))))
-        while queued and len(self._tasks) < self.settings.limits.workers:
-            own = Counter(running.row.token for running in self.running.values())
-            queued.sort(key=lambda row: (own[row.token], row.number))
-            for row in queued:
-                if row.id not in self._tasks and await self._start_if_possible(row):
-                    queued.remove(row)
-                    break
-            else:
-                return
+    def view(self, row: RunRow) -> RunView:
+        """Return how a run is now."""
+        running = self.running.get(row.id)
+        if running is not None:
+            return running.view
+        wait = self.queued.get(row.id) if row.state == "queued" else None
+        paused = self.paused.get(row.id) if row.state == "waiting" else None
+        if paused is not None and paused.place is not None:
+            wait = Wait("endpoint", self.turns.outages.sentence(paused.place) or row.reason or "")
+        return RunView.of(row, wait=wait)
 
-    async def _start_if_possible(self, row: RunRow) -> bool:
-        """Start a run that may start; whether it is settled, also because it cannot be started at all."""
+    def kept(self, running: Running) -> float:
+        """Return the dollars that are kept for a run that goes on."""
+        row = running.row
+        return kept_of(row.worst_usd, row.max_usd, self.ledger.run_spent(row.id) or 0.0)
+
+    def kept_of_token(self, token: str) -> float:
+        """Return the dollars of a token's budget that are kept for its runs that go on."""
+        return sum(self.kept(running) for running in self.running.values() if running.row.token == token)
+
+    async def _tick(self) -> bool:
+        """Do what the time has come for; return whether runs may be able to start now."""
+        clock, loop = time.time(), asyncio.get_running_loop()
+        for running in list(self.running.values()):
+            await self._watch(running, loop.time(), clock)
+        outages, callers, due = self.turns.outages, self._callers(), False
+        for run, paused in list(self.paused.items()):
+            over = paused.place is not None and outages.is_over(paused.place)
+            if over or self._is_due(run, paused, clock, callers):
+                row = await asyncio.to_thread(self.table.run, run)
+                if row is None or row.state != "waiting":
+                    del self.paused[run]
+                elif over:
+                    await self.set_state(row, End("interrupted", outages.farewell(paused.place or "")))
+                else:
+                    await self.set_state(row, End("queued"))
+                    due = True
+        waited_for = {paused.place for paused in self.paused.values() if paused.place is not None}
+        outages.forget(waited_for.union(*(running.row.job["endpoints"] for running in self.running.values())))
+        if self._wanting is not None and not any(one.pause or one.stopping for one in self.running.values()):
+            self._make_room(self._wanting, loop.time())
+        return due
+
+    def _is_due(self, run: str, paused: Paused, clock: float, callers: Collection[str]) -> bool:
+        if paused.place is not None:
+            return paused.place not in self.turns.outages.now or run in callers
+        return clock >= (paused.resume_at or 0.0) and not (paused.waits_for == "disk" and self.disk.faults)
+
+    def _callers(self) -> set[str]:
+        """Return the runs that are to try an endpoint again which no process is about to try, one for each."""
+        found = set()
+        for place, outage in self.turns.outages.now.items():
+            due = outage.prober is None and asyncio.get_running_loop().time() >= outage.next_try
+            asked = any(place in running.row.job["endpoints"] for running in self.running.values())
+            if not due or asked or outage.called in self.queued:
+                continue
+            outage.called = next((run for run, paused in self.paused.items() if paused.place == place), None)
+            if outage.called is not None:
+                found.add(outage.called)
+        return found
+
+    async def _watch(self, running: Running, moment: float, clock: float) -> None:
+        """Show for what a run waits, and let it give its worker away where that takes long."""
+        row, idle = running.row, running.connection.idle()
+        hours = self.settings.limits.run_hours
+        if running.pause is not None or running.stopping:
+            return
+        if row.begun is not None and clock - row.begun > hours * 3600:
+            reason = f"it went on for {hours:g} hours, as long as a run may here; continue it, and it goes on."
+            self._pause(running, End("interrupted", reason))
+        elif idle is not None and idle.waits_for == "rate" and idle.seconds >= IDLE:
+            resume_at = clock + idle.seconds
+            reason = f"its rate allows the next request at {clock_text(resume_at)}; until then it has no worker."
+            self._pause(running, End("waiting", reason, "rate", resume_at=resume_at))
+        elif idle is not None and idle.waits_for == "endpoint":
+            place, outages = idle.place or "", self.turns.outages
+            if outages.is_over(place):
+                self._pause(running, End("interrupted", outages.farewell(place)))
+            elif moment - idle.since >= IDLE and not outages.is_prober(place, row.id):
+                self._pause(running, End("waiting", outages.sentence(place), "endpoint", place))
+        await self._show_wait(running, idle)
+
+    async def _show_wait(self, running: Running, idle: Idle | None) -> None:
+        """Write and publish whether a run with a process waits for an endpoint or for room on the disk."""
+        reason: str | None = None
+        waits_for: WaitsFor | None = None
+        if running.full is not None:
+            reason, waits_for = f"it waits for room on the disk, and goes on by itself: {running.full}", "disk"
+        elif idle is not None and idle.waits_for in ("budget", "turn") and self.disk.faults:  # what holds it up
+            reason, waits_for = f"it waits for room on the disk, and goes on by itself: {self.disk.sentence}", "disk"
+        elif idle is not None and idle.waits_for == "endpoint":
+            reason, waits_for = self.turns.outages.sentence(idle.place or ""), "endpoint"
+        if reason == running.row.reason:
+            return
+        state: State = "running" if waits_for is None else "waiting"
+        running.row = replace(running.row, state=state, reason=reason, waits_for=waits_for)
+        self._publish(running)
+        await asyncio.to_thread(
+            self.table.update_run, running.row.id, only_in=("running", "waiting"), state=state, reason=reason,
+            waits_for=waits_for,
+        )  # fmt: skip
+
+    def _make_room(self, token: str, moment: float) -> None:
+        """Let a run give its worker to a token whose run waits for one, where that is fair."""
+        holders = []
+        for running in self.running.values():
+            idle = running.connection.idle()
+            waited = None if idle is None else moment - idle.since
+            holders.append(Holder(running.row.id, running.row.token, moment - running.since, waited))
+        chosen = choose_to_pause(token, holders)
+        if chosen is not None:
+            self._pause(self.running[chosen.run], End("queued"))
+
+    def _pause(self, running: Running, end: End) -> None:
+        """Ask the process of a run to end, after which this becomes of the run."""
+        running.pause = end
+        running.connection.send({"do": "stop"})
+
+    async def _start_all(self) -> None:
+        await self._find_lost()
+        rows = list(reversed(await asyncio.to_thread(self.table.runs, states=("queued",))))
+        queue = Queue(rows, Counter(running.row.token for running in self.running.values()))
+        waits: dict[str, Wait] = {}
+        self._wanting = None
+        while (row := queue.pop()) is not None:
+            if row.id in self._tasks:
+                continue
+            wait = self._wait_for_worker(row.token, queue) or await self._start_if_possible(row)
+            if wait is ENDED:
+                continue
+            if wait is not None:
+                waits[row.id] = replace(wait, place=len(waits) + 1)
+            if wait is None or wait.waits_for == "worker":
+                queue.count(row)
+            if wait is not None and wait.waits_for == "worker" and self._wanting is None:
+                self._wanting = row.token if len(self._tasks) >= self.settings.limits.workers else None
+        before, self.queued = self.queued, waits
+        for row in rows:
+            if row.id in waits and waits[row.id] != before.get(row.id):
+                self.events.publish(row.id, self.view(row).model_dump(mode="json"))
+
+    async def _find_lost(self) -> None:
+        """Let runs go on that the table calls running and that have no process, as a full disk leaves them."""
+        for row in await asyncio.to_thread(self.table.runs, states=("running", "stopping")):
+            if row.id not in self._tasks:
+                end = End("stopped", "it was stopped.") if row.state == "stopping" else End("queued")
+                await self.set_state(row, end)
+
+    def _wait_for_worker(self, token: str, queue: Queue) -> Wait | None:
+        """Return why a run of a token waits for a worker; None where it need not."""
+        limits = self.settings.limits
+        most = self.settings.most_of_one(limits.workers, limits.workers_per_token)
+        if self.disk.faults:
+            return Wait("disk", f"it waits for room on the disk, and starts by itself: {self.disk.sentence}")
+        if len(self._tasks) >= limits.workers:
+            return Wait("worker", f"it waits for a free worker: all {limits.workers} are at work.")
+        if queue.held[token] >= most:
+            return Wait("worker", f"it waits for another run of {token} to end: {most} go on, as many as one may have.")
+        return None
+
+    async def _start_if_possible(self, row: RunRow) -> Wait | None:
+        """Start a run that may start, or end it where it never can; return for what it waits, if it does."""
         try:
-            if not await self._may_start(row):
-                return False
-            self._begun = row.id
-            await self._start(row)
-        except OSError as exc:
-            await self.set_state(row, "failed", f"its process cannot be started: {exc.strerror or exc}.")
+            wait = await self._wait_for_budget(row)
+            if wait is None:
+                self._begun = row.id
+                await self._start(row)
         except sqlite3.Error:
             raise
+        except OSError as exc:
+            if is_full(exc):
+                raise
+            await self.set_state(row, End("failed", f"its process cannot be started: {exc.strerror or exc}."))
         except Exception as exc:  # a row that this version cannot read must not keep the others from starting
             event("fault", logging.ERROR, run=row.id, error=type(exc).__name__)
-            await self.set_state(
-                row, "failed", f"it cannot be started: an error in explaineval ({type(exc).__name__})."
-            )
+            reason = f"it cannot be started: an error in explaineval ({type(exc).__name__})."
+            await self.set_state(row, End("failed", reason))
+        else:
+            return wait
         finally:
             self._begun = None
-        return True
+        return None
 
-    async def _may_start(self, row: RunRow) -> bool:
-        """Whether what is kept for a run fits beside what is kept for those of its token that go on.
-
-        A run that cannot go on by itself is interrupted.
-        """
+    async def _wait_for_budget(self, row: RunRow) -> Wait | None:
+        """Return for what a run waits before it is given a worker; None where it can start, or has been ended."""
         missing = [name for name in row.job["endpoints"] if name not in self.endpoints]
         if missing:
-            await self._interrupt(row, f"the endpoint {missing[0]} is not among those of this service any more.")
-            return False
+            reason = f"the endpoint {missing[0]} is not among those of this service any more."
+            await self.set_state(row, End("interrupted", reason))
+            return ENDED
         if row.job["weights"] and self.weights is None:
-            await self._interrupt(row, "the model on this machine cannot be asked any more.")
-            return False
-        left = self.ledger.left(row.token)
-        if left is None:
-            return True
-        others = [running.row for running in self.running.values() if running.row.token == row.token]
-        kept = sum(
-            max(0.0, other.commitment + other.usd - (self.ledger.run_spent(other.id) or 0.0)) for other in others
-        )
-        if row.commitment <= (left - kept) * (1 + SLACK) + SLACK:
-            return True
-        if not others:
-            await self._interrupt(
-                row,
-                f"it may cost ${row.commitment:.4f} more, and ${left:.4f} are left of the budget of {row.token}; "
-                "continue it when there is more.",
+            await self.set_state(row, End("interrupted", "the model on this machine cannot be asked any more."))
+            return ENDED
+        if self.ledger.has_left_open(row.id):
+            return Wait("process", "a process that an earlier server left lets its paid answers come home.")
+        left, wanted = self.ledger.left(row.token), row.commitment
+        kept = self.kept_of_token(row.token)
+        if left is None or wanted <= 0 or wanted <= (left - kept) * (1 + SLACK) + SLACK:
+            return None
+        others = [running.row.id for running in self.running.values() if running.row.token == row.token]
+        if others:
+            return Wait(
+                "budget",
+                f"it may cost ${wanted:.4f}, and ${max(0.0, left - kept):.4f} of the budget of {row.token} are free: "
+                f"${kept:.4f} are kept for {len(others)} of its runs that {'goes' if len(others) == 1 else 'go'} on.",
             )
-        return False
+        if row.id not in self._planning:  # what it asks may be in the cache by now
+            self._planning[row.id] = asyncio.create_task(self._plan_anew(row))
+        if not self._planning[row.id].done():
+            return Wait("budget", f"it may cost ${wanted:.4f}, and ${left:.4f} are left: its price is looked at again.")
+        del self._planning[row.id]
+        reason = (
+            f"it may cost ${wanted:.4f} more, and ${left:.4f} are left of the budget of {row.token}; continue it when "
+            "there is more."
+        )
+        await self.set_state(row, End("interrupted", reason))
+        return ENDED
 
-    async def _interrupt(self, row: RunRow, reason: str) -> None:
-        await self.set_state(row, "interrupted", reason)
+    async def _plan_anew(self, row: RunRow) -> None:
+        """Find out what a run can still cost."""
+        with suppress(InputError, OSError, sqlite3.Error, RuntimeError, BusyError):
+            worst = await self.worst_left(row)
+            if worst is not None:
+                await asyncio.to_thread(self.table.update_run, row.id, worst_usd=row.usd + worst)
+        self.wake()
 
     async def _start(self, row: RunRow) -> None:
         """Start the process of a run."""
-        started = row.started or now()
+        started, begun = row.started or now(), row.begun or time.time()
         if not await asyncio.to_thread(
-            self.table.update_run, row.id, only_in=("queued",), state="running", reason=None, started=started
-        ):
+            self.table.update_run, row.id, only_in=("queued",), state="running", reason=None, started=started,
+            waits_for=None, resume_at=None, begun=begun,
+        ):  # fmt: skip
             return  # it was stopped meanwhile
         ours, theirs = socket.socketpair()
         try:
@@ -225,6 +454,9 @@ class Workers:
                 process = await self.starter.start(theirs, log)
             finally:
                 os.close(log)
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LONGEST_LINE)
@@ -232,12 +464,15 @@ class Workers:
         if fresh is None:  # deleted meanwhile
             process.kill()
             return
+        self._planning.pop(row.id, None)
         self.ledger.open_run(row.id, fresh.max_usd, fresh.usd)
+        paces = self._paces.setdefault(row.id, _paces_of(fresh))
         connection = RunConnection(
-            row.id, row.token, self.ledger, self.turns, reader, writer, lambda message: self._receive(row.id, message)
-        )
-        running = self.running[row.id] = Running(fresh, connection, process)
-        connection.send({"do": "job", **self._job(fresh)})
+            row.id, row.token, self.ledger, self.turns, reader, writer, lambda message: self._receive(row.id, message),
+            paces,
+        )  # fmt: skip
+        running = self.running[row.id] = Running(fresh, connection, process, asyncio.get_running_loop().time())
+        connection.send({"do": "job", **self.job(fresh)})
         self.on_state(fresh)
         self._publish(running)
         self._tasks[row.id] = asyncio.create_task(self._follow(running))
@@ -250,14 +485,18 @@ class Workers:
         path.parent.mkdir(exist_ok=True)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def _job(self, row: RunRow) -> dict[str, Any]:
-        """What the process is to do, with the endpoints as they are now."""
+    def job(self, row: RunRow) -> dict[str, Any]:
+        """Return what the process of a run is to do, with the endpoints as they are now.
+
+        Rates are kept here, so that they hold over all processes.
+        """
         client = ClientConfig(**row.job["client"])
         left = None if row.max_usd is None else max(0.0, row.max_usd - row.usd)
         update = {
             "endpoints": {name: _lowered(self.endpoints[name], row.job["lowered"]) for name in row.job["endpoints"]},
             "cache": self.directory / "cache",
             "max_usd": left,
+            "patience": LONGEST_PATIENCE if self.settings.limits.patience > 0 else 0.0,  # the server gives up
         }
         return {
             "science": row.job["science"],
@@ -265,6 +504,7 @@ class Workers:
             "weights": str(self.weights) if row.job["weights"] else None,
             "directory": str(self.directory / RUNS / row.id),
             "grace": STOP_SECONDS,
+            "answered": sorted(self.turns.outages.have_answered),
         }
 
     def _receive(self, run: str, message: dict[str, Any]) -> None:
@@ -273,16 +513,33 @@ class Workers:
             return
         if message.get("progress") is not None:
             running.progress = message["progress"]
+            self._note_outages(running, message["progress"]["models"])
             self.on_progress(run, message["progress"])
             self._publish(running)
+        if message["do"] == "full":
+            running.full = message["reason"]
+            self.disk.suspect()
         if message["do"] == "ended":
             running.ended = message
+
+    def _note_outages(self, running: Running, models: Sequence[Mapping[str, Any]]) -> None:
+        """Note which endpoints the models of a run wait for."""
+        out = {}
+        for model in models:
+            if model["state"] == "running":
+                waiting = model.get("waiting")
+                out[model["endpoint"]] = None if waiting is None else waiting["reason"]
+        for place, reason in out.items():
+            if reason is not None and place in self.turns.endpoints:
+                self.turns.outages.begin(place, without_paths(reason, self.directory))
+        running.connection.out = frozenset(out) if None not in out.values() else frozenset()
 
     def _publish(self, running: Running) -> None:
         running.view = RunView.of(
             running.row,
-            state="stopping" if running.stopping else "running",
+            state="stopping" if running.stopping else running.row.state,
             usd=self.ledger.run_spent(running.row.id),
+            kept=self.kept(running),
             progress=running.progress,
         )
         self.events.publish(running.row.id, running.view.model_dump(mode="json"))
@@ -298,46 +555,55 @@ class Workers:
                         await running.process.ended.wait()
                 running.process.kill()  # it closed the connection and goes on: it is not to
             await running.process.ended.wait()
-            await self.ledger.flush()
-            state, reason = self._verdict(running)
-            changes: dict[str, Any] = {"progress": running.progress or running.row.progress}
-            if state == "queued" and not self.closing:
-                changes["restarts"] = running.row.restarts + 1
-            elif running.ended is not None:
-                changes["exit_code"] = running.ended["exit_code"]
-            del self.running[run]
-            if not (self.closing and state == "queued"):
-                await self.set_state(running.row, state, reason, **changes)
+            await self.settlements.settle(run)
+            await self._until_written(self.ledger.flush)
+            await self._until_written(lambda: self._note_end(running))
         finally:
             self.running.pop(run, None)
             self._tasks.pop(run, None)
             self.wake()
 
-    def _verdict(self, running: Running) -> tuple[State, str | None]:
-        """The state of a run whose process has ended, and why it is not finished."""
-        row, ended = running.row, running.ended
-        if ended is None:
-            code = running.process.code
-            why = "its process ended" if code is None else f"its process ended with exit code {code}"
-            if code is not None and code < 0:
-                why = f"its process was ended by signal {-code}"
-            if running.stopping:
-                return "stopped", f"{why} while it was stopping; answers that were paid for are kept."
-            if self.closing or row.restarts < self.settings.limits.restarts:
-                return "queued", f"{why}; it is continued."
-            return "failed", f"{why} {row.restarts + 1} times; answers that were paid for are kept."
-        exit_code, errors = ended["exit_code"], without_paths(" ".join(ended["errors"]), self.directory)
-        if exit_code == ExitCode.DONE:
-            return "finished", None
-        if exit_code == ExitCode.INTERRUPTED:
-            if running.stopping:
-                return "stopped", "it was stopped; continue asks the rest."
-            if self.closing or row.restarts < self.settings.limits.restarts:
-                return "queued", "its process was stopped from outside; it is continued."
-            return "stopped", "its process was stopped from outside."
-        if exit_code == ExitCode.SPENDING_LIMIT:
-            return "interrupted", self._limit_reason(row)
-        return "failed", errors or f"it ended with exit code {exit_code}."
+    async def _until_written(self, write: Callable[[], Awaitable[Any]]) -> None:
+        """Write until the disk takes it. Where the server ends meanwhile, the next one finds out what is to be done."""
+        task = asyncio.ensure_future(write())
+        while True:
+            done, _ = await asyncio.wait([task], timeout=RETRY_SECONDS)
+            if not done and self.closing:
+                task.cancel()
+                return
+            if done:
+                exc = task.exception()
+                if exc is None:
+                    return
+                if not isinstance(exc, (OSError, sqlite3.Error)) or self.closing:
+                    raise exc
+                self._suspect(exc)
+                await asyncio.sleep(RETRY_SECONDS)
+                task = asyncio.ensure_future(write())
+
+    async def _note_end(self, running: Running) -> None:
+        """Write what becomes of a run whose process has ended."""
+        row, limits = running.row, self.settings.limits
+        process = running.process_end(closing=self.closing)
+        end = end_of(row, process, limits.restarts, self._limit_reason(row), self.directory)
+        if self.closing and end.state in ("queued", "waiting"):
+            return
+        changes: dict[str, Any] = {"progress": running.progress or row.progress}
+        if end.restarted:
+            changes["restarts"] = row.restarts + 1
+        elif running.ended is not None:
+            changes["exit_code"] = running.ended["exit_code"]
+        if end.waits_for == "disk":
+            self.disk.suspect()
+            pause = self._disk_pauses[row.id] = min(2 * self._disk_pauses.get(row.id, RETRY_SECONDS / 2), LONGEST_PAUSE)
+            end = replace(end, resume_at=time.time() + pause)
+        self.running.pop(row.id, None)
+        await self.set_state(row, end, **changes)
+
+    def _suspect(self, exc: BaseException) -> None:
+        """Look at the disk after an error, and log it."""
+        event("storage", logging.ERROR, error=type(exc).__name__)
+        self.disk.suspect()
 
     def _limit_reason(self, row: RunRow) -> str:
         spent, left = self.ledger.run_spent(row.id) or 0.0, self.ledger.left(row.token)
@@ -347,26 +613,38 @@ class Workers:
             return f"the limit of one of its models is reached: ${spent:.4f} are spent."
         return f"the budget of {row.token} leaves no room: ${spent:.4f} are spent on this run, ${left:.4f} are left."
 
-    async def set_state(
-        self, row: RunRow, state: State, reason: str | None, *, only_in: Sequence[State] = STATES, **changes: Any
-    ) -> bool:
+    async def set_state(self, row: RunRow, end: End, *, only_in: Sequence[State] = STATES, **changes: Any) -> bool:
         """Write the state of a run that is in one of these states, and tell its followers; return whether it was."""
-        ended = None if state == "queued" else now()
-        changes |= {"state": state, "reason": reason, "ended": ended}
+        ended = None if end.state in ACTIVE else now()
+        changes |= {"state": end.state, "reason": end.reason, "ended": ended, "waits_for": end.waits_for}
+        changes["resume_at"] = end.resume_at
         if not await asyncio.to_thread(self.table.update_run, row.id, only_in=only_in, **changes):
             return False
+        self.paused.pop(row.id, None)
+        if end.state == "waiting" and end.waits_for is not None:
+            self.paused[row.id] = Paused(end.waits_for, end.place, end.resume_at)
+        elif end.state not in ACTIVE:
+            self._paces.pop(row.id, None)
+            self._disk_pauses.pop(row.id, None)
         fresh = await asyncio.to_thread(self.table.run, row.id)
         if fresh is not None:
-            view = RunView.of(fresh)
-            self.events.publish(row.id, view.model_dump(mode="json"), last=not fresh.active)
+            self.events.publish(row.id, self.view(fresh).model_dump(mode="json"), last=not fresh.active)
             self.on_state(fresh)
         return True
 
 
 def _lowered(entry: EndpointConfig, wanted: Mapping[str, float]) -> EndpointConfig:
-    """Return an endpoint's entry with lower limits where a user wants them."""
-    limits = {"max_connections": entry.max_connections or CONNECTIONS, "rpm": entry.rpm, "tpm": entry.tpm}
-    return entry.model_copy(update={name: min(value, limits[name] or value) for name, value in wanted.items()})
+    """Return an endpoint's entry with fewer connections where a user wants them, and without rates."""
+    connections = min(wanted.get("max_connections", MOST_CONNECTIONS), entry.max_connections or CONNECTIONS)
+    return entry.model_copy(update={"max_connections": int(connections), "rpm": None, "tpm": None})
+
+
+def _paces_of(row: RunRow) -> dict[str, Pace]:
+    """Return the rates that a run keeps to itself."""
+    wanted = row.job["lowered"]
+    if "rpm" not in wanted and "tpm" not in wanted:
+        return {}
+    return {name: Pace(RateLimit(wanted.get("rpm"), wanted.get("tpm"))) for name in row.job["endpoints"]}
 
 
 def now() -> str:

@@ -42,6 +42,6 @@
   events.addEventListener("end", (event) => {
     events.close();
     // only a run that has ended has a page of its own, or loading it again would never end
-    if (!["queued", "running", "stopping"].includes(JSON.parse(event.data).state)) location.reload();
+    if (!["queued", "running", "waiting", "stopping"].includes(JSON.parse(event.data).state)) location.reload();
   });
 })();

@@ -1,0 +1,249 @@
+"""What runs wait for, seen from outside: a full disk, endpoints that are out, rates, workers and budgets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servers.service import Service
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from billing_server import BillingServer, Settings
+from doors import Door
+from made_up_cases import write_task
+from service_kills import Faults, trouble_service
+
+PRICE = (100.0, 200.0)
+TOKENS = {name: f"{name}-" + 20 * "x" for name in ("ann", "bob", "eve")}
+LONG = 60.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[BillingServer]:
+    """The endpoint."""
+    with BillingServer() as started:
+        yield started
+
+
+@contextmanager
+def serving(
+    folder: Path, endpoints: dict[str, Any], budget: float | None = None, examples: int = 3, **limits: Any
+) -> Iterator[Service]:
+    """Serve endpoints to three tokens, with a task of five requests for each example uploaded by each."""
+    tokens = {name: {"token_env": f"TOKEN_{name}", "max_usd": budget} for name in TOKENS}
+    settings = {"endpoints": endpoints, "tokens": tokens, "embedded": False, "limits": limits}
+    service = Service(folder / "service", settings, {f"TOKEN_{name}": text for name, text in TOKENS.items()})
+    service.start()
+    try:
+        write_task(folder, examples, 4)
+        for token in TOKENS.values():
+            for name in ("task.jsonl", "edits.jsonl"):
+                service.ask("PUT", f"/api/files/{name}", (folder / name).read_bytes(), token)
+        yield service
+    finally:
+        with suppress(AssertionError):
+            service.stop()
+
+
+def settings_of(endpoint: str, **changes: Any) -> dict[str, Any]:
+    """Return a run of the whole task at an endpoint."""
+    return {
+        "tasks": ["jsonl:task.jsonl"], "interventions": {"file": "edits.jsonl"}, "shams": 0,
+        "models": [{"model": "openai/m", "endpoint": endpoint}], "max_tokens": 60, **changes,
+    }  # fmt: skip
+
+
+def until(service: Service, run: str, token: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Return how a run is once a condition holds."""
+    end = time.monotonic() + LONG
+    while not condition(found := service.run(run, TOKENS[token])):
+        assert time.monotonic() < end, (found["state"], found["reason"], service.log()[-3000:])
+        time.sleep(0.05)
+    return found
+
+
+def test_an_endpoint_that_is_out_is_waited_for(server: BillingServer, tmp_path: Path) -> None:
+    """The state is `waiting`, with the reason; the run can be stopped and continued, and goes on by itself."""
+    server.open("out", Settings(prices={"m": PRICE}, latency=0.3))
+    door = Door(server.port)
+    lab = {"base_url": f"http://127.0.0.1:{door.port}/out/v1", "price": list(PRICE), "max_connections": 1}
+    with serving(tmp_path, {"lab": lab}, examples=12) as service:
+        run = service.submit(settings_of("lab"), TOKENS["ann"])
+        until(service, run, "ann", lambda _: server.books("out")["billed"] >= 3)
+        with door.closed():
+            found = until(service, run, "ann", lambda row: "refused" in (row["reason"] or ""))
+            refused = service.ask("DELETE", f"/api/runs/{run}", token=TOKENS["ann"])
+            listed = service.ask("GET", "/api/runs", token=TOKENS["ann"]).document["runs"][0]
+            service.ask("POST", f"/api/runs/{run}/stop", token=TOKENS["ann"])
+            stopped = service.wait(run, TOKENS["ann"])
+            again = service.ask("POST", f"/api/runs/{run}/continue", token=TOKENS["ann"])
+            waiting = until(service, run, "ann", lambda row: row["state"] == "waiting")
+        finished = service.wait(run, TOKENS["ann"])
+    door.close()
+
+    assert (found["waits_for"], listed["state"], refused.status) == ("endpoint", "waiting", 409)
+    assert "waits for the endpoint lab, which has not answered since" in found["reason"]
+    assert found["state"] == "waiting"
+    assert (stopped["state"], again.status, waiting["waits_for"]) == ("stopped", 200, "endpoint")
+    assert (finished["state"], finished["waits_for"]) == ("finished", None)
+    unbilled = finished["unbilled"] or {"usd": 0.0, "attempts": 0}
+    assert server.books("out")["billed"] <= 60 + unbilled["attempts"]
+    assert finished["usd"] >= sum(server.books("out")["dollars"].values()) - 1e-9
+
+
+def test_an_endpoint_is_given_up_after_the_operators_patience(server: BillingServer, tmp_path: Path) -> None:
+    """The run is interrupted, with the reason, and can be continued."""
+    server.open("gone", Settings(prices={"m": PRICE}, latency=0.3))
+    door = Door(server.port)
+    lab = {"base_url": f"http://127.0.0.1:{door.port}/gone/v1", "price": list(PRICE), "max_connections": 1}
+    with serving(tmp_path, {"lab": lab}, examples=12, patience=3) as service:
+        run = service.submit(settings_of("lab"), TOKENS["ann"])
+        until(service, run, "ann", lambda _: server.books("gone")["billed"] >= 3)
+        with door.closed():
+            given_up = service.wait(run, TOKENS["ann"])
+        service.ask("POST", f"/api/runs/{run}/continue", token=TOKENS["ann"])
+        finished = service.wait(run, TOKENS["ann"])
+    door.close()
+
+    assert given_up["state"] == "interrupted"
+    assert "the endpoint lab has not answered since" in given_up["reason"]
+    assert "0.05 minutes at the most; continue the run" in given_up["reason"]
+    assert finished["state"] == "finished"
+
+
+def test_a_run_that_only_waits_for_its_rate_holds_no_worker(server: BillingServer, tmp_path: Path) -> None:
+    """Slow runs of one token leave the only worker to another's; they can be stopped, and bounds are the operator's."""
+    url = server.open("slow", Settings(prices={"m": PRICE}, latency=0.01))
+    with serving(tmp_path, {"lab": {"base_url": url, "price": list(PRICE)}}, workers=1, lowest_rpm=0.0001) as service:
+        slow = [service.submit(settings_of("lab", rpm=0.001, seed=seed), TOKENS["ann"]) for seed in range(2)]
+        quick = service.submit(
+            {"tasks": ["sense"], "models": [{"model": "simulated/faithful"}], "limit": 2}, TOKENS["bob"]
+        )
+        finished = service.wait(quick, TOKENS["bob"])
+        waiting = [until(service, run, "ann", lambda row: row["waits_for"] == "rate") for run in slow]
+        sent = server.books("slow")["attempts"]
+        stops = [service.ask("POST", f"/api/runs/{run}/stop", token=TOKENS["ann"]) for run in slow]
+        too_slow = service.ask("POST", "/api/plans", settings_of("lab", rpm=0.00001), TOKENS["ann"])
+        too_long = service.ask("POST", "/api/plans", settings_of("lab", timeout=601), TOKENS["ann"])
+
+    assert finished["state"] == "finished"
+    assert [row["state"] for row in waiting] == ["waiting"] * 2
+    assert "its rate allows the next request at" in waiting[0]["reason"]
+    assert sent == 2
+    assert [(reply.status, reply.document["state"]) for reply in stops] == [(200, "stopped")] * 2
+    assert (too_slow.status, too_long.status) == (422, 422)
+    assert "0.0001 requests a minute" in too_slow.document["error"]["message"]
+    assert "600 seconds" in too_long.document["error"]["message"]
+
+
+def test_one_token_never_has_all_workers(server: BillingServer, tmp_path: Path) -> None:
+    """Another's run starts at once; what waits says for what, and its place."""
+    url = server.open("busy", Settings(prices={"m": PRICE}, latency=1.0, spread=0.0))
+    lab = {"base_url": url, "price": list(PRICE), "max_connections": 1}
+    with serving(tmp_path, {"lab": lab}, workers=2) as service:
+        runs = [service.submit(settings_of("lab", seed=seed), TOKENS["ann"]) for seed in range(3)]
+        second = until(service, runs[1], "ann", lambda row: row["waits_for"] is not None)
+        third = until(service, runs[2], "ann", lambda row: row["place"] is not None)
+        other = service.submit(
+            {"tasks": ["sense"], "models": [{"model": "simulated/faithful"}], "limit": 2}, TOKENS["bob"]
+        )
+        finished = service.wait(other, TOKENS["bob"])
+        first = service.run(runs[0], TOKENS["ann"])
+        for run in runs:
+            service.ask("POST", f"/api/runs/{run}/stop", token=TOKENS["ann"])
+
+    assert (finished["state"], first["state"]) == ("finished", "running")
+    assert [(row["state"], row["waits_for"], row["place"]) for row in (second, third)] == [
+        ("queued", "worker", 1), ("queued", "worker", 2),
+    ]  # fmt: skip
+    assert "it waits for another run of ann to end" in second["reason"]
+
+
+def test_a_run_keeps_the_lesser_of_its_worst_case_and_its_limit(server: BillingServer, tmp_path: Path) -> None:
+    """So another one fits beside it; one that does not fit says for what it waits; a cached one is never refused."""
+    url = server.open("kept", Settings(prices={"m": PRICE}, latency=0.5, spread=0.0))
+    lab = {"base_url": url, "price": list(PRICE), "max_connections": 1}
+    with serving(tmp_path, {"lab": lab}, budget=1.5, workers=4, workers_per_token=4) as service:
+        worst = service.ask("POST", "/api/plans", settings_of("lab"), TOKENS["ann"]).document["total"]["usd"]["worst"]
+        assert 0.75 < worst < 1.4
+        run = service.submit(settings_of("lab", max_usd=1.4), TOKENS["ann"])
+        kept = until(service, run, "ann", lambda row: row["state"] == "running")["kept_usd"]
+        small = service.submit(settings_of("lab", limit=1, max_tokens=61, max_usd=0.2), TOKENS["ann"])
+        fits = until(service, small, "ann", lambda row: row["state"] != "queued")
+        large = service.submit(settings_of("lab", max_tokens=70), TOKENS["ann"])
+        waits = until(service, large, "ann", lambda row: row["waits_for"] is not None)
+        service.ask("POST", f"/api/runs/{large}/stop", token=TOKENS["ann"])
+        finished = service.wait(run, TOKENS["ann"])
+        again = service.ask("POST", "/api/runs", settings_of("lab", max_usd=100), TOKENS["ann"])
+        cached = service.wait(again.document["id"], TOKENS["ann"])
+
+    assert kept <= worst + 1e-9
+    assert fits["state"] in ("running", "finished", "interrupted")
+    assert (waits["state"], waits["waits_for"]) == ("queued", "budget")
+    assert "of the budget of ann are free" in waits["reason"]
+    assert (finished["state"], finished["kept_usd"]) == ("finished", 0)
+    assert (again.status, cached["state"], cached["usd"]) == (201, "finished", 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.slow
+def test_a_full_disk_and_an_outage_are_waited_for(server: BillingServer, tmp_path: Path) -> None:
+    """All runs finish by themselves, nothing is bought twice without need, and what is booked is what was bought."""
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    subprocess.run(["umount", str(tmp_path)], check=True)
+    outcome = trouble_service(
+        tmp_path, server, Faults(1, (4.0,), (4.0,)), requests=75, connections=4, seed=4, budget=30.0
+    )
+
+    assert outcome.faults == []
+    assert outcome.states == ["finished"] * 3
+    assert (outcome.outages, outcome.full_disks) == (1, 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_on_a_full_disk_runs_can_be_stopped_and_deleted(server: BillingServer, tmp_path: Path) -> None:
+    """The run waits, /readyz names what cannot be written, and every state has a way out."""
+    data = tmp_path / "service" / "data"
+    data.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(data)], check=False)
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    url = server.open("full", Settings(prices={"m": PRICE}, latency=0.3))
+    try:
+        with serving(tmp_path, {"lab": {"base_url": url, "price": list(PRICE), "max_connections": 1}}) as service:
+            runs = [service.submit(settings_of("lab", seed=seed), TOKENS["ann"]) for seed in range(2)]
+            until(service, runs[0], "ann", lambda _: server.books("full")["billed"] >= 2)
+            with (data / "filler").open("wb", buffering=0) as handle, suppress(OSError):
+                while True:
+                    handle.write(bytes(1 << 12))
+            waiting = until(service, runs[0], "ann", lambda row: row["waits_for"] == "disk")
+            ready = service.ask("GET", "/readyz")
+            service.ask("POST", f"/api/runs/{runs[1]}/stop", token=TOKENS["ann"])
+            stopped = service.wait(runs[1], TOKENS["ann"])
+            deleted = service.ask("DELETE", f"/api/runs/{runs[1]}", token=TOKENS["ann"])
+            (data / "filler").unlink()
+            finished = service.wait(runs[0], TOKENS["ann"])
+            end = time.monotonic() + LONG
+            while service.ask("GET", "/readyz").status != 200:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+    finally:
+        subprocess.run(["umount", "-l", str(data)], check=False)
+
+    assert waiting["state"] in ("waiting", "queued")
+    assert "room on the disk" in waiting["reason"]
+    assert (ready.status, "cannot be written" in ready.document["error"]["message"]) == (503, True)
+    assert "no space left" in ready.document["error"]["message"]
+    assert (stopped["state"], deleted.status) == ("stopped", 204)
+    assert finished["state"] == "finished"
+    assert server.books("full")["billed"] <= 15 + 15 + 1
