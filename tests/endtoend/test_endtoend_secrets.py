@@ -142,7 +142,7 @@ def test_a_key_of_the_configuration_file_is_nowhere(place: Place) -> None:
         result = place.run("run", "run.yaml", "--out", "out", EXPLAINEVAL_LAB=KEY)
 
     assert result.code == 5
-    assert "check LAB, which holds it" in result.stderr
+    assert "check EXPLAINEVAL_LAB, which holds it" in result.stderr
     assert place.leaks() == {}
 
 

@@ -434,7 +434,11 @@ class BatchHTTP:
         )
 
     def _attempt(self, *, streams: bool = False) -> guard.Attempt:
-        return guard.Attempt(self._where, self._origins, self._guarded, moved_by_user=self._by_user, streams=streams)
+        sent = {name.lower(): value for name, value in self.headers.items()}
+        key = sent.get("authorization", "").removeprefix("Bearer ") or sent.get("x-api-key")
+        return guard.Attempt(
+            self._where, self._origins, self._guarded, moved_by_user=self._by_user, key=key, streams=streams
+        )
 
     async def _send(self, method: str, url: httpx.URL, **content: Any) -> dict[str, Any]:
         headers = {**self.headers, **content.pop("headers", {})}
