@@ -39,7 +39,7 @@ NO_LOGPROBS = {
 CONFIGURATION = """
 tasks: ["jsonl:task.jsonl"]
 endpoints:
-  lab: {{base_url: "{url}", endpoint_name: lab, max_connections: 1}}  # one at a time, so that a sham is always the second of its body
+  lab: {{base_url: "{url}", endpoint_name: lab, max_connections: 1}}  # so that a sham is the second of its body
 models:
   - {{model: openai/lists, endpoint: lab}}
   - {{model: openai/content, endpoint: lab, style: completion}}

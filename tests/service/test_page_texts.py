@@ -154,7 +154,9 @@ def view(*models: dict[str, Any]) -> RunView:
     return RunView.model_validate(
         {
             "id": "0" * 16, "state": "running", "reason": None, "token": "t", "created": "c", "started": None,
-            "ended": None, "settings": {}, "kept_usd": 0.0, "unbilled": None, "waits_for": None, "place": None, "plan": {"models": [], "total": SUMS, "warnings": []}, "usd": 0.0,
+            "ended": None, "settings": {},
+            "kept_usd": 0.0, "unbilled": None, "waits_for": None,
+            "place": None, "plan": {"models": [], "total": SUMS, "warnings": []}, "usd": 0.0,
             "max_usd": None, "restarts": 0, "exit_code": None, "progress": progress if models else None,
         }
     )  # fmt: skip
