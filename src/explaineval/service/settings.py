@@ -193,7 +193,8 @@ class Settings(Record):
 RESTARTED = ("base_path", "hosts", "embedded")
 """Keys that count when the service starts."""
 RESTARTED_LIMITS = (
-    "background_processes", "background_memory", "plan_seconds", "request_bytes", "file_bytes", "connections",
+    "background_processes", "background_memory", "plan_seconds", "plans_per_token", "plans_waiting_per_token",
+    "patience", "followers", "request_bytes", "file_bytes", "connections",
     "connections_per_address", "header_seconds", "idle_seconds",
 )  # fmt: skip
 RESTARTED_RATES = ("rpm", "tpm", "max_connections")
