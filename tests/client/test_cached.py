@@ -275,7 +275,9 @@ def test_an_answer_stored_between_look_up_and_claim_is_used(tmp_path: Path) -> N
             monkey: dict[str, Completion] = {}
             claims = Late()
             client, _ = cached(wire, store, claims)
-            client.store = type("Changing", (), {"get": lambda _, __: monkey.get("get")})()  # type: ignore[assignment]
+            client.store = type(
+                "Changing", (), {"get": lambda _, __: monkey.get("get"), "latest_origin": AnswerOrigin()}
+            )()  # type: ignore[assignment]
             assert await client.complete(ask(0)) == ANSWER
         assert (wire.asked, claims.held, counts(client)) == ([], set(), (1, 0, 0))
 
