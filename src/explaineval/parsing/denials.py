@@ -53,7 +53,7 @@ _TAKEN_BACK = re.compile(
     r"|(?:I\s(?:sincerely\s)?)?(?:apologi[sz]e|apologies)\sfor\s(?:the|my|any)\s(?:\w+\s)?(?:mistake|error|confusion|wrong))))"
     r"|\b(?:my|the)\s(?:(?:previous|earlier|first|initial|original|above|given|stated)\s)?(?:answer|choice|response|label)"
     r"(?:\s(?:(?P<letter>[A-Z])|\((?P<inside>[A-Z])[^()\n]{0,20}\)|above|given|earlier|(?:that\s)?I\s(?:gave|chose|provided|have\sgiven)))?"
-    r"\s(?:was|is)(?:\s(?:actually|in\sfact|clearly|indeed|therefore|probably)){0,2}\s"
+    r"\s(?:was|is|seems(?:\sto\sbe)?|appears\sto\sbe)(?:\s(?:actually|in\sfact|clearly|indeed|therefore|probably)){0,2}\s"
     r"(?:wrong|incorrect|mistaken|not\s(?:correct|right)|an?\s(?:error|mistake)|inaccurate|a\smisreading)\b"
     r"|\bI\s(?:(?:would|must|need\sto|have\sto|want\sto|should|now|hereby|will|would\slike\sto)\s){0,2}"
     r"(?:(?:retract|withdraw|take\sback|revise|reconsider|correct)\s(?:my|that|the)\s(?:\w+\s){0,2}?(?:answer|choice|response)"
@@ -121,6 +121,17 @@ _REJECTED = re.compile(
 )
 _IT_IS_NOT = re.compile(
     rf"\b(?:it|this|that)(?:\s|(?=['’])){_BE_NOT}{_SURE}\s(?:a\scase\sof\s)?(?:an?\s)?\Z", re.IGNORECASE
+)
+_NOT_SAID = re.compile(
+    rf"\bI(?:\s{_NEVER}|['’]d\snot){_SURE}\s(?:say|(?:call|label)\s(?:it|this)"
+    r"|(?:think|believe)\s(?:that\s)?(?:(?:it|this|that|(?:the|my)\s(?:\w+\s)?(?:answer|label))(?:\sis|['’]s)))"
+    r"\s(?:an?\s|the\s)?(?:answer\s|option\s|label\s)?\Z",
+    re.IGNORECASE,
+)
+_THERE_IS_NO = re.compile(rf"\bthere(?:\s(?:is|was)|['’]s){_SURE}\sno\s(?:\w+\s)?\Z", re.IGNORECASE)
+_ENDS = re.compile(
+    rf"{_CLOSE}(?:[.,;!?)—–]|\Z|\n|(?:because|since|as|given|here|between|at\sall|in\sth(?:is|e)\s(?:case|pair))\b)",
+    re.IGNORECASE,
 )
 _COMMON_SENSE = r"(?:our\s|basic\s|all\s|any\s|human\s)?common\ssense"
 _NOT_AGAINST = re.compile(  # denies that a sentence is the one that goes against common sense
@@ -204,6 +215,9 @@ def _find_denial(text: str, names: list[Name], place: int, *, judged: bool) -> t
         rejected = _NOT_ANSWER.search(before) or _IT_IS_NOT.search(before)
     else:
         rejected = (_REJECTED.search(before) or _IT_IS_NOT.search(before)) if known else None
+    if not rejected and known and _ENDS.match(text, name.end):
+        absent = None if judged or name.lettered else _THERE_IS_NO.search(before)
+        rejected = _NOT_SAID.search(before) or absent
     if rejected:
         return low + rejected.start(), name.end
     joined = joined_names(text, names, place)

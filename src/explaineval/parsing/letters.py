@@ -28,10 +28,13 @@ _EMOJI = (
     "(?:(?![❌❎✖✗✘🚫⛔👎])[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0f\u20e3])"
 )
 _LATEX = r"\\(?:boxed|fbox|framebox|text(?:bf|it|rm|sf|tt)?|math(?:bf|rm|it|sf|bb)|boldsymbol|bf|rm|large|Large)\s?\{"
-_OPEN = re.compile(rf"(?:[\s*_`~\"'“”‘’«»「」『』【】()\[\]{{}}<>$（）［］:：\-–—•]|{_LATEX}|\\[(\[]|{_EMOJI}){{0,24}}")
+_OPEN = re.compile(
+    rf"(?:[\s*_#`~\"'“”‘’«»「」『』【】()\[\]{{}}<>$（）［］:：\-–—•]|{_LATEX}|\\[(\[]|{_EMOJI}){{0,24}}"
+)
 _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
 _LEAD = re.compile(
-    r"(?:(?:so|thus|therefore|hence),?\s{1,3})?(?:it\s{1,3}is\s{1,3}|it['’]s\s{1,3})?"
+    r"(?:(?:so|thus|therefore|hence|definitely|certainly|clearly|obviously|surely),?\s{1,3})?"
+    r"(?:it\s{1,3}(?:is|must\sbe|has\sto\sbe|can\sonly\sbe)\s{1,3}|it['’]s\s{1,3})?"
     r"(?:(?:the|my)\s{1,3})?(?:(?:most\s)?(?:correct|right|best|final|likely|probably)\s{1,3})?"
     rf"(?:{_NOUN}(?![^\W\d_])\s{{0,3}}#?(?:is\s{{1,3}}|would be\s{{1,3}})?)?[:：]?",
     re.IGNORECASE,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 _MOST = 8  # objects that are looked at
 _DEEPEST = 8  # objects within objects that are read
+_LONGEST_ANSWER = 100  # characters of a value that are an answer though the key may mean something else: "response"
 _OBJECT = re.compile(
     r"(?:^|\n|(?<!xplanation:)(?<=:)|(?<=\]>))[^\S\n]{0,8}(?P<fence>(?:```|~~~)\w{0,10}\s{0,3})?(?P<start>\[\s{0,40}(?=\{)|\{(?=\s{0,40}[\"'}]))"
 )
@@ -30,7 +31,12 @@ _LITERAL = re.compile(r"[^\s,:{}\[\]\"']{1,60}")
 _END_TOKEN = re.compile(r"\s{0,4}(?:<[|｜][^\s<>|｜]{1,40}[|｜]>|</s>|<(?:eos|end_of_turn)>|\[/?INST\])\s{0,4}\Z")
 _SIGNS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
-ANSWER_KEYS = frozenset({"answer", "final answer", "label"})
+_ANSWER_KEY = re.compile(
+    r"(?:(?:the|my|your|model|final|correct|best|predicted|chosen|selected)\s){0,3}"
+    r"(?:answer|label|option|choice|letter|prediction|response|output|verdict|decision|classification|result)"
+    r"(?:\s(?:letter|option|choice|label|key|text))?"
+)
+_LISTS = frozenset({"options", "choices"})
 EXPLANATION_KEYS = ("explanation", "rationale", "reasoning", "reason", "justification")
 
 
@@ -82,7 +88,7 @@ def unwrap(text: str, known: Collection[str] = ()) -> Unwrapped:
             value, stop = reader.read(opening.start("start"))
         except _NoJsonError:
             continue
-        if not isinstance(value, list) or not any(_is_known(name, known) for name in _keys(value)):
+        if not isinstance(value, list) or not _is_known(value, known):
             continue
         fence = _FENCE_END.match(text, stop) if opening["fence"] else None
         start = opening.start("fence") if fence else opening.start("start")
@@ -102,27 +108,37 @@ def unwrap(text: str, known: Collection[str] = ()) -> Unwrapped:
     return Unwrapped("".join(piece.text for piece in pieces), [*places, len(text)], tuple(spans))
 
 
-def _lines(pairs: _Pairs, known: Collection[str], start: int) -> Iterator[_Piece]:
-    """The lines of an object or list: what stands in the prompt, then the answer, the rest, and the explanation."""
+def _lines(pairs: _Pairs, known: Collection[str], start: int, *, listed: bool = False) -> Iterator[_Piece]:
+    """The lines of an object or list: what stands in the prompt, then the answer, the rest, and the explanation.
+
+    Where options are `listed`, each object is one of them: `{"label": "A", "text": "oven"}` is the line "A) oven".
+    """
     names = [fold_key(key.text) if key else "" for key, _ in pairs]
+    plain = [value for key, value in pairs if key is not None and not isinstance(value, list)]
+    if listed and len(plain) == len(pairs) > 1:
+        yield plain[0]
+        for place, piece in enumerate(plain[1:]):
+            yield _made(" " if place else ") ", piece.places[0] if piece.places else start)
+            yield piece
+        yield _made("\n", start)
+        return
     explanation = next((name for name in EXPLANATION_KEYS if name in names), None)
 
     def rank(index: int) -> int:
         name = names[index]
         if name == explanation:
             return 3
-        return 1 if name in ANSWER_KEYS else 0 if name in known else 2
+        return 1 if _names_answer(name, pairs[index][1]) else 0 if name in known else 2
 
     for index in sorted(range(len(pairs)), key=rank):
         key, value = pairs[index]
-        name = "answer" if names[index] == "label" else names[index]
         if key is not None:
             start = key.places[0] if key.places else start
-            shown = _Piece(key.text, key.places) if names[index] not in ANSWER_KEYS else _made(name, start)
-            yield shown
+            yield _made("answer", start) if _names_answer(names[index], value) else key
             yield _made(":\n" if isinstance(value, list) else ": ", start)
         if isinstance(value, list):
-            yield from _lines(value, known, start)
+            inner = names[index] in _LISTS if key else listed
+            yield from _lines(value, known, start, listed=inner)
         else:
             yield value
             yield _made("\n", value.places[-1] if value.places else start)
@@ -133,16 +149,23 @@ def fold_key(key: str) -> str:
     return " ".join(key.replace("_", " ").replace("-", " ").split()).casefold()
 
 
-def _keys(pairs: _Pairs, depth: int = 0) -> Iterator[str]:
+def _is_known(pairs: _Pairs, known: Collection[str], depth: int = 0) -> bool:
+    """True if a key of the object, or of one within it, names an answer, an explanation or something in `known`."""
     for key, value in pairs:
-        if key is not None:
-            yield fold_key(key.text)
-        if isinstance(value, list) and depth < _DEEPEST:
-            yield from _keys(value, depth + 1)
+        name = fold_key(key.text) if key else ""
+        if name == "explanation" or name in known or _names_answer(name, value):
+            return True
+        if isinstance(value, list) and depth < _DEEPEST and _is_known(value, known, depth + 1):
+            return True
+    return False
 
 
-def _is_known(name: str, known: Collection[str]) -> bool:
-    return name in ANSWER_KEYS or name == "explanation" or name in known
+def _names_answer(name: str, value: _Piece | _Pairs) -> bool:
+    """True if a key with this folded name holds the answer; unless it says "answer", its value is short."""
+    if name in {"answer", "final answer", "label"}:
+        return True
+    short = isinstance(value, _Piece) and len(value.text) <= _LONGEST_ANSWER and "\n" not in value.text
+    return short and _ANSWER_KEY.fullmatch(name) is not None
 
 
 def _made(text: str, place: int) -> _Piece:

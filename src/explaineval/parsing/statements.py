@@ -92,7 +92,7 @@ _CHOOSE = (
 )
 _SO = (
     r"(?P<so>(?:(?<![^\W_])|^)(?P<turn>so|therefore|thus|hence|ergo|consequently|accordingly|(?P<weak>wait|sorry|oops|rather"
-    r"|instead|actually|no|answer|final(?:\sanswer)?|scratch\sthat|my\smistake)|correction|edit|conclusion|i\smeant|in\s(?:short"
+    r"|instead|actually|no(?=\s?[,:.…—–-])|answer|final(?:\sanswer)?|scratch\sthat|my\smistake)|correction|edit|conclusion|i\smeant|in\s(?:short"
     r"|conclusion)|(?:up)?on\s(?:(?:second|further|closer)\s)?(?:reflection|thought|consideration|inspection)|→|⇒|=>|->|∴)"
     r"\s?[,:.…—–-]{0,3}\s{1,3}"
     rf"(?:(?:it|this|that)(?:['’]s|\sis|\s(?:must|should|has\sto|would)(?:\s{_ADVERB}){{0,2}}\sbe)\s)?(?:{_ADVERB}\s)?)"
@@ -222,18 +222,22 @@ POLAR = frozenset({"entailment", "neutral", "contradiction"})
 _BUT = re.compile(r"\b(?:but|however|although|though|except|while|whereas|yet)\b", re.IGNORECASE)
 _AFTER_NAME = r"[)\]*_\"'”’»`]{0,4},?\s{1,2}(?:(?:that|which)\s)?"
 
-_AGAINST = (
-    r"(?:(?:is\s(?:the\s(?:one|sentence|statement)\s)?that\s)?(?:clearly\s|obviously\s|directly\s)?"
-    r"(?:goes\sagainst|is\sagainst|runs\sagainst|contradicts|violates|defies|lacks|conflicts\swith|runs\scounter\sto)"
-    r"\s(?:our\s|basic\s|all\s|human\s)?common\ssense)"
+_THE_ONE = r"is\sthe\s(?:one|sentence|statement|option)\s"
+_GOES_AGAINST = (
+    rf"(?:(?:(?:is|{_THE_ONE})\s?(?:that|which)\s)?(?:clearly\s|obviously\s|directly\s)?"
+    r"(?:goes\sagainst|runs\sagainst|contradicts|violates|defies|lacks|conflicts\swith|runs\scounter\sto)"
+    rf"|(?:{_THE_ONE}(?:(?:that|which)\sis\s)?|(?:(?:that|which)\s)?is\s)(?:clearly\s|obviously\s|directly\s)?"
+    r"(?:against|contrary\sto|at\sodds\swith))\s(?:our\s|basic\s|all\s|any\s|human\s)?"
 )
+_AGAINST = rf"(?:{_GOES_AGAINST}common\ssense)"
 _ABSURD = (
     r"(?:nonsensical|illogical|absurd|implausible|impossible|unrealistic|unreasonable|wrong|incorrect|senseless|odd)"
 )
 _SENSELESS = (
     r"(?:(?:is\sthe\s(?:one|sentence|statement)\sthat\s)?(?:makes?\sno\s(?:logical\s)?sense"
     rf"|does(?:\snot|n['’]t)\smake\s(?:\w+\s)?sense|is\s(?:(?:\w+ly|also|quite|very|just)\s){{0,2}}{_ABSURD}"
-    rf"|is\snot\s(?:logical|plausible|possible|sensible|realistic|correct))|is\sthe\s{_ABSURD}\s(?:one|sentence|statement))"
+    rf"|is\snot\s(?:logical|plausible|possible|sensible|realistic|correct))|is\sthe\s{_ABSURD}\s(?:one|sentence|statement)"
+    rf"|{_GOES_AGAINST}(?:logic|reason|reality|physics|the\slaws\sof\s(?:physics|nature))\b)"
 )
 _SENSIBLE = (
     r"(?:makes?\s(?:perfect\s|complete\s|total\s|good\s|more\s|logical\s)?sense"
