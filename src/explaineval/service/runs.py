@@ -347,8 +347,9 @@ class RunService:
         target = self.directory / EXPORTS / f"{run}-{name}"
         if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
             await self.background.do(
-                "export", user.token, directory=str(directory), format=format, rows=rows, target=str(target)
-            )
+                "export", user.token, directory=str(directory), cache=str(self.directory / CACHE), format=format,
+                rows=rows, target=str(target),
+            )  # fmt: skip
         return target
 
     async def check_ready(self) -> None:
