@@ -134,7 +134,7 @@ class Workers:
         self.starter = Starter(directory, environment, sends=bool(settings.endpoints))
         self.settlements = Settlements(table, ledger, background, self.job, lambda run: directory / RUNS / run)
         self.closing = False
-        self.on_progress: Callable[[str, Mapping[str, Any]], None] = lambda _run, _progress: None
+        self.on_progress: Callable[[str, str, Mapping[str, Any]], None] = lambda _run, _token, _progress: None
         self.on_state: Callable[[RunRow], None] = lambda _row: None
         self.worst_left: Callable[[RunRow], Awaitable[float | None]]
         """Plans a run anew, and returns the worst case of what is not in the cache yet."""
@@ -514,7 +514,7 @@ class Workers:
         if message.get("progress") is not None:
             running.progress = message["progress"]
             self._note_outages(running, message["progress"]["models"])
-            self.on_progress(run, message["progress"])
+            self.on_progress(run, running.row.token, message["progress"])
             self._publish(running)
         if message["do"] == "full":
             running.full = message["reason"]
