@@ -47,6 +47,7 @@ from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_rest
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
 from explaineval.service.table import ACTIVE, STATES, ListedRun, RunRow, State, Table, kept_of
 from explaineval.service.uploads import UPLOADS, Uploads
+from explaineval.text import counted
 
 CACHE = "cache"
 EXPORTS = "exports"
@@ -501,14 +502,17 @@ class RunService:
     async def _check_numbers(self, token: str) -> None:
         limits = self.settings.limits
         if await asyncio.to_thread(self.table.count_runs, token) >= limits.runs_per_token:
-            raise ConflictError(f"there are {limits.runs_per_token:,} runs, as many as are kept: delete some first.")
+            raise ConflictError(
+                f"there are {counted(limits.runs_per_token, 'run')}, as many as are kept: delete some first."
+            )
         await self._check_waiting(token)
 
     async def _check_waiting(self, token: str) -> None:
         limits = self.settings.limits
         if await asyncio.to_thread(self.table.count_runs, token, ACTIVE) >= limits.waiting_per_token:
             raise ConflictError(
-                f"{limits.waiting_per_token:,} runs wait or go on, as many as one token may have: wait for one to end."
+                f"{counted(limits.waiting_per_token, 'run', 'wait')} or go on, as many as one token may have: "
+                "wait for one to end."
             )
 
     def _check_budget(self, token: str, worst: float | None, most: float | None, plan: Plan) -> None:

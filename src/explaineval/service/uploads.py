@@ -23,6 +23,7 @@ from explaineval.service.models import FILE_NAME
 from explaineval.service.processes.background import Background
 from explaineval.service.settings import Limits
 from explaineval.service.table import FileRow, Table
+from explaineval.text import counted
 
 UPLOADS = "uploads"
 LONGEST_ROW = 4 << 20
@@ -53,7 +54,9 @@ class Uploads:
         known = await asyncio.to_thread(self.table.files, token)
         others = sum(row.name != name for row in known) + self._under_way[token]
         if others >= self.limits.files_per_token:
-            raise InputError(f"there are {others} uploads already, as many as are allowed: delete one first.")
+            raise InputError(
+                f"there are {counted(others, 'upload')} already, as many as are allowed: delete one first."
+            )
         self._under_way[token] += 1
         try:
             return await self._put(token, name, body)
