@@ -72,7 +72,10 @@ def sheet_command(
     notes = []
     if len(key.rows) < rows:
         notes.append(
-            note("sheet_short", f"the condition has {len(key.rows)} scored trials, so the sheet has no more rows.")
+            note(
+                "sheet_short",
+                f"the condition has {counted(len(key.rows), 'scored trial')}, so the sheet has no more rows.",
+            )
         )
     document = {
         "run_dir": str(run_dir), "sheet": key.sheet, "out": str(out), "key": str(key_path(out)),

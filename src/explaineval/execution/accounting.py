@@ -12,7 +12,7 @@ from os.path import commonprefix
 from pathlib import Path
 
 from explaineval._version import __version__
-from explaineval.cache import AnswerOrigin, Store, request_key
+from explaineval.cache import AnswerOrigin, Store, holds_store, request_key
 from explaineval.client.endpoints.capabilities import route_warning
 from explaineval.client.spending import texts_of
 from explaineval.config import RunConfig
@@ -227,12 +227,16 @@ def offline_error(prepared: Prepared, runs: Sequence[ModelRun], directory: Path 
         lines.append(f"  {run.model.model}: {run.estimate.missing:,} missing{guess}, the first of them:")
         keys = [request_key(request)[:16] for request in run.unsent]
         lines += [f"    {key}  {text}" for key, text in zip(keys, _excerpts(run.unsent), strict=True)]
-    if directory is None:
+    if directory is None and not holds_store(prepared.client.cache):
+        lines.append(
+            f"  There is no cache in {prepared.client.cache}: check --cache. Without --offline they are asked."
+        )
+    elif directory is None:
         look = f"explaineval cache stats --cache {shlex.quote(str(prepared.client.cache))}"
-        lines.append(f"  The cache holds none of its answers; what it holds: {look}; without --offline they are asked.")
+        lines.append(f"  Without --offline they are asked. The cache has no answer of this run; what it has: {look}")
     else:
         look = f"explaineval cache explain {shlex.quote(str(directory))}"
-        lines.append(f"  Why they are misses: {look}; without --offline they are asked.")
+        lines.append(f"  Without --offline they are asked. Why they are misses: {look}")
     return "\n".join(lines)
 
 

@@ -40,7 +40,8 @@ def judge_run(
 ) -> tuple[ExitCode, tuple[str, ...]]:
     """The exit code, and the sentences that say why it is not 0.
 
-    `directory` is the run directory, None where it is not kept, and `unreadable_fails` says whether a model whose answers cannot be read is an error.
+    `directory` is the run directory, None where it is not kept. `unreadable_fails` says whether a model whose answers
+    cannot be read is an error.
     """
     errors = list(dict.fromkeys(str(model_run.error) for model_run in model_runs if model_run.error is not None))
     failed = sum(model_run.progress.outcomes["failed"] for model_run in model_runs)

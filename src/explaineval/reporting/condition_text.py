@@ -154,7 +154,9 @@ def sentences_of(condition: Condition, numbers: Numbers, arm: Numbers) -> Iterat
 
 
 def _of_answers(row: MetricRow) -> str:
-    return f"{share(row)}{' answers' if counted_share(row) else ' of the answers'}"
+    if counted_share(row) is None:
+        return f"{share(row)} of the answers"
+    return f"{share(row)} {'answer' if row.n == 1 else 'answers'}"
 
 
 def _words(kind: str) -> tuple[str, str]:

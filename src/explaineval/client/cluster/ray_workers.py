@@ -325,8 +325,7 @@ class RayWorkers:
             return
         self.report(
             f"the worker {link.name} was lost: its {counted(len(link.pending), 'call')} under way, which may be "
-            "charged, are "
-            "asked again, and another worker is started."
+            f"charged, {agreeing(len(link.pending), 'are')} asked again, and another worker is started."
         )
         task = asyncio.create_task(self._replace())
         self._replacing.add(task)
