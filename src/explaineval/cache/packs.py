@@ -38,6 +38,7 @@ from explaineval.cache.store import Store
 from explaineval.errors import InputError
 from explaineval.files import open_atomic
 from explaineval.records import Request
+from explaineval.text import counted
 
 MAX_LINE = MAX_BYTES + 256
 """Longest line in bytes: a row of the largest size and its key."""
@@ -194,7 +195,7 @@ class _Importer:
 
     def result(self) -> Imported:
         """Return what became of the lines so far."""
-        more = (f"{self._source}: {self._unlisted} more lines were refused.",) if self._unlisted else ()
+        more = (f"{self._source}: {counted(self._unlisted, 'more line', 'were')} refused.",) if self._unlisted else ()
         return Imported(refused=(*self._refused, *more), **self._counts)
 
     async def _add(self, entry: Answer | Verdict) -> None:

@@ -68,6 +68,9 @@ JUDGE: Commands = {
     "sheet": ("judge_people", "sheet_command", "Write a sheet on which people judge explanations, and its key."),
     "agree": ("judge_people", "agree_command", "Compare filled-in sheets with all policies and judges; correct phi."),
 }
+SERVE: Commands = {
+    "backup": ("serve", "backup_command", "Copy the data of a service, also while it runs."),
+}
 
 REPEATED = "explaineval.repeated"
 """Key of a context's `meta` under which `options` keeps sentences on options that were given several values."""

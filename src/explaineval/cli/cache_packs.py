@@ -19,6 +19,7 @@ from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.replies import LONGER, RETRY_SAMPLES
 from explaineval.records import Trial, storable_text
 from explaineval.rundir.directory import check_ending, read_run, read_trials
+from explaineval.text import agreeing, counted
 
 SHOWN = 5
 """Missing keys that are printed."""
@@ -148,7 +149,10 @@ def _export_notes(exported: Exported, *, filtered: bool) -> Iterator[Note]:
     if missing:
         more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
         keys = f"{', '.join(missing[:SHOWN])}{more}"
-        text = f"{len(missing):,} answers of the run are not in the cache, so not in the pack: {keys}."
+        text = (
+            f"{counted(len(missing), 'answer')} of the run {agreeing(len(missing), 'are')} not in the cache, "
+            f"so not in the pack: {keys}."
+        )
         yield note("answers_missing", text)
     if filtered and not exported.entries:
         yield note("pack_empty", "no stored answer fits the filters: the pack is empty.")

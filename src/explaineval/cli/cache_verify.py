@@ -21,6 +21,7 @@ from explaineval.execution.recheck import Agreement, choose_stored
 from explaineval.execution.recheck import reask as ask_stored
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import prices_of, read_price_list
+from explaineval.text import counted
 
 
 @click.command("verify")
@@ -63,11 +64,11 @@ def verify_command(
 def _unanswered(agreement: Agreement) -> Iterator[Note]:
     """Yield notes on requests that were not asked again, or got no answer."""
     if agreement.fault is not None:
-        failed = f"{agreement.failed} requests got no answer; the first: " if agreement.failed else ""
+        failed = f"{counted(agreement.failed, 'request')} got no answer; the first: " if agreement.failed else ""
         yield note("requests_failed", f"{failed}{agreement.fault}")
     if agreement.unsent:
         limit = f", {agreement.over_limit} of them because of the spending limit" if agreement.over_limit else ""
-        yield note("requests_unsent", f"{agreement.unsent} requests were not sent{limit}.")
+        yield note("requests_unsent", f"{counted(agreement.unsent, 'request', 'were')} not sent{limit}.")
 
 
 def _code(verification: Verification, agreement: Agreement | None) -> ExitCode:

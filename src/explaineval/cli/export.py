@@ -22,7 +22,7 @@ from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.reporting.exports.formats import BUNDLE, DEFAULT_TABLE, FORMATS, Choice, format_of
 from explaineval.reporting.exports.rows import TABLES
 from explaineval.rundir.directory import check_ending, check_output, read_run
-from explaineval.text import counted
+from explaineval.text import agreeing, counted
 
 SHOWN = 20
 """Differences that are printed."""
@@ -103,7 +103,9 @@ def _gaps(bundled: Bundled) -> Iterator[Note]:
         yield note("run_unfinished", text)
     if bundled.missing:
         text = (
-            f"{bundled.missing:,} requests of this run have no stored answer (never sent, rejected, failed, or in "
+            f"{counted(bundled.missing, 'request')} of this run {agreeing(bundled.missing, 'have')} no stored "
+            "answer (never sent, rejected, "
+            "failed, or in "
             "another cache: --cache DIR): reproduce will report them as missing."
         )
         yield note("answers_missing", text)
@@ -163,10 +165,16 @@ def _verdict(reproduction: Reproduction) -> Iterator[str]:
         yield f"{count} metrics identical to the last digit, computed again from the answers."
         return
     if reproduction.missing:
-        yield f"{reproduction.missing:,} answers are missing from the bundle, so not all of the run can be computed."
+        yield (
+            f"{counted(reproduction.missing, 'answer', 'are')} missing from the bundle, so not all of the run "
+            "can be computed."
+        )
     if reproduction.refused:
         refused = reproduction.refused
-        yield f"{len(refused)} lines of the bundle's answers were not used, for example {refused[0]}"
+        yield (
+            f"{counted(len(refused), 'line')} of the bundle's answers {agreeing(len(refused), 'were')} not "
+            f"used, for example {refused[0]}"
+        )
     if reproduction.only_version:
         version = next((bundled for package, bundled, _ in versions if package == "explaineval"), "another")
         yield (
@@ -185,7 +193,9 @@ def _verdict(reproduction: Reproduction) -> Iterator[str]:
         yield f"The {count} metrics are identical, but trials.jsonl is not what the answers give."
     if reproduction.extra_trials:
         yield (
-            f"{reproduction.extra_trials:,} trials of the bundle are about examples that no intervention changes and "
+            f"{counted(reproduction.extra_trials, 'trial')} of the bundle "
+            f"{agreeing(reproduction.extra_trials, 'are')} about examples that no "
+            "intervention changes and "
             "that this version does not ask about: they were compared as they stand in the bundle."
         )
     if versions:

@@ -19,6 +19,7 @@ from explaineval.planning.preview import PreviewedRequest, preview
 from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.planning.units import plan_size
 from explaineval.records import SIMULATED_PREFIX
+from explaineval.text import counted
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def plan_run(
         planned = sum(plan_size(prepared, model).planned for model in science.models)
         if planned > most_requests:
             raise InputError(
-                f"the run would plan {planned:,} requests, and {most_requests:,} are allowed: give a lower limit, or "
+                f"the run would plan {counted(planned, 'request')}, and {most_requests:,} are allowed: give a "
+                "lower limit, or "
                 "fewer models, levels or samples."
             )
     if client.batch and not client.offline:

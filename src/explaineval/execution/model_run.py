@@ -33,6 +33,7 @@ from explaineval.planning.units import PlanSize
 from explaineval.records import EMBEDDED_ENDPOINT, OUTCOMES, Completion, Request, Trial
 from explaineval.rundir.schema import UnreadableArm
 from explaineval.scoring.live import LiveCounts
+from explaineval.text import agreeing, counted
 
 if TYPE_CHECKING:
     from explaineval.client.batches.protocol import BatchProvider
@@ -368,7 +369,10 @@ async def run_models(
         await first.writer.retry()
         given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
         if given_up:
-            first.messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
+            first.messages.append(
+                f"{counted(given_up, 'answer')} under way {agreeing(given_up, 'were')} not waited for and may "
+                "be charged."
+            )
         elif gave_up:
             first.messages.append("no answer was under way, so none was given up.")
 

@@ -27,6 +27,7 @@ from explaineval.record_list import RecordChain, select
 from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX, Example, Intervention
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science, WholeRun
+from explaineval.text import agreeing, counted
 
 LOOPBACK = "http://127.0.0.1"
 """Stands for the address of a simulated model, at which nothing is asked; a loopback address costs nothing."""
@@ -249,7 +250,9 @@ def _left_out(whole: Sequence[Task], tasks: Sequence[Task]) -> Iterator[Note]:
         if lost:
             yield note(
                 "examples_left_out",
-                f"{before.name}: {lost:,} of {len(before.examples):,} examples have no intervention and are not asked; "
+                f"{before.name}: {lost:,} of {counted(len(before.examples), 'example')} "
+                f"{agreeing(lost, 'have')} no intervention "
+                "and are not asked; "
                 "accuracy and the shams are those of the others.",
             )
 
@@ -283,7 +286,9 @@ def _gold_notes(tasks: Sequence[Task]) -> Iterator[Note]:
             named = ", ".join(map(repr, dict.fromkeys(strange[:SHOWN])))
             yield note(
                 "gold_unknown",
-                f"{task.name}: {len(strange):,} of {len(task.examples):,} examples have a gold label that names no "
+                f"{task.name}: {len(strange):,} of {counted(len(task.examples), 'example')} "
+                f"{agreeing(len(strange), 'have')} a gold label "
+                "that names no "
                 f"option, or several ({named}): they are asked, and accuracy leaves them out.",
             )
 

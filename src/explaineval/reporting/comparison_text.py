@@ -12,6 +12,7 @@ from explaineval.scoring.checks import CODES, GRADES, MetricWarning, describe_sn
 from explaineval.scoring.comparisons import Claim, Compared, GroupResult
 from explaineval.scoring.registry import text_of
 from explaineval.scoring.task_means import MEAN
+from explaineval.text import counted
 
 SHOWN_NAMES = 12
 """Names of systems that one sentence lists."""
@@ -44,7 +45,7 @@ def task_of(compared: Compared) -> str:
     """Return how sentences call what a family is about: a task or the mean over tasks, the levels, kind and arm."""
     task = "the mean over tasks" if compared.task == MEAN else compared.task
     levels = compared.group.levels
-    where = f"{task} over {len(levels)} levels of verbosity" if levels else task
+    where = f"{task} over {counted(len(levels), 'level')} of verbosity" if levels else task
     return f"{where} ({', '.join(compared.context)})" if compared.context else where
 
 
@@ -78,9 +79,10 @@ def _sentence(compared: Compared) -> str:
     if len(tested) == 1:
         return claim
     if len(faithful) in (0, len(told)):
-        return f"{len(told)} of {len(tested)} pairs can be told apart; the clearest: {claim}"
+        return f"{len(told)} of {counted(len(tested), 'pair')} can be told apart; the clearest: {claim}"
     return (
-        f"{len(told)} of {len(tested)} pairs differ in {title}, {len(faithful)} of them in faithfulness; the clearest "
+        f"{len(told)} of {counted(len(tested), 'pair')} differ in {title}, {len(faithful)} of them in "
+        "faithfulness; the clearest "
         f"of these: {claim}"
     )
 
@@ -102,7 +104,7 @@ def _numbers(row: Difference, compared: Compared) -> str:
     """Return a difference with its adjusted limits and p."""
     p = f"p {p_text(row.p_adjusted or 0.0)}"
     if compared.family.claims > 1:
-        p = f"adjusted {p} over {compared.family.claims} pairs"
+        p = f"adjusted {p} over {counted(compared.family.claims, 'pair')}"
     return f"{_interval(row.value, row.low_adjusted, row.high_adjusted)}, {p}"
 
 
@@ -249,7 +251,7 @@ def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
             f"and Youden's J {known}{spread}."
         )
     differs = _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
-    adjusted = f", adjusted over {compared.family.claims} pairs" if compared.family.claims > 1 else ""
+    adjusted = f", adjusted over {counted(compared.family.claims, 'pair')}" if compared.family.claims > 1 else ""
     text = f"Cannot tell {both} apart on {where}: {title} differs by {differs}{adjusted}"
     return f"{text}{_spread_text(compared, number)}{_detectable(compared, tested)}."
 
@@ -298,7 +300,7 @@ def equivalence_of(compared: Compared) -> str | None:
     ]
     more = f"; {len(equal) - SHOWN_NAMES} more pairs" if len(equal) > SHOWN_NAMES else ""
     level = f"{100 * (1 - compared.family.equivalence_level):.3g} % intervals"
-    return f"Equivalent {within}, {len(equal)} of {len(rows)} pairs ({level}): {'; '.join(pairs)}{more}."
+    return f"Equivalent {within}, {len(equal)} of {counted(len(rows), 'pair')} ({level}): {'; '.join(pairs)}{more}."
 
 
 def best_of(compared: Compared) -> str | None:
@@ -343,7 +345,7 @@ def trend_of(compared: Compared) -> str | None:
     intervals = [f"[{one.low_here or 0.0:.2f}, {one.high_here or 0.0:.2f}]{name}" for name, one in here if one.slopes]
     return (
         f"For ten times the parameters {title_of(compared.metric)} on {task_of(compared)} changes by {_slope(trend)}"
-        f"{together}: mean slopes of {count} families, with limits for families like these. For these very "
+        f"{together}: mean slopes of {counted(count, 'family')}, with limits for families like these. For these very "
         f"families they are {join(intervals)}.{note}"
     )
 
@@ -367,7 +369,7 @@ def explained_of(result: GroupResult) -> Iterator[str]:
                 if explained.low is not None and explained.high is not None
                 else ""
             )
-            shares.append(f"{explained.value:.0%}{limits} {where} ({explained.n_models} models)")
+            shares.append(f"{explained.value:.0%}{limits} {where} ({counted(explained.n_models, 'model')})")
         elif explained.reliability_phi is not None:
             unknown.append(f"How much of CCT phi-CCT explains {where} is unknown: {explained.undefined}.")
     if shares:

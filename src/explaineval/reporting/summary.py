@@ -98,7 +98,10 @@ def _block(
     missing = scores.missing.get(condition, {})
     if n == 0 and missing:
         total = sum(missing.values())
-        text = f"  Nothing could be measured: none of the {total:,} trials has a score ({statuses_text(missing)})."
+        text = (
+            f"  Nothing could be measured: none of the {counted(total, 'trial')} has a score "
+            f"({statuses_text(missing)})."
+        )
         if condition.style != EXTERNAL:
             text += f" Look at some of them: explaineval show {run} --list"
         yield from wrap(text, width, "  ", "warning")
@@ -110,13 +113,15 @@ def _block(
     yield from _estimate_line("phi-CCT", phi, ", ".join(filter(None, verdict)), width)
     cct = numbers.get("cct_sampled") or numbers.get("cct")
     if cct is not None:
-        yield from _estimate_line("CCT", cct, f"on the {cct.n:,} trials with usable probabilities", width)
+        yield from _estimate_line("CCT", cct, f"on the {counted(cct.n, 'trial')} with usable probabilities", width)
     for text in sentences_of(condition, numbers, arm):
         yield from wrap(f"  {text}", width, "  ")
     if missing:
         lost = sum(missing.values())
         have = "has" if lost == 1 else "have"
-        yield from wrap(f"  {lost:,} of {n + lost:,} trials {have} no score: {statuses_text(missing)}.", width, "  ")
+        yield from wrap(
+            f"  {lost:,} of {counted(n + lost, 'trial')} {have} no score: {statuses_text(missing)}.", width, "  "
+        )
     yield from _notes_line(warnings, run, width)
 
 

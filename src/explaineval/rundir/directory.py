@@ -34,6 +34,7 @@ from explaineval.record_list import json_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
 from explaineval.rundir.schema import Prediction, RunProgress, RunRecord, Science
 from explaineval.secrets import SECRETS
+from explaineval.text import counted
 
 T = TypeVar("T")
 R = TypeVar("R", bound=BaseModel)
@@ -459,7 +460,8 @@ def count_trials_read(directory: Path, run: RunRecord, trials: Iterable[Trial]) 
         yield trial
     if run.trials is not None and count < run.trials:
         raise InputError(
-            f"{directory / TRIALS} holds {count:,} of the {run.trials:,} trials of the run, so it was cut off: give "
+            f"{directory / TRIALS} holds {count:,} of the {counted(run.trials, 'trial')} of the run, so it was "
+            "cut off: give "
             "the same run command again, which writes it anew."
         )
 

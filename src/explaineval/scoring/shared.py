@@ -30,6 +30,7 @@ from explaineval.metrics.rates import FromRates, mover_limits, wilson_rate
 from explaineval.parsing import is_one_hot
 from explaineval.records import Trial
 from explaineval.scoring.verbosity import DIFFERENT_ANSWERS
+from explaineval.text import counted
 
 
 class System(NamedTuple):
@@ -322,7 +323,7 @@ def sparse_reason(tables: Tables) -> str | None:
         count = int(examples[(len(examples) - 1) // 2])
         if count < FEWEST_OF_EACH:
             has = "no shared example has" if not count else "only 1 shared example has" if count == 1 else (
-                f"only {count} shared examples have"
+                f"only {counted(count, 'shared example', 'have')}"
             )  # fmt: skip
             middle = " at the middle level" if len(examples) > 1 else ""
             return f"{has} a changed answer whose explanation {what} the insertion{middle}; {FEWEST_OF_EACH} are needed"

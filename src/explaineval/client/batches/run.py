@@ -15,7 +15,7 @@ from explaineval.client.batches.submit import BatchOutcome, BatchSession, BatchS
 from explaineval.client.batches.track import BatchTracker
 from explaineval.errors import EndpointError, TransientError
 from explaineval.records import Request
-from explaineval.text import duration
+from explaineval.text import counted, duration
 
 LOCK_WAIT = 1.0
 """Seconds between two looks whether another process has finished its work on the same batches."""
@@ -150,7 +150,9 @@ class _BatchRun:
             self._tracker.inherited.add(entry.tag)
             with session.journal.requests(entry) as requests:
                 keys.update(requests)
-            session.say(f"batch {entry.batch or 'of unknown fate'} of {entry.count} requests is taken up again")
+            session.say(
+                f"batch {entry.batch or 'of unknown fate'} of {counted(entry.count, 'request')} is taken up again"
+            )
         return keys, foreign
 
     async def _submit_new(self, misses: Iterable[tuple[str, Request]], taken_up: set[str], foreign: set[str]) -> None:

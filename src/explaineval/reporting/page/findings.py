@@ -24,6 +24,7 @@ from explaineval.reporting.results import Results
 from explaineval.reporting.tuning_text import sentences_of as tuning_sentences
 from explaineval.scoring.comparisons import Compared, GroupResult
 from explaineval.scoring.registry import METRICS
+from explaineval.text import counted
 
 MEANINGS = {
     "above 0": "the explanations name the insertion more often where it changed the answer",
@@ -187,7 +188,7 @@ def _tuning(result: GroupResult, compared: Compared) -> Iterator[str]:
 
 def _remarks(result: GroupResult, compared: Compared) -> Iterator[str]:
     """Yield what the differences and ranks of a comparison rest on, and what is not tested."""
-    shared = f"{compared.n_pairs:,} trials of {compared.n_examples:,} examples"
+    shared = f"{counted(compared.n_pairs, 'trial')} of {counted(compared.n_examples, 'example')}"
     lost = [name for name, count in zip(short_names(compared.group.names), compared.lost, strict=True) if count]
     text = f"Differences and ranks rest on the {shared} that are scored in all of them"
     yield f"{text}; {join(lost)} lost trials by that." if lost else f"{text}."
@@ -229,7 +230,7 @@ def _sentences(entry: Entry, metric: str, results: Results) -> Iterator[str]:
     if row is None or (row.n == 0 and missing):
         total = sum(missing.values())
         reason = f" ({statuses_text(missing)})" if missing else ""
-        yield f"Nothing could be measured: none of the {total:,} trials has a score{reason}."
+        yield f"Nothing could be measured: none of the {counted(total, 'trial')} has a score{reason}."
         return
     yield _headline(row)
     if not entry.over_levels:
@@ -237,7 +238,7 @@ def _sentences(entry: Entry, metric: str, results: Results) -> Iterator[str]:
     if missing:
         lost = sum(missing.values())
         have = "has" if lost == 1 else "have"
-        yield f"{lost:,} of {row.n + lost:,} trials {have} no score: {statuses_text(missing)}."
+        yield f"{lost:,} of {counted(row.n + lost, 'trial')} {have} no score: {statuses_text(missing)}."
 
 
 def _missing(entry: Entry, results: Results) -> Mapping[str, int]:
@@ -265,9 +266,14 @@ def _range(entries: Sequence[Entry], metric: str) -> str:
     rows = [entry.numbers[metric] for entry in entries if metric in entry.numbers]
     known = sorted(row.value for row in rows if row.value is not None)
     if not known:
-        return f"No number could be computed in these {len(entries)} conditions: see the reasons below the table."
+        return (
+            f"No number could be computed in these {counted(len(entries), 'condition')}: see the reasons "
+            "below the table."
+        )
     title, scale = METRICS[metric].title, METRICS[metric].scale
     first, last = written(known[0], scale), written(known[-1], scale)
-    text = f"{title} is {first if first == last else f'between {first} and {last}'} in {len(known)} conditions"
+    text = (
+        f"{title} is {first if first == last else f'between {first} and {last}'} in {counted(len(known), 'condition')}"
+    )
     undefined = len(entries) - len(known)
     return f"{text}; in {undefined} it is undefined." if undefined else f"{text}. They are not compared."

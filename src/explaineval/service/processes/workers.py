@@ -40,6 +40,7 @@ from explaineval.service.processes.settlements import Settlements
 from explaineval.service.processes.starter import Started, Starter
 from explaineval.service.settings import Settings
 from explaineval.service.table import ACTIVE, STATES, RunRow, State, Table, WaitsFor, kept_of
+from explaineval.service.uploads import in_directory
 
 STOP_SECONDS = 130.0
 """For how long answers under way are waited for when a run is to stop: an attempt may take 120 seconds by default."""
@@ -133,7 +134,7 @@ class Workers:
         self.starter = Starter(directory, environment, sends=bool(settings.endpoints))
         self.settlements = Settlements(table, ledger, background, self.job, lambda run: directory / RUNS / run)
         self.closing = False
-        self.on_progress: Callable[[str, Mapping[str, Any]], None] = lambda _run, _progress: None
+        self.on_progress: Callable[[str, str, Mapping[str, Any]], None] = lambda _run, _token, _progress: None
         self.on_state: Callable[[RunRow], None] = lambda _row: None
         self.worst_left: Callable[[RunRow], Awaitable[float | None]]
         """Plans a run anew, and returns the worst case of what is not in the cache yet."""
@@ -491,15 +492,14 @@ class Workers:
         Rates are kept here, so that they hold over all processes.
         """
         client = ClientConfig(**row.job["client"])
-        left = None if row.max_usd is None else max(0.0, row.max_usd - row.usd)
         update = {
             "endpoints": {name: _lowered(self.endpoints[name], row.job["lowered"]) for name in row.job["endpoints"]},
             "cache": self.directory / "cache",
-            "max_usd": left,
+            "max_usd": row.max_usd,  # its directory knows what is spent of it
             "patience": LONGEST_PATIENCE if self.settings.limits.patience > 0 else 0.0,  # the server gives up
         }
         return {
-            "science": row.job["science"],
+            "science": in_directory(row.job["science"], self.directory),
             "client": client.model_copy(update=update).model_dump(mode="json"),
             "weights": str(self.weights) if row.job["weights"] else None,
             "directory": str(self.directory / RUNS / row.id),
@@ -514,7 +514,7 @@ class Workers:
         if message.get("progress") is not None:
             running.progress = message["progress"]
             self._note_outages(running, message["progress"]["models"])
-            self.on_progress(run, message["progress"])
+            self.on_progress(run, running.row.token, message["progress"])
             self._publish(running)
         if message["do"] == "full":
             running.full = message["reason"]
