@@ -229,7 +229,7 @@ def _triangular(columns: FloatArray) -> FloatArray:
 
     The diagonal of R is not negative, so that R does not depend on the library that computes it.
     """
-    triangular: FloatArray = np.linalg.qr(columns, mode="r")
+    triangular = np.asarray(np.linalg.qr(columns, mode="r"), dtype=np.float64)
     return np.where(np.diagonal(triangular) < 0, -1.0, 1.0)[:, np.newaxis] * triangular
 
 

@@ -9,7 +9,7 @@ from explaineval.metrics.families import Rank
 from explaineval.metrics.trends import Trend
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.checks import CODES, GRADES, MetricWarning, describe_snapshots, make_warning
-from explaineval.scoring.comparisons import Claim, Compared, GroupResult
+from explaineval.scoring.comparisons import CarriedWarning, Claim, Compared, GroupResult
 from explaineval.scoring.registry import text_of
 from explaineval.scoring.task_means import MEAN
 
@@ -139,13 +139,16 @@ def _why_no_more(compared: Compared, number: int, claim: Claim) -> Iterator[str]
     if claim.within is not None:
         within = claim.within if row is compared.family.differences[number] else claim.within.turned
         yield f"phi within examples does not show it ({_interval(within.value, within.low, within.high)})"
-    by_code: dict[str, list[str]] = {}
+    codes: dict[int, dict[str, None]] = {}
     for system, warning in claim.unquotable:
-        by_code.setdefault(warning.code, []).append(compared.group.names[system])
-    for code, of_code in by_code.items():
-        systems = list(dict.fromkeys(of_code))
+        codes.setdefault(system, {})[warning.code] = None
+    by_reasons: dict[str, list[str]] = {}
+    for system, of_system in codes.items():
+        reasons = "; ".join(_lower_first(CODES[code].title) for code in of_system)
+        by_reasons.setdefault(reasons, []).append(compared.group.names[system])
+    for reasons, systems in by_reasons.items():
         what = f"{title_of(compared.metric)} of {join(systems)}"
-        yield f"{what} {'is' if len(systems) == 1 else 'are'} marked do not quote ({_lower_first(CODES[code].title)})"
+        yield f"{what} {'is' if len(systems) == 1 else 'are'} marked do not quote ({reasons})"
 
 
 def _at_common_rate(claim: Claim, names: tuple[str, str], rates: Sequence[str], signs: Sequence[int]) -> str:
@@ -413,10 +416,15 @@ def p_text(p: float) -> str:
 def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
     """Return what limits a family of differences, the gravest first."""
     own = [make_warning(code, compared.metric, text) for code, text in _warnings(result, compared)]
+    by_text: dict[CarriedWarning, list[str]] = {}
+    for name, found in zip(result.group.names, compared.carried, strict=True):
+        for one in found:
+            by_text.setdefault(one, []).append(name)
     carried = [
-        warning.model_copy(update={"metric": compared.metric, "text": f"{name}: {warning.text}"})
-        for name, found in zip(result.group.names, compared.unquotable, strict=True)
-        for warning in found
+        one.warning.model_copy(
+            update={"metric": compared.metric, "text": f"{one.about(join(systems))}: {one.warning.text}"}
+        )
+        for one, systems in by_text.items()
     ]
     return sorted([*carried, *own], key=lambda warning: GRADES.index(warning.grade))
 

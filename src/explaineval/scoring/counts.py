@@ -427,8 +427,8 @@ class TrialCounter:
         """The models, by endpoint and name, of which some trial so far tells of reasoning."""
         return self._headline.reasoning
 
-    def add(self, trial: Trial) -> None:
-        """Count one more trial."""
+    def add(self, trial: Trial) -> KindCounter | None:
+        """Count one more trial. Return what the headline counted it in, if it has a score there."""
         key = condition_of_trial(trial)
         place = self._places.get(key)
         if place is None:
@@ -439,11 +439,12 @@ class TrialCounter:
         if model not in self._headline.reasoning and tells_of_reasoning(trial):
             self._headline.reasoning.add(model)
         if place.kind.own_metric is not None:
-            return
+            return None
         cells: list[int | None] = []
         for number, decide in enumerate(self._deciders):
             decision = decide(trial)
             cells.append(None if decision is None else self._add_to_source(number, place, trial, decision, cells))
+        return None if cells[0] is None else place.kinds[0]
 
     def _open(self, condition: Condition) -> _Place:
         """Make what counts the trials of a condition."""

@@ -6,8 +6,8 @@ faithful" is claimed of a pair only if
 - phi is separated (adjusted); where few examples carry it, Youden's J is separated the same way too,
 - phi is separated the same way at each of the two systems' own impact rates, unless these rates do not differ,
 - phi within examples does not disagree,
-- neither number must not be quoted because of noise, missing answers, or the range of an explainer that knows only the
-  example.
+- neither number is marked do not quote because of noise, missing answers, the range of an explainer that knows only the
+  example, or mentions that follow the answer given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal
 from explaineval.metrics.differences import LEVEL, SAME, Difference, Measured, contrast
 from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.families import Family, SystemSet, compare_sets
-from explaineval.scoring.checks import MetricWarning
+from explaineval.scoring.checks import GRADES, MetricWarning
 from explaineval.scoring.comparisons.groups import AT_P, IMPACT, PRIMARY, WITHIN, YOUDEN
 from explaineval.scoring.comparisons.task_groups import Choices, TaskGroup, at_impact_rate
 
@@ -136,7 +136,12 @@ def _phi_claim(
         return Claim("not_separated", youden=youden)
     phi, phi_at_p, phi_within = (_both(task_group, metric, pair) for metric in (PRIMARY, AT_P, WITHIN))
     disagrees = within.sign != row.sign and _excludes_zero(contrast(phi, phi_within))
-    unquotable = tuple((system, warning) for system in pair for warning in task_group.unquotable(system, PRIMARY))
+    unquotable = tuple(
+        (system, carried.warning)
+        for system in pair
+        for carried in task_group.carried(system, PRIMARY)
+        if carried.warning.grade == GRADES[0]
+    )
     same_at_rates = own is None or all(difference.sign == row.sign for difference in own)
     if same_at_rates and not disagrees and not unquotable:
         return Claim("more_faithful")
