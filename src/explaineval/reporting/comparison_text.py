@@ -9,7 +9,7 @@ from explaineval.metrics.families import Rank
 from explaineval.metrics.trends import Trend
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.checks import CODES, GRADES, MetricWarning, describe_snapshots, make_warning
-from explaineval.scoring.comparisons import CarriedWarning, Claim, Compared, GroupResult
+from explaineval.scoring.comparisons import PRIMARY, CarriedWarning, Claim, Compared, GroupResult
 from explaineval.scoring.registry import text_of
 from explaineval.scoring.task_means import MEAN
 
@@ -77,12 +77,12 @@ def _sentence(compared: Compared) -> str:
     claim = _claim_sentence(compared, clearest)
     if len(tested) == 1:
         return claim
-    if len(faithful) in (0, len(told)):
+    if len(faithful) == len(told) or compared.metric != PRIMARY:
         return f"{len(told)} of {len(tested)} pairs can be told apart; the clearest: {claim}"
-    return (
-        f"{len(told)} of {len(tested)} pairs differ in {title}, {len(faithful)} of them in faithfulness; the clearest "
-        f"of these: {claim}"
-    )
+    differ = f"{len(told)} of {len(tested)} pairs {'differs' if len(told) == 1 else 'differ'} in {title}"
+    if not faithful:
+        return f"{differ}, none is shown to differ in faithfulness; the clearest: {claim}"
+    return f"{differ}, {len(faithful)} of them in faithfulness; the clearest of these: {claim}"
 
 
 def _clearness(row: Difference) -> tuple[float, float]:
@@ -305,13 +305,22 @@ def equivalence_of(compared: Compared) -> str | None:
 
 
 def best_of(compared: Compared) -> str | None:
-    """Say which systems are not separated from the best; None for two systems, or where none is the best."""
+    """Say which systems are not separated from the best; None for two systems, or where none is the best.
+
+    In phi-CCT only a claim that one is more faithful separates two.
+    """
     names, best = compared.group.names, compared.family.best
     if best is None or len(names) < 3 or not compared.tested:
         return None
     others = [names[number] for number in compared.family.not_separated if number != best]
     tested = "all others that were tested" if any(compared.undefined) else "all others"
-    text = f"Not separated from the best: {join(others)}." if others else f"The best is separated from {tested}."
+    if compared.metric == PRIMARY:
+        high = f"{names[best]}, which has the highest {title_of(compared.metric)}"
+        text = f"{tested[0].upper()}{tested[1:]} are shown to be less faithful than {high}."
+        if others:
+            text = f"Not shown to be less faithful than {high}: {join(others)}."
+    else:
+        text = f"Not separated from the best: {join(others)}." if others else f"The best is separated from {tested}."
     chosen = "was picked as the best by looking at these data, so its own value is a little too high."
     return f"{text} {names[best]} {chosen}"
 
