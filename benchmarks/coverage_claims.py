@@ -211,7 +211,7 @@ def run(sets: int) -> tuple[dict[str, Any], str]:
             add(10 * number + at + 5, "equal", [(high, tpr), (low, tpr)] * 3, sets // 2)
     add(40, "power", [(0.3, 0.7), (0.1, 0.5)], sets)
     for number, (high, low) in enumerate(PAIRS_OF_RATES):
-        add(50 + number, "rates only", [(high, 0.6), (low, 0.6)], max(20, sets // 5), 1000)
+        add(50 + number, "rates only", [(high, 0.6), (low, 0.6)], max(20, sets // 2), 1000)
     more: list[list[str]] = []
     found = shares(sets, lambda number: claims(blind(60, number)))
     by_phi = shares(sets, lambda number: claims(blind(60, number), [None, None]))

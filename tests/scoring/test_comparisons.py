@@ -14,6 +14,8 @@ from statsmodels.stats.contingency_tables import StratifiedTable
 from statsmodels.stats.proportion import proportion_confint
 
 from explaineval.metrics.correlations import phi, phi_at_p
+from explaineval.metrics.differences import Measured, Spread
+from explaineval.metrics.families import compare_pairs
 from explaineval.records import Trial
 from explaineval.reporting.comparison_text import p_text, sentence_of
 from explaineval.scoring.comparisons import (
@@ -27,6 +29,7 @@ from explaineval.scoring.comparisons import (
     share_trials,
     variance_explained,
 )
+from explaineval.scoring.comparisons.claims import _is_near_zero
 from explaineval.scoring.mentioning import TextReader
 from explaineval.scoring.shared import System, Trials
 from makers.runs import make_sham, make_trial
@@ -391,6 +394,20 @@ def test_sentences_can_be_quoted():
         [trial for model in range(4) for trial in draw_trials(model, f"openai/{model}", tpr=0.2 + 0.2 * model)]
     )
     assert " of 6 pairs can be told apart; the clearest: openai/" in sentence_of(compare(many)["phi_cct", "mine"])
+
+
+@pytest.mark.parametrize(("half", "near"), [(1.69, True), (1.65, False), (2.1, True)])
+def test_a_difference_near_zero_is_so_by_two_one_sided_tests(half: float, near: bool):
+    """Its 90 % limits (±1.67 with 60 degrees of freedom) decide on equivalence, its 95 % limits on 0."""
+    root = math.sqrt(0.5)
+    systems = tuple(
+        Measured(0.0, deviations, (Spread(0.5, 30),), 60)
+        for deviations in (np.array([root, 0.0]), np.array([0.0, root]))
+    )
+    row = compare_pairs(systems).differences[0]
+
+    assert stats.t(60).interval(0.9) == pytest.approx((-1.67, 1.67), abs=0.005)
+    assert _is_near_zero(row, systems, half) == near
 
 
 def test_a_reference_named_beforehand_is_tested_by_holm():
