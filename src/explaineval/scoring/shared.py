@@ -55,19 +55,17 @@ KEY_BYTES = 8
 class Outcomes:
     """The scored trials of one system on one task and kind: what counted them, and which trials they are.
 
-    Aligned with the trials of `counter`: `keys` (8 bytes of a hash each), and `has_tvd` (0 or 1).
+    `keys` are aligned with the trials of `counter`, 8 bytes of a hash each.
     """
 
     counter: KindCounter = field(default_factory=KindCounter)
     keys: bytearray = field(default_factory=bytearray)
-    has_tvd: bytearray = field(default_factory=bytearray)
 
     def add(self, trial: Trial) -> None:
         """Note which trial was counted last."""
         parts = (trial.example_id, trial.intervention_id, trial.sample, trial.inserted, trial.text_after)
         text = repr(parts).encode("utf-8", "surrogatepass")
         self.keys += hashlib.blake2b(text, digest_size=KEY_BYTES).digest()
-        self.has_tvd.append(trial.tvd is not None)
 
     @property
     def examples(self) -> list[str]:
@@ -85,10 +83,15 @@ class Outcomes:
         return np.frombuffer(bytes(self.counter.trial_cells), dtype=np.uint8).astype(np.int64)
 
     @property
+    def has_tvd(self) -> NDArray[np.bool_]:
+        """Whether each trial has a TVD."""
+        return np.frombuffer(bytes(self.counter.trial_has_tvd), dtype=np.bool_)
+
+    @property
     def distances(self) -> FloatArray:
         """The TVD of each trial; NaN where it has none."""
         found = np.full(len(self.has_tvd), np.nan)
-        found[np.frombuffer(bytes(self.has_tvd), dtype=np.bool_)] = self.counter.distances
+        found[self.has_tvd] = self.counter.distances
         return found
 
 
@@ -135,7 +138,7 @@ class Trials:
         """A system of this run that has a trial twice, as no run writes it; None if there is none."""
         for by_system in self.scored.values():
             for system, outcomes in by_system.items():
-                if system.run == run and len(np.unique(_keys(outcomes))) < len(outcomes.has_tvd):
+                if system.run == run and len(np.unique(_keys(outcomes))) < len(_keys(outcomes)):
                     return system
         return None
 
@@ -227,10 +230,7 @@ def _in_both(first: Keys | None, second: Keys) -> Keys:
 
 def _graded_keys(levels: Sequence[Outcomes]) -> Keys:
     """The trials with a TVD at every level; none where all label distributions are one-hot (as `scoring` has it)."""
-    found = [
-        _keys(outcomes)[np.frombuffer(bytes(outcomes.has_tvd), dtype=np.bool_) & outcomes.counter.is_graded]
-        for outcomes in levels
-    ]
+    found = [_keys(outcomes)[outcomes.has_tvd & outcomes.counter.is_graded] for outcomes in levels]
     return reduce(np.intersect1d, found)
 
 
