@@ -9,7 +9,7 @@ from explaineval.metrics.families import Rank
 from explaineval.metrics.trends import Trend
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.checks import CODES, GRADES, MetricWarning, describe_snapshots, make_warning
-from explaineval.scoring.comparisons import Claim, Compared, GroupResult
+from explaineval.scoring.comparisons import PRIMARY, CarriedWarning, Claim, Compared, GroupResult
 from explaineval.scoring.registry import text_of
 from explaineval.scoring.task_means import MEAN
 from explaineval.text import counted
@@ -78,13 +78,12 @@ def _sentence(compared: Compared) -> str:
     claim = _claim_sentence(compared, clearest)
     if len(tested) == 1:
         return claim
-    if len(faithful) in (0, len(told)):
+    if len(faithful) == len(told) or compared.metric != PRIMARY:
         return f"{len(told)} of {counted(len(tested), 'pair')} can be told apart; the clearest: {claim}"
-    return (
-        f"{len(told)} of {counted(len(tested), 'pair')} differ in {title}, {len(faithful)} of them in "
-        "faithfulness; the clearest "
-        f"of these: {claim}"
-    )
+    differ = f"{len(told)} of {counted(len(tested), 'pair')} {'differs' if len(told) == 1 else 'differ'} in {title}"
+    if not faithful:
+        return f"{differ}, none is shown to differ in faithfulness; the clearest: {claim}"
+    return f"{differ}, {len(faithful)} of them in faithfulness; the clearest of these: {claim}"
 
 
 def _clearness(row: Difference) -> tuple[float, float]:
@@ -141,13 +140,16 @@ def _why_no_more(compared: Compared, number: int, claim: Claim) -> Iterator[str]
     if claim.within is not None:
         within = claim.within if row is compared.family.differences[number] else claim.within.turned
         yield f"phi within examples does not show it ({_interval(within.value, within.low, within.high)})"
-    by_code: dict[str, list[str]] = {}
+    codes: dict[int, dict[str, None]] = {}
     for system, warning in claim.unquotable:
-        by_code.setdefault(warning.code, []).append(compared.group.names[system])
-    for code, of_code in by_code.items():
-        systems = list(dict.fromkeys(of_code))
+        codes.setdefault(system, {})[warning.code] = None
+    by_reasons: dict[str, list[str]] = {}
+    for system, of_system in codes.items():
+        reasons = "; ".join(_lower_first(CODES[code].title) for code in of_system)
+        by_reasons.setdefault(reasons, []).append(compared.group.names[system])
+    for reasons, systems in by_reasons.items():
         what = f"{title_of(compared.metric)} of {join(systems)}"
-        yield f"{what} {'is' if len(systems) == 1 else 'are'} marked do not quote ({_lower_first(CODES[code].title)})"
+        yield f"{what} {'is' if len(systems) == 1 else 'are'} marked do not quote ({reasons})"
 
 
 def _at_common_rate(claim: Claim, names: tuple[str, str], rates: Sequence[str], signs: Sequence[int]) -> str:
@@ -304,13 +306,22 @@ def equivalence_of(compared: Compared) -> str | None:
 
 
 def best_of(compared: Compared) -> str | None:
-    """Say which systems are not separated from the best; None for two systems, or where none is the best."""
+    """Say which systems are not separated from the best; None for two systems, or where none is the best.
+
+    In phi-CCT only a claim that one is more faithful separates two.
+    """
     names, best = compared.group.names, compared.family.best
     if best is None or len(names) < 3 or not compared.tested:
         return None
     others = [names[number] for number in compared.family.not_separated if number != best]
     tested = "all others that were tested" if any(compared.undefined) else "all others"
-    text = f"Not separated from the best: {join(others)}." if others else f"The best is separated from {tested}."
+    if compared.metric == PRIMARY:
+        high = f"{names[best]}, which has the highest {title_of(compared.metric)}"
+        text = f"{tested[0].upper()}{tested[1:]} are shown to be less faithful than {high}."
+        if others:
+            text = f"Not shown to be less faithful than {high}: {join(others)}."
+    else:
+        text = f"Not separated from the best: {join(others)}." if others else f"The best is separated from {tested}."
     chosen = "was picked as the best by looking at these data, so its own value is a little too high."
     return f"{text} {names[best]} {chosen}"
 
@@ -415,10 +426,15 @@ def p_text(p: float) -> str:
 def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
     """Return what limits a family of differences, the gravest first."""
     own = [make_warning(code, compared.metric, text) for code, text in _warnings(result, compared)]
+    by_text: dict[CarriedWarning, list[str]] = {}
+    for name, found in zip(result.group.names, compared.carried, strict=True):
+        for one in found:
+            by_text.setdefault(one, []).append(name)
     carried = [
-        warning.model_copy(update={"metric": compared.metric, "text": f"{name}: {warning.text}"})
-        for name, found in zip(result.group.names, compared.unquotable, strict=True)
-        for warning in found
+        one.warning.model_copy(
+            update={"metric": compared.metric, "text": f"{one.about(join(systems))}: {one.warning.text}"}
+        )
+        for one, systems in by_text.items()
     ]
     return sorted([*carried, *own], key=lambda warning: GRADES.index(warning.grade))
 

@@ -286,11 +286,13 @@ def _pairs(compared: Compared, width: int) -> Iterator[str]:
     adjusted = (
         f"p and limits adjusted over {counted(family.claims, 'pair')}" if family.claims > 1 else "one pair was tested"
     )
-    yield f"  Pairs that can be told apart ({adjusted})"
+    is_all = all(compared.claims[number].name != "higher_phi" for number in told)
+    apart = "can be told apart" if is_all else f"differ in {title_of(compared.metric)}"
+    yield f"  Pairs that {apart} ({adjusted})"
     for pair, numbers in lines:
         yield f"  {_short(pair, room):<{room}}  {numbers}"
     if len(told) > SHOWN_PAIRS:
-        yield f"  {len(told) - SHOWN_PAIRS} more pairs can be told apart; --json has them all."
+        yield f"  {len(told) - SHOWN_PAIRS} more pairs {apart}; --json has them all."
 
 
 def _pair_text(compared: Compared, number: int) -> tuple[str, str]:
