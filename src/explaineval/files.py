@@ -13,10 +13,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 LONGEST_LINE = 128 << 20
 """Bytes of the longest line that is read. A trial holds up to six texts of at most 10 MB each."""
+MOST_WAITING = 64 << 10
+"""Bytes of lines that are collected before they are written."""
 
 
 @contextmanager
@@ -68,6 +70,37 @@ def write_text_atomic(path: Path, text: str) -> None:
     """Write a text file as a whole; see `open_text_atomic`."""
     with open_text_atomic(path) as handle:
         handle.write(text)
+
+
+class LineWriter:
+    """Writes a text file line by line. Lines that the disk does not take stay here, and the next call writes them.
+
+    A text file of Python's would lose them: what `flush` could not write is missing from the file when there is room
+    again. Use it as a context manager; a block that ends without an exception has everything on the disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._handle = path.open("wb", buffering=0)
+        self._waiting = bytearray()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._handle, suppress(*(() if kind is None else (OSError,))):
+            self.flush()
+            os.fsync(self._handle.fileno())
+
+    def write(self, line: str) -> None:
+        """Add a line, without its end. Raises OSError where more than MOST_WAITING bytes cannot be written."""
+        self._waiting += line.encode("utf-8", "surrogatepass") + b"\n"
+        if len(self._waiting) > MOST_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all lines so far, so that others can read them. Raises OSError where that cannot be done now."""
+        while self._waiting:
+            del self._waiting[: self._handle.write(self._waiting)]
 
 
 def copy_tree(source: Path, target: Path) -> None:

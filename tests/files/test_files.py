@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import takewhile
 from pathlib import Path
 from tempfile import gettempdir
@@ -18,6 +18,7 @@ from explaineval import files
 from explaineval.cache import open_store
 from explaineval.errors import InputError
 from explaineval.files import (
+    LineWriter,
     open_atomic,
     open_regular,
     open_text_atomic,
@@ -26,6 +27,7 @@ from explaineval.files import (
     write_text_atomic,
 )
 from explaineval.rundir.directory import locked
+from servers.full_disks import files_end_at
 
 
 def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -175,3 +177,34 @@ def test_what_the_command_line_writes_follows_the_umask(tmp_path: Path, umask: i
 
     assert Path("run/prompts/chat/pe.j2") in modes
     assert modes == expected
+
+
+def consume(steps: Iterator[object]) -> None:
+    """Take all steps."""
+    for _ in steps:
+        pass
+
+
+def test_lines_that_a_full_disk_did_not_take_are_written_when_there_is_room(tmp_path: Path) -> None:
+    """None is missing, doubled or torn, whatever flushes failed meanwhile."""
+    path, lines = tmp_path / "lines.jsonl", [f"{number:>200} é" for number in range(100)]
+    with LineWriter(path) as writer:
+        for number, line in enumerate(lines):
+            writer.write(line)
+            if number % 7 == 6:
+                with files_end_at(5000) if 20 < number < 80 else nullcontext(), suppress(OSError):
+                    writer.flush()
+
+    assert path.read_text(encoding="utf-8").splitlines() == lines
+
+
+def test_a_disk_that_stays_full_is_an_error_at_the_end(tmp_path: Path) -> None:
+    """And earlier, where many lines wait."""
+    path = tmp_path / "lines.jsonl"
+    with files_end_at(1000):
+        with pytest.raises(OSError, match="too large"), LineWriter(path) as writer:
+            writer.write(2000 * "x")
+        with pytest.raises(OSError, match="too large"), LineWriter(path) as writer:
+            consume(map(writer.write, 1000 * [100 * "x"]))
+
+    assert path.stat().st_size == 1000

@@ -9,6 +9,7 @@ import pytest
 from explaineval.errors import InputError, InUseError
 from explaineval.rundir.directory import LEDGER
 from explaineval.rundir.ledger import Account, open_ledger, read_ledger, spending_sentence, write_sums
+from servers.full_disks import files_end_at
 
 MODEL = ("lab", "openai/x")
 OTHER = (None, "openai/y")
@@ -53,6 +54,21 @@ def test_what_an_earlier_process_left_open_is_settled_by_its_answer_or_at_its_mo
         assert ledger.spent("run") == 0.125 + 2.0 + 4.0
         assert [row.key for row in ledger.open.values()] == ["batched"]
         assert Account(ledger, "run").open_batch("batched") == (3, 4.0)
+
+
+def test_a_disk_that_is_full_for_a_while_leaves_no_half_line(tmp_path: Path) -> None:
+    """What could not be reserved is not to be sent, what could not be settled counts at its most; all can be read."""
+    with open_ledger(tmp_path) as ledger:
+        number = ledger.reserve("run", MODEL, "k1", 0.5)
+        with files_end_at((tmp_path / LEDGER).stat().st_size + 20):
+            ledger.settle(number, 0.125, billed=True)
+            with pytest.raises(InputError, match="cannot be written"):
+                ledger.reserve("run", MODEL, "k2", 1.0)
+        ledger.settle(ledger.reserve("run", MODEL, "k3", 2.0), 0.25, billed=True)
+
+        assert read_ledger(tmp_path).spent("run") == 0.5 + 0.25
+        assert ledger.spent("run") == 0.125 + 0.25
+    assert read_ledger(tmp_path).spent("run") == 0.125 + 0.25
 
 
 def test_unknown_spending_is_refused_under_a_limit_until_it_is_stated(tmp_path: Path) -> None:

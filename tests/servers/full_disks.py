@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,3 +54,14 @@ class SmallDisk:
     def free(self) -> None:
         """Make room again."""
         (self.directory / "ballast").unlink(missing_ok=True)
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond `size` bytes in the block: writes across it are cut, later ones fail."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -95,7 +95,7 @@ class ProgressReporter:
         now, states = self.clock(), [(model.state, model.waiting is not None) for model in progress.models]
         if now - self._written >= WRITE_SECONDS or states != self._states:
             self._written, self._states = now, states
-            with suppress(OSError):  # the next trial raises the same error where it can be handled
+            with suppress(OSError):  # it is tried again, and at the end raises where it can be handled
                 self.flush()
             self._write(progress)
         self.watch(RunStatus(progress, tuple(phis), tuple(self._new_messages(model_runs))))

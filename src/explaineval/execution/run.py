@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import count
 from pathlib import Path
-from typing import TextIO
 
 from explaineval.cache import Claims, Store, spread
 from explaineval.client.cluster.ray_workers import check_engine
@@ -34,6 +33,7 @@ from explaineval.execution.settle import check_verdicts, settle_plan
 from explaineval.execution.stopping import Looks, ask_by_looks, stop_notes
 from explaineval.execution.trials import unit_trials
 from explaineval.execution.verdict import is_unfinished, judge_run, run_notes, unreadable_notes
+from explaineval.files import LineWriter
 from explaineval.planning import provenance
 from explaineval.planning.notes import Note, cache_notes
 from explaineval.planning.order import Examples
@@ -123,10 +123,7 @@ def execute(
         reporter.write([], "asking")
         stack.enter_context(reporter.record_errors(model_runs))
         trials = directory / run_directory.TRIALS
-        with (
-            run_directory.writing(trials),
-            trials.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as lines,
-        ):
+        with run_directory.writing(trials), LineWriter(trials) as lines:
             reporter.flush = lines.flush
             interrupted = asyncio.run(
                 _ask_models(
@@ -174,7 +171,7 @@ async def _ask_models(
     store: Store,
     claims: Claims | None,
     model_runs: list[ModelRun],
-    lines: TextIO,
+    lines: LineWriter,
     reporter: ProgressReporter,
     prices: Prices,
     embedded: Path | None,
@@ -198,7 +195,7 @@ async def _ask_models(
 
 
 async def _ask_model(
-    prepared: Prepared, store: Store, model_run: ModelRun, lines: TextIO, start: float, looks: Looks | None
+    prepared: Prepared, store: Store, model_run: ModelRun, lines: LineWriter, start: float, looks: Looks | None
 ) -> None:
     """Ask one model's plan, beginning at this share of it, and write the trials; with `looks`, until they say so."""
     config = prepared.config
@@ -228,7 +225,7 @@ async def _ask_model(
     def receive(unit: Unit, replies: list[Reply | None]) -> None:
         check.add(unit, replies)
         for trial in unit_trials(unit, replies, config.mention, config.min_label_mass):
-            lines.write(trial.model_dump_json() + "\n")
+            lines.write(trial.model_dump_json())
             model_run.written += 1
             model_run.count_trial(trial)
 

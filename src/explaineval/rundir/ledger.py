@@ -7,6 +7,7 @@ is killed loses no spending. The file is rewritten as sums when it is opened, wh
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -199,7 +200,7 @@ class RunLedger:
         """Book what an attempt cost. Where that cannot be written, it counts at its most the next time."""
         row = self.open.pop(number)
         self._book(row.purpose, (row.endpoint, row.model), usd, 0.0 if billed else usd, 1)
-        with suppress(OSError):
+        with suppress(OSError, InputError):
             self._append(Settled(number=number, usd=usd, billed=billed))
 
     def settle_open(self, cost_of: Callable[[Reserved], float | None]) -> None:
@@ -244,8 +245,10 @@ class RunLedger:
         if self._handle is None:
             return
         line = _encode(row)
-        if os.write(self._handle, line) != len(line):
-            raise OSError(None, "the disk is full", str(self.directory / LEDGER))
+        written = os.write(self._handle, line)
+        if written != len(line):  # half a line would make the next one unreadable
+            os.ftruncate(self._handle, os.fstat(self._handle).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory / LEDGER))
         self._lines += 1
         if self._lines > MOST_LINES:
             self.write()
