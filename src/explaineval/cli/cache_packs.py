@@ -12,7 +12,7 @@ import click
 
 from explaineval.cache import AnswerOrigin, Exported, Imported, Store, export_pack, import_pack, open_store, request_key
 from explaineval.cli.cache import FILTERS, request_filter
-from explaineval.cli.options import JSON, PATH, STORED, option, options
+from explaineval.cli.options import ADDRESSES, JSON, PATH, STORED, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import ExitCode, InputError, StoreError
 from explaineval.planning.notes import Note, cache_notes, note
@@ -32,6 +32,7 @@ NEVER_STORED = ("rejected", "failed")
     option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="F", help="The pack."),
     option("--run", multiple=True, type=PATH, metavar="RUN_DIR", help="Answers of this run only. Repeatable."),
     *FILTERS,
+    ADDRESSES,
     JSON,
 )
 def export_command(
@@ -40,6 +41,7 @@ def export_command(
     run: tuple[Path, ...],
     model: tuple[str, ...],
     endpoint: tuple[str, ...],
+    addresses: bool,
     json: bool,
 ) -> int:
     """Write answers into a pack: one gzipped file without secrets, the same bytes for the same answers.
@@ -51,7 +53,7 @@ def export_command(
     wanted = request_filter(model, endpoint)
     with open_store(directory, readonly=True) as store:
         keys = _keys_of(run, store) if run else None
-        exported = export_pack(store, out, keys=keys, wanted=wanted)
+        exported = export_pack(store, out, keys=keys, wanted=wanted, addresses=addresses)
         notes = list(cache_notes(store.warnings))
     notes += _export_notes(exported, filtered=wanted is not None or keys is not None)
     counts = f"{_count(exported.entries, 'answer')}, {_count(exported.verdicts, 'document')} on endpoints"

@@ -32,6 +32,7 @@ from explaineval.rundir.schema import (
     TokenCounts,
     Totals,
 )
+from explaineval.scoring.checks import ANOTHER_ADDRESS
 from explaineval.text import duration
 
 PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
@@ -73,7 +74,7 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
         threads=run.threads if run.cached.counts.sent else None,
         snapshots=run.ledger.snapshots,
         unreadable=run.unreadable_arms,
-        address=run.address,
+        address=_shown_address(run, run.address),
         sources=_sources(run),
     )
 
@@ -81,11 +82,18 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
 def _sources(run: ModelRun) -> tuple[AnswerSource, ...]:
     """Return where the answers of a model came from, the most frequent source first."""
     counts: Counter[AnswerOrigin] = Counter()
-    for origin, count in run.cached.origins.items():  # addresses are not told where this run does not tell its own
-        counts[origin if run.address is not None else origin._replace(address=None)] += count
+    for origin, count in run.cached.origins.items():
+        counts[origin._replace(address=_shown_address(run, origin.address))] += count
     if run.cached.counts.sent:
-        counts[AnswerOrigin(known=True, address=run.address)] += run.cached.counts.sent
+        counts[AnswerOrigin(known=True, address=_shown_address(run, run.address))] += run.cached.counts.sent
     return tuple(AnswerSource(**origin._asdict(), answers=count) for origin, count in counts.most_common())
+
+
+def _shown_address(run: ModelRun, address: str | None) -> str | None:
+    """Return an address as the run tells it: where that is the operator's matter, only whether it is today's."""
+    if not run.hides_address or address is None:
+        return address
+    return run.model.endpoint if address == run.address else ANOTHER_ADDRESS
 
 
 def request_counts(runs: Sequence[ModelRun]) -> RequestCounts:
