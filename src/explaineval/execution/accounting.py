@@ -38,8 +38,19 @@ from explaineval.text import duration
 PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
 
 
-def run_record(prepared: Prepared, facts: Facts, prices: str) -> RunRecord:
-    """Describe a run as it is known before its first request; `prices` names the list of prices that it uses."""
+def run_record(prepared: Prepared, facts: Facts, prices: str, *, hide_addresses: bool = False) -> RunRecord:
+    """Describe a run as it is known before its first request.
+
+    Args:
+        prepared: the run.
+        facts: what was found in its inputs.
+        prices: names the list of prices that it uses.
+        hide_addresses: leave out where endpoints are and how they are given their keys, which the operator knows.
+    """
+    client, hidden = prepared.client, {"base_url": None, "api_key_env": None}
+    if hide_addresses:
+        endpoints = {name: entry.model_copy(update=hidden) for name, entry in client.endpoints.items()}
+        client = client.model_copy(update={"endpoints": endpoints})
     return RunRecord(
         explaineval=__version__,
         signature=provenance.run_signature(prepared.config, prepared.name),
@@ -47,7 +58,7 @@ def run_record(prepared: Prepared, facts: Facts, prices: str) -> RunRecord:
         python=platform.python_version(),
         packages={name: metadata.version(name) for name in PACKAGES},
         config=prepared.config,
-        client=prepared.client,
+        client=client,
         science=prepared.science,
         facts=facts,
         prices=prices,
