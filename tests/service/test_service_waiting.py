@@ -232,7 +232,7 @@ def test_answers_of_several_addresses_are_told_without_an_address(server: Billin
             for run in (first, second)
             for name in ("files/run.json", "report", "files/card.md")
         }
-        one = service.ask("GET", f"/api/runs/{first['id']}/report", token=TOKENS["ann"]).body.decode()
+        alone = service.ask("GET", f"/api/runs/{first['id']}/report", token=TOKENS["ann"]).body.decode()
 
     told = "openai/m at lab: 10 from the address of this run, 5 from another address."
     assert (first["state"], second["state"]) == ("finished", "finished")
