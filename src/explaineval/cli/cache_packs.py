@@ -52,7 +52,7 @@ def export_command(
     check_ending(out, "a pack", ".gz", ".jsonl")
     wanted = request_filter(model, endpoint)
     with open_store(directory, readonly=True) as store:
-        keys = _keys_of(run, store) if run else None
+        keys = keys_of(run, store) if run else None
         exported = export_pack(store, out, keys=keys, wanted=wanted, addresses=addresses)
         notes = list(cache_notes(store.warnings))
     notes += _export_notes(exported, filtered=wanted is not None or keys is not None)
@@ -115,7 +115,7 @@ def _import_line(file: Path, imported: Imported) -> str:
     return f"{file}: {added}, {imported.present:,} present, {conflicting}{refused}"
 
 
-def _keys_of(runs: Sequence[Path], store: Store) -> set[str]:
+def keys_of(runs: Sequence[Path], store: Store) -> set[str]:
     """Return the keys of the runs' answers, including those that were asked again."""
     keys: set[str] = set()
     for directory in runs:
