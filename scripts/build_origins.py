@@ -20,7 +20,8 @@ from typing import Any
 
 import httpx
 
-from explaineval.client.endpoints.guard import Attempt, Origin, Wire, allow
+from explaineval.client.endpoints.guard import Attempt, Wire, allow
+from explaineval.client.endpoints.origins import Origin
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint
 from explaineval.records import Message, Request
@@ -58,7 +59,7 @@ class RecordingAttempt(Attempt):
 
     def check(self, url: httpx.URL, method: str = "POST") -> None:  # noqa: ARG002 - as the guard asks
         """Note the origin."""
-        self.seen[str(Origin.of(url))] = None
+        self.seen[str(Origin.of(str(url)))] = None
 
 
 class RecordingWire(Wire):

@@ -71,7 +71,7 @@ def test_the_price_and_what_is_wrong_follow_what_is_filled_in(window: Windows) -
 
     problem = page.locator("#limit-problem")
     page.get_by_label("Examples of each task").fill("many")
-    expect(problem).to_contain_text("limit: ")
+    expect(problem).to_contain_text("Examples of each task: this must be a whole number")
     expect(page.get_by_label("Examples of each task")).to_have_attribute("aria-invalid", "true")
     page.get_by_label("Examples of each task").fill("3")
     expect(problem).to_be_hidden()
@@ -154,7 +154,7 @@ def test_without_scripts_the_form_shows_the_price_and_starts(window: Windows) ->
     page.get_by_label("Model", exact=True).first.fill("faithful")
     page.get_by_label("Seed").fill("ten")
     page.get_by_role("button", name="Show the price").click()
-    expect(page.locator("#seed-problem")).to_contain_text("seed: ")
+    expect(page.locator("#seed-problem")).to_contain_text("Seed: this must be a whole number")
     page.get_by_label("Seed").fill("10")
     page.get_by_label("Examples of each task").fill("3")
     page.get_by_role("button", name="Show the price").click()

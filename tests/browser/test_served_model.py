@@ -37,6 +37,9 @@ def test_the_model_on_this_machine_is_chosen_and_asked(chromium: Browser, tmp_pa
         expect(page.get_by_role("button", name="Add a model")).to_be_visible()  # the script is there
         page.get_by_label("Where it is asked").first.select_option("the small model on this machine")
         expect(page.get_by_label("Model", exact=True).first).not_to_have_value("")
+        expect(page.locator("#models-hint")).to_contain_text("ask it in the style completion")
+        page.locator("input[name=style][value=chat]").uncheck()
+        page.locator("input[name=style][value=completion]").check()
         page.get_by_label("Examples of each task").fill("1")
         expect(page.locator("#price")).to_contain_text("Requests to send")
         page.get_by_role("button", name="Start the run").click()

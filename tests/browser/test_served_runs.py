@@ -109,7 +109,7 @@ def test_a_run_is_stopped_continued_copied_and_deleted(
 
     page.get_by_label("Stop at so many dollars").fill("cheap")
     page.get_by_role("button", name="Continue").click()
-    expect(page.get_by_role("alert")).to_contain_text("'cheap' is no number of dollars")
+    expect(page.get_by_role("alert")).to_contain_text("The new limit must be a number of dollars; 'cheap' is none.")
     opened.go(f"/runs/{run}")
     page.get_by_role("button", name="Continue").click()
     expect(page.locator(".state")).to_have_text("finished", timeout=60_000)

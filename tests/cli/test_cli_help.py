@@ -29,7 +29,7 @@ CONTRACT = {
     "probe": "--model --base-url --endpoint-name --api-key-env --price --max-retries --timeout --max-usd "
     "--transport --cache --json",
     "score": "RUN_DIR --mention* --min-label-mass --resamples --columns --table --json",
-    "compare": "RUN_DIR... --by --against --equivalent --impact-rate --fail-if-lower --primary --mention --seed --json",
+    "compare": "RUN_DIR... --by --against --equivalent --impact-rate --primary --fail-if-lower --mention --seed --json",
     "report": "RUN_DIR... --out --plots --json",
     "explain": "[METRIC] --json",
     "notes": "RUN_DIR --json",

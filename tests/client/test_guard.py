@@ -16,14 +16,13 @@ from explaineval.client.direct import DirectClient
 from explaineval.client.endpoints.guard import (
     Attempt,
     GuardedTransport,
-    Origin,
     Wire,
     allow,
-    built_in,
     proxy_for,
     proxy_note,
 )
 from explaineval.client.endpoints.model_list import served_models
+from explaineval.client.endpoints.origins import Origin, built_in
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, ExplainevalError, InputError, TransientError

@@ -8,7 +8,8 @@ import base64
 import httpx
 import pytest
 
-from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Origin, Wire, allow
+from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow
+from explaineval.client.endpoints.origins import Origin
 from explaineval.errors import InputError
 from servers.personas import PersonaServer
 

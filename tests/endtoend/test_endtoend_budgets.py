@@ -336,5 +336,5 @@ def test_the_worse_of_two_codes_is_the_one(bench: Callable[..., Any], warm: Warm
     result = warm.run("run", "two.yaml", cwd=one.directory)
 
     assert result.code == 3
-    assert "openai/rich at dead: the connection is refused" in result.stderr
+    assert "openai/rich at http://127.0.0.1:9/v1: the connection is refused" in result.stderr
     assert "the spending limit ($0 for openai/poor)" in result.stderr

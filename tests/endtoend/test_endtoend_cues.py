@@ -82,6 +82,7 @@ class Finished:
 
     directory: Path
     warm: WarmCommands
+    url: str
 
     def trials(self, style: str, kind: str) -> list[dict[str, Any]]:
         """Trials of a kind."""
@@ -111,7 +112,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, warm: WarmCommands) -> Fi
         (directory / "run.yaml").write_text(config.format(url=server.url), "utf-8")
         result = warm.run("run", "run.yaml", "--out", "out", "--json", cwd=directory)
         assert result.code == 0, result.stdout + result.stderr
-    return Finished(directory, warm)
+    return Finished(directory, warm, server.url)
 
 
 @pytest.mark.parametrize("style", ["chat", "completion"])
@@ -184,14 +185,14 @@ def test_prompts_without_a_cue_are_as_they_were(finished: Finished) -> None:
     """The untouched prompt of a run with cues has the key that it has in a run without."""
     plain = '{"example_id": "x000", "kind": "own", "field": "note", "offset": 2, "inserted": "small"}\n'
     (finished.directory / "plain.jsonl").write_text(plain, "utf-8")
-    options = ("--task", "jsonl:task.jsonl", "--shots", "2", "--model", "openai/planted", "--base-url")
-    with ScriptedServer(script=answer) as server:
-        run = ("run", *options, server.url, "--endpoint-name", "lab", "--interventions", "plain.jsonl", "--limit", "1")
-        result = finished.warm.run(*run, "--out", "plain", "--json", cwd=finished.directory)
+    options = ("--task", "jsonl:task.jsonl", "--shots", "2", "--model", "openai/planted", "--base-url", finished.url)
+    result = finished.warm.run(
+        "plan", *options, "--interventions", "plain.jsonl", "--limit", "1", "--json", cwd=finished.directory
+    )
 
     assert result.code == 0, result.stderr
-    keys = {one["key_before"] for one in read_trials(finished.directory / "plain")}
-    assert keys == {one["key_before"] for one in finished.trials("chat", "cue_user") if one["example_id"] == "x000"}
+    assert result.document["total"]["hits"] > 0
+    assert result.document["total"]["misses"] == 1  # the edited prompt
 
 
 def test_a_cue_without_phrases_is_refused(finished: Finished) -> None:

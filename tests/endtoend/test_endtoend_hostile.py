@@ -92,6 +92,7 @@ def check_twice(one: HostileRuns) -> list[Result]:
     first = one.run()
     asked = dict(one.server.served)
     statuses, others = one.trials()
+    assert first.code in (0, 5), first.stdout[:2000] + first.stderr[-2000:]
     metrics = (one.directory / "out" / "metrics.json").read_bytes()
     again = one.run()
 

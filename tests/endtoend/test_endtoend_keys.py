@@ -54,7 +54,7 @@ def test_a_key_echoed_by_the_endpoint_is_blanked_out(
 def test_a_providers_own_key_never_goes_to_another_address(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """With --base-url and no variable named, OPENAI_API_KEY stays at home, in both styles."""
     one = bench(TABLE)
-    env = {"OPENAI_API_KEY": FOREIGN, "OPENAI_ORGANIZATION": FOREIGN}
+    env = {"OPENAI_API_KEY": FOREIGN, "OPENAI_ORGANIZATION": "org-of-another"}
     results = [
         warm.run(*one.options("--out", style, "--style", style), cwd=one.directory, env=env)
         for style in ("chat", "completion")

@@ -265,7 +265,7 @@ def test_explain_names_what_a_run_would_ask_anew(finished: Any, warm: WarmComman
     task = f"jsonl:{directory / 'task.jsonl'}"
     config = {
         "tasks": [task], "models": [{"model": "openai/planted", "endpoint": "lab"}], "samples": 2, "max_tokens": 96,
-        "endpoints": {"lab": {"base_url": finished.server.url}}, "arms": {"shots": [2]},
+        "endpoints": {"lab": {"base_url": finished.server.url, "endpoint_name": "lab"}}, "arms": {"shots": [2]},
         "interventions": {"file": str(directory / "edits.jsonl")},
     }  # fmt: skip
     (directory / "c.yaml").write_text(json.dumps(config))

@@ -305,7 +305,7 @@ def test_numbers_of_other_channels_stand_apart(tmp_path: Path) -> None:
 
     others = dict(content.others)
     rows = {(row.channel, row.metric): row.value for row in results.runs[0].scores.rows}
-    table = others["mentions by word, in channel reasoning"]
+    table = others["mentions by word in the reasoning"]
     shown = dict(zip([one.metric for one in table.columns], table.rows[0].values, strict=True))
     assert rows["reasoning", "tpr"] == 1.0
     assert {name: value.value for name, value in shown.items() if value} == {
@@ -315,7 +315,7 @@ def test_numbers_of_other_channels_stand_apart(tmp_path: Path) -> None:
     first = dict(zip([one.metric for one in own.columns], own.rows[0].values, strict=True))
     assert first["tpr"] is not None
     assert first["tpr"].value == rows["explanation", "tpr"] == 0.0
-    assert "in channel reasoning" in render(content)
+    assert "by word in the reasoning" in render(content)
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 
-from explaineval.client.endpoints.guard import Attempt, Origin, Wire
+from explaineval.client.endpoints.guard import Attempt, Wire
+from explaineval.client.endpoints.origins import Origin
 from explaineval.client.litellm_client import LiteLLMClient, load_litellm
 from explaineval.config import Endpoint
 from explaineval.errors import ExplainevalError
@@ -71,7 +72,7 @@ class AnsweringWire(Wire):
     def send_sync(self, request: httpx.Request, attempt: Attempt) -> httpx.Response:
         """The same for a synchronous client."""
         attempt.check(request.url)
-        self.passed.append(str(Origin.of(request.url)))
+        self.passed.append(str(Origin.of(str(request.url))))
         return httpx.Response(200, json=replies.body("chat", "m", "Answer: A", "stop", None), request=request)
 
 

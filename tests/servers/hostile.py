@@ -231,7 +231,7 @@ SHOWN: dict[str, Spoil] = {
 
 BOUNDED: dict[str, Spoil] = {
     "ten-thousand-choices": lambda body: {**body, "choices": body["choices"] * 10_000},
-    "hundred-thousand-choices": lambda body: {**body, "choices": body["choices"] * 100_000},
+    "hundred-thousand-choices": lambda body: {**body, "choices": [{**body["choices"][0], "logprobs": None}] * 100_000},
     "nested-beyond-pythons-depth": _count(extra=raw("[" * 100_000 + "]" * 100_000)),
     "message-nested": _say(_nested(400)),
     "body-of-60-mib": _add("z" * (60 * 2**20)),

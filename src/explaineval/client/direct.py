@@ -22,8 +22,9 @@ from httpx_aiohttp import AiohttpTransport
 from explaineval._version import __version__
 from explaineval.client.endpoints.api_keys import advice_on, key_of, without_secrets
 from explaineval.client.endpoints.bodies import bounds_of
-from explaineval.client.endpoints.guard import Attempt, Origin, Wire, allow, declared_origins, watch_clients
+from explaineval.client.endpoints.guard import Attempt, Wire, allow, watch_clients
 from explaineval.client.endpoints.openai_routes import PATHS, ROUTES, check_route, refused_params
+from explaineval.client.endpoints.origins import Origin, declared_origins
 from explaineval.client.endpoints.token_limits import NAME, LimitNames
 from explaineval.client.errors import classify, message_of
 from explaineval.client.openai_answers import read_answer

@@ -132,7 +132,7 @@ def _setup(
     name: str, workshop: Path, seed: int, models: Sequence[str], values: Mapping[str, Any], *, rates: bool = True
 ) -> SetUp:
     science = {"models": [{"model": model} for model in models], "shams": 0, "seed": seed, **values}
-    client = ClientConfig(cache=workshop / "cache")
+    client = ClientConfig(cache=workshop / "cache", keep_unreadable=True)
     return SetUp(name, build(RunConfig, science, "validate"), client, rates)
 
 

@@ -25,7 +25,7 @@ from explaineval.client.batches.journal import JournalEntry
 from explaineval.client.endpoints import guard
 from explaineval.client.endpoints.api_keys import advice_on, key_of
 from explaineval.client.endpoints.bodies import MOST_BYTES, MOST_VALUES, TooLargeError, measure
-from explaineval.client.endpoints.guard import declared_origins
+from explaineval.client.endpoints.origins import declared_origins
 from explaineval.client.endpoints.token_limits import Renamed
 from explaineval.client.errors import NO_HOST, Advice, chain, classify
 from explaineval.client.responses import read_json

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-
-import httpx
+from http import HTTPStatus
 
 from explaineval.config import Endpoint
 from explaineval.errors import InputError
@@ -73,11 +72,11 @@ def without_secrets(completion: Completion) -> Completion:
 
 def advice_on(endpoint: Endpoint, model: str, status: int) -> str | None:
     """Return advice on a status that concerns the key (401, 403) or the address (404); None for others."""
-    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         advice = _key_advice(endpoint, model)
-        return advice if status == httpx.codes.UNAUTHORIZED or advice.startswith(NONE_SENT) else None
+        return advice if status == HTTPStatus.UNAUTHORIZED or advice.startswith(NONE_SENT) else None
     plain = endpoint.base_url is not None and not VERSION.search(endpoint.base_url)
-    if status == httpx.codes.NOT_FOUND and plain and model.partition("/")[0] in OPENAI_SHAPED:
+    if status == HTTPStatus.NOT_FOUND and plain and model.partition("/")[0] in OPENAI_SHAPED:
         return (
             "unknown model or address; the base URL has no /v1, which most servers in OpenAI's shape want at its end: "
             f"try {endpoint.base_url}/v1"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import os
 import re
 import ssl
@@ -21,7 +20,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import certifi
@@ -37,6 +35,7 @@ from explaineval.client.endpoints.bodies import (
     UnderWay,
     check_answer,
 )
+from explaineval.client.endpoints.origins import Origin, declared_origins
 from explaineval.client.endpoints.proxies import naming_proxy, proxied, proxy_for, proxy_name
 from explaineval.config import Endpoint
 from explaineval.config.endpoint import DEFAULT_PORTS
@@ -60,66 +59,6 @@ _current: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
 _inside: ContextVar[bool] = ContextVar("inside_guard", default=False)
 _hooked: list[bool] = []
 """Holds an item once the audit hook is installed, which cannot be removed again."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Scheme, host and port of an address.
-
-    >>> str(Origin.of("HTTPS://api.Example.org:443/v1?x=1"))
-    'https://api.example.org'
-    """
-
-    scheme: str
-    host: str
-    port: int | None
-
-    @classmethod
-    def of(cls, url: httpx.URL | str) -> Origin:
-        """Return the origin of a URL."""
-        parsed = httpx.URL(url)
-        port = parsed.port if parsed.port is not None else DEFAULT_PORTS.get(parsed.scheme)
-        return cls(parsed.scheme, parsed.host.lower().rstrip("."), port)
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port in (None, DEFAULT_PORTS.get(self.scheme)) else f":{self.port}"
-        return f"{self.scheme}://{host}{port}"
-
-
-@cache
-def built_in() -> dict[str, tuple[Origin, ...]]:
-    """Return the addresses that litellm has built in, by provider; an empty tuple where it has none.
-
-    `origins.json` is made by scripts/build_origins.py, from a dry run of litellm. A provider without a built-in address
-    (an account's own resource, a server of one's own) has an empty list there and needs a base URL.
-    """
-    text = resources.files(__package__).joinpath("origins.json").read_text(encoding="utf-8")
-    table: dict[str, list[str]] = json.loads(text)["origins"]
-    return {provider: tuple(map(Origin.of, urls)) for provider, urls in table.items()}
-
-
-def declared_origins(endpoint: Endpoint, model: str) -> tuple[Origin, ...]:
-    """Return where requests to this model may go.
-
-    Raises:
-        InputError: the provider has no built-in address, and no base URL is given.
-    """
-    if endpoint.base_url is not None:
-        return (Origin.of(endpoint.base_url),)
-    provider = model.partition("/")[0]
-    origins = built_in().get(provider)
-    if origins:
-        return origins
-    if origins is None:
-        raise InputError(
-            f"{model}: explaineval knows no address of a provider {provider!r}; check what stands before the slash, or "
-            "give the address by --base-url."
-        )
-    raise InputError(
-        f"{model}: the provider {provider} has no address that is the same for everybody, or none that can be watched "
-        "over; give yours by --base-url."
-    )
 
 
 @dataclass(eq=False)
@@ -165,7 +104,7 @@ class Attempt:
         self._check_open()
         if (method, url) in self.failed:  # it may have been charged; whether to ask again is decided above litellm
             raise self.failed[method, url]
-        origin = Origin.of(url)
+        origin = Origin.of(str(url))
         if origin not in self.origins:
             raise self.refuse(InputError(self._elsewhere(origin)))
         if not self.sent and self.on_first_send is not None:
@@ -187,8 +126,9 @@ class Attempt:
         if name is not None:
             raise self.refuse(
                 InputError(
-                    f"{self.where}: the route would send the value of {name} to {Origin.of(request.url)}, which is not "
-                    "the key for this base URL; nothing was sent. Unset it, or use another route, for example openai/."
+                    f"{self.where}: the route would send the value of {name} to {Origin.of(str(request.url))}, which "
+                    "is not the key for this base URL; nothing was sent. Unset it, or use another route, for example "
+                    "openai/."
                 )
             )
 

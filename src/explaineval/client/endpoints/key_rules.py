@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from explaineval.client.endpoints.api_keys import DEFAULT_KEY_ENV, provider_key_names
-from explaineval.client.endpoints.guard import Origin, built_in, declared_origins
+from explaineval.client.endpoints.origins import Origin, built_in, declared_origins
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.config.client_config import ALLOWED
 from explaineval.config.endpoint import is_private

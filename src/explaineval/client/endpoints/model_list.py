@@ -7,7 +7,8 @@ import asyncio
 import httpx
 
 from explaineval.client.endpoints.api_keys import NO_KEY, key_of
-from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow, declared_origins
+from explaineval.client.endpoints.guard import Attempt, GuardedTransport, Wire, allow
+from explaineval.client.endpoints.origins import declared_origins
 from explaineval.config import Endpoint
 from explaineval.errors import EndpointError, OversizedError
 from explaineval.secrets import SECRETS

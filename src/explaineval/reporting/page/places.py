@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from explaineval.interventions import kind_of
-from explaineval.records import EXPLANATION, Condition, MetricRow
-from explaineval.reporting.condition_text import by_condition, parts_of, split_shared
+from explaineval.records import Condition, MetricRow
+from explaineval.reporting.condition_text import by_condition, describe_source, parts_of, split_shared
 from explaineval.reporting.results import Results
 from explaineval.scoring.checks import GRADES
 from explaineval.scoring.warnings import RowWarning
@@ -77,9 +77,7 @@ def source_of(condition: Condition) -> str:
     """Say who or what decided on the mentions, or predicted, in a row that does not stand first."""
     if condition.mention is None:
         return f"predictions of {condition.judge}"
-    who = f"{condition.judge} ({condition.mention})" if condition.judge else condition.mention
-    where = "" if condition.channel in (None, EXPLANATION) else f", in channel {condition.channel}"
-    return f"mentions by {who}{where}"
+    return f"mentions {describe_source(condition)}"
 
 
 def _is_shown(condition: Condition) -> bool:
