@@ -12,7 +12,7 @@ import click
 
 from explaineval.cache import AnswerOrigin, Exported, Imported, Store, export_pack, import_pack, open_store, request_key
 from explaineval.cli.cache import FILTERS, request_filter
-from explaineval.cli.options import JSON, PATH, STORED, option, options
+from explaineval.cli.options import ADDRESSES, JSON, PATH, STORED, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import ExitCode, InputError, StoreError
 from explaineval.planning.notes import Note, cache_notes, note
@@ -33,6 +33,7 @@ NEVER_STORED = ("rejected", "failed")
     option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="F", help="The pack."),
     option("--run", multiple=True, type=PATH, metavar="RUN_DIR", help="Answers of this run only. Repeatable."),
     *FILTERS,
+    ADDRESSES,
     JSON,
 )
 def export_command(
@@ -41,6 +42,7 @@ def export_command(
     run: tuple[Path, ...],
     model: tuple[str, ...],
     endpoint: tuple[str, ...],
+    addresses: bool,
     json: bool,
 ) -> int:
     """Write answers into a pack: one gzipped file without secrets, the same bytes for the same answers.
@@ -51,8 +53,8 @@ def export_command(
     check_ending(out, "a pack", ".gz", ".jsonl")
     wanted = request_filter(model, endpoint)
     with open_store(directory, readonly=True) as store:
-        keys = _keys_of(run, store) if run else None
-        exported = export_pack(store, out, keys=keys, wanted=wanted)
+        keys = keys_of(run, store) if run else None
+        exported = export_pack(store, out, keys=keys, wanted=wanted, addresses=addresses)
         notes = list(cache_notes(store.warnings))
     notes += _export_notes(exported, filtered=wanted is not None or keys is not None)
     counts = f"{_count(exported.entries, 'answer')}, {_count(exported.verdicts, 'document')} on endpoints"
@@ -114,7 +116,7 @@ def _import_line(file: Path, imported: Imported) -> str:
     return f"{file}: {added}, {imported.present:,} present, {conflicting}{refused}"
 
 
-def _keys_of(runs: Sequence[Path], store: Store) -> set[str]:
+def keys_of(runs: Sequence[Path], store: Store) -> set[str]:
     """Return the keys of the runs' answers, including those that were asked again."""
     keys: set[str] = set()
     for directory in runs:

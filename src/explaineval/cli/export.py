@@ -15,7 +15,7 @@ from explaineval.archive.bundle import Bundled, unpacked, write_bundle
 from explaineval.archive.reproduce import Difference, Reproduction, reproduce
 from explaineval.archive.restore import client_of, prepared_from
 from explaineval.cache import open_store
-from explaineval.cli.options import CACHE_OF_RUN, JSON, PATH, option, options
+from explaineval.cli.options import ADDRESSES, CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import echo, echo_document, echo_scores, finish
 from explaineval.errors import ExitCode
 from explaineval.planning.notes import Note, cache_notes, note
@@ -40,10 +40,11 @@ LONGEST_VALUE = 100
     option("--rows", type=click.Choice(list(TABLES)),
            help=f"The rows of csv, parquet and jsonl.  [default: {DEFAULT_TABLE}]"),
     CACHE_OF_RUN,
+    ADDRESSES,
     JSON,
 )  # fmt: skip
 def export_command(
-    run_dir: Path, out: Path, format: str | None, rows: str | None, cache: Path | None, json: bool
+    run_dir: Path, out: Path, format: str | None, rows: str | None, cache: Path | None, addresses: bool, json: bool
 ) -> int:
     """Write RUN_DIR for other programs, or bundle it with the answers behind its numbers for `explaineval reproduce`.
 
@@ -69,7 +70,7 @@ def export_command(
     elif chosen.suffix is not None:
         check_ending(out, chosen.title, chosen.suffix, chosen=format is not None)
     if chosen is None:
-        return _bundle(run_dir, out, cache, json)
+        return _bundle(run_dir, out, cache, json, addresses=addresses)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
         directory = unpacked(run_dir, Path(workshop) / BUNDLE)
         exported = chosen.write(Choice(directory, rows or DEFAULT_TABLE, datetime.now(UTC)), out)
@@ -85,12 +86,12 @@ def export_command(
     return finish(document, [line], json=json)
 
 
-def _bundle(run_dir: Path, out: Path, cache: Path | None, json: bool) -> int:
+def _bundle(run_dir: Path, out: Path, cache: Path | None, json: bool, *, addresses: bool) -> int:
     """Bundle the run and the answers behind its numbers."""
     client = client_of(read_run(run_dir), cache)
     prepared = prepared_from(run_dir, client)
     with open_store(client.cache, readonly=True) as store:
-        bundled = write_bundle(run_dir, prepared, store, out)
+        bundled = write_bundle(run_dir, prepared, store, out, addresses=addresses)
         notes = [*cache_notes(store.warnings), *_gaps(bundled)]
     line = f"{out}: {counted(bundled.answers, 'answer')}, {bundled.bytes / 1e6:.1f} MB"
     return finish({"file": str(out), **asdict(bundled)}, [line], notes, json=json)

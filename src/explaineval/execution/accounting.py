@@ -34,13 +34,25 @@ from explaineval.rundir.schema import (
     TokenCounts,
     Totals,
 )
+from explaineval.scoring.checks import ANOTHER_ADDRESS
 from explaineval.text import counted, duration
 
 PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
 
 
-def run_record(prepared: Prepared, facts: Facts, prices: str) -> RunRecord:
-    """Describe a run as it is known before its first request; `prices` names the list of prices that it uses."""
+def run_record(prepared: Prepared, facts: Facts, prices: str, *, hide_addresses: bool = False) -> RunRecord:
+    """Describe a run as it is known before its first request.
+
+    Args:
+        prepared: the run.
+        facts: what was found in its inputs.
+        prices: names the list of prices that it uses.
+        hide_addresses: leave out where endpoints are and how they are given their keys, which the operator knows.
+    """
+    client, hidden = prepared.client, {"base_url": None, "api_key_env": None}
+    if hide_addresses:
+        endpoints = {name: entry.model_copy(update=hidden) for name, entry in client.endpoints.items()}
+        client = client.model_copy(update={"endpoints": endpoints})
     return RunRecord(
         explaineval=__version__,
         signature=provenance.run_signature(prepared.config, prepared.name),
@@ -48,7 +60,7 @@ def run_record(prepared: Prepared, facts: Facts, prices: str) -> RunRecord:
         python=platform.python_version(),
         packages={name: metadata.version(name) for name in PACKAGES},
         config=prepared.config,
-        client=prepared.client,
+        client=client,
         science=prepared.science,
         facts=facts,
         prices=prices,
@@ -75,7 +87,7 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
         threads=run.threads if run.cached.counts.sent else None,
         snapshots=run.ledger.snapshots,
         unreadable=run.unreadable_arms,
-        address=run.address,
+        address=_shown_address(run, run.address),
         sources=_sources(run),
     )
 
@@ -83,11 +95,18 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
 def _sources(run: ModelRun) -> tuple[AnswerSource, ...]:
     """Return where the answers of a model came from, the most frequent source first."""
     counts: Counter[AnswerOrigin] = Counter()
-    for origin, count in run.cached.origins.items():  # addresses are not told where this run does not tell its own
-        counts[origin if run.address is not None else origin._replace(address=None)] += count
+    for origin, count in run.cached.origins.items():
+        counts[origin._replace(address=_shown_address(run, origin.address))] += count
     if run.cached.counts.sent:
-        counts[AnswerOrigin(known=True, address=run.address)] += run.cached.counts.sent
+        counts[AnswerOrigin(known=True, address=_shown_address(run, run.address))] += run.cached.counts.sent
     return tuple(AnswerSource(**origin._asdict(), answers=count) for origin, count in counts.most_common())
+
+
+def _shown_address(run: ModelRun, address: str | None) -> str | None:
+    """Return an address as the run tells it: where that is the operator's matter, only whether it is today's."""
+    if not run.hides_address or address is None:
+        return address
+    return run.model.endpoint if address == run.address else ANOTHER_ADDRESS
 
 
 def request_counts(runs: Sequence[ModelRun]) -> RequestCounts:

@@ -120,6 +120,8 @@ class ModelRun:
     ended: bool = False
     """Whether nothing more is asked of the model."""
     address: str | None = None
+    hides_address: bool = False
+    """Whether users are told the endpoint's name alone."""
     """The base URL of the endpoint, which is stored beside new answers; None for a provider's own, or a simulation."""
     messages: list[str] = field(default_factory=list)
     """What is to be told while the run goes on."""
@@ -303,7 +305,8 @@ def build_model_runs(
             model, Ledger(asked_at), CostEstimate(asked_at), layers, cached, pool, writer, batches, probe,
             served[model.endpoint].threads if model.endpoint in served else None, messages=messages,
             keep_unreadable=client.keep_unreadable,
-            address=None if shared is not None else client.addresses.get(model.endpoint or ""),
+            address=client.addresses.get(model.endpoint or ""),
+            hides_address=shared is not None,
         )  # fmt: skip
         cached.on_answer, cached.on_unsent = model_run.count_answer, model_run.count_unsent
         cached.report, cached.on_wait = model_run.messages.append, pool.hold_up

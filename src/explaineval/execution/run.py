@@ -117,7 +117,7 @@ def execute(
             tasks=provenance.task_facts(prepared.tasks, prepared.chosen.edits, prepared.prompts),
             no_level_shots=provenance.no_level_shots(prepared.config, prepared.tasks, prepared.prompts),
         )
-        record = run_record(prepared, facts, listed.version)
+        record = run_record(prepared, facts, listed.version, hide_addresses=shared is not None)
         run_directory.write_run(directory, record)
         reporter = ProgressReporter(prepared, directory, watch)
         reporter.write([], "asking")

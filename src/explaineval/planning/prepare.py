@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from explaineval.cache import holds_store, open_store, verdict_name
+from explaineval.cache import Store, holds_store, open_store, verdict_name
 from explaineval.client.endpoints.key_rules import check_keys, sent_keys
 from explaineval.client.simulated import law_of
 from explaineval.client.stack import check_transport
@@ -53,8 +53,14 @@ class Prepared:
     """Of a shard, the place of each example in the whole run."""
 
 
-def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
-    """Read tasks, prompts and interventions; nothing is asked and nothing written yet. Raises InputError."""
+def prepare(config: RunConfig, client: ClientConfig, out: Path | None = None) -> Prepared:
+    """Read tasks, prompts and interventions; nothing is asked and nothing written yet. Raises InputError.
+
+    Args:
+        config: what is asked of whom.
+        client: how endpoints are reached.
+        out: the run directory, where one was chosen: what it and those beside it show of endpoints' names counts too.
+    """
     config.require_params()
     if config.until_half_width is not None and client.batch:
         raise InputError(
@@ -62,7 +68,7 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
             "leave one of them out."
         )
     config, client = with_simulated(config, client)
-    client, unproven = _with_proven_names(client, config.models)
+    client, unproven = _with_proven_names(client, config.models, out)
     for model in config.models:
         client.endpoint_of(model)
     check_transport(client, config.models)
@@ -106,14 +112,18 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     return Prepared(config, client, parts, prompts, own, science, name, whole_run, positions)
 
 
-def _with_proven_names(client: ClientConfig, models: Sequence[ModelConfig]) -> tuple[ClientConfig, tuple[Note, ...]]:
-    """Keep the names under which 0.2 stored answers where earlier runs show that they stood for these addresses alone.
+def _with_proven_names(
+    client: ClientConfig, models: Sequence[ModelConfig], out: Path | None
+) -> tuple[ClientConfig, tuple[Note, ...]]:
+    """Keep the names under which 0.2 stored answers where it is known that they stood for these addresses alone.
 
-    Returns a note for each name that is not used although the cache has something under it.
+    Earlier runs show it, or else the addresses that the cache has beside its answers. Returns a note for each name that
+    is not used although the cache has something under it.
     """
     if not file_names(client):
         return client, ()
-    proven, dropped = prove_names(client, run_directory.endpoint_addresses(run_directory.RUNS))
+    known = run_directory.endpoint_addresses(run_directory.RUNS, out)
+    proven, dropped = prove_names(client, known)
     if not dropped or not holds_store(client.cache):
         return proven, ()
     with open_store(client.cache, readonly=True) as store:
@@ -122,14 +132,28 @@ def _with_proven_names(client: ClientConfig, models: Sequence[ModelConfig]) -> t
             for name in dropped
             if any(store.get_verdict(verdict_name(name, model.model)) is not None for model in models)
         ]
+        unknown = set(stored) - known.keys()
+        if unknown:
+            proven, dropped = prove_names(client, known | _addresses_in(store, unknown))
     return proven, tuple(
         note(
             "older_name_unused",
-            f"the cache has answers of an earlier version under the endpoint name {name!r}, and no earlier run here "
-            "shows that they all came from this address: they are not used.",
+            f"the cache has answers of an earlier version under the endpoint name {name!r}, and neither it nor an "
+            "earlier run here shows that they all came from this address: they are not used.",
         )
         for name in stored
+        if name in dropped
     )
+
+
+def _addresses_in(store: Store, names: Collection[str]) -> dict[str, set[str]]:
+    """Return for the names of endpoints the addresses that gave stored answers under them, as far as they are known."""
+    addresses: dict[str, set[str]] = {}
+    for _, request, _ in store.iterate():
+        name, origin = request.endpoint, store.latest_origin
+        if name is not None and name in names and origin.bought and origin.address is not None:
+            addresses.setdefault(name, set()).add(origin.address)
+    return addresses
 
 
 def adopt_run(prepared: Prepared, out: Path | None) -> Prepared:

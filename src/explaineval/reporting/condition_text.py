@@ -239,5 +239,7 @@ def lower_first(text: str) -> str:
 
 
 def upper_first(text: str) -> str:
-    """Return a sentence with a capital, unless it begins with the name of a metric."""
+    """Return a sentence with a capital, unless it begins with the name of a metric or a model."""
+    if "/" in text.partition(" ")[0]:
+        return text
     return text if any(text.startswith(metric.title) for metric in METRICS.values()) else f"{text[0].upper()}{text[1:]}"

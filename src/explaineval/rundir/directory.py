@@ -134,10 +134,16 @@ def run_directories(base: Path) -> Iterator[Path]:
     yield from islice(sorted(found, reverse=True), MOST_RUNS)
 
 
-def endpoint_addresses(base: Path) -> dict[str, set[str]]:
-    """Return for the names of endpoints the base URLs that they stood for in the runs below a directory."""
+def endpoint_addresses(base: Path, out: Path | None = None) -> dict[str, set[str]]:
+    """Return for the names of endpoints the base URLs that they stood for in earlier runs.
+
+    These are the runs below `base`, the one in the directory `out`, and those beside it.
+    """
+    beside = (
+        () if out is None else islice(sorted(path.parent for path in out.absolute().parent.glob(f"*/{RUN}")), MOST_RUNS)
+    )
     addresses: dict[str, set[str]] = {}
-    for directory in run_directories(base):
+    for directory in chain(run_directories(base), beside):
         try:
             endpoints = read_run(directory).client.endpoints
         except InputError:

@@ -220,6 +220,10 @@ def describe_snapshots(snapshots: Sequence[Snapshot]) -> str:
     return f"the endpoint served {len(snapshots)} versions of the model: {', '.join(shown)}{more}."
 
 
+ANOTHER_ADDRESS = "another address"
+"""Stands for an address that is not shown and is not the one of the run."""
+
+
 def describe_sources(entry: EndpointRecord) -> Iterator[tuple[str, str]]:
     """Yield (code, sentence) on a model's answers that came from packs, from elsewhere or from nobody knows where."""
     total = sum(source.answers for source in entry.sources)
@@ -244,17 +248,26 @@ def describe_sources(entry: EndpointRecord) -> Iterator[tuple[str, str]]:
     bought = [source for source in entry.sources if source.pack is None]
     if (
         entry.address is None
-        or entry.endpoint == entry.address
+        or entry.endpoint is None
+        or "://" in entry.endpoint
         or all(source.known and source.address == entry.address for source in bought)
     ):
         return
+    own, today = "the address of this run", f"; in this run it is {entry.address}"
+    if entry.endpoint == entry.address:  # as in the service, which tells users no address
+        today = ""
     where = ", ".join(
-        f"{source.answers:,} from {source.address or 'the provider'}"
-        if source.known
-        else f"{source.answers:,} from an address that is not known"
+        f"{source.answers:,} from "
+        + (
+            "an address that is not known"
+            if not source.known
+            else own
+            if not today and source.address == entry.address
+            else source.address or "the provider"
+        )
         for source in bought
     )
-    yield "addresses_mixed", f"{entry.model} at {entry.endpoint}: {where}; in this run it is {entry.address}."
+    yield "addresses_mixed", f"{entry.model} at {entry.endpoint}: {where}{today}."
 
 
 def make_warning(code: str, metric: str, text: str) -> MetricWarning:
