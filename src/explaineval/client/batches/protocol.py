@@ -435,7 +435,7 @@ class BatchHTTP:
 
     def _attempt(self, *, streams: bool = False) -> guard.Attempt:
         sent = {name.lower(): value for name, value in self.headers.items()}
-        key = sent.get("authorization", "").removeprefix("Bearer ") or sent.get("x-api-key")
+        key = sent.get("authorization", "").removeprefix("Bearer ") or sent.get("x-api-key") or sent.get("api-key")
         return guard.Attempt(
             self._where, self._origins, self._guarded, moved_by_user=self._by_user, key=key, streams=streams
         )
