@@ -87,8 +87,7 @@ class Secrets:
                     self.add(secret)
 
     def whole_in(self, folded: str) -> bool:
-        """Return whether the whole of a secret stands in a text translated by `_FOLD`, also in base64 or hexadecimal.
-        """
+        """Return whether the whole of a secret stands in a text that `_FOLD` translated, plain or encoded."""
         return any(form in folded for value in self._values for form in _folded_forms(value))
 
     @property
