@@ -105,9 +105,9 @@ def test_the_name_of_an_account_goes_to_its_provider_alone() -> None:
 def test_a_secret_in_the_text_of_a_request_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stranger's data or prompts may have picked it up from a file of this machine."""
     monkeypatch.setenv("SOMEBODYS_API_KEY", OTHER)
+    body = b'{"messages": [{"content": "SOMEBODYS_API_KEY=' + OTHER.encode() + b'"}]}'
     with PersonaServer() as server:
         with pytest.raises(InputError, match="SOMEBODYS_API_KEY") as caught:
-            body = b'{"messages": [{"content": "SOMEBODYS_API_KEY=' + OTHER.encode() + b'"}]}'
             asyncio.run(_send(f"{server.url}/chat", {}, moved_by_user=True, key=OWN, body=body))
 
         assert OTHER not in str(caught.value)
