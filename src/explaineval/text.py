@@ -16,6 +16,12 @@ HARMFUL = re.compile(
 )
 """Characters that control a terminal or are invisible."""
 
+FORMULA = re.compile(r"[\s\0]*[=+\-@＝＋－＠']|[\t\r\n]")
+"""Beginnings of a text that a spreadsheet may take for a formula or reads as something else, and the mark itself."""
+
+MARK = "'"
+"""Stands before a text of a CSV file that begins like a formula."""
+
 
 def visible(text: str) -> str:
     """The text with control, direction and invisible characters replaced by visible ones that do nothing.
@@ -133,3 +139,14 @@ def _show(match: re.Match[str]) -> str:
     if code == 0x7F:
         return "␡"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def harmless(text: str) -> str:
+    """Return a text with an apostrophe before it if it begins like a formula, or with an apostrophe.
+
+    Removing one leading apostrophe, where there is one, gives the text back.
+
+    >>> harmless("=1+1"), harmless(" -x"), harmless("'"), harmless("a=b")
+    ("'=1+1", "' -x", "''", 'a=b')
+    """
+    return MARK + text if FORMULA.match(text) else text

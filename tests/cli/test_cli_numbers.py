@@ -10,7 +10,7 @@ import pytest
 from explaineval.cli.app import main
 
 ONE = re.compile(r"(?<![\d.,:/-])\b1 (?:more |of |stored |distinct |scored |shared )?([a-z]+s)\b")
-VERBS = {"is", "was", "has", "does", "this", "its", "as", "goes", "differs", "comes", "has", "belongs", "words", "minus"}
+VERBS = {"is", "was", "has", "does", "this", "its", "as", "goes", "differs", "comes", "belongs", "words", "minus"}
 """Words after a one that are no plurals; `1 words` is a mean of lengths."""
 COMMANDS = (
     "run {model} --limit 1 --cache c --out r --table",

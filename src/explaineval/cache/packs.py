@@ -38,7 +38,7 @@ from explaineval.cache.rows import (
 )
 from explaineval.cache.store import Store
 from explaineval.errors import InputError
-from explaineval.files import open_atomic
+from explaineval.files import open_atomic, open_regular
 from explaineval.records import Request
 from explaineval.text import counted
 
@@ -46,6 +46,8 @@ MAX_LINE = MAX_BYTES + 256
 """Longest line in bytes: a row of the largest size and its key."""
 
 MAX_SENTENCES = 100
+MOST_BLANK = 1_000
+"""Blank lines that are passed over: packed, a billion of them takes a megabyte."""
 IN_FLIGHT = 500
 """Lines that wait for their commit at the same time: as many as one transaction takes."""
 
@@ -149,11 +151,16 @@ async def import_pack(store: Store, source: Path, origin: AnswerOrigin = UNKNOWN
     """
     importer = _Importer(store, source, origin)
     try:
-        with source.open("rb") as handle:
+        with open_regular(source) as handle:
             if not is_gzip(handle):
                 raise InputError(f"{source} is not a pack: it is not a gzip file. Give a file of `cache export`.")
             for line in read_lines(handle, MAX_LINE):
                 await importer.take(line)
+                if importer.blank > MOST_BLANK:
+                    raise InputError(
+                        f"{source}:{line.number}: more than {MOST_BLANK:,} lines are blank, which no pack of `cache "
+                        "export` has; the answers before them were added, and nothing more of it is read."
+                    )
     except OSError as error:
         raise InputError(f"{source} cannot be read: {error.strerror or error}.") from error
     finally:
@@ -172,6 +179,8 @@ class _Importer:
         self._counts = {"added": 0, "present": 0, "conflicting": 0, "verdicts": 0}
         self._refused: list[str] = []
         self._unlisted = 0
+        self.blank = 0
+        """How many lines were blank."""
 
     async def take(self, line: Line) -> None:
         """Begin to store a line; waits where too many are being stored."""
@@ -179,6 +188,7 @@ class _Importer:
             if line.data is None:
                 raise RefusedRowError(line.fault)
             if not line.data.strip():
+                self.blank += 1
                 return
             entry, address = parse_line(line.data)
         except RefusedRowError as error:

@@ -55,6 +55,7 @@ NOTES: Mapping[str, Code] = {
     "route_loses_logprobs": Code("mind", "Ask the same server by the route openai/ with --base-url."),
     "capabilities_assumed": Code("mind", "Run `explaineval probe`."),
     "key_sent": Code("for the record", NOTHING),
+    "files_outside": Code("for the record", NOTHING),
     "proxy_used": Code("for the record", NOTHING),
     "tokens_uncounted": Code("mind", "Look at the provider's bill."),
     "bill_unknown": Code("mind", "Look at the provider's bill."),

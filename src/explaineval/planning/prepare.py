@@ -323,17 +323,30 @@ def _with_levels(task: Task, levels: Collection[str]) -> Task:
 
 
 def key_notes(config: RunConfig, client: ClientConfig, *, planned: bool = False) -> tuple[Note, ...]:
-    """Name each key that requests of a run carry, by its variable and the address; none where nothing may be sent.
+    """Name what leaves this machine that a user may not expect; nothing where nothing may be sent.
+
+    These are each key that requests of a run carry, by its variable and the address, and the files that a configuration
+    file names outside of its own folder.
 
     Variables that are not set are named only in what is `planned`: a run ends there.
     """
     if client.offline:
         return ()
-    return tuple(
+    named = {*config.tasks, str(config.prompts), str(config.shots_from), str(config.interventions.file)}
+    outside = [name for name in client.files_outside if name in named]
+    files = [
+        note(
+            "files_outside",
+            "the configuration file names what lies outside of its folder, and its texts are sent: "
+            f"{', '.join(outside)}.",
+        )
+    ]
+    keys = (
         note("key_sent", f"the key in {variable} is sent to {address}{'' if is_set else f' ({variable} is not set)'}.")
         for variable, address in sent_keys(client, config.models)
         if (is_set := bool(os.environ.get(variable))) or planned
     )
+    return (*keys, *(files if outside else ()))
 
 
 def inputs_of(tasks: Sequence[Task], chosen: Chosen) -> tuple[RecordChain[Example], RecordChain[Intervention]]:

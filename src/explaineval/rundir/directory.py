@@ -34,7 +34,7 @@ from explaineval.record_list import json_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
 from explaineval.rundir.schema import Prediction, RunProgress, RunRecord, Science
 from explaineval.secrets import SECRETS
-from explaineval.text import counted
+from explaineval.text import counted, harmless
 
 T = TypeVar("T")
 R = TypeVar("R", bound=BaseModel)
@@ -355,13 +355,18 @@ def read_progress(directory: Path) -> RunProgress | None:
 
 
 def write_metrics(directory: Path, rows: Sequence[MetricRow]) -> None:
-    """Write metrics.json and metrics.csv: the same rows in the same order, without time or spend."""
+    """Write metrics.json and metrics.csv: the same rows in the same order, without time or spend.
+
+    In metrics.csv a text that a spreadsheet could run, such as the name of a task, gets an apostrophe before it.
+    """
     plain = [row.model_dump(mode="json") for row in rows]
     _write_json(directory / METRICS, plain)
     with replacing(directory / METRICS_CSV) as handle:
         writer = csv.DictWriter(handle, list(MetricRow.model_fields), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(plain)
+        writer.writerows(
+            {name: harmless(value) if isinstance(value, str) else value for name, value in row.items()} for row in plain
+        )
 
 
 def read_run(directory: Path) -> RunRecord:
