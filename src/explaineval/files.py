@@ -106,14 +106,22 @@ class LineWriter:
             del self._waiting[: self._handle.write(self._waiting[:AT_ONCE])]
 
 
-def copy_tree(source: Path, target: Path) -> None:
-    """Copy a folder with all files in it. The copies are new files: their modes follow the umask, not the originals."""
+def copy_tree(source: Path, target: Path, whole: Path | None = None) -> None:
+    """Copy a folder with all files in it. The copies are new files: their modes follow the umask, not the originals.
+
+    `whole` is the folder out of which no link may lead, `source` itself if it is None. Raises OSError for such a link
+    and for a pipe or device.
+    """
+    whole = source.resolve() if whole is None else whole
     target.mkdir()
     for path in sorted(source.iterdir()):
+        if path.is_symlink() and not path.resolve().is_relative_to(whole):
+            raise OSError(errno.EINVAL, "it is a link out of its folder", str(path))
         if path.is_dir():
-            copy_tree(path, target / path.name)
+            copy_tree(path, target / path.name, whole)
         else:
-            shutil.copyfile(path, target / path.name)
+            with open_regular(path) as original, (target / path.name).open("xb") as copy:
+                shutil.copyfileobj(original, copy)
 
 
 def why_unwritable(directory: Path) -> str | None:

@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from explaineval.service.processes.workers import Paused, Workers
 from servers.service import Service
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -295,3 +297,15 @@ def test_on_a_full_disk_runs_can_be_stopped_and_deleted(server: BillingServer, t
     assert (stopped["state"], deleted.status) == ("stopped", 204)
     assert finished["state"] == "finished"
     assert server.books("full")["billed"] <= 15 + 15 + 1
+
+
+def test_a_pause_ends_although_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that waits for its rate goes on after so many seconds, whatever the time of day says meanwhile."""
+    paused = Paused.of("rate", None, time.time() + 60.0)
+    workers = cast("Any", SimpleNamespace(disk=SimpleNamespace(faults={})))
+    before = time.monotonic()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+
+    assert not Workers._is_due(workers, "run", paused, ())
+    monkeypatch.setattr(time, "monotonic", lambda: before + 61.0)
+    assert Workers._is_due(workers, "run", paused, ())

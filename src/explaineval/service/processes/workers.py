@@ -61,11 +61,17 @@ ENDED = Wait("worker", "")
 
 @dataclass(frozen=True)
 class Paused:
-    """For what a run without a process waits: an endpoint (`place`), or until when (since 1970)."""
+    """For what a run without a process waits: an endpoint (`place`), or until when (of a clock that never jumps)."""
 
     waits_for: WaitsFor
     place: str | None = None
-    resume_at: float | None = None
+    until: float = 0.0
+
+    @classmethod
+    def of(cls, waits_for: WaitsFor, place: str | None, resume_at: float | None) -> Paused:
+        """Return the pause of a run that is to go on at a time of day (seconds since 1970)."""
+        left = 0.0 if resume_at is None else resume_at - time.time()
+        return cls(waits_for, place, time.monotonic() + left)
 
 
 @dataclass(eq=False)
@@ -162,7 +168,7 @@ class Workers:
             if row.state == "stopping":
                 self.table.update_run(row.id, state="stopped", reason="it was asked to stop.", ended=now())
             elif row.state == "waiting" and row.waits_for == "rate" and row.resume_at is not None:
-                self.paused[row.id] = Paused("rate", None, row.resume_at)
+                self.paused[row.id] = Paused.of("rate", None, row.resume_at)
             else:
                 self.table.update_run(row.id, state="queued", reason=None, waits_for=None)
         return self.table.runs(states=("queued", "waiting"))
@@ -242,7 +248,7 @@ class Workers:
         outages, callers, due = self.turns.outages, self._callers(), False
         for run, paused in list(self.paused.items()):
             over = paused.place is not None and outages.is_over(paused.place)
-            if over or self._is_due(run, paused, clock, callers):
+            if over or self._is_due(run, paused, callers):
                 row = await asyncio.to_thread(self.table.run, run)
                 if row is None or row.state != "waiting":
                     del self.paused[run]
@@ -257,10 +263,10 @@ class Workers:
             self._make_room(self._wanting, loop.time())
         return due
 
-    def _is_due(self, run: str, paused: Paused, clock: float, callers: Collection[str]) -> bool:
+    def _is_due(self, run: str, paused: Paused, callers: Collection[str]) -> bool:
         if paused.place is not None:
             return paused.place not in self.turns.outages.now or run in callers
-        return clock >= (paused.resume_at or 0.0) and not (paused.waits_for == "disk" and self.disk.faults)
+        return time.monotonic() >= paused.until and not (paused.waits_for == "disk" and self.disk.faults)
 
     def _callers(self) -> set[str]:
         """Return the runs that are to try an endpoint again which no process is about to try, one for each."""
@@ -622,7 +628,7 @@ class Workers:
             return False
         self.paused.pop(row.id, None)
         if end.state == "waiting" and end.waits_for is not None:
-            self.paused[row.id] = Paused(end.waits_for, end.place, end.resume_at)
+            self.paused[row.id] = Paused.of(end.waits_for, end.place, end.resume_at)
         elif end.state not in ACTIVE:
             self._paces.pop(row.id, None)
             self._disk_pauses.pop(row.id, None)
