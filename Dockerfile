@@ -2,7 +2,7 @@
 #   docker build -t explaineval .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/cache:/data/cache" -v "$PWD/runs:/data/runs" -e OPENAI_API_KEY \
 #     explaineval run --task nli --model openai/gpt-4o-mini
-# `--build-arg PARTS=run` leaves out the embedded model of `demo` and spaCy, which makes interventions for your own data.
+# `--build-arg PARTS=run` leaves out the embedded model of `demo`.
 FROM python:3.12-slim AS build
 ARG PARTS=image
 WORKDIR /src

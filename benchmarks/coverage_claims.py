@@ -60,14 +60,14 @@ SHOWN = ("phi_at_p", "f_auroc", "tpr", "youden_j")
 MISSING, MISSING_IF_CHANGED = 0.05, 0.2
 
 
-def compared(models: Sequence[Counts], unquotable: Sequence[str | None] = ()) -> dict[str, Compared]:
-    """The families of planted models by metric; `unquotable` has the code that limits each model's phi-CCT."""
+def compared(models: Sequence[Counts], codes: Sequence[str | None] = ()) -> dict[str, Compared]:
+    """The families of planted models by metric; `codes` has the code that limits each model's phi-CCT."""
     examples = tuple(f"e{number:04}" for number in range(len(models[0])))
     systems = tuple(System(0, None, f"m{number}", "pe2", "chat", 0, LEVELS[MIDDLE]) for number in range(len(models)))
     names = tuple(system.model for system in systems)
     warnings: dict[tuple[System, str, str], Mapping[str, Sequence[MetricWarning]]] = {
         (system, "planted", "word"): {PRIMARY: [make_warning(code, PRIMARY, code)]}
-        for system, code in zip(systems, unquotable, strict=False)
+        for system, code in zip(systems, codes, strict=False)
         if code
     }
     groups = []
@@ -88,9 +88,9 @@ def _tables(levels: Counts) -> Tables:
     return Tables(levels, np.zeros((len(levels), 4), dtype=np.int64), np.zeros((len(levels), 6)))
 
 
-def claims(models: Sequence[Counts], unquotable: Sequence[str | None] | None = None) -> dict[str, bool]:
+def claims(models: Sequence[Counts], codes: Sequence[str | None] | None = None) -> dict[str, bool]:
     """Which claims are made of any pair: by name of metric, `more_faithful`, `higher_phi` and `goes_with_rates`."""
-    found = compared(models, [chance_of(cells) for cells in models] if unquotable is None else unquotable)
+    found = compared(models, [chance_of(cells) for cells in models] if codes is None else codes)
     phi = found[PRIMARY]
     made = {name: any(row.significant for row in one.family.differences) for name, one in found.items()}
     made |= {name: any(claim.name == name for claim in phi.claims) for name in ("more_faithful", "higher_phi")}
@@ -211,7 +211,7 @@ def run(sets: int) -> tuple[dict[str, Any], str]:
             add(10 * number + at + 5, "equal", [(high, tpr), (low, tpr)] * 3, sets // 2)
     add(40, "power", [(0.3, 0.7), (0.1, 0.5)], sets)
     for number, (high, low) in enumerate(PAIRS_OF_RATES):
-        add(50 + number, "rates only", [(high, 0.6), (low, 0.6)], max(20, sets // 5), 1000)
+        add(50 + number, "rates only", [(high, 0.6), (low, 0.6)], max(20, sets // 2), 1000)
     more: list[list[str]] = []
     found = shares(sets, lambda number: claims(blind(60, number)))
     by_phi = shares(sets, lambda number: claims(blind(60, number), [None, None]))

@@ -168,7 +168,7 @@ def _execute(
     from explaineval.execution.run import execute
     from explaineval.planning.prepare import key_notes, prepare
 
-    prepared = prepare(science, client)
+    prepared = prepare(science, client, directory)
     if not progress:
         return execute(prepared, directory, lambda _: None, stop=stop)
     echo_notes(key_notes(prepared.config, prepared.client))

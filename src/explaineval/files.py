@@ -17,8 +17,10 @@ from typing import BinaryIO, Self
 
 LONGEST_LINE = 128 << 20
 """Bytes of the longest line that is read. A trial holds up to six texts of at most 10 MB each."""
-MOST_WAITING = 64 << 10
-"""Bytes of lines that are collected before they are written."""
+AT_ONCE, MOST_WAITING = 64 << 10, 16 << 20
+"""Bytes of lines that are collected before they are written, and how many may wait for room on the disk."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""What the system says where nothing can be stored until somebody makes room."""
 
 
 @contextmanager
@@ -94,23 +96,32 @@ class LineWriter:
     def write(self, line: str) -> None:
         """Add a line, without its end. Raises OSError where more than MOST_WAITING bytes cannot be written."""
         self._waiting += line.encode("utf-8", "surrogatepass") + b"\n"
-        if len(self._waiting) > MOST_WAITING:
-            self.flush()
+        if len(self._waiting) > AT_ONCE:
+            with suppress(*(() if len(self._waiting) > MOST_WAITING else (OSError,))):
+                self.flush()
 
     def flush(self) -> None:
         """Write all lines so far, so that others can read them. Raises OSError where that cannot be done now."""
         while self._waiting:
-            del self._waiting[: self._handle.write(self._waiting)]
+            del self._waiting[: self._handle.write(self._waiting[:AT_ONCE])]
 
 
-def copy_tree(source: Path, target: Path) -> None:
-    """Copy a folder with all files in it. The copies are new files: their modes follow the umask, not the originals."""
+def copy_tree(source: Path, target: Path, whole: Path | None = None) -> None:
+    """Copy a folder with all files in it. The copies are new files: their modes follow the umask, not the originals.
+
+    `whole` is the folder out of which no link may lead, `source` itself if it is None. Raises OSError for such a link
+    and for a pipe or device.
+    """
+    whole = source.resolve() if whole is None else whole
     target.mkdir()
     for path in sorted(source.iterdir()):
+        if path.is_symlink() and not path.resolve().is_relative_to(whole):
+            raise OSError(errno.EINVAL, "it is a link out of its folder", str(path))
         if path.is_dir():
-            copy_tree(path, target / path.name)
+            copy_tree(path, target / path.name, whole)
         else:
-            shutil.copyfile(path, target / path.name)
+            with open_regular(path) as original, (target / path.name).open("xb") as copy:
+                shutil.copyfileobj(original, copy)
 
 
 def why_unwritable(directory: Path) -> str | None:

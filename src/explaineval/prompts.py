@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -32,6 +33,8 @@ MARKERS: dict[Order, str] = {"pe": "Answer:", "pe2": "Answer:", "ep": "Explanati
 EXPLAIN = "pe2.explain"
 """The templates of the second call of order pe2, where the answer is given and the explanation is asked for."""
 
+MOST_FILES = 1000
+"""Files and folders in a directory of prompts."""
 _MOST_SAID = 256  # texts beside the input that are remembered; options of an example are part of the form
 
 CUE_PLACE = "cues/place.j2"
@@ -50,6 +53,7 @@ class PromptBook:
     def __init__(self, directory: Path) -> None:
         if not directory.is_dir():
             raise InputError(f"{directory}: no such directory of prompts; copy the one that comes with explaineval.")
+        _check_files(directory)
         self.directory = directory
         files = FileSystemLoader(directory)
         self._environment = RestrictedEnvironment(files, field_label)
@@ -300,6 +304,28 @@ class PromptBook:
             if Path(frame.f_code.co_filename).is_relative_to(self.directory):
                 place = f"{frame.f_code.co_filename}, line {line}"
         return InputError(f"{place}: it cannot be rendered ({shorten(str(exc))}).")
+
+
+def _check_files(directory: Path) -> None:
+    """Check that a directory of prompts holds nothing but files of its own: it may come from a stranger.
+
+    Raises InputError for a link that leads out of it, whose text would be sent, for a pipe or device, which may be
+    endless, and for more files than prompts ever have.
+    """
+    whole, count = directory.resolve(), 0
+    for folder, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            count += 1
+            if path.is_symlink() and not path.resolve().is_relative_to(whole):
+                raise InputError(
+                    f"{path} is a link to {path.resolve()}, outside of the prompts, whose text would be sent: put the "
+                    "file itself there."
+                )
+            if not path.is_dir() and not path.is_file():
+                raise InputError(f"{path} is no file that can be read: take it out of the prompts.")
+            if count > MOST_FILES:
+                raise InputError(f"{directory} holds more than {MOST_FILES:,} files: it is no directory of prompts.")
 
 
 def _plain_name(name: str, what: str = "verbosity") -> str:

@@ -86,9 +86,8 @@ class Secrets:
                 if likely or API_KEYS.search(name):
                     self.add(secret)
 
-    def whole_in(self, text: str) -> bool:
-        """Return whether the whole of a secret stands in the text, as it is, in base64 or in hexadecimal digits."""
-        folded = text.translate(_FOLD)
+    def whole_in(self, folded: str) -> bool:
+        """Return whether the whole of a secret stands in a text that `_FOLD` translated, plain or encoded."""
         return any(form in folded for value in self._values for form in _folded_forms(value))
 
     @property
@@ -165,11 +164,17 @@ SECRETS = Secrets()
 
 def find_secret(text: str, environment: Mapping[str, str], expected: str) -> str | None:
     """Return the name of a variable whose secret stands in a text beside the `expected` key, if there is one."""
+    folded = text.translate(_FOLD)
     for name, value in environment.items():
         secrets = _learned(name, value)
-        if value.strip() not in expected and secrets.whole_in(text):
+        if not secrets.empty and value.strip() not in expected and secrets.whole_in(folded):
             return name
     return None
+
+
+def holds_key(text: str, key: str) -> bool:
+    """Return whether a header holds this key, as it is or in base64."""
+    return key != "" and (key in text or any(form in text.translate(_FOLD) for form in _folded_forms(key)))
 
 
 @lru_cache(maxsize=1024)

@@ -16,6 +16,12 @@ HARMFUL = re.compile(
 )
 """Characters that control a terminal or are invisible."""
 
+FORMULA = re.compile(r"[\s\0]*[=+\-@＝＋－＠']|[\t\r\n]")
+"""Beginnings of a text that a spreadsheet may take for a formula or reads as something else, and the mark itself."""
+
+MARK = "'"
+"""Stands before a text of a CSV file that begins like a formula."""
+
 
 def visible(text: str) -> str:
     """The text with control, direction and invisible characters replaced by visible ones that do nothing.
@@ -84,16 +90,33 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it is not one.
+def counted(number: int, noun: str, verb: str = "") -> str:
+    """Return a number with its noun, in the plural where it is not one, and with a verb that agrees.
 
-    >>> counted(1, "request"), counted(1200, "request"), counted(0, "reply")
-    ('1 request', '1,200 requests', '0 replies')
+    >>> counted(1, "request"), counted(1200, "request"), counted(0, "reply"), counted(2, "batch")
+    ('1 request', '1,200 requests', '0 replies', '2 batches')
+    >>> counted(1, "request", "are"), counted(2, "request", "are")
+    ('1 request is', '2 requests are')
     """
-    if number == 1:
-        return f"1 {noun}"
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else f"{noun}s"
-    return f"{number:,} {plural}"
+    plural = f"{noun}s"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        plural = f"{noun[:-1]}ies"
+    elif noun.endswith(("s", "ch", "sh", "x")):
+        plural = f"{noun}es"
+    text = f"1 {noun}" if number == 1 else f"{number:,} {plural}"
+    return f"{text} {agreeing(number, verb)}" if verb else text
+
+
+_SINGULAR = {"are": "is", "were": "was", "have": "has", "do": "does", "go": "goes"}
+
+
+def agreeing(number: int, verb: str) -> str:
+    """Return a verb, given as it stands after many, as it stands after so many.
+
+    >>> agreeing(1, "are"), agreeing(1, "differ"), agreeing(2, "differ")
+    ('is', 'differs', 'differ')
+    """
+    return verb if number != 1 else _SINGULAR.get(verb, f"{verb}s")
 
 
 def json_kind(value: object) -> str:
@@ -116,3 +139,14 @@ def _show(match: re.Match[str]) -> str:
     if code == 0x7F:
         return "␡"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def harmless(text: str) -> str:
+    """Return a text with an apostrophe before it if it begins like a formula, or with an apostrophe.
+
+    Removing one leading apostrophe, where there is one, gives the text back.
+
+    >>> harmless("=1+1"), harmless(" -x"), harmless("'"), harmless("a=b")
+    ("'=1+1", "' -x", "''", 'a=b')
+    """
+    return MARK + text if FORMULA.match(text) else text

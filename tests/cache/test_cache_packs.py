@@ -473,3 +473,33 @@ def test_what_is_no_file_is_not_replaced(source: Store, tmp_path: Path) -> None:
         export_pack(source, pipe)
 
     assert pipe.is_fifo()
+
+
+def test_a_pack_that_unpacks_without_measure_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte of it would keep a machine busy for minutes."""
+    monkeypatch.setattr("explaineval.cache.gzip_members.SMALL", 1 << 20)
+    bomb = tmp_path / "bomb.gz"
+    bomb.write_bytes(gzip.compress(b"\n" * (8 << 20)))
+    [imported] = lay(tmp_path / "cache", bomb)
+
+    assert imported.added == 0
+    assert ["packed more than 100 times" in text for text in imported.refused] == [True]
+
+
+def test_blank_lines_without_an_end_are_not_read(pack: Path, tmp_path: Path) -> None:
+    """What comes before them is stored; a few of them are passed over."""
+    few, many = tmp_path / "few.gz", tmp_path / "many.gz"
+    few.write_bytes(gzip.compress(b"\n" * 900) + pack.read_bytes())
+    many.write_bytes(pack.read_bytes() + gzip.compress(b"\n" * 2_000))
+
+    assert lay(tmp_path / "one", few) == lay(tmp_path / "two", pack)
+    with pytest.raises(InputError, match="lines are blank"):
+        lay(tmp_path / "three", many)
+    assert content(tmp_path / "three") == content(tmp_path / "one")
+
+
+def test_a_pipe_is_no_pack(tmp_path: Path) -> None:
+    """It is not waited for."""
+    os.mkfifo(tmp_path / "pipe.gz")
+    with pytest.raises(InputError, match="not a regular file"):
+        lay(tmp_path / "cache", tmp_path / "pipe.gz")

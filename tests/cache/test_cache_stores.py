@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import pickle
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Callable
@@ -440,3 +441,18 @@ def test_a_setting_planted_while_the_store_is_open_stops_the_writer_cleanly(
 
     with pytest.raises(StoreError):
         asyncio.run(asyncio.wait_for(store.put(make_request(), Completion(text="x")), 10))
+
+
+@pytest.mark.parametrize("what", ["removed", "replaced"])
+def test_a_database_that_is_no_longer_there_takes_nothing(
+    tmp_path: Path, what: str, make_request: Make, make_completion: Make
+) -> None:
+    """What is written into a file without a name can never be found again, so it is said, and nothing more is asked."""
+    path, other = tmp_path / "cache" / "cache.db", tmp_path / "other.db"
+    with open_store(tmp_path / "cache") as store:
+        asyncio.run(store.put(make_request(0), make_completion(0)))
+        shutil.copy(path, other)
+        _ = path.unlink() if what == "removed" else other.replace(path)
+        for number in (1, 2):
+            with pytest.raises(StoreError, match="removed or replaced while it was in use"):
+                asyncio.run(store.put(make_request(number), make_completion(number)))

@@ -272,7 +272,7 @@ def test_export_of_a_run_takes_its_answers_and_names_what_is_missing(call: Call,
     assert code == 0
     assert (document["entries"], document["verdicts"], document["missing"]) == (4, 1, [key[7]])
     assert {key[0], key[1], key[3], request_key(again)} < packed
-    assert "1 answers of the run are not in the cache" in err
+    assert "1 answer of the run is not in the cache" in err
     assert key[7] in err
     assert call("export", "--out", "q.gz", "--run", "nowhere")[0] == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from explaineval.metrics.correlations import phi
 from explaineval.metrics.trends import explained_variance
 from explaineval.rundir.directory import RUN, TRIALS
 from explaineval.scoring.comparisons import compare_runs
+from explaineval.scoring.counts import KindCounter
 from makers.command_line import Call, make_call
 from makers.runs import ENDPOINT, make_missing, make_run, make_sham, make_trial
 from servers import json_page
 
 EXAMPLES = 60
+Document = Callable[..., dict[str, Any]]
 
 
 def draw(
@@ -51,7 +54,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def document(call: Call) -> Callable[..., dict[str, Any]]:
+def document(call: Call) -> Document:
     """The document of `compare --json`."""
 
     def run(*arguments: str | Path) -> dict[str, Any]:
@@ -314,8 +317,76 @@ def test_the_best_is_separated_only_from_what_was_tested(tmp_path: Path, call: C
 
     text = " ".join(out.split())
     assert code == 0
-    assert "The best is separated from all others that were tested." in text
+    assert (
+        "All others that were tested are shown to be less faithful than openai/good, which has the highest phi-CCT."
+        in text
+    )
     assert "Not tested: silent: " in text
+
+
+def test_models_that_differ_in_phi_alone_are_not_told_apart_in_faithfulness(tmp_path: Path, call: Call) -> None:
+    """Equal TPR and FPR at three impact rates: sentence, ranks, pairs and the line of the best say the same."""
+    names = ("openai/shaky", "openai/mid", "openai/calm")
+    trials = [
+        trial
+        for number, (name, impact) in enumerate(zip(names, (0.45, 0.12, 0.05), strict=True))
+        for trial in draw(number + 7, model=name, impact=impact, examples=200)
+    ]
+    code, out, _ = call(make_run(tmp_path / "run", trials, 200, models=models_of(*names)))
+
+    text = " ".join(out.split())
+    assert code == 0
+    assert re.match(r"\d of 3 pairs differs? in phi-CCT, none is shown to differ in faithfulness; the clearest: ", text)
+    assert "can be told apart" not in text
+    assert "Not shown to be less faithful than openai/shaky, which has the highest phi-CCT: " in text
+    assert re.search(r"Pairs that differ in phi-CCT .* shaky > calm", text)
+    assert text.count("1–3") == 3
+
+
+def test_what_limits_a_number_is_carried_with_its_task(tmp_path: Path, document: Document) -> None:
+    """An explainer that names the word under one answer, changed or not, is not called more faithful."""
+    names = ("openai/biased", "openai/blind")
+    trials = [
+        trial
+        for task in ("one", "two")
+        for number, (name, at_b) in enumerate(zip(names, (0.8, 0.1), strict=True))
+        for trial in draw_by_answer(number, at_b, model=name, task=task)
+    ]
+    run = make_run(tmp_path / "run", trials, 150, models=models_of(*names))
+    record = json.loads((run / RUN).read_text(encoding="utf-8"))
+    for part in (record["facts"]["tasks"], record["facts"]["arms"]):
+        part |= {name.replace("mine", task): part[name] for task in ("one", "two") for name in list(part)}
+    (run / RUN).write_text(json.dumps(record), encoding="utf-8")
+    found = document(run)
+
+    (row,) = (one for one in found["rows"] if one["leading"])
+    assert (row["claim"], row["label"]) == ("higher_phi", "do not quote")
+    assert "marked do not quote (what is named follows the answer given, not its change)" in found["sentence"]
+    carried = [one["text"] for one in found["warnings"] if one["code"] == "follows_answer"]
+    assert [text.partition(": ")[0] for text in carried] == ["openai/biased on one", "openai/biased on two"]
+
+
+def draw_by_answer(seed: int, at_b: float, **values: Any) -> Iterator[dict[str, Any]]:
+    """Trials of a model that answers A to eight of ten originals, and names the word with `at_b` where it says B."""
+    generator = np.random.default_rng(seed)
+    for example in range(150):
+        for number in range(4):
+            before = "A" if generator.random() < 0.8 else "B"
+            changed = bool(generator.random() < 0.25)
+            after = before if not changed else "AB"[before == "A"]
+            said = bool(generator.random() < (at_b if after == "B" else 0.1))
+            trial = make_trial(example, number, changed=changed, mentioned=said, **values)
+            yield trial | {"label_before": before, "label_after": after}
+
+
+def test_trials_are_counted_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What limits numbers and what is compared rest on the same counts."""
+    added = []
+    add = KindCounter.add
+    monkeypatch.setattr(KindCounter, "add", lambda self, *given: added.append(1) or add(self, *given))
+    compare_runs([runs / "two"])
+
+    assert len(added) == len((runs / "two" / TRIALS).read_text(encoding="utf-8").splitlines())
 
 
 def test_a_model_without_a_score_does_not_count_as_scored(tmp_path: Path, call: Call) -> None:

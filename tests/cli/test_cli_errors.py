@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from explaineval.cli import app
 from explaineval.prompts import default_directory
 from makers.command_line import Call, make_call
 from makers.runs import minimal_record
@@ -354,3 +355,23 @@ def test_a_refused_connection_ends_soon(place: Path, call: Call, closed_port: in
     else:
         assert "1 sent" in out
         assert "2 retries" in out
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_missing_memory_is_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no fault of the program, and the sentence says what to do."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(app.app, "main", fail)
+    with pytest.raises(SystemExit) as caught:
+        app.main(["plan"])
+
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == (
+        "explaineval: there is not enough memory for this (see `ulimit -v`, or the container's limit): give it more "
+        "(answers already paid for are kept).\n"
+    )

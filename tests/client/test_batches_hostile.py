@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from explaineval.client.batches.openai import OpenAIBatches
+from explaineval.client.batches.protocol import LONGEST_REASON, BatchFailure, BatchHTTP
+from explaineval.config import Endpoint
+from explaineval.errors import TransientError
 from servers.batch_bench import BatchBench, Route
 from servers.batch_server import Batch, BatchServer
 
@@ -146,3 +154,67 @@ def test_a_list_of_batches_that_is_none_is_survived(liar: BatchBench) -> None:
 
     assert json.dumps(outcome.errors) == "[]"
     assert outcome.stored == 2
+
+
+@pytest.mark.parametrize("named", ["\x00", "http://[bad", "http://" + "a" * 100_000, "http://127.0.0.1:99999999/x"])
+def test_an_address_of_results_that_is_none_is_not_used(tmp_path: Path, named: str) -> None:
+    """Anthropic's name theirs; they are fetched from where they always are."""
+    Liar.change = staticmethod(lambda shown: {**shown, "results_url": named} if shown.get("results_url") else shown)
+    try:
+        with Liar() as server:
+            bench = BatchBench(server, tmp_path, "anthropic")
+            outcome = bench.run(bench.requests(2))
+    finally:
+        Liar.change = staticmethod(lambda shown: shown)
+
+    assert (outcome.stored, outcome.errors) == (2, [])
+
+
+def test_of_a_long_reason_the_beginning_is_kept(liar: BatchBench) -> None:
+    """Each request of a batch may have one, and all are in memory together."""
+    line = OpenAIBatches.parse_line(b'{"custom_id": "a", "error": {"message": "%b"}}' % (b"x" * 5_000_000))
+    failure = asyncio.run(liar.provider().read(liar.requests(1)[0], line))
+
+    assert isinstance(failure, BatchFailure)
+    assert failure.reason == "x" * LONGEST_REASON
+
+
+def test_a_description_that_trickles_is_given_up(tmp_path: Path) -> None:
+    """The time limit holds for the whole of it, not for each byte; meanwhile no other process could do anything."""
+
+    def trickle(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n{")
+            while not over.wait(0.05):
+                connection.sendall(b" ")
+
+    async def look(address: str) -> None:
+        http = BatchHTTP(Endpoint(address, "lab"), "openai/m", timeout=0.5)
+        try:
+            await asyncio.wait_for(http.get(f"{address}/batches/b"), 60)
+        finally:
+            await http.close()
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        thread = threading.Thread(target=lambda: trickle(listener.accept()[0]))
+        thread.start()
+        try:
+            with pytest.raises(TransientError):
+                asyncio.run(look(address))
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("route", ["openai", "azure", "anthropic"])
+def test_a_key_of_ones_own_is_sent_to_a_base_url(tmp_path: Path, route: Route, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whichever header the route wants it."""
+    monkeypatch.setenv("LAB_API_KEY", "a-key-of-the-lab-0001")
+    with BatchServer() as server:
+        bench = BatchBench(server, tmp_path, route, key_env="LAB_API_KEY")
+        outcome = bench.run(bench.requests(2))
+
+    assert (outcome.stored, outcome.errors) == (2, [])

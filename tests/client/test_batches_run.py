@@ -52,7 +52,7 @@ def test_all_answers_are_stored_and_nothing_is_asked_twice(make: Make, route: Ro
     assert keys(requests) == set(bench.stored())
     assert bench.states() == ["fetched"] * 3
     assert list(bench.journal.glob("*.requests.jsonl")) == []
-    assert any("1 lines in the results" in said and "not of this batch" in said for said in bench.said)
+    assert any("1 line in the results" in said and "not of this batch" in said for said in bench.said)
 
     calls = len(bench.server.calls)
     assert bench.run(requests).submitted == 0

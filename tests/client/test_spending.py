@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from explaineval.client import spending
 from explaineval.client.retries import RetryingClient
-from explaineval.client.spending import Budget, BudgetedClient, CostBound, SpendingLimit
+from explaineval.client.spending import Budget, BudgetedClient, CostBound, SharedBudget, SpendingLimit
 from explaineval.cost import FREE, Price, most_tokens
 from explaineval.errors import (
     BudgetReachedError,
@@ -441,3 +443,67 @@ def test_a_store_that_fails_after_the_answer_counts_as_spent() -> None:
     run(_swallow(client.complete(ask(10))))
 
     assert (client.budget.total.spent, client.budget.total.reserved, client.unbilled) == (10.0, 0.0, 1)
+
+
+@dataclass
+class FullDisk:
+    """Stands for the limits of a service, which it tells of a full disk, and for an account on it."""
+
+    failures: int
+    said: list[str | None] = field(default_factory=list)
+
+    async def reserve(self, usd: float, key: str) -> bool:  # noqa: ARG002 - as the protocol has it
+        return True
+
+    def release(self, usd: float, cost: float, key: str, *, billed: bool) -> None:
+        """Nothing is kept."""
+
+    def note_full(self, reason: str | None) -> None:
+        self.said.append(reason)
+
+
+@dataclass
+class Account:
+    """Writes reservations to the disk."""
+
+    disk: FullDisk
+    number: int = errno.ENOSPC
+
+    def reserve(self, *_: object) -> int:
+        if self.disk.failures:
+            self.disk.failures -= 1
+            raise InputError("it cannot be written") from OSError(self.number, "no")
+        return 1
+
+    def settle(self, number: int, usd: float, *, billed: bool) -> None:
+        """Nothing is kept."""
+
+
+def shared_by(disk: FullDisk, account: Account) -> BudgetedClient:
+    """A client of a run of the service."""
+    limits: Any = disk
+    books: Any = account
+    budget = SharedBudget(SpendingLimit(None), limits)
+    return BudgetedClient(Scripted([answer(3)]), CostBound(PRICE), budget, SpendingLimit(None), account=books)
+
+
+def test_a_run_of_the_service_waits_until_a_reservation_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that answers under way are not lost with it; it says so meanwhile, once there is room, and only then."""
+    monkeypatch.setattr(spending, "FULL_PAUSE", 0.0)
+    disk = FullDisk(failures=3)
+
+    assert asyncio.run(shared_by(disk, Account(disk)).complete(ask(5))).text == "x"
+    assert disk.said == [*3 * ["it cannot be written"], None]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_elsewhere_and_for_other_errors_it_does_not_wait(shared: bool) -> None:
+    """On the command line the user is told; a disk that is not full will not change by itself."""
+    disk = FullDisk(failures=1)
+    client = shared_by(disk, Account(disk, errno.EBADF if shared else errno.ENOSPC))
+    if not shared:
+        client.budget = Budget(SpendingLimit(None))
+
+    with pytest.raises(InputError, match="cannot be written"):
+        asyncio.run(client.complete(ask(5)))
+    assert client.own.spent == client.own.reserved == 0

@@ -224,3 +224,41 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, line: int
     """At every depth: YAML by itself would keep the last one."""
     with pytest.raises(InputError, match=rf"run\.yaml:{line}: the key '{key}' stands twice"):
         read_config(put(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tasks: ['csv:../home/.ssh/id_rsa']",
+        "tasks: ['jsonl:link.jsonl']",
+        "tasks: ['esnli:.env']",
+        "tasks: ['csv:/etc/passwd']",
+        "prompts: ../home/.config",
+        "shots_from: /proc/self/environ",
+        "interventions: {file: /etc/passwd}",
+    ],
+)
+def test_a_file_cannot_name_where_secrets_are_kept(tmp_path: Path, line: str) -> None:
+    """Its text would be sent to an address that the same file names; a link is followed first."""
+    secret = tmp_path / "home" / ".ssh" / "id_rsa"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("secret")
+    (tmp_path / "home" / ".config").mkdir()
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "link.jsonl").symlink_to(secret)
+    head = "models:\n  - {model: openai/smol}\n" + ("" if line.startswith("tasks") else "tasks: [nli]\n")
+
+    with pytest.raises(InputError, match=r"run\.yaml:\d: .* lies in a hidden or system folder"):
+        read_config(put(study, head + line + "\n"))
+
+
+def test_files_outside_of_the_folder_are_noted(tmp_path: Path) -> None:
+    """They may be meant, and are told before anything is sent; those of its own folder need no word."""
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "shots.jsonl").touch()
+    text = "tasks: [nli, 'jsonl:own.jsonl', 'esnli:../dev.csv']\nshots_from: shots.jsonl\nmodels: [{model: openai/m}]\n"
+    values = read_config(put(study, text))
+
+    assert values["files_outside"] == [f"esnli:{study / '../dev.csv'}"]

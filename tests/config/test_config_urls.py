@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +46,24 @@ def test_all_spellings_of_an_address_are_one(
     assert host.strip("[]").lower() == urlsplit(plain).hostname
     assert (port if port != default else None) == urlsplit(plain).port
     assert normalise_url(f"{scheme}://{host}{path}") == normalise_url(f"{scheme}://{host}:{default}{path}")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["xn--", "xn--\\", "。", "a b", "127.0.0.2443", "127.1", "2130706433", "x\x01y", "a\\b", "...",
+     "a..b", "a" * 300, "é\\v1", "\xad", "-．."],
+)  # fmt: skip
+def test_a_host_that_no_client_takes_is_refused(host: str) -> None:
+    """It would end in an error of the HTTP client, when a request is sent or before."""
+    with pytest.raises(InputError, match="has no usable host name"):
+        normalise_url(f"http://{host}/v1")
+
+
+@pytest.mark.parametrize("host", ["my_host-1.lan.", "bücher.example", "xn--bcher-kva.example", "[::1]:8", "10.0.0.7:1"])
+def test_other_hosts_are_taken(host: str) -> None:
+    """International names, names of a local network, addresses."""
+    assert normalise_url(f"http://{host}/v1") == f"http://{host}/v1"
+    assert httpx.URL(f"http://{host}/v1").host
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,3 +175,67 @@ def check(done: Result) -> Result:
     """The result, which is no error."""
     assert done.code == 0, done.stdout + done.stderr
     return done
+
+
+def as_of_0_2(directory: Path, url: str, warm: WarmCommands, out: str) -> None:
+    """Leave what 0.2 did for the endpoint `lab` of a file: answers and a run directory under that name."""
+    run(warm, directory, study(directory, url, endpoint_name="lab"), "--out", out)
+
+
+def test_a_plan_adopts_an_old_out(server: ScriptedServer, tmp_path: Path, warm: WarmCommands) -> None:
+    """It finds every answer, as `run` with this --out does, wherever the directory is; so does a run beside it."""
+    as_of_0_2(tmp_path, server.url, warm, "elsewhere/one")
+    path = study(tmp_path, server.url)
+
+    for out in ("elsewhere/one", "elsewhere/two"):
+        planned = check(warm.run("plan", path, "--out", out, "--json", cwd=tmp_path)).document["total"]
+        found = run(warm, tmp_path, path, "--out", out)
+
+        assert (planned["misses"], found["requests"]["sent"]) == (0, 0)
+        assert planned["hits"] == found["requests"]["hits"] > 0
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_cache_alone_shows_what_a_name_stood_for(
+    moved: bool, server: ScriptedServer, tmp_path: Path, warm: WarmCommands
+) -> None:
+    """By the addresses beside its answers: they are used for that address if they all came from it."""
+    as_of_0_2(tmp_path, server.url, warm, "gone/one")
+    if moved:
+        with ScriptedServer(script=answer) as other:
+            run(warm, tmp_path, study(tmp_path, other.url, endpoint_name="lab"), "--limit", "4", "--out", "gone/two")
+    shutil.rmtree(tmp_path / "gone")
+
+    planned = check(warm.run("plan", study(tmp_path, server.url), "--json", cwd=tmp_path)).document
+
+    assert (planned["total"]["hits"] == 0) is moved
+    assert ("older_name_unused" in codes(planned)) is moved
+    if not moved:
+        assert planned["total"]["misses"] == 0
+
+
+def test_packs_and_bundles_carry_addresses_where_that_is_asked_for(
+    server: ScriptedServer, tmp_path: Path, warm: WarmCommands
+) -> None:
+    """Imported, they are told beside the pack's name; a strange address is refused with its line."""
+    options = (*SMALL, "--model", "openai/planted", "--base-url", server.url, "--endpoint-name", "box")
+    sent = run(warm, tmp_path, *options, "--out", "one")["requests"]["sent"]
+    check(warm.run("cache", "export", "--cache", "cache", "--out", "a.gz", "--addresses", cwd=tmp_path))
+    check(warm.run("export", "one", "--out", "one.zip", "--addresses", cwd=tmp_path))
+    with gzip.open(tmp_path / "a.gz", "rt", encoding="utf-8") as handle:
+        lines = [json.loads(line) for line in handle]
+    with zipfile.ZipFile(tmp_path / "one.zip") as bundle:
+        bundled = gzip.decompress(bundle.read("pack.jsonl.gz")).decode().splitlines()
+
+    assert [line["address"] for line in lines if "address" in line] == [server.url] * sent
+    assert sum(json.loads(line).get("address") == server.url for line in bundled) == sent
+    assert check(warm.run("reproduce", "one.zip", cwd=tmp_path)).code == 0
+    check(warm.run("cache", "import", "a.gz", "--cache", "copy", cwd=tmp_path))
+    check(warm.run("cache", "export", "--cache", "copy", "--out", "b.gz", "--addresses", cwd=tmp_path))
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+    lines[0]["address"] = 5
+    with gzip.open(tmp_path / "c.gz", "wt", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(line) + "\n" for line in lines)
+    refused = warm.run("cache", "import", "c.gz", "--cache", "third", cwd=tmp_path)
+    assert refused.code == 2
+    assert "c.gz:1: its address is no text" in refused.stderr

@@ -208,4 +208,4 @@ def test_requests_that_stay_failed_are_told_in_the_document(bench: Callable[...,
     done = warm.run(*one.options("--max-retries", "1", "--out", "out", "--json"), cwd=one.directory)
 
     assert (done.code, done.document["error"]["code"]) == (5, 5)
-    assert "1 requests failed after all retries" in done.document["error"]["message"]
+    assert "1 request failed after all retries" in done.document["error"]["message"]

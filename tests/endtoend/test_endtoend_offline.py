@@ -154,7 +154,7 @@ def test_one_example_is_enough_to_be_missing(bench: Callable[..., Any], warm: Wa
     keys = [trial["key_after"] for trial in read_trials(one.directory / "out") if trial["status"] == "rejected"]
 
     assert (first.code, done.code) == (0, 4)
-    assert "offline, and 1 answers are not in the cache" in done.stderr
+    assert "offline, and 1 answer is not in the cache" in done.stderr
     assert [key[:16] for key in keys] == [line.split()[0] for line in done.stderr.splitlines() if line[:4] == "    "]
 
 

@@ -13,6 +13,7 @@ from batch_runs import DISTINCT, MOST, BatchRuns, answer, usage_of
 from explaineval.cache import open_store
 from explaineval.execution.recheck import letter_of
 from explaineval.records import Completion, Request
+from explaineval.rundir.ledger import read_ledger
 from servers.batch_bench import chat, text
 from servers.commands import Result, WarmCommands
 from servers.shapes import Shape
@@ -196,3 +197,26 @@ def test_the_letter_of_a_continued_answer(said: str, letter: str | None) -> None
     request = text(0).model_copy(update={"prompt": "Rain?\nAnswer:"})
 
     assert letter == letter_of(request, Completion(text=said, finish_reason="stop"))
+
+
+def test_what_asking_a_run_again_costs_is_booked_in_its_ledger(warm: WarmCommands, tmp_path: Path) -> None:
+    """Only its answers are asked; a limit counts what asking again spent there before, and nothing of `run` itself."""
+    with BatchRuns(warm, tmp_path) as one:
+        assert one.run("--price", "0,1000", "--out", "out").code == 0
+        assert one.run("--price", "0,1000", "--out", "other", "--order", "ep").code == 0
+        bought = len(one.server.plain)
+        options = ("--run", "out", "--price", "0,1000", *at(one))
+        first = verify(one, "--reask", "4", *options)
+        limit = ("--max-usd", str(first.document["reask"]["usd"]))
+        asked = len(one.server.plain)
+        again = verify(one, "--reask", "4", *options, *limit)
+        everything = verify(one, "--reask", "1000", *options)
+        notes = warm.run("notes", "out", cwd=tmp_path)
+    ledger = read_ledger(tmp_path / "out")
+
+    assert (first.code, asked - bought) == (0, 4)
+    assert (again.code, again.document["reask"]["asked"]) == (3, 0)
+    assert everything.document["reask"]["asked"] == DISTINCT
+    spent = first.document["reask"]["usd"] + everything.document["reask"]["usd"]
+    assert ledger.spent("reask") == pytest.approx(spent)
+    assert f"${spent:.4f} by asking answers again" in " ".join(notes.stdout.split())

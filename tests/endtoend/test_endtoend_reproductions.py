@@ -167,7 +167,7 @@ def test_what_was_tampered_with_is_named(finished: Any, warm: WarmCommands) -> N
 
     document, text = reproduce(pack_jsonl_gz=drop_answer)
     assert document["missing"] == 1
-    assert "1 answers are missing from the bundle" in text
+    assert "1 answer is missing from the bundle" in text
 
     document, text = reproduce(trials_jsonl=replace("It follows", "It folows"))
     assert (document["differences"], document["trials_identical"]) == ([], False)
@@ -253,9 +253,9 @@ def test_a_run_with_a_failed_request_says_what_is_missing(bench: Callable[..., A
     result = warm.run("reproduce", "b.zip", cwd=one.directory)
 
     assert exported.code == 0
-    assert "1 requests of this run have no stored answer" in exported.stderr
+    assert "1 request of this run has no stored answer" in exported.stderr
     assert result.code == 6
-    assert "1 answers are missing" in result.stdout
+    assert "1 answer is missing" in result.stdout
 
 
 def test_explain_names_what_a_run_would_ask_anew(finished: Any, warm: WarmCommands) -> None:

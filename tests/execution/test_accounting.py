@@ -63,7 +63,7 @@ def test_snapshots_that_an_endpoint_served_are_counted_and_said() -> None:
     assert [(item.fingerprint, item.answers) for item in ledger.snapshots] == [("fp2", 3), ("fp1", 2), (None, 1)]
     assert note.text == (
         "openai/smol: the endpoint served 3 versions of the model: smol-1 fp2 (3 answers), smol-1 fp1 (2 answers), "
-        "smol-1 (1 answers)."
+        "smol-1 (1 answer)."
     )
     assert list(single.notes("openai/smol", 9, ("pe",))) == []
 

@@ -34,7 +34,7 @@ def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.Monkey
         budgeted=None,
     )
     prepared = SimpleNamespace(client=SimpleNamespace(max_usd=None))
-    code, errors = verdict.judge_run(prepared, [model_run], 130 in present, 1)  # type: ignore[arg-type, list-item]
+    code, errors = verdict.judge_run(prepared, [model_run], None, 130 in present, 1)  # type: ignore[arg-type, list-item]
 
     assert code == next((cause for cause in CAUSES if cause in present), 0)
     assert len(errors) == len(present)

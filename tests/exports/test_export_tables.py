@@ -16,8 +16,9 @@ from explaineval.errors import InputError
 from explaineval.records import Trial
 from explaineval.reporting.exports import table_files
 from explaineval.reporting.exports.rows import TABLES, Column, Table, columns_of
-from explaineval.reporting.exports.table_files import harmless, write_csv, write_json_lines, write_parquet
+from explaineval.reporting.exports.table_files import write_csv, write_json_lines, write_parquet
 from explaineval.rundir.directory import TRIALS, read_metrics, read_trials
+from explaineval.text import harmless
 from makers.exported import ATTACKS, FORMULAS, attacked_run, require
 
 NA = {"keep_default_na": False, "na_values": [""]}

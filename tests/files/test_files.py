@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import takewhile
 from pathlib import Path
@@ -19,6 +19,7 @@ from explaineval.cache import open_store
 from explaineval.errors import InputError
 from explaineval.files import (
     LineWriter,
+    copy_tree,
     open_atomic,
     open_regular,
     open_text_atomic,
@@ -205,6 +206,21 @@ def test_a_disk_that_stays_full_is_an_error_at_the_end(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="too large"), LineWriter(path) as writer:
             writer.write(2000 * "x")
         with pytest.raises(OSError, match="too large"), LineWriter(path) as writer:
-            consume(map(writer.write, 1000 * [100 * "x"]))
+            consume(map(writer.write, 40 * [500_000 * "x"]))
 
     assert path.stat().st_size == 1000
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/hostname"), os.mkfifo], ids=["link", "pipe"])
+def test_what_is_copied_of_a_folder_lies_in_it(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A folder of a stranger may hold a link to a private file, or a pipe, which is not waited for."""
+    source = tmp_path / "source"
+    (source / "inner").mkdir(parents=True)
+    (source / "inner" / "a.txt").write_text("a")
+    (source / "b.txt").symlink_to("inner/a.txt")
+    copy_tree(source, tmp_path / "copy")
+    make(source / "inner" / "c.txt")
+
+    assert (tmp_path / "copy" / "b.txt").read_text() == "a"
+    with pytest.raises(OSError, match=r"out of its folder|not a regular file"):
+        copy_tree(source, tmp_path / "another")

@@ -62,14 +62,14 @@ def test_it_is_never_narrower_than_over_examples_alone():
         assert found.high - found.low >= plain.high - plain.low - 1e-12
 
 
-def test_one_text_has_no_interval():
+def test_with_one_text_it_is_undefined():
     """And counts of different trials are an error."""
     example, _, cells = draw(30, 4, 3)
     by_example = tables_by(example, cells)
     all_in_one = by_example.sum(axis=0, keepdims=True)
 
     found = phi_over_texts(by_example, all_in_one, by_example)
-    assert (found.low, found.note) == (None, ONE_TEXT)
+    assert (found.value, found.undefined) == (None, ONE_TEXT)
     with pytest.raises(ValueError, match="the same trials"):
         phi_over_texts(by_example, all_in_one[:, ::-1], by_example)
 

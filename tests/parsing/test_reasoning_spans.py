@@ -61,6 +61,9 @@ def test_spans_mask_and_cut_agree(text: str, data: st.DataObject) -> None:
             "<|channel|>analysis<|message|>It rains.<|end|><|start|>assistant<|channel|>final<|message|>Answer: A",
             "It rains.",
         ),
+        ("So A.\n<|channel|>final<|message|>Answer: A<|channel|>final<|message|>Answer: B", "So A.\n\nAnswer: A"),
+        ("<think>\n<|channel|>final<|message|>A<|channel|>final<|message|>B", "A"),
+        ("<|channel|>analysis<|message|>final thoughts: A<|end|><|channel|>final<|message|>A", "final thoughts: A"),
     ],
 )
 def test_leading_reasoning_is_read_without_its_tags(text: str, reasoning: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -361,3 +363,32 @@ def test_a_level_changes_the_digest_of_chat_only(own: Path) -> None:
 
     assert of("chat", "normal") != of("chat", "brief")
     assert of("completion", "normal") == of("completion", "brief")
+
+
+@pytest.mark.parametrize("name", ["verbosity/normal.txt", "tasks/nli.txt", "verbosity", "unused"])
+def test_a_link_out_of_the_prompts_is_refused(tmp_path: Path, name: str) -> None:
+    """Its text would be sent, or copied into the run; one that stays inside is followed."""
+    directory, secret = tmp_path / "prompts", tmp_path / "private"
+    shutil.copytree(default_directory(), directory)
+    (directory / "copy.txt").symlink_to("tasks/default.txt")
+    PromptBook(directory)
+    secret.mkdir()
+    place = directory / name
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    place.symlink_to(secret)
+
+    with pytest.raises(InputError, match=r"is a link to .*private, outside of the prompts"):
+        PromptBook(directory)
+
+
+def test_a_pipe_among_the_prompts_is_refused(tmp_path: Path) -> None:
+    """Reading it would never end."""
+    directory = tmp_path / "prompts"
+    shutil.copytree(default_directory(), directory)
+    (directory / "tasks" / "nli.txt").unlink()
+    os.mkfifo(directory / "tasks" / "nli.txt")
+
+    with pytest.raises(InputError, match=r"nli\.txt is no file that can be read"):
+        PromptBook(directory)

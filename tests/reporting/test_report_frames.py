@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import explaineval
 from explaineval.errors import InputError
 from explaineval.records import Condition, MetricRow, Trial
-from explaineval.rundir.directory import read_trials, write_metrics
+from explaineval.rundir.directory import read_metrics, read_trials, write_metrics
 from explaineval.scoring.rows import score
 from makers.runs import make_missing, make_run, make_sham, make_trial
 
@@ -153,3 +154,15 @@ def test_the_package_has_no_other_names() -> None:
     """A misspelt attribute is told as Python does."""
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         _ = explaineval.lode
+
+
+def test_no_cell_of_metrics_csv_is_a_formula(directory: Path) -> None:
+    """Names of tasks and kinds come from files of others, and people open the file in a spreadsheet."""
+    rows = [row.model_copy(update={"task": "=1+1", "kind": "@SUM(1)"}) for row in score(directory).rows]
+    write_metrics(directory, rows)
+    with (directory / "metrics.csv").open(newline="") as handle:
+        found = list(csv.DictReader(handle))
+
+    assert {(row["task"], row["kind"]) for row in found} == {("'=1+1", "'@SUM(1)")}
+    assert [row["value"] for row in found] == ["" if row.value is None else str(row.value) for row in rows]
+    assert {row.task for row in read_metrics(directory)} == {"=1+1"}

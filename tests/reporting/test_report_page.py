@@ -241,6 +241,16 @@ def test_numbers_that_must_not_be_quoted_are_marked(results: Results, content: P
     assert any(banner.kind == "grave" for banner in content.banners)
 
 
+def test_a_sentence_about_a_number_that_must_not_be_quoted_says_so(tmp_path: Path) -> None:
+    """One model whose answers seldom change: the sentence is marked, draws no conclusion, and names what else is."""
+    trials = [make_trial(e, n, changed=e < 4 and not n, mentioned=e in (0, 1, 9)) for e in range(40) for n in range(4)]
+    content = content_of(read_results([make_run(tmp_path / "run", trials, 40)]))
+
+    (finding,) = content.findings
+    assert re.fullmatch(r"phi-CCT is \S+ \[.*\], .*, do not quote\.", finding.sentence)
+    assert any(re.match(r"Do not quote phi-CCT, .*TPR.*: see the warnings\.", note) for note in finding.notes)
+
+
 def _sham(condition: Condition) -> Condition:
     return condition._replace(kind="sham")
 

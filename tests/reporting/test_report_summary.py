@@ -114,6 +114,32 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
     assert [line for line in screen(SITUATIONS[name], width) if len(line) > width] == []
 
 
+def test_numbers_of_a_table_that_must_not_be_quoted_are_marked() -> None:
+    """Seven models, one of them with few changes: its numbers are marked, and the reason names it."""
+    rates = [(0.3, 0.7, 0.2)] * 6 + [(0.02, 0.6, 0.2)]
+    models = MODELS[:7]
+    scores = score_trials(
+        [t for n, (model, of) in enumerate(zip(models, rates, strict=True)) for t in draw(*of, seed=n, **model)],
+        models=models,
+    )
+    lines = screen(scores)
+
+    marked = [line.split()[0] for line in lines if line.startswith("openai/") and "†" in line]
+    assert marked == ["openai/model-6"]
+    assert "†: do not quote. The first reason, of openai/model-6: only" in text(lines)
+
+
+def test_all_numbers_on_the_screen_that_must_not_be_quoted_are_named() -> None:
+    """Few changes limit TPR, and noise all numbers."""
+    scores = score_trials(list(draw(0.02, 0.6, 0.2, noise=0.02)))
+    grave = {row.warning.metric for row in scores.warnings if row.warning.grade == GRADES[0]}
+
+    said = text(screen(scores)).partition("Do not quote ")[2].replace("do not quote", "")
+    assert "fpr" in grave
+    for name in ("phi_cct", "cct", "impact_rate", "tpr", "fpr"):
+        assert (METRICS[name].title in said) == (name in grave)
+
+
 def test_percentages_are_never_rounded_to_certainty() -> None:
     """One of 400 answers is under 1 %, and 399 are over 99 %."""
     trials = [make_trial(example, number) for example in range(100) for number in range(4)]

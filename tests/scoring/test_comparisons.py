@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from statsmodels.stats.contingency_tables import StratifiedTable
 from statsmodels.stats.proportion import proportion_confint
 
 from explaineval.metrics.correlations import phi, phi_at_p
+from explaineval.metrics.differences import Measured, Spread
+from explaineval.metrics.families import compare_pairs
 from explaineval.records import Trial
 from explaineval.reporting.comparison_text import p_text, sentence_of
 from explaineval.scoring.comparisons import (
@@ -26,6 +29,8 @@ from explaineval.scoring.comparisons import (
     share_trials,
     variance_explained,
 )
+from explaineval.scoring.comparisons.claims import _is_near_zero
+from explaineval.scoring.mentioning import TextReader
 from explaineval.scoring.shared import System, Trials
 from makers.runs import make_sham, make_trial
 
@@ -55,7 +60,7 @@ def collect(*runs: list[Trial]) -> Trials:
     """The trials of several runs."""
     found = Trials()
     for number, trials in enumerate(runs):
-        found.add(number, trials, lambda trial: trial.mentioned)
+        found.add(number, trials, "word", TextReader("word"))
     return found
 
 
@@ -304,12 +309,13 @@ def test_trials_whose_text_differs_are_not_the_same():
 
 
 def test_a_trial_takes_few_bytes():
-    """What is kept of a trial has a fixed size, whatever its texts: two million of them take 42 MB."""
+    """What is kept of a trial has a fixed size, whatever its texts: two million of them take 60 MB."""
     trials = collect(list(draw_trials(1, "openai/a", explanation="word " * 500)))
     (outcomes,) = trials.scored["mine", "hand"].values()
 
-    parts = (outcomes.keys, outcomes.examples, outcomes.flags, outcomes.distances)
-    assert sum(memoryview(part).nbytes for part in parts) == 21 * 480
+    held = [getattr(of, name) for of in (outcomes, outcomes.counter) for name in of.__slots__]
+    parts = [part for part in held if isinstance(part, (array, bytearray))]
+    assert sum(memoryview(part).nbytes for part in parts) == 30 * 480
 
 
 def test_runs_of_the_same_models_are_compared_with_each_other():
@@ -388,6 +394,20 @@ def test_sentences_can_be_quoted():
         [trial for model in range(4) for trial in draw_trials(model, f"openai/{model}", tpr=0.2 + 0.2 * model)]
     )
     assert " of 6 pairs can be told apart; the clearest: openai/" in sentence_of(compare(many)["phi_cct", "mine"])
+
+
+@pytest.mark.parametrize(("half", "near"), [(1.69, True), (1.65, False), (2.1, True)])
+def test_a_difference_near_zero_is_so_by_two_one_sided_tests(half: float, near: bool):
+    """Its 90 % limits (±1.67 with 60 degrees of freedom) decide on equivalence, its 95 % limits on 0."""
+    root = math.sqrt(0.5)
+    systems = tuple(
+        Measured(0.0, deviations, (Spread(0.5, 30),), 60)
+        for deviations in (np.array([root, 0.0]), np.array([0.0, root]))
+    )
+    row = compare_pairs(systems).differences[0]
+
+    assert stats.t(60).interval(0.9) == pytest.approx((-1.67, 1.67), abs=0.005)
+    assert _is_near_zero(row, systems, half) == near
 
 
 def test_a_reference_named_beforehand_is_tested_by_holm():

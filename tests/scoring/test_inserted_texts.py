@@ -65,12 +65,13 @@ def test_texts_that_are_all_different_add_nothing() -> None:
     assert texts_of(scores, "few_texts") == []
 
 
-def test_one_text_has_no_interval_over_texts() -> None:
-    """The sentence says that phi is known for it alone."""
+def test_with_one_text_phi_over_texts_is_undefined() -> None:
+    """The sentence says that phi is known for it alone; nothing tells to ask more examples for it."""
     scores = score_trials(drawn(60, 4, lambda *_: "grumpy", lambda _, __, changed, ___: 0.2 + 0.5 * changed))
 
     (over,) = rows_of(scores, "phi_cct_over_texts")
-    assert (over.low, over.high) == (None, None)
+    assert (over.value, over.undefined) == (None, "only one text was inserted")
+    assert not [row for row in scores.warnings if row.warning.metric == "phi_cct_over_texts"]
     assert texts_of(scores, "few_texts") == ["Only 1 text was inserted, so phi-CCT is known for it alone."]
 
 

@@ -13,6 +13,7 @@ from explaineval.reporting.comparison_text import trend_of
 from explaineval.reporting.tuning_text import pair_sentence, sentences_of, tuning_document
 from explaineval.scoring.comparisons import Choices, GroupTrials, ModelSize, compare_groups, form_groups, share_trials
 from explaineval.scoring.comparisons.tuning import TuningResult, compare_tuned, tuned_pairs
+from explaineval.scoring.mentioning import TextReader
 from explaineval.scoring.shared import Trials
 from makers.runs import make_trial
 
@@ -41,7 +42,7 @@ def swept(seed: int, model: str, higher: float = 0.0, *, examples: int = 150, **
 def compared(*trials: Iterator[Trial]) -> list[TuningResult]:
     """What the trials of one run say."""
     found = Trials()
-    found.add(0, [trial for one in trials for trial in one], lambda trial: trial.mentioned)
+    found.add(0, [trial for one in trials for trial in one], "word", TextReader("word"))
     (group,) = [group for group in form_groups(list(found.systems), None, ["run"]) if group.levels]
     return list(compare_tuned(group, found, SIZES))
 
@@ -93,7 +94,7 @@ def test_pairs_share_family_size_style_and_shots() -> None:
     found = Trials()
     models = [swept(seed, name, examples=4) for seed, name in enumerate(("openai/ash-base", "openai/ash-instruct"))]
     models.append(swept(3, "openai/elm-instruct", examples=4, style="completion"))
-    found.add(0, [trial for one in models for trial in one], lambda trial: trial.mentioned)
+    found.add(0, [trial for one in models for trial in one], "word", TextReader("word"))
     (group,) = [group for group in form_groups(list(found.systems), None, ["run"]) if group.levels]
     smaller = {**SIZES, ("lab", "openai/ash-base"): ModelSize("ash", 1e9, "base")}
     unknown = {**SIZES, ("lab", "openai/ash-base"): ModelSize("ash", 7e9)}
@@ -134,7 +135,7 @@ def test_the_trend_of_phi_is_told_with_those_of_the_impact_rate_and_of_phi_at_a_
                         Trial.model_validate(make_trial(example, number, model=name, changed=changed, mentioned=said))
                     )
     found = Trials()
-    found.add(0, trials, lambda trial: trial.mentioned)
+    found.add(0, trials, "word", TextReader("word"))
     (group,) = form_groups(list(found.systems), None, ["run"])
     (compared,) = compare_groups([GroupTrials(group, share_trials(group, found))], Choices(sizes=sizes))
     families = {one.metric: one for one in compared}

@@ -16,7 +16,7 @@ from explaineval.service.events import Events
 from explaineval.service.gate.places import Shares
 from explaineval.service.gate.turns import Turns
 from explaineval.service.logs import JsonLines, event
-from explaineval.service.monitoring import Monitor
+from explaineval.service.monitoring import Monitor, TokenNumbers
 
 
 def progress(hits: int, sent: int, usd: float | None = None, **outcomes: int) -> dict[str, Any]:
@@ -46,11 +46,11 @@ def monitor() -> Monitor:
 
 def test_what_runs_do_is_counted_once_however_often_they_say_it(monitor: Monitor) -> None:
     """Two runs at one endpoint; the process of one is started again and begins to count at zero."""
-    monitor.count_progress("a", progress(0, 5, 0.5, ok=2))
-    monitor.count_progress("b", progress(10, 1, None, ok=5, refused=1))
-    monitor.count_progress("a", progress(0, 9, 1.25, ok=3))
-    monitor.count_progress("a", progress(0, 9, 1.25, ok=3))
-    monitor.count_progress("a", progress(9, 2, 0.25, ok=1))
+    monitor.count_progress("a", "ann", progress(0, 5, 0.5, ok=2))
+    monitor.count_progress("b", "bob", progress(10, 1, None, ok=5, refused=1))
+    monitor.count_progress("a", "ann", progress(0, 9, 1.25, ok=3))
+    monitor.count_progress("a", "ann", progress(0, 9, 1.25, ok=3))
+    monitor.count_progress("a", "ann", progress(9, 2, 0.25, ok=1))
 
     found = numbers(monitor)
 
@@ -59,6 +59,25 @@ def test_what_runs_do_is_counted_once_however_often_they_say_it(monitor: Monitor
     assert found["explaineval_spent_usd_total", "lab"] == 1.5
     assert found["explaineval_trials_total", "lab", "ok"] == 3 + 1 + 5
     assert found["explaineval_trials_total", "lab", "refused"] == 1
+
+
+def test_numbers_of_tokens_are_told_of_those_that_may_be_seen(monitor: Monitor) -> None:
+    """Requests of their runs and the runs themselves; a name that breaks out of its label stays one name."""
+    strange = 'ann"} 1\nx{y="\\'
+    monitor.count_progress("a", strange, progress(3, 5, 0.5, ok=2))
+    monitor.count_progress("b", "bob", progress(10, 1, None, ok=5))
+    monitor.tokens = {strange: TokenNumbers(1.5, 0.25, None, {"running": 2, "failed": 1})}
+    found = {labels: value for labels, value in numbers(monitor).items() if labels[0].startswith("explaineval_token_")}
+
+    assert found == {
+        ("explaineval_token_spent_usd", strange): 1.5,
+        ("explaineval_token_reserved_usd", strange): 0.25,
+        ("explaineval_token_runs", "running", strange): 2,
+        ("explaineval_token_runs", "failed", strange): 1,
+        ("explaineval_token_requests_total", "cache", strange): 3,
+        ("explaineval_token_requests_total", "sent", strange): 5,
+        ("explaineval_token_requests_total", "retry", strange): 1,
+    }
 
 
 async def take(turns: Turns) -> None:

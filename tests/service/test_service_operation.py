@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -14,9 +15,12 @@ import pytest
 from explaineval.datasets import taggers
 from explaineval.errors import InputError
 from explaineval.service import runs
+from explaineval.service.auth import User
 from explaineval.service.models import RunSettings
-from explaineval.service.settings import Settings, needing_restart
+from explaineval.service.runs import RunService
+from explaineval.service.settings import Settings, TokenSettings, needing_restart
 from explaineval.service.submissions import read_submission
+from explaineval.service.table import Entry, Table
 from servers.service import ENVIRONMENT, RUN, SETTINGS, TOKENS, Service
 
 ANN, BOB, BOSS = TOKENS["ann"], TOKENS["bob"], TOKENS["boss"]
@@ -145,6 +149,24 @@ def test_dollars_of_tokens_are_for_them_and_for_admins(service: Service) -> None
     assert set(re.findall(r'_spent_usd\{token="(\w+)"', own)) == {"bob"}
     assert set(re.findall(r'_spent_usd\{token="(\w+)"', whole)) == {"ann", "bob", "boss"}
     assert 'explaineval_token_left_usd{token="ann"}' in whole
+    assert set(re.findall(r'_token_(?:runs|requests_total)\{.*token="(\w+)"', own)) == {"bob"}
+    assert set(re.findall(r'_token_(?:runs|requests_total)\{.*token="(\w+)"', whole)) == {"ann", "bob", "boss"}
+
+
+def test_sums_for_admins_have_what_former_tokens_spent(tmp_path: Path) -> None:
+    """A token that serve.yaml names no longer; users see their own."""
+    table = Table(tmp_path)
+    table.book([Entry(1, "r", "former", 2.0), Entry(1, "r", "former", 2.0, 1.5)])
+    table.close()
+    tokens = {name: TokenSettings(token_file=tmp_path, admin=name == "boss") for name in ("ann", "boss")}
+    service = RunService(tmp_path, Settings(tokens=tokens, embedded=False), {"ann": b"1", "boss": b"2"})
+    service.ledger.load()
+    told = asyncio.run(service.metrics(User("boss", admin=True))).decode()
+    seen = [service.tokens_for(User(name, admin=name == "boss")) for name in tokens]
+    service.table.close()
+
+    assert seen == [["ann"], ["ann", "boss", "former"]]
+    assert 'explaineval_token_spent_usd{token="former"} 1.5' in told
 
 
 @pytest.mark.parametrize(

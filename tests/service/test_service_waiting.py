@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from explaineval.service.processes.workers import Paused, Workers
 from servers.service import Service
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -194,6 +196,54 @@ def test_a_run_keeps_the_lesser_of_its_worst_case_and_its_limit(server: BillingS
     assert (again.status, cached["state"], cached["usd"]) == (201, "finished", 0)
 
 
+def test_a_run_at_its_limit_is_continued_with_a_higher_one(server: BillingServer, tmp_path: Path) -> None:
+    """It ends with the reason, keeps what it bought, buys nothing under the same limit, and then the rest, once."""
+    url = server.open("limited", Settings(prices={"m": PRICE}, latency=0.01))
+    lab = {"base_url": url, "price": list(PRICE), "max_connections": 1}
+    with serving(tmp_path, {"lab": lab}, budget=5.0) as service:
+        run = service.submit(settings_of("lab", max_usd=0.2), TOKENS["ann"])
+        where = f"/api/runs/{run}/continue"
+        limited, bought = service.wait(run, TOKENS["ann"]), server.books("limited")["billed"]
+        service.ask("POST", where, token=TOKENS["ann"])
+        again, bought_again = service.wait(run, TOKENS["ann"]), server.books("limited")["billed"]
+        continued = service.ask("POST", where, {"max_usd": 3}, TOKENS["ann"])
+        finished = service.wait(run, TOKENS["ann"])
+
+    assert (limited["state"], again["state"]) == ("interrupted", "interrupted")
+    assert "its limit ($0.2) is reached" in limited["reason"]
+    assert "continue it with a higher one" in limited["reason"]
+    assert 0 < limited["usd"] <= 0.2
+    assert 0 < bought == bought_again < 15
+    assert (continued.status, continued.document["max_usd"], finished["state"]) == (200, 3, "finished")
+    assert server.books("limited")["billed"] == 15
+    assert finished["usd"] == pytest.approx(sum(server.books("limited")["dollars"].values()))
+
+
+@pytest.mark.slow
+def test_answers_of_several_addresses_are_told_without_an_address(server: BillingServer, tmp_path: Path) -> None:
+    """Users know the operator's name of an endpoint; where it has moved, a run says how many answers are older."""
+    urls = [server.open(name, Settings(prices={"m": PRICE}, latency=0.01)) for name in ("before", "after")]
+    with serving(tmp_path, {"lab": {"base_url": urls[0], "price": list(PRICE)}}) as service:
+        first = service.wait(service.submit(settings_of("lab", limit=1), TOKENS["ann"]), TOKENS["ann"])
+        service.stop()
+        service.settings["endpoints"]["lab"]["base_url"] = urls[1]
+        service.start()
+        second = service.wait(service.submit(settings_of("lab"), TOKENS["ann"]), TOKENS["ann"])
+        texts = {
+            name: service.ask("GET", f"/api/runs/{run['id']}/{name}", token=TOKENS["ann"]).body.decode()
+            for run in (first, second)
+            for name in ("files/run.json", "report", "files/card.md")
+        }
+        alone = service.ask("GET", f"/api/runs/{first['id']}/report", token=TOKENS["ann"]).body.decode()
+
+    told = "openai/m at lab: 10 from the address of this run, 5 from another address."
+    assert (first["state"], second["state"]) == ("finished", "finished")
+    assert told in texts["report"]
+    assert "from another address" in texts["files/card.md"]
+    assert "another address" not in alone
+    assert not [name for name, text in texts.items() if "127.0.0.1" in text]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 @pytest.mark.slow
 def test_a_full_disk_and_an_outage_are_waited_for(server: BillingServer, tmp_path: Path) -> None:
@@ -247,3 +297,15 @@ def test_on_a_full_disk_runs_can_be_stopped_and_deleted(server: BillingServer, t
     assert (stopped["state"], deleted.status) == ("stopped", 204)
     assert finished["state"] == "finished"
     assert server.books("full")["billed"] <= 15 + 15 + 1
+
+
+def test_a_pause_ends_although_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that waits for its rate goes on after so many seconds, whatever the time of day says meanwhile."""
+    paused = Paused.of("rate", None, time.time() + 60.0)
+    workers = cast("Any", SimpleNamespace(disk=SimpleNamespace(faults={})))
+    before = time.monotonic()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+
+    assert not Workers._is_due(workers, "run", paused, ())
+    monkeypatch.setattr(time, "monotonic", lambda: before + 61.0)
+    assert Workers._is_due(workers, "run", paused, ())

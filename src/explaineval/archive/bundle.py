@@ -76,8 +76,12 @@ class Bundled:
     complete: bool
 
 
-def write_bundle(directory: Path, prepared: Prepared, store: Store, target: Path) -> Bundled:
+def write_bundle(
+    directory: Path, prepared: Prepared, store: Store, target: Path, *, addresses: bool = False
+) -> Bundled:
     """Write the bundle of a run directory; `prepared` is the run rebuilt from it, `store` holds its answers.
+
+    `addresses` adds to each answer the base URL that gave it.
 
     Raises InputError where the directory lacks a file or the target cannot be written.
     """
@@ -90,7 +94,7 @@ def write_bundle(directory: Path, prepared: Prepared, store: Store, target: Path
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="explaineval-") as name:
             pack = Path(name) / PACK
-            packed = export_pack(store, pack, keys=keys)
+            packed = export_pack(store, pack, keys=keys, addresses=addresses)
             with open_atomic(target) as handle:
                 _write_zip(handle, directory, run, pack)
     except OSError as exc:

@@ -25,6 +25,7 @@ from explaineval.rundir import directory as run_directory
 from explaineval.rundir.ledger import read_ledger, write_sums
 from explaineval.rundir.schema import Part, Prediction, RunRecord
 from explaineval.scoring.rows import Scores, score
+from explaineval.text import counted
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def _merge_lines(shards: Sequence[ShardRun], config: RunConfig, out: Path) -> tu
         _index_trials(trials, file, one, places, conditions, total, config.samples)
     if len(examples) != total or any(key != number for number, key in enumerate(examples.sorted_keys())):
         raise InputError(
-            f"the shards have {len(examples):,} examples at other places than the {total:,} of the whole run, so "
+            f"the shards have {counted(len(examples), 'example')} at other places than the {total:,} of the "
+            "whole run, so "
             f"{run_directory.POSITIONS} or {run_directory.EXAMPLES} of a shard was changed: run that shard again "
             "(answers in its cache cost nothing)."
         )
@@ -234,7 +236,8 @@ def _index_trials(
     count = len(index) - count
     if count != one.record.trials:
         raise InputError(
-            f"{path} holds {count:,} of the {one.record.trials or 0:,} trials of the shard: give its run command "
+            f"{path} holds {count:,} of the {counted(one.record.trials or 0, 'trial')} of the shard: give its "
+            "run command "
             "again, which writes it anew."
         )
 

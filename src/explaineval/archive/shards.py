@@ -10,6 +10,7 @@ from explaineval.config import Shard
 from explaineval.errors import InputError
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import RecordedCapabilities, RunRecord, Science, Totals, WholeRun
+from explaineval.text import counted
 
 NAMED = 10
 """Missing shards that are named one by one."""
@@ -113,7 +114,10 @@ def _task_differences(first: WholeRun, other: WholeRun) -> Iterator[str]:
     for name, before in first.tasks.items():
         now = other.tasks[name]
         if before.n_examples != now.n_examples:
-            yield f"its whole run has {now.n_examples:,} examples of task {name}, not {before.n_examples:,} (--limit?)"
+            yield (
+                f"its whole run has {counted(now.n_examples, 'example')} of task {name}, not "
+                f"{before.n_examples:,} (--limit?)"
+            )
         elif before.examples != now.examples:
             yield f"the examples of task {name} are others, so its file is another"
         elif before.kinds != now.kinds:
@@ -135,7 +139,9 @@ def _why_unfinished(one: ShardRun) -> str:
     if faults:
         return faults[0].rstrip(".")
     return (
-        f"{unsent:,} requests were not sent" if unsent else "it was interrupted, or requests failed after all retries"
+        f"{counted(unsent, 'request', 'were')} not sent"
+        if unsent
+        else "it was interrupted, or requests failed after all retries"
     )
 
 

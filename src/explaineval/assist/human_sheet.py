@@ -47,7 +47,7 @@ from explaineval.scoring.mentioning import (
     phrases_in,
 )
 from explaineval.signature import mention_rule
-from explaineval.text import visible
+from explaineval.text import counted, visible
 
 COLUMNS = ("row", "inserted", "input", "explanation", "grade")
 LONGEST_CELL = 30_000
@@ -231,7 +231,9 @@ def draw_sheet(directory: Path, source: Chosen, fits: Mapping[str, Any], rows: i
     if not found:
         raise InputError(f"{directory} has no scored trial of such a condition with a mention that is known.")
     if len(found) > 1:
-        raise InputError(f"{len(found)} conditions fit, and a sheet is of one: pick it by {_list(list(found))}.")
+        raise InputError(
+            f"{counted(len(found), 'condition')} fit, and a sheet is of one: pick it by {_list(list(found))}."
+        )
     ((condition, population),) = found.items()
     numbers = allocate(population.sizes, rows)
     drawn = {
@@ -333,7 +335,9 @@ def read_key(path: Path) -> SheetKey:
         )
     key = read_json(path, TypeAdapter(SheetKey))
     if len(key.cells) != len(CELLS):
-        raise InputError(f"{path} is not as `judge sheet` wrote it: it has {len(key.cells)} cells, not {len(CELLS)}.")
+        raise InputError(
+            f"{path} is not as `judge sheet` wrote it: it has {counted(len(key.cells), 'cell')}, not {len(CELLS)}."
+        )
     return key
 
 

@@ -39,6 +39,7 @@ from explaineval.metrics.rates import fpr, tpr
 from explaineval.records import EXPLANATION, Estimate, Grade, Mention, Trial
 from explaineval.rundir.directory import PROMPTS, read_examples, read_run, read_trials, read_verdicts
 from explaineval.scoring.mentioning import Graded, Source, TextReader, collect_verdicts, grade_of, phrases_in
+from explaineval.text import counted
 
 GRADES: tuple[Grade, ...] = get_args(Grade)
 """The grades in their order; on a sheet 0, 1 and 2."""
@@ -143,7 +144,8 @@ def agree(directory: Path, paths: Sequence[Path], key_file: Path | None = None) 
     drawn_from, now = [cell.trials for cell in key.cells], population.sizes
     if drawn_from != now:
         notes.append(
-            f"The sheet was drawn when the condition had {sum(drawn_from):,} trials; it has {sum(now):,} now. The rows "
+            f"The sheet was drawn when the condition had {counted(sum(drawn_from), 'trial')}; it has "
+            f"{sum(now):,} now. The rows "
             "speak for all of them only if the new ones are of the same sort."
         )
     return SheetResults(
@@ -252,7 +254,8 @@ def _check_run(directory: Path, key: SheetKey, trials: Mapping[str, Trial], sour
     gone = [row for row in key.rows if row.trial not in trials]
     if gone:
         raise InputError(
-            f"the sheet {key.sheet} is not of {directory}: {len(gone)} of its {len(key.rows)} rows are no trials of "
+            f"the sheet {key.sheet} is not of {directory}: {len(gone)} of its "
+            f"{counted(len(key.rows), 'row', 'are')} no trials of "
             "it. A sheet corrects only the condition of the run that it was drawn from."
         )
     for row in key.rows:
@@ -325,14 +328,14 @@ def _numbers(key: SheetKey, sheets: Sequence[FilledSheet], population: Populatio
     raters: list[tuple[str | None, Sequence[FilledSheet]]] = [(None, sheets)]
     raters += [(sheet.name, [sheet]) for sheet in sheets] if len(sheets) > 1 else []
     for name, own in raters:
-        for counted in LOWEST:
-            shares = _shares(own, counted)
+        for lowest in LOWEST:
+            shares = _shares(own, lowest)
             called, judged = [0.0] * 4, [0] * 4
             for row in key.rows:
                 if row.row in shares:
                     called[_cell(row)] += shares[row.row]
                     judged[_cell(row)] += 1
-            yield Numbers(name, counted, as_counted, correct(tables, called, judged))
+            yield Numbers(name, lowest, as_counted, correct(tables, called, judged))
 
 
 def _kappas(

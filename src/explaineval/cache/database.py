@@ -17,6 +17,7 @@ import diskcache
 
 from explaineval.cache.rows import MAX_PACKED, Packed, RefusedRowError, pack, unpack
 from explaineval.errors import InputError, StoreError
+from explaineval.text import counted
 
 FILE = "cache.db"
 """The name of the database file (diskcache's)."""
@@ -296,7 +297,7 @@ class Reader:
         except READ_ERRORS as error:
             self.require_damage(error)
             return str(error)
-        more = f" and {len(findings) - 1} findings more" if len(findings) > 1 else ""
+        more = f" and {counted(len(findings) - 1, 'finding')} more" if len(findings) > 1 else ""
         return None if findings == ["ok"] else f"{' '.join(findings[0].split())}{more}"
 
     def require_damage(self, error: Exception) -> None:

@@ -21,6 +21,12 @@ HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 MEMBER = 2**20
 """Bytes of text after which a member is closed."""
 
+SMALL = 64 << 20
+"""Bytes up to which a member may be packed to any ratio."""
+
+TIGHTEST = 100
+"""The highest ratio of a larger member's size to its packed size: answers are never packed better, a bomb is."""
+
 _LEVEL = 6
 _CHUNK = 2**16
 _GZIP = 31  # zlib's number for: a gzip header, a checksum at the end
@@ -79,6 +85,10 @@ def read_lines(handle: BinaryIO, limit: int) -> Iterator[Line]:
     place, size = 0, handle.seek(0, io.SEEK_END)
     while place < size:
         state, end = _check(handle, place)
+        if state == "bomb":
+            yield from lines.finish("it is torn")
+            yield lines.missing(f"what follows is packed more than {TIGHTEST} times, as no text is; it was not read")
+            return
         following = None if state == "whole" else _find_header(handle, place + 1)
         if place > 0 and following is None and state != "whole" and _is_padding(handle, place):
             break
@@ -144,16 +154,18 @@ class _LineSplitter:
         return Line(self._number, None, f"it is longer than {self._limit:,} bytes")
 
 
-def _check(handle: BinaryIO, place: int) -> tuple[Literal["whole", "cut", "damaged"], int]:
+def _check(handle: BinaryIO, place: int) -> tuple[Literal["whole", "cut", "damaged", "bomb"], int]:
     """Inflate a member without keeping it; return its state and where it ends."""
-    inflater = zlib.decompressobj(_GZIP)
+    inflater, size = zlib.decompressobj(_GZIP), 0
     handle.seek(place)
     try:
         while not inflater.eof:
             data = inflater.unconsumed_tail or handle.read(_CHUNK)
             if not data:
                 return "cut", handle.tell()
-            inflater.decompress(data, MEMBER)
+            size += len(inflater.decompress(data, MEMBER))
+            if size > SMALL and size > TIGHTEST * (handle.tell() - place):
+                return "bomb", place
     except zlib.error:
         return "damaged", place
     return "whole", handle.tell() - len(inflater.unused_data)

@@ -32,6 +32,7 @@ from explaineval.cache.keys import SCHEMA
 from explaineval.cache.rows import RefusedRowError, is_damaged
 from explaineval.errors import DamageError, InputError, StoreError
 from explaineval.files import write_text_atomic
+from explaineval.text import agreeing, counted
 
 MARKER = "store.json"
 
@@ -268,7 +269,9 @@ def _check_rows(connection: sqlite3.Connection, path: Path) -> None:
             return  # another program's row, which is refused when it is read
         raise DamageError(f"The database {path} is damaged ({error}): {REMEDY}.") from error
     if damaged:
-        raise DamageError(f"{damaged:,} rows of the database {path} are damaged: {ROW_REMEDY}.")
+        raise DamageError(
+            f"{counted(damaged, 'row')} of the database {path} {agreeing(damaged, 'are')} damaged: {ROW_REMEDY}."
+        )
 
 
 def _file_state(path: Path) -> FileState:

@@ -1,10 +1,11 @@
 """Packs: files of answers that can be sent to others and imported into any store.
 
 A pack is gzipped JSONL in UTF-8 with one answer a line: `{"key", "request", "completion"}`, where `request` is the
-canonical form that hashes to `key`, and `completion` has no defaults and no nulls, as in a store. Verdicts on endpoints
-(all in a pack of the whole store, else those of its answers) come in lines with the same three fields, whose request is
-`{"schema", "verdict"}`. The lines are in the order of their keys, answers first; the same content gives the same bytes,
-whatever store it comes from. A pack contains no secrets, because a key contains none.
+canonical form that hashes to `key`, and `completion` has no defaults and no nulls, as in a store. Where asked for,
+a line also has the `address` that gave the answer. Verdicts on endpoints (all in a pack of the whole store, else those
+of its answers) come in lines with the same three fields, whose request is `{"schema", "verdict"}`. The lines are in the
+order of their keys, answers first; the same content gives the same bytes, whatever store it comes from. A pack contains
+no secrets, because a key contains none.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from explaineval.cache.gzip_members import Line, MemberWriter, is_gzip, read_lin
 from explaineval.cache.keys import canonical, hash_canonical
 from explaineval.cache.rows import (
     MAX_BYTES,
+    MAX_ORIGIN,
     UNKNOWN_ORIGIN,
     Answer,
     AnswerOrigin,
@@ -36,13 +38,16 @@ from explaineval.cache.rows import (
 )
 from explaineval.cache.store import Store
 from explaineval.errors import InputError
-from explaineval.files import open_atomic
+from explaineval.files import open_atomic, open_regular
 from explaineval.records import Request
+from explaineval.text import counted
 
 MAX_LINE = MAX_BYTES + 256
 """Longest line in bytes: a row of the largest size and its key."""
 
 MAX_SENTENCES = 100
+MOST_BLANK = 1_000
+"""Blank lines that are passed over: packed, a billion of them takes a megabyte."""
 IN_FLIGHT = 500
 """Lines that wait for their commit at the same time: as many as one transaction takes."""
 
@@ -90,8 +95,11 @@ def export_pack(
     *,
     keys: Collection[str] | None = None,
     wanted: Callable[[Request], bool] | None = None,
+    addresses: bool = False,
 ) -> Exported:
     """Write a pack of all answers, or of those under `keys`, or of those whose request is `wanted`, or of both.
+
+    `addresses` adds to each answer the base URL that gave it, where it is known.
 
     With the answers go the verdicts on their endpoints; with all answers, all verdicts (a probe leaves no answer).
     The file takes its place when it is whole. An existing file is replaced, unless the store is damaged and the new
@@ -111,7 +119,8 @@ def export_pack(
             missing.discard(key)
             if wanted is None or wanted(request):
                 row = make_row(canonical(request), completion)
-                writer.write(_format_line(key, row["request"], row["completion"]))
+                address = store.latest_origin.address if addresses else None
+                writer.write(_format_line(key, row["request"], row["completion"], address))
                 names.add(verdict_name(request.endpoint, request.model))
                 entries += 1
         for key, name in sorted((hash_canonical(verdict_request(name)), name) for name in names):
@@ -142,11 +151,16 @@ async def import_pack(store: Store, source: Path, origin: AnswerOrigin = UNKNOWN
     """
     importer = _Importer(store, source, origin)
     try:
-        with source.open("rb") as handle:
+        with open_regular(source) as handle:
             if not is_gzip(handle):
                 raise InputError(f"{source} is not a pack: it is not a gzip file. Give a file of `cache export`.")
             for line in read_lines(handle, MAX_LINE):
                 await importer.take(line)
+                if importer.blank > MOST_BLANK:
+                    raise InputError(
+                        f"{source}:{line.number}: more than {MOST_BLANK:,} lines are blank, which no pack of `cache "
+                        "export` has; the answers before them were added, and nothing more of it is read."
+                    )
     except OSError as error:
         raise InputError(f"{source} cannot be read: {error.strerror or error}.") from error
     finally:
@@ -165,6 +179,8 @@ class _Importer:
         self._counts = {"added": 0, "present": 0, "conflicting": 0, "verdicts": 0}
         self._refused: list[str] = []
         self._unlisted = 0
+        self.blank = 0
+        """How many lines were blank."""
 
     async def take(self, line: Line) -> None:
         """Begin to store a line; waits where too many are being stored."""
@@ -172,15 +188,16 @@ class _Importer:
             if line.data is None:
                 raise RefusedRowError(line.fault)
             if not line.data.strip():
+                self.blank += 1
                 return
-            entry = parse_line(line.data)
+            entry, address = parse_line(line.data)
         except RefusedRowError as error:
             if len(self._refused) < MAX_SENTENCES:
                 self._refused.append(f"{self._source}:{line.number}: {error}.")
             else:
                 self._unlisted += 1
             return
-        self._tasks.append(asyncio.create_task(self._add(entry)))
+        self._tasks.append(asyncio.create_task(self._add(entry, address)))
         if len(self._tasks) >= IN_FLIGHT:
             await self._tasks.popleft()
 
@@ -194,44 +211,48 @@ class _Importer:
 
     def result(self) -> Imported:
         """Return what became of the lines so far."""
-        more = (f"{self._source}: {self._unlisted} more lines were refused.",) if self._unlisted else ()
+        more = (f"{self._source}: {counted(self._unlisted, 'more line', 'were')} refused.",) if self._unlisted else ()
         return Imported(refused=(*self._refused, *more), **self._counts)
 
-    async def _add(self, entry: Answer | Verdict) -> None:
+    async def _add(self, entry: Answer | Verdict, address: str | None) -> None:
         if isinstance(entry, Verdict):
             added = await self._store.add_verdict(entry.name, entry.document)  # awaited before the count is read
             self._counts["verdicts"] += added
-        elif await self._store.add(entry.request, entry.completion, self._origin):
+        elif await self._store.add(entry.request, entry.completion, self._origin._replace(address=address)):
             self._counts["added"] += 1
         else:
             self._counts["present" if self._store.get(entry.key) == entry.completion else "conflicting"] += 1
 
 
-def parse_line(data: bytes) -> Answer | Verdict:
-    """Return what a line holds.
+def parse_line(data: bytes) -> tuple[Answer | Verdict, str | None]:
+    """Return what a line holds, and the address that it says gave the answer.
 
     Raises:
         RefusedRowError: neither an answer nor a verdict, or not what its key stands for.
     """
     entry = decode(data)
-    if not isinstance(entry, dict) or entry.keys() != {"key", "request", "completion"}:
+    if not isinstance(entry, dict) or entry.keys() - {"address"} != {"key", "request", "completion"}:
         raise RefusedRowError("it does not hold a key, a request and a completion")
+    address = entry.get("address")
+    if "address" in entry and not (isinstance(address, str) and 0 < len(address) <= MAX_ORIGIN):
+        raise RefusedRowError("its address is no text of a usual length")
     key, request, completion = entry["key"], entry["request"], entry["completion"]
     if not isinstance(key, str):
         raise RefusedRowError("its key is no text")
     name = verdict_name_in(request) if isinstance(request, dict) else None
     if name is None:
-        return parse_answer(key, {"request": request, "completion": completion})
+        return parse_answer(key, {"request": request, "completion": completion}), address
     check_key(key, request)
     if not isinstance(completion, dict):
         raise RefusedRowError("it holds no document on an endpoint")
-    return Verdict(name, completion)
+    return Verdict(name, completion), None
 
 
-def _format_line(key: str, request: dict[str, Any], completion: dict[str, Any]) -> bytes:
+def _format_line(key: str, request: dict[str, Any], completion: dict[str, Any], address: str | None = None) -> bytes:
     """Return a line; names are sorted, because stores keep the order in which parameters and counts came."""
     parts = (key.encode("ascii"), encode(request, ordered=True), encode(completion, ordered=True))
-    return b'{"key":"%b","request":%b,"completion":%b}' % parts
+    line = b'{"key":"%b","request":%b,"completion":%b}' % parts
+    return line if address is None else b'%b,"address":%b}' % (line[:-1], encode(address))
 
 
 @contextmanager

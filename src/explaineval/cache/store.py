@@ -37,6 +37,7 @@ from explaineval.cache.writer import Action, Writer
 from explaineval.errors import InputError, StoreError
 from explaineval.files import why_unwritable
 from explaineval.records import Completion, Request
+from explaineval.text import agreeing, counted
 
 MAX_WARNINGS = 100
 
@@ -91,7 +92,11 @@ class Store:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What went wrong without stopping anything: `MAX_WARNINGS` sentences at most, and how many more there were."""
-        more = (f"{self._unlisted_warnings} more warnings are not listed.",) if self._unlisted_warnings else ()
+        more = (
+            (f"{counted(self._unlisted_warnings, 'more warning', 'are')} not listed.",)
+            if self._unlisted_warnings
+            else ()
+        )
         return (*self._warnings, *more)
 
     @property
@@ -207,7 +212,10 @@ class Store:
             self.warn(f"The rows of the cache {self.directory} cannot all be listed: {error}.")
         else:
             if foreign and wanted is None:
-                self.warn(f"The cache {self.directory} holds {foreign} rows that are no answers: ignored.")
+                self.warn(
+                    f"The cache {self.directory} holds {counted(foreign, 'row')} that "
+                    f"{agreeing(foreign, 'hold')} no answer: ignored."
+                )
         if complete and not foreign and self.damage is None and self.refusals == before:
             return
         for row in scan(reader):

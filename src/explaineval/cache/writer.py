@@ -51,6 +51,7 @@ class Writer:
         self._database = database
         self._warn = warn
         self._path = Path(database.directory) / FILE
+        self._file = _identity(self._path)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open = True
@@ -131,6 +132,12 @@ class Writer:
         self._pack()
         if not self._batch:
             return None
+        if _identity(self._path) != self._file:  # what is written now could never be found again
+            self.damage = StoreError(
+                f"The cache {self._path} was removed or replaced while it was in use, so that answers can no longer be "
+                "kept: put it back, or choose another --cache, and run again."
+            )
+            return self.damage
         try:
             self._database.prepare_writes()
             with self._database.transact():
@@ -201,3 +208,12 @@ class Writer:
         for job in jobs:
             if job.failure is not None:
                 self._warn(str(job.failure))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one of the same name; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

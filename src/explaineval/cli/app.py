@@ -47,6 +47,8 @@ COMMANDS: Commands = {
     "serve": ("serve", "serve_command", "Serve runs to browsers and scripts over HTTP, with budgets."),
     "data": ("data", "data", "Download datasets from their official sites."),
 }
+NO_THREAD = "can't start new thread"
+"""What Python says where the memory for another thread is missing."""
 INTERVENTIONS: Commands = {
     "build": ("interventions_build", "build_command", "Build random words, cues or an editor model's words."),
     "show": ("interventions_show", "show_command", "Show interventions in their texts."),
@@ -67,6 +69,9 @@ CACHE: Commands = {
 JUDGE: Commands = {
     "sheet": ("judge_people", "sheet_command", "Write a sheet on which people judge explanations, and its key."),
     "agree": ("judge_people", "agree_command", "Compare filled-in sheets with all policies and judges; correct phi."),
+}
+SERVE: Commands = {
+    "backup": ("serve", "backup_command", "Copy the data of a service, also while it runs."),
 }
 
 REPEATED = "explaineval.repeated"
@@ -193,12 +198,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as exc:  # an error in explaineval itself is still reported in one sentence
         if os.environ.get("EXPLAINEVAL_TRACEBACK"):
             echo(traceback.format_exc(), err=True)
-        text = f"an error in explaineval itself: {type(exc).__name__}: {exc}"
-        code = _fail(
-            ExitCode.INTERNAL_ERROR,
-            f"{text} (EXPLAINEVAL_TRACEBACK=1 shows where; answers already paid for are kept).",
-            words,
-        )
+        text = f"an error in explaineval itself: {type(exc).__name__}: {exc} (EXPLAINEVAL_TRACEBACK=1 shows where; "
+        if isinstance(exc, MemoryError) or NO_THREAD in str(exc):
+            text = "there is not enough memory for this (see `ulimit -v`, or the container's limit): give it more ("
+        code = _fail(ExitCode.INTERNAL_ERROR, f"{text}answers already paid for are kept).", words)
     try:  # what a full disk did not take must not become Python's own exit code
         sys.stderr.flush()
     except OSError:

@@ -189,7 +189,7 @@ def _confirm(directory: Path, pruning: Pruning, price_version: str, yes: int | N
     if pruning.models:
         echo_table(_models_table(pruning.models), err=True)
     cost = f" that cost {_dollars(total_usd(pruning.models))} (prices: {price_version})" if pruning.keys else ""
-    damaged = f" and {len(pruning.versions):,} damaged rows" if pruning.versions else ""
+    damaged = f" and {counted(len(pruning.versions), 'damaged row')}" if pruning.versions else ""
     echo_notes([f"to be deleted from {directory}: {counted(len(pruning.keys), 'answer')}{cost}{damaged}."])
     echo_notes(_cost_notes(pruning.models))
     if yes is None and pruning.rows:
@@ -231,7 +231,7 @@ def _cost_notes(models: Sequence[ModelStats]) -> list[Note]:
         text = "the price of some answers is unknown: give --price IN,OUT (dollars per million tokens)."
         notes.append(note("price_unknown", text))
     if unmetered := sum(stats.unmetered for stats in models):
-        text = f"{unmetered:,} answers came without a count of tokens: what they cost is not in the sums."
+        text = f"{counted(unmetered, 'answer')} came without a count of tokens: what they cost is not in the sums."
         notes.append(note("tokens_uncounted", text))
     return notes
 

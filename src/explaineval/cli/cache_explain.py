@@ -21,6 +21,7 @@ from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.units import all_examples
 from explaineval.records import Intervention
 from explaineval.rundir.directory import read_run
+from explaineval.text import agreeing, counted
 
 SHOWN = 5
 
@@ -107,13 +108,18 @@ def _change(intervention: Intervention | None) -> str:
 
 def _lines(explained: Explained, cache: Path) -> Iterator[str]:
     total = explained.hits + explained.misses
-    yield f"{cache}: {explained.hits:,} of {total:,} requests have a stored answer, {explained.misses:,} have none."
+    yield (
+        f"{cache}: {explained.hits:,} of {counted(total, 'request')} {agreeing(explained.hits, 'have')} a "
+        "stored answer, "
+        f"{explained.misses:,} {agreeing(explained.misses, 'have')} none."
+    )
     for number, miss in enumerate(explained.shown, start=1):
         fields = _request_fields(miss)
         change = _change(miss.step.intervention)
         yield (
             f"{number}. {fields['task']} {fields['example_id']}, {change}, sample {fields['sample']}: "
-            f"{fields['model']}, {fields['style']} {fields['order']}, {fields['shots']} shots, {fields['verbosity']}"
+            f"{fields['model']}, {fields['style']} {fields['order']}, "
+            f"{counted(miss.step.unit.arm.shots, 'shot')}, {fields['verbosity']}"
         )
         if miss.nearest is None:
             yield "   the cache holds no answer at all"
@@ -124,6 +130,8 @@ def _lines(explained: Explained, cache: Path) -> Iterator[str]:
     if explained.misses > len(explained.shown) > 0:
         yield f"… and {explained.misses - len(explained.shown):,} more (--limit N shows them)."
     if explained.alike:
-        share = "All" if explained.alike == explained.misses else f"{explained.alike:,} of"
         differences = "; ".join(difference.text for difference in explained.common)
-        yield f"{share} {explained.misses:,} misses differ from a stored request in the same way: {differences}."
+        who = f"{explained.alike:,} of {counted(explained.misses, 'miss')} {agreeing(explained.alike, 'differ')}"
+        if explained.alike == explained.misses:
+            who = f"All {explained.misses:,} misses differ" if explained.misses > 1 else "The miss differs"
+        yield f"{who} from a stored request in the same way: {differences}."

@@ -12,13 +12,14 @@ import click
 
 from explaineval.cache import AnswerOrigin, Exported, Imported, Store, export_pack, import_pack, open_store, request_key
 from explaineval.cli.cache import FILTERS, request_filter
-from explaineval.cli.options import JSON, PATH, STORED, option, options
+from explaineval.cli.options import ADDRESSES, JSON, PATH, STORED, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import ExitCode, InputError, StoreError
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.replies import LONGER, RETRY_SAMPLES
 from explaineval.records import Trial, storable_text
 from explaineval.rundir.directory import check_ending, read_run, read_trials
+from explaineval.text import agreeing, counted
 
 SHOWN = 5
 """Missing keys that are printed."""
@@ -32,6 +33,7 @@ NEVER_STORED = ("rejected", "failed")
     option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="F", help="The pack."),
     option("--run", multiple=True, type=PATH, metavar="RUN_DIR", help="Answers of this run only. Repeatable."),
     *FILTERS,
+    ADDRESSES,
     JSON,
 )
 def export_command(
@@ -40,6 +42,7 @@ def export_command(
     run: tuple[Path, ...],
     model: tuple[str, ...],
     endpoint: tuple[str, ...],
+    addresses: bool,
     json: bool,
 ) -> int:
     """Write answers into a pack: one gzipped file without secrets, the same bytes for the same answers.
@@ -50,8 +53,8 @@ def export_command(
     check_ending(out, "a pack", ".gz", ".jsonl")
     wanted = request_filter(model, endpoint)
     with open_store(directory, readonly=True) as store:
-        keys = _keys_of(run, store) if run else None
-        exported = export_pack(store, out, keys=keys, wanted=wanted)
+        keys = keys_of(run, store) if run else None
+        exported = export_pack(store, out, keys=keys, wanted=wanted, addresses=addresses)
         notes = list(cache_notes(store.warnings))
     notes += _export_notes(exported, filtered=wanted is not None or keys is not None)
     counts = f"{_count(exported.entries, 'answer')}, {_count(exported.verdicts, 'document')} on endpoints"
@@ -113,7 +116,7 @@ def _import_line(file: Path, imported: Imported) -> str:
     return f"{file}: {added}, {imported.present:,} present, {conflicting}{refused}"
 
 
-def _keys_of(runs: Sequence[Path], store: Store) -> set[str]:
+def keys_of(runs: Sequence[Path], store: Store) -> set[str]:
     """Return the keys of the runs' answers, including those that were asked again."""
     keys: set[str] = set()
     for directory in runs:
@@ -148,7 +151,10 @@ def _export_notes(exported: Exported, *, filtered: bool) -> Iterator[Note]:
     if missing:
         more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
         keys = f"{', '.join(missing[:SHOWN])}{more}"
-        text = f"{len(missing):,} answers of the run are not in the cache, so not in the pack: {keys}."
+        text = (
+            f"{counted(len(missing), 'answer')} of the run {agreeing(len(missing), 'are')} not in the cache, "
+            f"so not in the pack: {keys}."
+        )
         yield note("answers_missing", text)
     if filtered and not exported.entries:
         yield note("pack_empty", "no stored answer fits the filters: the pack is empty.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,20 @@ from typing import Any
 import click
 
 from explaineval.cache import Verification, open_store, verify_store
+from explaineval.cli.cache_packs import keys_of
 from explaineval.cli.configuration import read_price
-from explaineval.cli.options import ALLOW_KEY, AT_LEAST_1, ENDPOINT, JSON, MAX_USD, STORED, TRANSPORT, option, options
+from explaineval.cli.options import (
+    ALLOW_KEY,
+    AT_LEAST_1,
+    ENDPOINT,
+    JSON,
+    MAX_USD,
+    PATH,
+    STORED,
+    TRANSPORT,
+    option,
+    options,
+)
 from explaineval.cli.output import finish
 from explaineval.client.endpoints.key_rules import check_keys
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, build, normalise_url
@@ -21,6 +34,8 @@ from explaineval.execution.recheck import Agreement, choose_stored
 from explaineval.execution.recheck import reask as ask_stored
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import prices_of, read_price_list
+from explaineval.rundir.ledger import account_of
+from explaineval.text import counted
 
 
 @click.command("verify")
@@ -33,6 +48,13 @@ from explaineval.planning.prices import prices_of, read_price_list
         is_flag=True,
         help="With --reask: only answers that came from packs, or of which it is not known where they came from.",
     ),
+    option(
+        "--run",
+        type=PATH,
+        metavar="RUN_DIR",
+        help="With --reask: only answers of this run. What they cost is booked in its ledger, and --max-usd counts all "
+        "that asking again has spent there.",
+    ),
     *ENDPOINT,
     ALLOW_KEY,
     MAX_USD,
@@ -40,7 +62,13 @@ from explaineval.planning.prices import prices_of, read_price_list
     JSON,
 )
 def verify_command(
-    directory: Path, reask: int | None, model: tuple[str, ...], imported: bool, json: bool, **given: Any
+    directory: Path,
+    reask: int | None,
+    model: tuple[str, ...],
+    imported: bool,
+    run: Path | None,
+    json: bool,
+    **given: Any,
 ) -> int:
     """Check every page of the database, and every answer against its key. Nothing is written.
 
@@ -49,7 +77,7 @@ def verify_command(
     differently now.
     """
     verification = verify_store(directory)
-    agreement = None if reask is None else _ask_again(directory, reask, model, given, imported=imported)
+    agreement = None if reask is None else _ask_again(directory, reask, model, given, imported=imported, run=run)
     notes = [note("cache", text) for text in _advice(directory, verification)]
     lines = list(_description(directory, verification))
     if agreement is not None:
@@ -63,11 +91,11 @@ def verify_command(
 def _unanswered(agreement: Agreement) -> Iterator[Note]:
     """Yield notes on requests that were not asked again, or got no answer."""
     if agreement.fault is not None:
-        failed = f"{agreement.failed} requests got no answer; the first: " if agreement.failed else ""
+        failed = f"{counted(agreement.failed, 'request')} got no answer; the first: " if agreement.failed else ""
         yield note("requests_failed", f"{failed}{agreement.fault}")
     if agreement.unsent:
         limit = f", {agreement.over_limit} of them because of the spending limit" if agreement.over_limit else ""
-        yield note("requests_unsent", f"{agreement.unsent} requests were not sent{limit}.")
+        yield note("requests_unsent", f"{counted(agreement.unsent, 'request', 'were')} not sent{limit}.")
 
 
 def _code(verification: Verification, agreement: Agreement | None) -> ExitCode:
@@ -84,19 +112,25 @@ def _code(verification: Verification, agreement: Agreement | None) -> ExitCode:
 
 
 def _ask_again(
-    directory: Path, count: int, models: tuple[str, ...], given: dict[str, Any], *, imported: bool
+    directory: Path, count: int, models: tuple[str, ...], given: dict[str, Any], *, imported: bool, run: Path | None
 ) -> Agreement:
     with open_store(directory, readonly=True) as store:
-        pairs = choose_stored(store, count, models, imported=imported)
+        keys = None if run is None else keys_of([run], store)
+        pairs = choose_stored(store, count, models, imported=imported, keys=keys)
     if not pairs:
         kind, of = "imported " if imported else "", f" of {', '.join(models)}" if models else ""
+        of += "" if run is None else f" of the run in {run}"
         raise InputError(f"{directory} holds no {kind}answer{of} to ask again.")
     asked = sorted({(request.endpoint, request.model) for request, _ in pairs}, key=str)
     client = _client_config(asked, given)
     entries = tuple(ModelConfig(model=model, endpoint=endpoint) for endpoint, model in asked)
     config = RunConfig(tasks=("none",), models=entries)
     check_keys(client, entries)
-    return ask_stored(pairs, client, prices_of(config, client, read_price_list()).singly)
+    prices = prices_of(config, client, read_price_list()).singly
+    with nullcontext() if run is None else account_of(run, "reask") as account:
+        if account is not None:
+            account.check(limited=client.max_usd is not None, stated=None)
+        return ask_stored(pairs, client, prices, account)
 
 
 def _client_config(asked: Sequence[tuple[str | None, str]], given: Mapping[str, Any]) -> ClientConfig:

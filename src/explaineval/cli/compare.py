@@ -16,6 +16,7 @@ from explaineval.records import Mention
 from explaineval.reporting.comparison_document import document_of, warning_documents
 from explaineval.reporting.comparison_text import remark_of
 from explaineval.reporting.comparison_view import lines_of
+from explaineval.scoring.checks import GRADES
 from explaineval.scoring.comparisons import PRIMARY, By, Compared, GroupResult, comparable_metrics, compare_runs
 
 NARROW = 100
@@ -129,9 +130,14 @@ def gate_findings(results: Sequence[GroupResult], metric: str, margin: float) ->
 def _outcome(compared: Compared, number: int, row: Difference, margin: float) -> tuple[ExitCode, str] | None:
     """Return why one difference does not pass the gate; None where it does."""
     pair = row.first, row.second
-    grave = [(compared.group.names[n], warning.text) for n in pair for warning in compared.unquotable[n]]
+    grave = [
+        f"{carried.about(compared.group.names[number])}: {carried.warning.text.rstrip('.')}"
+        for number in pair
+        for carried in compared.carried[number]
+        if carried.warning.grade == GRADES[0]
+    ]
     if grave:
-        why = "; ".join(f"{name}: {text.rstrip('.')}" for name, text in grave)
+        why = "; ".join(grave)
         return ExitCode.UNDECIDED, f"cannot be decided: a number is marked do not quote ({why})."
     low, high = row.low_adjusted, row.high_adjusted
     if low is None or high is None:

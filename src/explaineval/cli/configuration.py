@@ -21,6 +21,7 @@ from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
 from explaineval.datasets.tasks import takes_columns
 from explaineval.errors import InputError
 from explaineval.records import SIMULATED_PREFIX
+from explaineval.text import counted
 
 if TYPE_CHECKING:
     from explaineval.assist.session import Assistant
@@ -251,7 +252,9 @@ def _read_param(text: str) -> tuple[str, Any]:
     if reason is not None and name not in SAMPLING:  # refused whatever its value, which may be secret: not repeated
         raise InputError(f"{reason}.")
     if len(value) > LONGEST_VALUE:
-        raise InputError(f"--param {name}: a value of {len(value)} characters is not JSON, or no usable number.")
+        raise InputError(
+            f"--param {name}: a value of {counted(len(value), 'character')} is not JSON, or no usable number."
+        )
     raise InputError(f"--param {name}: {value!r} is not JSON; a text needs quotes: {name}='\"{value}\"'.")
 
 

@@ -16,6 +16,7 @@ from explaineval.cli.progress import progress_bar
 from explaineval.datasets import OFFICIAL, Download, join_ecqa
 from explaineval.errors import EndpointError, InputError
 from explaineval.files import open_atomic, write_text_atomic
+from explaineval.text import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -64,7 +65,12 @@ def fetch(task: str, dir: Path | None, timeout: float) -> int:
             fetched += 1
     if task == "ecqa":
         _join(target)
-    echo_notes([f"{fetched} files downloaded to {target}, SHA-256 in {target / RECORD}. Licence: {official.licence}."])
+    echo_notes(
+        [
+            f"{counted(fetched, 'file')} downloaded to {target}, SHA-256 in {target / RECORD}. Licence: "
+            f"{official.licence}."
+        ]
+    )
     echo(f"--task {official.use.format(dir=target)}")
     return 0
 

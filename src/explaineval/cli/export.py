@@ -15,14 +15,14 @@ from explaineval.archive.bundle import Bundled, unpacked, write_bundle
 from explaineval.archive.reproduce import Difference, Reproduction, reproduce
 from explaineval.archive.restore import client_of, prepared_from
 from explaineval.cache import open_store
-from explaineval.cli.options import CACHE_OF_RUN, JSON, PATH, option, options
+from explaineval.cli.options import ADDRESSES, CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import echo, echo_document, echo_scores, finish
 from explaineval.errors import ExitCode
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.reporting.exports.formats import BUNDLE, DEFAULT_TABLE, FORMATS, Choice, format_of
 from explaineval.reporting.exports.rows import TABLES
 from explaineval.rundir.directory import check_ending, check_output, read_run
-from explaineval.text import counted
+from explaineval.text import agreeing, counted
 
 SHOWN = 20
 """Differences that are printed."""
@@ -40,10 +40,11 @@ LONGEST_VALUE = 100
     option("--rows", type=click.Choice(list(TABLES)),
            help=f"The rows of csv, parquet and jsonl.  [default: {DEFAULT_TABLE}]"),
     CACHE_OF_RUN,
+    ADDRESSES,
     JSON,
 )  # fmt: skip
 def export_command(
-    run_dir: Path, out: Path, format: str | None, rows: str | None, cache: Path | None, json: bool
+    run_dir: Path, out: Path, format: str | None, rows: str | None, cache: Path | None, addresses: bool, json: bool
 ) -> int:
     """Write RUN_DIR for other programs, or bundle it with the answers behind its numbers for `explaineval reproduce`.
 
@@ -69,7 +70,7 @@ def export_command(
     elif chosen.suffix is not None:
         check_ending(out, chosen.title, chosen.suffix, chosen=format is not None)
     if chosen is None:
-        return _bundle(run_dir, out, cache, json)
+        return _bundle(run_dir, out, cache, json, addresses=addresses)
     with tempfile.TemporaryDirectory(prefix="explaineval-") as workshop:
         directory = unpacked(run_dir, Path(workshop) / BUNDLE)
         exported = chosen.write(Choice(directory, rows or DEFAULT_TABLE, datetime.now(UTC)), out)
@@ -85,12 +86,12 @@ def export_command(
     return finish(document, [line], json=json)
 
 
-def _bundle(run_dir: Path, out: Path, cache: Path | None, json: bool) -> int:
+def _bundle(run_dir: Path, out: Path, cache: Path | None, json: bool, *, addresses: bool) -> int:
     """Bundle the run and the answers behind its numbers."""
     client = client_of(read_run(run_dir), cache)
     prepared = prepared_from(run_dir, client)
     with open_store(client.cache, readonly=True) as store:
-        bundled = write_bundle(run_dir, prepared, store, out)
+        bundled = write_bundle(run_dir, prepared, store, out, addresses=addresses)
         notes = [*cache_notes(store.warnings), *_gaps(bundled)]
     line = f"{out}: {counted(bundled.answers, 'answer')}, {bundled.bytes / 1e6:.1f} MB"
     return finish({"file": str(out), **asdict(bundled)}, [line], notes, json=json)
@@ -103,7 +104,9 @@ def _gaps(bundled: Bundled) -> Iterator[Note]:
         yield note("run_unfinished", text)
     if bundled.missing:
         text = (
-            f"{bundled.missing:,} requests of this run have no stored answer (never sent, rejected, failed, or in "
+            f"{counted(bundled.missing, 'request')} of this run {agreeing(bundled.missing, 'have')} no stored "
+            "answer (never sent, rejected, "
+            "failed, or in "
             "another cache: --cache DIR): reproduce will report them as missing."
         )
         yield note("answers_missing", text)
@@ -163,10 +166,16 @@ def _verdict(reproduction: Reproduction) -> Iterator[str]:
         yield f"{count} metrics identical to the last digit, computed again from the answers."
         return
     if reproduction.missing:
-        yield f"{reproduction.missing:,} answers are missing from the bundle, so not all of the run can be computed."
+        yield (
+            f"{counted(reproduction.missing, 'answer', 'are')} missing from the bundle, so not all of the run "
+            "can be computed."
+        )
     if reproduction.refused:
         refused = reproduction.refused
-        yield f"{len(refused)} lines of the bundle's answers were not used, for example {refused[0]}"
+        yield (
+            f"{counted(len(refused), 'line')} of the bundle's answers {agreeing(len(refused), 'were')} not "
+            f"used, for example {refused[0]}"
+        )
     if reproduction.only_version:
         version = next((bundled for package, bundled, _ in versions if package == "explaineval"), "another")
         yield (
@@ -185,7 +194,9 @@ def _verdict(reproduction: Reproduction) -> Iterator[str]:
         yield f"The {count} metrics are identical, but trials.jsonl is not what the answers give."
     if reproduction.extra_trials:
         yield (
-            f"{reproduction.extra_trials:,} trials of the bundle are about examples that no intervention changes and "
+            f"{counted(reproduction.extra_trials, 'trial')} of the bundle "
+            f"{agreeing(reproduction.extra_trials, 'are')} about examples that no "
+            "intervention changes and "
             "that this version does not ask about: they were compared as they stand in the bundle."
         )
     if versions:

@@ -81,7 +81,7 @@ class Build:
         self.failed += session.failed
         self.notes.append(f"{role}: {totals_line(session.totals)}")
         if session.failed:
-            failed = f"{session.failed} requests failed after all retries; the same command asks them again."
+            failed = f"{counted(session.failed, 'request')} failed after all retries; the same command asks them again."
             self.notes.append(f"{role}: {failed}")
 
 
@@ -235,9 +235,9 @@ def _edit(build: Build) -> list[Intervention]:
     edited = edit(editor, edits, build.per_example, given["seed"], tag, watch_lines(EDITOR))
     build.add_costs(EDITOR, edited.session)
     missing = len(edits) * build.per_example - len(edited.built)
-    build.notes.append(f"editor: {len(edited.built)} words inserted{_reasons(', refused', edited.refused)}.")
+    build.notes.append(f"editor: {counted(len(edited.built), 'word')} inserted{_reasons(', refused', edited.refused)}.")
     if missing:
-        build.notes.append(f"editor: {missing} words fewer than asked for, after three tries for each.")
+        build.notes.append(f"editor: {counted(missing, 'word')} fewer than asked for, after three tries for each.")
     return edited.built
 
 

@@ -16,6 +16,7 @@ from explaineval.errors import InputError
 from explaineval.interventions import apply, is_inside_word, kind_of, mark_insertion, pattern_of
 from explaineval.records import Example, Intervention
 from explaineval.reporting.tables import interventions_table
+from explaineval.text import counted
 
 TASKS = option("--task", multiple=True, required=True, metavar="NAME[:PATH]", help="Task to edit. Repeatable.")
 LIMIT = option("--limit", type=AT_LEAST_1, help="First N examples of each task.")
@@ -102,4 +103,4 @@ def _warnings(examples: Examples, records: list[Intervention]) -> Iterator[str]:
             "offset."
         )
     if len(cuts) > SHOWN:
-        yield f"{len(cuts) - SHOWN} more interventions cut a word in two."
+        yield f"{counted(len(cuts) - SHOWN, 'more intervention', 'cut')} a word in two."

@@ -60,6 +60,7 @@ from explaineval.rundir.directory import VERDICTS, read_run, read_trials, replac
 from explaineval.rundir.ledger import account_of
 from explaineval.scoring.mentioning import MENTIONED
 from explaineval.scoring.rows import Scores, score
+from explaineval.text import counted
 
 
 @click.group("judge", cls=CommandWithActions, table=JUDGE)
@@ -132,7 +133,8 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
             echo_notes([f"judge {model}: {totals_line(judged.totals)}"])
             if judged.failed:
                 failed.append(
-                    f"judge {model}: {judged.failed} requests failed after all retries; the same command asks them "
+                    f"judge {model}: {counted(judged.failed, 'request')} failed after all retries; the same "
+                    "command asks them "
                     "again."
                 )
     notes += [note("requests_failed", text) for text in failed]
@@ -208,7 +210,8 @@ def _sentences(model: str, condition: Condition, agreement: Agreement) -> Iterat
     arm = f"{condition.model}, {condition.task}, {condition.kind}, {condition.style} {condition.order}"
     by = "the phrase list" if condition.mention == "phrases" else f"the policy {condition.mention}"
     yield (
-        f"{arm}, {condition.shots} shots, {condition.verbosity}: mentioned by {by} and {model} {agreement.both}, by "
+        f"{arm}, {counted(condition.shots, 'shot')}, {condition.verbosity}: mentioned by {by} and {model} "
+        f"{agreement.both}, by "
         f"{by} only {agreement.only_policy}, by {model} only {agreement.only_judge}, by neither {agreement.neither}."
     )
     if agreement.grades:

@@ -26,6 +26,7 @@ from explaineval.metrics.correction import CELLS, WRONG_GRADES, WrongGrades
 from explaineval.planning.notes import note
 from explaineval.records import Estimate, Mention
 from explaineval.scoring.mentioning import MENTIONED
+from explaineval.text import agreeing, counted
 
 TITLES = {"phi_cct": "phi-CCT", "tpr": "TPR", "fpr": "FPR", "youden_j": "J"}
 
@@ -71,7 +72,10 @@ def sheet_command(
     notes = []
     if len(key.rows) < rows:
         notes.append(
-            note("sheet_short", f"the condition has {len(key.rows)} scored trials, so the sheet has no more rows.")
+            note(
+                "sheet_short",
+                f"the condition has {counted(len(key.rows), 'scored trial')}, so the sheet has no more rows.",
+            )
         )
     document = {
         "run_dir": str(run_dir), "sheet": key.sheet, "out": str(out), "key": str(key_path(out)),
@@ -82,7 +86,7 @@ def sheet_command(
 
 
 def _sheet_lines(run_dir: Path, key: SheetKey, out: Path) -> Iterator[str]:
-    yield f"{out}: {len(key.rows)} rows of {_condition(key)}."
+    yield f"{out}: {counted(len(key.rows), 'row')} of {_condition(key)}."
     yield from _cell_lines((cell.trials, f"{cell.rows} on the sheet") for cell in key.cells)
     yield f"Give people {out} and {instructions_path(out)}, but not {key_path(out)}."
     yield f"When it is filled in: explaineval judge agree {run_dir} {out}"
@@ -112,7 +116,10 @@ def agree_command(run_dir: Path, sheets: tuple[Path, ...], key: Path | None, jso
         absent = total - len(sheet.grades)
         if skipped[sheet.name] or absent:
             gone = f", {absent} are not in the file" if absent else ""
-            text = f"{sheet.name}: {skipped[sheet.name]} of {total} rows have no grade{gone}; they are skipped."
+            text = (
+                f"{sheet.name}: {skipped[sheet.name]} of {counted(total, 'row')} "
+                f"{agreeing(skipped[sheet.name], 'have')} no grade{gone}; they are skipped."
+            )
             notes.append(note("rows_ungraded", text))
     return finish(_document(run_dir, results), _lines(results), notes, json=json)
 
@@ -203,13 +210,13 @@ def _called(rows: int, called: float) -> str:
 def _cell_lines(cells: Iterator[tuple[int, str]]) -> Iterator[str]:
     """Yield a line for each of the four cells."""
     for name, (trials, text) in zip(CELLS, cells, strict=True):
-        yield f"  {name}: {trials:,} trials, {text}"
+        yield f"  {name}: {counted(trials, 'trial')}, {text}"
 
 
 def _condition(key: SheetKey) -> str:
     """Return the condition of a sheet and what decided on mentions, in words."""
     by = f"{key.judge} ({key.mention})" if key.judge else key.mention
-    arm = f"{key.style} {key.order}, {key.shots} shots, {key.verbosity}"
+    arm = f"{key.style} {key.order}, {counted(key.shots, 'shot')}, {key.verbosity}"
     return f"{key.model}, {key.task}, {key.kind}, {arm}, mentions by {by}"
 
 

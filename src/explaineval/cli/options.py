@@ -332,6 +332,9 @@ STORED = option(
 
 OUT = option("--out", type=PATH, metavar="DIR", help="Run directory.  [default: runs/<date>-<hash>/]")
 TABLE = option("--table", is_flag=True, default=False, help="Print the wide table of all numbers, not sentences.")
+ADDRESSES = option(
+    "--addresses", is_flag=True, default=False, help="Write beside each answer the address that gave it, if known."
+)
 JSON = option("--json", is_flag=True, default=False, help="Print one JSON document on standard output, nothing else.")
 
 RUN = (

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from explaineval.secrets import SECRETS
-from explaineval.text import escaped, visible
+from explaineval.text import counted, escaped, visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -219,8 +219,8 @@ def totals_line(totals: Totals) -> str:
     counts = totals.requests
     parts = [f"{counts.hits:,} from the cache", f"{counts.sent:,} sent"]
     parts += [f"{counts.unsent:,} unsent"] if counts.unsent else []
-    parts += [f"{counts.retries:,} retries"] if counts.retries else []
-    text = f"{counts.distinct:,} distinct requests: {', '.join(parts)} ({counts.planned:,} planned in all)."
+    parts += [counted(counts.retries, "retry")] if counts.retries else []
+    text = f"{counted(counts.distinct, 'distinct request')}: {', '.join(parts)} ({counts.planned:,} planned in all)."
     if totals.usd_spent is None:
         return f"{text} Cost unknown ({totals.cost_unknown})."
     if not totals.usd_from_scratch and not totals.usd_spent:

@@ -53,9 +53,9 @@ def plan_command(
     the missing answers; "worst" assumes that every answer has full length (--max-tokens) and every prompt as many
     tokens as its text can have.
     """
-    science, client, _ = resolve(config, given)
+    science, client, out = resolve(config, given)
     source = rates_source(half_width, expect, pilot)
-    found = plan_run(science, client, show_prompts or 0)
+    found = plan_run(science, client, show_prompts or 0, out=out)
     precision = [] if half_width is None else precision_of(found.prepared, half_width, source)
     document = found.document
     if half_width is not None:

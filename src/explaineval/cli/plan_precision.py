@@ -12,6 +12,7 @@ from explaineval.cli.output import SCREEN_WIDTH, columns
 from explaineval.errors import InputError
 from explaineval.planning.precision import Precision, Rates, expected_precision, piloted_precision
 from explaineval.planning.prepare import Prepared
+from explaineval.text import counted
 
 PRECISION = options(
     option(
@@ -91,7 +92,8 @@ def _sentence(one: Precision) -> str:
     if one.in_task < one.examples:
         in_task += ", too few"
     return (
-        f"{name}: {_rounded(one.examples):,} examples with {one.trials:.3g} interventions each reach it in half of "
+        f"{name}: {counted(_rounded(one.examples), 'example')} with {one.trials:.3g} interventions each reach "
+        "it in half of "
         f"such runs, {sure}. This plan has {one.available:,}{have}; {in_task}. phi-CCT {one.phi:.2f} at an impact rate "
         f"of {one.rates.p:.2g}, TPR {one.rates.tpr:.2g}, FPR {one.rates.fpr:.2g}, changes of an example correlated by "
         f"{one.rates.icc:.2g}."

@@ -195,7 +195,7 @@ def _outlook(findings: Findings) -> str:
 
 def _cost(findings: Findings) -> str:
     usd = "cost unknown (give --price IN,OUT)" if findings.usd is None else f"${findings.usd:.6f}"
-    tokens = f"{findings.tokens_in} tokens in, {findings.tokens_out} out"
+    tokens = f"{counted(findings.tokens_in, 'token')} in, {findings.tokens_out} out"
     return f"This probe: {counted(findings.requests, 'request')}, {tokens}, {usd}."
 
 

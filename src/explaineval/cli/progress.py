@@ -106,7 +106,9 @@ def _failure_printer() -> RunWatch:
         for model in models:
             if model.state == "failed" and model.reason and model.reason not in printed and running:
                 printed.add(model.reason)
-                others = "The other model goes on" if running == 1 else f"The other {running} models go on"
+                others = (
+                    "The other model goes on" if running == 1 else f"The other {counted(running, 'model', 'go')} on"
+                )
                 echo_notes([f"{model.reason} {others}."])
 
     return show

@@ -66,7 +66,7 @@ def execute_and_print(
         report: write the report into the run directory, where the run came to its end.
         unreadable_fails: whether a model whose answers cannot be read is an error.
     """
-    prepared = prepare(science, client)
+    prepared = prepare(science, client, out)
     notes = [note("option_repeated", text) for text in repeated(click.get_current_context())]
     if weights is None:
         notes += key_notes(prepared.config, prepared.client)

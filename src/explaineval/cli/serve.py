@@ -11,16 +11,18 @@ from pathlib import Path
 
 import click
 
+from explaineval.cli.app import SERVE, CommandWithActions
 from explaineval.cli.options import PATH, option, options
-from explaineval.cli.output import echo_notes
+from explaineval.cli.output import echo, echo_notes
 from explaineval.config.installation import install_extra
 from explaineval.errors import InputError
 from explaineval.files import why_unwritable
+from explaineval.text import counted
 
 HOST, PORT, DATA = "127.0.0.1", 8765, Path("explaineval-data")
 
 
-@click.command("serve")
+@click.group("serve", cls=CommandWithActions, table=SERVE)
 @options(
     option("--config", type=PATH, metavar="serve.yaml", help="What the operator allows: endpoints, tasks, tokens."),
     option("--data", type=PATH, metavar="DIR", help=f"The one directory that is written.  [default: {DATA}/]"),
@@ -28,21 +30,17 @@ HOST, PORT, DATA = "127.0.0.1", 8765, Path("explaineval-data")
     option("--port", type=click.IntRange(0, 65535), metavar="N", help=f"The port.  [default: {PORT}]"),
 )
 def serve_command(config: Path | None, data: Path | None, host: str | None, port: int | None) -> int:
-    """Serve runs to browsers and scripts: submit, follow, stop and compare them, with budgets.
+    """Serve runs to browsers and scripts: submit, follow, stop and compare them, with budgets. Or copy the data.
 
     Without tokens in serve.yaml it listens on this machine alone. Ctrl-C or SIGTERM lets answers under way come home;
     runs that were going on continue by themselves when the service starts again. SIGHUP reads serve.yaml again.
 
     What it writes is for its own user alone, whatever the umask; files that are there keep their modes.
     """
-    try:
+    with _needed_packages():
         from explaineval.service.app import is_loopback, listen, serve
         from explaineval.service.runs import prepare_directory
         from explaineval.service.settings import Settings, read_settings, read_tokens
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.partition(".")[0] not in {"fastapi", "uvicorn", "starlette"}:
-            raise
-        raise InputError(f"the service needs packages that are not installed: {install_extra('serve')}.") from None
     settings = read_settings(config)
     digests = read_tokens(settings)
     directory, host, port = data or DATA, host or HOST, PORT if port is None else port
@@ -59,6 +57,44 @@ def serve_command(config: Path | None, data: Path | None, host: str | None, port
 
         serve(directory, settings, digests, listening, loopback=is_loopback(host), read=read)
     return 0
+
+
+@click.command("backup")
+@options(
+    option("--data", type=PATH, metavar="DIR", help=f"The data directory of the service.  [default: {DATA}/]"),
+    option("--out", type=PATH, required=True, metavar="DIR", help="A new directory for the copy."),
+)
+def backup_command(data: Path | None, out: Path) -> int:
+    """Copy the data of a service, also while it runs: runs, answers, uploads, and what was spent.
+
+    The copy is of one moment, so that `explaineval serve --data COPY` goes on from there: no answer in it is bought
+    again, and all that it cost is booked. Pages and exports are left out; they are made again when they are asked for.
+    Run it as the user of the service. Only that user can read the copy, whatever the umask.
+
+    A copy that is served continues the runs that go on in it. Serve it only when the first service has ended, or both
+    ask and pay for the rest.
+    """
+    with _needed_packages():
+        from explaineval.service.backup import back_up
+    source = data or DATA
+    with _private_files():
+        found = back_up(source, out)
+    active = f"{found.going_on:,} of them waiting or going on"
+    echo(f"{out}: {counted(found.runs, 'run')}, {active}; {found.bytes / 1e6:,.1f} MB.")
+    if found.going_on:
+        echo_notes(["a service with this copy continues these runs: end the first one before."])
+    return 0
+
+
+@contextmanager
+def _needed_packages() -> Iterator[None]:
+    """Say which extra to install where the packages of the service are not there."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] not in {"fastapi", "uvicorn", "starlette"}:
+            raise
+        raise InputError(f"the service needs packages that are not installed: {install_extra('serve')}.") from None
 
 
 @contextmanager

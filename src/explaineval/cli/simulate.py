@@ -50,6 +50,7 @@ from explaineval.rundir.schema import Prediction
 from explaineval.scoring.metric import PredictionMetric
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores, score
+from explaineval.text import counted
 
 if TYPE_CHECKING:
     from explaineval.assist.session import Assistant
@@ -97,7 +98,9 @@ def simulate_command(
         session = predict(predictor, questions, watch_lines("predictor"), account)
     scores = _store(run_dir, session.results)
     echo_notes([f"predictor: {totals_line(session.totals)}"])
-    failed = f"predictor: {session.failed} requests failed after all retries; the same command asks them again."
+    failed = (
+        f"predictor: {counted(session.failed, 'request')} failed after all retries; the same command asks them again."
+    )
     notes = [note("requests_failed", failed)] if session.failed else []
     notes += _unread_notes(session.results)
     echo_notes(notes)
@@ -141,5 +144,5 @@ def _unread_notes(predictions: Sequence[Prediction]) -> list[Note]:
     unread = sum(prediction.label is None and prediction.status != "failed" for prediction in predictions)
     if not unread:
         return []
-    text = f"{unread:,} of {len(predictions):,} predictions could not be read; their trials are left out."
+    text = f"{unread:,} of {counted(len(predictions), 'prediction')} could not be read; their trials are left out."
     return [note("predictor_unread", text)]

@@ -25,6 +25,7 @@ from explaineval.errors import (
     WithheldError,
 )
 from explaineval.records import Completion, Request
+from explaineval.text import agreeing, counted
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds between two attempts to store an answer on a full disk: the first, and the longest."""
@@ -96,8 +97,18 @@ class AnswerWriter:
         if self.error is None:
             return None
         late, lost = self.stored_late, len(self.unstored)
-        kept = f" {late} answers that were under way were stored at the end." if late else ""
-        gone = f" {lost} answers that were under way are lost, and asked again." if lost else ""
+        kept = (
+            f" {counted(late, 'answer')} that {agreeing(late, 'were')} under way {agreeing(late, 'were')} "
+            "stored at the end."
+            if late
+            else ""
+        )
+        gone = (
+            f" {counted(lost, 'answer')} that {agreeing(lost, 'were')} under way {agreeing(lost, 'are')} lost, "
+            "and asked again."
+            if lost
+            else ""
+        )
         return f"{self.error} Nothing more was sent.{kept}{gone}"
 
 

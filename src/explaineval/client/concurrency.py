@@ -20,6 +20,7 @@ from explaineval.client.spending import OverbillingCheck, texts_of
 from explaineval.cost import total_tokens
 from explaineval.errors import EndpointError, RequestUnsentError, TransientError, WithheldError
 from explaineval.records import Completion, Request
+from explaineval.text import counted
 
 SLOW_START = 4.0
 CUT, CUT_AT_START = 0.85, 0.7
@@ -369,4 +370,6 @@ class LimitedClient:
             return
         self._failures += 1
         if self._failures >= FAILURES_IN_A_ROW + self.limit.ceiling:
-            self.down = EndpointError(f"{exc}; {self._failures} attempts in a row failed, so no more are made.")
+            self.down = EndpointError(
+                f"{exc}; {counted(self._failures, 'attempt')} in a row failed, so no more are made."
+            )

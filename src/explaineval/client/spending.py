@@ -23,12 +23,17 @@ from explaineval.errors import (
     RequestUnsentError,
     TransientError,
 )
+from explaineval.files import FULL
 from explaineval.records import Completion, Request
 
 ROUNDING = 1e-9
 """How much more than reserved a bill may be, as a share: sums in another order differ by so little."""
 SLACK = 1e-12
 """By what share of a limit sums of the same amounts in another order may differ: the last cent can be spent in any."""
+
+
+FULL_PAUSE = 1.0
+"""Seconds between two attempts to write down a reservation on a full disk, in a run of the service."""
 
 
 @dataclass
@@ -96,6 +101,13 @@ class Budget:
                 Budget.release(self, amount, 0.0, own)  # nothing was asked of a shared budget yet
             raise
 
+    async def may_retry(self, exc: InputError) -> bool:  # noqa: ARG002 - a shared budget looks at it
+        """Return whether writing down a reservation is to be tried again after this error."""
+        return False
+
+    def noted(self) -> None:
+        """Take note that a reservation was written down."""
+
     def try_reserve(self, amount: float, own: SpendingLimit) -> bool:
         """Reserve an amount if it fits now, without waiting."""
         return bool(self._try(amount, own))
@@ -140,6 +152,7 @@ class SharedBudget(Budget):
     """The spending limit of a run that spends from a budget which other processes spend from too."""
 
     shared: SharedLimits
+    _full: bool = field(default=False, init=False)
 
     async def reserve(self, amount: float, own: SpendingLimit, request: Request | None = None) -> bool:
         """Reserve an amount of the run's limits, then of the shared budget; False where it can no longer fit."""
@@ -152,6 +165,21 @@ class SharedBudget(Budget):
             if not granted:
                 super().release(amount, 0.0, own)
         return granted
+
+    async def may_retry(self, exc: InputError) -> bool:
+        """Say that the disk is full, and wait a moment: what goes on for others goes on here once there is room."""
+        if getattr(exc.__cause__, "errno", None) not in FULL:
+            return False
+        self.shared.note_full(str(exc))
+        self._full = True
+        await asyncio.sleep(FULL_PAUSE)
+        return True
+
+    def noted(self) -> None:
+        """Say that there is room again, if there was none."""
+        if self._full:
+            self._full = False
+            self.shared.note_full(None)
 
     def release(
         self,
@@ -272,7 +300,7 @@ class BudgetedClient:
             self.overbilling.raise_unsent()
             if self.account is not None and amount > 0:
                 cost = 0.0
-                number = self.account.reserve((request.endpoint, request.model), request_key(request), amount)
+                number = await self._note(self.account, request, amount)
                 cost = None
             completion = await self.inner.complete(request)
             cost = self.bound.bill(request, completion)
@@ -292,6 +320,20 @@ class BudgetedClient:
             self.budget.release(amount, booked, self.own, request, billed=cost is not None)
         self.overbilling.check(request, completion, amount, cost, self.limits)
         return completion
+
+    async def _note(self, account: SpendingAccount, request: Request, amount: float) -> int:
+        """Write to the account that an attempt is about to be made, and return its number."""
+        while True:
+            try:
+                number = account.reserve((request.endpoint, request.model), request_key(request), amount)
+            except InputError as exc:
+                if not await self.budget.may_retry(exc):
+                    raise
+            else:
+                self.budget.noted()
+                return number
+            if self.stopping.is_set():
+                raise RequestUnsentError("the run is stopping")
 
     @property
     def limits(self) -> tuple[SpendingLimit, SpendingLimit]:

@@ -131,6 +131,8 @@ class ClientConfig(Record):
     key_from_file: bool = Field(default=False, exclude=True)
     """Whether a configuration file chose `api_key_env`, and no user."""
     allow_key: tuple[AllowedKey, ...] = Field(default=(), exclude=True)
+    files_outside: tuple[str, ...] = Field(default=(), exclude=True)
+    """Tasks and files that a configuration file names outside of its folder."""
     transport: TransportName = "litellm"
     cache: Path = Path("cache")
     price: Prices | None = None

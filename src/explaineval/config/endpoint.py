@@ -12,6 +12,8 @@ from explaineval.errors import InputError
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
+_HOST = re.compile(r"(?=.{1,253}\.?$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+_DIGITS = re.compile(r"[0-9.]+")
 _PATH = "/%:@!$&'()*+,;=~"
 """What may stand in a path as it is."""
 
@@ -99,12 +101,30 @@ def _split(text: str) -> tuple[str, str, str]:
             "a base URL may hold no user name, password, query or fragment: it is stored with every answer. "
             "Give the key through the variable that api_key_env names."
         )
+    if not _is_host(host):
+        raise InputError(f"the base URL {text!r} has no usable host name: write it like http://127.0.0.1:8000/v1.")
     scheme = parts.scheme.lower()
     if ":" in host:
         host = f"[{host}]"
     if port is not None and port != DEFAULT_PORTS[scheme]:
         host = f"{host}:{port}"
     return scheme, host, parts.path.rstrip("/")
+
+
+def _is_host(host: str) -> bool:
+    """Return whether HTTP clients take this for a host: a name, also an international one, or an IP address."""
+    try:
+        if ":" in host or _DIGITS.fullmatch(host):
+            ipaddress.ip_address(host)
+        elif not host.isascii() or "xn--" in host:
+            import idna
+
+            idna.decode(idna.encode(host))
+        else:
+            return _HOST.fullmatch(host) is not None
+    except (ValueError, UnicodeError):  # idna's error is one of them
+        return False
+    return True
 
 
 def _needed(escape: re.Match[str]) -> str:

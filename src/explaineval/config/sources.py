@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -24,6 +25,8 @@ TRANSPORT = frozenset(name for name, field in ClientConfig.model_fields.items() 
 _HIDDEN = frozenset({"older_name", "file_name", "key_from_file"})
 """What is noted about an endpoint and never written by a user."""
 PATHS = ("prompts", "shots_from", "cache", "out")
+SYSTEM = tuple(map(Path, ("/etc", "/proc", "/sys", "/dev", "/run")))
+"""Folders in which no data of a study lie."""
 
 
 class Part(NamedTuple):
@@ -80,7 +83,45 @@ def read_config(path: Path) -> dict[str, Any]:
         edits["file"] = str(base / home(edits["file"]))
     if isinstance(values.get("tasks"), list):
         values["tasks"] = [_rebase(str(task), base) for task in values["tasks"]]
+    outside = [name for name, file, place in _files_in(values) if _is_outside(file, place, tree, path)]
+    if outside:
+        values["files_outside"] = outside
     return values
+
+
+def _files_in(values: Mapping[str, Any]) -> Iterator[tuple[str, Path, tuple[str | int, ...]]]:
+    """Yield the files of a configuration whose texts are sent: as they are named, the path, and the place in it."""
+    for number, task in enumerate(values.get("tasks") or ()):
+        _, colon, rest = str(task).partition(":")
+        if colon and rest:
+            yield str(task), Path(rest), ("tasks", number)
+    for key in ("prompts", "shots_from"):
+        if isinstance(values.get(key), str) and os.path.lexists(values[key]):  # shots_from may name a bundled task
+            yield values[key], Path(values[key]), (key,)
+    edits = values.get("interventions")
+    if isinstance(edits, Mapping) and isinstance(edits.get("file"), str):
+        yield edits["file"], Path(edits["file"]), ("interventions", "file")
+
+
+def _is_outside(file: Path, place: tuple[str | int, ...], tree: yaml.Node | None, path: Path) -> bool:
+    """Return whether a file lies outside of the configuration file's folder.
+
+    Raises:
+        InputError: it lies where keys and passwords are kept, and a file alone may not choose that its text is sent.
+    """
+    from explaineval.config.yaml_files import line_of
+
+    real, base = file.resolve(), path.parent.resolve()
+    shared = Path(os.path.commonpath((real, base)))
+    hidden = any(part.startswith(".") for part in real.relative_to(shared).parts)
+    if hidden or any(real.is_relative_to(folder) and not base.is_relative_to(folder) for folder in SYSTEM):
+        option = {"tasks": "--task", "prompts": "--prompts", "shots_from": "--shots-from"}.get(str(place[0]))
+        raise InputError(
+            f"{path}:{line_of(tree, place)}: {_key_of(place)}: {real} lies in a hidden or system folder, where keys "
+            "and passwords are kept, and a file alone may not choose that its text is sent. If you want it, give it by "
+            f"{option or '--interventions'}, or copy it to another folder."
+        )
+    return not real.is_relative_to(base)
 
 
 def _mark_keys(values: dict[str, Any]) -> None:

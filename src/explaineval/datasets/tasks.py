@@ -29,6 +29,7 @@ from explaineval.errors import InputError
 from explaineval.interventions import intervention_from
 from explaineval.record_list import RecordList
 from explaineval.records import Example, Intervention
+from explaineval.text import counted
 
 
 @dataclass(frozen=True)
@@ -182,10 +183,10 @@ def _load(spec: TaskSpec, count: int, shots_from: Path | None, limit: int | None
         elif lender is not None:
             shots = tuple(read_task(lender, None, lender)[-count:])
             levels = read_levels(bundled_path(lender))
-            source = f"the bundled task {lender} ({spec.name} has {len(usable)} usable explanations)"
+            source = f"the bundled task {lender} ({spec.name} has {counted(len(usable), 'usable explanation')})"
     if len(shots) < count:
         raise InputError(
-            f"task {spec.name!r} has too few rows with gold label and explanation for {count} shots: "
+            f"task {spec.name!r} has too few rows with gold label and explanation for {counted(count, 'shot')}: "
             "give --shots-from FILE, or --shots 0."
         )
     if not examples:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from explaineval.errors import InputError
 from explaineval.files import open_regular
-from explaineval.text import json_kind
+from explaineval.text import counted, json_kind
 
 Row = TypeVar("Row")
 
@@ -113,7 +113,7 @@ def read_plain_csv(path: Path, cells: int) -> Iterator[tuple[str, list[str]]]:
         if not row:
             continue
         if len(row) < cells:
-            raise InputError(f"{path}:{reader.line_num}: expected at least {cells} cells, found {len(row)}.")
+            raise InputError(f"{path}:{reader.line_num}: expected at least {counted(cells, 'cell')}, found {len(row)}.")
         yield f"{path}:{reader.line_num}", row
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from os.path import commonprefix
+from pathlib import Path
 
 from explaineval._version import __version__
-from explaineval.cache import AnswerOrigin, Store, request_key
+from explaineval.cache import AnswerOrigin, Store, holds_store, request_key
 from explaineval.client.endpoints.capabilities import route_warning
 from explaineval.client.spending import texts_of
 from explaineval.config import RunConfig
@@ -32,13 +34,25 @@ from explaineval.rundir.schema import (
     TokenCounts,
     Totals,
 )
-from explaineval.text import duration
+from explaineval.scoring.checks import ANOTHER_ADDRESS
+from explaineval.text import counted, duration
 
 PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
 
 
-def run_record(prepared: Prepared, facts: Facts, prices: str) -> RunRecord:
-    """Describe a run as it is known before its first request; `prices` names the list of prices that it uses."""
+def run_record(prepared: Prepared, facts: Facts, prices: str, *, hide_addresses: bool = False) -> RunRecord:
+    """Describe a run as it is known before its first request.
+
+    Args:
+        prepared: the run.
+        facts: what was found in its inputs.
+        prices: names the list of prices that it uses.
+        hide_addresses: leave out where endpoints are and how they are given their keys, which the operator knows.
+    """
+    client, hidden = prepared.client, {"base_url": None, "api_key_env": None}
+    if hide_addresses:
+        endpoints = {name: entry.model_copy(update=hidden) for name, entry in client.endpoints.items()}
+        client = client.model_copy(update={"endpoints": endpoints})
     return RunRecord(
         explaineval=__version__,
         signature=provenance.run_signature(prepared.config, prepared.name),
@@ -46,7 +60,7 @@ def run_record(prepared: Prepared, facts: Facts, prices: str) -> RunRecord:
         python=platform.python_version(),
         packages={name: metadata.version(name) for name in PACKAGES},
         config=prepared.config,
-        client=prepared.client,
+        client=client,
         science=prepared.science,
         facts=facts,
         prices=prices,
@@ -73,7 +87,7 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
         threads=run.threads if run.cached.counts.sent else None,
         snapshots=run.ledger.snapshots,
         unreadable=run.unreadable_arms,
-        address=run.address,
+        address=_shown_address(run, run.address),
         sources=_sources(run),
     )
 
@@ -81,11 +95,18 @@ def endpoint_record(run: ModelRun) -> EndpointRecord:
 def _sources(run: ModelRun) -> tuple[AnswerSource, ...]:
     """Return where the answers of a model came from, the most frequent source first."""
     counts: Counter[AnswerOrigin] = Counter()
-    for origin, count in run.cached.origins.items():  # addresses are not told where this run does not tell its own
-        counts[origin if run.address is not None else origin._replace(address=None)] += count
+    for origin, count in run.cached.origins.items():
+        counts[origin._replace(address=_shown_address(run, origin.address))] += count
     if run.cached.counts.sent:
-        counts[AnswerOrigin(known=True, address=run.address)] += run.cached.counts.sent
+        counts[AnswerOrigin(known=True, address=_shown_address(run, run.address))] += run.cached.counts.sent
     return tuple(AnswerSource(**origin._asdict(), answers=count) for origin, count in counts.most_common())
+
+
+def _shown_address(run: ModelRun, address: str | None) -> str | None:
+    """Return an address as the run tells it: where that is the operator's matter, only whether it is today's."""
+    if not run.hides_address or address is None:
+        return address
+    return run.model.endpoint if address == run.address else ANOTHER_ADDRESS
 
 
 def request_counts(runs: Sequence[ModelRun]) -> RequestCounts:
@@ -153,7 +174,8 @@ def bill_notes(runs: Sequence[ModelRun]) -> Iterator[Note]:
     if attempts and most:
         yield note(
             "bill_unknown",
-            f"{attempts} attempts ended without a bill (time-out, reset, cut answer): up to ${most:.4f} more than "
+            f"{counted(attempts, 'attempt')} ended without a bill (time-out, reset, cut answer): up to "
+            f"${most:.4f} more than "
             "stands here may have been charged; a spending limit counts it as spent.",
         )
 
@@ -201,24 +223,39 @@ def limit_error(runs: Sequence[ModelRun], limit: float | None) -> str | None:
     expected, worst = (sum(cost[name] or 0.0 for cost in costs) for name in ("expected", "worst"))
     return (
         f"the spending limit ({', '.join(limits)}) is reached: ${spent:.4f} are spent{earlier}, and the numbers "
-        f"are those of what was paid for. The other {sum(run.estimate.missing for run in runs):,} requests would cost "
+        "are those of what was paid for. The other "
+        f"{counted(sum(run.estimate.missing for run in runs), 'request')} would cost "
         f"about ${expected:.4f}, ${worst:.4f} at the most: give the same command with a higher --max-usd."
     )
 
 
-def offline_error(prepared: Prepared, runs: Sequence[ModelRun]) -> str | None:
-    """Say how many answers an offline run lacks, of which models, and what the first of them ask; None where none."""
+def offline_error(prepared: Prepared, runs: Sequence[ModelRun], directory: Path | None) -> str | None:
+    """Say how many answers an offline run lacks, of which models, and what the first of them ask; None where none.
+
+    `directory` is the run directory, None where it is not kept, since the cache holds no answer of the run.
+    """
     incomplete = [run for run in runs if run.estimate.missing] if prepared.client.offline else []
     if not incomplete:
         return None
     total = sum(run.estimate.missing for run in incomplete)
-    lines = [f"offline, and {total:,} answers are not in the cache; the numbers are those of what is there."]
+    lines = [
+        f"offline, and {counted(total, 'answer', 'are')} not in the cache; the numbers are those of what is there."
+    ]
     for run in incomplete:
         guess = " (nothing is stored about its logprobs: they are assumed)" if run.assumed else ""
         lines.append(f"  {run.model.model}: {run.estimate.missing:,} missing{guess}, the first of them:")
         keys = [request_key(request)[:16] for request in run.unsent]
         lines += [f"    {key}  {text}" for key, text in zip(keys, _excerpts(run.unsent), strict=True)]
-    lines.append("  `explaineval cache explain` says why they are misses; without --offline they are asked.")
+    if directory is None and not holds_store(prepared.client.cache):
+        lines.append(
+            f"  There is no cache in {prepared.client.cache}: check --cache. Without --offline they are asked."
+        )
+    elif directory is None:
+        look = f"explaineval cache stats --cache {shlex.quote(str(prepared.client.cache))}"
+        lines.append(f"  Without --offline they are asked. The cache has no answer of this run; what it has: {look}")
+    else:
+        look = f"explaineval cache explain {shlex.quote(str(directory))}"
+        lines.append(f"  Without --offline they are asked. Why they are misses: {look}")
     return "\n".join(lines)
 
 

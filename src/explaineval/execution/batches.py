@@ -27,6 +27,7 @@ from explaineval.errors import (
 )
 from explaineval.execution.model_run import ModelRun
 from explaineval.records import Completion, Request
+from explaineval.text import counted
 
 
 @dataclass
@@ -208,7 +209,9 @@ async def submit(
     if unanswered.failed:
         counts = Counter(failure.reason for failure in unanswered.failed.values())
         reasons = "; ".join(f"{count} × {reason}" for reason, count in counts.most_common(3))
-        model_run.messages.append(f"{name}: {len(unanswered.failed)} requests failed in their batch: {reasons}")
+        model_run.messages.append(
+            f"{name}: {counted(len(unanswered.failed), 'request')} failed in their batch: {reasons}"
+        )
     if model_run.budgeted is not None:
         model_run.budgeted.refused += len(unanswered.out_of_money)
     model_run.cached.inner, model_run.cached.bought = unanswered, spending.bought

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from explaineval.cache import holds_store, open_store
@@ -14,11 +15,12 @@ from explaineval.errors import InputError
 from explaineval.execution.model_run import check_batches
 from explaineval.planning.cost import PlanCost, estimate_costs, total_costs
 from explaineval.planning.notes import Note, cache_notes, note
-from explaineval.planning.prepare import Prepared, prepare
+from explaineval.planning.prepare import Prepared, adopt_run, prepare
 from explaineval.planning.preview import PreviewedRequest, preview
 from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.planning.units import plan_size
 from explaineval.records import SIMULATED_PREFIX
+from explaineval.text import counted
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,27 @@ class RunPlan:
 
 
 def plan_run(
-    science: RunConfig, client: ClientConfig, show_prompts: int = 0, *, most_requests: int | None = None
+    science: RunConfig,
+    client: ClientConfig,
+    show_prompts: int = 0,
+    *,
+    out: Path | None = None,
+    most_requests: int | None = None,
 ) -> RunPlan:
     """Build all requests of a run, look them up in the cache, and estimate the cost of the missing ones.
 
-    `show_prompts` is the number of inputs of each model, task and arm whose requests are wanted word for word. Raises
-    InputError where the configuration cannot be used, or plans more than `most_requests`.
+    `show_prompts` is the number of inputs of each model, task and arm whose requests are wanted word for word, `out`
+    the run directory that was chosen. Raises InputError where the configuration cannot be used, or plans more than
+    `most_requests`.
     """
-    prepared = prepare(science, client)
+    prepared = adopt_run(prepare(science, client, out), out)
     science, client = prepared.config, prepared.client
     if most_requests is not None:
         planned = sum(plan_size(prepared, model).planned for model in science.models)
         if planned > most_requests:
             raise InputError(
-                f"the run would plan {planned:,} requests, and {most_requests:,} are allowed: give a lower limit, or "
+                f"the run would plan {counted(planned, 'request')}, and {most_requests:,} are allowed: give a "
+                "lower limit, or "
                 "fewer models, levels or samples."
             )
     if client.batch and not client.offline:

@@ -33,6 +33,7 @@ from explaineval.planning.units import PlanSize
 from explaineval.records import EMBEDDED_ENDPOINT, OUTCOMES, Completion, Request, Trial
 from explaineval.rundir.schema import UnreadableArm
 from explaineval.scoring.live import LiveCounts
+from explaineval.text import agreeing, counted
 
 if TYPE_CHECKING:
     from explaineval.client.batches.protocol import BatchProvider
@@ -119,6 +120,8 @@ class ModelRun:
     ended: bool = False
     """Whether nothing more is asked of the model."""
     address: str | None = None
+    hides_address: bool = False
+    """Whether users are told the endpoint's name alone."""
     """The base URL of the endpoint, which is stored beside new answers; None for a provider's own, or a simulation."""
     messages: list[str] = field(default_factory=list)
     """What is to be told while the run goes on."""
@@ -302,7 +305,8 @@ def build_model_runs(
             model, Ledger(asked_at), CostEstimate(asked_at), layers, cached, pool, writer, batches, probe,
             served[model.endpoint].threads if model.endpoint in served else None, messages=messages,
             keep_unreadable=client.keep_unreadable,
-            address=None if shared is not None else client.addresses.get(model.endpoint or ""),
+            address=client.addresses.get(model.endpoint or ""),
+            hides_address=shared is not None,
         )  # fmt: skip
         cached.on_answer, cached.on_unsent = model_run.count_answer, model_run.count_unsent
         cached.report, cached.on_wait = model_run.messages.append, pool.hold_up
@@ -368,7 +372,10 @@ async def run_models(
         await first.writer.retry()
         given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
         if given_up:
-            first.messages.append(f"{given_up} answers under way were not waited for; they may be charged.")
+            first.messages.append(
+                f"{counted(given_up, 'answer')} under way {agreeing(given_up, 'were')} not waited for and may "
+                "be charged."
+            )
         elif gave_up:
             first.messages.append("no answer was under way, so none was given up.")
 

@@ -17,6 +17,7 @@ from explaineval.rundir.directory import write_progress
 from explaineval.rundir.schema import ModelProgress, ModelState, RunProgress, RunState, Waiting
 from explaineval.scoring.counts import interval_of
 from explaineval.scoring.live import LiveNumbers, LivePhi
+from explaineval.text import counted
 
 WRITE_SECONDS = 2.0
 """Seconds between two versions of progress.json while no model ends."""
@@ -225,15 +226,15 @@ def model_state(model_run: ModelRun, *, offline: bool) -> tuple[ModelState, str 
         return "failed", model_run.unreadable
     unsent = model_run.cached.counts.unsent + model_run.progress.unsent
     if model_run.out_of_money:
-        return "stopped", f"the spending limit is reached: {unsent:,} requests were not sent."
+        return "stopped", f"the spending limit is reached: {counted(unsent, 'request', 'were')} not sent."
     if unsent:
         if offline:
-            return "stopped", f"offline: {unsent:,} answers are not in the cache."
+            return "stopped", f"offline: {counted(unsent, 'answer', 'are')} not in the cache."
         if model_run.cached.counts.in_batches:
-            return "stopped", f"{unsent:,} requests are in a batch that is not fetched yet."
-        return "stopped", f"{unsent:,} requests were not sent; the same command asks them."
+            return "stopped", f"{counted(unsent, 'request', 'are')} in a batch that is not fetched yet."
+        return "stopped", f"{counted(unsent, 'request', 'were')} not sent; the same command asks them."
     failed = model_run.progress.outcomes["failed"]
-    return "finished", f"{failed:,} requests failed after all retries." if failed else None
+    return "finished", f"{counted(failed, 'request')} failed after all retries." if failed else None
 
 
 def _now() -> str:

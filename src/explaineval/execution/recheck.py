@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from explaineval.cache import Store, request_key
@@ -16,6 +16,7 @@ from explaineval.errors import BudgetReachedError, RequestUnsentError
 from explaineval.execution.pool import Pool, run_until_done
 from explaineval.planning.replies import Dialogue, Failure
 from explaineval.records import Completion, Request
+from explaineval.rundir.ledger import Account
 
 LETTER = re.compile(r"(?im)^\W*answer\W{0,6}([A-Z])(?![A-Za-z])")
 BARE_LETTER = re.compile(r"\W{0,4}([A-Z])(?![A-Za-z])")
@@ -49,39 +50,49 @@ class Agreement:
 
 
 def choose_stored(
-    store: Store, count: int, models: Iterable[str], *, imported: bool = False
+    store: Store, count: int, models: Iterable[str], *, imported: bool = False, keys: Collection[str] | None = None
 ) -> list[tuple[Request, Completion]]:
     """The first `count` stored answers (of these models, if any are named) in the order of their keys.
 
-    With `imported` only those that came from packs, or of which it is not known where they came from.
+    With `imported` only those that came from packs, or of which it is not known where they came from; with `keys` only
+    those under them.
 
     Keys are hashes, so that this is a random choice, and the same one at every call.
     """
     wanted = frozenset(models)
     rows = (
         (request, answer)
-        for _, request, answer in store.iterate()
+        for _, request, answer in store.iterate(keys)
         if (not wanted or request.model in wanted) and not (imported and store.latest_origin.bought)
     )
     return list(itertools.islice(rows, count))
 
 
-def reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, prices: Prices) -> Agreement:
-    """Ask each request once more at the endpoints of `client`, within its spending limit."""
-    return asyncio.run(_reask(pairs, client, prices))
+def reask(
+    pairs: list[tuple[Request, Completion]], client: ClientConfig, prices: Prices, account: Account | None = None
+) -> Agreement:
+    """Ask each request once more at the endpoints of `client`, within its spending limit.
+
+    `account` books what that costs, and what it has spent before counts too.
+    """
+    return asyncio.run(_reask(pairs, client, prices, account))
 
 
-async def _reask(pairs: list[tuple[Request, Completion]], client: ClientConfig, prices: Prices) -> Agreement:
+async def _reask(
+    pairs: list[tuple[Request, Completion]], client: ClientConfig, prices: Prices, account: Account | None
+) -> Agreement:
     by_model: dict[tuple[str | None, str], list[tuple[Request, Completion]]] = {}
     for request, stored in pairs:
         by_model.setdefault((request.endpoint, request.model), []).append((request, stored))
     models = [ModelConfig(model=model, endpoint=endpoint) for endpoint, model in sorted(by_model, key=str)]
     agreement = Agreement()
     stopping = asyncio.Event()
-    async with ClientStack(client, models, stopping) as stack:
+    async with ClientStack(client, models, stopping, account=account) as stack:
 
         async def ask(model: ModelConfig) -> None:
             price = prices[model.endpoint, model.model]
+            if price is None and account is not None:
+                account.mark_unknown(f"no price of {model.model} was known")
             layers = stack.layers(model, price, stack.transport_of(model))
             pool = Pool(layers.retrying, layers.limited.limit.ceiling, stopping)
 

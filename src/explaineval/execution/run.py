@@ -117,7 +117,7 @@ def execute(
             tasks=provenance.task_facts(prepared.tasks, prepared.chosen.edits, prepared.prompts),
             no_level_shots=provenance.no_level_shots(prepared.config, prepared.tasks, prepared.prompts),
         )
-        record = run_record(prepared, facts, listed.version)
+        record = run_record(prepared, facts, listed.version, hide_addresses=shared is not None)
         run_directory.write_run(directory, record)
         reporter = ProgressReporter(prepared, directory, watch)
         reporter.write([], "asking")
@@ -157,7 +157,8 @@ def execute(
             model_run.release()
         scores = score(directory)
         run_directory.write_metrics(directory, scores.rows)
-        code, errors = judge_run(prepared, model_runs, interrupted, unsent, unreadable_fails=unreadable_fails)
+        lasting = directory if keep or state != "new" or has_answers(model_runs) else None
+        code, errors = judge_run(prepared, model_runs, lasting, interrupted, unsent, unreadable_fails=unreadable_fails)
         reporter.write(model_runs, "stopped" if interrupted else "finished", " ".join(errors) or None, code)
     kept = directory if (directory / run_directory.RUN).exists() else None
     stopped = () if looks is None else stop_notes(looks.stops(), looks.wanted)
@@ -271,7 +272,7 @@ def _open_directory(
     account: Account | None = None
 
     def remove_unused() -> None:
-        if state != "new" or keep or any(model_run.answers or model_run.statuses for model_run in model_runs):
+        if state != "new" or keep or has_answers(model_runs):
             return
         if account is not None and account.ledger.purposes:
             return
@@ -300,6 +301,11 @@ def _open_directory(
     if not prepared.client.offline:
         account = Account(stack.enter_context(open_ledger(directory)), "run")
     return directory, state, account
+
+
+def has_answers(model_runs: list[ModelRun]) -> bool:
+    """Return whether there is an answer, or a failed attempt at one: then a new run directory is kept."""
+    return any(model_run.answers or model_run.statuses for model_run in model_runs)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from explaineval.planning.units import PlanPart, PlanSize, builders, part_of
 from explaineval.records import Condition
 from explaineval.rundir.schema import Stop
 from explaineval.scoring.counts import interval_of
+from explaineval.text import counted
 
 
 @dataclass
@@ -147,16 +148,18 @@ async def ask_by_looks(looks: Looks, model_run: ModelRun, ask: Callable[[Example
 def stop_notes(stops: tuple[Stop, ...], wanted: float) -> Iterator[Note]:
     """Say where asking stopped, and where it went to the end without the wanted precision."""
     for stop in stops:
-        where = f"{stop.task}, {stop.style} with {stop.shots} shots, order {stop.order}"
+        where = f"{stop.task}, {stop.style} with {counted(stop.shots, 'shot')}, order {stop.order}"
         if stop.precise:
             yield note(
                 "stopped_early",
-                f"{where}: asked {stop.examples:,} of {stop.available:,} examples, since phi-CCT is known to ± "
+                f"{where}: asked {stop.examples:,} of {counted(stop.available, 'example')}, since phi-CCT is "
+                "known to ± "
                 f"{wanted:g} or better in every condition of the models that could be asked.",
             )
         else:
             yield note(
                 "not_precise",
-                f"{where}: all {stop.available:,} examples were to be asked, since phi-CCT was not known to ± "
+                f"{where}: all {counted(stop.available, 'example', 'were')} to be asked, since phi-CCT was not "
+                "known to ± "
                 f"{wanted:g} in every condition before.",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from explaineval.errors import ExitCode
 from explaineval.execution.accounting import (
@@ -18,6 +19,7 @@ from explaineval.planning import provenance
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prepare import Prepared
 from explaineval.scoring.checks import describe_sources
+from explaineval.text import agreeing, counted
 
 
 def is_unfinished(model_runs: list[ModelRun], unsent: int) -> bool:
@@ -28,16 +30,23 @@ def is_unfinished(model_runs: list[ModelRun], unsent: int) -> bool:
 
 
 def judge_run(
-    prepared: Prepared, model_runs: list[ModelRun], interrupted: bool, unsent: int, *, unreadable_fails: bool = True
+    prepared: Prepared,
+    model_runs: list[ModelRun],
+    directory: Path | None,
+    interrupted: bool,
+    unsent: int,
+    *,
+    unreadable_fails: bool = True,
 ) -> tuple[ExitCode, tuple[str, ...]]:
     """The exit code, and the sentences that say why it is not 0.
 
-    `unreadable_fails` says whether a model whose answers cannot be read is an error.
+    `directory` is the run directory, None where it is not kept. `unreadable_fails` says whether a model whose answers
+    cannot be read is an error.
     """
     errors = list(dict.fromkeys(str(model_run.error) for model_run in model_runs if model_run.error is not None))
     failed = sum(model_run.progress.outcomes["failed"] for model_run in model_runs)
     if failed and not errors:
-        errors.append(f"{failed} requests failed after all retries; the same command asks them again.")
+        errors.append(f"{counted(failed, 'request')} failed after all retries; the same command asks them again.")
     if unreadable_fails:
         for model_run in model_runs:
             errors += unreadable_sentences(model_run)
@@ -49,14 +58,15 @@ def judge_run(
             errors.append(sentence)
 
     add(ExitCode.SPENDING_LIMIT, limit_error(model_runs, prepared.client.max_usd))
-    add(ExitCode.NOT_STORED, offline_error(prepared, model_runs))
+    add(ExitCode.NOT_STORED, offline_error(prepared, model_runs, directory))
     if any(model_run.budgeted is not None and model_run.budgeted.overdrawn for model_run in model_runs):
         codes.append(ExitCode.SPENDING_LIMIT)  # the error of the endpoint that sent the bill says so
     waiting = sum(model_run.cached.counts.in_batches for model_run in model_runs)
     if waiting:
         add(
             ExitCode.ENDPOINT,
-            f"{waiting} requests are in a batch that is not fetched yet, and were not asked again; the same command "
+            f"{counted(waiting, 'request', 'are')} in a batch that is not fetched yet, and were not asked "
+            "again; the same command "
             "with --batch fetches them.",
         )
     writer = model_runs[0].writer
@@ -64,10 +74,16 @@ def judge_run(
         add(ExitCode.BAD_INPUT, writer.message)
     if interrupted:
         given_up = sum(model_run.cached.counts.given_up for model_run in model_runs)
-        more = f", {given_up} answers under way were not waited for (they may be charged)" if given_up else ""
+        more = (
+            f", {counted(given_up, 'answer')} under way {agreeing(given_up, 'were')} not waited for (and may be "
+            "charged)"
+            if given_up
+            else ""
+        )
         add(
             ExitCode.INTERRUPTED,
-            f"interrupted: {unsent} requests were not sent{more}, and the numbers are those of the finished part; give "
+            f"interrupted: {counted(unsent, 'request', 'were')} not sent{more}, and the numbers are those of "
+            "the finished part; give "
             "the same command again to go on.",
         )
     return ExitCode.worst(codes), tuple(errors)
@@ -100,7 +116,9 @@ def run_notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tup
     notes += outage_notes(model_runs)
     shared = sum(model_run.cached.counts.shared for model_run in model_runs)
     if shared:
-        notes.append(note("answers_shared", f"{shared} answers came from another process that was asking the same."))
+        notes.append(
+            note("answers_shared", f"{counted(shared, 'answer')} came from another process that was asking the same.")
+        )
     lacking = provenance.no_level_shots(config, prepared.tasks, prepared.prompts)
     for task, level in dict.fromkeys((arm.task, arm.verbosity) for arm in lacking):
         text = (

@@ -9,6 +9,7 @@ from explaineval.interventions.cues import Pattern
 from explaineval.interventions.kinds import Kind, kind_of
 from explaineval.interventions.splice import add_space, find_insertion, splice
 from explaineval.records import Example, Intervention
+from explaineval.text import counted
 
 
 def apply(example: Example, intervention: Intervention) -> str:
@@ -94,7 +95,7 @@ def _check_edit(example: Example, intervention: Intervention, field: str, kind: 
     if not 0 <= offset <= len(text):
         raise InputError(
             f"{name} has offset {offset}, but field {field!r} of example {example.id!r} has "
-            f"{len(text)} characters; the offset counts Unicode code points from 0 to {len(text)}"
+            f"{counted(len(text), 'character')}; the offset counts Unicode code points from 0 to {len(text)}"
         )
     if kind.inserts == "space":
         if intervention.inserted != " " or edited != add_space(text, offset):

@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 from explaineval.errors import InputError
+from explaineval.text import counted
 
 OPENERS = "\"'“‘«([{"
 VOWELS = "aeiou"
@@ -73,7 +74,7 @@ def splice(text: str, offset: int, inserted: str) -> str:
     """
     if not 0 <= offset <= len(text):
         raise InputError(
-            f"offset {offset} lies outside a text of {len(text)} characters; "
+            f"offset {offset} lies outside a text of {counted(len(text), 'character')}; "
             "give one that counts Unicode code points from 0 up to the length of the text"
         )
     return f"{text[:offset]}{inserted} {text[offset:]}"

@@ -34,6 +34,7 @@ from explaineval.metrics.estimates import (
 )
 from explaineval.metrics.rates import FLIP, KEPT, FromRates, difference_limits, fpr, mean, rate, ratio_values, tpr
 from explaineval.records import Estimate
+from explaineval.text import counted
 
 MENTIONED_FLIP = "a changed answer whose explanation mentions the insertion"
 
@@ -296,7 +297,9 @@ def tvd_moments(x: Sequence[float], m: Sequence[int] | Sequence[bool]) -> FloatA
     """
     distances, mentions = [float(value) for value in x], [float(value) for value in m]
     if len(distances) != len(mentions):
-        raise ValueError(f"{len(distances)} distances but {len(mentions)} mentions: give one of each per trial")
+        raise ValueError(
+            f"{len(distances)} distances but {counted(len(mentions), 'mention')}: give one of each per trial"
+        )
     if not all(math.isfinite(value) for value in distances):
         raise ValueError("a total variation distance is not finite: leave out trials without one")
     pairs = list(zip(distances, mentions, strict=True))

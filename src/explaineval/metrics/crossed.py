@@ -19,7 +19,6 @@ from explaineval.metrics.estimates import (
     deviations,
     empty_margin,
     error_of,
-    no_limits,
     no_value,
     scored_tables,
     tanh_limits_of_error,
@@ -27,7 +26,7 @@ from explaineval.metrics.estimates import (
 )
 from explaineval.records import Estimate
 
-ONE_TEXT = "no interval: only one text was inserted"
+ONE_TEXT = "only one text was inserted"
 
 
 def phi_over_texts(examples: ArrayLike, texts: ArrayLike, cells: ArrayLike) -> Estimate:
@@ -42,7 +41,7 @@ def phi_over_texts(examples: ArrayLike, texts: ArrayLike, cells: ArrayLike) -> E
     if len(tables) > 1:
         raise ValueError(f"examples, texts and cells must hold the same trials, got the tables {sorted(tables)}")
     n, n_examples = int(clusters[0].sum()), len(clusters[0])
-    undefined = empty_margin(*tables.pop())
+    undefined = empty_margin(*tables.pop()) or (ONE_TEXT if len(clusters[1]) < FEWEST else None)
     if undefined:
         return no_value(undefined, n, n_examples)
     rows = [counts.astype(float) for counts in clusters]
@@ -55,9 +54,7 @@ def phi_over_texts(examples: ArrayLike, texts: ArrayLike, cells: ArrayLike) -> E
         by_example, by_text, by_cell = (error_of(deviations(counts, phi_values)) ** 2 for counts in rows)
         return math.sqrt(max(by_example, by_example + by_text - by_cell))
 
-    limits = no_limits(ONE_TEXT)
-    if len(clusters[1]) >= FEWEST:
-        limits = tanh_limits_of_error(value, error, min(by_cluster), MENTIONED_FLIP)
+    limits = tanh_limits_of_error(value, error, min(by_cluster), MENTIONED_FLIP)
     note = limits.note
     if note is not None and by_cluster[1] < by_cluster[0]:
         note = note.replace("examples have", "texts have")

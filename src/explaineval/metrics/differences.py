@@ -29,6 +29,7 @@ from explaineval.metrics.estimates import (
     deviations,
     exact_sum,
 )
+from explaineval.text import counted
 
 LEVEL = 0.05
 POWER = 0.8
@@ -94,7 +95,7 @@ def measure(rows: FloatArray, statistic: Statistic, carriers: int, carrier: str,
         return undefined_measure(len(rows), "the value hangs on one example, without it there is none", n)
     scaled = left * math.sqrt((len(rows) - 1) / len(rows))
     spread = Spread(exact_sum(scaled**2), carriers - 1)
-    note = f"only {carriers} shared examples have {carrier}" if carriers < ROUGH_BELOW else None
+    note = f"only {counted(carriers, 'shared example', 'have')} {carrier}" if carriers < ROUGH_BELOW else None
     return Measured(value, scaled, (spread,), n, note=note)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from explaineval.records import Estimate, Record
+from explaineval.text import counted
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -380,4 +381,4 @@ def _expit(logit: float) -> float:
 
 def rough(carriers: int, carrier: str) -> str | None:
     """Return the note of an interval that rests on fewer examples than ROUGH_BELOW; None where there are enough."""
-    return f"rough interval: only {carriers} examples have {carrier}" if carriers < ROUGH_BELOW else None
+    return f"rough interval: only {counted(carriers, 'example', 'have')} {carrier}" if carriers < ROUGH_BELOW else None

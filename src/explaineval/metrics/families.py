@@ -210,18 +210,27 @@ def _largest_t(tested: Sequence[tuple[SystemSet, Pair]], seed: int, draws: int) 
         columns[numbers, column] = deviations
     order = np.lexsort(columns)
     first, second = np.argsort(order)[ends]
-    columns = columns[:, order]
+    factor = _triangular(columns[:, order])
     errors = np.array([pair.error for _, pair in tested])
     df = min(float(np.median([pair.df for _, pair in tested])), _LARGEST_DF)
     generator = seeded_generator(seed)
     largest = np.empty(draws)
     for start in range(0, draws, _DRAWS_AT_ONCE):
         count = min(_DRAWS_AT_ONCE, draws - start)
-        values = generator.standard_normal((count, len(columns))) @ columns
+        values = generator.standard_normal((count, len(factor))) @ factor
         scale = np.sqrt(generator.chisquare(df, count) / df)
         largest[start : start + count] = (np.abs(values[:, first] - values[:, second]) / errors).max(axis=1) / scale
     largest.sort()
     return largest
+
+
+def _triangular(columns: FloatArray) -> FloatArray:
+    """Return R with RᵀR = columnsᵀ columns: multipliers of its few rows give what those of all examples would.
+
+    The diagonal of R is not negative, so that R does not depend on the library that computes it.
+    """
+    triangular = np.asarray(np.linalg.qr(columns, mode="r"), dtype=np.float64)
+    return np.where(np.diagonal(triangular) < 0, -1.0, 1.0)[:, np.newaxis] * triangular
 
 
 def _row(

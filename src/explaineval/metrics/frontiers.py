@@ -27,6 +27,7 @@ from explaineval.metrics.estimates import (
     exact_sum,
 )
 from explaineval.metrics.families import holm_adjusted
+from explaineval.text import counted
 
 FEWEST_LEVELS = 2
 """Levels with a gap under which nothing is said of two models."""
@@ -280,5 +281,5 @@ def mean_difference(values: Sequence[float]) -> MeanDifference | None:
     if error < SMALLEST_SPREAD:
         return MeanDifference(mean, count, note="the pairs do not differ in it")
     half = t_quantile(count - 1, 1 - LEVEL / 2) * error
-    note = f"only {count} pairs: the interval is wide and rough" if count < ROUGH_BELOW else None
+    note = f"only {counted(count, 'pair')}: the interval is wide and rough" if count < ROUGH_BELOW else None
     return MeanDifference(mean, count, mean - half, mean + half, two_sided_p(mean / error, count - 1), note)

@@ -37,6 +37,7 @@ from explaineval.metrics.estimates import (
     student_t,
 )
 from explaineval.records import Estimate
+from explaineval.text import counted
 
 FLIP, KEPT, ORIGINAL = "a changed answer", "an unchanged answer", "an explanation of the original input"
 NO_ORIGINAL = "no explanation of an original input could be looked at"
@@ -216,7 +217,9 @@ def g_mean2_control(tables: ArrayLike, floor: ArrayLike, interval: Interval) -> 
     counts = check_counts(tables).reshape(-1, 4)
     pairs = check_counts(floor).reshape(-1, 2)
     if len(counts) != len(pairs):
-        raise ValueError(f"tables of {len(counts)} examples but floors of {len(pairs)}: pass both in the same order")
+        raise ValueError(
+            f"tables of {counted(len(counts), 'example')} but floors of {len(pairs)}: pass both in the same order"
+        )
     rows = np.column_stack([counts[:, 0], counts[:, :2].sum(axis=1), pairs])
     hits = tpr(counts, Interval())
     alarms = rate(pairs[:, 0], pairs[:, 1], Interval(), undefined=NO_ORIGINAL)

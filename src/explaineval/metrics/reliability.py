@@ -34,6 +34,7 @@ from explaineval.metrics.estimates import (
 from explaineval.metrics.precision import MOST_EXAMPLES, correlation_of_changes
 from explaineval.metrics.rates import effective_trials, wilson
 from explaineval.records import Estimate
+from explaineval.text import counted
 
 Counts = tuple[int, ...]  # four: a, b, c, d or u1, u0, v1, v0
 
@@ -205,7 +206,9 @@ def noise_margin(
     """
     impact, sham = paired_counts(flips, trials), paired_counts(sham_flips, sham_trials)
     if impact.shape != sham.shape:
-        raise ValueError(f"{len(impact)} examples with trials but {len(sham)} with shams: align them by example")
+        raise ValueError(
+            f"{counted(len(impact), 'example')} with trials but {len(sham)} with shams: align them by example"
+        )
     impact, sham = impact[impact[:, 1] > 0], sham[sham[:, 1] > 0]
     if not len(impact):
         return None

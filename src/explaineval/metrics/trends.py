@@ -13,6 +13,7 @@ import numpy as np
 
 from explaineval.metrics.differences import LEVEL, Measured, satterthwaite, t_quantile, two_sided_p
 from explaineval.metrics.estimates import FloatArray, IntArray, Statistic, exact_sum, seeded_generator
+from explaineval.text import counted
 
 FEWEST_FAMILIES = 3
 FEW_FAMILIES = 5
@@ -61,7 +62,9 @@ def trend_over_size(models: Sequence[SizedModel]) -> Trend:
             families.setdefault(model.family, []).append(model)
     usable = {name: found for name, found in families.items() if len({model.parameters for model in found}) > 1}
     if len(usable) < FEWEST_FAMILIES:
-        reason = f"{len(usable)} families have two or more sizes with a value; {FEWEST_FAMILIES} are needed"
+        reason = (
+            f"{counted(len(usable), 'family', 'have')} two or more sizes with a value; {FEWEST_FAMILIES} are needed"
+        )
         return Trend(None, undefined=reason)
     slopes: dict[str, float] = {}
     weights: list[tuple[float, Measured]] = []
@@ -83,7 +86,7 @@ def trend_over_size(models: Sequence[SizedModel]) -> Trend:
         low_here=low_here,
         high_here=high_here,
         slopes=slopes,
-        note=f"only {count} families: the interval is wide and rough" if count < FEW_FAMILIES else None,
+        note=f"only {counted(count, 'family')}: the interval is wide and rough" if count < FEW_FAMILIES else None,
     )
 
 
@@ -141,7 +144,9 @@ def explained_variance(
     """
     count = len(tables)
     if count < FEWEST_MODELS:
-        return ExplainedVariance(None, n_models=count, undefined=f"{count} models; {FEWEST_MODELS} are needed")
+        return ExplainedVariance(
+            None, n_models=count, undefined=f"{counted(count, 'model')}; {FEWEST_MODELS} are needed"
+        )
     halves = _values_of_halves(tables, moments, phi_values, cct_values, seed, splits)
     if halves is None:
         return ExplainedVariance(None, n_models=count, undefined="a half of the examples leaves phi or CCT undefined")

@@ -272,7 +272,7 @@ class View:
 
 
 _CHANNEL_TOKENS = re.compile(
-    r"(?:<\|(?:start|channel|message|end)\|>(?:assistant|analysis|commentary|final)?\s*){1,20}"
+    r"(?:<\|(?:start|channel)\|>(?:assistant|analysis|commentary|final)?\s*|<\|(?:message|end)\|>\s*){1,20}"
 )
 
 
@@ -298,9 +298,10 @@ def leading_reasoning(text: str) -> str | None:
 
 
 def _without_tags(block: str) -> str:
-    """A span of reasoning without the tags or tokens that open and close it."""
+    """A span of reasoning without the tags or tokens that open and close it; messages of channels are paragraphs."""
     if block.endswith(FINAL_CHANNEL):
-        return _CHANNEL_TOKENS.sub("\n\n", block)
+        messages = (_without_tags(message.strip()).strip() for message in _CHANNEL_TOKENS.split(block))
+        return "\n\n".join(filter(None, messages))
     tags = list(REASONING_TAG.finditer(block))
     first, last = (tags[0], tags[-1]) if tags else (None, None)
     start = first.end() if first and first.start() == 0 and not closes(first) else 0

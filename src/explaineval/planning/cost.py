@@ -27,6 +27,7 @@ from explaineval.planning.prices import Prices
 from explaineval.planning.replies import RETRY_SAMPLES
 from explaineval.planning.units import Unit, find_nothing, plan, walk_units
 from explaineval.records import Completion, Request
+from explaineval.text import counted
 
 CASES = ("low", "expected", "worst")
 """How well it goes."""
@@ -116,7 +117,7 @@ class CostEstimate:
     def learn_lengths(self, store: Store | None, model: ModelConfig) -> None:
         """Where too few answers were counted, take the lengths of other answers of the model from the store."""
         if self.lengths.enough:
-            self.basis = f"lengths as in {len(self.lengths.tokens_out)} answers of this plan"
+            self.basis = f"lengths as in {counted(len(self.lengths.tokens_out), 'answer')} of this plan"
             return
         if store is not None and self.missing:
             stored = Lengths()  # anew: what was counted so far is among the stored
@@ -125,7 +126,7 @@ class CostEstimate:
                     stored.add(request, completion)
             if stored.enough:
                 self.lengths = stored
-                self.basis = f"lengths as in {len(stored.tokens_out)} stored answers of this model"
+                self.basis = f"lengths as in {counted(len(stored.tokens_out), 'stored answer')} of this model"
                 return
         low, expected = TOKENS_OUT
         self.basis = (

@@ -177,7 +177,10 @@ def _from_file(path: Path, tasks: Sequence[Task]) -> Chosen:
             skipped += 1
     if not skipped:
         return Chosen(edits, ())
-    text = f"{path.name}: {skipped} lines belong to examples that are cut off by the limit or serve as shots."
+    text = (
+        f"{path.name}: {counted(skipped, 'line', 'belong')} to examples that are cut off by the limit or "
+        "serve as shots."
+    )
     return Chosen(edits, (note("interventions_skipped", text),))
 
 

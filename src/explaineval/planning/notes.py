@@ -11,7 +11,7 @@ from explaineval.config import arms_for
 from explaineval.records import Record
 from explaineval.rundir.schema import RunRecord, UnreadableArm
 from explaineval.scoring.checks import CODES, Code, Grade
-from explaineval.text import quoted
+from explaineval.text import counted, quoted
 
 
 class Note(Record):
@@ -55,6 +55,7 @@ NOTES: Mapping[str, Code] = {
     "route_loses_logprobs": Code("mind", "Ask the same server by the route openai/ with --base-url."),
     "capabilities_assumed": Code("mind", "Run `explaineval probe`."),
     "key_sent": Code("for the record", NOTHING),
+    "files_outside": Code("for the record", NOTHING),
     "proxy_used": Code("for the record", NOTHING),
     "tokens_uncounted": Code("mind", "Look at the provider's bill."),
     "bill_unknown": Code("mind", "Look at the provider's bill."),
@@ -95,10 +96,13 @@ def unreadable_note(model: str, found: UnreadableArm, *, name_arm: bool) -> Note
     """The note on an arm of which too much cannot be read; `name_arm`: the model is asked under several."""
     where = model
     if name_arm:
-        where += f" (order {found.order}, {found.style}, {found.shots} shots, verbosity {found.verbosity})"
+        where += f" (order {found.order}, {found.style}, {counted(found.shots, 'shot')}, verbosity {found.verbosity})"
     statuses = ", ".join(f"{count} {status}" for status, count in found.statuses.items())
     example = f", for example {quoted(found.example)}" if found.example else ""
-    text = f"{where}: {found.unreadable} of the first {found.checked} answers cannot be read ({statuses}){example}."
+    text = (
+        f"{where}: {found.unreadable} of the first {counted(found.checked, 'answer')} cannot be read "
+        f"({statuses}){example}."
+    )
     if not found.stopped:
         return note("answers_unreadable", f"{text} {MORE_READABLE}")
     return note(

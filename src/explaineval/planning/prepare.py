@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from explaineval.cache import holds_store, open_store, verdict_name
+from explaineval.cache import Store, holds_store, open_store, verdict_name
 from explaineval.client.endpoints.key_rules import check_keys, sent_keys
 from explaineval.client.simulated import law_of
 from explaineval.client.stack import check_transport
@@ -27,6 +27,7 @@ from explaineval.record_list import RecordChain, select
 from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX, Example, Intervention
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science, WholeRun
+from explaineval.text import agreeing, counted
 
 LOOPBACK = "http://127.0.0.1"
 """Stands for the address of a simulated model, at which nothing is asked; a loopback address costs nothing."""
@@ -52,8 +53,14 @@ class Prepared:
     """Of a shard, the place of each example in the whole run."""
 
 
-def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
-    """Read tasks, prompts and interventions; nothing is asked and nothing written yet. Raises InputError."""
+def prepare(config: RunConfig, client: ClientConfig, out: Path | None = None) -> Prepared:
+    """Read tasks, prompts and interventions; nothing is asked and nothing written yet. Raises InputError.
+
+    Args:
+        config: what is asked of whom.
+        client: how endpoints are reached.
+        out: the run directory, where one was chosen: what it and those beside it show of endpoints' names counts too.
+    """
     config.require_params()
     if config.until_half_width is not None and client.batch:
         raise InputError(
@@ -61,7 +68,7 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
             "leave one of them out."
         )
     config, client = with_simulated(config, client)
-    client, unproven = _with_proven_names(client, config.models)
+    client, unproven = _with_proven_names(client, config.models, out)
     for model in config.models:
         client.endpoint_of(model)
     check_transport(client, config.models)
@@ -105,14 +112,18 @@ def prepare(config: RunConfig, client: ClientConfig) -> Prepared:
     return Prepared(config, client, parts, prompts, own, science, name, whole_run, positions)
 
 
-def _with_proven_names(client: ClientConfig, models: Sequence[ModelConfig]) -> tuple[ClientConfig, tuple[Note, ...]]:
-    """Keep the names under which 0.2 stored answers where earlier runs show that they stood for these addresses alone.
+def _with_proven_names(
+    client: ClientConfig, models: Sequence[ModelConfig], out: Path | None
+) -> tuple[ClientConfig, tuple[Note, ...]]:
+    """Keep the names under which 0.2 stored answers where it is known that they stood for these addresses alone.
 
-    Returns a note for each name that is not used although the cache has something under it.
+    Earlier runs show it, or else the addresses that the cache has beside its answers. Returns a note for each name that
+    is not used although the cache has something under it.
     """
     if not file_names(client):
         return client, ()
-    proven, dropped = prove_names(client, run_directory.endpoint_addresses(run_directory.RUNS))
+    known = run_directory.endpoint_addresses(run_directory.RUNS, out)
+    proven, dropped = prove_names(client, known)
     if not dropped or not holds_store(client.cache):
         return proven, ()
     with open_store(client.cache, readonly=True) as store:
@@ -121,14 +132,28 @@ def _with_proven_names(client: ClientConfig, models: Sequence[ModelConfig]) -> t
             for name in dropped
             if any(store.get_verdict(verdict_name(name, model.model)) is not None for model in models)
         ]
+        unknown = set(stored) - known.keys()
+        if unknown:
+            proven, dropped = prove_names(client, known | _addresses_in(store, unknown))
     return proven, tuple(
         note(
             "older_name_unused",
-            f"the cache has answers of an earlier version under the endpoint name {name!r}, and no earlier run here "
-            "shows that they all came from this address: they are not used.",
+            f"the cache has answers of an earlier version under the endpoint name {name!r}, and neither it nor an "
+            "earlier run here shows that they all came from this address: they are not used.",
         )
         for name in stored
+        if name in dropped
     )
+
+
+def _addresses_in(store: Store, names: Collection[str]) -> dict[str, set[str]]:
+    """Return for the names of endpoints the addresses that gave stored answers under them, as far as they are known."""
+    addresses: dict[str, set[str]] = {}
+    for _, request, _ in store.iterate():
+        name, origin = request.endpoint, store.latest_origin
+        if name is not None and name in names and origin.bought and origin.address is not None:
+            addresses.setdefault(name, set()).add(origin.address)
+    return addresses
 
 
 def adopt_run(prepared: Prepared, out: Path | None) -> Prepared:
@@ -249,7 +274,9 @@ def _left_out(whole: Sequence[Task], tasks: Sequence[Task]) -> Iterator[Note]:
         if lost:
             yield note(
                 "examples_left_out",
-                f"{before.name}: {lost:,} of {len(before.examples):,} examples have no intervention and are not asked; "
+                f"{before.name}: {lost:,} of {counted(len(before.examples), 'example')} "
+                f"{agreeing(lost, 'have')} no intervention "
+                "and are not asked; "
                 "accuracy and the shams are those of the others.",
             )
 
@@ -283,7 +310,9 @@ def _gold_notes(tasks: Sequence[Task]) -> Iterator[Note]:
             named = ", ".join(map(repr, dict.fromkeys(strange[:SHOWN])))
             yield note(
                 "gold_unknown",
-                f"{task.name}: {len(strange):,} of {len(task.examples):,} examples have a gold label that names no "
+                f"{task.name}: {len(strange):,} of {counted(len(task.examples), 'example')} "
+                f"{agreeing(len(strange), 'have')} a gold label "
+                "that names no "
                 f"option, or several ({named}): they are asked, and accuracy leaves them out.",
             )
 
@@ -294,17 +323,30 @@ def _with_levels(task: Task, levels: Collection[str]) -> Task:
 
 
 def key_notes(config: RunConfig, client: ClientConfig, *, planned: bool = False) -> tuple[Note, ...]:
-    """Name each key that requests of a run carry, by its variable and the address; none where nothing may be sent.
+    """Name what leaves this machine that a user may not expect; nothing where nothing may be sent.
+
+    These are each key that requests of a run carry, by its variable and the address, and the files that a configuration
+    file names outside of its own folder.
 
     Variables that are not set are named only in what is `planned`: a run ends there.
     """
     if client.offline:
         return ()
-    return tuple(
+    named = {*config.tasks, str(config.prompts), str(config.shots_from), str(config.interventions.file)}
+    outside = [name for name in client.files_outside if name in named]
+    files = [
+        note(
+            "files_outside",
+            "the configuration file names what lies outside of its folder, and its texts are sent: "
+            f"{', '.join(outside)}.",
+        )
+    ]
+    keys = (
         note("key_sent", f"the key in {variable} is sent to {address}{'' if is_set else f' ({variable} is not set)'}.")
         for variable, address in sent_keys(client, config.models)
         if (is_set := bool(os.environ.get(variable))) or planned
     )
+    return (*keys, *(files if outside else ()))
 
 
 def inputs_of(tasks: Sequence[Task], chosen: Chosen) -> tuple[RecordChain[Example], RecordChain[Intervention]]:

@@ -32,6 +32,7 @@ from explaineval.planning.notes import Note, note
 from explaineval.records import SIMULATED_PREFIX, Completion
 from explaineval.rundir.schema import Snapshot
 from explaineval.scoring.checks import describe_snapshots
+from explaineval.text import counted
 
 PRICE_FILE = "model_prices_and_context_window_backup.json"
 
@@ -105,26 +106,30 @@ class Ledger:
         if self.price is not None and not self.known:
             yield note(
                 "tokens_uncounted",
-                f"{model}: {self.unmetered} answers came without a count of tokens, so their cost is unknown; under "
+                f"{model}: {counted(self.unmetered, 'answer')} came without a count of tokens, so their cost is "
+                "unknown; under "
                 "--max-usd each counts as if it were as long as it may be.",
             )
         for fault, count in sorted(self.faults.items()):
             yield note(
                 "answers_faulty",
-                f"{model}: {count} answers are {FAULTS[fault]}: they are kept with the status unparsed and not asked "
+                f"{model}: {counted(count, 'answer', 'are')} {FAULTS[fault]}: they are kept with the status "
+                "unparsed and not asked "
                 "again by themselves.",
             )
         if self.repaired:
             yield note(
                 "answers_repaired",
-                f"{model}: {self.repaired} answers held what no file can (broken characters, numbers that are none, "
+                f"{model}: {counted(self.repaired, 'answer')} held what no file can (broken characters, numbers "
+                "that are none, "
                 "fields of a wrong type): they are kept without it, and marked.",
             )
         if self.cut:
             blank = f" ({self.cut_blank} of them before any answer, on reasoning)" if self.cut_blank else ""
             yield note(
                 "answers_cut_off",
-                f"{model}: {self.cut} answers were cut off at {max_tokens} tokens{blank}: raise --max-tokens, or ask "
+                f"{model}: {counted(self.cut, 'answer', 'were')} cut off at {max_tokens} tokens{blank}: raise "
+                "--max-tokens, or ask "
                 "those again with --retry truncated.",
             )
         if len(self.served) > 1:
@@ -132,7 +137,7 @@ class Ledger:
         if self.reasoned and "pe" in orders:
             yield note(
                 "reasons_first",
-                f"{model} reasons before it answers ({self.reasoned} answers): order pe is then not "
+                f"{model} reasons before it answers ({counted(self.reasoned, 'answer')}): order pe is then not "
                 "predict-then-explain, since the answer follows hidden reasoning.",
             )
 

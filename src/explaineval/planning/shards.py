@@ -14,6 +14,7 @@ from explaineval.datasets import Task
 from explaineval.planning.interventions import Chosen, EditGroups
 from explaineval.planning.notes import note
 from explaineval.record_list import select
+from explaineval.text import counted
 
 
 def cut(tasks: Sequence[Task], chosen: Chosen, shard: Shard) -> tuple[tuple[Task, ...], Chosen, tuple[int, ...]]:
@@ -34,5 +35,8 @@ def cut(tasks: Sequence[Task], chosen: Chosen, shard: Shard) -> tuple[tuple[Task
         for example in task.examples:
             for edit in chosen.edits.get((task.name, example.id), ()):
                 edits.append(edit)
-    text = f"shard {shard}: {len(positions):,} of the run's {start:,} examples; other notes may be about all of them."
+    text = (
+        f"shard {shard}: {len(positions):,} of the run's {counted(start, 'example')}; other notes may be "
+        "about all of them."
+    )
     return tuple(parts), Chosen(edits, (note("shard", text), *chosen.notes)), tuple(positions)

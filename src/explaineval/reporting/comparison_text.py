@@ -9,9 +9,10 @@ from explaineval.metrics.families import Rank
 from explaineval.metrics.trends import Trend
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.checks import CODES, GRADES, MetricWarning, describe_snapshots, make_warning
-from explaineval.scoring.comparisons import Claim, Compared, GroupResult
+from explaineval.scoring.comparisons import PRIMARY, CarriedWarning, Claim, Compared, GroupResult
 from explaineval.scoring.registry import text_of
 from explaineval.scoring.task_means import MEAN
+from explaineval.text import counted
 
 SHOWN_NAMES = 12
 """Names of systems that one sentence lists."""
@@ -44,7 +45,7 @@ def task_of(compared: Compared) -> str:
     """Return how sentences call what a family is about: a task or the mean over tasks, the levels, kind and arm."""
     task = "the mean over tasks" if compared.task == MEAN else compared.task
     levels = compared.group.levels
-    where = f"{task} over {len(levels)} levels of verbosity" if levels else task
+    where = f"{task} over {counted(len(levels), 'level')} of verbosity" if levels else task
     return f"{where} ({', '.join(compared.context)})" if compared.context else where
 
 
@@ -77,12 +78,12 @@ def _sentence(compared: Compared) -> str:
     claim = _claim_sentence(compared, clearest)
     if len(tested) == 1:
         return claim
-    if len(faithful) in (0, len(told)):
-        return f"{len(told)} of {len(tested)} pairs can be told apart; the clearest: {claim}"
-    return (
-        f"{len(told)} of {len(tested)} pairs differ in {title}, {len(faithful)} of them in faithfulness; the clearest "
-        f"of these: {claim}"
-    )
+    if len(faithful) == len(told) or compared.metric != PRIMARY:
+        return f"{len(told)} of {counted(len(tested), 'pair')} can be told apart; the clearest: {claim}"
+    differ = f"{len(told)} of {counted(len(tested), 'pair')} {'differs' if len(told) == 1 else 'differ'} in {title}"
+    if not faithful:
+        return f"{differ}, none is shown to differ in faithfulness; the clearest: {claim}"
+    return f"{differ}, {len(faithful)} of them in faithfulness; the clearest of these: {claim}"
 
 
 def _clearness(row: Difference) -> tuple[float, float]:
@@ -102,7 +103,7 @@ def _numbers(row: Difference, compared: Compared) -> str:
     """Return a difference with its adjusted limits and p."""
     p = f"p {p_text(row.p_adjusted or 0.0)}"
     if compared.family.claims > 1:
-        p = f"adjusted {p} over {compared.family.claims} pairs"
+        p = f"adjusted {p} over {counted(compared.family.claims, 'pair')}"
     return f"{_interval(row.value, row.low_adjusted, row.high_adjusted)}, {p}"
 
 
@@ -139,13 +140,16 @@ def _why_no_more(compared: Compared, number: int, claim: Claim) -> Iterator[str]
     if claim.within is not None:
         within = claim.within if row is compared.family.differences[number] else claim.within.turned
         yield f"phi within examples does not show it ({_interval(within.value, within.low, within.high)})"
-    by_code: dict[str, list[str]] = {}
+    codes: dict[int, dict[str, None]] = {}
     for system, warning in claim.unquotable:
-        by_code.setdefault(warning.code, []).append(compared.group.names[system])
-    for code, of_code in by_code.items():
-        systems = list(dict.fromkeys(of_code))
+        codes.setdefault(system, {})[warning.code] = None
+    by_reasons: dict[str, list[str]] = {}
+    for system, of_system in codes.items():
+        reasons = "; ".join(_lower_first(CODES[code].title) for code in of_system)
+        by_reasons.setdefault(reasons, []).append(compared.group.names[system])
+    for reasons, systems in by_reasons.items():
         what = f"{title_of(compared.metric)} of {join(systems)}"
-        yield f"{what} {'is' if len(systems) == 1 else 'are'} marked do not quote ({_lower_first(CODES[code].title)})"
+        yield f"{what} {'is' if len(systems) == 1 else 'are'} marked do not quote ({reasons})"
 
 
 def _at_common_rate(claim: Claim, names: tuple[str, str], rates: Sequence[str], signs: Sequence[int]) -> str:
@@ -249,7 +253,7 @@ def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
             f"and Youden's J {known}{spread}."
         )
     differs = _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
-    adjusted = f", adjusted over {compared.family.claims} pairs" if compared.family.claims > 1 else ""
+    adjusted = f", adjusted over {counted(compared.family.claims, 'pair')}" if compared.family.claims > 1 else ""
     text = f"Cannot tell {both} apart on {where}: {title} differs by {differs}{adjusted}"
     return f"{text}{_spread_text(compared, number)}{_detectable(compared, tested)}."
 
@@ -298,17 +302,26 @@ def equivalence_of(compared: Compared) -> str | None:
     ]
     more = f"; {len(equal) - SHOWN_NAMES} more pairs" if len(equal) > SHOWN_NAMES else ""
     level = f"{100 * (1 - compared.family.equivalence_level):.3g} % intervals"
-    return f"Equivalent {within}, {len(equal)} of {len(rows)} pairs ({level}): {'; '.join(pairs)}{more}."
+    return f"Equivalent {within}, {len(equal)} of {counted(len(rows), 'pair')} ({level}): {'; '.join(pairs)}{more}."
 
 
 def best_of(compared: Compared) -> str | None:
-    """Say which systems are not separated from the best; None for two systems, or where none is the best."""
+    """Say which systems are not separated from the best; None for two systems, or where none is the best.
+
+    In phi-CCT only a claim that one is more faithful separates two.
+    """
     names, best = compared.group.names, compared.family.best
     if best is None or len(names) < 3 or not compared.tested:
         return None
     others = [names[number] for number in compared.family.not_separated if number != best]
     tested = "all others that were tested" if any(compared.undefined) else "all others"
-    text = f"Not separated from the best: {join(others)}." if others else f"The best is separated from {tested}."
+    if compared.metric == PRIMARY:
+        high = f"{names[best]}, which has the highest {title_of(compared.metric)}"
+        text = f"{tested[0].upper()}{tested[1:]} are shown to be less faithful than {high}."
+        if others:
+            text = f"Not shown to be less faithful than {high}: {join(others)}."
+    else:
+        text = f"Not separated from the best: {join(others)}." if others else f"The best is separated from {tested}."
     chosen = "was picked as the best by looking at these data, so its own value is a little too high."
     return f"{text} {names[best]} {chosen}"
 
@@ -343,7 +356,7 @@ def trend_of(compared: Compared) -> str | None:
     intervals = [f"[{one.low_here or 0.0:.2f}, {one.high_here or 0.0:.2f}]{name}" for name, one in here if one.slopes]
     return (
         f"For ten times the parameters {title_of(compared.metric)} on {task_of(compared)} changes by {_slope(trend)}"
-        f"{together}: mean slopes of {count} families, with limits for families like these. For these very "
+        f"{together}: mean slopes of {counted(count, 'family')}, with limits for families like these. For these very "
         f"families they are {join(intervals)}.{note}"
     )
 
@@ -367,7 +380,7 @@ def explained_of(result: GroupResult) -> Iterator[str]:
                 if explained.low is not None and explained.high is not None
                 else ""
             )
-            shares.append(f"{explained.value:.0%}{limits} {where} ({explained.n_models} models)")
+            shares.append(f"{explained.value:.0%}{limits} {where} ({counted(explained.n_models, 'model')})")
         elif explained.reliability_phi is not None:
             unknown.append(f"How much of CCT phi-CCT explains {where} is unknown: {explained.undefined}.")
     if shares:
@@ -413,10 +426,15 @@ def p_text(p: float) -> str:
 def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
     """Return what limits a family of differences, the gravest first."""
     own = [make_warning(code, compared.metric, text) for code, text in _warnings(result, compared)]
+    by_text: dict[CarriedWarning, list[str]] = {}
+    for name, found in zip(result.group.names, compared.carried, strict=True):
+        for one in found:
+            by_text.setdefault(one, []).append(name)
     carried = [
-        warning.model_copy(update={"metric": compared.metric, "text": f"{name}: {warning.text}"})
-        for name, found in zip(result.group.names, compared.unquotable, strict=True)
-        for warning in found
+        one.warning.model_copy(
+            update={"metric": compared.metric, "text": f"{one.about(join(systems))}: {one.warning.text}"}
+        )
+        for one, systems in by_text.items()
     ]
     return sorted([*carried, *own], key=lambda warning: GRADES.index(warning.grade))
 

@@ -28,6 +28,7 @@ from explaineval.reporting.tuning_text import tuning_lines
 from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
 from explaineval.scoring.shared import NOT_SCORED
 from explaineval.scoring.task_means import MEAN
+from explaineval.text import counted
 
 SHOWN_PAIRS, LOSSES_IN_A_SENTENCE = 10, 2
 COLUMNS = (
@@ -107,14 +108,14 @@ def _conditions(result: GroupResult, compared: Compared, width: int, *, levels: 
     parts += [] if compared.primary else ["exploratory"]
     parts += [str(fixed["style"])] if fixed["style"] else []
     parts += [ORDERS.get(str(fixed["order"]), "")] if fixed["order"] else []
-    parts += [f"{fixed['shots']} shots"] if fixed["shots"] else []
+    parts += [counted(int(fixed["shots"]), "shot")] if fixed["shots"] else []
     verbosity = fixed["verbosity"]
     parts += [f"verbosity {verbosity}"] if verbosity is not None and (levels or verbosity != "normal") else []
     parts += [f"levels {join(result.group.levels)}"] if result.group.levels else []
     both = "both" if len(result.group.systems) == 2 else "all of them"
     if NOT_SCORED in compared.undefined:
         both = "all that have any"
-    shared = f"{compared.n_pairs:,} trials of {compared.n_examples:,} examples scored in {both}"
+    shared = f"{counted(compared.n_pairs, 'trial')} of {counted(compared.n_examples, 'example')} scored in {both}"
     yield from _wrapped(f"  {' · '.join(filter(None, parts))} · {shared}", width, "  ")
     yield from _losses(result, compared, width)
 
@@ -235,7 +236,7 @@ def _legend_of(compared: Compared, rows: Sequence[Difference], claims: int) -> s
     others = f"All but {title_of(compared.metric)} are exploratory." if compared.primary else "All are exploratory."
     parts = [others, "Detectable: the true difference that 4 of 5 such studies would find."]
     if claims > 1:
-        parts.append(f"p and limits are adjusted over {claims} pairs.")
+        parts.append(f"p and limits are adjusted over {counted(claims, 'pair')}.")
     if any(row.method == "mover" for row in rows):
         parts.append("MOVER: few changed answers have a mention, or few lack one; limits of both put together, wider.")
     return " ".join(parts)
@@ -282,12 +283,16 @@ def _pairs(compared: Compared, width: int) -> Iterator[str]:
     lines = [_pair_text(compared, number) for number in told[:SHOWN_PAIRS]]
     room = min(max(len(pair) for pair, _ in lines), width - 2 - max(len(numbers) for _, numbers in lines) - 2)
     yield ""
-    adjusted = f"p and limits adjusted over {family.claims} pairs" if family.claims > 1 else "one pair was tested"
-    yield f"  Pairs that can be told apart ({adjusted})"
+    adjusted = (
+        f"p and limits adjusted over {counted(family.claims, 'pair')}" if family.claims > 1 else "one pair was tested"
+    )
+    is_all = all(compared.claims[number].name != "higher_phi" for number in told)
+    apart = "can be told apart" if is_all else f"differ in {title_of(compared.metric)}"
+    yield f"  Pairs that {apart} ({adjusted})"
     for pair, numbers in lines:
         yield f"  {_short(pair, room):<{room}}  {numbers}"
     if len(told) > SHOWN_PAIRS:
-        yield f"  {len(told) - SHOWN_PAIRS} more pairs can be told apart; --json has them all."
+        yield f"  {len(told) - SHOWN_PAIRS} more pairs {apart}; --json has them all."
 
 
 def _pair_text(compared: Compared, number: int) -> tuple[str, str]:

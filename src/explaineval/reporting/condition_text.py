@@ -14,6 +14,7 @@ from explaineval.scoring.metric import CORRELATION
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
 from explaineval.scoring.warnings import RowWarning
+from explaineval.text import counted
 
 ORDERS = {"pe": "predict then explain", "pe2": "predict, then explain in a second call", "ep": "explain then predict"}
 
@@ -61,7 +62,7 @@ def parts_of(condition: Condition, rows: Sequence[MetricRow]) -> list[str]:
     kinds = {row.kind for row in rows if row.kind is not None and kind_of(row.kind).own_metric is None}
     if condition.kind is not None and len(kinds) > 1:
         parts.append(condition.kind)
-    shots = f" with {condition.shots} shots" if condition.shots else ""
+    shots = f" with {counted(condition.shots, 'shot')}" if condition.shots else ""
     parts.append(f"{condition.style}{shots}, {ORDERS[condition.order]}")
     levels = {row.verbosity for row in rows if row.verbosity is not None}
     if condition.verbosity is not None and (len(levels) > 1 or condition.verbosity != "normal"):
@@ -153,7 +154,9 @@ def sentences_of(condition: Condition, numbers: Numbers, arm: Numbers) -> Iterat
 
 
 def _of_answers(row: MetricRow) -> str:
-    return f"{share(row)}{' answers' if counted_share(row) else ' of the answers'}"
+    if counted_share(row) is None:
+        return f"{share(row)} of the answers"
+    return f"{share(row)} {'answer' if row.n == 1 else 'answers'}"
 
 
 def _words(kind: str) -> tuple[str, str]:
@@ -236,5 +239,7 @@ def lower_first(text: str) -> str:
 
 
 def upper_first(text: str) -> str:
-    """Return a sentence with a capital, unless it begins with the name of a metric."""
+    """Return a sentence with a capital, unless it begins with the name of a metric or a model."""
+    if "/" in text.partition(" ")[0]:
+        return text
     return text if any(text.startswith(metric.title) for metric in METRICS.values()) else f"{text[0].upper()}{text[1:]}"

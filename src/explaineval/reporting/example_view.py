@@ -32,7 +32,7 @@ from explaineval.records import (
     record_dict,
 )
 from explaineval.reporting.tables import number
-from explaineval.text import flat, quoted, visible
+from explaineval.text import counted, flat, quoted, visible
 
 Only = Literal["changed", "mentioned", "disagreeing", "missing"]
 Side = Literal["before", "after"]
@@ -260,7 +260,7 @@ def arm_view(
     first = trials[0]
     model = f"{first.model} at {first.endpoint}" if first.endpoint else first.model
     order = f"order {first.order} ({ORDERS[first.order]})"
-    arm = f"{first.style}, {order}, {first.shots} shots, {flat(first.verbosity)}, sample {first.sample}"
+    arm = f"{first.style}, {order}, {counted(first.shots, 'shot')}, {flat(first.verbosity)}, sample {first.sample}"
     counts = [
         f"{sum(case.trial.changed is True for case in cases)} changed",
         f"{sum(case.mentioned is True for case in cases)} mentioned",
@@ -414,7 +414,7 @@ def _beginning(text: str, options: ViewOptions) -> str:
     """Return the text, or its beginning where it is long and not all of it is asked for."""
     if options.answers or len(text) <= MOST_REASONING:
         return text
-    return f"{text[:MOST_REASONING].rstrip()} … ({len(text):,} characters; --answers shows all)"
+    return f"{text[:MOST_REASONING].rstrip()} … ({counted(len(text), 'character')}; --answers shows all)"
 
 
 def _mention_text(case: Case, decision: Decision) -> Text:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from explaineval.records import Condition, Example, Intervention, MetricRow, Trial
 from explaineval.rundir.directory import read_examples, read_interventions, read_metrics, read_run, read_trials
+from explaineval.text import counted
 
 MENTION = ("channel", "mention", "judge")
 """The columns that say where and how a mention was looked for, None for numbers without mentions."""
@@ -41,7 +42,10 @@ class Run:
     interventions: pd.DataFrame
 
     def __repr__(self) -> str:
-        return f"Run({str(self.directory)!r}, {len(self.metrics)} metric rows, {len(self.trials)} trials)"
+        return (
+            f"Run({str(self.directory)!r}, {counted(len(self.metrics), 'metric row')}, "
+            f"{counted(len(self.trials), 'trial')})"
+        )
 
     def wide(self) -> pd.DataFrame:
         """Return the values with one column for each metric.

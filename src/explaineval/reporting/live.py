@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from explaineval.records import Estimate
 from explaineval.rundir.schema import ModelProgress, RunProgress, Waiting
 from explaineval.scoring.live import LivePhi
-from explaineval.text import duration
+from explaineval.text import counted, duration
 
 Phis = Sequence[LivePhi]
 
@@ -34,7 +34,7 @@ def model_names(run: RunProgress) -> list[str]:
 def model_sentence(name: str, progress: ModelProgress, phis: Phis) -> str:
     """Return how far a model is, phi-CCT so far, what is spent, and how long it will take, as one line."""
     running = progress.state == "running"
-    parts = [f"{progress.done:,} of {progress.distinct:,} requests ({progress.hits:,} cached)"]
+    parts = [f"{progress.done:,} of {counted(progress.distinct, 'request')} ({progress.hits:,} cached)"]
     if progress.rate is not None:
         parts.append(f"{progress.rate:.1f}/s")
     parts += [_named_phi(phi, alone=len(phis) == 1, running=running) for phi in phis]
@@ -121,7 +121,7 @@ def _sum_cells(run: RunProgress) -> tuple[str, ...]:
     done, distinct = (sum(getattr(model, name) for model in run.models) for name in ("done", "distinct"))
     usd, running = usd_sum(run), any(model.state == "running" for model in run.models)
     return (
-        f"all {len(run.models)} models",
+        f"all {counted(len(run.models), 'model')}",
         f"{_short(done)}/{_short(distinct)}",
         _short(sum(model.hits for model in run.models)),
         _rate(sum(model.rate or 0.0 for model in run.models)) if running else "",
@@ -134,7 +134,7 @@ def _sum_cells(run: RunProgress) -> tuple[str, ...]:
 def run_sentence(run: RunProgress) -> str:
     """Return how far the run as a whole is, and what is left in time and money."""
     done, distinct = (sum(getattr(model, name) for model in run.models) for name in ("done", "distinct"))
-    parts = [f"{done:,} of {distinct:,} requests"]
+    parts = [f"{done:,} of {counted(distinct, 'request')}"]
     if len(run.models) > 1:
         parts.insert(0, _states(run.models))
     usd = usd_sum(run)
@@ -264,8 +264,8 @@ def _named_phi(phi: LivePhi, *, alone: bool, running: bool) -> str:
     so_far = " so far" if running else ""
     if phi.estimate.value is None:
         return f"{name}{so_far} undefined ({phi.estimate.undefined})"
-    conditions = f", mean of {phi.conditions} conditions" if phi.conditions > 1 else ""
-    return f"{name}{so_far} {_phi(phi.estimate)} ({phi.estimate.n:,} trials{conditions})"
+    conditions = f", mean of {counted(phi.conditions, 'condition')}" if phi.conditions > 1 else ""
+    return f"{name}{so_far} {_phi(phi.estimate)} ({counted(phi.estimate.n, 'trial')}{conditions})"
 
 
 def _phi(estimate: Estimate) -> str:

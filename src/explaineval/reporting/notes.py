@@ -12,6 +12,7 @@ from explaineval.reporting.summary import Line, wrap
 from explaineval.scoring.checks import GRADES
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
+from explaineval.text import counted
 
 OF_OTHERS = "thin_tasks"
 """The code of a mean over tasks that rests on numbers with warnings: what settles theirs settles it."""
@@ -48,7 +49,7 @@ def _limit_lines(limit: Limit, titles: Sequence[str], width: int, *, grave: bool
     where = limit.shared
     if limit.count == 1:  # the only condition is named in the first line, not before each sentence
         where = " · ".join(filter(None, (limit.instances[0].places[0], limit.shared)))
-    heading = f"{limit.title}{f', in {limit.count} conditions' if limit.count > 1 else ''}"
+    heading = limit.title + (f", in {counted(limit.count, 'condition')}" if limit.count > 1 else "")
     yield from wrap(
         f"  {heading}: {where}" if where else f"  {heading}", width, "    ", "warning" if grave else "plain"
     )

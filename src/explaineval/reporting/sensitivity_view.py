@@ -9,6 +9,7 @@ from explaineval.reporting.condition_text import describe, percent, signed, sour
 from explaineval.reporting.summary import MOST_BLOCKS, Line, interval_cell, wrap
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.sensitivity import Sensitivity
+from explaineval.text import counted
 
 TITLE = "Who decides what is mentioned, and where it is looked for"
 
@@ -165,5 +166,5 @@ def _ranges(by_condition: Mapping[Condition, Sequence[Sensitivity]], legend: str
                 parts.append(f"{what} {signed(min(known))} to {signed(max(known))} ({len(known)})")
             else:
                 parts.append(f"{what} undefined in all")
-        yield from wrap(f"  {name}, {len(items)} conditions: {'; '.join(parts)}", width, "    ")
+        yield from wrap(f"  {name}, {counted(len(items), 'condition')}: {'; '.join(parts)}", width, "    ")
     yield from wrap(f"  {legend} In brackets: conditions that have it. --json has them one by one.", width, "  ", "dim")

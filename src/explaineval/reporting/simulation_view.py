@@ -11,6 +11,7 @@ from explaineval.scoring.metric import PredictionMetric
 from explaineval.scoring.predictions import PANEL
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.warnings import RowWarning
+from explaineval.text import counted
 
 GAIN_SHUFFLED, GAIN_DIFFERENCE = "simulation_gain_balanced_shuffled", "simulation_gain_balanced_difference"
 GAIN, NORMALISED, SHUFFLED = "simulation_gain_balanced", "nsg", "nsg_shuffled"
@@ -37,7 +38,10 @@ def _block(
 ) -> Iterator[Line]:
     gain = numbers[GAIN]
     by = "all predictors together" if condition.judge == PANEL else f"predicted by {condition.judge}"
-    head = f"{describe(condition.without_mention, rows)} · {by} · {gain.n:,} trials of {gain.n_examples:,} examples"
+    head = (
+        f"{describe(condition.without_mention, rows)} · {by} · {counted(gain.n, 'trial')} of "
+        f"{counted(gain.n_examples, 'example')}"
+    )
     yield from wrap(f"  {head}", width, "    ", "head")
     if gain.value is None:
         yield from wrap(f"  Gain from the explanation, balanced: undefined ({gain.undefined}).", width, "    ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from explaineval.records import Condition, MetricRow
@@ -27,7 +27,7 @@ from explaineval.reporting.condition_text import (
     verdict_of,
     warnings_of,
 )
-from explaineval.scoring.checks import GRADES
+from explaineval.scoring.checks import GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import LevelMetric
 from explaineval.scoring.registry import METRICS
@@ -38,7 +38,7 @@ from explaineval.text import counted
 MOST_BLOCKS = 6
 """Conditions that are shown as blocks of sentences; more become one table in the same words."""
 
-NARROWEST_TABLE = 75
+NARROWEST_TABLE = 77
 """Columns that the table needs; a narrower terminal gets blocks, however many."""
 
 LABEL = 12
@@ -72,8 +72,7 @@ def summary(scores: Scores, run: str, width: int, headlines: Sequence[str] = ())
     kinds = [condition for condition in conditions if is_kind(condition)]
     lines = [line for text in headlines for line in (*wrap(text, width, "  ", "head"), Line(""))]
     if len(kinds) > MOST_BLOCKS and width >= NARROWEST_TABLE:
-        lines += _table(kinds, conditions, scores, width)
-        lines += _notes_line(scores.warnings, run, width)
+        lines += _table(kinds, conditions, scores, run, width)
     else:
         for condition in kinds:
             lines += [*_block(condition, conditions, scores, run, width), Line("")]
@@ -98,25 +97,30 @@ def _block(
     missing = scores.missing.get(condition, {})
     if n == 0 and missing:
         total = sum(missing.values())
-        text = f"  Nothing could be measured: none of the {total:,} trials has a score ({statuses_text(missing)})."
+        text = (
+            f"  Nothing could be measured: none of the {counted(total, 'trial')} has a score "
+            f"({statuses_text(missing)})."
+        )
         if condition.style != EXTERNAL:
             text += f" Look at some of them: explaineval show {run} --list"
         yield from wrap(text, width, "  ", "warning")
         return
     warnings = warnings_of(condition, scores.warnings)
-    not_quoted = {row.warning.metric for row in warnings if row.warning.grade == GRADES[0]}
+    not_quoted = _not_quoted(warnings)
     differing = [row.text.rstrip(".") for row in warnings if row.warning.code == TASKS_DIFFER]
     verdict = [verdict_of(phi), *differing, "do not quote" if "phi_cct" in not_quoted else ""]
     yield from _estimate_line("phi-CCT", phi, ", ".join(filter(None, verdict)), width)
     cct = numbers.get("cct_sampled") or numbers.get("cct")
     if cct is not None:
-        yield from _estimate_line("CCT", cct, f"on the {cct.n:,} trials with usable probabilities", width)
+        yield from _estimate_line("CCT", cct, f"on the {counted(cct.n, 'trial')} with usable probabilities", width)
     for text in sentences_of(condition, numbers, arm):
         yield from wrap(f"  {text}", width, "  ")
     if missing:
         lost = sum(missing.values())
         have = "has" if lost == 1 else "have"
-        yield from wrap(f"  {lost:,} of {n + lost:,} trials {have} no score: {statuses_text(missing)}.", width, "  ")
+        yield from wrap(
+            f"  {lost:,} of {counted(n + lost, 'trial')} {have} no score: {statuses_text(missing)}.", width, "  "
+        )
     yield from _notes_line(warnings, run, width)
 
 
@@ -131,21 +135,36 @@ def _estimate_line(name: str, row: MetricRow | None, remark: str, width: int) ->
     yield from wrap(f"{start}{signed(row.value)}   {interval:<16} {remark}".rstrip(), width, " " * LABEL)
 
 
+def _not_quoted(warnings: Iterable[RowWarning]) -> set[str]:
+    """The metrics that one of these warnings says not to quote."""
+    return {row.warning.metric for row in warnings if row.warning.grade == GRADES[0]}
+
+
+def _first_grave(warnings: Iterable[RowWarning]) -> MetricWarning | None:
+    """The gravest warning about a number on the screen that must not be quoted; None if there is none."""
+    return next((one for one in ranked(warnings) if one.grade == GRADES[0] and one.metric in SHOWN), None)
+
+
 def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterator[Line]:
-    """The gravest warning in full with the numbers it limits, and how many others the command prints."""
-    distinct = ranked(warnings)
-    if not distinct:
-        return
-    first = next((one for one in distinct if one.grade == GRADES[0] and one.metric in SHOWN), None)
-    parts = []
+    """The gravest warning in full, the numbers not to be quoted, and how many other warnings the command prints."""
+    first, parts = _first_grave(warnings), []
     if first is not None:
         limited = {row.warning.metric for row in warnings if row.warning.text == first.text}
         titles = [METRICS[name].title for name in METRICS if name in limited & SHOWN]
         parts.append(f"Do not quote {join(titles)}: {lower_first(first.text).rstrip('.')}")
-    others = len(distinct) - len(parts)
-    if others:
-        parts.append(f"{counted(others, 'more note' if parts else 'note')}: explaineval notes {run}")
-    yield from wrap(f"  {' · '.join(parts)}", width, "  ", "dim" if first is None else "warning")
+        others = [METRICS[name].title for name in METRICS if name in (_not_quoted(warnings) & SHOWN) - limited]
+        parts += [f"do not quote {join(others)} either"] if others else []
+    yield from _with_more(parts, first, warnings, run, width)
+
+
+def _with_more(
+    parts: Sequence[str], first: MetricWarning | None, warnings: Sequence[RowWarning], run: str, width: int
+) -> Iterator[Line]:
+    """The parts of a line of warnings, and how many warnings beside the `first` the command prints."""
+    others = len(ranked(warnings)) - (first is not None)
+    more = [f"{counted(others, 'more note' if parts else 'note')}: explaineval notes {run}"] if others else []
+    if parts or more:
+        yield from wrap(f"  {' · '.join([*parts, *more])}", width, "  ", "dim" if first is None else "warning")
 
 
 def _levels(conditions: Mapping[Condition, Numbers], scores: Scores, width: int) -> Iterator[Line]:
@@ -161,10 +180,12 @@ def _levels(conditions: Mapping[Condition, Numbers], scores: Scores, width: int)
     yield from wrap(
         " · ".join([*shared, "all verbosity levels (0.5: what is named tells nothing)"]), width, "  ", "head"
     )
-    for (_, rows), name in zip(areas.items(), names, strict=True):
+    for (condition, rows), name in zip(areas.items(), names, strict=True):
+        not_quoted = _not_quoted(warnings_of(condition, scores.warnings))
         for row in rows:
             title = METRICS[row.metric].title
             value = interval_cell(row) if row.value is not None else f"undefined: {row.undefined}"
+            value += ", do not quote" if row.value is not None and row.metric in not_quoted else ""
             yield from wrap(f"  {' · '.join(filter(None, (name, f'{title} {value}')))}", width, "    ")
 
 
@@ -175,12 +196,12 @@ def _is_area(metric: str) -> bool:
 
 HEADINGS = (
     ("", "", 0),
-    ("phi-CCT", "[95 % interval]", 20),
-    ("CCT", "", 6),
-    ("changed", "", 8),
-    ("again", "", 6),
-    ("named if", "changed", 9),
-    ("named", "if not", 7),
+    ("phi-CCT", "[95 % interval]", 22),
+    ("CCT", "", 7),
+    ("changed", "", 9),
+    ("again", "", 7),
+    ("named if", "changed", 10),
+    ("named", "if not", 8),
 )
 """Two lines of headings, and the columns that each takes; the first takes what is left."""
 
@@ -198,24 +219,34 @@ LEGEND = (
 )
 
 
+MARK = "†"
+"""Stands behind a number of the table that must not be quoted."""
+
+
 def _table(
-    kinds: Sequence[Condition], conditions: Mapping[Condition, Numbers], scores: Scores, width: int
+    kinds: Sequence[Condition], conditions: Mapping[Condition, Numbers], scores: Scores, run: str, width: int
 ) -> Iterator[Line]:
-    """One line of figures for each condition, below what all of them share."""
+    """One line of figures for each condition, below what all of them share, and the gravest warning."""
     shared, names = split_shared([parts_of(condition, scores.rows) for condition in kinds])
     if shared:
         yield from wrap(" · ".join(shared), width, "  ", "head")
         yield Line("")
     room = max(14, width - sum(columns for _, _, columns in HEADINGS))
     for place in (0, 1):
-        headings = [str(heading[place]) for heading in HEADINGS[1:]]
+        headings = [f"{heading[place]} " for heading in HEADINGS[1:]]
         yield Line(_row("", headings, room), "head")
+    graves = []
     for condition, name in zip(kinds, names, strict=True):
         numbers, arm = conditions[condition], arm_numbers(condition, conditions)
+        warnings = warnings_of(condition, scores.warnings)
+        not_quoted = _not_quoted(warnings) & SHOWN
+        graves += [(name, warnings)] if not_quoted else []
         phi, cct = numbers.get("phi_cct"), numbers.get("cct")
+        rows = (phi, cct, numbers.get("impact_rate"), arm.get("sham_flip_rate"), numbers.get("tpr"), numbers.get("fpr"))
         cells = [interval_cell(phi), "–" if cct is None or cct.value is None else signed(cct.value)]
-        rows = (numbers.get("impact_rate"), arm.get("sham_flip_rate"), numbers.get("tpr"), numbers.get("fpr"))
-        cells += [_share_cell(row) for row in rows]
+        cells += [_share_cell(row) for row in rows[2:]]
+        marks = [row is not None and row.value is not None and row.metric in not_quoted for row in rows]
+        cells = [f"{cell}{MARK if mark else ' '}" for cell, mark in zip(cells, marks, strict=True)]
         if len(name) >= room:  # a long name has a line of its own
             yield from wrap(name, width, "  ")
             name = ""
@@ -225,6 +256,14 @@ def _table(
     yield Line("")
     yield from wrap(LEGEND, width, "  ", "dim")
     yield Line("")
+    name, first = min(
+        ((name, found) for name, warnings in graves if (found := _first_grave(warnings)) is not None),
+        key=lambda item: list(METRICS).index(item[1].metric),
+        default=("", None),
+    )
+    reason = None if first is None else lower_first(first.text).rstrip(".")
+    parts = [] if first is None else [f"{MARK}: do not quote. The first reason, of {name}: {reason}"]
+    yield from _with_more(parts, first, scores.warnings, run, width)
 
 
 def _share_cell(row: MetricRow | None) -> str:

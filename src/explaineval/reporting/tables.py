@@ -19,7 +19,7 @@ from explaineval.scoring.checks import THIN_CODES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import Cell, KindMetric, LevelMetric
 from explaineval.scoring.registry import METRICS, metrics_of
-from explaineval.text import visible
+from explaineval.text import counted, visible
 
 APART = {kind.name: kind.title for kind in KINDS if kind.own_metric is not None}
 """Kinds without a row of their own in the table, and what they are called."""
@@ -225,7 +225,7 @@ def _arm_entry(index: int, condition: Condition, own: Numbers, columns: Sequence
     about = [
         f"{condition.task}, {condition.kind}",
         f"{condition.style} {condition.order}",
-        f"{condition.shots} shots, {condition.verbosity}",
+        f"{counted(condition.shots, 'shot')}, {condition.verbosity}",
     ]
     if condition.style == EXTERNAL:  # trials of another program: how they were asked is not known
         about = list(dict.fromkeys((condition.task, str(condition.kind), str(condition.verbosity))))
@@ -259,7 +259,7 @@ def _levels_table(
         texts += [[_text(of_level, *column[0], notes) for of_level in levels.values()] for column in points]
         about = [
             f"{condition.task}, {condition.kind}",
-            f"{condition.style} {condition.order}, {condition.shots} shots",
+            f"{condition.style} {condition.order}, {counted(condition.shots, 'shot')}",
         ]
         if condition.style == EXTERNAL:
             about = list(dict.fromkeys((condition.task, str(condition.kind))))

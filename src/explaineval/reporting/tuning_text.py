@@ -11,6 +11,7 @@ from explaineval.reporting.comparison_text import join, p_text, short_names, tit
 from explaineval.scoring.comparisons.groups import PRIMARY_OVER_LEVELS
 from explaineval.scoring.comparisons.tuning import TunedPair, TuningResult
 from explaineval.scoring.task_means import MEAN
+from explaineval.text import counted
 
 MOST_SENTENCES = 4
 """Pairs that have a sentence of their own; of more, those with a claim are listed."""
@@ -45,7 +46,7 @@ def sentences_of(result: TuningResult) -> Iterator[str]:
 def where_of(result: TuningResult) -> str:
     """Return the task and the levels in words."""
     task = "the mean over tasks" if result.task == MEAN else result.task
-    return f"{task} over {len(result.group.levels)} levels of verbosity"
+    return f"{task} over {counted(len(result.group.levels), 'level')} of verbosity"
 
 
 def names_of(result: TuningResult, pair: TunedPair) -> tuple[str, str]:
@@ -121,7 +122,8 @@ def _summary(result: TuningResult) -> str:
     if untested:
         counts.append(f"{untested} could not be tested")
     return (
-        f"Tuned against pretrained on {where_of(result)}, {len(result.pairs)} pairs of one family and size, at equal "
+        f"Tuned against pretrained on {where_of(result)}, {counted(len(result.pairs), 'pair')} of one family "
+        "and size, at equal "
         f"FPR: {'; '.join(counts)}."
     )
 
@@ -132,7 +134,8 @@ def _mean_sentence(mean: MeanDifference | None) -> str | None:
         return None
     note = f" {mean.note[0].upper()}{mean.note[1:]}." if mean.note else ""
     return (
-        f"Over {mean.n} pairs {title_of(PRIMARY_OVER_LEVELS)} of the instruction-tuned model minus the pretrained "
+        f"Over {counted(mean.n, 'pair')} {title_of(PRIMARY_OVER_LEVELS)} of the instruction-tuned model minus "
+        "the pretrained "
         f"one's is {mean.value:+.2f} [{mean.low:.2f}, {mean.high:.2f}] on average, p {p_text(mean.p)}, for pairs like "
         f"these.{note}"
     )

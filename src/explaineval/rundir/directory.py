@@ -34,6 +34,7 @@ from explaineval.record_list import json_lines
 from explaineval.records import Example, Intervention, MetricRow, Trial, Verdict
 from explaineval.rundir.schema import Prediction, RunProgress, RunRecord, Science
 from explaineval.secrets import SECRETS
+from explaineval.text import counted, harmless
 
 T = TypeVar("T")
 R = TypeVar("R", bound=BaseModel)
@@ -133,10 +134,16 @@ def run_directories(base: Path) -> Iterator[Path]:
     yield from islice(sorted(found, reverse=True), MOST_RUNS)
 
 
-def endpoint_addresses(base: Path) -> dict[str, set[str]]:
-    """Return for the names of endpoints the base URLs that they stood for in the runs below a directory."""
+def endpoint_addresses(base: Path, out: Path | None = None) -> dict[str, set[str]]:
+    """Return for the names of endpoints the base URLs that they stood for in earlier runs.
+
+    These are the runs below `base`, the one in the directory `out`, and those beside it.
+    """
+    beside = (
+        () if out is None else islice(sorted(path.parent for path in out.absolute().parent.glob(f"*/{RUN}")), MOST_RUNS)
+    )
     addresses: dict[str, set[str]] = {}
-    for directory in run_directories(base):
+    for directory in chain(run_directories(base), beside):
         try:
             endpoints = read_run(directory).client.endpoints
         except InputError:
@@ -348,13 +355,18 @@ def read_progress(directory: Path) -> RunProgress | None:
 
 
 def write_metrics(directory: Path, rows: Sequence[MetricRow]) -> None:
-    """Write metrics.json and metrics.csv: the same rows in the same order, without time or spend."""
+    """Write metrics.json and metrics.csv: the same rows in the same order, without time or spend.
+
+    In metrics.csv a text that a spreadsheet could run, such as the name of a task, gets an apostrophe before it.
+    """
     plain = [row.model_dump(mode="json") for row in rows]
     _write_json(directory / METRICS, plain)
     with replacing(directory / METRICS_CSV) as handle:
         writer = csv.DictWriter(handle, list(MetricRow.model_fields), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(plain)
+        writer.writerows(
+            {name: harmless(value) if isinstance(value, str) else value for name, value in row.items()} for row in plain
+        )
 
 
 def read_run(directory: Path) -> RunRecord:
@@ -459,7 +471,8 @@ def count_trials_read(directory: Path, run: RunRecord, trials: Iterable[Trial]) 
         yield trial
     if run.trials is not None and count < run.trials:
         raise InputError(
-            f"{directory / TRIALS} holds {count:,} of the {run.trials:,} trials of the run, so it was cut off: give "
+            f"{directory / TRIALS} holds {count:,} of the {counted(run.trials, 'trial')} of the run, so it was "
+            "cut off: give "
             "the same run command again, which writes it anew."
         )
 

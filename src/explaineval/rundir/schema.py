@@ -223,7 +223,7 @@ class EndpointRecord(Part):
     snapshots: tuple[Snapshot, ...] = ()
     unreadable: tuple[UnreadableArm, ...] = ()
     address: str | None = None
-    """The base URL of the endpoint in this run."""
+    """The base URL of the endpoint in this run; in a run of the service the operator's name of it."""
     sources: tuple[AnswerSource, ...] = ()
     """Where its answers came from, the most frequent first; empty in runs of versions that did not note it."""
 

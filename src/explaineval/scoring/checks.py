@@ -18,6 +18,7 @@ from explaineval.metrics.reliability import NoiseMargin, inside_example_only, no
 from explaineval.records import Estimate, Record
 from explaineval.rundir.schema import EndpointRecord, Snapshot
 from explaineval.scoring.counts import KindCounts
+from explaineval.text import agreeing, counted
 
 Grade = Literal["do not quote", "mind", "for the record"]
 GRADES: tuple[Grade, ...] = ("do not quote", "mind", "for the record")
@@ -211,11 +212,16 @@ SHOWN_SNAPSHOTS = 3
 def describe_snapshots(snapshots: Sequence[Snapshot]) -> str:
     """Say how many versions of a model an endpoint served, and the most frequent ones."""
     shown = [
-        f"{' '.join(filter(None, (snapshot.model, snapshot.fingerprint))) or 'no name'} ({snapshot.answers} answers)"
+        f"{' '.join(filter(None, (snapshot.model, snapshot.fingerprint))) or 'no name'} "
+        f"({counted(snapshot.answers, 'answer')})"
         for snapshot in snapshots[:SHOWN_SNAPSHOTS]
     ]
     more = f" and {len(snapshots) - SHOWN_SNAPSHOTS} more" if len(snapshots) > SHOWN_SNAPSHOTS else ""
     return f"the endpoint served {len(snapshots)} versions of the model: {', '.join(shown)}{more}."
+
+
+ANOTHER_ADDRESS = "another address"
+"""Stands for an address that is not shown and is not the one of the run."""
 
 
 def describe_sources(entry: EndpointRecord) -> Iterator[tuple[str, str]]:
@@ -226,30 +232,42 @@ def describe_sources(entry: EndpointRecord) -> Iterator[tuple[str, str]]:
         named = ", ".join(f"{source.pack} ({source.answers:,}, imported {source.imported})" for source in packs)
         yield (
             "answers_imported",
-            f"{entry.model}: {sum(source.answers for source in packs):,} of {total:,} answers came from packs, not "
+            f"{entry.model}: {sum(source.answers for source in packs):,} of {counted(total, 'answer')} came "
+            "from packs, not "
             f"from the endpoint: {named}.",
         )
     unknown = sum(source.answers for source in entry.sources if not source.known)
     if unknown:
         yield (
             "origin_unknown",
-            f"{entry.model}: {unknown:,} of {total:,} answers were stored before the cache noted where answers come "
+            f"{entry.model}: {unknown:,} of {counted(total, 'answer')} {agreeing(unknown, 'were')} stored "
+            "before the cache noted where "
+            "answers come "
             "from: the endpoint, or a pack.",
         )
     bought = [source for source in entry.sources if source.pack is None]
     if (
         entry.address is None
-        or entry.endpoint == entry.address
+        or entry.endpoint is None
+        or "://" in entry.endpoint
         or all(source.known and source.address == entry.address for source in bought)
     ):
         return
+    own, today = "the address of this run", f"; in this run it is {entry.address}"
+    if entry.endpoint == entry.address:  # as in the service, which tells users no address
+        today = ""
     where = ", ".join(
-        f"{source.answers:,} from {source.address or 'the provider'}"
-        if source.known
-        else f"{source.answers:,} from an address that is not known"
+        f"{source.answers:,} from "
+        + (
+            "an address that is not known"
+            if not source.known
+            else own
+            if not today and source.address == entry.address
+            else source.address or "the provider"
+        )
         for source in bought
     )
-    yield "addresses_mixed", f"{entry.model} at {entry.endpoint}: {where}; in this run it is {entry.address}."
+    yield "addresses_mixed", f"{entry.model} at {entry.endpoint}: {where}{today}."
 
 
 def make_warning(code: str, metric: str, text: str) -> MetricWarning:
@@ -366,7 +384,8 @@ def find_noise(margin: NoiseMargin | None) -> tuple[str, str] | None:
     impact = f"Answers change in {margin.impact_rate:.1%} of the interventions"
     if margin.is_likely:
         return "noise_not_excluded", (
-            f"{impact} and in none of the {margin.shams} shams (the same prompt asked again): that is hardly noise "
+            f"{impact} and in none of the {counted(margin.shams, 'sham')} (the same prompt asked again): that "
+            "is hardly noise "
             "alone, but so few shams do not exclude it."
         )
     return "noise", (
@@ -464,7 +483,8 @@ def check_usable(title: str, results: Results) -> Iterator[tuple[str, str]]:
     if counts.with_tvd < ENOUGH * counts.scored:
         yield (
             "few_usable",
-            f"{title} rests on {counts.with_tvd} of {counts.scored} trials: in the others the label probabilities are "
+            f"{title} rests on {counts.with_tvd} of {counted(counts.scored, 'trial')}: in the others the label "
+            "probabilities are "
             f"not usable ({counts.common_reason}).",
         )
 
@@ -475,7 +495,10 @@ def check_cct(title: str, results: Results) -> Iterator[tuple[str, str]]:
     for code, text in check_usable(title, results):
         yield code, f"{text} phi on the same trials: {_number(results.estimates['phi_cct_tvd_trials'])}."
     if counts.off_argmax:
-        text = f"In {counts.off_argmax} of {2 * counts.with_tvd} answers the label given is not the most probable one."
+        text = (
+            f"In {counts.off_argmax} of {counted(2 * counts.with_tvd, 'answer')} the label given is not the "
+            "most probable one."
+        )
         yield "off_argmax", text
     if len(counts.config.arms.order) > 1:
         yield (
@@ -500,7 +523,7 @@ def check_samples(title: str, results: Results) -> Iterator[tuple[str, str]]:
     used = results.estimates["cct_sampled"].n
     asked = sum(map(len, results.counts.samples))
     if 0 < used < ENOUGH * asked:
-        text = f"{title} rests on {used} of {asked} interventions: the others have too few readable answers."
+        text = f"{title} rests on {used} of {counted(asked, 'intervention')}: the others have too few readable answers."
         yield "few_usable", text
 
 

@@ -132,19 +132,18 @@ class KindCounter:
 
     examples: Rows = field(default_factory=lambda: Rows(JOINT.stop))
     """The columns are TABLE to JOINT."""
-    distances: array[float] = field(default_factory=lambda: array("d"))
-    """The total variation distances of trials; `distance_rows` has the number of each one's example, `distance_cells`
-    the trial's place in the table a, b, c, d."""
-    distance_rows: array[int] = field(default_factory=lambda: array("i"))
-    distance_cells: bytearray = field(default_factory=bytearray)
-    names: dict[str | None, int] = field(default_factory=dict)
-    """A number for each inserted text and each answer afterwards."""
+    texts: dict[str | None, int] = field(default_factory=dict)
+    """A number for each inserted text, whatever its capitals, and one for each answer afterwards in `answers`."""
+    answers: dict[str | None, int] = field(default_factory=dict)
     trial_rows: array[int] = field(default_factory=lambda: array("i"))
-    """Of each scored trial the number of its example's row, of its inserted text, of its answer afterwards, and its
-    place in the table."""
+    """Of each scored trial the number of its example's row, of its inserted text, of its answer afterwards, its place
+    in the table, and whether it has a total variation distance (0 or 1)."""
     trial_texts: array[int] = field(default_factory=lambda: array("i"))
     trial_answers: array[int] = field(default_factory=lambda: array("i"))
     trial_cells: bytearray = field(default_factory=bytearray)
+    trial_has_tvd: bytearray = field(default_factory=bytearray)
+    distances: array[float] = field(default_factory=lambda: array("d"))
+    """The total variation distances of the trials that have one."""
     no_tvd: Counter[str] = field(default_factory=Counter)
     """How many trials have no total variation distance, by reason."""
     is_graded: bool = False
@@ -173,8 +172,9 @@ class KindCounter:
         cells[row + TABLE.start + cell] += 1
         self.summaries += decision.is_summary
         self.trial_rows.append(row // JOINT.stop)
-        self.trial_texts.append(self._number(None if trial.inserted is None else trial.inserted.casefold()))
-        self.trial_answers.append(self._number(trial.label_after))
+        text = self.texts.get(trial.inserted)
+        self.trial_texts.append(self._number_of_text(trial.inserted) if text is None else text)
+        self.trial_answers.append(self.answers.setdefault(trial.label_after, len(self.answers)))
         self.trial_cells.append(cell)
         if decision.before is not None:
             cells[row + FLOOR.start] += decision.before
@@ -182,20 +182,22 @@ class KindCounter:
         cells[row + WORDS.start] += len((trial.explanation or "").split())
         cells[row + WORDS.start + 1] += 1
         tvd, reason = _tvd_of_trial(trial, min_label_mass)
+        self.trial_has_tvd.append(tvd is not None)
         if tvd is None:
             self.no_tvd[reason or "no label probabilities"] += 1
             return row, cell
         self.distances.append(tvd)
-        self.distance_rows.append(row // JOINT.stop)
-        self.distance_cells.append(cell)
         for probs, label in ((trial.probs_before, trial.label_before), (trial.probs_after, trial.label_after)):
             if probs is not None and label is not None:
                 self.off_argmax += argmax_disagrees(probs, label)
                 self.is_graded = self.is_graded or not is_one_hot(probs)
         return row, cell
 
-    def _number(self, name: str | None) -> int:
-        return self.names.setdefault(name, len(self.names))
+    def _number_of_text(self, text: str | None) -> int:
+        """The number of a text that is new in these capitals."""
+        folded = None if text is None else text.casefold()
+        self.texts[text] = self.texts.setdefault(folded, len(self.texts))
+        return self.texts[text]
 
     def add_to_cue(self, row: int, trial: Trial, targets: Targets) -> None:
         """Count whether a scored answer changed to the suggested letter; one that had that letter before cannot."""
@@ -427,8 +429,8 @@ class TrialCounter:
         """The models, by endpoint and name, of which some trial so far tells of reasoning."""
         return self._headline.reasoning
 
-    def add(self, trial: Trial) -> None:
-        """Count one more trial."""
+    def add(self, trial: Trial) -> KindCounter | None:
+        """Count one more trial. Return what the headline counted it in, if it has a score there."""
         key = condition_of_trial(trial)
         place = self._places.get(key)
         if place is None:
@@ -439,11 +441,12 @@ class TrialCounter:
         if model not in self._headline.reasoning and tells_of_reasoning(trial):
             self._headline.reasoning.add(model)
         if place.kind.own_metric is not None:
-            return
+            return None
         cells: list[int | None] = []
         for number, decide in enumerate(self._deciders):
             decision = decide(trial)
             cells.append(None if decision is None else self._add_to_source(number, place, trial, decision, cells))
+        return None if cells[0] is None else place.kinds[0]
 
     def _open(self, condition: Condition) -> _Place:
         """Make what counts the trials of a condition."""
@@ -538,8 +541,9 @@ class KindCounts:
         row_of = np.empty_like(order)
         row_of[order] = np.arange(len(order))
         self._counter, self._row_of = counter, row_of
-        rows = row_of[np.array(counter.distance_rows, dtype=np.int64)]
-        distance_cells = np.frombuffer(bytes(counter.distance_cells), dtype=np.uint8)
+        has_tvd = np.frombuffer(bytes(counter.trial_has_tvd), dtype=np.bool_)
+        rows = row_of[np.array(counter.trial_rows, dtype=np.int64)[has_tvd]]
+        distance_cells = np.frombuffer(bytes(counter.trial_cells), dtype=np.uint8)[has_tvd]
         flat = np.bincount(4 * rows + distance_cells, minlength=4 * len(names))
         self.tables_with_tvd: IntArray = flat.reshape(-1, 4).astype(np.int64)
         self.moments = grouped_moments(np.array(counter.distances), distance_cells % 2 == 0, rows, len(names))
@@ -572,7 +576,7 @@ class KindCounts:
     @property
     def is_text_known(self) -> bool:
         """Whether of every scored trial it is known what was inserted."""
-        unknown = self._counter.names.get(None)
+        unknown = self._counter.texts.get(None)
         return unknown is None or unknown not in self._counter.trial_texts
 
     @cached_property

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import NamedTuple
@@ -21,15 +20,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from explaineval.interventions import SHAM
+from explaineval.interventions import SHAM, kind_of
 from explaineval.metrics.auroc import is_order_unsure
 from explaineval.metrics.correlations import grouped_moments
 from explaineval.metrics.differences import Measured, measure, undefined_measure
 from explaineval.metrics.estimates import FEWEST, FloatArray, IntArray, Statistic, column_sums, empty_margin
 from explaineval.metrics.rates import FromRates, mover_limits, wilson_rate
-from explaineval.parsing import is_one_hot
-from explaineval.records import Trial
+from explaineval.records import Condition, Mention, Trial
+from explaineval.scoring.counts import SHAMS, KindCounter, RunCounts, TrialCounter
+from explaineval.scoring.mentioning import Source, TextReader
 from explaineval.scoring.verbosity import DIFFERENT_ANSWERS
+from explaineval.text import counted
 
 
 class System(NamedTuple):
@@ -53,30 +54,46 @@ KEY_BYTES = 8
 
 @dataclass(slots=True)
 class Outcomes:
-    """The scored trials of one system on one task and kind, in 21 bytes each.
+    """The scored trials of one system on one task and kind: what counted them, and which trials they are.
 
-    Aligned: `keys` of trials (8 bytes of a hash each), `examples` as numbers, `flags` (2 changed + 1 mentioned), and
-    `distances` (TVD; NaN where there is none).
+    `keys` are aligned with the trials of `counter`, 8 bytes of a hash each.
     """
 
+    counter: KindCounter = field(default_factory=KindCounter)
     keys: bytearray = field(default_factory=bytearray)
-    examples: array[int] = field(default_factory=lambda: array("i"))
-    flags: bytearray = field(default_factory=bytearray)
-    distances: array[float] = field(default_factory=lambda: array("d"))
-    is_graded: bool = False
-    """Whether some label distribution is not one-hot."""
 
-    def add(self, trial: Trial, example: int, mentioned: bool) -> None:
-        """Keep one scored trial of the example with this number."""
+    def add(self, trial: Trial) -> None:
+        """Note which trial was counted last."""
         parts = (trial.example_id, trial.intervention_id, trial.sample, trial.inserted, trial.text_after)
         text = repr(parts).encode("utf-8", "surrogatepass")
         self.keys += hashlib.blake2b(text, digest_size=KEY_BYTES).digest()
-        self.examples.append(example)
-        self.flags.append(2 * bool(trial.changed) + mentioned)
-        self.distances.append(math.nan if trial.tvd is None else trial.tvd)
-        if trial.tvd is not None and not self.is_graded:
-            both = (trial.probs_before, trial.probs_after)
-            self.is_graded = not all(probs is None or is_one_hot(probs) for probs in both)
+
+    @property
+    def examples(self) -> list[str]:
+        """The id of each row's example."""
+        return list(self.counter.examples.place)
+
+    @property
+    def rows(self) -> IntArray:
+        """The row of each trial's example."""
+        return np.array(self.counter.trial_rows, dtype=np.int64)
+
+    @property
+    def cells(self) -> IntArray:
+        """The place of each trial in the table a, b, c, d."""
+        return np.frombuffer(bytes(self.counter.trial_cells), dtype=np.uint8).astype(np.int64)
+
+    @property
+    def has_tvd(self) -> NDArray[np.bool_]:
+        """Whether each trial has a TVD."""
+        return np.frombuffer(bytes(self.counter.trial_has_tvd), dtype=np.bool_)
+
+    @property
+    def distances(self) -> FloatArray:
+        """The TVD of each trial; NaN where it has none."""
+        found = np.full(len(self.has_tvd), np.nan)
+        found[self.has_tvd] = self.counter.distances
+        return found
 
 
 @dataclass
@@ -84,40 +101,55 @@ class Trials:
     """All that is compared, from one pass over the trials of all runs.
 
     `scored` has the outcomes by (task, kind) and system; a system that was asked has an entry, even without a score.
-    `examples` numbers the examples of each task. `shams` counts changed and scored shams by task, system and example.
+    `shams` counts changed and scored shams by task, system and example.
     """
 
     scored: dict[tuple[str, str], dict[System, Outcomes]] = field(default_factory=dict)
-    examples: dict[str, dict[str, int]] = field(default_factory=dict)
     shams: dict[str, dict[System, dict[str, list[int]]]] = field(default_factory=dict)
     systems: dict[System, None] = field(default_factory=dict)
 
-    def add(self, run: int, trials: Iterable[Trial], judge: Callable[[Trial], bool | None]) -> None:
-        """Count the trials of one run; `judge` says whether a trial's explanation mentions the insertion."""
+    def add(self, run: int, trials: Iterable[Trial], policy: Mention, reader: TextReader) -> RunCounts:
+        """Count the trials of one run, with mentions as `reader` finds them by this policy; return all counts."""
+        source = Source(policy)
+        counter = TrialCounter({source: reader.decider(source)})
+        counted: dict[int, Outcomes] = {}
         for trial in trials:
-            system = System(run, trial.endpoint, trial.model, trial.order, trial.style, trial.shots, trial.verbosity)
+            found = counter.add(trial)
+            if found is not None:
+                outcomes = counted.get(id(found))
+                if outcomes is None:
+                    outcomes = counted[id(found)] = Outcomes(found)
+                outcomes.add(trial)
+        counts = counter.by_source[source]
+        for condition in counts.statuses:
+            system = system_of(run, condition)
             self.systems.setdefault(system)
-            if trial.kind == SHAM:
-                if trial.status == "ok":
-                    counts = self.shams.setdefault(trial.task, {}).setdefault(system, {})
-                    pair = counts.setdefault(trial.example_id, [0, 0])
-                    pair[0] += bool(trial.changed)
-                    pair[1] += 1
-                continue
-            outcomes = self.scored.setdefault((trial.task, trial.kind), {}).setdefault(system, Outcomes())
-            if trial.status == "ok":
-                mentioned = judge(trial)
-                if mentioned is not None:
-                    numbers = self.examples.setdefault(trial.task, {})
-                    outcomes.add(trial, numbers.setdefault(trial.example_id, len(numbers)), mentioned)
+            kind = str(condition.kind)
+            if kind_of(kind).own_metric is None:
+                outcomes = counted.get(id(counts.kinds.get(condition)), Outcomes())
+                self.scored.setdefault((condition.task, kind), {})[system] = outcomes
+            elif kind == SHAM:
+                shams = counts.arms[condition.arm].examples
+                pairs = zip(shams.place, shams.table(columns=SHAMS)[:, :2].tolist(), strict=True)
+                of_system = {example: pair for example, pair in pairs if pair[1]}
+                self.shams.setdefault(condition.task, {})[system] = of_system
+        return counts
 
     def repeated(self, run: int) -> System | None:
         """A system of this run that has a trial twice, as no run writes it; None if there is none."""
         for by_system in self.scored.values():
             for system, outcomes in by_system.items():
-                if system.run == run and len(np.unique(_keys(outcomes))) < len(outcomes.flags):
+                if system.run == run and len(np.unique(_keys(outcomes))) < len(_keys(outcomes)):
                     return system
         return None
+
+
+def system_of(run: int, condition: Condition) -> System:
+    """Return the system whose trials stand under a condition of this run."""
+    return System(
+        run, condition.endpoint, condition.model, condition.order, condition.style, condition.shots,
+        str(condition.verbosity),
+    )  # fmt: skip
 
 
 class Tables(NamedTuple):
@@ -156,11 +188,11 @@ Keys = NDArray[np.uint64]
 """Hashes that stand for trials."""
 
 
-def share(systems: Sequence[Sequence[Outcomes]], examples: Sequence[str]) -> Shared:
+def share(systems: Sequence[Sequence[Outcomes]]) -> Shared:
     """Count the trials that all systems with any scored trial share; the order of trials changes no digit.
 
     A system is its outcomes at each level of verbosity (one, but where levels are compared together); it counts as one
-    without a scored trial where a level has none. `examples` are the names of the examples by number.
+    without a scored trial where a level has none.
     """
     keys = [[_keys(outcomes) for outcomes in levels] for levels in systems]
     present = [bool(levels) and all(len(found) for found in levels) for levels in keys]
@@ -180,12 +212,12 @@ def share(systems: Sequence[Sequence[Outcomes]], examples: Sequence[str]) -> Sha
             everything.append(None)
             continue
         usable = own_graded[:0] if graded_in_all is None else np.intersect1d(own_graded, graded_in_all)
-        counted = _count(levels, common, usable, examples)
+        counted = _count(levels, common, usable)
         shared.append(counted)
         is_all = len(own_keys) == len(common) and len(own_graded) == len(usable)
-        everything.append(counted if is_all else _count(levels, own_keys, own_graded, examples))
+        everything.append(counted if is_all else _count(levels, own_keys, own_graded))
     first = next(levels[0] for levels, there in zip(systems, present, strict=True) if there)
-    names = _names_of(first, common, examples)
+    names = _names_of(first, common)
     return Shared(tuple(names), tuple(shared), tuple(everything))
 
 
@@ -199,42 +231,39 @@ def _in_both(first: Keys | None, second: Keys) -> Keys:
 
 def _graded_keys(levels: Sequence[Outcomes]) -> Keys:
     """The trials with a TVD at every level; none where all label distributions are one-hot (as `scoring` has it)."""
-    found = [_keys(outcomes)[~np.isnan(np.array(outcomes.distances)) & outcomes.is_graded] for outcomes in levels]
+    found = [_keys(outcomes)[outcomes.has_tvd & outcomes.counter.is_graded] for outcomes in levels]
     return reduce(np.intersect1d, found)
 
 
-def _names_of(outcomes: Outcomes, keys: Keys, examples: Sequence[str]) -> list[str]:
-    numbers = np.unique(np.array(outcomes.examples)[np.isin(_keys(outcomes), keys)])
-    return sorted(examples[number] for number in numbers)
+def _names_of(outcomes: Outcomes, keys: Keys) -> list[str]:
+    names = outcomes.examples
+    return sorted(names[row] for row in np.unique(outcomes.rows[np.isin(_keys(outcomes), keys)]))
 
 
-def _count(levels: Sequence[Outcomes], keys: Keys, graded: Keys, examples: Sequence[str]) -> Tables:
+def _count(levels: Sequence[Outcomes], keys: Keys, graded: Keys) -> Tables:
     """Count the trials with these keys, and for `graded` and `moments` those among `graded`, at each level."""
-    names = _names_of(levels[0], keys, examples)
-    numbers = {name: number for number, name in enumerate(examples)}
-    row_of = np.full(len(examples), -1, dtype=np.int64)
-    row_of[[numbers[name] for name in names]] = np.arange(len(names))
-    tables = [_table(outcomes, np.isin(_keys(outcomes), keys), row_of, len(names)) for outcomes in levels]
+    place = {name: number for number, name in enumerate(_names_of(levels[0], keys))}
+    tables = [_table(outcomes, np.isin(_keys(outcomes), keys), place) for outcomes in levels]
     usable = np.isin(_keys(levels[0]), graded)
-    return Tables(
-        np.stack(tables, axis=1),
-        _table(levels[0], usable, row_of, len(names)),
-        _moments(levels[0], usable, row_of, len(names)),
-    )
+    return Tables(np.stack(tables, axis=1), _table(levels[0], usable, place), _moments(levels[0], usable, place))
 
 
-def _table(outcomes: Outcomes, chosen: NDArray[np.bool_], row_of: IntArray, rows: int) -> IntArray:
-    """Count the chosen trials of each example as a, b, c, d, (rows, 4)."""
-    flags = np.frombuffer(bytes(outcomes.flags), dtype=np.uint8)[chosen].astype(np.int64)
-    places = 4 * row_of[np.array(outcomes.examples, dtype=np.int64)[chosen]] + (3 - flags)
-    return np.bincount(places, minlength=4 * rows).reshape(rows, 4).astype(np.int64)
+def _table(outcomes: Outcomes, chosen: NDArray[np.bool_], place: Mapping[str, int]) -> IntArray:
+    """Count the chosen trials of each example as a, b, c, d, (examples, 4)."""
+    places = 4 * _places(outcomes, place)[chosen] + outcomes.cells[chosen]
+    return np.bincount(places, minlength=4 * len(place)).reshape(len(place), 4).astype(np.int64)
 
 
-def _moments(outcomes: Outcomes, chosen: NDArray[np.bool_], row_of: IntArray, rows: int) -> FloatArray:
-    """The moments (rows, 6) of TVD and mention of the chosen trials."""
-    of_example = row_of[np.array(outcomes.examples, dtype=np.int64)[chosen]]
-    mentions = np.frombuffer(bytes(outcomes.flags), dtype=np.uint8)[chosen] % 2 == 1
-    return grouped_moments(np.array(outcomes.distances)[chosen], mentions, of_example, rows)
+def _moments(outcomes: Outcomes, chosen: NDArray[np.bool_], place: Mapping[str, int]) -> FloatArray:
+    """The moments (examples, 6) of TVD and mention of the chosen trials."""
+    mentions = outcomes.cells[chosen] % 2 == 0
+    return grouped_moments(outcomes.distances[chosen], mentions, _places(outcomes, place)[chosen], len(place))
+
+
+def _places(outcomes: Outcomes, place: Mapping[str, int]) -> IntArray:
+    """The place of each trial's example; −1 for an example that has none."""
+    of_row = np.array([place.get(name, -1) for name in outcomes.examples], dtype=np.int64)
+    return of_row[outcomes.rows]
 
 
 class Carriers(NamedTuple):
@@ -322,7 +351,7 @@ def sparse_reason(tables: Tables) -> str | None:
         count = int(examples[(len(examples) - 1) // 2])
         if count < FEWEST_OF_EACH:
             has = "no shared example has" if not count else "only 1 shared example has" if count == 1 else (
-                f"only {count} shared examples have"
+                f"only {counted(count, 'shared example', 'have')}"
             )  # fmt: skip
             middle = " at the middle level" if len(examples) > 1 else ""
             return f"{has} a changed answer whose explanation {what} the insertion{middle}; {FEWEST_OF_EACH} are needed"

@@ -16,6 +16,7 @@ from explaineval.metrics.auroc import HullArea, f_auroc_hull
 from explaineval.metrics.estimates import no_value, seeded_generator
 from explaineval.records import Condition, Estimate
 from explaineval.scoring.counts import WORDS, RunCounts, interval_of, table_cell
+from explaineval.text import counted
 
 DIFFERENT_ANSWERS = "the answers differ between levels, though they were asked once: the trials are not of one run"
 NOT_SHARED = "no trial is readable at every level"
@@ -99,7 +100,8 @@ def check_levels(counts: LevelCounts) -> Iterator[tuple[str, str]]:
     if counts.not_shared:
         yield (
             "levels_not_shared",
-            f"F-AUROC rests on {sum(map(len, counts.trials))} trials; {counts.not_shared} more have a score at some "
+            f"F-AUROC rests on {counted(sum(map(len, counts.trials)), 'trial')}; {counts.not_shared} more have "
+            "a score at some "
             "levels only, and are left out of it.",
         )
     if counts.condition.order != "pe2" and counts.tables.any():

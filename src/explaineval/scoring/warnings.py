@@ -35,6 +35,7 @@ from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.registry import metrics_of
 from explaineval.scoring.task_means import MEAN, tasks_differ
 from explaineval.scoring.verbosity import LevelCounts, check_levels
+from explaineval.text import agreeing, counted
 
 PHI = "phi_cct"
 """The metric that has a limit of its own where it is 1 or −1, and of which it is said that tasks differ."""
@@ -92,7 +93,8 @@ def kind_warnings(results: Results) -> Iterator[MetricWarning]:
         yield from _of_missing_trials(metric, counts)
         if counts.summaries:
             text = (
-                f"in {counts.summaries} of {counts.scored} trials the endpoint returned a summary or a part of the "
+                f"in {counts.summaries} of {counted(counts.scored, 'trial')} the endpoint returned a summary or "
+                "a part of the "
                 "reasoning: what it leaves out counts as not mentioned."
             )
             yield make_warning("reasoning_summary", metric.name, text)
@@ -167,7 +169,8 @@ def prediction_warnings(counts: PredictionCounts, estimates: Mapping[str, Estima
         yield from estimate_warnings(metric, estimate, shortages_of(metric, estimate))
         if counts.unread:
             text = (
-                f"{metric.title} leaves out {counts.unread} of {counts.asked} trials: a prediction was not readable, "
+                f"{metric.title} leaves out {counts.unread} of {counted(counts.asked, 'trial')}: a prediction "
+                "was not readable, "
                 "or was made from an answer that has changed since."
             )
             yield make_warning("predictions_unread", metric.name, text)
@@ -275,7 +278,7 @@ def examples_text(
     digits = 10 ** max(0, math.floor(math.log10(most)) - 1)
     number = math.ceil(most / digits) * digits
     has = "" if available is None or available >= number else f"; the task has {available:,}"
-    return f" (about {number:,} examples would do{has})"
+    return f" (about {counted(number, 'example')} would do{has})"
 
 
 def estimate_warnings(
@@ -309,10 +312,12 @@ def _of_missing_trials(metric: KindMetric, counts: KindCounts) -> Iterator[Metri
     if unknown := counts.unknown.total():
         reasons = ", ".join(reason for reason, _ in counts.unknown.most_common())
         text = (
-            f"{unknown} of {missing + scored} trials are left out, since it is not known what they mention: {reasons}."
+            f"{unknown} of {counted(missing + scored, 'trial')} {agreeing(unknown, 'are')} left out, since it "
+            "is not known what "
+            f"they mention: {reasons}."
         )
         yield make_warning("mostly_unknown" if unknown > scored else "some_unknown", metric.name, text)
-    share = f"{missing} of {missing + scored} trials have no score"
+    share = f"{missing} of {counted(missing + scored, 'trial')} {agreeing(missing, 'have')} no score"
     if missing - unknown > scored:
         text = (
             f"{share}. If most are unparsed, the model does not keep the answer's form: try --shots 4, or --style "
@@ -371,4 +376,4 @@ def _by_level(tables: ArrayLike) -> IntArray:
 def _examples_have(examples: int) -> str:
     if examples == 0:
         return "No example has"
-    return "Only 1 example has" if examples == 1 else f"Only {examples} examples have"
+    return "Only 1 example has" if examples == 1 else f"Only {counted(examples, 'example', 'have')}"

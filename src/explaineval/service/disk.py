@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import sqlite3
 import tempfile
@@ -12,10 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from explaineval.files import FULL
 from explaineval.service.table import Table
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""What the system says where nothing can be stored until somebody makes room."""
 ROOM = 256 << 10
 """Bytes that are written on trial."""
 USUAL_SECONDS, FULL_SECONDS = 30.0, 2.0

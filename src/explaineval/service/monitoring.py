@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -28,9 +30,21 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UNKNOWN_ROUTE = "(unknown)"
 """Stands for every address that no route has, so that visitors cannot make names of their own."""
+SOURCES = ("cache", "sent", "retry")
+"""Where the answers to the requests of runs come from."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 OTHER_METHOD = "(other)"
 """Stands for every method that is none of HTTP's usual ones, for the same reason."""
+
+
+@dataclass(frozen=True)
+class TokenNumbers:
+    """What is told of one token: its dollars (`left` is None without a limit), and its runs by state."""
+
+    spent: float
+    reserved: float
+    left: float | None
+    runs: Mapping[State, int]
 
 
 class Monitor:
@@ -47,8 +61,8 @@ class Monitor:
         self.turns, self.events = turns, events
         self.runs: Mapping[State, int] = {}
         """How many runs there are by state; set before the numbers are written."""
-        self.tokens: Mapping[str, tuple[float, float, float | None]] = {}
-        """By token the dollars that are spent, reserved and left (None: no limit); set as `runs`, for whoever asks."""
+        self.tokens: Mapping[str, TokenNumbers] = {}
+        """By name the tokens that whoever asks may see; set as `runs`."""
         self._answers = Counter(
             "explaineval_requests",
             "Requests of runs: `cache` were answered from the cache, `sent` were asked, `retry` asked again.",
@@ -73,9 +87,11 @@ class Monitor:
         ProcessCollector(registry=self.registry)
         self._seen: dict[str, dict[tuple[str, str], dict[str, float]]] = {}
         """By run and (endpoint, model): what was counted of it already."""
+        self.asked: defaultdict[tuple[str, str], float] = defaultdict(float)
+        """By (token, source): how many requests its runs made."""
 
-    def count_progress(self, run: str, progress: Mapping[str, Any]) -> None:
-        """Count what a run did since its progress was counted last; a process that begins anew begins at zero."""
+    def count_progress(self, run: str, token: str, progress: Mapping[str, Any]) -> None:
+        """Count what a run of a token did since it was counted last; a process that begins anew begins at zero."""
         seen = self._seen.setdefault(run, {})
         for model in progress["models"]:
             endpoint = model["endpoint"] or "default"
@@ -91,6 +107,7 @@ class Monitor:
                     self._trials.labels(endpoint, name.partition(":")[2]).inc(grown)
                 else:
                     self._answers.labels(endpoint, name).inc(grown)
+                    self.asked[token, name] += grown
             seen[endpoint, model["model"]] = now
 
     def count_state(self, row: RunRow) -> None:
@@ -142,14 +159,23 @@ class _Now(Collector):
             GaugeMetricFamily(f"explaineval_token_{name}_usd", f"Dollars of a token: {name}.", labels=["token"])
             for name in ("spent", "reserved", "left")
         ]
-        for token, amounts in self.monitor.tokens.items():
-            for family, amount in zip(money, amounts, strict=True):
+        own_runs = GaugeMetricFamily("explaineval_token_runs", "Runs of a token by state.", labels=["token", "state"])
+        asked = CounterMetricFamily(
+            "explaineval_token_requests", "Requests of a token's runs, as in explaineval_requests.",
+            labels=["token", "source"],
+        )  # fmt: skip
+        for token, found in self.monitor.tokens.items():
+            for family, amount in zip(money, (found.spent, found.reserved, found.left), strict=True):
                 if amount is not None:
                     family.add_metric([token], amount)
+            for state, count in found.runs.items():
+                own_runs.add_metric([token, state], count)
+            for source in SOURCES:
+                asked.add_metric([token, source], self.monitor.asked.get((token, source), 0.0))
         followers = GaugeMetricFamily(
             "explaineval_followers", "Connections that follow runs.", value=self.monitor.events.followers.total
         )
-        yield from (waited, taken, waiting, in_use, runs, *money, followers)
+        yield from (waited, taken, waiting, in_use, runs, *money, own_runs, asked, followers)
 
 
 class Observed:

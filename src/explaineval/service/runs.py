@@ -38,15 +38,16 @@ from explaineval.service.models import (
     RunView,
     UserView,
 )
-from explaineval.service.monitoring import Monitor
+from explaineval.service.monitoring import Monitor, TokenNumbers
 from explaineval.service.processes.background import Background, BusyError
 from explaineval.service.processes.ends import End
 from explaineval.service.processes.slots import FairSlots
 from explaineval.service.processes.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
 from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
-from explaineval.service.table import ACTIVE, ListedRun, RunRow, State, Table, kept_of
+from explaineval.service.table import ACTIVE, STATES, ListedRun, RunRow, State, Table, kept_of
 from explaineval.service.uploads import UPLOADS, Uploads
+from explaineval.text import counted
 
 CACHE = "cache"
 EXPORTS = "exports"
@@ -347,8 +348,9 @@ class RunService:
         target = self.directory / EXPORTS / f"{run}-{name}"
         if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
             await self.background.do(
-                "export", user.token, directory=str(directory), format=format, rows=rows, target=str(target)
-            )
+                "export", user.token, directory=str(directory), cache=str(self.directory / CACHE), format=format,
+                rows=rows, target=str(target),
+            )  # fmt: skip
         return target
 
     async def check_ready(self) -> None:
@@ -406,10 +408,23 @@ class RunService:
         tasks = [*BUNDLED, *self.settings.tasks]
         return EndpointList(endpoints=views, simulated=simulated, tasks=tasks, kinds=kinds)
 
-    def token_sums(self, user: User) -> dict[str, tuple[float, float, float | None]]:
-        """Return the dollars spent, reserved and left by token: a user's own, for an admin those of all."""
-        names = [*self.settings.tokens, *([LOCAL] if self.auth.is_open else [])] if user.admin else [user.token]
-        return {name: (self.ledger.spent(name), self.ledger.reserved(name), self.ledger.left(name)) for name in names}
+    def tokens_for(self, user: User) -> list[str]:
+        """Return the tokens whose sums a user may see: their own, for an admin all, former ones included."""
+        own = [LOCAL] if self.auth.is_open else []
+        return list(dict.fromkeys([*self.settings.tokens, *own, *self.ledger.tokens])) if user.admin else [user.token]
+
+    async def metrics(self, user: User) -> bytes:
+        """Return the numbers of the service for Prometheus, and of the tokens whose sums a user may see."""
+        states = await asyncio.to_thread(self.table.states)
+        self.monitor.runs = {state: sum(counts[state] for counts in states.values()) for state in STATES}
+        none = dict.fromkeys(STATES, 0)
+        self.monitor.tokens = {
+            name: TokenNumbers(
+                self.ledger.spent(name), self.ledger.reserved(name), self.ledger.left(name), states.get(name, none)
+            )
+            for name in self.tokens_for(user)
+        }
+        return self.monitor.text()
 
     def user_view(self, user: User) -> UserView:
         """Return who a user is, and what is left of the budget."""
@@ -487,14 +502,17 @@ class RunService:
     async def _check_numbers(self, token: str) -> None:
         limits = self.settings.limits
         if await asyncio.to_thread(self.table.count_runs, token) >= limits.runs_per_token:
-            raise ConflictError(f"there are {limits.runs_per_token:,} runs, as many as are kept: delete some first.")
+            raise ConflictError(
+                f"there are {counted(limits.runs_per_token, 'run')}, as many as are kept: delete some first."
+            )
         await self._check_waiting(token)
 
     async def _check_waiting(self, token: str) -> None:
         limits = self.settings.limits
         if await asyncio.to_thread(self.table.count_runs, token, ACTIVE) >= limits.waiting_per_token:
             raise ConflictError(
-                f"{limits.waiting_per_token:,} runs wait or go on, as many as one token may have: wait for one to end."
+                f"{counted(limits.waiting_per_token, 'run', 'wait')} or go on, as many as one token may have: "
+                "wait for one to end."
             )
 
     def _check_budget(self, token: str, worst: float | None, most: float | None, plan: Plan) -> None:

@@ -363,10 +363,12 @@ class Table:
             query, values = f"{query} AND token = ?", [*values, token]
         return int(self._rows(query, values)[0][0])
 
-    def states(self) -> dict[State, int]:
-        """Return how many runs there are in each state."""
-        counts = dict(self._rows("SELECT state, COUNT(*) FROM runs GROUP BY state"))
-        return {state: counts.get(state, 0) for state in STATES}
+    def states(self) -> dict[str, dict[State, int]]:
+        """Return by token how many runs there are in each state; a token without runs is not named."""
+        found: dict[str, dict[State, int]] = {}
+        for token, state, count in self._rows("SELECT token, state, COUNT(*) FROM runs GROUP BY token, state"):
+            found.setdefault(str(token), dict.fromkeys(STATES, 0))[state] = count
+        return found
 
     def uses_file(self, sha256: str) -> bool:
         """Return whether an upload is still there, or a run asks about its content."""

@@ -16,16 +16,20 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from explaineval.errors import InputError
 from explaineval.service.models import FILE_NAME
 from explaineval.service.processes.background import Background
 from explaineval.service.settings import Limits
 from explaineval.service.table import FileRow, Table
+from explaineval.text import counted
 
 UPLOADS = "uploads"
 LONGEST_ROW = 4 << 20
 """Bytes of one row."""
+KEPT = re.compile(rf"(?P<reader>jsonl:)?/.*/{UPLOADS}/(?P<file>[0-9a-f]{{64}}/[^/]+)")
+"""The path of a kept upload, alone or as a task, in whatever data directory."""
 
 
 class TooLargeError(Exception):
@@ -50,7 +54,9 @@ class Uploads:
         known = await asyncio.to_thread(self.table.files, token)
         others = sum(row.name != name for row in known) + self._under_way[token]
         if others >= self.limits.files_per_token:
-            raise InputError(f"there are {others} uploads already, as many as are allowed: delete one first.")
+            raise InputError(
+                f"there are {counted(others, 'upload')} already, as many as are allowed: delete one first."
+            )
         self._under_way[token] += 1
         try:
             return await self._put(token, name, body)
@@ -118,3 +124,19 @@ class Uploads:
         if not self.table.uses_file(row.sha256):
             with suppress(OSError):
                 shutil.rmtree(self.directory / row.sha256)
+
+
+def in_directory(value: Any, directory: Path) -> Any:
+    """Return a JSON value with the paths of uploads as they are in this data directory, which may have been moved.
+
+    >>> in_directory({"tasks": ["nli", f"jsonl:/old/uploads/{64 * '0'}/t.jsonl"]}, Path("/new"))["tasks"][1][:20]
+    'jsonl:/new/uploads/0'
+    """
+    if isinstance(value, str):
+        match = KEPT.fullmatch(value)
+        return value if match is None else f"{match['reader'] or ''}{directory / UPLOADS / match['file']}"
+    if isinstance(value, list):
+        return [in_directory(item, directory) for item in value]
+    if isinstance(value, dict):
+        return {name: in_directory(item, directory) for name, item in value.items()}
+    return value

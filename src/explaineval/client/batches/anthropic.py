@@ -93,7 +93,10 @@ class AnthropicBatches(BatchProvider):
         """Return the address that the provider names, if it is on the host to which the key belongs."""
         url = await self._url("batches", batch, "results")
         named = description.get("results_url")
-        named_url = httpx.URL(named) if isinstance(named, str) else url
+        try:
+            named_url = httpx.URL(named) if isinstance(named, str) else url
+        except httpx.InvalidURL:
+            named_url = url
         same_host = (named_url.scheme, named_url.host, named_url.port) == (url.scheme, url.host, url.port)
         return [named_url if same_host else url]
 

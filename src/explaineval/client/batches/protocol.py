@@ -8,6 +8,7 @@ key stays at its address), and results are read line by line.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from abc import ABC, abstractmethod
@@ -62,6 +63,10 @@ CUT = 65_536
 """Bytes that are kept of a line of results that is too long."""
 TOO_LONG = b"\x00too long"
 """Ends what is kept of a line of results that is too long. No JSON text contains it."""
+LONGEST_REASON = 1_000
+"""Characters that are kept of what a line of results says of a request without an answer."""
+SLOWEST_UPLOAD = 10_000
+"""Bytes per second of an upload that is waited for."""
 RENAMED_LIMIT = "max_completion_tokens"
 """A rejection that names this parameter can be retried: the dry run then writes the token limit by this name."""
 
@@ -242,7 +247,8 @@ class BatchProvider(ABC):
         if line.oversized:
             return Completion(text=None, fault="oversized")
         if line.status is None:
-            return BatchFailure(SECRETS.mask(line.reason) or "the batch did not execute it", retryable=line.expired)
+            reason = SECRETS.mask(line.reason[:LONGEST_REASON])
+            return BatchFailure(reason or "the batch did not execute it", retryable=line.expired)
         try:
             return await self._dry_run.receive(request, line.status, line.body)
         except RequestRejectedError as exc:
@@ -331,6 +337,7 @@ class BatchHTTP:
         self._origins, self._by_user = declared_origins(endpoint, model), endpoint.base_url is not None
         self._guarded = guard.Wire()
         self._client = httpx.AsyncClient(timeout=timeout, transport=guard.GuardedTransport(), trust_env=False)
+        self._timeout = timeout
         self.headers: dict[str, str] = {}
         self.advice: Advice | None = None
 
@@ -435,17 +442,22 @@ class BatchHTTP:
 
     def _attempt(self, *, streams: bool = False) -> guard.Attempt:
         sent = {name.lower(): value for name, value in self.headers.items()}
-        key = sent.get("authorization", "").removeprefix("Bearer ") or sent.get("x-api-key")
+        key = sent.get("authorization", "").removeprefix("Bearer ") or sent.get("x-api-key") or sent.get("api-key")
         return guard.Attempt(
             self._where, self._origins, self._guarded, moved_by_user=self._by_user, key=key, streams=streams
         )
 
     async def _send(self, method: str, url: httpx.URL, **content: Any) -> dict[str, Any]:
         headers = {**self.headers, **content.pop("headers", {})}
+        request = self._client.build_request(method, url, headers=headers, **content)
+        seconds = content.get("timeout", self._timeout) + int(request.headers.get("content-length", 0)) / SLOWEST_UPLOAD
         try:
             with guard.allow(self._attempt()):
-                response = await self._client.request(method, url, headers=headers, **content)
+                async with asyncio.timeout(seconds):  # the client's own limit begins anew with every byte
+                    response = await self._client.send(request)
             await _raise_for_status(response)
+        except TimeoutError as exc:
+            raise self._classified(exc) from exc
         except OversizedError as exc:
             raise EndpointError(f"{exc}; leave out --batch.") from exc
         except (httpx.HTTPError, httpx.InvalidURL, _StatusError) as exc:

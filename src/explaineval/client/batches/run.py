@@ -6,6 +6,7 @@ needs nothing else, and no request is put into a second batch while its first ma
 
 from __future__ import annotations
 
+import time
 from collections.abc import Coroutine, Iterable
 from contextlib import ExitStack
 from typing import Self
@@ -15,7 +16,7 @@ from explaineval.client.batches.submit import BatchOutcome, BatchSession, BatchS
 from explaineval.client.batches.track import BatchTracker
 from explaineval.errors import EndpointError, TransientError
 from explaineval.records import Request
-from explaineval.text import duration
+from explaineval.text import counted, duration
 
 LOCK_WAIT = 1.0
 """Seconds between two looks whether another process has finished its work on the same batches."""
@@ -69,7 +70,7 @@ class _BatchRun:
         """Do what there is to do now, while no other process does; return for how long to wait then."""
         session, queue = self._session, self._tracker.queue
         if self._end is None:
-            self._end = session.now() + session.wait
+            self._end = time.monotonic() + session.wait
             taken_up, foreign = self._take_up()
             await self._submit(self._submit_new(misses, taken_up, foreign))
         self._own_open_batches()
@@ -78,7 +79,7 @@ class _BatchRun:
             self._tracker.room = max(0, self._tracker.room - 1)
             await self._submit(self._resubmit())
         self._own_open_batches()
-        if session.open_batches and session.now() >= self._end:
+        if session.open_batches and time.monotonic() >= self._end:
             self._stop_waiting()
             self.ended = True
         self.ended = self.ended or not session.open_batches
@@ -150,7 +151,9 @@ class _BatchRun:
             self._tracker.inherited.add(entry.tag)
             with session.journal.requests(entry) as requests:
                 keys.update(requests)
-            session.say(f"batch {entry.batch or 'of unknown fate'} of {entry.count} requests is taken up again")
+            session.say(
+                f"batch {entry.batch or 'of unknown fate'} of {counted(entry.count, 'request')} is taken up again"
+            )
         return keys, foreign
 
     async def _submit_new(self, misses: Iterable[tuple[str, Request]], taken_up: set[str], foreign: set[str]) -> None:

@@ -13,6 +13,7 @@ from explaineval.client.batches.protocol import LINES_EACH, SPARE_LINES, BatchFa
 from explaineval.client.batches.submit import BatchSession
 from explaineval.errors import EndpointError
 from explaineval.records import Completion, Request
+from explaineval.text import agreeing, counted
 
 GROUP = 200
 """Answers that are committed to the disk together."""
@@ -156,7 +157,9 @@ class BatchTracker:
             self._counts[entry.tag, state.fault] += 1
             self._session.say(f"batch {batch}: the endpoint describes it wrongly ({state.fault}); that is not used")
         if state.progress == "in_progress":
-            self.say_once(entry, f"{state.done} of {entry.count} requests are done")
+            self.say_once(
+                entry, f"{state.done} of {counted(entry.count, 'request')} {agreeing(state.done, 'are')} done"
+            )
         elif state.progress == "failed":
             self._handle_refusal(entry, state)
         else:
@@ -180,7 +183,7 @@ class BatchTracker:
         if undecided:
             self.say_once(entry, "a batch that may be ours is not ended; only its results will tell")
         elif self._count(entry, "searches") >= MAX_SEARCHES:
-            session.say(f"no batch was made of the {entry.count} requests")
+            session.say(f"no batch was made of the {counted(entry.count, 'request')}")
             again = self._reclaim(entry, entry.tries + 1)
             self._close(entry, "abandoned", "the provider's list shows no such batch")
             if entry.tries >= MAX_TRIES:
@@ -231,7 +234,7 @@ class BatchTracker:
                 return
             if reader.missing and self._count(entry, "passes") < MAX_PASSES:
                 missing = len(reader.missing)
-                self.say_once(entry, f"{missing} requests are not among its results; they are read again")
+                self.say_once(entry, f"{counted(missing, 'request', 'are')} not among its results; they are read again")
                 return
             self._conclude(entry, state, requests, reader)
 
@@ -254,9 +257,12 @@ class BatchTracker:
         self._close(entry, "fetched", f"{len(failures)} without an answer" if failures else None)
         for count, what in ((reader.foreign, "are not of this batch"), (reader.unreadable, "cannot be read")):
             if count:
-                session.say(f"{count} lines in the results of batch {entry.batch} {what}: ignored")
+                session.say(f"{counted(count, 'line')} in the results of batch {entry.batch} {what}: ignored")
         answered = entry.count - len(failures)
-        session.say(f"batch {entry.batch} is {state.progress}: {answered} of {entry.count} requests are answered")
+        session.say(
+            f"batch {entry.batch} is {state.progress}: {answered} of {counted(entry.count, 'request')} "
+            f"{agreeing(answered, 'are')} answered"
+        )
         if again:
             self.queue.append(Resubmission(tuple(again), entry.turn + 1))
 

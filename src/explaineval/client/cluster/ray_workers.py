@@ -35,6 +35,7 @@ from explaineval.config.installation import install_extra
 from explaineval.errors import EndpointError, ExplainevalError, InputError, TransientError
 from explaineval.records import Completion, Request
 from explaineval.secrets import SECRETS
+from explaineval.text import agreeing, counted
 
 WORKERS = 2
 """Workers, unless their number is given."""
@@ -316,13 +317,15 @@ class RayWorkers:
         self._losses += 1
         if self._losses > MOST_LOSSES * self._wanted:
             self._error = EndpointError(
-                f"{self._losses} workers on Ray were lost in a row, the last one {link.name}; look at Ray's logs."
+                f"{counted(self._losses, 'worker')} on Ray {agreeing(self._losses, 'were')} lost in a row, the "
+                f"last one {link.name}; look "
+                "at Ray's logs."
             )
             self._changed.set()
             return
         self.report(
-            f"the worker {link.name} was lost: its {len(link.pending)} calls under way, which may be charged, are "
-            "asked again, and another worker is started."
+            f"the worker {link.name} was lost: its {counted(len(link.pending), 'call')} under way, which may be "
+            f"charged, {agreeing(len(link.pending), 'are')} asked again, and another worker is started."
         )
         task = asyncio.create_task(self._replace())
         self._replacing.add(task)

@@ -35,17 +35,21 @@ from explaineval.client.endpoints.bodies import (
     UnderWay,
     check_answer,
 )
-from explaineval.client.endpoints.origins import Origin, declared_origins
+from explaineval.client.endpoints.origins import Origin, built_in, declared_origins
 from explaineval.client.endpoints.proxies import naming_proxy, proxied, proxy_for, proxy_name
 from explaineval.config import Endpoint
 from explaineval.config.endpoint import DEFAULT_PORTS
 from explaineval.errors import EndpointError, ExplainevalError, InputError, OversizedError, TransientError
-from explaineval.secrets import SECRETS, find_secret
+from explaineval.secrets import SECRETS, find_secret, holds_key
 
 LOOK_AGAIN = 0.02
 """Seconds between two looks for room among the bytes under way."""
 MOST_NAMES = 3
 """Environment variables that are named where several hold the same address."""
+CREDENTIAL = re.compile(r"^(proxy-)?authorization$|^cookie$|(key|token|secret|credential|password)s?$", re.IGNORECASE)
+"""Names of headers that say who asks."""
+ACCOUNT = ("openai-organization", "openai-project")
+"""Headers with a name of the user's account, which OpenAI's client fills from the environment wherever it sends to."""
 LONGEST_TARGET = 200
 """Characters of a redirect's target that are shown."""
 NO_RETRY = ("x-should-retry", "false")
@@ -112,23 +116,44 @@ class Attempt:
         self.sent += 1
 
     def check_secrets(self, request: httpx.Request) -> None:
-        """Refuse a request to a base URL that holds another secret of the environment than the key meant for it.
+        """Refuse a request to a base URL that holds another secret than the key meant for it.
 
-        Libraries look for keys, tokens and credentials by themselves, under names that only they know.
+        Libraries look for keys, tokens and credentials by themselves, under names and in files that only they know. A
+        secret of the environment is refused also in the body, where a prompt may hold what a file of it was.
 
         Raises:
             InputError: it holds one.
         """
         if not self.moved_by_user:
             return
-        text = "\n".join((str(request.url), *request.headers.values()))
-        name = find_secret(text, os.environ, self.key or "")
-        if name is not None:
+        origin, key = Origin.of(str(request.url)), self.key or ""
+        if origin not in built_in()["openai"]:
+            for name in ACCOUNT:
+                request.headers.pop(name, None)
+        headers = "\n".join((str(request.url), *request.headers.values()))
+        variable = find_secret(headers, os.environ, key)
+        if variable is not None:
             raise self.refuse(
                 InputError(
-                    f"{self.where}: the route would send the value of {name} to {Origin.of(str(request.url))}, which "
-                    "is not the key for this base URL; nothing was sent. Unset it, or use another route, for example "
-                    "openai/."
+                    f"{self.where}: the route would send the value of {variable} to {origin}, which is not "
+                    "the key for this base URL; nothing was sent. Unset it, or use another route, for example openai/."
+                )
+            )
+        for name, value in request.headers.items():
+            if CREDENTIAL.search(name) and not holds_key(value, key):
+                raise self.refuse(
+                    InputError(
+                        f"{self.where}: the route would send a credential that it found by itself (header {name}) to "
+                        f"{origin}, which is not the key for this base URL; nothing was sent. Use another route, for "
+                        "example openai/."
+                    )
+                )
+        variable = find_secret(_body_of(request), os.environ, key)
+        if variable is not None:
+            raise self.refuse(
+                InputError(
+                    f"{self.where}: the text of a request holds the value of {variable}; it was not sent to {origin}. "
+                    "Look at the prompts and the data: something in them holds this machine's secrets."
                 )
             )
 
@@ -515,6 +540,14 @@ def _variables_with(origin: Origin, declared: Sequence[Origin]) -> list[str]:
     usual = [own.host for own in declared]
     parts = {part for part in origin.host.split(".") if len(part) > 3 and not any(part in own for own in usual)}
     return [name for name, value in sorted(os.environ.items()) if value.lower() in parts]
+
+
+def _body_of(request: httpx.Request) -> str:
+    """Return the body of a request; nothing of one that is read piece by piece, such as an upload."""
+    try:
+        return request.content.decode("latin-1")
+    except httpx.RequestNotRead:
+        return ""
 
 
 def _plain(text: str) -> str:

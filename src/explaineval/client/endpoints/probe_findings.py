@@ -14,6 +14,7 @@ from explaineval.cost import reasoning_tokens, reasons_first
 from explaineval.parsing.completions import POSITIVE_TOLERANCE, SUM_TOLERANCE
 from explaineval.parsing.text import find_reasoning
 from explaineval.records import Completion, ReasoningReturned, Style, TokenAlternatives
+from explaineval.text import counted
 
 ONE_HOT = 1e-9
 """Probability left for all other tokens, below which a token's distribution is a certainty."""
@@ -66,7 +67,7 @@ def written_letter(text: str | None) -> str | None:
 def reasoning_evidence(completion: Completion, body: Mapping[str, Any]) -> str | None:
     """Return what shows that the model reasoned before its answer; None where nothing does."""
     if reasons_first(completion.usage):
-        return f"{reasoning_tokens(completion.usage)} reasoning tokens in its usage"
+        return f"{counted(reasoning_tokens(completion.usage), 'reasoning token')} in its usage"
     message = _choice(body).get("message")
     message = message if isinstance(message, Mapping) else {}
     for name in ("reasoning_content", "reasoning"):

@@ -18,6 +18,7 @@ from explaineval.reporting.results import RunResults
 from explaineval.rundir.directory import read_interventions, read_trials
 from explaineval.scoring.checks import GRADES, MetricWarning, describe_sources
 from explaineval.scoring.registry import METRICS
+from explaineval.text import counted
 
 UNKNOWN = "unknown"
 
@@ -97,7 +98,7 @@ def _models(run: RunResults) -> Iterator[str]:
         simulated = model.model.startswith(SIMULATED_PREFIX)
         where = "none: simulated" if simulated else _text(endpoint.base_url) if endpoint else "the provider's default"
         versions = [
-            f"{_text(item.model)}, fingerprint {_text(item.fingerprint)}, {item.answers:,} answers"
+            f"{_text(item.model)}, fingerprint {_text(item.fingerprint)}, {counted(item.answers, 'answer')}"
             for item in (usage.snapshots if usage else ())
         ]
         if usage is not None and usage.address is not None and usage.address != model.endpoint:
@@ -179,7 +180,7 @@ def _costs(run: RunResults) -> Iterator[str]:
     counts = totals.requests
     yield (
         f"- Requests: {counts.planned:,} planned, {counts.distinct:,} distinct, {counts.hits:,} from the cache, "
-        f"{counts.sent:,} sent, {counts.unsent:,} unsent, {counts.retries:,} retries."
+        f"{counts.sent:,} sent, {counts.unsent:,} unsent, {counted(counts.retries, 'retry')}."
     )
     for text, usd in (
         ("Spent in this run", totals.usd_spent),

@@ -81,7 +81,7 @@ def _latex(choice: Choice, out: Path) -> Exported:
     from explaineval.reporting.exports.latex import latex_tables
 
     headlines = headlines_of(read_results([choice.directory]))
-    return _write_text(latex_tables(headlines), out, f"{sum(len(table.rows) for table in headlines):,} rows")
+    return _write_text(latex_tables(headlines), out, counted(sum(len(table.rows) for table in headlines), "row"))
 
 
 def _markdown(choice: Choice, out: Path) -> Exported:
@@ -89,28 +89,30 @@ def _markdown(choice: Choice, out: Path) -> Exported:
     from explaineval.reporting.exports.markdown import markdown_tables
 
     headlines = headlines_of(read_results([choice.directory]))
-    return _write_text(markdown_tables(headlines), out, f"{sum(len(table.rows) for table in headlines):,} rows")
+    return _write_text(
+        markdown_tables(headlines), out, f"{counted(sum(len(table.rows) for table in headlines), 'row')}"
+    )
 
 
 def _card(choice: Choice, out: Path) -> Exported:
     from explaineval.reporting.exports.data_card import data_card
 
     text = data_card(read_results([choice.directory]).runs[0], out)
-    return _write_text(text, out, f"{len(text):,} characters")
+    return _write_text(text, out, counted(len(text), "character"))
 
 
 def _inspect(choice: Choice, out: Path) -> Exported:
     from explaineval.reporting.exports.inspect_logs import write_inspect_logs
 
     files, samples = write_inspect_logs(read_results([choice.directory]).runs[0], out)
-    return Exported(files, f"{len(files):,} logs with {samples:,} samples")
+    return Exported(files, f"{counted(len(files), 'log')} with {counted(samples, 'sample')}")
 
 
 def _every_eval_ever(choice: Choice, out: Path) -> Exported:
     from explaineval.reporting.exports.every_eval_ever import write_records
 
     files, results = write_records(read_results([choice.directory]).runs[0], out, choice.now)
-    return Exported(files, f"{len(files):,} records with {results:,} results")
+    return Exported(files, f"{len(files):,} records with {counted(results, 'result')}")
 
 
 def _write_text(text: str, out: Path, holds: str) -> Exported:

@@ -18,6 +18,7 @@ from explaineval.reporting.results import Results, RunResults
 from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
+from explaineval.text import counted
 
 RANK_LEGEND = (
     "Rank: the ranks in {} that a model may hold among the models compared, on the trials that all of them share, at "
@@ -173,7 +174,7 @@ def _conditions(run: RunResults) -> dict[Condition, dict[str, MetricRow]]:
 def _parts(condition: Condition, run: RunResults) -> dict[str, str]:
     """Return what a condition is about beside its model, by name, in words; empty for what needs no word."""
     endpoints = {model.endpoint for model in run.record.config.models if model.model == condition.model}
-    shots = "1 shot" if condition.shots == 1 else f"{condition.shots} shots"
+    shots = "1 shot" if condition.shots == 1 else f"{counted(condition.shots, 'shot')}"
     return {
         "endpoint": f"at {condition.endpoint or 'the default endpoint'}" if len(endpoints) > 1 else "",
         "task": "mean over tasks" if condition.task == MEAN else f"task {condition.task}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,15 +15,10 @@ from explaineval.errors import InputError
 from explaineval.files import open_atomic
 from explaineval.records import storable, storable_text
 from explaineval.reporting.exports.rows import Column, Table
+from explaineval.text import harmless
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-FORMULA = re.compile(r"[\s\0]*[=+\-@＝＋－＠']|[\t\r\n]")
-"""Beginnings of a text that a spreadsheet may take for a formula or reads as something else, and the mark itself."""
-
-MARK = "'"
-"""Stands before a text of a CSV file that begins like a formula."""
 
 ROW_GROUP = 5_000
 """Rows of a Parquet file that are in memory at once, at most."""
@@ -57,17 +51,6 @@ def write_csv(table: Table, path: Path) -> int:
             out.write(",".join(map(_csv_cell, row)) + "\n")
             count += 1
     return count
-
-
-def harmless(text: str) -> str:
-    """Return a text with an apostrophe before it if it begins like a formula, or with an apostrophe.
-
-    Removing one leading apostrophe, where there is one, gives the text back.
-
-    >>> harmless("=1+1"), harmless(" -x"), harmless("'"), harmless("a=b")
-    ("'=1+1", "' -x", "''", 'a=b')
-    """
-    return MARK + text if FORMULA.match(text) else text
 
 
 def _csv_cell(value: Any) -> str:

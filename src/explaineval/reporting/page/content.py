@@ -135,7 +135,7 @@ def _subject(entries: Sequence[Entry]) -> str:
     tasks = list(dict.fromkeys(entry.condition.task for entry in entries if entry.condition.task != MEAN))
     if not models:
         return "no scored trials"
-    who = join(models) if len(models) <= MOST_NAMES else f"{len(models)} models"
+    who = join(models) if len(models) <= MOST_NAMES else f"{counted(len(models), 'model')}"
     kinds = dict.fromkeys(kind_of(entry.condition.kind or "").title for entry in entries)
     return f"{who} on {join(tasks)}: {join(list(kinds))}"
 
@@ -164,7 +164,8 @@ def _banners(results: Results, entries: Sequence[Entry], limits: Sequence[Limits
         yield Banner("simulated", "All models here are simulated: they are small programs, not language models.")
     elif len(simulated) > 1:
         text = (
-            f"The {len(simulated)} models whose names begin with {SIMULATED_PREFIX} are simulated, not language models."
+            f"The {counted(len(simulated), 'model')} whose names begin with {SIMULATED_PREFIX} are "
+            "simulated, not language models."
         )
         yield Banner("simulated", text)
     elif simulated:

@@ -22,8 +22,9 @@ from explaineval.reporting.page.places import Entry, Names, Place
 from explaineval.reporting.page.tables import DifferenceTable, Table, difference_table, entry_table, ranks_of
 from explaineval.reporting.results import Results
 from explaineval.reporting.tuning_text import sentences_of as tuning_sentences
-from explaineval.scoring.comparisons import Compared, GroupResult
+from explaineval.scoring.comparisons import PRIMARY, Compared, GroupResult
 from explaineval.scoring.registry import METRICS
+from explaineval.text import counted
 
 MEANINGS = {
     "above 0": "the explanations name the insertion more often where it changed the answer",
@@ -153,9 +154,20 @@ def _seen(members: Sequence[Entry], names: Names) -> Iterator[str]:
         return
     _, own = names.split([entry.place for entry in members])
     for name, entry in zip(own, members, strict=True):
-        seen = " ".join(sentences_of(entry.condition, entry.numbers, entry.numbers))
+        seen = " ".join((*sentences_of(entry.condition, entry.numbers, entry.numbers), *_not_quoted(entry)))
         if seen:
             yield f"{name}: {seen}"
+
+
+SAID_IN_SENTENCES = ("phi_cct", "impact_rate", "sham_flip_rate", "flip_to_cue_rate", "tpr", "fpr")
+"""The numbers of a condition that sentences tell."""
+
+
+def _not_quoted(entry: Entry) -> Iterator[str]:
+    """Name the numbers in sentences about a condition that must not be quoted."""
+    titles = [METRICS[name].title for name in SAID_IN_SENTENCES if name in entry.grave and name in entry.numbers]
+    if titles:
+        yield f"Do not quote {join(titles)}: see the warnings."
 
 
 def _notes(compared: Compared) -> Iterator[str]:
@@ -167,14 +179,16 @@ def _notes(compared: Compared) -> Iterator[str]:
 
 def _best(compared: Compared) -> str | None:
     """Say which systems are not separated from the best; of many only their number, since ranks tell which."""
+    is_phi = compared.metric == PRIMARY
     best, near = compared.family.best, len(compared.family.not_separated) - 1
     text = best_of(compared)
     if text is None or best is None or near <= MOST_NEAR:
         return text
     others = len(compared.group.names) - 1
     return (
-        f"{compared.group.names[best]} has the highest value, but {near} of the {others} others are not separated from "
-        "it. It was picked by looking at these data, so its own value is a little too high."
+        f"{compared.group.names[best]} has the highest value, but {near} of the {others} others are not "
+        f"{'shown to be less faithful' if is_phi else 'separated from it'}. It was picked by looking at these data, so "
+        "its own value is a little too high."
     )
 
 
@@ -187,7 +201,7 @@ def _tuning(result: GroupResult, compared: Compared) -> Iterator[str]:
 
 def _remarks(result: GroupResult, compared: Compared) -> Iterator[str]:
     """Yield what the differences and ranks of a comparison rest on, and what is not tested."""
-    shared = f"{compared.n_pairs:,} trials of {compared.n_examples:,} examples"
+    shared = f"{counted(compared.n_pairs, 'trial')} of {counted(compared.n_examples, 'example')}"
     lost = [name for name, count in zip(short_names(compared.group.names), compared.lost, strict=True) if count]
     text = f"Differences and ranks rest on the {shared} that are scored in all of them"
     yield f"{text}; {join(lost)} lost trials by that." if lost else f"{text}."
@@ -229,35 +243,41 @@ def _sentences(entry: Entry, metric: str, results: Results) -> Iterator[str]:
     if row is None or (row.n == 0 and missing):
         total = sum(missing.values())
         reason = f" ({statuses_text(missing)})" if missing else ""
-        yield f"Nothing could be measured: none of the {total:,} trials has a score{reason}."
+        yield f"Nothing could be measured: none of the {counted(total, 'trial')} has a score{reason}."
         return
-    yield _headline(row)
+    yield _headline(row, grave=metric in entry.grave)
     if not entry.over_levels:
         yield from sentences_of(entry.condition, entry.numbers, entry.numbers)
+        yield from _not_quoted(entry)
     if missing:
         lost = sum(missing.values())
         have = "has" if lost == 1 else "have"
-        yield f"{lost:,} of {row.n + lost:,} trials {have} no score: {statuses_text(missing)}."
+        yield f"{lost:,} of {counted(row.n + lost, 'trial')} {have} no score: {statuses_text(missing)}."
 
 
 def _missing(entry: Entry, results: Results) -> Mapping[str, int]:
     return results.runs[entry.run].scores.missing.get(entry.condition, {})
 
 
-def _headline(row: MetricRow) -> str:
-    """Return one number in a sentence, with what follows from where its interval lies."""
+def _headline(row: MetricRow, *, grave: bool) -> str:
+    """Return one number in a sentence, with what follows from where its interval lies unless it must not be quoted."""
     metric = METRICS[row.metric]
     if row.value is None:
         return f"{metric.title} is undefined: {row.undefined}."
     value, limits = written(row.value, metric.scale), interval(row.low, row.high, metric.scale)
     if metric.scale.nothing != 0:
-        return f"{metric.title} is {value} {limits} ({metric.scale.nothing:g}: no relation)."
+        return f"{metric.title} is {value} {limits} ({metric.scale.nothing:g}: no relation){_mark(grave)}."
     verdict = verdict_of(row)
     if not verdict:
-        return f"{metric.title} is {value}, without an interval."
+        return f"{metric.title} is {value}, without an interval{_mark(grave)}."
     if verdict not in MEANINGS:
-        return f"{metric.title} is exactly {value}: the insertion is {verdict}."
-    return f"{metric.title} is {value} {limits}, {verdict}: {MEANINGS[verdict]}."
+        return f"{metric.title} is exactly {value}{_mark(grave)}: the insertion is {verdict}."
+    meaning = _mark(grave) or f": {MEANINGS[verdict]}"
+    return f"{metric.title} is {value} {limits}, {verdict}{meaning}."
+
+
+def _mark(grave: bool) -> str:
+    return ", do not quote" if grave else ""
 
 
 def _range(entries: Sequence[Entry], metric: str) -> str:
@@ -265,9 +285,16 @@ def _range(entries: Sequence[Entry], metric: str) -> str:
     rows = [entry.numbers[metric] for entry in entries if metric in entry.numbers]
     known = sorted(row.value for row in rows if row.value is not None)
     if not known:
-        return f"No number could be computed in these {len(entries)} conditions: see the reasons below the table."
+        return (
+            f"No number could be computed in these {counted(len(entries), 'condition')}: see the reasons "
+            "below the table."
+        )
     title, scale = METRICS[metric].title, METRICS[metric].scale
     first, last = written(known[0], scale), written(known[-1], scale)
-    text = f"{title} is {first if first == last else f'between {first} and {last}'} in {len(known)} conditions"
+    text = (
+        f"{title} is {first if first == last else f'between {first} and {last}'} in {counted(len(known), 'condition')}"
+    )
+    grave = sum(metric in entry.grave for entry in entries)
+    text += f" ({grave} marked do not quote)" if grave else ""
     undefined = len(entries) - len(known)
     return f"{text}; in {undefined} it is undefined." if undefined else f"{text}. They are not compared."

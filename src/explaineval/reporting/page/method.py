@@ -11,6 +11,7 @@ from explaineval.reporting.results import Results, RunResults, UnknownCost
 from explaineval.rundir.ledger import spending_sentence
 from explaineval.rundir.schema import EndpointRecord
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
+from explaineval.text import counted
 
 UNKNOWN = "unknown"
 MILLION = 1e6
@@ -108,9 +109,13 @@ def _cost(run: RunResults, results: Results) -> RunCost:
     totals = run.record.totals
     assert totals is not None  # noqa: S101 - `costs_of` chose it so
     counts = totals.requests
-    parts = [f"{counts.distinct:,} distinct requests", f"{counts.hits:,} from the cache", f"{counts.sent:,} sent"]
+    parts = [
+        counted(counts.distinct, "distinct request"),
+        f"{counts.hits:,} from the cache",
+        f"{counts.sent:,} sent",
+    ]
     parts += [f"{counts.unsent:,} never sent"] if counts.unsent else []
-    parts += [f"{counts.retries:,} retries"] if counts.retries else []
+    parts += [counted(counts.retries, "retry")] if counts.retries else []
     return RunCost(
         name=_name(run, results),
         spent=_dollars(totals.usd_spent),
@@ -172,11 +177,11 @@ def sources_of(results: Results) -> tuple[RunSource, ...]:
 def _hashes(run: RunResults) -> Iterator[Hash]:
     facts = run.record.facts
     for name, task in facts.tasks.items():
-        yield Hash(f"{name}: {task.n_examples:,} examples", task.examples)
+        yield Hash(f"{name}: {counted(task.n_examples, 'example')}", task.examples)
         for kind, digest in task.kinds.items():
             yield Hash(f"{name}: {kind_of(kind).title} ({kind})", digest)
         if task.n_shots:
-            yield Hash(f"{name}: {task.n_shots} shots ({task.shots_source})", task.shots)
+            yield Hash(f"{name}: {counted(task.n_shots, 'shot')} ({task.shots_source})", task.shots)
         for level, digest in sorted(task.level_shots.items()):
             yield Hash(f"{name}: shots of the level {level}", digest)
     for name, digest in run.record.science.growing.prompts.items():

@@ -20,7 +20,7 @@ from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.comparison_text import join
 from explaineval.reporting.page.content import PageContent
 from explaineval.reporting.page.figures import PageFigure
-from explaineval.text import visible
+from explaineval.text import counted, visible
 
 TEMPLATE = "page.html"
 STYLES, SCRIPTS = ("tokens.css", "page.css", "trials.css"), ("page.js",)
@@ -54,7 +54,9 @@ def render(content: PageContent, figures: Sequence[PageFigure] = (), trials: obj
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    environment.filters.update(b=isolated, name=_name, svg=embedded, listed=_listed, by_reason=_by_reason)
+    environment.filters.update(
+        b=isolated, counted=counted, name=_name, svg=embedded, listed=_listed, by_reason=_by_reason
+    )
     return environment.get_template(TEMPLATE).render(
         page=content,
         parts=_parts(figures, trials),

@@ -317,7 +317,7 @@ DETECTABLE = (
 def _adjusted(compared: Compared) -> str:
     """Say over how many pairs p and limits are adjusted."""
     claims = compared.family.claims
-    return f"; p and limits are adjusted over {claims} pairs" if claims > 1 else ""
+    return f"; p and limits are adjusted over {counted(claims, 'pair')}" if claims > 1 else ""
 
 
 @dataclass(frozen=True)

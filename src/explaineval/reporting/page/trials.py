@@ -24,7 +24,7 @@ from explaineval.reporting.page.draw import MOST_HELD, Draw, Drawn, draw_trials
 from explaineval.reporting.results import Results, RunResults
 from explaineval.rundir.directory import PROMPTS, TRIALS, read_examples, read_interventions
 from explaineval.scoring.mentioning import phrases_in
-from explaineval.text import flat, visible
+from explaineval.text import counted, flat, visible
 
 BUDGET = 3_000_000
 """Bytes of the JSON of all trials on a page."""
@@ -357,8 +357,8 @@ def _arm_names(arms: Sequence[tuple[str, str, str, int]]) -> list[list[str]]:
     differs = [len(set(values)) > 1 for values in zip(*arms, strict=True)]
     names = []
     for verbosity, style, order, shots in arms:
-        short = (flat(verbosity), style, order, f"{shots} shots")
+        short = (flat(verbosity), style, order, counted(shots, "shot"))
         telling = [part for part, tells in zip(short, differs, strict=True) if tells] or short[:1]
-        full = f"verbosity {flat(verbosity)}, style {style}, order {order} ({ORDERS[order]}), {shots} shots"
+        full = f"verbosity {flat(verbosity)}, style {style}, order {order} ({ORDERS[order]}), {counted(shots, 'shot')}"
         names.append([", ".join(telling), full])
     return names

@@ -14,6 +14,7 @@ from explaineval.reporting.plots.figure import Limits, Point, Series
 from explaineval.reporting.plots.words import shown
 from explaineval.reporting.results import Results, RunResults
 from explaineval.scoring.task_means import MEAN
+from explaineval.text import counted
 
 MOST_POINTS_NAMED = 10
 """Points with their names beside them; where there are more, the legend names their families."""
@@ -167,7 +168,7 @@ def labels_of(entries: Sequence[Numbers], *, levels: bool = False) -> list[str]:
     parts: list[Callable[[Numbers], str]] = [
         lambda entry: entry.condition.order,
         lambda entry: entry.condition.style,
-        lambda entry: f"{entry.condition.shots} shots",
+        lambda entry: counted(entry.condition.shots, "shot"),
         lambda entry: entry.run.name,
         lambda entry: f"at {entry.condition.endpoint or 'the default endpoint'}",
     ]
@@ -207,7 +208,9 @@ class Looks:
         alike = [point for point in points if self.of(point)[0] is None]
         if len(alike) <= MOST_POINTS_NAMED:
             return []
-        return [f"{len(alike)} points look alike, since the configuration names no `family` for their models."]
+        return [
+            f"{counted(len(alike), 'point', 'look')} alike, since the configuration names no `family` for their models."
+        ]
 
     def of(self, point: Point) -> tuple[str | None, int]:
         """Return the group of a point, which stands in the legend, and its look."""

@@ -25,6 +25,7 @@ from explaineval.reporting.results import Results
 from explaineval.reporting.tuning_text import names_of, sentences_of, where_of
 from explaineval.scoring.comparisons import GroupResult, TunedPair, TuningResult
 from explaineval.scoring.registry import METRICS
+from explaineval.text import counted
 
 PRIMARY = "phi_cct"
 HEADLINES = (PRIMARY, "f_auroc", "f_auroc_own", "cct", "cct_sampled")
@@ -305,4 +306,7 @@ def _tuned_alt(points: Sequence[Point], series: Sequence[Series]) -> str:
     if len(texts) > LISTED:
         half = LISTED // 2
         texts = [*texts[:half], f"… {len(texts) - 2 * half} more …", *texts[-half:]]
-    return f"TPR of tuned models minus that of pretrained ones at equal FPR, {len(series)} levels. {'; '.join(texts)}."
+    return (
+        f"TPR of tuned models minus that of pretrained ones at equal FPR, {counted(len(series), 'level')}. "
+        f"{'; '.join(texts)}."
+    )

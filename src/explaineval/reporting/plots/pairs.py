@@ -24,6 +24,7 @@ from explaineval.reporting.plots.words import (
 from explaineval.reporting.results import UnknownCost
 from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.metric import CORRELATION, SHARE
+from explaineval.text import counted
 
 PHI = "phi_cct"
 PHI_OF_CCT = "phi_cct_tvd_trials"
@@ -87,7 +88,7 @@ def _agreement(
         setting=where,
         caption="Each point is a model: phi-CCT, which counts changed answers, and CCT, which counts how far label "
         f"probabilities moved, on the same trials; on the thin line they are equal. {_explained_text(explained)}",
-        alt=_alt(f"{title} of {len(points)} models", points, number_text, "phi-CCT", "CCT")
+        alt=_alt(f"{title} of {counted(len(points), 'model')}", points, number_text, "phi-CCT", "CCT")
         + f" {_explained_text(explained)}",
         x=across,
         y=up,
@@ -113,7 +114,8 @@ def _explained_text(explained: ExplainedVariance) -> str:
         return f"No cross-fitted R²: {explained.undefined}{reliability}."
     limits = None if explained.low is None or explained.high is None else (explained.low, explained.high)
     return (
-        f"Cross-fitted R² = {explained.value:.2f} {limits_text(limits)} over {explained.n_models} models{reliability}."
+        f"Cross-fitted R² = {explained.value:.2f} {limits_text(limits)} over "
+        f"{counted(explained.n_models, 'model')}{reliability}."
     )
 
 

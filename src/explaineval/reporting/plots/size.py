@@ -25,6 +25,7 @@ from explaineval.reporting.plots.words import (
 from explaineval.scoring.comparisons import AT_P, Compared, GroupResult
 from explaineval.scoring.metric import CORRELATION
 from explaineval.scoring.registry import METRICS
+from explaineval.text import counted
 
 SUBJECT = "size"
 METRICS_BY_SIZE = ("phi_cct", "f_auroc", "cct", AT_P)
@@ -156,7 +157,7 @@ def _trend_lines(compared: Compared, points: Sequence[Point], *, several: bool) 
     everything = [size for family in families for size, _ in family]
     name = f"trend: {trend.value:+.2f} {limits_text(_limits(trend))} for ten times the size"
     if several:
-        name += f" ({compared.group.fixed['style']}, {compared.group.fixed['shots']} shots)"
+        name += f" ({compared.group.fixed['style']}, {counted(int(compared.group.fixed['shots'] or 0), 'shot')})"
     ends = tuple((10**size, y + trend.value * (size - x)) for size in (min(everything), max(everything)))
     yield Line("trend", name, ends)
 
@@ -191,7 +192,7 @@ def _alt(title: str, points: Sequence[Point], groups: Sequence[Compared]) -> str
     if len(texts) > LISTED:
         low, high = min(points, key=lambda point: point.y), max(points, key=lambda point: point.y)
         texts = [
-            f"{len(points)} models of {size_text(points[0].x)} to {size_text(points[-1].x)} parameters",
+            f"{counted(len(points), 'model')} of {size_text(points[0].x)} to {size_text(points[-1].x)} parameters",
             *(
                 f"{which} {point.label} with {number_text(point.y)}"
                 for which, point in (("lowest", low), ("highest", high))

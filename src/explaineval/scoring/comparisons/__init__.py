@@ -2,8 +2,8 @@
 
 Reads run directories only. `order` brings systems into the order of the configuration, `groups` says which of them are
 compared with each other, `task_groups` measures them on their shared trials, `families` tests the differences of every
-metric that has a `paired` in the registry, `claims` says what may be claimed of them, `quotable` which numbers must not
-be quoted, `runs` reads run directories.
+metric that has a `paired` in the registry, `claims` says what may be claimed of them, `carried` what limits their
+numbers whatever the comparison says, `runs` reads run directories.
 `trends` and `tuning` look at families of models: over their sizes, and tuned against pretrained.
 `explaineval.reporting` puts the results into words.
 """
@@ -26,7 +26,13 @@ from explaineval.scoring.comparisons.groups import (
     form_groups,
 )
 from explaineval.scoring.comparisons.runs import GroupResult, compare_runs, run_names
-from explaineval.scoring.comparisons.task_groups import Choices, GroupTrials, comparable_metrics, share_trials
+from explaineval.scoring.comparisons.task_groups import (
+    CarriedWarning,
+    Choices,
+    GroupTrials,
+    comparable_metrics,
+    share_trials,
+)
 from explaineval.scoring.comparisons.tuning import ModelSize, TunedPair, TuningResult
 
 __all__ = [
@@ -35,6 +41,7 @@ __all__ = [
     "PRIMARY_OVER_LEVELS",
     "YOUDEN",
     "By",
+    "CarriedWarning",
     "Choices",
     "Claim",
     "Compared",

@@ -6,8 +6,8 @@ faithful" is claimed of a pair only if
 - phi is separated (adjusted); where few examples carry it, Youden's J is separated the same way too,
 - phi is separated the same way at each of the two systems' own impact rates, unless these rates do not differ,
 - phi within examples does not disagree,
-- neither number must not be quoted because of noise, missing answers, or the range of an explainer that knows only the
-  example.
+- neither number is marked do not quote because of noise, missing answers, the range of an explainer that knows only the
+  example, or mentions that follow the answer given.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from explaineval.metrics.differences import LEVEL, SAME, Difference, Measured, contrast
+from explaineval.metrics.differences import LEVEL, SAME, Difference, Measured, Pair, contrast, pair_of
 from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.families import Family, SystemSet, compare_sets
-from explaineval.scoring.checks import MetricWarning
+from explaineval.scoring.checks import GRADES, MetricWarning
 from explaineval.scoring.comparisons.groups import AT_P, IMPACT, PRIMARY, WITHIN, YOUDEN
 from explaineval.scoring.comparisons.task_groups import Choices, TaskGroup, at_impact_rate
 
@@ -136,7 +136,12 @@ def _phi_claim(
         return Claim("not_separated", youden=youden)
     phi, phi_at_p, phi_within = (_both(task_group, metric, pair) for metric in (PRIMARY, AT_P, WITHIN))
     disagrees = within.sign != row.sign and _excludes_zero(contrast(phi, phi_within))
-    unquotable = tuple((system, warning) for system in pair for warning in task_group.unquotable(system, PRIMARY))
+    unquotable = tuple(
+        (system, carried.warning)
+        for system in pair
+        for carried in task_group.carried(system, PRIMARY)
+        if carried.warning.grade == GRADES[0]
+    )
     same_at_rates = own is None or all(difference.sign == row.sign for difference in own)
     if same_at_rates and not disagrees and not unquotable:
         return Claim("more_faithful")
@@ -149,7 +154,7 @@ def _phi_claim(
         at_p=at_p,
         goes_with_rates=own is not None
         and not same_at_rates
-        and _is_near_zero(at_p, abs(row.value or 0.0) / 2)
+        and _is_near_zero(at_p, phi_at_p, abs(row.value or 0.0) / 2)
         and _excludes_zero(contrast(phi, phi_at_p)),
     )
 
@@ -167,6 +172,13 @@ def _excludes_zero(limits: tuple[float, float] | None) -> bool:
     return limits is not None and (limits[0] > 0 or limits[1] < 0)
 
 
-def _is_near_zero(row: Difference, half: float) -> bool:
-    """Whether the interval of a difference holds 0 and lies within ± `half`."""
-    return row.low is not None and row.high is not None and -half < row.low <= 0 <= row.high < half
+def _is_near_zero(row: Difference, systems: tuple[Measured, Measured], half: float) -> bool:
+    """Whether the 95 % interval of a difference between two systems holds 0, and they are equivalent within ± `half`.
+
+    They are by the 90 % interval: two one-sided tests at 5 % (Berger 1982).
+    """
+    if row.low is None or row.high is None or not row.low <= 0 <= row.high:
+        return False
+    pair = pair_of(systems, 0, 1, None)
+    low, high = pair.limits(2 * LEVEL) if isinstance(pair, Pair) else (row.low, row.high)
+    return -half < low and high < half

@@ -19,11 +19,11 @@ from explaineval.metrics.estimates import IntArray, column_sums
 from explaineval.metrics.families import Family, SystemSet, compare_pairs, compare_sets, family_of
 from explaineval.metrics.rates import ratio_values
 from explaineval.metrics.trends import ExplainedVariance, Trend, explained_variance
-from explaineval.scoring.checks import MetricWarning
 from explaineval.scoring.comparisons.claims import Claim, claim_of, phi_claims
 from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, YOUDEN, Group
 from explaineval.scoring.comparisons.task_groups import (
     ACROSS_ORDERS,
+    CarriedWarning,
     Choices,
     GroupTrials,
     Part,
@@ -62,14 +62,14 @@ class Compared:
     """One family: all differences of one metric on one task (or the mean over tasks) and kind in one group.
 
     `tasks` are the tasks that it rests on, `left_out` those that the mean leaves out since not all systems were asked
-    them. `values`, `undefined`, `lost`, `unrestricted` and `unquotable` are aligned with the group's systems: the value
-    on the shared trials, why there is none, the trials that the metric could use but that are not shared, the value
-    with them, and why it must not be quoted. `claims` are aligned with the differences, and so are `spreads` in a mean
-    over tasks. `n_pairs` and `n_examples` count the shared trials that the metric rests on, and their examples.
-    `leading` families come first for their group and kind; those in phi-CCT of the kinds that count are `primary`, all
-    others exploratory. `context` names kind and arm where several are compared. `instead` is the family of Youden's J
-    where phi-CCT has no difference that can be tested. `equivalent` is the margin declared beforehand and `impact_rate`
-    where `phi_at_p` is taken. `trends_beside` are the trends that have to be told with that of phi-CCT.
+    them. `values`, `undefined`, `lost`, `unrestricted` and `carried` are aligned with the group's systems: the value on
+    the shared trials, why there is none, the trials that the metric could use but that are not shared, the value with
+    them, and what limits it whatever the comparison says. `claims` are aligned with the differences, and so are
+    `spreads` in a mean over tasks. `n_pairs` and `n_examples` count the shared trials that the metric rests on, and
+    their examples. `leading` families come first for their group and kind; those in phi-CCT of the kinds that count are
+    `primary`, all others exploratory. `context` names kind and arm where several are compared. `instead` is the family
+    of Youden's J where phi-CCT has no difference that can be tested. `equivalent` is the margin declared beforehand and
+    `impact_rate` where `phi_at_p` is taken. `trends_beside` are the trends that have to be told with that of phi-CCT.
     """
 
     group: Group
@@ -95,7 +95,7 @@ class Compared:
     on_log_scale: bool = False
     context: tuple[str, ...] = ()
     spreads: tuple[TaskSpread, ...] = ()
-    unquotable: tuple[tuple[MetricWarning, ...], ...] = ()
+    carried: tuple[tuple[CarriedWarning, ...], ...] = ()
     instead: Compared | None = None
 
     @property
@@ -278,7 +278,7 @@ def _compared(
         leading=task_group.leading and metric == task_group.group.primary_metric,
         primary=primary and metric == PRIMARY,
         on_log_scale=paired.on_log_scale,
-        unquotable=tuple(tuple(task_group.unquotable(number, metric)) for number in range(len(systems))),
+        carried=tuple(tuple(task_group.carried(number, metric)) for number in range(len(systems))),
     )
 
 

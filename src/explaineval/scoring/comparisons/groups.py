@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from explaineval.scoring.shared import System
+from explaineval.text import counted
 
 By = Literal["model", "arm", "run"]
 
@@ -118,7 +119,7 @@ def _names(systems: Sequence[System], runs: Sequence[str]) -> tuple[str, ...]:
         lambda system: system.model,
         lambda system: system.order,
         lambda system: system.style,
-        lambda system: f"{system.shots} shots",
+        lambda system: counted(system.shots, "shot"),
         lambda system: f"{system.verbosity} verbosity",
         lambda system: runs[system.run],
     ]

@@ -33,7 +33,6 @@ def in_order_of(runs: Sequence[tuple[RunConfig, Facts]], trials: Trials) -> Tria
                 trials.scored.items(), key=lambda item: (tasks(item[0][0]), kinds(item[0][1]))
             )
         },
-        examples=trials.examples,
         shams=dict(sorted(trials.shams.items(), key=lambda item: tasks(item[0]))),
         systems=dict.fromkeys(sorted(trials.systems, key=of_system)),
     )

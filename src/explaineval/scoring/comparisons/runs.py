@@ -13,10 +13,11 @@ from explaineval.errors import InputError
 from explaineval.metrics.differences import Difference
 from explaineval.metrics.families import DRAWS
 from explaineval.metrics.trends import ExplainedVariance
-from explaineval.records import Condition, Mention, Trial
+from explaineval.records import Condition, Mention
 from explaineval.rundir.directory import PROMPTS, count_trials_read, read_run, read_trials
 from explaineval.rundir.schema import Facts, Snapshot
 from explaineval.scoring.checks import MetricWarning
+from explaineval.scoring.comparisons.carried import carried_warnings
 from explaineval.scoring.comparisons.families import (
     Compared,
     compare_groups,
@@ -25,10 +26,9 @@ from explaineval.scoring.comparisons.families import (
 )
 from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, By, Group, form_groups
 from explaineval.scoring.comparisons.order import in_order_of
-from explaineval.scoring.comparisons.quotable import QuotableCounter
-from explaineval.scoring.comparisons.task_groups import Choices, GroupTrials, Unquotable, share_trials
+from explaineval.scoring.comparisons.task_groups import Carried, Choices, GroupTrials, share_trials
 from explaineval.scoring.comparisons.tuning import ModelSize, TuningResult, compare_tuned
-from explaineval.scoring.mentioning import is_mentioned, phrases_in
+from explaineval.scoring.mentioning import TextReader, phrases_in
 from explaineval.scoring.rows import check_facts, row_signature
 from explaineval.scoring.shared import System, Trials
 from explaineval.scoring.task_means import merge_signatures
@@ -51,10 +51,9 @@ class Run(NamedTuple):
 class GroupResult:
     """Everything that is said of one group.
 
-    `noise` are the pairs that shams tell apart, with both rates. `unquotable` are the warnings by which numbers of the
-    systems must not be quoted. `snapshots` are those of each system, `differing` says in words what else of the
-    systems' configuration differs. `signatures` are those of each system by metric, task and kind. `tuning` compares
-    tuned with pretrained models.
+    `noise` are the pairs that shams tell apart, with both rates. `snapshots` are those of each system, `differing` says
+    in words what else of the systems' configuration differs. `signatures` are those of each system by metric, task and
+    kind. `tuning` compares tuned with pretrained models.
     """
 
     group: Group
@@ -64,7 +63,6 @@ class GroupResult:
     tuning: tuple[TuningResult, ...] = ()
     reference: int | None = None
     seed: int = 0
-    unquotable: Unquotable = field(default_factory=dict)
     snapshots: tuple[tuple[Snapshot, ...], ...] = ()
     differing: tuple[str, ...] = ()
     signatures: Mapping[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
@@ -130,12 +128,12 @@ def compare_runs(
     trials = Trials()
     sizes: dict[tuple[str | None, str], ModelSize] = {}
     runs = []
-    unquotable: dict[tuple[System, str, str], Mapping[str, Sequence[MetricWarning]]] = {}
+    carried: dict[tuple[System, str, str], Mapping[str, Sequence[MetricWarning]]] = {}
     for number, (directory, name) in enumerate(zip(directories, run_names(directories), strict=True)):
-        run, found, grave = _add_run(trials, number, directory, name, mention)
+        run, found, limiting = _add_run(trials, number, directory, name, mention)
         runs.append(run)
         sizes |= found
-        unquotable |= grave
+        carried |= limiting
     trials = in_order_of([(run.config, run.facts) for run in runs], trials)
     groups = form_groups(list(trials.systems), by, [run.name for run in runs])
     if not groups:
@@ -151,7 +149,7 @@ def compare_runs(
         raise InputError(f"--primary {primary}: there is no such kind of intervention among {', '.join(kinds)}.")
     choices = Choices(equivalent=equivalent, impact_rate=impact_rate, primary=primary, seed=seed, sizes=sizes)
     shared = [
-        GroupTrials(group, share_trials(group, trials), reference, unquotable)
+        GroupTrials(group, share_trials(group, trials), reference, carried)
         for group, reference in zip(groups, references, strict=True)
     ]
     results = []
@@ -166,7 +164,6 @@ def compare_runs(
                 tuning=tuple(compare_tuned(group, trials, sizes)),
                 reference=of_group.reference,
                 seed=seed,
-                unquotable=unquotable,
                 snapshots=tuple(
                     runs[system.run].snapshots.get((system.endpoint, system.model), ()) for system in group.systems
                 ),
@@ -204,41 +201,28 @@ def run_names(directories: Sequence[Path]) -> list[str]:
 
 def _add_run(
     trials: Trials, number: int, directory: Path, name: str, mention: Mention | None
-) -> tuple[Run, dict[tuple[str | None, str], ModelSize], Unquotable]:
-    """Count the trials of a run; return the run, the sizes of its models, and what must not be quoted of it."""
+) -> tuple[Run, dict[tuple[str | None, str], ModelSize], Carried]:
+    """Count the trials of a run; return the run, the sizes of its models, and what limits its numbers."""
     record = read_run(directory)
-    phrases = phrases_in(directory / PROMPTS)
     policy = mention or record.config.mention
-
-    def judge(trial: Trial) -> bool | None:
-        if policy == record.config.mention:
-            return trial.mentioned
-        return is_mentioned(policy, trial.kind, trial.inserted or "", trial.explanation or "", phrases(trial.kind))
-
+    reader = TextReader(record.config.mention, phrases_in(directory / PROMPTS))
     # Differences have jackknife intervals, whatever the run's own rows have: a difference does not depend on that.
     config = record.config.model_copy(update={"mention": policy, "interval": "jackknife"})
-    counter = QuotableCounter(directory, record.config.mention, config)
-    trials.add(number, counter.passed(count_trials_read(directory, record, read_trials(directory))), judge)
+    counts = trials.add(number, count_trials_read(directory, record, read_trials(directory)), policy, reader)
     twice = trials.repeated(number)
     if twice is not None:
         raise InputError(
             f"{directory}: trials.jsonl holds a trial of {twice.model} twice, so it was changed: give the same run "
             "command again, which writes it anew."
         )
-    arms = [
-        _condition(system, task, kind)
-        for (task, kind), outcomes in trials.scored.items()
-        for system in outcomes
-        if system.run == number
-    ]
-    check_facts(directory, arms, record.facts)
+    check_facts(directory, counts.statuses, record.facts)
     snapshots = {(endpoint.endpoint, endpoint.model): endpoint.snapshots for endpoint in record.endpoints}
     sizes = {
         (model.endpoint, model.model): ModelSize(model.family, model.parameters, model.tuned)
         for model in record.config.models
         if model.family is not None and model.parameters is not None
     }
-    return Run(name, config, record.facts, snapshots), sizes, counter.unquotable(number)
+    return Run(name, config, record.facts, snapshots), sizes, carried_warnings(number, counts, config, record.facts)
 
 
 def _condition(system: System, task: str, kind: str) -> Condition:

@@ -62,20 +62,31 @@ class Part(NamedTuple):
 Parts = Mapping[tuple[str, str], Part]
 """The shared trials of a group by task and kind."""
 
-Unquotable = Mapping[tuple[System, str, str], Mapping[str, Sequence[MetricWarning]]]
-"""The warnings by which numbers must not be quoted, by system, task and kind, and then by metric."""
+Carried = Mapping[tuple[System, str, str], Mapping[str, Sequence[MetricWarning]]]
+"""What limits numbers whatever the comparison says, by system, task and kind, and then by metric."""
 
 
-NOTHING_UNQUOTABLE: Unquotable = {}
+NOTHING_CARRIED: Carried = {}
+
+
+class CarriedWarning(NamedTuple):
+    """What limits the number of one system; `task` where it is a mean over several, of which this is one."""
+
+    task: str | None
+    warning: MetricWarning
+
+    def about(self, name: str) -> str:
+        """Return the name of the system (or of several) with the task."""
+        return name if self.task is None else f"{name} on {self.task}"
 
 
 class GroupTrials(NamedTuple):
-    """What is known of one group: its shared trials, the number of its reference, and what must not be quoted."""
+    """What is known of one group: its shared trials, the number of its reference, and what limits numbers."""
 
     group: Group
     parts: Parts
     reference: int | None = None
-    unquotable: Unquotable = NOTHING_UNQUOTABLE
+    carried: Carried = NOTHING_CARRIED
 
 
 def share_trials(group: Group, trials: Trials) -> dict[tuple[str, str], Part]:
@@ -86,7 +97,7 @@ def share_trials(group: Group, trials: Trials) -> dict[tuple[str, str], Part]:
         for system in group.systems:
             levels = levels_of_system(group, system)
             systems.append([outcomes[level] for level in levels] if all(map(outcomes.__contains__, levels)) else [])
-        shared = share(systems, list(trials.examples.get(task, ())))
+        shared = share(systems)
         if shared.examples and sum(map(bool, systems)) > 1:
             parts[task, kind] = Part(shared, all(systems))
     return parts
@@ -186,14 +197,15 @@ class TaskGroup:
         """Return the impact rate of one system on the shared trials of each task; NaN where it has none."""
         return [_impact_of(part.tables[number]) for part in self.shared]
 
-    def unquotable(self, number: int, metric: str) -> list[MetricWarning]:
-        """Return why the number of one system must not be quoted, each reason once."""
+    def carried(self, number: int, metric: str) -> list[CarriedWarning]:
+        """Return what limits the number of one system, each reason once for each task."""
         name = IMPACT if self.group.levels else PRIMARY if metric == AT_P else metric
-        found: dict[str, MetricWarning] = {}
+        found: dict[tuple[str, str], CarriedWarning] = {}
         for system in levels_of_system(self.group, self.group.systems[number]):
             for task in self.tasks:
-                for warning in self.trials.unquotable.get((system, task, self.kind), {}).get(name, ()):
-                    found.setdefault(warning.text, warning)
+                for warning in self.trials.carried.get((system, task, self.kind), {}).get(name, ()):
+                    carried = CarriedWarning(task if len(self.tasks) > 1 else None, warning)
+                    found.setdefault((task, warning.code), carried)
         return list(found.values())
 
 

@@ -114,8 +114,7 @@ def compare_tuned(group: Group, trials: Trials, sizes: Sizes) -> Iterator[Tuning
         by_task: dict[str, dict[tuple[int, int], _Part]] = {}
         for (task, other), outcomes in trials.scored.items():
             if other == kind:
-                examples = list(trials.examples.get(task, ()))
-                parts = {pair: _share(group, outcomes, examples, pair) for pair in numbers}
+                parts = {pair: _share(group, outcomes, pair) for pair in numbers}
                 shared = {pair: part for pair, part in parts.items() if part is not None}
                 if shared:
                     by_task[task] = shared
@@ -136,16 +135,14 @@ class _Part(NamedTuple):
     tables: tuple[Tables, Tables]
 
 
-def _share(
-    group: Group, outcomes: Mapping[System, Outcomes], examples: Sequence[str], pair: tuple[int, int]
-) -> _Part | None:
+def _share(group: Group, outcomes: Mapping[System, Outcomes], pair: tuple[int, int]) -> _Part | None:
     systems = []
     for number in pair:
         levels = [group.systems[number]._replace(verbosity=level) for level in group.levels]
         if not all(level in outcomes for level in levels):
             return None
         systems.append([outcomes[level] for level in levels])
-    shared = share(systems, examples)
+    shared = share(systems)
     first, second = shared.tables
     return None if first is None or second is None or not shared.examples else _Part(shared, (first, second))
 

@@ -18,9 +18,9 @@ from starlette.exceptions import HTTPException
 
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import ExplainevalError, InputError
+from explaineval.files import FULL
 from explaineval.secrets import SECRETS
 from explaineval.service.auth import AuthError
-from explaineval.service.disk import FULL
 from explaineval.service.gate.places import TooManyError
 from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSettings
 from explaineval.service.processes.background import BusyError

@@ -127,8 +127,6 @@ async def readyz(service: Service) -> Health:
 async def metrics(user: Asking, service: Service) -> Response:
     """Give the numbers of the service for Prometheus: requests, hits, dollars, failures and waiting times.
 
-    Dollars by token are those of the token that asks, for an admin those of all.
+    Numbers by token are those of the token that asks, for an admin those of all.
     """
-    service.monitor.runs = await asyncio.to_thread(service.table.states)
-    service.monitor.tokens = service.token_sums(user)
-    return Response(service.monitor.text(), media_type=CONTENT_TYPE)
+    return Response(await service.metrics(user), media_type=CONTENT_TYPE)

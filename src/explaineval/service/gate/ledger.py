@@ -79,6 +79,11 @@ class Ledger:
             self._budgets[token] = Budget(SpendingLimit(self.budgets.get(token)))
         return self._budgets[token]
 
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens with which something was spent or reserved, also those that serve.yaml names no longer."""
+        return list(self._budgets)
+
     def spent(self, token: str) -> float:
         """Return the dollars that were spent with a token."""
         return self.budget_of(token).total.spent

@@ -24,7 +24,7 @@ from explaineval.service.api.errors import CODES, STATUSES, sentence_of
 from explaineval.service.api.guards import BASE
 from explaineval.service.auth import AuthError, User
 from explaineval.service.pages import views
-from explaineval.text import shortened, visible
+from explaineval.text import counted, shortened, visible
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -53,7 +53,7 @@ def _environment() -> Environment:
     helpers = (
         views.number, views.dollars, views.duration, views.moment, views.share, views.bytes_text, views.interval,
         views.failures, views.rate, views.left, views.status_line, views.title, views.probability,
-        views.simulated_note, views.by_rank, views.sentence,
+        views.simulated_note, views.by_rank, views.sentence, counted,
     )  # fmt: skip
     environment.globals.update({helper.__name__: helper for helper in helpers})
     environment.globals.update(

@@ -84,7 +84,7 @@ async def runs(user: Asking, service: Service, before: Annotated[int | None, Que
     found = await service.list_runs(user, before)
     return page(
         "runs.html", user, runs=found, before=before, account=service.user_view(user), section="runs",
-        spent_by_all=sum(spent for spent, _, _ in service.token_sums(user).values()),
+        spent_by_all=sum(map(service.ledger.spent, service.tokens_for(user))),
     )  # fmt: skip
 
 

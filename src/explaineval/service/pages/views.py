@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from explaineval.records import MetricRow
 from explaineval.scoring.task_means import MEAN
 from explaineval.service.models import ModelView, PhiView, Plan, RunView
+from explaineval.text import agreeing, counted
 
 WIDTH, HEIGHT, MARGIN = 180, 20, 6
 """Of the drawing of an interval, in pixels."""
@@ -74,7 +75,7 @@ def _numbers(found: Mapping[str, MetricRow]) -> Numbers:
         conditions=1, undefined=row.undefined,
     )  # fmt: skip
     task = "mean over tasks" if row.task == MEAN else row.task
-    parts = [task, row.kind, row.order, row.style, f"{row.shots} shots", row.verbosity]
+    parts = [task, row.kind, row.order, row.style, counted(row.shots, "shot"), row.verbosity]
     rates = [found[name].value if name in found else None for name in ("tpr", "fpr", "impact_rate")]
     return Numbers(row.model, ", ".join(str(part) for part in parts if part is not None), phi, *rates)
 
@@ -250,4 +251,4 @@ def status_line(run: RunView) -> str:
         return f"The run {'waits' if run.state == 'queued' else f'is {STATES[run.state]}'}."
     done = sum(model.done for model in run.progress.models)
     total = sum(model.distinct for model in run.progress.models)
-    return f"The run is {STATES[run.state]}: {done:,} of {total:,} requests are done."
+    return f"The run is {STATES[run.state]}: {done:,} of {counted(total, 'request')} {agreeing(done, 'are')} done."

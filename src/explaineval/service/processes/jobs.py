@@ -92,8 +92,8 @@ def report(directories: list[str], target: str) -> int:
     return len(page.html)
 
 
-def export(directory: str, format: str, rows: str, target: str) -> int:
-    """Write a run for other programs, or as a bundle; return the size in bytes."""
+def export(directory: str, cache: str, format: str, rows: str, target: str) -> int:
+    """Write a run for other programs, or as a bundle with its answers in the cache; return the size in bytes."""
     from explaineval.archive.bundle import write_bundle
     from explaineval.archive.restore import client_of, prepared_from
     from explaineval.cache import open_store
@@ -104,7 +104,7 @@ def export(directory: str, format: str, rows: str, target: str) -> int:
     draft = out.with_name(f".{os.getpid()}.{out.name}")
     try:
         if format == BUNDLE:
-            client = client_of(read_run(Path(directory)), None)
+            client = client_of(read_run(Path(directory)), Path(cache))
             with open_store(client.cache, readonly=True) as store:
                 write_bundle(Path(directory), prepared_from(Path(directory), client), store, draft)
         else:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 
+from explaineval.text import agreeing, counted
+
 
 class TooManyJobsError(Exception):
     """A user has as many jobs waiting as one may have."""
@@ -36,7 +38,9 @@ class FairSlots:
         queue = self._waiting.setdefault(user, deque())
         if len(queue) >= self.waiting_of_one:
             raise TooManyJobsError(
-                f"{len(queue)} requests of {user or 'this kind'} wait for their plan or page already: wait for one."
+                f"{counted(len(queue), 'request')} of {user or 'this kind'} {agreeing(len(queue), 'wait')} for "
+                "their plan or page "
+                "already: wait for one."
             )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)

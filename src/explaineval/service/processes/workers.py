@@ -40,6 +40,7 @@ from explaineval.service.processes.settlements import Settlements
 from explaineval.service.processes.starter import Started, Starter
 from explaineval.service.settings import Settings
 from explaineval.service.table import ACTIVE, STATES, RunRow, State, Table, WaitsFor, kept_of
+from explaineval.service.uploads import in_directory
 
 STOP_SECONDS = 130.0
 """For how long answers under way are waited for when a run is to stop: an attempt may take 120 seconds by default."""
@@ -60,11 +61,17 @@ ENDED = Wait("worker", "")
 
 @dataclass(frozen=True)
 class Paused:
-    """For what a run without a process waits: an endpoint (`place`), or until when (since 1970)."""
+    """For what a run without a process waits: an endpoint (`place`), or until when (of a clock that never jumps)."""
 
     waits_for: WaitsFor
     place: str | None = None
-    resume_at: float | None = None
+    until: float = 0.0
+
+    @classmethod
+    def of(cls, waits_for: WaitsFor, place: str | None, resume_at: float | None) -> Paused:
+        """Return the pause of a run that is to go on at a time of day (seconds since 1970)."""
+        left = 0.0 if resume_at is None else resume_at - time.time()
+        return cls(waits_for, place, time.monotonic() + left)
 
 
 @dataclass(eq=False)
@@ -133,7 +140,7 @@ class Workers:
         self.starter = Starter(directory, environment, sends=bool(settings.endpoints))
         self.settlements = Settlements(table, ledger, background, self.job, lambda run: directory / RUNS / run)
         self.closing = False
-        self.on_progress: Callable[[str, Mapping[str, Any]], None] = lambda _run, _progress: None
+        self.on_progress: Callable[[str, str, Mapping[str, Any]], None] = lambda _run, _token, _progress: None
         self.on_state: Callable[[RunRow], None] = lambda _row: None
         self.worst_left: Callable[[RunRow], Awaitable[float | None]]
         """Plans a run anew, and returns the worst case of what is not in the cache yet."""
@@ -161,7 +168,7 @@ class Workers:
             if row.state == "stopping":
                 self.table.update_run(row.id, state="stopped", reason="it was asked to stop.", ended=now())
             elif row.state == "waiting" and row.waits_for == "rate" and row.resume_at is not None:
-                self.paused[row.id] = Paused("rate", None, row.resume_at)
+                self.paused[row.id] = Paused.of("rate", None, row.resume_at)
             else:
                 self.table.update_run(row.id, state="queued", reason=None, waits_for=None)
         return self.table.runs(states=("queued", "waiting"))
@@ -241,7 +248,7 @@ class Workers:
         outages, callers, due = self.turns.outages, self._callers(), False
         for run, paused in list(self.paused.items()):
             over = paused.place is not None and outages.is_over(paused.place)
-            if over or self._is_due(run, paused, clock, callers):
+            if over or self._is_due(run, paused, callers):
                 row = await asyncio.to_thread(self.table.run, run)
                 if row is None or row.state != "waiting":
                     del self.paused[run]
@@ -256,10 +263,10 @@ class Workers:
             self._make_room(self._wanting, loop.time())
         return due
 
-    def _is_due(self, run: str, paused: Paused, clock: float, callers: Collection[str]) -> bool:
+    def _is_due(self, run: str, paused: Paused, callers: Collection[str]) -> bool:
         if paused.place is not None:
             return paused.place not in self.turns.outages.now or run in callers
-        return clock >= (paused.resume_at or 0.0) and not (paused.waits_for == "disk" and self.disk.faults)
+        return time.monotonic() >= paused.until and not (paused.waits_for == "disk" and self.disk.faults)
 
     def _callers(self) -> set[str]:
         """Return the runs that are to try an endpoint again which no process is about to try, one for each."""
@@ -491,15 +498,14 @@ class Workers:
         Rates are kept here, so that they hold over all processes.
         """
         client = ClientConfig(**row.job["client"])
-        left = None if row.max_usd is None else max(0.0, row.max_usd - row.usd)
         update = {
             "endpoints": {name: _lowered(self.endpoints[name], row.job["lowered"]) for name in row.job["endpoints"]},
             "cache": self.directory / "cache",
-            "max_usd": left,
+            "max_usd": row.max_usd,  # its directory knows what is spent of it
             "patience": LONGEST_PATIENCE if self.settings.limits.patience > 0 else 0.0,  # the server gives up
         }
         return {
-            "science": row.job["science"],
+            "science": in_directory(row.job["science"], self.directory),
             "client": client.model_copy(update=update).model_dump(mode="json"),
             "weights": str(self.weights) if row.job["weights"] else None,
             "directory": str(self.directory / RUNS / row.id),
@@ -514,7 +520,7 @@ class Workers:
         if message.get("progress") is not None:
             running.progress = message["progress"]
             self._note_outages(running, message["progress"]["models"])
-            self.on_progress(run, message["progress"])
+            self.on_progress(run, running.row.token, message["progress"])
             self._publish(running)
         if message["do"] == "full":
             running.full = message["reason"]
@@ -622,7 +628,7 @@ class Workers:
             return False
         self.paused.pop(row.id, None)
         if end.state == "waiting" and end.waits_for is not None:
-            self.paused[row.id] = Paused(end.waits_for, end.place, end.resume_at)
+            self.paused[row.id] = Paused.of(end.waits_for, end.place, end.resume_at)
         elif end.state not in ACTIVE:
             self._paces.pop(row.id, None)
             self._disk_pauses.pop(row.id, None)

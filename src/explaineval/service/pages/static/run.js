@@ -36,7 +36,8 @@
       lastTold = Date.now();
       const models = (JSON.parse(event.data).progress || {models: []}).models;
       const sum = (name) => models.reduce((total, model) => total + model[name], 0);
-      status.textContent = `${sum("done")} of ${sum("distinct")} requests are done.`;
+      const [done, total] = [sum("done"), sum("distinct")];
+      status.textContent = `${done} of ${total} ${total === 1 ? "request" : "requests"} ${done === 1 ? "is" : "are"} done.`;
     }
   });
   events.addEventListener("end", (event) => {
