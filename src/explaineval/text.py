@@ -107,6 +107,15 @@ def counted(number: int, noun: str, verb: str = "") -> str:
     return f"{text} {agreeing(number, verb)}" if verb else text
 
 
+def only(number: int, noun: str, verb: str) -> str:
+    """Return a number that is too small, with its noun and verb.
+
+    >>> only(0, "example", "have"), only(1, "example", "have"), only(2, "example", "have")
+    ('no example has', 'only 1 example has', 'only 2 examples have')
+    """
+    return f"only {counted(number, noun, verb)}" if number else f"no {noun} {agreeing(1, verb)}"
+
+
 _SINGULAR = {"are": "is", "were": "was", "have": "has", "do": "does", "go": "goes"}
 
 

@@ -175,6 +175,25 @@ def test_the_time_left_is_that_of_the_slowest_model() -> None:
     assert views.failures(view(model()).progress.models[0]) == [("refused", 1)]  # type: ignore[union-attr]  # it has one
 
 
+def test_a_comparison_says_what_limits_it() -> None:
+    """The gravest first, each once, escaped; the mean over tasks and the kind are named where there are several."""
+
+    def warning(task: str, grade: str, text: str) -> dict[str, Any]:
+        return {"row": {"task": task, "kind": "random_word"}, "grade": grade, "text": text, "todo": "Ask more."}
+
+    mild, grave = warning("nli", "mind", "few <b>words</b>."), warning("mean", "do not quote", "noise.")
+    found = {"groups": [], "rows": [], "warnings": [mild, mild, grave]}
+
+    shown = rendering.page("compare.html", None, choices=[], chosen=[], found=found, message=None).body.decode()
+
+    first = "Do not quote: on the mean over tasks, random_word: noise. Ask more."
+    second = "Mind: on nli, random_word: few &lt;b&gt;words&lt;/b&gt;. Ask more."
+    assert f"<li>{first}</li><li>{second}</li></ul>" in shown
+    assert views.limits([mild]) == ["Mind: few <b>words</b>. Ask more."]
+    none = rendering.page("compare.html", None, choices=[], chosen=[], found=found | {"warnings": []}, message=None)
+    assert b"What limits" not in none.body
+
+
 def test_a_price_is_said_in_a_line() -> None:
     """Or that something is wrong."""
     plan = Plan.model_validate({"models": [], "total": SUMS, "warnings": []})

@@ -27,7 +27,7 @@ from explaineval.metrics.estimates import (
     exact_sum,
 )
 from explaineval.metrics.families import holm_adjusted
-from explaineval.text import counted
+from explaineval.text import counted, only
 
 FEWEST_LEVELS = 2
 """Levels with a gap under which nothing is said of two models."""
@@ -220,7 +220,7 @@ def dominances(pairs: Sequence[Sequence[Gap]]) -> list[Dominance]:
     for gaps in pairs:
         defined = [gap for gap in gaps if gap.value is not None]
         if len(defined) < FEWEST_LEVELS:
-            have = "no level has" if not defined else "only 1 level has"
+            have = only(len(defined), "level", "have")
             reasons = "; ".join(dict.fromkeys(gap.undefined for gap in gaps if gap.undefined))
             reason = f"{have} a gap, {FEWEST_LEVELS} are needed" + (f" ({reasons})" if reasons else "")
             found.append(Dominance(tuple(gaps), undefined=reason))

@@ -36,7 +36,7 @@ from explaineval.metrics.estimates import (
 )
 from explaineval.metrics.rates import rate, ratio_values
 from explaineval.records import Estimate
-from explaineval.text import counted
+from explaineval.text import only
 
 FEWEST_ERRORS = 20
 """Examples with a wrong prediction without the explanation, under which the normalised gain is undefined."""
@@ -124,13 +124,7 @@ def nsg(counts: ArrayLike, interval: Interval) -> Estimate:
     errors = _errors(scored)
     carriers = int((errors[:, 1] > 0).sum())
     if carriers < FEWEST_ERRORS:
-        have = (
-            "no example has"
-            if not carriers
-            else "only 1 example has"
-            if carriers == 1
-            else f"only {counted(carriers, 'example', 'have')}"
-        )
+        have = only(carriers, "example", "have")
         return no_value(f"{have} {ERROR_WITHOUT}; {FEWEST_ERRORS} are needed", n, examples)
     rows = errors.astype(np.float64)
 

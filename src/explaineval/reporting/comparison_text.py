@@ -11,7 +11,7 @@ from explaineval.records import SIMULATED_PREFIX
 from explaineval.scoring.checks import CODES, GRADES, MetricWarning, describe_snapshots, make_warning
 from explaineval.scoring.comparisons import PRIMARY, CarriedWarning, Claim, Compared, GroupResult
 from explaineval.scoring.registry import text_of
-from explaineval.scoring.task_means import MEAN
+from explaineval.scoring.task_means import task_text
 from explaineval.text import counted
 
 SHOWN_NAMES = 12
@@ -43,8 +43,7 @@ def title_of(metric: str) -> str:
 
 def task_of(compared: Compared) -> str:
     """Return how sentences call what a family is about: a task or the mean over tasks, the levels, kind and arm."""
-    task = "the mean over tasks" if compared.task == MEAN else compared.task
-    levels = compared.group.levels
+    task, levels = task_text(compared.task), compared.group.levels
     where = f"{task} over {counted(len(levels), 'level')} of verbosity" if levels else task
     return f"{where} ({', '.join(compared.context)})" if compared.context else where
 
@@ -242,20 +241,18 @@ def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
     both = f"{names[shown.first]} and {names[shown.second]}"
     if shown.equivalent:
         return f"{both} are equivalent within {compared.equivalent:g} on {where}: {_equivalence(compared, shown)}."
-    youden = compared.claims[number].youden
+    youden, differs = compared.claims[number].youden, _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
     if youden is not None:
         known = f"does not show it ({_interval(youden.value, youden.low_adjusted, youden.high_adjusted)})"
         if youden.value is None or youden.low_adjusted is None:
             known = f"cannot be tested ({youden.undefined})"
-        differs = _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
         return (
             f"Cannot tell {both} apart on {where}: {title} differs by {differs}, but it rests on few changed answers, "
             f"and Youden's J {known}{spread}."
         )
-    differs = _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
     adjusted = f", adjusted over {counted(compared.family.claims, 'pair')}" if compared.family.claims > 1 else ""
     text = f"Cannot tell {both} apart on {where}: {title} differs by {differs}{adjusted}"
-    return f"{text}{_spread_text(compared, number)}{_detectable(compared, tested)}."
+    return f"{text}{spread}{_detectable(compared, tested)}."
 
 
 def _detectable(compared: Compared, tested: Sequence[Difference]) -> str:

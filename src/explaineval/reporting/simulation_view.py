@@ -83,12 +83,16 @@ def _verdict(gain: MetricRow, difference: MetricRow | None) -> str:
     if gain.low > 0:
         if own > 0:
             return ": it helps to predict the model, more than another example's explanation"
+        if own < 0:
+            return ": the predictor gains, but less than from another example's explanation"
         if tested:
             return ": the predictor gains, but no more is shown than from another example's explanation"
         return ": the predictor gains; whether from what it says of this example is not known without the control"
     if gain.high < 0:
         if own < 0:
             return ": it misleads, more than another example's explanation"
+        if own > 0:
+            return ": the predictor loses, but less than with another example's explanation"
         if tested:
             return ": the predictor loses, but no more is shown than with another example's explanation"
         return ": the predictor loses; whether by what it says of this example is not known without the control"

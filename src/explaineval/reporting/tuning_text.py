@@ -10,7 +10,7 @@ from explaineval.metrics.frontiers import Gap, MeanDifference
 from explaineval.reporting.comparison_text import join, p_text, short_names, title_of
 from explaineval.scoring.comparisons.groups import PRIMARY_OVER_LEVELS
 from explaineval.scoring.comparisons.tuning import TunedPair, TuningResult
-from explaineval.scoring.task_means import MEAN
+from explaineval.scoring.task_means import task_text
 from explaineval.text import counted
 
 MOST_SENTENCES = 4
@@ -45,7 +45,7 @@ def sentences_of(result: TuningResult) -> Iterator[str]:
 
 def where_of(result: TuningResult) -> str:
     """Return the task and the levels in words."""
-    task = "the mean over tasks" if result.task == MEAN else result.task
+    task = task_text(result.task)
     return f"{task} over {counted(len(result.group.levels), 'level')} of verbosity"
 
 

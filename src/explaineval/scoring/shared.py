@@ -30,7 +30,7 @@ from explaineval.records import Condition, Mention, Trial
 from explaineval.scoring.counts import SHAMS, KindCounter, RunCounts, TrialCounter
 from explaineval.scoring.mentioning import Source, TextReader
 from explaineval.scoring.verbosity import DIFFERENT_ANSWERS
-from explaineval.text import counted
+from explaineval.text import only
 
 
 class System(NamedTuple):
@@ -350,9 +350,7 @@ def sparse_reason(tables: Tables) -> str | None:
         examples = np.sort((tables.levels[:, :, cell] > 0).sum(axis=0))
         count = int(examples[(len(examples) - 1) // 2])
         if count < FEWEST_OF_EACH:
-            has = "no shared example has" if not count else "only 1 shared example has" if count == 1 else (
-                f"only {counted(count, 'shared example', 'have')}"
-            )  # fmt: skip
+            has = only(count, "shared example", "have")
             middle = " at the middle level" if len(examples) > 1 else ""
             return f"{has} a changed answer whose explanation {what} the insertion{middle}; {FEWEST_OF_EACH} are needed"
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from explaineval.metrics.differences import LEVEL, cochran_p, t_quantile
 from explaineval.records import Condition, MetricRow
@@ -57,27 +58,71 @@ def _mean(condition: Condition, metric: str, rows: Sequence[MetricRow]) -> Metri
     )
 
 
-def tasks_differ(rows: Sequence[MetricRow]) -> str | None:
-    """Say that the numbers of the tasks of a mean differ; None where they do not, or where one has no interval.
+def task_text(task: str) -> str:
+    """Return how sentences call a task, or the mean over tasks.
 
-    They differ where Cochran's Q has p < .05, and in sign where the intervals of two exclude 0 on opposite sides. The
-    standard error of each is that of a normal interval of the same width.
+    >>> task_text("nli"), task_text("mean")
+    ('nli', 'the mean over tasks')
     """
-    known = [(row.task, row.value, row.low, row.high) for row in rows]
+    return "the mean over tasks" if task == MEAN else task
+
+
+class TaskSpread(NamedTuple):
+    """How numbers of tasks, of which there is a mean, vary.
+
+    `p` is that of Cochran's Q; None where it cannot be computed. `differ_in_sign` says that the intervals of two tasks
+    exclude 0 on opposite sides.
+    """
+
+    p: float | None
+    differ_in_sign: bool
+    values: tuple[float | None, ...]
+    """The number of each task."""
+
+    @property
+    def differ(self) -> bool:
+        """Whether the tasks differ."""
+        return self.p is not None and self.p < LEVEL
+
+
+class OfTask(Protocol):
+    """A number of one task with its interval."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+def spread_of(rows: Sequence[OfTask], known_errors: Sequence[float | None] = ()) -> TaskSpread:
+    """Return how the numbers of tasks vary; `known_errors` are their standard errors, where those are known.
+
+    Any other standard error is that of a normal interval of the same width.
+    """
     limits = [
-        (task, value, low, high)
-        for task, value, low, high in known
-        if value is not None and low is not None and high is not None
+        (row.value, row.low, row.high)
+        for row in rows
+        if row.value is not None and row.low is not None and row.high is not None
     ]
+    values = tuple(row.value for row in rows)
+    opposite = any(low > 0 for _, low, _ in limits) and any(high < 0 for _, _, high in limits)
     if len(limits) < len(rows):
+        return TaskSpread(None, opposite, values)
+    widths = [(high - low) / (2 * t_quantile(math.inf, 1 - LEVEL / 2)) for _, low, high in limits]
+    known = known_errors or [None] * len(rows)
+    errors = [width if error is None else error for width, error in zip(widths, known, strict=True)]
+    return TaskSpread(cochran_p([value for value, _, _ in limits], errors), opposite, values)
+
+
+def tasks_differ(rows: Sequence[MetricRow]) -> str | None:
+    """Say that the numbers of the tasks of a mean differ, and how; None where they do not."""
+    spread = spread_of(rows)
+    if not spread.differ and not spread.differ_in_sign:
         return None
-    in_sign = any(low > 0 for _, _, low, _ in limits) and any(high < 0 for _, _, _, high in limits)
-    errors = [(high - low) / (2 * t_quantile(math.inf, 1 - LEVEL / 2)) for _, _, low, high in limits]
-    p = cochran_p([value for _, value, _, _ in limits], errors)
-    if not in_sign and (p is None or p >= LEVEL):
-        return None
-    values = ", ".join(f"{task} {value:+.2f}" for task, value, _, _ in limits)
-    return f"tasks differ{' in sign' if in_sign else ''} ({values})"
+    values = ", ".join(f"{row.task} {row.value:+.2f}" for row in rows if row.value is not None)
+    return f"tasks differ{' in sign' if spread.differ_in_sign else ''} ({values})"
 
 
 def merge_signatures(signatures: Sequence[str]) -> str:

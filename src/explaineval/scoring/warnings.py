@@ -35,7 +35,7 @@ from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.registry import metrics_of
 from explaineval.scoring.task_means import MEAN, tasks_differ
 from explaineval.scoring.verbosity import LevelCounts, check_levels
-from explaineval.text import agreeing, counted
+from explaineval.text import agreeing, counted, only
 
 PHI = "phi_cct"
 """The metric that has a limit of its own where it is 1 or −1, and of which it is said that tasks differ."""
@@ -293,7 +293,7 @@ def estimate_warnings(
     number = "number" if metric.has_interval and estimate.low is None else "interval"
     for short in shortages:
         limit = f"below {short.fewest} the {number} is {'too short' if short.is_short else 'not reliable'}"
-        has = f"{_examples_have(short.examples)} {short.what}{short.where}"
+        has = f"{only(short.examples, 'example', 'have').capitalize()} {short.what}{short.where}"
         yield make_warning(short.code, metric.name, f"{has}; {limit}{enough if short.examples else ''}.")
     if not metric.has_interval:
         return
@@ -371,9 +371,3 @@ def _by_level(tables: ArrayLike) -> IntArray:
     """Return tables as (G, V, 4), with V = 1 for those of no levels."""
     array = check_counts(tables)
     return array.reshape(0, 1, 4) if array.size == 0 else array.reshape(len(array), -1, 4)
-
-
-def _examples_have(examples: int) -> str:
-    if examples == 0:
-        return "No example has"
-    return "Only 1 example has" if examples == 1 else f"Only {counted(examples, 'example', 'have')}"

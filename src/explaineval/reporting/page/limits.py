@@ -13,6 +13,7 @@ from explaineval.scoring.checks import CODES, GRADES, Grade, MetricWarning
 from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
 from explaineval.scoring.rows import Scores, is_headline_row
+from explaineval.scoring.task_means import task_text
 
 GRADE_TITLES: dict[Grade, str] = {
     "do not quote": "Do not quote these numbers as they stand",
@@ -69,7 +70,7 @@ def limits_of(runs: Sequence[Scores], names: Names, comparisons: Sequence[GroupR
     found: list[Found] = []
     for result in comparisons:
         for compared in result.leading:
-            about = f"the comparison of {compared.kind.replace('_', ' ')}, {compared.task}"
+            about = f"the comparison of {compared.kind.replace('_', ' ')}, {task_text(compared.task)}"
             found += [(warning, about) for warning in warnings_of(result, compared)]
     for number, scores in enumerate(runs):
         for row in scores.warnings:

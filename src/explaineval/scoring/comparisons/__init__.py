@@ -11,7 +11,6 @@ numbers whatever the comparison says, `runs` reads run directories.
 from explaineval.scoring.comparisons.claims import Claim
 from explaineval.scoring.comparisons.families import (
     Compared,
-    TaskSpread,
     compare_groups,
     sham_differences,
     variance_explained,
@@ -49,7 +48,6 @@ __all__ = [
     "GroupResult",
     "GroupTrials",
     "ModelSize",
-    "TaskSpread",
     "TunedPair",
     "TuningResult",
     "comparable_metrics",

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from explaineval.metrics.correlations import cct_values, phi_values
-from explaineval.metrics.differences import LEVEL, Difference, cochran_p, measure, t_quantile
+from explaineval.metrics.differences import Difference, measure
 from explaineval.metrics.estimates import IntArray, column_sums
 from explaineval.metrics.families import Family, SystemSet, compare_pairs, compare_sets, family_of
 from explaineval.metrics.rates import ratio_values
@@ -35,26 +34,8 @@ from explaineval.scoring.comparisons.task_groups import (
 )
 from explaineval.scoring.comparisons.trends import TOGETHER, size_trends
 from explaineval.scoring.shared import Paired, Shared, Tables, Trials
-from explaineval.scoring.task_means import MEAN
+from explaineval.scoring.task_means import MEAN, TaskSpread, spread_of
 from explaineval.scoring.verbosity import DIFFERENT_ANSWERS
-
-
-class TaskSpread(NamedTuple):
-    """How the difference of a pair varies over the tasks of a mean.
-
-    `p` is that of Cochran's Q; None where it cannot be computed. `differ_in_sign` says that the intervals of two tasks
-    exclude 0 on opposite sides.
-    """
-
-    p: float | None
-    differ_in_sign: bool
-    values: tuple[float | None, ...]
-    """The difference on each task."""
-
-    @property
-    def differ(self) -> bool:
-        """Whether the tasks differ."""
-        return self.p is not None and self.p < LEVEL
 
 
 @dataclass(frozen=True)
@@ -176,23 +157,7 @@ def _with_spreads(
             yield compared
             continue
         rows = zip(*(found[id(one)][metric].family.differences for one in of_tasks), strict=True)
-        yield replace(compared, spreads=tuple(_task_spread(row) for row in rows))
-
-
-def _task_spread(rows: Sequence[Difference]) -> TaskSpread:
-    limits = [
-        (row.value, row.low, row.high)
-        for row in rows
-        if row.value is not None and row.low is not None and row.high is not None
-    ]
-    values = tuple(row.value for row in rows)
-    opposite = any(low > 0 for _, low, _ in limits) and any(high < 0 for _, _, high in limits)
-    if len(limits) < len(rows):
-        return TaskSpread(None, opposite, values)
-    # MOVER limits tell no error: the one of a normal interval of the same width
-    widths = [(high - low) / (2 * t_quantile(math.inf, 1 - LEVEL / 2)) for _, low, high in limits]
-    errors = [width if row.error is None else row.error for width, row in zip(widths, rows, strict=True)]
-    return TaskSpread(cochran_p([value for value, _, _ in limits], errors), opposite, values)
+        yield replace(compared, spreads=tuple(spread_of(row, [one.error for one in row]) for row in rows))
 
 
 def _test_together(task_groups: Sequence[TaskGroup], choices: Choices, *, primary: bool) -> list[dict[str, Compared]]:

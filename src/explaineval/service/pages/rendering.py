@@ -53,7 +53,7 @@ def _environment() -> Environment:
     helpers = (
         views.number, views.dollars, views.duration, views.moment, views.share, views.bytes_text, views.interval,
         views.failures, views.rate, views.left, views.status_line, views.title, views.probability,
-        views.simulated_note, views.by_rank, views.sentence, counted,
+        views.simulated_note, views.by_rank, views.sentence, views.task_text, views.limits, counted,
     )  # fmt: skip
     environment.globals.update({helper.__name__: helper for helper in helpers})
     environment.globals.update(

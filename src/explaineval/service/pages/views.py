@@ -87,6 +87,27 @@ def title(metric: str) -> str:
     return text_of(metric).title
 
 
+def task_text(task: str) -> str:
+    """Return what a comparison is about in words."""
+    from explaineval.scoring.task_means import task_text as text
+
+    return text(task)
+
+
+def limits(warnings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what limits differences in sentences, the gravest first; what it is about where not all are about one."""
+    from explaineval.scoring.checks import GRADES
+
+    about = [(task_text(one["row"]["task"]), one["row"]["kind"]) for one in warnings]
+    is_one = len(set(about)) == 1
+    texts = []
+    for (task, kind), one in sorted(zip(about, warnings, strict=True), key=lambda pair: GRADES.index(pair[1]["grade"])):
+        where = "" if is_one else f"on {task}, {kind}: "
+        start = "Do not quote" if one["grade"] == GRADES[0] else "Mind"
+        texts.append(f"{start}: {where}{one['text']} {one['todo']}")
+    return list(dict.fromkeys(texts))
+
+
 def interval(phi: PhiView) -> Interval | None:
     """Return where phi-CCT and its interval are drawn; None where it has no value."""
     if phi.value is None:
