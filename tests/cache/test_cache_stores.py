@@ -277,7 +277,7 @@ def test_rows_of_strangers_are_counted_not_read(filled: Store, plant: Make) -> N
         plant("INSERT INTO Cache(key, raw, mode, value) VALUES (?, 1, 1, x'00')", key)
 
     assert len(list(filled.iterate())) == 3
-    assert "holds 4 rows that are no answers" in filled.warnings[0]
+    assert "holds 4 rows that hold no answer" in filled.warnings[0]
 
 
 def test_warnings_are_bounded(store: Store) -> None:

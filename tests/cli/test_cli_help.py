@@ -52,15 +52,16 @@ CONTRACT = {
     "interventions show": "[F.jsonl] --task* --columns --limit --json",
     "cache": "",
     "cache stats": "--cache --price --json",
-    "cache verify": "--cache --reask --model* --imported --base-url --endpoint-name --api-key-env --price --allow-key* "
+    "cache verify": "--cache --reask --model* --imported --run --base-url --endpoint-name --api-key-env --price --allow-key* "
     "--max-usd --transport --max-connections --rpm --tpm --max-retries --timeout --patience --json",
     "cache explain": "RUN_DIR|CONFIG.yaml --cache --limit --json",
-    "cache export": "--cache --out --run* --model* --endpoint* --json",
+    "cache export": "--cache --out --run* --model* --endpoint* --addresses --json",
     "cache import": "F... --cache --json",
     "cache prune": "--cache --model* --endpoint* --damaged --all --yes --price --json",
-    "export": "RUN_DIR --out --format --rows --cache --json",
+    "export": "RUN_DIR --out --format --rows --cache --addresses --json",
     "reproduce": "F.zip --out --json",
     "serve": "--config --data --host --port",
+    "serve backup": "--data --out",
     "data": "",
     "data fetch": "TASK --dir --timeout",
 }

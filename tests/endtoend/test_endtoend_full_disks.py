@@ -83,7 +83,7 @@ def test_a_full_disk_under_the_run_directory_loses_nothing(
 
     assert found.code == 2, found.stderr
     assert is_told_in_one_line(found.stderr, "small/out" if disk.mounted else "written"), found.stderr
-    assert asked < DISTINCT
+    assert asked <= DISTINCT  # lines wait for room, so it may ask to the end
 
     disk.free()
     again = warm.run(*command, "--json", cwd=one.directory)

@@ -147,7 +147,7 @@ def test_a_second_interrupt_gives_up_and_counts_what_was_not_waited_for(
     assert DISTINCT == requests["distinct"] == requests["sent"] + requests["unsent"]
     lines = [line for line in stopped.stderr.splitlines() if "stopping" in line or "not waited for" in line]
     assert len(lines) == 3, stopped.stderr
-    assert lines[1] == f"explaineval: {CONNECTIONS} answers under way were not waited for; they may be charged."
+    assert lines[1] == f"explaineval: {CONNECTIONS} answers under way were not waited for and may be charged."
     assert f"{requests['unsent']} requests were not sent, {CONNECTIONS} answers under way were not waited" in lines[2]
     for wrong in ("Traceback", "never retrieved", "an error in explaineval itself"):
         assert wrong not in stopped.stderr

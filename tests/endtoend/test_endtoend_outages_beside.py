@@ -68,6 +68,7 @@ def test_without_patience_it_ends_at_once(
 ) -> None:
     """Exit code 5, and nothing was waited for."""
     options = (*DIRECT, "--cache", tmp_path / "cache", "--patience", "0")
+    (finished / "words.jsonl").unlink(missing_ok=True)
     ended = warm.run(*COMMANDS[name], server.url, *options, cwd=finished)
 
     assert ended.code == 5, ended.stdout + ended.stderr

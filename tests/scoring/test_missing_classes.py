@@ -82,8 +82,7 @@ def test_bounds_are_those_of_every_completion(classes: tuple[int, int, int, int,
     assert (pytest.approx(excluded.value), excluded.n) == (sum(classes) / (14 + sum(classes)), 14 + sum(classes))
     assert values_of(score_trials(scored()), "phi_cct") == values_of(scores, "phi_cct")
     (text,) = [one.text for one in scores.warnings if "lies between" in one.text]
-    have = "has" if sum(classes) == 1 else "have"
-    assert f"{sum(classes)} of {14 + sum(classes)} trials {have} no score" in text
+    assert f"{sum(classes)} of {14 + sum(classes)} trials {'has' if sum(classes) == 1 else 'have'} no score" in text
     assert f"between {min(phis):.3f} and {max(phis):.3f}" in text
 
 

@@ -17,7 +17,8 @@ OPERATORS = {"columns", "prompts"}
 """Settings of the science that only the operator decides on."""
 LEFT_OUT = {
     "endpoints", "api_key_env", "cache", "price", "offline", "batch", "batch_poll", "transport", "engine",
-    "ray_address", "workers", "patience", "allow_key", "key_from_file", "spent", "batch_wait",
+    "ray_address", "workers", "patience", "allow_key", "key_from_file", "files_outside", "spent",
+    "batch_wait",
 }  # fmt: skip
 """Settings of the transport that are the operator's, or make no sense on a service."""
 MINIMAL: dict[str, Any] = {"tasks": ["sense"], "models": [{"model": "simulated/faithful"}]}

@@ -25,6 +25,7 @@ FRESH_SECONDS = 2.0
 def is_full(exc: BaseException | None) -> bool:
     """Return whether an error, or one that caused it, says that the disk is full.
 
+    >>> import errno
     >>> is_full(OSError(errno.ENOSPC, "x")), is_full(OSError(errno.EBADF, "x")), is_full(None)
     (True, False, False)
     """
