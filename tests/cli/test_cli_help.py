@@ -52,8 +52,8 @@ CONTRACT = {
     "interventions show": "[F.jsonl] --task* --columns --limit --json",
     "cache": "",
     "cache stats": "--cache --price --json",
-    "cache verify": "--cache --reask --model* --imported --run --base-url --endpoint-name --api-key-env --price --allow-key* "
-    "--max-usd --transport --max-connections --rpm --tpm --max-retries --timeout --patience --json",
+    "cache verify": "--cache --reask --model* --imported --run --base-url --endpoint-name --api-key-env --price "
+    "--allow-key* --max-usd --transport --max-connections --rpm --tpm --max-retries --timeout --patience --json",
     "cache explain": "RUN_DIR|CONFIG.yaml --cache --limit --json",
     "cache export": "--cache --out --run* --model* --endpoint* --addresses --json",
     "cache import": "F... --cache --json",

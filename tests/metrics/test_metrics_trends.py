@@ -69,10 +69,8 @@ def test_too_few_families_give_no_trend(families):
     models += [SizedModel("single", 1e9, known(0.2)), SizedModel("blank", 1e8, undefined_measure(50, "none"))]
     models.append(SizedModel("blank", 1e9, undefined_measure(50, "none")))
 
-    assert (
-        trend_over_size(models).undefined
-        == f"{families} {'family has' if families == 1 else 'families have'} two or more sizes with a value; 3 are needed"
-    )
+    have = "1 family has" if families == 1 else f"{families} families have"
+    assert trend_over_size(models).undefined == f"{have} two or more sizes with a value; 3 are needed"
 
 
 def correlated_models(seed: int, models: int, examples: int, correlation: float) -> tuple[list, list]:

@@ -126,7 +126,9 @@ def test_runs_are_stopped_continued_and_deleted(service: Service) -> None:
     assert (stopped["state"], stopped["reason"]) == ("stopped", "it was stopped; continue asks the rest.")
     assert done < stopped["plan"]["total"]["distinct"]
     assert (going.status, going.document["max_usd"]) == (200, 3)
-    assert again["state"] == "stopped"
+    # where it is quicker than the request to stop it, it is through
+    through = sum(model["done"] for model in (again["progress"] or {"models": []})["models"])
+    assert again["state"] == ("finished" if through == again["plan"]["total"]["distinct"] else "stopped")
     assert (deleted.status, service.ask("GET", f"/api/runs/{run}", token=BOB).status) == (204, 404)
     assert not (service.data / "runs" / run).exists()
 
