@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from explaineval.cache import open_store, request_key
 from explaineval.cli.output import totals_line
 from explaineval.cost import FREE, Price
-from explaineval.execution.accounting import totals_of
-from explaineval.planning.prices import MOST_SNAPSHOTS, Ledger
+from explaineval.execution.accounting import settle_open, totals_of
+from explaineval.planning.prices import MOST_SNAPSHOTS, Ledger, Prices
 from explaineval.records import Completion
+from explaineval.rundir.ledger import Account, Purpose, open_ledger
+from servers.batch_bench import chat
 
 COUNTED = {"prompt_tokens": 10, "completion_tokens": 5}
 
@@ -75,3 +80,21 @@ def test_an_endpoint_with_ever_new_fingerprints_fills_no_memory() -> None:
         ledger.add(Completion(text="x", fingerprint=f"fp{number}"), hit=False)
 
     assert len(ledger.snapshots) == MOST_SNAPSHOTS
+
+
+@pytest.mark.parametrize(
+    ("purpose", "batch", "cost"), [("run", False, 0.2), ("run", True, 0.1), ("reask", False, 0.32)]
+)
+def test_what_an_attempt_left_under_way_cost(tmp_path: Path, purpose: Purpose, batch: bool, cost: float) -> None:
+    """By the stored answer at the price of its kind; asked again it has none of its own, so that its most counts."""
+    request, model = chat(1), ("lab", "openai/planted")
+    prices = Prices({model: Price(0.0, 0.02)}, {model: Price(0.0, 0.01)})
+    answer = Completion(text="B", usage={"prompt_tokens": 9, "completion_tokens": 10, "total_tokens": 19})
+    with open_ledger(tmp_path) as ledger:
+        ledger.reserve(purpose, model, request_key(request), 0.32, batch=batch)
+    with open_ledger(tmp_path) as ledger, open_store(tmp_path / "cache") as store:
+        asyncio.run(store.put(request, answer))
+        settle_open(Account(ledger, "run"), store, prices)
+
+        assert ledger.spent(purpose) == pytest.approx(cost)
+        assert ledger.unbilled(purpose) == (cost if purpose == "reask" else 0)

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explaineval.cache import request_key
+from explaineval.cache import open_store, request_key
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
 from explaineval.client.batches.protocol import BatchFailure
 from explaineval.client.cached import StoredOnlyClient
 from explaineval.client.spending import Budget, BudgetedClient, CostBound, SpendingLimit
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig
-from explaineval.cost import Price
+from explaineval.cost import Price, dollars
 from explaineval.errors import (
     BudgetReachedError,
     InputError,
@@ -27,8 +27,10 @@ from explaineval.errors import (
 from explaineval.execution.batches import BatchSpending, UnansweredClient
 from explaineval.execution.model_run import check_batches
 from explaineval.planning.prices import PriceList, prices_of
-from explaineval.records import Completion
-from servers.batch_bench import chat
+from explaineval.records import Completion, Request
+from explaineval.rundir.ledger import Account, open_ledger
+from servers.batch_bench import BatchBench, chat
+from servers.batch_server import BatchServer
 
 PRICE = Price(0.0, 0.01)
 WORST = 32 * 0.01
@@ -209,3 +211,87 @@ def test_a_limit_needs_the_usual_price_too() -> None:
     with pytest.raises(InputError, match="openai/only is not known"):
         prices_of(config, ClientConfig(batch=True, max_usd=1.0), LISTED)
     assert prices_of(config, ClientConfig(batch=True), LISTED).singly[None, "openai/only"] is None
+
+
+def booked(account: Account) -> BatchSpending:
+    """Return the spending of batches that this account books."""
+    model = ("lab", "openai/planted")
+    total, own = SpendingLimit(None, account.spent()), SpendingLimit(None, account.spent(model))
+    bound = CostBound(PRICE)
+    budgeted = BudgetedClient(StoredOnlyClient(), bound, Budget(total), own, account=account)
+    return BatchSpending(budgeted, bound, UnansweredClient())
+
+
+def test_a_batch_that_was_planned_but_never_submitted_is_booked_once(tmp_path: Path) -> None:
+    """The run ended in between; the next one reserves its requests again, and their cost is all that is spent."""
+    with BatchServer() as server:
+        bench = BatchBench(server, tmp_path / "cache")
+        requests = bench.requests(2)
+        with open_ledger(tmp_path) as ledger:
+            spending = booked(Account(ledger, "run"))
+
+            def end(request: Request) -> None:
+                if request == requests[1]:
+                    raise InputError("the disk is full")
+                spending.book(request)
+
+            with pytest.raises(InputError, match="disk is full"):
+                bench.run(requests, reserve=spending.reserve, book=end, settle=spending.settle)
+        assert not server.batches
+        with open_ledger(tmp_path) as ledger:
+            assert ledger.spent("run") == pytest.approx(WORST)
+            spending = booked(Account(ledger, "run"))
+            bench.run(requests, reserve=spending.reserve, book=spending.book, settle=spending.settle)
+
+            assert spending.own.earlier == pytest.approx(0)
+            assert ledger.spent("run") == pytest.approx(2 * server_cost(bench))
+            assert not ledger.open
+
+
+def test_a_batch_that_was_given_up_counts_at_its_most(tmp_path: Path) -> None:
+    """Its files were removed, so that nobody will ever learn whether it was charged; asked again, both count."""
+    with open_ledger(tmp_path) as ledger:
+        spending = booked(Account(ledger, "run"))
+        assert spending.reserve(chat(1))
+        spending.book(chat(1))
+    with open_ledger(tmp_path) as ledger:
+        spending = booked(Account(ledger, "run"))
+        assert spending.reserve(chat(1))
+        spending.book(chat(1))
+        spending.settle(chat(1), completion(10))
+
+        assert ledger.spent("run") == pytest.approx(WORST + 0.1)
+        assert ledger.unbilled("run") == pytest.approx(WORST)
+        assert not ledger.open
+
+
+@pytest.mark.parametrize("wanted", [3, 0])
+def test_a_batch_that_was_taken_up_leaves_nothing_booked_for_requests_without_an_answer(
+    tmp_path: Path, wanted: int
+) -> None:
+    """Whether the later run wants them itself or not; the answers are booked at their cost."""
+    with BatchServer(polls=None) as server:
+        bench = BatchBench(server, tmp_path / "cache")
+        requests = bench.requests(3)
+        server.fates[request_key(requests[0])] = "400"
+        with open_ledger(tmp_path) as ledger:
+            spending = booked(Account(ledger, "run"))
+            bench.run(requests, reserve=spending.reserve, book=spending.book, settle=spending.settle, wait=0.0)
+            assert len(ledger.open) == 3
+        server.finish()
+        server.polls = 1
+        with open_ledger(tmp_path) as ledger:
+            spending = booked(Account(ledger, "run"))
+            outcome = bench.run(requests[:wanted], reserve=spending.reserve, book=spending.book, settle=spending.settle)
+
+            assert (outcome.stored, len(outcome.failed)) == (2, min(wanted, 1))
+            assert not ledger.open
+            assert ledger.spent("run") == pytest.approx(spending.own.earlier) == pytest.approx(2 * server_cost(bench))
+
+
+def server_cost(bench: BatchBench) -> float:
+    """Dollars of one answer of the server."""
+    with open_store(bench.directory) as store:
+        costs = {dollars(answer.usage, PRICE) for _, _, answer in store.iterate()}
+    (cost,) = costs
+    return cost

@@ -140,3 +140,21 @@ def test_the_file_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             assert len((tmp_path / LEDGER).read_bytes().splitlines()) <= 23
 
     assert read_ledger(tmp_path).spent("run") == 100.0
+
+
+def test_a_reservation_is_kept_when_it_makes_the_file_be_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kill it counts at its most like every other one."""
+    monkeypatch.setattr("explaineval.rundir.ledger.MOST_LINES", 5)
+    with open_ledger(tmp_path) as ledger:
+        for number in range(20):
+            ledger.reserve("run", MODEL, str(number), 1.0)
+
+            assert read_ledger(tmp_path).spent("run") == number + 1
+
+
+def test_unknown_spending_that_cannot_be_noted_is_told(tmp_path: Path) -> None:
+    """A full disk is an error in one sentence, before anything is sent."""
+    with open_ledger(tmp_path) as ledger, files_end_at(0), pytest.raises(InputError, match="make room"):
+        ledger.mark_unknown("run", "no price was known")

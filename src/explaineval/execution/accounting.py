@@ -132,10 +132,16 @@ def has_limit(prepared: Prepared) -> bool:
 
 
 def settle_open(account: Account, store: Store, prices: Prices) -> None:
-    """Settle attempts that an earlier process left under way: at their cost where the answer is stored by now."""
+    """Settle attempts that an earlier process left under way: at their cost where the answer is stored by now.
+
+    An answer that is asked again is not stored: what is there is the first one, which was paid for before.
+    """
 
     def cost_of(row: Reserved) -> float | None:
-        completion, price = store.get(row.key), prices.singly.get((row.endpoint, row.model))
+        if row.purpose == "reask":
+            return None
+        of_kind = prices.of_run if row.batch else prices.singly
+        completion, price = store.get(row.key), of_kind.get((row.endpoint, row.model))
         if completion is None or price is None or not is_metered(completion.usage):
             return None
         return dollars(completion.usage, price)

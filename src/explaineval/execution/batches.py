@@ -76,10 +76,17 @@ class BatchSpending:
             return False
         self.client.out_of_money.discard(key)
         self._held[key] = amount
-        if self.account is not None and amount > 0:
-            model = request.endpoint, request.model
-            self._numbers[key] = self.account.reserve(model, key, amount, batch=True)
         return True
+
+    def book(self, request: Request) -> None:
+        """Write what is reserved for a request to the run's account. Raises InputError where that is impossible."""
+        key = request_key(request)
+        if self.account is None or self._held[key] <= 0:
+            return
+        while (found := self.account.open_batch(key)) is not None:  # that batch was given up, and may be charged
+            number, most = found
+            self.account.settle(number, most, billed=False)
+        self._numbers[key] = self.account.reserve((request.endpoint, request.model), key, self._held[key], batch=True)
 
     def settle(self, request: Request, completion: Completion | None) -> None:
         """Book the cost of an answer, or release what was reserved for a request without one."""
@@ -93,21 +100,23 @@ class BatchSpending:
         if completion is not None and self.bound is not None:
             most = self.bound.worst(request) if amount is None else amount
             cost = self.bound.bill(request, completion)
-        if self.account is not None:
-            self._book(self.account, key, cost)
-        if amount is not None:  # else an earlier run submitted the request, and its limit counted it
+        number = self._numbers.pop(key, None)
+        if self.account is not None and number is not None:
+            self.account.settle(number, cost)
+        if amount is not None:
             self.budgeted.budget.release(amount, cost, self.own)
+        elif self.account is not None:  # an earlier run submitted the request, and its limit counted it
+            self._settle_earlier(self.account, key, cost)
         if completion is not None and most is not None:
             self.budgeted.overbilling.check(request, completion, most, cost, self.budgeted.limits)
 
-    def _book(self, account: SpendingAccount, key: str, cost: float) -> None:
-        """Book what a request cost; one that an earlier run submitted counted at its most until now."""
-        number = self._numbers.pop(key, None)
-        if number is None and (found := account.open_batch(key)) is not None:
+    def _settle_earlier(self, account: SpendingAccount, key: str, cost: float) -> None:
+        """Book what a request cost that counted at its most until now, as an earlier run had reserved it."""
+        found = account.open_batch(key)
+        if found is not None and self.budgeted is not None:
             number, most = found
-            for limit in (self.own, *([] if self.budgeted is None else [self.budgeted.budget.total])):
+            for limit in self.budgeted.limits:
                 limit.earlier += cost - most
-        if number is not None:
             account.settle(number, cost)
 
     @property
@@ -173,6 +182,7 @@ async def submit(
                 client.batch_poll,
                 tell=model_run.messages.append,
                 reserve=spending.reserve,
+                book=spending.book,
                 settle=spending.settle,
                 claims=model_run.cached.claims,
                 wait=client.batch_wait,

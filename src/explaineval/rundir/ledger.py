@@ -102,6 +102,8 @@ class RunLedger:
     """Purposes for which something was spent that is not known, and why."""
     open: dict[int, Reserved] = field(default_factory=dict)
     _cells: dict[tuple[Purpose, Model], _Cell] = field(default_factory=lambda: defaultdict(_Cell))
+    _batched: dict[str, list[int]] = field(default_factory=dict)
+    """By key the numbers of requests that earlier processes put into batches."""
     _handle: int | None = None
     _number: int = 0
     _lines: int = 0
@@ -177,10 +179,11 @@ class RunLedger:
         self.write()
 
     def mark_unknown(self, purpose: Purpose, reason: str) -> None:
-        """Note that something will be spent for a purpose that nobody knows the price of."""
+        """Note that something will be spent for a purpose that nobody knows the price of. Raises InputError."""
         if purpose not in self.unknown:
             self.unknown[purpose] = reason
-            self._append(Unknown(purpose=purpose, reason=reason))
+            with run_directory.writing(self.directory / LEDGER):
+                self._append(Unknown(purpose=purpose, reason=reason))
 
     def reserve(self, purpose: Purpose, model: Model, key: str, usd: float, *, batch: bool = False) -> int:
         """Write that an attempt is about to be sent that may cost so much, and return its number.
@@ -191,9 +194,13 @@ class RunLedger:
         row = Reserved(
             number=self._number, purpose=purpose, endpoint=model[0], model=model[1], key=key, usd=usd, batch=batch
         )
-        with run_directory.writing(self.directory / LEDGER):
-            self._append(row)
-        self.open[row.number] = row
+        self.open[row.number] = row  # before it is written, which may write the whole file anew
+        try:
+            with run_directory.writing(self.directory / LEDGER):
+                self._append(row)
+        except InputError:
+            del self.open[row.number]
+            raise
         return row.number
 
     def settle(self, number: int, usd: float, *, billed: bool) -> None:
@@ -214,8 +221,8 @@ class RunLedger:
                 self.settle(number, row.usd if cost is None else min(row.usd, cost), billed=cost is not None)
 
     def find_open(self, key: str) -> Reserved | None:
-        """Return the open batch request with this key, if there is one."""
-        return next((row for row in self.open.values() if row.batch and row.key == key), None)
+        """Return the request with this key that an earlier process put into a batch, if it is still open."""
+        return next((self.open[number] for number in self._batched.get(key, ()) if number in self.open), None)
 
     def write(self) -> None:
         """Write the file anew: sums, what is not known, and what is open. Raises InputError."""
@@ -228,9 +235,9 @@ class RunLedger:
         with run_directory.writing(path):
             with open_atomic(path, durable=True) as handle:
                 handle.writelines(map(_encode, rows))
-            if self._handle is not None:
-                os.close(self._handle)
-            self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            before, self._handle = self._handle, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            if before is not None:
+                os.close(before)
         self._lines = 0
 
     def close(self) -> None:
@@ -268,6 +275,8 @@ class RunLedger:
         elif isinstance(row, Reserved):
             self.open[row.number] = row
             self._number = max(self._number, row.number)
+            if row.batch:
+                self._batched.setdefault(row.key, []).append(row.number)
         elif (reserved := self.open.pop(row.number, None)) is not None:
             model = reserved.endpoint, reserved.model
             self._book(reserved.purpose, model, row.usd, 0.0 if row.billed else row.usd, 1)

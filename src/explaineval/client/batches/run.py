@@ -141,6 +141,7 @@ class _BatchRun:
         session, keys, foreign = self._session, set[str](), set[str]()
         for entry in session.journal.open_entries():
             if entry.state == "planned":
+                self._release(entry)
                 session.journal.update(entry, "abandoned", reason="the run ended before it was submitted")
                 continue
             if not self._own(entry):
@@ -151,10 +152,19 @@ class _BatchRun:
             self._tracker.inherited.add(entry.tag)
             with session.journal.requests(entry) as requests:
                 keys.update(requests)
+                session.take_over(requests)
             session.say(
                 f"batch {entry.batch or 'of unknown fate'} of {counted(entry.count, 'request')} is taken up again"
             )
         return keys, foreign
+
+    def _release(self, entry: JournalEntry) -> None:
+        """Release what an earlier run reserved for the requests of a batch that was not submitted."""
+        with self._session.journal.requests(entry) as requests:
+            self._session.take_over(requests)
+            for key in requests:
+                if (request := requests.get(key)) is not None:
+                    self._session.release(key, request)
 
     async def _submit_new(self, misses: Iterable[tuple[str, Request]], taken_up: set[str], foreign: set[str]) -> None:
         """Submit what is neither stored nor in a batch that was taken up, or is another process's."""

@@ -72,7 +72,8 @@ class BatchSession:
 
     `poll` is the usual wait between two looks, `wait` the longest for all batches, in seconds. When `stopping` is set,
     the call returns at its next step. `tell` gets sentences for the user. `reserve` and `settle` belong to the spending
-    limit; `settle` also gets completions that an earlier run paid for. With `claims`, a request for which another
+    limit; `settle` also gets requests that an earlier run reserved. `book` writes down what is reserved for a request,
+    when the journal has the batch and nothing of it is sent yet. With `claims`, a request for which another
     process is asking by itself goes into no batch. `now` returns seconds since the epoch. `open_batches` holds the
     entries of batches by tag.
     """
@@ -84,6 +85,7 @@ class BatchSession:
     poll: float
     tell: Callable[[str], None] = lambda _: None
     reserve: Reserve | None = None
+    book: Callable[[Request], None] | None = None
     settle: Settle | None = None
     claims: Claims | None = None
     max_requests: int = MAX_REQUESTS
@@ -114,6 +116,10 @@ class BatchSession:
             return False
         self._reserved.add(key)
         return True
+
+    def take_over(self, keys: Iterable[str]) -> None:
+        """Take over what an earlier run reserved for requests in a batch."""
+        self._reserved.update(keys)
 
     def answer(self, key: str, request: Request, completion: Completion) -> None:
         """Count a completion that is stored, also one of a batch that an earlier run submitted."""
@@ -264,6 +270,9 @@ class BatchSubmitter:
     async def _submit_claimed(self, draft: _Draft) -> None:
         session, journal, provider = self._session, self._session.journal, self._session.provider
         entry = journal.plan(session.new_tag(), draft.requests, session.now(), draft.turn, draft.tries)
+        if session.book is not None:  # only now: what the journal does not have may be a batch that was given up
+            for _, request in draft.requests:
+                session.book(request)
         reason = ""
         try:
             for attempt in range(ATTEMPTS):

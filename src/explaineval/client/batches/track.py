@@ -246,10 +246,12 @@ class BatchTracker:
         again: list[tuple[str, Request]] = []
         for key, failure in failures.items():
             request = requests.get(key)
-            if request is None or not self._is_wanted(entry, key):
+            if request is None:
+                continue
+            session.release(key, request)
+            if not self._is_wanted(entry, key):
                 continue
             if failure.retryable and entry.turn < MAX_TURNS:
-                session.release(key, request)
                 again.append((key, request))
             else:
                 session.fail(key, request, failure)
@@ -269,11 +271,10 @@ class BatchTracker:
     def _reclaim(self, entry: JournalEntry, tries: int) -> Resubmission:
         """Release the requests of a batch that does not exist and return those that this run wants."""
         with self._session.journal.requests(entry) as requests:
-            pairs = [(key, requests.get(key)) for key in requests if self._is_wanted(entry, key)]
-        wanted = tuple((key, request) for key, request in pairs if request is not None)
-        for key, request in wanted:
+            pairs = [(key, request) for key in requests if (request := requests.get(key)) is not None]
+        for key, request in pairs:
             self._session.release(key, request)
-        return Resubmission(wanted, entry.turn, tries)
+        return Resubmission(tuple(pair for pair in pairs if self._is_wanted(entry, pair[0])), entry.turn, tries)
 
     def _fail(self, resubmission: Resubmission, reason: str) -> None:
         for key, request in resubmission.requests:
