@@ -31,6 +31,7 @@ from explaineval.planning.units import find_nothing, plan_size, walk
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import RunRecord
 from explaineval.sandbox import RestrictedEnvironment, describe, shorten
+from explaineval.text import bytes_text
 
 PACK = "pack.jsonl.gz"
 FILES = (
@@ -249,7 +250,7 @@ def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
         if info.filename.startswith(f"{run_directory.PROMPTS}/") and info.file_size > LARGEST_PROMPT:
             raise _refusal(source, f"its entry {info.filename!r} is larger than {LARGEST_PROMPT >> 20} MiB")
         if info.file_size > SMALL and info.file_size > TIGHTEST * info.compress_size:
-            raise _refusal(source, f"its entry {info.filename!r} would take {info.file_size / 1e6:,.0f} MB")
+            raise _refusal(source, f"its entry {info.filename!r} would take {bytes_text(info.file_size)}")
     if sum(info.file_size for info in members) > MOST_BYTES:
         raise _refusal(source, f"it would take more than {MOST_BYTES >> 30} GiB")
     if lacking:

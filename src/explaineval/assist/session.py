@@ -43,6 +43,7 @@ from explaineval.prompts import PromptBook
 from explaineval.records import Message, Request
 from explaineval.rundir.ledger import Account
 from explaineval.rundir.schema import Science, Totals
+from explaineval.text import dollars_text
 
 T = TypeVar("T")
 Start = Callable[[Capabilities], Dialogue[T]]
@@ -231,10 +232,15 @@ def _unfinished(assistant: Assistant, model_run: ModelRun, missing: int) -> Exce
         return kind(f"{str(model_run.billing_error).rstrip('.')}; {rest}.")
     if budgeted is not None and model_run.out_of_money:
         total = budgeted.budget.total
-        what = f"${limit:g} for {role} in this run directory" if total.earlier else f"${limit:g} left for the {role}"
-        earlier = f" (${total.earlier:.4f} of it before)" if total.earlier else ""
+        what = (
+            f"{dollars_text(limit)} for {role} in this run directory"
+            if total.earlier
+            else f"{dollars_text(limit)} left for the {role}"
+        )
+        earlier = f" ({dollars_text(total.earlier)} of it before)" if total.earlier else ""
         return BudgetReachedError(
-            f"the spending limit ({what}) is reached: ${total.earlier + total.spent:.4f} are spent{earlier}, and "
+            f"the spending limit ({what}) is reached: {dollars_text(total.earlier + total.spent)} are "
+            f"spent{earlier}, and "
             f"{rest}. Give the same command with a higher --max-usd."
         )
     if model_run.error is not None:

@@ -32,7 +32,7 @@ from explaineval.errors import DamageError, InputError
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.prices import read_price_list
 from explaineval.records import EMBEDDED_ENDPOINT, SIMULATED_ENDPOINT, Request
-from explaineval.text import counted
+from explaineval.text import bytes_text, counted, dollars_text
 
 DEFAULT = "default"
 """The name printed for a provider's own address."""
@@ -67,8 +67,8 @@ def stats_command(directory: Path, price: str | None, json: bool) -> int:
         document = {"directory": str(directory), **asdict(stats), "prices": price_version}
         echo_document(document, [*notes, *cost_notes])
         return 0
-    cost = f", {_dollars(stats.usd)} (prices: {price_version})" if stats.entries else ""
-    echo(f"{directory}: {counted(stats.entries, 'answer')}, {stats.bytes / 1e6:.1f} MB{cost}")
+    cost = f", {dollars_text(stats.usd)} (prices: {price_version})" if stats.entries else ""
+    echo(f"{directory}: {counted(stats.entries, 'answer')}, {bytes_text(stats.bytes)}{cost}")
     if stats.models:
         echo_table(_models_table(stats.models))
     echo_notes(cost_notes)
@@ -188,7 +188,7 @@ def _confirm(directory: Path, pruning: Pruning, price_version: str, yes: int | N
     """Show what would be deleted, and return only if its number is confirmed."""
     if pruning.models:
         echo_table(_models_table(pruning.models), err=True)
-    cost = f" that cost {_dollars(total_usd(pruning.models))} (prices: {price_version})" if pruning.keys else ""
+    cost = f" that cost {dollars_text(total_usd(pruning.models))} (prices: {price_version})" if pruning.keys else ""
     damaged = f" and {counted(len(pruning.versions), 'damaged row')}" if pruning.versions else ""
     echo_notes([f"to be deleted from {directory}: {counted(len(pruning.keys), 'answer')}{cost}{damaged}."])
     echo_notes(_cost_notes(pruning.models))
@@ -219,8 +219,8 @@ def _models_table(models: Sequence[ModelStats]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for stats in models:
         tokens = (stats.tokens.get("prompt_tokens", 0), stats.tokens.get("completion_tokens", 0))
-        counts = (f"{count:,.0f}" for count in (stats.entries, *tokens))
-        table.add_row(Text(stats.endpoint or DEFAULT), Text(stats.model), *counts, _dollars(stats.usd))
+        counts = (f"{round(count):,}" for count in (stats.entries, *tokens))
+        table.add_row(Text(stats.endpoint or DEFAULT), Text(stats.model), *counts, dollars_text(stats.usd))
     return table
 
 
@@ -234,7 +234,3 @@ def _cost_notes(models: Sequence[ModelStats]) -> list[Note]:
         text = f"{counted(unmetered, 'answer')} came without a count of tokens: what they cost is not in the sums."
         notes.append(note("tokens_uncounted", text))
     return notes
-
-
-def _dollars(usd: float | None) -> str:
-    return "unknown" if usd is None else f"${usd:,.4f}"

@@ -19,7 +19,7 @@ from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.replies import LONGER, RETRY_SAMPLES
 from explaineval.records import Trial, storable_text
 from explaineval.rundir.directory import check_ending, read_run, read_trials
-from explaineval.text import agreeing, counted
+from explaineval.text import agreeing, bytes_text, counted
 
 SHOWN = 5
 """Missing keys that are printed."""
@@ -60,7 +60,7 @@ def export_command(
     counts = f"{_count(exported.entries, 'answer')}, {_count(exported.verdicts, 'document')} on endpoints"
     return finish(
         {"directory": str(directory), "out": str(out), **asdict(exported)},
-        [f"{out}: {counts}, {exported.bytes / 1e6:.1f} MB"],
+        [f"{out}: {counts}, {bytes_text(exported.bytes)}"],
         notes,
         json=json,
     )

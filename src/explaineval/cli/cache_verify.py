@@ -35,7 +35,7 @@ from explaineval.execution.recheck import reask as ask_stored
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.rundir.ledger import account_of
-from explaineval.text import counted
+from explaineval.text import counted, dollars_text
 
 
 @click.command("verify")
@@ -171,7 +171,7 @@ def _client_config(asked: Sequence[tuple[str | None, str]], given: Mapping[str, 
 
 
 def _comparison(agreement: Agreement) -> Iterator[str]:
-    yield f"asked again: {agreement.asked:,}, at ${agreement.usd:.4f}"
+    yield f"asked again: {agreement.asked:,}, at {dollars_text(agreement.usd)}"
     yield f"the same text: {agreement.same_text:,} of {agreement.asked:,}"
     yield f"the same answer letter: {agreement.same_letter:,} of {agreement.lettered:,} that name one"
     if agreement.other_model:

@@ -18,6 +18,7 @@ from explaineval.reporting.comparison_text import remark_of
 from explaineval.reporting.comparison_view import lines_of
 from explaineval.scoring.checks import GRADES
 from explaineval.scoring.comparisons import PRIMARY, By, Compared, GroupResult, comparable_metrics, compare_runs
+from explaineval.text import interval_text
 
 NARROW = 100
 """Columns of a comparison that is not printed on a terminal."""
@@ -144,7 +145,7 @@ def _outcome(compared: Compared, number: int, row: Difference, margin: float) ->
         return ExitCode.UNDECIDED, f"cannot be decided: {compared.why_undefined(row) or 'it has no interval'}."
     if low > -margin or row.note == SAME:
         return None
-    limits = f"[{low:.3f}, {high:.3f}]"
+    limits = interval_text(low, high, 3)
     if high < -margin and (compared.metric != PRIMARY or compared.claims[number].name == "more_faithful"):
         return ExitCode.DIFFERENT, f"is shown to be lower: its interval {limits} lies below {-margin or 0:g}."
     if high < -margin:

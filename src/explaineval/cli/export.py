@@ -22,7 +22,7 @@ from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.reporting.exports.formats import BUNDLE, DEFAULT_TABLE, FORMATS, Choice, format_of
 from explaineval.reporting.exports.rows import TABLES
 from explaineval.rundir.directory import check_ending, check_output, read_run
-from explaineval.text import agreeing, counted
+from explaineval.text import agreeing, bytes_text, counted
 
 SHOWN = 20
 """Differences that are printed."""
@@ -75,7 +75,7 @@ def export_command(
         directory = unpacked(run_dir, Path(workshop) / BUNDLE)
         exported = chosen.write(Choice(directory, rows or DEFAULT_TABLE, datetime.now(UTC)), out)
     size = sum(path.stat().st_size for path in exported.files)
-    line = f"{out}: {exported.holds}, {size / 1e6:.1f} MB"
+    line = f"{out}: {exported.holds}, {bytes_text(size)}"
     document = {
         "file": str(out),
         "format": chosen.name,
@@ -93,7 +93,7 @@ def _bundle(run_dir: Path, out: Path, cache: Path | None, json: bool, *, address
     with open_store(client.cache, readonly=True) as store:
         bundled = write_bundle(run_dir, prepared, store, out, addresses=addresses)
         notes = [*cache_notes(store.warnings), *_gaps(bundled)]
-    line = f"{out}: {counted(bundled.answers, 'answer')}, {bundled.bytes / 1e6:.1f} MB"
+    line = f"{out}: {counted(bundled.answers, 'answer')}, {bytes_text(bundled.bytes)}"
     return finish({"file": str(out), **asdict(bundled)}, [line], notes, json=json)
 
 

@@ -26,7 +26,7 @@ from explaineval.metrics.correction import CELLS, WRONG_GRADES, WrongGrades
 from explaineval.planning.notes import note
 from explaineval.records import Estimate, Mention
 from explaineval.scoring.mentioning import MENTIONED
-from explaineval.text import agreeing, counted
+from explaineval.text import agreeing, counted, interval_text, number_text, share_text
 
 TITLES = {"phi_cct": "phi-CCT", "tpr": "TPR", "fpr": "FPR", "youden_j": "J"}
 
@@ -193,8 +193,10 @@ def _lines(results: SheetResults) -> Iterator[str]:
 def _wrong_grades(wrong: WrongGrades) -> str:
     """Say what wrong grades would do to phi-CCT, since its interval takes people's word for the truth."""
     return (
-        f"The interval takes people's grades as the truth. If {WRONG_GRADES:.0%} of them were wrong at random, phi-CCT "
-        f"would be {wrong.value:.2f}; wrong in whatever way, between {wrong.low:.2f} and {wrong.high:.2f}."
+        f"The interval takes people's grades as the truth. If {share_text(WRONG_GRADES)} of them were wrong at "
+        "random, phi-CCT "
+        f"would be {number_text(wrong.value)}; wrong in whatever way, between {number_text(wrong.low)} and "
+        f"{number_text(wrong.high)}."
     )
 
 
@@ -223,6 +225,4 @@ def _condition(key: SheetKey) -> str:
 def _shown(estimate: Estimate) -> str:
     if estimate.value is None:
         return f"undefined ({estimate.undefined})"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.2f} (no interval)"
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    return f"{number_text(estimate.value)} {interval_text(estimate.low, estimate.high)}"

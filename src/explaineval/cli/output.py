@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from explaineval.secrets import SECRETS
-from explaineval.text import counted, escaped, visible
+from explaineval.text import counted, dollars_text, escaped, visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -226,8 +226,9 @@ def totals_line(totals: Totals) -> str:
     if not totals.usd_from_scratch and not totals.usd_spent:
         return f"{text} Nothing was paid."
     return (
-        f"{text} Spent ${totals.usd_spent:.4f}; the cache saved ${totals.usd_saved_by_cache:.4f}; from scratch it "
-        f"costs ${totals.usd_from_scratch:.4f}."
+        f"{text} Spent {dollars_text(totals.usd_spent)}; the cache saved "
+        f"{dollars_text(totals.usd_saved_by_cache)}; from scratch it "
+        f"costs {dollars_text(totals.usd_from_scratch)}."
     )
 
 

@@ -21,6 +21,7 @@ from explaineval.planning.cost import PlanCost
 from explaineval.planning.prepare import key_notes
 from explaineval.planning.preview import PreviewedRequest
 from explaineval.records import Intervention
+from explaineval.text import dollars_text, share_text
 
 CASES = ("low", "expected", "worst")
 PARAMETERS = ("max_tokens", "temperature", "stop", "logprobs", "params")
@@ -130,10 +131,10 @@ def cost_lines(
         yield from _figures(total)
     yield ""
     saved, expected = total["usd_saved"], total["usd"]["expected"]
-    share = total["hits"] / total["distinct"] if total["distinct"] else 0.0
-    line = f"{share:.0%} of the answers are in the cache"
+    found = total["hits"] / total["distinct"] if total["distinct"] else 0.0
+    line = f"{share_text(found)} of the answers are in the cache"
     if saved is not None and expected is not None and saved + expected > 0:
-        line += f", {saved / (saved + expected):.0%} of the expected cost"
+        line += f", {share_text(saved / (saved + expected))} of the expected cost"
     yield f"{line}."
     if any(cost.estimate.price is not None for cost in costs):
         text = f"Prices: {price_version}, unless given; simulated models, loopback and private addresses cost nothing."
@@ -152,9 +153,5 @@ def _figures(row: dict[str, Any]) -> Iterator[str]:
     yield f"  tokens in   {row['tokens_in']:,}"
     yield f"  tokens out  {', '.join(f'{tokens[case]:,} {case}' for case in CASES)}"
     known = usd["worst"] is not None
-    yield f"  dollars     {', '.join(f'{_dollars(usd[case])} {case}' for case in CASES) if known else 'unknown'}"
-    yield f"  saved       {'unknown' if row['usd_saved'] is None else _dollars(row['usd_saved'])} by the cache"
-
-
-def _dollars(value: float) -> str:
-    return f"${value:,.2f}" if value >= 100 or value == 0 else f"${value:.4f}"
+    yield f"  dollars     {', '.join(f'{dollars_text(usd[case])} {case}' for case in CASES) if known else 'unknown'}"
+    yield f"  saved       {dollars_text(row['usd_saved'])} by the cache"

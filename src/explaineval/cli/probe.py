@@ -26,7 +26,7 @@ from explaineval.errors import ExitCode, InputError
 from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, ReasoningReturned
-from explaineval.text import counted
+from explaineval.text import counted, dollars_text
 
 MAX_RETRIES = 2
 
@@ -194,7 +194,7 @@ def _outlook(findings: Findings) -> str:
 
 
 def _cost(findings: Findings) -> str:
-    usd = "cost unknown (give --price IN,OUT)" if findings.usd is None else f"${findings.usd:.6f}"
+    usd = "cost unknown (give --price IN,OUT)" if findings.usd is None else dollars_text(findings.usd)
     tokens = f"{counted(findings.tokens_in, 'token')} in, {findings.tokens_out} out"
     return f"This probe: {counted(findings.requests, 'request')}, {tokens}, {usd}."
 
@@ -203,7 +203,7 @@ def _price(findings: Findings) -> str:
     if findings.price is None:
         return "unknown"
     price_in, price_out = findings.price
-    return f"${price_in:g} in, ${price_out:g} out per million tokens"
+    return f"{dollars_text(price_in)} in, {dollars_text(price_out)} out per million tokens"
 
 
 def _price_source(model: ModelConfig, transport: ClientConfig, findings: Findings) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from explaineval.cli.output import echo_notes, is_terminal
 from explaineval.secrets import SECRETS
-from explaineval.text import counted, flat
+from explaineval.text import counted, flat, number_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -140,7 +140,12 @@ def watch_lines(role: str) -> Watch:
         tallies = [model_run.cached.counts for model_run in model_runs]
         hits, sent = sum(tally.hits for tally in tallies), sum(tally.sent for tally in tallies)
         done = hits + sent + sum(tally.unsent for tally in tallies)
-        echo_notes([f"{role}: {counted(done, 'request')}, {hits} from the cache, {sent / (now - started):.1f} sent/s"])
+        echo_notes(
+            [
+                f"{role}: {counted(done, 'request')}, {hits} from the cache, "
+                f"{number_text(sent / (now - started), 1)} sent/s"
+            ]
+        )
 
     return show
 

@@ -24,7 +24,7 @@ from explaineval.reporting.plots.drawing import no_matplotlib
 from explaineval.reporting.plots.files import write_plots
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import check_ending, check_output, read_run
-from explaineval.text import counted
+from explaineval.text import bytes_text, counted
 
 REPORT = "report.html"
 """The page in a run directory."""
@@ -103,7 +103,7 @@ def _lines(document: Mapping[str, Any], plots: Path | None) -> Iterator[str]:
     trials, shown = document["trials"], document["trials_shown"]
     held = f"{counted(trials, 'trial')}" if shown == trials else f"{shown:,} of {counted(trials, 'trial')}"
     figures = "1 figure" if document["figures"] == 1 else f"{document['figures']} figures"
-    yield f"{document['file']}: {document['bytes'] / 1e6:.1f} MB with {figures} and {held}. Open it in a browser."
+    yield f"{document['file']}: {bytes_text(document['bytes'])} with {figures} and {held}. Open it in a browser."
     if plots is not None:
         yield f"{plots}: {counted(len(document['plots']), 'file')} of figures."
 

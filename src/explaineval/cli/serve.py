@@ -17,7 +17,7 @@ from explaineval.cli.output import echo, echo_notes
 from explaineval.config.installation import install_extra
 from explaineval.errors import InputError
 from explaineval.files import why_unwritable
-from explaineval.text import counted
+from explaineval.text import bytes_text, counted
 
 HOST, PORT, DATA = "127.0.0.1", 8765, Path("explaineval-data")
 
@@ -80,7 +80,7 @@ def backup_command(data: Path | None, out: Path) -> int:
     with _private_files():
         found = back_up(source, out)
     active = f"{found.going_on:,} of them waiting or going on"
-    echo(f"{out}: {counted(found.runs, 'run')}, {active}; {found.bytes / 1e6:,.1f} MB.")
+    echo(f"{out}: {counted(found.runs, 'run')}, {active}; {bytes_text(found.bytes)}.")
     if found.going_on:
         echo_notes(["a service with this copy continues these runs: end the first one before."])
     return 0

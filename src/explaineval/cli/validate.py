@@ -20,6 +20,7 @@ from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.condition_text import percent
 from explaineval.reporting.summary import Line, wrap
 from explaineval.scoring.registry import METRICS
+from explaineval.text import NONE, interval_text, number_text
 from explaineval.validation.recovery import STEPS, Finding, Number, Recovered, chance, recover, short_model
 from explaineval.validation.setups import Own, own_setups, shipped_setups
 
@@ -147,12 +148,14 @@ def _number_lines(result: Recovered, width: int) -> Iterator[Line]:
     yield Line("")
     yield Line(f"  {'':<28}{'':<22}{'planted':>8}{'measured':>9}  95 % interval")
     previous = None
-    for number in result.numbers:
-        model = short_model(number.condition.model)
+    for planted in result.numbers:
+        model = short_model(planted.condition.model)
         name, previous = ("" if model == previous else model), model
-        row = number.row
-        measured = "–" if row.value is None else f"{row.value:.2f}"
-        interval = "no interval" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
-        mark = "  outside" if number.holds is False else ""
-        title = METRICS[number.metric].title
-        yield Line(f"  {name:<28}{title:<22}{number.planted:>8.2f}{measured:>9}  {interval:<15}{mark}".rstrip())
+        row = planted.row
+        measured = NONE if row.value is None else number_text(row.value)
+        limits = interval_text(row.low, row.high)
+        mark = "  outside" if planted.holds is False else ""
+        title = METRICS[planted.metric].title
+        yield Line(
+            f"  {name:<28}{title:<22}{number_text(planted.planted):>8}{measured:>9}  {limits:<15}{mark}".rstrip()
+        )

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from explaineval.errors import EndpointError, RequestUnsentError, TransientError
 from explaineval.records import Request
-from explaineval.text import duration
+from explaineval.text import duration_text
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """Seconds between two attempts of an outage: the first, which is doubled each time, and the longest."""
@@ -225,7 +225,7 @@ class Availability:
         if len(self._failed) > 1 or self._refuses:
             self.error = EndpointError(
                 f"{str(failure).rstrip('.')}; it was waited for as long as --patience says "
-                f"({duration(self.patience)}), so nothing more is sent there: give the same command again when it "
+                f"({duration_text(self.patience)}), so nothing more is sent there: give the same command again when it "
                 "answers."
             )
         self._let_go()
@@ -242,7 +242,9 @@ class Availability:
         if self.turns is not None:
             self.turns.probed(self.place, answers=True)
         if self._reported:
-            self.report(f"{self.place or 'the endpoint'} answers again after {duration(seconds)}: the run goes on.")
+            self.report(
+                f"{self.place or 'the endpoint'} answers again after {duration_text(seconds)}: the run goes on."
+            )
         self.outage = None
         self._let_go()
 

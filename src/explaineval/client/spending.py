@@ -25,6 +25,7 @@ from explaineval.errors import (
 )
 from explaineval.files import FULL
 from explaineval.records import Completion, Request
+from explaineval.text import dollars_text
 
 ROUNDING = 1e-9
 """How much more than reserved a bill may be, as a share: sums in another order differ by so little."""
@@ -248,8 +249,9 @@ class OverbillingCheck:
         most_in = most_tokens(texts_of(request))
         self.error = EndpointError(
             f"{request.model}{at} billed {input_tokens(usage):,} tokens in and {output_tokens(usage):,} out "
-            f"(${cost:.4f}) for a request that can take {most_in:,} in and {request.max_tokens:,} out "
-            f"(${reserved:.4f}): it is booked{'' if over is None else f', above the spending limit (${over:g}),'} and "
+            f"({dollars_text(cost)}) for a request that can take {most_in:,} in and {request.max_tokens:,} out "
+            f"({dollars_text(reserved)}): it is "
+            f"booked{'' if over is None else f', above the spending limit ({dollars_text(over)}),'} and "
             "nothing more is asked there; check what the endpoint counts, or raise --max-tokens if it writes more than "
             "it is allowed."
         )

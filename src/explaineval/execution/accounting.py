@@ -35,7 +35,7 @@ from explaineval.rundir.schema import (
     Totals,
 )
 from explaineval.scoring.checks import ANOTHER_ADDRESS
-from explaineval.text import counted, duration
+from explaineval.text import counted, dollars_text, duration_text
 
 PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
 
@@ -181,7 +181,7 @@ def bill_notes(runs: Sequence[ModelRun]) -> Iterator[Note]:
         yield note(
             "bill_unknown",
             f"{counted(attempts, 'attempt')} ended without a bill (time-out, reset, cut answer): up to "
-            f"${most:.4f} more than "
+            f"{dollars_text(most)} more than "
             "stands here may have been charged; a spending limit counts it as spent.",
         )
 
@@ -194,7 +194,7 @@ def outage_notes(runs: Sequence[ModelRun]) -> Iterator[Note]:
             yield note(
                 "endpoint_waited_for",
                 f"{endpoint.place} did not answer for a while, and was waited for {times}, "
-                f"{duration(endpoint.waited)} in all.",
+                f"{duration_text(endpoint.waited)} in all.",
             )
 
 
@@ -222,16 +222,22 @@ def limit_error(runs: Sequence[ModelRun], limit: float | None) -> str | None:
         return None
     total = next(run.budgeted.budget.total for run in runs if run.budgeted is not None)
     spent = total.earlier + total.spent
-    earlier = f" in this run directory (${total.earlier:.4f} of it before this command)" if total.earlier else ""
-    limits = [] if limit is None else [f"${limit:g}"]
-    limits += [f"${run.model.max_usd:g} for {run.model.model}" for run in stopped if run.model.max_usd is not None]
+    earlier = (
+        f" in this run directory ({dollars_text(total.earlier)} of it before this command)" if total.earlier else ""
+    )
+    limits = [] if limit is None else [dollars_text(limit)]
+    limits += [
+        f"{dollars_text(run.model.max_usd)} for {run.model.model}" for run in stopped if run.model.max_usd is not None
+    ]
     costs = [run.estimate.usd() for run in runs if run.estimate.missing]
     expected, worst = (sum(cost[name] or 0.0 for cost in costs) for name in ("expected", "worst"))
     return (
-        f"the spending limit ({', '.join(limits)}) is reached: ${spent:.4f} are spent{earlier}, and the numbers "
+        f"the spending limit ({', '.join(limits)}) is reached: {dollars_text(spent)} are spent{earlier}, and "
+        "the numbers "
         "are those of what was paid for. The other "
         f"{counted(sum(run.estimate.missing for run in runs), 'request')} would cost "
-        f"about ${expected:.4f}, ${worst:.4f} at the most: give the same command with a higher --max-usd."
+        f"about {dollars_text(expected)}, {dollars_text(worst)} at the most: give the same command with a "
+        "higher --max-usd."
     )
 
 

@@ -27,7 +27,7 @@ from explaineval.errors import (
 )
 from explaineval.execution.model_run import ModelRun
 from explaineval.records import Completion, Request
-from explaineval.text import counted
+from explaineval.text import counted, dollars_text
 
 
 @dataclass
@@ -212,7 +212,7 @@ async def submit(
     finally:
         open_bill = spending.close()
     if unanswered.waiting:
-        bill = f" and may cost ${open_bill:.4f} at the most" if open_bill else ""
+        bill = f" and may cost {dollars_text(open_bill)} at the most" if open_bill else ""
         model_run.messages.append(
             f"{name}: a batch goes on at the provider{bill}; the same command fetches it when it is done."
         )

@@ -31,6 +31,7 @@ from explaineval.metrics.estimates import (
     no_value,
 )
 from explaineval.records import Estimate
+from explaineval.text import number_text
 
 FEWEST_LEVELS = 2
 FLIP = "a changed answer"
@@ -215,7 +216,7 @@ def f_auroc_hull(
     drawn = rng.multivariate_hypergeometric(counts, int(changed.sum()), size=permutations)
     value, *chance = (_area_of(_pooled(kinds, flips, counts)) for flips in (in_flips, *drawn))
     permuted = math.fsum(chance) / permutations
-    note = f"no interval: the hull is biased upward; chance alone gives {permuted:.3f} on the same trials"
+    note = f"no interval: the hull is biased upward; chance alone gives {number_text(permuted, 3)} on the same trials"
     return HullArea(Estimate(value=value, n=n, n_examples=n_examples, note=note), permuted)
 
 

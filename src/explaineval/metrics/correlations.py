@@ -34,7 +34,7 @@ from explaineval.metrics.estimates import (
 )
 from explaineval.metrics.rates import FLIP, KEPT, FromRates, difference_limits, fpr, mean, rate, ratio_values, tpr
 from explaineval.records import Estimate
-from explaineval.text import counted
+from explaineval.text import counted, number_text
 
 MENTIONED_FLIP = "a changed answer whose explanation mentions the insertion"
 
@@ -109,8 +109,10 @@ def phi_cct(tables: ArrayLike, interval: Interval) -> Estimate:
     if found.value is None or found.low is not None or abs(found.value) != 1:
         return found
     limit = perfect_limit(scored)
-    below = f"below {limit:.2f}" if found.value == 1 else f"above {-limit:.2f}"
-    note = f"it is exactly {found.value:.0f}; were it {below}, that would be so in at most 1 of 40 such runs"
+    below = f"below {number_text(limit)}" if found.value == 1 else f"above {number_text(-limit)}"
+    note = (
+        f"it is exactly {number_text(found.value, 0)}; were it {below}, that would be so in at most 1 of 40 such runs"
+    )
     return found.model_copy(update={"note": note})
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from explaineval.records import Estimate, Record
-from explaineval.text import counted
+from explaineval.text import counted, share_text
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -293,7 +293,7 @@ def percentile_limits(rows: FloatArray, statistic: Statistic, interval: Interval
     defined = values[~np.isnan(values)]
     undefined_share = 1 - len(defined) / len(values)
     if undefined_share > LARGEST_UNDEFINED_SHARE:
-        return no_limits(f"no interval: undefined in {undefined_share:.0%} of the resamples")
+        return no_limits(f"no interval: undefined in {share_text(undefined_share)} of the resamples")
     low, high = (float(limit) for limit in np.quantile(defined, [LOWER, UPPER]))
     if high - low < SMALLEST_SPREAD:
         return no_limits(NO_SPREAD)

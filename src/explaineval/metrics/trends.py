@@ -13,7 +13,7 @@ import numpy as np
 
 from explaineval.metrics.differences import LEVEL, Measured, satterthwaite, t_quantile, two_sided_p
 from explaineval.metrics.estimates import FloatArray, IntArray, Statistic, exact_sum, seeded_generator
-from explaineval.text import counted
+from explaineval.text import counted, number_text
 
 FEWEST_FAMILIES = 3
 FEW_FAMILIES = 5
@@ -157,7 +157,10 @@ def explained_variance(
     reliability_cct = _mean_correlation(cct_first, cct_second, everything)
     for name, reliability in (("phi-CCT", reliability_phi), ("CCT", reliability_cct)):
         if not reliability > LEAST_RELIABILITY:
-            reason = f"the reliability of {name} between halves of the examples is {reliability:.2f}; it must exceed .3"
+            reason = (
+                f"the reliability of {name} between halves of the examples is {number_text(reliability)}; it must "
+                "exceed .3"
+            )
             return ExplainedVariance(
                 None,
                 n_models=count,

@@ -31,8 +31,7 @@ from explaineval.records import (
     Unreadable,
     record_dict,
 )
-from explaineval.reporting.tables import number
-from explaineval.text import counted, flat, quoted, visible
+from explaineval.text import NONE, counted, flat, number_text, quoted, visible
 
 Only = Literal["changed", "mentioned", "disagreeing", "missing"]
 Side = Literal["before", "after"]
@@ -366,7 +365,9 @@ def _probability_rows(trial: Trial) -> Rows:
     before, after = trial.probs_before or {}, trial.probs_after or {}
     rows: Rows = []
     if trial.status == "ok":
-        value = number(trial.tvd) if trial.tvd is not None else f"none ({flat(trial.tvd_reason or 'not recorded')})"
+        value = (
+            number_text(trial.tvd) if trial.tvd is not None else f"none ({flat(trial.tvd_reason or 'not recorded')})"
+        )
         rows.append(("TVD", Text(value)))
     moves = [
         f"{visible(letter)} {_share(before.get(letter))} → {_share(after.get(letter))}" for letter in before | after
@@ -490,7 +491,7 @@ def _gold_note(example: Example, letter: str) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return NONE if value is None else number_text(value, 3)
 
 
 def _count(total: int, noun: str) -> str:

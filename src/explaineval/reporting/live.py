@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from explaineval.records import Estimate
 from explaineval.rundir.schema import ModelProgress, RunProgress, Waiting
 from explaineval.scoring.live import LivePhi
-from explaineval.text import counted, duration
+from explaineval.text import UNDEFINED, count_text, counted, dollars_text, duration_text, interval_text, number_text
 
 Phis = Sequence[LivePhi]
 
@@ -36,14 +36,14 @@ def model_sentence(name: str, progress: ModelProgress, phis: Phis) -> str:
     running = progress.state == "running"
     parts = [f"{progress.done:,} of {counted(progress.distinct, 'request')} ({progress.hits:,} cached)"]
     if progress.rate is not None:
-        parts.append(f"{progress.rate:.1f}/s")
+        parts.append(_rate(progress.rate))
     parts += [_named_phi(phi, alone=len(phis) == 1, running=running) for phi in phis]
     if progress.usd is not None:
         parts.append(_spent(progress.usd, progress.max_usd))
     if progress.waiting is not None:
         return f"{name}: {', '.join(parts)}. {waiting_sentence(progress.waiting)}"
     if running:
-        left = duration(progress.seconds_left)
+        left = _left(progress.seconds_left)
         parts.append(f"{left} left" if left else "time left not known yet")
         return f"{name}: {', '.join(parts)}"
     reason = f" {progress.reason}" if progress.reason else ""
@@ -108,12 +108,12 @@ def _cells(name: str, model: ModelProgress, phis: Phis) -> tuple[str, ...]:
     running = model.state == "running"
     return (
         name,
-        f"{_short(model.done)}/{_short(model.distinct)}",
-        _short(model.hits),
+        f"{count_text(model.done)}/{count_text(model.distinct)}",
+        count_text(model.hits),
         _rate(model.rate),
         _phi(phis[0].estimate) + (f" +{len(phis) - 1}" if len(phis) > 1 else "") if phis else "",
-        "" if model.usd is None else _short_spent(model.usd, model.max_usd),
-        "waiting" if model.waiting else (duration(model.seconds_left) or "?") if running else model.state,
+        "" if model.usd is None else _spent(model.usd, model.max_usd, "/"),
+        "waiting" if model.waiting else (_left(model.seconds_left) or "?") if running else model.state,
     )
 
 
@@ -122,12 +122,12 @@ def _sum_cells(run: RunProgress) -> tuple[str, ...]:
     usd, running = usd_sum(run), any(model.state == "running" for model in run.models)
     return (
         f"all {counted(len(run.models), 'model')}",
-        f"{_short(done)}/{_short(distinct)}",
-        _short(sum(model.hits for model in run.models)),
+        f"{count_text(done)}/{count_text(distinct)}",
+        count_text(sum(model.hits for model in run.models)),
         _rate(sum(model.rate or 0.0 for model in run.models)) if running else "",
         "",
-        "" if usd is None else _short_spent(usd, run.max_usd),
-        (duration(seconds_left(run)) or "?") if running else "",
+        "" if usd is None else _spent(usd, run.max_usd, "/"),
+        (_left(seconds_left(run)) or "?") if running else "",
     )
 
 
@@ -141,7 +141,7 @@ def run_sentence(run: RunProgress) -> str:
     if usd is not None and (usd or run.max_usd is not None):
         parts.append(f"{_spent(usd, run.max_usd)} spent{_still_to_come(run, usd)}")
     if run.state == "asking":
-        left = duration(seconds_left(run))
+        left = _left(seconds_left(run))
         parts.append(f"{left} left" if left else "time left not known yet")
     return "; ".join(parts)
 
@@ -155,7 +155,7 @@ def _still_to_come(run: RunProgress, usd: float) -> str:
     for model in rest:
         room = float("inf") if model.max_usd is None else max(0.0, model.max_usd - (model.usd or 0.0))
         more += min(model.usd_left or 0.0, room)
-    text = f", about {_dollars(more)} more to come"
+    text = f", about {dollars_text(more)} more to come"
     if run.max_usd is not None and usd + more > run.max_usd:
         return f"{text} (the limit will be reached first)"
     return text
@@ -209,9 +209,9 @@ def screen_lines(
 
 def state_sentence(run: RunProgress, now: datetime) -> str:
     """Return in one sentence whether a run goes on, is finished, was stopped, failed, or is dead."""
-    since = duration((_time(run.updated) - _time(run.started)).total_seconds())
+    since = duration_text((_time(run.updated) - _time(run.started)).total_seconds())
     if is_dead(run, now):
-        silent = duration((now - _time(run.updated)).total_seconds())
+        silent = duration_text((now - _time(run.updated)).total_seconds())
         return (
             f"the run was ended from outside: it has given no sign for {silent}. Answers that were paid for are in the "
             "cache; the same command goes on from there."
@@ -269,41 +269,23 @@ def _named_phi(phi: LivePhi, *, alone: bool, running: bool) -> str:
 
 
 def _phi(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "undefined"
-    interval = "no interval"
-    if estimate.low is not None and estimate.high is not None:
-        interval = f"[{estimate.low:.2f}, {estimate.high:.2f}]"
-    value = f"{estimate.value:.2f}"
-    return f"{value.removeprefix('-') if float(value) == 0 else value} {interval}"
-
-
-def _short(number: int) -> str:
-    """A count in at most five characters.
-
-    >>> _short(9_600), _short(28_800), _short(1_230_400)
-    ('9,600', '29k', '1.2M')
-    """
-    if number < 10_000:
-        return f"{number:,}"
-    return f"{number / 1000:.0f}k" if number < 1_000_000 else f"{number / 1_000_000:.1f}M"
+    return (
+        UNDEFINED
+        if estimate.value is None
+        else f"{number_text(estimate.value)} {interval_text(estimate.low, estimate.high)}"
+    )
 
 
 def _rate(rate: float | None) -> str:
-    return "" if rate is None else f"{rate:.1f}/s"
+    return "" if rate is None else f"{number_text(rate, 1)}/s"
 
 
-def _dollars(usd: float) -> str:
-    """Dollars with enough digits to see small sums."""
-    return "$0" if not usd else f"${usd:.4f}" if usd < 0.1 else f"${usd:,.2f}"
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else duration_text(seconds)
 
 
-def _spent(usd: float, limit: float | None) -> str:
-    return _dollars(usd) if limit is None else f"{_dollars(usd)} of ${limit:g}"
-
-
-def _short_spent(usd: float, limit: float | None) -> str:
-    return _dollars(usd) if limit is None else f"{_dollars(usd)}/${limit:g}"
+def _spent(usd: float, limit: float | None, of: str = " of ") -> str:
+    return dollars_text(usd) if limit is None else f"{dollars_text(usd)}{of}{dollars_text(limit)}"
 
 
 def _states(models: Sequence[ModelProgress]) -> str:

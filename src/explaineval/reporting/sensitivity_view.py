@@ -9,7 +9,7 @@ from explaineval.reporting.condition_text import describe, percent, signed, sour
 from explaineval.reporting.summary import MOST_BLOCKS, Line, interval_cell, wrap
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.sensitivity import Sensitivity
-from explaineval.text import counted
+from explaineval.text import NONE, counted, interval_text, number_text
 
 TITLE = "Who decides what is mentioned, and where it is looked for"
 
@@ -128,15 +128,14 @@ def _cells(item: Sensitivity | None, own: Mapping[str, MetricRow]) -> list[str]:
         cells.append("–" if row is None or row.value is None else show(row.value))
     if item is None:
         return [*cells, "–", "–"]
-    return [*cells, "–" if item.kappa.value is None else f"{item.kappa.value:.3f}", _difference(item)]
+    return [*cells, NONE if item.kappa.value is None else number_text(item.kappa.value, 3), _difference(item)]
 
 
 def _difference(item: Sensitivity) -> str:
     row = item.difference
     if row.value is None:
         return "–"
-    interval = f" [{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else " no interval"
-    return f"{signed(row.value)}{interval}"
+    return f"{number_text(row.value)} {interval_text(row.low, row.high)}"
 
 
 def _sentence(condition: Condition, item: Sensitivity | None, own: Mapping[str, MetricRow]) -> str:

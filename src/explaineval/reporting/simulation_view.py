@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from explaineval.records import Condition, MetricRow
-from explaineval.reporting.condition_text import describe, percent, signed
+from explaineval.reporting.condition_text import describe, percent
 from explaineval.reporting.summary import Line, wrap
 from explaineval.scoring.metric import PredictionMetric
 from explaineval.scoring.predictions import PANEL
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.warnings import RowWarning
-from explaineval.text import counted
+from explaineval.text import counted, interval_text, number_text
 
 GAIN_SHUFFLED, GAIN_DIFFERENCE = "simulation_gain_balanced_shuffled", "simulation_gain_balanced_difference"
 GAIN, NORMALISED, SHUFFLED = "simulation_gain_balanced", "nsg", "nsg_shuffled"
@@ -109,5 +109,4 @@ def _side_of_0(row: MetricRow | None) -> int:
 def _number(row: MetricRow) -> str:
     if row.value is None:
         return f"undefined ({row.undefined})"
-    interval = "no interval" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
-    return f"{signed(row.value)} {interval}"
+    return f"{number_text(row.value)} {interval_text(row.low, row.high)}"

@@ -19,7 +19,7 @@ from explaineval.scoring.checks import THIN_CODES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import Cell, KindMetric, LevelMetric
 from explaineval.scoring.registry import METRICS, metrics_of
-from explaineval.text import counted, visible
+from explaineval.text import counted, interval_text, number_text, visible
 
 APART = {kind.name: kind.title for kind in KINDS if kind.own_metric is not None}
 """Kinds without a row of their own in the table, and what they are called."""
@@ -36,18 +36,6 @@ Numbers = Mapping[str, MetricRow]
 
 Column = list[tuple[str, Cell]]
 """The metrics in one column of a table, from top to bottom."""
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Return a number as it stands in tables.
-
-    >>> number(0.12345), number(-0.0001), number(None)
-    ('0.123', '0.000', 'undefined')
-    """
-    if value is None:
-        return "undefined"
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
 
 
 @dataclass
@@ -279,12 +267,12 @@ def _text(own: Numbers, metric: str, cell: Cell, notes: Footnotes) -> str:
     if row.value is None:
         mark = notes.mark(f"undefined: {row.undefined}")
         return (f"undefined\n{mark}" if cell.interval else f"– {mark}") + remark
-    value = number(row.value, cell.digits)
+    value = number_text(row.value, cell.digits)
     if not cell.interval:
         return value + remark
     if row.low is None or row.high is None:
         return f"{value}\n{no_interval(row)}{remark}"
-    return f"{value}\n[{number(row.low, cell.digits)}, {number(row.high, cell.digits)}]{remark}"
+    return f"{value}\n{interval_text(row.low, row.high, cell.digits)}{remark}"
 
 
 def _with_rows(texts: Sequence[tuple[Condition, str]], conditions: Sequence[Condition]) -> list[str]:

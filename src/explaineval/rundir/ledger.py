@@ -25,6 +25,7 @@ from explaineval.files import open_atomic, read_lines
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.directory import LEDGER
 from explaineval.rundir.schema import Part, RunRecord, Spending
+from explaineval.text import dollars_text
 
 LOCK = ".ledger.lock"
 MOST_LINES = 20_000
@@ -144,9 +145,9 @@ class RunLedger:
         parts = []
         for purpose in self.purposes:
             at_most = self.unbilled(purpose)
-            text = f"${self.spent(purpose):.4f} by {NAMES[purpose]}"
+            text = f"{dollars_text(self.spent(purpose))} by {NAMES[purpose]}"
             if at_most:
-                text += f" (${at_most:.4f} of it at the most, for attempts whose bill never came)"
+                text += f" ({dollars_text(at_most)} of it at the most, for attempts whose bill never came)"
             if purpose in self.unknown:
                 text += f", and more that is not known: {self.unknown[purpose]}"
             parts.append(text)

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from explaineval.metrics.differences import LEVEL, cochran_p, t_quantile
 from explaineval.records import Condition, MetricRow
 from explaineval.scoring.registry import METRICS
+from explaineval.text import number_text
 
 MEAN = "mean"
 """The name of the task in a row that stands for all tasks."""
@@ -121,7 +122,7 @@ def tasks_differ(rows: Sequence[MetricRow]) -> str | None:
     spread = spread_of(rows)
     if not spread.differ and not spread.differ_in_sign:
         return None
-    values = ", ".join(f"{row.task} {row.value:+.2f}" for row in rows if row.value is not None)
+    values = ", ".join(f"{row.task} {number_text(row.value, sign=True)}" for row in rows if row.value is not None)
     return f"tasks differ{' in sign' if spread.differ_in_sign else ''} ({values})"
 
 

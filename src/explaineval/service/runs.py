@@ -47,7 +47,7 @@ from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_rest
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
 from explaineval.service.table import ACTIVE, STATES, ListedRun, RunRow, State, Table, kept_of
 from explaineval.service.uploads import UPLOADS, Uploads
-from explaineval.text import counted
+from explaineval.text import counted, dollars_text
 
 CACHE = "cache"
 EXPORTS = "exports"
@@ -283,7 +283,8 @@ class RunService:
             left, wanted = self.ledger.left(row.token), kept_of(worst, limit, row.usd)
             if left is not None and wanted > left * (1 + SLACK):
                 raise BudgetError(
-                    f"the run may cost ${wanted:.4f} more, and ${left:.4f} are left of the budget of {row.token}."
+                    f"the run may cost {dollars_text(wanted)} more, and {dollars_text(left)} are left of the "
+                    f"budget of {row.token}."
                 )
             await self.workers.set_state(
                 row, End("queued"), max_usd=limit, worst_usd=worst, restarts=0, exit_code=None, begun=None
@@ -528,7 +529,8 @@ class RunService:
         wanted = kept_of(worst, most, 0.0)
         if wanted > left * (1 + SLACK):
             raise BudgetError(
-                f"the run may cost ${wanted:.4f}, and ${left:.4f} are left of the budget of {token}: ask for less, or "
+                f"the run may cost {dollars_text(wanted)}, and {dollars_text(left)} are left of the budget of "
+                f"{token}: ask for less, or "
                 "set a lower limit (max_usd), at which it stops."
             )
 

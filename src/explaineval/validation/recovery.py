@@ -19,6 +19,7 @@ from explaineval.planning.units import walk
 from explaineval.records import Condition, MetricRow, Request, Trial
 from explaineval.rundir.directory import read_run, read_trials
 from explaineval.scoring.rows import Scores
+from explaineval.text import interval_text, number_text
 from explaineval.validation.setups import REPLICATES, SetUp, law_named
 
 SHOWN = 90
@@ -215,8 +216,9 @@ def _implausible(setup: str, numbers: Sequence[Number]) -> Iterator[Finding]:
         miss = next(number for number in decided if not number.holds)
         text = (
             f"{len(decided) - held} of {len(decided)} intervals do not hold the planted value, such as {miss.metric} "
-            f"of {short_model(miss.condition.model)}: planted {miss.planted:.2f}, measured {miss.row.value:.2f} "
-            f"[{miss.row.low:.2f}, {miss.row.high:.2f}]."
+            f"of {short_model(miss.condition.model)}: planted {number_text(miss.planted)}, measured "
+            f"{number_text(miss.row.value)} "
+            f"{interval_text(miss.row.low, miss.row.high)}."
         )
         yield Finding(setup, "coverage" if len(decided) > REPLICATES else "numbers", text)
 

@@ -16,7 +16,7 @@ from explaineval.client.batches.submit import BatchOutcome, BatchSession, BatchS
 from explaineval.client.batches.track import BatchTracker
 from explaineval.errors import EndpointError, TransientError
 from explaineval.records import Request
-from explaineval.text import counted, duration
+from explaineval.text import counted, duration_text
 
 LOCK_WAIT = 1.0
 """Seconds between two looks whether another process has finished its work on the same batches."""
@@ -127,7 +127,8 @@ class _BatchRun:
         names = ", ".join(entry.batch or "of unknown fate" for entry in self._session.open_batches.values())
         self._add_error(
             EndpointError(
-                f"{self._session.journal.model}: batch {names} has not ended after {duration(self._session.wait)}, so "
+                f"{self._session.journal.model}: batch {names} has not ended after "
+                f"{duration_text(self._session.wait)}, so "
                 "it is not waited for any longer (--batch-wait): the same command goes on waiting, and fetches it when "
                 f"it has ended; to give it up, remove its files in {self._session.journal.directory}."
             )

@@ -18,7 +18,7 @@ from explaineval.reporting.results import RunResults
 from explaineval.rundir.directory import read_interventions, read_trials
 from explaineval.scoring.checks import GRADES, MetricWarning, describe_sources
 from explaineval.scoring.registry import METRICS
-from explaineval.text import counted
+from explaineval.text import counted, dollars_text
 
 UNKNOWN = "unknown"
 
@@ -109,7 +109,7 @@ def _models(run: RunResults) -> Iterator[str]:
                 where,
                 "; ".join(versions) or UNKNOWN,
                 _text(model.family),
-                UNKNOWN if model.parameters is None else f"{model.parameters:,.0f}",
+                UNKNOWN if model.parameters is None else f"{round(model.parameters):,}",
                 _text(model.tuned),
             ]
         )
@@ -187,7 +187,7 @@ def _costs(run: RunResults) -> Iterator[str]:
         ("Saved by the cache", totals.usd_saved_by_cache),
         ("All of it from scratch", totals.usd_from_scratch),
     ):
-        yield f"- {text}: {UNKNOWN if usd is None else f'{usd:.4f} dollars'}."
+        yield f"- {text}: {UNKNOWN if usd is None else dollars_text(usd)}."
     tokens = [entry.tokens for entry in run.record.endpoints if entry.tokens is not None]
     if tokens:
         sent = (sum(part.sent_in for part in tokens), sum(part.sent_out for part in tokens))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from explaineval.records import MetricRow
 from explaineval.reporting.comparison_text import rank_text
 from explaineval.reporting.exports.headline import Column, Headline, HeadlineRow, Reasons
-from explaineval.reporting.tables import number
+from explaineval.text import number_text
 
 ROWS_PER_TABLE = 20
 """Rows that fit on a page; more become several tables."""
@@ -153,4 +153,4 @@ def _cell(row: MetricRow | None, column: Column, reasons: Reasons) -> str:
 
 
 def _digits(value: float) -> str:
-    return number(value, 2).replace("-", "$-$")
+    return number_text(value).replace("-", "$-$")

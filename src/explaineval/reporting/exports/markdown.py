@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from explaineval.records import SIMULATED_NOTE, MetricRow
 from explaineval.reporting.comparison_text import rank_text
 from explaineval.reporting.exports.headline import Headline, Reasons
-from explaineval.reporting.tables import number
-from explaineval.text import flat
+from explaineval.text import flat, interval_text, number_text
 
 MARKUP = re.compile(r"[^\w\s.,/%()=+;?':-]|(?i:(?<=www)\.)|:(?=/)|(?i:(?<=mailto):|(?<=xmpp):)", re.ASCII)
 """What could be markup, HTML or a link inside a line of text."""
@@ -61,12 +60,10 @@ def escape(text: str) -> str:
     return safe.replace("_", r"\_")
 
 
-def _cell(row: MetricRow | None, interval: bool, reasons: Reasons) -> str:
+def _cell(row: MetricRow | None, with_interval: bool, reasons: Reasons) -> str:
     if row is None:
         return ""
     if row.value is None:
         return f"– [{reasons.mark(row.undefined)}]"
-    limits = ""
-    if interval and row.low is not None and row.high is not None:
-        limits = f" [{number(row.low, 2)}, {number(row.high, 2)}]"
-    return number(row.value, 2) + limits
+    limits = f" {interval_text(row.low, row.high)}" if with_interval and row.low is not None else ""
+    return number_text(row.value) + limits

@@ -11,7 +11,7 @@ from explaineval.reporting.results import Results, RunResults, UnknownCost
 from explaineval.rundir.ledger import spending_sentence
 from explaineval.rundir.schema import EndpointRecord
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
-from explaineval.text import counted
+from explaineval.text import counted, dollars_text
 
 UNKNOWN = "unknown"
 MILLION = 1e6
@@ -118,9 +118,9 @@ def _cost(run: RunResults, results: Results) -> RunCost:
     parts += [counted(counts.retries, "retry")] if counts.retries else []
     return RunCost(
         name=_name(run, results),
-        spent=_dollars(totals.usd_spent),
-        saved=_dollars(totals.usd_saved_by_cache),
-        from_scratch=_dollars(totals.usd_from_scratch),
+        spent=dollars_text(totals.usd_spent),
+        saved=dollars_text(totals.usd_saved_by_cache),
+        from_scratch=dollars_text(totals.usd_from_scratch),
         requests=", ".join(parts),
         models=tuple(_model_cost(record, run) for record in run.record.endpoints),
         ledger=spending_sentence(run.directory) or "",
@@ -130,14 +130,6 @@ def _cost(run: RunResults, results: Results) -> RunCost:
 def _name(run: RunResults, results: Results) -> str:
     """Return the name of a run where there are several; one alone needs none."""
     return run.name if len(results.runs) > 1 else ""
-
-
-def _dollars(amount: float | None) -> str:
-    if amount is None:
-        return UNKNOWN
-    if amount == 0:
-        return "$0"
-    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4f}"
 
 
 def _model_cost(record: EndpointRecord, run: RunResults) -> ModelCost:
@@ -150,8 +142,10 @@ def _model_cost(record: EndpointRecord, run: RunResults) -> ModelCost:
         unsent=0 if counts is None else counts.unsent,
         tokens_in=0 if tokens is None else tokens.sent_in + tokens.hit_in,
         tokens_out=0 if tokens is None else tokens.sent_out + tokens.hit_out,
-        price=UNKNOWN if price is None else f"{price.input * MILLION:g} / {price.output * MILLION:g}",
-        per_trial=f"{UNKNOWN}: {cost.reason}" if isinstance(cost, UnknownCost) else f"${cost:.2g}",
+        price=UNKNOWN
+        if price is None
+        else f"{dollars_text(price.input * MILLION)} / {dollars_text(price.output * MILLION)}",
+        per_trial=f"{UNKNOWN}: {cost.reason}" if isinstance(cost, UnknownCost) else dollars_text(cost),
     )
 
 

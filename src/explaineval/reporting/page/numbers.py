@@ -10,6 +10,7 @@ from explaineval.records import MetricRow
 from explaineval.reporting.condition_text import counted_share, no_interval
 from explaineval.scoring.metric import Scale
 from explaineval.scoring.registry import METRICS
+from explaineval.text import number_text, share_text
 
 UNDEFINED = "undefined"
 NO_INTERVAL = "no interval"
@@ -25,11 +26,7 @@ def written(value: float, scale: Scale, *, sign: bool = False) -> str:
     >>> written(-0.001, Scale()), written(0.4567, Scale(0, 1, percent=True, digits=1)), written(0.2, Scale(), sign=True)
     ('0.00', '45.7\\u202f%', '+0.20')
     """
-    scaled = 100 * value if scale.percent else value
-    text = f"{scaled:{'+' if sign else ''}.{scale.digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    return f"{text}{THIN}%" if scale.percent else text
+    return share_text(value, scale.digits, THIN) if scale.percent else number_text(value, scale.digits, sign=sign)
 
 
 def interval(low: float | None, high: float | None, scale: Scale) -> str:

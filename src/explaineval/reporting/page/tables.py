@@ -16,7 +16,7 @@ from explaineval.reporting.results import Results
 from explaineval.scoring.comparisons import Compared, GroupResult
 from explaineval.scoring.metric import OPEN, KindMetric, Section
 from explaineval.scoring.registry import METRICS
-from explaineval.text import counted
+from explaineval.text import counted, number_text
 
 SHOWN_PAIRS = 10
 """Differences that are shown at once; the others can be opened."""
@@ -267,7 +267,7 @@ def _metric_row(compared: Compared, notes: Footnotes) -> DifferenceRow:
     row = compared.family.differences[0]
     title = f"{title_of(compared.metric)}{' (logarithms)' if compared.on_log_scale else ''}"
     if compared.impact_rate is not None:
-        title += f", {compared.impact_rate:.2f}"
+        title += f", {number_text(compared.impact_rate)}"
     scale = OPEN if compared.metric not in METRICS else METRICS[compared.metric].scale
     both = (compared.values[row.first], compared.values[row.second])
     return replace(

@@ -20,12 +20,12 @@ from explaineval.reporting.plots.conditions import (
     without_levels,
 )
 from explaineval.reporting.plots.figure import Axis, Figure, Line, MissingFigure, Point, Series
-from explaineval.reporting.plots.words import LISTED, limits_text, number_text, shown, span
+from explaineval.reporting.plots.words import LISTED, limits_text, shown, span
 from explaineval.reporting.results import Results
 from explaineval.reporting.tuning_text import names_of, sentences_of, where_of
 from explaineval.scoring.comparisons import GroupResult, TunedPair, TuningResult
 from explaineval.scoring.registry import METRICS
-from explaineval.text import counted
+from explaineval.text import counted, number_text
 
 PRIMARY = "phi_cct"
 HEADLINES = (PRIMARY, "f_auroc", "f_auroc_own", "cct", "cct_sampled")

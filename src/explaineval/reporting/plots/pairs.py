@@ -15,16 +15,14 @@ from explaineval.reporting.plots.words import (
     MOST_WITH_INTERVALS,
     NOT_DRAWN,
     axis_of,
-    dollars_text,
     limits_text,
     log_axis,
-    number_text,
     shown,
 )
 from explaineval.reporting.results import UnknownCost
 from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.metric import CORRELATION, SHARE
-from explaineval.text import counted
+from explaineval.text import counted, dollars_text, number_text
 
 PHI = "phi_cct"
 PHI_OF_CCT = "phi_cct_tvd_trials"
@@ -108,13 +106,14 @@ def _explained_text(explained: ExplainedVariance) -> str:
     reliability = ""
     if explained.reliability_phi is not None and explained.reliability_cct is not None:
         reliability = (
-            f" (reliability {explained.reliability_phi:.2f} of phi-CCT, {explained.reliability_cct:.2f} of CCT)"
+            f" (reliability {number_text(explained.reliability_phi)} of phi-CCT, "
+            f"{number_text(explained.reliability_cct)} of CCT)"
         )
     if explained.value is None:
         return f"No cross-fitted R²: {explained.undefined}{reliability}."
     limits = None if explained.low is None or explained.high is None else (explained.low, explained.high)
     return (
-        f"Cross-fitted R² = {explained.value:.2f} {limits_text(limits)} over "
+        f"Cross-fitted R² = {number_text(explained.value)} {limits_text(limits)} over "
         f"{counted(explained.n_models, 'model')}{reliability}."
     )
 

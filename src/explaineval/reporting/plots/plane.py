@@ -17,10 +17,8 @@ from explaineval.reporting.plots.words import (
     LISTED,
     MOST_WITH_INTERVALS,
     NOT_DRAWN,
-    number_text,
-    percent,
-    percent_range,
 )
+from explaineval.text import number_text, share_text
 
 SUBJECT = "plane"
 PHIS = (0.2, 0.4, 0.6, 0.8)
@@ -169,9 +167,9 @@ def _caption(series: Sequence[Series], rate: float, rates: Sequence[float]) -> s
     if len(longest.points) > 1:
         levels = join([str(point.condition.verbosity) for point in longest.points])
         text += f". The levels of verbosity of a model are joined in the order {levels}"
-    text += f". The curves are places of equal phi-CCT at an impact rate of {percent(rate)}"
+    text += f". The curves are places of equal phi-CCT at an impact rate of {share_text(rate, 1)}"
     if len(rates) > 1 and min(rates) < max(rates):
-        text += f", the mean of what is shown ({percent_range(rates)})"
+        text += f", the mean of what is shown ({share_text(min(rates), 1)} to {share_text(max(rates), 1)})"
     return f"{text}."
 
 

@@ -19,13 +19,11 @@ from explaineval.reporting.plots.words import (
     axis_of,
     limits_text,
     log_axis,
-    number_text,
-    size_text,
 )
 from explaineval.scoring.comparisons import AT_P, Compared, GroupResult
 from explaineval.scoring.metric import CORRELATION
 from explaineval.scoring.registry import METRICS
-from explaineval.text import counted
+from explaineval.text import counted, number_text, parameters_text
 
 SUBJECT = "size"
 METRICS_BY_SIZE = ("phi_cct", "f_auroc", "cct", AT_P)
@@ -103,7 +101,7 @@ def _compared_value(entry: Numbers, groups: Sequence[Compared]) -> float | None:
 
 def _figure(metric: str, points: Sequence[Point], groups: Sequence[Compared], looks: Looks, where: str) -> Figure:
     title = title_of(metric)
-    x = log_axis("parameters", [point.x for point in points], size_text)
+    x = log_axis("parameters", [point.x for point in points], parameters_text)
     series = [replace(one, joined=one.points[0].family is not None) for one in _side_by_side(looks.series(points), x)]
     lines = [line for compared in groups for line in _trend_lines(compared, points, several=len(groups) > 1)]
     values = [y for point in points for y in (point.y, *(point.y_limits or ()))]
@@ -155,7 +153,7 @@ def _trend_lines(compared: Compared, points: Sequence[Point], *, several: bool) 
     x = fmean(fmean(size for size, _ in family) for family in families)
     y = fmean(fmean(value for _, value in family) for family in families)
     everything = [size for family in families for size, _ in family]
-    name = f"trend: {trend.value:+.2f} {limits_text(_limits(trend))} for ten times the size"
+    name = f"trend: {number_text(trend.value, sign=True)} {limits_text(_limits(trend))} for ten times the size"
     if several:
         name += f" ({compared.group.fixed['style']}, {counted(int(compared.group.fixed['shots'] or 0), 'shot')})"
     ends = tuple((10**size, y + trend.value * (size - x)) for size in (min(everything), max(everything)))
@@ -186,20 +184,22 @@ def _caption(title: str, groups: Sequence[Compared], *, bounded: bool) -> str:
 
 def _alt(title: str, points: Sequence[Point], groups: Sequence[Compared]) -> str:
     texts = [
-        f"{point.label} ({size_text(point.x)}): {number_text(point.y)} {limits_text(point.y_limits)}"
+        f"{point.label} ({parameters_text(point.x)}): {number_text(point.y)} {limits_text(point.y_limits)}"
         for point in points
     ]
     if len(texts) > LISTED:
         low, high = min(points, key=lambda point: point.y), max(points, key=lambda point: point.y)
         texts = [
-            f"{counted(len(points), 'model')} of {size_text(points[0].x)} to {size_text(points[-1].x)} parameters",
+            f"{counted(len(points), 'model')} of {parameters_text(points[0].x)} to "
+            f"{parameters_text(points[-1].x)} parameters",
             *(
                 f"{which} {point.label} with {number_text(point.y)}"
                 for which, point in (("lowest", low), ("highest", high))
             ),
         ]
     slopes = [
-        f"Slopes by family: {join([f'{name} {slope:+.2f}' for name, slope in compared.trend.slopes.items()])}."
+        "Slopes by family: "
+        f"{join([f'{name} {number_text(slope, sign=True)}' for name, slope in compared.trend.slopes.items()])}."
         for compared in groups
         if compared.trend is not None and compared.trend.slopes
     ]

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 from explaineval.reporting.plots.figure import Figure, Point
 from explaineval.reporting.plots.looks import INK
-from explaineval.reporting.plots.words import limits_text, number_text, shown
-from explaineval.text import visible
+from explaineval.reporting.plots.words import limits_text, shown
+from explaineval.text import number_text, significant_text, visible
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF = f"{{{XLINK}}}href"
@@ -106,7 +106,7 @@ def _describe(point: Point, figure: Figure) -> str:
 
 
 def _number(value: float) -> str:
-    return number_text(value, 3) if abs(value) < 1000 and abs(value) >= 0.01 else f"{value:.3g}"
+    return number_text(value, 3) if abs(value) < 1000 and abs(value) >= 0.01 else significant_text(value)
 
 
 def _add_head(root: ElementTree.Element, figure: Figure, *, standalone: bool) -> None:

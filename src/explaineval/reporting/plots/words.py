@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.plots.figure import Axis, Limits, Point
 from explaineval.scoring.metric import Scale
-from explaineval.text import flat
+from explaineval.text import flat, interval_text
 
 LISTED = 12
 """Points that an alternative text lists one by one."""
@@ -20,71 +20,17 @@ NOT_DRAWN = "With so many points their intervals are not drawn."
 
 FEWEST_TICKS = 3
 
-_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
-
 # XML knows no such characters, not even as escapes; `flat` shows all others that do harm.
 _NOT_IN_XML = str.maketrans({"\ufffe": "\ufffd", "\uffff": "\ufffd"})
-
-
-def number_text(value: float, digits: int = 2) -> str:
-    """Return a number with so many decimals, and no minus before a zero.
-
-    >>> number_text(-0.001), number_text(0.456)
-    ('0.00', '0.46')
-    """
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def limits_text(limits: Limits | None) -> str:
     """Return limits in brackets.
 
-    >>> limits_text((0.1, 0.25))
-    '[0.10, 0.25]'
+    >>> limits_text((0.1, 0.25)), limits_text(None)
+    ('[0.10, 0.25]', 'no interval')
     """
-    return "(no interval)" if limits is None else f"[{number_text(limits[0])}, {number_text(limits[1])}]"
-
-
-def percent(share: float) -> str:
-    """Return a share in per cent with one decimal.
-
-    >>> percent(0.1476)
-    '14.8 %'
-    """
-    return f"{100 * share:.1f} %"
-
-
-def percent_range(values: Sequence[float]) -> str:
-    """Return the range of several shares.
-
-    >>> percent_range([0.118, 0.2])
-    '11.8 % to 20.0 %'
-    """
-    return f"{percent(min(values))} to {percent(max(values))}"
-
-
-def size_text(parameters: float) -> str:
-    """Return a number of parameters as model names write it.
-
-    >>> size_text(1.35e8), size_text(7e9), size_text(1.5e9)
-    ('135M', '7B', '1.5B')
-    """
-    for unit, letter in _UNITS:
-        if parameters >= unit * 0.9995:
-            return f"{parameters / unit:.3g}{letter}"
-    return f"{parameters:.3g}"
-
-
-def dollars_text(dollars: float) -> str:
-    """Return dollars with as many digits as they need.
-
-    >>> dollars_text(0.00123), dollars_text(0.5), dollars_text(12.34)
-    ('$0.0012', '$0.50', '$12.34')
-    """
-    if dollars >= 0.1:
-        return f"${dollars:,.2f}"
-    digits = 1 - math.floor(math.log10(dollars)) if dollars > 0 else 2
-    return f"${dollars:.{digits}f}"
+    return interval_text(*(limits or (None, None)))
 
 
 def one_line(text: str) -> str:

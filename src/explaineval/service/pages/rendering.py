@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 
+from explaineval import text
 from explaineval._version import __version__
 from explaineval.errors import ExplainevalError
 from explaineval.secrets import SECRETS
@@ -24,7 +25,7 @@ from explaineval.service.api.errors import CODES, STATUSES, sentence_of
 from explaineval.service.api.guards import BASE
 from explaineval.service.auth import AuthError, User
 from explaineval.service.pages import views
-from explaineval.text import counted, shortened, visible
+from explaineval.text import shortened, visible
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -51,9 +52,10 @@ def _environment() -> Environment:
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
     helpers = (
-        views.number, views.dollars, views.duration, views.moment, views.share, views.bytes_text, views.interval,
-        views.failures, views.rate, views.left, views.status_line, views.title, views.probability,
-        views.simulated_note, views.by_rank, views.sentence, views.task_text, views.limits, counted,
+        text.number_text, text.share_text, text.p_value_text, text.dollars_text, text.duration_text, text.bytes_text,
+        text.interval_text, text.counted,
+        views.moment, views.percent_done, views.interval, views.failures, views.rate, views.left, views.status_line,
+        views.title, views.simulated_note, views.by_rank, views.sentence, views.task_text, views.limits,
     )  # fmt: skip
     environment.globals.update({helper.__name__: helper for helper in helpers})
     environment.globals.update(

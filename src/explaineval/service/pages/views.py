@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from explaineval.records import MetricRow
 from explaineval.scoring.task_means import MEAN
 from explaineval.service.models import ModelView, PhiView, Plan, RunView
-from explaineval.text import agreeing, counted
+from explaineval.text import agreeing, counted, dollars_text
 
 WIDTH, HEIGHT, MARGIN = 180, 20, 6
 """Of the drawing of an interval, in pixels."""
@@ -121,15 +120,6 @@ def _place(value: float) -> float:
     return round(MARGIN + (min(1.0, max(-1.0, value)) + 1) / 2 * (WIDTH - 2 * MARGIN), 1)
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """Return a number with its sign as on the report page.
-
-    >>> number(0.2534), number(-0.1), number(None)
-    ('0.25', '−0.10', '–')
-    """
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
-
-
 def sentence(text: str) -> str:
     """Return a sentence with its first letter large, unless it begins with a name.
 
@@ -137,15 +127,6 @@ def sentence(text: str) -> str:
     ('The endpoint lab is gone.', 'openai/m: no answer.')
     """
     return text[:1].upper() + text[1:] if re.match(r"[a-z']+[ ,]", text) else text
-
-
-def probability(value: float | None) -> str:
-    """Return a p value as papers have it.
-
-    >>> probability(0.00004), probability(0.0312), probability(None)
-    ('< 0.001', '0.031', '–')
-    """
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def simulated_note(models: Sequence[str]) -> str:
@@ -173,40 +154,6 @@ def by_rank(ranks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(ranks, key=lambda row: (row["low"] is None, row["low"] or 0, row.get("high") or 0))
 
 
-def dollars(value: float | None) -> str:
-    """Return dollars as they are said: cents, or more digits of less.
-
-    >>> dollars(None), dollars(0.0), dollars(12.5), dollars(0.00123)
-    ('unknown', '$0', '$12.50', '$0.0012')
-    """
-    if value is None:
-        return "unknown"
-    if value == 0:
-        return "$0"
-    if abs(value) >= 0.1:
-        return f"${value:,.2f}"
-    return f"${value:.{min(8, 1 - math.floor(math.log10(abs(value))))}f}"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time as it is said.
-
-    >>> duration(None), duration(4), duration(200), duration(9000), duration(400000)
-    ('–', '4 s', '3 min', '2 h 30 min', '4 d 15 h')
-    """
-    if seconds is None:
-        return "–"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} d {hours % 24} h"
-
-
 def moment(time: str | None) -> str:
     """Return a time in UTC without what nobody reads.
 
@@ -216,25 +163,13 @@ def moment(time: str | None) -> str:
     return "–" if time is None else datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def share(done: int, of: int) -> int:
+def percent_done(done: int, of: int) -> int:
     """Return how many percent are done, never 100 before the last.
 
-    >>> share(999, 1000), share(0, 0), share(5, 5)
+    >>> percent_done(999, 1000), percent_done(0, 0), percent_done(5, 5)
     (99, 0, 100)
     """
     return 100 * min(done, of) // of if of else 0
-
-
-def bytes_text(size: int) -> str:
-    """Return a size in bytes as it is said.
-
-    >>> bytes_text(512), bytes_text(5_300_000)
-    ('512 B', '5.3 MB')
-    """
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} B"
 
 
 def left(run: RunView) -> float | None:
@@ -258,7 +193,7 @@ def price_line(plan: Plan | None) -> str:
         return "Something is wrong."
     total = plan.total
     requests = f"{total.misses:,} request{'' if total.misses == 1 else 's'} to send"
-    return f"{dollars(total.usd.expected)} expected, {dollars(total.usd.worst)} at the worst; {requests}"
+    return f"{dollars_text(total.usd.expected)} expected, {dollars_text(total.usd.worst)} at the worst; {requests}"
 
 
 def failures(model: ModelView) -> list[tuple[str, int]]:

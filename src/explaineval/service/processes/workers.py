@@ -41,6 +41,7 @@ from explaineval.service.processes.starter import Started, Starter
 from explaineval.service.settings import Settings
 from explaineval.service.table import ACTIVE, STATES, RunRow, State, Table, WaitsFor, kept_of
 from explaineval.service.uploads import in_directory
+from explaineval.text import dollars_text
 
 STOP_SECONDS = 130.0
 """For how long answers under way are waited for when a run is to stop: an attempt may take 120 seconds by default."""
@@ -423,16 +424,22 @@ class Workers:
         if others:
             return Wait(
                 "budget",
-                f"it may cost ${wanted:.4f}, and ${max(0.0, left - kept):.4f} of the budget of {row.token} are free: "
-                f"${kept:.4f} are kept for {len(others)} of its runs that {'goes' if len(others) == 1 else 'go'} on.",
+                f"it may cost {dollars_text(wanted)}, and {dollars_text(max(0.0, left - kept))} of the budget "
+                f"of {row.token} are free: "
+                f"{dollars_text(kept)} are kept for {len(others)} of its runs that "
+                f"{'goes' if len(others) == 1 else 'go'} on.",
             )
         if row.id not in self._planning:  # what it asks may be in the cache by now
             self._planning[row.id] = asyncio.create_task(self._plan_anew(row))
         if not self._planning[row.id].done():
-            return Wait("budget", f"it may cost ${wanted:.4f}, and ${left:.4f} are left: its price is looked at again.")
+            return Wait(
+                "budget",
+                f"it may cost {dollars_text(wanted)}, and {dollars_text(left)} are left: its price is looked at again.",
+            )
         del self._planning[row.id]
         reason = (
-            f"it may cost ${wanted:.4f} more, and ${left:.4f} are left of the budget of {row.token}; continue it when "
+            f"it may cost {dollars_text(wanted)} more, and {dollars_text(left)} are left of the budget of "
+            f"{row.token}; continue it when "
             "there is more."
         )
         await self.set_state(row, End("interrupted", reason))
@@ -614,10 +621,16 @@ class Workers:
     def _limit_reason(self, row: RunRow) -> str:
         spent, left = self.ledger.run_spent(row.id) or 0.0, self.ledger.left(row.token)
         if row.max_usd is not None and (left is None or row.max_usd - spent < left):
-            return f"its limit (${row.max_usd:g}) is reached: ${spent:.4f} are spent; continue it with a higher one."
+            return (
+                f"its limit ({dollars_text(row.max_usd)}) is reached: {dollars_text(spent)} are spent; continue it "
+                "with a higher one."
+            )
         if left is None:
-            return f"the limit of one of its models is reached: ${spent:.4f} are spent."
-        return f"the budget of {row.token} leaves no room: ${spent:.4f} are spent on this run, ${left:.4f} are left."
+            return f"the limit of one of its models is reached: {dollars_text(spent)} are spent."
+        return (
+            f"the budget of {row.token} leaves no room: {dollars_text(spent)} are spent on this run, "
+            f"{dollars_text(left)} are left."
+        )
 
     async def set_state(self, row: RunRow, end: End, *, only_in: Sequence[State] = STATES, **changes: Any) -> bool:
         """Write the state of a run that is in one of these states, and tell its followers; return whether it was."""

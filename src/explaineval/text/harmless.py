@@ -1,4 +1,4 @@
-"""Makes text by models and users safe to print, and numbers into words."""
+"""Make text by models, endpoints and users safe to print."""
 
 from __future__ import annotations
 
@@ -73,59 +73,6 @@ def shortened(message: str) -> str:
     """
     text = _LONG_WORD.sub(lambda match: f"{match[0][:80]}…{match[0][-40:]} ({len(match[0]):,} characters)", message)
     return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "…"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a duration in words; an empty text where it is unknown.
-
-    >>> duration(38), duration(2300), duration(4 * 3600), duration(100 * 3600)
-    ('38 s', '38 min', '4.0 h', '4.2 days')
-    """
-    if seconds is None:
-        return ""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
-
-
-def counted(number: int, noun: str, verb: str = "") -> str:
-    """Return a number with its noun, in the plural where it is not one, and with a verb that agrees.
-
-    >>> counted(1, "request"), counted(1200, "request"), counted(0, "reply"), counted(2, "batch")
-    ('1 request', '1,200 requests', '0 replies', '2 batches')
-    >>> counted(1, "request", "are"), counted(2, "request", "are")
-    ('1 request is', '2 requests are')
-    """
-    plural = f"{noun}s"
-    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
-        plural = f"{noun[:-1]}ies"
-    elif noun.endswith(("s", "ch", "sh", "x")):
-        plural = f"{noun}es"
-    text = f"1 {noun}" if number == 1 else f"{number:,} {plural}"
-    return f"{text} {agreeing(number, verb)}" if verb else text
-
-
-def only(number: int, noun: str, verb: str) -> str:
-    """Return a number that is too small, with its noun and verb.
-
-    >>> only(0, "example", "have"), only(1, "example", "have"), only(2, "example", "have")
-    ('no example has', 'only 1 example has', 'only 2 examples have')
-    """
-    return f"only {counted(number, noun, verb)}" if number else f"no {noun} {agreeing(1, verb)}"
-
-
-_SINGULAR = {"are": "is", "were": "was", "have": "has", "do": "does", "go": "goes"}
-
-
-def agreeing(number: int, verb: str) -> str:
-    """Return a verb, given as it stands after many, as it stands after so many.
-
-    >>> agreeing(1, "are"), agreeing(1, "differ"), agreeing(2, "differ")
-    ('is', 'differs', 'differ')
-    """
-    return verb if number != 1 else _SINGULAR.get(verb, f"{verb}s")
 
 
 def json_kind(value: object) -> str:
