@@ -177,7 +177,7 @@ def test_a_run_that_costs_too_much_is_refused_on_the_form(window: Windows) -> No
     fill_model(page, 0, "openai/m", "dear")
     expect(page.locator("#price")).to_contain_text("Left of your budget")
     page.get_by_role("button", name="Start the run").click()
-    expect(page.locator("#form-problem")).to_contain_text("$0.5000 are left of the budget of poor")
+    expect(page.locator("#form-problem")).to_contain_text("$0.50 are left of the budget of poor")
     expect(page.get_by_label("Model", exact=True).first).to_have_value("openai/m")
     page.get_by_label("Stop at so many dollars").fill("much")
     page.get_by_role("button", name="Start the run").click()

@@ -87,7 +87,7 @@ def test_a_run_that_goes_on(tmp_path: Path, watch: Watch) -> None:
         "out: running for 90 s. "
         "openai/smol: 20 of 60 requests (5 cached), 2.0/s, phi-CCT so far 0.58 [-0.51, 0.95] (12 trials), $0.50, 20 s "
         "left trials: 12 ok "
-        "In all: 20 of 60 requests; $0.50 of $3 spent, about $1.00 more to come; 20 s left."
+        "In all: 20 of 60 requests; $0.50 of $3.00 spent, about $1.00 more to come; 20 s left."
     )
 
 

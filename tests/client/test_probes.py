@@ -360,7 +360,7 @@ def test_the_table_tells_people(bench: Bench) -> None:
     lines = result.stdout.splitlines()
 
     assert lines[1].split() == ["what", "finding", "what", "it", "means"]
-    assert "This probe: 5 requests, 200 tokens in, 60 out, $0.000320." in lines
+    assert "This probe: 5 requests, 200 tokens in, 60 out, $0.00032." in lines
     assert lines[-1].startswith("CCT will be given in chat style")
     assert result.stderr == ""
 

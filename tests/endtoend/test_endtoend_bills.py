@@ -43,8 +43,8 @@ def test_a_bill_beyond_the_text_ends_the_run_for_its_endpoint(
     assert number + 1 <= len(one.server.received) == requests["sent"] <= number + 2
     assert requests["unsent"] == DISTINCT - requests["sent"]
     assert found.document["usd_spent"] == pytest.approx(BILLED, abs=0.01)
-    assert "openai/planted at lab billed 100 tokens in and 10,000,000 out ($6.0000)" in said
-    assert ("above the spending limit ($1)" in said) is (code == 3)
+    assert "openai/planted at lab billed 100 tokens in and 10,000,000 out ($6.00)" in said
+    assert ("above the spending limit ($1.00)" in said) is (code == 3)
     assert "higher --max-usd" not in found.stderr
 
     one.server.usages.clear()
@@ -123,7 +123,7 @@ def test_a_probe_ends_at_such_a_bill(warm: WarmCommands, tmp_path: Path) -> None
 
         assert (found.code, len(server.asked)) == (code, 1), found.stdout
         assert "billed" in found.document["error"]["message"]
-        assert "$6.0000" in found.document["error"]["message"]
+        assert "$6.00" in found.document["error"]["message"]
 
 
 def test_a_batch_with_such_a_bill_is_the_last(warm: WarmCommands, tmp_path: Path) -> None:

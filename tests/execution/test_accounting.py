@@ -38,7 +38,7 @@ def model_run(price: Price | None, usage: dict[str, int]) -> Any:
 @pytest.mark.parametrize(
     ("runs", "shown"),
     [
-        ([(Price(1.0, 2.0), COUNTED), (FREE, {})], "Spent $20.0000"),
+        ([(Price(1.0, 2.0), COUNTED), (FREE, {})], "Spent $20.00"),
         ([(Price(1.0, 2.0), {})], "Cost unknown (answers came without a count of tokens)."),
         ([(None, COUNTED)], "Cost unknown (no price is known for a model; give --price IN,OUT)."),
         (

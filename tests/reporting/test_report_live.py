@@ -58,7 +58,7 @@ def test_a_model_in_one_line() -> None:
         ({}, [PHI, LivePhi("cue_user", PHI.estimate, 4)], "phi-CCT (cue_user) so far 0.13 [-0.14, 0.38] (800 trials, "
          "mean of 4 conditions)"),
         ({"usd": None}, [], "(312 cached), 4.1/s, 34 min left"),
-        ({"max_usd": 0.5}, [], "$0.12 of $0.5"),
+        ({"max_usd": 0.5}, [], "$0.12 of $0.50"),
         ({"usd": 0.0123}, [], "$0.0123,"),
         ({"rate": None, "seconds_left": None}, [], "(312 cached), $0.12, time left not known yet"),
         ({"state": "failed", "rate": None, "reason": "lab: the key is refused."}, [],
@@ -76,8 +76,8 @@ def test_the_sum_says_what_is_left_in_time_and_money() -> None:
     run = make_run(make_model(), make_model("b", seconds_left=7200), make_model("c", state="finished", usd_left=9.0))
 
     assert run_sentence(run) == (
-        "2 running, 1 finished; 3,600 of 28,800 requests; $0.36 of $2 spent, about $2.27 more to come (the limit will "
-        "be reached first); 2.0 h left"
+        "2 running, 1 finished; 3,600 of 28,800 requests; $0.36 of $2.00 spent, about $2.27 more to come (the limit "
+        "will be reached first); 2 h left"
     )
 
 
@@ -154,8 +154,8 @@ def test_a_watched_run_at_80_columns() -> None:
         "openai/gpt-4o-mini: 1,200 of 9,600 requests (312 cached), 4.1/s, phi-CCT so far",
         "  0.13 [-0.14, 0.38] (800 trials), $0.12, 34 min left",
         "  trials: 800 ok, 12 unparsed",
-        "In all: 1,200 of 9,600 requests; $0.12 of $2 spent, about $1.14 more to come; 34",
-        "  min left.",
+        "In all: 1,200 of 9,600 requests; $0.12 of $2.00 spent, about $1.14 more to come;",
+        "  34 min left.",
     ]
 
 

@@ -100,7 +100,7 @@ def test_ledgers_of_shards_add_up(tmp_path: Path) -> None:
     merged = read_ledger(tmp_path / "out")
 
     assert (merged.spent("run"), merged.spent("judge")) == (3.0, 1.0)
-    assert "$3.0000 by run; $1.0000 by judge" in (spending_sentence(tmp_path / "out") or "")
+    assert "$3.00 by run; $1.00 by judge" in (spending_sentence(tmp_path / "out") or "")
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_a_run_that_costs_more_than_is_left_is_refused(service: Service) -> None
     ended = service.wait(run, ANN)
 
     assert (refused.status, refused.document["error"]["code"]) == (402, "budget")
-    assert "$5.0000 are left" in refused.document["error"]["message"]
+    assert "$5.00 are left" in refused.document["error"]["message"]
     assert ended["state"] == "failed"
     assert "Connection" in ended["reason"] or "refused" in ended["reason"]
     assert ended["usd"] == 0

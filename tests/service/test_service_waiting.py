@@ -210,7 +210,7 @@ def test_a_run_at_its_limit_is_continued_with_a_higher_one(server: BillingServer
         finished = service.wait(run, TOKENS["ann"])
 
     assert (limited["state"], again["state"]) == ("interrupted", "interrupted")
-    assert "its limit ($0.2) is reached" in limited["reason"]
+    assert "its limit ($0.20) is reached" in limited["reason"]
     assert "continue it with a higher one" in limited["reason"]
     assert 0 < limited["usd"] <= 0.2
     assert 0 < bought == bought_again < 15

@@ -366,7 +366,7 @@ def _probability_rows(trial: Trial) -> Rows:
     rows: Rows = []
     if trial.status == "ok":
         value = (
-            number_text(trial.tvd) if trial.tvd is not None else f"none ({flat(trial.tvd_reason or 'not recorded')})"
+            number_text(trial.tvd, 3) if trial.tvd is not None else f"none ({flat(trial.tvd_reason or 'not recorded')})"
         )
         rows.append(("TVD", Text(value)))
     moves = [

@@ -128,13 +128,13 @@ def duration_text(seconds: float) -> str:
     >>> duration_text(4), duration_text(200), duration_text(9000), duration_text(400_000)
     ('4 s', '3 min', '2 h 30 min', '4 days 15 h')
     """
-    if seconds < 90:
+    if seconds < 100:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
     if minutes < 60:
         return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
+    if minutes < 48 * 60:
+        hours, minutes = divmod(minutes, 60)
         return f"{hours} h" + (f" {minutes} min" if minutes else "")
     days, hours = divmod(hours, 24)
     return f"{days} days" + (f" {hours} h" if hours else "")

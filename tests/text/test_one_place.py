@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "explaineval"
+SOURCE = Path(__file__).parents[2] / "src" / "explaineval"
 WORDS = SOURCE / "text"
 DECIMALS = re.compile(r"\.\d*[a-zA-Z%]?$|\.\{|[eEfF%]$")
 """A format that rounds: `.2f`, `.3g`, `%`. A bare `g` writes a setting as it was given."""
