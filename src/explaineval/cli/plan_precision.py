@@ -12,7 +12,7 @@ from explaineval.cli.output import SCREEN_WIDTH, columns
 from explaineval.errors import InputError
 from explaineval.planning.precision import Precision, Rates, expected_precision, piloted_precision
 from explaineval.planning.prepare import Prepared
-from explaineval.text import counted
+from explaineval.text import counted, number_text, significant_text
 
 PRECISION = options(
     option(
@@ -87,16 +87,23 @@ def _sentence(one: Precision) -> str:
         if one.examples_nine_in_ten is None
         else f"{_rounded(one.examples_nine_in_ten):,} in nine of ten"
     )
-    have = "" if one.available_half_width is None else f", which give about ± {one.available_half_width:.2g}"
+    have = (
+        ""
+        if one.available_half_width is None
+        else f", which give about ± {significant_text(one.available_half_width, 2)}"
+    )
     in_task = f"the task has {one.in_task:,}" if one.in_task > one.available else "the task has no more"
     if one.in_task < one.examples:
         in_task += ", too few"
     return (
-        f"{name}: {counted(_rounded(one.examples), 'example')} with {one.trials:.3g} interventions each reach "
+        f"{name}: {counted(_rounded(one.examples), 'example')} with {significant_text(one.trials)} "
+        "interventions each reach "
         "it in half of "
-        f"such runs, {sure}. This plan has {one.available:,}{have}; {in_task}. phi-CCT {one.phi:.2f} at an impact rate "
-        f"of {one.rates.p:.2g}, TPR {one.rates.tpr:.2g}, FPR {one.rates.fpr:.2g}, changes of an example correlated by "
-        f"{one.rates.icc:.2g}."
+        f"such runs, {sure}. This plan has {one.available:,}{have}; {in_task}. phi-CCT {number_text(one.phi)} "
+        "at an impact rate "
+        f"of {significant_text(one.rates.p, 2)}, TPR {significant_text(one.rates.tpr, 2)}, FPR "
+        f"{significant_text(one.rates.fpr, 2)}, changes of an example correlated by "
+        f"{significant_text(one.rates.icc, 2)}."
     )
 
 

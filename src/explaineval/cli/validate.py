@@ -17,10 +17,9 @@ from explaineval.datasets import load_tasks, parse_specs
 from explaineval.errors import ExitCode
 from explaineval.prompts import PromptBook
 from explaineval.records import SIMULATED_NOTE
-from explaineval.reporting.condition_text import percent
 from explaineval.reporting.summary import Line, wrap
 from explaineval.scoring.registry import METRICS
-from explaineval.text import NONE, interval_text, number_text
+from explaineval.text import NONE, interval_text, number_text, share_text
 from explaineval.validation.recovery import STEPS, Finding, Number, Recovered, chance, recover, short_model
 from explaineval.validation.setups import Own, own_setups, shipped_setups
 
@@ -141,7 +140,7 @@ def _number_lines(result: Recovered, width: int) -> Iterator[Line]:
         likely = chance(held, len(decided))
         text = f"  The planted value lies in {held} of {len(decided)} intervals of 95 %."
         if likely < RARE:
-            text += f" By chance it lies in so few of them with a probability of {percent(likely)}."
+            text += f" By chance it lies in so few of them with a probability of {share_text(likely)}."
         yield from wrap(text, width, "  ")
     if len(result.numbers) > MOST_ROWS:
         return

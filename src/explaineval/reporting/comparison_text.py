@@ -12,9 +12,18 @@ from explaineval.scoring.checks import CODES, GRADES, MetricWarning, describe_sn
 from explaineval.scoring.comparisons import PRIMARY, CarriedWarning, Claim, Compared, GroupResult
 from explaineval.scoring.registry import text_of
 from explaineval.scoring.task_means import task_text
-from explaineval.text import counted
+from explaineval.text import (
+    MOST_NAMES,
+    counted,
+    interval_text,
+    joined,
+    number_text,
+    p_text,
+    share_text,
+    significant_text,
+)
 
-SHOWN_NAMES = 12
+SHOWN_NAMES = MOST_NAMES
 """Names of systems that one sentence lists."""
 
 WORTH_A_TREND = 6
@@ -64,7 +73,7 @@ def _sentence(compared: Compared) -> str:
     tested = compared.tested
     if not tested:
         if all(row.note == SAME for row in compared.family.differences):
-            return f"{join(names)} have the same {title} on {task_of(compared)}, example by example."
+            return f"{joined(names)} have the same {title} on {task_of(compared)}, example by example."
         if compared.instead is not None:
             reasons = f"{title} is undefined for {'; '.join(reasons_of(compared))}"
             return f"{_sentence(compared.instead).removesuffix('.')} ({reasons})."
@@ -107,7 +116,7 @@ def _numbers(row: Difference, compared: Compared) -> str:
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    return f"{value or 0.0:+.2f} [{low or 0.0:.2f}, {high or 0.0:.2f}]"
+    return f"{number_text(value or 0.0, sign=True)} {interval_text(low or 0.0, high or 0.0)}"
 
 
 def _claim_sentence(compared: Compared, number: int) -> str:
@@ -147,7 +156,7 @@ def _why_no_more(compared: Compared, number: int, claim: Claim) -> Iterator[str]
         reasons = "; ".join(_lower_first(CODES[code].title) for code in of_system)
         by_reasons.setdefault(reasons, []).append(compared.group.names[system])
     for reasons, systems in by_reasons.items():
-        what = f"{title_of(compared.metric)} of {join(systems)}"
+        what = f"{title_of(compared.metric)} of {joined(systems)}"
         yield f"{what} {'is' if len(systems) == 1 else 'are'} marked do not quote ({reasons})"
 
 
@@ -177,8 +186,8 @@ def rate_text(rate: float, beside: Sequence[float]) -> str:
     >>> rate_text(0.4, (0.4, 0.05)), rate_text(0.101, (0.101, 0.104))
     ('.40', '.101')
     """
-    digits = 2 if len({f"{one:.2f}" for one in beside}) == len(beside) else 3
-    return f"{rate:.{digits}f}".removeprefix("0")
+    digits = 2 if len({number_text(one) for one in beside}) == len(beside) else 3
+    return number_text(rate, digits).removeprefix("0")
 
 
 def _lower_first(text: str) -> str:
@@ -194,7 +203,7 @@ def _spread_text(compared: Compared, number: int) -> str:
         return ""
     turned = (compared.family.differences[number].value or 0.0) < 0
     values = [
-        f"{task} {(-value if turned else value):+.2f}"
+        f"{task} {number_text(-value if turned else value, sign=True)}"
         for task, value in zip(compared.tasks, spread.values, strict=True)
         if value is not None
     ]
@@ -224,7 +233,7 @@ def reasons_of(compared: Compared) -> list[str]:
             by_reason.setdefault(reason, []).append(name)
     if not by_reason:
         return list(dict.fromkeys(row.undefined or row.note or "" for row in compared.family.differences))
-    return [f"{join(names)}: {reason}" for reason, names in by_reason.items()]
+    return [f"{joined(names)}: {reason}" for reason, names in by_reason.items()]
 
 
 def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
@@ -262,17 +271,22 @@ def _detectable(compared: Compared, tested: Sequence[Difference]) -> str:
         return ""
     if least[0] >= NOTHING_SEEN and not compared.on_log_scale:
         return "; nothing could have been seen with so few changed answers"
-    size = f"{least[0]:.2f}"
-    if f"{least[-1]:.2f}" != size:
-        size += f" to {least[-1]:.2f}, depending on the pair,"
+    size, largest = number_text(least[0]), number_text(least[-1])
+    if largest != size:
+        size += f" to {largest}, depending on the pair,"
     return f"; a true difference of {size} would have been found in 4 of 5 such studies"
 
 
 def _equivalence(compared: Compared, row: Difference) -> str:
     """Return a difference with the interval that decides on equivalence."""
     numbers = _interval(row.value, row.low_equivalent, row.high_equivalent)
-    level = f"{100 * (1 - compared.family.equivalence_level):.3g} %"
+    level = _level(compared)
     return f"{title_of(compared.metric)} differs by {numbers} ({level} interval)"
+
+
+def _level(compared: Compared) -> str:
+    """Return the level of the interval that decides on equivalence."""
+    return f"{significant_text(100 * (1 - compared.family.equivalence_level))} %"
 
 
 def equivalence_of(compared: Compared) -> str | None:
@@ -298,7 +312,7 @@ def equivalence_of(compared: Compared) -> str | None:
         for row in equal[:SHOWN_NAMES]
     ]
     more = f"; {len(equal) - SHOWN_NAMES} more pairs" if len(equal) > SHOWN_NAMES else ""
-    level = f"{100 * (1 - compared.family.equivalence_level):.3g} % intervals"
+    level = f"{_level(compared)} intervals"
     return f"Equivalent {within}, {len(equal)} of {counted(len(rows), 'pair')} ({level}): {'; '.join(pairs)}{more}."
 
 
@@ -316,9 +330,9 @@ def best_of(compared: Compared) -> str | None:
         high = f"{names[best]}, which has the highest {title_of(compared.metric)}"
         text = f"{tested[0].upper()}{tested[1:]} are shown to be less faithful than {high}."
         if others:
-            text = f"Not shown to be less faithful than {high}: {join(others)}."
+            text = f"Not shown to be less faithful than {high}: {joined(others)}."
     else:
-        text = f"Not separated from the best: {join(others)}." if others else f"The best is separated from {tested}."
+        text = f"Not separated from the best: {joined(others)}." if others else f"The best is separated from {tested}."
     chosen = "was picked as the best by looking at these data, so its own value is a little too high."
     return f"{text} {names[best]} {chosen}"
 
@@ -348,13 +362,15 @@ def trend_of(compared: Compared) -> str | None:
     note = f" {trend.note[0].upper()}{trend.note[1:]}." if trend.note and compared.primary else ""
     beside = [(title_of(metric), other) for metric, other in compared.trends_beside.items()]
     others = [f"{'the ' if name == 'impact rate' else ''}{name} by {_slope(other)}" for name, other in beside]
-    together = f" (over the same models {join(others)})" if others else ""
+    together = f" (over the same models {joined(others)})" if others else ""
     here = [("", trend), *((f" of {name}", other) for name, other in beside)]
-    intervals = [f"[{one.low_here or 0.0:.2f}, {one.high_here or 0.0:.2f}]{name}" for name, one in here if one.slopes]
+    intervals = [
+        f"{interval_text(one.low_here or 0.0, one.high_here or 0.0)}{name}" for name, one in here if one.slopes
+    ]
     return (
         f"For ten times the parameters {title_of(compared.metric)} on {task_of(compared)} changes by {_slope(trend)}"
         f"{together}: mean slopes of {counted(count, 'family')}, with limits for families like these. For these very "
-        f"families they are {join(intervals)}.{note}"
+        f"families they are {joined(intervals)}.{note}"
     )
 
 
@@ -363,7 +379,7 @@ def _slope(trend: Trend) -> str:
     if trend.value is None:
         return f"an unknown amount ({trend.undefined})"
     p = "" if trend.p is None else f", p {p_text(trend.p)}"
-    return f"{trend.value:+.2f} [{trend.low or 0.0:.2f}, {trend.high or 0.0:.2f}]{p}"
+    return f"{_interval(trend.value, trend.low, trend.high)}{p}"
 
 
 def explained_of(result: GroupResult) -> Iterator[str]:
@@ -373,29 +389,17 @@ def explained_of(result: GroupResult) -> Iterator[str]:
         where = f"on {task}, {kind.replace('_', ' ')}"
         if explained.value is not None:
             limits = (
-                f" [{explained.low:.0%}, {explained.high:.0%}]"
+                f" [{share_text(explained.low)}, {share_text(explained.high)}]"
                 if explained.low is not None and explained.high is not None
                 else ""
             )
-            shares.append(f"{explained.value:.0%}{limits} {where} ({counted(explained.n_models, 'model')})")
+            shares.append(f"{share_text(explained.value)}{limits} {where} ({counted(explained.n_models, 'model')})")
         elif explained.reliability_phi is not None:
             unknown.append(f"How much of CCT phi-CCT explains {where} is unknown: {explained.undefined}.")
     if shares:
-        text = f"Of the variance of CCT between models phi-CCT explains {join(shares)}"
+        text = f"Of the variance of CCT between models phi-CCT explains {joined(shares)}"
         yield f"{text}, from different halves of the examples, corrected for reliability."
     yield from unknown
-
-
-def join(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them.
-
-    >>> join(["a", "b", "c"])
-    'a, b and c'
-    """
-    shown = list(names[:SHOWN_NAMES])
-    if len(names) > SHOWN_NAMES:
-        shown.append(f"{len(names) - SHOWN_NAMES} more")
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -404,20 +408,6 @@ def short_names(names: Sequence[str]) -> list[str]:
     if len(providers) > 1 or providers & {"", SIMULATED_PREFIX.rstrip("/")}:
         return list(names)
     return [name.partition("/")[2] for name in names]
-
-
-def p_text(p: float) -> str:
-    """Return a p-value as papers write it, with its sign of relation.
-
-    >>> p_text(0.0042), p_text(0.00004), p_text(0.31)
-    ('= .004', '< .001', '= .31')
-    """
-    if p < 0.001:
-        return "< .001"
-    text = f"{p:.3f}" if p < 0.01 else f"{p:.2f}"
-    if text == "0.05":  # on which side of .05 it lies must show
-        text = f"{p:.4f}" if f"{p:.3f}" == "0.050" else f"{p:.3f}"
-    return f"= {text.removeprefix('0')}"
 
 
 def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
@@ -429,7 +419,7 @@ def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
             by_text.setdefault(one, []).append(name)
     carried = [
         one.warning.model_copy(
-            update={"metric": compared.metric, "text": f"{one.about(join(systems))}: {one.warning.text}"}
+            update={"metric": compared.metric, "text": f"{one.about(joined(systems))}: {one.warning.text}"}
         )
         for one, systems in by_text.items()
     ]
@@ -444,7 +434,7 @@ def _warnings(result: GroupResult, compared: Compared) -> Iterator[tuple[str, st
         what = "arms differ" if group.by == "arm" else "models were asked under arms that differ"
         yield (
             "confounded",
-            f"the {what} in {join(group.confounded)}: the difference may be one of "
+            f"the {what} in {joined(group.confounded)}: the difference may be one of "
             f"{'that' if len(group.confounded) == 1 else 'these'}.",
         )
     if any(row.method == "mover" for row in compared.family.differences):
@@ -461,15 +451,16 @@ def _warnings(result: GroupResult, compared: Compared) -> Iterator[tuple[str, st
     if result.differing:
         yield (
             "asked_otherwise",
-            f"they also differ in {join(result.differing)}; only trials that are the same in all of them count."
+            f"they also differ in {joined(result.differing)}; only trials that are the same in all of them count."
             + (" --mention decides all by one policy." if any("mention" in part for part in result.differing) else ""),
         )
     if compared.left_out:
-        yield "tasks_left_out", f"not all of them were asked {join(compared.left_out)}, which is left out here."
+        yield "tasks_left_out", f"not all of them were asked {joined(compared.left_out)}, which is left out here."
     for first, second, rate, other in result.noise[:SHOWN_NAMES]:
         yield (
             "noise_differs",
-            f"asking the same again changed {rate:.0%} of the answers of {names[first]} and {other:.0%} of those of "
+            f"asking the same again changed {share_text(rate)} of the answers of {names[first]} and "
+            f"{share_text(other)} of those of "
             f"{names[second]}: noise pulls their phi-CCT towards 0 by different amounts.",
         )
     if len(result.noise) > SHOWN_NAMES:

@@ -13,8 +13,6 @@ from explaineval.reporting.comparison_text import (
     equivalence_of,
     explained_of,
     higher_first,
-    join,
-    p_text,
     rank_text,
     reasons_of,
     remark_of,
@@ -28,7 +26,7 @@ from explaineval.reporting.tuning_text import tuning_lines
 from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
 from explaineval.scoring.shared import NOT_SCORED
 from explaineval.scoring.task_means import MEAN
-from explaineval.text import counted
+from explaineval.text import NONE, counted, interval_text, joined, number_text, p_text, p_value_text
 
 SHOWN_PAIRS, LOSSES_IN_A_SENTENCE = 10, 2
 COLUMNS = (
@@ -72,7 +70,7 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
             if not first:
                 yield ""
             first = False
-            yield from _wrapped(f"{join(result.group.names)} share no trial, so nothing is compared.", width)
+            yield from _wrapped(f"{joined(result.group.names)} share no trial, so nothing is compared.", width)
         for compared in result.leading:
             yield from _paragraph(trend_of(compared), width)
             cct = result.family("cct", compared)
@@ -103,7 +101,7 @@ def _conditions(result: GroupResult, compared: Compared, width: int, *, levels: 
     """What is compared under which conditions, on how many trials; `levels`: name the level of verbosity too."""
     fixed = result.group.fixed
     parts = [str(fixed["model"])] if fixed["model"] else []
-    parts += [compared.task if compared.task != MEAN else f"mean over {join(compared.tasks)}"]
+    parts += [compared.task if compared.task != MEAN else f"mean over {joined(compared.tasks)}"]
     parts += [compared.kind.replace("_", " ")]
     parts += [] if compared.primary else ["exploratory"]
     parts += [str(fixed["style"])] if fixed["style"] else []
@@ -111,7 +109,7 @@ def _conditions(result: GroupResult, compared: Compared, width: int, *, levels: 
     parts += [counted(int(fixed["shots"]), "shot")] if fixed["shots"] else []
     verbosity = fixed["verbosity"]
     parts += [f"verbosity {verbosity}"] if verbosity is not None and (levels or verbosity != "normal") else []
-    parts += [f"levels {join(result.group.levels)}"] if result.group.levels else []
+    parts += [f"levels {joined(result.group.levels)}"] if result.group.levels else []
     both = "both" if len(result.group.systems) == 2 else "all of them"
     if NOT_SCORED in compared.undefined:
         both = "all that have any"
@@ -124,7 +122,7 @@ def _losses(result: GroupResult, compared: Compared, width: int) -> Iterator[str
     """How many trials each system loses because they are not shared, and its value with them."""
     title = title_of(compared.metric)
     rows = [
-        (name, count, "undefined" if value is None else f"{value:.2f}")
+        (name, count, number_text(value))
         for name, count, value in zip(
             short_names(result.group.names), compared.lost, compared.unrestricted, strict=True
         )
@@ -172,7 +170,7 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
         yield (f"  {ranks:<6}" if ranked else "  ") + _short(names[number], room - 1).ljust(room) + cells + mark
     rates = [item.impact_rate for item in families.values() if item is not None and item.impact_rate is not None]
     metrics = [metric for _, metric in shown]
-    legend = [f"at p: phi-CCT at the common impact rate {rates[0]:.2f}"] if rates and AT_P in metrics else []
+    legend = [f"at p: phi-CCT at the common impact rate {number_text(rates[0])}"] if rates and AT_P in metrics else []
     legend += ["changed: impact rate"] if "impact_rate" in metrics else []
     if legend:
         yield f"  {'; '.join(legend)}"
@@ -188,7 +186,7 @@ def _values(compared: Compared | None) -> tuple[float | None, ...]:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return NONE if value is None else number_text(value)
 
 
 def _short(name: str, room: int) -> str:
@@ -221,14 +219,14 @@ def _metrics(result: GroupResult, compared: Compared, width: int) -> Iterator[st
             yield _metric_line(_short(_title_of(item), 26), row, item.on_log_scale)
         yield from _wrapped(f"  {_legend_of(compared, [row for _, row in shown], claims)}", width, "  ")
     if same:
-        text = f"No difference in any example: {join(same)}." if shown else "None in any example."
+        text = f"No difference in any example: {joined(same)}." if shown else "None in any example."
         yield from _wrapped(f"  {text}", width, "  ")
     reasons: dict[str, list[str]] = {}
     for item, row in rows:
         if row.low is None:
             reasons.setdefault(item.why_undefined(row) or "no interval", []).append(title_of(item.metric))
     for reason, titles in reasons.items():
-        yield from _wrapped(f"  Not compared: {join(titles)} ({reason}).", width, "  ")
+        yield from _wrapped(f"  Not compared: {joined(titles)} ({reason}).", width, "  ")
 
 
 def _legend_of(compared: Compared, rows: Sequence[Difference], claims: int) -> str:
@@ -244,7 +242,7 @@ def _legend_of(compared: Compared, rows: Sequence[Difference], claims: int) -> s
 
 def _title_of(compared: Compared) -> str:
     if compared.metric == AT_P and compared.impact_rate is not None:
-        return f"phi-CCT at p = {compared.impact_rate:.2f}"
+        return f"phi-CCT at p = {number_text(compared.impact_rate)}"
     return "ratio of odds ratios" if compared.on_log_scale else title_of(compared.metric)
 
 
@@ -254,12 +252,12 @@ def _metric_line(title: str, row: Difference, on_log_scale: bool) -> str:
         None if number is None else _scaled(number, on_log_scale)
         for number in (row.value, row.low_adjusted, row.high_adjusted)
     )
-    interval = f"[{low:.2f}, {high:.2f}]" if low is not None and high is not None else "–"
-    p = p_text(row.p_adjusted).removeprefix("= ") if row.p_adjusted is not None else "same" if row.note == SAME else "–"
+    interval = NONE if low is None or high is None else interval_text(low, high)
+    p = "same" if row.note == SAME else p_value_text(row.p_adjusted)
     least = "MOVER" if row.method == "mover" else ""
     if row.detectable is not None:
-        least = f"{_scaled(row.detectable, on_log_scale):.2f}"
-    shown = f"×{value:.2f}" if on_log_scale else f"{value:+.2f}"
+        least = number_text(_scaled(row.detectable, on_log_scale))
+    shown = f"×{number_text(value)}" if on_log_scale else number_text(value, sign=True)
     return f"  {title:<27}{shown:>7}  {interval:<17}{p:<7}{least:>10}".rstrip()
 
 
@@ -299,8 +297,8 @@ def _pair_text(compared: Compared, number: int) -> tuple[str, str]:
     """The two names, the higher one first, and the numbers of their difference."""
     first, second, row = higher_first(compared, number)
     shown = dict(zip(compared.group.names, short_names(compared.group.names), strict=True))
-    interval = f"[{row.low_adjusted or 0.0:.2f}, {row.high_adjusted or 0.0:.2f}]"
-    numbers = f"{row.value or 0.0:+.2f} {interval:<14} p {p_text(row.p_adjusted or 0.0)}"
+    interval = interval_text(row.low_adjusted or 0.0, row.high_adjusted or 0.0)
+    numbers = f"{number_text(row.value or 0.0, sign=True)} {interval:<14} p {p_text(row.p_adjusted or 0.0)}"
     remark = remark_of(compared, number)
     return f"{shown[first]} > {shown[second]}", f"{numbers}  {remark}" if remark else numbers
 

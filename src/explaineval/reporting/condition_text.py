@@ -14,7 +14,7 @@ from explaineval.scoring.metric import CORRELATION
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
 from explaineval.scoring.warnings import RowWarning
-from explaineval.text import counted
+from explaineval.text import counted, share_text
 
 ORDERS = {"pe": "predict then explain", "pe2": "predict, then explain in a second call", "ep": "explain then predict"}
 
@@ -169,12 +169,6 @@ def _words(kind: str) -> tuple[str, str]:
     return ("Inserting a word", "the word") if found.inserts == "word" else ("The insertion", "it")
 
 
-def signed(value: float) -> str:
-    """Return a number with two digits, and never as -0.00."""
-    text = f"{value:.2f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
 FEWEST_FOR_PERCENT = 10
 """A rate of fewer trials than this is told as their number: 2 of 5."""
 
@@ -191,21 +185,13 @@ def counted_share(row: MetricRow) -> str | None:
 
 def share(row: MetricRow) -> str:
     """Return a rate that has a value as sentences tell it: in per cent, or of few trials as their number."""
-    return counted_share(row) or percent(row.value or 0.0)
+    return counted_share(row) or share_text(row.value or 0.0)
 
 
 def no_interval(row: MetricRow) -> str:
     """Return what stands in place of an interval: a correlation of 1 or −1 is exact in these trials."""
     is_exact = row.value is not None and abs(row.value) == 1 and METRICS[row.metric].scale == CORRELATION
     return "exactly" if is_exact else "no interval"
-
-
-def percent(value: float) -> str:
-    """Return a share in whole per cent, but never 0 or 100 for one that is not."""
-    rounded = round(100 * value)
-    if rounded == 0 and value > 0:
-        return "under 1 %"
-    return "over 99 %" if rounded == 100 and value < 1 else f"{rounded} %"
 
 
 def statuses_text(missing: Mapping[str, int]) -> str:

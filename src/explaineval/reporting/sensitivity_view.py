@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from explaineval.records import EXPLANATION, Condition, MetricRow
-from explaineval.reporting.condition_text import describe, percent, signed, source_name
+from explaineval.reporting.condition_text import describe, source_name
 from explaineval.reporting.summary import MOST_BLOCKS, Line, interval_cell, wrap
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.sensitivity import Sensitivity
-from explaineval.text import NONE, counted, interval_text, number_text
+from explaineval.text import NONE, counted, interval_text, number_text, share_text
 
 TITLE = "Who decides what is mentioned, and where it is looked for"
 
@@ -123,7 +123,7 @@ def _undefined(own: Mapping[str, MetricRow]) -> str | None:
 def _cells(item: Sensitivity | None, own: Mapping[str, MetricRow]) -> list[str]:
     """Return the cells of one source; `item` None is the headline."""
     cells = [interval_cell(own.get("phi_cct"))]
-    for name, show in (("tpr", percent), ("fpr", percent), ("youden_j", signed)):
+    for name, show in (("tpr", share_text), ("fpr", share_text), ("youden_j", number_text)):
         row = own.get(name)
         cells.append("–" if row is None or row.value is None else show(row.value))
     if item is None:
@@ -162,7 +162,7 @@ def _ranges(by_condition: Mapping[Condition, Sequence[Sensitivity]], legend: str
         ):
             known = [value for value in values if value is not None]
             if known:
-                parts.append(f"{what} {signed(min(known))} to {signed(max(known))} ({len(known)})")
+                parts.append(f"{what} {number_text(min(known))} to {number_text(max(known))} ({len(known)})")
             else:
                 parts.append(f"{what} undefined in all")
         yield from wrap(f"  {name}, {counted(len(items), 'condition')}: {'; '.join(parts)}", width, "    ")

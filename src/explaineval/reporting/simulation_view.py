@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from explaineval.records import Condition, MetricRow
-from explaineval.reporting.condition_text import describe, percent
+from explaineval.reporting.condition_text import describe
 from explaineval.reporting.summary import Line, wrap
 from explaineval.scoring.metric import PredictionMetric
 from explaineval.scoring.predictions import PANEL
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.warnings import RowWarning
-from explaineval.text import counted, interval_text, number_text
+from explaineval.text import counted, interval_text, number_text, share_text
 
 GAIN_SHUFFLED, GAIN_DIFFERENCE = "simulation_gain_balanced_shuffled", "simulation_gain_balanced_difference"
 GAIN, NORMALISED, SHUFFLED = "simulation_gain_balanced", "nsg", "nsg_shuffled"
@@ -56,8 +56,8 @@ def _block(
     with_it, without = numbers[WITH], numbers[WITHOUT]
     if with_it.value is not None and without.value is not None:
         text = (
-            f"The next answer was predicted rightly in {percent(with_it.value)} with the explanation, in "
-            f"{percent(without.value)} without it."
+            f"The next answer was predicted rightly in {share_text(with_it.value)} with the explanation, in "
+            f"{share_text(without.value)} without it."
         )
         yield from wrap(f"  {text}", width, "    ")
     yield from wrap(f"  Share of errors that it mends (NSG): {_number(numbers[NORMALISED])}.", width, "    ")

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from explaineval.records import Condition, MetricRow
-from explaineval.reporting.comparison_text import join
 from explaineval.reporting.condition_text import (
     Numbers,
     arm_numbers,
     by_condition,
-    counted_share,
     describe,
     is_kind,
     lower_first,
@@ -21,7 +19,7 @@ from explaineval.reporting.condition_text import (
     parts_of,
     ranked,
     sentences_of,
-    signed,
+    share,
     split_shared,
     statuses_text,
     verdict_of,
@@ -33,7 +31,7 @@ from explaineval.scoring.metric import LevelMetric
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.warnings import TASKS_DIFFER, RowWarning
-from explaineval.text import counted
+from explaineval.text import counted, interval_text, joined, number_text
 
 MOST_BLOCKS = 6
 """Conditions that are shown as blocks of sentences; more become one table in the same words."""
@@ -131,8 +129,8 @@ def _estimate_line(name: str, row: MetricRow | None, remark: str, width: int) ->
     if row.value is None:
         yield from wrap(f"{start}undefined: {row.undefined}", width, " " * LABEL)
         return
-    interval = f"[{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else no_interval(row)
-    yield from wrap(f"{start}{signed(row.value)}   {interval:<16} {remark}".rstrip(), width, " " * LABEL)
+    interval = no_interval(row) if row.low is None else interval_text(row.low, row.high)
+    yield from wrap(f"{start}{number_text(row.value)}   {interval:<16} {remark}".rstrip(), width, " " * LABEL)
 
 
 def _not_quoted(warnings: Iterable[RowWarning]) -> set[str]:
@@ -151,9 +149,9 @@ def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterato
     if first is not None:
         limited = {row.warning.metric for row in warnings if row.warning.text == first.text}
         titles = [METRICS[name].title for name in METRICS if name in limited & SHOWN]
-        parts.append(f"Do not quote {join(titles)}: {lower_first(first.text).rstrip('.')}")
+        parts.append(f"Do not quote {joined(titles)}: {lower_first(first.text).rstrip('.')}")
         others = [METRICS[name].title for name in METRICS if name in (_not_quoted(warnings) & SHOWN) - limited]
-        parts += [f"do not quote {join(others)} either"] if others else []
+        parts += [f"do not quote {joined(others)} either"] if others else []
     yield from _with_more(parts, first, warnings, run, width)
 
 
@@ -243,7 +241,7 @@ def _table(
         graves += [(name, warnings)] if not_quoted else []
         phi, cct = numbers.get("phi_cct"), numbers.get("cct")
         rows = (phi, cct, numbers.get("impact_rate"), arm.get("sham_flip_rate"), numbers.get("tpr"), numbers.get("fpr"))
-        cells = [interval_cell(phi), "–" if cct is None or cct.value is None else signed(cct.value)]
+        cells = [interval_cell(phi), "–" if cct is None or cct.value is None else number_text(cct.value)]
         cells += [_share_cell(row) for row in rows[2:]]
         marks = [row is not None and row.value is not None and row.metric in not_quoted for row in rows]
         cells = [f"{cell}{MARK if mark else ' '}" for cell, mark in zip(cells, marks, strict=True)]
@@ -269,7 +267,7 @@ def _table(
 def _share_cell(row: MetricRow | None) -> str:
     if row is None or row.value is None:
         return "–"
-    return counted_share(row) or f"{round(100 * row.value)} %"
+    return share(row)
 
 
 def _row(name: str, cells: Sequence[str], room: int) -> str:
@@ -281,9 +279,8 @@ def interval_cell(row: MetricRow | None) -> str:
     """Return a number with its interval as it stands in a table."""
     if row is None or row.value is None:
         return "undefined"
-    if row.low is None or row.high is None:
-        return f"{signed(row.value)} {no_interval(row)}"
-    return f"{signed(row.value)} [{row.low:.2f}, {row.high:.2f}]"
+    limits = no_interval(row) if row.low is None else interval_text(row.low, row.high)
+    return f"{number_text(row.value)} {limits}"
 
 
 def wrap(text: str, width: int, indent: str, look: Look = "plain") -> Iterator[Line]:

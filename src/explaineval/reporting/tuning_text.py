@@ -7,11 +7,11 @@ from typing import Any
 
 from explaineval.metrics.differences import LEVEL
 from explaineval.metrics.frontiers import Gap, MeanDifference
-from explaineval.reporting.comparison_text import join, p_text, short_names, title_of
+from explaineval.reporting.comparison_text import short_names, title_of
 from explaineval.scoring.comparisons.groups import PRIMARY_OVER_LEVELS
 from explaineval.scoring.comparisons.tuning import TunedPair, TuningResult
 from explaineval.scoring.task_means import task_text
-from explaineval.text import counted
+from explaineval.text import counted, interval_text, joined, number_text, p_text
 
 MOST_SENTENCES = 4
 """Pairs that have a sentence of their own; of more, those with a claim are listed."""
@@ -82,7 +82,7 @@ def pair_sentence(result: TuningResult, pair: TunedPair) -> str:
             f"({tuned} − {base} at equal FPR: TPR {span})"
         )
     left_out = [gap.level for gap in shown.gaps if gap.value is None]
-    note = f"; left out: level {join(left_out)}" if left_out else ""
+    note = f"; left out: level {joined(left_out)}" if left_out else ""
     return f"{text}{note}.{area}"
 
 
@@ -91,24 +91,25 @@ def _levels(pair: TunedPair, sign: float) -> str:
     shown = pair.dominance
     side = "above" if sign > 0 else "below"
     told = [
-        f"{abs(gap.value):.2f} {side} at the pretrained level {gap.level} (adjusted p {p_text(p)})"
+        f"{number_text(abs(gap.value))} {side} at the pretrained level {gap.level} (adjusted p {p_text(p)})"
         for gap, p in zip(shown.gaps, shown.p_levels, strict=True)
         if gap.value is not None and p is not None and p < LEVEL and gap.value * sign > 0
     ]
-    return join(told)
+    return joined(told)
 
 
 def _span(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
-    return f"{low:+.2f}" if f"{low:+.2f}" == f"{high:+.2f}" else f"{low:+.2f} to {high:+.2f}"
+    first, last = number_text(low, sign=True), number_text(high, sign=True)
+    return first if first == last else f"{first} to {last}"
 
 
 def _area(pair: TunedPair) -> str:
     row = pair.f_auroc
     if row.value is None:
         return ""
-    limits = "" if row.low is None or row.high is None else f" [{row.low:.2f}, {row.high:.2f}]"
-    return f" {title_of(PRIMARY_OVER_LEVELS)} differs by {row.value:+.2f}{limits}."
+    limits = "" if row.low is None else f" {interval_text(row.low, row.high)}"
+    return f" {title_of(PRIMARY_OVER_LEVELS)} differs by {number_text(row.value, sign=True)}{limits}."
 
 
 def _summary(result: TuningResult) -> str:
@@ -116,7 +117,7 @@ def _summary(result: TuningResult) -> str:
     for claim, text in CLAIMS.items():
         members = [pair for pair in result.pairs if pair.dominance.claim == claim]
         if members:
-            named = join([names_of(result, pair)[0] for pair in members])
+            named = joined([names_of(result, pair)[0] for pair in members])
             counts.append(f"{text} in {len(members)}" + ("" if claim == "neither_shown" else f" ({named})"))
     untested = sum(pair.dominance.undefined is not None for pair in result.pairs)
     if untested:
@@ -136,7 +137,8 @@ def _mean_sentence(mean: MeanDifference | None) -> str | None:
     return (
         f"Over {counted(mean.n, 'pair')} {title_of(PRIMARY_OVER_LEVELS)} of the instruction-tuned model minus "
         "the pretrained "
-        f"one's is {mean.value:+.2f} [{mean.low:.2f}, {mean.high:.2f}] on average, p {p_text(mean.p)}, for pairs like "
+        f"one's is {number_text(mean.value, sign=True)} {interval_text(mean.low, mean.high)} on average, p "
+        f"{p_text(mean.p)}, for pairs like "
         f"these.{note}"
     )
 

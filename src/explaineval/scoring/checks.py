@@ -18,7 +18,7 @@ from explaineval.metrics.reliability import NoiseMargin, inside_example_only, no
 from explaineval.records import Estimate, Record
 from explaineval.rundir.schema import EndpointRecord, Snapshot
 from explaineval.scoring.counts import KindCounts
-from explaineval.text import agreeing, counted
+from explaineval.text import UNDEFINED, agreeing, counted, interval_text, number_text, share_text
 
 Grade = Literal["do not quote", "mind", "for the record"]
 GRADES: tuple[Grade, ...] = ("do not quote", "mind", "for the record")
@@ -381,7 +381,7 @@ def find_noise(margin: NoiseMargin | None) -> tuple[str, str] | None:
         return "noise_unknown", "No sham was scored, so it is unknown how many answers change by noise alone."
     if margin.lower_limit > 0:
         return None
-    impact = f"Answers change in {margin.impact_rate:.1%} of the interventions"
+    impact = f"Answers change in {share_text(margin.impact_rate, 1)} of the interventions"
     if margin.is_likely:
         return "noise_not_excluded", (
             f"{impact} and in none of the {counted(margin.shams, 'sham')} (the same prompt asked again): that "
@@ -389,7 +389,8 @@ def find_noise(margin: NoiseMargin | None) -> tuple[str, str] | None:
             "alone, but so few shams do not exclude it."
         )
     return "noise", (
-        f"{impact} and in {margin.sham_rate:.1%} of the shams (the same prompt asked again): that is not clearly more "
+        f"{impact} and in {share_text(margin.sham_rate, 1)} of the shams (the same prompt asked again): that is "
+        "not clearly more "
         "than noise."
     )
 
@@ -419,7 +420,7 @@ def check_example_only(_: str, results: Results) -> Iterator[tuple[str, str]]:
         yield (
             "inside_example_only",
             "phi-CCT lies inside the range of an explainer that knows the example but not the insertion "
-            f"({baseline.low:.2f} to {baseline.high:.2f}); phi within examples is {beside}.",
+            f"({number_text(baseline.low)} to {number_text(baseline.high)}); phi within examples is {beside}.",
         )
 
 
@@ -440,8 +441,8 @@ def check_answers(title: str, results: Results) -> Iterator[tuple[str, str]]:
         is_lower = not within.low <= phi.value <= within.high
         yield (
             "follows_answer" if is_lower else "answer_tells_change",
-            f"{start}: among explanations of the same answer it is {within.value:.2f} [{within.low:.2f}, "
-            f"{within.high:.2f}].",
+            f"{start}: among explanations of the same answer it is {number_text(within.value)} "
+            f"{interval_text(within.low, within.high)}.",
         )
 
 
@@ -473,7 +474,7 @@ def check_texts(title: str, results: Results) -> Iterator[tuple[str, str]]:
         yield (
             "few_texts",
             f"{'Only ' if texts < FEWEST_TEXTS else ''}{start} inserted: the interval of {title} holds for {these}. "
-            f"For other texts too it is [{over_texts.low:.2f}, {over_texts.high:.2f}].",
+            f"For other texts too it is {interval_text(over_texts.low, over_texts.high)}.",
         )
 
 
@@ -548,14 +549,15 @@ def check_share_of_examples(title: str, results: Results) -> Iterator[tuple[str,
         yield (
             "grows_with_trials",
             f"{_percent(share)} of the examples with a changed answer ({share.n_examples}) have one that goes "
-            f"unmentioned ({title}), with {trials:.1f} trials and {flips_per_flipped_example(tables):.1f} changed "
+            f"unmentioned ({title}), with {number_text(trials, 1)} trials and "
+            f"{number_text(flips_per_flipped_example(tables), 1)} changed "
             "answers in each; more trials raise that share by themselves.",
         )
 
 
 def _percent(estimate: Estimate) -> str:
-    return "undefined" if estimate.value is None else f"{estimate.value:.1%}"
+    return UNDEFINED if estimate.value is None else share_text(estimate.value, 1)
 
 
 def _number(estimate: Estimate) -> str:
-    return "undefined" if estimate.value is None else f"{estimate.value:.3f}"
+    return number_text(estimate.value, 3)

@@ -16,7 +16,7 @@ from explaineval.metrics.auroc import HullArea, f_auroc_hull
 from explaineval.metrics.estimates import no_value, seeded_generator
 from explaineval.records import Condition, Estimate
 from explaineval.scoring.counts import WORDS, RunCounts, interval_of, table_cell
-from explaineval.text import counted
+from explaineval.text import counted, number_text, share_text
 
 DIFFERENT_ANSWERS = "the answers differ between levels, though they were asked once: the trials are not of one run"
 NOT_SHARED = "no trial is readable at every level"
@@ -112,7 +112,8 @@ def check_levels(counts: LevelCounts) -> Iterator[tuple[str, str]]:
         if many <= few:
             yield (
                 "level_not_followed",
-                f"explanations are no longer at {longer} ({many:.1f} words) than at {shorter} ({few:.1f}): the "
+                f"explanations are no longer at {longer} ({number_text(many, 1)} words) than at {shorter} "
+                f"({number_text(few, 1)}): the "
                 "model does not follow the instruction on length, so these levels are hardly two points.",
             )
 
@@ -122,7 +123,8 @@ def check_hull(counts: LevelCounts) -> Iterator[tuple[str, str]]:
     area, permuted = counts.hull
     yield (
         "hull_above_chance",
-        f"the area under the hull of the levels is {area.value:.3f}; chance alone gives {permuted:.3f} on the same "
+        f"the area under the hull of the levels is {number_text(area.value, 3)}; chance alone gives "
+        f"{number_text(permuted, 3)} on the same "
         "trials, so it is read against that only.",
     )
 
@@ -131,10 +133,11 @@ def _describe_answers(counts: LevelCounts) -> str:
     """Say how often answers changed at each level, and how many are the same at all levels."""
     rates = []
     for level, (a, b, c, d) in zip(counts.levels, counts.tables.sum(axis=0).tolist(), strict=True):
-        rates.append(f"{level} {(a + b) / (a + b + c + d):.2f}")
+        rates.append(f"{level} {number_text((a + b) / (a + b + c + d))}")
     labels = [{scores[level][2] for level in counts.levels} for trials in counts.trials for scores in trials]
     same = sum(len(at_levels) == 1 for at_levels in labels) / len(labels)
     return (
-        f"each level asked for the answer again: impact rates are {', '.join(rates)}, and {same:.0%} of the answers "
+        f"each level asked for the answer again: impact rates are {', '.join(rates)}, and {share_text(same)} of "
+        "the answers "
         "are the same at all levels; --order pe2 asks once and explains per level."
     )

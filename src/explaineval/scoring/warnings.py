@@ -35,7 +35,7 @@ from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.registry import metrics_of
 from explaineval.scoring.task_means import MEAN, tasks_differ
 from explaineval.scoring.verbosity import LevelCounts, check_levels
-from explaineval.text import agreeing, counted, only
+from explaineval.text import agreeing, counted, number_text, only
 
 PHI = "phi_cct"
 """The metric that has a limit of its own where it is 1 or −1, and of which it is said that tasks differ."""
@@ -327,8 +327,9 @@ def _of_missing_trials(metric: KindMetric, counts: KindCounts) -> Iterator[Metri
     low, high = counts.phi_bounds
     if metric.missing == "bounded" and not np.isnan(low):
         text = (
-            f"{share}: whatever they would have been, {metric.title} on all of them lies between {low:.3f} and "
-            f"{high:.3f}."
+            f"{share}: whatever they would have been, {metric.title} on all of them lies between "
+            f"{number_text(low, 3)} and "
+            f"{number_text(high, 3)}."
         )
         yield make_warning("missing_bounds", metric.name, text)
     elif metric.missing != "measured" and scored >= missing - unknown > (1 - ENOUGH) * (missing + scored):

@@ -32,12 +32,13 @@ from explaineval.text.numbers import (
     share_text,
     significant_text,
 )
-from explaineval.text.words import agreeing, counted, joined, only
+from explaineval.text.words import MOST_NAMES, agreeing, counted, joined, only
 
 __all__ = [
     "FORMULA",
     "HARMFUL",
     "MARK",
+    "MOST_NAMES",
     "NARROW_SPACE",
     "NONE",
     "NO_INTERVAL",

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from explaineval.interventions import kind_of
 from explaineval.planning.notes import record_notes
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
-from explaineval.reporting.comparison_text import join
 from explaineval.reporting.condition_text import lower_first
 from explaineval.reporting.page.findings import Finding, findings_of
 from explaineval.reporting.page.limits import Limits, limits_of
@@ -29,7 +28,7 @@ from explaineval.reporting.results import Results
 from explaineval.scoring.checks import GRADES
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
-from explaineval.text import counted
+from explaineval.text import counted, joined
 
 MOST_NAMES = 3
 """Models that the title names."""
@@ -135,9 +134,9 @@ def _subject(entries: Sequence[Entry]) -> str:
     tasks = list(dict.fromkeys(entry.condition.task for entry in entries if entry.condition.task != MEAN))
     if not models:
         return "no scored trials"
-    who = join(models) if len(models) <= MOST_NAMES else f"{counted(len(models), 'model')}"
+    who = joined(models) if len(models) <= MOST_NAMES else f"{counted(len(models), 'model')}"
     kinds = dict.fromkeys(kind_of(entry.condition.kind or "").title for entry in entries)
-    return f"{who} on {join(tasks)}: {join(list(kinds))}"
+    return f"{who} on {joined(tasks)}: {joined(list(kinds))}"
 
 
 def _facts(results: Results, entries: Sequence[Entry]) -> Iterator[str]:

@@ -10,7 +10,6 @@ from explaineval.reporting.comparison_text import (
     best_of,
     equivalence_of,
     explained_of,
-    join,
     reasons_of,
     sentence_of,
     short_names,
@@ -24,7 +23,7 @@ from explaineval.reporting.results import Results
 from explaineval.reporting.tuning_text import sentences_of as tuning_sentences
 from explaineval.scoring.comparisons import PRIMARY, Compared, GroupResult
 from explaineval.scoring.registry import METRICS
-from explaineval.text import counted
+from explaineval.text import counted, joined
 
 MEANINGS = {
     "above 0": "the explanations name the insertion more often where it changed the answer",
@@ -144,7 +143,7 @@ def _heading(table: Table, compared: Compared) -> str:
     """Return what a comparison is about in a few words; that models are simulated is said elsewhere."""
     parts = [part for part in table.shared.split(" · ") if part != SIMULATED_NOTE]
     if compared.group.levels:
-        parts.append(f"levels {join(compared.group.levels)}")
+        parts.append(f"levels {joined(compared.group.levels)}")
     return " · ".join(parts) or compared.task
 
 
@@ -167,7 +166,7 @@ def _not_quoted(entry: Entry) -> Iterator[str]:
     """Name the numbers in sentences about a condition that must not be quoted."""
     titles = [METRICS[name].title for name in SAID_IN_SENTENCES if name in entry.grave and name in entry.numbers]
     if titles:
-        yield f"Do not quote {join(titles)}: see the warnings."
+        yield f"Do not quote {joined(titles)}: see the warnings."
 
 
 def _notes(compared: Compared) -> Iterator[str]:
@@ -204,7 +203,7 @@ def _remarks(result: GroupResult, compared: Compared) -> Iterator[str]:
     shared = f"{counted(compared.n_pairs, 'trial')} of {counted(compared.n_examples, 'example')}"
     lost = [name for name, count in zip(short_names(compared.group.names), compared.lost, strict=True) if count]
     text = f"Differences and ranks rest on the {shared} that are scored in all of them"
-    yield f"{text}; {join(lost)} lost trials by that." if lost else f"{text}."
+    yield f"{text}; {joined(lost)} lost trials by that." if lost else f"{text}."
     if compared.tested and any(compared.undefined):
         yield f"Not tested: {'; '.join(reasons_of(compared))}."
     cct = result.family("cct", compared)

@@ -17,10 +17,9 @@ from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from explaineval.records import SIMULATED_NOTE
-from explaineval.reporting.comparison_text import join
 from explaineval.reporting.page.content import PageContent
 from explaineval.reporting.page.figures import PageFigure
-from explaineval.text import counted, visible
+from explaineval.text import counted, joined, visible
 
 TEMPLATE = "page.html"
 STYLES, SCRIPTS = ("tokens.css", "page.css", "trials.css"), ("page.js",)
@@ -119,7 +118,7 @@ def embedded(svg: str) -> Markup:
 def _listed(names: Sequence[str]) -> str:
     """Return names as a sentence lists them, no more than LISTED."""
     if len(names) <= LISTED:
-        return join(names)
+        return joined(names)
     return f"{', '.join(names[:LISTED])} and {len(names) - LISTED} more"
 
 

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from explaineval.records import OUTCOMES, Condition
-from explaineval.reporting.comparison_text import p_text, rank_text, remark_of, short_names, title_of
+from explaineval.reporting.comparison_text import rank_text, remark_of, short_names, title_of
 from explaineval.reporting.page.numbers import UNDEFINED, Axis, Value, axis_of, interval, value_of, written
 from explaineval.reporting.page.places import Entry, Names, Place
 from explaineval.reporting.results import Results
 from explaineval.scoring.comparisons import Compared, GroupResult
 from explaineval.scoring.metric import OPEN, KindMetric, Section
 from explaineval.scoring.registry import METRICS
-from explaineval.text import counted, number_text
+from explaineval.text import counted, number_text, p_text
 
 SHOWN_PAIRS = 10
 """Differences that are shown at once; the others can be opened."""

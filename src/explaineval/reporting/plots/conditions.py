@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from explaineval.config import ModelConfig
 from explaineval.interventions import kind_of
 from explaineval.records import Condition, MetricRow
-from explaineval.reporting.comparison_text import join
 from explaineval.reporting.plots.figure import Limits, Point, Series
 from explaineval.reporting.plots.words import shown
 from explaineval.reporting.results import Results, RunResults
 from explaineval.scoring.task_means import MEAN
-from explaineval.text import counted
+from explaineval.text import counted, joined
 
 MOST_POINTS_NAMED = 10
 """Points with their names beside them; where there are more, the legend names their families."""
@@ -74,7 +73,7 @@ class Setting:
 
     def parts(self) -> tuple[str, ...]:
         """Return the task or tasks, the kind, the order and the level as texts; empty where it is over all levels."""
-        return (join([shown(task) for task in self.tasks]), shown(self.kind), self.order, self.verbosity or "")
+        return (joined([shown(task) for task in self.tasks]), shown(self.kind), self.order, self.verbosity or "")
 
 
 def setting_of(entry: Numbers) -> Setting:

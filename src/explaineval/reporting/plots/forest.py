@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from explaineval.records import EXPLANATION, Condition, MetricRow
-from explaineval.reporting.comparison_text import join
 from explaineval.reporting.plots.conditions import (
     Numbers,
     Setting,
@@ -25,7 +24,7 @@ from explaineval.reporting.results import Results
 from explaineval.reporting.tuning_text import names_of, sentences_of, where_of
 from explaineval.scoring.comparisons import GroupResult, TunedPair, TuningResult
 from explaineval.scoring.registry import METRICS
-from explaineval.text import counted, number_text
+from explaineval.text import counted, joined, number_text
 
 PRIMARY = "phi_cct"
 HEADLINES = (PRIMARY, "f_auroc", "f_auroc_own", "cct", "cct_sampled")
@@ -57,7 +56,7 @@ def forests(settings: Mapping[Setting, list[Numbers]]) -> Iterator[Figure | Miss
                     f"forest-{metric}",
                     "forest",
                     f"{METRICS[metric].title} of each model",
-                    f"it is undefined for every model: {join([*reasons])}",
+                    f"it is undefined for every model: {joined([*reasons])}",
                 )
 
 
@@ -116,7 +115,7 @@ def _notes(entries: Sequence[Numbers], metric: str) -> Iterator[str]:
         yield "Two intervals that overlap do not show that models are equal: `explaineval compare` tests differences."
     without = [entry for entry in entries if entry.value(metric) is not None and entry.limits(metric) is None]
     if without:
-        yield f"No interval: {join([*dict.fromkeys(labels_of(without, levels=True))])}."
+        yield f"No interval: {joined([*dict.fromkeys(labels_of(without, levels=True))])}."
 
 
 def policies(results: Results) -> Iterator[Figure | MissingFigure]:
@@ -133,7 +132,7 @@ def policies(results: Results) -> Iterator[Figure | MissingFigure]:
         figure = _rows_figure(PRIMARY, by_policy)
         spread = _spread(figure)
         if spread is None:
-            same = join([*by_policy])
+            same = joined([*by_policy])
         else:
             drawn = True
             yield replace(
@@ -143,7 +142,7 @@ def policies(results: Results) -> Iterator[Figure | MissingFigure]:
                 title=title,
                 setting=describe(setting, settings),
                 caption="The same trials, scored under each policy of what counts as a mention of the insertion "
-                f"({join([*by_policy])}), with 95 % intervals. They differ most for {spread[0]}, by "
+                f"({joined([*by_policy])}), with 95 % intervals. They differ most for {spread[0]}, by "
                 f"{number_text(spread[1])}.",
             )
     if not drawn:

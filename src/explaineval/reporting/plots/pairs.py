@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from explaineval.metrics.trends import FEWEST_MODELS, ExplainedVariance
 from explaineval.records import SIMULATED_PREFIX
-from explaineval.reporting.comparison_text import join
 from explaineval.reporting.plots.conditions import Looks, Numbers, Setting, describe, headlines, labels_of
 from explaineval.reporting.plots.figure import Axis, Figure, Limits, Line, MissingFigure, Point
 from explaineval.reporting.plots.words import (
@@ -22,7 +21,7 @@ from explaineval.reporting.plots.words import (
 from explaineval.reporting.results import UnknownCost
 from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.metric import CORRELATION, SHARE
-from explaineval.text import counted, dollars_text, number_text
+from explaineval.text import counted, dollars_text, joined, number_text
 
 PHI = "phi_cct"
 PHI_OF_CCT = "phi_cct_tvd_trials"
@@ -207,7 +206,7 @@ def _left_out_notes(reasons: Mapping[str, str]) -> Iterator[str]:
     for model, reason in reasons.items():
         by_reason.setdefault(reason, []).append(model)
     for reason, models in by_reason.items():
-        yield f"Left out: {join([shown(model) for model in models])} ({reason})."
+        yield f"Left out: {joined([shown(model) for model in models])} ({reason})."
 
 
 def _confounding(entries: Sequence[Numbers]) -> Iterator[str]:
@@ -217,7 +216,7 @@ def _confounding(entries: Sequence[Numbers]) -> Iterator[str]:
         ("numbers of shots", {entry.condition.shots for entry in entries}),
     ):
         if len(values) > 1:
-            yield f"The points differ in {name} ({join(sorted(map(str, values)))}): that may be what is seen."
+            yield f"The points differ in {name} ({joined(sorted(map(str, values)))}): that may be what is seen."
 
 
 def _phi_axis(points: Sequence[Point]) -> Axis:

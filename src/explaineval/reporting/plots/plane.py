@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from explaineval.reporting.comparison_text import join
 from explaineval.reporting.plots.conditions import Looks, Numbers, Setting, describe, labels_of, without_levels
 from explaineval.reporting.plots.figure import Axis, Figure, Line, LineKind, MissingFigure, Point, Series
 from explaineval.reporting.plots.words import (
@@ -18,7 +17,7 @@ from explaineval.reporting.plots.words import (
     MOST_WITH_INTERVALS,
     NOT_DRAWN,
 )
-from explaineval.text import number_text, share_text
+from explaineval.text import joined, number_text, share_text
 
 SUBJECT = "plane"
 PHIS = (0.2, 0.4, 0.6, 0.8)
@@ -165,7 +164,7 @@ def _caption(series: Sequence[Series], rate: float, rates: Sequence[float]) -> s
     )
     longest = max(series, key=lambda one: len(one.points))
     if len(longest.points) > 1:
-        levels = join([str(point.condition.verbosity) for point in longest.points])
+        levels = joined([str(point.condition.verbosity) for point in longest.points])
         text += f". The levels of verbosity of a model are joined in the order {levels}"
     text += f". The curves are places of equal phi-CCT at an impact rate of {share_text(rate, 1)}"
     if len(rates) > 1 and min(rates) < max(rates):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from explaineval.metrics.trends import Trend
-from explaineval.reporting.comparison_text import join, title_of, trend_of
+from explaineval.reporting.comparison_text import title_of, trend_of
 from explaineval.reporting.plots.conditions import Looks, Numbers, Setting, describe, headlines, labels_of
 from explaineval.reporting.plots.figure import Axis, Figure, Line, MissingFigure, Point, Series
 from explaineval.reporting.plots.words import (
@@ -23,7 +23,7 @@ from explaineval.reporting.plots.words import (
 from explaineval.scoring.comparisons import AT_P, Compared, GroupResult
 from explaineval.scoring.metric import CORRELATION
 from explaineval.scoring.registry import METRICS
-from explaineval.text import counted, number_text, parameters_text
+from explaineval.text import counted, joined, number_text, parameters_text
 
 SUBJECT = "size"
 METRICS_BY_SIZE = ("phi_cct", "f_auroc", "cct", AT_P)
@@ -199,7 +199,7 @@ def _alt(title: str, points: Sequence[Point], groups: Sequence[Compared]) -> str
         ]
     slopes = [
         "Slopes by family: "
-        f"{join([f'{name} {number_text(slope, sign=True)}' for name, slope in compared.trend.slopes.items()])}."
+        f"{joined([f'{name} {number_text(slope, sign=True)}' for name, slope in compared.trend.slopes.items()])}."
         for compared in groups
         if compared.trend is not None and compared.trend.slopes
     ]
