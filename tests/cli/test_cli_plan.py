@@ -170,9 +170,9 @@ def test_the_text_says_the_same(place: Path, call: Call) -> None:
     assert code == 0
     assert out.startswith("openai/smol at lab\n")
     assert f"{one['planned']} planned, {one['distinct']} distinct: {one['hits']} in the cache, {one['misses']}" in out
-    assert f"dollars     ${one['usd']['low']:.4f} low, ${one['usd']['expected']:.4f} expected, " in out
-    assert f"saved       ${one['usd_saved']:.4f} by the cache" in out
-    assert "50% of the answers are in the cache" in out
+    assert f"dollars     ${one['usd']['low']:.2f} low, ${one['usd']['expected']:.2f} expected, " in out
+    assert f"saved       ${one['usd_saved']:.3g} by the cache" in out
+    assert "50 % of the answers are in the cache" in out
     assert "guess" in out
     assert "litellm:" in out
     assert "--max-usd 1: the limit may be reached before the end." in out

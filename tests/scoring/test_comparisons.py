@@ -17,7 +17,7 @@ from explaineval.metrics.correlations import phi, phi_at_p
 from explaineval.metrics.differences import Measured, Spread
 from explaineval.metrics.families import compare_pairs
 from explaineval.records import Trial
-from explaineval.reporting.comparison_text import p_text, sentence_of
+from explaineval.reporting.comparison_text import sentence_of
 from explaineval.scoring.comparisons import (
     Choices,
     Compared,
@@ -32,6 +32,7 @@ from explaineval.scoring.comparisons import (
 from explaineval.scoring.comparisons.claims import _is_near_zero
 from explaineval.scoring.mentioning import TextReader
 from explaineval.scoring.shared import System, Trials
+from explaineval.text import p_text
 from makers.runs import make_sham, make_trial
 
 

@@ -62,7 +62,7 @@ def test_the_rate_of_the_control_stands_in_the_warning() -> None:
 
     texts = [(one.condition.kind, one.text) for one in scores.warnings if "suggests" in one.text]
     assert texts == [
-        (CUE, "answers change to the letter that the cue suggests in 30.0% of the trials (control 10.0%).")
+        (CUE, "answers change to the letter that the cue suggests in 30.0 % of the trials (control 10.0 %).")
     ]
 
 

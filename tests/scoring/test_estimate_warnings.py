@@ -181,7 +181,7 @@ def test_impact_like_the_shams_is_noise():
     """As many changes by asking again as by the intervention: a sentence with both rates."""
     sentence = noise_warning([1, 0] * 20, [2] * 40, [1, 0] * 20, [2] * 40)
 
-    assert "25.0% of the interventions and in 25.0% of the shams" in sentence
+    assert "25.0 % of the interventions and in 25.0 % of the shams" in sentence
 
 
 @pytest.mark.parametrize(("shams", "warned"), [(1, True), (200, False)])

@@ -128,7 +128,7 @@ def test_answers_of_their_own_have_a_name_of_their_own() -> None:
         f"{level} {value:.2f}" for level, value in zip(LEVELS, values_of(scores, "impact_rate"), strict=True)
     )
     (text,) = [text for text in texts_of(scores) if "asked for the answer again" in text]
-    assert f"impact rates are {rates}, and 90% of the answers are the same at all levels" in text
+    assert f"impact rates are {rates}, and 90 % of the answers are the same at all levels" in text
 
 
 def test_answers_asked_once_cannot_differ() -> None:

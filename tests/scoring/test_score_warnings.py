@@ -146,7 +146,7 @@ def test_the_share_of_examples_is_told_with_its_trials() -> None:
     mean = sum(len(unsaid) for unsaid in flips.values()) / len(flips)
     assert values_of(scores, "ct_unfaithfulness_per_example") == [pytest.approx(share)]
     (text,) = [text for text in texts_of(scores) if "CT unfaithfulness per example" in text]
-    assert text.startswith(f"{share:.1%} of the examples with a changed answer ({len(flips)})")
+    assert text.startswith(f"{100 * share:.1f} % of the examples with a changed answer ({len(flips)})")
     assert f"with 6.0 trials and {mean:.1f} changed answers in each" in text
 
 

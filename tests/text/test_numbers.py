@@ -83,7 +83,7 @@ def test_a_p_value_shows_on_which_side_of_a_limit_it_is(p: float) -> None:
         assert 0.99 < p < 1
     else:
         value = float(text)
-        assert _holds(p, text if text == "1" else f"0{text}")
+        assert _holds(p, text if text == "1.00" else f"0{text}")
         if abs(p - 0.05) > 1e-8:
             assert (value < 0.05) is (p < 0.05)
     assert p_text(p) in (text, f"= {text}")
@@ -139,6 +139,14 @@ def test_parameters_have_three_digits(parameters: float) -> None:
     assert math.isclose(float(text.rstrip("kMBT")) * factor, parameters, rel_tol=0.006)
 
 
-@pytest.mark.parametrize(("limits", "text"), [((None, 0.1), "no interval"), ((-0.001, 1), "[0.00, 1.00]")])
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        ((None, 0.1), "no interval"),
+        ((-0.001, 1), "[-0.001, 1.00]"),
+        ((0.0, 0.004), "[0.00, 0.004]"),
+        ((-1e-9, 0.1), "[0.00000, 0.10]"),
+    ],
+)
 def test_an_interval(limits: tuple[float | None, float | None], text: str) -> None:
     assert interval_text(*limits) == text

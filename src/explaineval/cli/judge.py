@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ from explaineval.cli.output import (
     echo_document,
     echo_notes,
     echo_scores,
+    echo_text,
     finish,
     totals_line,
 )
@@ -201,8 +201,7 @@ def _echo_agreements(model: str, agreements: Mapping[Condition, Agreement]) -> N
     """Print one sentence for each model, task, arm and kind."""
     for condition, agreement in agreements.items():
         text = " ".join(_sentences(model, condition, agreement))
-        for line in textwrap.wrap(text, columns(SCREEN_WIDTH), subsequent_indent="  "):
-            echo(line)
+        echo_text(text, columns(SCREEN_WIDTH), "", "  ")
     echo()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -26,7 +25,7 @@ from explaineval.metrics.correction import CELLS, WRONG_GRADES, WrongGrades
 from explaineval.planning.notes import note
 from explaineval.records import Estimate, Mention
 from explaineval.scoring.mentioning import MENTIONED
-from explaineval.text import agreeing, counted, interval_text, number_text, share_text
+from explaineval.text import agreeing, counted, interval_text, number_text, share_text, wrapped
 
 TITLES = {"phi_cct": "phi-CCT", "tpr": "TPR", "fpr": "FPR", "youden_j": "J"}
 
@@ -165,7 +164,7 @@ def _number_documents(numbers: Numbers) -> Iterator[dict[str, Any]]:
 def _lines(results: SheetResults) -> Iterator[str]:
     width = columns(SCREEN_WIDTH)
     raters = " and ".join(sheet.name for sheet in results.sheets)
-    yield from textwrap.wrap(f"{_condition(results.key)}, judged by {raters}.", width)
+    yield from wrapped(f"{_condition(results.key)}, judged by {raters}.", width)
     yield ""
     yield "What people call mentioned:"
     yield from _cell_lines((cell.trials, _called(cell.rows, cell.called_mentioned)) for cell in results.cells)
@@ -176,8 +175,7 @@ def _lines(results: SheetResults) -> Iterator[str]:
     for title, (name, estimate) in zip(TITLES.values(), _named(together), strict=True):
         yield f"  {title:<8} {_shown(estimate)}; as {by} counts: {_shown(together.as_counted[name])}"
     if together.corrected.wrong_grades is not None:
-        yield from textwrap.wrap(_wrong_grades(together.corrected.wrong_grades), width, initial_indent="  ",
-                                 subsequent_indent="  ")  # fmt: skip
+        yield from wrapped(_wrong_grades(together.corrected.wrong_grades), width, "  ", "  ")
     for text in dict.fromkeys(filter(None, (estimate.note for _, estimate in _named(together)))):
         yield f"  {text}"
     yield ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 
 import click
@@ -16,6 +15,7 @@ from explaineval.cli.output import (
     echo_document,
     echo_notes,
     echo_scores,
+    echo_text,
     run_document,
     totals_line,
 )
@@ -47,6 +47,6 @@ def merge_command(run_dirs: tuple[Path, ...], out: Path, unfinished: bool, table
         echo_scores(scores, out, table=table)
         echo()
     if record.totals is not None:
-        echo(textwrap.fill(totals_line(record.totals), columns(SCREEN_WIDTH), break_on_hyphens=False))
+        echo_text(totals_line(record.totals), columns(SCREEN_WIDTH))
     echo(f"Run directory: {out}")
     return 0

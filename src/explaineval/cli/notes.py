@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from explaineval.cli.options import JSON, PATH, options
-from explaineval.cli.output import columns, echo, echo_document, echo_lines
+from explaineval.cli.output import columns, echo, echo_document, echo_lines, echo_text
 from explaineval.errors import InputError
 from explaineval.planning.notes import Note, record_notes
 from explaineval.reporting.notes import notes_lines
@@ -45,7 +44,7 @@ def notes_command(run_dir: Path, json: bool) -> int:
         echo_document({"run_dir": str(run_dir), "spending": spending}, notes, scores)
         return 0
     for note in notes:
-        echo(textwrap.fill(note.text, columns(NARROW), break_on_hyphens=False))
+        echo_text(note.text, columns(NARROW))
         echo()
     if scores.warnings:
         echo_lines(notes_lines(scores, str(run_dir), columns(NARROW)))
@@ -53,7 +52,7 @@ def notes_command(run_dir: Path, json: bool) -> int:
         echo("Nothing limits these numbers.")
     if spending is not None:
         echo()
-        echo(textwrap.fill(spending, columns(NARROW), break_on_hyphens=False))
+        echo_text(spending, columns(NARROW))
     return 0
 
 
@@ -89,7 +88,7 @@ def explain_command(metric: str | None, json: bool) -> int:
     echo(f"{metric}: {about.title}")
     for name, text in (("Meaning", about.definition), ("Source", about.source), ("Beware", about.pitfall)):
         start = f"  {name:<9}"
-        echo(textwrap.fill(text, columns(NARROW), initial_indent=start, subsequent_indent=" " * len(start)))
+        echo_text(text, columns(NARROW), start, " " * len(start))
     return 0
 
 

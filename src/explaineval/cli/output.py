@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from explaineval.secrets import SECRETS
-from explaineval.text import counted, dollars_text, escaped, visible
+from explaineval.text import counted, dollars_text, escaped, visible, wrapped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -49,6 +49,12 @@ def uses_color() -> bool:
 def columns(piped: int = PIPED_WIDTH) -> int:
     """Return the width of standard output: COLUMNS if set, else the terminal's, else `piped`; 40 at least."""
     return max(NARROWEST, shutil.get_terminal_size((piped, 24)).columns)
+
+
+def echo_text(text: str, width: int, first: str = "", rest: str = "") -> None:
+    """Print a text in lines of at most so many columns, with indents."""
+    for line in wrapped(text, width, first, rest):
+        echo(line)
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:

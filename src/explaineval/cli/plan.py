@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -21,7 +20,7 @@ from explaineval.planning.cost import PlanCost
 from explaineval.planning.prepare import key_notes
 from explaineval.planning.preview import PreviewedRequest
 from explaineval.records import Intervention
-from explaineval.text import dollars_text, share_text
+from explaineval.text import dollars_text, share_text, wrapped
 
 CASES = ("low", "expected", "worst")
 PARAMETERS = ("max_tokens", "temperature", "stop", "logprobs", "params")
@@ -78,11 +77,11 @@ def _prompts(requests: Iterable[PreviewedRequest]) -> Iterator[str]:
     for number, request in enumerate(requests, start=1):
         unit, values = request.step.unit, request.document()
         condition = unit.arm.condition(unit.model, unit.task.name)
-        yield textwrap.fill(f"--- {number}: {describe(condition, ())}", width, subsequent_indent="    ")
-        yield textwrap.fill(f"{_about(request)}.", width, initial_indent="    ", subsequent_indent="    ")
+        yield from wrapped(f"--- {number}: {describe(condition, ())}", width, "", "    ")
+        yield from wrapped(f"{_about(request)}.", width, "    ", "    ")
         sent = {name: values[name] for name in PARAMETERS if values[name] not in (None, [], {})}
         text = ", ".join(f"{name} {json_module.dumps(value)}" for name, value in sent.items())
-        yield textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    ")
+        yield from wrapped(text, width, "    ", "    ")
         for message in values["messages"] or [{"role": "prompt", "content": values["prompt"]}]:
             yield f"[{message['role']}]"
             yield message["content"]
@@ -125,7 +124,7 @@ def cost_lines(
         yield model.model + (f" at {model.endpoint}" if model.endpoint else "")
         yield from _figures(cost.document())
         if cost.estimate.missing:
-            yield from textwrap.wrap(cost.estimate.basis, width, initial_indent="  ", subsequent_indent="  ")
+            yield from wrapped(cost.estimate.basis, width, "  ", "  ")
     if len(costs) > 1:
         yield "total"
         yield from _figures(total)
@@ -138,7 +137,7 @@ def cost_lines(
     yield f"{line}."
     if any(cost.estimate.price is not None for cost in costs):
         text = f"Prices: {price_version}, unless given; simulated models, loopback and private addresses cost nothing."
-        yield from textwrap.wrap(text, width)
+        yield from wrapped(text, width)
     worst = total["usd"]["worst"]
     if limit is not None and worst is not None:
         reached = "the limit cannot be reached" if worst <= limit else "the limit may be reached before the end"

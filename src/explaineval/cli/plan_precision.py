@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from explaineval.cli.output import SCREEN_WIDTH, columns
 from explaineval.errors import InputError
 from explaineval.planning.precision import Precision, Rates, expected_precision, piloted_precision
 from explaineval.planning.prepare import Prepared
-from explaineval.text import counted, number_text, significant_text
+from explaineval.text import counted, number_text, significant_text, wrapped
 
 PRECISION = options(
     option(
@@ -73,7 +72,7 @@ def precision_lines(found: Sequence[Precision], source: Rates | Path) -> Iterato
     basis = f"as in {source}" if isinstance(source, Path) else "as expected"
     yield f"phi-CCT ± {found[0].half_width:g}, {basis}:"
     for one in found:
-        yield textwrap.fill(_sentence(one), width, initial_indent="  ", subsequent_indent="    ")
+        yield from wrapped(_sentence(one), width, "  ", "    ")
 
 
 def _sentence(one: Precision) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from explaineval.cli.output import (
     echo_document,
     echo_notes,
     echo_scores,
+    echo_text,
     run_document,
     totals_line,
 )
@@ -95,8 +95,8 @@ def execute_and_print(
         if weights is not None and table:
             from explaineval.reporting.tables import legend
 
-            echo(textwrap.fill(legend(), min(LEGEND_WIDTH, columns()), break_on_hyphens=False))
-        echo(textwrap.fill(totals_line(outcome.totals), columns(SCREEN_WIDTH), break_on_hyphens=False))
+            echo_text(legend(), min(LEGEND_WIDTH, columns()))
+        echo_text(totals_line(outcome.totals), columns(SCREEN_WIDTH))
         if outcome.directory is not None:
             echo(f"Run directory: {outcome.directory}")
         if page is not None:

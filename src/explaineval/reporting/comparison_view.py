@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-import textwrap
 from collections.abc import Iterator, Sequence
 
 from explaineval.metrics.differences import SAME, Difference
@@ -26,7 +24,7 @@ from explaineval.reporting.tuning_text import tuning_lines
 from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
 from explaineval.scoring.shared import NOT_SCORED
 from explaineval.scoring.task_means import MEAN
-from explaineval.text import NONE, counted, interval_text, joined, number_text, p_text, p_value_text
+from explaineval.text import NONE, counted, interval_text, joined, number_text, p_text, p_value_text, wrapped
 
 SHOWN_PAIRS, LOSSES_IN_A_SENTENCE = 10, 2
 COLUMNS = (
@@ -54,7 +52,7 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
             if not first:
                 yield from ("", "─" * min(width, 40), "")
             first = False
-            yield from _wrapped(sentence_of(compared), width)
+            yield from wrapped(sentence_of(compared), width)
             yield ""
             yield from _conditions(result, compared, width, levels=len(results) > 1)
             yield from _table(result, compared, width)
@@ -70,7 +68,7 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
             if not first:
                 yield ""
             first = False
-            yield from _wrapped(f"{joined(result.group.names)} share no trial, so nothing is compared.", width)
+            yield from wrapped(f"{joined(result.group.names)} share no trial, so nothing is compared.", width)
         for compared in result.leading:
             yield from _paragraph(trend_of(compared), width)
             cct = result.family("cct", compared)
@@ -80,21 +78,11 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
             yield from _paragraph(text, width)
 
 
-NO_BREAK = "\N{NO-BREAK SPACE}"
-
-
-def _wrapped(text: str, width: int, indent: str = "") -> Iterator[str]:
-    """The text in lines of this width, p-values and intervals unbroken; `indent` stands before all but the first."""
-    kept = re.sub(r"(?<=\bp [<=]) (?=\.)|(?<=\bp) (?=[<=] \.)|(?<=\d,) (?=-?[\d.]+%?\])", NO_BREAK, text)
-    for line in textwrap.wrap(kept, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False):
-        yield line.replace(NO_BREAK, " ")
-
-
 def _paragraph(text: str | None, width: int, indent: str = "  ") -> Iterator[str]:
     """An indented paragraph after an empty line; nothing for None."""
     if text:
         yield ""
-        yield from _wrapped(f"{indent}{text}", width, indent)
+        yield from wrapped(text, width, indent, indent)
 
 
 def _conditions(result: GroupResult, compared: Compared, width: int, *, levels: bool) -> Iterator[str]:
@@ -114,7 +102,7 @@ def _conditions(result: GroupResult, compared: Compared, width: int, *, levels: 
     if NOT_SCORED in compared.undefined:
         both = "all that have any"
     shared = f"{counted(compared.n_pairs, 'trial')} of {counted(compared.n_examples, 'example')} scored in {both}"
-    yield from _wrapped(f"  {' · '.join(filter(None, parts))} · {shared}", width, "  ")
+    yield from wrapped(f"  {' · '.join(filter(None, parts))} · {shared}", width, rest="  ")
     yield from _losses(result, compared, width)
 
 
@@ -132,11 +120,11 @@ def _losses(result: GroupResult, compared: Compared, width: int) -> Iterator[str
         return
     if len(rows) <= LOSSES_IN_A_SENTENCE:
         lost = ", ".join(f"{count} of {name} ({title} with them: {value})" for name, count, value in rows)
-        yield from _wrapped(f"  Scored trials that are not shared are left out: {lost}.", width, "  ")
+        yield from wrapped(f"  Scored trials that are not shared are left out: {lost}.", width, rest="  ")
         return
     room = min(max(len(name) for name, _, _ in rows) + 2, width - 24)
     yield ""
-    yield from _wrapped(f"  Scored trials that are not shared are left out, and {title} with them:", width, "  ")
+    yield from wrapped(f"  Scored trials that are not shared are left out, and {title} with them:", width, rest="  ")
     for name, count, value in rows:
         yield f"  {_short(name, room - 2).ljust(room)}{count:>8,}{value:>12}"
 
@@ -217,16 +205,16 @@ def _metrics(result: GroupResult, compared: Compared, width: int) -> Iterator[st
         yield f"  {'':<27}{'':>7}  {'95 % interval':<17}{'p':<7}{'detectable':>10}"
         for item, row in shown:
             yield _metric_line(_short(_title_of(item), 26), row, item.on_log_scale)
-        yield from _wrapped(f"  {_legend_of(compared, [row for _, row in shown], claims)}", width, "  ")
+        yield from wrapped(f"  {_legend_of(compared, [row for _, row in shown], claims)}", width, rest="  ")
     if same:
         text = f"No difference in any example: {joined(same)}." if shown else "None in any example."
-        yield from _wrapped(f"  {text}", width, "  ")
+        yield from wrapped(f"  {text}", width, rest="  ")
     reasons: dict[str, list[str]] = {}
     for item, row in rows:
         if row.low is None:
             reasons.setdefault(item.why_undefined(row) or "no interval", []).append(title_of(item.metric))
     for reason, titles in reasons.items():
-        yield from _wrapped(f"  Not compared: {joined(titles)} ({reason}).", width, "  ")
+        yield from wrapped(f"  Not compared: {joined(titles)} ({reason}).", width, rest="  ")
 
 
 def _legend_of(compared: Compared, rows: Sequence[Difference], claims: int) -> str:
@@ -318,12 +306,12 @@ def _tasks(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
         for item in families:
             row = item.family.differences[0]
             if row.value is None:
-                yield from _wrapped(f"  {item.task}: {item.why_undefined(row)}", width, "    ")
+                yield from wrapped(f"  {item.task}: {item.why_undefined(row)}", width, rest="    ")
             else:
                 yield _metric_line(_short(item.task, 26), row, item.on_log_scale)
         return
     for item in families:
-        yield from _wrapped(f"  Exploratory: {sentence_of(item)}", width, "    ")
+        yield from wrapped(f"  Exploratory: {sentence_of(item)}", width, rest="    ")
 
 
 def _warning_lines(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:
@@ -332,4 +320,4 @@ def _warning_lines(result: GroupResult, compared: Compared, width: int) -> Itera
         yield ""
     for warning in warnings:
         grave = "Do not quote: " if warning.grade == "do not quote" else "Mind: "
-        yield from _wrapped(f"  {grave}{warning.text}", width, "    ")
+        yield from wrapped(f"  {grave}{warning.text}", width, rest="    ")

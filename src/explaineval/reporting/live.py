@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,7 +9,16 @@ from datetime import UTC, datetime
 from explaineval.records import Estimate
 from explaineval.rundir.schema import ModelProgress, RunProgress, Waiting
 from explaineval.scoring.live import LivePhi
-from explaineval.text import UNDEFINED, count_text, counted, dollars_text, duration_text, interval_text, number_text
+from explaineval.text import (
+    UNDEFINED,
+    count_text,
+    counted,
+    dollars_text,
+    duration_text,
+    interval_text,
+    number_text,
+    wrapped,
+)
 
 Phis = Sequence[LivePhi]
 
@@ -306,8 +313,4 @@ def _time(text: str) -> datetime:
 def _wrap(text: str, width: int, indent: str) -> list[str]:
     """Wrap a text whose first line may be indented; a number stays on one line with its interval."""
     start = text[: len(text) - len(text.lstrip())]
-    whole = re.sub(r"(-?\d\.\d\d) (\[-?\d\.\d\d,) (-?\d\.\d\d\])", "\\1\xa0\\2\xa0\\3", text.strip())
-    lines = textwrap.wrap(
-        whole, width, initial_indent=start, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
-    return [line.replace("\xa0", " ") for line in lines]
+    return wrapped(text.strip(), width, start, indent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -31,7 +30,7 @@ from explaineval.scoring.metric import LevelMetric
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.warnings import TASKS_DIFFER, RowWarning
-from explaineval.text import counted, interval_text, joined, number_text
+from explaineval.text import counted, interval_text, joined, number_text, wrapped
 
 MOST_BLOCKS = 6
 """Conditions that are shown as blocks of sentences; more become one table in the same words."""
@@ -44,9 +43,6 @@ LABEL = 12
 
 SHOWN = frozenset({"phi_cct", "cct", "cct_sampled", "impact_rate", "sham_flip_rate", "flip_to_cue_rate", "tpr", "fpr"})
 """The metrics on the screen: only what limits one of these stands there in full."""
-
-UNBROKEN = "\N{NO-BREAK SPACE}"
-"""Keeps a number and its unit on one line while lines are broken."""
 
 Look = Literal["head", "plain", "warning", "dim"]
 
@@ -286,12 +282,4 @@ def interval_cell(row: MetricRow | None) -> str:
 def wrap(text: str, width: int, indent: str, look: Look = "plain") -> Iterator[Line]:
     """Yield a text as lines of at most `width` columns; the second and later ones begin with `indent`."""
     start = text[: len(text) - len(text.lstrip())]
-    lines = textwrap.wrap(
-        text.strip().replace(" %", f"{UNBROKEN}%"),
-        max(20, width),
-        initial_indent=start,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    yield from (Line(line.replace(UNBROKEN, " "), look) for line in lines)
+    yield from (Line(line, look) for line in wrapped(text.strip(), max(20, width), start, indent))

@@ -32,7 +32,7 @@ from explaineval.text.numbers import (
     share_text,
     significant_text,
 )
-from explaineval.text.words import MOST_NAMES, agreeing, counted, joined, only
+from explaineval.text.words import MOST_NAMES, agreeing, counted, joined, only, wrapped
 
 __all__ = [
     "FORMULA",
@@ -65,4 +65,5 @@ __all__ = [
     "shortened",
     "significant_text",
     "visible",
+    "wrapped",
 ]  # fmt: skip

@@ -47,12 +47,21 @@ def significant_text(value: float, digits: int = 3) -> str:
 def interval_text(low: float | None, high: float | None, digits: int = 2) -> str:
     """Return the limits of an interval in brackets, or that there are none.
 
-    >>> interval_text(-0.1, 0.25), interval_text(None, None)
-    ('[-0.10, 0.25]', 'no interval')
+    A limit that is nearly 0 has as many digits as show on which side of it it lies.
+
+    >>> interval_text(-0.1, 0.25), interval_text(-0.002, 0.25), interval_text(None, None)
+    ('[-0.10, 0.25]', '[-0.002, 0.25]', 'no interval')
     """
     if low is None or high is None:
         return NO_INTERVAL
-    return f"[{number_text(low, digits)}, {number_text(high, digits)}]"
+    return f"[{_limit(low, digits)}, {_limit(high, digits)}]"
+
+
+def _limit(value: float, digits: int) -> str:
+    most = digits + 3
+    while value and digits < most and float(f"{value:.{digits}f}") == 0:
+        digits += 1
+    return number_text(value, digits)
 
 
 def share_text(value: float, digits: int = 0, space: str = " ") -> str:
@@ -88,7 +97,7 @@ def p_value_text(p: float | None) -> str:
     while p != SIGNIFICANT and digits < 9 and float(f"{p:.{digits}f}") == SIGNIFICANT:
         digits += 1
     text = f"{p:.{digits}f}"
-    return text.removeprefix("0") if p < 1 else "1"
+    return text.removeprefix("0")
 
 
 def p_text(p: float) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 
 MOST_NAMES = 12
@@ -56,3 +58,29 @@ def joined(names: Sequence[str]) -> str:
     if len(names) > MOST_NAMES:
         listed.append(f"{len(names) - MOST_NAMES} more")
     return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
+
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+_KEPT = re.compile(
+    r"(?<=\d) (?=%)"  # 5 %
+    r"|(?<=\bp [<=>]) (?=\.)|(?<=\bp) (?=[<=>] \.)"  # p < .001
+    r"|(?<=[\d.]) (?=\[[-+]?[\d.])|(?<=[\d.%],) (?=[-+]?[\d.]+ ?%?\])"  # 0.13 [-0.14, 0.37]
+    r"|(?<=±) (?=[\d.])|(?<=\d) (?=[×±] \d)|(?<=\d [×±]) (?=\d)"  # 100 × 4
+)
+"""Spaces within a number with its sign, unit or interval."""
+
+
+def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+    """Return a text as lines of at most so many columns, with indents; no number is torn from its unit or interval.
+
+    A word that is longer than a line stays whole.
+
+    >>> wrapped("It is 0.13 [-0.14, 0.37], p < .001.", 22, "  ", "  ")
+    ['  It is', '  0.13 [-0.14, 0.37],', '  p < .001.']
+    """
+    kept = _KEPT.sub(NO_BREAK, text)
+    lines = textwrap.wrap(
+        kept, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace(NO_BREAK, " ") for line in lines]
