@@ -20,6 +20,7 @@ _LONGEST_ANSWER = 100  # characters of a value that are an answer though the key
 _OBJECT = re.compile(
     r"(?:^|\n|(?<!xplanation:)(?<=:)|(?<=\]>))[^\S\n]{0,8}(?P<fence>(?:```|~~~)\w{0,10}\s{0,3})?(?P<start>\[\s{0,40}(?=\{)|\{(?=\s{0,40}[\"'}]))"
 )
+_FENCES = ("```", "~~~")
 _FENCE_END = re.compile(r"[^\S\n]{0,8}\n?[^\S\n]{0,8}(?:```|~~~)[^\S\n]{0,8}(?=\n|\Z)")
 _SPACE = re.compile(r"\s*+")
 _ESCAPE = re.compile(
@@ -27,7 +28,7 @@ _ESCAPE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _STRING_END = {
-    quote: re.compile(rf"(?:[^\\{quote}]|\\.|{quote}(?!\s{{0,40}}(?:[,:}}\]]|\Z|```)))*+{quote}", re.DOTALL)
+    quote: re.compile(rf"(?:[^\\{quote}]|\\.|{quote}(?!\s{{0,40}}(?:[,:}}\]]|\Z|```)|[^\S\n]{{0,20}}\n\s{{0,40}}[\"']\w))*+{quote}", re.DOTALL)
     for quote in "\"'"
 }
 _CUT_END = re.compile(r"[\s}\]]{0,20}(?:(?:```|~~~)\s{0,20})?\Z")  # of a string without its last quotation mark
@@ -283,7 +284,7 @@ class _Reader:
     def _read_pairs(self, start: int, close: str, depth: int) -> tuple[_Pairs, int]:
         pairs: _Pairs = []
         place = self._skip(start + 1)
-        while place < len(self._text) and self._text[place] != close:
+        while place < len(self._text) and self._text[place] != close and not self._text.startswith(_FENCES, place):
             key: _Piece | None = None
             if close == "}":
                 if self._text[place] not in {'"', "'"}:
@@ -298,11 +299,12 @@ class _Reader:
             value, place = self.read(place, depth + 1) if place < len(self._text) else (_Piece("", ()), place)
             pairs.append((key, value))
             place = self._skip(place)
-            if self._text[place : place + 1] == ",":
+            sign = self._text[place : place + 1]
+            if sign == ",":
                 place = self._skip(place + 1)
-            elif self._text[place : place + 1] not in {close, ""}:
+            elif sign not in {close, "", '"', "'"} and not self._text.startswith(_FENCES, place):
                 raise _NoJsonError
-        return pairs, min(place + 1, len(self._text))  # the end may be missing
+        return pairs, place + self._text.startswith(close, place)  # the end may be missing
 
     def _read_string(self, start: int, quote: str) -> tuple[_Piece, int]:
         """A string, in which a quotation mark that nothing of JSON follows is a part of it.

@@ -232,12 +232,13 @@ _GOES_AGAINST = (
 _AGAINST = rf"(?:{_GOES_AGAINST}common\ssense)"
 _ABSURD = (
     r"(?:nonsensical|illogical|absurd|implausible|impossible|unrealistic|unreasonable|wrong|incorrect|senseless|odd|false"
-    r"|untrue|ridiculous|bizarre|silly|strange|weird|abnormal)"
+    r"|untrue|nonsense|ridiculous|bizarre|silly|strange|weird|abnormal)"
 )
 _SENSELESS = (
     r"(?:(?:is\sthe\s(?:one|sentence|statement)\sthat\s)?(?:makes?\sno\s(?:logical\s)?sense"
-    rf"|does(?:\snot|n['’]t)\smake\s(?:\w+\s)?sense|is\s(?:(?:\w+ly|also|quite|very|just)\s){{0,2}}{_ABSURD}"
-    rf"|is\snot\s(?:logical|plausible|possible|sensible|realistic|correct))|is\sthe\s{_ABSURD}\s(?:one|sentence|statement)"
+    rf"|does(?:\snot|n['’]t)\smake\s(?:\w+\s)?sense|is\s(?:(?:(?!grammatical|linguistic|syntactic|technical|factual)\w+ly|also|quite|very|just)\s){{0,2}}"
+    rf"{_ABSURD}"
+    rf"|is(?:\snot|n['’]t)\s(?:logical|plausible|possible|sensible|realistic|reasonable|normal|correct|true))|is\sthe\s{_ABSURD}\s(?:one|sentence|statement)"
     rf"|{_GOES_AGAINST}(?:logic|reason|reality|physics|the\slaws\sof\s(?:physics|nature))\b)"
 )
 _FULLY = (
@@ -246,7 +247,7 @@ _FULLY = (
 )
 _SANE = (
     r"(?:plausible|possible|fine|ok|okay|normal|reasonable|sensible|logical|realistic|believable|credible|true|natural"
-    r"|ordinary|acceptable|feasible|unproblematic|unobjectionable|commonplace|common(?!\ssense))"
+    r"|ordinary|acceptable|feasible|unproblematic|unobjectionable|commonplace|everyday|typical|sound|common(?!\ssense))"
 )
 _SAYING = r"(?:sentence|statement|one|situation|scenario|thing|action|activity|practice|event|occurrence)"
 _COMMON = r"(?:our\s|basic\s|all\s|any\s|human\s)?common\ssense"
@@ -256,7 +257,8 @@ SENSIBLE = (  # what is said of a sentence, or of both, that does not go against
     rf"|(?:is|are|describes?|states?)\s(?:an?|the)\s{_FULLY}{_SANE}(?:,?\s(?:and\s)?{_SANE})?\s{_SAYING}s?\b"
     r"|is\sthe\s(?:one|sentence|statement)\sthat\s(?:makes\ssense|is\s(?:plausible|possible|fine|normal|logical))"
     rf"|(?:is|are)\s{_FULLY}(?:in\sline|in\saccord(?:ance)?|consistent|compatible)\swith\s{_COMMON}"
-    rf"|(?:aligns?|agrees?|accords?|fits?)\swith\s{_COMMON}|(?:follows?|fits|matches|obeys|respects)\s{_COMMON}"
+    rf"|can\s(?:{_FULLY}|easily\s)(?:be\s(?:true|done)|happen|occur)\b|is\s{_FULLY}{_COMMON}"
+    rf"|(?:aligns?|agrees?|accords?|fits?)\swith\s{_COMMON}|(?:follows?|fits|reflects|expresses|matches|obeys|respects)\s{_COMMON}"
     r"|has\s(?:nothing\s(?:wrong|odd|strange|absurd)|no\s(?:problems?|issues?|errors?|contradictions?))\b)"
 )
 _RESERVED = (  # what takes it back: "is possible in a cartoon", "makes sense at first, but …"

@@ -22,7 +22,7 @@ REASONING_TAG = re.compile(  # in square brackets only names that explanations d
 )
 """The tags that open and close reasoning."""
 
-_ANSWER_ELEMENT = re.compile(r"(?i:</reasoning>)\s{0,99}<(?:final_)?answer>")
+_ANSWER_ELEMENT = re.compile(r"(?i:</reasoning>\s{0,99}<(?:final_)?answer>|</(?:final_)?answer>\s{0,99}<reasoning>)")
 _EXPLANATION_WRITTEN = re.compile(r"(?i:explanation[*_]{0,3}\s?[>:：])")
 
 FINAL_CHANNEL = "<|channel|>final<|message|>"
@@ -32,7 +32,7 @@ def find_reasoning(text: str) -> list[tuple[int, int]]:
     """The spans of reasoning in `text`, ordered and disjoint.
 
     A closing tag without an opening one ends reasoning that began in the prompt, so that everything before it is
-    reasoning. After an opening tag without a closing one everything is reasoning. The element `reasoning` right before
+    reasoning. After an opening tag without a closing one everything is reasoning. The element `reasoning` right beside
     the element `answer` is no reasoning but the explanation, where no other is written.
 
     >>> find_reasoning("<think>A? No.</think>Answer: B")
