@@ -28,13 +28,17 @@ _ESCAPE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _STRING_END = {
-    quote: re.compile(rf"(?:[^\\{quote}]|\\.|{quote}(?!\s{{0,40}}(?:[,:}}\]]|\Z|```)|[^\S\n]{{0,20}}\n\s{{0,40}}[\"']\w))*+{quote}", re.DOTALL)
+    quote: re.compile(
+        rf"(?:[^\\{quote}]|\\.|{quote}(?!\s{{0,40}}(?:[,:}}\]]|\Z|```)|[^\S\n]{{0,20}}\n\s{{0,40}}[\"']\w))*+{quote}",
+        re.DOTALL,
+    )
     for quote in "\"'"
 }
 _CUT_END = re.compile(r"[\s}\]]{0,20}(?:(?:```|~~~)\s{0,20})?\Z")  # of a string without its last quotation mark
 _SENTENCE_END = re.compile(r"[.!?…。！？][\s\"'”’»)*_]{0,4}\Z")
 _TABLE_RULE = re.compile(
-    r"^[ \t]{0,8}\|?[ \t]{0,4}:?-{1,99}:?[ \t]{0,4}(?:\|[ \t]{0,4}:?-{1,99}:?[ \t]{0,4}){1,8}\|?[ \t]{0,8}$", re.MULTILINE
+    r"^[ \t]{0,8}\|?[ \t]{0,4}:?-{1,99}:?[ \t]{0,4}(?:\|[ \t]{0,4}:?-{1,99}:?[ \t]{0,4}){1,8}\|?[ \t]{0,8}$",
+    re.MULTILINE,
 )
 _CELL = re.compile(r"(?:[^|\\]|\\.)++", re.DOTALL)
 _LITERAL = re.compile(r"[^\s,:{}\[\]\"']{1,60}")
@@ -83,9 +87,10 @@ _Pairs = list[tuple[_Piece | None, "_Piece | _Pairs"]]  # a list has values with
 def unwrap(text: str, known: Collection[str] = ()) -> Unwrapped:
     """`text` with its JSON objects as lines "key: value", if one of their keys is an answer or an explanation.
 
-    So are tables with both of them. So are objects with a key in `known`, folded names that the prompt uses: letters and texts of options, and fields.
-    Objects are read where they begin a line or follow a colon. An explanation comes last in its object's lines, since
-    what follows it would be taken for a part of it; what stands in the prompt comes first.
+    So are objects with a key in `known`, folded names that the prompt uses: letters and texts of options, and fields;
+    and so are tables with an answer and an explanation. Objects are read where they begin a line or follow a colon. An
+    explanation comes last in its object's lines, since what follows it would be taken for a part of it; what stands in
+    the prompt comes first.
     """
     pieces: list[_Piece] = []
     spans: list[tuple[int, int]] = []

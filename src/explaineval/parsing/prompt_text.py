@@ -39,7 +39,8 @@ _JUDGES = re.compile(
 )
 
 _STATES = re.compile(
-    r"\b(?:answer\s(?:is|was|would\sbe|should\sbe|must\sbe)|(?:choose|pick|select|go\swith))\s?[\s*_\"'“(:]{0,5}\Z", re.IGNORECASE
+    r"\b(?:answer\s(?:is|was|would\sbe|should\sbe|must\sbe)|(?:choose|pick|select|go\swith))\s?[\s*_\"'“(:]{0,5}\Z",
+    re.IGNORECASE,
 )
 
 _LETTER_PLACE = r"(?:(?:the|your|a|an|one|single|correct|chosen|option|answer|capital)\s){0,4}letter"
@@ -388,6 +389,8 @@ def _line_items(text: str, start: int, end: int, options: Mapping[str, str]) -> 
         head = _read_head(text, match.end(), end, options)
         if head and (head.kind, head.sep) == (first.kind, first.sep):
             heads.append(head)
+            if len(heads) == _MOST_ITEMS:
+                break
     stop = start + len(text[start:end].rstrip())
     nexts = [*(head.start for head in heads[1:]), stop]
     filled = [
