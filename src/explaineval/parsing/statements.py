@@ -262,10 +262,13 @@ SENSIBLE = (  # what is said of a sentence, or of both, that does not go against
     r"|has\s(?:nothing\s(?:wrong|odd|strange|absurd)|no\s(?:problems?|issues?|errors?|contradictions?))\b)"
 )
 _RESERVED = (  # what takes it back: "is possible in a cartoon", "makes sense at first, but …"
-    r"(?!\s(?:in|on|for|with|under|as|to)\s(?!me\b|us\b|anyone|everyone|most\speople|this\b|that\b|everyday|daily|real"
-    r"|the\sreal|it\b)|[^.;!?\n]{0,100}\b(?:but|however|although|though|yet|except|unless|if|only|until|at\sfirst|than"
-    r"|grammatically|linguistically|syntactically|on\s(?:its\sface|the\ssurface)|enough|answer|fiction\w*|metaphor\w*"
-    r"|fantasy|in\stheory)\b(?!,?\s(?:the\s)?(?:sentence|statement|second|first|other)\b|,?\s[AB12]\b))"
+    r"(?!\s(?:in|on|for|with|under|to)\s(?!me\b|us\b|anyone|everyone|most\speople|this\b|that\b|everyday|daily|real"
+    r"|the\sreal|it\b)|\sas\san?\s\w{1,20}(?:[,.;]|\s(?:but|not)\b|\Z)"
+    r"|[^.;!?\n]{0,100}\b(?:but|however|although|though|yet|except)\b"
+    r"(?!,?\s(?:the\s)?(?:sentence|statement|second|first|other)\b|,?\s[AB12]\b)"
+    r"|(?:(?!\b(?:because|since|as)\b)[^.;!?\n]){0,100}\b(?:unless|if|only|until|at\sfirst|than|grammatically|linguistically"
+    r"|syntactically|on\s(?:its\sface|the\ssurface)|enough|answer|fiction\w*|metaphor\w*|fantasy|in\stheory)\b"
+    r"(?!\s(?:the\s)?(?:sentence|second|first|other)\b|\s[AB12]\b))"
 )
 _NOTHING_WRONG = (
     r"(?P<nothing>\b(?:(?:there\s(?:is|was)|there['’]s|I\s(?:see|find))\s)?(?:nothing(?:\s(?:is|seems|looks|sounds))?\s"
