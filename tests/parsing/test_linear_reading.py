@@ -51,6 +51,9 @@ UNITS = [
     '{"answer": "B"}\n', '{"a": {', "{'answer': 'B ",
     "one of these two sentences ", "\n1. ", "So B it is. ", "It's B that ",
     "~~", "B is what I'd go with. ", "not B ", "I gave the wrong answer. ",
+    "Sentence 1 is perfectly ", "Both sentences are quite ", "nothing wrong with Sentence 2 ",
+    "| Answer | Explanation |\n|---|---|\n| B | x |\n", "|-", "| B ", '\n{"answer": "B', "</reasoning> <answer>",
+    "The answer is Sentence 2: ", "<text> is ",
 ]  # fmt: skip
 
 

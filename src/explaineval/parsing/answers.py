@@ -21,6 +21,7 @@ from explaineval.parsing.text import View, make_view
 from explaineval.records import Answer, Order, Style, Unreadable
 
 _MOST_LINES = 100  # answer lines that are read; a text with more repeats itself without end
+_CUT = "the explanation is cut off: the JSON ends in the middle of it"
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _INTRODUCTION = re.compile(
     r"(?:(?:sure|certainly|of course|okay|ok|alright|great|absolutely|yes|hello|hi)\b[^\n.:!]{0,60}[!,.:]\s*)?"
@@ -95,6 +96,8 @@ def parse(
     if isinstance(reading, Unreadable):
         return reading
     explanation = _read_explanation(reading, options, order)
+    if isinstance(explanation, str) and reply.unwrapped.cut:
+        return _unparsed(_CUT)
     if isinstance(explanation, Unreadable):
         return explanation
     offset = reply.unwrapped.origin(reading.value.start)
@@ -158,7 +161,8 @@ def parse_explanation(
             return _unparsed(value.reason)
         if value.letter != label:
             return _unparsed(f"the answer {value.letter} contradicts the answer {label} that was given")
-    return _read_only_explanation(layout, lines, options)
+    explanation = _read_only_explanation(layout, lines, options)
+    return _unparsed(_CUT) if isinstance(explanation, str) and reply.unwrapped.cut else explanation
 
 
 def _see(text: str, prompt: Prompt) -> _Reply:

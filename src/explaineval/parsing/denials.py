@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from itertools import islice
 
 from explaineval.parsing.layout import Marker
-from explaineval.parsing.letters import Clash, Name, find_names, fold
+from explaineval.parsing.letters import Clash, Name, are_numbered_sentences, find_names, fold
 from explaineval.parsing.modality import is_asserted, sentence_start
 from explaineval.parsing.statements import (
     MOST_NAMES,
     POLAR,
+    SENSIBLE,
     Claim,
     find_inferences,
     joined_names,
@@ -141,6 +143,13 @@ _NOT_AGAINST = re.compile(  # denies that a sentence is the one that goes agains
     rf"|against\s{_COMMON_SENSE}|in\sconflict\swith\s{_COMMON_SENSE}))",
     re.IGNORECASE,
 )
+_BOTH_SENSIBLE = re.compile(  # denies that either sentence is the one
+    rf"(?:\bboth(?:\s(?:of\s)?(?:the(?:m|se)?|two|sentences|statements|options)){{0,3}}\s{SENSIBLE}"
+    r"|\bneither(?:\s(?:of\s)?(?:the(?:m|se)?|two|sentences?|statements?|one)){0,3}\s"
+    rf"(?:goes\sagainst|contradicts|violates|defies)\s{_COMMON_SENSE})"
+    r"(?![^\n]{0,200}\b(?:but|however|although|though|yet|while|whereas|except|only|grammatically|more|less)\b)",
+    re.IGNORECASE,
+)
 _SUBJECT = re.compile(  # what may stand before a letter that is the subject of its clause
     r"(?:^|[,;:.!?—–(\n]|-\s|\b(?:that|so|but|and|then|because|since|as|why|think|believe|say|see|thus|hence|therefore|both"
     r"|choosing|selecting|picking|answering|actually|clearly|obviously|now|means|though|although|(?:answer|label|choice)(?:\sof)?))[\s*_>#-]{0,6}\Z",
@@ -187,6 +196,9 @@ def find_denials(text: str, letters: Collection[str], options: Mapping[str, str]
     places = (place for place, name in enumerate(names) if name.letter in letters)
     spans = [(names[place].letter, _find_denial(text, names, place, judged=judged)) for place in places]
     spans += [(letter, match.span()) for letter, match in find_inferences(text, options, denied=True)]
+    if are_numbered_sentences(options):
+        both = islice(_BOTH_SENSIBLE.finditer(text), MOST_NAMES)
+        spans += [(letter, match.span()) for match in both for letter in letters]
     return [
         (Marker("answer", *span), Clash(f"the explanation denies the answer {letter}"))
         for letter, span in spans

@@ -29,7 +29,7 @@ _EMOJI = (
 )
 _LATEX = r"\\(?:boxed|fbox|framebox|text(?:bf|it|rm|sf|tt)?|math(?:bf|rm|it|sf|bb)|boldsymbol|bf|rm|large|Large)\s?\{"
 _OPEN = re.compile(
-    rf"(?:[\s*_#`~\"'“”‘’«»「」『』【】()\[\]{{}}<>$（）［］:：\-–—•]|{_LATEX}|\\[(\[]|{_EMOJI}){{0,24}}"
+    rf"(?:[\s*_#`~\"'“”„‘’‚«»「」『』【】()\[\]{{}}<>$（）［］:：\-–—•]|{_LATEX}|\\[(\[]|{_EMOJI}){{0,24}}"
 )
 _NOUN = r"(?:answer|option|choice|letter|label|sentence|statement)"
 _LEAD = re.compile(
@@ -39,9 +39,9 @@ _LEAD = re.compile(
     rf"(?:{_NOUN}(?![^\W\d_])\s{{0,3}}#?(?:is\s{{1,3}}|would be\s{{1,3}})?)?[:：]?",
     re.IGNORECASE,
 )
-_CLOSERS = r"[*_`~\"'”’»」』】)\]}>）］$\\\ufe0f\u20e3]{0,8}+"
+_CLOSERS = r"[*_`~\"'”“’‘»」』】)\]}>）］$\\\ufe0f\u20e3]{0,8}+"
 _TAIL = re.compile(rf"(?P<close>{_CLOSERS})(?P<gap>\s*+)(?P<sep>->|[:：;,，、.。=/&+|(（\[–—→-]?)\s*+")
-_NOTHING = re.compile(rf"(?:[\s*_`~\"'”’»」』】()\[\]{{}}<>）］$\\.．。,，;:：!?！？、|–—\-✅✓✔️]|{_EMOJI})*+\Z")
+_NOTHING = re.compile(rf"(?:[\s*_`~\"'”“’‘»」』】()\[\]{{}}<>）］$\\.．。,，;:：!?！？、|–—\-✅✓✔️]|{_EMOJI})*+\Z")
 _BECAUSE = re.compile(
     r"(?:because|since|as|due to|given|weil|porque|parce|car|perché|and not|but not|rather than|instead of"
     r"|is (?:the )?(?:correct|right|best|answer|most))\b",

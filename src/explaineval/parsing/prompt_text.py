@@ -38,6 +38,11 @@ _JUDGES = re.compile(
     re.IGNORECASE,
 )
 
+_STATES = re.compile(
+    r"\b(?:answer\s(?:is|was|would\sbe|should\sbe|must\sbe)|(?:choose|pick|select|go\swith))\s?[\s*_\"'“(:]{0,5}\Z",
+    re.IGNORECASE,
+)
+
 _LETTER_PLACE = r"(?:(?:the|your|a|an|one|single|correct|chosen|option|answer|capital)\s){0,4}letter"
 _TEXT_PLACE = (
     r"(?:(?:the|your|a|an|short|brief|own)\s){0,3}(?:text|explanation\stext|reason|reasoning|rationale)"
@@ -45,7 +50,8 @@ _TEXT_PLACE = (
 )
 _PLACEHOLDER = re.compile(
     rf"[<\[{{(＜][*_\s]{{0,2}}(?:{_LETTER_PLACE}|{_TEXT_PLACE})(?:\s(?:here|goes\shere))?[*_\s]{{0,2}}[>\]}})＞]"
-    r"(?P<says>\s(?:says|names|explains|gives|describes|is\sone\sof|is\sA\s\()[^\n.!?]{0,200}+)?"
+    r"(?P<says>\s(?:says|names|explains|gives|describes|is\sone\sof|is\sA\s\()[^\n.!?]{0,200}+"
+    r"|(?<=>)\s(?:is|should|must|can|will|contains)\b[^\n.!?]{0,200}+)?"
     r"|<(?:explanation|answer)>(?=[\s.!\"'*_]{0,6}(?:\n|\Z))"
     r"|^[\s*_>-]{0,6}(?:the\s)?(?:text|letter)\ssays\s(?:in\sa|why)\b[^\n.!?]{0,200}+"
     r"|\b(?:the\s)?(?:letter\s)?is\sone\sof\s[A-Z](?:,\s[A-Z]){1,9}\b",
@@ -245,7 +251,10 @@ def heading_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _find_headings(text: str, prompt: Prompt, bounds: Sequence[int]) -> list[list[Heading]]:
-    """The headings of fields with what follows each, in groups that no marker divides."""
+    """The headings of fields with what follows each, in groups that no marker divides.
+
+    One that is stated as the answer ("The answer is Sentence 2: …") goes through nothing and stands alone.
+    """
     known = prompt.fields or dict.fromkeys(DEFAULT_FIELDS)
     keys = {_squeeze(name): name for name in known}
     found = heading_pattern((*known, *_LISTS)).finditer(text)
@@ -261,7 +270,9 @@ def _find_headings(text: str, prompt: Prompt, bounds: Sequence[int]) -> list[lis
         else:
             end, own = _find_field_text(text, match.end(), limit, known.get(key), named=bool(prompt.fields))
         headings.append((segment, Heading(key, match.start() + _blanks(match.group()), match.end(), end, own)))
-    return [[heading for _, heading in group] for _, group in groupby(headings, key=lambda item: item[0])]
+    stated = [item for item in headings if _STATES.search(text, max(0, item[1].start - 60), item[1].start)]
+    through = groupby((item for item in headings if item not in stated), key=lambda item: item[0])
+    return [*([heading for _, heading in group] for _, group in through), *([heading] for _, heading in stated)]
 
 
 def _squeeze(name: str) -> str:
@@ -378,6 +389,8 @@ def _line_items(text: str, start: int, end: int, options: Mapping[str, str]) -> 
         head = _read_head(text, match.end(), end, options)
         if head and (head.kind, head.sep) == (first.kind, first.sep):
             heads.append(head)
+            if len(heads) == _MOST_ITEMS:
+                break
     stop = start + len(text[start:end].rstrip())
     nexts = [*(head.start for head in heads[1:]), stop]
     filled = [

@@ -76,7 +76,7 @@ _CLASSED = (
 _ANSWER_IS = (
     rf"(?P<answer>(?:\b(?P<of>the|my|our|its|this|that|an?|your)\s)?(?P<good>(?:\b{_ADJECTIVE}[\s,]{{1,2}}){{0,3}})"
     rf"\b{_ANSWER}(?:\s?\([^()\n]{{0,30}}\))?(?P<about>{_ABOUT})\s{{0,2}}(?P<is>{_IS}|[:：])(?:\s?[:：—–-]{{1,2}})?"
-    rf"(?:\sto\s(?:choose|select|pick|go\swith|say|answer))?(?:\sthat\sof)?{_CLASSED}\s{{0,4}})"
+    rf"(?:\sto\s(?:choose|select|pick|go\swith|say|answer))?(?:\s(?:that|one)\sof)?{_CLASSED}\s{{0,4}})"
 )
 _CHANGE = r"(?:(?:chang|revis|updat|mov)(?:e|ed|es|ing)|(?:switch|correct|amend|adjust|alter)(?:ed|e?s|ing)?)"
 _CHOOSE = (
@@ -231,27 +231,61 @@ _GOES_AGAINST = (
 )
 _AGAINST = rf"(?:{_GOES_AGAINST}common\ssense)"
 _ABSURD = (
-    r"(?:nonsensical|illogical|absurd|implausible|impossible|unrealistic|unreasonable|wrong|incorrect|senseless|odd)"
+    r"(?:nonsensical|illogical|absurd|implausible|impossible|unrealistic|unreasonable|wrong|incorrect|senseless|odd|false"
+    r"|untrue|nonsense|ridiculous|bizarre|silly|strange|weird|abnormal)"
 )
 _SENSELESS = (
     r"(?:(?:is\sthe\s(?:one|sentence|statement)\sthat\s)?(?:makes?\sno\s(?:logical\s)?sense"
-    rf"|does(?:\snot|n['’]t)\smake\s(?:\w+\s)?sense|is\s(?:(?:\w+ly|also|quite|very|just)\s){{0,2}}{_ABSURD}"
-    rf"|is\snot\s(?:logical|plausible|possible|sensible|realistic|correct))|is\sthe\s{_ABSURD}\s(?:one|sentence|statement)"
+    rf"|does(?:\snot|n['’]t)\smake\s(?:\w+\s)?sense|is\s(?:(?:(?!grammatical|linguistic|syntactic|technical|factual)\w+ly|also|quite|very|just)\s){{0,2}}"
+    rf"{_ABSURD}"
+    rf"|is(?:\snot|n['’]t)\s(?:logical|plausible|possible|sensible|realistic|reasonable|normal|correct|true))|is\sthe\s{_ABSURD}\s(?:one|sentence|statement)"
     rf"|{_GOES_AGAINST}(?:logic|reason|reality|physics|the\slaws\sof\s(?:physics|nature))\b)"
 )
-_SENSIBLE = (
-    r"(?:makes?\s(?:perfect\s|complete\s|total\s|good\s|more\s|logical\s)?sense"
-    r"|(?:is\sin\sline|is\sconsistent|aligns|agrees)\swith\scommon\ssense|follows\scommon\ssense)"
+_FULLY = (
+    r"(?:(?:perfectly|completely|totally|entirely|absolutely|quite|very|fully|highly|also|both|all|clearly|actually|indeed"
+    r"|really|certainly|definitely|obviously|generally|equally|just|simply|more|the\smore|a\slot\smore|logically)\s){0,3}"
+)
+_SANE = (
+    r"(?:plausible|possible|fine|ok|okay|normal|reasonable|sensible|logical|realistic|believable|credible|true|natural"
+    r"|ordinary|acceptable|feasible|unproblematic|unobjectionable|commonplace|everyday|typical|sound|common(?!\ssense))"
+)
+_SAYING = r"(?:sentence|statement|one|situation|scenario|thing|action|activity|practice|event|occurrence)"
+_COMMON = r"(?:our\s|basic\s|all\s|any\s|human\s)?common\ssense"
+SENSIBLE = (  # what is said of a sentence, or of both, that does not go against common sense
+    rf"(?:(?:does\s|do\s)?{_FULLY}makes?\s(?:{_FULLY}|(?:perfect|complete|total|good|logical|full)\s)?sense"
+    rf"|(?:is|are|seems?|sounds?|looks?|appears?|remains?)\s(?:to\sbe\s)?{_FULLY}{_SANE}\b"
+    rf"|(?:is|are|describes?|states?)\s(?:an?|the)\s{_FULLY}{_SANE}(?:,?\s(?:and\s)?{_SANE})?\s{_SAYING}s?\b"
+    r"|is\sthe\s(?:one|sentence|statement)\sthat\s(?:makes\ssense|is\s(?:plausible|possible|fine|normal|logical))"
+    rf"|(?:is|are)\s{_FULLY}(?:in\sline|in\saccord(?:ance)?|consistent|compatible)\swith\s{_COMMON}"
+    rf"|can\s(?:{_FULLY}|easily\s)(?:be\s(?:true|done)|happen|occur)\b|is\s{_FULLY}{_COMMON}"
+    rf"|(?:aligns?|agrees?|accords?|fits?)\swith\s{_COMMON}|(?:follows?|fits|reflects|expresses|matches|obeys|respects)\s{_COMMON}"
+    r"|has\s(?:nothing\s(?:wrong|odd|strange|absurd)|no\s(?:problems?|issues?|errors?|contradictions?))\b)"
+)
+_RESERVED = (  # what takes it back: "is possible in a cartoon", "makes sense at first, but …"
+    r"(?!\s(?:in|on|for|with|under|to)\s(?!me\b|us\b|anyone|everyone|most\speople|this\b|that\b|everyday|daily|real"
+    r"|the\sreal|it\b)|\sas\san?\s\w{1,20}(?:[,.;]|\s(?:but|not)\b|\Z)"
+    r"|[^.;!?\n]{0,100}\b(?:but|however|although|though|yet|except)\b"
+    r"(?!,?\s(?:the\s)?(?:sentence|statement|second|first|other)\b|,?\s[AB12]\b)"
+    r"|(?:(?!\b(?:because|since|as)\b)[^.;!?\n]){0,100}\b(?:unless|if|only|until|at\sfirst|than|grammatically|linguistically"
+    r"|syntactically|on\s(?:its\sface|the\ssurface)|enough|answer|fiction\w*|metaphor\w*|fantasy|in\stheory)\b"
+    r"(?!\s(?:the\s)?(?:sentence|second|first|other)\b|\s[AB12]\b))"
+)
+_NOTHING_WRONG = (
+    r"(?P<nothing>\b(?:(?:there\s(?:is|was)|there['’]s|I\s(?:see|find))\s)?(?:nothing(?:\s(?:is|seems|looks|sounds))?\s"
+    r"(?:(?:inherently|particularly|really|actually|at\sall)\s)?(?:wrong|odd|strange|absurd|unusual|implausible|illogical"
+    r"|impossible|incorrect|off|nonsensical)|no\s(?:problem|issue|error|mistake|contradiction)s?)\s(?:with|about|in)\s)\Z"
 )
 _ABOUT_PAIR = re.compile(rf"{_AFTER_NAME}(?P<against>{_AGAINST})", re.IGNORECASE)
 _ABOUT_SENTENCE = re.compile(
-    rf"{_AFTER_NAME}(?:(?P<against>{_AGAINST}|{_SENSELESS})|(?P<sensible>{_SENSIBLE}))", re.IGNORECASE
+    rf"{_AFTER_NAME}(?:(?P<against>{_AGAINST}|{_SENSELESS})|(?P<sensible>{SENSIBLE}{_RESERVED}))", re.IGNORECASE
 )
 _THE_ABSURD = re.compile(
     rf"(?P<against>\bthe\s(?:{_ABSURD}\s(?:one|sentence|statement|option)|(?:one|sentence|statement)\sthat\s(?:{_AGAINST}"
-    rf"|{_SENSELESS}))\s(?:here\s)?is\s)\Z",
+    rf"|{_SENSELESS}))\s(?:here\s)?is\s)\Z"
+    rf"|{_NOTHING_WRONG}",
     re.IGNORECASE,
 )
+_NOT_RESERVED = re.compile(_RESERVED, re.IGNORECASE)
 
 _SURELY = (
     r"(?:\s(?:clearly|directly|definitely|therefore|thus|logically|fully|indeed|actually|also|then|must|necessarily|in\sfact"
@@ -519,6 +553,9 @@ def _read_judgement(
     """
     numbered = are_numbered_sentences(options)
     named = _THE_ABSURD.search(before) if numbered else None
+    other = next(other for other in options if other != letter)
+    if named and named["nothing"]:
+        return (len(named.group()), end, other) if _NOT_RESERVED.match(text, end) else None
     if named:
         return len(named.group()), end, letter
     match = (_ABOUT_SENTENCE if numbered else _ABOUT_PAIR).match(text, end)
@@ -526,9 +563,7 @@ def _read_judgement(
         return None
     if match["against"]:
         return 0, match.end(), letter
-    if re.match(r"\s(?:grammatically|linguistically|only|at\sfirst)", text[match.end() : match.end() + 20]):
-        return None
-    return 0, match.end(), next(other for other in options if other != letter)
+    return 0, match.end(), other
 
 
 def _rest_of_sentence(text: str, place: int) -> str:

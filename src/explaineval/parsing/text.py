@@ -22,6 +22,9 @@ REASONING_TAG = re.compile(  # in square brackets only names that explanations d
 )
 """The tags that open and close reasoning."""
 
+_ANSWER_ELEMENT = re.compile(r"(?i:</reasoning>\s{0,99}<(?:final_)?answer>|</(?:final_)?answer>\s{0,99}<reasoning>)")
+_EXPLANATION_WRITTEN = re.compile(r"(?i:explanation[*_]{0,3}\s?[>:：])")
+
 FINAL_CHANNEL = "<|channel|>final<|message|>"
 
 
@@ -29,7 +32,8 @@ def find_reasoning(text: str) -> list[tuple[int, int]]:
     """The spans of reasoning in `text`, ordered and disjoint.
 
     A closing tag without an opening one ends reasoning that began in the prompt, so that everything before it is
-    reasoning. After an opening tag without a closing one everything is reasoning.
+    reasoning. After an opening tag without a closing one everything is reasoning. The element `reasoning` right beside
+    the element `answer` is no reasoning but the explanation, where no other is written.
 
     >>> find_reasoning("<think>A? No.</think>Answer: B")
     [(0, 21)]
@@ -39,7 +43,10 @@ def find_reasoning(text: str) -> list[tuple[int, int]]:
     channel = text.rfind(FINAL_CHANNEL)
     if channel >= 0:
         spans.append((0, channel + len(FINAL_CHANNEL)))
+    explains = _ANSWER_ELEMENT.search(text) is not None and _EXPLANATION_WRITTEN.search(text) is None
     for tag in REASONING_TAG.finditer(text, spans[0][1] if spans else 0):
+        if explains and tag.group().strip("</>").casefold() == "reasoning":
+            continue
         if not closes(tag):
             opened = tag.start() if opened is None else opened
         elif opened is not None:
@@ -204,7 +211,8 @@ def _is_introduced(text: str, place: int) -> bool:
 _INVISIBLE = dict.fromkeys(
     [0xAD, 0x61C, 0x180E, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF], " "
 )
-_SHOWN = {**_INVISIBLE, **LETTER_SIGNS}
+_FULL_WIDTH = {sign: sign - 0xFEE0 for sign in (*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))}
+_SHOWN = {**_INVISIBLE, **LETTER_SIGNS, **_FULL_WIDTH}
 _BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")  # around the answers of some models
 _LINE_ENDS = re.compile(r"\r(?!\n)|[\x0b\x0c\x85\u2028\u2029]")
 _TAG = re.compile(r"<(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9_]{0,15})(?P<rest>(?:\s[^<>]{0,100})?/?)>")
@@ -213,7 +221,7 @@ _BLOCKS = frozenset(
     {"p", "div", "ul", "ol", "li", "pre", "blockquote", "center", "body", "html", "response", "output"}
     | {f"h{level}" for level in range(1, 7)}
 )
-_LINES = frozenset({"answer", "final_answer", "explanation"})
+_LINES = frozenset({"answer", "final_answer", "explanation", "rationale", "reasoning", "reason", "justification"})
 _BREAKS = frozenset({"br", "hr"})
 _ROW = re.compile(  # of a table with two columns, the second of which is not a heading
     r"^(?P<lead>[ \t]{0,8})\|(?P<name>[ *_`]{0,6}(?:final )?(?:answer|label|explanation|reason|reasoning|rationale)"
