@@ -376,6 +376,8 @@ def _configure(
         listed = []  # it does not say where they are asked, so others may take their place
     if "api_key_env" in settings:
         values.pop("key_from_file", None)  # the caller's own word
+    if "ray_address" in settings:
+        values.pop("ray_address_from_file", None)
     values |= settings
     known = {*RunConfig.model_fields, *ClientConfig.model_fields, "out"}
     for name in values:

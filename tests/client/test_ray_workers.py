@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+import explaineval
 from explaineval._version import __version__
+from explaineval.cli.configuration import resolve
 from explaineval.client.cluster import ray_workers
 from explaineval.client.cluster.messages import Hello
 from explaineval.client.cluster.ray_workers import RayWorkers, WorkerTransport, check_engine
@@ -279,6 +281,35 @@ def test_options_that_do_not_go_together(config: dict[str, Any], sentence: str) 
     """They are refused before anything is sent."""
     with pytest.raises(InputError, match=sentence):
         check_engine(ClientConfig(**config))
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0.1:6379", "localhost.example.org:6379", "127.0.0.1.example.org:1", "[::2]:1"]
+)
+def test_a_file_alone_chooses_no_cluster_elsewhere(
+    address: str, ray: list[Actor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Requests, and the keys on its machines, would be at the mercy of whoever wrote the file."""
+    monkeypatch.delenv("EXPLAINEVAL_RAY_ADDRESS", raising=False)
+    study = tmp_path / "study.yaml"
+
+    def client(of_file: str, **options: Any) -> ClientConfig:
+        text = f"tasks: [nli]\nmodels: [{{model: openai/m}}]\nengine: ray\nray_address: '{of_file}'\n"
+        study.write_text(text, encoding="utf-8")
+        return resolve(study, options)[1]
+
+    with pytest.raises(InputError, match="a file alone may not choose another machine") as caught:
+        check_engine(client(address))
+    assert f"add --ray-address {address}." in str(caught.value)
+    with pytest.raises(InputError, match="a file alone may not"):
+        explaineval.run(study, out=tmp_path / "run", cache=str(tmp_path / "cache"), progress=False)
+    check_engine(client(address, ray_address=address))
+    for local in ("auto", "127.0.0.1:6379", "localhost:6379", "[::1]:6379"):
+        check_engine(client(local))
+    study.write_text("tasks: [nli]\nray_address_from_file: false\n", encoding="utf-8")
+    with pytest.raises(InputError, match="unknown key 'ray_address_from_file'"):
+        resolve(study, {})
+    assert not ray
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

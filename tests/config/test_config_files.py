@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from explaineval.config import ClientConfig, ModelConfig, RunConfig, build, read_config
+from explaineval.config.identity import identify
 from explaineval.config.sources import PATHS
 from explaineval.errors import InputError
 
@@ -262,3 +265,60 @@ def test_files_outside_of_the_folder_are_noted(tmp_path: Path) -> None:
     values = read_config(put(study, text))
 
     assert values["files_outside"] == [f"esnli:{study / '../dev.csv'}"]
+
+
+@pytest.mark.parametrize("line", ["tasks: ['csv:loop.csv']", "prompts: loop.csv", "interventions: {file: loop.csv}"])
+def test_a_link_that_leads_back_to_itself_is_told(tmp_path: Path, line: str) -> None:
+    """It leads nowhere; the sentence has its line."""
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    head = "models:\n  - {model: openai/smol}\n" + ("" if line.startswith("tasks") else "tasks: [nli]\n")
+
+    with pytest.raises(InputError, match=r"run\.yaml:\d: .*loop\.csv is a link that leads back to itself\."):
+        read_config(put(tmp_path, head + line + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (HEAD + 'prompts: "a\\0b"\n', 4),
+        (HEAD + 'cache: "\\x00"\n', 4),
+        ('models: [{model: openai/m}]\ntasks:\n  - "csv:a\\0.csv"\n', 3),
+        (HEAD + 'interventions:\n  file: "a\\u0000"\n', 5),
+    ],
+)
+def test_a_nul_character_is_told_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+    """No path can hold one."""
+    with pytest.raises(InputError, match=rf"run\.yaml:{line}: a character that is not allowed"):
+        read_config(put(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("http://127.0.0.1:1/v1", "is no URL"),
+        ("", "1 to 200 characters"),
+        ("  ", "only spaces"),
+        ("x" * 201, "1 to 200"),
+    ],
+)
+def test_a_name_that_cannot_stand_for_an_endpoint_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    """In a file, in settings, and before it becomes part of a cache key."""
+    entry = {"base_url": "http://127.0.0.1:2/v1", "endpoint_name": name}
+    with pytest.raises(InputError, match=message):
+        read_config(put(tmp_path, HEAD + f"endpoints: {{lab: {json.dumps(entry)}}}\n"))
+    with pytest.raises(InputError, match=message):
+        identify({"endpoints": {"lab": entry}}, "settings")
+
+
+def test_one_address_under_two_names_is_one_endpoint() -> None:
+    """With the same settings they are the same; with different ones the sentence names both."""
+    entry = {"base_url": "http://127.0.0.1:2/v1/", "rpm": 3}
+    url = "http://127.0.0.1:2/v1"
+    models = [{"model": "a/b", "endpoint": name} for name in ("lab", url)]
+    values: dict[str, Any] = {"endpoints": {"lab": entry, url: {**entry, "base_url": url}}, "models": models}
+    identify(values, "settings")
+
+    assert list(values["endpoints"]) == [url]
+    assert [model["endpoint"] for model in values["models"]] == [url, url]
+    with pytest.raises(InputError, match=r"are the same one .* with different settings"):
+        identify({"endpoints": {"lab": entry, url: {"base_url": url, "rpm": 4}}}, "settings")

@@ -387,6 +387,27 @@ def test_a_model_that_the_file_lacks_goes_where_base_url_says(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize("named", [(), ("--endpoint-name", "mine")])
+def test_base_url_keeps_what_the_file_says_of_that_address(tmp_path: Path, named: tuple[str, ...]) -> None:
+    """Its price and limits belong to the server; no other endpoint of the file is left, and its key is not taken."""
+    endpoints = {
+        "lab": {"base_url": f"{LAB}/", "price": [1, 2], "rpm": 7, "api_key_env": "LAB_KEY"},
+        "other": {"base_url": HOUSE, "price": [3, 4]},
+    }
+    models = [{"model": "openai/a", "endpoint": "other"}, {"model": "openai/b", "endpoint": "lab"}]
+    science, client, _ = resolved(tmp_path, {"endpoints": endpoints, "models": models}, "--base-url", LAB, *named)
+    (name,) = client.endpoints
+
+    assert name == (named[1] if named else LAB)
+    assert {model.endpoint for model in science.models} == {name}
+    assert (client.price_of(science.models[1]), client.endpoints[name].rpm) == ((1.0, 2.0), 7)
+    assert client.endpoint_of(science.models[0]).api_key_env is None
+    science, client, _ = resolved(
+        tmp_path, {"endpoints": endpoints, "models": models}, "--base-url", LAB, "--price", "5,6"
+    )
+    assert client.price_of(science.models[0]) == (5.0, 6.0)
+
+
 def test_a_file_with_endpoints_alone_wants_the_endpoint_named(tmp_path: Path) -> None:
     """Without models in the file, ENDPOINT/MODEL says where; the model alone is refused."""
     file = tmp_path / "run.yaml"

@@ -209,7 +209,12 @@ def test_all_of_the_transport_is_tried() -> None:
     tried = {"cache", "price", "max_connections", "rpm", "tpm", "max_retries", "timeout", "api_key_env", "endpoints"}
     tried |= {"max_usd", "offline", "batch", "batch_poll", "transport", "engine", "workers", "ray_address"}
     tried |= {"keep_unreadable", "patience", "spent", "batch_wait"}
-    tried |= {"allow_key", "key_from_file", "files_outside"}  # what may be sent, nothing of what is asked
+    tried |= {
+        "allow_key",
+        "key_from_file",
+        "ray_address_from_file",
+        "files_outside",
+    }  # what may be sent, nothing of what is asked
 
     assert tried == set(ClientConfig.model_fields)
 

@@ -104,6 +104,7 @@ def test_other_tasks_take_no_columns(tmp_path: Path) -> None:
         ("i,x,y,z\n,b,3,4\n", {"id": "i", "note": "x", "A": "y", "B": "z"}, ":2: the cell of column i is empty"),
         ("x|y|z\na|b|c\n", {"note": "x", "A": "y", "B": "z"}, "columns x, y, z are missing; the header has x|y|z"),
         ("", {"note": "x", "A": "y", "B": "z"}, "is empty"),
+        ("x" * (1 << 20) + "x" + ",y\n1,2\n", {"note": "x", "A": "y", "B": "z"}, "field larger than field limit"),
         ("x,y,z\n", {"note": "x", "A": "y", "B": "z"}, "is empty"),
     ],
 )

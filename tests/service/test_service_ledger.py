@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from explaineval.errors import RequestUnsentError
 from explaineval.service.gate import ledger as ledgers
 from explaineval.service.gate.ledger import Ledger, end
-from explaineval.service.table import RESERVE, Table
+from explaineval.service.table import RESERVE, Entry, Table
 
 OLD_TABLE = """
 CREATE TABLE runs (
@@ -167,6 +168,45 @@ def test_while_the_disk_is_full_reservations_wait(tmp_path: Path, monkeypatch: p
     assert told[-1] is False
     assert table.spending() == {"ann": pytest.approx(0.04)}
     assert [entry.id for entry in table.reservations()] == [2]
+
+
+def test_what_can_never_be_written_is_given_up_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not tried without end and keeps nothing else from the disk, where it stays reserved at its most."""
+    monkeypatch.setattr(ledgers, "RETRY_SECONDS", 0.001)
+    caplog.set_level(logging.ERROR)
+    tries = [0]
+
+    async def act(ledger: Ledger) -> None:
+        bad, good = await ledger.reserve("r", "ann", 0.1), await ledger.reserve("s", "ann", 0.2)
+        assert bad is not None
+        assert good is not None
+        book = ledger.table.book
+
+        def fail(entries: Iterable[Entry]) -> None:
+            rows = list(entries)
+            if any(row.id == bad for row in rows):
+                tries[0] += 1
+                raise sqlite3.DatabaseError("database disk image is malformed")
+            book(rows)
+
+        monkeypatch.setattr(ledger.table, "book", fail)
+        ledger.release(bad, 0.04)
+        ledger.release(good, 0.05)
+        async with asyncio.timeout(20):
+            while not caplog.records:  # noqa: ASYNC110 - it is told by the log
+                await asyncio.sleep(0.001)
+        given_up = tries[0]
+        await ledger.flush()
+        assert await ledger.reserve("s", "ann", 0.3) is not None
+        assert tries[0] == given_up == ledgers.MOST_TRIES + 1
+        assert ledger.spent("ann") == pytest.approx(0.09)
+
+    table = with_ledger(tmp_path, act)
+    assert [record.message for record in caplog.records] == ["cost_not_written"]
+    assert table.spending() == {"ann": pytest.approx(0.05)}
+    assert [(entry.run, entry.usd) for entry in table.reservations()] == [("r", 0.1), ("s", 0.3)]
 
 
 def test_the_table_keeps_a_reserve_for_a_full_disk(tmp_path: Path) -> None:

@@ -53,6 +53,46 @@ def test_without_a_token_nothing_is_told(service: Service, method: str, path: st
     assert not token or token.encode() not in reply.body
 
 
+def status_before_the_body(service: Service, method: str, path: str, headers: dict[str, str]) -> int:
+    """Return the status that is answered to a request whose body never comes."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    try:
+        connection.putrequest(method, path)
+        for name, value in {"Content-Length": "100", **headers}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_no_body_is_read_before_the_token_is_checked(service: Service) -> None:
+    """Not on any route of the API that takes one; who has a token is told what is wrong with the body."""
+    paths = service.ask("GET", "/openapi.json").document["paths"]
+    routes = {
+        (method.upper(), path.replace("{run}", UNKNOWN).replace("{name}", "x.jsonl"))
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if "requestBody" in operation and path != "/api/session"
+    }
+
+    assert len(routes) >= 5
+    for method, path in sorted(routes):
+        for token in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "explaineval_session=wrong"}):
+            assert status_before_the_body(service, method, path, {"Content-Type": "application/json", **token}) == 401
+    reply = service.ask("POST", "/api/runs", headers={"Content-Type": "application/json"}, body=b"{")
+    assert code_of(reply) == (401, "unauthorized")
+    assert service.ask("POST", "/api/runs", token=ANN, body=b"{").status == 422
+
+
+@pytest.mark.parametrize("path", ["/new", "/new/preview", "/logout", f"/runs/{UNKNOWN}/stop"])
+def test_no_form_is_read_before_the_session_is_checked(service: Service, path: str) -> None:
+    """A cookie that is no session is none."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": "explaineval_session=wrong"}
+
+    assert status_before_the_body(service, "POST", path, headers) in (303, 401)
+
+
 def test_a_token_in_the_address_is_none(service: Service) -> None:
     """Addresses end up in logs."""
     assert service.ask("GET", f"/api/runs?token={ANN}&access_token={ANN}").status == 401

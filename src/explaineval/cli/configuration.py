@@ -87,6 +87,8 @@ def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, C
         values["models"] = [
             entry for name in given["model"] for entry in find_models(name, values, source, has_url="base_url" in given)
         ]
+    if "ray_address" in given:
+        values.pop("ray_address_from_file", None)  # the user's own word
     _apply_endpoint(values, given)
     _override_entries(values, given)
     for name, hint in (("tasks", "--task NAME"), ("models", "--model PROVIDER/MODEL")):
@@ -200,11 +202,22 @@ def _apply_endpoint(values: dict[str, Any], given: Mapping[str, Any]) -> None:
         return
     url = normalise_url(given["base_url"])
     name = given.get("endpoint_name") or url
-    entry = {"base_url": url, "api_key_env": given.get("api_key_env"), "endpoint_name": given.get("endpoint_name")}
+    entry = _limits_at(url, values.get("endpoints", {})) | {
+        "base_url": url,
+        "api_key_env": given.get("api_key_env"),
+        "endpoint_name": given.get("endpoint_name"),
+    }
     if name == url and older_spelling(given["base_url"]) != url:
         entry["older_name"] = older_spelling(given["base_url"])
-    values["endpoints"] = {**values.get("endpoints", {}), name: entry}
+    values["endpoints"] = {name: entry}
     values["models"] = [{**model, "endpoint": name} for model in values.get("models", ())]
+
+
+def _limits_at(url: str, endpoints: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the price and the limits that a file gives for this address, which hold however the address is named."""
+    entries = (entry for entry in endpoints.values() if isinstance(entry, Mapping) and entry.get("base_url"))
+    same: Mapping[str, Any] = next((entry for entry in entries if normalise_url(entry["base_url"]) == url), {})
+    return {name: same[name] for name in ("price", "max_connections", "rpm", "tpm") if name in same}
 
 
 def _name_endpoint(values: dict[str, Any], name: str) -> None:

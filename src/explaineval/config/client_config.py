@@ -48,12 +48,23 @@ def _allowed_key(value: str) -> str:
     return value
 
 
+def check_endpoint_name(value: str) -> str:
+    """Return the name that stands for an endpoint in cache keys. Raises ValueError where it cannot."""
+    if "://" in value:
+        raise ValueError("an endpoint's name is no URL: leave it out, and the base URL stands for itself")
+    if not value.strip() or len(value) > LONGEST_NAME:
+        raise ValueError(f"an endpoint's name has 1 to {LONGEST_NAME} characters, and not only spaces")
+    return value
+
+
+LONGEST_NAME = 200
 ALLOWED = re.compile(
     r"(?P<variable>[A-Za-z_][A-Za-z0-9_]*)@(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?"
 )
 HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 RayAddress = Annotated[str, AfterValidator(_ray_address)]
 KeyVariable = Annotated[str, AfterValidator(_name_of_variable)]
+EndpointName = Annotated[str, AfterValidator(check_endpoint_name)]
 AllowedKey = Annotated[str, AfterValidator(_allowed_key)]
 """A variable whose key may go to a host, although only a file says so; without a port, to every port there."""
 
@@ -88,7 +99,7 @@ class EndpointConfig(Record):
     """A named endpoint: its address, the variable that holds its key, its price and its limit."""
 
     base_url: str | None = None
-    endpoint_name: str | None = Field(default=None, min_length=1, max_length=200, exclude=True)
+    endpoint_name: EndpointName | None = Field(default=None, exclude=True)
     """What stands for the address in cache keys and rows, for a server that moves (`identity.identify`)."""
     api_key_env: KeyVariable | None = None
     price: Prices | None = None
@@ -101,15 +112,6 @@ class EndpointConfig(Record):
     """What a configuration file calls the endpoint, which was its name in cache keys up to 0.2."""
     key_from_file: bool = Field(default=False, exclude=True)
     """Whether a configuration file chose `api_key_env`, and no user."""
-
-    @field_validator("endpoint_name")
-    @classmethod
-    def _no_address(cls, value: str | None) -> str | None:
-        if value is not None and "://" in value:
-            raise ValueError(
-                "an endpoint's name is no URL: leave endpoint_name out, and the base URL stands for itself"
-            )
-        return value
 
     @field_validator("base_url")
     @classmethod
@@ -155,6 +157,8 @@ class ClientConfig(Record):
     """For how many seconds one command waits for its batches."""
     engine: Engine = "local"
     ray_address: RayAddress | None = None
+    ray_address_from_file: bool = Field(default=False, exclude=True)
+    """Whether a configuration file chose `ray_address`, and no user."""
     workers: PositiveInt | None = None
 
     def endpoint_of(self, model: ModelConfig) -> Endpoint:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from explaineval.config.client_config import ClientConfig, EndpointConfig
+from explaineval.config.client_config import ClientConfig, EndpointConfig, check_endpoint_name
 from explaineval.config.endpoint import normalise_url
 from explaineval.config.run_config import ModelConfig, RunConfig
 from explaineval.errors import InputError
@@ -24,7 +24,7 @@ def identify(values: dict[str, Any], place: str) -> None:
     That is its `endpoint_name`, else its base URL. An endpoint without a base URL keeps its name.
 
     Raises:
-        InputError: two endpoints have the same identity and differ otherwise.
+        InputError: two endpoints have the same identity and differ otherwise, or a name cannot be used.
     """
     endpoints = values.get("endpoints")
     if not isinstance(endpoints, Mapping):
@@ -32,15 +32,12 @@ def identify(values: dict[str, Any], place: str) -> None:
     renamed: dict[str, str] = {}
     identified: dict[str, Any] = {}
     for name, entry in endpoints.items():
-        identity, changed = _identified(str(name), entry)
-        if identity != name and identity in endpoints:
-            renamed[str(name)] = identity  # --base-url gave this address again, and says how it is reached
-            continue
+        identity, changed = _identified(str(name), entry, place)
         if identity in identified and _shown(identified[identity]) != _shown(changed):
             first = next(other for other, known in renamed.items() if known == identity)
             raise InputError(
                 f"{place}: the endpoints {first!r} and {name!r} are the same one ({identity}) with different settings: "
-                "leave one out, or give one of them an endpoint_name."
+                "leave one out, or give one of them an endpoint_name of its own."
             )
         renamed[str(name)] = identity
         identified.setdefault(identity, changed)
@@ -53,7 +50,7 @@ def identify(values: dict[str, Any], place: str) -> None:
     ]
 
 
-def _identified(name: str, entry: Any) -> tuple[str, Any]:
+def _identified(name: str, entry: Any, place: str) -> tuple[str, Any]:
     """Return the identity of one endpoint, and its settings under it."""
     if isinstance(entry, EndpointConfig):
         entry = entry.model_dump() | {
@@ -64,16 +61,19 @@ def _identified(name: str, entry: Any) -> tuple[str, Any]:
     entry = dict(entry)
     given = entry.pop("endpoint_name", None)
     if given is not None:
-        return str(given), entry
+        try:
+            given = check_endpoint_name(str(given))
+        except ValueError as exc:
+            raise InputError(f"{place}: the endpoint's name {given!r} cannot be used: {exc}.") from None
     if not isinstance(entry.get("base_url"), str):
-        return name, entry
+        return given or name, entry
     try:
-        url = normalise_url(entry["base_url"])
+        entry["base_url"] = url = normalise_url(entry["base_url"])
     except InputError:  # told with its place where the entry is read
-        return name, entry
-    if "://" not in name:
+        return given or name, entry
+    if given is None and "://" not in name:
         entry.setdefault("file_name", name)
-    return url, entry | {"base_url": url}
+    return given or url, entry
 
 
 def _shown(entry: Any) -> Any:

@@ -69,6 +69,8 @@ def read_config(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}:{line_of(tree, (key,))}: unknown key {key!r}; {hint}")
     _check_nested(values, tree, path)
     _mark_keys(values)
+    if values.get("ray_address") is not None:
+        values["ray_address_from_file"] = True
     params = values.get("params")
     for name, value in params.items() if isinstance(params, dict) else ():
         error = check_params({name: value})
@@ -111,7 +113,12 @@ def _is_outside(file: Path, place: tuple[str | int, ...], tree: yaml.Node | None
     """
     from explaineval.config.yaml_files import line_of
 
-    real, base = file.resolve(), path.parent.resolve()
+    try:
+        real, base = file.resolve(), path.parent.resolve()
+    except RuntimeError:
+        raise InputError(
+            f"{path}:{line_of(tree, place)}: {_key_of(place)}: {file} is a link that leads back to itself."
+        ) from None
     shared = Path(os.path.commonpath((real, base)))
     hidden = any(part.startswith(".") for part in real.relative_to(shared).parts)
     if hidden or any(real.is_relative_to(folder) and not base.is_relative_to(folder) for folder in SYSTEM):

@@ -33,7 +33,7 @@ def read_yaml(path: Path, what: str, example: str) -> tuple[dict[Any, Any], yaml
     """A YAML file that holds a mapping, and its tree, by which `line_of` finds lines. The file is bounded in size.
 
     `what` is how messages call the file, `example` a line of it. Raises InputError, with the line, for what
-    cannot be read, is too large or too deep, holds itself, or has a key twice.
+    cannot be read, is too large or too deep, holds itself or a NUL character, or has a key twice.
     """
     try:
         with path.open(encoding="utf-8") as handle:
@@ -106,13 +106,15 @@ def _check_size(tree: yaml.Node | None, path: Path) -> None:
 
 
 def _check_unique(tree: yaml.Node | None, path: Path) -> None:
-    """Raise InputError for a key that stands twice in one mapping: YAML would silently keep the last one."""
+    """Raise InputError for a NUL, and for a key that is twice in one mapping: YAML would silently keep the last one."""
     left, visited = [tree], set[int]()
     while left:
         node = left.pop()
         if id(node) in visited:  # an anchor, which may even hold itself
             continue
         visited.add(id(node))
+        if isinstance(node, yaml.ScalarNode) and "\0" in node.value:  # no path and no text that is sent may hold one
+            raise InputError(f"{path}:{node.start_mark.line + 1}: a character that is not allowed (\\0).")
         if isinstance(node, yaml.SequenceNode):
             left += node.value
         elif isinstance(node, yaml.MappingNode):

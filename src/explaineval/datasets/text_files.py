@@ -58,7 +58,10 @@ def delimiter_of(header: str, columns: Collection[str] = ()) -> str:
     """
 
     def fit(delimiter: str) -> tuple[int, int]:
-        cells = next(csv.reader([header], delimiter=delimiter), [])
+        try:
+            cells = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error:  # told where the file is read
+            return 0, 0
         return len(set(columns) & set(cells)), len(cells)
 
     return max(DELIMITERS, key=fit)
@@ -77,27 +80,31 @@ def read_csv(
     reader = csv.DictReader(
         itertools.chain(filter(None, [first]), lines), delimiter=delimiter_of(first.rstrip("\r\n"), columns)
     )
-    if reader.fieldnames is None:
+    try:
+        header = reader.fieldnames
+    except csv.Error as exc:
+        raise _unreadable(path, exc) from None
+    if header is None:
         named = f"the columns {', '.join(columns)}" if columns else "a header"
         raise InputError(f"{path} is empty: expected a CSV file with {named}.")
-    missing = [name for name in columns if name not in reader.fieldnames]
+    missing = [name for name in columns if name not in header]
     if missing:
         what = f"column {missing[0]} is" if len(missing) == 1 else f"columns {', '.join(missing)} are"
-        raise InputError(f"{path}: {what} missing; the header has {', '.join(reader.fieldnames)}.")
-    counts = Counter(reader.fieldnames)
+        raise InputError(f"{path}: {what} missing; the header has {', '.join(header)}.")
+    counts = Counter(header)
     repeated = [name for name in columns or counts if counts[name] > 1 and name.strip()]
     if repeated:
         raise InputError(f"{path}: the header has the column {', '.join(repeated)} twice: rename one of the two.")
     for row in _rows(reader, path):
         place = f"{path}:{reader.line_num}"
-        if any(row[name] is None for name in columns or reader.fieldnames):
+        if any(row[name] is None for name in columns or header):
             raise InputError(f"{place}: the row has fewer cells than the header; the file may be cut off.")
         if not columns and row.get(None):
             raise InputError(f"{place}: the row has more cells than the header: put texts with commas in quotes.")
         blank = next((name for name in required if not row[name].strip()), None)
         if blank is not None:
             raise InputError(f"{place}: the cell of column {blank} is empty: fill it in, or leave the row out.")
-        yield place, {name: row[name] for name in columns or reader.fieldnames}
+        yield place, {name: row[name] for name in columns or header}
 
 
 def read_header(path: Path) -> list[str]:
@@ -129,7 +136,11 @@ def _rows(reader: Iterator[Row], path: Path) -> Iterator[Row]:
     try:
         yield from reader
     except csv.Error as exc:
-        raise InputError(f"{path}: not readable as CSV ({exc}); look for a quote that is never closed.") from None
+        raise _unreadable(path, exc) from None
+
+
+def _unreadable(path: Path, exc: csv.Error) -> InputError:
+    return InputError(f"{path}: not readable as CSV ({exc}); look for a quote that is never closed.")
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from ipaddress import ip_address
 from itertools import count
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -60,16 +61,35 @@ def check_engine(config: ClientConfig) -> None:
     """Check the engine before anything is sent.
 
     Raises:
-        InputError: Ray is wanted and is not installed, batches are wanted besides, or what is for Ray is given without.
+        InputError: Ray is wanted and is not installed, batches are wanted besides, what is for Ray is given without, or
+            a file alone chose a cluster on another machine.
     """
     if config.engine == "local":
         if config.ray_address is not None or config.workers is not None:
             raise InputError("--ray-address and --workers are for --engine ray: add it, or leave them out.")
         return
+    if config.ray_address_from_file and not _is_local(config.ray_address or "auto"):
+        raise InputError(
+            f"the file would send the run's requests to the Ray cluster at {config.ray_address}, and a file alone may "
+            f"not choose another machine for that. If you want it, add --ray-address {config.ray_address}."
+        )
     if config.batch:
         raise InputError("batches are sent without workers: leave out --engine ray, or --batch.")
     if not config.offline and find_spec("ray") is None:
         raise InputError(f"--engine ray needs Ray, which is not installed: {install_extra('ray')}.")
+
+
+def _is_local(address: str) -> bool:
+    """Return whether the address of a Ray cluster is on this machine.
+
+    >>> [_is_local(address) for address in ("auto", "127.0.0.1:6379", "[::1]:6379", "localhost:1", "10.0.0.1:6379")]
+    [True, True, True, True, False]
+    """
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return address == "auto" or host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(eq=False)

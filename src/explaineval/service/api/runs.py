@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import JsonValue
 
 from explaineval.records import MetricRow
-from explaineval.service.api.dependencies import AskedRun, Asking, RunId, Service, count_follower
+from explaineval.service.api.dependencies import AskedRun, Asking, AuthenticatedRoute, RunId, Service, count_follower
 from explaineval.service.api.errors import plain_responses, responses
 from explaineval.service.models import (
     ComparisonRequest,
@@ -25,7 +25,9 @@ from explaineval.service.models import (
 )
 from explaineval.service.runs import EXPORTED, FILES
 
-router = APIRouter(prefix="/api", tags=["runs"], responses=responses(400, 401, 403, 408, 413, 422, 503))
+router = APIRouter(
+    prefix="/api", route_class=AuthenticatedRoute, tags=["runs"], responses=responses(400, 401, 403, 408, 413, 422, 503)
+)
 OF_A_RUN = (
     "get_run",
     "follow_run",

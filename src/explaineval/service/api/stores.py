@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from explaineval.service.api.dependencies import Asking, Service
+from explaineval.service.api.dependencies import Asking, AuthenticatedRoute, Service
 from explaineval.service.api.errors import responses
 from explaineval.service.api.guards import BASE
 from explaineval.service.auth import COOKIE, AuthError, check_origin
@@ -25,7 +25,9 @@ from explaineval.service.models import (
 from explaineval.service.monitoring import CONTENT_TYPE
 from explaineval.service.runs import NotFoundError
 
-router = APIRouter(prefix="/api", responses=responses(400, 401, 403, 408, 413, 422, 503))
+router = APIRouter(
+    prefix="/api", route_class=AuthenticatedRoute, responses=responses(400, 401, 403, 408, 413, 422, 503)
+)
 health = APIRouter(tags=["health"])
 WRONG_TOKEN_SECONDS = 0.5
 UploadName = Annotated[str, Path(pattern=FILE_NAME, description="The name of an upload.")]

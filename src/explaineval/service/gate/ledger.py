@@ -2,6 +2,7 @@
 
 Decisions are made in memory. What is granted meanwhile is written together, in one transaction, so that many
 reservations take one write to the disk. While the disk is full everything waits, and is written when there is room.
+What fails for another reason is given up after some tries, and logged: on the disk it stays reserved at its most.
 A reservation that a crash leaves open stays reserved until the process that made it has ended; then its answer in the
 cache says what it cost, and where there is none it is booked at its worst case and listed.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,10 +19,16 @@ from datetime import UTC, datetime
 
 from explaineval.client.spending import Budget, SpendingLimit
 from explaineval.errors import RequestUnsentError
+from explaineval.service.logs import event
 from explaineval.service.table import Entry, Table
 
 RETRY_SECONDS = 1.0
 """Seconds until what the disk did not take is written again."""
+MOST_TRIES = 5
+"""How often what fails for another reason than the disk's, such as a damaged file, is written again."""
+
+Batch = list[tuple[Entry | None, asyncio.Future[None] | None]]
+"""What is to be written, each with what is told when it is."""
 
 
 class Ledger:
@@ -40,7 +48,7 @@ class Ledger:
         self._ids = itertools.count(1)
         self._left_open: set[int] = set()
         """Reservations that an earlier server left open."""
-        self._batch: list[tuple[Entry | None, asyncio.Future[None] | None]] = []
+        self._batch: Batch = []
         self._wake = asyncio.Event()
         self.on_full: Callable[[sqlite3.Error | None], None] = lambda _: None
         """Called with the error where nothing can be written, and with None once it can be again."""
@@ -169,7 +177,7 @@ class Ledger:
 
     async def run(self) -> None:
         """Write what comes, until cancelled."""
-        full = False
+        full, tries = False, 0
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -182,6 +190,9 @@ class Ledger:
                         if written is not None and not written.done():
                             written.set_exception(exc)
                     batch = [(entry, written) for entry, written in batch if written is None]
+                    tries += 1
+                    if tries >= MOST_TRIES:
+                        batch, tries = await asyncio.to_thread(self._write_singly, batch), 0
                 full = True
                 self.on_full(exc)
                 self._batch = batch + self._batch
@@ -189,12 +200,29 @@ class Ledger:
                     await asyncio.sleep(RETRY_SECONDS)
                     self._wake.set()
                 continue
+            tries = 0
             for _, written in batch:
                 if written is not None and not written.done():
                     written.set_result(None)
             if full:
                 full = False
                 self.on_full(None)
+
+    def _write_singly(self, batch: Batch) -> Batch:
+        """Write each entry by itself, and give up and log what cannot be written; return what the disk has no room for.
+
+        One entry that cannot be written thus keeps no other from the disk.
+        """
+        left: Batch = []
+        for entry, written in batch:
+            try:
+                self.table.book([] if entry is None else [entry])
+            except sqlite3.OperationalError:
+                left.append((entry, written))
+            except sqlite3.Error as exc:
+                if entry is not None:
+                    event("cost_not_written", logging.ERROR, run=entry.run, usd=entry.cost, reason=str(exc))
+        return left
 
     def _add(self, entry: Entry | None, written: asyncio.Future[None] | None) -> None:
         self._batch.append((entry, written))
