@@ -18,7 +18,7 @@ import shutil
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ SETTING = {"COLUMNS": "100", "TZ": "UTC", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"
 
 PE = ("--task", "sense", "--limit", "24", "--model", "simulated/faithful", "--model", "simulated/random")
 SWEEP = [f"simulated/{name}" for name in (
-    "ash-0.1b", "ash-10b", "birch-0.1b", "birch-10b", "cedar-0.1b", "cedar-10b", "ash-0.1b-instruct", "ash-10b-instruct",
+    "ash-0.1b", "ash-10b", "birch-0.1b", "birch-10b", "cedar-0.1b", "cedar-10b", "ash-0.1b-instruct",
+    "ash-10b-instruct",
 )]  # fmt: skip
 SCRIPTED = "scripted/planted"
 
@@ -52,8 +53,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
             "--verbosity", "brief", "--verbosity", "normal", "--verbosity", "detailed"),
     "cues": ("--task", "sense", "--limit", "24", "--interventions", "cues.jsonl", "--model", SCRIPTED,
              "--price", "3,15", "--max-usd", "5"),
-    "reasoning": ("--task", "sense", "--limit", "20", "--model", "simulated/honest-reasoning", "--order", "pe",
-                  "--order", "ep"),
+    "reasoning": ("--task", "sense", "--limit", "20", "--model", "simulated/honest-reasoning"),
     "sweep": ("--task", "sense", "--limit", "14", *(word for model in SWEEP for word in ("--model", model))),
 }  # fmt: skip
 """The options of each run by its name."""
@@ -62,6 +62,7 @@ BEFORE: Mapping[str, tuple[str, ...]] = {
     "cues": ("interventions", "build", "--task", "sense", "--limit", "24", "--kind", "cue_user",
              "--out", "cues.jsonl"),
 }  # fmt: skip
+EXPORT_OF_ONE = ("export", "pe", "--out", "inspect", "--format", "inspect")
 JUDGE = ("--judge-model", "scripted/judge", "--judge-price", "0.25,1")
 PREDICTOR = ("--predictor-model", "scripted/predictor", "--predictor-price", "0.25,1")
 AFTER: Mapping[str, Sequence[tuple[str, ...]]] = {
@@ -75,6 +76,16 @@ AFTER: Mapping[str, Sequence[tuple[str, ...]]] = {
         ("score", "pe", "--mention", "word", "--mention", "lemma", "--mention", "substring"),
         ("score", "pe", "--resamples", "50"),
         ("cache", "explain", "pe"),
+        ("cache", "export", "--out", "answers.gz", "--json"),
+        EXPORT_OF_ONE,
+        ("export", "pe", "--out", "first.zip"),
+        ("reproduce", "first.zip"),
+        ("reproduce", "first.zip", "--json"),
+        ("run", *PE, "--order", "ep", "--out", "other"),
+        ("compare", "pe", "other"),
+        ("compare", "pe", "other", "--json"),
+        ("compare", "pe", "other", "--fail-if-lower", "phi_cct:0.1"),
+        ("report", "pe", "other", "--out", "both.html"),
     ],
     "ep": [("show", "ep", "--list", "--only", "missing")],
     "pe2": [("compare", "pe2", "--by", "arm"), ("plan", *PE, "--half-width", "0.15", "--pilot", "pe2")],
@@ -98,8 +109,6 @@ AFTER: Mapping[str, Sequence[tuple[str, ...]]] = {
     "sweep": [
         ("compare", "sweep", "--against", "simulated/ash-0.1b"),
         ("compare", "sweep", "--equivalent", "0.4"),
-        ("compare", "sweep", "pe"),
-        ("compare", "sweep", "pe", "--fail-if-lower", "phi_cct:0.1"),
         ("cache", "stats"),
         ("cache", "stats", "--json"),
         ("cache", "verify"),
@@ -107,7 +116,7 @@ AFTER: Mapping[str, Sequence[tuple[str, ...]]] = {
         ("cache", "prune", "--model", "simulated/ash-10b"),
         ("explain",),
         ("explain", "--json"),
-        *(("explain", name) for name in ("phi_cct", "cct", "tpr", "f_auroc", "simulatability_gain")),
+        *(("explain", name) for name in ("phi_cct", "cct", "tpr", "f_auroc", "simulation_gain_balanced")),
     ],
 }
 """Commands that only some of the runs are shown by, in this order."""
@@ -130,10 +139,8 @@ SCREENS: Sequence[tuple[str, ...]] = [
     ("export", "RUN", "--out", "table.tex"),
     ("export", "RUN", "--out", "table.md", "--format", "markdown"),
     ("export", "RUN", "--out", "card.md", "--format", "card"),
-    ("export", "RUN", "--out", "inspect", "--format", "inspect"),
     ("export", "RUN", "--out", "every", "--format", "every-eval-ever"),
     ("export", "RUN", "--out", "bundle.zip", "--json"),
-    ("reproduce", "bundle.zip", "--json"),
 ]
 """Commands that every run is shown by; RUN stands for its directory."""
 
@@ -201,35 +208,59 @@ class Documents:
             long = json.dumps(value)
             if len(long) > LONG and self.written.setdefault(long, f"{key} in {name}") != f"{key} in {name}":
                 document[key] = f"<{self.written[long]}>"
-        often = [text for text, count in Counter(_strings(document)).items() if count > 2 and len(text) > 60]
-        names = {text: f"<text {number}>" for number, text in enumerate(often, 1)}
+        counts = Counter(json.dumps(value) for value in _small_values(document))
+        often = [text for text, count in counts.items() if count > 2 and len(text) > 60]
+        names = {text: f"<value {number}>" for number, text in enumerate(often, 1)}
         explained = "".join(f"{name}: {text}\n" for text, name in names.items())
         return f"{head}\n{explained}{''.join(_lines(_replaced(document, names)))}{rest[end:]}"
 
 
-def _strings(value: Any) -> Iterator[str]:
-    """Yield all texts in a document."""
-    if isinstance(value, str):
+def _entries(value: Any) -> list[Any]:
+    """Return what a list or a mapping holds."""
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+
+
+def _is_small(value: Any) -> bool:
+    """Return whether a value is a text, or a mapping of values that hold nothing."""
+    return isinstance(value, str) or (isinstance(value, dict) and not any(map(_entries, value.values())))
+
+
+def _small_values(value: Any) -> Iterator[Any]:
+    """Yield the texts and the small mappings in a document."""
+    if _is_small(value) and not (isinstance(value, dict) and "signature" in value):
         yield value
-    elif isinstance(value, dict | list):
-        for entry in value.values() if isinstance(value, dict) else value:
-            yield from _strings(entry)
+    else:
+        for entry in _entries(value):
+            yield from _small_values(entry)
 
 
 def _replaced(value: Any, names: Mapping[str, str]) -> Any:
-    """Return a document with stand-ins for some texts."""
+    """Return a document with stand-ins for some values."""
+    name = names.get(json.dumps(value)) if _is_small(value) else None
+    if name is not None:
+        return name
     if isinstance(value, dict):
-        return {name: _replaced(entry, names) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_replaced(entry, names) for entry in value]
-    return names.get(value, value) if isinstance(value, str) else value
+        return {key: _replaced(entry, names) for key, entry in value.items()}
+    return [_replaced(entry, names) for entry in value] if isinstance(value, list) else value
+
+
+def _is_table(value: Any) -> bool:
+    """Return whether a value is a list of at least three rows with the same columns, which hold nothing nested."""
+    rows = value if isinstance(value, list) and len(value) > 2 else []
+    if not all(isinstance(row, dict) and row for row in rows):
+        return False
+    return len({tuple(row) for row in rows}) == 1 and not any(_entries(cell) for row in rows for cell in row.values())
 
 
 def _lines(value: Any, indent: str = "") -> Iterator[str]:
-    """Write JSON: an entry a line, except for lists and mappings that hold nothing nested."""
-    entries = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    nested = any(isinstance(entry, dict | list) and entry for entry in entries)
-    if not nested and (len(json.dumps(value)) < 200 or indent):
+    """Write JSON: an entry a line, except for lists and mappings that hold nothing nested.
+
+    Rows with the same columns are written as lists below the names of the columns.
+    """
+    entries = _entries(value)
+    if _is_table(value):
+        value = entries = [f"<columns: {', '.join(entries[0])}>", *([*row.values()] for row in entries)]
+    if (not any(map(_entries, entries))) and (len(json.dumps(value)) < 200 or indent):
         yield json.dumps(value, ensure_ascii=False)
         return
     begin, end = ("{", "}") if isinstance(value, dict) else ("[", "]")
@@ -245,6 +276,8 @@ TIDIED: Sequence[tuple[str, str]] = (
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?", "<time>"),
     (r"\d{4}-\d\d-\d\d(?= )", "<day>"),
     (r"(?<=after )[\d.]+ (s|min)\b", "<duration>"),
+    (r"\b1\d{9}\.\d+\b", "<seconds>"),
+    (r"\| (run|progress)\.json \| [\d,]+ \| [0-9a-f]{64}", r"| \1.json | <size> | <digest>"),
     (r"litellm:[0-9a-f]{12}", "litellm:<prices>"),
     (r"\b\d+(\.\d+)? MB\b", "<size>"),
     (r"\d[\d,]* characters, <size>", "<size>"),
@@ -291,20 +324,15 @@ def stage(work: Path) -> Iterator[None]:
         time.tzset()
 
 
-def record_runs(work: Path, names: Sequence[str] = tuple(RUNS)) -> dict[str, str]:
-    """Run and show everything in the empty directory `work`; return the texts by the file's name."""
-    work.mkdir(parents=True, exist_ok=True)
-    work, texts = work.resolve(), {}
-    places = {str(work): "<work>", str(Path(explaineval.__file__).parent): "<package>"}
+def record_run(name: str, work: Path) -> dict[str, str]:
+    """Ask and show one of RUNS in the empty directory `work`; return the texts by the file's name."""
+    places = {str(work.resolve()): "<work>", str(Path(explaineval.__file__).parent): "<package>"}
     with stage(work):
         Path("laws.yaml").write_text("noisy: {impact: 0.3, noise: 0.1, tpr: 0.7, fpr: 0.1}\n", "utf-8")
-        for name in names:
-            for file, text in _record_run(name, RUNS[name]):
-                texts[f"{name}/{file}"] = tidy(text, places)
-    return texts
+        return {f"{name}/{file}": tidy(text, places) for file, text in _files_of_run(name, RUNS[name])}
 
 
-def _record_run(name: str, options: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _files_of_run(name: str, options: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the files of one run: screens, a file for each JSON document, exports, the page, figures and digests."""
     run = ("run", *options, "--out", name)
     commands = [*filter(None, [BEFORE.get(name)]), ("plan", *options), run, (*run, "--offline")]
@@ -319,7 +347,8 @@ def _record_run(name: str, options: Sequence[str]) -> Iterator[tuple[str, str]]:
             screens.append(text)
     yield "screens.txt", "".join(screens)
     yield from _exported()
-    yield "report.html", read_page(Path("report.html").read_text("utf-8"))
+    for page in sorted(Path().glob("*.html")):
+        yield page.name, read_page(page.read_text("utf-8"))
     figures = {figure.id: asdict(figure) for figure in figures_of(read_results([Path(name)]))}
     yield "figures.txt", Documents().read("figures", "\n" + json.dumps(figures, default=_plain)) + "\n"
     yield "digests.txt", "".join(_digests(Path(name)))
@@ -327,8 +356,8 @@ def _record_run(name: str, options: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _exported() -> Iterator[tuple[str, str]]:
     """Yield what the exports have written since the run before, and take it away."""
-    lines = []
-    for path in sorted(map(Path, dict.fromkeys(words[3] for words in SCREENS if words[0] == "export"))):
+    lines: list[str] = []
+    for path in sorted(Path(words[3]) for words in [*SCREENS, EXPORT_OF_ONE] if words[0] == "export"):
         if not path.exists():  # refused; the screen says why
             continue
         if path.suffix in WHOLE:

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-from golden_runs import record_runs, write_texts
+from golden_runs import RUNS, record_run, write_texts
 
 GOLDENS = Path(__file__).parent / "goldens"
-
-
-def record(work: Path) -> dict[str, str]:
-    """Return all texts by the file's name; `work` is an empty directory."""
-    return record_runs(work / "runs")
+PARTS: Mapping[str, Callable[[Path], dict[str, str]]] = {name: partial(record_run, name) for name in RUNS}
+"""What is recorded, by the directory in `goldens/`: a function of an empty working directory."""
 
 
 def main(directory: Path) -> None:
     """Write the golden files."""
-    with tempfile.TemporaryDirectory() as work:
-        write_texts(directory, record(Path(work)))
+    texts: dict[str, str] = {}
+    for record in PARTS.values():
+        with tempfile.TemporaryDirectory() as work:
+            texts |= record(Path(work))
+    write_texts(directory, texts)
 
 
 if __name__ == "__main__":
