@@ -8,6 +8,7 @@ differ between two recordings: times, durations, versions and paths.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import json
@@ -381,7 +382,7 @@ def _outline(path: Path) -> Iterator[str]:
                 yield from (f"  {number} {line}" for line in _outline(file))
     elif path.suffix in (".zip", ".eval"):
         with zipfile.ZipFile(path) as archive:
-            yield from (f"  {_digest_of(archive.read(name))}  {name}\n" for name in sorted(archive.namelist()))
+            yield from _table_of({name: archive.read(name) for name in archive.namelist()})
     elif path.suffix == ".parquet":
         table = read_table(path)
         text = tidy(json.dumps(table.to_pylist(), default=str), {})
@@ -405,6 +406,8 @@ def _short(value: Any) -> Any:
 
 def _digest_of(data: bytes) -> str:
     """Return the digest of a file's content, times and versions apart."""
+    if data.startswith(b"\x1f\x8b"):
+        data = gzip.decompress(data)
     try:
         return digest(re.sub(UUID, "<uuid>", tidy(data.decode(), {})).encode())
     except UnicodeDecodeError:
@@ -422,10 +425,19 @@ def _plain(value: Any) -> Any:
 
 
 def _digests(directory: Path) -> Iterator[str]:
-    """Yield the digest of each file that must stay byte for byte, times apart."""
-    for path in sorted(directory.rglob("*")):
-        if path.is_file() and path.name not in ("progress.json", "report.html"):
-            yield f"{_digest_of(path.read_bytes())}  {path.relative_to(directory)}\n"
+    """Yield the digest of each file that must stay byte for byte, times and versions apart."""
+    left_out = ("progress.json", "report.html")
+    files = [path for path in directory.rglob("*") if path.is_file() and path.name not in left_out]
+    return _table_of({path.relative_to(directory).as_posix(): path.read_bytes() for path in files})
+
+
+def _table_of(files: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield a line with a digest for each file, and one for all prompts."""
+    digests = {name: _digest_of(data) for name, data in sorted(files.items())}
+    prompts = "".join(f"{name} {text}\n" for name, text in digests.items() if name.startswith("prompts/"))
+    yield from (f"  {text}  {name}\n" for name, text in digests.items() if not name.startswith("prompts/"))
+    if prompts:
+        yield f"  {digest(prompts.encode())}  prompts/, {prompts.count(chr(10))} files\n"
 
 
 def write_texts(directory: Path, texts: Mapping[str, str]) -> None:

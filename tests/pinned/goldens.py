@@ -13,19 +13,25 @@ from functools import partial
 from pathlib import Path
 
 from golden_runs import RUNS, record_run, write_texts
+from golden_sentences import record_errors, record_help
+from golden_service import record_service
 
 GOLDENS = Path(__file__).parent / "goldens"
-PARTS: Mapping[str, Callable[[Path], dict[str, str]]] = {name: partial(record_run, name) for name in RUNS}
+PARTS: Mapping[str, Callable[[Path], dict[str, str]]] = {
+    **{name: partial(record_run, name) for name in RUNS},
+    "help": record_help,
+    "errors": record_errors,
+    "service": record_service,
+}
 """What is recorded, by the directory in `goldens/`: a function of an empty working directory."""
 
 
 def main(directory: Path) -> None:
     """Write the golden files."""
-    texts: dict[str, str] = {}
-    for record in PARTS.values():
+    for name, record in PARTS.items():
         with tempfile.TemporaryDirectory() as work:
-            texts |= record(Path(work))
-    write_texts(directory, texts)
+            texts = record(Path(work))
+        write_texts(directory / name, {file.removeprefix(f"{name}/"): text for file, text in texts.items()})
 
 
 if __name__ == "__main__":
