@@ -16,6 +16,7 @@ import math
 import os
 import re
 import shutil
+import sys
 import time
 import zipfile
 from collections import Counter
@@ -179,12 +180,14 @@ class ScriptedTransport:
 def call(*words: str) -> str:
     """Run a command in this process; return the command, what it printed, and its exit code where that is not 0."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
-    code = 0
+    stdin, code, sys.stdin = sys.stdin, 0, io.StringIO()  # nobody types
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             main(words)
         except SystemExit as exc:
             code = int(exc.code or 0)
+        finally:
+            sys.stdin = stdin
     printed, noted = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
     parts = [f"$ explaineval {' '.join(words)}\n", printed, f"--- standard error ---\n{noted}" if noted else ""]
     return "".join(parts) + (f"--- exit code {code} ---\n" if code else "") + "\n"

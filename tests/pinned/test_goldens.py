@@ -27,7 +27,12 @@ def test_what_users_see_is_what_was_recorded(part: str, tmp_path: Path) -> None:
         for name in sorted(recorded.keys() | found.keys())
         if recorded.get(name) != found.get(name)
         for line in difflib.unified_diff(
-            recorded.get(name, "").splitlines(), found.get(name, "").splitlines(), name, name, "found", n=0, lineterm=""
+            recorded.get(name, "").splitlines(),
+            found.get(name, "").splitlines(),
+            f"{name} as recorded",
+            f"{name} now",
+            n=0,
+            lineterm="",
         )
     ]
     if lines:
