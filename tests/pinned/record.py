@@ -1,7 +1,8 @@
 """Record the pinned results anew: `PYTHONPATH=tests:tests/pinned python -m record WORKDIR`, with an empty WORKDIR.
 
 Only a change that is meant to move numbers, prompts or keys may be followed by a recording, and CHANGELOG.md names it.
-The demo's four examples are asked of the real model; the planted runs of a scripted one.
+The demo's four examples are asked of the real model; the planted runs of a scripted one. What users see of results is
+recorded by `goldens.py`.
 """
 
 from __future__ import annotations
