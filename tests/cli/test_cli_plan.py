@@ -171,7 +171,7 @@ def test_the_text_says_the_same(place: Path, call: Call) -> None:
     assert out.startswith("openai/smol at lab\n")
     assert f"{one['planned']} planned, {one['distinct']} distinct: {one['hits']} in the cache, {one['misses']}" in out
     assert f"dollars     ${one['usd']['low']:.2f} low, ${one['usd']['expected']:.2f} expected, " in out
-    assert f"saved       ${one['usd_saved']:.3g} by the cache" in out
+    assert f"saved       ${one['usd_saved']:.2f} by the cache" in out
     assert "50 % of the answers are in the cache" in out
     assert "guess" in out
     assert "litellm:" in out
