@@ -387,7 +387,7 @@ def test_sentences_can_be_quoted():
     equal = compare(collect([*draw_trials(1, "openai/a"), *draw_trials(3, "openai/b")]))["phi_cct", "mine"]
     row = equal.family.differences[0]
     assert sentence_of(equal) == (
-        f"Cannot tell openai/a and openai/b apart on mine: phi-CCT differs by {row.value:+.2f} [{row.low:.2f}, "
+        f"Cannot tell openai/a and openai/b apart on mine: phi-CCT differs by {row.value:+.2f} [{row.low:.3f}, "
         f"{row.high:.2f}]; a true difference of {row.detectable:.2f} would have been found in 4 of 5 such studies."
     )
 
