@@ -92,7 +92,9 @@ class ProgressReporter:
     def report(self, model_runs: list[ModelRun]) -> None:
         """Show how far the models are, and write it where it is time to."""
         progress = self._snapshot(model_runs, "asking")
-        phis = self._numbers.update([model_run.live for model_run in model_runs])
+        has_ended = bool(model_runs) and all(model_run.ended for model_run in model_runs)
+        compute = self._numbers.finish if has_ended else self._numbers.update  # the last numbers are of all trials
+        phis = compute([model_run.live for model_run in model_runs])
         now, states = self.clock(), [(model.state, model.waiting is not None) for model in progress.models]
         if now - self._written >= WRITE_SECONDS or states != self._states:
             self._written, self._states = now, states
