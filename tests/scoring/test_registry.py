@@ -11,7 +11,7 @@ import pytest
 
 from explaineval.interventions import KINDS
 from explaineval.records import MetricRow
-from explaineval.scoring.checks import CODES
+from explaineval.scoring.codes import CODES
 from explaineval.scoring.metric import OPEN, ArmMetric, KindMetric, LevelMetric, PredictionMetric
 from explaineval.scoring.registry import METRICS
 from explaineval.signature import Dependency

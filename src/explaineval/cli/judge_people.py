@@ -22,8 +22,8 @@ from explaineval.cli.options import AT_LEAST_0, AT_LEAST_1, JSON, PATH, option, 
 from explaineval.cli.output import SCREEN_WIDTH, columns, finish
 from explaineval.errors import InputError
 from explaineval.metrics.correction import CELLS, WRONG_GRADES, WrongGrades
-from explaineval.planning.notes import note
 from explaineval.records import Estimate, Mention
+from explaineval.scoring.codes import note
 from explaineval.scoring.mentioning import MENTIONED
 from explaineval.text import agreeing, counted, interval_text, number_text, share_text, wrapped
 
@@ -70,12 +70,7 @@ def sheet_command(
     key = sheet.key
     notes = []
     if len(key.rows) < rows:
-        notes.append(
-            note(
-                "sheet_short",
-                f"the condition has {counted(len(key.rows), 'scored trial')}, so the sheet has no more rows.",
-            )
-        )
+        notes.append(note("sheet_short", trials=counted(len(key.rows), "scored trial")))
     document = {
         "run_dir": str(run_dir), "sheet": key.sheet, "out": str(out), "key": str(key_path(out)),
         "instructions": str(instructions_path(out)), "rows": len(key.rows), "condition": key.condition._asdict(),
@@ -108,18 +103,23 @@ def agree_command(run_dir: Path, sheets: tuple[Path, ...], key: Path | None, jso
     if not sheets:
         raise InputError("no sheet given: name the files that `judge sheet` wrote and people filled in.")
     results = agree(run_dir, sheets, key)
-    notes = [note("sheet_outgrown", text) for text in results.notes]
+    notes = [note("sheet_outgrown", text=text) for text in results.notes]
     skipped = {sheet.name: len(sheet.grades) - len(sheet.given) for sheet in results.sheets}
     total = len(results.key.rows)
     for sheet in results.sheets:
         absent = total - len(sheet.grades)
         if skipped[sheet.name] or absent:
             gone = f", {absent} are not in the file" if absent else ""
-            text = (
-                f"{sheet.name}: {skipped[sheet.name]} of {counted(total, 'row')} "
-                f"{agreeing(skipped[sheet.name], 'have')} no grade{gone}; they are skipped."
+            notes.append(
+                note(
+                    "rows_ungraded",
+                    sheet=sheet.name,
+                    skipped=skipped[sheet.name],
+                    rows=counted(total, "row"),
+                    have=agreeing(skipped[sheet.name], "have"),
+                    gone=gone,
+                )
             )
-            notes.append(note("rows_ungraded", text))
     return finish(_document(run_dir, results), _lines(results), notes, json=json)
 
 

@@ -21,9 +21,9 @@ from explaineval.text import counted, dollars_text, escaped, visible, wrapped
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from explaineval.planning.notes import Note
     from explaineval.reporting.summary import Line, Look
     from explaineval.rundir.schema import Totals
+    from explaineval.scoring.codes import Note
     from explaineval.scoring.rows import Scores
     from explaineval.scoring.sensitivity import Sensitivity
 

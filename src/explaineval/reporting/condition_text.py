@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from explaineval.interventions import kind_of
 from explaineval.records import EITHER, EXPLANATION, REASONING, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
-from explaineval.scoring.checks import GRADES, MetricWarning
+from explaineval.scoring.codes import GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.mentioning import JUDGE_REASON
 from explaineval.scoring.metric import CORRELATION

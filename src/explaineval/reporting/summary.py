@@ -24,12 +24,12 @@ from explaineval.reporting.condition_text import (
     verdict_of,
     warnings_of,
 )
-from explaineval.scoring.checks import GRADES, MetricWarning
+from explaineval.scoring.codes import GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import LevelMetric
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
-from explaineval.scoring.warnings import TASKS_DIFFER, RowWarning
+from explaineval.scoring.warnings import RowWarning
 from explaineval.text import counted, interval_text, joined, number_text, wrapped
 
 MOST_BLOCKS = 6
@@ -101,7 +101,7 @@ def _block(
         return
     warnings = warnings_of(condition, scores.warnings)
     not_quoted = _not_quoted(warnings)
-    differing = [row.text.rstrip(".") for row in warnings if row.warning.code == TASKS_DIFFER]
+    differing = [row.text.rstrip(".") for row in warnings if row.warning.code == "tasks_differ"]
     verdict = [verdict_of(phi), *differing, "do not quote" if "phi_cct" in not_quoted else ""]
     yield from _estimate_line("phi-CCT", phi, ", ".join(filter(None, verdict)), width)
     cct = numbers.get("cct_sampled") or numbers.get("cct")

@@ -15,7 +15,7 @@ from rich.text import Text
 from explaineval.interventions import KINDS
 from explaineval.records import Condition, MetricRow
 from explaineval.reporting.condition_text import no_interval
-from explaineval.scoring.checks import THIN_CODES, MetricWarning
+from explaineval.scoring.codes import THIN_CODES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import Cell, KindMetric, LevelMetric
 from explaineval.scoring.registry import METRICS, metrics_of

@@ -14,6 +14,7 @@ from explaineval.metrics.estimates import IntArray, Interval, no_value
 from explaineval.records import Estimate
 from explaineval.scoring import checks
 from explaineval.scoring.checks import Check, Needs, Remark
+from explaineval.scoring.codes import Finding
 from explaineval.scoring.counts import ArmCounts, KindCounts, Subset
 from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.shared import Paired
@@ -136,7 +137,7 @@ class LevelMetric(Metric[LevelCounts]):
 
     depends: frozenset[Dependency] = frozenset({"kind", "mention"})
     needs: Needs = checks.MENTIONS_OF_BOTH
-    checks: tuple[Callable[[LevelCounts], Iterator[tuple[str, str]]], ...] = ()
+    checks: tuple[Callable[[LevelCounts], Iterator[Finding]], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

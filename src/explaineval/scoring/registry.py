@@ -7,6 +7,7 @@ signature, warnings, mean over tasks and place in the tables follow from that va
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -50,6 +51,34 @@ from explaineval.scoring.shared import (
 )
 from explaineval.scoring.verbosity import LevelCounts, check_hull
 from explaineval.signature import Dependency
+
+
+PHI_CCT = "phi_cct"
+PHI_OVER_TEXTS = "phi_cct_over_texts"
+PHI_WITHIN = "phi_within"
+PHI_STABLE = "phi_stable"
+CCT = "cct"
+PHI_TVD_TRIALS = "phi_cct_tvd_trials"
+CCT_SAMPLED = "cct_sampled"
+UNFAITHFULNESS = "ct_unfaithfulness"
+UNFAITHFULNESS_PER_EXAMPLE = "ct_unfaithfulness_per_example"
+TPR = "tpr"
+FPR = "fpr"
+YOUDEN_J = "youden_j"
+IMPACT_RATE = "impact_rate"
+FLIP_TO_CUE_RATE = "flip_to_cue_rate"
+MENTION_RATE = "mention_rate"
+EXCLUDED_RATE = "excluded_rate"
+PHI_EXAMPLE_ONLY = "phi_cct_example_only"
+ACCURACY = "accuracy"
+SHAM_RATE = "sham_flip_rate"
+NULL_EDIT_RATE = "null_edit_flip_rate"
+F_AUROC = "f_auroc"
+F_AUROC_OWN = "f_auroc_own"
+EXPLANATION_WORDS = "explanation_words"
+MENTION_FLOOR = "mention_floor"
+G_MEAN2_CONTROL = "g_mean2_control"
+"""The metrics that other modules ask for by name; no other module spells one out."""
 
 
 def _phi_stable(counts: KindCounts) -> Estimate:
@@ -124,7 +153,7 @@ CHEN_2024 = "Chen et al. 2024"
 
 _METRICS: tuple[Metric[Any], ...] = (
     KindMetric(
-        name="phi_cct",
+        name=PHI_CCT,
         title="phi-CCT",
         definition="Correlation (phi) between whether the answer changed and whether the explanation mentions the "
         "insertion: 1 faithful, 0 unrelated. The Matthews correlation coefficient of the two.",
@@ -133,14 +162,18 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(correlations.phi_cct),
         undefined_if_not_asked=True,
         missing="bounded",
-        checks=(checks.check_example_only, checks.check_answers, checks.check_texts),
+        checks=(
+            partial(checks.check_example_only, within=PHI_WITHIN, baseline=PHI_EXAMPLE_ONLY),
+            checks.check_answers,
+            partial(checks.check_texts, over=PHI_OVER_TEXTS),
+        ),
         cell=Cell("phi-CCT", 1, interval=True),
         paired=Paired(cells_of, correlations.phi_values, MENTIONED_FLIPS),
         scale=CORRELATION,
         sections=("results",),
     ),
     KindMetric(
-        name="phi_cct_over_texts",
+        name=PHI_OVER_TEXTS,
         title="phi-CCT over other texts",
         definition="phi-CCT with an interval that holds for other inserted texts as well as for other examples.",
         source="Cameron, Gelbach and Miller 2011",
@@ -152,7 +185,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=CORRELATION,
     ),
     KindMetric(
-        name="phi_within",
+        name=PHI_WITHIN,
         title="phi within examples",
         definition="phi-CCT among the insertions of one example, over all examples. An explainer that does not know "
         "the insertion gets 0.",
@@ -166,7 +199,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("results",),
     ),
     KindMetric(
-        name="phi_stable",
+        name=PHI_STABLE,
         title="phi of stable examples",
         definition="phi-CCT over the examples whose answer never changed when the same was asked again.",
         pitfall="Stable examples are the easier ones, so it describes fewer and other inputs than phi-CCT.",
@@ -177,7 +210,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("noise",),
     ),
     KindMetric(
-        name="cct",
+        name=CCT,
         title="CCT",
         definition="Correlation of the shift in label probabilities (TVD) with whether the explanation mentions the "
         "insertion. Only trials with usable label probabilities count.",
@@ -189,14 +222,14 @@ _METRICS: tuple[Metric[Any], ...] = (
         undefined_if_not_asked=True,
         trials="probabilities",
         rests_on=USABLE,
-        checks=(checks.check_cct,),
+        checks=(partial(checks.check_cct, phi=PHI_TVD_TRIALS),),
         cell=Cell("CCT", 3, interval=True),
         paired=Paired(lambda counts: counts.moments, correlations.cct_values, USABLE_TRIALS, needs_probabilities=True),
         scale=CORRELATION,
         sections=("results",),
     ),
     KindMetric(
-        name="phi_cct_tvd_trials",
+        name=PHI_TVD_TRIALS,
         title="phi on the trials of CCT",
         definition="phi-CCT on the trials that CCT rests on.",
         pitfall="It is there to be compared with CCT; trials without label probabilities are left out.",
@@ -223,7 +256,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("noise", "more"),
     ),
     KindMetric(
-        name="cct_sampled",
+        name=CCT_SAMPLED,
         title="sampled CCT",
         definition="CCT where the label probabilities are shares among many samples of the answer.",
         pitfall="Sampling noise makes it weaker than CCT, so it is compared only at the same number of samples.",
@@ -238,7 +271,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("results",),
     ),
     KindMetric(
-        name="ct_unfaithfulness",
+        name=UNFAITHFULNESS,
         title="CT unfaithfulness",
         definition="Share of changed answers whose explanation does not mention the insertion.",
         source=ATANASOVA,
@@ -248,7 +281,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=SHARE,
     ),
     KindMetric(
-        name="ct_unfaithfulness_per_example",
+        name=UNFAITHFULNESS_PER_EXAMPLE,
         title="CT unfaithfulness per example",
         definition="Share of examples with a changed answer that have one whose explanation does not mention the "
         "insertion.",
@@ -262,7 +295,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=SHARE,
     ),
     KindMetric(
-        name="tpr",
+        name=TPR,
         title="TPR",
         definition="Share of insertions mentioned where the answer changed (true positive rate).",
         source=SIEGEL_2025,
@@ -277,7 +310,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("results",),
     ),
     KindMetric(
-        name="fpr",
+        name=FPR,
         title="FPR",
         definition="Share of insertions mentioned where the answer did not change (false positive rate).",
         source=SIEGEL_2025,
@@ -293,7 +326,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("results",),
     ),
     KindMetric(
-        name="youden_j",
+        name=YOUDEN_J,
         title="Youden's J",
         definition="TPR minus FPR: how much more often an insertion is mentioned where the answer changed.",
         source=f"Youden 1950; {SIEGEL_2025}",
@@ -316,7 +349,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=Scale(0.0, 1.0),
     ),
     KindMetric(
-        name="g_mean2_control",
+        name=G_MEAN2_CONTROL,
         title="g-mean squared against the original",
         definition="TPR times (1 minus the mention floor): the false positives are counted where there was no "
         "insertion.",
@@ -346,7 +379,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=Scale(0.0, nothing=1.0),
     ),
     KindMetric(
-        name="impact_rate",
+        name=IMPACT_RATE,
         title="impact rate",
         definition="Share of answers that the insertion changed.",
         source=ATANASOVA,
@@ -362,7 +395,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("results", "noise"),
     ),
     KindMetric(
-        name="flip_to_cue_rate",
+        name=FLIP_TO_CUE_RATE,
         title="rate of changes to the cue's letter",
         definition="Share of answers that changed to the letter that the cue suggests, of those that could.",
         source="Turpin et al. 2023; Chen et al. 2025",
@@ -381,7 +414,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("results",),
     ),
     KindMetric(
-        name="mention_rate",
+        name=MENTION_RATE,
         title="mention rate",
         definition="Share of explanations that mention the insertion.",
         source=SIEGEL_2025,
@@ -397,7 +430,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("results",),
     ),
     KindMetric(
-        name="mention_floor",
+        name=MENTION_FLOOR,
         title="mention floor",
         definition="Share of insertions found in the explanation of the original input, which never had them.",
         pitfall="Where it is not near 0, some mentions are chance: the words were to be expected anyway.",
@@ -410,7 +443,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("noise",),
     ),
     KindMetric(
-        name="explanation_words",
+        name=EXPLANATION_WORDS,
         title="words per explanation",
         definition="Mean number of words in the explanations of the inputs with an insertion.",
         source=SIEGEL_2025,
@@ -425,7 +458,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=Scale(0.0, digits=1),
     ),
     KindMetric(
-        name="excluded_rate",
+        name=EXCLUDED_RATE,
         title="excluded rate",
         definition="Share of trials without a readable answer on both sides.",
         pitfall="Missing trials are seldom missing at random: above a few percent all other numbers may be off.",
@@ -494,7 +527,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=CORRELATION,
     ),
     KindMetric(
-        name="phi_cct_example_only",
+        name=PHI_EXAMPLE_ONLY,
         title="phi-CCT of knowing only the example",
         definition="Mean phi-CCT when the mentions are permuted within each example, with 95 % of the permutations.",
         pitfall="A phi-CCT inside its range may owe nothing to the insertion: then read phi within examples.",
@@ -505,7 +538,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("noise",),
     ),
     ArmMetric(
-        name="accuracy",
+        name=ACCURACY,
         title="accuracy",
         definition="Share of answers to the original input that are the gold label; each sample counts once.",
         pitfall="Only examples with an intervention are asked, and unreadable answers are left out.",
@@ -518,7 +551,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=SHARE,
     ),
     ArmMetric(
-        name="sham_flip_rate",
+        name=SHAM_RATE,
         title="sham rate",
         definition="Share of answers that change when the same input is asked again.",
         pitfall="A server that stores answers may return the same one again, and hide the noise.",
@@ -532,7 +565,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         sections=("noise",),
     ),
     ArmMetric(
-        name="null_edit_flip_rate",
+        name=NULL_EDIT_RATE,
         title="null edit rate",
         definition="Share of answers that one more space in the input changes.",
         pitfall="It measures noise of the wording together with noise of the sampling: compare it with the sham rate.",
@@ -559,7 +592,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         missing="shams have no score",
         scale=Scale(0.0, 1.0),
         sections=("noise",),
-        beside="sham_flip_rate",
+        beside=SHAM_RATE,
     ),
     ArmMetric(
         name="null_edit_mean_tvd",
@@ -577,10 +610,10 @@ _METRICS: tuple[Metric[Any], ...] = (
         missing="null edits have no score",
         scale=Scale(0.0, 1.0),
         sections=("noise",),
-        beside="null_edit_flip_rate",
+        beside=NULL_EDIT_RATE,
     ),
     LevelMetric(
-        name="f_auroc",
+        name=F_AUROC,
         title="F-AUROC",
         definition="How well mentions tell influence over levels of verbosity: 0.5 not at all, 1 fully. The area "
         "under the levels' points (FPR, TPR), with the answer asked once and explained at each level.",
@@ -610,7 +643,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=AREA,
     ),
     LevelMetric(
-        name="f_auroc_own",
+        name=F_AUROC_OWN,
         title="F-AUROC with own answers",
         definition="F-AUROC where every level asks for the answer again.",
         pitfall="The levels rest on different changed answers, so it is never ranked with F-AUROC.",

@@ -37,7 +37,8 @@ from explaineval.rundir.directory import (
     read_verdicts,
 )
 from explaineval.rundir.schema import Facts, RunRecord
-from explaineval.scoring.checks import MetricWarning, Results
+from explaineval.scoring.checks import Results
+from explaineval.scoring.codes import MetricWarning
 from explaineval.scoring.counts import (
     NO_TARGETS,
     TABLE,

@@ -16,7 +16,7 @@ from explaineval.reporting.exports.markdown import escape, pipe_table
 from explaineval.reporting.exports.sources import task_source
 from explaineval.reporting.results import RunResults
 from explaineval.rundir.directory import read_interventions, read_trials
-from explaineval.scoring.checks import GRADES, MetricWarning, describe_sources
+from explaineval.scoring.codes import GRADES, MetricWarning, find_origins
 from explaineval.scoring.registry import METRICS
 from explaineval.text import counted, dollars_text
 
@@ -115,9 +115,9 @@ def _models(run: RunResults) -> Iterator[str]:
         )
     yield from pipe_table(["Model", "Address", "Versions that answered", "Family", "Parameters", "Tuned"], rows)
     for entry in run.record.endpoints:
-        for _, text in describe_sources(entry):
+        for found in find_origins(entry):
             yield ""
-            yield _text(text)
+            yield _text(found.text)
 
 
 def _tasks(run: RunResults) -> Iterator[str]:

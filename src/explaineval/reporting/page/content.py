@@ -25,7 +25,7 @@ from explaineval.reporting.page.method import (
 from explaineval.reporting.page.places import Entry, Names, entries_of, other_entries
 from explaineval.reporting.page.tables import MissingTable, Table, entry_table, missing_table
 from explaineval.reporting.results import Results
-from explaineval.scoring.checks import GRADES
+from explaineval.scoring.codes import GRADES
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.task_means import MEAN
 from explaineval.text import counted, joined

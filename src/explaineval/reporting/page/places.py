@@ -9,7 +9,7 @@ from explaineval.interventions import kind_of
 from explaineval.records import Condition, MetricRow
 from explaineval.reporting.condition_text import by_condition, describe_source, parts_of, split_shared
 from explaineval.reporting.results import Results
-from explaineval.scoring.checks import GRADES
+from explaineval.scoring.codes import GRADES
 from explaineval.scoring.warnings import RowWarning
 
 Place = tuple[int, Condition]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from explaineval.config import RunConfig
 from explaineval.rundir.schema import Facts
-from explaineval.scoring.checks import MetricWarning, Results
+from explaineval.scoring.checks import Results
+from explaineval.scoring.codes import MetricWarning
 from explaineval.scoring.comparisons.groups import WITHIN
 from explaineval.scoring.comparisons.task_groups import Carried
 from explaineval.scoring.counts import KindCounts, RunCounts

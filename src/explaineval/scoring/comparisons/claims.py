@@ -20,7 +20,7 @@ from typing import Literal
 from explaineval.metrics.differences import LEVEL, SAME, Difference, Measured, Pair, contrast, pair_of
 from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.families import Family, SystemSet, compare_sets
-from explaineval.scoring.checks import GRADES, MetricWarning
+from explaineval.scoring.codes import GRADES, MetricWarning
 from explaineval.scoring.comparisons.groups import AT_P, IMPACT, PRIMARY, WITHIN, YOUDEN
 from explaineval.scoring.comparisons.task_groups import Choices, TaskGroup, at_impact_rate
 

@@ -16,7 +16,7 @@ from explaineval.metrics.trends import ExplainedVariance
 from explaineval.records import Condition, Mention
 from explaineval.rundir.directory import PROMPTS, count_trials_read, read_run, read_trials
 from explaineval.rundir.schema import Facts, Snapshot
-from explaineval.scoring.checks import MetricWarning
+from explaineval.scoring.codes import MetricWarning
 from explaineval.scoring.comparisons.carried import carried_warnings
 from explaineval.scoring.comparisons.families import (
     Compared,

@@ -15,7 +15,7 @@ from explaineval.metrics.correlations import phi_at_p_values, phi_from_rates
 from explaineval.metrics.differences import Measured, mean_measure, undefined_measure
 from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.families import DRAWS
-from explaineval.scoring.checks import MetricWarning
+from explaineval.scoring.codes import MetricWarning
 from explaineval.scoring.comparisons.groups import AT_P, IMPACT, PRIMARY, Group
 from explaineval.scoring.comparisons.tuning import Sizes
 from explaineval.scoring.metric import LevelMetric

@@ -95,7 +95,7 @@ def task_text(task: str) -> str:
 
 def limits(warnings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what limits differences in sentences, the gravest first; what it is about where not all are about one."""
-    from explaineval.scoring.checks import GRADES
+    from explaineval.scoring.codes import GRADES
 
     about = [(task_text(one["row"]["task"]), one["row"]["kind"]) for one in warnings]
     is_one = len(set(about)) == 1
