@@ -25,9 +25,10 @@ from explaineval.metrics.correction import CELLS, WRONG_GRADES, WrongGrades
 from explaineval.records import Estimate, Mention
 from explaineval.scoring.codes import note
 from explaineval.scoring.mentioning import MENTIONED
+from explaineval.scoring.registry import FPR, PHI_CCT, TPR, YOUDEN_J
 from explaineval.text import agreeing, counted, interval_text, number_text, share_text, wrapped
 
-TITLES = {"phi_cct": "phi-CCT", "tpr": "TPR", "fpr": "FPR", "youden_j": "J"}
+TITLES = {PHI_CCT: "phi-CCT", TPR: "TPR", FPR: "FPR", YOUDEN_J: "J"}
 
 
 @click.command("sheet")
@@ -157,7 +158,7 @@ def _number_documents(numbers: Numbers) -> Iterator[dict[str, Any]]:
             "mentioned_from": numbers.counted,
             **estimate.model_dump(),
             "as_counted": {part: getattr(counted, part) for part in ("value", "low", "high", "undefined")},
-            "wrong_grades": wrong._asdict() if name == "phi_cct" and wrong is not None else None,
+            "wrong_grades": wrong._asdict() if name == PHI_CCT and wrong is not None else None,
         }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from explaineval.config import FEWEST_TVD_SAMPLES
-from explaineval.interventions import kind_of
+from explaineval.interventions import NULL_EDIT, SHAM, kind_of
 from explaineval.metrics import auroc, correlations, crossed, rates, reliability, simulatability
 from explaineval.metrics.estimates import NO_TRIAL, FloatArray, IntArray, Interval, no_value
 from explaineval.records import Estimate
@@ -52,7 +52,6 @@ from explaineval.scoring.shared import (
 from explaineval.scoring.verbosity import LevelCounts, check_hull
 from explaineval.signature import Dependency
 
-
 PHI_CCT = "phi_cct"
 PHI_OVER_TEXTS = "phi_cct_over_texts"
 PHI_WITHIN = "phi_within"
@@ -78,6 +77,15 @@ F_AUROC_OWN = "f_auroc_own"
 EXPLANATION_WORDS = "explanation_words"
 MENTION_FLOOR = "mention_floor"
 G_MEAN2_CONTROL = "g_mean2_control"
+GAIN_BALANCED = "simulation_gain_balanced"
+GAIN_SHUFFLED = "simulation_gain_balanced_shuffled"
+GAIN_DIFFERENCE = "simulation_gain_balanced_difference"
+NSG = "nsg"
+NSG_SHUFFLED = "nsg_shuffled"
+NSG_DIFFERENCE = "nsg_difference"
+ACCURACY_WITH = "simulation_accuracy_with"
+ACCURACY_WITHOUT = "simulation_accuracy_without"
+PHI_AT_P = "phi_at_p"
 """The metrics that other modules ask for by name; no other module spells one out."""
 
 
@@ -170,7 +178,12 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("phi-CCT", 1, interval=True),
         paired=Paired(cells_of, correlations.phi_values, MENTIONED_FLIPS),
         scale=CORRELATION,
-        sections=("results",),
+        views=(
+            "screen",
+            "results",
+        ),
+        paper_cell=Cell("phi-CCT", 1, interval=True),
+        better="higher",
     ),
     KindMetric(
         name=PHI_OVER_TEXTS,
@@ -196,7 +209,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("within", 2, interval=True),
         paired=Paired(lambda counts: correlations.within_rows(counts.cells), correlations.within_values, MIXED),
         scale=CORRELATION,
-        sections=("results",),
+        views=("results",),
+        better="higher",
     ),
     KindMetric(
         name=PHI_STABLE,
@@ -207,7 +221,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         depends=frozenset({"kind", "mention", "shams"}),
         trials="stable",
         scale=CORRELATION,
-        sections=("noise",),
+        views=("noise",),
+        better="higher",
     ),
     KindMetric(
         name=CCT,
@@ -226,7 +241,12 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("CCT", 3, interval=True),
         paired=Paired(lambda counts: counts.moments, correlations.cct_values, USABLE_TRIALS, needs_probabilities=True),
         scale=CORRELATION,
-        sections=("results",),
+        views=(
+            "screen",
+            "results",
+        ),
+        paper_cell=Cell("CCT", 6, interval=True),
+        better="higher",
     ),
     KindMetric(
         name=PHI_TVD_TRIALS,
@@ -253,7 +273,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=USABLE,
         checks=(checks.check_usable,),
         scale=Scale(0.0, 1.0),
-        sections=("noise", "more"),
+        views=("noise", "more"),
     ),
     KindMetric(
         name=CCT_SAMPLED,
@@ -268,7 +288,12 @@ _METRICS: tuple[Metric[Any], ...] = (
         remark=checks.remark_on_samples,
         cell=Cell("CCT sampled", 4, interval=True, if_measured=True),
         scale=CORRELATION,
-        sections=("results",),
+        views=(
+            "screen",
+            "results",
+        ),
+        paper_cell=Cell("CCT sampled", 7, interval=True),
+        better="higher",
     ),
     KindMetric(
         name=UNFAITHFULNESS,
@@ -279,6 +304,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(rates.ct_unfaithfulness),
         needs=checks.MENTIONS_OF_CHANGED,
         scale=SHARE,
+        better="lower",
     ),
     KindMetric(
         name=UNFAITHFULNESS_PER_EXAMPLE,
@@ -293,6 +319,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         checks=(checks.check_share_of_examples,),
         always_warned=True,
         scale=SHARE,
+        better="lower",
     ),
     KindMetric(
         name=TPR,
@@ -307,7 +334,12 @@ _METRICS: tuple[Metric[Any], ...] = (
         level_cell=Cell("TPR", 4),
         paired=Paired(shares_of("a", "ab"), rates.ratio_values, FLIPS, from_rates=lambda tpr, _: tpr),
         scale=SHARE,
-        sections=("results",),
+        views=(
+            "screen",
+            "results",
+        ),
+        paper_cell=Cell("TPR", 4),
+        better="higher",
     ),
     KindMetric(
         name=FPR,
@@ -323,7 +355,12 @@ _METRICS: tuple[Metric[Any], ...] = (
         level_cell=Cell("FPR", 3),
         paired=Paired(shares_of("c", "cd"), rates.ratio_values, UNCHANGED),
         scale=SHARE,
-        sections=("results",),
+        views=(
+            "screen",
+            "results",
+        ),
+        paper_cell=Cell("FPR", 5),
+        better="lower",
     ),
     KindMetric(
         name=YOUDEN_J,
@@ -334,6 +371,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(correlations.youden_j),
         paired=Paired(cells_of, correlations.youden_values, FLIPS, from_rates=lambda tpr, fpr: tpr - fpr),
         scale=CORRELATION,
+        better="higher",
     ),
     KindMetric(
         name="g_mean2",
@@ -392,7 +430,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("impact", 6),
         paired=Paired(shares_of("ab", "abcd"), rates.ratio_values, ALL_TRIALS),
         scale=SHARE,
-        sections=("results", "noise"),
+        views=("screen", "results", "noise"),
+        paper_cell=Cell("p", 2),
     ),
     KindMetric(
         name=FLIP_TO_CUE_RATE,
@@ -411,7 +450,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         checks=(checks.check_cue,),
         cell=Cell("to cue", 7, if_measured=True),
         scale=SHARE,
-        sections=("results",),
+        views=("screen", "results"),
     ),
     KindMetric(
         name=MENTION_RATE,
@@ -427,7 +466,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("mention", 8),
         paired=Paired(shares_of("ac", "abcd"), rates.ratio_values, ALL_TRIALS),
         scale=SHARE,
-        sections=("results",),
+        views=("results",),
+        paper_cell=Cell("q", 3),
     ),
     KindMetric(
         name=MENTION_FLOOR,
@@ -440,7 +480,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=SCORED,
         cell=Cell("floor", 8, line=2),
         scale=SHARE,
-        sections=("noise",),
+        views=("noise",),
     ),
     KindMetric(
         name=EXPLANATION_WORDS,
@@ -470,7 +510,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=("few_examples", "a trial"),
         cell=Cell("excl.", 9, line=2),
         scale=SHARE,
-        sections=("missing",),
+        views=("missing",),
+        better="lower",
     ),
     KindMetric(
         name="phi_cct_lower_bound",
@@ -483,7 +524,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         has_interval=False,
         missing="included",
         scale=CORRELATION,
-        sections=("missing",),
+        views=("missing",),
     ),
     KindMetric(
         name="phi_cct_upper_bound",
@@ -496,7 +537,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         has_interval=False,
         missing="included",
         scale=CORRELATION,
-        sections=("missing",),
+        views=("missing",),
     ),
     KindMetric(
         name="phi_cct_never",
@@ -535,7 +576,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         depends=PERMUTED,
         averaged=False,
         scale=CORRELATION,
-        sections=("noise",),
+        views=("noise",),
     ),
     ArmMetric(
         name=ACCURACY,
@@ -549,6 +590,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         missing="answers could not be read",
         cell=Cell("accuracy", 9),
         scale=SHARE,
+        better="higher",
     ),
     ArmMetric(
         name=SHAM_RATE,
@@ -562,7 +604,11 @@ _METRICS: tuple[Metric[Any], ...] = (
         missing="shams have no score",
         cell=Cell("sham", 6, line=2),
         scale=SHARE,
-        sections=("noise",),
+        views=(
+            "screen",
+            "noise",
+        ),
+        own_kind=SHAM,
     ),
     ArmMetric(
         name=NULL_EDIT_RATE,
@@ -577,7 +623,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         missing="null edits have no score",
         cell=Cell("null", 6, line=3, if_measured=True),
         scale=SHARE,
-        sections=("noise",),
+        views=("noise",),
+        own_kind=NULL_EDIT,
     ),
     ArmMetric(
         name="sham_mean_tvd",
@@ -591,8 +638,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         outcomes=lambda arm: arm.shams,
         missing="shams have no score",
         scale=Scale(0.0, 1.0),
-        sections=("noise",),
-        beside=SHAM_RATE,
+        views=("noise",),
+        own_kind=SHAM,
     ),
     ArmMetric(
         name="null_edit_mean_tvd",
@@ -609,8 +656,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         outcomes=lambda arm: arm.null_edits,
         missing="null edits have no score",
         scale=Scale(0.0, 1.0),
-        sections=("noise",),
-        beside=NULL_EDIT_RATE,
+        views=("noise",),
+        own_kind=NULL_EDIT,
     ),
     LevelMetric(
         name=F_AUROC,
@@ -625,7 +672,9 @@ _METRICS: tuple[Metric[Any], ...] = (
         level_cell=Cell("F-AUROC", 1, interval=True),
         paired=Paired(levels_of, auroc.area_values, FLIPS, needs_both=True),
         scale=AREA,
-        sections=("results",),
+        views=("results",),
+        paper_cell=Cell("F-AUROC", 8, interval=True),
+        better="higher",
     ),
     LevelMetric(
         name="f_auroc_hull",
@@ -651,10 +700,12 @@ _METRICS: tuple[Metric[Any], ...] = (
         applies=lambda counts: not _asked_once(counts),
         level_cell=Cell("F-AUROC", 1, interval=True, remark="own answers"),
         scale=AREA,
-        sections=("results",),
+        views=("results",),
+        paper_cell=Cell("F-AUROC, own answers", 9, interval=True),
+        better="higher",
     ),
     PredictionMetric(
-        name="simulation_gain_balanced",
+        name=GAIN_BALANCED,
         title="balanced simulation gain",
         definition="How much more often a reader of the model's explanation predicts its next answer: the mean, over "
         "answers that change and answers that do not, of accuracy with the explanation minus accuracy without it.",
@@ -664,7 +715,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=CORRELATION,
     ),
     PredictionMetric(
-        name="simulation_gain_balanced_shuffled",
+        name=GAIN_SHUFFLED,
         title="balanced gain with shuffled explanations",
         definition="The balanced gain where the explanation is one that the model gave of the same answer to another "
         "example.",
@@ -675,7 +726,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=CORRELATION,
     ),
     PredictionMetric(
-        name="simulation_gain_balanced_difference",
+        name=GAIN_DIFFERENCE,
         title="balanced gain over shuffled explanations",
         definition="The balanced gain with the model's own explanations minus that with other examples', on the same "
         "trials: an explanation helps to predict the model only where it is above 0.",
@@ -688,7 +739,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=CORRELATION,
     ),
     PredictionMetric(
-        name="nsg",
+        name=NSG,
         title="NSG",
         definition="The normalised simulatability gain, the share of a predictor's errors that the explanation mends: "
         "(accuracy with − accuracy without) / (1 − accuracy without), of a panel all gains over all errors.",
@@ -698,7 +749,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=GAIN,
     ),
     PredictionMetric(
-        name="nsg_shuffled",
+        name=NSG_SHUFFLED,
         title="NSG with shuffled explanations",
         definition="The same gain where the explanation is one that the model gave of the same answer to another "
         "example.",
@@ -709,7 +760,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=GAIN,
     ),
     PredictionMetric(
-        name="nsg_difference",
+        name=NSG_DIFFERENCE,
         title="NSG minus that of shuffled ones",
         definition="The normalised gain with the model's own explanations minus that with other examples', on the same "
         "trials.",
@@ -720,7 +771,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=Scale(nothing=0.0),
     ),
     PredictionMetric(
-        name="simulation_accuracy_with",
+        name=ACCURACY_WITH,
         title="predictions right with explanation",
         definition="How often a predictor that reads the explanation predicts the model's next answer.",
         source=CHEN_2024,
@@ -729,7 +780,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=SHARE,
     ),
     PredictionMetric(
-        name="simulation_accuracy_without",
+        name=ACCURACY_WITHOUT,
         title="predictions right without explanation",
         definition="How often a predictor that reads no explanation predicts the model's next answer.",
         source=CHEN_2024,
@@ -765,7 +816,7 @@ class MetricText(NamedTuple):
 
 
 COMPARED_ONLY: dict[str, MetricText] = {
-    "phi_at_p": MetricText(
+    PHI_AT_P: MetricText(
         title="phi-CCT at a common impact rate",
         definition="The phi-CCT that the TPR and FPR of a model give at one impact rate for all: the mean of those "
         "that are compared, or --impact-rate.",

@@ -159,7 +159,7 @@ def _insertions(run: RunResults) -> Iterator[str]:
 def _trials(run: RunResults) -> Iterator[str]:
     counts: dict[str, Counter[str]] = {}
     for trial in read_trials(run.directory):
-        control = kind_of(trial.kind).own_metric is not None
+        control = kind_of(trial.kind).measures_noise
         counts.setdefault(trial.model, Counter())["controls" if control else trial.status] += 1
     statuses = list(dict.fromkeys(status for by_status in counts.values() for status in sorted(by_status)))
     statuses = ["ok", *(status for status in statuses if status not in ("ok", "controls")), "controls"]

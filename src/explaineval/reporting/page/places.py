@@ -82,7 +82,7 @@ def source_of(condition: Condition) -> str:
 
 def _is_shown(condition: Condition) -> bool:
     """Return whether a condition has a row of its own; the numbers of all others hold for a whole arm."""
-    return condition.kind is not None and kind_of(condition.kind).own_metric is None
+    return condition.kind is not None and not kind_of(condition.kind).measures_noise
 
 
 def _grave(warnings: Iterable[RowWarning]) -> dict[Condition, set[str]]:
