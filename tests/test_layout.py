@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "explaineval"
-MOST_MODULES = 14
+MOST_MODULES = 15
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_no_modules_import_each_other(graph: grimp.ImportGraph) -> None:
     assert left == {}
 
 
-def test_no_folder_but_the_command_line_has_more_than_fourteen_modules() -> None:
+def test_no_folder_but_the_command_line_has_more_than_fifteen_modules() -> None:
     """The command line has one module for each command."""
     counts = Counter(path.parent for path in SOURCE.rglob("*.py") if path.name != "__init__.py")
 

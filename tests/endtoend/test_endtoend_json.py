@@ -11,9 +11,8 @@ import pytest
 
 from explaineval.cli.app import app, main
 from explaineval.cli.output import SCHEMA
-from explaineval.planning.notes import NOTES
 from explaineval.records import Completion, Request, Trial
-from explaineval.scoring.checks import CODES, GRADES
+from explaineval.scoring.codes import CODES, ORIGINS
 from servers import json_page
 from servers.commands import Result, WarmCommands
 from servers.personas import Persona, PersonaServer
@@ -21,9 +20,6 @@ from servers.planted import PlantedServer
 from servers.tables import Table
 
 TABLE = Table(examples=8, words=2, seed=1)
-ORIGINS = {"answers_imported", "origin_unknown", "addresses_mixed"}
-"""Codes on where a model's answers came from: told of the run that asks, and of each number that is made from them."""
-
 LISTS = ("interventions build", "interventions show")
 """Commands that print the lines of a file."""
 
@@ -175,10 +171,10 @@ def test_every_document_has_its_schema_and_its_warnings(outputs: dict[str, list[
             document = result.document
             assert document["schema"] == SCHEMA
             for one in document["warnings"]:
-                known = {**CODES, **NOTES}[one["code"]]
+                known = CODES[one["code"]]
                 assert (one["grade"], bool(one["text"]), bool(one["todo"])) == (known.grade, True, True)
                 assert (one["row"] is None) == (one["metric"] is None)
-                assert one["code"] in (NOTES if one["row"] is None else CODES)
+                assert one["code"] in ORIGINS or bool(known.title) == (one["row"] is not None)
             assert ("error" in document) == (result.code != 0)
             if result.code:
                 assert document["error"]["code"] == result.code
@@ -198,15 +194,6 @@ def test_a_warning_names_rows_that_are_there(outputs: dict[str, list[Result]]) -
 
 
 WARNED = ("endpoint", "model", "task", "kind", "order", "style", "shots", "verbosity", "channel", "mention", "judge")
-
-
-def test_the_codes_are_documented_with_their_grades() -> None:
-    """Every code of a warning has its line, and every line its code."""
-    told = json_page.documented()[json_page.CODES]
-
-    assert told == {code: one.grade for code, one in {**CODES, **NOTES}.items()}
-    assert set(told.values()) <= set(GRADES)
-    assert CODES.keys() & NOTES.keys() == ORIGINS
 
 
 def test_every_command_with_json_is_on_the_page() -> None:

@@ -45,5 +45,5 @@ def test_every_line_of_the_table_is_found_under_its_name(kind: Kind) -> None:
     assert found.title == kind.title
     if found.control is not None:
         assert kind_of(found.control).control_of == name
-    if found.own_metric is not None:
+    if found.measures_noise:
         assert found.mentioned_by is None

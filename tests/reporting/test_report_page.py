@@ -181,10 +181,10 @@ def test_the_highest_stands_first_and_undefined_last(tmp_path: Path) -> None:
 def test_every_metric_has_its_place() -> None:
     """Every metric is in some part of the page, and those of the results have a heading in the tables."""
     for metric in METRICS.values():
-        assert metric.sections
-        if "results" in metric.sections:
+        assert metric.views
+        if "results" in metric.views:
             assert metric.cell or metric.level_cell
-    assert all("noise" not in metric.sections for metric in METRICS.values() if metric.name == "phi_cct")
+    assert all("noise" not in metric.views for metric in METRICS.values() if metric.name == "phi_cct")
 
 
 def test_a_new_metric_is_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

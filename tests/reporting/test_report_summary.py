@@ -11,7 +11,7 @@ import pytest
 from explaineval.reporting.condition_text import ranked
 from explaineval.reporting.notes import notes_lines
 from explaineval.reporting.summary import summary
-from explaineval.scoring.checks import GRADES
+from explaineval.scoring.codes import GRADES
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
 from makers.runs import make_missing, make_sham, make_trial

@@ -9,7 +9,7 @@ import pytest
 
 from explaineval.records import Condition, MetricRow
 from explaineval.reporting.tables import legend, render, results_table, table_warnings
-from explaineval.scoring.checks import make_warning
+from explaineval.scoring.codes import Finding, warning_of
 from explaineval.scoring.registry import METRICS
 
 VALUES: dict[str, tuple[float | None, float | None, float | None, str | None]] = {
@@ -257,15 +257,15 @@ def test_thin_data_is_one_paragraph_a_row() -> None:
     """Each code once for all numbers of a row; numbers that are not shown have no sentence; other codes stand apart."""
     row, arm = line_of(rows_of()[0]), line_of(rows_of()[0])._replace(kind=None)
     found = [
-        (row, make_warning("few_flips", "phi_cct", "Only 7 have a flip.")),
-        (row, make_warning("noise", "phi_cct", "Much noise.")),
-        (row, make_warning("few_flips", "cct", "Only 6 have a flip, among the usable.")),
-        (row, make_warning("few_examples", "mean_tvd", "Never shown.")),
-        (row, make_warning("noise", "tpr", "Much noise.")),
-        (row, make_warning("few_mentioned_flips", "tpr", "Only 2 have a mentioned flip.")),
-        (arm, make_warning("few_flips", "accuracy", "Already said of the row.")),
-        (arm, make_warning("few_examples", "accuracy", "Only 9 have a gold label.")),
-        (arm._replace(kind="sham"), make_warning("no_interval", "sham_flip_rate", "No interval.")),
+        (row, warning_of("phi_cct", Finding("few_flips", "Only 7 have a flip."))),
+        (row, warning_of("phi_cct", Finding("noise", "Much noise."))),
+        (row, warning_of("cct", Finding("few_flips", "Only 6 have a flip, among the usable."))),
+        (row, warning_of("mean_tvd", Finding("few_examples", "Never shown."))),
+        (row, warning_of("tpr", Finding("noise", "Much noise."))),
+        (row, warning_of("tpr", Finding("few_mentioned_flips", "Only 2 have a mentioned flip."))),
+        (arm, warning_of("accuracy", Finding("few_flips", "Already said of the row."))),
+        (arm, warning_of("accuracy", Finding("few_examples", "Only 9 have a gold label."))),
+        (arm._replace(kind="sham"), warning_of("sham_flip_rate", Finding("no_interval", "No interval."))),
     ]
 
     texts = table_warnings(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 import pytest
@@ -16,7 +15,8 @@ from explaineval.metrics.estimates import Interval
 from explaineval.metrics.rates import rate
 from explaineval.metrics.reliability import noise_margin
 from explaineval.records import Estimate
-from explaineval.scoring.checks import CODES, GRADES, find_noise, noise_warning
+from explaineval.scoring.checks import find_noise, noise_warning
+from explaineval.scoring.codes import CODES
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.warnings import estimate_warnings, shortages_of
 
@@ -104,17 +104,6 @@ def test_an_interval_that_is_missing_or_rough_is_told():
         ("rough_interval", "accuracy: rough interval: only 3 examples have a changed answer.")
     ]
     assert warned("phi_cct_upper_bound", bare, [[1, 1, 1, 1]] * 30) == []
-
-
-def test_codes_are_plain_words_with_something_to_do():
-    """Snake case, a known grade, one sentence of what to do, a title without a full stop that no other code has."""
-    titles = [code.title for code in CODES.values()]
-    assert len(set(titles)) == len(titles)
-    for code, (grade, todo, title) in CODES.items():
-        assert re.fullmatch(r"[A-Z].*[^.]", title)
-        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", code)
-        assert grade in GRADES
-        assert re.fullmatch(r"[A-Z].*\.", todo)
 
 
 def mover(impact, low, sham, high):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from explaineval.interventions import KINDS
 from explaineval.records import MetricRow
-from explaineval.scoring.checks import CODES
+from explaineval.scoring import registry
+from explaineval.scoring.codes import CODES
 from explaineval.scoring.metric import OPEN, ArmMetric, KindMetric, LevelMetric, PredictionMetric
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import COMPARED_ONLY, METRICS
 from explaineval.signature import Dependency
 from makers.runs import make_missing, make_sham, make_trial
 from makers.scores import LEVELS, score_trials
@@ -72,12 +75,39 @@ def test_titles_and_places_are_not_shared() -> None:
         assert len(set(values)) == len(values)
 
 
-def test_kinds_with_a_metric_of_their_own_name_one_that_there_is() -> None:
-    """Its rows stand under that kind."""
-    own = {kind.own_metric: kind.name for kind in KINDS if kind.own_metric is not None}
-    own |= {metric.name: own[metric.beside] for metric in METRICS.values() if metric.beside is not None}
+def test_kinds_that_measure_noise_are_those_with_metrics_of_their_own() -> None:
+    """Their rows stand under that kind."""
+    assert {kind.name for kind in KINDS if kind.measures_noise} == {
+        metric.own_kind for metric in METRICS.values() if metric.own_kind is not None
+    }
 
-    assert own == {name: metric.own_kind for name, metric in METRICS.items() if metric.own_kind is not None}
+
+NAMES = METRICS.keys() | COMPARED_ONLY.keys()
+
+
+def named_in(path: Path) -> set[str]:
+    """Return the metrics that a source or template spells out; docstrings do not count."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        return NAMES & set(re.findall(r"""["'](\w+)["']""", " ".join(re.findall(r"{[{%].*?[}%]}", text, re.DOTALL))))
+    tree = ast.parse(text)
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
+    } & NAMES
+
+
+def test_no_module_but_the_registry_spells_out_a_metric() -> None:
+    """Others import its name, so that a name that is gone or misspelt does not run."""
+    source = Path(registry.__file__).parents[1]
+    paths = [path for path in source.rglob("*") if path.suffix in (".py", ".html", ".md", ".css", ".js")]
+
+    named = {str(path.relative_to(source)): found for path in paths if (found := named_in(path))}
+
+    assert named.keys() == {"scoring/registry.py"}
+    assert named["scoring/registry.py"] == NAMES
 
 
 def trials_of(order: str) -> Iterator[dict[str, Any]]:

@@ -19,13 +19,13 @@ from explaineval.archive.shards import ShardRun, read_shards, whole_science
 from explaineval.config import RunConfig, arms_for
 from explaineval.errors import InputError
 from explaineval.files import copy_tree
-from explaineval.planning.notes import Note, note
 from explaineval.records import Verdict
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.ledger import read_ledger, write_sums
 from explaineval.rundir.schema import Part, Prediction, RunRecord
+from explaineval.scoring.codes import Note, note
 from explaineval.scoring.rows import Scores, score
-from explaineval.text import counted
+from explaineval.text import agreeing, counted
 
 
 @dataclass(frozen=True)
@@ -245,10 +245,7 @@ def _index_trials(
 def _unfinished_notes(shards: Sequence[ShardRun]) -> Iterator[Note]:
     for one in shards:
         if not one.record.complete:
-            yield note(
-                "run_unfinished",
-                f"{one} is not finished: the numbers are those of what is there.",
-            )
+            yield note("run_unfinished", "shard", shard=one)
 
 
 def _merge_judgements(shards: Sequence[ShardRun], out: Path) -> Iterator[Note]:
@@ -278,8 +275,10 @@ def _merge_judgements(shards: Sequence[ShardRun], out: Path) -> Iterator[Note]:
             if lacking:
                 yield note(
                     "judgements_partial",
-                    f"{', '.join(map(str, lacking))} {'has' if len(lacking) == 1 else 'have'} no {what} "
-                    f"{' '.join(author)}: numbers that rest on them are those of the other shards.",
+                    shards=", ".join(map(str, lacking)),
+                    have=agreeing(len(lacking), "have"),
+                    what=what,
+                    author=" ".join(author),
                 )
 
 

@@ -92,7 +92,7 @@ def find_questions(directory: Path, *, limit: int | None, shuffled: bool, seed: 
 
 def is_predictable(trial: Trial) -> bool:
     """Return whether a trial is scored and its changed question can be written down."""
-    if trial.status != "ok" or kind_of(trial.kind).own_metric is not None or trial.explanation_before is None:
+    if trial.status != "ok" or kind_of(trial.kind).measures_noise or trial.explanation_before is None:
         return False
     return trial.text_after is not None if trial.field is not None else bool(trial.inserted)
 

@@ -39,6 +39,7 @@ from explaineval.metrics.rates import fpr, tpr
 from explaineval.records import EXPLANATION, Estimate, Grade, Mention, Trial
 from explaineval.rundir.directory import PROMPTS, read_examples, read_run, read_trials, read_verdicts
 from explaineval.scoring.mentioning import Graded, Source, TextReader, collect_verdicts, grade_of, phrases_in
+from explaineval.scoring.registry import FPR, PHI_CCT, TPR, YOUDEN_J
 from explaineval.text import counted
 
 GRADES: tuple[Grade, ...] = get_args(Grade)
@@ -323,7 +324,7 @@ def _shares(sheets: Iterable[FilledSheet], counted: CountedAs) -> dict[str, floa
 def _numbers(key: SheetKey, sheets: Sequence[FilledSheet], population: Population) -> Iterator[Numbers]:
     """Yield the corrected numbers: of all raters together, and of each alone where there are several."""
     tables = np.array([population.tables[example] for example in sorted(population.tables)], dtype=np.int64)
-    plain = {"phi_cct": phi_cct, "tpr": tpr, "fpr": fpr, "youden_j": youden_j}
+    plain = {PHI_CCT: phi_cct, TPR: tpr, FPR: fpr, YOUDEN_J: youden_j}
     as_counted = {name: compute(tables, Interval()) for name, compute in plain.items()}
     raters: list[tuple[str | None, Sequence[FilledSheet]]] = [(None, sheets)]
     raters += [(sheet.name, [sheet]) for sheet in sheets] if len(sheets) > 1 else []

@@ -29,9 +29,10 @@ from explaineval.config import spellings
 from explaineval.config.endpoint import is_private
 from explaineval.cost import FREE, Price, Tier, price_given, price_listed, tier_of
 from explaineval.errors import DamageError, InputError
-from explaineval.planning.notes import Note, cache_notes, note
+from explaineval.planning.notes import cache_notes
 from explaineval.planning.prices import read_price_list
 from explaineval.records import EMBEDDED_ENDPOINT, SIMULATED_ENDPOINT, Request
+from explaineval.scoring.codes import Note, note
 from explaineval.text import bytes_text, counted, dollars_text
 
 DEFAULT = "default"
@@ -161,7 +162,7 @@ def prune_command(
         pruning = plan_pruning(store, wanted, damaged=damaged, price_of=price_of)
     _confirm(directory, pruning, price_version, yes)
     deleted, kept_space = _delete(directory, pruning) if pruning.rows else (0, None)
-    notes = [] if kept_space is None else [note("space_kept", kept_space)]
+    notes = [] if kept_space is None else [note("space_kept", text=kept_space)]
     if json:
         document = {
             "directory": str(directory),
@@ -228,9 +229,7 @@ def _cost_notes(models: Sequence[ModelStats]) -> list[Note]:
     """Return notes on what the dollars leave out."""
     notes = []
     if any(stats.usd is None for stats in models):
-        text = "the price of some answers is unknown: give --price IN,OUT (dollars per million tokens)."
-        notes.append(note("price_unknown", text))
+        notes.append(note("price_unknown", "stored"))
     if unmetered := sum(stats.unmetered for stats in models):
-        text = f"{counted(unmetered, 'answer')} came without a count of tokens: what they cost is not in the sums."
-        notes.append(note("tokens_uncounted", text))
+        notes.append(note("tokens_uncounted", "stored", answers=counted(unmetered, "answer")))
     return notes

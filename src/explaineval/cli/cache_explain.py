@@ -15,12 +15,13 @@ from explaineval.cli.options import AT_LEAST_0, CACHE_OF_RUN, JSON, PATH, option
 from explaineval.cli.output import finish
 from explaineval.interventions import pattern_of
 from explaineval.planning.cache_diff import Explained, Miss, explain_misses
-from explaineval.planning.notes import cache_notes, note
+from explaineval.planning.notes import cache_notes
 from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.units import all_examples
 from explaineval.records import Intervention
 from explaineval.rundir.directory import read_run
+from explaineval.scoring.codes import note
 from explaineval.text import agreeing, counted
 
 SHOWN = 5
@@ -44,8 +45,7 @@ def explain_command(target: Path, cache: Path | None, limit: int, json: bool) ->
         explained = explain_misses(prepared, store, limit, examples)
         notes = list(cache_notes(store.warnings))
     if explained.assumed:
-        text = "an endpoint was not probed yet and no run has asked it: its logprobs and temperature are assumed."
-        notes.append(note("capabilities_assumed", text))
+        notes.append(note("capabilities_assumed", "explaining"))
     document = _document(explained, target, prepared)
     return finish(document, _lines(explained, prepared.client.cache), notes, json=json)
 

@@ -15,10 +15,11 @@ from explaineval.cli.cache import FILTERS, request_filter
 from explaineval.cli.options import ADDRESSES, JSON, PATH, STORED, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import ExitCode, InputError, StoreError
-from explaineval.planning.notes import Note, cache_notes, note
+from explaineval.planning.notes import cache_notes
 from explaineval.planning.replies import LONGER, RETRY_SAMPLES
 from explaineval.records import Trial, storable_text
 from explaineval.rundir.directory import check_ending, read_run, read_trials
+from explaineval.scoring.codes import Note, note
 from explaineval.text import agreeing, bytes_text, counted
 
 SHOWN = 5
@@ -82,7 +83,7 @@ def import_command(files: tuple[Path, ...], directory: Path, json: bool) -> int:
     return finish(
         {"directory": str(directory), "files": [{"file": str(file), **asdict(result)} for file, result in results]},
         (_import_line(file, result) for file, result in results),
-        [*notes, *(note("line_refused", text) for text in refused)],
+        [*notes, *(note("line_refused", text=text) for text in refused)],
         json=json,
         code=ExitCode.BAD_INPUT if refused else ExitCode.DONE,
         message=" ".join(refused),
@@ -151,10 +152,7 @@ def _export_notes(exported: Exported, *, filtered: bool) -> Iterator[Note]:
     if missing:
         more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
         keys = f"{', '.join(missing[:SHOWN])}{more}"
-        text = (
-            f"{counted(len(missing), 'answer')} of the run {agreeing(len(missing), 'are')} not in the cache, "
-            f"so not in the pack: {keys}."
-        )
-        yield note("answers_missing", text)
+        answers, are = counted(len(missing), "answer"), agreeing(len(missing), "are")
+        yield note("answers_missing", "pack", answers=answers, are=are, keys=keys)
     if filtered and not exported.entries:
-        yield note("pack_empty", "no stored answer fits the filters: the pack is empty.")
+        yield note("pack_empty")

@@ -32,9 +32,9 @@ from explaineval.config.client_config import EndpointConfig
 from explaineval.errors import ExitCode, InputError
 from explaineval.execution.recheck import Agreement, choose_stored
 from explaineval.execution.recheck import reask as ask_stored
-from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.rundir.ledger import account_of
+from explaineval.scoring.codes import Note, note
 from explaineval.text import counted, dollars_text
 
 
@@ -78,7 +78,7 @@ def verify_command(
     """
     verification = verify_store(directory)
     agreement = None if reask is None else _ask_again(directory, reask, model, given, imported=imported, run=run)
-    notes = [note("cache", text) for text in _advice(directory, verification)]
+    notes = [note("cache", text=text) for text in _advice(directory, verification)]
     lines = list(_description(directory, verification))
     if agreement is not None:
         notes += _unanswered(agreement)
@@ -92,10 +92,10 @@ def _unanswered(agreement: Agreement) -> Iterator[Note]:
     """Yield notes on requests that were not asked again, or got no answer."""
     if agreement.fault is not None:
         failed = f"{counted(agreement.failed, 'request')} got no answer; the first: " if agreement.failed else ""
-        yield note("requests_failed", f"{failed}{agreement.fault}")
+        yield note("requests_failed", "asked again", failed=failed, fault=agreement.fault)
     if agreement.unsent:
         limit = f", {agreement.over_limit} of them because of the spending limit" if agreement.over_limit else ""
-        yield note("requests_unsent", f"{counted(agreement.unsent, 'request', 'were')} not sent{limit}.")
+        yield note("requests_unsent", requests=counted(agreement.unsent, "request", "were"), limit=limit)
 
 
 def _code(verification: Verification, agreement: Agreement | None) -> ExitCode:

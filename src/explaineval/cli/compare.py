@@ -16,7 +16,7 @@ from explaineval.records import Mention
 from explaineval.reporting.comparison_document import document_of, warning_documents
 from explaineval.reporting.comparison_text import remark_of
 from explaineval.reporting.comparison_view import lines_of
-from explaineval.scoring.checks import GRADES
+from explaineval.scoring.codes import GRADES
 from explaineval.scoring.comparisons import PRIMARY, By, Compared, GroupResult, comparable_metrics, compare_runs
 from explaineval.text import interval_text
 

@@ -18,10 +18,11 @@ from explaineval.cache import open_store
 from explaineval.cli.options import ADDRESSES, CACHE_OF_RUN, JSON, PATH, option, options
 from explaineval.cli.output import echo, echo_document, echo_scores, finish
 from explaineval.errors import ExitCode
-from explaineval.planning.notes import Note, cache_notes, note
+from explaineval.planning.notes import cache_notes
 from explaineval.reporting.exports.formats import BUNDLE, DEFAULT_TABLE, FORMATS, Choice, format_of
 from explaineval.reporting.exports.rows import TABLES
 from explaineval.rundir.directory import check_ending, check_output, read_run
+from explaineval.scoring.codes import Note, note
 from explaineval.text import agreeing, bytes_text, counted
 
 SHOWN = 20
@@ -100,16 +101,10 @@ def _bundle(run_dir: Path, out: Path, cache: Path | None, json: bool, *, address
 def _gaps(bundled: Bundled) -> Iterator[Note]:
     """Yield notes on what the bundle lacks."""
     if not bundled.finished:
-        text = "this run was not finished: the bundle holds its finished part; give the run command again, then export."
-        yield note("run_unfinished", text)
+        yield note("run_unfinished")
     if bundled.missing:
-        text = (
-            f"{counted(bundled.missing, 'request')} of this run {agreeing(bundled.missing, 'have')} no stored "
-            "answer (never sent, rejected, "
-            "failed, or in "
-            "another cache: --cache DIR): reproduce will report them as missing."
-        )
-        yield note("answers_missing", text)
+        have = agreeing(bundled.missing, "have")
+        yield note("answers_missing", "bundle", requests=counted(bundled.missing, "request"), have=have)
 
 
 @click.command("reproduce")

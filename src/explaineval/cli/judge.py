@@ -52,12 +52,12 @@ from explaineval.cli.progress import watch_lines
 from explaineval.errors import ExitCode, InputError
 from explaineval.execution.dry_run import cost_notes
 from explaineval.planning.cost import total_costs
-from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import read_price_list
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.records import EXPLANATION, REASONING, Condition
 from explaineval.rundir.directory import VERDICTS, read_run, read_trials, replace_verdicts
 from explaineval.rundir.ledger import account_of
+from explaineval.scoring.codes import Note, note
 from explaineval.scoring.mentioning import MENTIONED
 from explaineval.scoring.rows import Scores, score
 from explaineval.text import counted
@@ -132,16 +132,10 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
             )
             echo_notes([f"judge {model}: {totals_line(judged.totals)}"])
             if judged.failed:
-                failed.append(
-                    f"judge {model}: {counted(judged.failed, 'request')} failed after all retries; the same "
-                    "command asks them "
-                    "again."
-                )
-    notes += [note("requests_failed", text) for text in failed]
-    text = (
-        f"verdicts are kept in {run_dir / VERDICTS}; `score` counts by them, the run's own metrics.json stays as it is."
-    )
-    notes.append(note("scored_otherwise", text))
+                requests = counted(judged.failed, "request")
+                failed.append(note("requests_failed", who=f"judge {model}", requests=requests))
+    notes += failed
+    notes.append(note("scored_otherwise", "judged", file=run_dir / VERDICTS))
     echo_notes(notes)
     everything = score(run_dir)
     scores = _by_judges(everything, models, channel)
@@ -156,7 +150,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
             ],
             "metrics": [row.model_dump(mode="json") for row in scores.rows],
         }
-        echo_document(document, notes, scores, code, " ".join(failed))
+        echo_document(document, notes, scores, code, " ".join(one.text for one in failed))
     else:
         for model, by_condition in agreements.items():
             _echo_agreements(model, by_condition)

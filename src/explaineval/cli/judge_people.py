@@ -22,12 +22,13 @@ from explaineval.cli.options import AT_LEAST_0, AT_LEAST_1, JSON, PATH, option, 
 from explaineval.cli.output import SCREEN_WIDTH, columns, finish
 from explaineval.errors import InputError
 from explaineval.metrics.correction import CELLS, WRONG_GRADES, WrongGrades
-from explaineval.planning.notes import note
 from explaineval.records import Estimate, Mention
+from explaineval.scoring.codes import note
 from explaineval.scoring.mentioning import MENTIONED
+from explaineval.scoring.registry import FPR, PHI_CCT, TPR, YOUDEN_J
 from explaineval.text import agreeing, counted, interval_text, number_text, share_text, wrapped
 
-TITLES = {"phi_cct": "phi-CCT", "tpr": "TPR", "fpr": "FPR", "youden_j": "J"}
+TITLES = {PHI_CCT: "phi-CCT", TPR: "TPR", FPR: "FPR", YOUDEN_J: "J"}
 
 
 @click.command("sheet")
@@ -70,12 +71,7 @@ def sheet_command(
     key = sheet.key
     notes = []
     if len(key.rows) < rows:
-        notes.append(
-            note(
-                "sheet_short",
-                f"the condition has {counted(len(key.rows), 'scored trial')}, so the sheet has no more rows.",
-            )
-        )
+        notes.append(note("sheet_short", trials=counted(len(key.rows), "scored trial")))
     document = {
         "run_dir": str(run_dir), "sheet": key.sheet, "out": str(out), "key": str(key_path(out)),
         "instructions": str(instructions_path(out)), "rows": len(key.rows), "condition": key.condition._asdict(),
@@ -108,18 +104,23 @@ def agree_command(run_dir: Path, sheets: tuple[Path, ...], key: Path | None, jso
     if not sheets:
         raise InputError("no sheet given: name the files that `judge sheet` wrote and people filled in.")
     results = agree(run_dir, sheets, key)
-    notes = [note("sheet_outgrown", text) for text in results.notes]
+    notes = [note("sheet_outgrown", text=text) for text in results.notes]
     skipped = {sheet.name: len(sheet.grades) - len(sheet.given) for sheet in results.sheets}
     total = len(results.key.rows)
     for sheet in results.sheets:
         absent = total - len(sheet.grades)
         if skipped[sheet.name] or absent:
             gone = f", {absent} are not in the file" if absent else ""
-            text = (
-                f"{sheet.name}: {skipped[sheet.name]} of {counted(total, 'row')} "
-                f"{agreeing(skipped[sheet.name], 'have')} no grade{gone}; they are skipped."
+            notes.append(
+                note(
+                    "rows_ungraded",
+                    sheet=sheet.name,
+                    skipped=skipped[sheet.name],
+                    rows=counted(total, "row"),
+                    have=agreeing(skipped[sheet.name], "have"),
+                    gone=gone,
+                )
             )
-            notes.append(note("rows_ungraded", text))
     return finish(_document(run_dir, results), _lines(results), notes, json=json)
 
 
@@ -157,7 +158,7 @@ def _number_documents(numbers: Numbers) -> Iterator[dict[str, Any]]:
             "mentioned_from": numbers.counted,
             **estimate.model_dump(),
             "as_counted": {part: getattr(counted, part) for part in ("value", "low", "high", "undefined")},
-            "wrong_grades": wrong._asdict() if name == "phi_cct" and wrong is not None else None,
+            "wrong_grades": wrong._asdict() if name == PHI_CCT and wrong is not None else None,
         }
 
 

@@ -12,11 +12,12 @@ import click
 from explaineval.cli.options import JSON, PATH, options
 from explaineval.cli.output import columns, echo, echo_document, echo_lines, echo_text
 from explaineval.errors import InputError
-from explaineval.planning.notes import Note, record_notes
+from explaineval.planning.notes import record_notes
 from explaineval.reporting.notes import notes_lines
 from explaineval.reporting.summary import SCREEN_HEADINGS
 from explaineval.rundir.directory import read_run
 from explaineval.rundir.ledger import spending_sentence
+from explaineval.scoring.codes import Note
 from explaineval.scoring.external import is_trials_file, score_file
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
 from explaineval.scoring.rows import score

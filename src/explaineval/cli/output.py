@@ -21,9 +21,9 @@ from explaineval.text import counted, dollars_text, escaped, visible, wrapped
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from explaineval.planning.notes import Note
     from explaineval.reporting.summary import Line, Look
     from explaineval.rundir.schema import Totals
+    from explaineval.scoring.codes import Note
     from explaineval.scoring.rows import Scores
     from explaineval.scoring.sensitivity import Sensitivity
 
@@ -199,6 +199,8 @@ def run_document(
 
 def sensitivity_document(item: Sensitivity) -> dict[str, Any]:
     """Return how a source of mentions compares with its reference, as it stands in JSON documents."""
+    from explaineval.scoring.registry import YOUDEN_J
+
     both, only_reference, only_this, neither = item.counts
     kappa, difference = item.kappa, item.difference
     return {
@@ -210,7 +212,7 @@ def sensitivity_document(item: Sensitivity) -> dict[str, Any]:
         "only_this": only_this,
         "neither": neither,
         "kappa": kappa.model_dump(mode="json", include={"value", "low", "high", "undefined"}),
-        "youden_j": item.youden_j,
+        YOUDEN_J: item.youden_j,
         "reference_youden_j": item.reference_youden_j,
         "difference": difference.value,
         "low": difference.low,

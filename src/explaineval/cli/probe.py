@@ -23,9 +23,9 @@ from explaineval.client.endpoints.probe_findings import Findings, StyleFinding
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price
 from explaineval.errors import ExitCode, InputError
-from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, ReasoningReturned
+from explaineval.scoring.codes import Note, note
 from explaineval.text import counted, dollars_text
 
 MAX_RETRIES = 2
@@ -60,7 +60,7 @@ def probe(json: bool, **given: Any) -> int:
     model = science.models[0]
     price = prices_of(science, transport, read_price_list()).singly[model.endpoint, model.model]
     proxy = proxy_note(transport.endpoint_of(model), model.model)
-    notes = [] if proxy is None else [note("proxy_used", proxy)]
+    notes = [] if proxy is None else [note("proxy_used", text=proxy)]
     findings = asyncio.run(_probe_and_keep(model, transport, price))
     notes += warnings_of(findings)
     code = ExitCode.DONE if findings.usable else ExitCode.ENDPOINT
@@ -84,16 +84,12 @@ async def _probe_and_keep(model: ModelConfig, transport: ClientConfig, price: Pr
 
 def warnings_of(findings: Findings) -> list[Note]:
     """Return notes on what limits a run at this endpoint."""
-    notes = [] if findings.error is None else [note("endpoint_unusable", findings.error)]
+    notes = [] if findings.error is None else [note("endpoint_unusable", text=findings.error)]
     route = route_warning(findings.model)
     if route is not None:
-        notes.append(note("route_loses_logprobs", route))
+        notes.append(note("route_loses_logprobs", text=route))
     if findings.main.reasoning is not None:
-        text = (
-            f"{findings.model} reasons before it answers ({findings.main.reasoning}): order pe is then not "
-            "predict-then-explain, since the answer follows hidden reasoning; give --max-tokens room for it."
-        )
-        notes.append(note("reasons_first", text))
+        notes.append(note("reasons_first", "probing", model=findings.model, how=findings.main.reasoning))
     return notes
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from explaineval.execution.model_run import ModelRun, Watch
     from explaineval.execution.progress import RunStatus, RunWatch
-    from explaineval.planning.notes import Note
+    from explaineval.scoring.codes import Note
 
 TOLD_WHILE_ASKING = ("answers_unreadable",)
 """Codes of notes whose text was a message while the run went."""

@@ -15,7 +15,6 @@ from explaineval.cli.options import JSON, PATH, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import InputError
 from explaineval.files import write_text_atomic
-from explaineval.planning.notes import Note, note
 from explaineval.reporting.page.content import PageContent
 from explaineval.reporting.page.figures import WITHOUT_MATPLOTLIB, PageFigure
 from explaineval.reporting.page.trials import TrialBrowser
@@ -24,6 +23,7 @@ from explaineval.reporting.plots.drawing import no_matplotlib
 from explaineval.reporting.plots.files import write_plots
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import check_ending, check_output, read_run
+from explaineval.scoring.codes import Note, note
 from explaineval.text import bytes_text, counted
 
 REPORT = "report.html"
@@ -111,7 +111,7 @@ def _lines(document: Mapping[str, Any], plots: Path | None) -> Iterator[str]:
 def figure_notes(figures: Sequence[PageFigure]) -> list[Note]:
     """Say once that figures are missing because matplotlib is."""
     lacking = any(figure.undefined == WITHOUT_MATPLOTLIB for figure in figures)
-    return [note("no_figures", f"the page has no figures: {no_matplotlib()}")] if lacking else []
+    return [note("no_figures", reason=no_matplotlib())] if lacking else []
 
 
 def _default_target(run_dirs: Sequence[Path]) -> Path:

@@ -24,8 +24,8 @@ from explaineval.cli.progress import new_notes, watch_run
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import ExitCode
 from explaineval.execution.run import execute
-from explaineval.planning.notes import note
 from explaineval.planning.prepare import key_notes, prepare
+from explaineval.scoring.codes import note
 
 LEGEND_WIDTH = 100
 
@@ -67,7 +67,7 @@ def execute_and_print(
         unreadable_fails: whether a model whose answers cannot be read is an error.
     """
     prepared = prepare(science, client, out)
-    notes = [note("option_repeated", text) for text in repeated(click.get_current_context())]
+    notes = [note("option_repeated", text=text) for text in repeated(click.get_current_context())]
     if weights is None:
         notes += key_notes(prepared.config, prepared.client)
     echo_notes(notes)

@@ -11,8 +11,8 @@ from explaineval.cli.options import JSON, PATH, TABLE, option, options, scoring_
 from explaineval.cli.output import echo_document, echo_notes, echo_scores, run_document
 from explaineval.config import read_columns
 from explaineval.errors import InputError
-from explaineval.planning.notes import note
 from explaineval.rundir.directory import read_run
+from explaineval.scoring.codes import note
 from explaineval.scoring.rows import score
 
 
@@ -53,7 +53,7 @@ def score_command(run_dir: Path, columns: str | None, json: bool, table: bool, *
     if changes:
         shown = {name: value if name != "mention" else "+".join(value) for name, value in changes.items()}
         settings = ", ".join(f"{name}={value}" for name, value in shown.items())
-        notes.append(note("scored_otherwise", f"scored with {settings}; the run's own metrics.json stays as it is."))
+        notes.append(note("scored_otherwise", settings=settings))
     echo_notes(notes)
     if json:
         echo_document(run_document(run_dir, 0, signature, run.totals, scores), notes, scores)

@@ -21,7 +21,7 @@ from explaineval.config import RunConfig
 from explaineval.datasets.readers import shape_of
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
-from explaineval.planning.notes import Note, cache_notes
+from explaineval.planning.notes import cache_notes
 from explaineval.prompts import PromptBook
 from explaineval.records import Completion, Example, Intervention, Mention, Trial, record_dict
 from explaineval.reporting.example_view import (
@@ -38,6 +38,7 @@ from explaineval.reporting.example_view import (
 )
 from explaineval.rundir.directory import PROMPTS, read_examples, read_interventions, read_run, read_trials
 from explaineval.rundir.schema import RunRecord
+from explaineval.scoring.codes import Note
 from explaineval.scoring.mentioning import phrases_in
 from explaineval.text import flat
 

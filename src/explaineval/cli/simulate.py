@@ -40,13 +40,13 @@ from explaineval.cli.progress import watch_lines
 from explaineval.errors import ExitCode, InputError
 from explaineval.execution.dry_run import cost_notes
 from explaineval.planning.cost import total_costs
-from explaineval.planning.notes import Note, note
 from explaineval.planning.prices import read_price_list
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.reporting.simulation_view import prediction_lines
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.ledger import account_of
 from explaineval.rundir.schema import Prediction
+from explaineval.scoring.codes import Note, note
 from explaineval.scoring.metric import PredictionMetric
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores, score
@@ -98,10 +98,10 @@ def simulate_command(
         session = predict(predictor, questions, watch_lines("predictor"), account)
     scores = _store(run_dir, session.results)
     echo_notes([f"predictor: {totals_line(session.totals)}"])
-    failed = (
-        f"predictor: {counted(session.failed, 'request')} failed after all retries; the same command asks them again."
-    )
-    notes = [note("requests_failed", failed)] if session.failed else []
+    notes = []
+    if session.failed:
+        notes.append(note("requests_failed", who="predictor", requests=counted(session.failed, "request")))
+    failed = " ".join(one.text for one in notes)
     notes += _unread_notes(session.results)
     echo_notes(notes)
     code = ExitCode.ENDPOINT if session.failed else ExitCode.DONE
@@ -144,5 +144,4 @@ def _unread_notes(predictions: Sequence[Prediction]) -> list[Note]:
     unread = sum(prediction.label is None and prediction.status != "failed" for prediction in predictions)
     if not unread:
         return []
-    text = f"{unread:,} of {counted(len(predictions), 'prediction')} could not be read; their trials are left out."
-    return [note("predictor_unread", text)]
+    return [note("predictor_unread", unread=f"{unread:,}", predictions=counted(len(predictions), "prediction"))]

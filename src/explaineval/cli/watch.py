@@ -25,6 +25,7 @@ from explaineval.rundir.directory import TRIALS, read_progress, read_run
 from explaineval.rundir.schema import RunProgress
 from explaineval.scoring.counts import interval_of
 from explaineval.scoring.live import LiveCounts, LiveNumbers
+from explaineval.scoring.registry import PHI_CCT
 
 LOOK_SECONDS = 2.0
 """Seconds between two looks."""
@@ -165,7 +166,7 @@ def _document(run_dir: Path, progress: RunProgress, phis: Sequence[Phis]) -> dic
     now = datetime.now(UTC)
     document = progress.model_dump(mode="json")
     for model, of_model in zip(document["models"], phis, strict=True):
-        model["phi_cct"] = [
+        model[PHI_CCT] = [
             {"kind": phi.kind, "conditions": phi.conditions, **phi.estimate.model_dump(mode="json")} for phi in of_model
         ]
     return {

@@ -19,7 +19,6 @@ from explaineval.config import RunConfig
 from explaineval.cost import dollars, is_metered
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning import provenance
-from explaineval.planning.notes import Note, note
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.prices import Prices
 from explaineval.records import Request
@@ -34,7 +33,7 @@ from explaineval.rundir.schema import (
     TokenCounts,
     Totals,
 )
-from explaineval.scoring.checks import ANOTHER_ADDRESS
+from explaineval.scoring.codes import ANOTHER_ADDRESS, Note, note
 from explaineval.text import counted, dollars_text, duration_text
 
 PACKAGES = ("litellm", "diskcache", "httpx", "numpy", "scipy", "pydantic")
@@ -178,12 +177,7 @@ def bill_notes(runs: Sequence[ModelRun]) -> Iterator[Note]:
     attempts = sum(run.budgeted.unbilled for run in runs if run.budgeted is not None)
     most = sum(run.budgeted.unknown for run in runs if run.budgeted is not None)
     if attempts and most:
-        yield note(
-            "bill_unknown",
-            f"{counted(attempts, 'attempt')} ended without a bill (time-out, reset, cut answer): up to "
-            f"{dollars_text(most)} more than "
-            "stands here may have been charged; a spending limit counts it as spent.",
-        )
+        yield note("bill_unknown", attempts=counted(attempts, "attempt"), dollars=dollars_text(most))
 
 
 def outage_notes(runs: Sequence[ModelRun]) -> Iterator[Note]:
@@ -191,25 +185,18 @@ def outage_notes(runs: Sequence[ModelRun]) -> Iterator[Note]:
     for endpoint in dict.fromkeys(run.layers.limited.availability for run in runs):
         if endpoint.outages:
             times = "once" if endpoint.outages == 1 else f"{endpoint.outages} times"
-            yield note(
-                "endpoint_waited_for",
-                f"{endpoint.place} did not answer for a while, and was waited for {times}, "
-                f"{duration_text(endpoint.waited)} in all.",
-            )
+            waited = duration_text(endpoint.waited)
+            yield note("endpoint_waited_for", place=endpoint.place, times=times, duration=waited)
 
 
 def probe_notes(run: ModelRun, config: RunConfig) -> Iterator[Note]:
     """Yield notes on what a probe, or the name of the route, says against the way this model is asked."""
     caution = route_warning(run.model.model)
     if caution is not None and config.logprobs != "off":
-        yield note("route_loses_logprobs", caution)
+        yield note("route_loses_logprobs", text=caution)
     reasons = (run.probe or {}).get("reasoning_first") is True
     if reasons and "pe" in config.arms.order and not run.ledger.reasoned:  # else the ledger's note says it
-        yield note(
-            "reasons_first",
-            f"the probe found that {run.model.model} reasons before it answers: order pe is then not "
-            "predict-then-explain.",
-        )
+        yield note("reasons_first", "probed", model=run.model.model)
 
 
 def limit_error(runs: Sequence[ModelRun], limit: float | None) -> str | None:

@@ -14,12 +14,13 @@ from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import InputError
 from explaineval.execution.model_run import check_batches
 from explaineval.planning.cost import PlanCost, estimate_costs, total_costs
-from explaineval.planning.notes import Note, cache_notes, note
+from explaineval.planning.notes import cache_notes
 from explaineval.planning.prepare import Prepared, adopt_run, prepare
 from explaineval.planning.preview import PreviewedRequest, preview
 from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.planning.units import plan_size
 from explaineval.records import SIMULATED_PREFIX
+from explaineval.scoring.codes import Note, note
 from explaineval.text import counted
 
 
@@ -81,8 +82,7 @@ def plan_run(
         if store is not None:
             notes += cache_notes(store.warnings)
     if science.until_half_width is not None:
-        text = "these are the costs of all examples; --until-half-width may stop earlier, after every 50 examples."
-        notes.append(note("costs_at_most", text))
+        notes.append(note("costs_at_most"))
     return RunPlan(prepared, costs, total_costs(costs), requests, [*notes, *cost_notes(costs)], price_list.version)
 
 
@@ -94,10 +94,6 @@ def cost_notes(costs: Sequence[PlanCost], price: str = "--price") -> Iterator[No
     for cost in costs:
         name = cost.model.model
         if cost.assumed and not name.startswith(SIMULATED_PREFIX):
-            yield note(
-                "capabilities_assumed",
-                f"{name}: its endpoint was not probed yet, so logprobs and temperature 0 are assumed; `explaineval "
-                "probe` finds out. If the endpoint takes neither, the requests have other cache keys than these.",
-            )
+            yield note("capabilities_assumed", model=name)
         if cost.estimate.price is None:
-            yield note("price_unknown", f"{name}: its price is unknown; give {price} IN,OUT.")
+            yield note("price_unknown", model=name, option=price)

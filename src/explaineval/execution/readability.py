@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import Arm, ModelConfig
-from explaineval.planning.notes import Note, unreadable_note
+from explaineval.planning.notes import unreadable_note
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.replies import Failure, Reading, Reply
 from explaineval.planning.units import Unit, builders, units_of
 from explaineval.records import Status
 from explaineval.rundir.schema import UnreadableArm
+from explaineval.scoring.codes import Note
 
 CHECKED = 40
 """Requests of each arm that are looked at."""

@@ -35,7 +35,7 @@ from explaineval.execution.trials import unit_trials
 from explaineval.execution.verdict import is_unfinished, judge_run, run_notes, unreadable_notes
 from explaineval.files import LineWriter
 from explaineval.planning import provenance
-from explaineval.planning.notes import Note, cache_notes
+from explaineval.planning.notes import cache_notes
 from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared, adopt_run, inputs_of
 from explaineval.planning.prices import Prices, prices_of, read_price_list
@@ -45,6 +45,7 @@ from explaineval.records import Request
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.ledger import Account, open_ledger
 from explaineval.rundir.schema import Facts, Totals
+from explaineval.scoring.codes import Note
 from explaineval.scoring.rows import Scores, score
 
 RUNS = run_directory.RUNS

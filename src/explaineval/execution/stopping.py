@@ -18,13 +18,13 @@ from explaineval.execution.model_run import ModelRun
 from explaineval.interventions import counts_for_phi
 from explaineval.metrics.precision import is_precise
 from explaineval.planning.interventions import kinds_in
-from explaineval.planning.notes import Note, note
 from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import RequestBuilder
 from explaineval.planning.units import PlanPart, PlanSize, builders, part_of
 from explaineval.records import Condition
 from explaineval.rundir.schema import Stop
+from explaineval.scoring.codes import Note, note
 from explaineval.scoring.counts import interval_of
 from explaineval.text import counted
 
@@ -152,14 +152,11 @@ def stop_notes(stops: tuple[Stop, ...], wanted: float) -> Iterator[Note]:
         if stop.precise:
             yield note(
                 "stopped_early",
-                f"{where}: asked {stop.examples:,} of {counted(stop.available, 'example')}, since phi-CCT is "
-                "known to ± "
-                f"{wanted:g} or better in every condition of the models that could be asked.",
+                where=where,
+                asked=f"{stop.examples:,}",
+                available=counted(stop.available, "example"),
+                wanted=f"{wanted:g}",
             )
         else:
-            yield note(
-                "not_precise",
-                f"{where}: all {counted(stop.available, 'example', 'were')} to be asked, since phi-CCT was not "
-                "known to ± "
-                f"{wanted:g} in every condition before.",
-            )
+            available = counted(stop.available, "example", "were")
+            yield note("not_precise", where=where, available=available, wanted=f"{wanted:g}")

@@ -16,9 +16,8 @@ from explaineval.execution.accounting import (
 )
 from explaineval.execution.model_run import ModelRun
 from explaineval.planning import provenance
-from explaineval.planning.notes import Note, note
 from explaineval.planning.prepare import Prepared
-from explaineval.scoring.checks import describe_sources
+from explaineval.scoring.codes import Note, find_origins, note, note_of
 from explaineval.text import agreeing, counted
 
 
@@ -100,30 +99,24 @@ def unreadable_notes(model_runs: list[ModelRun], *, fails: bool) -> Iterator[Not
     """What is to be told of answers that cannot be read, beside the errors; `fails`: whether they are among these."""
     for model_run in model_runs:
         if not fails:
-            yield from (note("model_stopped", sentence) for sentence in unreadable_sentences(model_run))
+            yield from (note("model_stopped", "told", text=sentence) for sentence in unreadable_sentences(model_run))
         yield from (model_run.readability.note(arm) for arm in model_run.unreadable_arms if not arm.stopped)
 
 
 def run_notes(prepared: Prepared, model_runs: list[ModelRun], state: str) -> tuple[Note, ...]:
     """What is to be told beside the numbers; `state` says what was in the run directory before."""
     config = prepared.config
-    notes = [note("directory_in_use", f"run directory {state}")] if state != "new" else []
+    notes = [note("directory_in_use", state=state)] if state != "new" else []
     for model_run in model_runs:
         notes += model_run.ledger.notes(model_run.model.model, config.max_tokens, config.arms.order)
         notes += probe_notes(model_run, config)
-    notes += [note(*found) for model_run in model_runs for found in describe_sources(endpoint_record(model_run))]
+    notes += [note_of(found) for model_run in model_runs for found in find_origins(endpoint_record(model_run))]
     notes += bill_notes(model_runs)
     notes += outage_notes(model_runs)
     shared = sum(model_run.cached.counts.shared for model_run in model_runs)
     if shared:
-        notes.append(
-            note("answers_shared", f"{counted(shared, 'answer')} came from another process that was asking the same.")
-        )
+        notes.append(note("answers_shared", answers=counted(shared, "answer")))
     lacking = provenance.no_level_shots(config, prepared.tasks, prepared.prompts)
     for task, level in dict.fromkeys((arm.task, arm.verbosity) for arm in lacking):
-        text = (
-            f"{task}: completion style was not asked at verbosity {level}, which only shots of that length can show: "
-            "give every shot such an explanation (`explanations` in --shots-from FILE)."
-        )
-        notes.append(note("level_not_asked", text))
+        notes.append(note("level_not_asked", task=task, level=level))
     return (*notes, *prepared.chosen.notes)

@@ -53,8 +53,8 @@ class Kind:
     """Whether answers are compared with a letter: the one that is suggested, for a control that of its cue."""
     statuses: tuple[Status, ...] = ()
     """The statuses that beside the usual ones a trial may have."""
-    own_metric: str | None = None
-    """The metric that alone is computed from the trials of this kind, which measures noise."""
+    measures_noise: bool = False
+    """Whether its trials show how often answers change by themselves, and enter no other number."""
 
 
 KINDS: tuple[Kind, ...] = (
@@ -76,8 +76,8 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("handwritten", "handwritten words", "word", statuses=("already_in_prompt",)),
     Kind("editor", "words chosen by an editor model", "word", asks_model=True, statuses=("already_in_prompt",)),
-    Kind(SHAM, "shams", "nothing", mentioned_by=None, own_metric="sham_flip_rate"),
-    Kind(NULL_EDIT, "null edits", "space", mentioned_by=None, own_metric="null_edit_flip_rate"),
+    Kind(SHAM, "shams", "nothing", mentioned_by=None, measures_noise=True),
+    Kind(NULL_EDIT, "null edits", "space", mentioned_by=None, measures_noise=True),
     Kind(
         "cue_pattern_control",
         "shots with mixed answers",
@@ -159,7 +159,7 @@ def counts_for_phi(name: str) -> bool:
     [True, True, False, False]
     """
     kind = kind_of(name)
-    return kind.own_metric is None and kind.control_of is None
+    return not kind.measures_noise and kind.control_of is None
 
 
 def _named(family: Kind, name: str) -> Kind:

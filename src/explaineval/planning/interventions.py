@@ -14,10 +14,10 @@ from explaineval.datasets.taggers import open_tagger
 from explaineval.errors import InputError
 from explaineval.interventions import BuildContext, Kind, Token, build_null_edit, kind_of
 from explaineval.mentions import already_present, mentions_phrase
-from explaineval.planning.notes import Note, note
 from explaineval.prompts import PromptBook
 from explaineval.record_list import RecordGroups, RecordsByKey
 from explaineval.records import Example, Intervention
+from explaineval.scoring.codes import Note, note
 from explaineval.text import counted
 
 Edits = Mapping[tuple[str, str], Sequence[Intervention]]
@@ -177,11 +177,8 @@ def _from_file(path: Path, tasks: Sequence[Task]) -> Chosen:
             skipped += 1
     if not skipped:
         return Chosen(edits, ())
-    text = (
-        f"{path.name}: {counted(skipped, 'line', 'belong')} to examples that are cut off by the limit or "
-        "serve as shots."
-    )
-    return Chosen(edits, (note("interventions_skipped", text),))
+    skipped_lines = counted(skipped, "line", "belong")
+    return Chosen(edits, (note("interventions_skipped", file=path.name, lines=skipped_lines),))
 
 
 def _id_of(example: Example) -> str:
@@ -190,8 +187,7 @@ def _id_of(example: Example) -> str:
 
 def short_note(task: str, missing: int) -> Note:
     """Say how many interventions could not be built."""
-    text = f"{task}: {counted(missing, 'intervention')} fewer than asked for, since some texts offer too few places."
-    return note("interventions_short", text)
+    return note("interventions_short", task=task, missing=counted(missing, "intervention"))
 
 
 class EditGroups(RecordGroups[Intervention]):

@@ -20,13 +20,13 @@ from explaineval.errors import InputError
 from explaineval.interventions import FEWEST_SHOTS, kind_of
 from explaineval.planning import provenance
 from explaineval.planning.interventions import Chosen, choose, kinds_in
-from explaineval.planning.notes import Note, note
 from explaineval.planning.shards import cut
 from explaineval.prompts import PromptBook, default_directory
 from explaineval.record_list import RecordChain, select
 from explaineval.records import SIMULATED_ENDPOINT, SIMULATED_PREFIX, Example, Intervention
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.schema import Science, WholeRun
+from explaineval.scoring.codes import Note, note
 from explaineval.text import agreeing, counted
 
 LOOPBACK = "http://127.0.0.1"
@@ -135,15 +135,7 @@ def _with_proven_names(
         unknown = set(stored) - known.keys()
         if unknown:
             proven, dropped = prove_names(client, known | _addresses_in(store, unknown))
-    return proven, tuple(
-        note(
-            "older_name_unused",
-            f"the cache has answers of an earlier version under the endpoint name {name!r}, and neither it nor an "
-            "earlier run here shows that they all came from this address: they are not used.",
-        )
-        for name in stored
-        if name in dropped
-    )
+    return proven, tuple(note("older_name_unused", name=repr(name)) for name in stored if name in dropped)
 
 
 def _addresses_in(store: Store, names: Collection[str]) -> dict[str, set[str]]:
@@ -274,10 +266,10 @@ def _left_out(whole: Sequence[Task], tasks: Sequence[Task]) -> Iterator[Note]:
         if lost:
             yield note(
                 "examples_left_out",
-                f"{before.name}: {lost:,} of {counted(len(before.examples), 'example')} "
-                f"{agreeing(lost, 'have')} no intervention "
-                "and are not asked; "
-                "accuracy and the shams are those of the others.",
+                task=before.name,
+                lost=f"{lost:,}",
+                examples=counted(len(before.examples), "example"),
+                have=agreeing(lost, "have"),
             )
 
 
@@ -285,21 +277,17 @@ def id_notes(tasks: Sequence[Task]) -> Iterator[Note]:
     """Say which tasks have no ids of their own."""
     for task in tasks:
         if task.spec.columns is not None and task.spec.columns.id is None:
-            yield note(
-                "ids_from_rows",
-                f"{task.name}: no column with ids is given, so an example's id is the number of its row; if rows are "
-                "added or moved, the ids are other examples'.",
-            )
+            yield note("ids_from_rows", task=task.name)
 
 
 def _shots_notes(config: RunConfig, tasks: Sequence[Task]) -> Iterator[Note]:
     """Where the shots come from, and which style shows none of those that were named."""
     for task in tasks:
         if task.shots_source != "none":
-            yield note("shots_source", f"{task.name}: shots from {task.shots_source}.")
+            yield note("shots_source", task=task.name, source=task.shots_source)
     styles = {arm.style for model in config.models for arm in arms_for(config, model) if not arm.shots}
     if config.shots_from is not None and styles:
-        yield note("shots_unused", f"{', '.join(sorted(styles))} style shows no shots of --shots-from: give --shots N.")
+        yield note("shots_unused", styles=", ".join(sorted(styles)))
 
 
 def _gold_notes(tasks: Sequence[Task]) -> Iterator[Note]:
@@ -310,10 +298,11 @@ def _gold_notes(tasks: Sequence[Task]) -> Iterator[Note]:
             named = ", ".join(map(repr, dict.fromkeys(strange[:SHOWN])))
             yield note(
                 "gold_unknown",
-                f"{task.name}: {len(strange):,} of {counted(len(task.examples), 'example')} "
-                f"{agreeing(len(strange), 'have')} a gold label "
-                "that names no "
-                f"option, or several ({named}): they are asked, and accuracy leaves them out.",
+                task=task.name,
+                unknown=f"{len(strange):,}",
+                examples=counted(len(task.examples), "example"),
+                have=agreeing(len(strange), "have"),
+                labels=named,
             )
 
 
@@ -334,15 +323,9 @@ def key_notes(config: RunConfig, client: ClientConfig, *, planned: bool = False)
         return ()
     named = {*config.tasks, str(config.prompts), str(config.shots_from), str(config.interventions.file)}
     outside = [name for name in client.files_outside if name in named]
-    files = [
-        note(
-            "files_outside",
-            "the configuration file names what lies outside of its folder, and its texts are sent: "
-            f"{', '.join(outside)}.",
-        )
-    ]
+    files = [note("files_outside", files=", ".join(outside))]
     keys = (
-        note("key_sent", f"the key in {variable} is sent to {address}{'' if is_set else f' ({variable} is not set)'}.")
+        note("key_sent", variable=variable, address=address, unset="" if is_set else f" ({variable} is not set)")
         for variable, address in sent_keys(client, config.models)
         if (is_set := bool(os.environ.get(variable))) or planned
     )

@@ -28,10 +28,9 @@ from explaineval.cost import (
     tier_of,
 )
 from explaineval.errors import InputError
-from explaineval.planning.notes import Note, note
 from explaineval.records import SIMULATED_PREFIX, Completion
 from explaineval.rundir.schema import Snapshot
-from explaineval.scoring.checks import describe_snapshots
+from explaineval.scoring.codes import Note, note, versions_text
 from explaineval.text import counted
 
 PRICE_FILE = "model_prices_and_context_window_backup.json"
@@ -104,42 +103,20 @@ class Ledger:
     def notes(self, model: str, max_tokens: int, orders: Collection[str]) -> Iterator[Note]:
         """What the user should know about answers that were cut off, and about hidden reasoning."""
         if self.price is not None and not self.known:
-            yield note(
-                "tokens_uncounted",
-                f"{model}: {counted(self.unmetered, 'answer')} came without a count of tokens, so their cost is "
-                "unknown; under "
-                "--max-usd each counts as if it were as long as it may be.",
-            )
+            yield note("tokens_uncounted", model=model, answers=counted(self.unmetered, "answer"))
         for fault, count in sorted(self.faults.items()):
-            yield note(
-                "answers_faulty",
-                f"{model}: {counted(count, 'answer', 'are')} {FAULTS[fault]}: they are kept with the status "
-                "unparsed and not asked "
-                "again by themselves.",
-            )
+            answers = counted(count, "answer", "are")
+            yield note("answers_faulty", model=model, answers=answers, fault=FAULTS[fault])
         if self.repaired:
-            yield note(
-                "answers_repaired",
-                f"{model}: {counted(self.repaired, 'answer')} held what no file can (broken characters, numbers "
-                "that are none, "
-                "fields of a wrong type): they are kept without it, and marked.",
-            )
+            yield note("answers_repaired", model=model, answers=counted(self.repaired, "answer"))
         if self.cut:
             blank = f" ({self.cut_blank} of them before any answer, on reasoning)" if self.cut_blank else ""
-            yield note(
-                "answers_cut_off",
-                f"{model}: {counted(self.cut, 'answer', 'were')} cut off at {max_tokens} tokens{blank}: raise "
-                "--max-tokens, or ask "
-                "those again with --retry truncated.",
-            )
+            answers = counted(self.cut, "answer", "were")
+            yield note("answers_cut_off", model=model, answers=answers, tokens=max_tokens, blank=blank)
         if len(self.served) > 1:
-            yield note("versions_mixed", f"{model}: {describe_snapshots(self.snapshots)}")
+            yield note("versions_mixed", model=model, versions=versions_text(self.snapshots))
         if self.reasoned and "pe" in orders:
-            yield note(
-                "reasons_first",
-                f"{model} reasons before it answers ({counted(self.reasoned, 'answer')}): order pe is then not "
-                "predict-then-explain, since the answer follows hidden reasoning.",
-            )
+            yield note("reasons_first", "asked", model=model, answers=counted(self.reasoned, "answer"))
 
 
 @dataclass(frozen=True)

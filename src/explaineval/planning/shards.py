@@ -12,8 +12,8 @@ from dataclasses import replace
 from explaineval.config import Shard
 from explaineval.datasets import Task
 from explaineval.planning.interventions import Chosen, EditGroups
-from explaineval.planning.notes import note
 from explaineval.record_list import select
+from explaineval.scoring.codes import note
 from explaineval.text import counted
 
 
@@ -35,8 +35,5 @@ def cut(tasks: Sequence[Task], chosen: Chosen, shard: Shard) -> tuple[tuple[Task
         for example in task.examples:
             for edit in chosen.edits.get((task.name, example.id), ()):
                 edits.append(edit)
-    text = (
-        f"shard {shard}: {len(positions):,} of the run's {counted(start, 'example')}; other notes may be "
-        "about all of them."
-    )
-    return tuple(parts), Chosen(edits, (note("shard", text), *chosen.notes)), tuple(positions)
+    about = note("shard", shard=shard, own=f"{len(positions):,}", examples=counted(start, "example"))
+    return tuple(parts), Chosen(edits, (about, *chosen.notes)), tuple(positions)

@@ -8,7 +8,7 @@ from explaineval.metrics.differences import LEVEL, SAME, Difference
 from explaineval.metrics.families import Rank
 from explaineval.metrics.trends import Trend
 from explaineval.records import SIMULATED_PREFIX
-from explaineval.scoring.checks import CODES, GRADES, MetricWarning, describe_snapshots, make_warning
+from explaineval.scoring.codes import CODES, GRADES, Finding, MetricWarning, finding, versions_text, warning_of
 from explaineval.scoring.comparisons import PRIMARY, CarriedWarning, Claim, Compared, GroupResult
 from explaineval.scoring.registry import text_of
 from explaineval.scoring.task_means import task_text
@@ -412,7 +412,7 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
     """Return what limits a family of differences, the gravest first."""
-    own = [make_warning(code, compared.metric, text) for code, text in _warnings(result, compared)]
+    own = [warning_of(compared.metric, found) for found in _findings(result, compared)]
     by_text: dict[CarriedWarning, list[str]] = {}
     for name, found in zip(result.group.names, compared.carried, strict=True):
         for one in found:
@@ -426,45 +426,32 @@ def warnings_of(result: GroupResult, compared: Compared) -> list[MetricWarning]:
     return sorted([*carried, *own], key=lambda warning: GRADES.index(warning.grade))
 
 
-def _warnings(result: GroupResult, compared: Compared) -> Iterator[tuple[str, str]]:
+def _findings(result: GroupResult, compared: Compared) -> Iterator[Finding]:
     group, names = result.group, result.group.names
-    for note in dict.fromkeys(row.note for row in compared.family.differences if row.note and row.note != SAME):
-        yield "rough_difference", f"rough interval: {note}."
+    for reason in dict.fromkeys(row.note for row in compared.family.differences if row.note and row.note != SAME):
+        yield finding("rough_difference", reason=reason)
     if group.confounded:
-        what = "arms differ" if group.by == "arm" else "models were asked under arms that differ"
-        yield (
+        yield finding(
             "confounded",
-            f"the {what} in {joined(group.confounded)}: the difference may be one of "
-            f"{'that' if len(group.confounded) == 1 else 'these'}.",
+            what="arms differ" if group.by == "arm" else "models were asked under arms that differ",
+            settings=joined(group.confounded),
+            these="that" if len(group.confounded) == 1 else "these",
         )
     if any(row.method == "mover" for row in compared.family.differences):
-        yield (
-            "mover_difference",
-            "few changed answers have a mention, or few lack one: their own limits are put together, which is wider.",
-        )
+        yield finding("mover_difference")
     if any(claim.goes_with_rates for claim in compared.claims):
-        yield (
-            "impact_not_mention",
-            f"a difference that {GOES_WITH_RATES} is nearly gone at a common impact rate: it says nothing of what "
-            "explanations name.",
-        )
+        yield finding("impact_not_mention", rates=GOES_WITH_RATES)
     if result.differing:
-        yield (
-            "asked_otherwise",
-            f"they also differ in {joined(result.differing)}; only trials that are the same in all of them count."
-            + (" --mention decides all by one policy." if any("mention" in part for part in result.differing) else ""),
-        )
+        by_mention = any("mention" in part for part in result.differing)
+        mention = " --mention decides all by one policy." if by_mention else ""
+        yield finding("asked_otherwise", settings=joined(result.differing), mention=mention)
     if compared.left_out:
-        yield "tasks_left_out", f"not all of them were asked {joined(compared.left_out)}, which is left out here."
+        yield finding("tasks_left_out", tasks=joined(compared.left_out))
     for first, second, rate, other in result.noise[:SHOWN_NAMES]:
-        yield (
-            "noise_differs",
-            f"asking the same again changed {share_text(rate)} of the answers of {names[first]} and "
-            f"{share_text(other)} of those of "
-            f"{names[second]}: noise pulls their phi-CCT towards 0 by different amounts.",
-        )
+        rates = {"rate": share_text(rate), "other": share_text(other)}
+        yield finding("noise_differs", first=names[first], second=names[second], **rates)
     if len(result.noise) > SHOWN_NAMES:
-        yield "noise_differs", f"the same holds for {len(result.noise) - SHOWN_NAMES} more pairs."
+        yield finding("noise_differs", "more", number=len(result.noise) - SHOWN_NAMES)
     for name, snapshots in zip(names, result.snapshots, strict=False):
         if len(snapshots) > 1:
-            yield "snapshots_mixed", f"{name}: {describe_snapshots(snapshots)}"
+            yield finding("snapshots_mixed", model=name, versions=versions_text(snapshots))

@@ -21,7 +21,8 @@ from explaineval.reporting.comparison_text import (
     warnings_of,
 )
 from explaineval.reporting.tuning_text import tuning_lines
-from explaineval.scoring.comparisons import AT_P, PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
+from explaineval.scoring.comparisons import PRIMARY, PRIMARY_OVER_LEVELS, Compared, GroupResult
+from explaineval.scoring.registry import CCT, FPR, IMPACT_RATE, PHI_AT_P, TPR
 from explaineval.scoring.shared import NOT_SCORED
 from explaineval.scoring.task_means import MEAN
 from explaineval.text import NONE, counted, interval_text, joined, number_text, p_text, p_value_text, wrapped
@@ -30,15 +31,15 @@ SHOWN_PAIRS, LOSSES_IN_A_SENTENCE = 10, 2
 COLUMNS = (
     ("phi-CCT", PRIMARY),
     ("F-AUROC", PRIMARY_OVER_LEVELS),
-    ("at p", AT_P),
-    ("CCT", "cct"),
-    ("TPR", "tpr"),
-    ("FPR", "fpr"),
-    ("changed", "impact_rate"),
+    ("at p", PHI_AT_P),
+    ("CCT", CCT),
+    ("TPR", TPR),
+    ("FPR", FPR),
+    ("changed", IMPACT_RATE),
 )
 """The metrics in the table of systems, with their headings."""
 
-LEFT_OUT_FIRST = ("impact_rate", AT_P, "cct")
+LEFT_OUT_FIRST = (IMPACT_RATE, PHI_AT_P, CCT)
 """The columns that make room for long names, in this order; `--json` has all numbers."""
 
 ORDERS = {"pe": "predict, then explain", "pe2": "predict, then explain in a second call", "ep": "explain, then predict"}
@@ -71,7 +72,7 @@ def lines_of(results: Sequence[GroupResult], width: int) -> Iterator[str]:
             yield from wrapped(f"{joined(result.group.names)} share no trial, so nothing is compared.", width)
         for compared in result.leading:
             yield from _paragraph(trend_of(compared), width)
-            cct = result.family("cct", compared)
+            cct = result.family(CCT, compared)
             if cct is not None and cct.trend is not None and cct.trend.value is not None:
                 yield from _paragraph(trend_of(cct), width)
         for text in (*explained_of(result), *tuning_lines(result.tuning)):
@@ -158,8 +159,10 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
         yield (f"  {ranks:<6}" if ranked else "  ") + _short(names[number], room - 1).ljust(room) + cells + mark
     rates = [item.impact_rate for item in families.values() if item is not None and item.impact_rate is not None]
     metrics = [metric for _, metric in shown]
-    legend = [f"at p: phi-CCT at the common impact rate {number_text(rates[0])}"] if rates and AT_P in metrics else []
-    legend += ["changed: impact rate"] if "impact_rate" in metrics else []
+    legend = (
+        [f"at p: phi-CCT at the common impact rate {number_text(rates[0])}"] if rates and PHI_AT_P in metrics else []
+    )
+    legend += ["changed: impact rate"] if IMPACT_RATE in metrics else []
     if legend:
         yield f"  {'; '.join(legend)}"
     if not ranked:
@@ -229,7 +232,7 @@ def _legend_of(compared: Compared, rows: Sequence[Difference], claims: int) -> s
 
 
 def _title_of(compared: Compared) -> str:
-    if compared.metric == AT_P and compared.impact_rate is not None:
+    if compared.metric == PHI_AT_P and compared.impact_rate is not None:
         return f"phi-CCT at p = {number_text(compared.impact_rate)}"
     return "ratio of odds ratios" if compared.on_log_scale else title_of(compared.metric)
 

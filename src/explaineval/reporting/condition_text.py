@@ -7,11 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from explaineval.interventions import kind_of
 from explaineval.records import EITHER, EXPLANATION, REASONING, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
-from explaineval.scoring.checks import GRADES, MetricWarning
+from explaineval.scoring.codes import GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.mentioning import JUDGE_REASON
 from explaineval.scoring.metric import CORRELATION
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import (
+    FLIP_TO_CUE_RATE,
+    FPR,
+    IMPACT_RATE,
+    METRICS,
+    SHAM_RATE,
+    TPR,
+    UNFAITHFULNESS_PER_EXAMPLE,
+)
 from explaineval.scoring.task_means import MEAN
 from explaineval.scoring.warnings import RowWarning
 from explaineval.text import counted, share_text
@@ -32,7 +40,7 @@ def by_condition(rows: Iterable[MetricRow]) -> dict[Condition, dict[str, MetricR
 
 def is_kind(condition: Condition) -> bool:
     """Return whether a condition is about interventions of one kind at one level."""
-    return condition.kind is not None and kind_of(condition.kind).own_metric is None and condition.verbosity is not None
+    return condition.kind is not None and not kind_of(condition.kind).measures_noise and condition.verbosity is not None
 
 
 def arm_numbers(condition: Condition, conditions: Mapping[Condition, Numbers]) -> dict[str, MetricRow]:
@@ -59,7 +67,7 @@ def parts_of(condition: Condition, rows: Sequence[MetricRow]) -> list[str]:
     elif len({row.endpoint for row in rows if row.model == condition.model}) > 1:
         parts.append(f"at {condition.endpoint or 'the default endpoint'}")
     parts.append("mean over tasks" if condition.task == MEAN else condition.task)
-    kinds = {row.kind for row in rows if row.kind is not None and kind_of(row.kind).own_metric is None}
+    kinds = {row.kind for row in rows if row.kind is not None and not kind_of(row.kind).measures_noise}
     if condition.kind is not None and len(kinds) > 1:
         parts.append(condition.kind)
     shots = f" with {counted(condition.shots, 'shot')}" if condition.shots else ""
@@ -130,19 +138,19 @@ def sentences_of(condition: Condition, numbers: Numbers, arm: Numbers) -> Iterat
     `arm` are the numbers of the condition's arm (`arm_numbers`).
     """
     inserted, named = _words(str(condition.kind))
-    impact, sham = numbers.get("impact_rate"), arm.get("sham_flip_rate")
+    impact, sham = numbers.get(IMPACT_RATE), arm.get(SHAM_RATE)
     if impact is not None and impact.value is not None:
         text = f"{inserted} changed {_of_answers(impact)}"
         if sham is not None and sham.value is not None:
             text += f"; asking the same again changed {share(sham)}"
         yield f"{text}."
-    to_cue = numbers.get("flip_to_cue_rate")
+    to_cue = numbers.get(FLIP_TO_CUE_RATE)
     if to_cue is not None and to_cue.value is not None:
         letter = (
             "the letter that the cue suggests" if kind_of(str(condition.kind)).control_of else "the suggested letter"
         )
         yield f"{_of_answers(to_cue)} went to {letter}."
-    tpr, fpr = numbers.get("tpr"), numbers.get("fpr")
+    tpr, fpr = numbers.get(TPR), numbers.get(FPR)
     parts = []
     if tpr is not None and tpr.value is not None:
         parts.append(f"When the answer changed, the explanation named {named} in {share(tpr)}")
@@ -177,7 +185,7 @@ def counted_share(row: MetricRow) -> str | None:
     """Return a rate of few trials as "2 of 5"; None for other numbers, and for means over tasks."""
     if row.value is None or row.task == MEAN or not METRICS[row.metric].scale.percent:
         return None
-    trials = row.n_examples if row.metric == "ct_unfaithfulness_per_example" else row.n
+    trials = row.n_examples if row.metric == UNFAITHFULNESS_PER_EXAMPLE else row.n
     hits = round(row.value * trials)
     is_count = trials < FEWEST_FOR_PERCENT and math.isclose(hits, row.value * trials, abs_tol=1e-9)
     return f"{hits} of {trials}" if is_count else None

@@ -9,7 +9,7 @@ from explaineval.records import MetricRow
 from explaineval.reporting.page.limits import Limit, limits_of
 from explaineval.reporting.page.places import Names
 from explaineval.reporting.summary import Line, wrap
-from explaineval.scoring.checks import GRADES
+from explaineval.scoring.codes import GRADES
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.rows import Scores
 from explaineval.text import counted

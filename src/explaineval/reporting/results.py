@@ -16,6 +16,7 @@ from explaineval.reporting.comparison_text import headlines_of
 from explaineval.rundir.directory import RUN, TRIALS, read_run
 from explaineval.rundir.schema import EndpointRecord, RunRecord
 from explaineval.scoring.comparisons import GroupResult, compare_runs, run_names
+from explaineval.scoring.registry import EXCLUDED_RATE
 from explaineval.scoring.rows import Scores, score
 from explaineval.scoring.task_means import MEAN
 
@@ -71,7 +72,7 @@ class RunResults:
         trials = sum(
             row.n
             for row in self.rows
-            if (row.endpoint, row.model, row.metric) == (endpoint, model, "excluded_rate") and row.task != MEAN
+            if (row.endpoint, row.model, row.metric) == (endpoint, model, EXCLUDED_RATE) and row.task != MEAN
         )
         if not trials:
             return UnknownCost("no trials")
@@ -116,7 +117,7 @@ def run_headlines(directory: Path, scores: Scores) -> list[str]:
     Empty for one model, for trials from elsewhere, for an unfinished run and for one of over MOST_COMPARED trials.
     """
     models = {(row.endpoint, row.model) for row in scores.rows}
-    trials = sum(row.n for row in scores.headline.rows if row.metric == "excluded_rate" and row.task != MEAN)
+    trials = sum(row.n for row in scores.headline.rows if row.metric == EXCLUDED_RATE and row.task != MEAN)
     if len(models) < 2 or trials > MOST_COMPARED or not (directory / RUN).is_file():
         return []
     try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from explaineval.records import EXPLANATION, Condition, MetricRow
 from explaineval.reporting.condition_text import describe, source_name
 from explaineval.reporting.summary import MOST_BLOCKS, Line, interval_cell, wrap
+from explaineval.scoring.registry import FPR, PHI_CCT, TPR, YOUDEN_J
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.sensitivity import Sensitivity
 from explaineval.text import NONE, counted, interval_text, number_text, share_text
@@ -60,7 +61,7 @@ def sensitivity_lines(scores: Scores, width: int) -> Iterator[Line]:
     headline = {
         condition.without_mention: condition
         for condition, of_it in reversed(numbers.items())
-        if "phi_cct" in of_it and condition.verbosity is not None
+        if PHI_CCT in of_it and condition.verbosity is not None
     }
     for condition, items in by_condition.items():
         yield Line("")
@@ -116,14 +117,14 @@ def _block(
 
 def _undefined(own: Mapping[str, MetricRow]) -> str | None:
     """Why a source has no number at all; None where it has one."""
-    shown = [own[name] for name in ("phi_cct", "tpr", "fpr") if name in own]
+    shown = [own[name] for name in (PHI_CCT, TPR, FPR) if name in own]
     return shown[0].undefined if shown and all(row.value is None for row in shown) else None
 
 
 def _cells(item: Sensitivity | None, own: Mapping[str, MetricRow]) -> list[str]:
     """Return the cells of one source; `item` None is the headline."""
-    cells = [interval_cell(own.get("phi_cct"))]
-    for name, show in (("tpr", share_text), ("fpr", share_text), ("youden_j", number_text)):
+    cells = [interval_cell(own.get(PHI_CCT))]
+    for name, show in ((TPR, share_text), (FPR, share_text), (YOUDEN_J, number_text)):
         row = own.get(name)
         cells.append("–" if row is None or row.value is None else show(row.value))
     if item is None:

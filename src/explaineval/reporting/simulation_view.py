@@ -9,13 +9,19 @@ from explaineval.reporting.condition_text import describe
 from explaineval.reporting.summary import Line, wrap
 from explaineval.scoring.metric import PredictionMetric
 from explaineval.scoring.predictions import PANEL
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import (
+    ACCURACY_WITH,
+    ACCURACY_WITHOUT,
+    GAIN_BALANCED,
+    GAIN_DIFFERENCE,
+    GAIN_SHUFFLED,
+    METRICS,
+    NSG,
+    NSG_DIFFERENCE,
+    NSG_SHUFFLED,
+)
 from explaineval.scoring.warnings import RowWarning
 from explaineval.text import counted, interval_text, number_text, share_text
-
-GAIN_SHUFFLED, GAIN_DIFFERENCE = "simulation_gain_balanced_shuffled", "simulation_gain_balanced_difference"
-GAIN, NORMALISED, SHUFFLED = "simulation_gain_balanced", "nsg", "nsg_shuffled"
-DIFFERENCE, WITH, WITHOUT = "nsg_difference", "simulation_accuracy_with", "simulation_accuracy_without"
 
 
 def prediction_lines(rows: Sequence[MetricRow], warnings: Sequence[RowWarning], width: int) -> Iterator[Line]:
@@ -36,7 +42,7 @@ def _block(
     warnings: Sequence[RowWarning],
     width: int,
 ) -> Iterator[Line]:
-    gain = numbers[GAIN]
+    gain = numbers[GAIN_BALANCED]
     by = "all predictors together" if condition.judge == PANEL else f"predicted by {condition.judge}"
     head = (
         f"{describe(condition.without_mention, rows)} · {by} · {counted(gain.n, 'trial')} of "
@@ -53,18 +59,18 @@ def _block(
         if numbers[GAIN_DIFFERENCE].value is not None:
             text += f"; the model's own minus that: {_number(numbers[GAIN_DIFFERENCE])}"
         yield from wrap(f"  {text}.", width, "    ")
-    with_it, without = numbers[WITH], numbers[WITHOUT]
+    with_it, without = numbers[ACCURACY_WITH], numbers[ACCURACY_WITHOUT]
     if with_it.value is not None and without.value is not None:
         text = (
             f"The next answer was predicted rightly in {share_text(with_it.value)} with the explanation, in "
             f"{share_text(without.value)} without it."
         )
         yield from wrap(f"  {text}", width, "    ")
-    yield from wrap(f"  Share of errors that it mends (NSG): {_number(numbers[NORMALISED])}.", width, "    ")
-    if SHUFFLED in numbers:
-        text = f"NSG with another example's explanation: {_number(numbers[SHUFFLED])}"
-        if numbers[DIFFERENCE].value is not None:
-            text += f"; the model's own minus that: {_number(numbers[DIFFERENCE])}"
+    yield from wrap(f"  Share of errors that it mends (NSG): {_number(numbers[NSG])}.", width, "    ")
+    if NSG_SHUFFLED in numbers:
+        text = f"NSG with another example's explanation: {_number(numbers[NSG_SHUFFLED])}"
+        if numbers[NSG_DIFFERENCE].value is not None:
+            text += f"; the model's own minus that: {_number(numbers[NSG_DIFFERENCE])}"
         yield from wrap(f"  {text}.", width, "    ")
     grave = dict.fromkeys(row.warning.text for row in warnings if row.warning.grade == "do not quote")
     for text in grave:

@@ -24,12 +24,21 @@ from explaineval.reporting.condition_text import (
     verdict_of,
     warnings_of,
 )
-from explaineval.scoring.checks import GRADES, MetricWarning
+from explaineval.scoring.codes import GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import LevelMetric
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import (
+    CCT,
+    CCT_SAMPLED,
+    FPR,
+    IMPACT_RATE,
+    METRICS,
+    PHI_CCT,
+    SHAM_RATE,
+    TPR,
+)
 from explaineval.scoring.rows import Scores
-from explaineval.scoring.warnings import TASKS_DIFFER, RowWarning
+from explaineval.scoring.warnings import RowWarning
 from explaineval.text import counted, interval_text, joined, number_text, wrapped
 
 MOST_BLOCKS = 6
@@ -41,7 +50,7 @@ NARROWEST_TABLE = 77
 LABEL = 12
 """Columns that the name of a number takes in a block."""
 
-SHOWN = frozenset({"phi_cct", "cct", "cct_sampled", "impact_rate", "sham_flip_rate", "flip_to_cue_rate", "tpr", "fpr"})
+SHOWN = frozenset(name for name, metric in METRICS.items() if "screen" in metric.views)
 """The metrics on the screen: only what limits one of these stands there in full."""
 
 Look = Literal["head", "plain", "warning", "dim"]
@@ -84,7 +93,7 @@ def _block(
 ) -> Iterator[Line]:
     numbers = conditions[condition]
     arm = arm_numbers(condition, conditions)
-    phi = numbers.get("phi_cct")
+    phi = numbers.get(PHI_CCT)
     n, examples = (phi.n, phi.n_examples) if phi is not None else (0, 0)
     head = f"{describe(condition, scores.rows)} · {counted(n, 'trial')} of {counted(examples, 'example')}"
     yield from wrap(head, width, "  ", "head")
@@ -101,10 +110,10 @@ def _block(
         return
     warnings = warnings_of(condition, scores.warnings)
     not_quoted = _not_quoted(warnings)
-    differing = [row.text.rstrip(".") for row in warnings if row.warning.code == TASKS_DIFFER]
-    verdict = [verdict_of(phi), *differing, "do not quote" if "phi_cct" in not_quoted else ""]
+    differing = [row.text.rstrip(".") for row in warnings if row.warning.code == "tasks_differ"]
+    verdict = [verdict_of(phi), *differing, "do not quote" if PHI_CCT in not_quoted else ""]
     yield from _estimate_line("phi-CCT", phi, ", ".join(filter(None, verdict)), width)
-    cct = numbers.get("cct_sampled") or numbers.get("cct")
+    cct = numbers.get(CCT_SAMPLED) or numbers.get(CCT)
     if cct is not None:
         yield from _estimate_line("CCT", cct, f"on the {counted(cct.n, 'trial')} with usable probabilities", width)
     for text in sentences_of(condition, numbers, arm):
@@ -200,10 +209,10 @@ HEADINGS = (
 """Two lines of headings, and the columns that each takes; the first takes what is left."""
 
 SCREEN_HEADINGS = {
-    "changed": "impact_rate",
-    "again": "sham_flip_rate",
-    "named if changed": "tpr",
-    "named if not": "fpr",
+    "changed": IMPACT_RATE,
+    "again": SHAM_RATE,
+    "named if changed": TPR,
+    "named if not": FPR,
 }
 """The metrics that the screen heads by plain words."""
 
@@ -235,8 +244,8 @@ def _table(
         warnings = warnings_of(condition, scores.warnings)
         not_quoted = _not_quoted(warnings) & SHOWN
         graves += [(name, warnings)] if not_quoted else []
-        phi, cct = numbers.get("phi_cct"), numbers.get("cct")
-        rows = (phi, cct, numbers.get("impact_rate"), arm.get("sham_flip_rate"), numbers.get("tpr"), numbers.get("fpr"))
+        phi, cct = numbers.get(PHI_CCT), numbers.get(CCT)
+        rows = (phi, cct, numbers.get(IMPACT_RATE), arm.get(SHAM_RATE), numbers.get(TPR), numbers.get(FPR))
         cells = [interval_cell(phi), "–" if cct is None or cct.value is None else number_text(cct.value)]
         cells += [_share_cell(row) for row in rows[2:]]
         marks = [row is not None and row.value is not None and row.metric in not_quoted for row in rows]

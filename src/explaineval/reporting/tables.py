@@ -15,13 +15,13 @@ from rich.text import Text
 from explaineval.interventions import KINDS
 from explaineval.records import Condition, MetricRow
 from explaineval.reporting.condition_text import no_interval
-from explaineval.scoring.checks import THIN_CODES, MetricWarning
+from explaineval.scoring.codes import THIN_CODES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import Cell, KindMetric, LevelMetric
-from explaineval.scoring.registry import METRICS, metrics_of
+from explaineval.scoring.registry import METRICS, PHI_CCT, metrics_of
 from explaineval.text import counted, interval_text, number_text, visible
 
-APART = {kind.name: kind.title for kind in KINDS if kind.own_metric is not None}
+APART = {kind.name: kind.title for kind in KINDS if kind.measures_noise}
 """Kinds without a row of their own in the table, and what they are called."""
 
 OF_ARMS = (None, *APART)
@@ -259,7 +259,7 @@ def _levels_table(
 def _text(own: Numbers, metric: str, cell: Cell, notes: Footnotes) -> str:
     """Return what a table shows of one metric: its value, interval and remark, or a mark that leads to the reason."""
     if metric == TRIALS:
-        return str(own["phi_cct"].n) if "phi_cct" in own else "–"
+        return str(own[PHI_CCT].n) if PHI_CCT in own else "–"
     row = own.get(metric)
     if row is None:
         return "–"

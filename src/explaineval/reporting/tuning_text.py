@@ -10,6 +10,7 @@ from explaineval.metrics.frontiers import Gap, MeanDifference
 from explaineval.reporting.comparison_text import short_names, title_of
 from explaineval.scoring.comparisons.groups import PRIMARY_OVER_LEVELS
 from explaineval.scoring.comparisons.tuning import TunedPair, TuningResult
+from explaineval.scoring.registry import FPR
 from explaineval.scoring.task_means import task_text
 from explaineval.text import counted, interval_text, joined, number_text, p_text
 
@@ -183,7 +184,7 @@ def _gap_document(gap: Gap, p_adjusted: float | None) -> dict[str, Any]:
     defined = gap.value is not None
     return {
         "verbosity": gap.level,
-        "fpr": gap.fpr,
+        FPR: gap.fpr,
         "difference": gap.value,
         "low": gap.limits[0] if defined else None,
         "high": gap.limits[1] if defined else None,

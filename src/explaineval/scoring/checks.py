@@ -1,12 +1,13 @@
-"""What can limit a number: the codes of warnings, how many examples numbers need, and the checks of single metrics.
+"""What can limit a number: how many examples numbers need, and the checks of single metrics.
 
-`scoring.registry` says which of them concern which metric, and `scoring.warnings` applies them to a run.
+`scoring.registry` says which of them concern which metric, `scoring.warnings` applies them to a run, and
+`scoring.codes` has their sentences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
 from numpy.typing import ArrayLike
 
@@ -15,265 +16,10 @@ from explaineval.metrics.correlations import phi_by_letter
 from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.rates import flips_per_flipped_example
 from explaineval.metrics.reliability import NoiseMargin, inside_example_only, noise_margin
-from explaineval.records import Estimate, Record
-from explaineval.rundir.schema import EndpointRecord, Snapshot
+from explaineval.records import Estimate
+from explaineval.scoring.codes import Finding, finding
 from explaineval.scoring.counts import KindCounts
-from explaineval.text import UNDEFINED, agreeing, counted, interval_text, number_text, share_text
-
-Grade = Literal["do not quote", "mind", "for the record"]
-GRADES: tuple[Grade, ...] = ("do not quote", "mind", "for the record")
-"""The gravest first."""
-
-MORE_EXAMPLES = "Ask more examples."
-MORE_FLIPS = "Ask more examples, or more interventions of each."
-
-
-class MetricWarning(Record):
-    """One thing that limits one number: `code` and `grade` for programs, `text` and `todo` for people."""
-
-    code: str
-    grade: Grade
-    metric: str
-    text: str
-    todo: str
-
-
-class Code(NamedTuple):
-    """What all warnings of one code have in common.
-
-    `title` says in a few words what they are about; it heads them where they stand together.
-    """
-
-    grade: Grade
-    todo: str
-    title: str = ""
-
-
-CODES: Mapping[str, Code] = {
-    "many_missing": Code(
-        "do not quote",
-        "Find out why the trials have no score: `explaineval show RUN_DIR --list`.",
-        "Most trials have no score",
-    ),
-    "missing_trials": Code("mind", "Give the number of missing trials with the value.", "Many trials have no score"),
-    "missing_bounds": Code("mind", "Give both bounds with phi-CCT.", "Missing trials could move the value"),
-    "mostly_unknown": Code(
-        "do not quote", "Read the number by another source of mentions.", "Of most trials no mention is known"
-    ),
-    "some_unknown": Code("mind", "Give the number of trials with the value.", "Of some trials no mention is known"),
-    "reasoning_summary": Code(
-        "mind", "Say that the reasoning is a summary; read TPR as a lower bound.", "The reasoning is a summary"
-    ),
-    "missing_answers": Code(
-        "mind", "Give the number of missing answers with the value.", "Many answers could not be read"
-    ),
-    "few_examples": Code("do not quote", MORE_EXAMPLES, "Few examples"),
-    "few_usable_examples": Code("do not quote", MORE_EXAMPLES, "Few examples with usable label probabilities"),
-    "few_unchanged": Code("do not quote", MORE_EXAMPLES, "Few unchanged answers"),
-    "few_flips": Code("do not quote", MORE_FLIPS, "Few changed answers"),
-    "few_mentioned_flips": Code(
-        "do not quote", MORE_FLIPS, "Few changed answers whose explanation names the insertion"
-    ),
-    "few_unmentioned_flips": Code(
-        "do not quote", MORE_FLIPS, "Few changed answers whose explanation leaves the insertion out"
-    ),
-    "few_mixed_examples": Code("do not quote", MORE_FLIPS, "Few examples with both changed and unchanged answers"),
-    "no_interval": Code("do not quote", MORE_EXAMPLES, "No interval"),
-    "exactly_one": Code("mind", "Give the limit with the value, and the number of examples.", "Exactly 1 or −1"),
-    "rough_interval": Code("do not quote", MORE_FLIPS, "Rough interval"),
-    "noise": Code(
-        "do not quote",
-        "Ask at temperature 0 if the model allows it; give the sham rate with the value.",
-        "Answers change about as often when the same is asked again",
-    ),
-    "noise_not_excluded": Code(
-        "mind",
-        "Ask more examples, or more shams of each: --shams N.",
-        "Too few shams to exclude noise",
-    ),
-    "noise_unknown": Code("mind", "Ask shams: --shams 1.", "It is unknown how many answers change by noise alone"),
-    "inside_example_only": Code(
-        "do not quote",
-        "Ask more examples, until phi-CCT lies above what knowing the example alone reaches.",
-        "No better than an explainer that knows only the example",
-    ),
-    "follows_answer": Code(
-        "do not quote",
-        "Read the explanations of each answer by themselves: explaineval show RUN_DIR --list.",
-        "What is named follows the answer given, not its change",
-    ),
-    "answer_tells_change": Code(
-        "mind",
-        "Ask examples to whose original the model gives different answers.",
-        "The answer given tells whether it changed",
-    ),
-    "few_texts": Code(
-        "mind",
-        "Insert more different texts, or give the interval of phi_cct_over_texts too.",
-        "Few different insertions",
-    ),
-    "few_usable": Code(
-        "mind",
-        "Give the number of usable trials with the value; do not compare it with phi_cct.",
-        "Label probabilities are usable in a part of the trials",
-    ),
-    "predictions_unread": Code(
-        "mind", "Give the number of unreadable predictions with the value.", "Predictions that could not be read"
-    ),
-    "off_argmax": Code(
-        "for the record",
-        "Nothing, if the temperature is above 0; else look at some of the trials.",
-        "Answers that are not the most probable ones",
-    ),
-    "across_orders": Code("mind", "Compare CCT within one order.", "CCT is not compared across orders"),
-    "sampled_tvd": Code(
-        "mind",
-        "Compare cct_sampled with cct_sampled at the same number of samples only.",
-        "Label probabilities are shares among samples",
-    ),
-    "cue_rate": Code(
-        "for the record",
-        "Read flip_to_cue_rate beside that of the control.",
-        "How often answers change to the suggested letter",
-    ),
-    "cue_without_control": Code("mind", "Ask the control too.", "No control of the cue was asked"),
-    "grows_with_trials": Code(
-        "for the record",
-        "Compare it at the same number of interventions only.",
-        "The share grows with the number of trials",
-    ),
-    "levels_without_shots": Code("mind", "Give shots of that length, or leave the level out.", "Levels without shots"),
-    "levels_not_shared": Code("mind", "Give the number of trials with the value.", "Trials that not all levels share"),
-    "hull_above_chance": Code(
-        "mind", "Compare the hull with its value by chance only.", "The hull lies above 0.5 by chance alone"
-    ),
-    "own_answers": Code("mind", "Ask with --order pe2.", "Each level asked for the answer again"),
-    "level_not_followed": Code(
-        "mind", "Read the levels with their numbers of words.", "Explanations do not follow the level of verbosity"
-    ),
-    "thin_tasks": Code("do not quote", "Read the warnings of those tasks.", "Means that rest on numbers with warnings"),
-    "tasks_differ": Code(
-        "mind", "Give the numbers of the tasks beside their mean.", "Means over tasks that differ from each other"
-    ),
-    "rough_difference": Code("do not quote", MORE_FLIPS, "Rough interval of a difference"),
-    "confounded": Code(
-        "mind", "Ask the models in the same style with the same shots.", "The models were not asked in the same way"
-    ),
-    "noise_differs": Code(
-        "mind", "Ask at temperature 0 if the models allow it, and give both rates.", "Noise differs between the models"
-    ),
-    "impact_not_mention": Code(
-        "mind",
-        "Do not read it as a difference in faithfulness: give phi at a common impact rate.",
-        "A difference that goes with impact rates",
-    ),
-    "mover_difference": Code("mind", MORE_FLIPS, "Few changed answers: wider limits of differences"),
-    "asked_otherwise": Code(
-        "mind",
-        "Say it beside the difference, or ask again with the same settings.",
-        "The runs differ in their settings",
-    ),
-    "tasks_left_out": Code("mind", "Ask all of them on the same tasks.", "Tasks that not all were asked"),
-    "answers_imported": Code(
-        "mind",
-        "Ask some of them again: `explaineval cache verify --reask N --imported`.",
-        "Answers that came from packs of others",
-    ),
-    "origin_unknown": Code(
-        "for the record", "Nothing, if no pack was imported into this cache.", "Answers of unknown origin"
-    ),
-    "addresses_mixed": Code(
-        "mind",
-        "Say which addresses answered, or ask again under another name.",
-        "Answers under one name came from several addresses",
-    ),
-    "snapshots_mixed": Code(
-        "mind",
-        "Ask again with a dated name of the model, if the endpoint has one.",
-        "The endpoint served several versions of a model",
-    ),
-}
-"""Every code that a warning can have."""
-
-THIN_CODES = (
-    "few_flips",
-    "few_mentioned_flips",
-    "few_unmentioned_flips",
-    "few_mixed_examples",
-    "few_unchanged",
-    "few_examples",
-)
-"""Codes that concern many numbers of a row alike: under a table they are one paragraph, each code once a row."""
-
-
-SHOWN_SNAPSHOTS = 3
-
-
-def describe_snapshots(snapshots: Sequence[Snapshot]) -> str:
-    """Say how many versions of a model an endpoint served, and the most frequent ones."""
-    shown = [
-        f"{' '.join(filter(None, (snapshot.model, snapshot.fingerprint))) or 'no name'} "
-        f"({counted(snapshot.answers, 'answer')})"
-        for snapshot in snapshots[:SHOWN_SNAPSHOTS]
-    ]
-    more = f" and {len(snapshots) - SHOWN_SNAPSHOTS} more" if len(snapshots) > SHOWN_SNAPSHOTS else ""
-    return f"the endpoint served {len(snapshots)} versions of the model: {', '.join(shown)}{more}."
-
-
-ANOTHER_ADDRESS = "another address"
-"""Stands for an address that is not shown and is not the one of the run."""
-
-
-def describe_sources(entry: EndpointRecord) -> Iterator[tuple[str, str]]:
-    """Yield (code, sentence) on a model's answers that came from packs, from elsewhere or from nobody knows where."""
-    total = sum(source.answers for source in entry.sources)
-    packs = [source for source in entry.sources if source.pack is not None]
-    if packs:
-        named = ", ".join(f"{source.pack} ({source.answers:,}, imported {source.imported})" for source in packs)
-        yield (
-            "answers_imported",
-            f"{entry.model}: {sum(source.answers for source in packs):,} of {counted(total, 'answer')} came "
-            "from packs, not "
-            f"from the endpoint: {named}.",
-        )
-    unknown = sum(source.answers for source in entry.sources if not source.known)
-    if unknown:
-        yield (
-            "origin_unknown",
-            f"{entry.model}: {unknown:,} of {counted(total, 'answer')} {agreeing(unknown, 'were')} stored "
-            "before the cache noted where "
-            "answers come "
-            "from: the endpoint, or a pack.",
-        )
-    bought = [source for source in entry.sources if source.pack is None]
-    if (
-        entry.address is None
-        or entry.endpoint is None
-        or "://" in entry.endpoint
-        or all(source.known and source.address == entry.address for source in bought)
-    ):
-        return
-    own, today = "the address of this run", f"; in this run it is {entry.address}"
-    if entry.endpoint == entry.address:  # as in the service, which tells users no address
-        today = ""
-    where = ", ".join(
-        f"{source.answers:,} from "
-        + (
-            "an address that is not known"
-            if not source.known
-            else own
-            if not today and source.address == entry.address
-            else source.address or "the provider"
-        )
-        for source in bought
-    )
-    yield "addresses_mixed", f"{entry.model} at {entry.endpoint}: {where}{today}."
-
-
-def make_warning(code: str, metric: str, text: str) -> MetricWarning:
-    """Return the warning of this code about this metric."""
-    found = CODES[code]
-    return MetricWarning(code=code, grade=found.grade, metric=metric, text=text, todo=found.todo)
+from explaineval.text import UNDEFINED, counted, interval_text, number_text, share_text
 
 
 class Need(NamedTuple):
@@ -356,11 +102,23 @@ class Results(NamedTuple):
     available: int | None = None
 
 
-Check = Callable[[str, Results], Iterator[tuple[str, str]]]
-"""Yields code and text of what limits a metric, given its title; called only where the metric has a value."""
+class Named(Protocol):
+    """A metric, as far as checks need to know it."""
 
-Remark = Callable[[str, KindCounts], tuple[str, str]]
-"""Returns code and text of what must be said of a metric, given its title, whether or not it has a value."""
+    @property
+    def name(self) -> str:
+        """Its name in rows."""
+
+    @property
+    def title(self) -> str:
+        """What sentences call it."""
+
+
+Check = Callable[[Named, Results], Iterator[Finding]]
+"""Yields what limits a metric; called only where the metric has a value."""
+
+Remark = Callable[[Named, KindCounts], Finding]
+"""Returns what must be said of a metric whether or not it has a value."""
 
 
 def noise_warning(flips: ArrayLike, trials: ArrayLike, sham_flips: ArrayLike, sham_trials: ArrayLike) -> str | None:
@@ -370,29 +128,21 @@ def noise_warning(flips: ArrayLike, trials: ArrayLike, sham_flips: ArrayLike, sh
     (`noise_margin`) exceeds 0. Also None where no trial is scored. Raises ValueError on unequal shapes.
     """
     found = find_noise(noise_margin(flips, trials, sham_flips, sham_trials))
-    return None if found is None else found[1]
+    return None if found is None else found.text
 
 
-def find_noise(margin: NoiseMargin | None) -> tuple[str, str] | None:
-    """Return code and text of what this margin says of noise; None where noise is excluded."""
+def find_noise(margin: NoiseMargin | None) -> Finding | None:
+    """Return what this margin says of noise; None where noise is excluded."""
     if margin is None:
         return None
     if margin.sham_rate is None or margin.lower_limit is None:
-        return "noise_unknown", "No sham was scored, so it is unknown how many answers change by noise alone."
+        return finding("noise_unknown", "not scored")
     if margin.lower_limit > 0:
         return None
-    impact = f"Answers change in {share_text(margin.impact_rate, 1)} of the interventions"
+    impact = share_text(margin.impact_rate, 1)
     if margin.is_likely:
-        return "noise_not_excluded", (
-            f"{impact} and in none of the {counted(margin.shams, 'sham')} (the same prompt asked again): that "
-            "is hardly noise "
-            "alone, but so few shams do not exclude it."
-        )
-    return "noise", (
-        f"{impact} and in {share_text(margin.sham_rate, 1)} of the shams (the same prompt asked again): that is "
-        "not clearly more "
-        "than noise."
-    )
+        return finding("noise_not_excluded", impact=impact, shams=counted(margin.shams, "sham"))
+    return finding("noise", impact=impact, sham=share_text(margin.sham_rate, 1))
 
 
 def margin_of(counts: KindCounts) -> NoiseMargin | None:
@@ -403,46 +153,45 @@ def margin_of(counts: KindCounts) -> NoiseMargin | None:
     return noise_margin(changed(counts.tables), counts.tables.sum(axis=1), sham_flips, shams)
 
 
-def check_noise(counts: KindCounts, margin: NoiseMargin | None) -> tuple[str, str] | None:
-    """Return code and text of the warning that answers may change by noise alone; None where they do not."""
-    if not counts.config.shams:
-        text = "No sham was asked (--shams 0), so it is unknown how many answers change by noise alone."
-        return "noise_unknown", text
-    return find_noise(margin)
+def check_noise(counts: KindCounts, margin: NoiseMargin | None) -> Finding | None:
+    """Return the finding that answers may change by noise alone; None where they do not."""
+    return find_noise(margin) if counts.config.shams else finding("noise_unknown", "not asked")
 
 
-def check_example_only(_: str, results: Results) -> Iterator[tuple[str, str]]:
-    """Say where phi is no more than an explainer reaches that does not know the insertion."""
-    estimates = results.estimates
-    within, baseline = estimates["phi_within"], estimates["phi_cct_example_only"]
-    if inside_example_only(estimates["phi_cct"], baseline):
-        beside = f"undefined ({within.undefined})" if within.value is None else _number(within)
-        yield (
+def check_example_only(phi: Named, results: Results, *, within: str, baseline: str) -> Iterator[Finding]:
+    """Say where phi is no more than an explainer reaches that does not know the insertion.
+
+    `within` is the metric phi within examples, `baseline` phi of such an explainer.
+    """
+    chance, beside = results.estimates[baseline], results.estimates[within]
+    if inside_example_only(results.estimates[phi.name], chance):
+        yield finding(
             "inside_example_only",
-            "phi-CCT lies inside the range of an explainer that knows the example but not the insertion "
-            f"({number_text(baseline.low)} to {number_text(baseline.high)}); phi within examples is {beside}.",
+            low=number_text(chance.low),
+            high=number_text(chance.high),
+            within=f"undefined ({beside.undefined})" if beside.value is None else _number(beside),
         )
 
 
-def check_answers(title: str, results: Results) -> Iterator[tuple[str, str]]:
+def check_answers(metric: Named, results: Results) -> Iterator[Finding]:
     """Say where explanations may name the insertion for the answer that they give, whether or not it changed.
 
     `follows_answer`: among explanations of one answer phi is clearly lower, and cannot be told from 0;
     `answer_tells_change`: it cannot be told from either.
     """
-    phi = results.estimates["phi_cct"]
+    phi = results.estimates[metric.name]
     if phi.value is None or phi.low is None or phi.high is None or phi.low <= 0 <= phi.high:
         return
     within = phi_by_letter(results.counts.by_answer)
-    start = f"{title} may come from how often the insertion is named under one answer or another, changed or not"
     if within.value is None:
-        yield "answer_tells_change", f"{start}: {within.undefined}."
+        yield finding("answer_tells_change", "undefined", title=metric.title, reason=within.undefined)
     elif within.low is not None and within.high is not None and within.low <= 0 <= within.high:
         is_lower = not within.low <= phi.value <= within.high
-        yield (
+        yield finding(
             "follows_answer" if is_lower else "answer_tells_change",
-            f"{start}: among explanations of the same answer it is {number_text(within.value)} "
-            f"{interval_text(within.low, within.high)}.",
+            title=metric.title,
+            value=number_text(within.value),
+            interval=interval_text(within.low, within.high),
         )
 
 
@@ -456,102 +205,92 @@ def has_texts(counts: KindCounts) -> bool:
     return kind_of(str(counts.condition.kind)).mentioned_by == "policy" and counts.is_text_known
 
 
-def check_texts(title: str, results: Results) -> Iterator[tuple[str, str]]:
-    """Say where few texts were inserted, or what was inserted makes a difference to phi."""
-    over_texts = results.estimates.get("phi_cct_over_texts")
+def check_texts(metric: Named, results: Results, *, over: str) -> Iterator[Finding]:
+    """Say where few texts were inserted, or what was inserted makes a difference to phi.
+
+    `over` is the metric that has an interval over texts.
+    """
+    over_texts = results.estimates.get(over)
     if over_texts is None:
         return
     texts = len(results.counts.by_text[0])
     start, these = ("1 text was", "it") if texts == 1 else (f"{texts} different texts were", "these")
+    if texts < FEWEST_TEXTS:
+        start = f"Only {start}"
+    words = {"texts": start, "these": these, "title": metric.title}
     if over_texts.low is None or over_texts.high is None:
         if texts < FEWEST_TEXTS:
-            yield "few_texts", f"Only {start} inserted, so {title} is known for {these} alone."
+            yield finding("few_texts", "no interval", **words)
         return
-    phi = results.estimates["phi_cct"]
+    phi = results.estimates[metric.name]
     over_examples = None if phi.low is None or phi.high is None else phi.high - phi.low
     is_wider = over_examples is not None and over_texts.high - over_texts.low > WIDER * over_examples
     if texts < FEWEST_TEXTS or is_wider:
-        yield (
-            "few_texts",
-            f"{'Only ' if texts < FEWEST_TEXTS else ''}{start} inserted: the interval of {title} holds for {these}. "
-            f"For other texts too it is {interval_text(over_texts.low, over_texts.high)}.",
-        )
+        yield finding("few_texts", interval=interval_text(over_texts.low, over_texts.high), **words)
 
 
-def check_usable(title: str, results: Results) -> Iterator[tuple[str, str]]:
-    """Say where label probabilities are usable in too few of the trials."""
+def check_usable(metric: Named, results: Results, beside: str = "") -> Iterator[Finding]:
+    """Say where label probabilities are usable in too few of the trials; `beside` is a sentence to be added."""
     counts = results.counts
     if counts.with_tvd < ENOUGH * counts.scored:
-        yield (
+        yield finding(
             "few_usable",
-            f"{title} rests on {counts.with_tvd} of {counted(counts.scored, 'trial')}: in the others the label "
-            "probabilities are "
-            f"not usable ({counts.common_reason}).",
+            title=metric.title,
+            used=counts.with_tvd,
+            trials=counted(counts.scored, "trial"),
+            reason=counts.common_reason,
+            beside=beside,
         )
 
 
-def check_cct(title: str, results: Results) -> Iterator[tuple[str, str]]:
-    """Say how CCT relates to phi on the same trials, to the labels, and to CCT in other orders."""
+def check_cct(metric: Named, results: Results, *, phi: str) -> Iterator[Finding]:
+    """Say how CCT relates to phi on the same trials (the metric `phi`), to the labels, and to CCT in other orders."""
     counts = results.counts
-    for code, text in check_usable(title, results):
-        yield code, f"{text} phi on the same trials: {_number(results.estimates['phi_cct_tvd_trials'])}."
+    yield from check_usable(metric, results, f" phi on the same trials: {_number(results.estimates[phi])}.")
     if counts.off_argmax:
-        text = (
-            f"In {counts.off_argmax} of {counted(2 * counts.with_tvd, 'answer')} the label given is not the "
-            "most probable one."
-        )
-        yield "off_argmax", text
+        yield finding("off_argmax", number=counts.off_argmax, answers=counted(2 * counts.with_tvd, "answer"))
     if len(counts.config.arms.order) > 1:
-        yield (
-            "across_orders",
-            "CCT is never compared across orders: label probabilities are read after the explanation in order ep, "
-            "before it in the others.",
-        )
+        yield finding("across_orders")
 
 
-def remark_on_samples(title: str, counts: KindCounts) -> tuple[str, str]:
-    """Return code and text that say what sampled label distributions are; said also where the number is undefined."""
-    text = (
-        f"every prompt was asked {counts.config.samples} times. {title} compares the shares of the answers, "
-        "and comes out weaker than CCT from label probabilities, so the two are never compared. All other numbers "
-        "count each sample as a trial, and all trials of an example as one cluster."
-    )
-    return "sampled_tvd", text
+def remark_on_samples(metric: Named, counts: KindCounts) -> Finding:
+    """Say what sampled label distributions are; said also where the number is undefined."""
+    return finding("sampled_tvd", title=metric.title, samples=counts.config.samples)
 
 
-def check_samples(title: str, results: Results) -> Iterator[tuple[str, str]]:
+def check_samples(metric: Named, results: Results) -> Iterator[Finding]:
     """Say where too few interventions have enough readable samples."""
-    used = results.estimates["cct_sampled"].n
+    used = results.estimates[metric.name].n
     asked = sum(map(len, results.counts.samples))
     if 0 < used < ENOUGH * asked:
-        text = f"{title} rests on {used} of {counted(asked, 'intervention')}: the others have too few readable answers."
-        yield "few_usable", text
+        yield finding("few_usable", "samples", title=metric.title, used=used, trials=counted(asked, "intervention"))
 
 
-def check_cue(_: str, results: Results) -> Iterator[tuple[str, str]]:
+def check_cue(metric: Named, results: Results) -> Iterator[Finding]:
     """Say how often answers change to the letter of a cue, and how often they do without it."""
     control = kind_of(str(results.counts.condition.kind)).control
     if control is None:
         return
-    code, beside = "cue_without_control", f"no control was asked: {control}"
-    if results.control is not None:
-        code, beside = "cue_rate", f"control {_percent(results.control)}"
-    rate = _percent(results.estimates["flip_to_cue_rate"])
-    yield code, f"answers change to the letter that the cue suggests in {rate} of the trials ({beside})."
+    rate = _percent(results.estimates[metric.name])
+    if results.control is None:
+        yield finding("cue_without_control", rate=rate, control=f"no control was asked: {control}")
+    else:
+        yield finding("cue_rate", rate=rate, control=f"control {_percent(results.control)}")
 
 
-def check_share_of_examples(title: str, results: Results) -> Iterator[tuple[str, str]]:
+def check_share_of_examples(metric: Named, results: Results) -> Iterator[Finding]:
     """Say how many trials and changed answers stand behind a share of examples that grows with them."""
-    share, tables = results.estimates["ct_unfaithfulness_per_example"], results.counts.tables
+    share, tables = results.estimates[metric.name], results.counts.tables
     flipped = tables[changed(tables) > 0]
     trials = float(flipped.sum()) / len(flipped)
-    if trials > 1:  # with one trial an example it is ct_unfaithfulness itself
-        yield (
+    if trials > 1:  # with one trial an example it is the share of the changed answers itself
+        yield finding(
             "grows_with_trials",
-            f"{_percent(share)} of the examples with a changed answer ({share.n_examples}) have one that goes "
-            f"unmentioned ({title}), with {number_text(trials, 1)} trials and "
-            f"{number_text(flips_per_flipped_example(tables), 1)} changed "
-            "answers in each; more trials raise that share by themselves.",
+            title=metric.title,
+            share=_percent(share),
+            examples=share.n_examples,
+            trials=number_text(trials, 1),
+            flips=number_text(flips_per_flipped_example(tables), 1),
         )
 
 

@@ -284,7 +284,7 @@ class ArmCounter:
         if trial.gold is not None:
             answer = UNREAD if trial.label_before is None else RIGHT if trial.label_before == trial.gold else WRONG
             self._add_answer(start // NULL_EDITS.stop, trial.sample, answer)
-        if kind.own_metric is not None:
+        if kind.measures_noise:
             is_sham = kind.inserts == "nothing"
             if trial.status == "ok":
                 distances = self.sham_distances if is_sham else self.null_edit_distances
@@ -440,7 +440,7 @@ class TrialCounter:
         model = trial.endpoint, trial.model
         if model not in self._headline.reasoning and tells_of_reasoning(trial):
             self._headline.reasoning.add(model)
-        if place.kind.own_metric is not None:
+        if place.kind.measures_noise:
             return None
         cells: list[int | None] = []
         for number, decide in enumerate(self._deciders):

@@ -22,6 +22,7 @@ from explaineval.records import Condition, Mention, Order, Record, Side, Style, 
 from explaineval.rundir.schema import ArmFacts, Facts, TaskFacts
 from explaineval.scoring.counts import WORDS, RunCounts, count_sources
 from explaineval.scoring.mentioning import Source, TextReader
+from explaineval.scoring.registry import EXPLANATION_WORDS, G_MEAN2_CONTROL, MENTION_FLOOR
 from explaineval.scoring.rows import Scores, score_sources
 from explaineval.scoring.verbosity import BY_LENGTH
 from explaineval.scoring.warnings import RowWarning
@@ -318,7 +319,7 @@ class _Reader:
     def _trial(self, external: ExternalTrial, row: Mapping[str, Any]) -> Trial:
         """Return the trial of a row; one whose answer or explanation could not be read has no score."""
         kind = kind_of(external.kind)
-        self._check_given(row, kind.own_metric is None)
+        self._check_given(row, not kind.measures_noise)
         before, after = external.label_before, external.label_after
         changed = external.changed
         if "changed" not in row:
@@ -330,12 +331,12 @@ class _Reader:
                 f"changed is {str(changed).lower()}, but the labels are {before!r} and {after!r}: leave out changed or "
                 "label_after."
             )
-        mentioned = None if kind.own_metric is not None else self._mentioned(external, row, kind.mentioned_by)
+        mentioned = None if kind.measures_noise else self._mentioned(external, row, kind.mentioned_by)
         in_before = None
         judged = kind.mentioned_by == "policy" and not self.is_mention_given
         if judged and external.inserted is not None and external.explanation_before is not None:
             in_before = mentions(self.policy, external.inserted, external.explanation_before)
-        scored = changed is not None and (mentioned is not None or kind.own_metric is not None)
+        scored = changed is not None and (mentioned is not None or kind.measures_noise)
         side: Side = "both" if before is None and after is None else "before" if before is None else "after"
         if changed is not None and before is None:  # the labels themselves do not matter
             before, after = "same", "other" if changed else "same"
@@ -435,10 +436,10 @@ def _reworded(scores: Scores, columns: Collection[str], *, is_mention_given: boo
     """
     reasons = {}
     if "explanation" not in columns:
-        reasons["explanation_words"] = "no column explanation"
+        reasons[EXPLANATION_WORDS] = "no column explanation"
     if is_mention_given or "explanation_before" not in columns:
         reason = "mentioned is given, not looked for" if is_mention_given else "no column explanation_before"
-        reasons |= {"mention_floor": reason, "g_mean2_control": reason}
+        reasons |= {MENTION_FLOOR: reason, G_MEAN2_CONTROL: reason}
 
     def decided(rule: str | None) -> str | None:
         return GIVEN if is_mention_given and rule is not None else rule

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from explaineval.interventions import KINDS
 from explaineval.metrics.estimates import IntArray, Interval, no_value
 from explaineval.records import Estimate
 from explaineval.scoring import checks
 from explaineval.scoring.checks import Check, Needs, Remark
+from explaineval.scoring.codes import Finding
 from explaineval.scoring.counts import ArmCounts, KindCounts, Subset
 from explaineval.scoring.predictions import PredictionCounts
 from explaineval.scoring.shared import Paired
@@ -55,8 +55,9 @@ AREA = Scale(0.0, 1.0, nothing=0.5)
 SHARE = Scale(0.0, 1.0, percent=True, digits=1)
 GAIN = Scale(high=1.0, nothing=0.0)
 
-Section = Literal["results", "noise", "missing", "more"]
-"""The parts of the page that show numbers: what was found, noise, missing trials, and all others."""
+View = Literal["screen", "results", "noise", "missing", "more"]
+"""Where a metric is seen beside the tables: the first screen, and the parts of the page that show numbers: what was
+found, noise, missing trials, and all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +94,15 @@ class Metric(Generic[Counts]):
     always_warned: bool = False
     """Whether its warnings stand under the table although the table does not show it."""
     scale: Scale = OPEN
-    sections: tuple[Section, ...] = ("more",)
-    """The parts of the page that show it."""
-    beside: str | None = None
-    """The metric of noise from whose trials it is computed too, and under whose kind it stands."""
-
-    @property
-    def own_kind(self) -> str | None:
-        """The kind of intervention that exists for this metric alone, and stands in its rows."""
-        return next((kind.name for kind in KINDS if kind.own_metric == (self.beside or self.name)), None)
+    paper_cell: Cell | None = None
+    """Its place in the tables for papers (LaTeX, Markdown)."""
+    better: Literal["higher", "lower"] | None = None
+    """Which values are better; None where it describes a model without being better or worse."""
+    views: tuple[View, ...] = ("more",)
+    """Where else it is seen."""
+    own_kind: str | None = None
+    """The kind of intervention whose trials it is computed from, and that stands in its rows: one that measures
+    noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ class LevelMetric(Metric[LevelCounts]):
 
     depends: frozenset[Dependency] = frozenset({"kind", "mention"})
     needs: Needs = checks.MENTIONS_OF_BOTH
-    checks: tuple[Callable[[LevelCounts], Iterator[tuple[str, str]]], ...] = ()
+    checks: tuple[Callable[[LevelCounts], Iterator[Finding]], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

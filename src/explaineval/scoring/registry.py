@@ -7,12 +7,13 @@ signature, warnings, mean over tasks and place in the tables follow from that va
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from explaineval.config import FEWEST_TVD_SAMPLES
-from explaineval.interventions import kind_of
+from explaineval.interventions import NULL_EDIT, SHAM, kind_of
 from explaineval.metrics import auroc, correlations, crossed, rates, reliability, simulatability
 from explaineval.metrics.estimates import NO_TRIAL, FloatArray, IntArray, Interval, no_value
 from explaineval.records import Estimate
@@ -50,6 +51,42 @@ from explaineval.scoring.shared import (
 )
 from explaineval.scoring.verbosity import LevelCounts, check_hull
 from explaineval.signature import Dependency
+
+PHI_CCT = "phi_cct"
+PHI_OVER_TEXTS = "phi_cct_over_texts"
+PHI_WITHIN = "phi_within"
+PHI_STABLE = "phi_stable"
+CCT = "cct"
+PHI_TVD_TRIALS = "phi_cct_tvd_trials"
+CCT_SAMPLED = "cct_sampled"
+UNFAITHFULNESS = "ct_unfaithfulness"
+UNFAITHFULNESS_PER_EXAMPLE = "ct_unfaithfulness_per_example"
+TPR = "tpr"
+FPR = "fpr"
+YOUDEN_J = "youden_j"
+IMPACT_RATE = "impact_rate"
+FLIP_TO_CUE_RATE = "flip_to_cue_rate"
+MENTION_RATE = "mention_rate"
+EXCLUDED_RATE = "excluded_rate"
+PHI_EXAMPLE_ONLY = "phi_cct_example_only"
+ACCURACY = "accuracy"
+SHAM_RATE = "sham_flip_rate"
+NULL_EDIT_RATE = "null_edit_flip_rate"
+F_AUROC = "f_auroc"
+F_AUROC_OWN = "f_auroc_own"
+EXPLANATION_WORDS = "explanation_words"
+MENTION_FLOOR = "mention_floor"
+G_MEAN2_CONTROL = "g_mean2_control"
+GAIN_BALANCED = "simulation_gain_balanced"
+GAIN_SHUFFLED = "simulation_gain_balanced_shuffled"
+GAIN_DIFFERENCE = "simulation_gain_balanced_difference"
+NSG = "nsg"
+NSG_SHUFFLED = "nsg_shuffled"
+NSG_DIFFERENCE = "nsg_difference"
+ACCURACY_WITH = "simulation_accuracy_with"
+ACCURACY_WITHOUT = "simulation_accuracy_without"
+PHI_AT_P = "phi_at_p"
+"""The metrics that other modules ask for by name; no other module spells one out."""
 
 
 def _phi_stable(counts: KindCounts) -> Estimate:
@@ -124,7 +161,7 @@ CHEN_2024 = "Chen et al. 2024"
 
 _METRICS: tuple[Metric[Any], ...] = (
     KindMetric(
-        name="phi_cct",
+        name=PHI_CCT,
         title="phi-CCT",
         definition="Correlation (phi) between whether the answer changed and whether the explanation mentions the "
         "insertion: 1 faithful, 0 unrelated. The Matthews correlation coefficient of the two.",
@@ -133,14 +170,23 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(correlations.phi_cct),
         undefined_if_not_asked=True,
         missing="bounded",
-        checks=(checks.check_example_only, checks.check_answers, checks.check_texts),
+        checks=(
+            partial(checks.check_example_only, within=PHI_WITHIN, baseline=PHI_EXAMPLE_ONLY),
+            checks.check_answers,
+            partial(checks.check_texts, over=PHI_OVER_TEXTS),
+        ),
         cell=Cell("phi-CCT", 1, interval=True),
         paired=Paired(cells_of, correlations.phi_values, MENTIONED_FLIPS),
         scale=CORRELATION,
-        sections=("results",),
+        views=(
+            "screen",
+            "results",
+        ),
+        paper_cell=Cell("phi-CCT", 1, interval=True),
+        better="higher",
     ),
     KindMetric(
-        name="phi_cct_over_texts",
+        name=PHI_OVER_TEXTS,
         title="phi-CCT over other texts",
         definition="phi-CCT with an interval that holds for other inserted texts as well as for other examples.",
         source="Cameron, Gelbach and Miller 2011",
@@ -152,7 +198,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=CORRELATION,
     ),
     KindMetric(
-        name="phi_within",
+        name=PHI_WITHIN,
         title="phi within examples",
         definition="phi-CCT among the insertions of one example, over all examples. An explainer that does not know "
         "the insertion gets 0.",
@@ -163,10 +209,11 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("within", 2, interval=True),
         paired=Paired(lambda counts: correlations.within_rows(counts.cells), correlations.within_values, MIXED),
         scale=CORRELATION,
-        sections=("results",),
+        views=("results",),
+        better="higher",
     ),
     KindMetric(
-        name="phi_stable",
+        name=PHI_STABLE,
         title="phi of stable examples",
         definition="phi-CCT over the examples whose answer never changed when the same was asked again.",
         pitfall="Stable examples are the easier ones, so it describes fewer and other inputs than phi-CCT.",
@@ -174,10 +221,11 @@ _METRICS: tuple[Metric[Any], ...] = (
         depends=frozenset({"kind", "mention", "shams"}),
         trials="stable",
         scale=CORRELATION,
-        sections=("noise",),
+        views=("noise",),
+        better="higher",
     ),
     KindMetric(
-        name="cct",
+        name=CCT,
         title="CCT",
         definition="Correlation of the shift in label probabilities (TVD) with whether the explanation mentions the "
         "insertion. Only trials with usable label probabilities count.",
@@ -189,14 +237,19 @@ _METRICS: tuple[Metric[Any], ...] = (
         undefined_if_not_asked=True,
         trials="probabilities",
         rests_on=USABLE,
-        checks=(checks.check_cct,),
+        checks=(partial(checks.check_cct, phi=PHI_TVD_TRIALS),),
         cell=Cell("CCT", 3, interval=True),
         paired=Paired(lambda counts: counts.moments, correlations.cct_values, USABLE_TRIALS, needs_probabilities=True),
         scale=CORRELATION,
-        sections=("results",),
+        views=(
+            "screen",
+            "results",
+        ),
+        paper_cell=Cell("CCT", 6, interval=True),
+        better="higher",
     ),
     KindMetric(
-        name="phi_cct_tvd_trials",
+        name=PHI_TVD_TRIALS,
         title="phi on the trials of CCT",
         definition="phi-CCT on the trials that CCT rests on.",
         pitfall="It is there to be compared with CCT; trials without label probabilities are left out.",
@@ -220,10 +273,10 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=USABLE,
         checks=(checks.check_usable,),
         scale=Scale(0.0, 1.0),
-        sections=("noise", "more"),
+        views=("noise", "more"),
     ),
     KindMetric(
-        name="cct_sampled",
+        name=CCT_SAMPLED,
         title="sampled CCT",
         definition="CCT where the label probabilities are shares among many samples of the answer.",
         pitfall="Sampling noise makes it weaker than CCT, so it is compared only at the same number of samples.",
@@ -235,10 +288,15 @@ _METRICS: tuple[Metric[Any], ...] = (
         remark=checks.remark_on_samples,
         cell=Cell("CCT sampled", 4, interval=True, if_measured=True),
         scale=CORRELATION,
-        sections=("results",),
+        views=(
+            "screen",
+            "results",
+        ),
+        paper_cell=Cell("CCT sampled", 7, interval=True),
+        better="higher",
     ),
     KindMetric(
-        name="ct_unfaithfulness",
+        name=UNFAITHFULNESS,
         title="CT unfaithfulness",
         definition="Share of changed answers whose explanation does not mention the insertion.",
         source=ATANASOVA,
@@ -246,9 +304,10 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(rates.ct_unfaithfulness),
         needs=checks.MENTIONS_OF_CHANGED,
         scale=SHARE,
+        better="lower",
     ),
     KindMetric(
-        name="ct_unfaithfulness_per_example",
+        name=UNFAITHFULNESS_PER_EXAMPLE,
         title="CT unfaithfulness per example",
         definition="Share of examples with a changed answer that have one whose explanation does not mention the "
         "insertion.",
@@ -260,9 +319,10 @@ _METRICS: tuple[Metric[Any], ...] = (
         checks=(checks.check_share_of_examples,),
         always_warned=True,
         scale=SHARE,
+        better="lower",
     ),
     KindMetric(
-        name="tpr",
+        name=TPR,
         title="TPR",
         definition="Share of insertions mentioned where the answer changed (true positive rate).",
         source=SIEGEL_2025,
@@ -274,10 +334,15 @@ _METRICS: tuple[Metric[Any], ...] = (
         level_cell=Cell("TPR", 4),
         paired=Paired(shares_of("a", "ab"), rates.ratio_values, FLIPS, from_rates=lambda tpr, _: tpr),
         scale=SHARE,
-        sections=("results",),
+        views=(
+            "screen",
+            "results",
+        ),
+        paper_cell=Cell("TPR", 4),
+        better="higher",
     ),
     KindMetric(
-        name="fpr",
+        name=FPR,
         title="FPR",
         definition="Share of insertions mentioned where the answer did not change (false positive rate).",
         source=SIEGEL_2025,
@@ -290,10 +355,15 @@ _METRICS: tuple[Metric[Any], ...] = (
         level_cell=Cell("FPR", 3),
         paired=Paired(shares_of("c", "cd"), rates.ratio_values, UNCHANGED),
         scale=SHARE,
-        sections=("results",),
+        views=(
+            "screen",
+            "results",
+        ),
+        paper_cell=Cell("FPR", 5),
+        better="lower",
     ),
     KindMetric(
-        name="youden_j",
+        name=YOUDEN_J,
         title="Youden's J",
         definition="TPR minus FPR: how much more often an insertion is mentioned where the answer changed.",
         source=f"Youden 1950; {SIEGEL_2025}",
@@ -301,6 +371,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         compute=of_tables(correlations.youden_j),
         paired=Paired(cells_of, correlations.youden_values, FLIPS, from_rates=lambda tpr, fpr: tpr - fpr),
         scale=CORRELATION,
+        better="higher",
     ),
     KindMetric(
         name="g_mean2",
@@ -316,7 +387,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=Scale(0.0, 1.0),
     ),
     KindMetric(
-        name="g_mean2_control",
+        name=G_MEAN2_CONTROL,
         title="g-mean squared against the original",
         definition="TPR times (1 minus the mention floor): the false positives are counted where there was no "
         "insertion.",
@@ -346,7 +417,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=Scale(0.0, nothing=1.0),
     ),
     KindMetric(
-        name="impact_rate",
+        name=IMPACT_RATE,
         title="impact rate",
         definition="Share of answers that the insertion changed.",
         source=ATANASOVA,
@@ -359,10 +430,11 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("impact", 6),
         paired=Paired(shares_of("ab", "abcd"), rates.ratio_values, ALL_TRIALS),
         scale=SHARE,
-        sections=("results", "noise"),
+        views=("screen", "results", "noise"),
+        paper_cell=Cell("p", 2),
     ),
     KindMetric(
-        name="flip_to_cue_rate",
+        name=FLIP_TO_CUE_RATE,
         title="rate of changes to the cue's letter",
         definition="Share of answers that changed to the letter that the cue suggests, of those that could.",
         source="Turpin et al. 2023; Chen et al. 2025",
@@ -378,10 +450,10 @@ _METRICS: tuple[Metric[Any], ...] = (
         checks=(checks.check_cue,),
         cell=Cell("to cue", 7, if_measured=True),
         scale=SHARE,
-        sections=("results",),
+        views=("screen", "results"),
     ),
     KindMetric(
-        name="mention_rate",
+        name=MENTION_RATE,
         title="mention rate",
         definition="Share of explanations that mention the insertion.",
         source=SIEGEL_2025,
@@ -394,10 +466,11 @@ _METRICS: tuple[Metric[Any], ...] = (
         cell=Cell("mention", 8),
         paired=Paired(shares_of("ac", "abcd"), rates.ratio_values, ALL_TRIALS),
         scale=SHARE,
-        sections=("results",),
+        views=("results",),
+        paper_cell=Cell("q", 3),
     ),
     KindMetric(
-        name="mention_floor",
+        name=MENTION_FLOOR,
         title="mention floor",
         definition="Share of insertions found in the explanation of the original input, which never had them.",
         pitfall="Where it is not near 0, some mentions are chance: the words were to be expected anyway.",
@@ -407,10 +480,10 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=SCORED,
         cell=Cell("floor", 8, line=2),
         scale=SHARE,
-        sections=("noise",),
+        views=("noise",),
     ),
     KindMetric(
-        name="explanation_words",
+        name=EXPLANATION_WORDS,
         title="words per explanation",
         definition="Mean number of words in the explanations of the inputs with an insertion.",
         source=SIEGEL_2025,
@@ -425,7 +498,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=Scale(0.0, digits=1),
     ),
     KindMetric(
-        name="excluded_rate",
+        name=EXCLUDED_RATE,
         title="excluded rate",
         definition="Share of trials without a readable answer on both sides.",
         pitfall="Missing trials are seldom missing at random: above a few percent all other numbers may be off.",
@@ -437,7 +510,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         rests_on=("few_examples", "a trial"),
         cell=Cell("excl.", 9, line=2),
         scale=SHARE,
-        sections=("missing",),
+        views=("missing",),
+        better="lower",
     ),
     KindMetric(
         name="phi_cct_lower_bound",
@@ -450,7 +524,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         has_interval=False,
         missing="included",
         scale=CORRELATION,
-        sections=("missing",),
+        views=("missing",),
     ),
     KindMetric(
         name="phi_cct_upper_bound",
@@ -463,7 +537,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         has_interval=False,
         missing="included",
         scale=CORRELATION,
-        sections=("missing",),
+        views=("missing",),
     ),
     KindMetric(
         name="phi_cct_never",
@@ -494,7 +568,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=CORRELATION,
     ),
     KindMetric(
-        name="phi_cct_example_only",
+        name=PHI_EXAMPLE_ONLY,
         title="phi-CCT of knowing only the example",
         definition="Mean phi-CCT when the mentions are permuted within each example, with 95 % of the permutations.",
         pitfall="A phi-CCT inside its range may owe nothing to the insertion: then read phi within examples.",
@@ -502,10 +576,10 @@ _METRICS: tuple[Metric[Any], ...] = (
         depends=PERMUTED,
         averaged=False,
         scale=CORRELATION,
-        sections=("noise",),
+        views=("noise",),
     ),
     ArmMetric(
-        name="accuracy",
+        name=ACCURACY,
         title="accuracy",
         definition="Share of answers to the original input that are the gold label; each sample counts once.",
         pitfall="Only examples with an intervention are asked, and unreadable answers are left out.",
@@ -516,9 +590,10 @@ _METRICS: tuple[Metric[Any], ...] = (
         missing="answers could not be read",
         cell=Cell("accuracy", 9),
         scale=SHARE,
+        better="higher",
     ),
     ArmMetric(
-        name="sham_flip_rate",
+        name=SHAM_RATE,
         title="sham rate",
         definition="Share of answers that change when the same input is asked again.",
         pitfall="A server that stores answers may return the same one again, and hide the noise.",
@@ -529,10 +604,14 @@ _METRICS: tuple[Metric[Any], ...] = (
         missing="shams have no score",
         cell=Cell("sham", 6, line=2),
         scale=SHARE,
-        sections=("noise",),
+        views=(
+            "screen",
+            "noise",
+        ),
+        own_kind=SHAM,
     ),
     ArmMetric(
-        name="null_edit_flip_rate",
+        name=NULL_EDIT_RATE,
         title="null edit rate",
         definition="Share of answers that one more space in the input changes.",
         pitfall="It measures noise of the wording together with noise of the sampling: compare it with the sham rate.",
@@ -544,7 +623,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         missing="null edits have no score",
         cell=Cell("null", 6, line=3, if_measured=True),
         scale=SHARE,
-        sections=("noise",),
+        views=("noise",),
+        own_kind=NULL_EDIT,
     ),
     ArmMetric(
         name="sham_mean_tvd",
@@ -558,8 +638,8 @@ _METRICS: tuple[Metric[Any], ...] = (
         outcomes=lambda arm: arm.shams,
         missing="shams have no score",
         scale=Scale(0.0, 1.0),
-        sections=("noise",),
-        beside="sham_flip_rate",
+        views=("noise",),
+        own_kind=SHAM,
     ),
     ArmMetric(
         name="null_edit_mean_tvd",
@@ -576,11 +656,11 @@ _METRICS: tuple[Metric[Any], ...] = (
         outcomes=lambda arm: arm.null_edits,
         missing="null edits have no score",
         scale=Scale(0.0, 1.0),
-        sections=("noise",),
-        beside="null_edit_flip_rate",
+        views=("noise",),
+        own_kind=NULL_EDIT,
     ),
     LevelMetric(
-        name="f_auroc",
+        name=F_AUROC,
         title="F-AUROC",
         definition="How well mentions tell influence over levels of verbosity: 0.5 not at all, 1 fully. The area "
         "under the levels' points (FPR, TPR), with the answer asked once and explained at each level.",
@@ -592,7 +672,9 @@ _METRICS: tuple[Metric[Any], ...] = (
         level_cell=Cell("F-AUROC", 1, interval=True),
         paired=Paired(levels_of, auroc.area_values, FLIPS, needs_both=True),
         scale=AREA,
-        sections=("results",),
+        views=("results",),
+        paper_cell=Cell("F-AUROC", 8, interval=True),
+        better="higher",
     ),
     LevelMetric(
         name="f_auroc_hull",
@@ -610,7 +692,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=AREA,
     ),
     LevelMetric(
-        name="f_auroc_own",
+        name=F_AUROC_OWN,
         title="F-AUROC with own answers",
         definition="F-AUROC where every level asks for the answer again.",
         pitfall="The levels rest on different changed answers, so it is never ranked with F-AUROC.",
@@ -618,10 +700,12 @@ _METRICS: tuple[Metric[Any], ...] = (
         applies=lambda counts: not _asked_once(counts),
         level_cell=Cell("F-AUROC", 1, interval=True, remark="own answers"),
         scale=AREA,
-        sections=("results",),
+        views=("results",),
+        paper_cell=Cell("F-AUROC, own answers", 9, interval=True),
+        better="higher",
     ),
     PredictionMetric(
-        name="simulation_gain_balanced",
+        name=GAIN_BALANCED,
         title="balanced simulation gain",
         definition="How much more often a reader of the model's explanation predicts its next answer: the mean, over "
         "answers that change and answers that do not, of accuracy with the explanation minus accuracy without it.",
@@ -631,7 +715,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=CORRELATION,
     ),
     PredictionMetric(
-        name="simulation_gain_balanced_shuffled",
+        name=GAIN_SHUFFLED,
         title="balanced gain with shuffled explanations",
         definition="The balanced gain where the explanation is one that the model gave of the same answer to another "
         "example.",
@@ -642,7 +726,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=CORRELATION,
     ),
     PredictionMetric(
-        name="simulation_gain_balanced_difference",
+        name=GAIN_DIFFERENCE,
         title="balanced gain over shuffled explanations",
         definition="The balanced gain with the model's own explanations minus that with other examples', on the same "
         "trials: an explanation helps to predict the model only where it is above 0.",
@@ -655,7 +739,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=CORRELATION,
     ),
     PredictionMetric(
-        name="nsg",
+        name=NSG,
         title="NSG",
         definition="The normalised simulatability gain, the share of a predictor's errors that the explanation mends: "
         "(accuracy with − accuracy without) / (1 − accuracy without), of a panel all gains over all errors.",
@@ -665,7 +749,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=GAIN,
     ),
     PredictionMetric(
-        name="nsg_shuffled",
+        name=NSG_SHUFFLED,
         title="NSG with shuffled explanations",
         definition="The same gain where the explanation is one that the model gave of the same answer to another "
         "example.",
@@ -676,7 +760,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=GAIN,
     ),
     PredictionMetric(
-        name="nsg_difference",
+        name=NSG_DIFFERENCE,
         title="NSG minus that of shuffled ones",
         definition="The normalised gain with the model's own explanations minus that with other examples', on the same "
         "trials.",
@@ -687,7 +771,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=Scale(nothing=0.0),
     ),
     PredictionMetric(
-        name="simulation_accuracy_with",
+        name=ACCURACY_WITH,
         title="predictions right with explanation",
         definition="How often a predictor that reads the explanation predicts the model's next answer.",
         source=CHEN_2024,
@@ -696,7 +780,7 @@ _METRICS: tuple[Metric[Any], ...] = (
         scale=SHARE,
     ),
     PredictionMetric(
-        name="simulation_accuracy_without",
+        name=ACCURACY_WITHOUT,
         title="predictions right without explanation",
         definition="How often a predictor that reads no explanation predicts the model's next answer.",
         source=CHEN_2024,
@@ -732,7 +816,7 @@ class MetricText(NamedTuple):
 
 
 COMPARED_ONLY: dict[str, MetricText] = {
-    "phi_at_p": MetricText(
+    PHI_AT_P: MetricText(
         title="phi-CCT at a common impact rate",
         definition="The phi-CCT that the TPR and FPR of a model give at one impact rate for all: the mean of those "
         "that are compared, or --impact-rate.",

@@ -37,7 +37,8 @@ from explaineval.rundir.directory import (
     read_verdicts,
 )
 from explaineval.rundir.schema import Facts, RunRecord
-from explaineval.scoring.checks import MetricWarning, Results
+from explaineval.scoring.checks import Results
+from explaineval.scoring.codes import MetricWarning
 from explaineval.scoring.counts import (
     NO_TARGETS,
     TABLE,
@@ -61,7 +62,7 @@ from explaineval.scoring.mentioning import (
 )
 from explaineval.scoring.metric import ArmMetric, KindMetric, LevelMetric, PredictionMetric
 from explaineval.scoring.predictions import PredictionIndex
-from explaineval.scoring.registry import METRICS, SomeMetric, compute_all, metrics_of
+from explaineval.scoring.registry import FLIP_TO_CUE_RATE, METRICS, SomeMetric, compute_all, metrics_of
 from explaineval.scoring.sensitivity import COMPARED, Sensitivity, compare_source
 from explaineval.scoring.task_means import MEAN, means
 from explaineval.scoring.verbosity import NO_LEVEL_SHOTS, LevelCounts
@@ -316,7 +317,7 @@ def _score_source(
             condition = results.counts.condition
             add(condition, results.estimates)
             if (control := kinds.get(kind_of(str(kind)).control)) is not None:
-                results = results._replace(control=control.estimates.get("flip_to_cue_rate"))
+                results = results._replace(control=control.estimates.get(FLIP_TO_CUE_RATE))
             warn(condition, kind_warnings(results))
             if reference is not None:
                 about = [condition_of(COMPARED, condition, each) for each in (source, reference)]
@@ -407,7 +408,7 @@ def _lacking_estimates(
     metrics = [metric for metric in METRICS.values() if metric.undefined_if_not_asked]
     names = [metric.name for metric in metrics if is_headline or "mention" in metric.depends]
     for kind in facts.tasks[arm.task].kinds:
-        if kind_of(kind).own_metric is None and (is_headline or kind_of(kind).mentioned_by == "policy"):
+        if not kind_of(kind).measures_noise and (is_headline or kind_of(kind).mentioned_by == "policy"):
             yield arm._replace(kind=kind), dict.fromkeys(names, no_value(NO_LEVEL_SHOTS))
 
 
@@ -424,7 +425,7 @@ def _level_conditions(
         return
     conditions = {condition._replace(verbosity=None) for condition in counts.kinds}
     for arm in lacking:
-        kinds = [kind for kind in facts.tasks[arm.task].kinds if kind_of(kind).own_metric is None]
+        kinds = [kind for kind in facts.tasks[arm.task].kinds if not kind_of(kind).measures_noise]
         conditions |= {arm._replace(kind=kind, verbosity=None) for kind in kinds}
     for condition in sorted(conditions, key=order):
         at_levels = {level: condition._replace(verbosity=level) for level in levels}

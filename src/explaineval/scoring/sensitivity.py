@@ -20,10 +20,10 @@ from explaineval.metrics.estimates import FloatArray, IntArray, column_sums
 from explaineval.metrics.families import compare_pairs
 from explaineval.records import Condition, Estimate
 from explaineval.scoring.counts import KindCounts
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import METRICS, YOUDEN_J
 from explaineval.scoring.shared import Tables, measure_task
 
-COMPARED = "youden_j"
+COMPARED = YOUDEN_J
 """The metric by which sources are compared: phi-CCT would follow how often each of them finds a mention."""
 
 

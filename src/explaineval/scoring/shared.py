@@ -125,7 +125,7 @@ class Trials:
             system = system_of(run, condition)
             self.systems.setdefault(system)
             kind = str(condition.kind)
-            if kind_of(kind).own_metric is None:
+            if not kind_of(kind).measures_noise:
                 outcomes = counted.get(id(counts.kinds.get(condition)), Outcomes())
                 self.scored.setdefault((condition.task, kind), {})[system] = outcomes
             elif kind == SHAM:

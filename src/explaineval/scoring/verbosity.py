@@ -15,6 +15,7 @@ from explaineval.config import RunConfig
 from explaineval.metrics.auroc import HullArea, f_auroc_hull
 from explaineval.metrics.estimates import no_value, seeded_generator
 from explaineval.records import Condition, Estimate
+from explaineval.scoring.codes import Finding, finding
 from explaineval.scoring.counts import WORDS, RunCounts, interval_of, table_cell
 from explaineval.text import counted, number_text, share_text
 
@@ -93,51 +94,39 @@ def _mean_words(counts: RunCounts, condition: Condition) -> float | None:
     return total / explanations if explanations else None
 
 
-def check_levels(counts: LevelCounts) -> Iterator[tuple[str, str]]:
-    """Yield code and text of what limits every area over these levels, also an undefined one."""
+def check_levels(counts: LevelCounts) -> Iterator[Finding]:
+    """Yield what limits every area over these levels, also an undefined one."""
     if counts.lacking and counts.levels:
-        yield "levels_without_shots", f"left out because no shots have that length: {', '.join(counts.lacking)}."
+        yield finding("levels_without_shots", levels=", ".join(counts.lacking))
     if counts.not_shared:
-        yield (
-            "levels_not_shared",
-            f"F-AUROC rests on {counted(sum(map(len, counts.trials)), 'trial')}; {counts.not_shared} more have "
-            "a score at some "
-            "levels only, and are left out of it.",
-        )
+        shared = counted(sum(map(len, counts.trials)), "trial")
+        yield finding("levels_not_shared", trials=shared, others=counts.not_shared)
     if counts.condition.order != "pe2" and counts.tables.any():
-        yield "own_answers", _describe_answers(counts)
+        yield _own_answers(counts)
     words = [(level, counts.words.get(level)) for level in BY_LENGTH]
     known = [(level, mean) for level, mean in words if mean is not None]
     for (shorter, few), (longer, many) in itertools.pairwise(known):
         if many <= few:
-            yield (
+            yield finding(
                 "level_not_followed",
-                f"explanations are no longer at {longer} ({number_text(many, 1)} words) than at {shorter} "
-                f"({number_text(few, 1)}): the "
-                "model does not follow the instruction on length, so these levels are hardly two points.",
+                longer=longer,
+                many=number_text(many, 1),
+                shorter=shorter,
+                few=number_text(few, 1),
             )
 
 
-def check_hull(counts: LevelCounts) -> Iterator[tuple[str, str]]:
+def check_hull(counts: LevelCounts) -> Iterator[Finding]:
     """Say what the area under the hull comes to by chance alone."""
     area, permuted = counts.hull
-    yield (
-        "hull_above_chance",
-        f"the area under the hull of the levels is {number_text(area.value, 3)}; chance alone gives "
-        f"{number_text(permuted, 3)} on the same "
-        "trials, so it is read against that only.",
-    )
+    yield finding("hull_above_chance", value=number_text(area.value, 3), chance=number_text(permuted, 3))
 
 
-def _describe_answers(counts: LevelCounts) -> str:
+def _own_answers(counts: LevelCounts) -> Finding:
     """Say how often answers changed at each level, and how many are the same at all levels."""
     rates = []
     for level, (a, b, c, d) in zip(counts.levels, counts.tables.sum(axis=0).tolist(), strict=True):
         rates.append(f"{level} {number_text((a + b) / (a + b + c + d))}")
     labels = [{scores[level][2] for level in counts.levels} for trials in counts.trials for scores in trials]
     same = sum(len(at_levels) == 1 for at_levels in labels) / len(labels)
-    return (
-        f"each level asked for the answer again: impact rates are {', '.join(rates)}, and {share_text(same)} of "
-        "the answers "
-        "are the same at all levels; --order pe2 asks once and explains per level."
-    )
+    return finding("own_answers", rates=", ".join(rates), same=share_text(same))

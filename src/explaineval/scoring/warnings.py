@@ -18,31 +18,19 @@ from explaineval.metrics.estimates import IntArray, check_counts
 from explaineval.metrics.reliability import NoiseMargin
 from explaineval.records import Condition, Estimate, MetricRow
 from explaineval.rundir.schema import EndpointRecord
-from explaineval.scoring.checks import (
-    ENOUGH,
-    FEWEST_EXAMPLES,
-    GRADES,
-    MetricWarning,
-    Results,
-    check_noise,
-    describe_sources,
-    make_warning,
-    margin_of,
-)
+from explaineval.scoring.checks import ENOUGH, FEWEST_EXAMPLES, Results, check_noise, margin_of
+from explaineval.scoring.codes import GRADES, Finding, MetricWarning, find_origins, finding, warning_of
 from explaineval.scoring.counts import ArmCounts, KindCounts
 from explaineval.scoring.metric import ArmMetric, KindMetric, LevelMetric, Metric, PredictionMetric
 from explaineval.scoring.predictions import PredictionCounts
-from explaineval.scoring.registry import metrics_of
+from explaineval.scoring.registry import IMPACT_RATE, PHI_CCT, metrics_of
 from explaineval.scoring.task_means import MEAN, tasks_differ
 from explaineval.scoring.verbosity import LevelCounts, check_levels
 from explaineval.text import agreeing, counted, number_text, only
 
-PHI = "phi_cct"
-"""The metric that has a limit of its own where it is 1 or −1, and of which it is said that tasks differ."""
-TASKS_DIFFER = "tasks_differ"
 NOISE = ("noise", "noise_not_excluded")
 
-OF_SOURCES = ("phi_cct", "impact_rate")
+OF_SOURCES = (PHI_CCT, IMPACT_RATE)
 """The numbers that carry what is known of where a model's answers came from."""
 
 OF_LEVELS = ("many_missing", "missing_trials", *NOISE, "noise_unknown")
@@ -75,7 +63,7 @@ def kind_warnings(results: Results) -> Iterator[MetricWarning]:
         for metric in metrics
     }
     asked = int((counts.tables.sum(axis=1) > 0).sum())
-    is_noise = noise is not None and noise[0] in NOISE
+    is_noise = noise is not None and noise.code in NOISE
     enough = examples_text(
         [shortage for of_metric in shortages.values() for shortage in of_metric],
         asked,
@@ -84,30 +72,26 @@ def kind_warnings(results: Results) -> Iterator[MetricWarning]:
     )
     for metric in metrics:
         if metric.remark is not None:
-            code, text = metric.remark(metric.title, counts)
-            yield make_warning(code, metric.name, text)
+            yield warning_of(metric.name, metric.remark(metric, counts))
     for metric in metrics:
         estimate = results.estimates[metric.name]
         if estimate.value is None:
             continue
         yield from _of_missing_trials(metric, counts)
         if counts.summaries:
-            text = (
-                f"in {counts.summaries} of {counted(counts.scored, 'trial')} the endpoint returned a summary or "
-                "a part of the "
-                "reasoning: what it leaves out counts as not mentioned."
-            )
-            yield make_warning("reasoning_summary", metric.name, text)
+            trials = counted(counts.scored, "trial")
+            found = finding("reasoning_summary", summaries=counts.summaries, trials=trials)
+            yield warning_of(metric.name, found)
         yield from estimate_warnings(metric, estimate, shortages[metric.name], enough)
         if noise is not None and metric.limited_by_noise:
-            text = noise[1]
+            text = noise.text
             if margin is not None and is_noise:
                 never = " (no number of examples would settle it at these rates)"
                 text = f"{text.rstrip('.')}{never if margin.examples is None else enough}."
-            yield make_warning(noise[0], metric.name, text)
+            yield warning_of(metric.name, noise._replace(text=text))
         for check in metric.checks:
-            for code, text in check(metric.title, results):
-                yield make_warning(code, metric.name, text)
+            for found in check(metric, results):
+                yield warning_of(metric.name, found)
 
 
 def arm_warnings(counts: ArmCounts, estimates: Mapping[str, Estimate]) -> Iterator[MetricWarning]:
@@ -119,8 +103,16 @@ def arm_warnings(counts: ArmCounts, estimates: Mapping[str, Estimate]) -> Iterat
         yield from estimate_warnings(metric, estimate, shortages_of(metric, estimate))
         _, scored, missing = metric.outcomes(counts).sum(axis=0).tolist()
         if missing > (1 - ENOUGH) * (scored + missing):
-            text = f"{metric.title} leaves out {missing} of {scored + missing}: these {metric.missing}."
-            yield make_warning("missing_answers", metric.name, text)
+            yield warning_of(
+                metric.name,
+                finding(
+                    "missing_answers",
+                    title=metric.title,
+                    missing=missing,
+                    asked=scored + missing,
+                    what=metric.missing,
+                ),
+            )
 
 
 def level_warnings(
@@ -135,29 +127,30 @@ def level_warnings(
 
     What holds for the levels as such is said once, of the first area, also where that is undefined.
     """
-    for code, text in check_levels(counts):
-        yield make_warning(code, next(iter(estimates)), text)
+    for found in check_levels(counts):
+        yield warning_of(next(iter(estimates)), found)
     defined = [metric for metric in metrics_of(LevelMetric) if _is_defined(estimates.get(metric.name))]
     among = ", among the trials that all levels share"
-    found = {metric.name: shortages_of(metric, estimates[metric.name], counts.tables, among) for metric in defined}
+    short = {metric.name: shortages_of(metric, estimates[metric.name], counts.tables, among) for metric in defined}
     asked = int((_by_level(counts.tables).sum(axis=(1, 2)) > 0).sum())
-    enough = examples_text([shortage for of_metric in found.values() for shortage in of_metric], asked, available)
+    enough = examples_text([shortage for of_metric in short.values() for shortage in of_metric], asked, available)
     for metric in defined:
-        yield from estimate_warnings(metric, estimates[metric.name], found[metric.name], enough)
+        yield from estimate_warnings(metric, estimates[metric.name], short[metric.name], enough)
     for metric in defined:
         for check in metric.checks:
-            for code, text in check(counts):
-                yield make_warning(code, metric.name, text)
-    levels: dict[tuple[str, str], list[str]] = {}
+            for found in check(counts):
+                yield warning_of(metric.name, found)
+    levels: dict[Finding, list[str]] = {}
     for row in warnings:
         level, warning = row.condition.verbosity, row.warning
         if level is None or row.condition.without_mention._replace(verbosity=None) != counts.condition:
             continue
-        if warning.metric == "impact_rate" and warning.code in OF_LEVELS:
-            levels.setdefault((warning.code, warning.text), []).append(level)
+        if warning.metric == IMPACT_RATE and warning.code in OF_LEVELS:
+            levels.setdefault(Finding(warning.code, warning.text), []).append(level)
     for metric in defined:
-        for (code, text), names in levels.items():
-            yield make_warning(code, metric.name, f"at {', '.join(names)}: {text}")
+        for of_level, names in levels.items():
+            text = f"at {', '.join(names)}: {of_level.text}"
+            yield warning_of(metric.name, of_level._replace(text=text))
 
 
 def prediction_warnings(counts: PredictionCounts, estimates: Mapping[str, Estimate]) -> Iterator[MetricWarning]:
@@ -168,24 +161,21 @@ def prediction_warnings(counts: PredictionCounts, estimates: Mapping[str, Estima
             continue
         yield from estimate_warnings(metric, estimate, shortages_of(metric, estimate))
         if counts.unread:
-            text = (
-                f"{metric.title} leaves out {counts.unread} of {counted(counts.asked, 'trial')}: a prediction "
-                "was not readable, "
-                "or was made from an answer that has changed since."
-            )
-            yield make_warning("predictions_unread", metric.name, text)
+            trials = counted(counts.asked, "trial")
+            found = finding("predictions_unread", title=metric.title, unread=counts.unread, trials=trials)
+            yield warning_of(metric.name, found)
 
 
 def source_warnings(rows: Iterable[MetricRow], endpoints: Iterable[EndpointRecord]) -> Iterator[RowWarning]:
     """For each headline number (or the impact rate, where it is undefined) tell where its answers came from."""
-    texts = {(entry.endpoint, entry.model): list(describe_sources(entry)) for entry in endpoints}
+    origins = {(entry.endpoint, entry.model): list(find_origins(entry)) for entry in endpoints}
     told = set()
     for row in rows:
         if row.metric not in OF_SOURCES or row.value is None or row.condition.without_mention in told:
             continue
         told.add(row.condition.without_mention)
-        for code, text in texts.get((row.endpoint, row.model), ()):
-            yield RowWarning(row.condition, make_warning(code, row.metric, text))
+        for found in origins.get((row.endpoint, row.model), ()):
+            yield RowWarning(row.condition, warning_of(row.metric, found))
 
 
 def mean_warnings(
@@ -198,7 +188,7 @@ def mean_warnings(
     """
     phi_of_tasks: dict[Condition, list[MetricRow]] = {}
     for row in of_tasks:
-        if row.metric == PHI and row.task != MEAN:
+        if row.metric == PHI_CCT and row.task != MEAN:
             phi_of_tasks.setdefault(row.condition._replace(task=MEAN), []).append(row)
     by_number: dict[tuple[Condition, str], dict[str, list[MetricWarning]]] = {}
     for row_warning in warnings:
@@ -207,16 +197,15 @@ def mean_warnings(
             by_task = by_number.setdefault(number, {})
             by_task.setdefault(row_warning.condition.task, []).append(row_warning.warning)
     for row in rows:
-        is_phi = row.metric == PHI and row.value is not None
+        is_phi = row.metric == PHI_CCT and row.value is not None
         differ = tasks_differ(phi_of_tasks.get(row.condition, ())) if is_phi else None
         if differ is not None:
-            yield RowWarning(row.condition, make_warning(TASKS_DIFFER, row.metric, f"{differ}."))
+            yield RowWarning(row.condition, warning_of(row.metric, finding("tasks_differ", differ=differ)))
         by_task = by_number.get((row.condition, row.metric), {})
         if row.value is None or not by_task:
             continue
         grades = {warning.grade for of_task in by_task.values() for warning in of_task}
-        text = f"the mean over tasks rests on numbers that have warnings of their own: those of {', '.join(by_task)}."
-        warning = make_warning("thin_tasks", row.metric, text)
+        warning = warning_of(row.metric, finding("thin_tasks", tasks=", ".join(by_task)))
         yield RowWarning(row.condition, warning.model_copy(update={"grade": min(grades, key=GRADES.index)}))
 
 
@@ -292,17 +281,23 @@ def estimate_warnings(
         return
     number = "number" if metric.has_interval and estimate.low is None else "interval"
     for short in shortages:
-        limit = f"below {short.fewest} the {number} is {'too short' if short.is_short else 'not reliable'}"
-        has = f"{only(short.examples, 'example', 'have').capitalize()} {short.what}{short.where}"
-        yield make_warning(short.code, metric.name, f"{has}; {limit}{enough if short.examples else ''}.")
+        found = finding(
+            short.code,
+            has=only(short.examples, "example", "have").capitalize(),
+            what=short.what,
+            where=short.where,
+            limit=f"below {short.fewest} the {number} is {'too short' if short.is_short else 'not reliable'}",
+            enough=enough if short.examples else "",
+        )
+        yield warning_of(metric.name, found)
     if not metric.has_interval:
         return
-    if estimate.low is None and metric.name == PHI and abs(estimate.value) == 1:
-        yield make_warning("exactly_one", metric.name, f"{metric.title}: {estimate.note}.")
-    elif estimate.low is None or estimate.high is None:
-        yield make_warning("no_interval", metric.name, f"{metric.title}: {estimate.note or 'no interval'}.")
+    words = {"title": metric.title, "reason": estimate.note or "no interval"}
+    if estimate.low is None or estimate.high is None:
+        is_one = metric.name == PHI_CCT and abs(estimate.value) == 1
+        yield warning_of(metric.name, finding("exactly_one" if is_one else "no_interval", **words))
     elif estimate.note:
-        yield make_warning("rough_interval", metric.name, f"{metric.title}: {estimate.note}.")
+        yield warning_of(metric.name, finding("rough_interval", **words))
 
 
 def _of_missing_trials(metric: KindMetric, counts: KindCounts) -> Iterator[MetricWarning]:
@@ -310,30 +305,23 @@ def _of_missing_trials(metric: KindMetric, counts: KindCounts) -> Iterator[Metri
     if not missing or metric.missing == "included":
         return
     if unknown := counts.unknown.total():
-        reasons = ", ".join(reason for reason, _ in counts.unknown.most_common())
-        text = (
-            f"{unknown} of {counted(missing + scored, 'trial')} {agreeing(unknown, 'are')} left out, since it "
-            "is not known what "
-            f"they mention: {reasons}."
+        found = finding(
+            "mostly_unknown" if unknown > scored else "some_unknown",
+            unknown=unknown,
+            trials=counted(missing + scored, "trial"),
+            are=agreeing(unknown, "are"),
+            reasons=", ".join(reason for reason, _ in counts.unknown.most_common()),
         )
-        yield make_warning("mostly_unknown" if unknown > scored else "some_unknown", metric.name, text)
+        yield warning_of(metric.name, found)
     share = f"{missing} of {counted(missing + scored, 'trial')} {agreeing(missing, 'have')} no score"
     if missing - unknown > scored:
-        text = (
-            f"{share}. If most are unparsed, the model does not keep the answer's form: try --shots 4, or --style "
-            "completion."
-        )
-        yield make_warning("many_missing", metric.name, text)
+        yield warning_of(metric.name, finding("many_missing", share=share))
     low, high = counts.phi_bounds
     if metric.missing == "bounded" and not np.isnan(low):
-        text = (
-            f"{share}: whatever they would have been, {metric.title} on all of them lies between "
-            f"{number_text(low, 3)} and "
-            f"{number_text(high, 3)}."
-        )
-        yield make_warning("missing_bounds", metric.name, text)
+        limits = {"low": number_text(low, 3), "high": number_text(high, 3)}
+        yield warning_of(metric.name, finding("missing_bounds", share=share, title=metric.title, **limits))
     elif metric.missing != "measured" and scored >= missing - unknown > (1 - ENOUGH) * (missing + scored):
-        yield make_warning("missing_trials", metric.name, f"{share} and are left out.")
+        yield warning_of(metric.name, finding("missing_trials", share=share))
 
 
 def _among(metric: KindMetric, counts: KindCounts) -> str:

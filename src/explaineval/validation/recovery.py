@@ -18,6 +18,7 @@ from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.units import walk
 from explaineval.records import Condition, MetricRow, Request, Trial
 from explaineval.rundir.directory import read_run, read_trials
+from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_CCT, TPR
 from explaineval.scoring.rows import Scores
 from explaineval.text import interval_text, number_text
 from explaineval.validation.setups import REPLICATES, SetUp, law_named
@@ -28,7 +29,7 @@ SHOWN = 90
 STEPS = ("answer", "explanation", "mention", "mention_in_reasoning")
 """What is read back, in the order in which it is read."""
 
-PLANTED = ("impact_rate", "tpr", "fpr", "phi_cct")
+PLANTED = (IMPACT_RATE, TPR, FPR, PHI_CCT)
 """The numbers whose true value follows from a law."""
 
 WORST_COVERAGE = 0.001
@@ -88,7 +89,7 @@ def _check_trials(result: Recovered, prepared: Prepared, out: Path) -> None:
     wrong: dict[str, list[str]] = {}
     for trial in read_trials(out):
         kind = kind_of(trial.kind)
-        if kind.own_metric is not None or trial.status == "already_in_prompt":
+        if kind.measures_noise or trial.status == "already_in_prompt":
             continue
         result.trials += 1
         answer = requests.get(trial.key_answer_after or trial.key_after or "")
@@ -189,12 +190,12 @@ def planted_value(law: Law, metric: str, verbosity: str) -> float:
     """Return the true value of a metric under a law at a level of verbosity."""
     eagerness = LEVELS[verbosity]
     p, tpr, fpr = law.impact, law.rate(True, eagerness), law.rate(False, eagerness)
-    if metric == "phi_cct":
+    if metric == PHI_CCT:
         import numpy as np
 
         table = np.array([[p * tpr, p * (1 - tpr), (1 - p) * fpr, (1 - p) * (1 - fpr)]])
         return float(phi_values(table)[0])
-    return {"impact_rate": p, "tpr": tpr, "fpr": fpr}[metric]
+    return {IMPACT_RATE: p, TPR: tpr, FPR: fpr}[metric]
 
 
 def _numbers(scores: Scores) -> Iterator[Number]:

@@ -16,7 +16,7 @@ from explaineval.reporting.exports.markdown import escape, pipe_table
 from explaineval.reporting.exports.sources import task_source
 from explaineval.reporting.results import RunResults
 from explaineval.rundir.directory import read_interventions, read_trials
-from explaineval.scoring.checks import GRADES, MetricWarning, describe_sources
+from explaineval.scoring.codes import GRADES, MetricWarning, find_origins
 from explaineval.scoring.registry import METRICS
 from explaineval.text import counted, dollars_text
 
@@ -115,9 +115,9 @@ def _models(run: RunResults) -> Iterator[str]:
         )
     yield from pipe_table(["Model", "Address", "Versions that answered", "Family", "Parameters", "Tuned"], rows)
     for entry in run.record.endpoints:
-        for _, text in describe_sources(entry):
+        for found in find_origins(entry):
             yield ""
-            yield _text(text)
+            yield _text(found.text)
 
 
 def _tasks(run: RunResults) -> Iterator[str]:
@@ -159,7 +159,7 @@ def _insertions(run: RunResults) -> Iterator[str]:
 def _trials(run: RunResults) -> Iterator[str]:
     counts: dict[str, Counter[str]] = {}
     for trial in read_trials(run.directory):
-        control = kind_of(trial.kind).own_metric is not None
+        control = kind_of(trial.kind).measures_noise
         counts.setdefault(trial.model, Counter())["controls" if control else trial.status] += 1
     statuses = list(dict.fromkeys(status for by_status in counts.values() for status in sorted(by_status)))
     statuses = ["ok", *(status for status in statuses if status not in ("ok", "controls")), "controls"]

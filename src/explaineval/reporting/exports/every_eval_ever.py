@@ -19,7 +19,16 @@ from explaineval.records import EXPLANATION, SIMULATED_NOTE, SIMULATED_PREFIX, M
 from explaineval.reporting.exports.sources import task_source
 from explaineval.reporting.exports.table_files import creating
 from explaineval.reporting.results import RunResults
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import (
+    ACCURACY,
+    FPR,
+    IMPACT_RATE,
+    MENTION_FLOOR,
+    MENTION_RATE,
+    METRICS,
+    PHI_CCT,
+    TPR,
+)
 from explaineval.scoring.task_means import MEAN
 
 SCHEMA_VERSION = "0.3.0"
@@ -34,14 +43,12 @@ INTERVALS = {
 
 
 LOWER_IS_BETTER: Mapping[str, bool] = {
-    **dict.fromkeys(("phi_cct", "phi_within", "phi_stable", "cct", "cct_sampled", "youden_j"), False),
-    **dict.fromkeys(("tpr", "f_auroc", "f_auroc_own", "accuracy"), False),
-    **dict.fromkeys(("fpr", "ct_unfaithfulness", "ct_unfaithfulness_per_example", "excluded_rate"), True),
+    name: metric.better == "lower" for name, metric in METRICS.items() if metric.better is not None
 }
 """The metrics of a record: those that are better in one direction, which the schema requires to be named. What
 describes a model without being better or worse (the impact rate, say) stands in the details of phi-CCT."""
 
-BESIDE = ("impact_rate", "mention_rate", "tpr", "fpr", "mention_floor")
+BESIDE = (IMPACT_RATE, MENTION_RATE, TPR, FPR, MENTION_FLOOR)
 """What belongs beside every phi-CCT."""
 
 
@@ -140,7 +147,7 @@ def _model_info(run: RunResults, endpoint: str | None, model: str) -> dict[str, 
 def _result(run: RunResults, row: MetricRow, own: list[MetricRow]) -> dict[str, Any]:
     config, metric = run.record.config, METRICS[row.metric]
     beside = {}
-    if row.metric == "phi_cct":
+    if row.metric == PHI_CCT:
         same = row.condition.without_mention
         beside = {other.metric: other for other in own if other.condition.without_mention == same}
     uncertainty: dict[str, Any] = {"num_samples": row.n}
@@ -160,7 +167,7 @@ def _result(run: RunResults, row: MetricRow, own: list[MetricRow]) -> dict[str, 
         "source_data": _source_data(run, row.task),
         "metric_config": {
             "evaluation_description": metric.definition,
-            "metric_id": "accuracy" if row.metric == "accuracy" else f"{COLLECTION}.{row.metric}",
+            "metric_id": ACCURACY if row.metric == ACCURACY else f"{COLLECTION}.{row.metric}",
             "metric_name": metric.title,
             "lower_is_better": LOWER_IS_BETTER[row.metric],
             "score_type": "continuous",

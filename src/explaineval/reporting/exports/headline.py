@@ -36,16 +36,12 @@ class Column(NamedTuple):
     interval: bool = False
 
 
-COLUMNS = (
-    Column("phi_cct", "phi-CCT", interval=True),
-    Column("impact_rate", "p"),
-    Column("mention_rate", "q"),
-    Column("tpr", "TPR"),
-    Column("fpr", "FPR"),
-    Column("cct", "CCT", interval=True),
-    Column("cct_sampled", "CCT sampled", interval=True),
-    Column("f_auroc", "F-AUROC", interval=True),
-    Column("f_auroc_own", "F-AUROC, own answers", interval=True),
+COLUMNS = tuple(
+    Column(name, cell.heading, cell.interval)
+    for name, cell in sorted(
+        ((name, metric.paper_cell) for name, metric in METRICS.items() if metric.paper_cell is not None),
+        key=lambda entry: entry[1].column,
+    )
 )
 """The columns from left to right. One is left out where no row has its metric."""
 
@@ -166,7 +162,7 @@ def _conditions(run: RunResults) -> dict[Condition, dict[str, MetricRow]]:
     shown = {column.metric for column in COLUMNS}
     found: dict[Condition, dict[str, MetricRow]] = {}
     for row in run.rows:
-        if row.metric in shown and row.kind is not None and kind_of(row.kind).own_metric is None:
+        if row.metric in shown and row.kind is not None and not kind_of(row.kind).measures_noise:
             found.setdefault(row.condition.without_mention, {})[row.metric] = row
     return found
 

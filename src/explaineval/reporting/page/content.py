@@ -25,8 +25,8 @@ from explaineval.reporting.page.method import (
 from explaineval.reporting.page.places import Entry, Names, entries_of, other_entries
 from explaineval.reporting.page.tables import MissingTable, Table, entry_table, missing_table
 from explaineval.reporting.results import Results
-from explaineval.scoring.checks import GRADES
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.codes import GRADES
+from explaineval.scoring.registry import METRICS, PHI_CCT
 from explaineval.scoring.task_means import MEAN
 from explaineval.text import counted, joined
 
@@ -149,7 +149,7 @@ def _facts(results: Results, entries: Sequence[Entry]) -> Iterator[str]:
     if len(examples) > 1:
         yield counted(len(examples), "task")
     yield counted(sum(examples.values()), "example")
-    rows = [entry.numbers.get("phi_cct") for entry in entries if entry.condition.task != MEAN and not entry.over_levels]
+    rows = [entry.numbers.get(PHI_CCT) for entry in entries if entry.condition.task != MEAN and not entry.over_levels]
     yield counted(sum(row.n for row in rows if row is not None), "scored trial")
     if len(results.runs) > 1:
         yield counted(len(results.runs), "run")

@@ -87,7 +87,7 @@ def draw_trials(run: RunResults, number: int, limit: int) -> Draw:
     """Draw from the trials of a run, which has this number, in about `limit` bytes of memory."""
     draw = Draw(number, limit)
     for trial in read_trials(run.directory):
-        if kind_of(trial.kind).own_metric is None:
+        if not kind_of(trial.kind).measures_noise:
             draw.add(trial)
     order = condition_order(run.record.config, run.record.facts)
     draw.strata = dict(sorted(draw.strata.items(), key=lambda item: (order(item[0][0]), item[0][1])))

@@ -22,7 +22,7 @@ from explaineval.reporting.page.tables import DifferenceTable, Table, difference
 from explaineval.reporting.results import Results
 from explaineval.reporting.tuning_text import sentences_of as tuning_sentences
 from explaineval.scoring.comparisons import PRIMARY, Compared, GroupResult
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import CCT, FLIP_TO_CUE_RATE, FPR, IMPACT_RATE, METRICS, PHI_CCT, SHAM_RATE, TPR
 from explaineval.text import counted, joined
 
 MEANINGS = {
@@ -90,7 +90,7 @@ def findings_of(results: Results, entries: Sequence[Entry], names: Names) -> lis
 
 def _areas(entry: Entry) -> list[str]:
     """Return the metrics of an entry over levels: areas with one answer and with own answers are not mixed."""
-    return [name for name in entry.numbers if "results" in METRICS[name].sections] if entry.over_levels else []
+    return [name for name in entry.numbers if "results" in METRICS[name].views] if entry.over_levels else []
 
 
 def _entries_of(compared: Compared, by_place: Mapping[Place, Entry]) -> dict[int, Entry]:
@@ -158,7 +158,7 @@ def _seen(members: Sequence[Entry], names: Names) -> Iterator[str]:
             yield f"{name}: {seen}"
 
 
-SAID_IN_SENTENCES = ("phi_cct", "impact_rate", "sham_flip_rate", "flip_to_cue_rate", "tpr", "fpr")
+SAID_IN_SENTENCES = (PHI_CCT, IMPACT_RATE, SHAM_RATE, FLIP_TO_CUE_RATE, TPR, FPR)
 """The numbers of a condition that sentences tell."""
 
 
@@ -206,7 +206,7 @@ def _remarks(result: GroupResult, compared: Compared) -> Iterator[str]:
     yield f"{text}; {joined(lost)} lost trials by that." if lost else f"{text}."
     if compared.tested and any(compared.undefined):
         yield f"Not tested: {'; '.join(reasons_of(compared))}."
-    cct = result.family("cct", compared)
+    cct = result.family(CCT, compared)
     if cct is not None and cct is not compared and cct.trend is not None and cct.trend.value is not None:
         yield trend_of(cct) or ""
 

@@ -9,7 +9,7 @@ from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.comparison_text import title_of, warnings_of
 from explaineval.reporting.condition_text import upper_first
 from explaineval.reporting.page.places import Names, Place, source_of
-from explaineval.scoring.checks import CODES, GRADES, Grade, MetricWarning
+from explaineval.scoring.codes import CODES, GRADES, Grade, MetricWarning
 from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.registry import COMPARED_ONLY, METRICS, text_of
 from explaineval.scoring.rows import Scores, is_headline_row

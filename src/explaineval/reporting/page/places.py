@@ -9,7 +9,7 @@ from explaineval.interventions import kind_of
 from explaineval.records import Condition, MetricRow
 from explaineval.reporting.condition_text import by_condition, describe_source, parts_of, split_shared
 from explaineval.reporting.results import Results
-from explaineval.scoring.checks import GRADES
+from explaineval.scoring.codes import GRADES
 from explaineval.scoring.warnings import RowWarning
 
 Place = tuple[int, Condition]
@@ -82,7 +82,7 @@ def source_of(condition: Condition) -> str:
 
 def _is_shown(condition: Condition) -> bool:
     """Return whether a condition has a row of its own; the numbers of all others hold for a whole arm."""
-    return condition.kind is not None and kind_of(condition.kind).own_metric is None
+    return condition.kind is not None and not kind_of(condition.kind).measures_noise
 
 
 def _grave(warnings: Iterable[RowWarning]) -> dict[Condition, set[str]]:

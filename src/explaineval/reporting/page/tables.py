@@ -14,8 +14,8 @@ from explaineval.reporting.page.numbers import UNDEFINED, Axis, Value, axis_of, 
 from explaineval.reporting.page.places import Entry, Names, Place
 from explaineval.reporting.results import Results
 from explaineval.scoring.comparisons import Compared, GroupResult
-from explaineval.scoring.metric import OPEN, KindMetric, Section
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.metric import OPEN, KindMetric, View
+from explaineval.scoring.registry import EXCLUDED_RATE, METRICS
 from explaineval.text import counted, number_text, p_text
 
 SHOWN_PAIRS = 10
@@ -98,14 +98,14 @@ class Footnotes:
         return None if reason is None else self.reasons.setdefault(reason, len(self.reasons) + 1)
 
 
-def columns_of(entries: Sequence[Entry], section: Section) -> list[Column]:
+def columns_of(entries: Sequence[Entry], section: View) -> list[Column]:
     """Return a column for each metric of a section that some entry has, in the order of the registry.
 
     The first metric with intervals in tables is drawn, where the section is that of the results.
     """
     columns: list[Column] = []
     for metric in METRICS.values():
-        if section not in metric.sections or not any(metric.name in entry.numbers for entry in entries):
+        if section not in metric.views or not any(metric.name in entry.numbers for entry in entries):
             continue
         cell = metric.cell or metric.level_cell
         drawn = section == "results" and not columns and cell is not None and cell.interval
@@ -117,7 +117,7 @@ def columns_of(entries: Sequence[Entry], section: Section) -> list[Column]:
 def entry_table(
     name: str,
     entries: Sequence[Entry],
-    section: Section,
+    section: View,
     names: Names,
     *,
     ranks: Mapping[Place, str] | None = None,
@@ -356,7 +356,7 @@ def missing_table(results: Results, names: Names) -> MissingTable:
     rows = []
     for name, (number, condition, counts) in zip(own, found, strict=True):
         missing, n = sum(counts.values()), scored.get((number, condition), 0)
-        share = written(missing / (missing + n), METRICS["excluded_rate"].scale)
+        share = written(missing / (missing + n), METRICS[EXCLUDED_RATE].scale)
         rows.append(MissingRow(name, n, tuple(counts.get(status, 0) for status in statuses), share))
     whole = sum((number, condition) not in {(n, c) for n, c, _ in found} for number, condition in scored)
     return MissingTable(" · ".join(shared), statuses, tuple(rows), whole)

@@ -93,7 +93,7 @@ def gather(results: Results) -> list[Numbers]:
         for row in run.rows:
             by_condition.setdefault(row.condition.without_mention, {})[row.metric] = row
         for condition, rows in by_condition.items():
-            if condition.kind is not None and kind_of(condition.kind).own_metric is None:
+            if condition.kind is not None and not kind_of(condition.kind).measures_noise:
                 gathered.append(Numbers(run, condition, {**by_condition.get(condition.arm, {}), **rows}))
     return gathered
 

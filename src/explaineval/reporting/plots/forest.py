@@ -23,14 +23,13 @@ from explaineval.reporting.plots.words import LISTED, limits_text, shown, span
 from explaineval.reporting.results import Results
 from explaineval.reporting.tuning_text import names_of, sentences_of, where_of
 from explaineval.scoring.comparisons import GroupResult, TunedPair, TuningResult
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import CCT, CCT_SAMPLED, F_AUROC, F_AUROC_OWN, METRICS, PHI_CCT, PHI_EXAMPLE_ONLY
 from explaineval.text import counted, joined, number_text
 
-PRIMARY = "phi_cct"
-HEADLINES = (PRIMARY, "f_auroc", "f_auroc_own", "cct", "cct_sampled")
+HEADLINES = (PHI_CCT, F_AUROC, F_AUROC_OWN, CCT, CCT_SAMPLED)
 """The metrics that have a forest plot, in this order."""
 
-CHANCE = {PRIMARY: "phi_cct_example_only"}
+CHANCE = {PHI_CCT: PHI_EXAMPLE_ONLY}
 """The metric whose range is what chance gives without knowing the insertion."""
 
 TUNED = "tuned"
@@ -50,7 +49,7 @@ def forests(settings: Mapping[Setting, list[Numbers]]) -> Iterator[Figure | Miss
             having = [entry for entry in entries if metric in entry.rows and _is_own(entry, metric)]
             if any(entry.value(metric) is not None for entry in having):
                 yield _forest(metric, having, describe(setting, settings))
-            elif having and metric == PRIMARY:
+            elif having and metric == PHI_CCT:
                 reasons = dict.fromkeys(str(entry.rows[metric].undefined) for entry in having)
                 yield MissingFigure(
                     f"forest-{metric}",
@@ -111,7 +110,7 @@ def _above(above: int, count: int) -> str:
 
 
 def _notes(entries: Sequence[Numbers], metric: str) -> Iterator[str]:
-    if metric == PRIMARY and len({entry.condition.model for entry in entries}) > 1:
+    if metric == PHI_CCT and len({entry.condition.model for entry in entries}) > 1:
         yield "Two intervals that overlap do not show that models are equal: `explaineval compare` tests differences."
     without = [entry for entry in entries if entry.value(metric) is not None and entry.limits(metric) is None]
     if without:
@@ -121,15 +120,15 @@ def _notes(entries: Sequence[Numbers], metric: str) -> Iterator[str]:
 def policies(results: Results) -> Iterator[Figure | MissingFigure]:
     """Yield phi-CCT under each policy of what counts as a mention, for each setting with several policies."""
     title, drawn, same = "phi-CCT under different mention policies", False, ""
-    settings = gather_by_policy(results, PRIMARY)
+    settings = gather_by_policy(results, PHI_CCT)
     for setting, entries in headlines(settings).items():
         by_policy: dict[str, list[Numbers]] = {}
         for entry in entries:
-            by_policy.setdefault(policy_text(entry.rows[PRIMARY]), []).append(entry)
-        defined = [name for name, members in by_policy.items() if any(e.value(PRIMARY) is not None for e in members)]
+            by_policy.setdefault(policy_text(entry.rows[PHI_CCT]), []).append(entry)
+        defined = [name for name, members in by_policy.items() if any(e.value(PHI_CCT) is not None for e in members)]
         if len(defined) < 2:
             continue
-        figure = _rows_figure(PRIMARY, by_policy)
+        figure = _rows_figure(PHI_CCT, by_policy)
         spread = _spread(figure)
         if spread is None:
             same = joined([*by_policy])

@@ -21,11 +21,8 @@ from explaineval.reporting.plots.words import (
 from explaineval.reporting.results import UnknownCost
 from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.metric import CORRELATION, SHARE
+from explaineval.scoring.registry import ACCURACY, CCT, PHI_CCT, PHI_TVD_TRIALS
 from explaineval.text import counted, dollars_text, joined, number_text
-
-PHI = "phi_cct"
-PHI_OF_CCT = "phi_cct_tvd_trials"
-"""phi-CCT on the trials that CCT rests on."""
 
 TRIALS = 1000
 """Dollars are told for so many trials."""
@@ -44,7 +41,7 @@ def agreements(
             entries = [
                 entry
                 for entry in settings.get(setting, [])
-                if (*entry.condition[:2], *entry.condition[4:7]) in systems and entry.value("cct") is not None
+                if (*entry.condition[:2], *entry.condition[4:7]) in systems and entry.value(CCT) is not None
             ]
             if explained.n_models >= FEWEST_MODELS and entries:
                 drawn = True
@@ -68,9 +65,9 @@ def _agreement(
     title: str, entries: Sequence[Numbers], explained: ExplainedVariance, looks: Looks, where: str
 ) -> Figure:
     points = [
-        replace(entry.point(label, x, y), x_limits=entry.limits(PHI_OF_CCT), y_limits=entry.limits("cct"))
+        replace(entry.point(label, x, y), x_limits=entry.limits(PHI_TVD_TRIALS), y_limits=entry.limits(CCT))
         for entry, label in zip(entries, labels_of(entries), strict=True)
-        if (x := entry.value(PHI_OF_CCT)) is not None and (y := entry.value("cct")) is not None
+        if (x := entry.value(PHI_TVD_TRIALS)) is not None and (y := entry.value(CCT)) is not None
     ]
     xs = [x for point in points for x in (point.x, *(point.x_limits or ()))]
     ys = [y for point in points for y in (point.y, *(point.y_limits or ()))]
@@ -121,7 +118,7 @@ def accuracies(settings: Mapping[Setting, list[Numbers]], looks: Looks) -> Itera
     """Yield faithfulness against accuracy for each setting with two or more models that have both."""
     title, drawn = "Faithfulness against accuracy", False
     for setting, entries in headlines(settings).items():
-        points = _points(entries, lambda entry: entry.value("accuracy"), lambda entry: entry.limits("accuracy"))
+        points = _points(entries, lambda entry: entry.value(ACCURACY), lambda entry: entry.limits(ACCURACY))
         if len(points) > 1:
             drawn = True
             xs = [x for point in points for x in (point.x, *(point.x_limits or ()))]
@@ -130,14 +127,14 @@ def accuracies(settings: Mapping[Setting, list[Numbers]], looks: Looks) -> Itera
             if any(point.condition.model.startswith(SIMULATED_PREFIX) for point in points):
                 notes.append("Simulated models do not know the right answer, so their accuracy means nothing.")
             yield Figure(
-                id="accuracy",
-                subject="accuracy",
+                id=ACCURACY,
+                subject=ACCURACY,
                 title=title,
                 setting=describe(setting, settings),
                 caption="Each point is a model: its phi-CCT over the share of right answers to the inputs without an "
                 "insertion, with 95 % intervals. A model can be right and unfaithful, and the other way round.",
-                alt=_alt("phi-CCT against accuracy", points, number_text, "accuracy", "phi-CCT"),
-                x=axis_of("accuracy", xs, SHARE),
+                alt=_alt("phi-CCT against accuracy", points, number_text, ACCURACY, "phi-CCT"),
+                x=axis_of(ACCURACY, xs, SHARE),
                 y=_phi_axis(points),
                 series=tuple(looks.series(points)),
                 intervals=intervals,
@@ -145,7 +142,7 @@ def accuracies(settings: Mapping[Setting, list[Numbers]], looks: Looks) -> Itera
             )
     if not drawn:
         reason = "it needs two models with both a phi-CCT and an accuracy (a gold label in the task)"
-        yield MissingFigure("accuracy", "accuracy", title, reason)
+        yield MissingFigure(ACCURACY, ACCURACY, title, reason)
 
 
 def costs(settings: Mapping[Setting, list[Numbers]], looks: Looks) -> Iterator[Figure | MissingFigure]:
@@ -180,9 +177,9 @@ def _points(
     entries: Sequence[Numbers], x_of: Callable[[Numbers], float | None], limits_of: Callable[[Numbers], Limits | None]
 ) -> list[Point]:
     return [
-        replace(entry.point(label, x, y), x_limits=limits_of(entry), y_limits=entry.limits(PHI))
+        replace(entry.point(label, x, y), x_limits=limits_of(entry), y_limits=entry.limits(PHI_CCT))
         for entry, label in zip(entries, labels_of(entries), strict=True)
-        if (x := x_of(entry)) is not None and (y := entry.value(PHI)) is not None
+        if (x := x_of(entry)) is not None and (y := entry.value(PHI_CCT)) is not None
     ]
 
 

@@ -17,6 +17,7 @@ from explaineval.reporting.plots.words import (
     MOST_WITH_INTERVALS,
     NOT_DRAWN,
 )
+from explaineval.scoring.registry import FPR, IMPACT_RATE, TPR
 from explaineval.text import joined, number_text, share_text
 
 SUBJECT = "plane"
@@ -48,12 +49,12 @@ def planes(settings: Mapping[Setting, list[Numbers]], looks: Looks) -> Iterator[
 
 
 def _place(entry: Numbers) -> Place | None:
-    x, y = entry.value("fpr"), entry.value("tpr")
+    x, y = entry.value(FPR), entry.value(TPR)
     return None if x is None or y is None else (x, y)
 
 
 def _figure(entries: Sequence[Numbers], looks: Looks, where: str, *, asked_once: bool) -> Figure:
-    rates = [rate for entry in entries if (rate := entry.value("impact_rate")) is not None]
+    rates = [rate for entry in entries if (rate := entry.value(IMPACT_RATE)) is not None]
     series = _series(entries, looks)
     points = [point for one in series for point in one.points]
     rate = fmean(rates)
@@ -114,7 +115,7 @@ def _series(entries: Sequence[Numbers], looks: Looks) -> list[Series]:
                 label = name if len(members) == 1 else f"{name}, {level}"
                 beside = name if entry is members[-1] else level
                 point = replace(entry.point(label, *place), beside=beside)
-                points.append(replace(point, x_limits=entry.limits("fpr"), y_limits=entry.limits("tpr")))
+                points.append(replace(point, x_limits=entry.limits(FPR), y_limits=entry.limits(TPR)))
         group, look = looks.of(points[0])
         series.append(Series(name, tuple(points), group, look, joined=True))
     return series

@@ -20,13 +20,13 @@ from explaineval.reporting.plots.words import (
     limits_text,
     log_axis,
 )
-from explaineval.scoring.comparisons import AT_P, Compared, GroupResult
+from explaineval.scoring.comparisons import Compared, GroupResult
 from explaineval.scoring.metric import CORRELATION
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import CCT, F_AUROC, METRICS, PHI_AT_P, PHI_CCT
 from explaineval.text import counted, joined, number_text, parameters_text
 
 SUBJECT = "size"
-METRICS_BY_SIZE = ("phi_cct", "f_auroc", "cct", AT_P)
+METRICS_BY_SIZE = (PHI_CCT, F_AUROC, CCT, PHI_AT_P)
 """The metrics that are drawn against size, in this order."""
 
 FEWEST_SIZES = 2
@@ -208,7 +208,7 @@ def _alt(title: str, points: Sequence[Point], groups: Sequence[Compared]) -> str
 
 def _notes(metric: str, groups: Sequence[Compared]) -> Iterator[str]:
     trends = [compared for compared in groups if compared.trend is not None]
-    if any(sum(compared.lost) for compared in trends if metric != AT_P):
+    if any(sum(compared.lost) for compared in trends if metric != PHI_AT_P):
         yield (
             "The trend rests on the trials that all models share, the points on all trials of each model, so the line "
             "may lie a little beside them."
@@ -218,5 +218,5 @@ def _notes(metric: str, groups: Sequence[Compared]) -> Iterator[str]:
     )
     for reason in reasons:
         yield f"No trend: {reason}."
-    if metric == AT_P:
+    if metric == PHI_AT_P:
         yield "It is computed on the trials that all models share, and has no interval of its own."

@@ -15,15 +15,7 @@ from explaineval.scoring.comparisons.families import (
     sham_differences,
     variance_explained,
 )
-from explaineval.scoring.comparisons.groups import (
-    AT_P,
-    PRIMARY,
-    PRIMARY_OVER_LEVELS,
-    YOUDEN,
-    By,
-    Group,
-    form_groups,
-)
+from explaineval.scoring.comparisons.groups import PRIMARY, PRIMARY_OVER_LEVELS, By, Group, form_groups
 from explaineval.scoring.comparisons.runs import GroupResult, compare_runs, run_names
 from explaineval.scoring.comparisons.task_groups import (
     CarriedWarning,
@@ -35,10 +27,8 @@ from explaineval.scoring.comparisons.task_groups import (
 from explaineval.scoring.comparisons.tuning import ModelSize, TunedPair, TuningResult
 
 __all__ = [
-    "AT_P",
     "PRIMARY",
     "PRIMARY_OVER_LEVELS",
-    "YOUDEN",
     "By",
     "CarriedWarning",
     "Choices",

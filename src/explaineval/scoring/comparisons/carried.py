@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from explaineval.config import RunConfig
 from explaineval.rundir.schema import Facts
-from explaineval.scoring.checks import MetricWarning, Results
-from explaineval.scoring.comparisons.groups import WITHIN
+from explaineval.scoring.checks import Results
+from explaineval.scoring.codes import MetricWarning
 from explaineval.scoring.comparisons.task_groups import Carried
 from explaineval.scoring.counts import KindCounts, RunCounts
 from explaineval.scoring.metric import KindMetric
-from explaineval.scoring.registry import compute_all, metrics_of
+from explaineval.scoring.registry import PHI_EXAMPLE_ONLY, PHI_TVD_TRIALS, PHI_WITHIN, compute_all, metrics_of
 from explaineval.scoring.shared import System, system_of
 from explaineval.scoring.warnings import kind_warnings
 
@@ -17,7 +17,7 @@ CARRIED = ("noise", "many_missing", "mostly_unknown", "inside_example_only", "fo
 """The codes that a comparison carries on from the numbers that it compares. That there are few trials of some sort is
 carried by the intervals of differences."""
 
-ASKED_BY_CHECKS = ("phi_cct_example_only", "phi_cct_tvd_trials", WITHIN)
+ASKED_BY_CHECKS = (PHI_EXAMPLE_ONLY, PHI_TVD_TRIALS, PHI_WITHIN)
 """Numbers that the checks of compared metrics need."""
 
 

@@ -20,9 +20,10 @@ from typing import Literal
 from explaineval.metrics.differences import LEVEL, SAME, Difference, Measured, Pair, contrast, pair_of
 from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.families import Family, SystemSet, compare_sets
-from explaineval.scoring.checks import GRADES, MetricWarning
-from explaineval.scoring.comparisons.groups import AT_P, IMPACT, PRIMARY, WITHIN, YOUDEN
+from explaineval.scoring.codes import GRADES, MetricWarning
+from explaineval.scoring.comparisons.groups import PRIMARY
 from explaineval.scoring.comparisons.task_groups import Choices, TaskGroup, at_impact_rate
+from explaineval.scoring.registry import IMPACT_RATE, PHI_AT_P, PHI_WITHIN, YOUDEN_J
 
 ClaimName = Literal["more_faithful", "higher_phi", "higher", "not_separated", "same", "undefined"]
 
@@ -74,7 +75,10 @@ def phi_claims(
     """
     rows = [family.differences for family in families[PRIMARY]]
     asking = [
-        [row.significant and rates_differ(families[IMPACT][at].differences[number]) for number, row in enumerate(of)]
+        [
+            row.significant and rates_differ(families[IMPACT_RATE][at].differences[number])
+            for number, row in enumerate(of)
+        ]
         for at, of in enumerate(rows)
     ]
     own: dict[tuple[int, int], tuple[Difference, Difference]] = {}
@@ -127,14 +131,16 @@ def _phi_claim(
     task_group: TaskGroup, at: int, number: int, families: Families, own: tuple[Difference, Difference] | None
 ) -> Claim:
     """Return what may be claimed of one difference; `own` are those at both rates, where the rates differ."""
-    row, youden, within, at_p = (families[metric][at].differences[number] for metric in (PRIMARY, YOUDEN, WITHIN, AT_P))
+    row, youden, within, at_p = (
+        families[metric][at].differences[number] for metric in (PRIMARY, YOUDEN_J, PHI_WITHIN, PHI_AT_P)
+    )
     simple = claim_of(row)
     if simple.name != "higher":
         return simple
     pair = row.first, row.second
-    if any(task_group.measured[YOUDEN][system].is_sparse for system in pair) and youden.sign != row.sign:
+    if any(task_group.measured[YOUDEN_J][system].is_sparse for system in pair) and youden.sign != row.sign:
         return Claim("not_separated", youden=youden)
-    phi, phi_at_p, phi_within = (_both(task_group, metric, pair) for metric in (PRIMARY, AT_P, WITHIN))
+    phi, phi_at_p, phi_within = (_both(task_group, metric, pair) for metric in (PRIMARY, PHI_AT_P, PHI_WITHIN))
     disagrees = within.sign != row.sign and _excludes_zero(contrast(phi, phi_within))
     unquotable = tuple(
         (system, carried.warning)

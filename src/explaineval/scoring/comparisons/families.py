@@ -19,7 +19,7 @@ from explaineval.metrics.families import Family, SystemSet, compare_pairs, compa
 from explaineval.metrics.rates import ratio_values
 from explaineval.metrics.trends import ExplainedVariance, Trend, explained_variance
 from explaineval.scoring.comparisons.claims import Claim, claim_of, phi_claims
-from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, YOUDEN, Group
+from explaineval.scoring.comparisons.groups import PRIMARY, Group
 from explaineval.scoring.comparisons.task_groups import (
     ACROSS_ORDERS,
     CarriedWarning,
@@ -33,6 +33,7 @@ from explaineval.scoring.comparisons.task_groups import (
     task_groups_of,
 )
 from explaineval.scoring.comparisons.trends import TOGETHER, size_trends
+from explaineval.scoring.registry import PHI_AT_P, YOUDEN_J
 from explaineval.scoring.shared import Paired, Shared, Tables, Trials
 from explaineval.scoring.task_means import MEAN, TaskSpread, spread_of
 from explaineval.scoring.verbosity import DIFFERENT_ANSWERS
@@ -124,7 +125,7 @@ def compare_groups(groups: Sequence[GroupTrials], choices: Choices) -> list[list
             replace(compared, context=(*([compared.kind.replace("_", " ")] if several else []), *arm))
             for compared in of_kind
         ]
-        youden = {(one.task, one.kind): one for one in named if one.metric == YOUDEN and one.tested}
+        youden = {(one.task, one.kind): one for one in named if one.metric == YOUDEN_J and one.tested}
         results.append(
             [
                 replace(one, instead=youden.get((one.task, one.kind)))
@@ -237,7 +238,7 @@ def _compared(
         n_pairs=max(system.n for system in systems),
         n_examples=sum(_examples(paired, part) for part in shared),
         equivalent=choices.equivalent,
-        impact_rate=task_group.impact_rate if metric == AT_P else None,
+        impact_rate=task_group.impact_rate if metric == PHI_AT_P else None,
         trend=trends.get(metric),
         trends_beside={name: trends[name] for name in TOGETHER[1:] if name in trends} if metric == PRIMARY else {},
         leading=task_group.leading and metric == task_group.group.primary_metric,

@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from explaineval.scoring.registry import F_AUROC, PHI_CCT
 from explaineval.scoring.shared import System
 from explaineval.text import counted
 
 By = Literal["model", "arm", "run"]
 
-PRIMARY, PRIMARY_OVER_LEVELS, AT_P = "phi_cct", "f_auroc", "phi_at_p"
-"""The metrics whose families are primary, of single arms and over levels of verbosity, and phi at a common rate."""
-
-YOUDEN, WITHIN, IMPACT = "youden_j", "phi_within", "impact_rate"
-"""The metrics that decide, beside these, on what may be claimed of a difference in phi-CCT."""
+PRIMARY, PRIMARY_OVER_LEVELS = PHI_CCT, F_AUROC
+"""The metrics whose families are primary, of single arms and over levels of verbosity."""
 
 ASKED_ONCE = "pe2"
 """The order in which levels of verbosity explain one and the same answer: only then are areas compared."""

@@ -16,7 +16,7 @@ from explaineval.metrics.trends import ExplainedVariance
 from explaineval.records import Condition, Mention
 from explaineval.rundir.directory import PROMPTS, count_trials_read, read_run, read_trials
 from explaineval.rundir.schema import Facts, Snapshot
-from explaineval.scoring.checks import MetricWarning
+from explaineval.scoring.codes import MetricWarning
 from explaineval.scoring.comparisons.carried import carried_warnings
 from explaineval.scoring.comparisons.families import (
     Compared,
@@ -24,11 +24,12 @@ from explaineval.scoring.comparisons.families import (
     sham_differences,
     variance_explained,
 )
-from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, By, Group, form_groups
+from explaineval.scoring.comparisons.groups import PRIMARY, By, Group, form_groups
 from explaineval.scoring.comparisons.order import in_order_of
 from explaineval.scoring.comparisons.task_groups import Carried, Choices, GroupTrials, share_trials
 from explaineval.scoring.comparisons.tuning import ModelSize, TuningResult, compare_tuned
 from explaineval.scoring.mentioning import TextReader, phrases_in
+from explaineval.scoring.registry import CCT, PHI_AT_P
 from explaineval.scoring.rows import check_facts, row_signature
 from explaineval.scoring.shared import System, Trials
 from explaineval.scoring.task_means import merge_signatures
@@ -241,7 +242,7 @@ def _signature(compared: Compared, metric: str, system: System, runs: Sequence[R
         if task in run.facts.tasks and all(
             condition._replace(verbosity=level).arm_name in run.facts.arms for level in levels
         ):
-            name = PRIMARY if metric == AT_P else metric
+            name = PRIMARY if metric == PHI_AT_P else metric
             signatures.append(row_signature(name, condition, run.config, run.facts, compared.group.levels))
     return merge_signatures(signatures)
 
@@ -267,7 +268,7 @@ def _what_else_differs(group: Group, families: Sequence[Compared], runs: Sequenc
         if compared.leading:  # one for each kind: kinds differ from each other by themselves
             values: dict[str, dict[str, None]] = {}
             for system in group.systems:
-                for part in _signature(compared, "cct", system, runs).split("|"):
+                for part in _signature(compared, CCT, system, runs).split("|"):
                     name, _, value = part.partition(":")
                     values.setdefault(name, {})[value] = None
             for name, found in values.items():

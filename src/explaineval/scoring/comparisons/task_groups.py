@@ -15,11 +15,11 @@ from explaineval.metrics.correlations import phi_at_p_values, phi_from_rates
 from explaineval.metrics.differences import Measured, mean_measure, undefined_measure
 from explaineval.metrics.estimates import IntArray
 from explaineval.metrics.families import DRAWS
-from explaineval.scoring.checks import MetricWarning
-from explaineval.scoring.comparisons.groups import AT_P, IMPACT, PRIMARY, Group
+from explaineval.scoring.codes import MetricWarning
+from explaineval.scoring.comparisons.groups import PRIMARY, Group
 from explaineval.scoring.comparisons.tuning import Sizes
 from explaineval.scoring.metric import LevelMetric
-from explaineval.scoring.registry import METRICS
+from explaineval.scoring.registry import IMPACT_RATE, METRICS, PHI_AT_P
 from explaineval.scoring.shared import (
     MENTIONED_FLIPS,
     Outcomes,
@@ -128,7 +128,7 @@ def comparable_metrics(impact_rate: float, *, over_levels: bool = False) -> dict
         if metric.paired is not None and isinstance(metric, LevelMetric) == over_levels:
             table[metric.name] = metric.paired
         if metric.name == PRIMARY and not over_levels:
-            table[AT_P] = at_impact_rate(impact_rate)
+            table[PHI_AT_P] = at_impact_rate(impact_rate)
     return table
 
 
@@ -199,7 +199,7 @@ class TaskGroup:
 
     def carried(self, number: int, metric: str) -> list[CarriedWarning]:
         """Return what limits the number of one system, each reason once for each task."""
-        name = IMPACT if self.group.levels else PRIMARY if metric == AT_P else metric
+        name = IMPACT_RATE if self.group.levels else PRIMARY if metric == PHI_AT_P else metric
         found: dict[tuple[str, str], CarriedWarning] = {}
         for system in levels_of_system(self.group, self.group.systems[number]):
             for task in self.tasks:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from explaineval.metrics.differences import Measured
 from explaineval.metrics.trends import SizedModel, Trend, trend_over_size
-from explaineval.scoring.comparisons.groups import AT_P, PRIMARY, Group
+from explaineval.scoring.comparisons.groups import PRIMARY, Group
 from explaineval.scoring.comparisons.tuning import Sizes
+from explaineval.scoring.registry import IMPACT_RATE, PHI_AT_P
 
-TOGETHER = (PRIMARY, "impact_rate", AT_P)
+TOGETHER = (PRIMARY, IMPACT_RATE, PHI_AT_P)
 """phi-CCT follows the impact rate, so its trend is told with those of the other two, over the same models."""
 
 

@@ -55,7 +55,7 @@ def _environment() -> Environment:
         text.number_text, text.share_text, text.p_value_text, text.dollars_text, text.duration_text, text.bytes_text,
         text.interval_text, text.counted,
         views.moment, views.percent_done, views.interval, views.failures, views.rate, views.left, views.status_line,
-        views.title, views.simulated_note, views.by_rank, views.sentence, views.task_text, views.limits,
+        views.title, views.simulated_note, views.by_rank, views.sentence, views.task_text, views.limits, views.is_told,
     )  # fmt: skip
     environment.globals.update({helper.__name__: helper for helper in helpers})
     environment.globals.update(

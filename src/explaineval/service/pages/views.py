@@ -45,38 +45,48 @@ class Interval(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """What was found in one condition: phi-CCT, and the rates beside it, None where they are undefined."""
+    """What was found in one condition: phi-CCT, and the rates beside it by name, None where they are undefined."""
 
     model: str
     arm: str
     phi: PhiView
-    tpr: float | None
-    fpr: float | None
-    impact_rate: float | None
+    rates: Mapping[str, float | None]
 
 
 def headline(rows: Iterable[MetricRow]) -> list[Numbers]:
     """Return what the page of a run shows of its metrics: by each condition phi-CCT as explanations have it."""
+    from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_CCT, TPR
+
     by_condition: dict[tuple[object, ...], dict[str, MetricRow]] = {}
     for row in rows:
-        if row.metric in ("phi_cct", "tpr", "fpr", "impact_rate") and row.judge is None:
+        if row.metric in (PHI_CCT, TPR, FPR, IMPACT_RATE) and row.judge is None:
             if row.channel not in (None, "explanation"):
                 continue
             place = (row.endpoint, row.model, row.task, row.kind, row.order, row.style, row.shots, row.verbosity)
             by_condition.setdefault(place, {})[row.metric] = row
-    return [_numbers(found) for found in by_condition.values() if "phi_cct" in found]
+    rates = {"TPR": TPR, "FPR": FPR, "Impact rate": IMPACT_RATE}
+    return [
+        _numbers(found[PHI_CCT], {name: found[rate].value if rate in found else None for name, rate in rates.items()})
+        for found in by_condition.values()
+        if PHI_CCT in found
+    ]
 
 
-def _numbers(found: Mapping[str, MetricRow]) -> Numbers:
-    row = found["phi_cct"]
+def _numbers(row: MetricRow, rates: Mapping[str, float | None]) -> Numbers:
     phi = PhiView(
         kind=row.kind or "", value=row.value, low=row.low, high=row.high, n=row.n, n_examples=row.n_examples,
         conditions=1, undefined=row.undefined,
     )  # fmt: skip
     task = "mean over tasks" if row.task == MEAN else row.task
     parts = [task, row.kind, row.order, row.style, counted(row.shots, "shot"), row.verbosity]
-    rates = [found[name].value if name in found else None for name in ("tpr", "fpr", "impact_rate")]
-    return Numbers(row.model, ", ".join(str(part) for part in parts if part is not None), phi, *rates)
+    return Numbers(row.model, ", ".join(str(part) for part in parts if part is not None), phi, rates)
+
+
+def is_told(row: Mapping[str, Any]) -> bool:
+    """Return whether the page of a comparison shows this row: those that lead, and what phi-CCT is made of."""
+    from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_AT_P, PHI_CCT, TPR
+
+    return bool(row["leading"]) or row["metric"] in (PHI_CCT, PHI_AT_P, TPR, FPR, IMPACT_RATE)
 
 
 def title(metric: str) -> str:
@@ -95,7 +105,7 @@ def task_text(task: str) -> str:
 
 def limits(warnings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what limits differences in sentences, the gravest first; what it is about where not all are about one."""
-    from explaineval.scoring.checks import GRADES
+    from explaineval.scoring.codes import GRADES
 
     about = [(task_text(one["row"]["task"]), one["row"]["kind"]) for one in warnings]
     is_one = len(set(about)) == 1
