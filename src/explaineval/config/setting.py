@@ -122,6 +122,11 @@ class Setting:
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     @property
+    def empty_text(self) -> str:
+        """What an empty field of the form means."""
+        return (self.served and self.served.empty) or self.default_text
+
+    @property
     def help(self) -> str:
         """What it means, for places other than the command line: without dashes before the names of other settings."""
         text = "" if self.offered is None else self.offered.help
@@ -182,6 +187,16 @@ class ValueType:
     def choices(self) -> tuple[str, ...]:
         """The values to choose from, empty where they are not listed."""
         return get_args(self.base) if get_origin(self.base) is Literal else ()
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether it is one number or one choice."""
+        return not self.several and (self.base in (int, float) or bool(self.choices))
+
+    @property
+    def input_mode(self) -> str:
+        """Which keys a browser shows for it."""
+        return "numeric" if self.base is int else "decimal"
 
     def bound(self, *names: str) -> Any:
         """Return the bound with one of these names: ge, gt, le, lt."""
