@@ -86,8 +86,7 @@ async def fill(examples: int, rival: int) -> str:
     """Write the task, and what a run of it would have stored, into the working directory; returns prompts as JSONL."""
     from explaineval.cache import open_store
     from explaineval.client.endpoints.capabilities import Capabilities
-    from explaineval.config import ClientConfig, InterventionConfig, ModelConfig, RunConfig
-    from explaineval.config.client_config import EndpointConfig
+    from explaineval.config import ClientConfig, EndpointConfig, InterventionConfig, ModelConfig, RunConfig
     from explaineval.planning.prepare import prepare
     from explaineval.planning.units import walk
     from explaineval.records import Completion

@@ -35,8 +35,7 @@ from spending_draws import Trial, draw_trial
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.client.litellm_client import load_litellm
 from explaineval.client.spending import CostBound
-from explaineval.config import ClientConfig, InterventionConfig, ModelConfig, RunConfig
-from explaineval.config.client_config import EndpointConfig
+from explaineval.config import ClientConfig, EndpointConfig, InterventionConfig, ModelConfig, RunConfig
 from explaineval.cost import price_given
 from explaineval.execution.model_run import ModelRun, build_model_runs
 from explaineval.execution.run import execute

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from explaineval.cli.configuration import find_models
 from explaineval.config import ClientConfig, RunConfig, build, read_config
+from explaineval.config.fields import KEYWORDS
 from explaineval.config.identity import identify
 from explaineval.errors import InputError
 from explaineval.records import Mention
@@ -379,10 +380,9 @@ def _configure(
     if "ray_address" in settings:
         values.pop("ray_address_from_file", None)
     values |= settings
-    known = {*RunConfig.model_fields, *ClientConfig.model_fields, "out"}
     for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
+        if name not in KEYWORDS:
+            near = difflib.get_close_matches(str(name), KEYWORDS, n=1)
             hint = f"did you mean {near[0]}?" if near else "settings have the names of the configuration file."
             raise InputError(f"{place}: unknown setting {name!r}; {hint}")
     for name in ("tasks", "models"):

@@ -19,8 +19,7 @@ import pytest
 
 from explaineval.assist.interventions import Editing, Filtered, edit, filter_natural, read_verdict
 from explaineval.assist.session import Assistant
-from explaineval.config import ClientConfig, ModelConfig
-from explaineval.config.client_config import EndpointConfig
+from explaineval.config import ClientConfig, EndpointConfig, ModelConfig
 from explaineval.datasets import Task, load_tasks, parse_spec
 from explaineval.errors import BudgetReachedError, EndpointError, ExplainevalError, InputError, NotStoredError
 from explaineval.interventions import Judged, Token, apply, check, kind_of

@@ -11,13 +11,12 @@ from explaineval._version import __version__
 from explaineval.cli.app import app, main
 
 RUN = (
-    "[CONFIG.yaml] --task* --columns --limit --interventions --kind --per-example --tagger --shams --samples "
-    "--tvd-samples --seed --shard --until-half-width --model* --base-url --endpoint-name --api-key-env --price "
-    "--allow-key* --order* --style* --shots --shots-from --verbosity* --prompts --temperature --max-tokens --param* "
-    "--retry* --logprobs --mention --min-label-mass --resamples --interval --max-usd --spent --offline/--no-offline "
-    "--batch/--no-batch --keep-unreadable/--no-keep-unreadable "
-    "--batch-poll --batch-wait --transport --max-connections --rpm --tpm --max-retries --timeout --patience --engine "
-    "--ray-address --workers --cache --out --json"
+    "[CONFIG.yaml] --task* --columns --model* --order* --style* --shots --verbosity* --interventions --kind "
+    "--per-example --tagger --shots-from --shams --limit --tvd-samples --samples --seed --until-half-width --shard "
+    "--temperature --max-tokens --param* --retry* --logprobs --mention --min-label-mass --interval --resamples "
+    "--prompts --base-url --endpoint-name --api-key-env --allow-key* --transport --cache --price --max-connections "
+    "--rpm --tpm --max-retries --timeout --patience --max-usd --spent --offline/--no-offline --batch/--no-batch "
+    "--batch-poll --keep-unreadable/--no-keep-unreadable --batch-wait --engine --ray-address --workers --out --json"
 )
 CONTRACT = {
     "": "--version",

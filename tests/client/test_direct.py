@@ -18,8 +18,7 @@ from explaineval.client.direct import DirectClient
 from explaineval.client.endpoints.openai_routes import ROUTES, check_route
 from explaineval.client.litellm_client import LiteLLMClient
 from explaineval.client.stack import check_transport
-from explaineval.config import ClientConfig, Endpoint, ModelConfig
-from explaineval.config.client_config import EndpointConfig
+from explaineval.config import ClientConfig, Endpoint, EndpointConfig, ModelConfig
 from explaineval.config.params import SAMPLING
 from explaineval.errors import EndpointError, ExplainevalError, InputError, RequestRejectedError
 from explaineval.records import Completion, Message, Request, Style

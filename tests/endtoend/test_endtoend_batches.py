@@ -12,8 +12,7 @@ import pytest
 from batch_runs import DISTINCT, EACH, MOST, TABLE, BatchRuns, Route, answer, counts, read
 from planted_numbers import read_trials
 
-from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig
-from explaineval.config.client_config import EndpointConfig
+from explaineval.config import ArmConfig, ClientConfig, EndpointConfig, ModelConfig, RunConfig
 from explaineval.cost import Price
 from explaineval.execution import run
 from explaineval.execution.run import execute

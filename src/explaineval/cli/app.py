@@ -20,70 +20,119 @@ from explaineval.text import shortened
 Commands = Mapping[str, tuple[str, str, str]]
 """Command → (module of this package, attribute, one-line help). A module is imported only when its command is used."""
 
-COMMANDS: Commands = {
-    "demo": ("demo", "demo", "Run a bundled task on a small embedded model: no network, no key."),
-    "run": ("run", "run", "Ask models with and without interventions, then score: the main command."),
-    "watch": ("watch", "watch_command", "Look at a run while it goes: phi-CCT so far, spend, time left."),
-    "merge": ("merge", "merge_command", "Put the shards of a run (run --shard) together, as if one machine ran it."),
-    "plan": ("plan", "plan_command", "Show what a run would ask and cost; send nothing."),
-    "probe": ("probe", "probe", "Find out with a few cheap requests what an endpoint can do."),
-    "score": ("score", "score_command", "Compute the metrics of a run directory again; ask nothing."),
-    "compare": ("compare", "compare_command", "Compare models, arms or runs: differences, intervals, ranks."),
-    "report": ("report", "report_command", "Write one HTML page on what runs found, to read, send and print."),
-    "explain": ("notes", "explain_command", "Explain a metric: meaning, source, what would make it wrong."),
-    "notes": ("notes", "notes_command", "Print all warnings of a run, the gravest first, and what to do."),
-    "show": ("show", "show_command", "Show one example with all its trials: inputs, answers, explanations, mentions."),
-    "simulate": ("simulate", "simulate_command", "Find out if explanations let another model predict the answers."),
-    "judge": ("judge", "judge_command", "Let models or people judge which explanations mention the insertion."),
-    "validate": (
-        "validate",
-        "validate_command",
-        "Check this installation with models of known faithfulness.",
-    ),
-    "interventions": ("app", "interventions", "Build intervention sets and look at them."),
-    "cache": ("app", "cache", "Look at the stored answers; check, export, import and delete them."),
-    "export": ("export", "export_command", "Bundle a run with its answers, so that others can compute it again."),
-    "reproduce": ("export", "reproduce_command", "Compute a bundled run again, without network or key."),
-    "serve": ("serve", "serve_command", "Serve runs to browsers and scripts over HTTP, with budgets."),
-    "data": ("data", "data", "Download datasets from their official sites."),
-}
+COMMANDS: Mapping[str, Commands] = {
+    "Begin": {
+        "demo": ("demo", "demo", "Run a bundled task on a small embedded model: no network, no key."),
+        "probe": ("probe", "probe", "Find out with a few cheap requests what an endpoint can do."),
+        "plan": ("plan", "plan_command", "Show what a run would ask and cost; send nothing."),
+        "validate": ("validate", "validate_command", "Check this installation with models of known faithfulness."),
+    },
+    "Ask models": {
+        "run": ("run", "run", "Ask models with and without interventions, then score: the main command."),
+        "watch": ("watch", "watch_command", "Look at a run while it goes: phi-CCT so far, spend, time left."),
+        "merge": (
+            "merge",
+            "merge_command",
+            "Put the shards of a run (run --shard) together, as if one machine ran it.",
+        ),
+        "serve": ("serve", "serve_command", "Serve runs to browsers and scripts over HTTP, with budgets."),
+    },
+    "Read what was found": {
+        "report": ("report", "report_command", "Write one HTML page on what runs found, to read, send and print."),
+        "compare": ("compare", "compare_command", "Compare models, arms or runs: differences, intervals, ranks."),
+        "show": (
+            "show", "show_command", "Show one example with all its trials: inputs, answers, explanations, mentions.",
+        ),
+        "notes": ("notes", "notes_command", "Print all warnings of a run, the gravest first, and what to do."),
+        "explain": ("notes", "explain_command", "Explain a metric: meaning, source, what would make it wrong."),
+        "score": ("score", "score_command", "Compute the metrics of a run directory again; ask nothing."),
+    },
+    "Ask further about a run": {
+        "judge": ("judge", "judge_command", "Let models or people judge which explanations mention the insertion."),
+        "simulate": ("simulate", "simulate_command", "Find out if explanations let another model predict the answers."),
+    },
+    "Data and stored answers": {
+        "data": ("data", "data", "Download datasets from their official sites."),
+        "interventions": ("app", "interventions", "Build intervention sets and look at them."),
+        "cache": ("app", "cache", "Look at the stored answers; check, export, import and delete them."),
+    },
+    "Publish": {
+        "export": ("export", "export_command", "Bundle a run with its answers, so that others can compute it again."),
+        "reproduce": ("export", "reproduce_command", "Compute a bundled run again, without network or key."),
+    },
+}  # fmt: skip
+"""The commands under the headings of `explaineval --help`, by what a user does."""
 NO_THREAD = "can't start new thread"
 """What Python says where the memory for another thread is missing."""
-INTERVENTIONS: Commands = {
-    "build": ("interventions_build", "build_command", "Build random words, cues or an editor model's words."),
-    "show": ("interventions_show", "show_command", "Show interventions in their texts."),
+INTERVENTIONS: Mapping[str, Commands] = {
+    "Commands": {
+        "build": ("interventions_build", "build_command", "Build random words, cues or an editor model's words."),
+        "show": ("interventions_show", "show_command", "Show interventions in their texts."),
+    }
 }
-CACHE: Commands = {
-    "stats": (
-        "cache",
-        "stats_command",
-        "Count the stored answers of each endpoint and model, with tokens and dollars.",
-    ),
-    "verify": ("cache_verify", "verify_command", "Check the database and every answer; with --reask, ask some again."),
-    "explain": ("cache_explain", "explain_command", "Show why requests of a run have no stored answer."),
-    "export": ("cache_packs", "export_command", "Write answers into a pack, a file that others can import."),
-    "import": ("cache_packs", "import_command", "Add the answers of packs to a cache; existing answers stay."),
-    "prune": ("cache", "prune_command", "Delete answers, after showing how many go and what they cost."),
+CACHE: Mapping[str, Commands] = {
+    "Commands": {
+        "stats": (
+            "cache",
+            "stats_command",
+            "Count the stored answers of each endpoint and model, with tokens and dollars.",
+        ),
+        "verify": (
+            "cache_verify",
+            "verify_command",
+            "Check the database and every answer; with --reask, ask some again.",
+        ),
+        "explain": ("cache_explain", "explain_command", "Show why requests of a run have no stored answer."),
+        "export": ("cache_packs", "export_command", "Write answers into a pack, a file that others can import."),
+        "import": ("cache_packs", "import_command", "Add the answers of packs to a cache; existing answers stay."),
+        "prune": ("cache", "prune_command", "Delete answers, after showing how many go and what they cost."),
+    }
 }
 
-JUDGE: Commands = {
-    "sheet": ("judge_people", "sheet_command", "Write a sheet on which people judge explanations, and its key."),
-    "agree": ("judge_people", "agree_command", "Compare filled-in sheets with all policies and judges; correct phi."),
+JUDGE: Mapping[str, Commands] = {
+    "Commands": {
+        "sheet": ("judge_people", "sheet_command", "Write a sheet on which people judge explanations, and its key."),
+        "agree": (
+            "judge_people",
+            "agree_command",
+            "Compare filled-in sheets with all policies and judges; correct phi.",
+        ),
+    }
 }
-SERVE: Commands = {
-    "backup": ("serve", "backup_command", "Copy the data of a service, also while it runs."),
+SERVE: Mapping[str, Commands] = {
+    "Commands": {
+        "backup": ("serve", "backup_command", "Copy the data of a service, also while it runs."),
+    }
 }
 
 REPEATED = "explaineval.repeated"
 """Key of a context's `meta` under which `options` keeps sentences on options that were given several values."""
 
 
-class LazyGroup(click.Group):
-    """A group of commands that imports the module of a command only when that command is used."""
+FIRST_COLUMN = 30
+"""The widest first column of a list in `--help`; what is longer has a line of its own."""
 
-    def __init__(self, *arguments: Any, table: Commands, **settings: Any) -> None:
+
+def write_sections(formatter: click.HelpFormatter, sections: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+    """Write lists under headings, all with the same columns; a heading without entries is left out."""
+    names = [name for rows in sections.values() for name, _ in rows]
+    width = min(FIRST_COLUMN, max(map(len, names), default=0))
+    for heading, rows in sections.items():
+        if rows:
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), text) for name, text in rows], FIRST_COLUMN)
+
+
+class LazyGroup(click.Group):
+    """A group of commands that imports the module of a command only when that command is used.
+
+    `sections` are the headings of its `--help` with the commands below each.
+    """
+
+    def __init__(self, *arguments: Any, sections: Mapping[str, Commands], **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self.table = table
+        self.sections = sections
+        self.table = {name: entry for commands in sections.values() for name, entry in commands.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.table)
@@ -96,8 +145,13 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in self.table.items()])
+        write_sections(
+            formatter,
+            {
+                heading: [(name, text) for name, (_, _, text) in commands.items()]
+                for heading, commands in self.sections.items()
+            },
+        )
 
 
 class CommandWithActions(LazyGroup):
@@ -136,7 +190,7 @@ class CommandWithActions(LazyGroup):
 
 
 @click.group(
-    cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup, sections=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="explaineval")
 def app() -> None:
@@ -148,12 +202,12 @@ def app() -> None:
     """
 
 
-@click.group(cls=LazyGroup, table=INTERVENTIONS)
+@click.group(cls=LazyGroup, sections=INTERVENTIONS)
 def interventions() -> None:
     """Build intervention sets and look at them."""
 
 
-@click.group(cls=LazyGroup, table=CACHE)
+@click.group(cls=LazyGroup, sections=CACHE)
 def cache() -> None:
     """Look at the stored answers; check, export, import and delete them."""
 

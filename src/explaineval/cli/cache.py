@@ -22,10 +22,9 @@ from explaineval.cache import (
     reclaim_space,
     total_usd,
 )
-from explaineval.cli.configuration import read_price
 from explaineval.cli.options import AT_LEAST_0, JSON, STORED, option, options
 from explaineval.cli.output import echo, echo_document, echo_notes, echo_table
-from explaineval.config import spellings
+from explaineval.config import read_price, spellings
 from explaineval.config.endpoint import is_private
 from explaineval.cost import FREE, Price, Tier, price_given, price_listed, tier_of
 from explaineval.errors import DamageError, InputError

@@ -12,23 +12,10 @@ import click
 
 from explaineval.cache import Verification, open_store, verify_store
 from explaineval.cli.cache_packs import keys_of
-from explaineval.cli.configuration import read_price
-from explaineval.cli.options import (
-    ALLOW_KEY,
-    AT_LEAST_1,
-    ENDPOINT,
-    JSON,
-    MAX_USD,
-    PATH,
-    STORED,
-    TRANSPORT,
-    option,
-    options,
-)
+from explaineval.cli.options import AT_LEAST_1, ENDPOINT, JSON, PATH, STORED, TRANSPORT, offered, option, options
 from explaineval.cli.output import finish
 from explaineval.client.endpoints.key_rules import check_keys
-from explaineval.config import ClientConfig, ModelConfig, RunConfig, build, normalise_url
-from explaineval.config.client_config import EndpointConfig
+from explaineval.config import ClientConfig, EndpointConfig, ModelConfig, RunConfig, build, normalise_url, read_price
 from explaineval.errors import ExitCode, InputError
 from explaineval.execution.recheck import Agreement, choose_stored
 from explaineval.execution.recheck import reask as ask_stored
@@ -56,8 +43,8 @@ from explaineval.text import counted, dollars_text
         "that asking again has spent there.",
     ),
     *ENDPOINT,
-    ALLOW_KEY,
-    MAX_USD,
+    offered("allow_key"),
+    offered("max_usd"),
     *TRANSPORT,
     JSON,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from explaineval.cli.options import JSON, PATH, NumberRange, option, options
+from explaineval.cli.options import JSON, PATH, NumberRange, offered, option, options
 from explaineval.cli.output import columns, echo, echo_document
 from explaineval.errors import ExitCode, InputError
 from explaineval.metrics.differences import SAME, Difference
@@ -38,8 +38,8 @@ NARROW = 100
     option("--fail-if-lower", metavar="METRIC:MARGIN",
            help="Exit with 6 where METRIC is shown to be lower by more than MARGIN, with 7 where that cannot be "
            "decided. Needs two runs, or --against."),
-    option("--mention", type=click.Choice(["word", "lemma", "substring"]), help="Mention policy."),
-    option("--seed", type=int, default=0, show_default=True, help="Seed of the draws that adjust p-values."),
+    offered("mention", default_text="each run's own"),
+    offered("seed", default=0, help="Seed of the draws that adjust p-values."),
     JSON,
 )  # fmt: skip
 def compare_command(

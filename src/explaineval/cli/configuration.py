@@ -7,15 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explaineval.config import (
-    ClientConfig,
-    RunConfig,
-    build,
-    normalise_url,
-    older_spelling,
-    read_columns,
-    read_config,
-)
+from explaineval.config import SETTINGS, ClientConfig, RunConfig, build, normalise_url, older_spelling, read_config
 from explaineval.config.identity import identify
 from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
 from explaineval.datasets.tasks import takes_columns
@@ -30,25 +22,8 @@ if TYPE_CHECKING:
 LONGEST_VALUE = 200
 """Characters of a parameter's value that a message repeats."""
 
-SAME_NAME = (
-    *(
-        "limit",
-        "shard",
-        "shams",
-        "samples",
-        "tvd_samples",
-        "seed",
-        "until_half_width",
-        "shots_from",
-        "prompts",
-        "max_tokens",
-    ),
-    *("logprobs", "mention", "min_label_mass", "interval", "resamples"),
-    *("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "patience", "cache", "out"),
-    *("max_usd", "spent", "offline", "batch", "batch_poll", "batch_wait", "keep_unreadable"),
-    *("engine", "ray_address", "workers", "allow_key"),
-)
-"""Options whose value has the same name in the configuration."""
+BY_HAND = frozenset({"models", "endpoints", "api_key_env", "params"})
+"""Settings that are no mere values: options about models and endpoints, and parameters, which add to the file's."""
 
 SHARED = ("transport", "cache", "offline", "batch", "batch_poll", "batch_wait", "patience", "spent")
 """Options of a command that hold for each model that it asks beside a run."""
@@ -62,27 +37,21 @@ def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, C
     values = read_config(file) if file is not None else {}
     source = str(file) if file is not None else "options"
     given = {name: value for name, value in options.items() if value is not None and value != ()}
-    values |= {name: given[name] for name in SAME_NAME if name in given}
-    if "task" in given:
-        values["tasks"] = list(given["task"])
-        if not any(takes_columns(task) for task in given["task"]):
-            values.pop("columns", None)  # the file's, for tasks that are not asked now
-    if "columns" in given:
-        values["columns"] = read_columns(given["columns"])
-    if "temperature" in given:
-        values["temperature"] = _read_temperature(given["temperature"])
+    edits = values["interventions"] = dict(values.get("interventions", {}))
+    for name, other in (("interventions", "kind"), ("kind", "file")):
+        if name in given:  # they replace each other
+            edits.pop(other, None)
+            break
+    if "task" in given and not any(takes_columns(task) for task in given["task"]):
+        values.pop("columns", None)  # the file's, for tasks that are not asked now
+    for name, setting in SETTINGS.items():
+        if name in given and setting.path[0] not in BY_HAND:
+            place = values
+            for part in setting.path[:-1]:
+                place = place.setdefault(part, {})
+            place[setting.path[-1]] = setting.value_of(given[name])
     if "param" in given:
         values["params"] = {**values.get("params", {}), **_read_params(given["param"])}
-    if "retry" in given:
-        values["retry"] = list(given["retry"])
-    if "price" in given:
-        values["price"] = read_price(given["price"])
-    values["arms"] = {
-        **values.get("arms", {}),
-        **{name: list(given[name]) for name in ("order", "style", "verbosity") if name in given},
-        **({"shots": [given["shots"]]} if "shots" in given else {}),
-    }
-    values["interventions"] = _choose_interventions(values.get("interventions", {}), given)
     if "model" in given:
         values["models"] = [
             entry for name in given["model"] for entry in find_models(name, values, source, has_url="base_url" in given)
@@ -126,17 +95,6 @@ def resolve_role(role: str, options: Mapping[str, Any], prompts: PromptBook, spe
         },
     )
     return Assistant(role, science.models[0], client, prompts)
-
-
-def _choose_interventions(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `interventions` of the configuration; --interventions and --kind replace each other."""
-    values = dict(in_file)
-    if "interventions" in given:
-        values.pop("kind", None)
-        values["file"] = given["interventions"]
-    elif "kind" in given:
-        values.pop("file", None)
-    return values | {name: given[name] for name in ("kind", "per_example", "tagger") if name in given}
 
 
 def find_models(
@@ -231,15 +189,6 @@ def _name_endpoint(values: dict[str, Any], name: str) -> None:
     entries[0]["endpoint_name"] = name
 
 
-def _read_temperature(text: str) -> float | str:
-    if text == "omit":
-        return "omit"
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"--temperature {text!r} is neither a number nor `omit`.") from None
-
-
 def _read_params(texts: Sequence[str]) -> dict[str, Any]:
     """Return the parameters of all --param options. Raises InputError where one is given two values."""
     params: dict[str, Any] = {}
@@ -269,14 +218,3 @@ def _read_param(text: str) -> tuple[str, Any]:
             f"--param {name}: a value of {counted(len(value), 'character')} is not JSON, or no usable number."
         )
     raise InputError(f"--param {name}: {value!r} is not JSON; a text needs quotes: {name}='\"{value}\"'.")
-
-
-def read_price(text: str) -> list[float]:
-    """Return `IN,OUT` as two numbers. Raises InputError."""
-    try:
-        prices = [float(part) for part in text.split(",")]
-    except ValueError:
-        prices = []
-    if len(prices) != 2 or not all(0 <= price < float("inf") for price in prices):
-        raise InputError(f"--price {text!r}: write two numbers, IN,OUT, in dollars per million tokens.")
-    return prices

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from explaineval.cli.options import AT_LEAST_1, CACHE, DIRECT, JSON, OUT, PATH, TABLE, option, options
+from explaineval.cli.options import JSON, PATH, TABLE, offered, option, options
 from explaineval.cli.run import execute_and_print
-from explaineval.config import ArmConfig, ClientConfig, ModelConfig, RunConfig, TransportName
-from explaineval.config.client_config import EndpointConfig
+from explaineval.config import ArmConfig, ClientConfig, EndpointConfig, ModelConfig, RunConfig, TransportName
 from explaineval.records import SIMULATED_PREFIX
 
 TASK = "sense"
@@ -35,11 +34,8 @@ EMBEDDED_FAMILY, EMBEDDED_PARAMETERS = "smollm2", 1.35e8
         help="Measure it in both styles at three verbosity levels, beside twelve simulated models, and write a report.",
     ),
     option("--weights", type=PATH, metavar="FILE.gguf", help="Another model in GGUF format."),
-    option("--limit", type=AT_LEAST_1,
-           help=f"Number of examples.  [default: {EXAMPLES}, with --sweep {SWEEP_EXAMPLES}]"),
-    DIRECT,
-    CACHE,
-    OUT,
+    offered("limit", help="Number of examples.", default_text=f"{EXAMPLES}, with --sweep {SWEEP_EXAMPLES}"),
+    *map(offered, ("transport", "cache", "out")),
     TABLE,
     JSON,
 )  # fmt: skip

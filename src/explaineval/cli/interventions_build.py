@@ -13,22 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from explaineval.cli.configuration import resolve_role
-from explaineval.cli.interventions_show import LIMIT, TASKS, by_id, echo_interventions
-from explaineval.cli.options import (
-    AT_LEAST_0,
-    AT_LEAST_1,
-    CACHE,
-    COLUMNS,
-    DIRECT,
-    JSON,
-    MAX_USD,
-    PATH,
-    PATIENCE,
-    NumberRange,
-    option,
-    options,
-    role_options,
-)
+from explaineval.cli.interventions_show import TASKS, by_id, echo_interventions
+from explaineval.cli.options import JSON, PATH, NumberRange, offered, option, options, role_options
 from explaineval.cli.output import count_reasons, echo_json, echo_notes, totals_line
 from explaineval.cli.progress import watch_lines
 from explaineval.config import read_columns
@@ -88,31 +74,29 @@ class Build:
 @click.command("build")
 @options(
     TASKS,
-    COLUMNS,
-    LIMIT,
-    option(
-        "--kind",
-        metavar="NAME",
+    offered("columns"),
+    offered("limit"),
+    offered(
+        "kind",
         help=f"One of {', '.join(buildable(['NAME']))}. editor needs --editor-model; a cue's NAME is user, expert, "
-        "metadata, previous, grader, unauthorised or one of your own in prompts/cues.  [default: random_word]",
+        "metadata, previous, grader, unauthorised or one of your own in prompts/cues.",
+        default_text="random_word",
     ),
-    option(
-        "--per-example",
-        type=AT_LEAST_1,
-        help="Interventions per example; with --judge-model the candidates.  [default: 4; with --judge-model 20]",
+    offered(
+        "per_example",
+        help="Interventions per example; with --judge-model the candidates.",
+        default_text="4; with --judge-model 20",
     ),
-    option("--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of the random draws."),
+    offered("seed", default=0, help="Seed of the random draws."),
     option("--compat", type=click.Choice(list(COMPAT)), help="Random words exactly as in the original paper."),
     option("--null-edits", is_flag=True, default=False, help="Add one inserted space per example, to measure noise."),
-    option(
-        "--shots",
-        type=AT_LEAST_0,
+    offered(
+        "shots",
         default=8,
-        show_default=True,
         help="Shots whose words are never inserted. Another number gives some examples other words.",
     ),
-    option("--tagger", metavar="NAME", help="spaCy pipeline.  [default: the first English one found]"),
-    option("--prompts", type=PATH, metavar="DIR", help="Prompts whose words are never inserted."),
+    offered("tagger"),
+    offered("prompts", help="Prompts whose words are never inserted."),
     *role_options("editor", "Model that inserts the words."),
     *role_options("judge", "Model that judges which edits read naturally."),
     option(
@@ -122,11 +106,9 @@ class Build:
         show_default=True,
         help="Share of an example's candidates that is kept after judging, at least one.",
     ),
-    MAX_USD,
-    option("--offline/--no-offline", default=False, help="Use stored answers of judge and editor only."),
-    DIRECT,
-    PATIENCE,
-    CACHE,
+    offered("max_usd"),
+    offered("offline", default=False, help="Use stored answers of judge and editor only."),
+    *map(offered, ("transport", "patience", "cache")),
     option("--out", type=PATH, metavar="F.jsonl", help="File to write.  [default: show a table]"),
     option("--force", is_flag=True, default=False, help="Replace the file at --out even if it differs."),
     JSON,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from explaineval.cli.options import AT_LEAST_1, COLUMNS, JSON, PATH, option, options
+from explaineval.cli.options import JSON, PATH, offered, options
 from explaineval.cli.output import echo_json, echo_notes, echo_table, uses_color
 from explaineval.config import read_columns
 from explaineval.datasets import BUNDLED, Task, load_tasks, parse_specs, read_interventions, ready_interventions
@@ -18,8 +18,7 @@ from explaineval.records import Example, Intervention
 from explaineval.reporting.tables import interventions_table
 from explaineval.text import counted
 
-TASKS = option("--task", multiple=True, required=True, metavar="NAME[:PATH]", help="Task to edit. Repeatable.")
-LIMIT = option("--limit", type=AT_LEAST_1, help="First N examples of each task.")
+TASKS = offered("task", required=True, help="Task to edit.")
 SHOWN = 5
 """Warnings of one sort that are printed one by one."""
 
@@ -29,7 +28,7 @@ Examples = dict[str, dict[str, Example]]
 
 @click.command("show")
 @click.argument("file", required=False, type=PATH, metavar="[F.jsonl]")
-@options(TASKS, COLUMNS, LIMIT, JSON)
+@options(TASKS, offered("columns"), offered("limit"), JSON)
 def show_command(file: Path | None, task: tuple[str, ...], columns: str | None, limit: int | None, json: bool) -> int:
     """Show interventions in their texts, with the inserted word marked: those of F.jsonl, or a bundled task's own.
 

@@ -20,21 +20,7 @@ from explaineval.assist.mention_judge import (
 from explaineval.assist.session import Assistant
 from explaineval.cli.app import JUDGE, CommandWithActions
 from explaineval.cli.configuration import resolve_role
-from explaineval.cli.options import (
-    BATCH_POLL,
-    BATCH_WAIT,
-    CACHE,
-    DIRECT,
-    JSON,
-    MAX_USD,
-    PATH,
-    PATIENCE,
-    SPENT,
-    Names,
-    option,
-    options,
-    role_options,
-)
+from explaineval.cli.options import JSON, PATH, Names, offered, option, options, role_options
 from explaineval.cli.output import (
     SCREEN_WIDTH,
     columns,
@@ -63,7 +49,7 @@ from explaineval.scoring.rows import Scores, score
 from explaineval.text import counted
 
 
-@click.group("judge", cls=CommandWithActions, table=JUDGE)
+@click.group("judge", cls=CommandWithActions, sections=JUDGE)
 @click.argument("run_dir", type=PATH)
 @options(
     option(
@@ -74,7 +60,7 @@ from explaineval.text import counted
         help="Model that judges which explanations mention the insertion. Repeatable.",
     ),
     *role_options("judge", "")[1:],
-    option("--prompts", type=PATH, metavar="DIR", help="Prompts with your own judge/words.j2 and judge/cues.j2."),
+    offered("prompts", help="Prompts with your own judge/words.j2 and judge/cues.j2."),
     option(
         "--channel",
         type=click.Choice([EXPLANATION, REASONING]),
@@ -83,15 +69,11 @@ from explaineval.text import counted
         help="What is judged: the explanation, or the reasoning before the answer.",
     ),
     option("--plan", is_flag=True, default=False, help="Show what would be asked and cost; send nothing."),
-    MAX_USD,
-    SPENT,
-    option("--offline/--no-offline", default=False, help="Use the judges' stored answers only."),
-    option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
-    BATCH_POLL,
-    BATCH_WAIT,
-    DIRECT,
-    PATIENCE,
-    CACHE,
+    offered("max_usd"),
+    offered("spent"),
+    offered("offline", default=False, help="Use the judges' stored answers only."),
+    offered("batch", default=False, help="Ask through the provider's batch endpoint."),
+    *map(offered, ("batch_poll", "batch_wait", "transport", "patience", "cache")),
     JSON,
 )
 def judge_command(run_dir: Path, json: bool, **given: Any) -> int:

@@ -13,8 +13,9 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from explaineval.cli.app import REPEATED
-from explaineval.config import FEWEST_TVD_SAMPLES, TransportName, read_duration
+from explaineval.cli.app import REPEATED, write_sections
+from explaineval.config import SETTINGS, Setting, read_duration
+from explaineval.config.setting import Group
 from explaineval.datasets import task_help
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,13 +32,47 @@ class NumberRange(click.FloatRange):
         return number
 
 
+class DurationType(click.ParamType[float]):
+    """Seconds, given with a unit or without: 5m, 90s, 0."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert the text of an option's value."""
+        try:
+            return read_duration(value)
+        except ValueError as exc:
+            self.fail(f"{value!r}: {exc}.", param, ctx)
+
+
 PATH = click.Path(path_type=Path)
 AT_LEAST_1 = click.IntRange(min=1)
 AT_LEAST_0 = click.IntRange(min=0)
 ABOVE_0 = NumberRange(min=0, min_open=True)
 
 
-class SingleOption(click.Option):
+class GroupedOption(click.Option):
+    """An option that names the heading under which `GroupedCommand` lists it."""
+
+    def __init__(self, *names: Any, group: str | None = None, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose `--help` lists options under headings, those without one under the last."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section for each heading."""
+        sections: dict[str, list[tuple[str, str]]] = {group: [] for group in get_args(Group)}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                sections[getattr(parameter, "group", None) or "Output"].append(record)
+        write_sections(formatter, sections)
+
+
+class SingleOption(GroupedOption):
     """An option with one value. If several are given the last one holds, and `repeated` reports it."""
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
@@ -92,10 +127,10 @@ class Names(click.types.StringParamType):
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
     """Return a click option. Except for repeatable ones of other types it can also be set as EXPLAINEVAL_<NAME>."""
-    if not settings.get("multiple"):
-        settings["cls"] = SingleOption
-    if isinstance(settings.get("type"), (click.IntRange, click.FloatRange)):
-        settings.setdefault("metavar", "N" if isinstance(settings["type"], click.IntRange) else "X")
+    settings["cls"] = GroupedOption if settings.get("multiple") else SingleOption
+    kind = settings.get("type")
+    if settings.get("metavar") is None and (kind is int or isinstance(kind, (click.IntRange, click.FloatRange))):
+        settings["metavar"] = "X" if isinstance(kind, click.FloatRange) else "N"
     if not settings.get("multiple") or isinstance(settings.get("type"), (Several, Names)):
         settings["envvar"] = "EXPLAINEVAL_" + names[0].partition("/")[0].lstrip("-").upper().replace("-", "_")
     return click.option(*names, **settings)
@@ -112,285 +147,93 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
-COLUMNS = option(
-    "--columns",
-    metavar="NAME=COLUMN,...",
-    help="What the columns of csv:FILE.csv hold: id, gold, explanation, the letter of an option, or a field of any "
-    "name.",
-)
+def offered(
+    name: str,
+    *,
+    help: str | None = None,
+    metavar: str | None = None,
+    default: Any = None,
+    default_text: str | None = None,
+    several: bool | None = None,
+    dest: str | None = None,
+    **more: Any,
+) -> Callable[[F], F]:
+    """Return the option of a setting, as the table in `config/fields.py` has it.
 
-INPUTS = (
-    option(
-        "--task",
-        multiple=True,
-        metavar="NAME[:PATH]",
-        help=f"{task_help()} Repeatable.",
-    ),
-    COLUMNS,
-    option("--limit", type=AT_LEAST_1, help="First N examples of each task, in file order."),
-    option("--interventions", type=PATH, metavar="F.jsonl", help="Your own interventions."),
-    option(
-        "--kind",
-        metavar="NAME",
-        help="Build interventions of this kind (random_word) instead of a bundled task's ready ones.",
-    ),
-    option("--per-example", type=AT_LEAST_1, help="Interventions per example.  [default: 4]"),
-    option("--tagger", metavar="NAME", help="spaCy pipeline for random words.  [default: the first English one found]"),
-    option("--shams", type=AT_LEAST_0, help="Repetitions of the unchanged prompt, to measure noise.  [default: 1]"),
-    option("--samples", type=AT_LEAST_1, help="Answers per prompt.  [default: 1]"),
-    option(
-        "--tvd-samples",
-        type=click.IntRange(min=FEWEST_TVD_SAMPLES),
-        help="Sample N answers per prompt instead of reading logprobs (cct_sampled); needs --temperature.",
-    ),
-    option("--seed", type=int, metavar="N", help="Seed of explaineval's own random draws; never sent.  [default: 0]"),
-)
-
-ALLOW_KEY = option(
-    "--allow-key",
-    multiple=True,
-    type=Names(),
-    metavar="VAR@HOST[:PORT]",
-    help="Let a file send this variable's key to this host. Not needed for variables that begin with EXPLAINEVAL_, nor "
-    "for a provider's own key to its own address. Repeatable.",
-)
-
-ENDPOINT = (
-    option(
-        "--base-url", metavar="URL", help="Address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."
-    ),
-    option("--endpoint-name", metavar="NAME", help="Replaces the URL in cache keys, so that the address may change."),
-    option(
-        "--api-key-env",
-        metavar="VAR",
-        help="Environment variable that holds the key.  [default: EXPLAINEVAL_API_KEY with --base-url]",
-    ),
-    option("--price", metavar="IN,OUT", help="Dollars per million input and output tokens."),
-)
-
-PROMPTING = (
-    option(
-        "--order",
-        multiple=True,
-        type=Several(["pe", "pe2", "ep"]),
-        help="Predict then explain, the same in two calls, or explain then predict. Repeatable.  [default: pe]",
-    ),
-    option(
-        "--style",
-        multiple=True,
-        type=Several(["chat", "completion"]),
-        help="Chat turns, or few-shot text for pretrained models. Repeatable.  [default: chat]",
-    ),
-    option("--shots", type=AT_LEAST_0, help="Demonstrations.  [default: 0 in chat, 8 in completion]"),
-    option("--shots-from", type=PATH, metavar="FILE", help="Task JSONL with the demonstrations."),
-    option(
-        "--verbosity",
-        multiple=True,
-        metavar="NAME",
-        help="Length of the explanation: a file of prompts/verbosity. Repeatable.  [default: normal]",
-    ),
-    option("--prompts", type=PATH, metavar="DIR", help="Your own prompts directory."),
-    option(
-        "--temperature",
-        metavar="X|omit",
-        help="Sampling temperature.  [default: 0, or omitted where the endpoint rejects 0]",
-    ),
-    option("--max-tokens", type=AT_LEAST_1, help="Most tokens of one answer.  [default: 512]"),
-    option(
-        "--param",
-        multiple=True,
-        metavar="KEY=JSON",
-        help="A sampling parameter (top_p=0.9), sent and part of the cache key; anything else inside extra_body. "
-        "Repeatable.",
-    ),
-    option(
-        "--retry",
-        multiple=True,
-        type=click.Choice(["truncated", "unparsed"]),
-        help="Ask once more for answers that ended like this (truncated: with four times the limit). Repeatable.",
-    ),
-    option(
-        "--logprobs",
-        type=click.Choice(["auto", "on", "off"]),
-        help="Ask for log-probabilities; auto: if the endpoint gives them.  [default: auto]",
-    ),
-)
-
-
-POLICIES = ("word", "lemma", "substring")
-"""The mention policies."""
-
-
-def scoring_options(
-    mention: str, min_label_mass: str, resamples: str, *, several: bool = False
-) -> tuple[Callable[[F], F], ...]:
-    """Return the options of scoring, with the defaults that `--help` names. `several` policies may be given at once."""
-    policy: dict[str, Any] = {"type": click.Choice(POLICIES)}
-    beside = ""
-    if several:
-        policy, beside = {"type": Several(POLICIES), "multiple": True}, " Repeatable: all beside each other."
-    return (
-        option("--mention", help=f"What counts as a mention.{beside}  [default: {mention}]", **policy),
-        option(
-            "--min-label-mass",
-            type=NumberRange(0, 1),
-            help=f"Least total probability of the option letters for a TVD.  [default: {min_label_mass}]",
-        ),
-        option(
-            "--resamples",
-            type=AT_LEAST_1,
-            help=f"Bootstrap resamples of --interval percentile.  [default: {resamples}]",
-        ),
+    Args:
+        name: of the option, as Python writes it.
+        help: what it means in this command, where that is something else than for a run.
+        metavar: what stands for its value, where it is something else than for a run.
+        default: its default in this command. Without one it is None, which tells that the option was not given.
+        default_text: the default in words.
+        several: whether it can be given several times.
+        dest: the parameter of the command that takes its value, where it is not called as the option.
+        **more: further arguments of `option`.
+    """
+    setting = SETTINGS[name]
+    row = setting.offered
+    assert row is not None  # noqa: S101 - the table has options only
+    several = setting.is_repeatable if several is None else several
+    if default_text is None:
+        default_text = setting.default_text if default in (None, False) else str(default)
+    text = help or " ".join(filter(None, (row.help, row.note)))
+    text += " Repeatable." if several else ""
+    spelling = f"{setting.option}/--no-{setting.option[2:]}" if setting.type.base is bool else setting.option
+    return option(
+        spelling,
+        *filter(None, (dest,)),
+        help=f"{text}  [default: {default_text}]" if default_text else text,
+        metavar=metavar or row.metavar,
+        type=_click_type(setting, several=several),
+        multiple=several,
+        group=row.group,
+        **({} if several else {"default": default}),
+        **more,
     )
 
 
-DIRECT = option(
-    "--transport",
-    type=click.Choice(get_args(TransportName)),
-    help="What sends requests: litellm, or explaineval itself, much faster, to a server with OpenAI's protocol.  "
-    "[default: litellm]",
-)
+def _click_type(setting: Setting, *, several: bool) -> Any:
+    """Return click's type for one value of a setting, None for a text or a flag."""
+    kind, row = setting.type, setting.offered
+    if row is not None and row.read is not None:
+        return None
+    if kind.choices:
+        return Several(kind.choices) if several else click.Choice(kind.choices)
+    if kind.is_duration:
+        return DurationType()
+    if kind.base in (int, float):
+        low, high = kind.bound("ge", "gt"), kind.bound("le", "lt")
+        if low is None and high is None:
+            return kind.base
+        number = click.IntRange if kind.base is int else NumberRange
+        return number(low, high, kind.bound("gt") is not None, kind.bound("lt") is not None)
+    if several and kind.has_rules:
+        return Names()
+    return PATH if kind.base is Path else None
 
 
-class DurationType(click.ParamType[float]):
-    """Seconds, given with a unit or without: 5m, 90s, 0."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Convert the text of an option's value."""
-        try:
-            return read_duration(value)
-        except ValueError as exc:
-            self.fail(f"{value!r}: {exc}.", param, ctx)
-
-
-PATIENCE = option(
-    "--patience",
-    type=DurationType(),
-    metavar="TIME",
-    help="How long an endpoint is waited for that has answered and does not any more: 90s, 5m, 2h; 0: not at all.  "
-    "[default: 5m]",
-)
-
-BATCH_POLL = option("--batch-poll", type=ABOVE_0, help="Seconds between two looks at a batch.  [default: 30]")
-BATCH_WAIT = option(
-    "--batch-wait",
-    type=DurationType(),
-    metavar="TIME",
-    help="How long one command waits for its batches: 90m, 26h; the same command goes on waiting.  [default: 26h]",
-)
-
-TRANSPORT = (
-    DIRECT,
-    option("--max-connections", type=AT_LEAST_1, help="Most concurrent requests per endpoint.  [default: 32]"),
-    option("--rpm", type=ABOVE_0, help="Most requests per minute and endpoint."),
-    option("--tpm", type=ABOVE_0, help="Most tokens per minute and endpoint."),
-    option("--max-retries", type=AT_LEAST_0, help="Most retries of one request.  [default: 6]"),
-    option("--timeout", type=ABOVE_0, help="Seconds per attempt.  [default: 120]"),
-    PATIENCE,
-)
-
-ENGINE = (
-    option(
-        "--engine",
-        type=click.Choice(["local", "ray"]),
-        help="Send requests from this process, or from workers on Ray (extra `ray`).  [default: local]",
-    ),
-    option(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="Address of a Ray cluster, HOST:PORT or auto.  [default: Ray is started on this machine for the run]",
-    ),
-    option("--workers", type=AT_LEAST_1, help="Workers of --engine ray.  [default: 2]"),
-)
-
-MAX_USD = option(
-    "--max-usd",
-    type=NumberRange(min=0),
-    help="Hard spending limit in dollars, over all models, retries included. In a run directory it counts what this "
-    "command has spent there before.",
-)
-SPENT = option(
-    "--spent",
-    type=NumberRange(min=0),
-    help="Dollars that this command has spent in the run directory before, where its ledger does not know it.",
-)
-CACHE = option("--cache", type=PATH, metavar="DIR", help="Directory of stored answers.  [default: cache/]")
-CACHE_OF_RUN = option(
-    "--cache", type=PATH, metavar="DIR", help="Directory of stored answers.  [default: the run's own]"
-)
-STORED = option(
-    "--cache",
-    "directory",
-    type=PATH,
-    metavar="DIR",
-    default=Path("cache"),
-    help="Directory of stored answers.  [default: cache/]",
+TASKS = offered("task", help=task_help())
+ENDPOINT = tuple(map(offered, ("base_url", "endpoint_name", "api_key_env", "price")))
+TRANSPORT = tuple(map(offered, ("transport", "max_connections", "rpm", "tpm", "max_retries", "timeout", "patience")))
+CACHE_OF_RUN = offered("cache", default_text="the run's own")
+STORED = offered(
+    "cache", default=SETTINGS["cache"].default, default_text=SETTINGS["cache"].default_text, dest="directory"
 )
 """The same for the commands of `explaineval cache`, which read no configuration file."""
 
-OUT = option("--out", type=PATH, metavar="DIR", help="Run directory.  [default: runs/<date>-<hash>/]")
-TABLE = option("--table", is_flag=True, default=False, help="Print the wide table of all numbers, not sentences.")
+TABLE = option(
+    "--table", is_flag=True, default=False, group="Output", help="Print the wide table of all numbers, not sentences."
+)
 ADDRESSES = option(
     "--addresses", is_flag=True, default=False, help="Write beside each answer the address that gave it, if known."
 )
-JSON = option("--json", is_flag=True, default=False, help="Print one JSON document on standard output, nothing else.")
+JSON = option(
+    "--json", is_flag=True, default=False, group="Output",
+    help="Print one JSON document on standard output, nothing else.",
+)  # fmt: skip
 
-RUN = (
-    *INPUTS,
-    option(
-        "--shard",
-        metavar="I/N",
-        help="Ask only part I of N of the examples, on this machine; `explaineval merge` puts the parts together.",
-    ),
-    option(
-        "--until-half-width",
-        type=NumberRange(min=0, max=1, min_open=True, max_open=True),
-        metavar="W",
-        help="Stop where phi-CCT is known to ± W in all models: looks after every 50 examples, in a drawn order.",
-    ),
-    option(
-        "--model",
-        multiple=True,
-        metavar="PROVIDER/MODEL",
-        help="Model in litellm's spelling (openai/gpt-4o); with a configuration file, one of its models. Repeatable.",
-    ),
-    *ENDPOINT,
-    ALLOW_KEY,
-    *PROMPTING,
-    *scoring_options("word", "0.9", "2000"),
-    option(
-        "--interval",
-        type=click.Choice(["jackknife", "percentile"]),
-        help="How intervals of correlations are computed.  [default: jackknife]",
-    ),
-    MAX_USD,
-    SPENT,
-    option(
-        "--offline/--no-offline",
-        default=None,
-        help="Use stored answers only: nothing is sent, and what is missing is listed (exit code 4).",
-    ),
-    option(
-        "--batch/--no-batch",
-        default=None,
-        help="Send what is missing through the provider's batch endpoint (OpenAI, Azure, Anthropic) at half the price.",
-    ),
-    option(
-        "--keep-unreadable/--no-keep-unreadable",
-        default=None,
-        help="Ask a model on though over nine in ten of its first 40 answers cannot be read.",
-    ),
-    BATCH_POLL,
-    BATCH_WAIT,
-    *TRANSPORT,
-    *ENGINE,
-    CACHE,
-    OUT,
-    JSON,
-)
-"""The options of `run` and `plan`."""
+RUN = (*(TASKS if name == "task" else offered(name) for name in SETTINGS), JSON)
+"""The options of `run` and `plan`: all settings."""
 
 
 def role_options(role: str, purpose: str) -> tuple[Callable[[F], F], ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from explaineval.cli.configuration import resolve
-from explaineval.cli.options import AT_LEAST_1, PATH, RUN, option, options
+from explaineval.cli.options import AT_LEAST_1, PATH, RUN, GroupedCommand, option, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, finish
 from explaineval.cli.plan_precision import PRECISION, precision_lines, precision_of, rates_source
 from explaineval.execution.dry_run import plan_run
@@ -27,7 +27,7 @@ PARAMETERS = ("max_tokens", "temperature", "stop", "logprobs", "params")
 """What is sent beside the text, in the order in which it is shown."""
 
 
-@click.command("plan")
+@click.command("plan", cls=GroupedCommand)
 @click.argument("config", required=False, type=PATH, metavar="[CONFIG.yaml]")
 @options(
     *RUN,
@@ -48,6 +48,8 @@ def plan_command(
     **given: Any,
 ) -> int:
     """Show what a run with these options would ask and cost. Nothing is sent, nothing written.
+
+    Example: explaineval plan --task nli --model openai/gpt-4o-mini --limit 50
 
     Takes the options of `run`. Every request is built as `run` builds it and looked up in the cache. Dollars are for
     the missing answers; "worst" assumes that every answer has full length (--max-tokens) and every prompt as many

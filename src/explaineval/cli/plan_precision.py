@@ -18,16 +18,18 @@ PRECISION = options(
         "--half-width",
         type=NumberRange(min=0, max=1, min_open=True, max_open=True),
         metavar="W",
+        group="What to ask",
         help="Say how many examples bring the interval of phi-CCT to ± W in half of such runs and in nine of ten, at "
         "the rates of --expect or --pilot.",
     ),
     option(
         "--expect",
         metavar="NAME=X,...",
+        group="What to ask",
         help="Rates that are expected: p (answers that change), tpr, fpr, icc (how far the changes of an example go "
         "together, 0 to 1).  [default: p=0.1,tpr=0.6,fpr=0.2,icc=0.4]",
     ),
-    option("--pilot", type=PATH, metavar="RUN_DIR", help="Take the rates from a first small run."),
+    option("--pilot", type=PATH, metavar="RUN_DIR", group="What to ask", help="Take the rates from a first small run."),
 )
 
 

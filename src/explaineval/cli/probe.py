@@ -14,7 +14,7 @@ from rich.text import Text
 
 from explaineval.cache import open_store
 from explaineval.cli.configuration import resolve
-from explaineval.cli.options import ABOVE_0, AT_LEAST_0, CACHE, DIRECT, ENDPOINT, JSON, MAX_USD, option, options
+from explaineval.cli.options import ENDPOINT, JSON, offered, option, options
 from explaineval.cli.output import echo_document, echo_notes, echo_table
 from explaineval.client.endpoints.capabilities import route_warning, store_probe
 from explaineval.client.endpoints.guard import proxy_note
@@ -38,13 +38,8 @@ Row = tuple[str, str, str]
 @options(
     option("--model", metavar="PROVIDER/MODEL", help="litellm's spelling, e.g. openai/gpt-4o."),
     *ENDPOINT,
-    option(
-        "--max-retries", type=AT_LEAST_0, default=MAX_RETRIES, show_default=True, help="Most retries of one request."
-    ),
-    option("--timeout", type=ABOVE_0, help="Seconds per attempt.  [default: 120]"),
-    MAX_USD,
-    DIRECT,
-    CACHE,
+    offered("max_retries", default=MAX_RETRIES),
+    *map(offered, ("timeout", "max_usd", "transport", "cache")),
     JSON,
 )
 def probe(json: bool, **given: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from explaineval.cli.configuration import resolve
-from explaineval.cli.options import PATH, RUN, TABLE, options, repeated
+from explaineval.cli.options import PATH, RUN, TABLE, GroupedCommand, options, repeated
 from explaineval.cli.output import (
     SCREEN_WIDTH,
     columns,
@@ -30,11 +30,13 @@ from explaineval.scoring.codes import note
 LEGEND_WIDTH = 100
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("config", required=False, type=PATH, metavar="[CONFIG.yaml]")
 @options(*RUN, TABLE)
 def run(config: Path | None, json: bool, table: bool, **given: Any) -> int:
     """Ask models with and without interventions, store every answer, and score.
+
+    Example: explaineval run --task nli --model openai/gpt-4o-mini --limit 50 --max-usd 1
 
     What to ask is given by CONFIG.yaml, by options, or by both (options win). The same command again continues where
     it stopped and asks nothing twice.

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from explaineval.cli.options import JSON, PATH, TABLE, option, options, scoring_options
+from explaineval.cli.options import JSON, PATH, TABLE, offered, option, options
 from explaineval.cli.output import echo_document, echo_notes, echo_scores, run_document
 from explaineval.config import read_columns
 from explaineval.errors import InputError
@@ -19,7 +19,13 @@ from explaineval.scoring.rows import score
 @click.command("score")
 @click.argument("run_dir", type=PATH)
 @options(
-    *scoring_options(*["the run's own"] * 3, several=True),
+    offered(
+        "mention",
+        several=True,
+        default_text="the run's own",
+        help="What counts as a mention; several stand beside each other.",
+    ),
+    *(offered(name, default_text="the run's own") for name in ("min_label_mass", "resamples")),
     option(
         "--columns",
         metavar="NAME=COLUMN,…",

@@ -22,7 +22,7 @@ from explaineval.text import bytes_text, counted
 HOST, PORT, DATA = "127.0.0.1", 8765, Path("explaineval-data")
 
 
-@click.group("serve", cls=CommandWithActions, table=SERVE)
+@click.group("serve", cls=CommandWithActions, sections=SERVE)
 @options(
     option("--config", type=PATH, metavar="serve.yaml", help="What the operator allows: endpoints, tasks, tokens."),
     option("--data", type=PATH, metavar="DIR", help=f"The one directory that is written.  [default: {DATA}/]"),

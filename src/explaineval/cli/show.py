@@ -15,7 +15,7 @@ from rich.text import Text
 
 from explaineval.archive.restore import client_of
 from explaineval.cache import holds_store, open_store
-from explaineval.cli.options import CACHE_OF_RUN, JSON, PATH, option, options
+from explaineval.cli.options import CACHE_OF_RUN, JSON, PATH, offered, option, options
 from explaineval.cli.output import echo, echo_document, echo_notes, echo_table, uses_color
 from explaineval.config import RunConfig
 from explaineval.datasets.readers import shape_of
@@ -98,11 +98,7 @@ class Selection:
         type=click.Choice(get_args(Only)),
         help="Only these trials; disagreeing: changed, not mentioned, or mentioned, not changed; missing: not scored.",
     ),
-    option(
-        "--mention",
-        type=click.Choice(get_args(Mention)),
-        help="What counts as a mention.  [default: the run's own policy]",
-    ),
+    offered("mention", default_text="the run's own policy"),
     option("--answers", is_flag=True, default=False, help="All raw answers from the cache, and reasoning in full."),
     CACHE_OF_RUN,
     JSON,

@@ -10,21 +10,7 @@ import click
 
 from explaineval.assist.predictor import Question, find_questions, merge_predictions, plan_predictions, predict
 from explaineval.cli.configuration import resolve_role
-from explaineval.cli.options import (
-    AT_LEAST_1,
-    BATCH_POLL,
-    BATCH_WAIT,
-    CACHE,
-    DIRECT,
-    JSON,
-    MAX_USD,
-    PATH,
-    PATIENCE,
-    SPENT,
-    option,
-    options,
-    role_options,
-)
+from explaineval.cli.options import JSON, PATH, offered, option, options, role_options
 from explaineval.cli.output import (
     SCREEN_WIDTH,
     columns,
@@ -60,21 +46,17 @@ if TYPE_CHECKING:
 @click.argument("run_dir", type=PATH)
 @options(
     *role_options("predictor", "Model that predicts the answers."),
-    option("--limit", type=AT_LEAST_1, help="Take the first N examples of each task.  [default: all]"),
+    offered("limit", default_text="all"),
     option("--shuffled/--no-shuffled", default=True,
            help="Also predict with other examples' explanations, as a control."),
-    option("--seed", type=int, default=0, show_default=True, help="Seed of the draws for the control."),
-    option("--prompts", type=PATH, metavar="DIR", help="Prompts with your own simulate.j2."),
+    offered("seed", default=0, help="Seed of the draws for the control."),
+    offered("prompts", help="Prompts with your own simulate.j2."),
     option("--plan", is_flag=True, default=False, help="Say what it would ask and cost; nothing is sent."),
-    MAX_USD,
-    SPENT,
-    option("--offline/--no-offline", default=False, help="Use the predictor's stored answers only."),
-    option("--batch/--no-batch", default=False, help="Ask through the provider's batch endpoint."),
-    BATCH_POLL,
-    BATCH_WAIT,
-    DIRECT,
-    PATIENCE,
-    CACHE,
+    offered("max_usd"),
+    offered("spent"),
+    offered("offline", default=False, help="Use the predictor's stored answers only."),
+    offered("batch", default=False, help="Ask through the provider's batch endpoint."),
+    *map(offered, ("batch_poll", "batch_wait", "transport", "patience", "cache")),
     JSON,
 )  # fmt: skip
 def simulate_command(

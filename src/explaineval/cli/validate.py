@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from explaineval._version import __version__
-from explaineval.cli.options import AT_LEAST_1, JSON, PATH, option, options
+from explaineval.cli.options import JSON, offered, options
 from explaineval.cli.output import SCREEN_WIDTH, columns, echo_document, echo_lines, echo_notes
 from explaineval.config import read_columns
 from explaineval.datasets import load_tasks, parse_specs
@@ -33,12 +33,12 @@ STEP_NAMES = {
 
 @click.command("validate")
 @options(
-    option("--prompts", type=PATH, metavar="DIR", help="Your own prompts, checked beside those of the package."),
-    option("--mention", type=click.Choice(["word", "lemma", "substring"]), help="Another mention policy."),
-    option("--task", multiple=True, metavar="NAME[:PATH]", help="Your own task, as in `run`. Repeatable."),
-    option("--columns", metavar="id=…,gold=…", help="Columns of a csv task, as in `run`."),
-    option("--limit", type=AT_LEAST_1, default=40, show_default=True, help="Examples of each task of your own."),
-    option("--seed", type=int, default=0, show_default=True, help="Seed of the interventions built for your tasks."),
+    offered("prompts", help="Your own prompts, checked beside those of the package."),
+    offered("mention", help="Another mention policy.", default_text=""),
+    offered("task", help="Your own task, as in `run`."),
+    offered("columns", help="Columns of a csv task, as in `run`."),
+    offered("limit", default=40, help="Examples of each task of your own."),
+    offered("seed", default=0, help="Seed of the interventions built for your tasks."),
     JSON,
 )
 def validate_command(

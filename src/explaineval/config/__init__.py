@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from explaineval.config.client_config import ClientConfig, EndpointConfig, Prices, TransportName, read_duration
-from explaineval.config.columns import Columns, columns_of, read_columns
+from explaineval.config.client_config import ClientConfig
 from explaineval.config.endpoint import Endpoint, normalise_url, older_spelling, spellings
-from explaineval.config.params import check_params
-from explaineval.config.run_config import (
-    FEWEST_MENTIONED_FLIPS,
+from explaineval.config.fields import (
     FEWEST_TVD_SAMPLES,
     LOOK,
-    Arm,
+    RUN_KINDS,
+    SETTINGS,
     ArmConfig,
+    EndpointConfig,
     InterventionConfig,
     ModelConfig,
-    RunConfig,
-    arms_for,
 )
-from explaineval.config.shard import Shard
+from explaineval.config.params import check_params
+from explaineval.config.run_config import FEWEST_MENTIONED_FLIPS, Arm, RunConfig, arms_for
+from explaineval.config.setting import Setting
 from explaineval.config.sources import build, read_config
+from explaineval.config.values import (
+    Columns,
+    Prices,
+    Shard,
+    TransportName,
+    columns_of,
+    read_columns,
+    read_duration,
+    read_price,
+)
 
 __all__ = [
-    "FEWEST_MENTIONED_FLIPS", "FEWEST_TVD_SAMPLES", "LOOK", "Arm", "ArmConfig", "ClientConfig", "Columns", "Endpoint",
-    "EndpointConfig", "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "Shard", "TransportName", "arms_for",
-    "build", "check_params", "columns_of", "normalise_url", "older_spelling", "read_columns", "read_config",
-    "read_duration", "spellings",
+    "FEWEST_MENTIONED_FLIPS", "FEWEST_TVD_SAMPLES", "LOOK", "RUN_KINDS", "SETTINGS", "Arm", "ArmConfig", "ClientConfig",
+    "Columns", "Endpoint", "EndpointConfig", "InterventionConfig", "ModelConfig", "Prices", "RunConfig", "Setting",
+    "Shard", "TransportName", "arms_for", "build", "check_params", "columns_of", "normalise_url", "older_spelling",
+    "read_columns", "read_config", "read_duration", "read_price", "spellings",
 ]  # fmt: skip

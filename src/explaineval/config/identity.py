@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from explaineval.config.client_config import ClientConfig, EndpointConfig, check_endpoint_name
+from explaineval.config.client_config import ClientConfig
 from explaineval.config.endpoint import normalise_url
-from explaineval.config.run_config import ModelConfig, RunConfig
+from explaineval.config.fields import EndpointConfig, ModelConfig
+from explaineval.config.run_config import RunConfig
+from explaineval.config.values import check_endpoint_name
 from explaineval.errors import InputError
 
 Addresses = Mapping[str, Collection[str]]

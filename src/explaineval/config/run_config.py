@@ -4,138 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
-from explaineval.config.columns import columns_of
+from explaineval.config.fields import ModelConfig, Science
 from explaineval.config.params import check_params
-from explaineval.config.shard import ShardText
 from explaineval.errors import InputError
-from explaineval.records import Condition, Mention, Order, Record, Style
+from explaineval.records import Condition, Order, Record, Style
 
 COMPLETION_SHOTS = 8
-FEWEST_TVD_SAMPLES = 50
-"""On fewer samples a sampled label distribution says too little of a shift."""
-
-LOOK = 50
-"""After so many examples a run by `until_half_width` looks whether it may stop."""
-
 FEWEST_MENTIONED_FLIPS = 5
 """With fewer examples that have a mentioned change, the interval is too rough to stop by it."""
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
-class ModelConfig(Record):
-    """One model: litellm's spelling of its route, and what is known of it.
-
-    `family` and `parameters` (their number) are what `compare` needs for a trend over model size.
-    """
-
-    model: str
-    endpoint: str | None = None
-    family: str | None = None
-    parameters: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    tuned: Literal["instruct", "base"] | None = None
-    style: Style | None = None
-    shots: Annotated[int, Field(ge=0)] | None = None
-    max_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """This model's own spending limit, in dollars; it stands here for the configuration file and changes no number."""
-
-    @field_validator("model")
-    @classmethod
-    def _has_provider(cls, value: str) -> str:
-        provider, slash, name = value.partition("/")
-        if not (provider and slash and name):
-            raise ValueError(
-                f"model {value!r} names no provider: write provider/model, for example openai/{value or 'gpt-4o'}"
-            )
-        return value
-
-
-class ArmConfig(Record):
-    """The conditions of a run: their full product is asked."""
-
-    order: tuple[Order, ...] = ("pe",)
-    style: tuple[Style, ...] = ("chat",)
-    shots: tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    verbosity: tuple[str, ...] = ("normal",)
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> ArmConfig:
-        for name in ("order", "style", "shots", "verbosity"):
-            value = getattr(self, name)
-            if value is not None and (not value or len(set(value)) != len(value)):
-                raise ValueError(f"{name} must list at least one value, and none twice")
-        return self
-
-
-RUN_KINDS = ("random_word",)
-"""The kinds that a run builds by itself; it needs a tagger for each of them."""
-
-
-class InterventionConfig(Record):
-    """Which interventions: a file, or a builder's kind; neither means a bundled task's ready ones."""
-
-    file: Path | None = None
-    kind: str | None = None
-    per_example: PositiveInt = 4
-    tagger: str | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> InterventionConfig:
-        if self.file is not None and self.kind is not None:
-            raise ValueError("give either an interventions file or --kind, not both")
-        if self.kind not in (None, *RUN_KINDS):
-            raise ValueError(
-                f"unknown kind {self.kind!r}: `run` itself builds only {' and '.join(RUN_KINDS)}; others come from a "
-                "file"
-            )
-        return self
-
-
-class RunConfig(Record):
+class RunConfig(Science):
     """The science: all of it enters the signature."""
-
-    tasks: tuple[str, ...] = Field(min_length=1)
-    columns: dict[str, str] = Field(default_factory=dict)
-    """What the columns of the tasks `csv:FILE` hold: id, gold, explanation, an option's letter or a field → column."""
-    models: tuple[ModelConfig, ...] = Field(min_length=1)
-    arms: ArmConfig = Field(default_factory=ArmConfig)
-    interventions: InterventionConfig = Field(default_factory=InterventionConfig)
-    shots_from: Path | None = None
-    shams: Annotated[int, Field(ge=0)] = 1
-    limit: PositiveInt | None = None
-    tvd_samples: Annotated[int, Field(ge=FEWEST_TVD_SAMPLES)] | None = None
-    samples: Annotated[int, Field(ge=1, validate_default=True)] = 1
-    """Never below `tvd_samples`."""
-    seed: int = 0
-    until_half_width: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Stop where the interval of phi-CCT is so narrow: (high − low)/2. Examples are then asked in an order drawn with
-    `seed`, and looked at after every LOOK of them."""
-    shard: ShardText | None = None
-    """Ask only the examples of this part of the run (after `limit`); `explaineval merge` puts the parts together."""
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["omit"] | None = None
-    max_tokens: PositiveInt = 512
-    params: dict[str, JsonValue] = Field(default_factory=dict)
-    retry: tuple[Literal["truncated", "unparsed"], ...] = ()
-    logprobs: Literal["auto", "on", "off"] = "auto"
-    mention: Mention = "word"
-    min_label_mass: Annotated[float, Field(ge=0, le=1)] = 0.9
-    interval: Literal["jackknife", "percentile"] = "jackknife"
-    resamples: PositiveInt = 2000
-    prompts: Path | None = None
-
-    @field_validator("columns")
-    @classmethod
-    def _hold_an_example(cls, value: dict[str, str]) -> dict[str, str]:
-        try:
-            if value:
-                columns_of(value)
-        except InputError as exc:
-            raise ValueError(str(exc).removeprefix("columns: ").rstrip(".")) from None
-        return value
 
     @field_validator("samples")
     @classmethod

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from explaineval.config.client_config import ClientConfig, EndpointConfig
+from explaineval.config.client_config import ClientConfig
+from explaineval.config.fields import FILE_KEYS, SETTINGS, ArmConfig, EndpointConfig, InterventionConfig, ModelConfig
 from explaineval.config.params import check_params
-from explaineval.config.run_config import ArmConfig, InterventionConfig, ModelConfig, RunConfig
+from explaineval.config.run_config import RunConfig
 from explaineval.errors import InputError
 
 if TYPE_CHECKING:
     import yaml
 
 Config = TypeVar("Config", bound=BaseModel)
-TRANSPORT = frozenset(name for name, field in ClientConfig.model_fields.items() if not field.exclude)
 _HIDDEN = frozenset({"older_name", "file_name", "key_from_file"})
 """What is noted about an endpoint and never written by a user."""
 PATHS = ("prompts", "shots_from", "cache", "out")
@@ -56,15 +56,14 @@ def read_config(path: Path) -> dict[str, Any]:
     from explaineval.config.yaml_files import line_of, read_yaml  # yaml, which few commands need, is slow to import
 
     values, tree = read_yaml(path, "configuration file", "tasks: [nli]")
-    known = set(RunConfig.model_fields) | TRANSPORT | {"out"}
     for key in values:
         if key == "allow_key":
             raise InputError(
                 f"{path}:{line_of(tree, (key,))}: a file cannot allow where keys are sent: give --allow-key on the "
                 "command line (EXPLAINEVAL_ALLOW_KEY, in Python allow_key=[...])."
             )
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=NEAR)
+        if key not in FILE_KEYS:
+            near = difflib.get_close_matches(str(key), FILE_KEYS, n=1, cutoff=NEAR)
             hint = f"did you mean {near[0]}?" if near else "`explaineval run --help` names the options."
             raise InputError(f"{path}:{line_of(tree, (key,))}: unknown key {key!r}; {hint}")
     _check_nested(values, tree, path)
@@ -122,11 +121,11 @@ def _is_outside(file: Path, place: tuple[str | int, ...], tree: yaml.Node | None
     shared = Path(os.path.commonpath((real, base)))
     hidden = any(part.startswith(".") for part in real.relative_to(shared).parts)
     if hidden or any(real.is_relative_to(folder) and not base.is_relative_to(folder) for folder in SYSTEM):
-        option = {"tasks": "--task", "prompts": "--prompts", "shots_from": "--shots-from"}.get(str(place[0]))
+        option = next(row.option for row in SETTINGS.values() if row.path == tuple(map(str, place))[: len(row.path)])
         raise InputError(
             f"{path}:{line_of(tree, place)}: {_key_of(place)}: {real} lies in a hidden or system folder, where keys "
             "and passwords are kept, and a file alone may not choose that its text is sent. If you want it, give it by "
-            f"{option or '--interventions'}, or copy it to another folder."
+            f"{option}, or copy it to another folder."
         )
     return not real.is_relative_to(base)
 
@@ -188,7 +187,7 @@ def _check_nested(values: Mapping[str, Any], tree: yaml.Node | None, path: Path)
     given = {key: value for key, value in values.items() if key in RunConfig.model_fields}
     for required, stand_in in (("tasks", ["nli"]), ("models", [{"model": "x/y"}])):
         given.setdefault(required, stand_in)
-    transport = {key: value for key, value in values.items() if key in TRANSPORT}
+    transport = {key: value for key, value in values.items() if key in FILE_KEYS & ClientConfig.model_fields.keys()}
     for name, entry in (values.get("endpoints") or {}).items() if isinstance(values.get("endpoints"), dict) else ():
         hidden = [key for key in entry if key in _HIDDEN] if isinstance(entry, dict) else []
         if hidden:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from explaineval.config import Columns
-from explaineval.config.columns import EXAMPLE
+from explaineval.config.values import COLUMNS_EXAMPLE
 from explaineval.datasets.text_files import read_csv, read_header, read_jsonl, read_plain_csv
 from explaineval.digests import Digests
 from explaineval.errors import InputError
@@ -182,7 +182,7 @@ def read_own_csv(path: Path, task: str, columns: Columns | None) -> Iterator[Tas
     """
     if columns is None:
         raise InputError(
-            f"{path}: say which column holds what, for example --columns {EXAMPLE}; the header has "
+            f"{path}: say which column holds what, for example --columns {COLUMNS_EXAMPLE}; the header has "
             f"{', '.join(read_header(path)) or 'nothing'}."
         )
     fixed = SHAPE_OPTIONS.get(SHAPES.get(frozenset(columns.fields), ""))

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+import annotated_types
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model, field_validator
 
-from explaineval.config.client_config import Dollars, Positive
-from explaineval.config.run_config import FEWEST_TVD_SAMPLES, ArmConfig
-from explaineval.records import Mention, Style
+from explaineval.config import InterventionConfig, ModelConfig, Setting
+from explaineval.config.fields import MOST, Science, Transport
+from explaineval.config.setting import ValueType, rebuilt
+from explaineval.config.values import Dollars
+from explaineval.records import Mention
 from explaineval.service.table import FileRow, RunRow, State, WaitsFor
 
-MOST = 10**9
-"""The largest whole number that a setting may be."""
-Count = Annotated[int, Field(ge=1, le=MOST)]
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.jsonl)?$"
 """What an upload may be called."""
 LONGEST_PARAMS = 50_000
@@ -57,31 +58,78 @@ class UploadReference(Request):
     file: FileName
 
 
-class ModelSettings(Request):
+def _narrowed(annotation: Any, most: float | None) -> Any:
+    """Return an annotation with the bounds of the service: numbers up to `most`, texts of bounded length."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        return Union[tuple(_narrowed(part, most) for part in get_args(annotation))]  # noqa: UP007 - of a tuple
+    base, *metadata = get_args(annotation) if origin is Annotated else (annotation,)
+    if base is str:
+        return Annotated[(Text, *metadata)] if metadata else Text
+    if base not in (int, float) or most is None:
+        return annotation
+    if ValueType.of(annotation).bound("ge", "gt") is None:
+        metadata.append(annotated_types.Ge(-most))
+    return Annotated[(base, *metadata, annotated_types.Le(most))]
+
+
+def _served(table: type[BaseModel], name: str, *, base: type[Request] = Request, optional: bool = False) -> Any:
+    """Return a model with the settings of a table that the service offers. `optional` ones have no default there."""
+    fields: dict[str, Any] = {}
+    for key, field in table.model_fields.items():
+        setting = Setting((key,), field, not optional)
+        if setting.served is None:
+            continue
+        annotation, default = _narrowed(rebuilt(field), setting.served.most), field.get_default()
+        if optional and annotation is not bool:
+            annotation, default = annotation | None, None
+        factory = field.default_factory or (tuple if default == () else None)
+        more: dict[str, Any] = {"description": setting.help or None}
+        if factory is not None:
+            more["default_factory"] = factory
+        elif not field.is_required():
+            more["default"] = default
+        fields[key] = (annotation, Field(**more))
+    return create_model(name, __base__=base, **fields)
+
+
+if TYPE_CHECKING:
+
+    class _Model(Request):
+        max_usd: float | None = None
+
+    class _Interventions(Request):
+        pass
+
+    class _Run(Request):
+        pass
+
+else:
+    _Model = _served(ModelConfig, "ModelSettings")
+    _Interventions = _served(InterventionConfig, "InterventionSettings")
+    _Science = _served(Science, "ScienceSettings")
+    _Run = _served(Transport, "RunSettings", base=_Science, optional=True)
+
+
+class ModelSettings(_Model):
     """One model: litellm's spelling of its route, the service's endpoint at which it is asked, what is known of it."""
 
     model: Annotated[Text, Field(examples=["simulated/faithful"])]
     endpoint: Text | None = None
-    family: Text | None = None
-    parameters: Annotated[float, Field(gt=0, le=1e18)] | None = None
-    tuned: Literal["instruct", "base"] | None = None
-    style: Style | None = None
-    shots: Annotated[int, Field(ge=0, le=1000)] | None = None
-    max_usd: Dollars | None = None
 
 
-class InterventionSettings(Request):
+class InterventionSettings(_Interventions):
     """Which interventions: an upload, or a builder's kind; neither means a bundled task's ready ones."""
 
     file: FileName | None = None
     kind: Text | None = None
-    per_example: Annotated[int, Field(ge=1, le=1000)] = 4
 
 
-class RunSettings(Request):
+class RunSettings(_Run):
     """The content of a configuration file, as far as it may be said by users of the service.
 
-    A task is a bundled one, one of the service's by its name, or `jsonl:NAME`, an upload.
+    A task is a bundled one, one of the service's by its name, or `jsonl:NAME`, an upload. The settings that are not
+    below are those of the table in `config/fields.py`.
     """
 
     model_config = ConfigDict(
@@ -93,32 +141,10 @@ class RunSettings(Request):
 
     tasks: Annotated[list[Text], Field(min_length=1, max_length=50, examples=[["sense"]])]
     models: Annotated[list[ModelSettings], Field(min_length=1, max_length=200)]
-    arms: ArmConfig = Field(default_factory=ArmConfig)
     interventions: InterventionSettings = Field(default_factory=InterventionSettings)
     shots_from: UploadReference | Text | None = None
     """An upload, or the name of a bundled task."""
-    shams: Annotated[int, Field(ge=0, le=1000)] = 1
-    limit: Count | None = None
-    tvd_samples: Annotated[int, Field(ge=FEWEST_TVD_SAMPLES, le=10_000)] | None = None
-    samples: Annotated[int, Field(ge=1, le=10_000)] = 1
-    seed: Annotated[int, Field(ge=-MOST, le=MOST)] = 0
-    until_half_width: Annotated[float, Field(gt=0, lt=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=100)] | Literal["omit"] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 512
     params: dict[Text, JsonValue] = Field(default_factory=dict)
-    retry: list[Literal["truncated", "unparsed"]] = Field(default_factory=list)
-    logprobs: Literal["auto", "on", "off"] = "auto"
-    mention: Mention = "word"
-    min_label_mass: Annotated[float, Field(ge=0, le=1)] = 0.9
-    interval: Literal["jackknife", "percentile"] = "jackknife"
-    resamples: Annotated[int, Field(ge=1, le=100_000)] = 2000
-    max_usd: Dollars | None = None
-    max_connections: Annotated[int, Field(ge=1, le=4096)] | None = None
-    max_retries: Annotated[int, Field(ge=0, le=20)] | None = None
-    timeout: Annotated[float, Field(gt=0, le=3600)] | None = None
-    rpm: Positive | None = None
-    tpm: Positive | None = None
-    keep_unreadable: bool = False
 
     @field_validator("params")
     @classmethod

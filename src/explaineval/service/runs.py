@@ -15,8 +15,7 @@ from typing import Any
 
 from explaineval.cache import open_store
 from explaineval.client.spending import SLACK
-from explaineval.config import EndpointConfig
-from explaineval.config.run_config import RUN_KINDS
+from explaineval.config import RUN_KINDS, EndpointConfig
 from explaineval.datasets.taggers import find_tagger
 from explaineval.errors import InputError
 from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS

@@ -14,9 +14,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from explaineval.config import EndpointConfig
-from explaineval.config.client_config import Dollars, Duration
-from explaineval.config.run_config import PositiveInt
 from explaineval.config.sources import home
+from explaineval.config.values import Dollars, Duration, PositiveInt
 from explaineval.config.yaml_files import line_of, read_yaml
 from explaineval.datasets.readers import BUNDLED
 from explaineval.datasets.tasks import parse_spec, takes_columns

@@ -22,7 +22,7 @@ UPLOAD = "jsonl:"
 """What stands before the name of an upload that is a task."""
 USUAL_ROUTES = ("openai/*", "hosted_vllm/*", "text-completion-openai/*")
 """Models that may be asked at an endpoint with a base URL where the operator names none."""
-CLIENT = ("max_usd", "max_connections", "max_retries", "timeout", "rpm", "tpm", "keep_unreadable")
+CLIENT = set(ClientConfig.model_fields)
 """Settings that are no part of the science."""
 LOWERED = ("max_connections", "rpm", "tpm")
 """Those of them that may only lower what the operator allows."""
@@ -81,7 +81,7 @@ def read_submission(
     names = sorted({str(model["endpoint"]) for model in models if model["endpoint"] is not None})
     entries = {name: entry.plain() for name, entry in allowed.endpoints.items() if name in names}
     own_model = embedded is not None and embedded.endpoint in names
-    given = settings.model_dump(include=set(CLIENT), exclude_none=True)
+    given = settings.model_dump(include=CLIENT, exclude_none=True)
     _check_bounds(given, allowed.limits)
     lowered = {name: given.pop(name) for name in LOWERED if name in given}
     client = build(ClientConfig, {**given, "endpoints": entries}, "settings")

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from explaineval.client.endpoints.api_keys import DEFAULT_KEY_ENV, provider_key_names
 from explaineval.client.endpoints.origins import Origin, built_in, declared_origins
 from explaineval.config import ClientConfig, ModelConfig
-from explaineval.config.client_config import ALLOWED
 from explaineval.config.endpoint import is_private
+from explaineval.config.values import ALLOWED
 from explaineval.errors import InputError
 from explaineval.records import SIMULATED_PREFIX
 

@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from explaineval.config import ClientConfig, RunConfig
+from explaineval.config.fields import KEYWORDS
 from explaineval.errors import ExplainevalError, InputError
 from explaineval.files import FULL
 from explaineval.secrets import SECRETS
@@ -174,13 +174,11 @@ PATTERNS: Mapping[str, str] = {
     FILE_NAME: "this must be the name of an upload: at most 64 letters, digits, - and _, with or without .jsonl",
     RUN_ID: "this must be the id of a run, 16 digits and letters a to f",
 }
-FILE_KEYS = frozenset({*RunConfig.model_fields, *ClientConfig.model_fields, "out"})
-"""Keys of a configuration file."""
 
 
 def _unknown(key: str) -> str:
     """Return why a key is not taken, and perhaps which one was meant."""
-    if key in FILE_KEYS:
+    if key in KEYWORDS:
         return "the service does not take this key of a configuration file"
     near = difflib.get_close_matches(key, RunSettings.model_fields, n=1)
     return f"unknown key{f'; did you mean {near[0]}?' if near else ''}"

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from explaineval.config.fields import all_settings
+
 MODEL_ROWS = 3
 """Rows for models that a new form has."""
 MOST_MODELS = 200
@@ -18,21 +20,17 @@ READY = "ready"
 UPLOAD = "file:"
 """Before the name of an uploaded file of insertions."""
 
-_WHOLE = ("limit", "samples", "shams", "seed", "max_tokens")
-_FIELDS = (
-    ("tasks", "tasks"), ("models", "models"), ("arms.shots", "shots"), ("arms.style", "style"),
-    ("arms.verbosity", "verbosity"), ("arms.order", "order"), ("arms", "order"), ("interventions", "interventions"),
-    ("max_usd", "max_usd"), *((name, name) for name in _WHOLE),
-)  # fmt: skip
-"""Beginnings of the API's sentences about a setting, and the field that they belong to."""
-_LABELS = (
-    ("tasks", "Tasks"), ("models", "Models"), ("arms.shots", "Shots"), ("arms.style", "Style"),
-    ("arms.verbosity", "Length of explanations"), ("arms.order", "Order"), ("arms", "How models are asked"),
-    ("interventions.per_example", "Of each kind for an example"), ("interventions", "What is inserted"),
-    ("max_usd", "Stop at so many dollars"), ("limit", "Examples of each task"), ("samples", "Samples"),
-    ("shams", "Repetitions that measure noise"), ("max_tokens", "Tokens of a reply at most"), ("seed", "Seed"),
-)  # fmt: skip
-"""The same beginnings, and the label that the form has there."""
+LABELLED = {
+    ".".join(setting.path): setting
+    for setting in sorted(all_settings(), key=lambda setting: -len(setting.path))
+    if setting.served is not None and setting.served.label is not None
+}
+"""The settings of the form, by how the API's sentences about them begin; those inside of others come first."""
+LABELS = {start: str(setting.served and setting.served.label) for start, setting in LABELLED.items()}
+ARMS = [setting for setting in LABELLED.values() if setting.path[0] == "arms" and len(setting.path) == 2]
+SIMPLE = [setting for setting in LABELLED.values() if setting.type.is_simple and len(setting.path) == 1]
+"""The settings that are one number or one choice."""
+AMOUNTS = [setting for setting in SIMPLE if setting.is_science]
 _KEYS = re.compile(r" \((?:max_usd|PUT /api/[^)]*)\)")
 """What the API's sentences add for scripts."""
 
@@ -42,6 +40,29 @@ class Form:
     """The fields of a form as they were sent: lists of texts by name."""
 
     fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Form:
+        """Return a form that is filled in with the settings of a run, as far as it has fields for them."""
+        arms, insertions = settings.get("arms", {}), settings.get("interventions", {})
+        fields: dict[str, list[str]] = {
+            "tasks": list(settings.get("tasks", [])),
+            "endpoint": [str(model.get("endpoint") or SIMULATED) for model in settings.get("models", [])],
+            "model": [str(model["model"]) for model in settings.get("models", [])],
+        }
+        for setting in ARMS:
+            name = setting.path[-1]
+            values = [str(value) for value in arms.get(name) or setting.default or ()]
+            fields[name] = [", ".join(values)] if setting.type.base is int else values
+        if insertions.get("file"):
+            fields["interventions"] = [f"{UPLOAD}{insertions['file']}"]
+        elif insertions.get("kind"):
+            fields["interventions"] = [insertions["kind"]]
+            fields["per_example"] = [str(insertions.get("per_example", ""))]
+        for setting in SIMPLE:
+            if settings.get(setting.name) is not None:
+                fields[setting.name] = [str(settings[setting.name])]
+        return cls(fields)
 
     def first(self, name: str, default: str = "") -> str:
         """Return the text of a field that has one."""
@@ -71,10 +92,14 @@ class Form:
                 if model
             ],
         }
-        arms: dict[str, list[Any]] = {name: self.all(name) for name in ("order", "style", "verbosity")}
-        arms["shots"] = [_number(text) for text in re.split(r"[,\s]+", self.first("shots")) if text]
-        defaults = {"order": ["pe"], "style": ["chat"], "verbosity": ["normal"]}
-        arms = {name: values for name, values in arms.items() if values and values != defaults.get(name)}
+        arms: dict[str, list[Any]] = {}
+        for setting in ARMS:
+            name = setting.path[-1]
+            is_number = setting.type.base is int
+            texts = re.split(r"[,\s]+", self.first(name)) if is_number else self.all(name)
+            values = [_number(text) if is_number else text for text in texts if text]
+            if values and values != list(setting.default or ()):
+                arms[name] = values
         if arms:
             found["arms"] = arms
         insertions = self.first("interventions", READY)
@@ -84,11 +109,9 @@ class Form:
             found["interventions"] = {"kind": insertions}
             if self.first("per_example"):
                 found["interventions"]["per_example"] = _number(self.first("per_example"))
-        for name in _WHOLE:
-            if self.first(name):
-                found[name] = _number(self.first(name))
-        if self.first("max_usd"):
-            found["max_usd"] = _number(self.first("max_usd"))
+        for setting in SIMPLE:
+            if self.first(setting.name):
+                found[setting.name] = _number(self.first(setting.name))
         return found
 
     def text(self) -> str:
@@ -102,7 +125,7 @@ def in_words(message: str) -> str:
     >>> in_words("max_tokens: this must be a whole number."), in_words("the service starts or ends.")
     ('Tokens of a reply at most: this must be a whole number.', 'the service starts or ends.')
     """
-    for start, label in _LABELS:
+    for start, label in LABELS.items():
         said = re.match(rf"{re.escape(start)}(\.[\w-]+)*: ", message)
         if said:
             return f"{label}: {_KEYS.sub('', message[said.end() :])}"
@@ -119,7 +142,8 @@ def field_of(message: str, models: Sequence[tuple[str, str]] = ()) -> str | None
     >>> field_of("openai/m is not served by the endpoint lab", [("lab", "openai/m")])
     'models'
     """
-    found = next((name for start, name in _FIELDS if re.match(rf"{re.escape(start)}[.:]", message)), None)
+    about = (setting for start, setting in LABELLED.items() if re.match(rf"{re.escape(start)}[.:]", message))
+    found = next(((setting.served and setting.served.field) or setting.path[-1] for setting in about), None)
     named = any(model and message.startswith(model) for _, model in models)
     return found or ("models" if named or message.startswith("there is no simulated model") else None)
 

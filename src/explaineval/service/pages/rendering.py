@@ -19,12 +19,14 @@ from starlette.exceptions import HTTPException
 
 from explaineval import text
 from explaineval._version import __version__
+from explaineval.config import SETTINGS
 from explaineval.errors import ExplainevalError
 from explaineval.secrets import SECRETS
 from explaineval.service.api.errors import CODES, STATUSES, sentence_of
 from explaineval.service.api.guards import BASE
 from explaineval.service.auth import AuthError, User
 from explaineval.service.pages import views
+from explaineval.service.pages.form import LABELS
 from explaineval.text import shortened, visible
 
 POLICY = (
@@ -59,7 +61,8 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.globals.update({helper.__name__: helper for helper in helpers})
     environment.globals.update(
-        base=BASE.get, STATES=views.STATES, ORDERS=views.ORDERS, STYLES=views.STYLES, WIDTH=views.WIDTH,
+        base=BASE.get, STATES=views.STATES, ORDERS=views.ORDERS, STYLES=views.STYLES, LABELS=LABELS, SETTINGS=SETTINGS,
+        WIDTH=views.WIDTH,
         HEIGHT=views.HEIGHT, version=__version__,
     )  # fmt: skip
     return environment

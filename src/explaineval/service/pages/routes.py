@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
@@ -21,7 +21,7 @@ from explaineval.service.api.guards import BASE
 from explaineval.service.api.stores import WRONG_TOKEN_SECONDS, set_cookie
 from explaineval.service.auth import COOKIE, User, check_origin
 from explaineval.service.models import RUN_ID, ComparisonRequest, Plan, RunSettings
-from explaineval.service.pages.form import Form, field_of, in_words
+from explaineval.service.pages.form import AMOUNTS, Form, field_of, in_words
 from explaineval.service.pages.rendering import ERRORS, PageRoute, local_path, message_of, page, static_file, status_of
 from explaineval.service.pages.views import Numbers, headline, price_line
 from explaineval.service.runs import FILES, RunService, exports
@@ -91,9 +91,8 @@ async def runs(user: Asking, service: Service, before: Annotated[int | None, Que
 @router.get("/new")
 async def new(user: Asking, service: Service, copy: Annotated[str | None, Query(pattern=RUN_ID)] = None) -> Response:
     """Show the form of a new run, filled in as an earlier run if one is named."""
-    form = Form({"tasks": ["sense"], "order": ["pe"], "style": ["chat"], "verbosity": ["normal"]})
-    if copy is not None:
-        form = _form_of((await service.get(user, copy)).settings)
+    settings = {"tasks": ["sense"]} if copy is None else (await service.get(user, copy)).settings
+    form = Form.of(settings)
     return await _form_page(service, user, form)
 
 
@@ -224,7 +223,7 @@ async def _form_page(
         message=None if message is None else in_words(message),
         field=None if message is None else field_of(message, form.models), uploads=uploads,
         choices=await service.endpoint_list(),
-        account=service.user_view(user), levels=BY_LENGTH, section="new",
+        account=service.user_view(user), levels=BY_LENGTH, amounts=AMOUNTS, section="new",
     )  # fmt: skip
 
 
@@ -250,28 +249,6 @@ def _form(data: FormData) -> Form:
     for name, value in data.multi_items():
         if isinstance(value, str):
             fields.setdefault(name, []).append(value)
-    return Form(fields)
-
-
-def _form_of(settings: Any) -> Form:
-    """Return a form that is filled in with the settings of a run, as far as it has fields for them."""
-    arms, insertions = settings.get("arms", {}), settings.get("interventions", {})
-    fields: dict[str, list[str]] = {
-        "tasks": list(settings.get("tasks", [])),
-        "endpoint": [str(model.get("endpoint") or "simulated") for model in settings.get("models", [])],
-        "model": [str(model["model"]) for model in settings.get("models", [])],
-        "shots": [", ".join(map(str, arms.get("shots", [])))],
-    }
-    for name, default in (("order", "pe"), ("style", "chat"), ("verbosity", "normal")):
-        fields[name] = list(arms.get(name, [default]))
-    if insertions.get("file"):
-        fields["interventions"] = [f"file:{insertions['file']}"]
-    elif insertions.get("kind"):
-        fields["interventions"] = [insertions["kind"]]
-        fields["per_example"] = [str(insertions.get("per_example", ""))]
-    for name in ("limit", "samples", "shams", "seed", "max_tokens", "max_usd"):
-        if settings.get(name) is not None:
-            fields[name] = [str(settings[name])]
     return Form(fields)
 
 
