@@ -194,7 +194,7 @@ LISTED = PriceList(
 def test_the_price_of_batches(model: str, batched: tuple[float, float], batch: bool) -> None:
     """The list's own for batches, else half the usual; alone it is always the usual spending."""
     config = RunConfig(tasks=("nli",), models=(ModelConfig(model=f"openai/{model}"),))
-    found = prices_of(config, ClientConfig(batch=batch), LISTED)
+    found = prices_of(config.models, ClientConfig(batch=batch), LISTED, config.params)
     name = (None, f"openai/{model}")
     singly, of_run = found.singly[name], found.of_run[name]
 
@@ -209,8 +209,8 @@ def test_a_limit_needs_the_usual_price_too() -> None:
     config = RunConfig(tasks=("nli",), models=(ModelConfig(model="openai/only"),))
 
     with pytest.raises(InputError, match="openai/only is not known"):
-        prices_of(config, ClientConfig(batch=True, max_usd=1.0), LISTED)
-    assert prices_of(config, ClientConfig(batch=True), LISTED).singly[None, "openai/only"] is None
+        prices_of(config.models, ClientConfig(batch=True, max_usd=1.0), LISTED, config.params)
+    assert prices_of(config.models, ClientConfig(batch=True), LISTED, config.params).singly[None, "openai/only"] is None
 
 
 def booked(account: Account) -> BatchSpending:

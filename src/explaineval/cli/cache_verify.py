@@ -27,7 +27,7 @@ from explaineval.cli.options import (
 )
 from explaineval.cli.output import finish
 from explaineval.client.endpoints.key_rules import check_keys
-from explaineval.config import ClientConfig, ModelConfig, RunConfig, build, normalise_url
+from explaineval.config import ClientConfig, ModelConfig, build, normalise_url
 from explaineval.config.client_config import EndpointConfig
 from explaineval.errors import ExitCode, InputError
 from explaineval.execution.recheck import Agreement, choose_stored
@@ -124,9 +124,8 @@ def _ask_again(
     asked = sorted({(request.endpoint, request.model) for request, _ in pairs}, key=str)
     client = _client_config(asked, given)
     entries = tuple(ModelConfig(model=model, endpoint=endpoint) for endpoint, model in asked)
-    config = RunConfig(tasks=("none",), models=entries)
     check_keys(client, entries)
-    prices = prices_of(config, client, read_price_list()).singly
+    prices = prices_of(entries, client, read_price_list()).singly
     with nullcontext() if run is None else account_of(run, "reask") as account:
         if account is not None:
             account.check(limited=client.max_usd is not None, stated=None)

@@ -71,7 +71,7 @@ def plan_run(
         for model in science.models:
             check_batches(model, client.endpoint_of(model))
     price_list = read_price_list()
-    prices = prices_of(prepared.config, prepared.client, price_list)
+    prices = prices_of(science.models, client, price_list, science.params)
     notes = list(prepared.chosen.notes)
     with open_store(client.cache, readonly=True) if holds_store(client.cache) else nullcontext() as store:
         if store is not None:

@@ -93,7 +93,7 @@ def execute(
     prepared = adopt_run(prepared, out)
     check_engine(prepared.client)
     listed = read_price_list()
-    prices = prices_of(prepared.config, prepared.client, listed)
+    prices = prices_of(prepared.config.models, prepared.client, listed, prepared.config.params)
     if prepared.client.batch and not prepared.client.offline:
         for model in prepared.config.models:
             check_batches(model, prepared.client.endpoint_of(model))
