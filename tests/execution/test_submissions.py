@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from explaineval.cache import open_store, request_key
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
 from explaineval.client.batches.protocol import BatchFailure
+from explaineval.client.batches.providers import check_batches
 from explaineval.client.cached import StoredOnlyClient
 from explaineval.client.spending import Budget, BudgetedClient, CostBound, SpendingLimit
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig
@@ -25,7 +26,6 @@ from explaineval.errors import (
     RequestUnsentError,
 )
 from explaineval.execution.batches import BatchSpending, UnansweredClient
-from explaineval.execution.model_run import check_batches
 from explaineval.planning.prices import PriceList, prices_of
 from explaineval.records import Completion, Request
 from explaineval.rundir.ledger import Account, open_ledger

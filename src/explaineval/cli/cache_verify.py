@@ -125,7 +125,7 @@ def _ask_again(
     client = _client_config(asked, given)
     entries = tuple(ModelConfig(model=model, endpoint=endpoint) for endpoint, model in asked)
     check_keys(client, entries)
-    prices = prices_of(entries, client, read_price_list()).singly
+    prices = prices_of(entries, client, read_price_list())
     with nullcontext() if run is None else account_of(run, "reask") as account:
         if account is not None:
             account.check(limited=client.max_usd is not None, stated=None)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from explaineval.cache import holds_store, open_store
+from explaineval.client.batches.providers import check_batches
 from explaineval.client.endpoints.capabilities import older_verdicts
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import InputError
-from explaineval.execution.model_run import check_batches
 from explaineval.planning.cost import PlanCost, estimate_costs, total_costs
 from explaineval.planning.notes import Note, cache_notes, note
 from explaineval.planning.prepare import Prepared, adopt_run, prepare

@@ -9,24 +9,26 @@ the answers alone, not on when they came, so the same answers stop a run at the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from explaineval.config import LOOK
-from explaineval.execution.model_run import ModelRun
 from explaineval.interventions import counts_for_phi
 from explaineval.metrics.precision import is_precise
 from explaineval.planning.interventions import kinds_in
 from explaineval.planning.notes import Note, note
-from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import RequestBuilder
-from explaineval.planning.units import PlanPart, PlanSize, builders, part_of
+from explaineval.planning.units import PlanPart, builders, part_of
 from explaineval.records import Condition
 from explaineval.rundir.schema import Stop
 from explaineval.scoring.counts import interval_of
 from explaineval.text import counted
+
+if TYPE_CHECKING:
+    from explaineval.execution.model_run import ModelRun
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Looks:
 
     prepared: Prepared
     wanted: float
-    members: list[ModelRun] = field(default_factory=list)
+    members: list[ModelRun] = field(default_factory=list, init=False)
     """The models that go on."""
     number: int = 0
     """How many looks there were."""
@@ -65,6 +67,10 @@ class Looks:
         event = self._next
         self._look_if_all_wait()
         await event.wait()
+
+    def join(self, model_run: ModelRun) -> None:
+        """Let a model decide too; all join before the first look."""
+        self.members.append(model_run)
 
     def leave(self, model_run: ModelRun) -> None:
         """Let the others go on without a model."""
@@ -125,24 +131,6 @@ class Looks:
         for task, kind, _ in kinds_in(self.prepared.chosen.edits):
             found.setdefault(task, set()).add(kind)
         return {task: [name for name in sorted(names) if counts_for_phi(name)] for task, names in sorted(found.items())}
-
-
-async def ask_by_looks(looks: Looks, model_run: ModelRun, ask: Callable[[Examples], Awaitable[None]]) -> None:
-    """Ask a model about the examples of one look after the other, by `ask`, until nothing is left to ask."""
-    counts, progress = model_run.cached.counts, model_run.progress
-    while looks.has_more(model_run):
-        await ask(looks.next_examples)
-        if not progress.complete:  # interrupted: the rest of the plan is counted as not sent
-            return
-        if (
-            counts.unsent + progress.unsent > model_run.withheld
-            or model_run.billing_error
-            or model_run.layers.limited.down
-        ):
-            break  # on less than all answers nothing is decided
-        await looks.look(model_run)
-    # more than what was begun was not to be asked
-    model_run.size = PlanSize(progress.planned - progress.retried, progress.distinct)
 
 
 def stop_notes(stops: tuple[Stop, ...], wanted: float) -> Iterator[Note]:
