@@ -177,7 +177,10 @@ class DialogueSet(Generic[T]):
         error = None
         try:
             await self.session.settle(sampling, "chat", [first])
-            await self.session.ask_by_batches(self._lacking)
+            if self.session.batches is not None:
+                from explaineval.execution.batches import submit
+
+                await submit(self.session, self.session.batches, self._lacking)
             await self.session.pool.run(enumerate(self.starts), self._hold)
         except EndpointError as exc:
             error = exc

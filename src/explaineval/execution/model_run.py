@@ -81,7 +81,10 @@ class ModelRun:
                 return
             self._first = first_units(self.prepared, self.model, self._sent_as)
             self.readability.begin(self._first)
-            await session.ask_by_batches(self._lacking)
+            if session.batches is not None:
+                from explaineval.execution.batches import submit
+
+                await submit(session, session.batches, self._lacking)
             if self._looks is None:
                 await self._ask_about()
             else:

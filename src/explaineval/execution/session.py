@@ -250,13 +250,6 @@ class ModelSession:
             self.capabilities[style] = capabilities
             return
 
-    async def ask_by_batches(self, lacking: Callable[[], Iterable[tuple[str, Request]]]) -> None:
-        """Where batches are wanted, ask by them for whatever `lacking` yields; afterwards nothing more is sent."""
-        if self.batches is not None:
-            from explaineval.execution.batches import submit
-
-            await submit(self, self.batches, lacking)
-
     def end_sending(self, unanswered: Client, bought: Collection[str]) -> None:
         """Send nothing from here on, and read to the end what is stored; `bought` was put there by batches.
 
