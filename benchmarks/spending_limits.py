@@ -37,8 +37,8 @@ from explaineval.client.litellm_client import load_litellm
 from explaineval.client.spending import CostBound
 from explaineval.config import ClientConfig, EndpointConfig, InterventionConfig, ModelConfig, RunConfig
 from explaineval.cost import price_given
-from explaineval.execution.model_run import ModelRun, build_model_runs
 from explaineval.execution.run import execute
+from explaineval.execution.session import ModelSession, Sessions
 from explaineval.planning.prepare import Prepared, prepare
 from explaineval.planning.units import plan
 
@@ -107,18 +107,19 @@ def run(trial: Trial, server: BillingServer, transport: Transport) -> Found:
         models = [model.model_copy(update={"max_usd": own.get(model.model)}) for model in models]
         client = client_of(trial, url, directory, limit, transport)
         prepared = prepare(config.model_copy(update={"models": tuple(models)}), client)
-        model_runs: list[ModelRun] = []
+        asked: list[ModelSession] = []
 
-        def build(*arguments: Any) -> list[ModelRun]:
-            model_runs.extend(build_model_runs(*arguments))
-            return model_runs
+        class Kept(Sessions):
+            def __init__(self, *arguments: Any, **named: Any) -> None:
+                super().__init__(*arguments, **named)
+                asked.extend(self.models)
 
         started = time.perf_counter()
-        with patch("explaineval.execution.run.build_model_runs", build):
+        with patch("explaineval.execution.run.Sessions", Kept):
             outcome = execute(prepared, directory / "out", lambda _: None)
         seconds = time.perf_counter() - started
-    budgeted = [model_run.budgeted for model_run in model_runs if model_run.budgeted is not None]
-    assert len(budgeted) == len(model_runs)
+    budgeted = [session.budgeted for session in asked if session.budgeted is not None]
+    assert len(budgeted) == len(asked)
     return Found(
         number=trial.number,
         limit=limit,
@@ -127,7 +128,7 @@ def run(trial: Trial, server: BillingServer, transport: Transport) -> Found:
         counted=budgeted[0].budget.total.spent,
         unknown=sum(one.unknown for one in budgeted),
         unbilled=sum(one.unbilled for one in budgeted),
-        unmetered=sum(model_run.ledger.unmetered for model_run in model_runs),
+        unmetered=sum(session.ledger.unmetered for session in asked),
         attempts=0,
         short=any(one.refused for one in budgeted),
         code=outcome.exit_code,

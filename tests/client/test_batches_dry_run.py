@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from explaineval.cache import open_store, request_key
+from explaineval.client.batches.providers import provider_for
 from explaineval.client.litellm_client import LiteLLMClient
 from explaineval.config import Endpoint, ModelConfig
 from explaineval.errors import InputError
-from explaineval.execution.model_run import provider_for
 from explaineval.records import Completion, Request
 from servers import shapes
 from servers.batch_bench import MODELS, BatchBench, Route, chat, text

@@ -10,7 +10,9 @@ import pytest
 
 from explaineval.client.stack import TRANSPORTS, ClientStack
 from explaineval.config import ClientConfig, ModelConfig
-from explaineval.execution.model_run import _note_proxy
+from explaineval.cost import FREE
+from explaineval.execution.session import Sessions, open_cache
+from explaineval.planning.prices import Prices
 from explaineval.records import Completion, Message, Request
 
 MODELS = (ModelConfig(model="recorded/first"), ModelConfig(model="recorded/second"))
@@ -83,9 +85,12 @@ def test_a_transport_that_sends_nothing_is_not_opened(tmp_path: Path) -> None:
 def test_a_proxy_is_named_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two models at one address that is reached through a proxy: one message."""
     monkeypatch.setenv("https_proxy", "http://proxy.example.org:3128")
-    config, messages, noted = ClientConfig(cache=tmp_path), [], set()
-    for name in ("openai/a", "openai/b"):
-        _note_proxy(config, ModelConfig(model=name), messages, noted)
+    config, models = ClientConfig(cache=tmp_path), [ModelConfig(model=name) for name in ("openai/a", "openai/b")]
+    free = {(model.endpoint, model.model): FREE for model in models}
+    with open_cache(config, models) as (store, claims):
+        sessions = Sessions(config, models, Prices(free, free), store, claims)
+        for session in sessions.models:
+            sessions.tell_proxy(session)
 
-    (message,) = messages
+    (message,) = [message for session in sessions.models for message in session.messages]
     assert "https://api.openai.com is reached through the proxy http://proxy.example.org:3128" in message

@@ -115,7 +115,9 @@ def test_the_count_that_progress_shows_is_the_plans(tmp_path: Path, arms: dict[s
         "arms": arms,
     }
     prepared = prepare(RunConfig.model_validate(values), ClientConfig())
-    found = estimate_costs(prepared, None, prices_of(prepared.config, prepared.client, read_price_list()))
+    config = prepared.config
+    prices = prices_of(config.models, prepared.client, read_price_list(), config.params)
+    found = estimate_costs(prepared, None, prices)
 
     sizes = [plan_size(prepared, model) for model in prepared.config.models]
     assert [(one.planned, one.distinct) for one in found] == sizes

@@ -21,15 +21,15 @@ from servers.batch_bench import chat
 COUNTED = {"prompt_tokens": 10, "completion_tokens": 5}
 
 
-def model_run(price: Price | None, usage: dict[str, int]) -> Any:
-    """As much of one model's run as its sums need, with one answer that was bought."""
+def session(price: Price | None, usage: dict[str, int]) -> Any:
+    """As much of one model's session as its sums need, with one answer that was bought."""
     ledger = Ledger(price)
     ledger.add(Completion(text="x", usage=usage), hit=False)
     counts = SimpleNamespace(hits=0, sent=1, unsent=0)
     return SimpleNamespace(
         ledger=ledger,
         budgeted=None,
-        cached=SimpleNamespace(counts=counts),
+        counts=counts,
         progress=SimpleNamespace(planned=1, unsent=0),
         layers=SimpleNamespace(retrying=SimpleNamespace(retries=0)),
     )
@@ -49,7 +49,7 @@ def model_run(price: Price | None, usage: dict[str, int]) -> Any:
 )
 def test_why_a_cost_is_unknown(runs: list[tuple[Price | None, dict[str, int]]], shown: str) -> None:
     """An answer without counts is not blamed on the price; what costs nothing needs no counts."""
-    totals = totals_of([model_run(price, usage) for price, usage in runs])
+    totals = totals_of([session(price, usage) for price, usage in runs])
 
     assert shown in totals_line(totals)
     assert "cost_unknown" not in totals.model_dump(mode="json")

@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 
+from explaineval.config import ClientConfig, ModelConfig
 from explaineval.errors import EndpointError
-from explaineval.execution.progress import WINDOW_SECONDS, WRITE_SECONDS, Pace, ProgressReporter, RunStatus, model_state
+from explaineval.execution.outcome import model_state
+from explaineval.execution.progress import WINDOW_SECONDS, WRITE_SECONDS, Pace, ProgressReporter, RunStatus
+from explaineval.execution.run import execute
+from explaineval.planning.prepare import prepare
 from explaineval.planning.units import PlanSize
+from explaineval.rundir.directory import read_run
 from explaineval.scoring.live import LiveCounts
 from makers.prepared import write_run
 
@@ -27,20 +32,23 @@ class Clock:
 
 def make_model_run(**changes: Any) -> Any:
     """As much of a model's run as is looked at: 60 requests, of which 5 were cached and 15 sent."""
-    values = {
-        "model": SimpleNamespace(endpoint="lab", model="openai/smol", max_usd=None), "live": LiveCounts(),
-        "statuses": {"ok": 12}, "size": PlanSize(80, 60), "ended": False, "error": None, "unreadable": None,
-        "stops": [],
-        "out_of_money": False, "messages": [], "budgeted": None,
+    session = {
+        "client": SimpleNamespace(offline=False), "writer": SimpleNamespace(message=None), "error": None,
+        "out_of_money": False, "messages": [], "budgeted": None, "failed": 0, "not_sent": 0,
         "ledger": SimpleNamespace(known=True, spent=0.3),
         "layers": SimpleNamespace(
             retrying=SimpleNamespace(retries=2),
             limited=SimpleNamespace(availability=SimpleNamespace(outage=None)),
         ),
-        "cached": SimpleNamespace(counts=SimpleNamespace(hits=5, sent=15, unsent=0, in_batches=0)),
-        "progress": SimpleNamespace(unsent=0, retried=1, outcomes={"failed": 0}),
+        "counts": SimpleNamespace(hits=5, sent=15, in_batches=0), "progress": SimpleNamespace(retried=1),
     }  # fmt: skip
-    return SimpleNamespace(**(values | changes))
+    values = {
+        "model": SimpleNamespace(endpoint="lab", model="openai/smol", max_usd=None), "live": LiveCounts(),
+        "statuses": {"ok": 12}, "size": PlanSize(80, 60), "ended": False, "unreadable": None, "stops": [],
+    }  # fmt: skip
+    asked = SimpleNamespace(**(session | {name: value for name, value in changes.items() if name in session}))
+    rest = {name: value for name, value in changes.items() if name not in session}
+    return SimpleNamespace(**(values | rest), session=asked)
 
 
 @pytest.fixture
@@ -74,9 +82,9 @@ def test_a_snapshot_says_what_is_left(reporter: tuple[ProgressReporter, Clock, l
     """After five seconds with two requests a second, twenty seconds are left for forty, and the dollars of forty."""
     report, clock, shown, _ = reporter
     model_run = make_model_run()
-    model_run.cached.counts.sent = 5
+    model_run.session.counts.sent = 5
     report.report([model_run])
-    model_run.cached.counts.sent = 15
+    model_run.session.counts.sent = 15
     clock.now += 5
     report.report([model_run])
 
@@ -92,15 +100,18 @@ def test_progress_is_written_every_two_seconds_and_when_a_model_ends(
     """Forty looks in ten seconds: six versions, with the trials flushed before each; one more when the model ends."""
     report, clock, shown, _ = reporter
     written: list[str] = []
-    report.flush = lambda: written.append("flushed")
     monkeypatch.setattr("explaineval.execution.progress.write_progress", lambda *_: written.append("written"))
     model_run = make_model_run()
+
+    def flush() -> None:
+        written.append("flushed")
+
     for _ in range(41):
-        report.report([model_run])
+        report.report([model_run], flush)
         clock.now += 0.25
     assert ["flushed", "written"] * int(10 / WRITE_SECONDS + 1) == written
     model_run.ended = True
-    report.report([model_run])
+    report.report([model_run], flush)
 
     assert len(written) == 2 * int(10 / WRITE_SECONDS + 2)
     assert len(shown) == 42
@@ -116,20 +127,27 @@ def test_a_disk_that_takes_no_progress_does_not_end_the_run(
     def fail() -> None:
         raise OSError(28, "No space left on device")
 
-    report.flush = fail
-    report.report([make_model_run()])
+    report.report([make_model_run()], fail)
     report.write([make_model_run(ended=True)], "finished", exit_code=0)
 
     assert len(shown) == 1
 
 
 def test_an_error_is_written_with_its_sentence(
-    reporter: tuple[ProgressReporter, Clock, list[RunStatus], Path],
+    reporter: tuple[ProgressReporter, Clock, list[RunStatus], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run counts as failed, and the error goes on its way."""
-    report, _, _, directory = reporter
-    with pytest.raises(ValueError, match="broken"), report.record_errors([]):
+    _, _, _, directory = reporter
+    config = read_run(directory).config.model_copy(update={"models": (ModelConfig(model="openai/smol"),)})
+
+    def fail(*_: object, **__: object) -> None:
         raise ValueError("broken")
+
+    monkeypatch.setattr("explaineval.execution.run.score", fail)
+    prepared = prepare(config, ClientConfig(offline=True, cache=directory.parent / "cache"))
+    with pytest.raises(ValueError, match="broken"):
+        execute(prepared, directory.parent / "again", lambda _: None, keep=True)
+    directory = directory.parent / "again"
 
     document = json.loads((directory / "progress.json").read_text(encoding="utf-8"))
     assert (document["state"], document["reason"]) == ("failed", "broken")
@@ -140,15 +158,14 @@ def test_each_message_is_shown_once(reporter: tuple[ProgressReporter, Clock, lis
     report, _, shown, _ = reporter
     model_run = make_model_run(messages=["first"])
     report.report([model_run])
-    model_run.messages += ["second", "third"]
+    model_run.session.messages += ["second", "third"]
     report.report([model_run])
     report.report([model_run])
 
     assert [status.messages for status in shown] == [("first",), ("second", "third"), ()]
 
 
-UNSENT = SimpleNamespace(counts=SimpleNamespace(hits=5, sent=15, unsent=40, in_batches=0))
-IN_BATCHES = SimpleNamespace(counts=SimpleNamespace(hits=5, sent=15, unsent=40, in_batches=40))
+IN_BATCHES = SimpleNamespace(hits=5, sent=15, in_batches=40)
 
 
 @pytest.mark.parametrize(
@@ -156,19 +173,21 @@ IN_BATCHES = SimpleNamespace(counts=SimpleNamespace(hits=5, sent=15, unsent=40, 
     [
         ({"ended": False, "error": EndpointError("lab is down.")}, False, "running", None),
         ({}, False, "finished", None),
-        ({"progress": SimpleNamespace(unsent=0, outcomes={"failed": 2})}, False, "finished",
+        ({"failed": 2}, False, "finished",
          "2 requests failed after all retries."),
         ({"error": EndpointError("lab is down.")}, False, "failed", "lab is down."),
         ({"unreadable": "not one answer could be read."}, False, "failed", "not one answer could be read."),
-        ({"cached": UNSENT, "stops": ["38 of the first 40 cannot be read."]}, False, "stopped",
+        ({"not_sent": 40, "stops": ["38 of the first 40 cannot be read."]}, False, "stopped",
          "38 of the first 40 cannot be read."),
-        ({"cached": UNSENT, "out_of_money": True}, False, "stopped",
+        ({"not_sent": 40, "out_of_money": True}, False, "stopped",
          "the spending limit is reached: 40 requests were not sent."),
-        ({"cached": UNSENT}, True, "stopped", "offline: 40 answers are not in the cache."),
-        ({"cached": IN_BATCHES}, False, "stopped", "40 requests are in a batch that is not fetched yet."),
-        ({"cached": UNSENT}, False, "stopped", "40 requests were not sent; the same command asks them."),
+        ({"not_sent": 40}, True, "stopped", "offline: 40 answers are not in the cache."),
+        ({"not_sent": 40, "counts": IN_BATCHES}, False, "stopped",
+         "40 requests are in a batch that is not fetched yet."),
+        ({"not_sent": 40}, False, "stopped", "40 requests were not sent; the same command asks them."),
     ],
 )  # fmt: skip
 def test_what_became_of_a_model(changes: dict[str, Any], offline: bool, state: str, reason: str | None) -> None:
     """A model runs until its work is over; then it finished, stopped or failed, with the reason."""
-    assert model_state(make_model_run(**{"ended": True, **changes}), offline=offline) == (state, reason)
+    client = SimpleNamespace(offline=offline)
+    assert model_state(make_model_run(**{"ended": True, "client": client, **changes})) == (state, reason)

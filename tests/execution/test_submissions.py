@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from explaineval.cache import open_store, request_key
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal, PendingKeys
 from explaineval.client.batches.protocol import BatchFailure
+from explaineval.client.batches.providers import check_batches
 from explaineval.client.cached import StoredOnlyClient
 from explaineval.client.spending import Budget, BudgetedClient, CostBound, SpendingLimit
 from explaineval.config import ClientConfig, Endpoint, ModelConfig, RunConfig
@@ -25,7 +26,6 @@ from explaineval.errors import (
     RequestUnsentError,
 )
 from explaineval.execution.batches import BatchSpending, UnansweredClient
-from explaineval.execution.model_run import check_batches
 from explaineval.planning.prices import PriceList, prices_of
 from explaineval.records import Completion, Request
 from explaineval.rundir.ledger import Account, open_ledger
@@ -194,7 +194,7 @@ LISTED = PriceList(
 def test_the_price_of_batches(model: str, batched: tuple[float, float], batch: bool) -> None:
     """The list's own for batches, else half the usual; alone it is always the usual spending."""
     config = RunConfig(tasks=("nli",), models=(ModelConfig(model=f"openai/{model}"),))
-    found = prices_of(config, ClientConfig(batch=batch), LISTED)
+    found = prices_of(config.models, ClientConfig(batch=batch), LISTED, config.params)
     name = (None, f"openai/{model}")
     singly, of_run = found.singly[name], found.of_run[name]
 
@@ -209,8 +209,8 @@ def test_a_limit_needs_the_usual_price_too() -> None:
     config = RunConfig(tasks=("nli",), models=(ModelConfig(model="openai/only"),))
 
     with pytest.raises(InputError, match="openai/only is not known"):
-        prices_of(config, ClientConfig(batch=True, max_usd=1.0), LISTED)
-    assert prices_of(config, ClientConfig(batch=True), LISTED).singly[None, "openai/only"] is None
+        prices_of(config.models, ClientConfig(batch=True, max_usd=1.0), LISTED, config.params)
+    assert prices_of(config.models, ClientConfig(batch=True), LISTED, config.params).singly[None, "openai/only"] is None
 
 
 def booked(account: Account) -> BatchSpending:

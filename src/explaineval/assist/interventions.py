@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from explaineval.assist.session import Assistant, SessionResult, run_session
+from explaineval.assist.session import Assistant, SessionResult, Watch, run_session
 from explaineval.client.endpoints.capabilities import Capabilities
-from explaineval.execution.model_run import Watch
 from explaineval.interventions import (
     LEAST_MASS,
     Judged,

@@ -14,11 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from explaineval.assist.session import Assistant, SessionResult, plan_session, run_session
+from explaineval.assist.session import Assistant, SessionResult, Watch, plan_session, run_session
 from explaineval.cache import request_key
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.errors import InputError
-from explaineval.execution.model_run import Watch
 from explaineval.interventions import kind_of
 from explaineval.parsing import classify, parse_label
 from explaineval.planning.cost import PlanCost

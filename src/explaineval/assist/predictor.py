@@ -14,11 +14,10 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from explaineval.assist.session import Assistant, SessionResult, Start, plan_session, run_session
+from explaineval.assist.session import Assistant, SessionResult, Start, Watch, plan_session, run_session
 from explaineval.cache import request_key
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.errors import InputError
-from explaineval.execution.model_run import Watch
 from explaineval.interventions import kind_of
 from explaineval.parsing import classify, parse_label
 from explaineval.planning.cost import PlanCost

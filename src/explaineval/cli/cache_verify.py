@@ -15,7 +15,7 @@ from explaineval.cli.cache_packs import keys_of
 from explaineval.cli.options import AT_LEAST_1, ENDPOINT, JSON, PATH, STORED, TRANSPORT, offered, option, options
 from explaineval.cli.output import finish
 from explaineval.client.endpoints.key_rules import check_keys
-from explaineval.config import ClientConfig, EndpointConfig, ModelConfig, RunConfig, build, normalise_url, read_price
+from explaineval.config import ClientConfig, EndpointConfig, ModelConfig, build, normalise_url, read_price
 from explaineval.errors import ExitCode, InputError
 from explaineval.execution.recheck import Agreement, choose_stored
 from explaineval.execution.recheck import reask as ask_stored
@@ -111,9 +111,8 @@ def _ask_again(
     asked = sorted({(request.endpoint, request.model) for request, _ in pairs}, key=str)
     client = _client_config(asked, given)
     entries = tuple(ModelConfig(model=model, endpoint=endpoint) for endpoint, model in asked)
-    config = RunConfig(tasks=("none",), models=entries)
     check_keys(client, entries)
-    prices = prices_of(config, client, read_price_list()).singly
+    prices = prices_of(entries, client, read_price_list())
     with nullcontext() if run is None else account_of(run, "reask") as account:
         if account is not None:
             account.check(limited=client.max_usd is not None, stated=None)

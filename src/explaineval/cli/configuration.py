@@ -7,12 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explaineval.config import SETTINGS, ClientConfig, RunConfig, build, normalise_url, older_spelling, read_config
+from explaineval.config import (
+    SETTINGS,
+    ClientConfig,
+    ModelConfig,
+    RunConfig,
+    build,
+    normalise_url,
+    older_spelling,
+    read_config,
+)
 from explaineval.config.identity import identify
 from explaineval.config.params import EXTRA_BODY, SAMPLING, check_params
 from explaineval.datasets.tasks import takes_columns
 from explaineval.errors import InputError
-from explaineval.records import SIMULATED_PREFIX
+from explaineval.records import SIMULATED_PREFIX, Record
 from explaineval.text import counted
 
 if TYPE_CHECKING:
@@ -34,6 +43,48 @@ def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, C
 
     Options that are None or empty were not given. Raises InputError for the first thing that is wrong.
     """
+    values, source = _gather(file, options)
+    for name, hint in (("tasks", "--task NAME"), ("models", "--model PROVIDER/MODEL")):
+        if not values.get(name):
+            raise InputError(f"no {name} given: add {hint}, or {name} in the configuration file.")
+    out = values.pop("out", None)
+    identify(values, source)
+    client = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
+    science, transport = build(RunConfig, values, source), build(ClientConfig, client, source)
+    models, transport = _place_simulated(science.models, transport)
+    return science.model_copy(update={"models": models}), transport, None if out is None else Path(out)
+
+
+class _Asked(Record):
+    models: tuple[ModelConfig]
+
+
+def resolve_model(options: Mapping[str, Any]) -> tuple[ModelConfig, ClientConfig]:
+    """Return the one model that the options name, which is asked beside any run, and how it is reached.
+
+    Raises InputError for the first thing that is wrong.
+    """
+    values, source = _gather(None, {**options, "model": (options["model"],)})
+    identify(values, source)
+    asked = build(_Asked, {"models": values["models"]}, source)
+    client = {name: value for name, value in values.items() if name in ClientConfig.model_fields}
+    (model,), transport = _place_simulated(asked.models, build(ClientConfig, client, source))
+    return model, transport
+
+
+def _place_simulated(
+    models: Sequence[ModelConfig], transport: ClientConfig
+) -> tuple[tuple[ModelConfig, ...], ClientConfig]:
+    """Put simulated models, where there are some, at their own endpoints."""
+    if any(model.model.startswith(SIMULATED_PREFIX) for model in models):
+        from explaineval.planning.prepare import with_simulated
+
+        return with_simulated(models, transport)
+    return tuple(models), transport
+
+
+def _gather(file: Path | None, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the values that a file (if any) and the options give together, and how errors name their source."""
     values = read_config(file) if file is not None else {}
     source = str(file) if file is not None else "options"
     given = {name: value for name, value in options.items() if value is not None and value != ()}
@@ -60,18 +111,7 @@ def resolve(file: Path | None, options: Mapping[str, Any]) -> tuple[RunConfig, C
         values.pop("ray_address_from_file", None)  # the user's own word
     _apply_endpoint(values, given)
     _override_entries(values, given)
-    for name, hint in (("tasks", "--task NAME"), ("models", "--model PROVIDER/MODEL")):
-        if not values.get(name):
-            raise InputError(f"no {name} given: add {hint}, or {name} in the configuration file.")
-    out = values.pop("out", None)
-    identify(values, source)
-    client = {name: values.pop(name) for name in list(values) if name in ClientConfig.model_fields}
-    science, transport = build(RunConfig, values, source), build(ClientConfig, client, source)
-    if any(model.model.startswith(SIMULATED_PREFIX) for model in science.models):
-        from explaineval.planning.prepare import with_simulated
-
-        science, transport = with_simulated(science, transport)
-    return science, transport, None if out is None else Path(out)
+    return values, source
 
 
 def resolve_role(role: str, options: Mapping[str, Any], prompts: PromptBook, spent: float = 0.0) -> Assistant:
@@ -84,17 +124,14 @@ def resolve_role(role: str, options: Mapping[str, Any], prompts: PromptBook, spe
             f"cannot be the {role}."
         )
     max_usd = None if options["max_usd"] is None else max(0.0, options["max_usd"] - spent)
-    science, client, _ = resolve(
-        None,
+    model, client = resolve_model(
         {
-            **{name: options[f"{role}_{name}"] for name in ("base_url", "api_key_env", "price")},
+            **{name: options[f"{role}_{name}"] for name in ("base_url", "api_key_env", "price", "model")},
             **{name: options[name] for name in SHARED if name in options},
             "max_usd": max_usd,
-            "model": (options[f"{role}_model"],),
-            "task": ("none",),  # a configuration needs a task; nothing reads this one
-        },
+        }
     )
-    return Assistant(role, science.models[0], client, prompts)
+    return Assistant(role, model, client, prompts)
 
 
 def find_models(

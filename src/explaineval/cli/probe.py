@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explaineval.cache import open_store
-from explaineval.cli.configuration import resolve
+from explaineval.cli.configuration import resolve_model
 from explaineval.cli.options import ENDPOINT, JSON, offered, option, options
 from explaineval.cli.output import echo_document, echo_notes, echo_table
 from explaineval.client.endpoints.capabilities import route_warning, store_probe
@@ -50,10 +50,8 @@ def probe(json: bool, **given: Any) -> int:
     """
     if not given["model"]:
         raise InputError("no model given: add --model PROVIDER/MODEL.")
-    # a probe has no task; `resolve` wants one, and everything else is read as `run` reads it
-    science, transport, _ = resolve(None, {**given, "model": (given["model"],), "task": ("sense",)})
-    model = science.models[0]
-    price = prices_of(science, transport, read_price_list()).singly[model.endpoint, model.model]
+    model, transport = resolve_model(given)
+    price = prices_of([model], transport, read_price_list()).singly[model.endpoint, model.model]
     proxy = proxy_note(transport.endpoint_of(model), model.model)
     notes = [] if proxy is None else [note("proxy_used", text=proxy)]
     findings = asyncio.run(_probe_and_keep(model, transport, price))

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
     from rich.text import Text
 
-    from explaineval.execution.model_run import ModelRun, Watch
+    from explaineval.assist.session import Watch
     from explaineval.execution.progress import RunStatus, RunWatch
+    from explaineval.execution.session import ModelSession
     from explaineval.scoring.codes import Note
 
 TOLD_WHILE_ASKING = ("answers_unreadable",)
@@ -128,36 +129,23 @@ def watch_lines(role: str) -> Watch:
     `role` names the model that is asked beside a run.
     """
     started = last = time.monotonic()
-    print_messages = _message_printer()
+    printed = 0
 
-    def show(model_runs: list[ModelRun]) -> None:
-        nonlocal last
-        print_messages(model_runs)
+    def show(session: ModelSession) -> None:
+        nonlocal last, printed
+        echo_notes(session.messages[printed:])
+        printed = len(session.messages)
         now = time.monotonic()
         if now - last < LINE_SECONDS:
             return
         last = now
-        tallies = [model_run.cached.counts for model_run in model_runs]
-        hits, sent = sum(tally.hits for tally in tallies), sum(tally.sent for tally in tallies)
-        done = hits + sent + sum(tally.unsent for tally in tallies)
+        hits, sent = session.counts.hits, session.counts.sent
+        done = hits + sent + session.counts.unsent
         echo_notes(
             [
                 f"{role}: {counted(done, 'request')}, {hits} from the cache, "
                 f"{number_text(sent / (now - started), 1)} sent/s"
             ]
         )
-
-    return show
-
-
-def _message_printer() -> Watch:
-    """Return a function that prints each message of the models' runs once."""
-    printed: dict[tuple[str | None, str], int] = {}
-
-    def show(model_runs: list[ModelRun]) -> None:
-        for model_run in model_runs:
-            name = (model_run.model.endpoint, model_run.model.model)
-            echo_notes(model_run.messages[printed.get(name, 0) :])
-            printed[name] = len(model_run.messages)
 
     return show

@@ -7,7 +7,7 @@ them all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from types import TracebackType
@@ -101,13 +101,13 @@ def open_transport(name: str, endpoints: Mapping[str | None, Endpoint], timeout:
 class Layers:
     """The layers of one model, outermost first, each with its own counters.
 
-    `budgeted` is None where the price is unknown, so that spending cannot be limited; `storing` where nothing is kept.
+    `budgeted` is None where the price is unknown, so that spending cannot be limited.
     """
 
     retrying: RetryingClient
     limited: LimitedClient
     budgeted: BudgetedClient | None
-    storing: StoringClient | None
+    storing: StoringClient
 
 
 class ClientStack:
@@ -123,6 +123,7 @@ class ClientStack:
         transports: used instead of those in TRANSPORTS, by the endpoint of the models that they ask.
         shared: limits that hold over several processes, kept to beside the run's own.
         account: books what is spent, and knows what was spent before.
+        report: shows a message about workers or endpoints to the user.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class ClientStack:
         transports: Mapping[str | None, Transport] | None = None,
         shared: SharedLimits | None = None,
         account: SpendingAccount | None = None,
+        report: Callable[[str], None] = lambda _: None,
     ) -> None:
         models = tuple(models)
         check_transport(config, models)
@@ -150,8 +152,7 @@ class ClientStack:
         self._transports = dict(transports or {})
         self._opened: dict[str, Transport] = {}
         self._workers: RayWorkers | None = None
-        self.report: Callable[[str], None] = lambda _: None
-        """Shows a message about workers or endpoints to the user."""
+        self.report = report
 
     def transport_of(self, model: ModelConfig, on_open: Callable[[], None] = lambda: None) -> LazyTransport:
         """Return the transport of this model, which is opened at its first request; `on_open` is called then."""
@@ -178,9 +179,17 @@ class ClientStack:
         return WorkerTransport(TRANSPORTS[name], self._workers)
 
     def layers(
-        self, model: ModelConfig, price: Price | None, transport: Client, writer: AnswerWriter | None = None
+        self,
+        model: ModelConfig,
+        price: Price | None,
+        transport: Client,
+        writer: AnswerWriter,
+        is_withheld: Callable[[Request], bool],
     ) -> Layers:
-        """The layers over `transport` (a transport, or a client around one) that send a model's requests."""
+        """The layers over `transport` (a transport, or a client around one) that send a model's requests.
+
+        `is_withheld` says of a request whether it is not to be sent any more.
+        """
         place = place_of(model)
         if place not in self._limits:
             rate = RateLimit(*self.config.pace_of(model))
@@ -191,27 +200,51 @@ class ClientStack:
                 self.config.patience,
                 self.stopping,
                 slots=lambda: limit.adaptive.slots,
-                report=lambda message: self.report(message),
+                report=self.report,
                 turns=self.shared if isinstance(self.shared, ProbeTurns) else None,
             )
             if self.shared is not None and self.shared.has_answered(place):
                 self._availability[place].answers = 1
         limit, availability = self._limits[place], self._availability[place]
-        storing = None if writer is None else StoringClient(transport, writer)
-        budgeted = self._budgeted(model, price, storing or transport)
+        storing = StoringClient(transport, writer)
+        budgeted = self._budgeted(model, price, storing)
         limited = LimitedClient(
-            budgeted or storing or transport, limit, self.stopping, self._overbilling[place], availability=availability
+            budgeted or storing, limit, self.stopping, self._overbilling[place], is_withheld, availability
         )
         retrying = RetryingClient(
             limited, self.config.max_retries, self.stopping, limit.is_busy, availability=availability
         )
         return Layers(retrying, limited, budgeted, storing)
 
-    def cached(self, layers: Layers, store: Store, claims: Claims | None) -> CachedClient:
-        """The layer that looks into the store first, over the others; offline, over nothing."""
+    def cached(
+        self,
+        layers: Layers,
+        store: Store,
+        claims: Claims | None,
+        *,
+        on_answer: Callable[[Request, Completion, bool], None],
+        on_unsent: Callable[[Request], None],
+        on_wait: Callable[[int], None],
+        is_withheld: Callable[[Request], bool],
+        report: Callable[[str], None],
+        pending: Container[str],
+    ) -> CachedClient:
+        """The layer that looks into the store first, over the others; offline, over nothing. See `CachedClient`."""
         inner: Client = StoredOnlyClient() if self.config.offline else layers.retrying
-        older_names = self.config.older_names
-        return CachedClient(inner, store, self.stopping, claims, layers.storing, older_names=older_names)
+        return CachedClient(
+            inner,
+            store,
+            self.stopping,
+            claims,
+            layers.storing,
+            on_answer=on_answer,
+            on_unsent=on_unsent,
+            on_wait=on_wait,
+            is_withheld=is_withheld,
+            report=report,
+            pending=pending,
+            older_names=self.config.older_names,
+        )
 
     def sequential(self, model: ModelConfig, price: Price | None, transport: Client) -> Client:
         """The layers for one request at a time: no concurrency limit, and an endpoint's error stops nothing."""

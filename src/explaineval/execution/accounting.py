@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import platform
-import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from os.path import commonprefix
-from pathlib import Path
 
 from explaineval._version import __version__
-from explaineval.cache import AnswerOrigin, Store, holds_store, request_key
+from explaineval.cache import AnswerOrigin, Store
 from explaineval.client.endpoints.capabilities import route_warning
-from explaineval.client.spending import texts_of
-from explaineval.config import RunConfig
+from explaineval.config import ClientConfig, ModelConfig, RunConfig
 from explaineval.cost import dollars, is_metered
 from explaineval.execution.model_run import ModelRun
+from explaineval.execution.session import ModelSession
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.prices import Prices
-from explaineval.records import Request
 from explaineval.rundir.ledger import Account, Reserved
 from explaineval.rundir.schema import (
     AnswerSource,
@@ -69,65 +65,66 @@ def run_record(prepared: Prepared, facts: Facts, prices: str, *, hide_addresses:
 
 def endpoint_record(run: ModelRun) -> EndpointRecord:
     """Describe one model at its endpoint: its probe, how it was asked, what went wrong, what it was sent."""
+    session = run.session
     return EndpointRecord(
-        endpoint=run.model.endpoint,
-        model=run.model.model,
-        probe=run.probe,
+        endpoint=session.model.endpoint,
+        model=session.model.model,
+        probe=session.probe,
         capabilities={
             style: RecordedCapabilities(
                 logprobs=sent.logprobs, temperature=sent.temperature, state=sent.state, found=sent.found
             )
-            for style, sent in run.capabilities.items()
+            for style, sent in session.capabilities.items()
         },
-        fault=None if run.error is None else str(run.error),
-        tokens=TokenCounts(**run.ledger.tokens),
-        price=run.ledger.price,
-        requests=request_counts([run]),
-        threads=run.threads if run.cached.counts.sent else None,
-        snapshots=run.ledger.snapshots,
+        fault=None if session.error is None else str(session.error),
+        tokens=TokenCounts(**session.ledger.tokens),
+        price=session.ledger.price,
+        requests=request_counts([session]),
+        threads=run.threads if session.counts.sent else None,
+        snapshots=session.ledger.snapshots,
         unreadable=run.unreadable_arms,
-        address=_shown_address(run, run.address),
-        sources=_sources(run),
+        address=_shown_address(session, session.address),
+        sources=_sources(session),
     )
 
 
-def _sources(run: ModelRun) -> tuple[AnswerSource, ...]:
+def _sources(session: ModelSession) -> tuple[AnswerSource, ...]:
     """Return where the answers of a model came from, the most frequent source first."""
     counts: Counter[AnswerOrigin] = Counter()
-    for origin, count in run.cached.origins.items():
-        counts[origin._replace(address=_shown_address(run, origin.address))] += count
-    if run.cached.counts.sent:
-        counts[AnswerOrigin(known=True, address=_shown_address(run, run.address))] += run.cached.counts.sent
+    for origin, count in session.cached.origins.items():
+        counts[origin._replace(address=_shown_address(session, origin.address))] += count
+    if session.counts.sent:
+        counts[AnswerOrigin(known=True, address=_shown_address(session, session.address))] += session.counts.sent
     return tuple(AnswerSource(**origin._asdict(), answers=count) for origin, count in counts.most_common())
 
 
-def _shown_address(run: ModelRun, address: str | None) -> str | None:
+def _shown_address(session: ModelSession, address: str | None) -> str | None:
     """Return an address as the run tells it: where that is the operator's matter, only whether it is today's."""
-    if not run.hides_address or address is None:
+    if not session.hides_address or address is None:
         return address
-    return run.model.endpoint if address == run.address else ANOTHER_ADDRESS
+    return session.model.endpoint if address == session.address else ANOTHER_ADDRESS
 
 
-def request_counts(runs: Sequence[ModelRun]) -> RequestCounts:
+def request_counts(sessions: Sequence[ModelSession]) -> RequestCounts:
     """Add up the requests of several models."""
-    counts = [run.cached.counts for run in runs]
+    counts = [session.counts for session in sessions]
     hits = sum(count.hits for count in counts)
     sent = sum(count.sent for count in counts)
-    unsent = sum(count.unsent for count in counts) + sum(run.progress.unsent for run in runs)
+    unsent = sum(count.unsent for count in counts) + sum(session.progress.unsent for session in sessions)
     return RequestCounts(
-        planned=sum(run.progress.planned for run in runs),
+        planned=sum(session.progress.planned for session in sessions),
         distinct=hits + sent + unsent,
         hits=hits,
         sent=sent,
         unsent=unsent,
-        retries=sum(run.layers.retrying.retries for run in runs),
+        retries=sum(session.layers.retrying.retries for session in sessions),
     )
 
 
-def has_limit(prepared: Prepared) -> bool:
-    """Return whether something may limit what a run spends."""
-    limits = [prepared.client.max_usd, *(model.max_usd for model in prepared.config.models)]
-    return not prepared.client.offline and any(limit is not None for limit in limits)
+def has_limit(client: ClientConfig, models: Iterable[ModelConfig]) -> bool:
+    """Return whether something may limit what is spent on these models."""
+    limits = [client.max_usd, *(model.max_usd for model in models)]
+    return not client.offline and any(limit is not None for limit in limits)
 
 
 def settle_open(account: Account, store: Store, prices: Prices) -> None:
@@ -152,120 +149,44 @@ NO_PRICE = "no price is known for a model; give --price IN,OUT"
 NO_COUNT = "answers came without a count of tokens"
 
 
-def totals_of(runs: Sequence[ModelRun]) -> Totals:
+def totals_of(sessions: Sequence[ModelSession]) -> Totals:
     """Add up the dollars and requests of several models; dollars are None where the cost of one is unknown."""
-    known = all(run.ledger.known for run in runs)
-    unpriced = any(run.ledger.price is None for run in runs)
-    spent = sum(run.ledger.spent for run in runs)
-    saved = sum(run.ledger.saved for run in runs)
+    known = all(session.ledger.known for session in sessions)
+    unpriced = any(session.ledger.price is None for session in sessions)
+    spent = sum(session.ledger.spent for session in sessions)
+    saved = sum(session.ledger.saved for session in sessions)
     return Totals(
         usd_spent=spent if known else None,
         usd_saved_by_cache=saved if known else None,
         usd_from_scratch=spent + saved if known else None,
-        usd_unbilled_at_most=sum(run.budgeted.unknown for run in runs if run.budgeted is not None),
-        requests=request_counts(runs),
+        usd_unbilled_at_most=sum(session.budgeted.unknown for session in sessions if session.budgeted is not None),
+        requests=request_counts(sessions),
         cost_unknown=None if known else NO_PRICE if unpriced else NO_COUNT,
     )
 
 
-SHOWN_CHARACTERS = 90
-"""Characters of a missing request's text that are shown."""
-
-
-def bill_notes(runs: Sequence[ModelRun]) -> Iterator[Note]:
+def bill_notes(sessions: Sequence[ModelSession]) -> Iterator[Note]:
     """Yield a note where attempts without a bill may have been charged."""
-    attempts = sum(run.budgeted.unbilled for run in runs if run.budgeted is not None)
-    most = sum(run.budgeted.unknown for run in runs if run.budgeted is not None)
+    attempts = sum(session.budgeted.unbilled for session in sessions if session.budgeted is not None)
+    most = sum(session.budgeted.unknown for session in sessions if session.budgeted is not None)
     if attempts and most:
         yield note("bill_unknown", attempts=counted(attempts, "attempt"), dollars=dollars_text(most))
 
 
-def outage_notes(runs: Sequence[ModelRun]) -> Iterator[Note]:
+def outage_notes(sessions: Sequence[ModelSession]) -> Iterator[Note]:
     """Yield a note for each endpoint that was waited for and answered again."""
-    for endpoint in dict.fromkeys(run.layers.limited.availability for run in runs):
+    for endpoint in dict.fromkeys(session.layers.limited.availability for session in sessions):
         if endpoint.outages:
             times = "once" if endpoint.outages == 1 else f"{endpoint.outages} times"
             waited = duration_text(endpoint.waited)
             yield note("endpoint_waited_for", place=endpoint.place, times=times, duration=waited)
 
 
-def probe_notes(run: ModelRun, config: RunConfig) -> Iterator[Note]:
+def probe_notes(session: ModelSession, config: RunConfig) -> Iterator[Note]:
     """Yield notes on what a probe, or the name of the route, says against the way this model is asked."""
-    caution = route_warning(run.model.model)
+    caution = route_warning(session.model.model)
     if caution is not None and config.logprobs != "off":
         yield note("route_loses_logprobs", text=caution)
-    reasons = (run.probe or {}).get("reasoning_first") is True
-    if reasons and "pe" in config.arms.order and not run.ledger.reasoned:  # else the ledger's note says it
-        yield note("reasons_first", "probed", model=run.model.model)
-
-
-def limit_error(runs: Sequence[ModelRun], limit: float | None) -> str | None:
-    """Say that a spending limit was reached, what was spent and what the rest would cost; None where it was not.
-
-    `limit` is that of the run as a whole, in dollars.
-    """
-    stopped = [run for run in runs if run.out_of_money]
-    if not stopped:
-        return None
-    total = next(run.budgeted.budget.total for run in runs if run.budgeted is not None)
-    spent = total.earlier + total.spent
-    earlier = (
-        f" in this run directory ({dollars_text(total.earlier)} of it before this command)" if total.earlier else ""
-    )
-    limits = [] if limit is None else [dollars_text(limit)]
-    limits += [
-        f"{dollars_text(run.model.max_usd)} for {run.model.model}" for run in stopped if run.model.max_usd is not None
-    ]
-    costs = [run.estimate.usd() for run in runs if run.estimate.missing]
-    expected, worst = (sum(cost[name] or 0.0 for cost in costs) for name in ("expected", "worst"))
-    return (
-        f"the spending limit ({', '.join(limits)}) is reached: {dollars_text(spent)} are spent{earlier}, and "
-        "the numbers "
-        "are those of what was paid for. The other "
-        f"{counted(sum(run.estimate.missing for run in runs), 'request')} would cost "
-        f"about {dollars_text(expected)}, {dollars_text(worst)} at the most: give the same command with a "
-        "higher --max-usd."
-    )
-
-
-def offline_error(prepared: Prepared, runs: Sequence[ModelRun], directory: Path | None) -> str | None:
-    """Say how many answers an offline run lacks, of which models, and what the first of them ask; None where none.
-
-    `directory` is the run directory, None where it is not kept, since the cache holds no answer of the run.
-    """
-    incomplete = [run for run in runs if run.estimate.missing] if prepared.client.offline else []
-    if not incomplete:
-        return None
-    total = sum(run.estimate.missing for run in incomplete)
-    lines = [
-        f"offline, and {counted(total, 'answer', 'are')} not in the cache; the numbers are those of what is there."
-    ]
-    for run in incomplete:
-        guess = " (nothing is stored about its logprobs: they are assumed)" if run.assumed else ""
-        lines.append(f"  {run.model.model}: {run.estimate.missing:,} missing{guess}, the first of them:")
-        keys = [request_key(request)[:16] for request in run.unsent]
-        lines += [f"    {key}  {text}" for key, text in zip(keys, _excerpts(run.unsent), strict=True)]
-    if directory is None and not holds_store(prepared.client.cache):
-        lines.append(
-            f"  There is no cache in {prepared.client.cache}: check --cache. Without --offline they are asked."
-        )
-    elif directory is None:
-        look = f"explaineval cache stats --cache {shlex.quote(str(prepared.client.cache))}"
-        lines.append(f"  Without --offline they are asked. The cache has no answer of this run; what it has: {look}")
-    else:
-        look = f"explaineval cache explain {shlex.quote(str(directory))}"
-        lines.append(f"  Without --offline they are asked. Why they are misses: {look}")
-    return "\n".join(lines)
-
-
-def _excerpts(requests: Sequence[Request]) -> list[str]:
-    """Return a line for each request with the part of its text that not all of them share."""
-    texts = [" ".join(texts_of(request)[-1].split()) for request in requests]
-    start = len(commonprefix(texts)) if len(set(texts)) > 1 else 0  # noqa: RUF071 - characters are what is wanted
-    lines = []
-    for request, text in zip(requests, texts, strict=True):
-        begin = max(0, text.rfind(" ", 0, start) + 1)
-        part = text[begin : begin + SHOWN_CHARACTERS]
-        line = ("…" if begin else "") + part + ("…" if begin + len(part) < len(text) else "")
-        lines.append(line + (f" (sample {request.sample})" if request.sample else ""))
-    return lines
+    reasons = (session.probe or {}).get("reasoning_first") is True
+    if reasons and "pe" in config.arms.order and not session.ledger.reasoned:  # else the ledger's note says it
+        yield note("reasons_first", "probed", model=session.model.model)

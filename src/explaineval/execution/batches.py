@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from explaineval.cache import Store, request_key
+from explaineval.cache import request_key
 from explaineval.client.batches.journal import DIRECTORY, BatchJournal
 from explaineval.client.batches.protocol import BatchFailure
 from explaineval.client.batches.run import run_batches
 from explaineval.client.batches.submit import BatchSession, CheckedClient, pause
 from explaineval.client.protocol import SpendingAccount
 from explaineval.client.spending import BudgetedClient, CostBound, SpendingLimit
-from explaineval.config import ClientConfig
 from explaineval.errors import (
     BudgetReachedError,
     EndpointError,
@@ -25,7 +24,7 @@ from explaineval.errors import (
     RequestRejectedError,
     RequestUnsentError,
 )
-from explaineval.execution.model_run import ModelRun
+from explaineval.execution.session import ModelSession
 from explaineval.records import Completion, Request
 from explaineval.text import counted, dollars_text
 
@@ -141,11 +140,7 @@ class BatchSpending:
 
 
 async def submit(
-    client: ClientConfig,
-    store: Store,
-    model_run: ModelRun,
-    batches: CheckedClient,
-    lacking: Callable[[], Iterable[tuple[str, Request]]],
+    session: ModelSession, batches: CheckedClient, lacking: Callable[[], Iterable[tuple[str, Request]]]
 ) -> None:
     """Ask by batches for whatever the model's plan lacks; afterwards its client answers from the store only.
 
@@ -154,17 +149,17 @@ async def submit(
     A request for which another process is asking by itself is left to it, and goes into a batch if that process brings
     no answer. An endpoint that takes no batches becomes the model's error.
     """
-    name, stopping = model_run.model.model, model_run.pool.stopping
+    name, stopping = session.model.model, session.pool.stopping
     unanswered = UnansweredClient()
-    price = model_run.ledger.price
-    spending = BatchSpending(model_run.budgeted, None if price is None else CostBound(price), unanswered)
+    price = session.ledger.price
+    spending = BatchSpending(session.budgeted, None if price is None else CostBound(price), unanswered)
     provider = batches.provider
-    journal = BatchJournal(client.cache / DIRECTORY, provider.name, provider.endpoint.identity, provider.model)
+    journal = BatchJournal(session.client.cache / DIRECTORY, provider.name, provider.endpoint.identity, provider.model)
 
     def misses() -> Iterator[tuple[str, Request]]:
         yield from ((key, request) for key, request in lacking() if key not in unanswered.failed)
 
-    model_run.cached.pending, model_run.cached.counts.in_batches = (), 0  # these batches are tracked here
+    session.cached.pending, session.counts.in_batches = (), 0  # these batches are tracked here
     waits = 0
     try:
         # repeated: explanations follow answers, and settled requests make room under the spending limit
@@ -172,56 +167,56 @@ async def submit(
             try:
                 await batches.check()
             except EndpointError as exc:
-                model_run.error = exc
+                session.error = exc
                 break
-            session = BatchSession(
+            submission = BatchSession(
                 provider,
-                store,
+                session.store,
                 journal,
                 stopping,
-                client.batch_poll,
-                tell=model_run.messages.append,
+                session.client.batch_poll,
+                tell=session.messages.append,
                 reserve=spending.reserve,
                 book=spending.book,
                 settle=spending.settle,
-                claims=model_run.cached.claims,
-                wait=client.batch_wait,
+                claims=session.cached.claims,
+                wait=session.client.batch_wait,
             )
-            outcome = await run_batches(session, misses())
+            outcome = await run_batches(submission, misses())
             unanswered.failed |= outcome.failed
             unanswered.waiting = outcome.waiting
             if outcome.errors:
-                model_run.error = EndpointError(outcome.errors[0])
-            if outcome.waiting or outcome.errors or model_run.billing_error or session.is_stopping:
+                session.error = EndpointError(outcome.errors[0])
+            if outcome.waiting or outcome.errors or session.billing_error or submission.is_stopping:
                 break
             if not outcome.stored:
                 if not outcome.elsewhere and not outcome.in_other_batches:
                     break
                 if not waits and outcome.in_other_batches:
-                    session.say(
+                    submission.say(
                         f"another process works on this model's batches, which hold {outcome.in_other_batches} of "
                         "these requests; they go into no other batch, and its answers are waited for."
                     )
                 if not waits and outcome.elsewhere:
-                    session.say(
+                    submission.say(
                         f"another process is asking {outcome.elsewhere} of these requests by itself; "
                         "they go into no batch, and its answers are waited for."
                     )
-                await pause(stopping, min(client.batch_poll, 2.0 ** min(waits, 10)))
+                await pause(stopping, min(session.client.batch_poll, 2.0 ** min(waits, 10)))
                 waits += 1
     finally:
         open_bill = spending.close()
     if unanswered.waiting:
         bill = f" and may cost {dollars_text(open_bill)} at the most" if open_bill else ""
-        model_run.messages.append(
+        session.messages.append(
             f"{name}: a batch goes on at the provider{bill}; the same command fetches it when it is done."
         )
     if unanswered.failed:
         counts = Counter(failure.reason for failure in unanswered.failed.values())
         reasons = "; ".join(f"{count} × {reason}" for reason, count in counts.most_common(3))
-        model_run.messages.append(
+        session.messages.append(
             f"{name}: {counted(len(unanswered.failed), 'request')} failed in their batch: {reasons}"
         )
-    if model_run.budgeted is not None:
-        model_run.budgeted.refused += len(unanswered.out_of_money)
-    model_run.cached.inner, model_run.cached.bought = unanswered, spending.bought
+    if session.budgeted is not None:
+        session.budgeted.refused += len(unanswered.out_of_money)
+    session.end_sending(unanswered, spending.bought)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from explaineval.cache import holds_store, open_store
+from explaineval.client.batches.providers import check_batches
 from explaineval.client.endpoints.capabilities import older_verdicts
 from explaineval.config import ClientConfig, RunConfig
 from explaineval.errors import InputError
-from explaineval.execution.model_run import check_batches
 from explaineval.planning.cost import PlanCost, estimate_costs, total_costs
 from explaineval.planning.notes import cache_notes
 from explaineval.planning.prepare import Prepared, adopt_run, prepare
@@ -72,7 +72,7 @@ def plan_run(
         for model in science.models:
             check_batches(model, client.endpoint_of(model))
     price_list = read_price_list()
-    prices = prices_of(prepared.config, prepared.client, price_list)
+    prices = prices_of(science.models, client, price_list, science.params)
     notes = list(prepared.chosen.notes)
     with open_store(client.cache, readonly=True) if holds_store(client.cache) else nullcontext() as store:
         if store is not None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from explaineval.errors import InputError
 from explaineval.execution.model_run import ModelRun
+from explaineval.execution.outcome import model_state
+from explaineval.execution.session import ModelSession
 from explaineval.planning.prepare import Prepared
 from explaineval.rundir.directory import write_progress
 from explaineval.rundir.schema import ModelProgress, ModelState, RunProgress, RunState, Waiting
 from explaineval.scoring.counts import interval_of
 from explaineval.scoring.live import LiveNumbers, LivePhi
-from explaineval.text import counted
 
 WRITE_SECONDS = 2.0
 """Seconds between two versions of progress.json while no model ends."""
@@ -79,7 +80,6 @@ class ProgressReporter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.prepared, self.directory, self.watch, self.clock = prepared, directory, watch, clock
-        self.flush: Callable[[], None] = lambda: None  # writes out the trials so far, so that others can read them
         self._started = _now()
         self._numbers = LiveNumbers(interval_of(prepared.config))
         self._paces: list[Pace] = []
@@ -89,8 +89,11 @@ class ProgressReporter:
         self._written = float("-inf")
         self._states: list[tuple[ModelState, bool]] = []
 
-    def report(self, model_runs: list[ModelRun]) -> None:
-        """Show how far the models are, and write it where it is time to."""
+    def report(self, model_runs: Sequence[ModelRun], flush: Callable[[], None] = lambda: None) -> None:
+        """Show how far the models are, and write it where it is time to.
+
+        `flush` writes out the trials so far, so that others can read them.
+        """
         progress = self._snapshot(model_runs, "asking")
         has_ended = bool(model_runs) and all(model_run.ended for model_run in model_runs)
         compute = self._numbers.finish if has_ended else self._numbers.update  # the last numbers are of all trials
@@ -99,13 +102,13 @@ class ProgressReporter:
         if now - self._written >= WRITE_SECONDS or states != self._states:
             self._written, self._states = now, states
             with suppress(OSError):  # it is tried again, and at the end raises where it can be handled
-                self.flush()
+                flush()
             self._write(progress)
         self.watch(RunStatus(progress, tuple(phis), tuple(self._new_messages(model_runs))))
 
     def write(
         self,
-        model_runs: list[ModelRun],
+        model_runs: Sequence[ModelRun],
         state: RunState,
         reason: str | None = None,
         exit_code: int | None = None,
@@ -113,22 +116,13 @@ class ProgressReporter:
         """Write how far the run is as a whole: before the first request, and when nothing more is asked."""
         self._write(self._snapshot(model_runs, state, reason, exit_code))
 
-    @contextmanager
-    def record_errors(self, model_runs: list[ModelRun]) -> Iterator[None]:
-        """Write that the run failed, and why, where the block ends with an exception."""
-        try:
-            yield
-        except BaseException as exc:
-            self.write(model_runs, "failed", str(exc) or type(exc).__name__)
-            raise
-
     def _write(self, progress: RunProgress) -> None:
         with suppress(InputError):
             write_progress(self.directory, progress)
 
     def _snapshot(
         self,
-        model_runs: list[ModelRun],
+        model_runs: Sequence[ModelRun],
         state: RunState,
         reason: str | None = None,
         exit_code: int | None = None,
@@ -149,61 +143,61 @@ class ProgressReporter:
         )
 
     def _model(self, place: int, model_run: ModelRun) -> ModelProgress:
-        counts, pace = model_run.cached.counts, self._paces[place]
-        unsent = counts.unsent + model_run.progress.unsent
+        session, pace = model_run.session, self._paces[place]
+        counts, unsent = session.counts, session.not_sent
         settled = counts.hits + counts.sent + unsent
-        state, reason = model_state(model_run, offline=self.prepared.client.offline)
+        state, reason = model_state(model_run)
         if state != "running" and self._ended[place] is None:
             self._ended[place] = _now()
         distinct = settled if state != "running" else max(model_run.size.distinct, settled)
         pace.measure(self.clock(), settled, counts.sent)
         speeds = pace.per_second() if state == "running" else None
-        usd = usd_of(model_run)
-        now_spent = usd if usd is None or model_run.budgeted is None else usd - model_run.budgeted.own.earlier
+        usd = usd_of(session)
+        now_spent = usd if usd is None or session.budgeted is None else usd - session.budgeted.own.earlier
         remaining = distinct - settled
         return ModelProgress(
             endpoint=model_run.model.endpoint,
             model=model_run.model.model,
             state=state,
             reason=reason,
-            planned=model_run.size.planned + model_run.progress.retried,
+            planned=model_run.size.planned + session.progress.retried,
             distinct=distinct,
             hits=counts.hits,
             sent=counts.sent,
             unsent=unsent,
-            retries=model_run.layers.retrying.retries,
+            retries=session.layers.retrying.retries,
             rate=None if speeds is None else speeds[1],
             seconds_left=None if speeds is None or not speeds[0] else remaining / speeds[0],
             usd=usd,
             usd_left=None if now_spent is None or not counts.sent else now_spent / counts.sent * remaining,
             max_usd=model_run.model.max_usd,
             outcomes=dict(sorted(model_run.statuses.items())),
-            waiting=waiting_of(model_run) if state == "running" else None,
+            waiting=waiting_of(session) if state == "running" else None,
             started=self._started,
             updated=self._ended[place] or _now(),
         )
 
-    def _new_messages(self, model_runs: list[ModelRun]) -> list[str]:
+    def _new_messages(self, model_runs: Sequence[ModelRun]) -> list[str]:
         messages = []
         for place, model_run in enumerate(model_runs):
-            messages += model_run.messages[self._printed[place] :]
-            self._printed[place] = len(model_run.messages)
+            messages += model_run.session.messages[self._printed[place] :]
+            self._printed[place] = len(model_run.session.messages)
         return messages
 
 
-def usd_of(model_run: ModelRun) -> float | None:
+def usd_of(session: ModelSession) -> float | None:
     """Return the dollars that count as spent: every bill, and the worst case of attempts without one; None if unknown.
 
     With a limit that is what the limit counts: all that was spent in the run directory.
     """
-    if model_run.budgeted is not None:
-        return model_run.budgeted.own.earlier + model_run.budgeted.own.spent
-    return model_run.ledger.spent if model_run.ledger.known else None
+    if session.budgeted is not None:
+        return session.budgeted.own.earlier + session.budgeted.own.spent
+    return session.ledger.spent if session.ledger.known else None
 
 
-def waiting_of(model_run: ModelRun) -> Waiting | None:
+def waiting_of(session: ModelSession) -> Waiting | None:
     """Return what the model's endpoint is waited for; None while it answers."""
-    outage = model_run.layers.limited.availability.outage
+    outage = session.layers.limited.availability.outage
     if outage is None:
         return None
     return Waiting(
@@ -214,29 +208,6 @@ def waiting_of(model_run: ModelRun) -> Waiting | None:
         until=outage.until.isoformat(timespec="milliseconds"),
         tries=outage.tries,
     )
-
-
-def model_state(model_run: ModelRun, *, offline: bool) -> tuple[ModelState, str | None]:
-    """Return whether a model still runs or how it ended, and the sentence that says why it did not come to its end."""
-    if not model_run.ended:
-        return "running", None
-    if model_run.error is not None:
-        return "failed", str(model_run.error)
-    if model_run.stops:
-        return "stopped", " ".join(model_run.stops)
-    if model_run.unreadable is not None:
-        return "failed", model_run.unreadable
-    unsent = model_run.cached.counts.unsent + model_run.progress.unsent
-    if model_run.out_of_money:
-        return "stopped", f"the spending limit is reached: {counted(unsent, 'request', 'were')} not sent."
-    if unsent:
-        if offline:
-            return "stopped", f"offline: {counted(unsent, 'answer', 'are')} not in the cache."
-        if model_run.cached.counts.in_batches:
-            return "stopped", f"{counted(unsent, 'request', 'are')} in a batch that is not fetched yet."
-        return "stopped", f"{counted(unsent, 'request', 'were')} not sent; the same command asks them."
-    failed = model_run.progress.outcomes["failed"]
-    return "finished", f"{counted(failed, 'request')} failed after all retries." if failed else None
 
 
 def _now() -> str:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from explaineval.cache import Store, request_key
-from explaineval.client.stack import ClientStack
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import Price, dollars
 from explaineval.errors import BudgetReachedError, RequestUnsentError
-from explaineval.execution.pool import Pool, run_until_done
+from explaineval.execution.outcome import Reason, reasons_of
+from explaineval.execution.session import ModelSession, Sessions, open_empty_cache
+from explaineval.planning.prices import Prices
 from explaineval.planning.replies import Dialogue, Failure
 from explaineval.records import Completion, Request
 from explaineval.rundir.ledger import Account
 
 LETTER = re.compile(r"(?im)^\W*answer\W{0,6}([A-Z])(?![A-Za-z])")
 BARE_LETTER = re.compile(r"\W{0,4}([A-Z])(?![A-Za-z])")
-
-Prices = Mapping[tuple[str | None, str], Price | None]
 
 
 @dataclass
@@ -42,6 +42,21 @@ class Agreement:
     interrupted: bool = False
     usd: float = 0.0
     fault: str | None = None
+
+    def add(self, request: Request, stored: Completion, reply: Completion | Failure, price: Price | None) -> None:
+        """Count how an answer compares with the stored one."""
+        if isinstance(reply, Failure):
+            self.failed += 1
+            self.fault = self.fault or f"{request_key(request)[:16]}: {reply.reason}"
+            return
+        self.asked += 1
+        self.same_text += reply.text == stored.text
+        self.other_model += (reply.model, reply.fingerprint) != (stored.model, stored.fingerprint)
+        self.usd += 0.0 if price is None else dollars(reply.usage, price)
+        before, after = letter_of(request, stored), letter_of(request, reply)
+        if before is not None and after is not None:
+            self.lettered += 1
+            self.same_letter += before == after
 
     @property
     def differs(self) -> bool:
@@ -75,60 +90,44 @@ def reask(
 
     `account` books what that costs, and what it has spent before counts too.
     """
-    return asyncio.run(_reask(pairs, client, prices, account))
-
-
-async def _reask(
-    pairs: list[tuple[Request, Completion]], client: ClientConfig, prices: Prices, account: Account | None
-) -> Agreement:
     by_model: dict[tuple[str | None, str], list[tuple[Request, Completion]]] = {}
     for request, stored in pairs:
         by_model.setdefault((request.endpoint, request.model), []).append((request, stored))
     models = [ModelConfig(model=model, endpoint=endpoint) for endpoint, model in sorted(by_model, key=str)]
     agreement = Agreement()
-    stopping = asyncio.Event()
-    async with ClientStack(client, models, stopping, account=account) as stack:
 
-        async def ask(model: ModelConfig) -> None:
-            price = prices[model.endpoint, model.model]
-            if price is None and account is not None:
-                account.mark_unknown(f"no price of {model.model} was known")
-            layers = stack.layers(model, price, stack.transport_of(model))
-            pool = Pool(layers.retrying, layers.limited.limit.ceiling, stopping)
+    async def compare(session: ModelSession, pair: tuple[Request, Completion]) -> None:
+        request, stored = pair
+        try:
+            reply = await session.pool.hold(_ask(request))
+        except BudgetReachedError:
+            agreement.over_limit += 1
+        except RequestUnsentError:  # stopped, or the endpoint is unusable, as another request has told
+            return
+        else:
+            agreement.add(request, stored, reply, prices.singly[request.endpoint, request.model])
 
-            async def handle(pair: tuple[Request, Completion]) -> None:
-                try:
-                    await pool.hold(_compare(*pair, price, agreement))
-                except BudgetReachedError:
-                    agreement.over_limit += 1
-                except RequestUnsentError:  # stopped, or the endpoint is unusable, as another request has told
-                    return
+    async def ask_all(store: Store) -> None:
+        async with Sessions(client, models, prices, store, None, account=account) as sessions:
+            work = [
+                session.pool.run(by_model[session.model.endpoint, session.model.model], partial(compare, session))
+                for session in sessions.models
+            ]
+            agreement.interrupted = await sessions.ask(work, lambda: None)
+        agreement.unsent = len(pairs) - agreement.asked - agreement.failed
+        billed = [session for session in sessions.models if session.billing_error is not None]
+        if billed:
+            agreement.fault = str(billed[0].billing_error)
+            overdrawn = any(Reason.OVERDRAWN in reasons_of(session) for session in billed)
+            agreement.over_limit = agreement.unsent if overdrawn else agreement.over_limit
 
-            await pool.run(by_model[model.endpoint, model.model], handle)
-
-        agreement.interrupted = await run_until_done([ask(model) for model in models], stopping)
-    agreement.unsent = len(pairs) - agreement.asked - agreement.failed
-    if stack.billing_error is not None:
-        agreement.fault = str(stack.billing_error)
-        agreement.over_limit = agreement.unsent if stack.budget.total.overdrawn else agreement.over_limit
+    with open_empty_cache() as store:  # what is stored is not to be found, and stays
+        asyncio.run(ask_all(store))
     return agreement
 
 
-def _compare(request: Request, stored: Completion, price: Price | None, agreement: Agreement) -> Dialogue[None]:
-    """Ask a request and count how the answer compares with the stored one."""
-    reply = yield request
-    if isinstance(reply, Failure):
-        agreement.failed += 1
-        agreement.fault = agreement.fault or f"{request_key(request)[:16]}: {reply.reason}"
-        return
-    agreement.asked += 1
-    agreement.same_text += reply.text == stored.text
-    agreement.other_model += (reply.model, reply.fingerprint) != (stored.model, stored.fingerprint)
-    agreement.usd += 0.0 if price is None else dollars(reply.usage, price)
-    before, after = letter_of(request, stored), letter_of(request, reply)
-    if before is not None and after is not None:
-        agreement.lettered += 1
-        agreement.same_letter += before == after
+def _ask(request: Request) -> Dialogue[Completion | Failure]:
+    return (yield request)
 
 
 def letter_of(request: Request, completion: Completion) -> str | None:

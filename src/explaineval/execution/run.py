@@ -4,47 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import count
 from pathlib import Path
 
 from explaineval.cache import Claims, Store, spread
+from explaineval.client.batches.providers import check_batches
 from explaineval.client.cluster.ray_workers import check_engine
-from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.client.protocol import SharedLimits
-from explaineval.config import Arm
 from explaineval.datasets import shots_of
 from explaineval.errors import ExitCode, InputError, InUseError, StoreError
-from explaineval.execution.accounting import (
-    endpoint_record,
-    has_limit,
-    run_record,
-    settle_open,
-    totals_of,
-)
-from explaineval.execution.model_run import ModelRun, build_model_runs, check_batches, open_cache, run_models
-from explaineval.execution.pool import StopRequest, ask_units
+from explaineval.execution.accounting import endpoint_record, has_limit, run_record, settle_open, totals_of
+from explaineval.execution.model_run import ModelRun, embedded_transports
+from explaineval.execution.outcome import is_complete, run_ending, run_notes, unreadable_notes
+from explaineval.execution.pool import StopRequest
 from explaineval.execution.progress import ProgressReporter, RunWatch
-from explaineval.execution.readability import beginning_with, first_units
-from explaineval.execution.settle import check_verdicts, settle_plan
-from explaineval.execution.stopping import Looks, ask_by_looks, stop_notes
-from explaineval.execution.trials import unit_trials
-from explaineval.execution.verdict import is_unfinished, judge_run, run_notes, unreadable_notes
+from explaineval.execution.session import Sessions, open_cache
+from explaineval.execution.settle import check_verdicts
+from explaineval.execution.stopping import Looks, stop_notes
 from explaineval.files import LineWriter
 from explaineval.planning import provenance
 from explaineval.planning.notes import cache_notes
-from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared, adopt_run, inputs_of
-from explaineval.planning.prices import Prices, prices_of, read_price_list
-from explaineval.planning.replies import Reply
-from explaineval.planning.units import Unit, all_examples, plan, plan_size, stored_reply, walk_units
-from explaineval.records import Request
+from explaineval.planning.prices import prices_of, read_price_list
 from explaineval.rundir import directory as run_directory
 from explaineval.rundir.ledger import Account, open_ledger
-from explaineval.rundir.schema import Facts, Totals
+from explaineval.rundir.schema import Facts, RunRecord, Totals
 from explaineval.scoring.codes import Note
 from explaineval.scoring.rows import Scores, score
 
@@ -91,231 +79,220 @@ def execute(
         InputError: a directory or cache that cannot be used, a spending limit that could not hold, or a model without
             batches where they are wanted.
     """
-    prepared = adopt_run(prepared, out)
-    check_engine(prepared.client)
-    listed = read_price_list()
-    prices = prices_of(prepared.config, prepared.client, listed)
-    if prepared.client.batch and not prepared.client.offline:
-        for model in prepared.config.models:
-            check_batches(model, prepared.client.endpoint_of(model))
-    examples, edits = inputs_of(prepared.tasks, prepared.chosen)
-    wanted = prepared.config.until_half_width
-    looks = None if wanted is None else Looks(prepared, wanted)
-    model_runs: list[ModelRun] = []
-    with _explain_full_disk(model_runs), ExitStack() as stack:
-        store, claims = open_cache(prepared.client, stack, prepared.config.models)
-        if prepared.config.shard is not None and not prepared.client.offline:
-            check_verdicts(prepared, store)
-        keep = keep or not any(task.examples for task in prepared.tasks)  # an empty shard is a result too
-        directory, state, account = _open_directory(prepared, out, stack, model_runs, keep=keep)
-        if account is not None:
-            settle_open(account, store, prices)
-            account.check(limited=has_limit(prepared) and shared is None, stated=prepared.client.spent)
+    run = Run(adopt_run(prepared, out), out, watch, embedded, keep=keep, stop=stop, shared=shared)
+    return run.execute(unreadable_fails=unreadable_fails)
+
+
+class Run:
+    """One run as it goes: its directory, the models that it asks, its progress, and how it ends.
+
+    The arguments are those of `execute`.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        out: Path | None,
+        watch: RunWatch,
+        embedded: Path | None,
+        *,
+        keep: bool,
+        stop: StopRequest | None,
+        shared: SharedLimits | None,
+    ) -> None:
+        check_engine(prepared.client)
+        self.prepared, self.config, self.client = prepared, prepared.config, prepared.client
+        listed = read_price_list()
+        self.price_version = listed.version
+        self.prices = prices_of(self.config.models, self.client, listed, self.config.params)
+        if self.client.batch and not self.client.offline:
+            for model in self.config.models:
+                check_batches(model, self.client.endpoint_of(model))
+        wanted = self.config.until_half_width
+        self.looks = None if wanted is None else Looks(prepared, wanted)
+        self.keep = keep or not any(task.examples for task in prepared.tasks)  # an empty shard is a result too
+        self.models: Sequence[ModelRun] = ()
+        """The models that are asked, once asking has begun."""
+        self.state = ""
+        """What was in the directory before; "new" for nothing."""
+        self.account: Account | None = None
+        """Books what is spent; offline that is nothing, so there is none."""
+        self._out, self._watch, self._embedded, self._stop, self._shared = out, watch, embedded, stop, shared
+
+    def execute(self, *, unreadable_fails: bool) -> Outcome:
+        """Ask, store, write, score."""
+        with self._explain_full_disk(), ExitStack() as stack:
+            store, claims = stack.enter_context(open_cache(self.client, self.config.models))
+            if self.config.shard is not None and not self.client.offline:
+                check_verdicts(self.prepared, store)
+            directory = self._open_directory(stack)
+            self._open_account(directory, store, stack)
+            record = self._write_inputs(directory)
+            reporter = ProgressReporter(self.prepared, directory, self._watch)
+            reporter.write((), "asking")
+            with self._report_errors(reporter):
+                interrupted = self._ask(directory, store, claims, reporter)
+                reporter.write(self.models, "scoring")
+                totals = self._write_record(directory, record, interrupted=interrupted)
+                warnings = self._release(store)
+                scores = score(directory)
+                run_directory.write_metrics(directory, scores.rows)
+                code, errors = run_ending(
+                    self.prepared,
+                    self.models,
+                    directory if self._is_kept else None,
+                    interrupted=interrupted,
+                    unreadable_fails=unreadable_fails,
+                )
+                reporter.write(self.models, "stopped" if interrupted else "finished", " ".join(errors) or None, code)
+        kept = directory if (directory / run_directory.RUN).exists() else None
+        stopped = () if self.looks is None else stop_notes(self.looks.stops(), self.looks.wanted)
+        unreadable = unreadable_notes(self.models, fails=unreadable_fails)
+        notes = (*run_notes(self.prepared, self.models, self.state), *stopped, *unreadable, *warnings)
+        return Outcome(kept, code, record.signature, scores, totals, notes, errors)
+
+    def _ask(self, directory: Path, store: Store, claims: Claims | None, reporter: ProgressReporter) -> bool:
+        """Ask all models at the same time and write their trials; whether the run was interrupted."""
+        # looks are at the same examples in every process
+        start = spread(claims.take_number()) if claims is not None and self.looks is None else 0.0
+        trials = directory / run_directory.TRIALS
+
+        async def ask(lines: LineWriter) -> bool:
+            transports = embedded_transports(self.prepared, self._embedded)
+            async with Sessions(
+                self.client,
+                self.config.models,
+                self.prices,
+                store,
+                claims,
+                transports=transports,
+                shared=self._shared,
+                account=self.account,
+            ) as sessions:
+                self.models = [
+                    ModelRun(self.prepared, session, lines, start, self.looks, transports.get(session.model.endpoint))
+                    for session in sessions.models
+                ]
+                work = [model_run.ask() for model_run in self.models]
+                return await sessions.ask(work, lambda: reporter.report(self.models, lines.flush), self._stop)
+
+        with run_directory.writing(trials), LineWriter(trials) as lines:
+            return asyncio.run(ask(lines))
+
+    def _open_directory(self, stack: ExitStack) -> Path:
+        """Return the run directory, made, locked and checked, and note what was in it before.
+
+        It is the one asked for, else the first of this run's name that no other process is writing. A new one is
+        removed when the stack is left, with the directories made for it, unless it is kept.
+        """
+        made: list[Path] = []
+
+        def remove_unused() -> None:
+            if self.state != "new" or self._is_kept or (self.account is not None and self.account.ledger.purposes):
+                return
+            for path in directory.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            with suppress(OSError):  # another run has put something there meanwhile
+                for path in made:
+                    path.rmdir()
+
+        stack.callback(remove_unused)
+        default = run_directory.default_directory(RUNS, date.today(), self.prepared.name)
+        for number in count(1):
+            directory = self._out or (default if number == 1 else default.with_name(f"{default.name}-{number}"))
+            made = [path for path in (directory, *directory.parents) if not path.exists()]
+            try:  # looking first and locking then would let two processes see the same free one
+                stack.enter_context(run_directory.locked(directory))
+            except InUseError:
+                if self._out is not None:
+                    raise
+            else:
+                break
+        inputs = inputs_of(self.prepared.tasks, self.prepared.chosen)
+        self.state = run_directory.prepare(directory, self.prepared.science, *inputs)
+        return directory
+
+    def _open_account(self, directory: Path, store: Store, stack: ExitStack) -> None:
+        """Open the account of what is spent in the directory, and settle what an earlier process left open there."""
+        if self.client.offline:
+            return
+        self.account = Account(stack.enter_context(open_ledger(directory)), "run")
+        settle_open(self.account, store, self.prices)
+        limited = has_limit(self.client, self.config.models) and self._shared is None
+        self.account.check(limited=limited, stated=self.client.spent)
+
+    def _write_inputs(self, directory: Path) -> RunRecord:
+        """Write what is known before the first request, and return the record of it."""
+        prepared = self.prepared
+        examples, edits = inputs_of(prepared.tasks, prepared.chosen)
         run_directory.write_inputs(directory, examples, edits, prepared.prompts.directory, *shots_of(prepared.tasks))
         if prepared.whole is not None:
             run_directory.write_positions(directory, prepared.positions)
         facts = Facts(
             tasks=provenance.task_facts(prepared.tasks, prepared.chosen.edits, prepared.prompts),
-            no_level_shots=provenance.no_level_shots(prepared.config, prepared.tasks, prepared.prompts),
+            no_level_shots=provenance.no_level_shots(self.config, prepared.tasks, prepared.prompts),
         )
-        record = run_record(prepared, facts, listed.version, hide_addresses=shared is not None)
+        record = run_record(prepared, facts, self.price_version, hide_addresses=self._shared is not None)
         run_directory.write_run(directory, record)
-        reporter = ProgressReporter(prepared, directory, watch)
-        reporter.write([], "asking")
-        stack.enter_context(reporter.record_errors(model_runs))
-        trials = directory / run_directory.TRIALS
-        with run_directory.writing(trials), LineWriter(trials) as lines:
-            reporter.flush = lines.flush
-            interrupted = asyncio.run(
-                _ask_models(
-                    prepared, store, claims, model_runs, lines, reporter, prices, embedded, stop, looks, shared, account
-                )
-            )
-        reporter.write(model_runs, "scoring")
+        return record
+
+    def _write_record(self, directory: Path, record: RunRecord, *, interrupted: bool) -> Totals:
+        """Write what came of the run into its record, and return the totals."""
+        sessions = [model_run.session for model_run in self.models]
         capabilities = {
-            (model_run.model.endpoint, model_run.model.model, style): value
-            for model_run in model_runs
-            for style, value in model_run.capabilities.items()
+            (session.model.endpoint, session.model.model, style): value
+            for session in sessions
+            for style, value in session.capabilities.items()
         }
-        arms = provenance.arm_facts(prepared.config, prepared.tasks, prepared.prompts, capabilities)
-        totals = totals_of(model_runs)
-        unsent = totals.requests.unsent
+        arms = provenance.arm_facts(self.config, self.prepared.tasks, self.prepared.prompts, capabilities)
+        totals = totals_of(sessions)
         changes = {
-            "facts": facts.model_copy(update={"arms": arms}),
-            "complete": not interrupted and not is_unfinished(model_runs, unsent),
-            "endpoints": tuple(endpoint_record(model_run) for model_run in model_runs),
-            "trials": sum(model_run.written for model_run in model_runs),
-            "stops": () if looks is None else looks.stops(),
+            "facts": record.facts.model_copy(update={"arms": arms}),
+            "complete": not interrupted and is_complete(sessions),
+            "endpoints": tuple(endpoint_record(model_run) for model_run in self.models),
+            "trials": sum(model_run.written for model_run in self.models),
+            "stops": () if self.looks is None else self.looks.stops(),
             "totals": totals,
-            "spending": () if account is None else account.ledger.spending(),
+            "spending": () if self.account is None else self.account.ledger.spending(),
         }
         run_directory.write_run(directory, record.model_copy(update=changes))
-        for model_run in model_runs:
-            if model_run.estimate.missing:
-                model_run.estimate.learn_lengths(store, model_run.model)
+        return totals
+
+    def _release(self, store: Store) -> tuple[Note, ...]:
+        """Give back the memory that only asking needs; returns what is to be told of the cache."""
+        for model_run in self.models:
+            if model_run.session.estimate.missing:
+                model_run.session.estimate.learn_lengths(store, model_run.model)
         warnings = tuple(cache_notes(store.warnings))
-        for model_run in model_runs:
+        for model_run in self.models:
             model_run.release()
-        scores = score(directory)
-        run_directory.write_metrics(directory, scores.rows)
-        lasting = directory if keep or state != "new" or has_answers(model_runs) else None
-        code, errors = judge_run(prepared, model_runs, lasting, interrupted, unsent, unreadable_fails=unreadable_fails)
-        reporter.write(model_runs, "stopped" if interrupted else "finished", " ".join(errors) or None, code)
-    kept = directory if (directory / run_directory.RUN).exists() else None
-    stopped = () if looks is None else stop_notes(looks.stops(), looks.wanted)
-    unreadable = unreadable_notes(model_runs, fails=unreadable_fails)
-    notes = (*run_notes(prepared, model_runs, state), *stopped, *unreadable, *warnings)
-    return Outcome(kept, code, record.signature, scores, totals, notes, errors)
+        return warnings
 
+    @property
+    def _is_kept(self) -> bool:
+        """Whether the directory is kept, since there is an answer, a failed attempt at one, or an earlier run in it."""
+        answered = any(model_run.session.answers or model_run.statuses for model_run in self.models)
+        return self.keep or answered or self.state != "new"
 
-async def _ask_models(
-    prepared: Prepared,
-    store: Store,
-    claims: Claims | None,
-    model_runs: list[ModelRun],
-    lines: LineWriter,
-    reporter: ProgressReporter,
-    prices: Prices,
-    embedded: Path | None,
-    stop: StopRequest | None,
-    looks: Looks | None,
-    shared: SharedLimits | None,
-    account: Account | None,
-) -> bool:
-    """Ask all models at the same time; whether the run was interrupted. Appends to `model_runs`, writes to `lines`."""
-    stopping = asyncio.Event()
-    # looks are at the same examples in every process
-    start = spread(claims.take_number()) if claims is not None and looks is None else 0.0
-    async with AsyncExitStack() as stack:
-        model_runs += build_model_runs(prepared, store, claims, prices, stopping, stack, embedded, shared, account)
-        for model_run in model_runs:
-            model_run.size = plan_size(prepared, model_run.model)
-        if looks is not None:
-            looks.members = list(model_runs)
-        work = [_ask_model(prepared, store, model_run, lines, start, looks) for model_run in model_runs]
-        return await run_models(model_runs, work, stopping, reporter.report, stop)
-
-
-async def _ask_model(
-    prepared: Prepared, store: Store, model_run: ModelRun, lines: LineWriter, start: float, looks: Looks | None
-) -> None:
-    """Ask one model's plan, beginning at this share of it, and write the trials; with `looks`, until they say so."""
-    config = prepared.config
-
-    check = model_run.readability
-
-    def sent_as(arm: Arm) -> Capabilities:
-        return model_run.capabilities[arm.style]
-
-    def is_wanted(unit: Unit) -> bool:
-        return not check.is_stopped(unit.arm)
-
-    def units(examples: Examples = all_examples) -> Iterator[Unit]:
-        planned = plan(prepared, model_run.model, sent_as, start, examples)
-        return beginning_with(first, planned) if start else planned
-
-    def lacking() -> Iterator[tuple[str, Request]]:
-        older = prepared.client.older_names
-        for unit in first:
-            replies = [stored_reply(store.get, unit.dialogue(variant, config.retry), older) for variant in unit.asked]
-            if None not in replies:
-                check.add(unit, replies)
-        for step in walk_units(filter(is_wanted, units()), prepared, store.get):
-            if step.completion is None and step.certain:
-                yield step.key, step.request
-
-    def receive(unit: Unit, replies: list[Reply | None]) -> None:
-        check.add(unit, replies)
-        for trial in unit_trials(unit, replies, config.mention, config.min_label_mass):
-            lines.write(trial.model_dump_json())
-            model_run.written += 1
-            model_run.count_trial(trial)
-
-    async def ask(examples: Examples = all_examples) -> None:
-        missing = model_run.estimate.add_missing
-        await ask_units(model_run.pool, units(examples), config.retry, receive, missing, is_wanted)
-
-    try:
-        if not await settle_plan(model_run, prepared, store):
-            return
-        first = first_units(prepared, model_run.model, sent_as)
-        check.begin(first)
-        if model_run.batches is not None:
-            from explaineval.execution.batches import submit
-
-            await submit(prepared.client, store, model_run, model_run.batches, lacking)
-            model_run.pool.stopping = asyncio.Event()  # nothing is sent from here on: read to the end what is paid for
-        if looks is None:
-            await ask()
-        else:
-            await ask_by_looks(looks, model_run, ask)
-        await model_run.set_error(prepared.client)
-    finally:
-        if looks is not None:
-            looks.leave(model_run)
-        if not model_run.progress.complete:  # what the run never came to is part of its plan too
-            model_run.progress.count_rest(model_run.size)
-        model_run.ended = True
-
-
-def _open_directory(
-    prepared: Prepared, out: Path | None, stack: ExitStack, model_runs: list[ModelRun], *, keep: bool
-) -> tuple[Path, str, Account | None]:
-    """The run directory, made, locked and checked, what was in it before ("new": nothing), and the run's account there.
-
-    Offline nothing is spent, so there is no account.
-
-    It is the one asked for, else the first of this run's name that no other process is writing. A new one is removed
-    when the stack is left, with the directories made for it, where the run has no answer by then, unless `keep`.
-    """
-    made: list[Path] = []
-    state = ""
-    account: Account | None = None
-
-    def remove_unused() -> None:
-        if state != "new" or keep or has_answers(model_runs):
-            return
-        if account is not None and account.ledger.purposes:
-            return
-        for path in directory.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        with suppress(OSError):  # another run has put something there meanwhile
-            for path in made:
-                path.rmdir()
-
-    stack.callback(remove_unused)
-    default = run_directory.default_directory(RUNS, date.today(), prepared.name)
-    for number in count(1):
-        directory = out or (default if number == 1 else default.with_name(f"{default.name}-{number}"))
-        made = [path for path in (directory, *directory.parents) if not path.exists()]
-        try:  # looking first and locking then would let two processes see the same free one
-            stack.enter_context(run_directory.locked(directory))
-        except InUseError:
-            if out is not None:
-                raise
-        else:
-            break
-    state = run_directory.prepare(directory, prepared.science, *inputs_of(prepared.tasks, prepared.chosen))
-    if not prepared.client.offline:
-        account = Account(stack.enter_context(open_ledger(directory)), "run")
-    return directory, state, account
-
-
-def has_answers(model_runs: list[ModelRun]) -> bool:
-    """Return whether there is an answer, or a failed attempt at one: then a new run directory is kept."""
-    return any(model_run.answers or model_run.statuses for model_run in model_runs)
-
-
-@contextmanager
-def _explain_full_disk(model_runs: list[ModelRun]) -> Iterator[None]:
-    """While inside, the sentence about the cache stands before that about another file on the same full disk."""
-    try:
-        yield
-    except InputError as exc:
-        unstored = model_runs[0].writer.message if model_runs else None
-        if unstored is None or isinstance(exc, StoreError):
+    @contextmanager
+    def _report_errors(self, reporter: ProgressReporter) -> Iterator[None]:
+        """Write that the run failed, and why, where the block ends with an exception."""
+        try:
+            yield
+        except BaseException as exc:
+            reporter.write(self.models, "failed", str(exc) or type(exc).__name__)
             raise
-        raise StoreError(f"{unstored} {exc}") from exc
+
+    @contextmanager
+    def _explain_full_disk(self) -> Iterator[None]:
+        """While inside, the sentence about the cache stands before that about another file on the same full disk."""
+        try:
+            yield
+        except InputError as exc:
+            unstored = self.models[0].session.writer.message if self.models else None
+            if unstored is None or isinstance(exc, StoreError):
+                raise
+            raise StoreError(f"{unstored} {exc}") from exc

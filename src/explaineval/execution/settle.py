@@ -6,36 +6,36 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from explaineval.cache import Store, request_key
-from explaineval.client.endpoints.capabilities import Build, assume_capabilities, determine_capabilities
-from explaineval.errors import EndpointError, InputError, RequestRejectedError, RequestUnsentError
-from explaineval.execution.model_run import ModelRun
+from explaineval.client.endpoints.capabilities import Build, assume_capabilities
+from explaineval.errors import EndpointError, InputError
+from explaineval.execution.session import ModelSession
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import RequestBuilder
 from explaineval.planning.units import builders, count_asked
-from explaineval.records import SIMULATED_PREFIX, Example, Request, Style
+from explaineval.records import SIMULATED_PREFIX, Example, Request
 
 MAX_EXAMPLES = 3
 """Examples that are tried before an endpoint that rejects them counts as unusable."""
 
 
-async def settle_plan(model_run: ModelRun, prepared: Prepared, store: Store) -> bool:
+async def settle_plan(session: ModelSession, prepared: Prepared) -> bool:
     """Find out how each style of the plan is sent; False where the endpoint is unusable, as the model's `error` says.
 
     It is found out by the first request of the plan; without batches, by the first that no other process is asking just
     now.
     """
     try:
-        for builder in builders(prepared, model_run.model):
-            if builder.arm.style not in model_run.capabilities:
-                if model_run.batches is None:
-                    examples = _examples(prepared, builder, _is_free(model_run, builder, store))
+        for builder in builders(prepared, session.model):
+            if builder.arm.style not in session.capabilities:
+                if session.batches is None:
+                    examples = _examples(prepared, builder, _is_free(session, builder))
                 else:  # waiting for another process's answer is better than one more request outside a batch
                     examples = _examples(prepared, builder)
                 builds = [_build(builder, example) for example in examples]
-                await settle_style(model_run, prepared, store, builder.arm.style, builds)
+                await session.settle(prepared.config, builder.arm.style, builds)
     except EndpointError as exc:
-        model_run.progress.unsent -= _count_sent(model_run, prepared, store)
-        await model_run.set_error(prepared.client, exc)
+        session.progress.unsent -= _count_sent(session, prepared)
+        await session.set_error(exc)
         return False
     return True
 
@@ -59,29 +59,6 @@ def check_verdicts(prepared: Prepared, store: Store) -> None:
                 )
 
 
-async def settle_style(
-    model_run: ModelRun, prepared: Prepared, store: Store, style: Style, builds: Sequence[Build]
-) -> None:
-    """Find out how one style is sent, by the first of the requests; where that very text is rejected, by a later one.
-
-    Where nothing may be sent (offline, no money, stopping) it is assumed. Raises EndpointError where the endpoint
-    cannot be used, or rejects all of them.
-    """
-    config, keep = prepared.config, not prepared.client.offline
-    for build in builds:
-        try:
-            capabilities = await determine_capabilities(model_run.cached, store, config, style, build, keep=keep)
-        except RequestUnsentError:
-            capabilities, known = assume_capabilities(store, config, model_run.model, style)
-            model_run.assumed = model_run.assumed or not known
-        except EndpointError as exc:
-            if not isinstance(exc.__cause__, RequestRejectedError) or build is builds[-1]:
-                raise
-            continue
-        model_run.capabilities[style] = capabilities
-        return
-
-
 def _build(builder: RequestBuilder, example: Example) -> Build:
     return lambda logprobs, temperature: builder.build(example, example.fields, logprobs, temperature)
 
@@ -102,22 +79,22 @@ def _examples(
     return free or list(islice(asked(), MAX_EXAMPLES)) or builder.task.examples[:1]
 
 
-def _assumed_request(model_run: ModelRun, builder: RequestBuilder, store: Store) -> Callable[[Example], Request]:
+def _assumed_request(session: ModelSession, builder: RequestBuilder) -> Callable[[Example], Request]:
     """The request for an example as it would be sent by what is stored about the endpoint."""
-    assumed, _ = assume_capabilities(store, builder.config, model_run.model, builder.arm.style)
+    assumed, _ = assume_capabilities(session.store, builder.config, session.model, builder.arm.style)
     return lambda example: builder.build(example, example.fields, assumed.logprobs, assumed.temperature)
 
 
-def _is_free(model_run: ModelRun, builder: RequestBuilder, store: Store) -> Callable[[Example], bool]:
+def _is_free(session: ModelSession, builder: RequestBuilder) -> Callable[[Example], bool]:
     """Tells of an example whether no other process is asking about it just now."""
-    request = _assumed_request(model_run, builder, store)
-    return lambda example: not model_run.cached.is_asked_elsewhere(request(example))
+    request = _assumed_request(session, builder)
+    return lambda example: not session.cached.is_asked_elsewhere(request(example))
 
 
-def _count_sent(model_run: ModelRun, prepared: Prepared, store: Store) -> int:
+def _count_sent(session: ModelSession, prepared: Prepared) -> int:
     """How many requests of the plan were sent before the endpoint turned out to be unusable."""
     keys: set[str] = set()
-    for builder in builders(prepared, model_run.model):
-        request = _assumed_request(model_run, builder, store)
+    for builder in builders(prepared, session.model):
+        request = _assumed_request(session, builder)
         keys.update(request_key(request(example)) for example in _examples(prepared, builder))
-    return sum(int(key[:16], 16) in model_run.cached.counts.seen for key in keys)
+    return sum(int(key[:16], 16) in session.cached.counts.seen for key in keys)

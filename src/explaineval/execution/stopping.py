@@ -9,24 +9,33 @@ the answers alone, not on when they came, so the same answers stop a run at the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
-from explaineval.config import LOOK
-from explaineval.execution.model_run import ModelRun
+from explaineval.config import LOOK, ModelConfig
+from explaineval.execution.readability import ReadabilityCheck
 from explaineval.interventions import counts_for_phi
 from explaineval.metrics.precision import is_precise
 from explaineval.planning.interventions import kinds_in
-from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared
 from explaineval.planning.requests import RequestBuilder
-from explaineval.planning.units import PlanPart, PlanSize, builders, part_of
+from explaineval.planning.units import PlanPart, builders, part_of
 from explaineval.records import Condition
 from explaineval.rundir.schema import Stop
 from explaineval.scoring.codes import Note, note
 from explaineval.scoring.counts import interval_of
+from explaineval.scoring.live import LiveCounts
 from explaineval.text import counted
+
+
+class AskedModel(Protocol):
+    """One model of a run, as far as a look at its numbers needs it."""
+
+    model: ModelConfig
+    readability: ReadabilityCheck
+    live: LiveCounts
 
 
 @dataclass
@@ -39,13 +48,13 @@ class Looks:
 
     prepared: Prepared
     wanted: float
-    members: list[ModelRun] = field(default_factory=list)
+    members: list[AskedModel] = field(default_factory=list, init=False)
     """The models that go on."""
     number: int = 0
     """How many looks there were."""
     stopped: dict[PlanPart, int] = field(default_factory=dict)
     """After how many examples the parts that are precise enough stopped."""
-    _waiting: list[ModelRun] = field(default_factory=list)
+    _waiting: list[AskedModel] = field(default_factory=list)
     _next: asyncio.Event = field(default_factory=asyncio.Event)
 
     def next_examples(self, builder: RequestBuilder) -> range:
@@ -55,18 +64,22 @@ class Looks:
             return range(0)
         return range(min(available, LOOK * self.number), min(available, LOOK * (self.number + 1)))
 
-    def has_more(self, model_run: ModelRun) -> bool:
+    def has_more(self, model_run: AskedModel) -> bool:
         """Say whether there is anything left to ask a model."""
         return any(self.next_examples(builder) for builder in builders(self.prepared, model_run.model))
 
-    async def look(self, model_run: ModelRun) -> None:
+    async def look(self, model_run: AskedModel) -> None:
         """Wait until all models have come to the next look."""
         self._waiting.append(model_run)
         event = self._next
         self._look_if_all_wait()
         await event.wait()
 
-    def leave(self, model_run: ModelRun) -> None:
+    def join(self, model_run: AskedModel) -> None:
+        """Let a model decide too; all join before the first look."""
+        self.members.append(model_run)
+
+    def leave(self, model_run: AskedModel) -> None:
         """Let the others go on without a model."""
         self.members = [member for member in self.members if member is not model_run]
         self._look_if_all_wait()
@@ -102,7 +115,7 @@ class Looks:
         event, self._next = self._next, asyncio.Event()
         event.set()
 
-    def _is_precise(self, model_run: ModelRun, builder: RequestBuilder) -> bool:
+    def _is_precise(self, model_run: AskedModel, builder: RequestBuilder) -> bool:
         """Say whether phi-CCT of every kind of a model's condition is precise enough; not where there is no kind."""
         conditions = list(self._conditions(model_run, builder))
         interval = interval_of(self.prepared.config)
@@ -113,7 +126,7 @@ class Looks:
                 return False
         return bool(conditions)
 
-    def _conditions(self, model_run: ModelRun, builder: RequestBuilder) -> Iterator[Condition]:
+    def _conditions(self, model_run: AskedModel, builder: RequestBuilder) -> Iterator[Condition]:
         """Yield the conditions in which phi-CCT counts: not the controls of cues, nor what measures noise."""
         for name in self._kinds[builder.task.name]:
             yield builder.arm.condition(model_run.model, builder.task.name)._replace(kind=name)
@@ -125,24 +138,6 @@ class Looks:
         for task, kind, _ in kinds_in(self.prepared.chosen.edits):
             found.setdefault(task, set()).add(kind)
         return {task: [name for name in sorted(names) if counts_for_phi(name)] for task, names in sorted(found.items())}
-
-
-async def ask_by_looks(looks: Looks, model_run: ModelRun, ask: Callable[[Examples], Awaitable[None]]) -> None:
-    """Ask a model about the examples of one look after the other, by `ask`, until nothing is left to ask."""
-    counts, progress = model_run.cached.counts, model_run.progress
-    while looks.has_more(model_run):
-        await ask(looks.next_examples)
-        if not progress.complete:  # interrupted: the rest of the plan is counted as not sent
-            return
-        if (
-            counts.unsent + progress.unsent > model_run.withheld
-            or model_run.billing_error
-            or model_run.layers.limited.down
-        ):
-            break  # on less than all answers nothing is decided
-        await looks.look(model_run)
-    # more than what was begun was not to be asked
-    model_run.size = PlanSize(progress.planned - progress.retried, progress.distinct)
 
 
 def stop_notes(stops: tuple[Stop, ...], wanted: float) -> Iterator[Note]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,7 +67,8 @@ def prepare(config: RunConfig, client: ClientConfig, out: Path | None = None) ->
             "--until-half-width looks at the answers after every 50 examples, but --batch sends all requests at once: "
             "leave one of them out."
         )
-    config, client = with_simulated(config, client)
+    models, client = with_simulated(config.models, client)
+    config = config.model_copy(update={"models": models})
     client, unproven = _with_proven_names(client, config.models, out)
     for model in config.models:
         client.endpoint_of(model)
@@ -214,15 +215,17 @@ def _check_patterns(config: RunConfig, tasks: Sequence[Task], chosen: Chosen) ->
                     )
 
 
-def with_simulated(config: RunConfig, client: ClientConfig) -> tuple[RunConfig, ClientConfig]:
-    """Return the configuration with simulated models at endpoints that are named for their laws.
+def with_simulated(
+    configured: Iterable[ModelConfig], client: ClientConfig
+) -> tuple[tuple[ModelConfig, ...], ClientConfig]:
+    """Return the models, with simulated ones at endpoints that are named for their laws, and where those are.
 
     Their family, size and tuning are those of the law unless the configuration says otherwise. Raises InputError for
     a simulated model that is not known, or that is given an endpoint, and for an endpoint of another model that is
     named as one of theirs.
     """
     models, endpoints = [], dict(client.endpoints)
-    for model in config.models:
+    for model in configured:
         if not model.model.startswith(SIMULATED_PREFIX):
             if model.endpoint is not None and model.endpoint.startswith(SIMULATED_ENDPOINT):
                 raise InputError(
@@ -242,7 +245,7 @@ def with_simulated(config: RunConfig, client: ClientConfig) -> tuple[RunConfig, 
         known = {"family": law.family, "parameters": law.parameters, "tuned": law.tuned}
         missing = {field: value for field, value in known.items() if getattr(model, field) is None}
         models.append(model.model_copy(update={"endpoint": name, **missing}))
-    return config.model_copy(update={"models": tuple(models)}), client.model_copy(update={"endpoints": endpoints})
+    return tuple(models), client.model_copy(update={"endpoints": endpoints})
 
 
 def _with_interventions(task: Task, chosen: Chosen) -> Task:

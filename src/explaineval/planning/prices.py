@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import util
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from explaineval.config import ClientConfig, ModelConfig, RunConfig
+from pydantic import JsonValue
+
+from explaineval.config import ClientConfig, ModelConfig
 from explaineval.cost import (
     FREE,
     Price,
@@ -166,17 +169,22 @@ class Prices:
     of_run: Mapping[tuple[str | None, str], Price | None]
 
 
-def prices_of(config: RunConfig, client: ClientConfig, listed: PriceList) -> Prices:
-    """The prices of every model.
+def prices_of(
+    models: Collection[ModelConfig],
+    client: ClientConfig,
+    listed: PriceList,
+    params: Mapping[str, JsonValue] = MappingProxyType({}),
+) -> Prices:
+    """The prices of every model; `params` are sent with every request of the run.
 
     Raises InputError where a spending limit is set and a price is unknown: the limit could not hold.
     """
-    usual = tier_of(config.params)
+    usual = tier_of(params)
     tier: Tier = "batches" if client.batch else usual
-    price = partial(price_for, config=client, prices=listed, for_an_hour=keeps_for_an_hour(config.params))
-    singly = {(model.endpoint, model.model): price(model, tier=usual) for model in config.models}
-    of_run = {(model.endpoint, model.model): price(model, tier=tier) for model in config.models}
-    for model in config.models:
+    price = partial(price_for, config=client, prices=listed, for_an_hour=keeps_for_an_hour(params))
+    singly = {(model.endpoint, model.model): price(model, tier=usual) for model in models}
+    of_run = {(model.endpoint, model.model): price(model, tier=tier) for model in models}
+    for model in models:
         both = (singly[model.endpoint, model.model], of_run[model.endpoint, model.model])
         unknown = None in both  # with --batch the settling request goes alone
         if unknown and not client.offline and (client.max_usd is not None or model.max_usd is not None):

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from explaineval.config import ModelConfig, RunConfig
+from explaineval.config import RunConfig
 from explaineval.digests import Digests
 from explaineval.errors import InputError, InUseError
 from explaineval.files import copy_tree, open_regular, open_text_atomic, read_lines, why_unwritable
@@ -198,7 +198,7 @@ def prepare(
 
 def difference(old: Science, new: Science) -> str | None:
     """Say in a few words why `new` is neither `old` nor an addition to it; None where it is."""
-    defaults = RunConfig(tasks=("none",), models=(ModelConfig(model="no/model"),)).model_dump(mode="json")
+    defaults = RunConfig.model_construct(tasks=(), models=()).model_dump(mode="json")
     known = dict.fromkeys((*new.fixed, *(name for name in old.fixed if name in defaults)))
     for name in known:
         # earlier versions did what is now a new field's default, and some fields are left out where they have it

@@ -9,14 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from explaineval.cache import Store, verdict_name
 from explaineval.client.protocol import Client
-from explaineval.config import ClientConfig, ModelConfig, RunConfig
+from explaineval.config import ClientConfig, ModelConfig
 from explaineval.errors import EndpointError, RequestRejectedError, TransientError
 from explaineval.records import Completion, Request, Style
 from explaineval.rundir.schema import LogprobsState
+
+
+class Sampling(Protocol):
+    """What is wanted of every answer of a model: log-probabilities, and a temperature. A run's configuration has both.
+
+    The temperature None is 0 where the endpoint takes that.
+    """
+
+    @property
+    def logprobs(self) -> Literal["auto", "on", "off"]:
+        """Whether log-probabilities are wanted."""
+        ...
+
+    @property
+    def temperature(self) -> float | Literal["omit"] | None:
+        """The temperature; `omit` where none is sent."""
+        ...
+
 
 Build = Callable[[int | None, float | None], Request]
 """Build the request for a number of top alternatives (None: no logprobs) and a temperature (None: none is sent)."""
@@ -165,47 +183,47 @@ async def store_probe(
 
 
 def assume_capabilities(
-    store: Store | None, config: RunConfig, model: ModelConfig, style: Style
+    store: Store | None, sampling: Sampling, model: ModelConfig, style: Style
 ) -> tuple[Capabilities, bool]:
     """How this style would be sent, without asking the endpoint: by the stored verdict, else as most endpoints take it.
 
     The second value says whether that is certain: there is a verdict, or none is needed.
     """
     known = None if store is None else style_verdict(store, model.endpoint, model.model, style)
-    temperature = None if config.temperature == "omit" else (config.temperature or 0.0)
-    if config.temperature is None and known is not None and known.temperature == "omit":
+    temperature = None if sampling.temperature == "omit" else (sampling.temperature or 0.0)
+    if sampling.temperature is None and known is not None and known.temperature == "omit":
         temperature = None
-    logprobs = _choices(config, style, known)[0]
-    state: LogprobsState = "off" if config.logprobs == "off" else "rejected" if logprobs is None else "returned"
+    logprobs = _choices(sampling, style, known)[0]
+    state: LogprobsState = "off" if sampling.logprobs == "off" else "rejected" if logprobs is None else "returned"
     found = None
-    if known is not None and known.unusable and config.logprobs == "auto":
+    if known is not None and known.unusable and sampling.logprobs == "auto":
         state, found = _unusable_state(known)
-    settled = known is not None or (config.logprobs == "off" and config.temperature is not None)
+    settled = known is not None or (sampling.logprobs == "off" and sampling.temperature is not None)
     return Capabilities(logprobs, temperature, state, found), settled
 
 
 async def determine_capabilities(
-    client: Client, store: Store, config: RunConfig, style: Style, build: Build, *, keep: bool = True
+    client: Client, store: Store, sampling: Sampling, style: Style, build: Build, *, keep: bool = True
 ) -> Capabilities:
     """How this style is sent, found out with one real request. `build(logprobs, temperature)` makes the request.
 
     `keep` stores the result, unless a probe stored one before. Raises EndpointError where the endpoint cannot be used,
     RequestUnsentError where nothing was sent.
     """
-    temperature = None if config.temperature == "omit" else (config.temperature or 0.0)
+    temperature = None if sampling.temperature == "omit" else (sampling.temperature or 0.0)
     first = build(None, temperature)
     known = style_verdict(store, first.endpoint, first.model, style)
-    free = config.temperature is None
+    free = sampling.temperature is None
     if free and known is not None and known.temperature == "omit":
         temperature = None
     try:
-        accepted = await negotiate(client, _choices(config, style, known), temperature, may_omit=free, build=build)
+        accepted = await negotiate(client, _choices(sampling, style, known), temperature, may_omit=free, build=build)
     except RequestRejectedError as exc:
-        hint = "; with --logprobs on this cannot be mended" if config.logprobs == "on" else ""
+        hint = "; with --logprobs on this cannot be mended" if sampling.logprobs == "on" else ""
         raise EndpointError(f"{exc}{hint}.") from exc
     except TransientError as exc:
         raise EndpointError(f"{exc}; is it running and reachable? `explaineval probe` tells more.") from exc
-    if config.logprobs == "off":
+    if sampling.logprobs == "off":
         return Capabilities(None, accepted.temperature, "off")
     if keep and (known is None or not known.probed):
         sent: Literal["sent", "omit"] = "sent" if accepted.temperature is not None else "omit"
@@ -213,7 +231,7 @@ async def determine_capabilities(
             sent = known.temperature if known is not None else "sent"
         unusable = ROUTE_LOSES if accepted.refused_unsent else known.unusable if known is not None else None
         await _store_style(store, first.endpoint, first.model, style, StyleVerdict(accepted.logprobs, sent, unusable))
-    if known is not None and known.unusable and config.logprobs == "auto":
+    if known is not None and known.unusable and sampling.logprobs == "auto":
         return Capabilities(accepted.logprobs, accepted.temperature, *_unusable_state(known))
     if accepted.logprobs is None:
         return Capabilities(None, accepted.temperature, "rejected", ROUTE_LOSES if accepted.refused_unsent else None)
@@ -229,16 +247,16 @@ def _unusable_state(known: StyleVerdict) -> tuple[LogprobsState, str]:
     return "ignored" if known.unusable in REASONS.values() else "unusable", f"{known.unusable} (found by probe)"
 
 
-def _choices(config: RunConfig, style: Style, known: StyleVerdict | None) -> tuple[int | None, ...]:
+def _choices(sampling: Sampling, style: Style, known: StyleVerdict | None) -> tuple[int | None, ...]:
     """The numbers of top alternatives that may be asked for, in the order of trying; None for no logprobs."""
     numbers = TOP_LOGPROBS[style]
-    if config.logprobs == "off":
+    if sampling.logprobs == "off":
         return (None,)
     if known is not None and known.logprobs is not None:
         numbers = tuple(number for number in numbers if number <= known.logprobs)
-    elif known is not None and config.logprobs == "auto":
+    elif known is not None and sampling.logprobs == "auto":
         return (None,)
-    return numbers if config.logprobs == "on" else (*numbers, None)
+    return numbers if sampling.logprobs == "on" else (*numbers, None)
 
 
 async def _store_style(store: Store, endpoint: str | None, model: str, style: Style, verdict: StyleVerdict) -> None:

@@ -37,10 +37,10 @@ def bills(science: Mapping[str, Any], client: Mapping[str, Any], keys: list[str]
     from explaineval.client.spending import CostBound
     from explaineval.planning.prices import prices_of, read_price_list
 
-    settings = ClientConfig(**{**client, "max_usd": None})
+    config, settings = RunConfig(**science), ClientConfig(**{**client, "max_usd": None})
     if not holds_store(settings.cache):
         return {}
-    prices = prices_of(RunConfig(**science), settings, read_price_list()).singly
+    prices = prices_of(config.models, settings, read_price_list(), config.params).singly
     found = {}
     with open_store(settings.cache, readonly=True) as store:
         for key, request, completion in store.iterate(keys):

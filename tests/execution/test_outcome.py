@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 
 from explaineval.client.cached import RequestCounts
 from explaineval.errors import ExitCode
-from explaineval.execution import verdict
+from explaineval.execution import outcome
 
 CAUSES = (130, 3, 5, 4)
 """From the worst to the mildest, as far as a run that began can end so (1 and 2 end it at once)."""
@@ -21,20 +20,21 @@ CAUSES = (130, 3, 5, 4)
 )
 def test_of_several_causes_the_worst_is_the_exit_code(monkeypatch: pytest.MonkeyPatch, present: set[int]) -> None:
     """Every combination of interrupted, no money, unusable endpoint and missing answers; each has its sentence."""
-    monkeypatch.setattr(verdict, "limit_error", lambda *_: "money" if 3 in present else None)
-    monkeypatch.setattr(verdict, "offline_error", lambda *_: "missing" if 4 in present else None)
-    model_run = SimpleNamespace(
+    monkeypatch.setattr(outcome, "_limit_error", lambda *_: "money" if 3 in present else None)
+    monkeypatch.setattr(outcome, "_offline_error", lambda *_: "missing" if 4 in present else None)
+    session = SimpleNamespace(
+        client=SimpleNamespace(offline=4 in present),
         error="endpoint" if 5 in present else None,
-        progress=SimpleNamespace(outcomes=Counter()),
-        cached=SimpleNamespace(counts=RequestCounts()),
-        unreadable=None,
-        stops=[],
-        account=None,
+        failed=0,
+        not_sent=1,
+        out_of_money=3 in present,
+        counts=RequestCounts(),
         writer=SimpleNamespace(message=None, unstored=0),
         budgeted=None,
     )
+    model_run = SimpleNamespace(session=session, unreadable=None, stops=[])
     prepared = SimpleNamespace(client=SimpleNamespace(max_usd=None))
-    code, errors = verdict.judge_run(prepared, [model_run], None, 130 in present, 1)  # type: ignore[arg-type, list-item]
+    code, errors = outcome.run_ending(prepared, [model_run], None, interrupted=130 in present)  # type: ignore[arg-type, list-item]
 
     assert code == next((cause for cause in CAUSES if cause in present), 0)
     assert len(errors) == len(present)
