@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from batch_runs import DISTINCT, EACH, MOST, TABLE, BatchRuns, Route, answer, counts, read
 
+from explaineval.text import dollars_text
 from servers.batch_server import BatchServer, Call, Fault
 from servers.commands import WarmCommands
 
@@ -147,7 +148,7 @@ def test_the_limit_counts_what_may_still_be_billed(warm: WarmCommands, tmp_path:
         worst = (DISTINCT - 1) * MOST / 1000
 
         assert (broken.code, counts(broken)) == (5, (DISTINCT, 0, 1, DISTINCT - 1)), broken.stderr
-        assert f"may cost ${worst:.4f} at the most" in broken.stderr
+        assert f"may cost {dollars_text(worst)} at the most" in broken.stderr
         assert json.loads(read(runs, "out/run.json"))["usd_unbilled_at_most"] == pytest.approx(worst)
         assert runs.journal_states() == ["submitted"]
         done = runs.run("--batch", "--out", "out")

@@ -14,6 +14,7 @@ import pytest
 from planted_numbers import read_rows, read_trials
 
 from explaineval.cost import most_tokens
+from explaineval.text import dollars_text
 from servers.commands import Result, WarmCommands
 from servers.planted import PlantedServer
 from servers.tables import KIND, Table
@@ -215,7 +216,7 @@ def test_retries_are_paid_from_the_limit(
         # what the resets may have cost, and the answers, never reach beyond; and no attempt that fits is left out
         assert result.code == 3
         assert f"{lost} attempts ended without a bill" in result.stderr
-        assert f"up to ${lost * each:.4f}" in result.stderr
+        assert f"up to {dollars_text(lost * each)}" in result.stderr
         assert lost * each + paid * DOLLARS <= room + LIMIT_OUT / 1000 + 19 * DOLLARS
         assert lost * each + paid * DOLLARS > room + 19 * DOLLARS
     else:

@@ -10,6 +10,7 @@ import pytest
 from test_endtoend_outages import until
 
 from explaineval.rundir.ledger import read_ledger
+from explaineval.text import dollars_text
 from servers.commands import Result, WarmCommands
 from servers.outages import FailingServer
 
@@ -56,7 +57,7 @@ def test_the_same_command_with_the_same_limit_spends_nothing_more(tmp_path: Path
     assert after == 16
     assert "of it before this command" in again.document["error"]["message"]
     assert record["spending"][0]["usd"] == pytest.approx(16 * EACH)
-    assert f"${16 * EACH:.4f} by run" in notes.stdout
+    assert f"{dollars_text(16 * EACH)} by run" in notes.stdout
 
 
 def test_a_killed_run_loses_no_spending(tmp_path: Path, warm: WarmCommands) -> None:

@@ -14,6 +14,7 @@ from explaineval.cache import open_store
 from explaineval.execution.recheck import letter_of
 from explaineval.records import Completion, Request
 from explaineval.rundir.ledger import read_ledger
+from explaineval.text import dollars_text
 from servers.batch_bench import chat, text
 from servers.commands import Result, WarmCommands
 from servers.shapes import Shape
@@ -219,4 +220,4 @@ def test_what_asking_a_run_again_costs_is_booked_in_its_ledger(warm: WarmCommand
     assert everything.document["reask"]["asked"] == DISTINCT
     spent = first.document["reask"]["usd"] + everything.document["reask"]["usd"]
     assert ledger.spent("reask") == pytest.approx(spent)
-    assert f"${spent:.4f} by asking answers again" in " ".join(notes.stdout.split())
+    assert f"{dollars_text(spent)} by asking answers again" in " ".join(notes.stdout.split())
