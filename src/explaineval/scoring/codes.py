@@ -310,8 +310,8 @@ CODES: Mapping[str, Code] = {
         "mind",
         "Ask at temperature 0 if the models allow it, and give both rates.",
         {
-            "": "asking the same again changed {rate} of the answers of {first} and {other} of those of {second}: noise "
-            "pulls their phi-CCT towards 0 by different amounts.",
+            "": "asking the same again changed {rate} of the answers of {first} and {other} of those of {second}: "
+            "noise pulls their phi-CCT towards 0 by different amounts.",
             "more": "the same holds for {number} more pairs.",
         },
         "Noise differs between the models",
