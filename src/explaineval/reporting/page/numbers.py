@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from explaineval.reporting.view import ShownNumber
 from explaineval.scoring.metric import Scale
 from explaineval.scoring.registry import METRICS
-from explaineval.text import NARROW_SPACE, NO_INTERVAL, UNDEFINED, interval_text, number_text, share_text
+from explaineval.text import NARROW_SPACE, NO_INTERVAL, UNDEFINED, number_text, share_text
 
 MOST_TICKS = 5
 NARROWEST = 0.25
@@ -35,8 +35,6 @@ def interval(low: float | None, high: float | None, scale: Scale) -> str:
     """
     if low is None or high is None:
         return NO_INTERVAL
-    if not scale.percent:
-        return interval_text(low, high, scale.digits)
     first, second = (written(limit, scale).removesuffix(f"{NARROW_SPACE}%") for limit in (low, high))
     return f"[{first}, {second}]"
 
