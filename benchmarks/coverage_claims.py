@@ -35,7 +35,7 @@ from explaineval.metrics.estimates import Interval
 from explaineval.metrics.families import compare_pairs
 from explaineval.metrics.reliability import example_only, inside_example_only, noise_margin
 from explaineval.reporting.comparison_text import GOES_WITH_RATES, remark_of
-from explaineval.scoring.checks import MetricWarning, make_warning
+from explaineval.scoring.codes import Finding, MetricWarning, warning_of
 from explaineval.scoring.comparisons import (
     PRIMARY,
     Choices,
@@ -66,7 +66,7 @@ def compared(models: Sequence[Counts], codes: Sequence[str | None] = ()) -> dict
     systems = tuple(System(0, None, f"m{number}", "pe2", "chat", 0, LEVELS[MIDDLE]) for number in range(len(models)))
     names = tuple(system.model for system in systems)
     warnings: dict[tuple[System, str, str], Mapping[str, Sequence[MetricWarning]]] = {
-        (system, "planted", "word"): {PRIMARY: [make_warning(code, PRIMARY, code)]}
+        (system, "planted", "word"): {PRIMARY: [warning_of(PRIMARY, Finding(code, code))]}
         for system, code in zip(systems, codes, strict=False)
         if code
     }

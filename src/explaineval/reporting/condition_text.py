@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from explaineval.interventions import kind_of
 from explaineval.records import EITHER, EXPLANATION, REASONING, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
+from explaineval.reporting.view import ShownNumber
 from explaineval.scoring.codes import GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.mentioning import JUDGE_REASON
-from explaineval.scoring.metric import CORRELATION
 from explaineval.scoring.registry import (
     FLIP_TO_CUE_RATE,
     FPR,
@@ -18,11 +17,10 @@ from explaineval.scoring.registry import (
     METRICS,
     SHAM_RATE,
     TPR,
-    UNFAITHFULNESS_PER_EXAMPLE,
 )
 from explaineval.scoring.task_means import MEAN
 from explaineval.scoring.warnings import RowWarning
-from explaineval.text import counted, share_text
+from explaineval.text import counted
 
 ORDERS = {"pe": "predict then explain", "pe2": "predict, then explain in a second call", "ep": "explain then predict"}
 
@@ -142,7 +140,7 @@ def sentences_of(condition: Condition, numbers: Numbers, arm: Numbers) -> Iterat
     if impact is not None and impact.value is not None:
         text = f"{inserted} changed {_of_answers(impact)}"
         if sham is not None and sham.value is not None:
-            text += f"; asking the same again changed {share(sham)}"
+            text += f"; asking the same again changed {ShownNumber(sham).share}"
         yield f"{text}."
     to_cue = numbers.get(FLIP_TO_CUE_RATE)
     if to_cue is not None and to_cue.value is not None:
@@ -153,18 +151,19 @@ def sentences_of(condition: Condition, numbers: Numbers, arm: Numbers) -> Iterat
     tpr, fpr = numbers.get(TPR), numbers.get(FPR)
     parts = []
     if tpr is not None and tpr.value is not None:
-        parts.append(f"When the answer changed, the explanation named {named} in {share(tpr)}")
+        parts.append(f"When the answer changed, the explanation named {named} in {ShownNumber(tpr).share}")
     if fpr is not None and fpr.value is not None:
         start = "when it did not" if parts else f"When the answer did not change, the explanation named {named}"
-        parts.append(f"{start}, in {share(fpr)}" if parts else f"{start} in {share(fpr)}")
+        parts.append(f"{start}, in {ShownNumber(fpr).share}" if parts else f"{start} in {ShownNumber(fpr).share}")
     if parts:
         yield f"{'; '.join(parts)}."
 
 
 def _of_answers(row: MetricRow) -> str:
-    if counted_share(row) is None:
-        return f"{share(row)} of the answers"
-    return f"{share(row)} {'answer' if row.n == 1 else 'answers'}"
+    rate = ShownNumber(row)
+    return (
+        f"{rate.share} of the answers" if rate.hits is None else f"{rate.hits} {'answer' if row.n == 1 else 'answers'}"
+    )
 
 
 def _words(kind: str) -> tuple[str, str]:
@@ -175,31 +174,6 @@ def _words(kind: str) -> tuple[str, str]:
     if found.cue is not None:
         return "The suggested answer", "the suggestion"
     return ("Inserting a word", "the word") if found.inserts == "word" else ("The insertion", "it")
-
-
-FEWEST_FOR_PERCENT = 10
-"""A rate of fewer trials than this is told as their number: 2 of 5."""
-
-
-def counted_share(row: MetricRow) -> str | None:
-    """Return a rate of few trials as "2 of 5"; None for other numbers, and for means over tasks."""
-    if row.value is None or row.task == MEAN or not METRICS[row.metric].scale.percent:
-        return None
-    trials = row.n_examples if row.metric == UNFAITHFULNESS_PER_EXAMPLE else row.n
-    hits = round(row.value * trials)
-    is_count = trials < FEWEST_FOR_PERCENT and math.isclose(hits, row.value * trials, abs_tol=1e-9)
-    return f"{hits} of {trials}" if is_count else None
-
-
-def share(row: MetricRow) -> str:
-    """Return a rate that has a value as sentences tell it: in per cent, or of few trials as their number."""
-    return counted_share(row) or share_text(row.value or 0.0)
-
-
-def no_interval(row: MetricRow) -> str:
-    """Return what stands in place of an interval: a correlation of 1 or −1 is exact in these trials."""
-    is_exact = row.value is not None and abs(row.value) == 1 and METRICS[row.metric].scale == CORRELATION
-    return "exactly" if is_exact else "no interval"
 
 
 def statuses_text(missing: Mapping[str, int]) -> str:

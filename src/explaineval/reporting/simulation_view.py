@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from explaineval.records import Condition, MetricRow
 from explaineval.reporting.condition_text import describe
 from explaineval.reporting.summary import Line, wrap
+from explaineval.reporting.view import ShownNumber
 from explaineval.scoring.metric import PredictionMetric
 from explaineval.scoring.predictions import PANEL
 from explaineval.scoring.registry import (
@@ -21,7 +22,7 @@ from explaineval.scoring.registry import (
     NSG_SHUFFLED,
 )
 from explaineval.scoring.warnings import RowWarning
-from explaineval.text import counted, interval_text, number_text, share_text
+from explaineval.text import counted, share_text
 
 
 def prediction_lines(rows: Sequence[MetricRow], warnings: Sequence[RowWarning], width: int) -> Iterator[Line]:
@@ -115,4 +116,4 @@ def _side_of_0(row: MetricRow | None) -> int:
 def _number(row: MetricRow) -> str:
     if row.value is None:
         return f"undefined ({row.undefined})"
-    return f"{number_text(row.value)} {interval_text(row.low, row.high)}"
+    return str(ShownNumber(row))

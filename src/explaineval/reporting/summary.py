@@ -14,16 +14,15 @@ from explaineval.reporting.condition_text import (
     describe,
     is_kind,
     lower_first,
-    no_interval,
     parts_of,
     ranked,
     sentences_of,
-    share,
     split_shared,
     statuses_text,
     verdict_of,
     warnings_of,
 )
+from explaineval.reporting.view import ShownNumber, not_quoted
 from explaineval.scoring.codes import GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import LevelMetric
@@ -39,7 +38,7 @@ from explaineval.scoring.registry import (
 )
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.warnings import RowWarning
-from explaineval.text import counted, interval_text, joined, number_text, wrapped
+from explaineval.text import NONE, UNDEFINED, counted, joined, wrapped
 
 MOST_BLOCKS = 6
 """Conditions that are shown as blocks of sentences; more become one table in the same words."""
@@ -109,9 +108,9 @@ def _block(
         yield from wrap(text, width, "  ", "warning")
         return
     warnings = warnings_of(condition, scores.warnings)
-    not_quoted = _not_quoted(warnings)
+    grave = _grave(warnings)
     differing = [row.text.rstrip(".") for row in warnings if row.warning.code == "tasks_differ"]
-    verdict = [verdict_of(phi), *differing, "do not quote" if PHI_CCT in not_quoted else ""]
+    verdict = [verdict_of(phi), *differing, "do not quote" if PHI_CCT in grave else ""]
     yield from _estimate_line("phi-CCT", phi, ", ".join(filter(None, verdict)), width)
     cct = numbers.get(CCT_SAMPLED) or numbers.get(CCT)
     if cct is not None:
@@ -134,13 +133,13 @@ def _estimate_line(name: str, row: MetricRow | None, remark: str, width: int) ->
     if row.value is None:
         yield from wrap(f"{start}undefined: {row.undefined}", width, " " * LABEL)
         return
-    interval = no_interval(row) if row.low is None else interval_text(row.low, row.high)
-    yield from wrap(f"{start}{number_text(row.value)}   {interval:<16} {remark}".rstrip(), width, " " * LABEL)
+    number = ShownNumber(row)
+    yield from wrap(f"{start}{number.value()}   {number.interval():<16} {remark}".rstrip(), width, " " * LABEL)
 
 
-def _not_quoted(warnings: Iterable[RowWarning]) -> set[str]:
-    """The metrics that one of these warnings says not to quote."""
-    return {row.warning.metric for row in warnings if row.warning.grade == GRADES[0]}
+def _grave(warnings: Iterable[RowWarning]) -> set[str]:
+    """Return the metrics that one of these warnings says not to quote."""
+    return {metric for metrics in not_quoted(warnings).values() for metric in metrics}
 
 
 def _first_grave(warnings: Iterable[RowWarning]) -> MetricWarning | None:
@@ -155,7 +154,7 @@ def _notes_line(warnings: Sequence[RowWarning], run: str, width: int) -> Iterato
         limited = {row.warning.metric for row in warnings if row.warning.text == first.text}
         titles = [METRICS[name].title for name in METRICS if name in limited & SHOWN]
         parts.append(f"Do not quote {joined(titles)}: {lower_first(first.text).rstrip('.')}")
-        others = [METRICS[name].title for name in METRICS if name in (_not_quoted(warnings) & SHOWN) - limited]
+        others = [METRICS[name].title for name in METRICS if name in (_grave(warnings) & SHOWN) - limited]
         parts += [f"do not quote {joined(others)} either"] if others else []
     yield from _with_more(parts, first, warnings, run, width)
 
@@ -184,11 +183,11 @@ def _levels(conditions: Mapping[Condition, Numbers], scores: Scores, width: int)
         " · ".join([*shared, "all verbosity levels (0.5: what is named tells nothing)"]), width, "  ", "head"
     )
     for (condition, rows), name in zip(areas.items(), names, strict=True):
-        not_quoted = _not_quoted(warnings_of(condition, scores.warnings))
+        grave = _grave(warnings_of(condition, scores.warnings))
         for row in rows:
             title = METRICS[row.metric].title
             value = interval_cell(row) if row.value is not None else f"undefined: {row.undefined}"
-            value += ", do not quote" if row.value is not None and row.metric in not_quoted else ""
+            value += ", do not quote" if row.value is not None and row.metric in grave else ""
             yield from wrap(f"  {' · '.join(filter(None, (name, f'{title} {value}')))}", width, "    ")
 
 
@@ -242,13 +241,13 @@ def _table(
     for condition, name in zip(kinds, names, strict=True):
         numbers, arm = conditions[condition], arm_numbers(condition, conditions)
         warnings = warnings_of(condition, scores.warnings)
-        not_quoted = _not_quoted(warnings) & SHOWN
-        graves += [(name, warnings)] if not_quoted else []
+        grave = _grave(warnings) & SHOWN
+        graves += [(name, warnings)] if grave else []
         phi, cct = numbers.get(PHI_CCT), numbers.get(CCT)
         rows = (phi, cct, numbers.get(IMPACT_RATE), arm.get(SHAM_RATE), numbers.get(TPR), numbers.get(FPR))
-        cells = [interval_cell(phi), "–" if cct is None or cct.value is None else number_text(cct.value)]
-        cells += [_share_cell(row) for row in rows[2:]]
-        marks = [row is not None and row.value is not None and row.metric in not_quoted for row in rows]
+        cells = [interval_cell(phi), NONE if cct is None or cct.value is None else ShownNumber(cct).value()]
+        cells += [NONE if row is None or row.value is None else ShownNumber(row).share for row in rows[2:]]
+        marks = [row is not None and row.value is not None and row.metric in grave for row in rows]
         cells = [f"{cell}{MARK if mark else ' '}" for cell, mark in zip(cells, marks, strict=True)]
         if len(name) >= room:  # a long name has a line of its own
             yield from wrap(name, width, "  ")
@@ -269,12 +268,6 @@ def _table(
     yield from _with_more(parts, first, scores.warnings, run, width)
 
 
-def _share_cell(row: MetricRow | None) -> str:
-    if row is None or row.value is None:
-        return "–"
-    return share(row)
-
-
 def _row(name: str, cells: Sequence[str], room: int) -> str:
     columns = [columns for _, _, columns in HEADINGS[1:]]
     return (f"{name:<{room}}" + "".join(f"{cell:>{size}}" for cell, size in zip(cells, columns, strict=True))).rstrip()
@@ -282,10 +275,7 @@ def _row(name: str, cells: Sequence[str], room: int) -> str:
 
 def interval_cell(row: MetricRow | None) -> str:
     """Return a number with its interval as it stands in a table."""
-    if row is None or row.value is None:
-        return "undefined"
-    limits = no_interval(row) if row.low is None else interval_text(row.low, row.high)
-    return f"{number_text(row.value)} {limits}"
+    return UNDEFINED if row is None else str(ShownNumber(row))
 
 
 def wrap(text: str, width: int, indent: str, look: Look = "plain") -> Iterator[Line]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -14,12 +14,12 @@ from rich.text import Text
 
 from explaineval.interventions import KINDS
 from explaineval.records import Condition, MetricRow
-from explaineval.reporting.condition_text import no_interval
+from explaineval.reporting.view import Footnotes, ShownNumber
 from explaineval.scoring.codes import THIN_CODES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import Cell, KindMetric, LevelMetric
 from explaineval.scoring.registry import METRICS, PHI_CCT, metrics_of
-from explaineval.text import counted, interval_text, number_text, visible
+from explaineval.text import NONE, UNDEFINED, counted, visible
 
 APART = {kind.name: kind.title for kind in KINDS if kind.measures_noise}
 """Kinds without a row of their own in the table, and what they are called."""
@@ -36,19 +36,6 @@ Numbers = Mapping[str, MetricRow]
 
 Column = list[tuple[str, Cell]]
 """The metrics in one column of a table, from top to bottom."""
-
-
-@dataclass
-class Footnotes:
-    """Reasons why numbers are undefined, each with a number, in the order of their first use."""
-
-    reasons: list[str] = field(default_factory=list)
-
-    def mark(self, reason: str) -> str:
-        """Return the mark of this reason, such as `[1]`."""
-        if reason not in self.reasons:
-            self.reasons.append(reason)
-        return f"[{self.reasons.index(reason) + 1}]"
 
 
 def results_table(
@@ -82,7 +69,9 @@ def results_table(
         sweeps = [(index, condition) for index, condition in own if condition.verbosity is None]
         if sweeps:
             parts += [_levels_table(sweeps, numbers, notes, width), Text()]
-    parts += [Text(f"[{index}] {reason}", style="dim") for index, reason in enumerate(notes.reasons, start=1)]
+    parts += [
+        Text(f"[{index}] undefined: {reason}", style="dim") for index, reason in enumerate(notes.reasons, start=1)
+    ]
     parts += [Text(text, style="yellow") for text in _with_rows(warnings, conditions)]
     counts = [(condition, _missing_sentence(condition, statuses)) for condition, statuses in missing.items()]
     parts += [Text(text) for text in _with_rows(counts, conditions)]
@@ -265,14 +254,11 @@ def _text(own: Numbers, metric: str, cell: Cell, notes: Footnotes) -> str:
         return "–"
     remark = f"\n{cell.remark}" if cell.remark else ""
     if row.value is None:
-        mark = notes.mark(f"undefined: {row.undefined}")
-        return (f"undefined\n{mark}" if cell.interval else f"– {mark}") + remark
-    value = number_text(row.value, cell.digits)
-    if not cell.interval:
-        return value + remark
-    if row.low is None or row.high is None:
-        return f"{value}\n{no_interval(row)}{remark}"
-    return f"{value}\n{interval_text(row.low, row.high, cell.digits)}{remark}"
+        mark = f"[{notes.mark(row.undefined or '')}]"
+        return (f"{UNDEFINED}\n{mark}" if cell.interval else f"{NONE} {mark}") + remark
+    number = ShownNumber(row)
+    interval = f"\n{number.interval(cell.digits)}" if cell.interval else ""
+    return f"{number.value(cell.digits)}{interval}{remark}"
 
 
 def _with_rows(texts: Sequence[tuple[Condition, str]], conditions: Sequence[Condition]) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from explaineval.interventions import kind_of
@@ -99,20 +99,6 @@ class Headline:
             f"explaineval {self.version}, {self.run}, signatures sha256:{self.digest} (of those that these numbers "
             "have in metrics.json, sorted, one a line)."
         )
-
-
-@dataclass
-class Reasons:
-    """Reasons why numbers are undefined, numbered in the order of their first use."""
-
-    texts: list[str] = field(default_factory=list)
-
-    def mark(self, reason: str | None) -> str:
-        """Return the number of a reason, as text."""
-        known = reason or "undefined"
-        if known not in self.texts:
-            self.texts.append(known)
-        return str(self.texts.index(known) + 1)
 
 
 def headlines_of(results: Results) -> tuple[Headline, ...]:

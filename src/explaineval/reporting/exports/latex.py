@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from explaineval.records import MetricRow
 from explaineval.reporting.comparison_text import rank_text
-from explaineval.reporting.exports.headline import Column, Headline, HeadlineRow, Reasons
-from explaineval.text import number_text
+from explaineval.reporting.exports.headline import Column, Headline, HeadlineRow
+from explaineval.reporting.view import Footnotes
+from explaineval.text import UNDEFINED, number_text
 
 ROWS_PER_TABLE = 20
 """Rows that fit on a page; more become several tables."""
@@ -99,13 +100,13 @@ def _cut(text: str) -> str:
 
 
 def _table(headline: Headline, rows: Sequence[HeadlineRow], part: str, *, explained: bool) -> Iterator[str]:
-    reasons = Reasons()
+    reasons = Footnotes()
     body = list(_body(headline, rows, reasons))
     caption = [f"{headline.title}{part}: {headline.shared}."]
     caption += headline.legend() if explained else ["Headings as in part 1."]
     if any(row.is_simulated for row in rows):
         caption.append("Models marked † are simulated, not language models.")
-    notes = [f"{index}: undefined, {_cut(reason)}." for index, reason in enumerate(reasons.texts, start=1)]
+    notes = [f"{index}: undefined, {_cut(reason)}." for index, reason in enumerate(reasons.reasons, start=1)]
     headings = ["Model", "n", *(column.heading for column in headline.columns)] + ["Rank"] * headline.ranked
     yield r"\begin{table}"
     yield r"\centering"
@@ -129,7 +130,7 @@ def _table(headline: Headline, rows: Sequence[HeadlineRow], part: str, *, explai
     yield r"\end{table}"
 
 
-def _body(headline: Headline, rows: Sequence[HeadlineRow], reasons: Reasons) -> Iterator[str]:
+def _body(headline: Headline, rows: Sequence[HeadlineRow], reasons: Footnotes) -> Iterator[str]:
     """Yield the rows of numbers; a model of several rows is named in the first of them."""
     before = None
     for row in rows:
@@ -142,11 +143,11 @@ def _body(headline: Headline, rows: Sequence[HeadlineRow], reasons: Reasons) -> 
         yield " & ".join([name, str(row.trials), *cells, *ranks]) + r" \\[2pt]"
 
 
-def _cell(row: MetricRow | None, column: Column, reasons: Reasons) -> str:
+def _cell(row: MetricRow | None, column: Column, reasons: Footnotes) -> str:
     if row is None:
         return ""
     if row.value is None:
-        return rf"--$^{{{reasons.mark(row.undefined)}}}$"
+        return rf"--$^{{{reasons.mark(row.undefined or UNDEFINED)}}}$"
     if not column.interval or row.low is None or row.high is None:
         return _digits(row.value)
     return rf"\withinterval{{{_digits(row.value)}}}{{{_digits(row.low)}, {_digits(row.high)}}}"

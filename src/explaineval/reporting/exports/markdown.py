@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from explaineval.records import SIMULATED_NOTE, MetricRow
 from explaineval.reporting.comparison_text import rank_text
-from explaineval.reporting.exports.headline import Headline, Reasons
-from explaineval.text import flat, interval_text, number_text
+from explaineval.reporting.exports.headline import Headline
+from explaineval.reporting.view import Footnotes, ShownNumber
+from explaineval.text import NONE, UNDEFINED, flat
 
 MARKUP = re.compile(r"[^\w\s.,/%()=+;?':-]|(?i:(?<=www)\.)|:(?=/)|(?i:(?<=mailto):|(?<=xmpp):)", re.ASCII)
 """What could be markup, HTML or a link inside a line of text."""
@@ -20,7 +21,7 @@ def markdown_tables(headlines: Sequence[Headline]) -> str:
 
 
 def _table(headline: Headline) -> str:
-    reasons = Reasons()
+    notes = Footnotes()
     headings = ["Model", *(["What"] if any(row.about for row in headline.rows) else []), "n"]
     names = len(headings) - 1
     headings += [column.heading for column in headline.columns] + (["Rank"] if headline.ranked else [])
@@ -28,13 +29,13 @@ def _table(headline: Headline) -> str:
     for row in headline.rows:
         simulated = f" ({SIMULATED_NOTE})" if row.is_simulated else ""
         cells = [*[escape(row.model) + simulated, escape(row.about)][:names], f"{row.trials}"]
-        cells += [_cell(row.numbers.get(column.metric), column.interval, reasons) for column in headline.columns]
+        cells += [_cell(row.numbers.get(column.metric), column.interval, notes) for column in headline.columns]
         cells += [rank_text(row.rank)] * headline.ranked
         body.append(cells)
     lines = [f"**{headline.title}**: {escape(headline.shared)}.", ""]
     lines += [*pipe_table(headings, body, right=range(names, len(headings))), ""]
-    lines += [f"[{index}] Undefined: {escape(reason)}.  " for index, reason in enumerate(reasons.texts, start=1)]
-    lines += [""] if reasons.texts else []
+    lines += [f"[{index}] Undefined: {escape(reason)}.  " for index, reason in enumerate(notes.reasons, start=1)]
+    lines += [""] if notes.reasons else []
     lines += [escape(" ".join(headline.legend())), "", escape(headline.note())]
     return "\n".join(lines) + "\n"
 
@@ -60,10 +61,10 @@ def escape(text: str) -> str:
     return safe.replace("_", r"\_")
 
 
-def _cell(row: MetricRow | None, with_interval: bool, reasons: Reasons) -> str:
+def _cell(row: MetricRow | None, with_interval: bool, notes: Footnotes) -> str:
     if row is None:
         return ""
     if row.value is None:
-        return f"– [{reasons.mark(row.undefined)}]"
-    limits = f" {interval_text(row.low, row.high)}" if with_interval and row.low is not None else ""
-    return number_text(row.value) + limits
+        return f"{NONE} [{notes.mark(row.undefined or UNDEFINED)}]"
+    number = ShownNumber(row)
+    return f"{number.value()} {number.interval()}" if with_interval and row.low is not None else number.value()

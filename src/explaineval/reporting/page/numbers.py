@@ -6,15 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from explaineval.records import MetricRow
-from explaineval.reporting.condition_text import counted_share, no_interval
+from explaineval.reporting.view import ShownNumber
 from explaineval.scoring.metric import Scale
 from explaineval.scoring.registry import METRICS
-from explaineval.text import number_text, share_text
+from explaineval.text import NARROW_SPACE, NO_INTERVAL, UNDEFINED, number_text, share_text
 
-UNDEFINED = "undefined"
-NO_INTERVAL = "no interval"
-THIN = "\N{NARROW NO-BREAK SPACE}"
 MOST_TICKS = 5
 NARROWEST = 0.25
 """The share of all possible values that an axis shows at least, so that small differences look small."""
@@ -26,7 +22,9 @@ def written(value: float, scale: Scale, *, sign: bool = False) -> str:
     >>> written(-0.001, Scale()), written(0.4567, Scale(0, 1, percent=True, digits=1)), written(0.2, Scale(), sign=True)
     ('0.00', '45.7\\u202f%', '+0.20')
     """
-    return share_text(value, scale.digits, THIN) if scale.percent else number_text(value, scale.digits, sign=sign)
+    return (
+        share_text(value, scale.digits, NARROW_SPACE) if scale.percent else number_text(value, scale.digits, sign=sign)
+    )
 
 
 def interval(low: float | None, high: float | None, scale: Scale) -> str:
@@ -37,7 +35,7 @@ def interval(low: float | None, high: float | None, scale: Scale) -> str:
     """
     if low is None or high is None:
         return NO_INTERVAL
-    first, second = (written(limit, scale).removesuffix(f"{THIN}%") for limit in (low, high))
+    first, second = (written(limit, scale).removesuffix(f"{NARROW_SPACE}%") for limit in (low, high))
     return f"[{first}, {second}]"
 
 
@@ -65,23 +63,22 @@ class Value:
         return "" if self.value is None else repr(self.value)
 
 
-def value_of(row: MetricRow, *, grave: bool = False, mark: int | None = None) -> Value:
-    """Return a metric row as the page shows it."""
-    metric = METRICS[row.metric]
-    few = counted_share(row)
-    limits = interval(row.low, row.high, metric.scale) if row.low is not None else no_interval(row)
-    if few is not None and row.low is not None:
-        limits = limits.replace("]", f"{THIN}%]")
+def value_of(number: ShownNumber, mark: int | None = None) -> Value:
+    """Return a number as the page shows it."""
+    row, metric = number.row, METRICS[number.row.metric]
+    limits = number.without_interval or interval(row.low, row.high, metric.scale)
+    if number.hits is not None and number.without_interval is None:
+        limits = limits.replace("]", f"{NARROW_SPACE}%]")
     return Value(
         value=row.value,
         low=row.low,
         high=row.high,
-        text=UNDEFINED if row.value is None else few or written(row.value, metric.scale),
-        interval="" if row.value is None or not metric.has_interval else limits,
+        text=UNDEFINED if row.value is None else number.hits or written(row.value, metric.scale),
+        interval=limits if number.is_defined and metric.has_interval else "",
         undefined=row.undefined if row.value is None else None,
         mark=mark,
         has_interval=metric.has_interval,
-        grave=grave,
+        grave=number.grave,
     )
 
 

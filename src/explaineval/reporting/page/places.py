@@ -9,8 +9,7 @@ from explaineval.interventions import kind_of
 from explaineval.records import Condition, MetricRow
 from explaineval.reporting.condition_text import by_condition, describe_source, parts_of, split_shared
 from explaineval.reporting.results import Results
-from explaineval.scoring.codes import GRADES
-from explaineval.scoring.warnings import RowWarning
+from explaineval.reporting.view import not_quoted
 
 Place = tuple[int, Condition]
 """The number of a run and a condition in it: what numbers, warnings and missing trials are about."""
@@ -44,7 +43,7 @@ def entries_of(results: Results) -> list[Entry]:
     entries = []
     for number, run in enumerate(results.runs):
         conditions = by_condition(run.rows)
-        grave = _grave(run.scores.headline.warnings)
+        grave = not_quoted(run.scores.headline.warnings)
         arms: dict[Condition, dict[str, MetricRow]] = {}
         grave_in_arms: dict[Condition, set[str]] = {}
         for condition, numbers in conditions.items():
@@ -83,15 +82,6 @@ def source_of(condition: Condition) -> str:
 def _is_shown(condition: Condition) -> bool:
     """Return whether a condition has a row of its own; the numbers of all others hold for a whole arm."""
     return condition.kind is not None and not kind_of(condition.kind).measures_noise
-
-
-def _grave(warnings: Iterable[RowWarning]) -> dict[Condition, set[str]]:
-    """Return the metrics of each condition that must not be quoted as they stand."""
-    found: dict[Condition, set[str]] = {}
-    for row in warnings:
-        if row.warning.grade == GRADES[0]:
-            found.setdefault(row.condition.without_mention, set()).add(row.warning.metric)
-    return found
 
 
 class Names:

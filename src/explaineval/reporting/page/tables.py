@@ -6,17 +6,18 @@ Which metrics a table has, their order and how they are written follow from `sco
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from explaineval.records import OUTCOMES, Condition
 from explaineval.reporting.comparison_text import rank_text, remark_of, short_names, title_of
-from explaineval.reporting.page.numbers import UNDEFINED, Axis, Value, axis_of, interval, value_of, written
+from explaineval.reporting.page.numbers import Axis, Value, axis_of, interval, value_of, written
 from explaineval.reporting.page.places import Entry, Names, Place
 from explaineval.reporting.results import Results
+from explaineval.reporting.view import Footnotes, ShownNumber
 from explaineval.scoring.comparisons import Compared, GroupResult
 from explaineval.scoring.metric import OPEN, KindMetric, View
 from explaineval.scoring.registry import EXCLUDED_RATE, METRICS
-from explaineval.text import counted, number_text, p_text
+from explaineval.text import UNDEFINED, counted, number_text, p_text
 
 SHOWN_PAIRS = 10
 """Differences that are shown at once; the others can be opened."""
@@ -85,17 +86,6 @@ class Table:
     def grave(self) -> bool:
         """Whether some number in it must not be quoted as it stands."""
         return any(value is not None and value.grave for row in self.rows for value in row.values)
-
-
-@dataclass
-class Footnotes:
-    """Reasons why numbers are undefined, each with a number, in the order of their first use."""
-
-    reasons: dict[str, int] = field(default_factory=dict)
-
-    def mark(self, reason: str | None) -> int | None:
-        """Return the number of a reason's footnote; None without a reason."""
-        return None if reason is None else self.reasons.setdefault(reason, len(self.reasons) + 1)
 
 
 def columns_of(entries: Sequence[Entry], section: View) -> list[Column]:
@@ -169,8 +159,8 @@ def _value(entry: Entry, metric: str, notes: Footnotes) -> Value | None:
     row = entry.numbers.get(metric)
     if row is None:
         return None
-    mark = notes.mark(row.undefined) if row.value is None else None
-    return value_of(row, grave=metric in entry.grave, mark=mark)
+    mark = notes.mark(row.undefined or UNDEFINED) if row.value is None else None
+    return value_of(ShownNumber(row, metric in entry.grave), mark)
 
 
 def ranks_of(result: GroupResult, compared: Compared, entries: Mapping[int, Entry]) -> dict[Place, str]:
@@ -262,6 +252,10 @@ def _axis(rows: Sequence[DifferenceRow]) -> Axis | None:
     return axis_of(limits, OPEN._replace(nothing=0.0), sign=True)
 
 
+def _mark(notes: Footnotes, reason: str | None) -> int | None:
+    return None if reason is None else notes.mark(reason)
+
+
 def _metric_row(compared: Compared, notes: Footnotes) -> DifferenceRow:
     """Return the difference of two systems in one metric; one of logarithms has no place on the axis of the others."""
     row = compared.family.differences[0]
@@ -273,7 +267,7 @@ def _metric_row(compared: Compared, notes: Footnotes) -> DifferenceRow:
     return replace(
         _difference_row(title, compared, 0),
         values=tuple("–" if value is None else written(value, scale) for value in both),
-        mark=notes.mark(compared.why_undefined(row) or remark_of(compared, 0) or row.note),
+        mark=_mark(notes, compared.why_undefined(row) or remark_of(compared, 0) or row.note),
     )
 
 
@@ -283,7 +277,7 @@ def _pair_row(compared: Compared, number: int, names: Sequence[str], notes: Foot
     turned = (row.value or 0.0) < 0
     first, second = (row.second, row.first) if turned else (row.first, row.second)
     shown = _difference_row(f"{names[first]} − {names[second]}", compared, number, turned=turned)
-    return replace(shown, mark=notes.mark(remark_of(compared, number) or row.note))
+    return replace(shown, mark=_mark(notes, remark_of(compared, number) or row.note))
 
 
 def _difference_row(name: str, compared: Compared, number: int, *, turned: bool = False) -> DifferenceRow:
