@@ -128,9 +128,10 @@ class InterventionSettings(_Interventions):
 class RunSettings(_Run):
     """The content of a configuration file, as far as it may be said by users of the service.
 
-    A task is a bundled one, one of the service's by its name, or `jsonl:NAME`, an upload. The settings that are not
-    below are those of the table in `config/fields.py`.
+    A task is a bundled one, one of the service's by its name, or `jsonl:NAME`, an upload.
     """
+
+    # Those that are not named here come from the table in config/fields.py.
 
     model_config = ConfigDict(
         frozen=True,
