@@ -106,7 +106,8 @@ def _block(
     yield from _estimate_line("phi-CCT", phi, ", ".join(filter(None, verdict)), width)
     cct = numbers.get("cct_sampled") or numbers.get("cct")
     if cct is not None:
-        yield from _estimate_line("CCT", cct, f"on the {counted(cct.n, 'trial')} with usable probabilities", width)
+        remark = f"on the {counted(cct.n, 'trial')} with usable probabilities"
+        yield from _estimate_line("CCT", cct, remark + (", do not quote" if cct.metric in not_quoted else ""), width)
     for text in sentences_of(condition, numbers, arm):
         yield from wrap(f"  {text}", width, "  ")
     if missing:
