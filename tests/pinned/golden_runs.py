@@ -283,7 +283,7 @@ TIDIED: Sequence[tuple[str, str]] = (
     (r"\b1\d{9}\.\d+\b", "<seconds>"),
     (r"\| (run|progress)\.json \| [\d,]+ \| [0-9a-f]{64}", r"| \1.json | <size> | <digest>"),
     (r"litellm:[0-9a-f]{12}", "litellm:<prices>"),
-    (r"\b[\d,]+(\.\d+)? ([kMG]?B)\b", "<size>"),
+    (r"\b\d[\d,]*(\.\d+)? [kMG]?B\b", "<size>"),
     (r"\d[\d,]* characters, <size>", "<size>"),
     (r'(?<="bytes": )\d+', '"<bytes>"'),
     (r'(?<="python": )"[\d.]+"', '"<version>"'),
