@@ -284,7 +284,11 @@ def _pairs(compared: Compared, width: int) -> Iterator[str]:
 
 
 def _short_pair(higher: str, lower: str, room: int) -> str:
-    """Two names, each cut in its middle where both together are too long."""
+    """Two names, each cut in its middle where both together are too long.
+
+    >>> _short_pair("lab/one-long-name", "lab/two", 20), _short_pair("a", "b", 20)
+    ('lab/…-name > lab/two', 'a > b')
+    """
     between = " > "
     if len(higher) + len(between) + len(lower) > room:
         half = (room - len(between)) // 2
