@@ -142,7 +142,7 @@ def test_the_document_is_described_in_both_directions(runs: Path, places: Path, 
     """No field without its line in docs/json.md and no line without its field."""
     documents = [
         document(runs / "two"), document(places / "sized"), document(runs / "before", runs / "again"),
-        document(places / "levels"),
+        document(places / "levels"), document(places / "no siblings"),
     ]  # fmt: skip
     found = {field for one in documents for field in json_page.check("compare", one)}
 
@@ -451,14 +451,15 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 )
                 for (example, number), flip in np.ndenumerate(changes)
             ]  # fmt: skip
-    make_run(
-        place / "levels", swept, EXAMPLES,
-        models=[
-            *models_of("openai/good", family="elm", parameters=1e9, tuned="instruct"),
-            *models_of("openai/poor", family="elm", parameters=1e9, tuned="base"),
-        ],
-        arms={"order": ["pe2"], "verbosity": ["brief", "normal", "detailed"]},
-    )  # fmt: skip
+    for name, family in (("levels", "elm"), ("no siblings", "oak")):
+        make_run(
+            place / name, swept, EXAMPLES,
+            models=[
+                *models_of("openai/good", family="elm", parameters=1e9, tuned="instruct"),
+                *models_of("openai/poor", family=family, parameters=1e9, tuned="base"),
+            ],
+            arms={"order": ["pe2"], "verbosity": ["brief", "normal", "detailed"]},
+        )  # fmt: skip
     return place
 
 

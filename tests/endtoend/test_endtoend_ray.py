@@ -152,6 +152,27 @@ def test_a_killed_worker_costs_its_calls_under_way_alone(
     assert not files.exists()  # Ray is gone, and so is what it wrote
 
 
+def test_a_model_stops_where_its_answers_cannot_be_read(
+    bench: Callable[..., Any], start: Callable[[list[str]], RayRun]
+) -> None:
+    """All of the first 40 unreadable: exit 5, what was paid is kept, and little more than those 40 is sent."""
+    table = Table(examples=60, words=2, seed=1)
+    one = bench(table)
+    for example in table.ids:
+        for place in (None, *table.markers(example)[: table.words]):
+            one.server.always[example, place] = "unparsed"
+    code, document, _ = start(one.options("--max-connections", "4", "--out", "out")).finish()
+    sent = len(one.server.received)
+    record = json.loads((one.directory / "out" / "run.json").read_text(encoding="utf-8"))
+
+    assert (code, document["error"]["code"]) == (5, 5)
+    assert "40 of the first 40 answers cannot be read" in document["error"]["message"]
+    assert 40 <= sent < len(table.ids) * 4
+    assert document["requests"]["sent"] == sent
+    assert document["requests"]["unsent"] == len(table.ids) * 4 - sent
+    assert [(found["unreadable"], found["stopped"]) for found in record["endpoints"][0]["unreadable"]] == [(40, True)]
+
+
 def test_the_budget_and_the_rate_hold_over_all_workers(
     bench: Callable[..., Any], start: Callable[[list[str]], RayRun]
 ) -> None:

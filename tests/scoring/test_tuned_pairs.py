@@ -150,3 +150,31 @@ def test_the_trend_of_phi_is_told_with_those_of_the_impact_rate_and_of_phi_at_a_
     # without the model that has no phi, family f0 rests on two sizes, also for the impact rate
     changes = {s: np.mean([t.changed for t in trials if t.model == f"openai/f0-{s}"]) for s in (0, 1)}
     assert beside["impact_rate"].slopes["f0"] == pytest.approx(changes[1] - changes[0])
+
+
+def test_models_without_a_tested_sibling_are_named_with_the_reason() -> None:
+    """No sibling asked, asked in another style, no shared trial; nothing is said where only one tuning was asked."""
+    (alone,) = compared(swept(1, "openai/ash-base"), swept(2, "openai/ash-instruct"), swept(3, "openai/elm-instruct"))
+    results = compared(
+        swept(1, "openai/ash-base"), swept(2, "openai/elm-instruct"), swept(3, "openai/elm-base", style="completion")
+    )
+    apart = compared(
+        swept(1, "openai/ash-base", examples=40),
+        swept(2, "openai/oak-base", examples=40),
+        (one.model_copy(update={"example_id": f"x{one.example_id}"})
+         for one in swept(3, "openai/ash-instruct", examples=40)),
+    )  # fmt: skip
+
+    assert list(sentences_of(alone))[-1] == (
+        "Tuned against pretrained on mine over 3 levels of verbosity: not tested for elm-instruct (no pretrained model "
+        "of its family and size was asked)."
+    )
+    assert tuning_document(alone)["not_tested"] == [
+        {"model": "openai/elm-instruct", "reason": "no pretrained model of its family and size was asked"}
+    ]
+    (text,) = sentences_of(results[0])
+    assert "ash-base (no instruction-tuned model of its family and size was asked)" in text
+    assert "elm-instruct (openai/elm-base was not asked in the same way)" in text
+    (text,) = sentences_of(apart[0])
+    assert "ash-base (it shares no trial with openai/ash-instruct that both explained at every level)" in text
+    assert compared(swept(1, "openai/ash-instruct"), swept(2, "openai/elm-instruct")) == []

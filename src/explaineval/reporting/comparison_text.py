@@ -52,9 +52,17 @@ def title_of(metric: str) -> str:
 
 def task_of(compared: Compared) -> str:
     """Return how sentences call what a family is about: a task or the mean over tasks, the levels, kind and arm."""
-    task, levels = task_text(compared.task), compared.group.levels
-    where = f"{task} over {counted(len(levels), 'level')} of verbosity" if levels else task
-    return f"{where} ({', '.join(compared.context)})" if compared.context else where
+    return place_text(compared.task, compared.group.levels, compared.context)
+
+
+def place_text(task: str, levels: Sequence[str], context: Sequence[str]) -> str:
+    """Return a task or the mean over tasks in words, over levels where there are any, with the kind and arm named.
+
+    >>> place_text("nli", ("brief", "normal"), ("random word",))
+    'nli over 2 levels of verbosity (random word)'
+    """
+    where = f"{task_text(task)} over {counted(len(levels), 'level')} of verbosity" if levels else task_text(task)
+    return f"{where} ({', '.join(context)})" if context else where
 
 
 def sentence_of(compared: Compared) -> str:
@@ -123,7 +131,7 @@ def _claim_sentence(compared: Compared, number: int) -> str:
     """Return what is claimed of one difference that is told apart."""
     claim, (higher, lower, row) = compared.claims[number], higher_first(compared, number)
     title, where = title_of(compared.metric), task_of(compared)
-    numbers, spread = _numbers(row, compared), _spread_text(compared, number)
+    numbers, spread = _numbers(row, compared), _spread_text(compared, number, row)
     if claim.name == "more_faithful":
         return f"{higher} is more faithful than {lower} on {where}: {title} {numbers}{spread}."
     if claim.name == "higher_phi":
@@ -194,14 +202,14 @@ def _lower_first(text: str) -> str:
     return f"{text[:1].lower()}{text[1:]}"
 
 
-def _spread_text(compared: Compared, number: int) -> str:
-    """Say that the tasks of a mean differ, and how; nothing where they do not."""
+def _spread_text(compared: Compared, number: int, told: Difference) -> str:
+    """Say that the tasks of a mean differ, and how, in the direction in which the difference is told."""
     if not compared.spreads:
         return ""
     spread = compared.spreads[number]
     if not spread.differ and not spread.differ_in_sign:
         return ""
-    turned = (compared.family.differences[number].value or 0.0) < 0
+    turned = told is not compared.family.differences[number]
     values = [
         f"{task} {number_text(-value if turned else value, sign=True)}"
         for task, value in zip(compared.tasks, spread.values, strict=True)
@@ -241,12 +249,13 @@ def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
     title, where = title_of(compared.metric), task_of(compared)
     shown = min(tested, key=_clearness)
     number = next(at for at, row in enumerate(compared.family.differences) if row is shown)
-    higher, lower, row = higher_first(compared, number)
-    numbers, spread = _numbers(row, compared), _spread_text(compared, number)
+    names, spread = compared.group.names, _spread_text(compared, number, shown)
     if len(tested) > 1:
-        what = f"the clearest difference in {title} is {higher} minus {lower}, {numbers}{spread}"
-        return f"Cannot tell any two of them apart on {where}: {what}{_detectable(compared, tested)}."
-    names = compared.group.names
+        higher, lower, row = higher_first(compared, number)
+        numbers = f"{_numbers(row, compared)}{_spread_text(compared, number, row)}"
+        what = f"the clearest difference in {title} is {higher} minus {lower}, {numbers}"
+        systems = _tested_systems(compared)
+        return f"Cannot tell any two of {systems} apart on {where}: {what}{_detectable(compared, tested)}."
     both = f"{names[shown.first]} and {names[shown.second]}"
     if shown.equivalent:
         return f"{both} are equivalent within {compared.equivalent:g} on {where}: {_equivalence(compared, shown)}."
@@ -262,6 +271,13 @@ def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
     adjusted = f", adjusted over {counted(compared.family.claims, 'pair')}" if compared.family.claims > 1 else ""
     text = f"Cannot tell {both} apart on {where}: {title} differs by {differs}{adjusted}"
     return f"{text}{spread}{_detectable(compared, tested)}."
+
+
+def _tested_systems(compared: Compared) -> str:
+    """Return how many systems were tested: all of them, or those that could be."""
+    group, tested = compared.group, {number for row in compared.tested for number in (row.first, row.second)}
+    what = counted(len(tested), group.by)
+    return f"the {what}" if len(tested) == len(group.names) else f"the {what} that could be tested"
 
 
 def _detectable(compared: Compared, tested: Sequence[Difference]) -> str:

@@ -270,7 +270,9 @@ def _pairs(compared: Compared, width: int) -> Iterator[str]:
 
     told.sort(key=clearness)
     lines = [_pair_text(compared, number) for number in told[:SHOWN_PAIRS]]
-    room = min(max(len(pair) for pair, _ in lines), width - 2 - max(len(numbers) for _, numbers in lines) - 2)
+    left = max(15, width - 2 - max(len(numbers) for _, numbers in lines) - 2)
+    pairs = [_short_pair(*names, left) for names, _ in lines]
+    room = max(map(len, pairs))
     yield ""
     adjusted = (
         f"p and limits adjusted over {counted(family.claims, 'pair')}" if family.claims > 1 else "one pair was tested"
@@ -278,20 +280,34 @@ def _pairs(compared: Compared, width: int) -> Iterator[str]:
     is_all = all(compared.claims[number].name != "higher_phi" for number in told)
     apart = "can be told apart" if is_all else f"differ in {title_of(compared.metric)}"
     yield f"  Pairs that {apart} ({adjusted})"
-    for pair, numbers in lines:
-        yield f"  {_short(pair, room):<{room}}  {numbers}"
+    for pair, (_, numbers) in zip(pairs, lines, strict=True):
+        yield f"  {pair:<{room}}  {numbers}"
     if len(told) > SHOWN_PAIRS:
         yield f"  {len(told) - SHOWN_PAIRS} more pairs {apart}; --json has them all."
 
 
-def _pair_text(compared: Compared, number: int) -> tuple[str, str]:
+def _short_pair(higher: str, lower: str, room: int) -> str:
+    """Two names, each cut in its middle where both together are too long.
+
+    >>> _short_pair("lab/one-long-name", "lab/two", 20), _short_pair("a", "b", 20)
+    ('lab/…-name > lab/two', 'a > b')
+    """
+    between = " > "
+    if len(higher) + len(between) + len(lower) > room:
+        half = (room - len(between)) // 2
+        rest = room - len(between)
+        higher, lower = _short(higher, max(half, rest - len(lower))), _short(lower, max(half, rest - len(higher)))
+    return f"{higher}{between}{lower}"
+
+
+def _pair_text(compared: Compared, number: int) -> tuple[tuple[str, str], str]:
     """The two names, the higher one first, and the numbers of their difference."""
     first, second, row = higher_first(compared, number)
     shown = dict(zip(compared.group.names, short_names(compared.group.names), strict=True))
     interval = interval_text(row.low_adjusted or 0.0, row.high_adjusted or 0.0)
     numbers = f"{number_text(row.value or 0.0, sign=True)} {interval:<14} p {p_text(row.p_adjusted or 0.0)}"
     remark = remark_of(compared, number)
-    return f"{shown[first]} > {shown[second]}", f"{numbers}  {remark}" if remark else numbers
+    return (shown[first], shown[second]), f"{numbers}  {remark}" if remark else numbers
 
 
 def _tasks(result: GroupResult, compared: Compared, width: int) -> Iterator[str]:

@@ -114,7 +114,8 @@ def _block(
     yield from _estimate_line("phi-CCT", phi, ", ".join(filter(None, verdict)), width)
     cct = numbers.get(CCT_SAMPLED) or numbers.get(CCT)
     if cct is not None:
-        yield from _estimate_line("CCT", cct, f"on the {counted(cct.n, 'trial')} with usable probabilities", width)
+        remark = f"on the {counted(cct.n, 'trial')} with usable probabilities"
+        yield from _estimate_line("CCT", cct, remark + (", do not quote" if cct.metric in grave else ""), width)
     for text in sentences_of(condition, numbers, arm):
         yield from wrap(f"  {text}", width, "  ")
     if missing:

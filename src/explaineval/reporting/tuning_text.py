@@ -7,11 +7,10 @@ from typing import Any
 
 from explaineval.metrics.differences import LEVEL
 from explaineval.metrics.frontiers import Gap, MeanDifference
-from explaineval.reporting.comparison_text import short_names, title_of
+from explaineval.reporting.comparison_text import place_text, short_names, title_of
 from explaineval.scoring.comparisons.groups import PRIMARY_OVER_LEVELS
 from explaineval.scoring.comparisons.tuning import TunedPair, TuningResult
 from explaineval.scoring.registry import FPR
-from explaineval.scoring.task_means import task_text
 from explaineval.text import counted, interval_text, joined, number_text, p_text
 
 MOST_SENTENCES = 4
@@ -33,21 +32,38 @@ def tuning_lines(results: Sequence[TuningResult]) -> Iterator[str]:
 
 
 def sentences_of(result: TuningResult) -> Iterator[str]:
-    """Yield the sentences on one task and kind: the pairs, and the mean difference of F-AUROC."""
+    """Yield the sentences on one task and kind: the pairs, the mean difference of F-AUROC, and what is not tested."""
     if len(result.pairs) <= MOST_SENTENCES:
         for pair in result.pairs:
             yield pair_sentence(result, pair)
     else:
         yield _summary(result)
-    text = _mean_sentence(result.mean)
-    if text is not None:
-        yield text
+    for text in (_mean_sentence(result.mean), _untested_sentence(result)):
+        if text is not None:
+            yield text
 
 
 def where_of(result: TuningResult) -> str:
-    """Return the task and the levels in words."""
-    task = task_text(result.task)
-    return f"{task} over {counted(len(result.group.levels), 'level')} of verbosity"
+    """Return the task and the levels in words, and the kind and arm where several are compared."""
+    return place_text(result.task, result.group.levels, result.context)
+
+
+def _untested_sentence(result: TuningResult) -> str | None:
+    """Say which models have no sibling that they could be tested against, and why; None where all have one."""
+    by_reason: dict[str, list[str]] = {}
+    names = short_names(result.group.names)
+    for number, reason in result.untested:
+        by_reason.setdefault(reason, []).append(names[number])
+    if not by_reason:
+        return None
+    parts = [f"{_some(models)} ({reason})" for reason, models in by_reason.items()]
+    return f"Tuned against pretrained on {where_of(result)}: not tested for {joined(parts)}."
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the names; of many the first ones and how many more."""
+    more = len(names) - MOST_SENTENCES
+    return joined([*names[:MOST_SENTENCES], f"{more:,} more"] if more > 0 else names)
 
 
 def names_of(result: TuningResult, pair: TunedPair) -> tuple[str, str]:
@@ -152,6 +168,7 @@ def tuning_document(result: TuningResult) -> dict[str, Any]:
         "primary": result.primary,
         "sentences": list(sentences_of(result)),
         "pairs": [_pair_document(result, pair) for pair in result.pairs],
+        "not_tested": [{"model": result.group.names[one.number], "reason": one.reason} for one in result.untested],
         "f_auroc_mean": None if result.mean is None else vars(result.mean),
     }
 

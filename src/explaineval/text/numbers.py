@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 UNDEFINED = "undefined"
 """Stands where a number has no value; the reason stands beside it."""
@@ -65,14 +66,16 @@ def _limit(value: float, digits: int) -> str:
 
 
 def share_text(value: float, digits: int = 0, space: str = " ") -> str:
-    """Return a share in per cent, but never 0 or 100 for one that is neither.
+    """Return a share in per cent, but never 0 or 100 for one that is neither; rounded as `number_text` rounds it.
 
     >>> share_text(0.4567), share_text(0.4567, 1), share_text(0)
     ('46 %', '45.7 %', '0 %')
+    >>> share_text(0.175), number_text(0.175)
+    ('17 %', '0.17')
     >>> share_text(0.004), share_text(0.996), share_text(0.0001, 1)
     ('under 1 %', 'over 99 %', 'under 0.1 %')
     """
-    text = f"{100 * value:.{digits}f}"
+    text = f"{Decimal(f'{value:.{digits + 2}f}') * 100:.{digits}f}"
     step = 10.0**-digits
     if 0 < value < 1 and float(text) <= 0:
         return f"under {step:g}{space}%"

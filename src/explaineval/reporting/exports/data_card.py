@@ -157,13 +157,13 @@ def _insertions(run: RunResults) -> Iterator[str]:
 
 
 def _trials(run: RunResults) -> Iterator[str]:
-    counts: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[str]] = {model.model: Counter() for model in run.record.config.models}
     for trial in read_trials(run.directory):
         control = kind_of(trial.kind).measures_noise
         counts.setdefault(trial.model, Counter())["controls" if control else trial.status] += 1
-    statuses = list(dict.fromkeys(status for by_status in counts.values() for status in sorted(by_status)))
-    statuses = ["ok", *(status for status in statuses if status not in ("ok", "controls")), "controls"]
-    rows = [[_text(model), *(f"{found[status]:,}" for status in statuses)] for model, found in counts.items()]
+    statuses = sorted({status for by_status in counts.values() for status in by_status} - {"ok", "controls"})
+    statuses = ["ok", *statuses, "controls"]
+    rows = [[_text(model), *(f"{found[status]:,}" for status in statuses)] for model, found in counts.items() if found]
     yield from pipe_table(["Model", *map(_text, statuses)], rows, right=range(1, len(statuses) + 1))
     yield ""
     yield (

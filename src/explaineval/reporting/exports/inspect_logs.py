@@ -55,9 +55,16 @@ def write_inspect_logs(run: RunResults, directory: Path) -> tuple[tuple[Path, ..
         ) from error
 
     examples = {(example.task, example.id): example for example in read_examples(run.directory)}
+    places = {key: number for number, key in enumerate(examples)}
+
+    def place(trial: Trial) -> tuple[int, int, str, str]:
+        number = places.get((trial.task, trial.example_id), len(places))
+        return number, trial.sample, trial.kind, trial.intervention_id or ""
+
     files, samples = [], 0
-    for arm, offsets in _trials_by_arm(run.directory).items():
-        log = _log(run, arm, [_sample(trial, examples) for trial in _read(run.directory / TRIALS, offsets)])
+    for arm, offsets in sorted(_trials_by_arm(run.directory).items(), key=lambda item: item[0].arm_name):
+        trials = sorted(_read(run.directory / TRIALS, offsets), key=place)
+        log = _log(run, arm, [_sample(trial, examples) for trial in trials])
         path = directory / _file_name(run, arm)
         draft = directory / f".{path.name}.part.eval"
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -156,13 +156,17 @@ def compare_runs(
     results = []
     for of_group, found_families in zip(shared, compare_groups(shared, choices), strict=True):
         group, families = of_group.group, tuple(found_families)
+        contexts = {(compared.task, compared.kind): compared.context for compared in families}
         results.append(
             GroupResult(
                 group,
                 families,
                 noise=tuple(sham_differences(group, trials)),
                 explained=tuple(variance_explained(group, of_group.parts, seed)),
-                tuning=tuple(compare_tuned(group, trials, sizes)),
+                tuning=tuple(
+                    replace(tuning, context=contexts.get((tuning.task, tuning.kind), ()))
+                    for tuning in compare_tuned(group, trials, sizes)
+                ),
                 reference=of_group.reference,
                 seed=seed,
                 snapshots=tuple(

@@ -7,7 +7,7 @@ between TPR and FPR and no dominance; `explaineval.metrics.frontiers` tests both
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from explaineval.scoring.comparisons.groups import PRIMARY_OVER_LEVELS, Group
 from explaineval.scoring.registry import METRICS
 from explaineval.scoring.shared import Outcomes, Shared, System, Tables, Trials, measure_task, share
 from explaineval.scoring.task_means import MEAN
+from explaineval.text import joined
 
 SAME_SIZE = 0.01
 """By what share two numbers of parameters may differ and still be one size."""
@@ -59,9 +60,19 @@ class TunedPair:
     n_examples: int
 
 
+class Untested(NamedTuple):
+    """A tuned or pretrained model, by its number in the group, that was tested against no sibling, and why."""
+
+    number: int
+    reason: str
+
+
 @dataclass(frozen=True)
 class TuningResult:
-    """All pairs of a group on one task (or the mean over tasks) and kind. `mean` is of the differences of F-AUROC."""
+    """All pairs of a group on one task (or the mean over tasks) and kind. `mean` is of the differences of F-AUROC.
+
+    `untested` are the models without a pair. `context` names kind and arm where several are compared.
+    """
 
     group: Group
     task: str
@@ -69,6 +80,8 @@ class TuningResult:
     pairs: tuple[TunedPair, ...]
     mean: MeanDifference | None
     primary: bool
+    untested: tuple[Untested, ...] = ()
+    context: tuple[str, ...] = ()
 
 
 def tuned_pairs(group: Group, sizes: Sizes) -> list[tuple[int, int]]:
@@ -107,25 +120,66 @@ def _asked_alike(one: System, other: System) -> bool:
 def compare_tuned(group: Group, trials: Trials, sizes: Sizes) -> Iterator[TuningResult]:
     """Test the tuned against the pretrained models of a group over levels, for each kind: the mean over tasks first.
 
-    Each pair rests on the trials that these two share, on the tasks that both were asked.
+    Each pair rests on the trials that these two share, on the tasks that both were asked. Where tuned and pretrained
+    models were asked but none of them can be paired, the result has no pairs and says why.
     """
-    numbers = tuned_pairs(group, sizes) if group.by == "model" and group.levels else []
-    for kind in dict.fromkeys(kind for _, kind in trials.scored) if numbers else ():
-        by_task: dict[str, dict[tuple[int, int], _Part]] = {}
-        for (task, other), outcomes in trials.scored.items():
-            if other == kind:
-                parts = {pair: _share(group, outcomes, pair) for pair in numbers}
-                shared = {pair: part for pair, part in parts.items() if part is not None}
-                if shared:
-                    by_task[task] = shared
-        results = [_result(group, task, kind, {p: [part] for p, part in parts.items()}, primary=len(by_task) == 1)
-                   for task, parts in by_task.items()]  # fmt: skip
-        if len(by_task) > 1:
-            everywhere = [pair for pair in numbers if all(pair in parts for parts in by_task.values())]
-            together = {pair: [parts[pair] for parts in by_task.values()] for pair in everywhere}
-            if together:
-                yield _result(group, MEAN, kind, together, primary=True)
-        yield from results
+    asked = {size.tuned for system in trials.systems if (size := sizes.get(system[1:3])) is not None}
+    if group.by != "model" or not group.levels or not asked >= set(OTHER_TUNING):
+        return
+    numbers = tuned_pairs(group, sizes)
+    for kind in dict.fromkeys(kind for _, kind in trials.scored):
+        by_task = {
+            task: {pair: part for pair in numbers if (part := _share(group, outcomes, pair)) is not None}
+            for (task, other), outcomes in trials.scored.items()
+            if other == kind
+        }
+        paired = {task: parts for task, parts in by_task.items() if parts}
+        everywhere = [pair for pair in numbers if paired and all(pair in parts for parts in paired.values())]
+        together = {pair: [parts[pair] for parts in paired.values()] for pair in everywhere}
+        results = [(task, {pair: [part] for pair, part in parts.items()}) for task, parts in paired.items()]
+        if len(paired) > 1 and together:
+            results.insert(0, (MEAN, together))
+        elif not paired:
+            results = [(next(iter(by_task)) if len(by_task) == 1 else MEAN, {})]
+        for task, parts_of in results:
+            untested = tuple(_untested(group, trials, sizes, numbers, set(parts_of), task))
+            primary = task == MEAN or len(paired) < 2
+            if parts_of or untested:
+                yield _result(group, task, kind, parts_of, untested, primary=primary)
+
+
+OTHER_TUNING = {"instruct": "pretrained", "base": "instruction-tuned"}
+"""What the sibling of a model is called, by the model's own tuning."""
+
+
+def _untested(
+    group: Group,
+    trials: Trials,
+    sizes: Sizes,
+    numbers: Sequence[tuple[int, int]],
+    tested: Collection[tuple[int, int]],
+    task: str,
+) -> Iterator[Untested]:
+    """Yield the models of known tuning that are in no tested pair, each with the reason."""
+    in_pairs = {number for pair in tested for number in pair}
+    for number, system in enumerate(group.systems):
+        own = sizes.get(system[1:3])
+        if own is None or own.tuned not in OTHER_TUNING or number in in_pairs:
+            continue
+        siblings = dict.fromkeys(
+            other.model
+            for other in trials.systems
+            if _are_siblings(own, sizes.get(other[1:3])) or _are_siblings(sizes.get(other[1:3]), own)
+        )
+        if not siblings:
+            yield Untested(number, f"no {OTHER_TUNING[own.tuned]} model of its family and size was asked")
+            continue
+        names = joined(list(siblings))
+        if any(number in pair for pair in numbers):
+            where = " on every task" if task == MEAN else ""
+            yield Untested(number, f"it shares no trial with {names} that both explained at every level{where}")
+        else:
+            yield Untested(number, f"{names} {'was' if len(siblings) == 1 else 'were'} not asked in the same way")
 
 
 class _Part(NamedTuple):
@@ -148,7 +202,13 @@ def _share(group: Group, outcomes: Mapping[System, Outcomes], pair: tuple[int, i
 
 
 def _result(
-    group: Group, task: str, kind: str, parts: Mapping[tuple[int, int], Sequence[_Part]], *, primary: bool
+    group: Group,
+    task: str,
+    kind: str,
+    parts: Mapping[tuple[int, int], Sequence[_Part]],
+    untested: tuple[Untested, ...],
+    *,
+    primary: bool,
 ) -> TuningResult:
     gaps = [mean_gaps([_gaps(group, part) for part in tasks]) for tasks in parts.values()]
     pairs = []
@@ -159,7 +219,7 @@ def _result(
         n_pairs = sum(int(part.tables[0].levels[:, 0].sum()) for part in tasks)
         pairs.append(TunedPair(*numbers, dominance, difference, n_pairs, n_examples))
     values = [pair.f_auroc.value for pair in pairs if pair.f_auroc.value is not None]
-    return TuningResult(group, task, kind, tuple(pairs), mean_difference(values), primary)
+    return TuningResult(group, task, kind, tuple(pairs), mean_difference(values), primary, untested)
 
 
 def _gaps(group: Group, part: _Part) -> list[Gap]:
