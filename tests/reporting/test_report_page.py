@@ -147,11 +147,13 @@ def test_cells_are_written_as_their_rows(results: Results, content: PageContent,
                 number = f"{round(row.value * row.n)} of {row.n}"
             assert text.strip().startswith(number)
             if row.low is not None and row.high is not None:
-                low, high = (
-                    written(limit, METRICS[column.metric].scale).rstrip("%\u202f") for limit in (row.low, row.high)
-                )
                 unit = "\u202f%" if few and scale.percent else ""
-                assert f"[{low}, {high}{unit}]" in text
+                limits = re.search(r"\[(-?[\d.]+), (-?[\d.]+)" + unit + r"\]", text)
+                assert limits is not None, text
+                for limit, shown in zip((row.low, row.high), limits.groups(), strict=True):
+                    value = 100 * limit if scale.percent else limit
+                    assert abs(float(shown) - value) <= 0.5001 * 10.0 ** -len(shown.partition(".")[2])
+                    assert len(shown.partition(".")[2]) == scale.digits or abs(value) < 0.5 * 10.0**-scale.digits
             checked += 1
     assert checked >= 2 * 5
 

@@ -145,7 +145,7 @@ def test_parameters_have_three_digits(parameters: float) -> None:
         ((None, 0.1), "no interval"),
         ((-0.001, 1), "[-0.001, 1.00]"),
         ((0.0, 0.004), "[0.00, 0.004]"),
-        ((-1e-9, 0.1), "[0.00000, 0.10]"),
+        ((-1e-9, 0.1), "[0.00, 0.10]"),
     ],
 )
 def test_an_interval(limits: tuple[float | None, float | None], text: str) -> None:

@@ -59,10 +59,8 @@ def interval_text(low: float | None, high: float | None, digits: int = 2) -> str
 
 
 def _limit(value: float, digits: int) -> str:
-    most = digits + 3
-    while value and digits < most and float(f"{value:.{digits}f}") == 0:
-        digits += 1
-    return number_text(value, digits)
+    enough = next((more for more in range(digits, digits + 4) if float(f"{value:.{more}f}")), digits)
+    return number_text(value, enough)
 
 
 def share_text(value: float, digits: int = 0, space: str = " ") -> str:

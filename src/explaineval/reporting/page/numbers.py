@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from explaineval.reporting.view import ShownNumber
 from explaineval.scoring.metric import Scale
 from explaineval.scoring.registry import METRICS
-from explaineval.text import NARROW_SPACE, NO_INTERVAL, UNDEFINED, number_text, share_text
+from explaineval.text import NARROW_SPACE, NO_INTERVAL, UNDEFINED, interval_text, number_text, share_text
 
 MOST_TICKS = 5
 NARROWEST = 0.25
@@ -35,8 +35,8 @@ def interval(low: float | None, high: float | None, scale: Scale) -> str:
     """
     if low is None or high is None:
         return NO_INTERVAL
-    first, second = (written(limit, scale).removesuffix(f"{NARROW_SPACE}%") for limit in (low, high))
-    return f"[{first}, {second}]"
+    factor = 100 if scale.percent else 1
+    return interval_text(factor * low, factor * high, scale.digits)
 
 
 @dataclass(frozen=True)
