@@ -44,10 +44,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         edits += [{**edit, "inserted": word} for word in ("grumpy", "quiet")]
     for name, rows in (("mine.jsonl", tasks), ("edits.jsonl", edits)):
         (place / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    answers, thoughts = itertools.count(), itertools.count()
+    plain, edited, thoughts = itertools.count(), itertools.count(), itertools.count()
 
     def answer(prompt: str) -> tuple[str, None]:
-        turn = next(answers)
+        is_edited = "grumpy" in prompt or "quiet" in prompt
+        turn = next(edited if is_edited else plain)  # each text explains two insertions, whichever is asked first
         mention = " grumpy" if "grumpy" in prompt and turn % 4 else ""
         return f"Answer: {'AAB'[turn % 3]}\nExplanation: {EVIL[turn % len(EVIL)]}{mention}", None
 

@@ -144,7 +144,7 @@ def test_two_runs_are_compared(window: Windows, pages_service: Service) -> None:
     for name in ("faithful", "random"):
         page.get_by_label(f"simulated/{name}").first.check()
     page.get_by_role("button", name="Compare").click()
-    expect(page.get_by_role("heading", name="Differences")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="Differences", exact=True)).to_be_visible(timeout=60_000)
     found = pages_service.ask("POST", "/api/comparisons", {"runs": runs}, TOKEN).document
     primary = next(row for row in found["rows"] if row["primary"])
 
