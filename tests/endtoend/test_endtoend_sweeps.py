@@ -141,7 +141,8 @@ def test_watch_says_how_it_ended(sweep: Sweep, warm: WarmCommands) -> None:
     assert "with exit code 5: openai/locked" in lines[0]
     assert lines[1].startswith(f"openai/locked: failed, 1 of {REQUESTS} requests (0 cached)")
     assert lines[2].startswith(f"openai/one: finished, {REQUESTS} of {REQUESTS} requests (0 cached), phi-CCT ")
-    assert lines[-1] == f"In all: 1 failed, 2 finished; {2 * REQUESTS + 1} of {3 * REQUESTS} requests; $0 of $9 spent."
+    done = 2 * REQUESTS + 1
+    assert lines[-1] == f"In all: 1 failed, 2 finished; {done} of {3 * REQUESTS} requests; $0 of $9.00 spent."
     for model in document["models"][1:]:
         (phi,) = model["phi_cct"]
         row = scored[model["model"]]
