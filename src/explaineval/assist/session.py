@@ -16,8 +16,7 @@ from explaineval.client.batches.providers import check_batches
 from explaineval.client.endpoints.capabilities import Build, Capabilities, assume_capabilities
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.errors import EndpointError, InputError, RequestUnsentError
-from explaineval.execution.accounting import has_limit, settle_open, totals_of
-from explaineval.execution.outcome import unfinished_error
+from explaineval.execution.outcome import has_limit, settle_open, totals_of, unfinished_error
 from explaineval.execution.session import ModelSession, Sessions, open_cache
 from explaineval.planning.cost import CostEstimate, PlanCost
 from explaineval.planning.prices import Prices, price_for, read_price_list

@@ -3,32 +3,264 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explaineval.client.endpoints.capabilities import Capabilities
+from explaineval.cache import Store, request_key
+from explaineval.client.endpoints.capabilities import Build, Capabilities, assume_capabilities
 from explaineval.client.stack import open_transport
 from explaineval.config import Arm, ModelConfig, RunConfig, arms_for
 from explaineval.digests import NumberSet
+from explaineval.errors import EndpointError, InputError
 from explaineval.execution.pool import ask_units
-from explaineval.execution.readability import ReadabilityCheck, beginning_with, first_units
 from explaineval.execution.session import ModelSession
-from explaineval.execution.settle import settle_plan
 from explaineval.execution.stopping import Looks
 from explaineval.execution.trials import unit_trials
 from explaineval.files import LineWriter
+from explaineval.planning.notes import unreadable_note
 from explaineval.planning.order import Examples
 from explaineval.planning.prepare import Prepared
-from explaineval.planning.replies import Reply
-from explaineval.planning.units import PlanSize, Unit, all_examples, plan, plan_size, stored_reply, walk_units
-from explaineval.records import EMBEDDED_ENDPOINT, OUTCOMES, Request
+from explaineval.planning.replies import Failure, Reading, Reply
+from explaineval.planning.requests import RequestBuilder
+from explaineval.planning.units import (
+    PlanSize,
+    Unit,
+    all_examples,
+    builders,
+    count_asked,
+    plan,
+    plan_size,
+    stored_reply,
+    units_of,
+    walk_units,
+)
+from explaineval.records import EMBEDDED_ENDPOINT, OUTCOMES, SIMULATED_PREFIX, Example, Request, Status
 from explaineval.rundir.schema import UnreadableArm
+from explaineval.scoring.codes import Note
 from explaineval.scoring.live import LiveCounts
 
 if TYPE_CHECKING:
     from explaineval.client.endpoints.llamacpp import EmbeddedClient
+
+
+CHECKED = 40
+"""Requests of each arm that are looked at."""
+
+UNREADABLE: frozenset[Status] = frozenset({"refused", "filtered", "truncated", "empty", "unparsed", "rejected"})
+
+WORTH_TELLING, TOO_MANY = CHECKED // 2, CHECKED * 9 // 10
+"""Above how many unreadable answers it is said, and above how many the model is asked no further."""
+
+EXAMPLE_CHARACTERS = 80
+"""Characters of an unreadable answer that are shown."""
+
+UnitKey = tuple[Arm, str, str, int]
+"""An arm, a task, an example and a sample: what tells the units of one model apart."""
+
+
+@dataclass
+class ArmCheck:
+    """The first requests of one arm.
+
+    `places` are the units that they belong to, with the place of each unit's first request in the order of the plan.
+    `readings` are the status and the text of each reply so far, by its place. `finding` is what was found, where enough
+    of them cannot be read.
+    """
+
+    places: dict[UnitKey, int] = field(default_factory=dict)
+    requests: int = 0
+    readings: dict[int, tuple[Status, str]] = field(default_factory=dict)
+    finding: UnreadableArm | None = None
+
+    def find(self, arm: Arm, *, keep: bool) -> UnreadableArm | None:
+        """Return what is found once all replies are there; None where nothing is, or was before."""
+        if len(self.readings) < CHECKED or self.finding is not None:
+            return None
+        unread = [self.readings[place] for place in range(CHECKED) if self.readings[place][0] in UNREADABLE]
+        if len(unread) <= WORTH_TELLING:
+            return None
+        self.finding = UnreadableArm(
+            **arm.model_dump(),
+            checked=CHECKED,
+            unreadable=len(unread),
+            statuses=dict(Counter(status for status, _ in unread).most_common()),
+            example=next((text for _, text in unread if text), ""),
+            stopped=not keep and len(unread) > TOO_MANY,
+        )
+        return self.finding
+
+
+@dataclass
+class ReadabilityCheck:
+    """Checks the arms of one model. With `keep` none is stopped; `report` shows a message to the user."""
+
+    model: str
+    keep: bool = False
+    report: Callable[[str], None] = lambda _: None
+    arms: dict[Arm, ArmCheck] = field(default_factory=dict)
+
+    def begin(self, first: Iterable[Unit]) -> None:
+        """Take the units that hold the first requests of each arm."""
+        for unit in first:
+            check = self.arms.setdefault(unit.arm, ArmCheck())
+            check.places[_key_of(unit)] = check.requests
+            check.requests += len(unit.asked)
+
+    def is_stopped(self, arm: Arm) -> bool:
+        """Return whether this arm is asked no further."""
+        check = self.arms.get(arm)
+        return check is not None and check.finding is not None and check.finding.stopped
+
+    def add(self, unit: Unit, replies: Sequence[Reply | None]) -> None:
+        """Take the replies to a unit's requests, and say so where they show that an arm cannot be read."""
+        check = self.arms.get(unit.arm)
+        place = None if check is None else check.places.pop(_key_of(unit), None)
+        if check is None or place is None:
+            return
+        for number, (variant, reply) in enumerate(zip(unit.asked, replies, strict=True), start=place):
+            if reply is not None and number < CHECKED:
+                reading = unit.reader(variant).read(reply)
+                check.readings[number] = reading.status, _beginning_of(reply, reading)
+        finding = check.find(unit.arm, keep=self.keep)
+        if finding is not None:
+            self.report(self.note(finding).text)
+
+    @property
+    def findings(self) -> tuple[UnreadableArm, ...]:
+        """The arms of which too much cannot be read, in the order of the plan."""
+        return tuple(check.finding for check in self.arms.values() if check.finding is not None)
+
+    def note(self, finding: UnreadableArm) -> Note:
+        """Return what is said of an arm: how much cannot be read, an example, and what to do."""
+        return unreadable_note(self.model, finding, name_arm=len(self.arms) > 1)
+
+
+def first_units(prepared: Prepared, model: ModelConfig, sent_as: Callable[[Arm], Capabilities | None]) -> list[Unit]:
+    """Return the units that hold the first CHECKED requests of each arm of a model, in the order of the plan.
+
+    `sent_as` says how an arm's requests are sent; an arm of which that is not known has none.
+    """
+    found: list[Unit] = []
+    counts: Counter[Arm] = Counter()
+    for builder in builders(prepared, model):
+        capabilities = sent_as(builder.arm)
+        if capabilities is None or counts[builder.arm] >= CHECKED:
+            continue
+        for unit in units_of(prepared, builder, capabilities):
+            found.append(unit)
+            counts[builder.arm] += len(unit.asked)
+            if counts[builder.arm] >= CHECKED:
+                break
+    return found
+
+
+def beginning_with(first: Sequence[Unit], units: Iterable[Unit]) -> Iterator[Unit]:
+    """Yield these units first, then the others of `units`."""
+    yield from first
+    keys = set(map(_key_of, first))
+    yield from (unit for unit in units if _key_of(unit) not in keys)
+
+
+def _key_of(unit: Unit) -> UnitKey:
+    return unit.arm, unit.task.name, unit.example.id, unit.sample
+
+
+def _beginning_of(reply: Reply, reading: Reading) -> str:
+    """Return the beginning of what could not be read: in order pe2 of the explanation where the answer could."""
+    last = reply.explanation if reading.label is not None and reply.explanation is not None else reply
+    text = last.result.reason if isinstance(last.result, Failure) else last.result.text or ""
+    text = " ".join(text.split())
+    return text if len(text) <= EXAMPLE_CHARACTERS else text[:EXAMPLE_CHARACTERS] + "…"
+
+
+MAX_EXAMPLES = 3
+"""Examples that are tried before an endpoint that rejects them counts as unusable."""
+
+
+async def settle_plan(session: ModelSession, prepared: Prepared) -> bool:
+    """Find out how each style of the plan is sent; False where the endpoint is unusable, as the model's `error` says.
+
+    It is found out by the first request of the plan; without batches, by the first that no other process is asking just
+    now.
+    """
+    try:
+        for builder in builders(prepared, session.model):
+            if builder.arm.style not in session.capabilities:
+                if session.batches is None:
+                    examples = _examples(prepared, builder, _is_free(session, builder))
+                else:  # waiting for another process's answer is better than one more request outside a batch
+                    examples = _examples(prepared, builder)
+                builds = [_build(builder, example) for example in examples]
+                await session.settle(prepared.config, builder.arm.style, builds)
+    except EndpointError as exc:
+        session.progress.unsent -= _count_sent(session, prepared)
+        await session.set_error(exc)
+        return False
+    return True
+
+
+def check_verdicts(prepared: Prepared, store: Store) -> None:
+    """Raise InputError where the cache does not say how a model takes requests: shards could then ask differently.
+
+    A simulated model answers alike everywhere, so nothing needs to be stored of it.
+    """
+    for model in prepared.config.models:
+        if model.model.startswith(SIMULATED_PREFIX):
+            continue
+        for style in dict.fromkeys(builder.arm.style for builder in builders(prepared, model)):
+            _, known = assume_capabilities(store, prepared.config, model, style)
+            if not known:
+                raise InputError(
+                    f"--shard: the cache at {prepared.client.cache} does not say how {model.model} takes requests in "
+                    f"{style} style, and shards that each find out could ask differently: run `explaineval probe` for "
+                    "the model once, write a pack by `explaineval cache export`, and read it on every machine by "
+                    "`explaineval cache import`."
+                )
+
+
+def _build(builder: RequestBuilder, example: Example) -> Build:
+    return lambda logprobs, temperature: builder.build(example, example.fields, logprobs, temperature)
+
+
+def _examples(
+    prepared: Prepared, builder: RequestBuilder, is_free: Callable[[Example], bool] = lambda _: True
+) -> Sequence[Example]:
+    """The examples with which it is found out: the first of the plan that are free, where any are."""
+    edits = prepared.chosen.edits
+
+    def asked() -> Iterator[Example]:
+        for example in builder.task.examples:
+            if count_asked(builder, example, edits.get((example.task, example.id), ())):
+                yield example
+
+    free = list(islice(filter(is_free, asked()), MAX_EXAMPLES))
+    # where nothing of this arm is asked, some example has to do: its trials need to say how the arm was asked
+    return free or list(islice(asked(), MAX_EXAMPLES)) or builder.task.examples[:1]
+
+
+def _assumed_request(session: ModelSession, builder: RequestBuilder) -> Callable[[Example], Request]:
+    """The request for an example as it would be sent by what is stored about the endpoint."""
+    assumed, _ = assume_capabilities(session.store, builder.config, session.model, builder.arm.style)
+    return lambda example: builder.build(example, example.fields, assumed.logprobs, assumed.temperature)
+
+
+def _is_free(session: ModelSession, builder: RequestBuilder) -> Callable[[Example], bool]:
+    """Tells of an example whether no other process is asking about it just now."""
+    request = _assumed_request(session, builder)
+    return lambda example: not session.cached.is_asked_elsewhere(request(example))
+
+
+def _count_sent(session: ModelSession, prepared: Prepared) -> int:
+    """How many requests of the plan were sent before the endpoint turned out to be unusable."""
+    keys: set[str] = set()
+    for builder in builders(prepared, session.model):
+        request = _assumed_request(session, builder)
+        keys.update(request_key(request(example)) for example in _examples(prepared, builder))
+    return sum(int(key[:16], 16) in session.cached.counts.seen for key in keys)
 
 
 class ModelRun:

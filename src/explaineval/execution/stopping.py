@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Protocol
 
 from explaineval.config import LOOK, ModelConfig
-from explaineval.execution.readability import ReadabilityCheck
+from explaineval.execution.model_run import ReadabilityCheck
 from explaineval.interventions import counts_for_phi
 from explaineval.metrics.precision import is_precise
 from explaineval.planning.interventions import kinds_in

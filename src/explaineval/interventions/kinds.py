@@ -11,9 +11,13 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Literal
 
-from explaineval.interventions.building import Builder
-from explaineval.interventions.cues import build_cue, build_pattern
-from explaineval.interventions.random_words import build_atanasova, build_random_words
+from explaineval.interventions.builders import (
+    Builder,
+    build_atanasova,
+    build_cue,
+    build_pattern,
+    build_random_words,
+)
 from explaineval.records import Status
 
 NULL_EDIT, SHAM = "null_edit", "sham"
