@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from explaineval.interventions.edit import indefinite_article
+from explaineval.interventions.splice import indefinite_article
 
 AN = """apple egg idle old ugly honest honestly honorable honor hour hourly heir heiress unusual unimportant
     uninvited unnecessary unidentified unissued upset usher utter utmost urgent urban umbrella only onerous

@@ -2,18 +2,6 @@
 
 from __future__ import annotations
 
-from explaineval.interventions.edit import (
-    apply,
-    check,
-    cue_targets,
-    is_inside_word,
-    mark_insertion,
-    pattern_of,
-    splice,
-    splice_naturally,
-)
-from explaineval.interventions.files import intervention_from
-from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, buildable, counts_for_phi, kind_of
 from explaineval.interventions.builders import (
     FEWEST_SHOTS,
     LEAST_MASS,
@@ -33,6 +21,15 @@ from explaineval.interventions.builders import (
     keep_natural,
     read_proposal,
 )
+from explaineval.interventions.edit import (
+    apply,
+    check,
+    cue_targets,
+    pattern_of,
+)
+from explaineval.interventions.files import intervention_from
+from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, buildable, counts_for_phi, kind_of
+from explaineval.interventions.splice import is_inside_word, mark_insertion, splice, splice_naturally
 from explaineval.interventions.words import SenseLists, WordLists, load_sense_words, load_words
 
 __all__ = [

@@ -1,8 +1,19 @@
-"""Random words: an adjective before a noun or an adverb before a verb (Atanasova et al. 2023, section 3.1).
+"""Build interventions: words inserted into fields, cues beside the input, and edits that a model proposes.
 
+Random words (Atanasova et al. 2023, section 3.1): an adjective before a noun or an adverb before a verb.
 `build_random_words` allows any noun and any verb, as the original does, inside a compound too ("soccer quiet game"),
 but no proper noun and no auxiliary. Other than the original it changes nothing but the word, its capital and its
 article (see `splice`), and never draws a word that the prompt has already. `build_atanasova` does as the original.
+
+Cues (Turpin et al. 2023; Chen et al. 2025): a suggested answer beside the input. The text of a cue stands after the
+options, and says that somebody thinks, or some record holds, that one letter is the answer. Its control says the same
+without a letter, so that the effect of the letter can be told from the effect of having such a text in the prompt. A
+pattern (Turpin et al. 2023) suggests a letter without any text: the options of the shots are reordered so that all
+their answers have that letter; in its control they have mixed letters.
+
+An editor model marks the word that it inserts by square brackets. It may also correct a comma, and the effect of that
+would be taken for the effect of the word. So its reply without the brackets must be what our own splice makes of the
+original, or the original with a space and the word after one of its words ("He ran [quickly].").
 """
 
 from __future__ import annotations
@@ -15,10 +26,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-from explaineval.interventions.edit import add_space, splice, splice_naturally, starts_word
-from explaineval.interventions.kinds import NATURAL
+from explaineval.interventions.splice import add_space, splice, splice_naturally, starts_word
 from explaineval.interventions.words import SenseLists, WordLists, load_sense_words, load_words
 from explaineval.records import Example, Intervention
+
+NATURAL = "_natural"
+"""What the name of a kind of inserted words ends in after a judge has chosen the natural ones among its edits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Literal
 
 from explaineval.interventions.builders import (
+    NATURAL,
     Builder,
     build_atanasova,
     build_cue,
@@ -21,9 +22,6 @@ from explaineval.interventions.builders import (
 from explaineval.records import Status
 
 NULL_EDIT, SHAM = "null_edit", "sham"
-
-NATURAL = "_natural"
-"""What the name of a kind of inserted words ends in after a judge has chosen the natural ones among its edits."""
 
 ANY = "*"
 """Stands in the names of a family of kinds for what the members' names do not share."""
