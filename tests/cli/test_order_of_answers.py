@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inspect_ai.log import read_eval_log
 from test_cli_compare import draw, models_of
 
 from explaineval.cli.compare import gate_findings
@@ -23,6 +24,7 @@ from explaineval.reporting.comparison_document import document_of
 from explaineval.reporting.comparison_text import headlines_of, sentence_of
 from explaineval.reporting.comparison_view import lines_of
 from explaineval.reporting.exports.formats import FORMATS, Choice
+from explaineval.reporting.exports.inspect_logs import write_inspect_logs
 from explaineval.reporting.exports.rows import TABLES
 from explaineval.reporting.notes import notes_lines
 from explaineval.reporting.page.whole import page_of
@@ -59,7 +61,7 @@ def make(place: Path, names: tuple[str, ...], trials: list[dict[str, Any]]) -> P
 
 
 def test_the_order_of_lines_changes_no_byte(tmp_path: Path) -> None:
-    """metrics.json, the screens of run, notes and compare, the page, and every export but copies of the trials."""
+    """metrics.json, the screens of run, notes and compare, the page, and every export."""
     trials = trials_of_all()
     shuffled = random.Random(1).sample(trials, len(trials))
     run = make(tmp_path, NAMES, trials)
@@ -84,13 +86,20 @@ def _exported(format_name: str, table: str = "metrics") -> Callable[[Path], Any]
     return write
 
 
+def _inspect_logs(run: Path) -> list[str]:
+    """Return what Inspect's own reader finds in the logs of a run; their archives hold the time of writing too."""
+    files, _ = write_inspect_logs(read_results([run]).runs[0], run.parent / "inspect")
+    return [read_eval_log(str(path)).model_dump_json(exclude={"location"}) for path in files]
+
+
 OUTPUTS: dict[str, Callable[[Path], Any]] = {
     "scores": lambda run: score(run),
     "run's screen": lambda run: summary(score(run), "run", 100, headlines_of(compare_runs([run]))),
     "notes": lambda run: list(notes_lines(score(run), "run", 100)),
     "metrics.json": lambda run: [(run / name).read_bytes() for name in (METRICS, METRICS_CSV)],
-    **{f"csv of {table}": _exported("csv", table) for table in TABLES if table != "trials"},
+    **{f"csv of {table}": _exported("csv", table) for table in TABLES},
     **{name: _exported(name) for name in ("latex", "markdown", "card", "every-eval-ever")},
+    "inspect": _inspect_logs,
     "document": lambda run: json.dumps(document_of(compare_runs([run]))),
     "screen": lambda run: list(lines_of(compare_runs([run]), 100)),
     "table": lambda run: [list(row) for row in TABLES["comparison"](run).rows],

@@ -254,23 +254,30 @@ def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
         higher, lower, row = higher_first(compared, number)
         numbers = f"{_numbers(row, compared)}{_spread_text(compared, number, row)}"
         what = f"the clearest difference in {title} is {higher} minus {lower}, {numbers}"
-        systems = _tested_systems(compared)
-        return f"Cannot tell any two of {systems} apart on {where}: {what}{_detectable(compared, tested)}."
+        reason = _few_changed(compared, number, row) or _detectable(compared, tested)
+        return f"Cannot tell any two of {_tested_systems(compared)} apart on {where}: {what}{reason}."
     both = f"{names[shown.first]} and {names[shown.second]}"
     if shown.equivalent:
         return f"{both} are equivalent within {compared.equivalent:g} on {where}: {_equivalence(compared, shown)}."
-    youden, differs = compared.claims[number].youden, _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
-    if youden is not None:
-        known = f"does not show it ({_interval(youden.value, youden.low_adjusted, youden.high_adjusted)})"
-        if youden.value is None or youden.low_adjusted is None:
-            known = f"cannot be tested ({youden.undefined})"
-        return (
-            f"Cannot tell {both} apart on {where}: {title} differs by {differs}, but it rests on few changed answers, "
-            f"and Youden's J {known}{spread}."
-        )
+    differs = _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
+    text, few = f"Cannot tell {both} apart on {where}: {title} differs by {differs}", _few_changed(compared, number, shown)
+    if few:
+        return f"{text}{few}{spread}."
     adjusted = f", adjusted over {counted(compared.family.claims, 'pair')}" if compared.family.claims > 1 else ""
-    text = f"Cannot tell {both} apart on {where}: {title} differs by {differs}{adjusted}"
-    return f"{text}{spread}{_detectable(compared, tested)}."
+    return f"{text}{adjusted}{spread}{_detectable(compared, tested)}."
+
+
+def _few_changed(compared: Compared, number: int, told: Difference) -> str:
+    """Say why phi-CCT tells two apart and they are not: few answers changed; in the direction in which it is told."""
+    youden = compared.claims[number].youden
+    if youden is None:
+        return ""
+    if youden.value is None or youden.low_adjusted is None:
+        reads = f"cannot be tested ({youden.undefined})"
+    else:
+        turned = youden if told is compared.family.differences[number] else youden.turned
+        reads = f"does not show it ({_interval(turned.value, turned.low_adjusted, turned.high_adjusted)})"
+    return f", but it rests on few changed answers, and Youden's J {reads}"
 
 
 def _tested_systems(compared: Compared) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from explaineval.config.installation import install_extra
 from explaineval.errors import InputError
-from explaineval.files import open_regular, read_lines
 from explaineval.records import EXPLANATION, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, Example, MetricRow, Trial
+from explaineval.reporting.exports.rows import line_starts, read_at
 from explaineval.reporting.results import RunResults
 from explaineval.rundir.directory import TRIALS, read_examples, read_trials
 from explaineval.signature import mention_rule
@@ -63,7 +63,7 @@ def write_inspect_logs(run: RunResults, directory: Path) -> tuple[tuple[Path, ..
 
     files, samples = [], 0
     for arm, offsets in sorted(_trials_by_arm(run.directory).items(), key=lambda item: item[0].arm_name):
-        trials = sorted(_read(run.directory / TRIALS, offsets), key=place)
+        trials = sorted(read_at(run.directory / TRIALS, offsets), key=place)
         log = _log(run, arm, [_sample(trial, examples) for trial in trials])
         path = directory / _file_name(run, arm)
         draft = directory / f".{path.name}.part.eval"
@@ -85,25 +85,9 @@ def write_inspect_logs(run: RunResults, directory: Path) -> tuple[tuple[Path, ..
 def _trials_by_arm(directory: Path) -> dict[Condition, array[int]]:
     """Return where the lines of each arm's trials begin in trials.jsonl, in bytes and in its order."""
     starts: dict[Condition, array[int]] = {}
-    for trial, start in zip(read_trials(directory), _line_starts(directory / TRIALS), strict=False):
+    for trial, start in zip(read_trials(directory), line_starts(directory / TRIALS), strict=False):
         starts.setdefault(trial.condition.arm, array("Q")).append(start)
     return starts
-
-
-def _line_starts(path: Path) -> Iterator[int]:
-    """Yield where each line begins, in bytes."""
-    start = 0
-    for line in read_lines(path):
-        yield start
-        start += len(line)
-
-
-def _read(path: Path, starts: Iterable[int]) -> Iterator[Trial]:
-    """Yield the trials whose lines begin there."""
-    with open_regular(path) as handle:
-        for start in starts:
-            handle.seek(start)
-            yield Trial.model_validate_json(handle.readline())
 
 
 def _file_name(run: RunResults, arm: Condition) -> str:

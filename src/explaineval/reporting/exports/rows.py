@@ -10,9 +10,17 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BaseModel
 
 from explaineval.errors import InputError
+from explaineval.files import open_regular, read_lines
 from explaineval.records import MetricRow, Trial
 from explaineval.reporting.comparison_document import document_of
-from explaineval.rundir.directory import read_metrics, read_run, read_trials
+from explaineval.rundir.directory import (
+    TRIALS,
+    read_examples,
+    read_interventions,
+    read_metrics,
+    read_run,
+    read_trials,
+)
 from explaineval.scoring.comparisons import compare_runs
 
 ColumnType = Literal["text", "integer", "number", "boolean", "probabilities"]
@@ -58,8 +66,38 @@ def _trials(directory: Path) -> Table:
 
 
 def _trial_rows(directory: Path, columns: Sequence[Column]) -> Iterator[Sequence[Any]]:
-    for trial in read_trials(directory):
+    for trial in read_at(directory / TRIALS, _starts_in_order(directory)):
         yield [trial.id, *(getattr(trial, column.name) for column in columns)]
+
+
+def _starts_in_order(directory: Path) -> Iterator[int]:
+    """Yield where the lines of trials begin: by example, sample, intervention and arm, whoever answered first."""
+    examples = {(example.task, example.id): place for place, example in enumerate(read_examples(directory))}
+    interventions = {one.id: place for place, one in enumerate(read_interventions(directory), start=1)}
+    arms = {name: place for place, name in enumerate(read_run(directory).facts.arms)}
+    rows = []
+    for trial, start in zip(read_trials(directory), line_starts(directory / TRIALS), strict=False):
+        example = examples.get((trial.task, trial.example_id), len(examples))
+        intervention = interventions.get(trial.intervention_id or "", 0)
+        arm = arms.get(trial.condition.arm_name, len(arms))
+        rows.append((example, trial.sample, intervention, arm, trial.id, start))
+    return (row[-1] for row in sorted(rows))
+
+
+def line_starts(path: Path) -> Iterator[int]:
+    """Yield where each line begins, in bytes."""
+    start = 0
+    for line in read_lines(path):
+        yield start
+        start += len(line)
+
+
+def read_at(path: Path, starts: Iterable[int]) -> Iterator[Trial]:
+    """Yield the trials whose lines begin there."""
+    with open_regular(path) as handle:
+        for start in starts:
+            handle.seek(start)
+            yield Trial.model_validate_json(handle.readline())
 
 
 def _comparison(directory: Path) -> Table:
