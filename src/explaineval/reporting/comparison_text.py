@@ -260,7 +260,10 @@ def _nothing_told(compared: Compared, tested: Sequence[Difference]) -> str:
     if shown.equivalent:
         return f"{both} are equivalent within {compared.equivalent:g} on {where}: {_equivalence(compared, shown)}."
     differs = _interval(shown.value, shown.low_adjusted, shown.high_adjusted)
-    text, few = f"Cannot tell {both} apart on {where}: {title} differs by {differs}", _few_changed(compared, number, shown)
+    text, few = (
+        f"Cannot tell {both} apart on {where}: {title} differs by {differs}",
+        _few_changed(compared, number, shown),
+    )
     if few:
         return f"{text}{few}{spread}."
     adjusted = f", adjusted over {counted(compared.family.claims, 'pair')}" if compared.family.claims > 1 else ""
