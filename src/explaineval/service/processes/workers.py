@@ -139,8 +139,10 @@ class Workers:
         self.paused: dict[str, Paused] = {}
         """The runs in the state `waiting` that have no process."""
         self.starter = Starter(directory, environment, sends=bool(settings.endpoints))
-        self.settlements = Settlements(table, ledger, background, self.job, lambda run: directory / RUNS / run)
         self.closing = False
+        self.settlements = Settlements(
+            table, ledger, background, self.job, lambda run: directory / RUNS / run, disk, lambda: self.closing
+        )
         self.on_progress: Callable[[str, str, Mapping[str, Any]], None] = lambda _run, _token, _progress: None
         self.on_state: Callable[[RunRow], None] = lambda _row: None
         self.worst_left: Callable[[RunRow], Awaitable[float | None]]
