@@ -6,8 +6,10 @@ import asyncio
 import logging
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from explaineval.service.processes import settlements
 from explaineval.service.processes.background import BusyError
 from explaineval.service.processes.settlements import Settlements
 from explaineval.service.processes.slots import TooManyJobsError
+from explaineval.service.processes.workers import Workers
 from explaineval.service.table import RESERVE, Entry, Table
 
 OLD_TABLE = """
@@ -136,6 +139,40 @@ def test_answers_that_cannot_be_looked_up_yet_are_waited_for(
         assert ledger.spent("ann") == pytest.approx(booked)
 
     with_ledger(tmp_path, act).close()
+
+
+def test_a_call_to_look_for_runs_is_never_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it comes in the moment in which the pause is over: nothing else would start a run that waits."""
+
+    async def act() -> int:
+        looks, calls = 0, 0
+        worker: Any = object.__new__(Workers)
+        worker._wake, worker._starting, worker.closing = asyncio.Event(), asyncio.Lock(), False
+
+        async def nothing() -> bool:
+            return False
+
+        async def look() -> None:
+            nonlocal looks
+            looks += 1
+
+        @asynccontextmanager
+        async def over(_: float) -> AsyncIterator[None]:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                raise asyncio.CancelledError
+            worker.wake()
+            raise TimeoutError
+            yield
+
+        worker.starter, worker._tick, worker._start_all = SimpleNamespace(open=nothing), nothing, look
+        monkeypatch.setattr("explaineval.service.processes.workers.asyncio.timeout", over)
+        with suppress(asyncio.CancelledError):
+            await worker.run()
+        return looks
+
+    assert asyncio.run(act()) == 3
 
 
 def test_after_a_crash_answers_of_the_cache_say_what_attempts_cost(tmp_path: Path) -> None:

@@ -194,10 +194,10 @@ class Workers:
                     except (OSError, sqlite3.Error) as exc:  # such as a full disk
                         self._suspect(exc)
                         asyncio.get_running_loop().call_later(RETRY_SECONDS, self.wake)
-            look = False
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
-                    look = await self._wake.wait()
+                    await self._wake.wait()
+            look = self._wake.is_set()  # also where it was set in the moment in which the time was over
 
     async def stop(self, run: str) -> bool:
         """Ask a run that goes on to stop; return whether it goes on. Its process is ended where it does not."""
