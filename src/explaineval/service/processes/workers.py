@@ -139,8 +139,10 @@ class Workers:
         self.paused: dict[str, Paused] = {}
         """The runs in the state `waiting` that have no process."""
         self.starter = Starter(directory, environment, sends=bool(settings.endpoints))
-        self.settlements = Settlements(table, ledger, background, self.job, lambda run: directory / RUNS / run)
         self.closing = False
+        self.settlements = Settlements(
+            table, ledger, background, self.job, lambda run: directory / RUNS / run, disk, lambda: self.closing
+        )
         self.on_progress: Callable[[str, str, Mapping[str, Any]], None] = lambda _run, _token, _progress: None
         self.on_state: Callable[[RunRow], None] = lambda _row: None
         self.worst_left: Callable[[RunRow], Awaitable[float | None]]
@@ -192,10 +194,10 @@ class Workers:
                     except (OSError, sqlite3.Error) as exc:  # such as a full disk
                         self._suspect(exc)
                         asyncio.get_running_loop().call_later(RETRY_SECONDS, self.wake)
-            look = False
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
-                    look = await self._wake.wait()
+                    await self._wake.wait()
+            look = self._wake.is_set()  # also where it was set in the moment in which the time was over
 
     async def stop(self, run: str) -> bool:
         """Ask a run that goes on to stop; return whether it goes on. Its process is ended where it does not."""
