@@ -19,8 +19,8 @@ from explaineval.reporting.page.content import PageContent
 from explaineval.reporting.page.figures import WITHOUT_MATPLOTLIB, PageFigure
 from explaineval.reporting.page.trials import TrialBrowser
 from explaineval.reporting.page.whole import page_of
+from explaineval.reporting.plots import write_plots
 from explaineval.reporting.plots.drawing import no_matplotlib
-from explaineval.reporting.plots.files import write_plots
 from explaineval.reporting.results import read_results
 from explaineval.rundir.directory import check_ending, check_output, read_run
 from explaineval.scoring.codes import Note, note

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from explaineval.reporting.comparison_document import document_of
+from explaineval.reporting.plots import figures_of
 from explaineval.reporting.plots.figure import Figure, MissingFigure
-from explaineval.reporting.plots.figures import figures_of
 from explaineval.reporting.results import Results, read_results
 from makers.planted import Planted, families, make_planted_run
 

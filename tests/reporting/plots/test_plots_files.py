@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from explaineval.errors import InputError
+from explaineval.reporting.plots import figures_of, write_plots
 from explaineval.reporting.plots.figure import Figure
-from explaineval.reporting.plots.figures import figures_of
-from explaineval.reporting.plots.files import write_plots
 from explaineval.reporting.results import Results, read_results
 from makers.planted import Planted, make_planted_run
 

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from explaineval.reporting.comparison_document import document_of
-from explaineval.reporting.plots.drawing import draw_pdf, draw_svg
+from explaineval.reporting.plots import figures_of
+from explaineval.reporting.plots.drawing import COLOURS, colour_of, draw_pdf, draw_svg, shape_of
 from explaineval.reporting.plots.figure import Figure
-from explaineval.reporting.plots.figures import figures_of
-from explaineval.reporting.plots.looks import COLOURS, colour_of, shape_of
 from explaineval.reporting.results import Results, read_results
 from explaineval.rundir.directory import write_metrics
 from makers.drawn import SVG, elements, path_of, points_of, root_of
@@ -138,7 +137,7 @@ def test_the_same_figure_is_the_same_bytes(results: Results, tmp_path: Path) -> 
     script.write_text(
         "import sys, hashlib; from pathlib import Path\n"
         "from explaineval.reporting.plots.drawing import draw_pdf, draw_svg\n"
-        "from explaineval.reporting.plots.figures import figures_of\n"
+        "from explaineval.reporting.plots import figures_of\n"
         "from explaineval.reporting.results import read_results\n"
         "figure = next(f for f in figures_of(read_results([Path(sys.argv[1])])) if f.id == 'plane')\n"
         "print(hashlib.sha256(draw_svg(figure).encode() + draw_pdf(figure)).hexdigest())\n"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from explaineval.errors import InputError
+from explaineval.reporting.plots import figures_of
 from explaineval.reporting.plots.drawing import draw_svg, require_matplotlib
 from explaineval.reporting.plots.figure import Figure
-from explaineval.reporting.plots.figures import figures_of
 from explaineval.reporting.results import Results
 
 WITHOUT_MATPLOTLIB = "matplotlib was not installed where this page was made"

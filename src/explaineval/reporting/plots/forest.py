@@ -9,17 +9,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from explaineval.records import EXPLANATION, Condition, MetricRow
-from explaineval.reporting.plots.conditions import (
-    Numbers,
+from explaineval.reporting.plots.figure import (
+    LISTED,
+    Axis,
+    ConditionNumbers,
+    Figure,
+    Line,
+    MissingFigure,
+    Point,
+    Series,
     Setting,
     describe,
     gather_by_policy,
     headlines,
     labels_of,
+    limits_text,
+    shown,
+    span,
     without_levels,
 )
-from explaineval.reporting.plots.figure import Axis, Figure, Line, MissingFigure, Point, Series
-from explaineval.reporting.plots.words import LISTED, limits_text, shown, span
 from explaineval.reporting.results import Results
 from explaineval.reporting.tuning_text import names_of, sentences_of, where_of
 from explaineval.scoring.comparisons import GroupResult, TunedPair, TuningResult
@@ -42,7 +50,7 @@ Row = tuple[object, ...]
 """A row of a forest plot: a model, how it was asked, and the run."""
 
 
-def forests(settings: Mapping[Setting, list[Numbers]]) -> Iterator[Figure | MissingFigure]:
+def forests(settings: Mapping[Setting, list[ConditionNumbers]]) -> Iterator[Figure | MissingFigure]:
     """Yield the forest plot of each headline metric for all tasks, kinds and orders that have it."""
     for metric in HEADLINES:
         for setting, entries in without_levels(settings).items():
@@ -59,14 +67,14 @@ def forests(settings: Mapping[Setting, list[Numbers]]) -> Iterator[Figure | Miss
                 )
 
 
-def _is_own(entry: Numbers, metric: str) -> bool:
+def _is_own(entry: ConditionNumbers, metric: str) -> bool:
     """Whether a metric belongs to the very condition, not to its arm, whose rows stand there too."""
     return entry.rows[metric].verbosity == entry.condition.verbosity
 
 
-def _forest(metric: str, entries: Sequence[Numbers], where: str) -> Figure:
+def _forest(metric: str, entries: Sequence[ConditionNumbers], where: str) -> Figure:
     title = METRICS[metric].title
-    levels: dict[str, list[Numbers]] = {}
+    levels: dict[str, list[ConditionNumbers]] = {}
     for entry in entries:
         levels.setdefault(entry.condition.verbosity or title, []).append(entry)
     figure = _rows_figure(metric, levels)
@@ -109,7 +117,7 @@ def _above(above: int, count: int) -> str:
     return f"{above} of {count} intervals lie above the line."
 
 
-def _notes(entries: Sequence[Numbers], metric: str) -> Iterator[str]:
+def _notes(entries: Sequence[ConditionNumbers], metric: str) -> Iterator[str]:
     if metric == PHI_CCT and len({entry.condition.model for entry in entries}) > 1:
         yield "Two intervals that overlap do not show that models are equal: `explaineval compare` tests differences."
     without = [entry for entry in entries if entry.value(metric) is not None and entry.limits(metric) is None]
@@ -122,7 +130,7 @@ def policies(results: Results) -> Iterator[Figure | MissingFigure]:
     title, drawn, same = "phi-CCT under different mention policies", False, ""
     settings = gather_by_policy(results, PHI_CCT)
     for setting, entries in headlines(settings).items():
-        by_policy: dict[str, list[Numbers]] = {}
+        by_policy: dict[str, list[ConditionNumbers]] = {}
         for entry in entries:
             by_policy.setdefault(policy_text(entry.rows[PHI_CCT]), []).append(entry)
         defined = [name for name, members in by_policy.items() if any(e.value(PHI_CCT) is not None for e in members)]
@@ -176,13 +184,13 @@ def _spread(figure: Figure) -> tuple[str, float] | None:
     return label, spreads[label]
 
 
-def _rows_figure(metric: str, variants: Mapping[str, Sequence[Numbers]]) -> Figure:
+def _rows_figure(metric: str, variants: Mapping[str, Sequence[ConditionNumbers]]) -> Figure:
     """Return a figure with a row for each model and a mark for each variant, the highest values on top.
 
     Its id, title, setting and caption are to be replaced.
     """
     title, nothing = METRICS[metric].title, METRICS[metric].scale.nothing or 0.0
-    rows: dict[Row, list[Numbers]] = {}
+    rows: dict[Row, list[ConditionNumbers]] = {}
     for entry in (entry for members in variants.values() for entry in members):
         rows.setdefault(_row_of(entry), []).append(entry)
     labels = dict(zip(rows, labels_of([members[0] for members in rows.values()]), strict=True))
@@ -217,17 +225,17 @@ def _rows_figure(metric: str, variants: Mapping[str, Sequence[Numbers]]) -> Figu
     )
 
 
-def _row_of(entry: Numbers) -> Row:
+def _row_of(entry: ConditionNumbers) -> Row:
     return entry.run.name, entry.condition.without_mention._replace(verbosity=None)
 
 
-def _height(entries: Iterable[Numbers], metric: str) -> tuple[bool, float]:
+def _height(entries: Iterable[ConditionNumbers], metric: str) -> tuple[bool, float]:
     """Return the sort key of a row: those without a value are lowest."""
     values = [value for entry in entries if (value := entry.value(metric)) is not None]
     return bool(values), sum(values) / len(values) if values else 0.0
 
 
-def _point(entry: Numbers, metric: str, label: str, y: float, nothing: float) -> Point:
+def _point(entry: ConditionNumbers, metric: str, label: str, y: float, nothing: float) -> Point:
     value = entry.value(metric)
     if value is None:
         return replace(entry.point(label, nothing, y), undefined=entry.rows[metric].undefined)
