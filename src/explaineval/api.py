@@ -182,7 +182,7 @@ def _execute(
 def _result(outcome: Outcome) -> Result:
     from explaineval.cli.output import warning_documents
     from explaineval.reporting.results import run_headlines
-    from explaineval.reporting.summary import summary
+    from explaineval.reporting.screen import summary
 
     headlines = [] if outcome.directory is None else run_headlines(outcome.directory, outcome.scores)
     lines = summary(outcome.scores, str(outcome.directory), WIDTH, headlines) if outcome.scores.rows else []

@@ -14,9 +14,15 @@ import pytest
 
 from explaineval.errors import InputError
 from explaineval.records import Trial
-from explaineval.reporting.exports import table_files
-from explaineval.reporting.exports.rows import TABLES, Column, Table, columns_of
-from explaineval.reporting.exports.table_files import write_csv, write_json_lines, write_parquet
+from explaineval.reporting.exports.rows import (
+    TABLES,
+    TypedColumn,
+    TypedRows,
+    columns_of,
+    write_csv,
+    write_json_lines,
+    write_parquet,
+)
 from explaineval.rundir.directory import TRIALS, read_metrics, read_trials
 from explaineval.text import harmless
 from makers.exported import ATTACKS, FORMULAS, attacked_run, require
@@ -177,10 +183,10 @@ def test_rows_are_written_in_groups_of_bounded_size(tmp_path: Path, monkeypatch:
     """By their number and by their text, and no more rows than one group are read ahead."""
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr(table_files, "ROW_GROUP", 4)
-    monkeypatch.setattr(table_files, "GROUP_CHARACTERS", 100)
+    monkeypatch.setattr("explaineval.reporting.exports.rows.ROW_GROUP", 4)
+    monkeypatch.setattr("explaineval.reporting.exports.rows.GROUP_CHARACTERS", 100)
     rows = [[str(number)] for number in range(10)] + [["x" * 200], ["y" * 200], ["z"]]
-    write_parquet(Table((Column("text", "text"),), iter(rows)), tmp_path / "t.parquet")
+    write_parquet(TypedRows((TypedColumn("text", "text"),), iter(rows)), tmp_path / "t.parquet")
     file = pq.ParquetFile(tmp_path / "t.parquet")
 
     assert [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)] == [4, 4, 3, 1, 1]

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.records import Trial
-from explaineval.reporting.page.draw import draw_trials
-from explaineval.reporting.page.trials import LONGEST, UNSCORED, browse_trials, embeddable, split_text
+from explaineval.reporting.page.trials import LONGEST, UNSCORED, browse_trials, draw_trials, embeddable, split_text
 from explaineval.reporting.results import read_results
 from explaineval.text import visible
 from makers.runs import MODEL, make_missing, make_run, make_sham, make_trial, write_trials

@@ -15,10 +15,9 @@ from explaineval.cli.options import JSON, PATH, option, options
 from explaineval.cli.output import finish
 from explaineval.errors import InputError
 from explaineval.files import write_text_atomic
+from explaineval.reporting.page import WITHOUT_MATPLOTLIB, PageFigure, page_of
 from explaineval.reporting.page.content import PageContent
-from explaineval.reporting.page.figures import WITHOUT_MATPLOTLIB, PageFigure
 from explaineval.reporting.page.trials import TrialBrowser
-from explaineval.reporting.page.whole import page_of
 from explaineval.reporting.plots import write_plots
 from explaineval.reporting.plots.drawing import no_matplotlib
 from explaineval.reporting.results import read_results

@@ -1,53 +1,34 @@
-"""Say in words what the numbers of one condition are about, what they show, and what limits them."""
+"""Say in words what the numbers of one condition are about, what they show, and what limits them. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from explaineval.interventions import kind_of
+from explaineval.interventions import Kind, kind_of
 from explaineval.records import EITHER, EXPLANATION, REASONING, SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
-from explaineval.reporting.view import ShownNumber
-from explaineval.scoring.codes import GRADES, MetricWarning
+from explaineval.reporting.comparison_text import title_of, warnings_of
+from explaineval.reporting.view import ConditionView, Place, ShownNumber
+from explaineval.scoring.codes import CODES, GRADES, Grade, MetricWarning
+from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.mentioning import JUDGE_REASON
 from explaineval.scoring.registry import (
+    COMPARED_ONLY,
     FLIP_TO_CUE_RATE,
     FPR,
     IMPACT_RATE,
     METRICS,
     SHAM_RATE,
     TPR,
+    text_of,
 )
-from explaineval.scoring.task_means import MEAN
+from explaineval.scoring.rows import Scores, is_headline_row
+from explaineval.scoring.task_means import MEAN, task_text
 from explaineval.scoring.warnings import RowWarning
 from explaineval.text import counted
 
 ORDERS = {"pe": "predict then explain", "pe2": "predict, then explain in a second call", "ep": "explain then predict"}
-
-Numbers = Mapping[str, MetricRow]
-"""The rows of one condition by metric."""
-
-
-def by_condition(rows: Iterable[MetricRow]) -> dict[Condition, dict[str, MetricRow]]:
-    """Return the rows by condition, without channel, mention and judge, and metric."""
-    found: dict[Condition, dict[str, MetricRow]] = {}
-    for row in rows:
-        found.setdefault(row.condition.without_mention, {})[row.metric] = row
-    return found
-
-
-def is_kind(condition: Condition) -> bool:
-    """Return whether a condition is about interventions of one kind at one level."""
-    return condition.kind is not None and not kind_of(condition.kind).measures_noise and condition.verbosity is not None
-
-
-def arm_numbers(condition: Condition, conditions: Mapping[Condition, Numbers]) -> dict[str, MetricRow]:
-    """Return the numbers of the arm of a condition: accuracy, and how often answers change by themselves."""
-    found: dict[str, MetricRow] = {}
-    for other, numbers in conditions.items():
-        if other.arm == condition.arm and not is_kind(other):
-            found.update(numbers)
-    return found
 
 
 def describe(condition: Condition, rows: Sequence[MetricRow]) -> str:
@@ -100,6 +81,13 @@ def source_name(condition: Condition) -> str:
     return str(rule or condition.mention) + ("" if condition.channel == EXPLANATION else f", {condition.channel}")
 
 
+def source_of(condition: Condition) -> str:
+    """Say who or what decided on the mentions, or predicted, in a row that does not stand first."""
+    if condition.mention is None:
+        return f"predictions of {condition.judge}"
+    return f"mentions {describe_source(condition)}"
+
+
 def split_shared(described: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
     """Return the parts that all descriptions share, and what is left of each as a name.
 
@@ -118,62 +106,51 @@ EXACT = {
 """What a phi-CCT of exactly 1 or −1 says of the trials."""
 
 
-def verdict_of(phi: MetricRow | None) -> str:
+def sign_of(number: ShownNumber | None) -> str:
     """Say where the interval of a phi-CCT lies: above 0, below 0, or on both sides; empty without an interval.
 
     Of a phi-CCT of exactly 1 or −1 say what that means in these trials.
     """
-    if phi is None or phi.low is None or phi.high is None:
-        return EXACT[phi.value] if phi is not None and phi.value in EXACT else ""
-    if phi.low > 0:
-        return "above 0"
-    return "below 0" if phi.high < 0 else "cannot be told from 0"
+    if number is None or number.limits is None:
+        return EXACT.get(number.value or 0.0, "") if number is not None else ""
+    low, high = number.limits
+    return "above 0" if low > 0 else "below 0" if high < 0 else "cannot be told from 0"
 
 
-def sentences_of(condition: Condition, numbers: Numbers, arm: Numbers) -> Iterator[str]:
-    """Yield what was seen in sentences: how often answers changed, and how often the insertion was named.
-
-    `arm` are the numbers of the condition's arm (`arm_numbers`).
-    """
-    inserted, named = _words(str(condition.kind))
-    impact, sham = numbers.get(IMPACT_RATE), arm.get(SHAM_RATE)
-    if impact is not None and impact.value is not None:
-        text = f"{inserted} changed {_of_answers(impact)}"
-        if sham is not None and sham.value is not None:
-            text += f"; asking the same again changed {ShownNumber(sham).share}"
+def sentences_of(view: ConditionView) -> Iterator[str]:
+    """Yield what was seen in sentences: how often answers changed, and how often the insertion was named."""
+    kind = kind_of(str(view.condition.kind))
+    inserted, named = _words(kind)
+    numbers = {name: number for name, number in view.numbers.items() if number.value is not None}
+    if IMPACT_RATE in numbers:
+        text = f"{inserted} changed {_of_answers(numbers[IMPACT_RATE])}"
+        if SHAM_RATE in numbers:
+            text += f"; asking the same again changed {numbers[SHAM_RATE].share}"
         yield f"{text}."
-    to_cue = numbers.get(FLIP_TO_CUE_RATE)
-    if to_cue is not None and to_cue.value is not None:
-        letter = (
-            "the letter that the cue suggests" if kind_of(str(condition.kind)).control_of else "the suggested letter"
-        )
-        yield f"{_of_answers(to_cue)} went to {letter}."
+    if FLIP_TO_CUE_RATE in numbers:
+        letter = "the letter that the cue suggests" if kind.control_of else "the suggested letter"
+        yield f"{_of_answers(numbers[FLIP_TO_CUE_RATE])} went to {letter}."
     tpr, fpr = numbers.get(TPR), numbers.get(FPR)
-    parts = []
-    if tpr is not None and tpr.value is not None:
-        parts.append(f"When the answer changed, the explanation named {named} in {ShownNumber(tpr).share}")
-    if fpr is not None and fpr.value is not None:
-        start = "when it did not" if parts else f"When the answer did not change, the explanation named {named}"
-        parts.append(f"{start}, in {ShownNumber(fpr).share}" if parts else f"{start} in {ShownNumber(fpr).share}")
-    if parts:
-        yield f"{'; '.join(parts)}."
+    if tpr is not None:
+        rest = "" if fpr is None else f"; when it did not, in {fpr.share}"
+        yield f"When the answer changed, the explanation named {named} in {tpr.share}{rest}."
+    elif fpr is not None:
+        yield f"When the answer did not change, the explanation named {named} in {fpr.share}."
 
 
-def _of_answers(row: MetricRow) -> str:
-    rate = ShownNumber(row)
-    return (
-        f"{rate.share} of the answers" if rate.hits is None else f"{rate.hits} {'answer' if row.n == 1 else 'answers'}"
-    )
+def _of_answers(rate: ShownNumber) -> str:
+    if rate.hits is None:
+        return f"{rate.share} of the answers"
+    return f"{rate.hits} {'answer' if rate.row.n == 1 else 'answers'}"
 
 
-def _words(kind: str) -> tuple[str, str]:
+def _words(kind: Kind) -> tuple[str, str]:
     """How sentences call what was inserted, as the subject, and what an explanation names."""
-    found = kind_of(kind)
-    if found.control_of is not None:
+    if kind.control_of is not None:
         return "The same text without a suggestion", "it"
-    if found.cue is not None:
+    if kind.cue is not None:
         return "The suggested answer", "the suggestion"
-    return ("Inserting a word", "the word") if found.inserts == "word" else ("The insertion", "it")
+    return ("Inserting a word", "the word") if kind.inserts == "word" else ("The insertion", "it")
 
 
 def statuses_text(missing: Mapping[str, int]) -> str:
@@ -181,14 +158,11 @@ def statuses_text(missing: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {status}" for status, count in sorted(missing.items(), key=lambda item: -item[1]))
 
 
-def warnings_of(condition: Condition, warnings: Iterable[RowWarning]) -> list[RowWarning]:
-    """Return the warnings about the numbers of a condition and of its arm."""
-    return [
-        row
-        for row in warnings
-        if row.condition.without_mention == condition
-        or (row.condition.arm.without_mention == condition.arm and not is_kind(row.condition.without_mention))
-    ]
+def missing_sentence(view: ConditionView, scored: int) -> str:
+    """Say how many trials of a condition have no score, and why."""
+    lost = sum(view.missing.values())
+    have = "has" if lost == 1 else "have"
+    return f"{lost:,} of {counted(scored + lost, 'trial')} {have} no score: {statuses_text(view.missing)}."
 
 
 def ranked(warnings: Iterable[RowWarning]) -> list[MetricWarning]:
@@ -211,3 +185,143 @@ def upper_first(text: str) -> str:
     if "/" in text.partition(" ")[0]:
         return text
     return text if any(text.startswith(metric.title) for metric in METRICS.values()) else f"{text[0].upper()}{text[1:]}"
+
+
+class ConditionNames:
+    """Names conditions of runs in words, with the run where several runs hold the same."""
+
+    def __init__(self, rows: Iterable[MetricRow], runs: Sequence[str]) -> None:
+        """Take the rows of all runs, and the names of the runs in the order in which places count them."""
+        every = {row.condition.without_mention: row for row in rows}
+        self._rows = list(every.values())  # one of each condition says which models, kinds and levels there are
+        self._runs = runs
+        self._parts: dict[Condition, list[str]] = {}
+
+    def parts(self, place: Place) -> list[str]:
+        """Return the parts of a place's description, the run last where there are several."""
+        run, condition = place
+        if condition not in self._parts:
+            self._parts[condition] = parts_of(condition, self._rows)
+        return [*self._parts[condition], *([self._runs[run]] if len(self._runs) > 1 else [])]
+
+    def split(self, places: Sequence[Place]) -> tuple[list[str], list[str]]:
+        """Return the parts that all of these share, and the name of each in what is left; the model at least."""
+        if not places:
+            return [], []
+        shared, names = split_shared([self.parts(place) for place in places])
+        if len(places) == 1:
+            return shared[1:], shared[:1]
+        return shared, [name or self.parts(place)[0] for name, place in zip(names, places, strict=True)]
+
+
+GRADE_TITLES: dict[Grade, str] = {
+    "do not quote": "Do not quote these numbers as they stand",
+    "mind": "Keep in mind",
+    "for the record": "For the record",
+}
+"""The headings under which warnings stand, by their grade."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One sentence of a warning, the metrics that it limits, and the names of what it is about."""
+
+    text: str
+    metrics: tuple[str, ...]
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """All warnings of one code and grade: what they are about, what to do, and each sentence with its places.
+
+    `shared` is what all places have in common; `count` is their number.
+    """
+
+    code: str
+    grade: Grade
+    title: str
+    todo: str
+    metrics: tuple[str, ...]
+    shared: str
+    count: int
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True)
+class GradeLimits:
+    """The warnings of one grade under their heading."""
+
+    grade: Grade
+    title: str
+    limits: tuple[Limit, ...]
+
+
+Found = tuple[MetricWarning, Place | str]
+"""A warning with its place; one of a comparison with a text that says what is compared."""
+
+
+def limits_of(
+    runs: Sequence[Scores], names: ConditionNames, comparisons: Sequence[GroupResult] = ()
+) -> tuple[GradeLimits, ...]:
+    """Return everything that limits the numbers of these runs and their comparisons, the gravest grade first.
+
+    Within a grade what limits the first metrics of the registry comes first.
+    """
+    found: list[Found] = []
+    for result in comparisons:
+        for compared in result.leading:
+            about = f"the comparison of {compared.kind.replace('_', ' ')}, {task_text(compared.task)}"
+            found += [(warning, about) for warning in warnings_of(result, compared)]
+    for number, scores in enumerate(runs):
+        for row in scores.warnings:
+            place = number, row.condition.without_mention
+            if is_headline_row(row.condition, scores.policy):
+                found.append((row.warning, place))
+            else:
+                parts = [part for part in names.parts(place) if part != SIMULATED_NOTE]
+                found.append((row.warning, " · ".join([*parts, source_of(row.condition)])))
+    grades = []
+    for grade in GRADES:
+        codes: dict[str, list[Found]] = {}
+        for item in found:
+            if item[0].grade == grade:
+                codes.setdefault(item[0].code, []).append(item)
+        if codes:
+            limits = tuple(_limit(code, grade, members, names) for code, members in codes.items())
+            grades.append(GradeLimits(grade, GRADE_TITLES[grade], tuple(sorted(limits, key=_order))))
+    return tuple(grades)
+
+
+def _order(limit: Limit) -> tuple[int, int]:
+    """Sort what limits the first metrics of the registry first, then what concerns most conditions."""
+    titles = [text_of(name).title for name in (*METRICS, *COMPARED_ONLY)]
+    return min(map(titles.index, limit.metrics)), -limit.count
+
+
+def _limit(code: str, grade: Grade, members: Iterable[Found], names: ConditionNames) -> Limit:
+    by_text: dict[str, list[Found]] = {}
+    for item in members:
+        # what is said of several metrics alike is one sentence: their titles stand beside it
+        by_text.setdefault(item[0].text.removeprefix(f"{title_of(item[0].metric)}: "), []).append(item)
+    places = list(dict.fromkeys(place for _, place in members if not isinstance(place, str)))
+    shared, own = names.split(places)
+    name_of: dict[Place | str, str] = dict(zip(places, own, strict=True))
+    instances = tuple(
+        Instance(
+            upper_first(text),
+            tuple(dict.fromkeys(title_of(warning.metric) for warning, _ in items)),
+            tuple(dict.fromkeys(name_of.get(place, str(place)) for _, place in items)),
+        )
+        for text, items in by_text.items()
+    )
+    return Limit(
+        code=code,
+        grade=grade,
+        title=CODES[code].title or code.replace("_", " ").capitalize(),
+        todo=next(warning.todo for warning, _ in members),
+        metrics=tuple(dict.fromkeys(title_of(warning.metric) for warning, _ in members)),
+        shared=" · ".join(shared),
+        count=len(dict.fromkeys(place for _, place in members)),
+        instances=instances,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,8 @@ from explaineval.errors import InputError
 from explaineval.files import read_lines
 from explaineval.records import Condition, Mention, MetricRow
 from explaineval.reporting.comparison_text import headlines_of
+from explaineval.reporting.condition_text import source_of
+from explaineval.reporting.view import ConditionView, Place, ShownNumber, conditions_of
 from explaineval.rundir.directory import RUN, TRIALS, read_run
 from explaineval.rundir.schema import EndpointRecord, RunRecord
 from explaineval.scoring.comparisons import GroupResult, compare_runs, run_names
@@ -38,6 +41,14 @@ class RunResults:
     scores: Scores
     other_policies: tuple[MetricRow, ...] = ()
     """Rows under the other word policies for mentions, where they were asked for (`read_results`)."""
+
+    number: int = 0
+    """Which of the runs it is that are read together."""
+
+    @cached_property
+    def conditions(self) -> list[ConditionView]:
+        """What is shown first: each condition with its numbers and what limits them."""
+        return conditions_of(self.scores, self.number, self)
 
     @property
     def rows(self) -> list[MetricRow]:
@@ -81,18 +92,38 @@ class RunResults:
 
 
 @dataclass(frozen=True)
-class Results:
+class ComparedRuns:
     """Several runs in the order in which they were given, and their comparisons; none where nothing can be compared."""
 
     runs: tuple[RunResults, ...]
     comparisons: tuple[GroupResult, ...]
+
+    @property
+    def conditions(self) -> list[ConditionView]:
+        """The conditions of all runs, in the order of the runs."""
+        return [condition for run in self.runs for condition in run.conditions]
+
+
+def other_conditions(results: ComparedRuns) -> dict[str, list[ConditionView]]:
+    """Return the numbers that do not stand first by their source in words: other channels, judges, predictors."""
+    by_source: dict[str, dict[Place, dict[str, ShownNumber]]] = {}
+    for number, run in enumerate(results.runs):
+        first = set(map(id, run.rows))
+        for row in run.scores.rows:
+            if id(row) not in first:
+                place = number, row.condition.without_mention
+                by_source.setdefault(source_of(row.condition), {}).setdefault(place, {})[row.metric] = ShownNumber(row)
+    return {
+        source: [ConditionView(run, condition, numbers) for (run, condition), numbers in places.items()]
+        for source, places in by_source.items()
+    }
 
 
 MOST_TRIALS = 30_000
 """Trials of a run that are scored under every policy; it takes about twice the time."""
 
 
-def read_results(directories: Sequence[Path], *, every_policy: bool = False) -> Results:
+def read_results(directories: Sequence[Path], *, every_policy: bool = False) -> ComparedRuns:
     """Score run directories from their files alone and compare what they hold. Nothing is written.
 
     With `every_policy` runs of at most MOST_TRIALS trials are also scored under the word policies that are not their
@@ -102,9 +133,10 @@ def read_results(directories: Sequence[Path], *, every_policy: bool = False) -> 
     """
     names = run_names(directories)
     runs = tuple(
-        _read(directory, name, every_policy=every_policy) for directory, name in zip(directories, names, strict=True)
+        read_run_results(directory, name, number, every_policy=every_policy)
+        for number, (directory, name) in enumerate(zip(directories, names, strict=True))
     )
-    return Results(runs, tuple(compare_runs(directories, or_none=True)))
+    return ComparedRuns(runs, tuple(compare_runs(directories, or_none=True)))
 
 
 MOST_COMPARED = 500_000
@@ -126,10 +158,14 @@ def run_headlines(directory: Path, scores: Scores) -> list[str]:
         return []
 
 
-def _read(directory: Path, name: str, *, every_policy: bool) -> RunResults:
+def read_run_results(
+    directory: Path, name: str | None = None, number: int = 0, *, every_policy: bool = False
+) -> RunResults:
+    """Score one run directory without comparing anything; see `read_results`."""
+    name = name or run_names([directory])[0]
     run = read_run(directory)
     if not every_policy or _has_more_trials(directory, MOST_TRIALS):
-        return RunResults(directory, name, run, score(directory))
+        return RunResults(directory, name, run, score(directory), number=number)
     others = [policy for policy in get_args(Mention) if policy != run.config.mention]
     scores = score(directory, {"mention": [run.config.mention, *others]})
 
@@ -142,7 +178,8 @@ def _read(directory: Path, name: str, *, every_policy: bool) -> RunResults:
         warnings=tuple(row for row in scores.warnings if not is_other(row.condition)),
         sensitivity=tuple(item for item in scores.sensitivity if not is_other(item.condition)),
     )
-    return RunResults(directory, name, run, own, tuple(row for row in scores.rows if is_other(row.condition)))
+    others_rows = tuple(row for row in scores.rows if is_other(row.condition))
+    return RunResults(directory, name, run, own, others_rows, number)
 
 
 def _has_more_trials(directory: Path, most: int) -> bool:

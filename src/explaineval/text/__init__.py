@@ -32,7 +32,7 @@ from explaineval.text.numbers import (
     share_text,
     significant_text,
 )
-from explaineval.text.words import MOST_NAMES, agreeing, counted, joined, only, wrapped
+from explaineval.text.words import MOST_NAMES, agreeing, aligned, counted, joined, only, wrapped
 
 __all__ = [
     "FORMULA",
@@ -44,6 +44,7 @@ __all__ = [
     "NO_INTERVAL",
     "UNDEFINED",
     "agreeing",
+    "aligned",
     "bytes_text",
     "count_text",
     "counted",

@@ -16,8 +16,8 @@ from uuid import UUID
 
 from explaineval.datasets.downloads import OFFICIAL
 from explaineval.records import EXPLANATION, SIMULATED_NOTE, SIMULATED_PREFIX, MetricRow
-from explaineval.reporting.exports.sources import task_source
-from explaineval.reporting.exports.table_files import creating
+from explaineval.reporting.exports.data_card import task_source
+from explaineval.reporting.exports.rows import creating
 from explaineval.reporting.results import RunResults
 from explaineval.scoring.registry import (
     ACCURACY,

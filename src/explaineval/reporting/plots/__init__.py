@@ -23,12 +23,12 @@ from explaineval.reporting.plots.figure import (
 )
 from explaineval.reporting.plots.forest import forests, policies, tuned_against_pretrained
 from explaineval.reporting.plots.scatter import accuracies, agreements, costs, planes, sizes
-from explaineval.reporting.results import Results
+from explaineval.reporting.results import ComparedRuns
 from explaineval.secrets import SECRETS
 from explaineval.text import escaped
 
 
-def figures_of(results: Results) -> tuple[Figure | MissingFigure, ...]:
+def figures_of(results: ComparedRuns) -> tuple[Figure | MissingFigure, ...]:
     """Return the figures of these results in the order of a page, each with an id of its own."""
     entries = gather(results)
     settings, looks = by_setting(entries), FigureStyles(entries)
@@ -84,7 +84,7 @@ NUMBERS = "figures.json"
 """The plotted numbers, and what is said of each figure."""
 
 
-def write_plots(results: Results, directory: Path) -> list[Path]:
+def write_plots(results: ComparedRuns, directory: Path) -> list[Path]:
     """Write the figures of these results into a directory, which is made; return the files that were written.
 
     These are `ID.svg` and `ID.pdf` of each figure, and `figures.json` with the plotted numbers, captions, and the

@@ -11,7 +11,7 @@ from typing import Literal
 from explaineval.config import ModelConfig
 from explaineval.interventions import kind_of
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
-from explaineval.reporting.results import Results, RunResults
+from explaineval.reporting.results import ComparedRuns, RunResults
 from explaineval.scoring.metric import Scale
 from explaineval.scoring.task_means import MEAN
 from explaineval.text import counted, flat, interval_text, joined
@@ -294,7 +294,7 @@ def setting_of(entry: ConditionNumbers) -> Setting:
     return Setting(entry.tasks, str(condition.kind), condition.order, condition.verbosity)
 
 
-def gather(results: Results) -> list[ConditionNumbers]:
+def gather(results: ComparedRuns) -> list[ConditionNumbers]:
     """Return the numbers of all conditions that are about insertions, run by run in the order of their rows.
 
     Conditions over several levels of verbosity have verbosity None.
@@ -310,7 +310,7 @@ def gather(results: Results) -> list[ConditionNumbers]:
     return gathered
 
 
-def gather_by_policy(results: Results, metric: str) -> dict[Setting, list[ConditionNumbers]]:
+def gather_by_policy(results: ComparedRuns, metric: str) -> dict[Setting, list[ConditionNumbers]]:
     """Return the rows of one metric by setting, one for each mention policy, judge and channel; the run's own first."""
     gathered = []
     for run in results.runs:

@@ -28,7 +28,7 @@ from explaineval.reporting.plots.figure import (
     span,
     without_levels,
 )
-from explaineval.reporting.results import Results
+from explaineval.reporting.results import ComparedRuns
 from explaineval.reporting.tuning_text import names_of, sentences_of, where_of
 from explaineval.scoring.comparisons import GroupResult, TunedPair, TuningResult
 from explaineval.scoring.registry import CCT, CCT_SAMPLED, F_AUROC, F_AUROC_OWN, METRICS, PHI_CCT, PHI_EXAMPLE_ONLY
@@ -125,7 +125,7 @@ def _notes(entries: Sequence[ConditionNumbers], metric: str) -> Iterator[str]:
         yield f"No interval: {joined([*dict.fromkeys(labels_of(without, levels=True))])}."
 
 
-def policies(results: Results) -> Iterator[Figure | MissingFigure]:
+def policies(results: ComparedRuns) -> Iterator[Figure | MissingFigure]:
     """Yield phi-CCT under each policy of what counts as a mention, for each setting with several policies."""
     title, drawn, same = "phi-CCT under different mention policies", False, ""
     settings = gather_by_policy(results, PHI_CCT)
