@@ -19,9 +19,8 @@ from test_cli_compare import draw, models_of
 from explaineval.cli.compare import gate_findings
 from explaineval.errors import ExitCode
 from explaineval.metrics.differences import SAME
-from explaineval.reporting.comparison_document import document_of
 from explaineval.reporting.comparison_text import headlines_of, sentence_of
-from explaineval.reporting.comparison_view import lines_of
+from explaineval.reporting.comparison_view import document_of, lines_of
 from explaineval.reporting.exports import FORMATS, ExportRequest
 from explaineval.reporting.exports.rows import TABLES
 from explaineval.reporting.page import page_of

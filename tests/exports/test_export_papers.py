@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from explaineval.reporting.comparison_document import document_of
+from explaineval.reporting.comparison_view import document_of
 from explaineval.reporting.exports.papers import (
     COLUMNS,
     Headline,

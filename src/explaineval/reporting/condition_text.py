@@ -26,9 +26,7 @@ from explaineval.scoring.registry import (
 from explaineval.scoring.rows import Scores, is_headline_row
 from explaineval.scoring.task_means import MEAN, task_text
 from explaineval.scoring.warnings import RowWarning
-from explaineval.text import counted
-
-ORDERS = {"pe": "predict then explain", "pe2": "predict, then explain in a second call", "ep": "explain then predict"}
+from explaineval.text import ORDERS, counted
 
 
 def describe(condition: Condition, rows: Sequence[MetricRow]) -> str:

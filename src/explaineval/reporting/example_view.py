@@ -31,7 +31,7 @@ from explaineval.records import (
     Unreadable,
     record_dict,
 )
-from explaineval.text import NONE, counted, flat, number_text, quoted, visible
+from explaineval.text import NONE, ORDERS, counted, flat, number_text, quoted, visible
 
 Only = Literal["changed", "mentioned", "disagreeing", "missing"]
 Side = Literal["before", "after"]
@@ -201,11 +201,6 @@ STATUSES: dict[Status, str] = {
     "failed": "no answer came in spite of all retries",
     "cue_is_own_answer": "the cue suggests what the model answers without it, so it cannot move the answer",
     "already_in_prompt": "the prompt contains the inserted text already, so a mention would prove nothing: not asked",
-}
-ORDERS = {
-    "pe": "answer, then explanation",
-    "pe2": "answer, then explanation in a second call",
-    "ep": "explanation, then answer",
 }
 Rows = list[tuple[str, Text]]
 

@@ -15,7 +15,7 @@ from explaineval.text import (
     counted,
     dollars_text,
     duration_text,
-    interval_text,
+    estimate_text,
     number_text,
     wrapped,
 )
@@ -276,11 +276,7 @@ def _named_phi(phi: LivePhi, *, alone: bool, running: bool) -> str:
 
 
 def _phi(estimate: Estimate) -> str:
-    return (
-        UNDEFINED
-        if estimate.value is None
-        else f"{number_text(estimate.value)} {interval_text(estimate.low, estimate.high)}"
-    )
+    return UNDEFINED if estimate.value is None else estimate_text(estimate.value, estimate.low, estimate.high)
 
 
 def _rate(rate: float | None) -> str:

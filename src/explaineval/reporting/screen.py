@@ -53,7 +53,7 @@ from explaineval.scoring.registry import (
 from explaineval.scoring.rows import Scores
 from explaineval.scoring.sensitivity import Sensitivity
 from explaineval.scoring.warnings import RowWarning
-from explaineval.text import NONE, UNDEFINED, aligned, counted, interval_text, joined, number_text, share_text, wrapped
+from explaineval.text import NONE, UNDEFINED, aligned, counted, estimate_text, joined, number_text, share_text, wrapped
 
 MOST_BLOCKS = 6
 """Conditions that are shown as blocks of sentences; more become one table in the same words."""
@@ -454,8 +454,9 @@ def _source_cells(item: Sensitivity | None, own: Numbers) -> list[str]:
         return [*cells, NONE, NONE]
     difference = item.difference
     cells.append(NONE if item.kappa.value is None else number_text(item.kappa.value, 3))
-    shown = f"{number_text(difference.value)} {interval_text(difference.low, difference.high)}"
-    return [*cells, NONE if difference.value is None else shown]
+    if difference.value is None:
+        return [*cells, NONE]
+    return [*cells, estimate_text(difference.value, difference.low, difference.high)]
 
 
 def _sentence(condition: Condition, item: Sensitivity | None, own: Numbers) -> str:

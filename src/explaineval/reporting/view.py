@@ -15,7 +15,7 @@ from explaineval.config import ModelConfig
 from explaineval.interventions import kind_of
 from explaineval.records import Condition, MetricRow
 from explaineval.scoring.codes import GRADES
-from explaineval.scoring.comparisons import Compared
+from explaineval.scoring.comparisons import Compared, TuningResult
 from explaineval.scoring.metric import CORRELATION, Scale
 from explaineval.scoring.registry import METRICS, UNFAITHFULNESS_PER_EXAMPLE
 from explaineval.scoring.rows import Scores
@@ -252,7 +252,7 @@ def has_own_row(condition: Condition) -> bool:
     return condition.kind is not None and not kind_of(condition.kind).measures_noise
 
 
-def condition_of(system: System, compared: Compared) -> Condition:
-    """Return what the numbers of a compared system are about, on the task and kind of a family of differences."""
+def condition_of(system: System, compared: Compared | TuningResult) -> Condition:
+    """Return what the numbers of a compared system are about, on the task and kind of a comparison."""
     asked = (system.order, system.style, system.shots, system.verbosity)
     return Condition(system.endpoint, system.model, compared.task, compared.kind, *asked)

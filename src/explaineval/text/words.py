@@ -60,6 +60,9 @@ def joined(names: Sequence[str]) -> str:
     return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
 
 
+ORDERS = {"pe": "predict then explain", "pe2": "predict, then explain in a second call", "ep": "explain then predict"}
+"""The orders of answer and explanation in words."""
+
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 _KEPT = re.compile(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explaineval.reporting.comparison_document import document_of
+from explaineval.reporting.comparison_view import document_of
 from explaineval.reporting.plots import figures_of
 from explaineval.reporting.plots.figure import Figure, MissingFigure
 from explaineval.reporting.results import ComparedRuns, read_results

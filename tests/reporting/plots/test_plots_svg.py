@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from explaineval.reporting.comparison_document import document_of
+from explaineval.reporting.comparison_view import document_of
 from explaineval.reporting.plots import figures_of
 from explaineval.reporting.plots.drawing import COLOURS, colour_of, draw_pdf, draw_svg, shape_of
 from explaineval.reporting.plots.figure import Figure

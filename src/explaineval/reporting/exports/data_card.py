@@ -16,14 +16,13 @@ from explaineval.errors import InputError
 from explaineval.files import open_regular
 from explaineval.interventions import kind_of
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
-from explaineval.reporting.condition_text import ORDERS
 from explaineval.reporting.exports.papers import escape_markdown as escape
 from explaineval.reporting.exports.papers import pipe_table
 from explaineval.reporting.results import RunResults
 from explaineval.rundir.directory import read_interventions, read_trials
 from explaineval.scoring.codes import GRADES, MetricWarning, find_origins
 from explaineval.scoring.registry import METRICS
-from explaineval.text import counted, dollars_text
+from explaineval.text import ORDERS, counted, dollars_text
 
 OURS = "Apache-2.0, with explaineval"
 """The licence of the bundled tasks."""

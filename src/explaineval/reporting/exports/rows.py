@@ -17,7 +17,7 @@ from explaineval.config.installation import install_extra
 from explaineval.errors import InputError
 from explaineval.files import open_atomic
 from explaineval.records import MetricRow, Trial, storable, storable_text
-from explaineval.reporting.comparison_document import document_of
+from explaineval.reporting.comparison_view import document_of
 from explaineval.rundir.directory import read_metrics, read_run, read_trials
 from explaineval.scoring.comparisons import compare_runs
 from explaineval.text import harmless

@@ -14,6 +14,7 @@ from explaineval.reporting.comparison_text import (
     sentence_of,
     short_names,
     trend_of,
+    tuning_sentences,
 )
 from explaineval.reporting.condition_text import (
     ConditionNames,
@@ -24,7 +25,6 @@ from explaineval.reporting.condition_text import (
 )
 from explaineval.reporting.page.tables import ConditionTable, DifferenceTable, difference_table, entry_table, ranks_of
 from explaineval.reporting.results import ComparedRuns
-from explaineval.reporting.tuning_text import sentences_of as tuning_sentences
 from explaineval.reporting.view import ConditionView, Place, ShownNumber, condition_of, scaled_interval, scaled_text
 from explaineval.scoring.comparisons import PRIMARY, Compared, GroupResult
 from explaineval.scoring.registry import CCT, FLIP_TO_CUE_RATE, FPR, IMPACT_RATE, METRICS, PHI_CCT, SHAM_RATE, TPR

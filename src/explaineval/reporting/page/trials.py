@@ -21,13 +21,13 @@ from explaineval.errors import InputError
 from explaineval.interventions import kind_of
 from explaineval.mentions import find_mentions
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Condition, Example, Intervention, Status, Trial
-from explaineval.reporting.example_view import ORDERS, STATUSES, Case, Decision, make_case
+from explaineval.reporting.example_view import STATUSES, Case, Decision, make_case
 from explaineval.reporting.results import ComparedRuns, RunResults
 from explaineval.rundir.directory import PROMPTS, TRIALS, read_examples, read_interventions, read_trials
 from explaineval.scoring.counts import table_cell
 from explaineval.scoring.mentioning import phrases_in
 from explaineval.scoring.rows import condition_order
-from explaineval.text import counted, flat, visible
+from explaineval.text import ORDERS, counted, flat, visible
 
 MOST_HELD = 100_000_000
 """About how many bytes of trials are held in memory while they are chosen."""

@@ -17,7 +17,6 @@ from explaineval.reporting.plots.figure import (
     MissingFigure,
     Point,
     by_setting,
-    gather,
     one_line,
     slug,
 )
@@ -30,7 +29,7 @@ from explaineval.text import escaped
 
 def figures_of(results: ComparedRuns) -> tuple[Figure | MissingFigure, ...]:
     """Return the figures of these results in the order of a page, each with an id of its own."""
-    entries = gather(results)
+    entries = results.conditions
     settings, looks = by_setting(entries), FigureStyles(entries)
     return tuple(
         _with_ids(

@@ -22,9 +22,9 @@ from explaineval.errors import InputError
 from explaineval.reporting.plots.figure import (
     MOST_POINTS_NAMED,
     Axis,
+    Curve,
+    CurveKind,
     Figure,
-    Line,
-    LineKind,
     Point,
     Series,
     limits_text,
@@ -185,7 +185,7 @@ NAME_IN_LEGEND, SIZE_IN_LEGEND = 40, 6.5
 KEY, GAP, LINE_OF_LEGEND = 12.0, 9.0, 9.0
 """Points that a key, the gap behind a name and a line of the legend take."""
 
-LINE_STYLES: dict[LineKind, dict[str, Any]] = {
+LINE_STYLES: dict[CurveKind, dict[str, Any]] = {
     "trend": {"linewidth": 1.3, "linestyle": (0, (4, 1.5)), "color": INK},
     "frontier_base": {"linewidth": 1.0, "linestyle": (0, (1, 1)), "color": INK},
     "frontier_instruct": {"linewidth": 1.0, "linestyle": (0, (5, 1, 1, 1)), "color": INK},
@@ -195,7 +195,7 @@ LINE_STYLES: dict[LineKind, dict[str, Any]] = {
 }
 """How kinds of lines are drawn."""
 
-IN_LEGEND: tuple[LineKind, ...] = ("trend", "iso_phi", "frontier_base", "frontier_instruct", "chance")
+IN_LEGEND: tuple[CurveKind, ...] = ("trend", "iso_phi", "frontier_base", "frontier_instruct", "chance")
 
 TUNINGS = {"base": "pretrained", "instruct": "instruction-tuned"}
 
@@ -502,7 +502,7 @@ def _set_axis(axes: Axes, axis: Axis, which: str) -> None:
     setter.set_minor_locator(NullLocator())
 
 
-def _draw_line(axes: Axes, line: Line, gid: str) -> None:
+def _draw_line(axes: Axes, line: Curve, gid: str) -> None:
     how = dict(LINE_STYLES[line.kind])
     if line.look is not None:
         how["color"] = colour_of(line.look)

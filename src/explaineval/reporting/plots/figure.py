@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from explaineval.config import ModelConfig
-from explaineval.interventions import kind_of
-from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Condition, MetricRow
-from explaineval.reporting.results import ComparedRuns, RunResults
+from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Condition
+from explaineval.reporting.results import ComparedRuns
+from explaineval.reporting.view import ConditionView, ShownNumber
 from explaineval.scoring.metric import Scale
 from explaineval.scoring.task_means import MEAN
 from explaineval.text import counted, flat, interval_text, joined
 
 Limits = tuple[float, float]
 
-LineKind = Literal["trend", "frontier_base", "frontier_instruct", "iso_phi", "reference", "chance"]
+CurveKind = Literal["trend", "frontier_base", "frontier_instruct", "iso_phi", "reference", "chance"]
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,13 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """A line that is no data: a trend, a frontier, a curve of equal phi, a reference.
 
     `label` is what stands beside it in the drawing; `look` is the look of the series that it belongs to, if any.
     """
 
-    kind: LineKind
+    kind: CurveKind
     name: str
     points: tuple[tuple[float, float], ...]
     label: str = ""
@@ -118,7 +117,7 @@ class Figure:
     x: Axis
     y: Axis
     series: tuple[Series, ...]
-    lines: tuple[Line, ...] = ()
+    lines: tuple[Curve, ...] = ()
     notes: tuple[str, ...] = ()
     square: bool = False
     intervals: bool = True
@@ -151,6 +150,29 @@ FEWEST_TICKS = 3
 
 # XML knows no such characters, not even as escapes; `flat` shows all others that do harm.
 _NOT_IN_XML = str.maketrans({"\ufffe": "\ufffd", "\uffff": "\ufffd"})
+
+
+def crowded(points: Sequence[Point]) -> tuple[str, ...]:
+    """Return a note that the intervals of these points are not drawn; none where they can be told apart."""
+    return (NOT_DRAWN,) if len(points) > MOST_WITH_INTERVALS else ()
+
+
+def xs_of(points: Iterable[Point]) -> list[float]:
+    """Return the x coordinates of points with a number, and their limits."""
+    return [x for point in points if point.undefined is None for x in (point.x, *(point.x_limits or ()))]
+
+
+def ys_of(points: Iterable[Point]) -> list[float]:
+    """Return the y coordinates of points with a number, and their limits."""
+    return [y for point in points if point.undefined is None for y in (point.y, *(point.y_limits or ()))]
+
+
+def in_few_words(texts: Sequence[str]) -> str:
+    """Return texts as one sentence lists them; of more than LISTED the first and the last ones."""
+    half = LISTED // 2
+    if len(texts) > LISTED:
+        texts = [*texts[:half], f"… {len(texts) - 2 * half} more …", *texts[-half:]]
+    return "; ".join(texts)
 
 
 def limits_text(limits: Limits | None) -> str:
@@ -234,39 +256,11 @@ LONGEST_NAME = 60
 """Characters of a name in captions, titles of points and alternative texts."""
 
 
-@dataclass(frozen=True)
-class ConditionNumbers:
-    """The metric rows of one condition of one run by name, those of its arm (accuracy) included."""
-
-    run: RunResults
-    condition: Condition
-    rows: Mapping[str, MetricRow]
-
-    @property
-    def model(self) -> ModelConfig | None:
-        """What the configuration says of the model."""
-        return self.run.model(self.condition.endpoint, self.condition.model)
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks that the numbers rest on: one, or all of the run for the mean."""
-        return tuple(self.run.record.facts.tasks) if self.condition.task == MEAN else (self.condition.task,)
-
-    def value(self, metric: str) -> float | None:
-        """Return the value of a metric, None where it is undefined or not there."""
-        row = self.rows.get(metric)
-        return None if row is None else row.value
-
-    def limits(self, metric: str) -> Limits | None:
-        """Return the limits of a metric, None where it has none."""
-        row = self.rows.get(metric)
-        return None if row is None or row.low is None or row.high is None else (row.low, row.high)
-
-    def point(self, label: str, x: float, y: float) -> Point:
-        """Return a point for this condition, still without limits."""
-        model = self.model
-        family, tuned = (None, None) if model is None else (model.family, model.tuned)
-        return Point(label, x, y, self.condition, self.run.name, family=family, tuned=tuned)
+def point_of(entry: ConditionView, label: str, x: float, y: float) -> Point:
+    """Return a point for a condition, still without limits."""
+    model = entry.model
+    family, tuned = (None, None) if model is None else (model.family, model.tuned)
+    return Point(label, x, y, entry.condition, entry.run_name, family=family, tuned=tuned)
 
 
 @dataclass(frozen=True)
@@ -288,48 +282,32 @@ class Setting:
         return (joined([shown(task) for task in self.tasks]), shown(self.kind), self.order, self.verbosity or "")
 
 
-def setting_of(entry: ConditionNumbers) -> Setting:
+def setting_of(entry: ConditionView) -> Setting:
     """Return what a condition shares with the others of its figure."""
     condition = entry.condition
     return Setting(entry.tasks, str(condition.kind), condition.order, condition.verbosity)
 
 
-def gather(results: ComparedRuns) -> list[ConditionNumbers]:
-    """Return the numbers of all conditions that are about insertions, run by run in the order of their rows.
-
-    Conditions over several levels of verbosity have verbosity None.
-    """
-    gathered = []
-    for run in results.runs:
-        by_condition: dict[Condition, dict[str, MetricRow]] = {}
-        for row in run.rows:
-            by_condition.setdefault(row.condition.without_mention, {})[row.metric] = row
-        for condition, rows in by_condition.items():
-            if condition.kind is not None and not kind_of(condition.kind).measures_noise:
-                gathered.append(ConditionNumbers(run, condition, {**by_condition.get(condition.arm, {}), **rows}))
-    return gathered
-
-
-def gather_by_policy(results: ComparedRuns, metric: str) -> dict[Setting, list[ConditionNumbers]]:
+def gather_by_policy(results: ComparedRuns, metric: str) -> dict[Setting, list[ConditionView]]:
     """Return the rows of one metric by setting, one for each mention policy, judge and channel; the run's own first."""
     gathered = []
     for run in results.runs:
         own = set(run.rows)
         rows = [row for row in (*run.scores.rows, *run.other_policies) if row.metric == metric and row.mention]
         rows.sort(key=lambda row: row not in own)
-        gathered += [ConditionNumbers(run, row.condition, {metric: row}) for row in rows]
+        gathered += [ConditionView(run.number, row.condition, {metric: ShownNumber(row)}, source=run) for row in rows]
     return by_setting(gathered)
 
 
-def by_setting(entries: Iterable[ConditionNumbers]) -> dict[Setting, list[ConditionNumbers]]:
+def by_setting(entries: Iterable[ConditionView]) -> dict[Setting, list[ConditionView]]:
     """Sort numbers by setting; the mean over tasks comes before the tasks."""
-    found: dict[Setting, list[ConditionNumbers]] = {}
+    found: dict[Setting, list[ConditionView]] = {}
     for entry in entries:
         found.setdefault(setting_of(entry), []).append(entry)
     return dict(sorted(found.items(), key=lambda item: len(item[0].tasks) == 1))
 
 
-def headlines(settings: Mapping[Setting, list[ConditionNumbers]]) -> dict[Setting, list[ConditionNumbers]]:
+def headlines(settings: Mapping[Setting, list[ConditionView]]) -> dict[Setting, list[ConditionView]]:
     """Return the settings without those of single tasks whose mean is among them."""
     averaged = {
         replace(setting, tasks=(task,)) for setting in settings if len(setting.tasks) > 1 for task in setting.tasks
@@ -337,9 +315,9 @@ def headlines(settings: Mapping[Setting, list[ConditionNumbers]]) -> dict[Settin
     return {setting: entries for setting, entries in settings.items() if setting not in averaged}
 
 
-def without_levels(settings: Mapping[Setting, list[ConditionNumbers]]) -> dict[Setting, list[ConditionNumbers]]:
+def without_levels(settings: Mapping[Setting, list[ConditionView]]) -> dict[Setting, list[ConditionView]]:
     """Put the levels of verbosity of a setting together."""
-    found: dict[Setting, list[ConditionNumbers]] = {}
+    found: dict[Setting, list[ConditionView]] = {}
     for setting, entries in settings.items():
         found.setdefault(replace(setting, verbosity=None), []).extend(entries)
     return found
@@ -366,21 +344,21 @@ def slug(text: str) -> str:
     return re.sub("[^a-z0-9_]+", "-", text.lower()).strip("-")[:40]
 
 
-def short_names(entries: Iterable[ConditionNumbers]) -> dict[str, str]:
+def short_names(entries: Iterable[ConditionView]) -> dict[str, str]:
     """Return the names of all models without their provider, if all of them have the same; they stand as keys."""
     names = list(dict.fromkeys(entry.condition.model for entry in entries))
     shared = len({name.partition("/")[0] for name in names}) == 1
     return {name: name.partition("/")[2] if shared and "/" in name else name for name in names}
 
 
-def labels_of(entries: Sequence[ConditionNumbers], *, levels: bool = False) -> list[str]:
+def labels_of(entries: Sequence[ConditionView], *, levels: bool = False) -> list[str]:
     """Name conditions with no more than tells them apart, with `levels` also by their level of verbosity."""
     names = short_names(entries)
-    parts: list[Callable[[ConditionNumbers], str]] = [
+    parts: list[Callable[[ConditionView], str]] = [
         lambda entry: entry.condition.order,
         lambda entry: entry.condition.style,
         lambda entry: counted(entry.condition.shots, "shot"),
-        lambda entry: entry.run.name,
+        lambda entry: entry.run_name,
         lambda entry: f"at {entry.condition.endpoint or 'the default endpoint'}",
     ]
     if levels:
@@ -405,7 +383,7 @@ class FigureStyles:
 
     MOST_NAMED = 12
 
-    def __init__(self, entries: Sequence[ConditionNumbers]) -> None:
+    def __init__(self, entries: Sequence[ConditionView]) -> None:
         models = {entry.condition.model: entry.model for entry in entries}
         families = dict.fromkeys(model.family for model in models.values() if model is not None and model.family)
         others = [name for name, model in models.items() if model is None or not model.family]

@@ -13,29 +13,31 @@ from explaineval.records import SIMULATED_PREFIX
 from explaineval.reporting.comparison_text import title_of, trend_of
 from explaineval.reporting.plots.figure import (
     LISTED,
-    MOST_WITH_INTERVALS,
-    NOT_DRAWN,
     Axis,
-    ConditionNumbers,
+    Curve,
+    CurveKind,
     Figure,
     FigureStyles,
-    Limits,
-    Line,
-    LineKind,
     MissingFigure,
     Point,
     Series,
     Setting,
     axis_of,
+    crowded,
     describe,
     headlines,
+    in_few_words,
     labels_of,
     limits_text,
     log_axis,
+    point_of,
     shown,
     without_levels,
+    xs_of,
+    ys_of,
 )
 from explaineval.reporting.results import UnknownCost
+from explaineval.reporting.view import ConditionView
 from explaineval.scoring.comparisons import Compared, GroupResult
 from explaineval.scoring.metric import CORRELATION, SHARE
 from explaineval.scoring.registry import (
@@ -57,7 +59,7 @@ TRIALS = 1000
 
 
 def agreements(
-    settings: Mapping[Setting, list[ConditionNumbers]], comparisons: Sequence[GroupResult], looks: FigureStyles
+    settings: Mapping[Setting, list[ConditionView]], comparisons: Sequence[GroupResult], looks: FigureStyles
 ) -> Iterator[Figure | MissingFigure]:
     """Yield phi-CCT against CCT for each group of eight or more models on one task, kind and order."""
     title, drawn, most = "phi-CCT against CCT", False, 0
@@ -90,19 +92,13 @@ def _level(result: GroupResult) -> str | None:
 
 
 def _agreement(
-    title: str, entries: Sequence[ConditionNumbers], explained: ExplainedVariance, looks: FigureStyles, where: str
+    title: str, entries: Sequence[ConditionView], explained: ExplainedVariance, looks: FigureStyles, where: str
 ) -> Figure:
-    points = [
-        replace(entry.point(label, x, y), x_limits=entry.limits(PHI_TVD_TRIALS), y_limits=entry.limits(CCT))
-        for entry, label in zip(entries, labels_of(entries), strict=True)
-        if (x := entry.value(PHI_TVD_TRIALS)) is not None and (y := entry.value(CCT)) is not None
-    ]
-    xs = [x for point in points for x in (point.x, *(point.x_limits or ()))]
-    ys = [y for point in points for y in (point.y, *(point.y_limits or ()))]
-    across, up = axis_of("phi-CCT on the trials of CCT", xs, CORRELATION), axis_of("CCT", ys, CORRELATION)
+    points = _points(entries, lambda entry: entry.value(PHI_TVD_TRIALS), PHI_TVD_TRIALS, CCT)
+    across = axis_of("phi-CCT on the trials of CCT", xs_of(points), CORRELATION)
+    up = axis_of("CCT", ys_of(points), CORRELATION)
     low, high = max(across.low, up.low), min(across.high, up.high)
-    lines = (Line("reference", "equal", ((low, low), (high, high))),) if low < high else ()
-    intervals = len(points) <= MOST_WITH_INTERVALS
+    lines = (Curve("reference", "equal", ((low, low), (high, high))),) if low < high else ()
     return Figure(
         id="agreement",
         subject="agreement",
@@ -116,9 +112,9 @@ def _agreement(
         y=up,
         series=tuple(looks.series(points)),
         lines=lines,
-        intervals=intervals,
+        intervals=not crowded(points),
         notes=(
-            *(() if intervals else (NOT_DRAWN,)),
+            *crowded(points),
             *looks.notes(points),
             "R² takes phi-CCT from one half of the examples and CCT from the other: on the same trials both share "
             "their errors.",
@@ -143,17 +139,15 @@ def _explained_text(explained: ExplainedVariance) -> str:
 
 
 def accuracies(
-    settings: Mapping[Setting, list[ConditionNumbers]], looks: FigureStyles
+    settings: Mapping[Setting, list[ConditionView]], looks: FigureStyles
 ) -> Iterator[Figure | MissingFigure]:
     """Yield faithfulness against accuracy for each setting with two or more models that have both."""
     title, drawn = "Faithfulness against accuracy", False
     for setting, entries in headlines(settings).items():
-        points = _points(entries, lambda entry: entry.value(ACCURACY), lambda entry: entry.limits(ACCURACY))
+        points = _points(entries, lambda entry: entry.value(ACCURACY), ACCURACY)
         if len(points) > 1:
             drawn = True
-            xs = [x for point in points for x in (point.x, *(point.x_limits or ()))]
-            intervals = len(points) <= MOST_WITH_INTERVALS
-            notes = [*(() if intervals else (NOT_DRAWN,)), *looks.notes(points), *_confounding(entries)]
+            notes = [*crowded(points), *looks.notes(points), *_confounding(entries)]
             if any(point.condition.model.startswith(SIMULATED_PREFIX) for point in points):
                 notes.append("Simulated models do not know the right answer, so their accuracy means nothing.")
             yield Figure(
@@ -164,10 +158,10 @@ def accuracies(
                 caption="Each point is a model: its phi-CCT over the share of right answers to the inputs without an "
                 "insertion, with 95 % intervals. A model can be right and unfaithful, and the other way round.",
                 alt=_alt("phi-CCT against accuracy", points, number_text, ACCURACY, "phi-CCT"),
-                x=axis_of(ACCURACY, xs, SHARE),
+                x=axis_of(ACCURACY, xs_of(points), SHARE),
                 y=_phi_axis(points),
                 series=tuple(looks.series(points)),
-                intervals=intervals,
+                intervals=not crowded(points),
                 notes=tuple(notes),
             )
     if not drawn:
@@ -175,13 +169,15 @@ def accuracies(
         yield MissingFigure(ACCURACY, ACCURACY, title, reason)
 
 
-def costs(settings: Mapping[Setting, list[ConditionNumbers]], looks: FigureStyles) -> Iterator[Figure | MissingFigure]:
+def costs(settings: Mapping[Setting, list[ConditionView]], looks: FigureStyles) -> Iterator[Figure | MissingFigure]:
     """Yield faithfulness against dollars for each setting with two or more models whose cost is known and above 0."""
     title, drawn, left_out = "Faithfulness against cost", False, dict[str, str]()
     for setting, entries in headlines(settings).items():
-        reasons = {entry.condition.model: reason for entry in entries if (reason := _no_cost(entry)) is not None}
-        left_out |= reasons
-        points = _points(entries, _dollars, lambda _: None)
+        dollars = {entry.place: _dollars(entry) for entry in entries}
+        unknown = {place[1].model: cost.reason for place, cost in dollars.items() if isinstance(cost, UnknownCost)}
+        left_out |= unknown
+        defined = {place: cost for place, cost in dollars.items() if not isinstance(cost, UnknownCost)}
+        points = _points(entries, lambda entry, defined=defined: defined.get(entry.place))  # type: ignore[misc]
         if len(points) > 1:
             drawn = True
             yield Figure(
@@ -195,7 +191,7 @@ def costs(settings: Mapping[Setting, list[ConditionNumbers]], looks: FigureStyle
                 x=log_axis(f"dollars per {TRIALS:,} trials", [point.x for point in points], dollars_text),
                 y=_phi_axis(points),
                 series=tuple(looks.series(points)),
-                notes=(*_left_out_notes(reasons), *looks.notes(points), *_confounding(entries)),
+                notes=(*_left_out_notes(unknown), *looks.notes(points), *_confounding(entries)),
             )
     if not drawn:
         why = "; ".join(_left_out_notes(left_out)).rstrip(".")
@@ -204,29 +200,23 @@ def costs(settings: Mapping[Setting, list[ConditionNumbers]], looks: FigureStyle
 
 
 def _points(
-    entries: Sequence[ConditionNumbers],
-    x_of: Callable[[ConditionNumbers], float | None],
-    limits_of: Callable[[ConditionNumbers], Limits | None],
+    entries: Sequence[ConditionView], x_of: Callable[[ConditionView], float | None], x: str = "", y: str = PHI_CCT
 ) -> list[Point]:
+    """Return a point for each condition with both numbers; `x` and `y` are the metrics whose limits are drawn."""
     return [
-        replace(entry.point(label, x, y), x_limits=limits_of(entry), y_limits=entry.limits(PHI_CCT))
+        replace(point_of(entry, label, at, value), x_limits=entry.limits(x), y_limits=entry.limits(y))
         for entry, label in zip(entries, labels_of(entries), strict=True)
-        if (x := x_of(entry)) is not None and (y := entry.value(PHI_CCT)) is not None
+        if (at := x_of(entry)) is not None and (value := entry.value(y)) is not None
     ]
 
 
-def _dollars(entry: ConditionNumbers) -> float | None:
-    """Return what a thousand trials of a model cost; None where that is unknown or nothing."""
-    dollars = entry.run.dollars_per_trial(entry.condition.endpoint, entry.condition.model)
-    return None if isinstance(dollars, UnknownCost) or dollars == 0 else dollars * TRIALS
-
-
-def _no_cost(entry: ConditionNumbers) -> str | None:
-    """Say why a model has no place on an axis of dollars; None where it has one."""
-    dollars = entry.run.dollars_per_trial(entry.condition.endpoint, entry.condition.model)
+def _dollars(entry: ConditionView) -> float | UnknownCost:
+    """Return what a thousand trials of a model cost, or why it has no place on an axis of dollars."""
+    assert entry.source is not None  # noqa: S101 - figures are drawn from run directories
+    dollars = entry.source.dollars_per_trial(entry.condition.endpoint, entry.condition.model)
     if isinstance(dollars, UnknownCost):
-        return dollars.reason
-    return "free of charge" if dollars == 0 else None
+        return dollars
+    return dollars * TRIALS if dollars else UnknownCost("free of charge")
 
 
 def _left_out_notes(reasons: Mapping[str, str]) -> Iterator[str]:
@@ -238,7 +228,7 @@ def _left_out_notes(reasons: Mapping[str, str]) -> Iterator[str]:
         yield f"Left out: {joined([shown(model) for model in models])} ({reason})."
 
 
-def _confounding(entries: Sequence[ConditionNumbers]) -> Iterator[str]:
+def _confounding(entries: Sequence[ConditionView]) -> Iterator[str]:
     """Say where models were asked in different styles or with different numbers of shots."""
     for name, values in (
         ("styles", {entry.condition.style for entry in entries}),
@@ -249,7 +239,7 @@ def _confounding(entries: Sequence[ConditionNumbers]) -> Iterator[str]:
 
 
 def _phi_axis(points: Sequence[Point]) -> Axis:
-    return axis_of("phi-CCT", [y for point in points for y in (point.y, *(point.y_limits or ()))], CORRELATION, (0.0,))
+    return axis_of("phi-CCT", ys_of(points), CORRELATION, (0.0,))
 
 
 def _alt(what: str, points: Sequence[Point], text_of: Callable[[float], str], x: str, y: str) -> str:
@@ -257,10 +247,7 @@ def _alt(what: str, points: Sequence[Point], text_of: Callable[[float], str], x:
         f"{point.label}: {text_of(point.x)} {x}, {y} {number_text(point.y)} {limits_text(point.y_limits)}"
         for point in sorted(points, key=lambda point: -point.y)
     ]
-    if len(texts) > LISTED:
-        half = LISTED // 2
-        texts = [*texts[:half], f"… {len(texts) - 2 * half} more …", *texts[-half:]]
-    return f"{what}, from the highest {y} to the lowest. {'; '.join(texts)}."
+    return f"{what}, from the highest {y} to the lowest. {in_few_words(texts)}."
 
 
 PLANE = "plane"
@@ -270,7 +257,7 @@ PHIS = (0.2, 0.4, 0.6, 0.8)
 STEPS = 60
 """Straight pieces of which a curve is made."""
 
-FRONTIERS: tuple[tuple[str, LineKind, str], ...] = (
+FRONTIERS: tuple[tuple[str, CurveKind, str], ...] = (
     ("base", "frontier_base", "Pareto frontier, pretrained"),
     ("instruct", "frontier_instruct", "Pareto frontier, instruction-tuned"),
 )
@@ -278,7 +265,7 @@ FRONTIERS: tuple[tuple[str, LineKind, str], ...] = (
 Rates = tuple[float, float]
 
 
-def planes(settings: Mapping[Setting, list[ConditionNumbers]], looks: FigureStyles) -> Iterator[Figure | MissingFigure]:
+def planes(settings: Mapping[Setting, list[ConditionView]], looks: FigureStyles) -> Iterator[Figure | MissingFigure]:
     """Yield the plane of each task, kind and order. Means over tasks have none: phi is not linear in rates."""
     drawn = False
     for setting, entries in without_levels(settings).items():
@@ -291,19 +278,19 @@ def planes(settings: Mapping[Setting, list[ConditionNumbers]], looks: FigureStyl
         yield MissingFigure(PLANE, PLANE, "The plane of TPR and FPR", reason)
 
 
-def _rates_of(entry: ConditionNumbers) -> Rates | None:
+def _rates_of(entry: ConditionView) -> Rates | None:
     x, y = entry.value(FPR), entry.value(TPR)
     return None if x is None or y is None else (x, y)
 
 
-def _plane_figure(entries: Sequence[ConditionNumbers], looks: FigureStyles, where: str, *, asked_once: bool) -> Figure:
+def _plane_figure(entries: Sequence[ConditionView], looks: FigureStyles, where: str, *, asked_once: bool) -> Figure:
     rates = [rate for entry in entries if (rate := entry.value(IMPACT_RATE)) is not None]
     series = _plane_series(entries, looks)
     points = [point for one in series for point in one.points]
     rate = fmean(rates)
-    lines = [Line("reference", "no relation", ((0.0, 0.0), (1.0, 1.0)))]
+    lines = [Curve("reference", "no relation", ((0.0, 0.0), (1.0, 1.0)))]
     lines += [
-        Line("iso_phi", "equal phi-CCT (the numbers on top)", tuple(iso_phi(phi, rate)), label=f"{phi:g}")
+        Curve("iso_phi", "equal phi-CCT (the numbers on top)", tuple(iso_phi(phi, rate)), label=f"{phi:g}")
         for phi in PHIS
         if 0 < rate < 1
     ]
@@ -311,7 +298,7 @@ def _plane_figure(entries: Sequence[ConditionNumbers], looks: FigureStyles, wher
     for tuned, kind, name in FRONTIERS:
         places = pareto_frontier([(point.x, point.y) for point in points if point.tuned == tuned])
         if len(places) > 1:
-            lines.append(Line(kind, name, tuple(staircase(places))))
+            lines.append(Curve(kind, name, tuple(staircase(places))))
         elif places:
             notes.append(f"{name}: one point dominates all others, so there is no line.")
     if not any(point.tuned for point in points):
@@ -322,10 +309,7 @@ def _plane_figure(entries: Sequence[ConditionNumbers], looks: FigureStyles, wher
         notes.append(
             "Each level asks for the answer again, so the levels of a model rest on different changed answers."
         )
-    intervals = len(points) <= MOST_WITH_INTERVALS
-    if not intervals:
-        notes.append(NOT_DRAWN)
-    notes += looks.notes(points)
+    notes += [*crowded(points), *looks.notes(points)]
     return Figure(
         id=PLANE,
         subject=PLANE,
@@ -339,15 +323,15 @@ def _plane_figure(entries: Sequence[ConditionNumbers], looks: FigureStyles, wher
         lines=tuple(lines),
         notes=tuple(notes),
         square=True,
-        intervals=intervals,
+        intervals=not crowded(points),
     )
 
 
-def _plane_series(entries: Sequence[ConditionNumbers], looks: FigureStyles) -> list[Series]:
+def _plane_series(entries: Sequence[ConditionView], looks: FigureStyles) -> list[Series]:
     """Return one series for each model, its levels of verbosity in order."""
-    by_model: dict[tuple[str, object], list[ConditionNumbers]] = {}
+    by_model: dict[tuple[str, object], list[ConditionView]] = {}
     for entry in entries:
-        by_model.setdefault((entry.run.name, entry.condition._replace(verbosity=None)), []).append(entry)
+        by_model.setdefault((entry.run_name, entry.condition._replace(verbosity=None)), []).append(entry)
     names = labels_of([members[0] for members in by_model.values()])
     series = []
     for name, members in zip(names, by_model.values(), strict=True):
@@ -357,7 +341,7 @@ def _plane_series(entries: Sequence[ConditionNumbers], looks: FigureStyles) -> l
             if place is not None:
                 label = name if len(members) == 1 else f"{name}, {level}"
                 beside = name if entry is members[-1] else level
-                point = replace(entry.point(label, *place), beside=beside)
+                point = replace(point_of(entry, label, *place), beside=beside)
                 points.append(replace(point, x_limits=entry.limits(FPR), y_limits=entry.limits(TPR)))
         group, look = looks.of(points[0])
         series.append(Series(name, tuple(points), group, look, joined=True))
@@ -419,10 +403,7 @@ def _plane_caption(series: Sequence[Series], rate: float, rates: Sequence[float]
 def _plane_alt(points: Sequence[Point]) -> str:
     ordered = sorted(points, key=lambda point: point.x - point.y)
     texts = [f"{point.label}: FPR {number_text(point.x)}, TPR {number_text(point.y)}" for point in ordered]
-    if len(texts) > LISTED:
-        half = LISTED // 2
-        texts = [*texts[:half], f"… {len(texts) - 2 * half} more …", *texts[-half:]]
-    return f"TPR against FPR, from the farthest above the diagonal down. {'; '.join(texts)}."
+    return f"TPR against FPR, from the farthest above the diagonal down. {in_few_words(texts)}."
 
 
 SIZE = "size"
@@ -436,7 +417,7 @@ WIDEST_STEP, WIDEST = 0.016, 0.12
 
 
 def sizes(
-    settings: Mapping[Setting, list[ConditionNumbers]], comparisons: Sequence[GroupResult], looks: FigureStyles
+    settings: Mapping[Setting, list[ConditionView]], comparisons: Sequence[GroupResult], looks: FigureStyles
 ) -> Iterator[Figure | MissingFigure]:
     """Yield a figure of each metric against size for each setting in which two or more sizes have a value."""
     drawn, most = False, 0
@@ -478,7 +459,7 @@ def _families_of(comparisons: Sequence[GroupResult], metric: str, setting: Setti
                 yield compared
 
 
-def _size_points(metric: str, entries: Sequence[ConditionNumbers], groups: Sequence[Compared]) -> list[Point]:
+def _size_points(metric: str, entries: Sequence[ConditionView], groups: Sequence[Compared]) -> list[Point]:
     """Return a point for each model of known size; a metric that only `compare` has comes without limits."""
     sized = [entry for entry in entries if entry.model is not None and entry.model.parameters is not None]
     points = []
@@ -486,11 +467,11 @@ def _size_points(metric: str, entries: Sequence[ConditionNumbers], groups: Seque
         value = entry.value(metric) if metric in METRICS else _compared_value(entry, groups)
         model = entry.model
         if value is not None and model is not None and model.parameters is not None:
-            points.append(replace(entry.point(label, model.parameters, value), y_limits=entry.limits(metric)))
+            points.append(replace(point_of(entry, label, model.parameters, value), y_limits=entry.limits(metric)))
     return sorted(points, key=lambda point: (point.x, point.label))
 
 
-def _compared_value(entry: ConditionNumbers, groups: Sequence[Compared]) -> float | None:
+def _compared_value(entry: ConditionView, groups: Sequence[Compared]) -> float | None:
     wanted = entry.condition
     for compared in groups:
         for system, value in zip(compared.group.systems, compared.values, strict=True):
@@ -506,23 +487,22 @@ def _size_figure(
     x = log_axis("parameters", [point.x for point in points], parameters_text)
     series = [replace(one, joined=one.points[0].family is not None) for one in _side_by_side(looks.series(points), x)]
     lines = [line for compared in groups for line in _trend_lines(compared, points, several=len(groups) > 1)]
-    values = [y for point in points for y in (point.y, *(point.y_limits or ()))]
+    values = ys_of(points)
     values += [y for line in lines for _, y in line.points]
     scale = METRICS[metric].scale if metric in METRICS else CORRELATION
-    intervals = len(points) <= MOST_WITH_INTERVALS
     return Figure(
         id=f"{SIZE}-{metric}",
         subject=SIZE,
         title=f"{title} against model size",
         setting=where,
-        caption=_size_caption(title, groups, bounded=intervals and any(point.y_limits for point in points)),
+        caption=_size_caption(title, groups, bounded=not crowded(points) and any(point.y_limits for point in points)),
         alt=_size_alt(title, points, groups),
         x=x,
         y=axis_of(title, values, scale, () if scale.nothing is None else (scale.nothing,)),
         series=tuple(series),
         lines=tuple(lines),
-        notes=(*(() if intervals else (NOT_DRAWN,)), *_size_notes(metric, groups)),
-        intervals=intervals,
+        notes=(*crowded(points), *_size_notes(metric, groups)),
+        intervals=not crowded(points),
     )
 
 
@@ -542,7 +522,7 @@ def _side_by_side(series: Sequence[Series], axis: Axis) -> list[Series]:
     return moved
 
 
-def _trend_lines(compared: Compared, points: Sequence[Point], *, several: bool) -> Iterator[Line]:
+def _trend_lines(compared: Compared, points: Sequence[Point], *, several: bool) -> Iterator[Curve]:
     """Yield the line of the trend: with the mean slope of the families, through the mean of their centres.
 
     The least-squares line of a family goes through the means of its sizes and values, so this is the mean of the
@@ -559,7 +539,7 @@ def _trend_lines(compared: Compared, points: Sequence[Point], *, several: bool) 
     if several:
         name += f" ({compared.group.fixed['style']}, {counted(int(compared.group.fixed['shots'] or 0), 'shot')})"
     ends = tuple((10**size, y + trend.value * (size - x)) for size in (min(everything), max(everything)))
-    yield Line("trend", name, ends)
+    yield Curve("trend", name, ends)
 
 
 def _limits(trend: Trend) -> tuple[float, float] | None:
@@ -605,7 +585,7 @@ def _size_alt(title: str, points: Sequence[Point], groups: Sequence[Compared]) -
         for compared in groups
         if compared.trend is not None and compared.trend.slopes
     ]
-    return " ".join([f"{title} against the number of parameters. {'; '.join(texts)}.", *slopes])
+    return " ".join([f"{title} against the number of parameters. {in_few_words(texts)}.", *slopes])
 
 
 def _size_notes(metric: str, groups: Sequence[Compared]) -> Iterator[str]:

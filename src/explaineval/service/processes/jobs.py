@@ -74,7 +74,7 @@ def check_file(path: str, name: str, most_rows: int) -> dict[str, Any]:
 
 def compare(directories: list[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Compare what run directories hold, as `explaineval compare --json` does."""
-    from explaineval.reporting.comparison_document import document_of, warning_documents
+    from explaineval.reporting.comparison_view import document_of, warning_documents
     from explaineval.scoring.comparisons import compare_runs
 
     results = compare_runs([Path(path) for path in directories], **arguments)
