@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -31,7 +32,7 @@ from explaineval.rundir.directory import (
 from explaineval.rundir.schema import EndpointRecord, RunRecord
 from explaineval.scoring.comparisons import GroupResult, compare_runs, run_names
 from explaineval.scoring.registry import EXCLUDED_RATE
-from explaineval.scoring.rows import Scores, score
+from explaineval.scoring.rows import RunScorer, Scores, score
 from explaineval.scoring.task_means import MEAN
 from explaineval.text import counted
 
@@ -138,20 +139,70 @@ MOST_TRIALS = 30_000
 """Trials of a run that are scored under every policy; it takes about twice the time."""
 
 
-def read_results(directories: Sequence[Path], *, every_policy: bool = False) -> ComparedRuns:
+def read_results(
+    directories: Sequence[Path], *, every_policy: bool = False, on_trial: Callable[[int, Trial], None] | None = None
+) -> ComparedRuns:
     """Score run directories from their files alone and compare what they hold. Nothing is written.
 
     With `every_policy` runs of at most MOST_TRIALS trials are also scored under the word policies that are not their
-    own.
+    own. `on_trial` is called with the number of the run and each trial: the trials of a run are read once.
 
     Raises InputError for a directory that holds no finished run, whose files are damaged, or that is given twice.
     """
     names = run_names(directories)
-    runs = tuple(
-        read_run_results(directory, name, number, every_policy=every_policy)
-        for number, (directory, name) in enumerate(zip(directories, names, strict=True))
+    records = [read_run(directory) for directory in directories]
+    scorers = [
+        RunScorer(directory, record, {"mention": _policies(directory, record)} if every_policy else None)
+        for directory, record in zip(directories, records, strict=True)
+    ]
+
+    def through(number: int, trials: Iterator[Trial]) -> Iterator[Trial]:
+        for trial in trials:
+            scorers[number].add(trial)
+            if on_trial is not None:
+                on_trial(number, trial)
+            yield trial
+
+    comparisons = compare_runs(directories, or_none=True, through=through)
+    parts = zip(directories, names, records, scorers, strict=True)
+    return ComparedRuns(
+        tuple(_own_first(*part, number=number) for number, part in enumerate(parts)), tuple(comparisons)
     )
-    return ComparedRuns(runs, tuple(compare_runs(directories, or_none=True)))
+
+
+def read_run_results(directory: Path) -> RunResults:
+    """Score one run directory without comparing anything; it raises the errors of `read_results`."""
+    return RunResults(directory, run_names([directory])[0], read_run(directory), score(directory))
+
+
+def _policies(directory: Path, run: RunRecord) -> list[Mention]:
+    """Return the mention policies under which a run is scored, its own first: all, unless it has too many trials."""
+    trials = run.trials
+    if trials is None:  # a run of an older version, which did not record it
+        path = directory / TRIALS
+        trials = sum(1 for _ in islice(read_lines(path), MOST_TRIALS + 1)) if path.exists() else 0
+    own = run.config.mention
+    return [own, *(policy for policy in get_args(Mention) if policy != own and trials <= MOST_TRIALS)]
+
+
+def _own_first(directory: Path, name: str, run: RunRecord, scorer: RunScorer, *, number: int) -> RunResults:
+    """Return the results of a run, with the rows under other policies than its own apart."""
+    scores = scorer.scores()
+
+    def is_other(condition: Condition) -> bool:
+        return (
+            condition.judge is None
+            and condition.mention in get_args(Mention)
+            and condition.mention != run.config.mention
+        )
+
+    own = replace(
+        scores,
+        rows=tuple(row for row in scores.rows if not is_other(row.condition)),
+        warnings=tuple(row for row in scores.warnings if not is_other(row.condition)),
+        sensitivity=tuple(item for item in scores.sensitivity if not is_other(item.condition)),
+    )
+    return RunResults(directory, name, run, own, tuple(row for row in scores.rows if is_other(row.condition)), number)
 
 
 MOST_COMPARED = 500_000
@@ -171,36 +222,6 @@ def run_headlines(directory: Path, scores: Scores) -> list[str]:
         return headlines_of(compare_runs([directory], or_none=True))
     except InputError:  # an interrupted run, whose own screen says so
         return []
-
-
-def read_run_results(
-    directory: Path, name: str | None = None, number: int = 0, *, every_policy: bool = False
-) -> RunResults:
-    """Score one run directory without comparing anything; see `read_results`."""
-    name = name or run_names([directory])[0]
-    run = read_run(directory)
-    if not every_policy or _has_more_trials(directory, MOST_TRIALS):
-        return RunResults(directory, name, run, score(directory), number=number)
-    others = [policy for policy in get_args(Mention) if policy != run.config.mention]
-    scores = score(directory, {"mention": [run.config.mention, *others]})
-
-    def is_other(condition: Condition) -> bool:
-        return condition.judge is None and condition.mention in others
-
-    own = replace(
-        scores,
-        rows=tuple(row for row in scores.rows if not is_other(row.condition)),
-        warnings=tuple(row for row in scores.warnings if not is_other(row.condition)),
-        sensitivity=tuple(item for item in scores.sensitivity if not is_other(item.condition)),
-    )
-    others_rows = tuple(row for row in scores.rows if is_other(row.condition))
-    return RunResults(directory, name, run, own, others_rows, number)
-
-
-def _has_more_trials(directory: Path, most: int) -> bool:
-    """Whether a run has more than so many trials; its file is read no further than that."""
-    path = directory / TRIALS
-    return path.exists() and any(number >= most for number, _ in enumerate(read_lines(path)))
 
 
 MENTION = ("channel", "mention", "judge")

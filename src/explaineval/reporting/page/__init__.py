@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -21,11 +22,11 @@ from markupsafe import Markup, escape
 from explaineval.errors import InputError
 from explaineval.records import SIMULATED_NOTE
 from explaineval.reporting.page.content import PageContent, content_of, for_page
-from explaineval.reporting.page.trials import TrialBrowser, browse_trials
+from explaineval.reporting.page.trials import Draw, TrialBrowser, browse_trials, start_draws
 from explaineval.reporting.plots import figures_of
 from explaineval.reporting.plots.drawing import draw_svg, require_matplotlib
 from explaineval.reporting.plots.figure import Figure
-from explaineval.reporting.results import ComparedRuns
+from explaineval.reporting.results import ComparedRuns, read_results
 from explaineval.secrets import SECRETS
 from explaineval.text import counted, joined, visible
 
@@ -76,10 +77,17 @@ class Page(NamedTuple):
     trials: TrialBrowser
 
 
-def page_of(results: ComparedRuns) -> Page:
-    """Make the page on what runs found; read the results with `every_policy`. Needs no network and writes nothing."""
+def read_for_page(directories: Sequence[Path]) -> tuple[ComparedRuns, list[Draw]]:
+    """Read what a page holds of runs: their results under every policy, and the trials that it shows."""
+    draws = start_draws(len(directories))
+    results = read_results(directories, every_policy=True, on_trial=lambda number, trial: draws[number].add(trial))
+    return results, draws
+
+
+def page_of(results: ComparedRuns, draws: Sequence[Draw] | None = None) -> Page:
+    """Make the page on what runs found, with `draws` from their trials. Needs no network and writes nothing."""
     results = for_page(results)
-    content, figures, trials = content_of(results), page_figures(results), browse_trials(results)
+    content, figures, trials = content_of(results), page_figures(results), browse_trials(results, draws)
     return Page(SECRETS.mask(render(content, figures, trials)), content, figures, trials)
 
 

@@ -66,7 +66,9 @@ class Draw:
     size: int = 0
 
     def add(self, trial: Trial) -> None:
-        """Count a trial, and hold it if it is among the first of its stratum in the order of the draw."""
+        """Count a trial, and hold it if it is among the first of its stratum; those that measure noise are left out."""
+        if kind_of(trial.kind).measures_noise:
+            return
         stratum = self.strata.setdefault((trial.condition, _cell_of(trial)), Stratum())
         stratum.total += 1
         order = _order_of(trial)
@@ -91,15 +93,18 @@ class Draw:
                 yield Drawn(rank, order, self.run, trial.id, cell, trial)
 
 
-def draw_trials(run: RunResults, number: int, limit: int) -> Draw:
-    """Draw from the trials of a run, which has this number, in about `limit` bytes of memory."""
-    draw = Draw(number, limit)
-    for trial in read_trials(run.directory):
-        if not kind_of(trial.kind).measures_noise:
+def start_draws(runs: int) -> list[Draw]:
+    """Return an empty draw for each run, which take about MOST_HELD bytes together."""
+    return [Draw(number, MOST_HELD // runs) for number in range(runs)]
+
+
+def draw_trials(results: ComparedRuns) -> list[Draw]:
+    """Draw from the trials of runs, which are read for it."""
+    draws = start_draws(len(results.runs))
+    for run, draw in zip(results.runs, draws, strict=True):
+        for trial in read_trials(run.directory):
             draw.add(trial)
-    order = condition_order(run.record.config, run.record.facts)
-    draw.strata = dict(sorted(draw.strata.items(), key=lambda item: (order(item[0][0]), item[0][1])))
-    return draw
+    return draws
 
 
 def _cell_of(trial: Trial) -> str:
@@ -172,13 +177,18 @@ class TrialBrowser:
     files: tuple[str, ...]
 
 
-def browse_trials(results: ComparedRuns, budget: int = BUDGET) -> TrialBrowser:
+def browse_trials(results: ComparedRuns, draws: Sequence[Draw] | None = None, budget: int = BUDGET) -> TrialBrowser:
     """Return the browser of the trials of these runs, with about `budget` bytes of JSON.
+
+    `draws` are those of the runs where their trials were read already.
 
     Shams and null edits, which measure noise, are left out. Raises InputError where a file of a run directory is
     missing or damaged.
     """
-    draws = [draw_trials(run, number, MOST_HELD // len(results.runs)) for number, run in enumerate(results.runs)]
+    draws = draws or draw_trials(results)
+    for run, draw in zip(results.runs, draws, strict=True):
+        order = condition_order(run.record.config, run.record.facts)
+        draw.strata = dict(sorted(draw.strata.items(), key=lambda item: (order(item[0][0]), item[0][1])))
     # the first trial of each stratum, then the second of each, and so on; those of one rank in the order of the draw,
     # so that no model is preferred where the budget ends within a rank
     drawn = sorted((item for draw in draws for item in draw.ranked()), key=lambda item: item[:4])

@@ -84,10 +84,9 @@ def compare(directories: list[str], arguments: Mapping[str, Any]) -> dict[str, A
 def report(directories: list[str], target: str) -> int:
     """Write the page on run directories to a file; return its size in bytes."""
     from explaineval.files import write_text_atomic
-    from explaineval.reporting.page import page_of
-    from explaineval.reporting.results import read_results
+    from explaineval.reporting.page import page_of, read_for_page
 
-    page = page_of(read_results([Path(path) for path in directories], every_policy=True))
+    page = page_of(*read_for_page([Path(path) for path in directories]))
     write_text_atomic(Path(target), page.html)
     return len(page.html)
 
