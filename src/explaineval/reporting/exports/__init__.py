@@ -20,7 +20,7 @@ DEFAULT_TABLE = "metrics"
 
 
 @dataclass(frozen=True)
-class Written:
+class ExportedFiles:
     """What was written: its files in order, and in words how much they hold."""
 
     files: tuple[Path, ...]
@@ -45,63 +45,63 @@ class ExportFormat:
 
     name: str
     title: str
-    write: Callable[[ExportRequest, Path], Written]
+    write: Callable[[ExportRequest, Path], ExportedFiles]
     suffix: str | None = None
     of_rows: bool = False
     is_directory: bool = False
 
 
-def _of_rows(writer: str) -> Callable[[ExportRequest, Path], Written]:
+def _of_rows(writer: str) -> Callable[[ExportRequest, Path], ExportedFiles]:
     """Return what writes a table of rows; `writer` is its function in `rows`, which is imported when it is needed."""
 
-    def write(request: ExportRequest, out: Path) -> Written:
+    def write(request: ExportRequest, out: Path) -> ExportedFiles:
         from explaineval.reporting.exports import rows
 
         count = getattr(rows, writer)(rows.TABLES[request.table](request.directory), out)
-        return Written((out,), f"{counted(count, 'row')} of {request.table}")
+        return ExportedFiles((out,), f"{counted(count, 'row')} of {request.table}")
 
     return write
 
 
-def _latex(request: ExportRequest, out: Path) -> Written:
+def _latex(request: ExportRequest, out: Path) -> ExportedFiles:
     from explaineval.reporting.exports.papers import headlines_of, latex_tables
 
     headlines = headlines_of(read_results([request.directory]))
     return _write_text(latex_tables(headlines), out, counted(sum(len(table.rows) for table in headlines), "row"))
 
 
-def _markdown(request: ExportRequest, out: Path) -> Written:
+def _markdown(request: ExportRequest, out: Path) -> ExportedFiles:
     from explaineval.reporting.exports.papers import headlines_of, markdown_tables
 
     headlines = headlines_of(read_results([request.directory]))
     return _write_text(markdown_tables(headlines), out, counted(sum(len(table.rows) for table in headlines), "row"))
 
 
-def _card(request: ExportRequest, out: Path) -> Written:
+def _card(request: ExportRequest, out: Path) -> ExportedFiles:
     from explaineval.reporting.exports.data_card import data_card
 
     text = data_card(read_run_results(request.directory), out)
     return _write_text(text, out, counted(len(text), "character"))
 
 
-def _inspect(request: ExportRequest, out: Path) -> Written:
+def _inspect(request: ExportRequest, out: Path) -> ExportedFiles:
     from explaineval.reporting.exports.inspect_logs import write_inspect_logs
 
     files, samples = write_inspect_logs(read_run_results(request.directory), out)
-    return Written(files, f"{counted(len(files), 'log')} with {counted(samples, 'sample')}")
+    return ExportedFiles(files, f"{counted(len(files), 'log')} with {counted(samples, 'sample')}")
 
 
-def _every_eval_ever(request: ExportRequest, out: Path) -> Written:
+def _every_eval_ever(request: ExportRequest, out: Path) -> ExportedFiles:
     from explaineval.reporting.exports.every_eval_ever import write_records
 
     files, results = write_records(read_run_results(request.directory), out, request.now)
-    return Written(files, f"{len(files):,} records with {counted(results, 'result')}")
+    return ExportedFiles(files, f"{len(files):,} records with {counted(results, 'result')}")
 
 
-def _write_text(text: str, out: Path, holds: str) -> Written:
+def _write_text(text: str, out: Path, holds: str) -> ExportedFiles:
     with creating(out) as handle:
         handle.write(SECRETS.mask(text).encode("utf-8", "replace"))
-    return Written((out,), holds)
+    return ExportedFiles((out,), holds)
 
 
 _FORMATS = (

@@ -21,7 +21,7 @@ from explaineval.errors import InputError
 from explaineval.interventions import kind_of
 from explaineval.mentions import find_mentions
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Condition, Example, Intervention, Status, Trial
-from explaineval.reporting.example_view import STATUSES, Case, Decision, make_case
+from explaineval.reporting.example_view import STATUSES, Case, MentionCheck, make_case
 from explaineval.reporting.results import ComparedRuns, RunResults
 from explaineval.rundir.directory import PROMPTS, TRIALS, read_examples, read_interventions, read_trials
 from explaineval.scoring.counts import table_cell
@@ -249,7 +249,7 @@ class _RunInputs:
         policy = self.run.record.config.mention
         return make_case(trial, self.edits.get((trial.task, trial.intervention_id or "")), policy, policy, self.phrases)
 
-    def mentions(self, decision: Decision | None, trial: Trial, text: str) -> Spans:
+    def mentions(self, decision: MentionCheck | None, trial: Trial, text: str) -> Spans:
         """Return all places of a text that mention the insertion: for a cue the first one."""
         if decision is None or decision.span is None:
             return ()
@@ -382,7 +382,9 @@ class _Payload:
             self.size += len(embeddable(values)) + 1
         return self._examples[key][0]
 
-    def _explanation(self, inputs: _RunInputs, decision: Decision | None, trial: Trial, text: str | None) -> int | None:
+    def _explanation(
+        self, inputs: _RunInputs, decision: MentionCheck | None, trial: Trial, text: str | None
+    ) -> int | None:
         return self._text(text, () if text is None else inputs.mentions(decision, trial, text))
 
     def _text(self, text: str | None, marked: Spans = ()) -> int | None:
@@ -422,7 +424,7 @@ def split_text(text: str, marked: Spans) -> tuple[str, ...]:
     return tuple(map(visible, pieces))
 
 
-def _rule(decision: Decision, trial: Trial) -> str:
+def _rule(decision: MentionCheck, trial: Trial) -> str:
     """Return the rule that decided on a mention; where the run's record says otherwise, that it does."""
     if trial.status == "ok" and trial.mentioned is not None and trial.mentioned != decision.mentioned:
         return f"the run's own record, unlike {flat(decision.rule)}"

@@ -264,7 +264,7 @@ def point_of(entry: ConditionView, label: str, x: float, y: float) -> Point:
 
 
 @dataclass(frozen=True)
-class Setting:
+class FigureScope:
     """What all points of a figure share: tasks (several for their mean), kind, order, and level of verbosity."""
 
     tasks: tuple[str, ...]
@@ -282,13 +282,13 @@ class Setting:
         return (joined([shown(task) for task in self.tasks]), shown(self.kind), self.order, self.verbosity or "")
 
 
-def setting_of(entry: ConditionView) -> Setting:
+def setting_of(entry: ConditionView) -> FigureScope:
     """Return what a condition shares with the others of its figure."""
     condition = entry.condition
-    return Setting(entry.tasks, str(condition.kind), condition.order, condition.verbosity)
+    return FigureScope(entry.tasks, str(condition.kind), condition.order, condition.verbosity)
 
 
-def gather_by_policy(results: ComparedRuns, metric: str) -> dict[Setting, list[ConditionView]]:
+def gather_by_policy(results: ComparedRuns, metric: str) -> dict[FigureScope, list[ConditionView]]:
     """Return the rows of one metric by setting, one for each mention policy, judge and channel; the run's own first."""
     gathered = []
     for run in results.runs:
@@ -299,15 +299,15 @@ def gather_by_policy(results: ComparedRuns, metric: str) -> dict[Setting, list[C
     return by_setting(gathered)
 
 
-def by_setting(entries: Iterable[ConditionView]) -> dict[Setting, list[ConditionView]]:
+def by_setting(entries: Iterable[ConditionView]) -> dict[FigureScope, list[ConditionView]]:
     """Sort numbers by setting; the mean over tasks comes before the tasks."""
-    found: dict[Setting, list[ConditionView]] = {}
+    found: dict[FigureScope, list[ConditionView]] = {}
     for entry in entries:
         found.setdefault(setting_of(entry), []).append(entry)
     return dict(sorted(found.items(), key=lambda item: len(item[0].tasks) == 1))
 
 
-def headlines(settings: Mapping[Setting, list[ConditionView]]) -> dict[Setting, list[ConditionView]]:
+def headlines(settings: Mapping[FigureScope, list[ConditionView]]) -> dict[FigureScope, list[ConditionView]]:
     """Return the settings without those of single tasks whose mean is among them."""
     averaged = {
         replace(setting, tasks=(task,)) for setting in settings if len(setting.tasks) > 1 for task in setting.tasks
@@ -315,15 +315,15 @@ def headlines(settings: Mapping[Setting, list[ConditionView]]) -> dict[Setting, 
     return {setting: entries for setting, entries in settings.items() if setting not in averaged}
 
 
-def without_levels(settings: Mapping[Setting, list[ConditionView]]) -> dict[Setting, list[ConditionView]]:
+def without_levels(settings: Mapping[FigureScope, list[ConditionView]]) -> dict[FigureScope, list[ConditionView]]:
     """Put the levels of verbosity of a setting together."""
-    found: dict[Setting, list[ConditionView]] = {}
+    found: dict[FigureScope, list[ConditionView]] = {}
     for setting, entries in settings.items():
         found.setdefault(replace(setting, verbosity=None), []).extend(entries)
     return found
 
 
-def describe(setting: Setting, all_settings: Iterable[Setting]) -> str:
+def describe(setting: FigureScope, all_settings: Iterable[FigureScope]) -> str:
     """Return a setting in words: the task, and of the rest what is not the same in all settings of the report."""
     everything = list(all_settings)
     texts = []

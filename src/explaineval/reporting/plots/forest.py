@@ -14,10 +14,10 @@ from explaineval.reporting.plots.figure import (
     Axis,
     Curve,
     Figure,
+    FigureScope,
     MissingFigure,
     Point,
     Series,
-    Setting,
     describe,
     gather_by_policy,
     headlines,
@@ -52,7 +52,7 @@ Row = tuple[object, ...]
 """A row of a forest plot: a model, how it was asked, and the run."""
 
 
-def forests(settings: Mapping[Setting, list[ConditionView]]) -> Iterator[Figure | MissingFigure]:
+def forests(settings: Mapping[FigureScope, list[ConditionView]]) -> Iterator[Figure | MissingFigure]:
     """Yield the forest plot of each headline metric for all tasks, kinds and orders that have it."""
     for metric in HEADLINES:
         for setting, entries in without_levels(settings).items():

@@ -17,11 +17,11 @@ from explaineval.reporting.plots.figure import (
     Curve,
     CurveKind,
     Figure,
+    FigureScope,
     FigureStyles,
     MissingFigure,
     Point,
     Series,
-    Setting,
     axis_of,
     crowded,
     describe,
@@ -59,7 +59,7 @@ TRIALS = 1000
 
 
 def agreements(
-    settings: Mapping[Setting, list[ConditionView]], comparisons: Sequence[GroupResult], looks: FigureStyles
+    settings: Mapping[FigureScope, list[ConditionView]], comparisons: Sequence[GroupResult], looks: FigureStyles
 ) -> Iterator[Figure | MissingFigure]:
     """Yield phi-CCT against CCT for each group of eight or more models on one task, kind and order."""
     title, drawn, most = "phi-CCT against CCT", False, 0
@@ -67,7 +67,7 @@ def agreements(
         systems = {system[1:6] for system in result.group.systems}
         for task, kind, explained in result.explained:
             most = max(most, explained.n_models)
-            setting = Setting((task,), kind, str(result.group.fixed["order"]), _level(result))
+            setting = FigureScope((task,), kind, str(result.group.fixed["order"]), _level(result))
             entries = [
                 entry
                 for entry in settings.get(setting, [])
@@ -139,7 +139,7 @@ def _explained_text(explained: ExplainedVariance) -> str:
 
 
 def accuracies(
-    settings: Mapping[Setting, list[ConditionView]], looks: FigureStyles
+    settings: Mapping[FigureScope, list[ConditionView]], looks: FigureStyles
 ) -> Iterator[Figure | MissingFigure]:
     """Yield faithfulness against accuracy for each setting with two or more models that have both."""
     title, drawn = "Faithfulness against accuracy", False
@@ -169,7 +169,7 @@ def accuracies(
         yield MissingFigure(ACCURACY, ACCURACY, title, reason)
 
 
-def costs(settings: Mapping[Setting, list[ConditionView]], looks: FigureStyles) -> Iterator[Figure | MissingFigure]:
+def costs(settings: Mapping[FigureScope, list[ConditionView]], looks: FigureStyles) -> Iterator[Figure | MissingFigure]:
     """Yield faithfulness against dollars for each setting with two or more models whose cost is known and above 0."""
     title, drawn, left_out = "Faithfulness against cost", False, dict[str, str]()
     for setting, entries in headlines(settings).items():
@@ -265,7 +265,9 @@ FRONTIERS: tuple[tuple[str, CurveKind, str], ...] = (
 Rates = tuple[float, float]
 
 
-def planes(settings: Mapping[Setting, list[ConditionView]], looks: FigureStyles) -> Iterator[Figure | MissingFigure]:
+def planes(
+    settings: Mapping[FigureScope, list[ConditionView]], looks: FigureStyles
+) -> Iterator[Figure | MissingFigure]:
     """Yield the plane of each task, kind and order. Means over tasks have none: phi is not linear in rates."""
     drawn = False
     for setting, entries in without_levels(settings).items():
@@ -417,7 +419,7 @@ WIDEST_STEP, WIDEST = 0.016, 0.12
 
 
 def sizes(
-    settings: Mapping[Setting, list[ConditionView]], comparisons: Sequence[GroupResult], looks: FigureStyles
+    settings: Mapping[FigureScope, list[ConditionView]], comparisons: Sequence[GroupResult], looks: FigureStyles
 ) -> Iterator[Figure | MissingFigure]:
     """Yield a figure of each metric against size for each setting in which two or more sizes have a value."""
     drawn, most = False, 0
@@ -444,7 +446,7 @@ def _are(count: int) -> str:
     return f"is {count}" if count == 1 else f"are {count}"
 
 
-def _families_of(comparisons: Sequence[GroupResult], metric: str, setting: Setting) -> Iterator[Compared]:
+def _families_of(comparisons: Sequence[GroupResult], metric: str, setting: FigureScope) -> Iterator[Compared]:
     """Yield the families of differences in this metric between the models of a setting."""
     for result in comparisons:
         group = result.group
