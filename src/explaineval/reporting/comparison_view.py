@@ -29,7 +29,18 @@ from explaineval.scoring.comparisons import PRIMARY, PRIMARY_OVER_LEVELS, Compar
 from explaineval.scoring.registry import CCT, FPR, IMPACT_RATE, PHI_AT_P, TPR
 from explaineval.scoring.shared import NOT_SCORED
 from explaineval.scoring.task_means import MEAN
-from explaineval.text import NONE, ORDERS, counted, interval_text, joined, number_text, p_text, p_value_text, wrapped
+from explaineval.text import (
+    NONE,
+    ORDERS,
+    aligned,
+    counted,
+    interval_text,
+    joined,
+    number_text,
+    p_text,
+    p_value_text,
+    wrapped,
+)
 
 SHOWN_PAIRS, LOSSES_IN_A_SENTENCE = 10, 2
 COLUMNS = (
@@ -144,21 +155,19 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
         if start + longest + 2 + 8 * len(shown) > width:
             shown = [(head, other) for head, other in shown if other != metric]
     room = min(max(12, width - start - 8 * len(shown)), max(5, *map(len, names)) + 2)
+    sizes = [start, room, *[-8] * len(shown)]
     yield ""
-    yield (
-        ("  rank  " if ranked else "  ")
-        + result.group.by.ljust(room)[:room]
-        + "".join(f"{head:>8}" for head, _ in shown)
-    )
+    yield aligned(["  rank" if ranked else "", result.group.by[:room], *(head for head, _ in shown)], sizes)
     order = sorted(
         range(len(result.group.systems)),
         key=lambda number: (compared.values[number] is None, -(compared.values[number] or 0.0)),
     )
     for number in order:
         ranks = rank_text(compared.family.ranks[number]) if compared.tested else "–"
-        cells = "".join(f"{_number(_values(families[metric])[number]):>8}" for _, metric in shown)
-        mark = "  reference" if number == result.reference and len(cells) + room + start + 11 <= width else ""
-        yield (f"  {ranks:<6}" if ranked else "  ") + _short(names[number], room - 1).ljust(room) + cells + mark
+        values = [_values(families[metric])[number] for _, metric in shown]
+        cells = [NONE if value is None else number_text(value) for value in values]
+        mark = "  reference" if number == result.reference and 8 * len(shown) + room + start + 11 <= width else ""
+        yield aligned([f"  {ranks}" if ranked else "", _short(names[number], room - 1), *cells], sizes) + mark
     rates = [item.impact_rate for item in families.values() if item is not None and item.impact_rate is not None]
     metrics = [metric for _, metric in shown]
     legend = (
@@ -176,10 +185,6 @@ def _table(result: GroupResult, compared: Compared, width: int) -> Iterator[str]
 
 def _values(compared: Compared | None) -> tuple[float | None, ...]:
     return compared.values if compared is not None else ()
-
-
-def _number(value: float | None) -> str:
-    return NONE if value is None else number_text(value)
 
 
 def _short(name: str, room: int) -> str:
@@ -207,7 +212,7 @@ def _metrics(result: GroupResult, compared: Compared, width: int) -> Iterator[st
     yield ""
     yield f"  Difference: {names[pair.first]} − {names[pair.second]}"
     if shown:
-        yield f"  {'':<27}{'':>7}  {'95 % interval':<17}{'p':<7}{'detectable':>10}"
+        yield aligned(["", "", "  95 % interval", "p", "detectable"], DIFFERENCE_SIZES)
         for item, row in shown:
             yield _metric_line(_short(_title_of(item), 26), row, item.on_log_scale)
         yield from wrapped(f"  {_legend_of(compared, [row for _, row in shown], claims)}", width, rest="  ")
@@ -239,6 +244,10 @@ def _title_of(compared: Compared) -> str:
     return "ratio of odds ratios" if compared.on_log_scale else title_of(compared.metric)
 
 
+DIFFERENCE_SIZES = (29, -7, 19, 7, -10)
+"""Columns that the title, the difference, its interval, its p and the detectable difference take."""
+
+
 def _metric_line(title: str, row: Difference, on_log_scale: bool) -> str:
     """One difference with its adjusted limits in a line of at most 75 characters; one of logarithms as a ratio."""
     value, low, high = (
@@ -251,7 +260,7 @@ def _metric_line(title: str, row: Difference, on_log_scale: bool) -> str:
     if row.detectable is not None:
         least = number_text(_scaled(row.detectable, on_log_scale))
     shown = f"×{number_text(value)}" if on_log_scale else number_text(value, sign=True)
-    return f"  {title:<27}{shown:>7}  {interval:<17}{p:<7}{least:>10}".rstrip()
+    return aligned([f"  {title}", shown, f"  {interval}", p, least], DIFFERENCE_SIZES)
 
 
 def _scaled(number: float, on_log_scale: bool) -> float:

@@ -18,8 +18,7 @@ from explaineval.errors import InputError
 from explaineval.files import read_lines
 from explaineval.records import Condition, Example, Intervention, Mention, MetricRow, Trial
 from explaineval.reporting.comparison_text import headlines_of
-from explaineval.reporting.condition_text import source_of
-from explaineval.reporting.view import ConditionView, Place, ShownNumber, conditions_of
+from explaineval.reporting.view import ConditionView, Place, ShownNumber, conditions_of, source_of
 from explaineval.rundir.directory import (
     RUN,
     TRIALS,

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from explaineval.records import EXPLANATION, Condition, MetricRow
-from explaineval.reporting.condition_text import (
+from explaineval.reporting.view import (
     ConditionNames,
+    ConditionView,
     Limit,
+    ShownNumber,
+    conditions_of,
     describe,
     limits_of,
     lower_first,
@@ -26,7 +29,6 @@ from explaineval.reporting.condition_text import (
     split_shared,
     statuses_text,
 )
-from explaineval.reporting.view import ConditionView, ShownNumber, conditions_of
 from explaineval.scoring.codes import GRADES, MetricWarning
 from explaineval.scoring.external import EXTERNAL
 from explaineval.scoring.metric import LevelMetric, PredictionMetric

@@ -85,14 +85,14 @@ def _card(request: ExportRequest, out: Path) -> ExportedFiles:
 
 
 def _inspect(request: ExportRequest, out: Path) -> ExportedFiles:
-    from explaineval.reporting.exports.inspect_logs import write_inspect_logs
+    from explaineval.reporting.exports.records import write_inspect_logs
 
     files, samples = write_inspect_logs(read_run_results(request.directory), out)
     return ExportedFiles(files, f"{counted(len(files), 'log')} with {counted(samples, 'sample')}")
 
 
 def _every_eval_ever(request: ExportRequest, out: Path) -> ExportedFiles:
-    from explaineval.reporting.exports.every_eval_ever import write_records
+    from explaineval.reporting.exports.records import write_records
 
     files, results = write_records(read_run_results(request.directory), out, request.now)
     return ExportedFiles(files, f"{len(files):,} records with {counted(results, 'result')}")

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from explaineval.metrics.families import Rank
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX, Condition
 from explaineval.reporting.comparison_text import rank_text
-from explaineval.reporting.condition_text import lower_first
 from explaineval.reporting.results import ComparedRuns, RunResults
-from explaineval.reporting.view import ConditionView, Footnotes, ShownNumber, condition_of
+from explaineval.reporting.view import ConditionView, Footnotes, ShownNumber, condition_of, lower_first
 from explaineval.scoring.comparisons import GroupResult
 from explaineval.scoring.metric import Cell
 from explaineval.scoring.registry import FPR, IMPACT_RATE, MENTION_RATE, METRICS, PHI_CCT, TPR

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from explaineval.interventions import kind_of
 from explaineval.planning.notes import record_notes
 from explaineval.records import SIMULATED_NOTE, SIMULATED_PREFIX
-from explaineval.reporting.condition_text import ConditionNames, GradeLimits, limits_of, lower_first
 from explaineval.reporting.page.findings import FindingBlock, findings_of
 from explaineval.reporting.page.tables import ConditionTable, MissingTable, entry_table, missing_table
 from explaineval.reporting.results import ComparedRuns, RunResults, UnknownCost, other_conditions
-from explaineval.reporting.view import ConditionView, Place
+from explaineval.reporting.view import ConditionNames, ConditionView, GradeLimits, Place, limits_of, lower_first
 from explaineval.rundir.ledger import spending_sentence
 from explaineval.rundir.schema import EndpointRecord
 from explaineval.scoring.codes import GRADES
-from explaineval.scoring.registry import COMPARED_ONLY, METRICS, PHI_CCT, text_of
+from explaineval.scoring.metric import Metric
+from explaineval.scoring.registry import COMPARED_ONLY, METRICS, PHI_CCT, MetricText, text_of
 from explaineval.scoring.task_means import MEAN
 from explaineval.text import counted, dollars_text, joined
 
@@ -48,7 +49,7 @@ class PageContent:
     subject: str
     facts: tuple[str, ...]
     banners: tuple[Banner, ...]
-    meanings: tuple[Definition, ...]
+    meanings: tuple[Metric[Any] | MetricText, ...]
     findings: tuple[FindingBlock, ...]
     open_tables: frozenset[str]
     others: tuple[tuple[str, ConditionTable], ...]
@@ -57,7 +58,7 @@ class PageContent:
     missing: MissingTable
     bounds: ConditionTable
     costs: tuple[RunCost, ...]
-    definitions: tuple[Definition, ...]
+    definitions: Mapping[str, Metric[Any] | MetricText]
     intervals: frozenset[str]
     sources: tuple[RunSource, ...]
     signatures: tuple[Signature, ...]
@@ -90,7 +91,7 @@ def content_of(results: ComparedRuns) -> PageContent:
         subject=_subject(entries),
         facts=tuple(_facts(results, entries)),
         banners=tuple(_banners(results, entries, limits, headlines)),
-        meanings=tuple(about for about in definitions if about.metric in headlines),
+        meanings=tuple(about for name, about in definitions.items() if name in headlines),
         findings=tuple(findings),
         open_tables=_open_tables(findings),
         others=tuple(_others(results, names)),
@@ -237,32 +238,13 @@ class RunCost:
 
 
 @dataclass(frozen=True)
-class Definition:
-    """A metric that the page shows: its name in files, and what is said of it."""
-
-    metric: str
-    title: str
-    definition: str
-    source: str
-    pitfall: str
-
-
-@dataclass(frozen=True)
-class Hash:
-    """Something that the numbers rest on, and the hash of its contents."""
-
-    what: str
-    hash: str
-
-
-@dataclass(frozen=True)
 class RunSource:
     """What a run rests on: its signature, its versions, and the hashes of its inputs."""
 
     name: str
     signature: str
     versions: tuple[tuple[str, str], ...]
-    hashes: tuple[Hash, ...]
+    hashes: tuple[tuple[str, str], ...]
     settings: tuple[tuple[str, str], ...]
 
 
@@ -275,17 +257,11 @@ class Signature:
     signature: str
 
 
-def definitions_of(results: ComparedRuns) -> tuple[Definition, ...]:
-    """Return what is said of every metric that these results have, in the order of the registry."""
+def definitions_of(results: ComparedRuns) -> dict[str, Metric[Any] | MetricText]:
+    """Return what is said of every metric that these results have by its name, in the order of the registry."""
     measured = {row.metric for run in results.runs for row in run.rows}
     measured |= {compared.metric for result in results.comparisons for compared in result.families}
-    names = [*METRICS, *COMPARED_ONLY]
-    return tuple(
-        Definition(name, about.title, about.definition, about.source, about.pitfall)
-        for name in names
-        if name in measured
-        for about in [text_of(name)]
-    )
+    return {name: text_of(name) for name in (*METRICS, *COMPARED_ONLY) if name in measured}
 
 
 def costs_of(results: ComparedRuns) -> tuple[RunCost, ...]:
@@ -356,18 +332,18 @@ def sources_of(results: ComparedRuns) -> tuple[RunSource, ...]:
     )
 
 
-def _hashes(run: RunResults) -> Iterator[Hash]:
+def _hashes(run: RunResults) -> Iterator[tuple[str, str]]:
     facts = run.record.facts
     for name, task in facts.tasks.items():
-        yield Hash(f"{name}: {counted(task.n_examples, 'example')}", task.examples)
+        yield f"{name}: {counted(task.n_examples, 'example')}", task.examples
         for kind, digest in task.kinds.items():
-            yield Hash(f"{name}: {kind_of(kind).title} ({kind})", digest)
+            yield f"{name}: {kind_of(kind).title} ({kind})", digest
         if task.n_shots:
-            yield Hash(f"{name}: {counted(task.n_shots, 'shot')} ({task.shots_source})", task.shots)
+            yield f"{name}: {counted(task.n_shots, 'shot')} ({task.shots_source})", task.shots
         for level, digest in sorted(task.level_shots.items()):
-            yield Hash(f"{name}: shots of the level {level}", digest)
+            yield f"{name}: shots of the level {level}", digest
     for name, digest in run.record.science.growing.prompts.items():
-        yield Hash(f"prompts: {name}", digest)
+        yield f"prompts: {name}", digest
 
 
 def _settings(run: RunResults) -> Iterator[tuple[str, str]]:

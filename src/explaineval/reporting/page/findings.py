@@ -16,16 +16,21 @@ from explaineval.reporting.comparison_text import (
     trend_of,
     tuning_sentences,
 )
-from explaineval.reporting.condition_text import (
+from explaineval.reporting.page.tables import ConditionTable, DifferenceTable, difference_table, entry_table, ranks_of
+from explaineval.reporting.results import ComparedRuns
+from explaineval.reporting.view import (
     ConditionNames,
+    ConditionView,
+    Place,
+    ShownNumber,
+    condition_of,
     missing_sentence,
+    scaled_interval,
+    scaled_text,
     sentences_of,
     sign_of,
     statuses_text,
 )
-from explaineval.reporting.page.tables import ConditionTable, DifferenceTable, difference_table, entry_table, ranks_of
-from explaineval.reporting.results import ComparedRuns
-from explaineval.reporting.view import ConditionView, Place, ShownNumber, condition_of, scaled_interval, scaled_text
 from explaineval.scoring.comparisons import PRIMARY, Compared, GroupResult
 from explaineval.scoring.registry import CCT, FLIP_TO_CUE_RATE, FPR, IMPACT_RATE, METRICS, PHI_CCT, SHAM_RATE, TPR
 from explaineval.text import counted, joined

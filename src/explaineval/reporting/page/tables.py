@@ -11,9 +11,16 @@ from dataclasses import dataclass, replace
 
 from explaineval.records import OUTCOMES, Condition
 from explaineval.reporting.comparison_text import rank_text, remark_of, short_names, title_of
-from explaineval.reporting.condition_text import ConditionNames
 from explaineval.reporting.results import ComparedRuns
-from explaineval.reporting.view import ConditionView, Footnotes, Place, ShownNumber, scaled_interval, scaled_text
+from explaineval.reporting.view import (
+    ConditionNames,
+    ConditionView,
+    Footnotes,
+    Place,
+    ShownNumber,
+    scaled_interval,
+    scaled_text,
+)
 from explaineval.scoring.comparisons import Compared, GroupResult
 from explaineval.scoring.metric import OPEN, KindMetric, Scale, View
 from explaineval.scoring.registry import EXCLUDED_RATE, METRICS
