@@ -20,16 +20,14 @@ from test_cli_compare import draw, models_of
 from explaineval.cli.compare import gate_findings
 from explaineval.errors import ExitCode
 from explaineval.metrics.differences import SAME
-from explaineval.reporting.comparison_document import document_of
 from explaineval.reporting.comparison_text import headlines_of, sentence_of
-from explaineval.reporting.comparison_view import lines_of
-from explaineval.reporting.exports.formats import FORMATS, Choice
-from explaineval.reporting.exports.inspect_logs import write_inspect_logs
+from explaineval.reporting.comparison_view import document_of, lines_of
+from explaineval.reporting.exports import FORMATS, ExportRequest
+from explaineval.reporting.exports.records import write_inspect_logs
 from explaineval.reporting.exports.rows import TABLES
-from explaineval.reporting.notes import notes_lines
-from explaineval.reporting.page.whole import page_of
+from explaineval.reporting.page import page_of
 from explaineval.reporting.results import read_results
-from explaineval.reporting.summary import Line, summary
+from explaineval.reporting.screen import StyledLine, notes_lines, summary
 from explaineval.rundir.directory import METRICS, METRICS_CSV, TRIALS
 from explaineval.scoring.comparisons import PRIMARY, compare_runs
 from explaineval.scoring.rows import score
@@ -79,7 +77,7 @@ def _exported(format_name: str, table: str = "metrics") -> Callable[[Path], Any]
 
     def write(run: Path) -> dict[str, bytes]:
         out = run.parent / f"exported-{format_name}-{table}"
-        files = FORMATS[format_name].write(Choice(run, table, NOW), out).files
+        files = FORMATS[format_name].write(ExportRequest(run, table, NOW), out).files
         digest = hashlib.sha256((run / TRIALS).read_bytes()).hexdigest().encode()
         return {path.name: path.read_bytes().replace(digest, b"hash of trials.jsonl") for path in files}
 
@@ -164,7 +162,9 @@ def test_swapping_two_models_changes_no_number_of_either(tmp_path: Path) -> None
     assert {row.model_dump_json() for row in scores[0].rows} == {row.model_dump_json() for row in scores[1].rows}
     assert {str(row) for row in scores[0].warnings} == {str(row) for row in scores[1].warnings}
     assert _without_names(notes_lines(scores[0], "run", 100)) == _without_names(notes_lines(scores[1], "run", 100))
-    assert _without_names([Line(text) for text in screens[0]]) == _without_names([Line(text) for text in screens[1]])
+    assert _without_names([StyledLine(text) for text in screens[0]]) == _without_names(
+        [StyledLine(text) for text in screens[1]]
+    )
     for one, other in zip(documents[0]["groups"], documents[1]["groups"], strict=True):
         for mine, others in zip(one["families"], other["families"], strict=True):
             assert sorted(mine["ranks"], key=str) == sorted(others["ranks"], key=str)
@@ -172,11 +172,11 @@ def test_swapping_two_models_changes_no_number_of_either(tmp_path: Path) -> None
             assert mine["best_selected"] == others["best_selected"]
 
 
-def _text(lines: Iterable[Line]) -> str:
+def _text(lines: Iterable[StyledLine]) -> str:
     return "\n".join(line.text for line in lines)
 
 
-def _without_names(lines: Iterable[Line]) -> Counter[str]:
+def _without_names(lines: Iterable[StyledLine]) -> Counter[str]:
     """Return the words of lines and how often each occurs: where models are listed their order may differ."""
     return Counter(word.strip(".,;:") for word in _text(lines).split())
 
