@@ -122,6 +122,7 @@ def sort_key(settings: Settings) -> Callable[[Trial], tuple[Any, ...]]:
     return key
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_merged_shards_are_the_whole_run(whole: tuple[Path, Settings], tmp_path: Path, count: int) -> None:
     """Metrics, inputs, trials in the order of the plan, and run.json apart from time and cache."""

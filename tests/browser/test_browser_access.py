@@ -22,6 +22,7 @@ def barriers(results: AxeResults) -> list[str]:
     return [f"{rule['id']}: {node['html'][:120]}" for rule in results.response["violations"] for node in rule["nodes"]]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("size", "scheme", "opens"),
     [(DESKTOP, "light", True), (DESKTOP, "dark", True), (PHONE, "light", False), (PHONE, "dark", True)],
@@ -41,6 +42,7 @@ def test_axe_finds_no_barrier(report: Path, open_page: Open, size: tuple[int, in
     assert len(results.response["passes"]) > 20
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_nothing_is_wider_than_the_window(report: Path, open_page: Open, width: int) -> None:
     """A reader never scrolls sideways, in the list or in a trial."""

@@ -117,6 +117,7 @@ def ask_both(server: EchoServer, requests: Sequence[Request], key_env: str | Non
 SERVED = [(f"{route}/x/m", style) for route, served in ROUTES.items() for style in served]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("model", "style"), SERVED)
 def test_the_same_request_goes_out(model: str, style: Style, monkeypatch: pytest.MonkeyPatch) -> None:
     """Path, body and key, with and without logprobs, a temperature, stops, and with every parameter.
@@ -282,6 +283,7 @@ def facts(outcome: Outcome) -> Any:
     return type(outcome), vars(outcome)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("model", "style", "names"),
     [
@@ -388,6 +390,7 @@ def place(tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
                          f"{server.root}/v1", "--transport", "direct", "--cache", "cache"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_never_imports_litellm_and_a_rerun_no_transport(place: tuple[Path, list[str]]) -> None:
     """Not for prices either; both give the same numbers, and run.json names the transport."""
     directory, options = place

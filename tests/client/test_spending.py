@@ -223,7 +223,7 @@ async def _idle(turns: int = 12) -> None:
 
 
 TestSpending = Spending.TestCase
-TestSpending.settings = settings(max_examples=80, stateful_step_count=25)
+TestSpending.settings = settings(max_examples=settings().max_examples, stateful_step_count=25)
 
 
 def run(course: Coroutine[Any, Any, Any]) -> Any:

@@ -40,6 +40,7 @@ def statuses(directory: Path) -> Counter[str]:
     return Counter(json.loads(line)["status"] for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["endless", "bomb", "endless bomb choices nested values heavy"])
 def test_memory_stays_bounded(words: str, tmp_path: Path) -> None:
     """32 connections to endless bodies, gzip bombs and what is worse: under 600 MB, each asked once, no traceback."""
@@ -58,6 +59,7 @@ def test_memory_stays_bounded(words: str, tmp_path: Path) -> None:
     assert found["ok"] == 0 or "heavy" in words
 
 
+@pytest.mark.slow
 def test_a_mix_of_good_and_bad_answers_is_scored(tmp_path: Path) -> None:
     """One bad answer spoils its own trial, no other."""
     with FloodServer(word="plain plain plain bomb") as server:
@@ -81,6 +83,7 @@ def test_a_redirect_ends_the_run_in_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_a_variable_that_moves_the_address_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 2, the variable named, the key not sent."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-own-0123456789abcdef")

@@ -151,7 +151,7 @@ def test_every_command_reads_a_store_of_hostile_answers(hostile: Callable[..., H
         assert "an error in explaineval itself" not in told
 
 
-@pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("case", SHOWN)
 def test_no_escape_sequence_and_no_key_is_kept_or_printed(
@@ -168,7 +168,7 @@ def test_no_escape_sequence_and_no_key_is_kept_or_printed(
         assert KEY[8:28].encode() not in text, place
 
 
-@pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("case", BOUNDED)
 def test_what_is_received_is_bounded(hostile: Callable[..., HostileRuns], route: Route, case: str) -> None:

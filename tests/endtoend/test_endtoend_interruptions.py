@@ -85,6 +85,7 @@ def test_ten_kills_lose_no_stored_answer(bench: Callable[..., Any], warm: WarmCo
         assert (one.directory / "out2" / name).read_bytes() == (one.directory / "out" / name).read_bytes()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("number", "transport"),
     [(signal.SIGINT, "litellm"), (signal.SIGTERM, "litellm"), (signal.SIGINT, "direct")],

@@ -148,6 +148,7 @@ def outputs(warm: WarmCommands, tmp_path_factory: pytest.TempPathFactory) -> dic
 COMMANDS = [name for name in json_page.documented() if name not in (json_page.CODES, *ELSEWHERE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_field_is_documented_and_there(command: str, outputs: dict[str, list[Result]]) -> None:
     """No field without its line, no line without its field."""

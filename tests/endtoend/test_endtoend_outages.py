@@ -39,6 +39,7 @@ def write_config(directory: Path, servers: dict[str, FailingServer], **more: obj
     (directory / "study.yaml").write_text(json.dumps(config), encoding="utf-8")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("manner", ["refused", "reset", "503"])
 def test_a_run_waits_for_its_endpoint_and_goes_on(tmp_path: Path, warm: WarmCommands, manner: Manner) -> None:
     """The other model comes to its end meanwhile; afterwards every request has its answer, at exit code 0."""
@@ -79,6 +80,7 @@ def test_after_its_patience_the_run_ends_and_keeps_everything(tmp_path: Path, wa
     assert ended.document["requests"]["hits"] == 20
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("patience", ["0", "1h"])
 def test_an_endpoint_that_answers_500_only_is_not_waited_for(tmp_path: Path, warm: WarmCommands, patience: str) -> None:
     """As many attempts whatever the patience: 20 in a row, and one for each connection."""

@@ -169,6 +169,7 @@ def test_progress_holds_no_secret_and_is_no_part_of_the_run(sweep: Sweep, warm: 
     assert outputs[0] == outputs[1] == outputs[2]
 
 
+@pytest.mark.slow
 def test_the_sweep_file_of_the_page_runs(warm: WarmCommands, tmp_path: Path) -> None:
     """docs/sweeps.md: every model on every task in every arm, watched afterwards."""
     page = Path(__file__).parents[2] / "docs" / "sweeps.md"
@@ -189,6 +190,7 @@ def test_the_sweep_file_of_the_page_runs(warm: WarmCommands, tmp_path: Path) -> 
     }
 
 
+@pytest.mark.slow
 def test_killed_and_continued_runs_are_told_apart(warm: WarmCommands, tmp_path: Path) -> None:
     """kill -9 leaves the last progress, which counts as dead after a while; the same command begins it anew."""
     TABLE.write_task(tmp_path / "task.jsonl")

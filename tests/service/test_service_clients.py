@@ -74,6 +74,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_head_that_does_not_arrive_is_refused(small: Service) -> None:
     """Also where a byte comes now and then; whoever sent nothing is told nothing."""
     silent, half, dripping = connect(small), connect(small, HEAD), connect(small, HEAD + b"X-A: ")
@@ -139,6 +140,7 @@ def test_connections_that_ask_nothing_give_way(small: Service, text: bytes) -> N
     assert statuses == [200, 200, 200]
 
 
+@pytest.mark.slow
 def test_followers_of_one_token_leave_room_for_others(small: Service) -> None:
     """Three may follow; the fourth is refused, as are too many requests, and another token follows."""
     run = small.submit(RUN | {"models": [{"model": "openai/m", "endpoint": "slow"}]}, ANN)
@@ -251,6 +253,7 @@ def test_what_a_service_writes_is_for_its_user_alone(small: Service, tmp_path: P
     assert {name: oct(mode) for name, (folder, mode) in seen.items() if mode != (0o700 if folder else 0o600)} == {}
 
 
+@pytest.mark.slow
 def test_a_data_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     """As does every file in it that is there already."""
     service = Service(tmp_path / "service", {"embedded": False})

@@ -35,6 +35,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_all_addresses_of_a_service_have_its_path(tmp_path: Path) -> None:
     """Links, forms, redirects, the cookie and the stream of events; a proxy may take the path away or not."""
     service = Service(tmp_path / "service", SETTINGS | {"base_path": BASE + "/"}, ENVIRONMENT)
@@ -81,6 +82,7 @@ def test_a_base_path_is_a_path(path: str) -> None:
         Settings(base_path=path)
 
 
+@pytest.mark.slow
 def test_sighup_reads_the_file_again(tmp_path: Path) -> None:
     """Tokens, budgets and limits change, runs are kept; a file with an error changes nothing."""
     tokens = {}

@@ -73,6 +73,7 @@ def until(service: Service, run: str, token: str, condition: Callable[[dict[str,
     return found
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_out_is_waited_for(server: BillingServer, tmp_path: Path) -> None:
     """The state is `waiting`, with the reason; the run can be stopped and continued, and goes on by itself."""
     server.open("out", Settings(prices={"m": PRICE}, latency=0.3))
@@ -102,6 +103,7 @@ def test_an_endpoint_that_is_out_is_waited_for(server: BillingServer, tmp_path: 
     assert finished["usd"] >= sum(server.books("out")["dollars"].values()) - 1e-9
 
 
+@pytest.mark.slow
 def test_an_endpoint_is_given_up_after_the_operators_patience(server: BillingServer, tmp_path: Path) -> None:
     """The run is interrupted, with the reason, and can be continued."""
     server.open("gone", Settings(prices={"m": PRICE}, latency=0.3))
@@ -147,6 +149,7 @@ def test_a_run_that_only_waits_for_its_rate_holds_no_worker(server: BillingServe
     assert "600 seconds" in too_long.document["error"]["message"]
 
 
+@pytest.mark.slow
 def test_one_token_never_has_all_workers(server: BillingServer, tmp_path: Path) -> None:
     """Another's run starts at once; what waits says for what, and its place."""
     url = server.open("busy", Settings(prices={"m": PRICE}, latency=1.0, spread=0.0))
@@ -170,6 +173,7 @@ def test_one_token_never_has_all_workers(server: BillingServer, tmp_path: Path) 
     assert "it waits for another run of ann to end" in second["reason"]
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_lesser_of_its_worst_case_and_its_limit(server: BillingServer, tmp_path: Path) -> None:
     """So another one fits beside it; one that does not fit says for what it waits; a cached one is never refused."""
     url = server.open("kept", Settings(prices={"m": PRICE}, latency=0.5, spread=0.0))
@@ -196,6 +200,7 @@ def test_a_run_keeps_the_lesser_of_its_worst_case_and_its_limit(server: BillingS
     assert (again.status, cached["state"], cached["usd"]) == (201, "finished", 0)
 
 
+@pytest.mark.slow
 def test_a_run_at_its_limit_is_continued_with_a_higher_one(server: BillingServer, tmp_path: Path) -> None:
     """It ends with the reason, keeps what it bought, buys nothing under the same limit, and then the rest, once."""
     url = server.open("limited", Settings(prices={"m": PRICE}, latency=0.01))
@@ -260,6 +265,7 @@ def test_a_full_disk_and_an_outage_are_waited_for(server: BillingServer, tmp_pat
     assert (outcome.outages, outcome.full_disks) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_on_a_full_disk_runs_can_be_stopped_and_deleted(server: BillingServer, tmp_path: Path) -> None:
     """The run waits, /readyz names what cannot be written, and every state has a way out."""

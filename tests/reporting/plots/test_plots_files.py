@@ -44,6 +44,7 @@ def test_every_figure_is_written_twice_with_its_numbers(results: Results, tmp_pa
     ]
 
 
+@pytest.mark.slow
 def test_figures_are_written_again(results: Results, tmp_path: Path) -> None:
     """The same results give the same bytes in every file."""
     first = {path.name: path.read_bytes() for path in write_plots(results, tmp_path / "plots")}
