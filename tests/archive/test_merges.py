@@ -432,6 +432,7 @@ def test_verdicts_and_predictions_are_merged(shards: list[Path], tmp_path: Path)
     assert {row.judge for row in merged.scores.rows} >= {"openai/a", "openai/b"}
 
 
+@pytest.mark.slow
 def test_a_shard_can_be_rebuilt_from_its_directory(tmp_path: Path) -> None:
     """As `export` does, also where it lacks a kind of intervention that the whole run has."""
     for shard in ask_shards(tmp_path, cues_and_words(tmp_path), 7):

@@ -102,6 +102,7 @@ def test_on_a_phone_the_price_stays_in_sight(window: Windows) -> None:
     opened.assert_quiet()
 
 
+@pytest.mark.slow
 def test_a_planted_endpoint_is_asked_from_an_upload_to_the_report(
     window: Windows, planted: PlantedServer, pages_service: Service, tmp_path: Path
 ) -> None:

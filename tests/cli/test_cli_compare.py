@@ -503,6 +503,7 @@ def test_a_tuned_model_is_compared_with_its_pretrained_sibling(places: Path, doc
     assert "good dominates poor on mine over 3 levels of verbosity" in " ".join(call(places / "levels")[1].split())
 
 
+@pytest.mark.slow
 def test_explained_variance_stands_in_the_document_and_on_screen(places: Path, document: Callable, call: Call) -> None:
     """The number is that of the pure function on the trials' counts, over all 13 models."""
     (group,) = document(places / "sized")["groups"]

@@ -236,6 +236,7 @@ def test_every_recorded_sentence_has_a_case() -> None:
     assert set(SENTENCES) == set(CASES)
 
 
+@pytest.mark.sampled(40)
 @pytest.mark.parametrize("name", sorted(TAKES_JSON))
 def test_bad_input_is_one_document(place: Path, call: Call, name: str) -> None:
     """With --json: one document on standard output, with the same sentence, and nothing on standard error."""

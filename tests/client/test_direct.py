@@ -411,6 +411,7 @@ def test_a_run_never_imports_litellm_and_a_rerun_no_transport(place: tuple[Path,
     assert json.loads((directory / "first" / "run.json").read_text(encoding="utf-8"))["client"]["transport"] == "direct"
 
 
+@pytest.mark.slow
 def test_answers_of_one_transport_serve_the_other(place: tuple[Path, list[str]]) -> None:
     """The key of an answer does not know how it was fetched."""
     directory, options = place
@@ -422,6 +423,7 @@ def test_answers_of_one_transport_serve_the_other(place: tuple[Path, list[str]])
     assert done.document["requests"]["sent"] == 0
 
 
+@pytest.mark.slow
 def test_a_refused_model_ends_the_command_with_code_2(tmp_path: Path) -> None:
     """Before anything is sent or written."""
     for command in ("run", "plan", "probe"):

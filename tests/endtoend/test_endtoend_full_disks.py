@@ -114,7 +114,7 @@ def test_a_file_of_the_run_directory_that_cannot_be_written_is_named(
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "more",
     [["run", "--json"], ["run"], ["score", "--json"], ["score"], ["stats", "--json"], ["show"], ["help"], ["bad"]],

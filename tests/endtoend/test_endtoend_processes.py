@@ -92,6 +92,7 @@ def test_a_killed_process_leaves_its_requests_to_the_other(bench: Callable[..., 
     assert len(read_trials(one.directory / "out1")) == 30 * 3
 
 
+@pytest.mark.slow
 def test_two_processes_never_write_one_run_directory(bench: Callable[..., Any], warm: WarmCommands) -> None:
     """By default the second takes a directory of its own; afterwards the first's is continued, not a third made."""
     table = Table(examples=10, words=1, seed=3)

@@ -176,6 +176,7 @@ PROVIDERS_KEYS = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("model", PROVIDERS_KEYS)
 @pytest.mark.parametrize("ends", ["error", "text"])
 def test_a_key_that_litellm_finds_by_itself_is_masked(model: str, ends: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,7 @@ def finished(request: pytest.FixtureRequest, work: Path, warm: WarmCommands) -> 
     return arm, done.document
 
 
+@pytest.mark.sampled(2)
 def test_planted_trials_and_numbers_are_what_they_were(finished: tuple[str, dict[str, Any]], work: Path) -> None:
     """Words, cues, controls and null edits of two tasks at three verbosity levels."""
     arm, document = finished

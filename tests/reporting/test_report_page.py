@@ -439,6 +439,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return make_call(capsys)
 
 
+@pytest.mark.slow
 def test_the_page_of_a_bundle_is_that_of_its_run(call: Call) -> None:
     """Byte for byte, whatever the bundle is called, and again the same the next time."""
     models = ("--model", "simulated/faithful", "--model", "simulated/random")

@@ -93,6 +93,19 @@ class Service:
             time.sleep(0.05)
         raise AssertionError(f"the service does not start: {self.log()}")
 
+    def reload(self, settings: dict[str, Any]) -> None:
+        """Give the process other settings, and wait until it has taken them on."""
+        assert self.process is not None
+        before = self.log().count('"reload"')
+        self.settings = settings
+        (self.directory / "serve.yaml").write_text(json.dumps(settings), encoding="utf-8")
+        self.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + READY_SECONDS
+        while self.log().count('"reload"') == before:
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.02)
+        assert '"refused"' not in self.log().splitlines()[-1]
+
     def log(self) -> str:
         """Return what the process printed."""
         return (self.directory / "serve.log").read_text(encoding="utf-8")

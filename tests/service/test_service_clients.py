@@ -234,6 +234,7 @@ def test_all_that_the_service_prints_is_json(small: Service) -> None:
     assert start["url"] == f"http://127.0.0.1:{small.port}/"
 
 
+@pytest.mark.slow
 def test_what_a_service_writes_is_for_its_user_alone(small: Service, tmp_path: Path) -> None:
     """Whatever the umask: the folder, the table and its companions, uploads, runs, exports, the cache and logs."""
     small.wait(run := small.submit(RUN, BOB), BOB)
