@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from makers.command_line import Call, make_call
 from servers import guards
 
 FOREIGN = re.compile(
@@ -88,6 +89,19 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture
 def leaves_loopback() -> None:
     """Marks the tests of the guard itself, which try to leave on purpose."""
+
+
+@pytest.fixture
+def call(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Call:
+    """Run the command line in this process, in an empty directory: exit code, standard output, standard error.
+
+    A module may say as COMMAND with which command every call begins, and as COLUMNS how wide the screen is (80).
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(getattr(request.module, "COLUMNS", 80)))
+    return make_call(capsys, *filter(None, [getattr(request.module, "COMMAND", None)]))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -101,7 +101,7 @@ def test_all_endpoints_are_busy_at_once(sweep: Sweep) -> None:
 
 def test_the_others_finish_and_are_scored(sweep: Sweep) -> None:
     """Exit code 5; the failure is told at once and at the end; both others have all trials and their numbers."""
-    said = [line for line in sweep.result.stderr.splitlines() if "openai/locked" in line]
+    said = [line for line in sweep.result.stderr.splitlines() if "openai/locked at " in line]
 
     assert sweep.result.code == 5, sweep.result.stderr
     assert len(said) == 2

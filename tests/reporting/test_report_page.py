@@ -22,7 +22,7 @@ from explaineval.reporting.page.tables import Table
 from explaineval.reporting.results import Results, read_results
 from explaineval.scoring.metric import OPEN, SHARE, KindMetric
 from explaineval.scoring.registry import METRICS
-from makers.command_line import Call, make_call
+from makers.command_line import Call
 from makers.reports import varied_run
 from makers.runs import make_missing, make_run, make_sham, make_trial
 
@@ -430,13 +430,6 @@ def test_undefined_numbers_have_their_reason(tmp_path: Path) -> None:
 
     assert content.findings[0].sentence == "phi-CCT is undefined: no answer changed."
     assert "undefined: no answer changed" in render(content)
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the command line in this process, in an empty directory: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    return make_call(capsys)
 
 
 @pytest.mark.slow
