@@ -160,7 +160,18 @@ class LoopbackServer:
         if reply in (RESET, HANG_UP, SILENCE) or reply.cut:
             return await self._break(request, reply)
         headers = {"content-type": "application/json", **reply.headers}
+        if not "".join(headers.values()).isprintable():
+            return self._write(request, reply, headers)
         return web.Response(status=reply.status, body=reply.data, headers=headers)
+
+    def _write(self, request: web.BaseRequest, reply: Reply, headers: Mapping[str, str]) -> web.StreamResponse:
+        """Send headers that no sound server would send, and close the connection."""
+        lines = [f"HTTP/1.1 {reply.status} X", *(f"{name}: {value}" for name, value in headers.items())]
+        lines += [f"content-length: {len(reply.data)}", "connection: close", "", ""]
+        if isinstance(request.transport, asyncio.Transport):
+            request.transport.write("\r\n".join(lines).encode() + reply.data)
+            request.transport.close()
+        return web.StreamResponse()
 
     async def _break(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         response = web.StreamResponse(status=max(reply.status, 200), headers=reply.headers)
