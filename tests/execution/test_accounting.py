@@ -12,7 +12,7 @@ import pytest
 from explaineval.cache import open_store, request_key
 from explaineval.cli.output import totals_line
 from explaineval.cost import FREE, Price
-from explaineval.execution.accounting import settle_open, totals_of
+from explaineval.execution.outcome import settle_open, totals_of
 from explaineval.planning.prices import MOST_SNAPSHOTS, Ledger, Prices
 from explaineval.records import Completion
 from explaineval.rundir.ledger import Account, Purpose, open_ledger

@@ -15,8 +15,8 @@ from explaineval.client.batches.journal import BatchJournal
 from explaineval.client.cached import StoredOnlyClient
 from explaineval.client.spending import Budget, BudgetedClient, CostBound, SpendingLimit
 from explaineval.cost import Price, dollars
-from explaineval.execution.accounting import settle_open
 from explaineval.execution.batches import BatchSpending, UnansweredClient
+from explaineval.execution.outcome import settle_open
 from explaineval.planning.prices import Prices
 from explaineval.rundir.ledger import Account, RunLedger, open_ledger, read_ledger
 from servers.batch_bench import BatchBench

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from explaineval.interventions import BuildContext, Token, WordLists, apply, build_random_words, check
-from explaineval.interventions.random_words import find_places
+from explaineval.interventions.builders import find_places
 from explaineval.records import Example, Intervention
 
 PREMISE = "A man quickly rides an old bike in Paris while children watch."

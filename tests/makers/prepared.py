@@ -8,7 +8,7 @@ from typing import Any
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig, build
 from explaineval.datasets import shots_of
-from explaineval.execution.accounting import run_record
+from explaineval.execution.outcome import run_record
 from explaineval.planning import provenance
 from explaineval.planning.prepare import Prepared, inputs_of, prepare
 from explaineval.planning.units import walk

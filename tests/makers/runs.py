@@ -9,7 +9,7 @@ from typing import Any
 
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.config import ClientConfig, RunConfig
-from explaineval.execution.accounting import run_record
+from explaineval.execution.outcome import run_record
 from explaineval.planning import provenance
 from explaineval.planning.prepare import prepare
 from explaineval.records import MetricRow, Trial, record_dict

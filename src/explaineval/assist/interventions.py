@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from explaineval.assist.session import Assistant, SessionResult, Watch, run_session
+from explaineval.assist.session import Assistant, SessionResult, Survey, Watch, read_choice, run_session
 from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.interventions import (
     LEAST_MASS,
@@ -23,9 +23,9 @@ from explaineval.interventions import (
     splice,
 )
 from explaineval.mentions import already_present
-from explaineval.parsing import classify, label_probabilities, own_reply, parse_label
+from explaineval.parsing import classify, label_probabilities, own_reply
 from explaineval.planning.replies import Dialogue, Failure
-from explaineval.records import Completion, Example, Intervention, Request, Unreadable
+from explaineval.records import Completion, Example, Intervention, Request
 
 TEMPLATE = "judge.j2"
 VERDICTS = {"A": "yes", "B": "no"}
@@ -57,18 +57,14 @@ def filter_natural(
     Raises what `run_session` raises.
     """
 
-    def request(edit: Intervention, logprobs: int | None, temperature: float | None) -> Request:
+    def request(judge: Assistant, edit: Intervention, logprobs: int | None, temperature: float | None) -> Request:
         edited = apply(examples[edit.task, edit.example_id], edit)
-        return assistant.request(
-            TEMPLATE, logprobs, temperature, field=edit.field, inserted=edit.inserted, edited=edited
-        )
+        return judge.request(TEMPLATE, logprobs, temperature, field=edit.field, inserted=edit.inserted, edited=edited)
 
-    def judge(edit: Intervention, capabilities: Capabilities) -> Dialogue[Judged | str]:
-        reply = yield request(edit, capabilities.logprobs, capabilities.temperature)
+    def read(edit: Intervention, _: Request, reply: Completion | Failure) -> Judged | str:
         return read_verdict(edit, reply)
 
-    starts = [partial(judge, edit) for edit in candidates]
-    session = run_session(assistant, starts, partial(request, candidates[0]), logprobs=True, watch=watch)
+    session = Survey(assistant, candidates, request, read, logprobs=True).ask(watch)
     by_example: dict[tuple[str, str], list[Judged]] = {}
     dropped: Counter[str] = Counter()
     for verdict in session.results:
@@ -84,14 +80,9 @@ def filter_natural(
 
 def read_verdict(candidate: Intervention, reply: Completion | Failure) -> Judged | str:
     """Return the judge's verdict on a candidate, or in a word why there is none."""
-    if isinstance(reply, Failure):
-        return reply.status
-    outcome = classify(reply)
-    if outcome is not None:
-        return outcome.status
-    label = parse_label(reply.text or "", VERDICTS, "chat")
-    if isinstance(label, Unreadable):
-        return label.status
+    label = read_choice(reply, VERDICTS)
+    if isinstance(reply, Failure) or isinstance(label, str):
+        return str(label)
     probabilities = label_probabilities(reply, label, tuple(VERDICTS))
     probability = None
     if not isinstance(probabilities, str) and probabilities.mass >= LEAST_MASS:

@@ -10,18 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from explaineval.assist.session import Assistant, SessionResult, Watch, plan_session, run_session
+from explaineval.assist.session import Assistant, Survey, read_choice
 from explaineval.cache import request_key
-from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
-from explaineval.parsing import classify, parse_label
-from explaineval.planning.cost import PlanCost
-from explaineval.planning.replies import Dialogue, Failure
+from explaineval.planning.replies import Failure
 from explaineval.records import (
     EXPLANATION,
     Channel,
@@ -31,11 +27,9 @@ from explaineval.records import (
     Request,
     Status,
     Trial,
-    Unreadable,
     Verdict,
 )
 from explaineval.rundir.directory import read_trials
-from explaineval.rundir.ledger import Account
 from explaineval.signature import digest, mention_rule
 
 WORDS, CUES = "judge/words.j2", "judge/cues.j2"
@@ -127,32 +121,17 @@ def find_questions(directory: Path, channel: Channel) -> list[Question]:
     return list(questions)
 
 
-def judge_mentions(
-    judge: Assistant, questions: Sequence[Question], watch: Watch, account: Account | None = None
-) -> SessionResult[Judgement]:
-    """Return the judge's decisions, in the order of the questions. Raises what `run_session` raises."""
-    first = partial(_request, judge, questions[0])
-    return run_session(judge, _starts(judge, questions), first, logprobs=False, watch=watch, account=account)
-
-
-def plan_judge(judge: Assistant, questions: Sequence[Question]) -> PlanCost:
-    """Return what asking the judge would take. Nothing is sent."""
-    return plan_session(judge, _starts(judge, questions), logprobs=False)
-
-
-def _starts(judge: Assistant, questions: Sequence[Question]) -> list[partial[Dialogue[Judgement]]]:
-    return [partial(_ask, judge, question) for question in questions]
+def judging(judge: Assistant, questions: Sequence[Question]) -> Survey[Question, Judgement]:
+    """Return what asks the judge about all questions, with its decisions in their order."""
+    return Survey(
+        judge, questions, _request, lambda _, request, reply: Judgement(read_grade(reply), request_key(request))
+    )
 
 
 def _request(judge: Assistant, question: Question, logprobs: int | None, temperature: float | None) -> Request:
     inserted, text, explanation, said = map(fenced, question[1:])
     values = {"inserted": inserted, "text": text, "explanation": explanation, "said": said}
     return judge.request(question.template, logprobs, temperature, **values)  # type: ignore[arg-type]  # none is sample
-
-
-def _ask(judge: Assistant, question: Question, capabilities: Capabilities) -> Dialogue[Judgement]:
-    request = _request(judge, question, None, capabilities.temperature)
-    return Judgement(read_grade((yield request)), request_key(request))
 
 
 def fenced(text: str) -> str:
@@ -165,14 +144,9 @@ def fenced(text: str) -> str:
 
 
 def read_grade(reply: Completion | Failure) -> Grade | Status:
-    """Return the grade in a reply, or in a word why none could be read: one that names two is unparsed."""
-    if isinstance(reply, Failure):
-        return reply.status
-    unreadable = classify(reply)
-    if unreadable is not None:
-        return unreadable.status
-    label = parse_label(reply.text or "", OPTIONS, "chat")
-    return label.status if isinstance(label, Unreadable) else GRADES[label.label]
+    """Return the grade in a reply, or in a word why none could be read."""
+    choice = read_choice(reply, OPTIONS)
+    return choice if isinstance(choice, str) else GRADES[choice.label]
 
 
 def verdicts_of(

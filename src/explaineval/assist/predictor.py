@@ -9,23 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from explaineval.assist.session import Assistant, SessionResult, Start, Watch, plan_session, run_session
+from explaineval.assist.session import Assistant, Survey, read_choice
 from explaineval.cache import request_key
-from explaineval.client.endpoints.capabilities import Capabilities
 from explaineval.errors import InputError
 from explaineval.interventions import kind_of
-from explaineval.parsing import classify, parse_label
-from explaineval.planning.cost import PlanCost
-from explaineval.planning.replies import Dialogue, Failure
+from explaineval.planning.replies import Failure
 from explaineval.prompts import CUE_PLACE, PromptBook
-from explaineval.records import Completion, Condition, Example, Request, Status, Trial, Unreadable
+from explaineval.records import Completion, Condition, Example, Request, Trial
 from explaineval.rundir import directory as run_directory
-from explaineval.rundir.ledger import Account
 from explaineval.rundir.schema import Prediction, Reads
 from explaineval.signature import digest
 
@@ -146,43 +141,26 @@ def _questions_of(
         yield question._replace(reads="shuffled", explanation=other.explanation, source=other.example)
 
 
-def plan_predictions(predictor: Assistant, questions: Sequence[Question]) -> PlanCost:
-    """Return what asking all questions would take. Nothing is sent."""
-    return plan_session(predictor, _starts(predictor, questions), logprobs=False)
-
-
-def predict(
-    predictor: Assistant, questions: Sequence[Question], watch: Watch, account: Account | None = None
-) -> SessionResult[Prediction]:
-    """Return the predictions, in the order of the questions. Raises what `run_session` raises."""
-
-    def first(logprobs: int | None, temperature: float | None) -> Request:
-        return _request(predictor, questions[0], logprobs, temperature)
-
-    starts = _starts(predictor, questions)
-    return run_session(predictor, starts, first, logprobs=False, watch=watch, account=account)
-
-
-def _starts(predictor: Assistant, questions: Sequence[Question]) -> list[Start[Prediction]]:
+def predicting(predictor: Assistant, questions: Sequence[Question]) -> Survey[Question, Prediction]:
+    """Return what asks the predictor all questions, with the predictions in their order."""
     asked = prompt_digest(predictor)
 
-    def ask(question: Question, capabilities: Capabilities) -> Dialogue[Prediction]:
-        request = _request(predictor, question, None, capabilities.temperature)
-        label, status = read_label((yield request), question.options)
+    def read(question: Question, request: Request, reply: Completion | Failure) -> Prediction:
+        choice = read_choice(reply, question.options)
         return Prediction(
             trial=question.trial,
             predictor=predictor.model.model,
             endpoint=predictor.model.endpoint,
             reads=question.reads,
-            label=label,
-            status=status,
+            label=None if isinstance(choice, str) else choice.label,
+            status=choice if isinstance(choice, str) else None,
             asked=asked,
             source=question.source,
             key=request_key(request),
             text=question.text,
         )
 
-    return [partial(ask, question) for question in questions]
+    return Survey(predictor, questions, _request, read)
 
 
 def _request(predictor: Assistant, question: Question, logprobs: int | None, temperature: float | None) -> Request:
@@ -196,17 +174,6 @@ def prompt_digest(predictor: Assistant) -> str:
     values = {"question": "<question>", "answer": "A", "changed": "<changed>", "options": ["A", "B"]}
     texts = [predictor.prompts.fill(TEMPLATE, **values, explanation=text) for text in ("", "<explanation>")]
     return digest([{"asked": text} for text in texts])
-
-
-def read_label(reply: Completion | Failure, options: Mapping[str, str]) -> tuple[str | None, Status | None]:
-    """Return the predicted letter, or None and in a word why there is none."""
-    if isinstance(reply, Failure):
-        return None, reply.status
-    unreadable = classify(reply)
-    if unreadable is not None:
-        return None, unreadable.status
-    label = parse_label(reply.text or "", options, "chat")
-    return (None, label.status) if isinstance(label, Unreadable) else (label.label, None)
 
 
 def merge_predictions(old: Iterable[Prediction], new: Sequence[Prediction]) -> list[Prediction]:

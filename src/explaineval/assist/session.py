@@ -6,9 +6,10 @@ Every answer is stored and never bought twice, the spending limit holds, and aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Literal, TypeVar
 
 from explaineval.cache import holds_store, open_store
@@ -16,18 +17,19 @@ from explaineval.client.batches.providers import check_batches
 from explaineval.client.endpoints.capabilities import Build, Capabilities, assume_capabilities
 from explaineval.config import ClientConfig, ModelConfig
 from explaineval.errors import EndpointError, InputError, RequestUnsentError
-from explaineval.execution.accounting import has_limit, settle_open, totals_of
-from explaineval.execution.outcome import unfinished_error
+from explaineval.execution.outcome import has_limit, settle_open, totals_of, unfinished_error
 from explaineval.execution.session import ModelSession, Sessions, open_cache
+from explaineval.parsing import Label, classify, parse_label
 from explaineval.planning.cost import CostEstimate, PlanCost
 from explaineval.planning.prices import Prices, price_for, read_price_list
-from explaineval.planning.replies import Dialogue
+from explaineval.planning.replies import Dialogue, Failure
 from explaineval.planning.units import answer_from, find_nothing
 from explaineval.prompts import PromptBook
-from explaineval.records import Message, Request
+from explaineval.records import Completion, Message, Request, Status, Unreadable
 from explaineval.rundir.ledger import Account
 from explaineval.rundir.schema import Totals
 
+Q = TypeVar("Q")
 T = TypeVar("T")
 Start = Callable[[Capabilities], Dialogue[T]]
 """Begins a dialogue, once it is known how requests are sent."""
@@ -80,6 +82,49 @@ class SessionResult(Generic[T]):
     totals: Totals
     spent: float
     failed: int
+
+
+@dataclass(frozen=True)
+class Survey(Generic[Q, T]):
+    """The same question to an assistant about each of several items; one reply answers it.
+
+    `request` builds an item's request, given the wanted number of log-probabilities and the temperature; `read` makes
+    the result of an item, its request and the reply.
+    """
+
+    assistant: Assistant
+    items: Sequence[Q]
+    request: Callable[[Assistant, Q, int | None, float | None], Request]
+    read: Callable[[Q, Request, Completion | Failure], T]
+    logprobs: bool = False
+
+    def plan(self) -> PlanCost:
+        """Return what asking would take. Nothing is sent."""
+        return plan_session(self.assistant, self._starts(), logprobs=self.logprobs)
+
+    def ask(self, watch: Watch, account: Account | None = None) -> SessionResult[T]:
+        """Ask about all items; results are in their order. Raises what `run_session` raises."""
+        first = partial(self.request, self.assistant, self.items[0])
+        return run_session(self.assistant, self._starts(), first, logprobs=self.logprobs, watch=watch, account=account)
+
+    def _starts(self) -> list[Start[T]]:
+        return [partial(self._hold, item) for item in self.items]
+
+    def _hold(self, item: Q, capabilities: Capabilities) -> Dialogue[T]:
+        logprobs = capabilities.logprobs if self.logprobs else None
+        request = self.request(self.assistant, item, logprobs, capabilities.temperature)
+        return self.read(item, request, (yield request))
+
+
+def read_choice(reply: Completion | Failure, options: Mapping[str, str]) -> Label | Status:
+    """Return the option that a reply chooses, or in a word why none could be read: one that names two is unparsed."""
+    if isinstance(reply, Failure):
+        return reply.status
+    unreadable = classify(reply)
+    if unreadable is not None:
+        return unreadable.status
+    label = parse_label(reply.text or "", options, "chat")
+    return label.status if isinstance(label, Unreadable) else label
 
 
 def plan_session(assistant: Assistant, starts: Sequence[Start[T]], *, logprobs: bool) -> PlanCost:

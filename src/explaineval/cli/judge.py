@@ -13,8 +13,7 @@ from explaineval.assist.mention_judge import (
     Question,
     compare_judgements,
     find_questions,
-    judge_mentions,
-    plan_judge,
+    judging,
     verdicts_of,
 )
 from explaineval.assist.session import Assistant
@@ -104,7 +103,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
     with account_of(run_dir, "judge", offline=bool(given["offline"])) as account:
         for model in models:
             judge = resolve_role("judge", {**given, "judge_model": model}, prompts)
-            judged = judge_mentions(judge, questions, watch_lines(f"judge {model}"), account)
+            judged = judging(judge, questions).ask(watch_lines(f"judge {model}"), account)
             judgements = dict(zip(questions, judged.results, strict=True))
             verdicts = list(verdicts_of(read_trials(run_dir), judge, judgements, channel))
             if verdicts:
@@ -142,7 +141,7 @@ def judge_command(run_dir: Path, json: bool, **given: Any) -> int:
 
 def _plan(judges: Sequence[Assistant], questions: Sequence[Question], limit: float | None, *, json: bool) -> int:
     """Print what the judges would be asked and cost, as `plan` does for a run."""
-    costs = [plan_judge(judge, questions) for judge in judges]
+    costs = [judging(judge, questions).plan() for judge in judges]
     total = total_costs(costs)
     document = {"models": [cost.document() for cost in costs], "total": total}
     lines = cost_lines(costs, total, limit, read_price_list().version)

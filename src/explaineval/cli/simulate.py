@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from explaineval.assist.predictor import Question, find_questions, merge_predictions, plan_predictions, predict
+from explaineval.assist.predictor import Question, find_questions, merge_predictions, predicting
 from explaineval.cli.configuration import resolve_role
 from explaineval.cli.options import JSON, PATH, offered, option, options, role_options
 from explaineval.cli.output import (
@@ -77,7 +77,7 @@ def simulate_command(
     if plan:
         return _echo_plan(predictor, questions, json=json)
     with account_of(run_dir, "simulate", offline=predictor.client.offline) as account:
-        session = predict(predictor, questions, watch_lines("predictor"), account)
+        session = predicting(predictor, questions).ask(watch_lines("predictor"), account)
     scores = _store(run_dir, session.results)
     echo_notes([f"predictor: {totals_line(session.totals)}"])
     notes = []
@@ -114,7 +114,7 @@ def _predicted(scores: Scores) -> Scores:
 
 
 def _echo_plan(predictor: Assistant, questions: Sequence[Question], *, json: bool) -> int:
-    cost = plan_predictions(predictor, questions)
+    cost = predicting(predictor, questions).plan()
     total = total_costs([cost])
     lines = cost_lines([cost], total, predictor.client.max_usd, read_price_list().version)
     return finish(

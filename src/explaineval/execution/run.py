@@ -17,13 +17,21 @@ from explaineval.client.cluster.ray_workers import check_engine
 from explaineval.client.protocol import SharedLimits
 from explaineval.datasets import shots_of
 from explaineval.errors import ExitCode, InputError, InUseError, StoreError
-from explaineval.execution.accounting import endpoint_record, has_limit, run_record, settle_open, totals_of
-from explaineval.execution.model_run import ModelRun, embedded_transports
-from explaineval.execution.outcome import is_complete, run_ending, run_notes, unreadable_notes
+from explaineval.execution.model_run import ModelRun, check_verdicts, embedded_transports
+from explaineval.execution.outcome import (
+    endpoint_record,
+    has_limit,
+    is_complete,
+    run_ending,
+    run_notes,
+    run_record,
+    settle_open,
+    totals_of,
+    unreadable_notes,
+)
 from explaineval.execution.pool import StopRequest
 from explaineval.execution.progress import ProgressReporter, RunWatch
 from explaineval.execution.session import Sessions, open_cache
-from explaineval.execution.settle import check_verdicts
 from explaineval.execution.stopping import Looks, stop_notes
 from explaineval.files import LineWriter
 from explaineval.planning import provenance

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from explaineval.interventions.building import BuildContext, Token
-from explaineval.interventions.cues import FEWEST_SHOTS, Pattern, build_cue, build_null_edit, build_pattern, draw_letter
-from explaineval.interventions.edit import apply, check, cue_targets, pattern_of
-from explaineval.interventions.files import intervention_from
-from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, buildable, counts_for_phi, kind_of
-from explaineval.interventions.model_edits import (
+from explaineval.interventions.builders import (
+    FEWEST_SHOTS,
     LEAST_MASS,
+    BuildContext,
     Judged,
+    Pattern,
     Proposal,
     Refusal,
+    Token,
+    build_atanasova,
+    build_cue,
+    build_null_edit,
+    build_pattern,
+    build_random_words,
     call_natural,
+    draw_letter,
     keep_natural,
     read_proposal,
 )
-from explaineval.interventions.random_words import build_atanasova, build_random_words
+from explaineval.interventions.edit import (
+    apply,
+    check,
+    cue_targets,
+    pattern_of,
+)
+from explaineval.interventions.files import intervention_from
+from explaineval.interventions.kinds import KINDS, NULL_EDIT, SHAM, Kind, buildable, counts_for_phi, kind_of
 from explaineval.interventions.splice import is_inside_word, mark_insertion, splice, splice_naturally
 from explaineval.interventions.words import SenseLists, WordLists, load_sense_words, load_words
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from explaineval.errors import InputError
-from explaineval.interventions.cues import Pattern
+from explaineval.interventions.builders import Pattern
 from explaineval.interventions.kinds import Kind, kind_of
 from explaineval.interventions.splice import add_space, find_insertion, splice
 from explaineval.records import Example, Intervention

@@ -11,15 +11,17 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Literal
 
-from explaineval.interventions.building import Builder
-from explaineval.interventions.cues import build_cue, build_pattern
-from explaineval.interventions.random_words import build_atanasova, build_random_words
+from explaineval.interventions.builders import (
+    NATURAL,
+    Builder,
+    build_atanasova,
+    build_cue,
+    build_pattern,
+    build_random_words,
+)
 from explaineval.records import Status
 
 NULL_EDIT, SHAM = "null_edit", "sham"
-
-NATURAL = "_natural"
-"""What the name of a kind of inserted words ends in after a judge has chosen the natural ones among its edits."""
 
 ANY = "*"
 """Stands in the names of a family of kinds for what the members' names do not share."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from explaineval.metrics.correlations import cct_values, phi_values
-from explaineval.metrics.differences import Difference, measure
+from explaineval.metrics.differences import Difference, Measured, measure
 from explaineval.metrics.estimates import IntArray, column_sums
 from explaineval.metrics.families import Family, SystemSet, compare_pairs, compare_sets, family_of
 from explaineval.metrics.rates import ratio_values
-from explaineval.metrics.trends import ExplainedVariance, Trend, explained_variance
+from explaineval.metrics.trends import ExplainedVariance, SizedModel, Trend, explained_variance, trend_over_size
 from explaineval.scoring.comparisons.claims import Claim, claim_of, phi_claims
 from explaineval.scoring.comparisons.groups import PRIMARY, Group
 from explaineval.scoring.comparisons.task_groups import (
@@ -32,11 +32,35 @@ from explaineval.scoring.comparisons.task_groups import (
     primary_kinds,
     task_groups_of,
 )
-from explaineval.scoring.comparisons.trends import TOGETHER, size_trends
-from explaineval.scoring.registry import PHI_AT_P, YOUDEN_J
+from explaineval.scoring.comparisons.tuning import Sizes
+from explaineval.scoring.registry import IMPACT_RATE, PHI_AT_P, YOUDEN_J
 from explaineval.scoring.shared import Paired, Shared, Tables, Trials
 from explaineval.scoring.task_means import MEAN, TaskSpread, spread_of
 from explaineval.scoring.verbosity import DIFFERENT_ANSWERS
+
+TOGETHER = (PRIMARY, IMPACT_RATE, PHI_AT_P)
+"""phi-CCT follows the impact rate, so its trend is told with those of the other two, over the same models."""
+
+
+def size_trends(group: Group, measured: Mapping[str, Sequence[Measured]], sizes: Sizes) -> dict[str, Trend]:
+    """Return the trend of each metric by name; none where fewer than two of the models have a known size.
+
+    `measured` has the values of the group's systems by metric. The trends of phi-CCT, of the impact rate and of phi-CCT
+    at a common impact rate rest on the models that have all three.
+    """
+    known = [sizes.get((system.endpoint, system.model)) for system in group.systems]
+    if group.by != "model" or sum(size is not None for size in known) < 2:
+        return {}
+    together = [measured[name] for name in TOGETHER if name in measured]
+    in_all = [all(systems[number].undefined is None for systems in together) for number in range(len(known))]
+    trends = {}
+    for name, systems in measured.items():
+        trends[name] = trend_over_size([
+            SizedModel(size.family, size.parameters, system)
+            for size, system, usable in zip(known, systems, in_all, strict=True)
+            if size is not None and (usable or name not in TOGETHER)
+        ])  # fmt: skip
+    return trends
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from explaineval.config import RunConfig
 from explaineval.errors import InputError
@@ -16,8 +16,8 @@ from explaineval.metrics.trends import ExplainedVariance
 from explaineval.records import Condition, Mention
 from explaineval.rundir.directory import PROMPTS, count_trials_read, read_run, read_trials
 from explaineval.rundir.schema import Facts, Snapshot
+from explaineval.scoring.checks import Results
 from explaineval.scoring.codes import MetricWarning
-from explaineval.scoring.comparisons.carried import carried_warnings
 from explaineval.scoring.comparisons.families import (
     Compared,
     compare_groups,
@@ -25,14 +25,98 @@ from explaineval.scoring.comparisons.families import (
     variance_explained,
 )
 from explaineval.scoring.comparisons.groups import PRIMARY, By, Group, form_groups
-from explaineval.scoring.comparisons.order import in_order_of
 from explaineval.scoring.comparisons.task_groups import Carried, Choices, GroupTrials, share_trials
 from explaineval.scoring.comparisons.tuning import ModelSize, TuningResult, compare_tuned
+from explaineval.scoring.counts import KindCounts, RunCounts
 from explaineval.scoring.mentioning import TextReader, phrases_in
-from explaineval.scoring.registry import CCT, PHI_AT_P
+from explaineval.scoring.metric import KindMetric
+from explaineval.scoring.registry import (
+    CCT,
+    PHI_AT_P,
+    PHI_EXAMPLE_ONLY,
+    PHI_TVD_TRIALS,
+    PHI_WITHIN,
+    compute_all,
+    metrics_of,
+)
 from explaineval.scoring.rows import check_facts, row_signature
-from explaineval.scoring.shared import System, Trials
+from explaineval.scoring.shared import System, Trials, system_of
 from explaineval.scoring.task_means import merge_signatures
+from explaineval.scoring.warnings import kind_warnings
+
+CARRIED = ("noise", "many_missing", "mostly_unknown", "inside_example_only", "follows_answer", "answer_tells_change")
+"""The codes that a comparison carries on from the numbers that it compares. That there are few trials of some sort is
+carried by the intervals of differences."""
+
+ASKED_BY_CHECKS = (PHI_EXAMPLE_ONLY, PHI_TVD_TRIALS, PHI_WITHIN)
+"""Numbers that the checks of compared metrics need."""
+
+
+def carried_warnings(run: int, counts: RunCounts, config: RunConfig, facts: Facts) -> Carried:
+    """Return the warnings of the run's numbers, by system (with the number of the run), task, kind and metric."""
+    metrics = [
+        metric for metric in metrics_of(KindMetric) if metric.paired is not None or metric.name in ASKED_BY_CHECKS
+    ]
+    found: dict[tuple[System, str, str], dict[str, list[MetricWarning]]] = {}
+    for condition in counts.kinds:
+        of_kind = KindCounts(condition, counts, config)
+        available = facts.tasks[condition.task].available(config.limit)
+        results = Results(of_kind, compute_all(metrics, of_kind), available=available)
+        by_metric: dict[str, list[MetricWarning]] = {}
+        for warning in kind_warnings(results):
+            if warning.code in CARRIED:
+                by_metric.setdefault(warning.metric, []).append(warning)
+        if by_metric:
+            found[system_of(run, condition), condition.task, str(condition.kind)] = by_metric
+    return found
+
+
+WIDEST = 12
+"""Columns to which numbers are filled up, so that they are sorted by value."""
+
+
+def in_order_of(runs: Sequence[tuple[RunConfig, Facts]], trials: Trials) -> Trials:
+    """Return the same trials with systems, tasks and kinds in the order of the runs' configurations.
+
+    Systems are ordered by run, model, order, style, shots and verbosity, tasks and kinds as in the first run that has
+    them. What a configuration does not name comes last, by name.
+    """
+    keys = [_key_of_systems(config) for config, _ in runs]
+
+    def of_system(system: System) -> Any:
+        return system.run, keys[system.run](system)
+
+    tasks = _place_in([task for _, facts in runs for task in facts.tasks])
+    kinds = _place_in([kind for _, facts in runs for task in facts.tasks.values() for kind in task.kinds])
+    return Trials(
+        scored={
+            (task, kind): {system: outcomes[system] for system in sorted(outcomes, key=of_system)}
+            for (task, kind), outcomes in sorted(
+                trials.scored.items(), key=lambda item: (tasks(item[0][0]), kinds(item[0][1]))
+            )
+        },
+        shams=dict(sorted(trials.shams.items(), key=lambda item: tasks(item[0]))),
+        systems=dict.fromkeys(sorted(trials.systems, key=of_system)),
+    )
+
+
+def _key_of_systems(config: RunConfig) -> Callable[[System], Any]:
+    """Return the sort key of the systems of one run."""
+    models = _place_in([(model.endpoint, model.model) for model in config.models])
+    arms = config.arms
+    parts = [_place_in(values or ()) for values in (arms.order, arms.style, arms.shots, arms.verbosity)]
+
+    def key(system: System) -> Any:
+        values = (system.order, system.style, system.shots, system.verbosity or "")
+        return models(system[1:3]), *(place(value) for place, value in zip(parts, values, strict=True))
+
+    return key
+
+
+def _place_in(values: Sequence[Hashable]) -> Callable[[Any], tuple[int, str]]:
+    """Return the sort key of values: their place in the list, for others the end, by their text."""
+    places = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    return lambda value: (places[value], "") if value in places else (len(places), str(value).rjust(WIDEST))
 
 
 class Run(NamedTuple):
