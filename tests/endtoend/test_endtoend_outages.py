@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from servers.commands import LONGEST, WarmCommands
+from makers.waiting import wait_for
+from servers.commands import WarmCommands
 from servers.outages import FailingServer, Manner
 
 REQUESTS = 12 * (1 + 4 + 1)
 """The input, four insertions and a sham of each example."""
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds."""
-    end = time.monotonic() + LONGEST
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(0.02)
 
 
 def progress(directory: Path) -> list[dict[str, Any]]:
@@ -47,8 +37,8 @@ def test_a_run_waits_for_its_endpoint_and_goes_on(tmp_path: Path, warm: WarmComm
         write_config(tmp_path, {"lab": failing, "other": sound})
         failing.go_down(manner, answers=20)
         child = warm.start("run", "study.yaml", "--out", "run", "--json", cwd=tmp_path)
-        until(lambda: any(model["waiting"] for model in progress(tmp_path)))
-        until(lambda: any(model["state"] == "finished" for model in progress(tmp_path)))
+        wait_for(lambda: any(model["waiting"] for model in progress(tmp_path)))
+        wait_for(lambda: any(model["state"] == "finished" for model in progress(tmp_path)))
         lab, other = progress(tmp_path)
         watched = warm.run("watch", "run", cwd=tmp_path)
         child.wait_for_line("is tried next at")

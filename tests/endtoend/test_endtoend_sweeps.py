@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from planted_numbers import read_rows, read_trials
 
+from makers.waiting import wait_for
 from servers import replies
 from servers.commands import Result, WarmCommands
 from servers.faults import FaultServer
@@ -36,14 +36,6 @@ def play(name: str) -> Any:
         return replies.compose(order, "chat", TABLE.label(arm, example, word), TABLE.explanation(arm, example, word))
 
     return answer
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    """Return once it has happened."""
-    end = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 @dataclass(frozen=True)

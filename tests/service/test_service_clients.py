@@ -7,8 +7,7 @@ import json
 import logging
 import socket
 import stat
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from explaineval.service.gate.places import Shares, TooManyError
 from explaineval.service.logs import REPEAT_SECONDS, WRITTEN, CountedLines
+from makers.waiting import wait_for
 from servers.service import ENVIRONMENT, RUN, SETTINGS, TOKENS, Service
 
 ANN, BOB = TOKENS["ann"], TOKENS["bob"]
@@ -64,14 +64,6 @@ def read_all(connection: socket.socket) -> bytes:
     except ConnectionError:
         pass
     return found
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.slow

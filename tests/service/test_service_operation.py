@@ -6,8 +6,6 @@ import asyncio
 import json
 import re
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,18 +19,11 @@ from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings, TokenSettings, needing_restart
 from explaineval.service.submissions import read_submission
 from explaineval.service.table import Entry, Table
+from makers.waiting import wait_for
 from servers.service import ENVIRONMENT, RUN, SETTINGS, TOKENS, Service
 
 ANN, BOB, BOSS = TOKENS["ann"], TOKENS["bob"], TOKENS["boss"]
 BASE = "/group/explaineval"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.slow
