@@ -24,8 +24,11 @@ FOREIGN = re.compile(
 collect_ignore_glob = ["*conftest.py", "servers/*", "makers/*"]
 """They hold no doctests, and several files of one name would clash."""
 
-SLOW = ("service", "browser", "endtoend")
-"""Directories whose files take longest: they begin first, so that no process waits for the other at the end."""
+SLOW = (
+    "service", "browser", "endtoend", "client", "pinned", "upgrade", "validation", "cli", "recipes", "execution",
+    "parsing",
+)  # fmt: skip
+"""Directories with files that take long: they begin first, so that no process waits for the other at the end."""
 
 guards.install()
 # new draws at every run at home, so that they find what is new; the same ones on CI, so that it never flickers

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-LONGEST = 60.0
+LONGEST = 180.0
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -29,7 +29,7 @@ from makers.steps import count_steps
 
 NLI = {"A": "entailment", "B": "neutral", "C": "contradiction"}
 SENSE = {"A": "Sentence 1", "B": "Sentence 2"}
-SHORT, TIMES = 1_000, 4
+SHORT, TIMES = 1_500, 4
 UNITS = [
     "Answer: B\n", "Answer: ", "Answer:\n", "The answer is B. ", "I choose ", "*", "**Answer", "* * ", "_" * 3,
     "```\n", '{"answer": ', "{\"a\":", "[", "<think>", "</think>", "<think>x</think>", " ", "\n", "\t\n", "A or ",

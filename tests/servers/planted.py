@@ -95,7 +95,7 @@ class PlantedServer(LoopbackServer):
         """How often each exact body was received."""
         return Counter(one.digest for one in self.received)
 
-    def wait_for(self, requests: int, timeout: float = 60.0) -> None:
+    def wait_for(self, requests: int, timeout: float = 180.0) -> None:
         """Return once so many requests have come in."""
         end = time.monotonic() + timeout
         while len(self.received) < requests:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ENDED = ("stopped", "finished", "failed", "interrupted")
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 
 TOKENS = {"ann": "ann-" + "a" * 20, "bob": "bob-" + "b" * 20, "boss": "boss-" + "c" * 20}
 """Users of `SETTINGS`; boss is an admin."""
@@ -121,7 +121,7 @@ class Service:
     def _end(self, number: signal.Signals) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(60)
+        code = self.process.wait(READY_SECONDS)
         self.process = None
         return code
 
@@ -167,7 +167,7 @@ class Service:
         document: dict[str, Any] = reply.document
         return document
 
-    def wait(self, run: str, token: str | None = None, seconds: float = 120.0) -> dict[str, Any]:
+    def wait(self, run: str, token: str | None = None, seconds: float = 300.0) -> dict[str, Any]:
         """Return how a run is once it has ended."""
         end = time.monotonic() + seconds
         while (found := self.run(run, token))["state"] not in ENDED:

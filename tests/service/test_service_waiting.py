@@ -26,7 +26,7 @@ from service_kills import Faults, trouble_service
 
 PRICE = (100.0, 200.0)
 TOKENS = {name: f"{name}-" + 20 * "x" for name in ("ann", "bob", "eve")}
-LONG = 60.0
+LONG = 180.0
 
 
 @pytest.fixture(scope="module")
