@@ -86,7 +86,6 @@ def whole(place: Path) -> Path:
     return place / "whole"
 
 
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("wanted", [0.15, 0.12, 0.08])
 def test_it_stops_at_the_first_look_at_which_all_models_are_precise(place: Path, whole: Path, wanted: float) -> None:
     """The look is computed anew from the trials of a run of all examples."""
