@@ -34,7 +34,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("real")
 
 
-@pytest.mark.slow
 def test_a_real_server_is_probed(warm: WarmCommands, url: str, place: Path) -> None:
     """Chat, text completion and usable log-probabilities in both, in five requests."""
     result = warm.run("probe", "--model", "openai/smol", "--base-url", url, "--json", cwd=place)
