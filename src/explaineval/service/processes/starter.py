@@ -7,6 +7,7 @@ Loading the libraries that send takes seconds and much memory; so each run begin
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -140,6 +141,8 @@ def main() -> None:
 
         load_litellm()
         import_module("openai.resources")
+    gc.collect()
+    gc.freeze()  # a collection in a child would go through all of it, and copy its pages
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
