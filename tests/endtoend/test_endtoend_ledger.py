@@ -7,10 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from test_endtoend_outages import until
 
 from explaineval.rundir.ledger import read_ledger
 from explaineval.text import dollars_text
+from makers.waiting import wait_for
 from servers.commands import Result, WarmCommands
 from servers.outages import FailingServer
 
@@ -36,7 +36,7 @@ def run(warm: WarmCommands, directory: Path, server: FailingServer, *more: str) 
 
 def wait_for_answers(server: FailingServer, count: int) -> None:
     """Return once the endpoint has given so many answers."""
-    until(lambda: server.answered >= count)
+    wait_for(lambda: server.answered >= count)
 
 
 def test_the_same_command_with_the_same_limit_spends_nothing_more(tmp_path: Path, warm: WarmCommands) -> None:
@@ -71,11 +71,11 @@ def test_a_killed_run_loses_no_spending(tmp_path: Path, warm: WarmCommands) -> N
             child.send(signal.SIGKILL)
             child.finish()
             under_way = read_ledger(tmp_path / "run").spent("run")
-            until(lambda: server.under_way == 0)  # it finishes what the killed one has asked, and charges it
+            wait_for(lambda: server.under_way == 0)  # it finishes what the killed one has asked, and charges it
 
             assert billed(server) <= under_way + 1e-9
         last = run(warm, tmp_path, server, *PRICE, "--max-usd", str(limit))
-        until(lambda: server.under_way == 0)
+        wait_for(lambda: server.under_way == 0)
 
         assert billed(server) <= read_ledger(tmp_path / "run").spent("run") + 1e-9 <= limit + 2e-9
         assert last.code in (0, 3)
