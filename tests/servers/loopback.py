@@ -70,6 +70,8 @@ SILENCE = Reply(-3)
 class LoopbackServer:
     """Use as a context manager. A subclass says in `reply`, or in the coroutine `respond`, what a request gets.
 
+    A request whose client has gone is dealt with to its end all the same, as a provider would that charges for it.
+
     What a subclass raises is raised again at the end. Without a `port` it takes a free one.
     """
 
@@ -106,7 +108,7 @@ class LoopbackServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.do(self._runner.cleanup())
+        self.do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -137,7 +139,6 @@ class LoopbackServer:
         self._server = web.Server(
             self._handle,
             request_factory=self._make_request,
-            handler_cancellation=True,  # who waits for a client to give up ends with it
             access_log=None,
             max_line_size=LONGEST_LINE,
             max_field_size=LONGEST_LINE,
@@ -145,6 +146,13 @@ class LoopbackServer:
         self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=0.1)
         await self._runner.setup()
         await self.open()
+
+    async def _end(self) -> None:
+        await self._runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=0)
@@ -180,7 +188,8 @@ class LoopbackServer:
             await response.prepare(request)
             await response.write(reply.data[: len(reply.data) // 2])
         if reply == SILENCE or reply.held:
-            await asyncio.Event().wait()
+            while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - nothing tells it
+                await asyncio.sleep(0.02)
         if reply == RESET:
             _reset(request.transport)
         elif request.transport is not None:

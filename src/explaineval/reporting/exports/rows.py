@@ -149,7 +149,7 @@ def columns_of(record: type[BaseModel]) -> tuple[TypedColumn, ...]:
     """Return the columns of records, with the types of their fields.
 
     >>> columns_of(MetricRow)[-4:-2]
-    (Column(name='n', type='integer'), Column(name='n_examples', type='integer'))
+    (TypedColumn(name='n', type='integer'), TypedColumn(name='n_examples', type='integer'))
     """
     return tuple(TypedColumn(name, _type_of(field.annotation)) for name, field in record.model_fields.items())
 
