@@ -23,7 +23,7 @@ from explaineval.errors import InputError, StoreError
 from explaineval.service import backup
 from explaineval.service.backup import back_up
 from explaineval.service.runs import prepare_directory
-from explaineval.service.table import FileRow, Table
+from explaineval.service.table import Database, FileRow
 from servers.service import Service
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -145,13 +145,13 @@ def test_a_copy_made_under_load_is_of_one_moment_and_goes_on(
     assert (report, bundle) == (200, 200)
 
 
-def made(directory: Path) -> Table:
+def made(directory: Path) -> Database:
     """Return the table of a new data directory."""
     prepare_directory(directory)
-    return Table(directory)
+    return Database(directory)
 
 
-def add_run(table: Table, run: str, **changes: Any) -> None:
+def add_run(table: Database, run: str, **changes: Any) -> None:
     """Add a run with a directory."""
     table.add_run(run, "ann", "2026-01-01", {}, {"science": {}}, {}, 1.0, None)
     table.update_run(run, **changes)

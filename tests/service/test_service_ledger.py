@@ -13,8 +13,8 @@ import pytest
 
 from explaineval.errors import RequestUnsentError
 from explaineval.service.gate import ledger as ledgers
-from explaineval.service.gate.ledger import Ledger, end
-from explaineval.service.table import RESERVE, Entry, Table
+from explaineval.service.gate.ledger import Budgets, end
+from explaineval.service.table import RESERVE, Database, Reservation
 
 OLD_TABLE = """
 CREATE TABLE runs (
@@ -33,12 +33,12 @@ PRAGMA user_version = 1;
 """What explaineval 0.2 left after a crash."""
 
 
-def with_ledger(directory: Path, act: Callable[[Ledger], Awaitable[None]], budget: float = 1.0) -> Table:
+def with_ledger(directory: Path, act: Callable[[Budgets], Awaitable[None]], budget: float = 1.0) -> Database:
     """Do something with the ledger of a token, and leave it without an orderly end; return the table."""
-    table = Table(directory)
+    table = Database(directory)
 
     async def run() -> None:
-        ledger = Ledger(table, {"ann": budget})
+        ledger = Budgets(table, {"ann": budget})
         ledger.load()
         for name in ("r", "s"):
             if table.run(name) is None:
@@ -57,15 +57,15 @@ def with_ledger(directory: Path, act: Callable[[Ledger], Awaitable[None]], budge
 def test_what_is_granted_is_on_the_disk(tmp_path: Path) -> None:
     """Another connection sees the reservation as soon as it is granted; after a crash it stays reserved."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         assert await ledger.reserve("r", "ann", 0.25) is not None
-        other = Table(tmp_path)
+        other = Database(tmp_path)
         assert [(entry.id, entry.usd) for entry in other.reservations()] == [(1, 0.25)]
         other.close()
 
     with_ledger(tmp_path, act).close()
 
-    async def after(ledger: Ledger) -> None:
+    async def after(ledger: Budgets) -> None:
         assert (ledger.spent("ann"), ledger.reserved("ann"), ledger.has_left_open("r")) == (0.0, 0.25, True)
         waiting = asyncio.create_task(ledger.reserve("s", "ann", 0.76))
         await asyncio.sleep(0.05)
@@ -82,13 +82,13 @@ def test_what_is_granted_is_on_the_disk(tmp_path: Path) -> None:
 def test_after_a_crash_answers_of_the_cache_say_what_attempts_cost(tmp_path: Path) -> None:
     """The rest counts at its worst case and is listed, each answer for one attempt."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         for key in ("stored", "lost", "twice", "twice"):
             await ledger.reserve("r", "ann", 0.2, key)
 
     with_ledger(tmp_path, act).close()
 
-    async def after(ledger: Ledger) -> None:
+    async def after(ledger: Budgets) -> None:
         assert ledger.open_keys("r") == ["stored", "lost", "twice", "twice"]
         assert ledger.settle_run("r", {"stored": 0.01, "twice": 0.03}) == pytest.approx(0.44)
         await ledger.flush()
@@ -106,12 +106,12 @@ def test_after_a_crash_answers_of_the_cache_say_what_attempts_cost(tmp_path: Pat
 def test_who_asks_again_has_not_found_the_answer(tmp_path: Path) -> None:
     """An attempt that a crash left counts at its worst case before another run may buy the same answer."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         await ledger.reserve("r", "ann", 0.2, "key")
 
     with_ledger(tmp_path, act).close()
 
-    async def after(ledger: Ledger) -> None:
+    async def after(ledger: Budgets) -> None:
         second = await ledger.reserve("s", "ann", 0.2, "key")
         assert second is not None
         ledger.release(second, 0.05)
@@ -124,7 +124,7 @@ def test_who_asks_again_has_not_found_the_answer(tmp_path: Path) -> None:
 def test_an_attempt_without_a_bill_is_listed(tmp_path: Path) -> None:
     """Such as one that timed out; those with a bill are not."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         for billed in (True, False):
             reservation = await ledger.reserve("r", "ann", 0.1, f"billed {billed}")
             assert reservation is not None
@@ -142,7 +142,7 @@ def test_while_the_disk_is_full_reservations_wait(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(ledgers, "RETRY_SECONDS", 0.01)
     told: list[bool] = []
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         ledger.on_full = lambda exc: told.append(exc is not None)
         first = await ledger.reserve("r", "ann", 0.1)
         assert first is not None
@@ -178,13 +178,13 @@ def test_what_can_never_be_written_is_given_up_and_told(
     caplog.set_level(logging.ERROR)
     tries = [0]
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         bad, good = await ledger.reserve("r", "ann", 0.1), await ledger.reserve("s", "ann", 0.2)
         assert bad is not None
         assert good is not None
         book = ledger.table.book
 
-        def fail(entries: Iterable[Entry]) -> None:
+        def fail(entries: Iterable[Reservation]) -> None:
             rows = list(entries)
             if any(row.id == bad for row in rows):
                 tries[0] += 1
@@ -211,7 +211,7 @@ def test_what_can_never_be_written_is_given_up_and_told(
 
 def test_the_table_keeps_a_reserve_for_a_full_disk(tmp_path: Path) -> None:
     """When no page can be added any more, states can still be written."""
-    table = Table(tmp_path)
+    table = Database(tmp_path)
     for name in ("r", "s"):
         table.add_run(name, "ann", "now", {}, {}, {}, None, None)
     table.keep_reserve()
@@ -234,7 +234,7 @@ def test_a_table_of_the_version_before_is_taken(tmp_path: Path) -> None:
         old.executescript(OLD_TABLE)
     old.close()
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         assert ledger.settle_run("r") == 0.25
         await ledger.flush()
 
@@ -243,13 +243,13 @@ def test_a_table_of_the_version_before_is_taken(tmp_path: Path) -> None:
     assert row is not None
     assert (row.state, row.usd, row.waits_for) == ("running", pytest.approx(0.3), None)
     table.close()
-    Table(tmp_path).close()
+    Database(tmp_path).close()
 
 
 def test_what_does_not_fit_yet_waits(tmp_path: Path) -> None:
     """Until another attempt costs less than was reserved; what can never fit is refused at once."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         first = await ledger.reserve("r", "ann", 0.9)
         waiting = asyncio.create_task(ledger.reserve("s", "ann", 0.5))
         await asyncio.sleep(0.05)
@@ -266,7 +266,7 @@ def test_what_does_not_fit_yet_waits(tmp_path: Path) -> None:
 def test_a_run_that_dies_pays_its_worst_case(tmp_path: Path) -> None:
     """Its own open reservations alone, also in the table."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         for run in ("r", "r", "s"):
             await ledger.reserve(run, "ann", 0.1)
         assert ledger.settle_run("r") == pytest.approx(0.2)
@@ -281,7 +281,7 @@ def test_a_run_that_dies_pays_its_worst_case(tmp_path: Path) -> None:
 def test_a_cancelled_reservation_is_given_back(tmp_path: Path) -> None:
     """Nothing was sent for it."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         task = asyncio.create_task(ledger.reserve("r", "ann", 0.6))
         await asyncio.sleep(0)
         task.cancel()
@@ -296,7 +296,7 @@ def test_a_cancelled_reservation_is_given_back(tmp_path: Path) -> None:
 def test_without_a_disk_nothing_is_granted(tmp_path: Path) -> None:
     """The budget is as before."""
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         ledger.table.close()
         with pytest.raises(RequestUnsentError, match="cannot be written down"):
             await ledger.reserve("r", "ann", 0.5)
@@ -310,7 +310,7 @@ def test_many_at_once_never_exceed_the_budget(tmp_path: Path) -> None:
     draw = random.Random(7)
     paid = 0.0
 
-    async def act(ledger: Ledger) -> None:
+    async def act(ledger: Budgets) -> None:
         nonlocal paid
 
         async def attempt(run: str, worst: float, share: float) -> None:

@@ -12,7 +12,7 @@ import pytest
 from explaineval.client.concurrency import RateLimit
 from explaineval.service.gate import outages as gate_outages
 from explaineval.service.gate.outages import Outages
-from explaineval.service.gate.turns import Pace
+from explaineval.service.gate.turns import RateQueue
 from explaineval.service.processes.schedule import IDLE, LONG_QUANTUM, QUANTUM, Holder, Queue, choose_to_pause
 from explaineval.service.processes.slots import FairSlots, TooManyJobsError
 from explaineval.service.table import RunRow
@@ -102,7 +102,7 @@ def test_who_gives_up_takes_no_time_from_others() -> None:
     """A rate lets requests begin in the order of asking; those of a run that ends are as if they had not been."""
 
     async def act() -> None:
-        pace = Pace(RateLimit(rpm=60_000 / 50))  # every 50 ms
+        pace = RateQueue(RateLimit(rpm=60_000 / 50))  # every 50 ms
         await pace.begin("a", 1)
         gone = [asyncio.create_task(pace.begin("a", 1)) for _ in range(1000)]
         kept = asyncio.create_task(pace.begin("b", 1))

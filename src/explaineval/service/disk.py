@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from explaineval.files import FULL
-from explaineval.service.table import Table
+from explaineval.service.table import Database
 
 ROOM = 256 << 10
 """Bytes that are written on trial."""
@@ -49,7 +49,7 @@ class Disk:
         then: called after a trial that came out otherwise than the one before.
     """
 
-    def __init__(self, directory: Path, names: tuple[str, ...], table: Table, then: Callable[[], None]) -> None:
+    def __init__(self, directory: Path, names: tuple[str, ...], table: Database, then: Callable[[], None]) -> None:
         self.places = {f"{name}/ of the data directory": directory / name for name in names}
         self.places = {"the data directory": directory, **self.places}
         self.places["the folder for temporary files (TMPDIR)"] = Path(tempfile.gettempdir())

@@ -31,7 +31,7 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class Message:
+class RunEvent:
     """One event: its id, its JSON, and whether it is the last one."""
 
     id: str
@@ -71,7 +71,7 @@ class Events:
 
     async def follow(
         self, run: str, load: Callable[[], Awaitable[Mapping[str, Any]]], seen: str | None = None
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncIterator[RunEvent]:
         """Yield how a run is, then every change, until it has ended.
 
         `load` returns how it is where nothing was published since it ended. `seen` is the id of the last event that the
@@ -79,13 +79,13 @@ class Events:
         """
         channel = self._channels.get(run)
         if channel is None:
-            yield Message(f"{self.name}-end", encode(await load()), last=True)
+            yield RunEvent(f"{self.name}-end", encode(await load()), last=True)
             return
         last = channel.version if seen == f"{self.name}-{channel.version}" else -1
         while not self.closing:
             if channel.version != last:
                 last, over = channel.version, channel.over
-                yield Message(f"{self.name}-{last}", channel.event, over)
+                yield RunEvent(f"{self.name}-{last}", channel.event, over)
                 if over:
                     return
                 continue

@@ -53,7 +53,7 @@ class JsonLines(logging.Formatter):
         return SECRETS.mask(json.dumps(line, ensure_ascii=True))
 
 
-class Kind(NamedTuple):
+class LineKind(NamedTuple):
     """What lines that repeat each other have in common."""
 
     logger: str
@@ -62,7 +62,7 @@ class Kind(NamedTuple):
     names: tuple[tuple[str, object], ...] = ()
 
 
-OTHER_KINDS = Kind("explaineval.service", logging.WARNING, "other lines")
+OTHER_KINDS = LineKind("explaineval.service", logging.WARNING, "other lines")
 
 
 class CountedLines(logging.StreamHandler[TextIO]):
@@ -81,7 +81,7 @@ class CountedLines(logging.StreamHandler[TextIO]):
         self.setFormatter(JsonLines())
         self.clock = clock
         self._since = clock()
-        self._seen: Counter[Kind] = Counter()
+        self._seen: Counter[LineKind] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write or count a line. The lock of the handler is held."""
@@ -116,7 +116,7 @@ def _record(name: str, level: int, text: str, fields: Mapping[str, object]) -> l
     return record
 
 
-def _kind_of(record: logging.LogRecord) -> Kind:
+def _kind_of(record: logging.LogRecord) -> LineKind:
     """Return what a line has in common with those that repeat it."""
     fields = getattr(record, FIELDS, None) or {}
     names = [(key, value) for key, value in fields.items() if type(value) is str and key != "run"]
@@ -125,7 +125,7 @@ def _kind_of(record: logging.LogRecord) -> Kind:
     if record.exc_info and record.exc_info[0] is not None:
         names.append(("error", record.exc_info[0].__name__))
     text = "error" if record.exc_info else str(record.msg)
-    return Kind(record.name, record.levelno, text, tuple(names))
+    return LineKind(record.name, record.levelno, text, tuple(names))
 
 
 def write_logs() -> CountedLines:

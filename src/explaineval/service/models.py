@@ -33,7 +33,7 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Request(BaseModel):
+class Body(BaseModel):
     """A document that the service is sent; it has no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -52,7 +52,7 @@ class ErrorDocument(Document):
     error: ErrorDetail
 
 
-class UploadReference(Request):
+class UploadReference(Body):
     """An upload, by its name."""
 
     file: FileName
@@ -73,7 +73,7 @@ def _narrowed(annotation: Any, most: float | None) -> Any:
     return Annotated[(base, *metadata, annotated_types.Le(most))]
 
 
-def _served(table: type[BaseModel], name: str, *, base: type[Request] = Request, optional: bool = False) -> Any:
+def _served(table: type[BaseModel], name: str, *, base: type[Body] = Body, optional: bool = False) -> Any:
     """Return a model with the settings of a table that the service offers. `optional` ones have no default there."""
     fields: dict[str, Any] = {}
     for key, field in table.model_fields.items():
@@ -95,13 +95,13 @@ def _served(table: type[BaseModel], name: str, *, base: type[Request] = Request,
 
 if TYPE_CHECKING:
 
-    class _Model(Request):
+    class _Model(Body):
         max_usd: float | None = None
 
-    class _Interventions(Request):
+    class _Interventions(Body):
         pass
 
-    class _Run(Request):
+    class _Run(Body):
         pass
 
 else:
@@ -371,7 +371,7 @@ class Submitted(Document):
     plan: Plan
 
 
-class Continuation(Request):
+class Continuation(Body):
     """With which limit a run goes on; none keeps the one it has."""
 
     max_usd: Dollars | None = None
@@ -399,7 +399,7 @@ class FileList(Document):
     files: list[FileView]
 
 
-class ComparisonRequest(Request):
+class ComparisonRequest(Body):
     """Which runs are compared, and how, as the options of `explaineval compare`."""
 
     runs: Annotated[list[Annotated[str, Field(pattern=RUN_ID)]], Field(min_length=1, max_length=20)]
@@ -457,7 +457,7 @@ class CacheView(Document):
     usd: float | None
 
 
-class Login(Request):
+class Login(Body):
     """A token, given once for a session of a browser."""
 
     token: Annotated[str, Field(max_length=512)]

@@ -21,8 +21,8 @@ from explaineval.errors import InputError
 from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS
 from explaineval.service.auth import Auth, User
 from explaineval.service.disk import Disk
-from explaineval.service.events import Events, Message
-from explaineval.service.gate.ledger import Ledger, end
+from explaineval.service.events import Events, RunEvent
+from explaineval.service.gate.ledger import Budgets, end
 from explaineval.service.gate.outages import Outages
 from explaineval.service.gate.places import Shares, most_connections
 from explaineval.service.gate.turns import Turns
@@ -44,7 +44,7 @@ from explaineval.service.processes.slots import FairSlots
 from explaineval.service.processes.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
 from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
-from explaineval.service.table import ACTIVE, STATES, ListedRun, RunRow, State, Table, kept_of
+from explaineval.service.table import ACTIVE, STATES, Database, ListedRun, RunRow, State, kept_of
 from explaineval.service.uploads import UPLOADS, Uploads
 from explaineval.text import counted, dollars_text
 
@@ -99,9 +99,9 @@ class RunService:
         limits = settings.limits
         self.directory, self.settings = directory.resolve(), settings
         prepare_directory(self.directory)
-        self.table = Table(self.directory)
+        self.table = Database(self.directory)
         self.auth = Auth(settings, digests, self.table)
-        self.ledger = Ledger(self.table, {name: token.max_usd for name, token in settings.tokens.items()})
+        self.ledger = Budgets(self.table, {name: token.max_usd for name, token in settings.tokens.items()})
         connections = most_connections(limits.connections)
         followers = Shares(min(limits.followers, connections // 2), limits.followers_per_token, "followers")
         self.events = Events(followers, secrets.token_hex(4))
@@ -305,7 +305,7 @@ class RunService:
             await asyncio.to_thread(self._remove, run)  # first: it makes room where the disk is full
             await asyncio.to_thread(self.table.delete_run, run)
 
-    async def follow(self, user: User, run: str, seen: str | None = None) -> AsyncIterator[Message]:
+    async def follow(self, user: User, run: str, seen: str | None = None) -> AsyncIterator[RunEvent]:
         """Yield how a run is, then every change, until it has ended. The caller counts followers in `events`."""
 
         async def load() -> Mapping[str, Any]:

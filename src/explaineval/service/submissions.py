@@ -16,7 +16,7 @@ from explaineval.datasets.readers import BUNDLED
 from explaineval.errors import InputError
 from explaineval.records import SIMULATED_PREFIX
 from explaineval.service.models import FILE_NAME, ModelSettings, RunSettings, UploadReference
-from explaineval.service.settings import EMBEDDED, Limits, Settings
+from explaineval.service.settings import EMBEDDED, Capacity, Settings
 
 UPLOAD = "jsonl:"
 """What stands before the name of an upload that is a task."""
@@ -95,7 +95,7 @@ def read_submission(
     return Submission(science, client, job)
 
 
-def _check_bounds(given: Mapping[str, Any], limits: Limits) -> None:
+def _check_bounds(given: Mapping[str, Any], limits: Capacity) -> None:
     """Raise InputError where a setting goes beyond what the operator allows."""
     if given.get("timeout", 0) > limits.attempt_seconds:
         raise InputError(f"timeout: one attempt may take {limits.attempt_seconds:g} seconds on this service.")

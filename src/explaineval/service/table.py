@@ -124,7 +124,7 @@ class FileRow:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Reservation:
     """One line for the ledger: a reservation that begins, or one that ends with what the attempt cost."""
 
     id: int
@@ -183,7 +183,7 @@ def _writes(method: Method) -> Method:
     """Let a method that writes use the reserve where the disk is full."""
 
     @wraps(method)
-    def write(table: Table, *args: Any, **kwargs: Any) -> Any:
+    def write(table: Database, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(table, *args, **kwargs)
         except sqlite3.OperationalError as exc:
@@ -194,7 +194,7 @@ def _writes(method: Method) -> Method:
     return cast(Method, write)
 
 
-class Table:
+class Database:
     """The SQLite file in a data directory.
 
     It keeps RESERVE bytes of itself free. Where the disk is full, they are used, so that runs can still be stopped,
@@ -376,7 +376,7 @@ class Table:
         return bool(self._rows(query, (sha256, f"%{sha256}%"))[0][0])
 
     @_writes
-    def book(self, entries: Iterable[Entry]) -> None:
+    def book(self, entries: Iterable[Reservation]) -> None:
         """Write reservations that begin and that end, all at once; they are on the disk when this returns."""
         with self._transaction() as writer:
             for entry in entries:
@@ -391,10 +391,10 @@ class Table:
                 if entry.unbilled is not None:
                     _list_unbilled(writer, entry)
 
-    def reservations(self) -> list[Entry]:
+    def reservations(self) -> list[Reservation]:
         """Return the reservations that are open, as a crash leaves them."""
         rows = self._rows("SELECT id, run, token, usd, key FROM reservations ORDER BY id")
-        return [Entry(number, run, token, usd, key=key) for number, run, token, usd, key in rows]
+        return [Reservation(number, run, token, usd, key=key) for number, run, token, usd, key in rows]
 
     def answered(self) -> set[str]:
         """Return the endpoints that have answered a run."""
@@ -464,7 +464,7 @@ def _spend(writer: sqlite3.Connection, run: str, token: str, usd: float) -> None
     )
 
 
-def _list_unbilled(writer: sqlite3.Connection, entry: Entry) -> None:
+def _list_unbilled(writer: sqlite3.Connection, entry: Reservation) -> None:
     """List an attempt whose bill nobody knows with its run."""
     found = writer.execute("SELECT unbilled FROM runs WHERE id = ?", (entry.run,)).fetchone()
     if found is None:

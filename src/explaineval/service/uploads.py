@@ -21,8 +21,8 @@ from typing import Any
 from explaineval.errors import InputError
 from explaineval.service.models import FILE_NAME
 from explaineval.service.processes.background import Background
-from explaineval.service.settings import Limits
-from explaineval.service.table import FileRow, Table
+from explaineval.service.settings import Capacity
+from explaineval.service.table import Database, FileRow
 from explaineval.text import counted
 
 UPLOADS = "uploads"
@@ -32,14 +32,14 @@ KEPT = re.compile(rf"(?P<reader>jsonl:)?/.*/{UPLOADS}/(?P<file>[0-9a-f]{{64}}/[^
 """The path of a kept upload, alone or as a task, in whatever data directory."""
 
 
-class TooLargeError(Exception):
+class FileTooLargeError(Exception):
     """A body is larger than is allowed."""
 
 
 class Uploads:
     """The files in the data directory that users uploaded."""
 
-    def __init__(self, directory: Path, table: Table, background: Background, limits: Limits) -> None:
+    def __init__(self, directory: Path, table: Database, background: Background, limits: Capacity) -> None:
         self.directory, self.table, self.background, self.limits = directory / UPLOADS, table, background, limits
         self._under_way: Counter[str] = Counter()
         """How many uploads of each token arrive now."""
@@ -47,7 +47,7 @@ class Uploads:
     async def put(self, token: str, name: str, body: AsyncIterator[bytes]) -> FileRow:
         """Keep an upload under a name of the token's, in place of an earlier one.
 
-        Raises InputError where it cannot be used, TooLargeError where it is larger than is allowed.
+        Raises InputError where it cannot be used, FileTooLargeError where it is larger than is allowed.
         """
         if not re.fullmatch(FILE_NAME, name):
             raise InputError(f"{name!r} is no name of a file: use letters, digits, - and _, and .jsonl at the end.")
@@ -103,7 +103,7 @@ class Uploads:
                     raise InputError(f"{name}:1: expected one JSON object a line.")
                 size += len(block)
                 if size > self.limits.file_bytes:
-                    raise TooLargeError(f"an upload may have {self.limits.file_bytes:,} bytes.")
+                    raise FileTooLargeError(f"an upload may have {self.limits.file_bytes:,} bytes.")
                 digest.update(block)
                 row = len(block) - block.rfind(b"\n") - 1 if b"\n" in block else row + len(block)
                 if row > LONGEST_ROW:

@@ -26,7 +26,7 @@ from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSett
 from explaineval.service.processes.background import BusyError
 from explaineval.service.processes.slots import TooManyJobsError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
-from explaineval.service.uploads import TooLargeError
+from explaineval.service.uploads import FileTooLargeError
 from explaineval.text import shortened
 
 log = logging.getLogger("explaineval.service")
@@ -53,7 +53,7 @@ STATUSES: Mapping[type[Exception], int] = {
     BudgetError: 402,
     BusyError: 422,
     InputError: 422,
-    TooLargeError: 413,
+    FileTooLargeError: 413,
     TooManyError: 429,
     TooManyJobsError: 429,
     NotReadyError: 503,

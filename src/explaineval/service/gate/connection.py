@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from explaineval.errors import RequestUnsentError
-from explaineval.service.gate.ledger import Ledger
-from explaineval.service.gate.turns import Pace, Turns
+from explaineval.service.gate.ledger import Budgets
+from explaineval.service.gate.turns import RateQueue, Turns
 
 LONGEST_LINE = 16 << 20
 """Bytes of a message; progress with many models is the longest."""
@@ -27,7 +27,7 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class PendingRequest:
     """One request of a run that waits: for room in the budget (place None) or for its turn at a place, since when."""
 
     place: str | None
@@ -54,16 +54,16 @@ class RunConnection:
 
     run: str
     token: str
-    ledger: Ledger
+    ledger: Budgets
     turns: Turns
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     receive: Callable[[dict[str, Any]], None]
-    paces: Mapping[str, Pace] = field(default_factory=dict)
+    paces: Mapping[str, RateQueue] = field(default_factory=dict)
     out: frozenset[str] = frozenset()
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _held: Counter[str] = field(default_factory=Counter, init=False)
-    _waiting: dict[int, Waiting] = field(default_factory=dict, init=False)
+    _waiting: dict[int, PendingRequest] = field(default_factory=dict, init=False)
     _probes: dict[int, str] = field(default_factory=dict, init=False)
     """The endpoints that are tried, by the numbers of the turns."""
     _busy: float = field(default=0.0, init=False)
@@ -147,7 +147,7 @@ class RunConnection:
 
     async def _wait(self, number: int, place: str | None, turn: Coroutine[Any, Any, Any]) -> Any:
         """Wait for what a request of the run asked for, and note that it waits. Raises RequestUnsentError."""
-        self._waiting[number] = Waiting(place, asyncio.get_running_loop().time())
+        self._waiting[number] = PendingRequest(place, asyncio.get_running_loop().time())
         try:
             return await turn
         finally:

@@ -19,7 +19,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 @dataclass(eq=False)
-class Outage:
+class DownEndpoint:
     """One endpoint that does not answer: why, since when, when it is tried next, and by which run just now.
 
     `since` is in seconds since 1970, the other times in those of the event loop. `prober` may try it since `granted`,
@@ -59,7 +59,7 @@ class Outages:
     def __init__(self, patience: float = PATIENCE, answered: Iterable[str] = ()) -> None:
         self.patience = patience
         self.have_answered = set(answered)
-        self.now: dict[str, Outage] = {}
+        self.now: dict[str, DownEndpoint] = {}
         self.on_first_answer: Callable[[str], None] = lambda _: None
         """Called once for each endpoint, when it has answered for the first time."""
 
@@ -67,7 +67,7 @@ class Outages:
         """Note that a run waits for an endpoint."""
         now, outage = asyncio.get_running_loop().time(), self.now.get(place)
         if outage is None:
-            self.now[place] = Outage(reason, time.time(), now, now + FIRST_PAUSE, FIRST_PAUSE)
+            self.now[place] = DownEndpoint(reason, time.time(), now, now + FIRST_PAUSE, FIRST_PAUSE)
         else:
             outage.reason = reason
 

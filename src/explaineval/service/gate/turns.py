@@ -15,7 +15,7 @@ CONNECTIONS: int = ClientConfig.model_fields["max_connections"].default
 
 
 @dataclass
-class Pace:
+class RateQueue:
     """Lets requests begin one after the other, as a rate allows, in the order of asking.
 
     A request that is given up takes no time from those behind it.
@@ -58,7 +58,7 @@ class EndpointTurns:
     """
 
     connections: int
-    pace: Pace
+    pace: RateQueue
     in_use: int = field(default=0, init=False)
     waiting: int = field(default=0, init=False)
     taken: int = field(default=0, init=False)
@@ -67,7 +67,7 @@ class EndpointTurns:
     def __post_init__(self) -> None:
         self._free = asyncio.Semaphore(self.connections)
 
-    async def take(self, tokens: int, run: str = "", own: Pace | None = None) -> None:
+    async def take(self, tokens: int, run: str = "", own: RateQueue | None = None) -> None:
         """Take a connection for a run in the order of asking, when the rates allow a request of about so many tokens.
 
         `own` is the pace of the run itself, which is waited for first, without a connection.
@@ -104,7 +104,7 @@ class Turns:
 
     def __init__(self, endpoints: Mapping[str, EndpointConfig], outages: Outages | None = None) -> None:
         self.endpoints = {
-            name: EndpointTurns(entry.max_connections or CONNECTIONS, Pace(RateLimit(entry.rpm, entry.tpm)))
+            name: EndpointTurns(entry.max_connections or CONNECTIONS, RateQueue(RateLimit(entry.rpm, entry.tpm)))
             for name, entry in endpoints.items()
         }
         self.outages = Outages() if outages is None else outages

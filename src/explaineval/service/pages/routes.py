@@ -23,7 +23,7 @@ from explaineval.service.auth import COOKIE, User, check_origin
 from explaineval.service.models import RUN_ID, ComparisonRequest, Plan, RunSettings
 from explaineval.service.pages.form import AMOUNTS, Form, field_of, in_words
 from explaineval.service.pages.rendering import ERRORS, PageRoute, local_path, message_of, page, static_file, status_of
-from explaineval.service.pages.views import Numbers, headline, price_line
+from explaineval.service.pages.views import ConditionNumbers, headline, price_line
 from explaineval.service.runs import FILES, RunService, exports
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -227,7 +227,7 @@ async def _form_page(
     )  # fmt: skip
 
 
-async def _headline(service: RunService, user: User, run: str) -> list[Numbers]:
+async def _headline(service: RunService, user: User, run: str) -> list[ConditionNumbers]:
     """Return what a run found; nothing where it has no numbers."""
     try:
         path = await service.result(user, run, METRICS)

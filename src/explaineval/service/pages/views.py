@@ -35,7 +35,7 @@ ORDERS = {
 STYLES = {"chat": "chat, for instruction-tuned models", "completion": "completion, few-shot text for pretrained models"}
 
 
-class Interval(NamedTuple):
+class IntervalDrawing(NamedTuple):
     """Places of an interval between −1 and 1 in its drawing, in pixels: its ends, its value, and zero."""
 
     low: float
@@ -44,7 +44,7 @@ class Interval(NamedTuple):
     zero: float
 
 
-class Numbers(NamedTuple):
+class ConditionNumbers(NamedTuple):
     """What was found in one condition: phi-CCT, and the rates beside it by name, None where they are undefined."""
 
     model: str
@@ -53,7 +53,7 @@ class Numbers(NamedTuple):
     rates: Mapping[str, float | None]
 
 
-def headline(rows: Iterable[MetricRow]) -> list[Numbers]:
+def headline(rows: Iterable[MetricRow]) -> list[ConditionNumbers]:
     """Return what the page of a run shows of its metrics: by each condition phi-CCT as explanations have it."""
     from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_CCT, TPR
 
@@ -72,14 +72,14 @@ def headline(rows: Iterable[MetricRow]) -> list[Numbers]:
     ]
 
 
-def _numbers(row: MetricRow, rates: Mapping[str, float | None]) -> Numbers:
+def _numbers(row: MetricRow, rates: Mapping[str, float | None]) -> ConditionNumbers:
     phi = PhiView(
         kind=row.kind or "", value=row.value, low=row.low, high=row.high, n=row.n, n_examples=row.n_examples,
         conditions=1, undefined=row.undefined,
     )  # fmt: skip
     task = "mean over tasks" if row.task == MEAN else row.task
     parts = [task, row.kind, row.order, row.style, counted(row.shots, "shot"), row.verbosity]
-    return Numbers(row.model, ", ".join(str(part) for part in parts if part is not None), phi, rates)
+    return ConditionNumbers(row.model, ", ".join(str(part) for part in parts if part is not None), phi, rates)
 
 
 def is_told(row: Mapping[str, Any]) -> bool:
@@ -117,13 +117,13 @@ def limits(warnings: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def interval(phi: PhiView) -> Interval | None:
+def interval(phi: PhiView) -> IntervalDrawing | None:
     """Return where phi-CCT and its interval are drawn; None where it has no value."""
     if phi.value is None:
         return None
     low = phi.value if phi.low is None else phi.low
     high = phi.value if phi.high is None else phi.high
-    return Interval(_place(low), _place(high), _place(phi.value), _place(0.0))
+    return IntervalDrawing(_place(low), _place(high), _place(phi.value), _place(0.0))
 
 
 def _place(value: float) -> float:

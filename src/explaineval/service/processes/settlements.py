@@ -10,10 +10,10 @@ from typing import Any
 
 from explaineval.errors import InputError, InUseError
 from explaineval.rundir.directory import locked
-from explaineval.service.gate.ledger import Ledger
+from explaineval.service.gate.ledger import Budgets
 from explaineval.service.logs import event
 from explaineval.service.processes.background import Background, BusyError
-from explaineval.service.table import RunRow, Table
+from explaineval.service.table import Database, RunRow
 
 TRIES = 3
 PAUSE = 0.5
@@ -33,8 +33,8 @@ class Settlements:
 
     def __init__(
         self,
-        table: Table,
-        ledger: Ledger,
+        table: Database,
+        ledger: Budgets,
         background: Background,
         job: Callable[[RunRow], Mapping[str, Any]],
         directory: Callable[[str], Path],

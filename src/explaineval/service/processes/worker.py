@@ -29,7 +29,7 @@ LOCK_SECONDS = 600.0
 LOOK_SECONDS = 0.25
 
 
-class Worker:
+class RunProcess:
     """One run in this process, and its connection to the server."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -123,7 +123,7 @@ def work(descriptor: int) -> int:
     """Work on the job that comes over a descriptor; return the exit code of the process."""
     with socket.socket(fileno=descriptor) as connection:
         try:
-            Worker(connection).work()
+            RunProcess(connection).work()
         except Exception:
             traceback.print_exc()
             return 1

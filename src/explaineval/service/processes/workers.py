@@ -28,9 +28,9 @@ from explaineval.errors import InputError
 from explaineval.service.disk import Disk, is_full
 from explaineval.service.events import Events
 from explaineval.service.gate.connection import LONGEST_LINE, Idle, RunConnection
-from explaineval.service.gate.ledger import Ledger
+from explaineval.service.gate.ledger import Budgets
 from explaineval.service.gate.outages import clock as clock_text
-from explaineval.service.gate.turns import CONNECTIONS, Pace, Turns
+from explaineval.service.gate.turns import CONNECTIONS, RateQueue, Turns
 from explaineval.service.logs import event
 from explaineval.service.models import RunView, Wait
 from explaineval.service.processes.background import Background, BusyError, without_paths
@@ -39,7 +39,7 @@ from explaineval.service.processes.schedule import IDLE, Holder, Queue, choose_t
 from explaineval.service.processes.settlements import Settlements
 from explaineval.service.processes.starter import Started, Starter
 from explaineval.service.settings import Settings
-from explaineval.service.table import ACTIVE, STATES, RunRow, State, Table, WaitsFor, kept_of
+from explaineval.service.table import ACTIVE, STATES, Database, RunRow, State, WaitsFor, kept_of
 from explaineval.service.uploads import in_directory
 from explaineval.text import dollars_text
 
@@ -119,8 +119,8 @@ class Workers:
     def __init__(
         self,
         directory: Path,
-        table: Table,
-        ledger: Ledger,
+        table: Database,
+        ledger: Budgets,
         turns: Turns,
         events: Events,
         settings: Settings,
@@ -146,7 +146,7 @@ class Workers:
         self.worst_left: Callable[[RunRow], Awaitable[float | None]]
         """Plans a run anew, and returns the worst case of what is not in the cache yet."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._paces: dict[str, dict[str, Pace]] = {}
+        self._paces: dict[str, dict[str, RateQueue]] = {}
         """The rates of runs by their places, which hold over their processes."""
         self._planning: dict[str, asyncio.Task[None]] = {}
         """Runs that are planned anew, or were, since they did not fit their budget."""
@@ -658,12 +658,12 @@ def _lowered(entry: EndpointConfig, wanted: Mapping[str, float]) -> EndpointConf
     return entry.model_copy(update={"max_connections": int(connections), "rpm": None, "tpm": None})
 
 
-def _paces_of(row: RunRow) -> dict[str, Pace]:
+def _paces_of(row: RunRow) -> dict[str, RateQueue]:
     """Return the rates that a run keeps to itself."""
     wanted = row.job["lowered"]
     if "rpm" not in wanted and "tpm" not in wanted:
         return {}
-    return {name: Pace(RateLimit(wanted.get("rpm"), wanted.get("tpm"))) for name in row.job["endpoints"]}
+    return {name: RateQueue(RateLimit(wanted.get("rpm"), wanted.get("tpm"))) for name in row.job["endpoints"]}
 
 
 def now() -> str:
