@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.records import MetricRow
-from explaineval.service.api import errors
-from explaineval.service.api.errors import sentence_of
+from explaineval.service import errors
+from explaineval.service.errors import sentence_of
 from explaineval.service.models import PhiView, Plan, RunSettings, RunView
 from explaineval.service.pages import rendering, views
-from explaineval.service.pages.form import MODEL_ROWS, Form, field_of
+from explaineval.service.submissions import MODEL_ROWS, Form, field_of
 
 CASES = {"low": 1.0, "expected": 2.0, "worst": 3.0}
 SUMS: dict[str, Any] = {

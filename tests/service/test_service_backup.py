@@ -20,9 +20,7 @@ from explaineval.cache import open_store
 from explaineval.cli.app import main
 from explaineval.cost import dollars, price_given
 from explaineval.errors import InputError, StoreError
-from explaineval.service import backup
-from explaineval.service.backup import back_up
-from explaineval.service.runs import prepare_directory
+from explaineval.service import directory
 from explaineval.service.table import Database, FileRow
 from servers.service import Service
 
@@ -223,7 +221,7 @@ def test_what_is_deleted_meanwhile_is_not_in_the_copy(tmp_path: Path, monkeypatc
         (data / "uploads" / digest).mkdir()
         (data / "uploads" / digest / "t.jsonl").write_text("{}\n")
         table.put_file(FileRow("ann" + digest[0], "t.jsonl", digest, "task", 1, 3, "2026-01-01"))
-    copy_runs = backup._copy_runs
+    copy_runs = directory._copy_runs
 
     def delete_and_copy(*arguments: Any) -> None:
         shutil.rmtree(data / "runs" / "a1")
@@ -232,7 +230,7 @@ def test_what_is_deleted_meanwhile_is_not_in_the_copy(tmp_path: Path, monkeypatc
         shutil.rmtree(data / "uploads" / ("0" * 64))
         copy_runs(*arguments)
 
-    monkeypatch.setattr(backup, "_copy_runs", delete_and_copy)
+    monkeypatch.setattr(directory, "_copy_runs", delete_and_copy)
     back_up(data, tmp_path / "copy")
     table.close()
 
@@ -257,7 +255,7 @@ def test_what_cannot_be_copied_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="There is no copy"):
         back_up(data, tmp_path / "file" / "copy")
-    monkeypatch.setattr(backup, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(directory, "LOCK_SECONDS", 0.1)
     holder = sqlite3.connect(data / "service.sqlite", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError, match=r"kept a database .* locked"):

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from explaineval.service.api.errors import install
+from explaineval.service.errors import install
 
 
 def fill(directory: Path) -> None:

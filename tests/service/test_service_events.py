@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from explaineval.service.events import Events, RunEvent
-from explaineval.service.gate.places import Shares
+from explaineval.service.monitoring import Events, RunEvent
+from explaineval.service.processes.sharing import Shares
 
 PLACES = Shares(10, 10, "followers")
 

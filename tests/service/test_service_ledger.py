@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from explaineval.errors import RequestUnsentError
-from explaineval.service.gate import ledger as ledgers
-from explaineval.service.gate.ledger import Budgets, end
+from explaineval.service.processes import budgets as ledgers
+from explaineval.service.processes.budgets import Budgets, end
 from explaineval.service.table import RESERVE, Database, Reservation
 
 OLD_TABLE = """

@@ -10,11 +10,18 @@ from typing import Any
 import pytest
 
 from explaineval.client.concurrency import RateLimit
-from explaineval.service.gate import outages as gate_outages
-from explaineval.service.gate.outages import Outages
-from explaineval.service.gate.turns import RateQueue
-from explaineval.service.processes.schedule import IDLE, LONG_QUANTUM, QUANTUM, Holder, Queue, choose_to_pause
-from explaineval.service.processes.slots import FairSlots, TooManyJobsError
+from explaineval.service.processes import endpoints as gate_outages
+from explaineval.service.processes.endpoints import Outages, RateQueue
+from explaineval.service.processes.sharing import (
+    IDLE,
+    LONG_QUANTUM,
+    QUANTUM,
+    FairSlots,
+    Holder,
+    Queue,
+    TooManyJobsError,
+    choose_to_pause,
+)
 from explaineval.service.table import RunRow
 
 

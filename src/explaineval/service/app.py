@@ -19,14 +19,13 @@ from fastapi import FastAPI
 from explaineval._version import __version__
 from explaineval.datasets.taggers import find_tagger, how_to_install
 from explaineval.errors import ExplainevalError, InputError
-from explaineval.service.api import errors, runs, stores
-from explaineval.service.api.connections import Crowd, protocol_of
-from explaineval.service.api.guards import LOOPBACK_HOSTS, BasePath, Guard
-from explaineval.service.gate.places import MOST_ARRIVING, most_arriving, most_connections, raise_open_files
-from explaineval.service.logs import event, write_logs
-from explaineval.service.monitoring import Observed
+from explaineval.service import errors
+from explaineval.service.api import runs, stores
+from explaineval.service.connections import LOOPBACK_HOSTS, BasePath, Crowd, Guard, protocol_of
+from explaineval.service.monitoring import Observed, event, write_logs
 from explaineval.service.pages import rendering
 from explaineval.service.pages.routes import router as pages
+from explaineval.service.processes.sharing import MOST_ARRIVING, most_arriving, most_connections, raise_open_files
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings
 

@@ -13,19 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from explaineval.cache import open_store
 from explaineval.client.spending import SLACK
 from explaineval.config import RUN_KINDS, EndpointConfig
 from explaineval.datasets.taggers import find_tagger
 from explaineval.errors import InputError
 from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS
 from explaineval.service.auth import Auth, User
-from explaineval.service.disk import Disk
-from explaineval.service.events import Events, RunEvent
-from explaineval.service.gate.ledger import Budgets, end
-from explaineval.service.gate.outages import Outages
-from explaineval.service.gate.places import Shares, most_connections
-from explaineval.service.gate.turns import Turns
+from explaineval.service.directory import CACHE, EXPORTS, LOGS, RUNS, UPLOADS, Disk, Uploads, prepare_directory
 from explaineval.service.models import (
     ComparisonRequest,
     EndpointList,
@@ -37,19 +31,18 @@ from explaineval.service.models import (
     RunView,
     UserView,
 )
-from explaineval.service.monitoring import Monitor, TokenNumbers
+from explaineval.service.monitoring import Events, Monitor, RunEvent, TokenNumbers
 from explaineval.service.processes.background import Background, BusyError
-from explaineval.service.processes.ends import End
-from explaineval.service.processes.slots import FairSlots
-from explaineval.service.processes.workers import LOGS, RUNS, Workers, find_weights_if_installed, now
+from explaineval.service.processes.budgets import Budgets, end
+from explaineval.service.processes.endpoints import Outages, Turns
+from explaineval.service.processes.sharing import FairSlots, Shares, most_connections
+from explaineval.service.processes.states import End
+from explaineval.service.processes.workers import Workers, find_weights_if_installed, now
 from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
 from explaineval.service.table import ACTIVE, STATES, Database, ListedRun, RunRow, State, kept_of
-from explaineval.service.uploads import UPLOADS, Uploads
 from explaineval.text import counted, dollars_text
 
-CACHE = "cache"
-EXPORTS = "exports"
 REPORT = "report.html"
 FILES = (RUN, METRICS, METRICS_CSV, TRIALS, EXAMPLES, INTERVENTIONS, SHOTS)
 """Files of a run that are given out as they are."""
@@ -581,19 +574,6 @@ def find_embedded() -> Embedded | None:
 
     weights = find_weights_if_installed()
     return None if weights is None else Embedded(EMBEDDED_MODEL, weights_name(weights), weights)
-
-
-def prepare_directory(directory: Path) -> None:
-    """Make what a data directory holds, the cache of answers among it. Raises InputError where it cannot be used."""
-    for name in (RUNS, CACHE, UPLOADS, LOGS, EXPORTS):
-        try:
-            (directory / name).mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            reason = exc.strerror or exc
-            raise InputError(f"the data directory cannot be written: {directory / name}: {reason}.") from None
-    for draft in (directory / UPLOADS).glob("draft-*"):  # of a process that was killed
-        shutil.rmtree(draft, ignore_errors=True)
-    open_store(directory / CACHE).close()  # or a plan could meet one that is just being made
 
 
 def _is_newer(path: Path, than: Path) -> bool:

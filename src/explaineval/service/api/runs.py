@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from explaineval.records import MetricRow
 from explaineval.service.api.dependencies import AskedRun, Asking, AuthenticatedRoute, RunId, Service, count_follower
-from explaineval.service.api.errors import plain_responses, responses
+from explaineval.service.errors import plain_responses, responses
 from explaineval.service.models import (
     ComparisonRequest,
     Continuation,

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from explaineval.service.api.dependencies import Asking, AuthenticatedRoute, Service
-from explaineval.service.api.errors import responses
-from explaineval.service.api.guards import BASE
 from explaineval.service.auth import COOKIE, AuthError, check_origin
+from explaineval.service.connections import BASE
+from explaineval.service.errors import responses
 from explaineval.service.models import (
     FILE_NAME,
     CacheView,

@@ -22,11 +22,11 @@ from explaineval._version import __version__
 from explaineval.config import SETTINGS
 from explaineval.errors import ExplainevalError
 from explaineval.secrets import SECRETS
-from explaineval.service.api.errors import CODES, STATUSES, sentence_of
-from explaineval.service.api.guards import BASE
 from explaineval.service.auth import AuthError, User
+from explaineval.service.connections import BASE
+from explaineval.service.errors import CODES, STATUSES, sentence_of
 from explaineval.service.pages import views
-from explaineval.service.pages.form import LABELS
+from explaineval.service.submissions import LABELS
 from explaineval.text import shortened, visible
 
 POLICY = (

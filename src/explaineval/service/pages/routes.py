@@ -16,15 +16,15 @@ from explaineval.records import MetricRow
 from explaineval.rundir.directory import METRICS
 from explaineval.scoring.verbosity import BY_LENGTH
 from explaineval.service.api.dependencies import AskedRun, Asking, RunId, Service
-from explaineval.service.api.errors import sentence_of
-from explaineval.service.api.guards import BASE
 from explaineval.service.api.stores import WRONG_TOKEN_SECONDS, set_cookie
 from explaineval.service.auth import COOKIE, User, check_origin
+from explaineval.service.connections import BASE
+from explaineval.service.errors import sentence_of
 from explaineval.service.models import RUN_ID, ComparisonRequest, Plan, RunSettings
-from explaineval.service.pages.form import AMOUNTS, Form, field_of, in_words
 from explaineval.service.pages.rendering import ERRORS, PageRoute, local_path, message_of, page, static_file, status_of
 from explaineval.service.pages.views import ConditionNumbers, headline, price_line
 from explaineval.service.runs import FILES, RunService, exports
+from explaineval.service.submissions import AMOUNTS, Form, field_of, in_words
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 COMPARED = 50

@@ -24,23 +24,21 @@ from typing import Any
 from explaineval.client.concurrency import RateLimit
 from explaineval.client.spending import SLACK
 from explaineval.config import ClientConfig, EndpointConfig
-from explaineval.errors import InputError
-from explaineval.service.disk import Disk, is_full
-from explaineval.service.events import Events
-from explaineval.service.gate.connection import LONGEST_LINE, Idle, RunConnection
-from explaineval.service.gate.ledger import Budgets
-from explaineval.service.gate.outages import clock as clock_text
-from explaineval.service.gate.turns import CONNECTIONS, RateQueue, Turns
-from explaineval.service.logs import event
+from explaineval.errors import InputError, InUseError
+from explaineval.rundir.directory import locked
+from explaineval.service.directory import LOGS, RUNS, Disk, in_directory, is_full
 from explaineval.service.models import RunView, Wait
+from explaineval.service.monitoring import Events, event
 from explaineval.service.processes.background import Background, BusyError, without_paths
-from explaineval.service.processes.ends import End, Process, end_of
-from explaineval.service.processes.schedule import IDLE, Holder, Queue, choose_to_pause
-from explaineval.service.processes.settlements import Settlements
-from explaineval.service.processes.starter import Started, Starter
+from explaineval.service.processes.budgets import Budgets
+from explaineval.service.processes.endpoints import CONNECTIONS, RateQueue, Turns
+from explaineval.service.processes.endpoints import clock as clock_text
+from explaineval.service.processes.sharing import IDLE, Holder, Queue, choose_to_pause
+from explaineval.service.processes.states import End, Process, end_of
+from explaineval.service.processes.wire import LONGEST_LINE, Idle, RunConnection
+from explaineval.service.processes.worker import Started, Starter
 from explaineval.service.settings import Settings
 from explaineval.service.table import ACTIVE, STATES, Database, RunRow, State, WaitsFor, kept_of
-from explaineval.service.uploads import in_directory
 from explaineval.text import dollars_text
 
 STOP_SECONDS = 130.0
@@ -54,8 +52,6 @@ TICK_SECONDS = 1.0
 MOST_CONNECTIONS = 4096
 LONGEST_PATIENCE = 30 * 86_400.0
 """Seconds for which the process of a run waits for an endpoint, unless it is ended before."""
-LOGS = "logs"
-RUNS = "runs"
 ENDED = Wait("worker", "")
 """Says of a run that it does not wait: it has been ended instead of started."""
 
@@ -683,3 +679,78 @@ def find_weights_if_installed() -> Path | None:
         return find_weights(None)
     except InputError:
         return None
+
+
+TRIES = 3
+PAUSE = 0.5
+"""Seconds between two looks whether the process of a run has ended that an earlier server left."""
+
+
+class Settlements:
+    """Settles runs.
+
+    Args:
+        table: the runs.
+        ledger: what is open.
+        background: the processes that read the cache.
+        job: what the process of a run is given.
+        directory: the run directory of a run, which its process locks.
+    """
+
+    def __init__(
+        self,
+        table: Database,
+        ledger: Budgets,
+        background: Background,
+        job: Callable[[RunRow], Mapping[str, Any]],
+        directory: Callable[[str], Path],
+    ) -> None:
+        self.table, self.ledger, self.background, self.job, self.directory = table, ledger, background, job, directory
+
+    async def settle(self, run: str) -> float:
+        """Settle a run whose process has ended; return the dollars that were booked."""
+        keys = self.ledger.open_keys(run)
+        costs = await self._costs(run, keys) if keys else {}
+        return self.ledger.settle_run(run, costs)
+
+    async def settle_left_open(self, runs: set[str], then: Callable[[], None]) -> None:
+        """Settle runs that an earlier server left, each when its process has ended; calls `then` after each."""
+        left = set(runs)
+        while left:
+            for run in sorted(left):
+                if await asyncio.to_thread(self._has_ended, run):
+                    await self.settle(run)
+                    left.discard(run)
+                    then()
+            if left:
+                await asyncio.sleep(PAUSE)
+
+    def _has_ended(self, run: str) -> bool:
+        directory = self.directory(run)
+        if not directory.exists():
+            return True
+        try:
+            with locked(directory):
+                return True
+        except InUseError:
+            return False
+        except InputError:  # it cannot be written, so that no process writes there
+            return True
+
+    async def _costs(self, run: str, keys: list[str]) -> dict[str, float]:
+        """Return the dollars of the answers that are in the cache, by key."""
+        row = await asyncio.to_thread(self.table.run, run)
+        if row is None:
+            return {}
+        for _ in range(TRIES):
+            try:
+                job = self.job(row)
+                found: dict[str, float] = await self.background.do(
+                    "bills", "(settlements)", science=job["science"], client=job["client"], keys=keys
+                )
+            except (BusyError, InputError, OSError, RuntimeError, LookupError, ValueError) as exc:
+                event("settlement", logging.WARNING, run=run, error=type(exc).__name__)
+                await asyncio.sleep(PAUSE)
+            else:
+                return found
+        return {}

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 
 from explaineval.client.spending import Budget, SpendingLimit
 from explaineval.errors import RequestUnsentError
-from explaineval.service.logs import event
+from explaineval.service.monitoring import event
 from explaineval.service.table import Database, Reservation
 
 RETRY_SECONDS = 1.0

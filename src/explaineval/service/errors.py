@@ -21,12 +21,11 @@ from explaineval.errors import ExplainevalError, InputError
 from explaineval.files import FULL
 from explaineval.secrets import SECRETS
 from explaineval.service.auth import AuthError
-from explaineval.service.gate.places import TooManyError
+from explaineval.service.directory import FileTooLargeError
 from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSettings
 from explaineval.service.processes.background import BusyError
-from explaineval.service.processes.slots import TooManyJobsError
+from explaineval.service.processes.sharing import TooManyError, TooManyJobsError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
-from explaineval.service.uploads import FileTooLargeError
 from explaineval.text import shortened
 
 log = logging.getLogger("explaineval.service")
