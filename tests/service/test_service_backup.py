@@ -21,6 +21,7 @@ from explaineval.cli.app import main
 from explaineval.cost import dollars, price_given
 from explaineval.errors import InputError, StoreError
 from explaineval.service import directory
+from explaineval.service.directory import back_up, prepare_directory
 from explaineval.service.table import Database, FileRow
 from servers.service import Service
 
