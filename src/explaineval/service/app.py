@@ -19,12 +19,9 @@ from fastapi import FastAPI
 from explaineval._version import __version__
 from explaineval.datasets.taggers import find_tagger, how_to_install
 from explaineval.errors import ExplainevalError, InputError
-from explaineval.service import errors
-from explaineval.service.api import runs, stores
+from explaineval.service import actions, errors
 from explaineval.service.connections import LOOPBACK_HOSTS, BasePath, Crowd, Guard, protocol_of
 from explaineval.service.monitoring import Observed, event, write_logs
-from explaineval.service.pages import rendering
-from explaineval.service.pages.routes import router as pages
 from explaineval.service.processes.sharing import MOST_ARRIVING, most_arriving, most_connections, raise_open_files
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings
@@ -66,34 +63,15 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
         generate_unique_id_function=lambda route: route.name,
     )
     errors.install(app)
-    rendering.install(app)
+    actions.install(app)
     if digests:
-        _describe_tokens(app)
-    for router in (runs.router, stores.router, stores.health, pages):
-        app.include_router(router)
+        actions.describe_tokens(app)
     hosts = {*LOOPBACK_HOSTS, *(name.lower() for name in settings.hosts)} if loopback or settings.hosts else None
     limits = settings.limits
     app.add_middleware(Guard, hosts=hosts, body_bytes=limits.request_bytes, file_bytes=limits.file_bytes)
     app.add_middleware(Observed)
     app.add_middleware(BasePath, path=settings.base_path)
     return app
-
-
-def _describe_tokens(app: FastAPI) -> None:
-    """Let the OpenAPI description say where a token is needed."""
-    describe = app.openapi
-
-    def described() -> dict[str, Any]:
-        document = describe()
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["token"] = {"type": "http", "scheme": "bearer"}
-        for path, operations in document["paths"].items():
-            for method, operation in operations.items():
-                if path.startswith("/api/") and (method, path) != ("post", "/api/session"):
-                    operation["security"] = [{"token": []}]
-        return document
-
-    app.openapi = described  # type: ignore[method-assign]  # as FastAPI documents it
 
 
 class Server(uvicorn.Server):

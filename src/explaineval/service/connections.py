@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from contextvars import ContextVar
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from explaineval.service.errors import error
+from explaineval.service.pages import BASE
 from explaineval.service.processes.sharing import Shares
 
 READ_SECONDS = 60.0
@@ -218,10 +218,6 @@ BLOCK_SECONDS = 30.0
 """For how long the next part of a body is waited for, and the whole of a short body."""
 SLOWEST_BYTES = 16_000
 """Bytes of a body that must arrive each second, once `BLOCK_SECONDS` are over."""
-
-
-BASE: ContextVar[str] = ContextVar("base_path", default="")
-"""The path below which the service is asked, while a request is answered: nothing, or `/` and names."""
 
 
 class BasePath:

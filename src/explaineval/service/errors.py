@@ -1,4 +1,4 @@
-"""Every error of the service as one JSON document with a status, and how OpenAPI describes them."""
+"""Every error of the service as one JSON document with a status, or as a page, and how OpenAPI describes them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from explaineval.config.fields import KEYWORDS
@@ -23,6 +25,7 @@ from explaineval.secrets import SECRETS
 from explaineval.service.auth import AuthError
 from explaineval.service.directory import FileTooLargeError
 from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSettings
+from explaineval.service.pages import page
 from explaineval.service.processes.background import BusyError
 from explaineval.service.processes.sharing import TooManyError, TooManyJobsError
 from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
@@ -56,7 +59,12 @@ STATUSES: Mapping[type[Exception], int] = {
     TooManyError: 429,
     TooManyJobsError: 429,
     NotReadyError: 503,
+    RequestValidationError: 422,
 }
+
+
+EXPECTED: tuple[type[Exception], ...] = (ExplainevalError, AuthError, *STATUSES)
+"""What is told as it is; everything else is a fault."""
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -74,77 +82,97 @@ def plain_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the answer for an error."""
+    """Return the document of an error."""
     code = CODES.get(status, ("error", ""))[0]
-    text = SECRETS.mask(shortened(message))
-    document = {"error": {"code": code, "message": text}}
+    document = {"error": {"code": code, "message": SECRETS.mask(shortened(message))}}
     return JSONResponse(document, status, dict(headers or {}))
 
 
 def install(app: FastAPI) -> None:
-    """Let the app answer every error by the same document."""
-    for kind, status in STATUSES.items():
-        app.add_exception_handler(kind, _handler(status))
-    app.add_exception_handler(AuthError, _auth)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(ExplainevalError, _handler(500))
+    """Let the app answer every error by one document, or by a page where a browser asks."""
+    for kind in (*EXPECTED, HTTPException, Exception):
+        app.add_exception_handler(kind, _answer)
     for kind in (OSError, sqlite3.OperationalError):
-        app.add_exception_handler(kind, _storage)
-    app.add_exception_handler(Exception, _fault)
+        app.add_exception_handler(kind, _answer_full)
 
 
-def _handler(status: int) -> Any:
-    async def answer(_: Request, exc: Exception) -> JSONResponse:
-        return error(status, str(exc) or CODES[status][1])
-
-    return answer
-
-
-async def _auth(_: Request, exc: Exception) -> JSONResponse:
-    assert isinstance(exc, AuthError)  # noqa: S101 - installed for it alone
-    return error(exc.status, str(exc), {"WWW-Authenticate": "Bearer"} if exc.status == 401 else None)
+def status_of(exc: Exception) -> int:
+    """Return the status of an answer to an error."""
+    if isinstance(exc, AuthError):
+        return exc.status
+    if isinstance(exc, HTTPException):
+        return exc.status_code
+    return next((status for kind, status in STATUSES.items() if isinstance(exc, kind)), 500)
 
 
-async def _http(request: Request, exc: Exception) -> JSONResponse:
-    assert isinstance(exc, HTTPException)  # noqa: S101 - installed for it alone
-    if exc.status_code == 405:
-        allowed = ", ".join(_methods_of(request.app, request.url.path))
-        return error(405, f"{CODES[405][1]} It takes {allowed}.", {"Allow": allowed})
-    return error(exc.status_code, CODES[exc.status_code][1] if exc.status_code in CODES else exc.detail, exc.headers)
+def message_of(exc: Exception) -> str:
+    """Return the sentence of an error."""
+    status = status_of(exc)
+    if isinstance(exc, RequestValidationError):
+        message = sentence_of(exc.errors())
+    elif isinstance(exc, HTTPException):
+        message = CODES[status][1] if status in CODES else exc.detail
+    elif isinstance(exc, EXPECTED):
+        message = str(exc) or CODES[status][1]
+    else:
+        message = f"an error in explaineval itself: {type(exc).__name__}."
+    return SECRETS.mask(shortened(message))
+
+
+async def _answer(request: Request, exc: Exception) -> Response:
+    """Answer by a document or a page; whoever asks for a page without being logged in is sent to the login."""
+    status, message, path = status_of(exc), message_of(exc), request.scope["path"]
+    headers = dict(getattr(exc, "headers", None) or {})
+    if status == 405:
+        allowed = ", ".join(_methods_of(request.app, path))
+        message, headers = f"{message} It takes {allowed}.", {"Allow": allowed}
+    if not _wants_page(request):
+        if isinstance(exc, AuthError) and status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return error(status, message, headers)
+    if isinstance(exc, AuthError) and status == 401 and path != "/login":
+        return RedirectResponse(f"/login?next={quote(local_path(path))}", 303)
+    shown = page("error.html", None, status, status=status, message=message)
+    shown.headers.update(headers)
+    return shown
+
+
+async def _answer_full(request: Request, exc: Exception) -> Response:
+    """Say what the disk lacks; any other error of the system is a fault of ours."""
+    if isinstance(exc, OSError) and exc.errno in FULL:
+        number = exc.errno or errno.ENOSPC
+    elif getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        number = errno.ENOSPC
+    else:
+        raise exc
+    log.error("storage", exc_info=exc)
+    reason = os.strerror(number).lower()
+    return await _answer(
+        request, NotReadyError(f"the service cannot store its data ({reason}); its operator must make room.")
+    )
+
+
+def _wants_page(request: Request) -> bool:
+    """Return whether a page was asked for, or an address that is none of ours by a browser."""
+    route = request.scope.get("route")
+    if isinstance(route, APIRoute) and not route.include_in_schema:
+        return True
+    return not request.scope["path"].startswith("/api/") and "text/html" in request.headers.get("accept", "")
+
+
+def local_path(path: str) -> str:
+    """Return a path of this service, where a login goes on; the list of runs for anything else.
+
+    >>> local_path("/runs/0123"), local_path("//evil.example"), local_path("https://evil.example")
+    ('/runs/0123', '/runs', '/runs')
+    """
+    return path if re.fullmatch(r"/[A-Za-z0-9][A-Za-z0-9/._-]*", path) else "/runs"
 
 
 def _methods_of(app: FastAPI, path: str) -> list[str]:
     """Return the methods that a path takes, of all its routes."""
-    return sorted(
-        {
-            method.upper()
-            for template, operations in app.openapi()["paths"].items()
-            if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path)
-            for method in operations
-        }
-    )
-
-
-async def _validation(_: Request, exc: Exception) -> JSONResponse:
-    assert isinstance(exc, RequestValidationError)  # noqa: S101 - installed for it alone
-    return error(422, sentence_of(exc.errors()))
-
-
-async def _storage(_: Request, exc: Exception) -> JSONResponse:
-    """Say what the disk lacks; any other error of the system is a fault of ours."""
-    if isinstance(exc, OSError) and exc.errno in FULL:
-        reason = os.strerror(exc.errno).lower()
-    elif getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        reason = os.strerror(errno.ENOSPC).lower()
-    else:
-        raise exc
-    log.error("storage", exc_info=exc)
-    return error(503, f"the service cannot store its data ({reason}); its operator must make room.")
-
-
-async def _fault(_: Request, exc: Exception) -> JSONResponse:
-    return error(500, f"an error in explaineval itself: {type(exc).__name__}.")
+    routes = [route for route in app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
+    return sorted({method for route in routes for method in route.methods or ()})
 
 
 OBJECTS = ("model_type", "model_attributes_type", "dict_type")

@@ -1,17 +1,44 @@
-"""What pages show, in words and drawings. Pure: values in, text out."""
+"""Make the pages of the service: templates, what they say in words and drawings, and a policy for their content."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime
+from functools import cache
+from importlib.resources import files
 from typing import Any, NamedTuple
 
-from explaineval.records import MetricRow
-from explaineval.scoring.task_means import MEAN
-from explaineval.service.models import ModelView, PhiView, Plan, RunView
-from explaineval.text import agreeing, counted, dollars_text
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from explaineval import text
+from explaineval._version import __version__
+from explaineval.config import SETTINGS
+from explaineval.records import MetricRow
+from explaineval.scoring.codes import GRADES
+from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_AT_P, PHI_CCT, TPR, text_of
+from explaineval.scoring.task_means import MEAN, task_text
+from explaineval.service.auth import User
+from explaineval.service.models import ModelView, PhiView, Plan, RunView
+from explaineval.service.submissions import LABELS
+from explaineval.text import agreeing, counted, dollars_text, visible
+
+BASE: ContextVar[str] = ContextVar("base_path", default="")
+"""The path below which the service is asked, while a request is answered: nothing, or `/` and names."""
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+STATIC: Mapping[str, tuple[str, str, str]] = {
+    "tokens.css": ("explaineval.reporting.page", "tokens.css", "text/css"),
+    "site.css": ("explaineval.service", "static/site.css", "text/css"),
+    "run.js": ("explaineval.service", "static/run.js", "text/javascript"),
+    "form.js": ("explaineval.service", "static/form.js", "text/javascript"),
+    "upload.js": ("explaineval.service", "static/upload.js", "text/javascript"),
+}
+"""Files of pages: the package, the path in it, and the type. The colours are those of the report."""
 WIDTH, HEIGHT, MARGIN = 180, 20, 6
 """Of the drawing of an interval, in pixels."""
 
@@ -55,8 +82,6 @@ class ConditionNumbers(NamedTuple):
 
 def headline(rows: Iterable[MetricRow]) -> list[ConditionNumbers]:
     """Return what the page of a run shows of its metrics: by each condition phi-CCT as explanations have it."""
-    from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_CCT, TPR
-
     by_condition: dict[tuple[object, ...], dict[str, MetricRow]] = {}
     for row in rows:
         if row.metric in (PHI_CCT, TPR, FPR, IMPACT_RATE) and row.judge is None:
@@ -84,29 +109,11 @@ def _numbers(row: MetricRow, rates: Mapping[str, float | None]) -> ConditionNumb
 
 def is_told(row: Mapping[str, Any]) -> bool:
     """Return whether the page of a comparison shows this row: those that lead, and what phi-CCT is made of."""
-    from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_AT_P, PHI_CCT, TPR
-
     return bool(row["leading"]) or row["metric"] in (PHI_CCT, PHI_AT_P, TPR, FPR, IMPACT_RATE)
-
-
-def title(metric: str) -> str:
-    """Return what a metric is called in plain words."""
-    from explaineval.scoring.registry import text_of
-
-    return text_of(metric).title
-
-
-def task_text(task: str) -> str:
-    """Return what a comparison is about in words."""
-    from explaineval.scoring.task_means import task_text as text
-
-    return text(task)
 
 
 def limits(warnings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what limits differences in sentences, the gravest first; what it is about where not all are about one."""
-    from explaineval.scoring.codes import GRADES
-
     about = [(task_text(one["row"]["task"]), one["row"]["kind"]) for one in warnings]
     is_one = len(set(about)) == 1
     texts = []
@@ -218,3 +225,41 @@ def status_line(run: RunView) -> str:
     done = sum(model.done for model in run.progress.models)
     total = sum(model.distinct for model in run.progress.models)
     return f"The run is {STATES[run.state]}: {done:,} of {counted(total, 'request')} {agreeing(done, 'are')} done."
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("explaineval.service"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    helpers = (
+        text.number_text, text.share_text, text.p_value_text, text.dollars_text, text.duration_text, text.bytes_text,
+        text.interval_text, text.counted, moment, percent_done, interval, failures, rate, left, status_line,
+        simulated_note, by_rank, sentence, task_text, text_of, limits, is_told,
+    )  # fmt: skip
+    environment.globals.update({helper.__name__: helper for helper in helpers})
+    environment.globals.update(
+        base=BASE.get, STATES=STATES, ORDERS=ORDERS, STYLES=STYLES, LABELS=LABELS, SETTINGS=SETTINGS, WIDTH=WIDTH,
+        HEIGHT=HEIGHT, version=__version__,
+    )  # fmt: skip
+    return environment
+
+
+def page(template: str, user: User | None, code: int = 200, **values: Any) -> HTMLResponse:
+    """Return a page, with this status. One for a user needs `navigation`, the links at its top, and its `address`."""
+    content = _environment().get_template(template).render(user=user, **values)
+    return HTMLResponse(content, code, {"content-security-policy": POLICY})
+
+
+@cache
+def static_file(name: str) -> tuple[bytes, str] | None:
+    """Return a file of pages and its type; None where there is none of this name."""
+    if name not in STATIC:
+        return None
+    package, path, kind = STATIC[name]
+    return files(package).joinpath(path).read_bytes(), f"{kind}; charset=utf-8"
