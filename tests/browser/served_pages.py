@@ -10,7 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from opened_pages import DESKTOP, PHONE
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page
 
-from explaineval.service.table import Database, State
+from explaineval.service.processes.states import State
+from explaineval.service.table import Database
 from servers.service import Service
 
 USERS = ("reader", "writer", "newcomer", "keeper", "poor")

@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import expect
 from served_pages import EVIL, LOOKS, PHONE, TOKENS, Windows, plant_run
 
-from explaineval.service.table import Database, State
+from explaineval.service.processes.states import State
+from explaineval.service.table import Database
 from servers.planted import PlantedServer
 from servers.service import RUN, Service
 

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,9 @@ from explaineval.files import FULL, open_regular
 from explaineval.rundir.directory import LEDGER, RUN
 from explaineval.service.models import FILE_NAME
 from explaineval.service.processes.background import Background
+from explaineval.service.processes.states import ACTIVE
 from explaineval.service.settings import Capacity
-from explaineval.service.table import ACTIVE, FILE, Database, FileRow
+from explaineval.service.table import FILE, Database, FileRow, now
 from explaineval.text import counted
 
 RUNS, CACHE, UPLOADS, LOGS, EXPORTS = "runs", "cache", "uploads", "logs", "exports"
@@ -186,10 +186,7 @@ class Uploads:
             found = await self.background.do(
                 "check_file", token, path=str(draft), name=name, most_rows=self.limits.file_rows
             )
-            row = FileRow(
-                token, name, digest, found["kind"], found["rows"], size,
-                datetime.now(UTC).isoformat(timespec="milliseconds"),
-            )  # fmt: skip
+            row = FileRow(token, name, digest, found["kind"], found["rows"], size, now())
             await asyncio.to_thread(self._keep, draft, row)
         finally:
             await asyncio.to_thread(shutil.rmtree, draft.parent, ignore_errors=True)

@@ -33,7 +33,8 @@ from explaineval.service.processes.sharing import Shares
 
 if TYPE_CHECKING:
     from explaineval.service.processes.endpoints import Turns
-    from explaineval.service.table import RunRow, State
+    from explaineval.service.processes.states import State
+    from explaineval.service.table import RunRow
 
 
 WRITTEN = 50

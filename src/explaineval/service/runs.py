@@ -36,11 +36,11 @@ from explaineval.service.processes.background import Background, BusyError
 from explaineval.service.processes.budgets import Budgets, end
 from explaineval.service.processes.endpoints import Outages, Turns
 from explaineval.service.processes.sharing import FairSlots, Shares, most_connections
-from explaineval.service.processes.states import End
-from explaineval.service.processes.workers import Workers, find_weights_if_installed, now
+from explaineval.service.processes.states import ACTIVE, STATES, RunState
+from explaineval.service.processes.workers import Workers, find_weights_if_installed
 from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
-from explaineval.service.table import ACTIVE, STATES, Database, ListedRun, RunRow, State, kept_of
+from explaineval.service.table import Database, RunRow, kept_of, now
 from explaineval.text import counted, dollars_text
 
 REPORT = "report.html"
@@ -132,25 +132,15 @@ class RunService:
         self.turns = self.monitor.turns = Turns(self.endpoints, outages)
         weights = None if self.embedded is None else self.embedded.weights
         self.workers = Workers(
-            self.directory,
-            self.table,
-            self.ledger,
-            self.turns,
-            self.events,
-            self.settings,
-            self.endpoints,
-            weights,
-            environment_of(self.settings),
-            self.background,
-            self.disk,
-        )
-        self.workers.on_progress, self.workers.on_state = self.monitor.count_progress, self.monitor.count_state
-        self.workers.worst_left = self._worst_left
+            self.directory, self.table, self.ledger, self.turns, self.events, self.settings, self.endpoints, weights,
+            environment_of(self.settings), self.background, self.disk, self._worst_left, self.monitor.count_progress,
+            self.monitor.count_state,
+        )  # fmt: skip
         self.ledger.on_full = lambda _: self.disk.suspect()
         left_open = await asyncio.to_thread(self.ledger.load)
         for row in await asyncio.to_thread(self.workers.recover):
             self.events.publish(row.id, RunView.of(row).model_dump(mode="json"))
-        self._settling = asyncio.create_task(self.workers.settlements.settle_left_open(left_open, self._wake))
+        self._settling = asyncio.create_task(self.workers.settle_left_open(left_open))
         self._tasks = [asyncio.create_task(work) for work in (self.ledger.run(), self.workers.run(), self.disk.run())]
         self.ready = True
         return self
@@ -237,24 +227,21 @@ class RunService:
         token = None if user.admin else user.token
         rows = await asyncio.to_thread(self.table.listed_runs, token, before, limit + 1)
         total = await asyncio.to_thread(self.table.count_runs, token)
-        shown = rows[:limit]
-        following = shown[-1].number if len(rows) > limit else None
-        return RunList(runs=[self._summary(row) for row in shown], total=total, next=following)
+        following = rows[limit - 1]["number"] if len(rows) > limit else None
+        return RunList(runs=[self._summary(row) for row in rows[:limit]], total=total, next=following)
 
     async def stop(self, user: User, run: str) -> RunRow:
         """Ask a run to stop; answers under way are waited for. Raises NotFoundError, ConflictError if it has ended."""
         row = await self.get(user, run)
         async with self._submitting:
             if await self.workers.stop(run):  # it may have ended meanwhile
-                going: tuple[State, ...] = ("queued", "running", "waiting")
-                await asyncio.to_thread(self.table.update_run, run, only_in=going, state="stopping")
-            elif not await self.workers.set_state(
-                row, End("stopped", "it was stopped; continue asks the rest."), only_in=("waiting",)
-            ) and not await self.workers.set_state(
-                row, End("stopped", "it was stopped before it began."), only_in=("queued",)
-            ):
-                row = await self.get(user, run)
-                raise ConflictError(f"the run has ended already: it is {row.state}.")
+                await asyncio.to_thread(self.table.set_state, run, RunState("stopping", row.reason, row.waits_for))
+            else:
+                reason = "it was stopped; continue asks the rest." if row.started else "it was stopped before it began."
+                state = RunState("stopped", reason)
+                if not await self.workers.set_state(row, state, only_in=("queued", "waiting")):
+                    row = await self.get(user, run)
+                    raise ConflictError(f"the run has ended already: it is {row.state}.")
         return await self.get(user, run)
 
     async def resume(self, user: User, run: str, max_usd: float | None = None) -> RunRow:
@@ -279,7 +266,7 @@ class RunService:
                     f"budget of {row.token}."
                 )
             await self.workers.set_state(
-                row, End("queued"), max_usd=limit, worst_usd=worst, restarts=0, exit_code=None, begun=None
+                row, RunState("queued"), max_usd=limit, worst_usd=worst, restarts=0, exit_code=None, begun=None
             )
         row = await self.get(user, run)
         self.events.publish(run, RunView.of(row).model_dump(mode="json"))
@@ -526,11 +513,11 @@ class RunService:
                 "set a lower limit (max_usd), at which it stops."
             )
 
-    def _summary(self, row: ListedRun) -> RunSummary:
-        summary = RunSummary.model_validate({name: value for name, value in vars(row).items() if name != "number"})
-        running, wait = self.workers.running.get(row.id), self.workers.queued.get(row.id)
+    def _summary(self, row: dict[str, Any]) -> RunSummary:
+        summary = RunSummary.model_validate(row)
+        running, waits = self.workers.running.get(summary.id), self.workers.queued.get(summary.id)
         if running is None:
-            return summary if wait is None else summary.model_copy(update={"reason": wait.reason})
+            return summary if waits is None else summary.model_copy(update={"reason": waits.reason})
         view = running.view
         done = 0 if view.progress is None else sum(model.done for model in view.progress.models)
         return summary.model_copy(update={"state": view.state, "reason": view.reason, "done": done, "usd": view.usd})

@@ -12,19 +12,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
 from explaineval.errors import InputError
-
-State = Literal["queued", "running", "waiting", "stopping", "stopped", "finished", "failed", "interrupted"]
-STATES: tuple[State, ...] = get_args(State)
-ACTIVE: tuple[State, ...] = ("queued", "running", "waiting", "stopping")
-"""States of runs that wait or go on."""
-WaitsFor = Literal["worker", "budget", "endpoint", "rate", "disk", "process"]
-"""What a run may wait for: a free worker, room in its token's budget, an endpoint that does not answer, the time at
-which its rate allows the next request, room on the disk, or the end of a process that an earlier server left."""
+from explaineval.service.processes.states import ACTIVE, STATES, RunState, State, WaitsFor, before
 
 FILE = "service.sqlite"
 VERSION = 2
@@ -139,34 +133,19 @@ class Reservation:
     """The time at which the attempt was booked at its worst case since nobody knows its bill; None for others."""
 
 
-@dataclass(frozen=True)
-class ListedRun:
-    """What a list shows of one run; `requests` are the distinct ones of its plan, `done` those that have an outcome."""
-
-    id: str
-    number: int
-    state: State
-    reason: str | None
-    token: str
-    created: str
-    started: str | None
-    ended: str | None
-    tasks: list[str]
-    models: list[str]
-    requests: int
-    done: int
-    usd: float
-    max_usd: float | None
-
-
 _JSON = ("settings", "job", "plan", "progress", "unbilled")
 _COLUMNS = tuple(RunRow.__dataclass_fields__)
-_LISTED = """SELECT id, number, state, reason, token, created, started, ended,
-    json_extract(settings, '$.tasks'),
-    (SELECT json_group_array(json_extract(value, '$.model')) FROM json_each(settings, '$.models')),
-    json_extract(plan, '$.total.distinct'),
-    (SELECT COALESCE(SUM(json_extract(value, '$.done')), 0) FROM json_each(progress, '$.models')),
-    usd, max_usd FROM runs"""
+_LISTED = """SELECT number, id, state, reason, token, created, started, ended, usd, max_usd,
+    json_extract(settings, '$.tasks') AS tasks,
+    (SELECT json_group_array(json_extract(value, '$.model')) FROM json_each(settings, '$.models')) AS models,
+    json_extract(plan, '$.total.distinct') AS requests,
+    (SELECT COALESCE(SUM(json_extract(value, '$.done')), 0) FROM json_each(progress, '$.models')) AS done
+    FROM runs"""
+
+
+def now() -> str:
+    """Return the time in UTC, as everywhere in the table."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def kept_of(worst: float | None, limit: float | None, spent: float) -> float:
@@ -313,6 +292,13 @@ class Database:
             return writer.execute(query, (*values, run, *only_in)).rowcount > 0
 
     @_writes
+    def set_state(self, run: str, state: RunState, *, only_in: Sequence[State] | None = None, **changes: Any) -> bool:
+        """Change the state of a run, and other columns, where it is in one that leads there; return whether it was."""
+        changes |= {"state": state.state, "reason": state.reason, "waits_for": state.waits_for}
+        changes |= {"resume_at": state.resume_at, "ended": None if state.state in ACTIVE else now()}
+        return self.update_run(run, only_in=before(state.state) if only_in is None else only_in, **changes)
+
+    @_writes
     def delete_run(self, run: str) -> None:
         """Delete a run; what it spent stays booked on its token."""
         with self._transaction() as writer:
@@ -342,18 +328,19 @@ class Database:
         rows = self._rows(f"{query} ORDER BY number DESC LIMIT ?", (*values, limit))
         return [_run_row(row) for row in rows]
 
-    def listed_runs(self, token: str | None, before: int | None, limit: int) -> list[ListedRun]:
-        """Return what a list shows, the newest first: of one token or of all, below a number, so many at the most.
+    def listed_runs(self, token: str | None, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Return what a list shows with the numbers of the runs, the newest first, as `runs` does.
 
         SQLite reads what was submitted, so that long settings take no memory here.
         """
         query = f"{_LISTED} WHERE (:token IS NULL OR token = :token) AND (:before IS NULL OR number < :before)"
         with self._read_lock:
-            rows = self._reader.execute(
+            cursor = self._reader.execute(
                 f"{query} ORDER BY number DESC LIMIT :limit", {"token": token, "before": before, "limit": limit}
-            ).fetchall()
-        found = (dict(zip(ListedRun.__dataclass_fields__, row, strict=True)) for row in rows)
-        return [ListedRun(**row | {name: json.loads(row[name]) for name in ("tasks", "models")}) for row in found]
+            )
+            names = [column[0] for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor]
+        return [row | {name: json.loads(row[name]) for name in ("tasks", "models")} for row in rows]
 
     def count_runs(self, token: str | None = None, states: Sequence[State] = STATES) -> int:
         """Return how many runs there are in these states, of one token or of all."""

@@ -15,12 +15,11 @@ import logging
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from explaineval.client.spending import Budget, SpendingLimit
 from explaineval.errors import RequestUnsentError
 from explaineval.service.monitoring import event
-from explaineval.service.table import Database, Reservation
+from explaineval.service.table import Database, Reservation, now
 
 RETRY_SECONDS = 1.0
 """Seconds until what the disk did not take is written again."""
@@ -145,7 +144,7 @@ class Budgets:
         """End a reservation with what the attempt cost, listed if it has no bill. One that is not open is ignored."""
         entry = self._open.get(reservation)
         if entry is not None:
-            self._release(entry, cost, None if billed else _now())
+            self._release(entry, cost, None if billed else now())
 
     def settle_run(self, run: str, costs: Mapping[str, float] | None = None) -> float:
         """Book what the process of a run left open when it ended; return the dollars.
@@ -157,7 +156,7 @@ class Budgets:
         return sum(self._settle(entry, known.pop(entry.key or "", None)) for entry in left)
 
     def _settle(self, entry: Reservation, cost: float | None) -> float:
-        self._release(entry, entry.usd if cost is None else cost, _now() if cost is None else None)
+        self._release(entry, entry.usd if cost is None else cost, now() if cost is None else None)
         return entry.usd if cost is None else cost
 
     def _release(self, entry: Reservation, cost: float, unbilled: str | None = None) -> None:
@@ -227,10 +226,6 @@ class Budgets:
     def _add(self, entry: Reservation | None, written: asyncio.Future[None] | None) -> None:
         self._batch.append((entry, written))
         self._wake.set()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 async def end(task: asyncio.Task[None]) -> None:

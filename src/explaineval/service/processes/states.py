@@ -1,77 +1,108 @@
-"""What becomes of a run whose process has ended. Pure."""
+"""The states of a run, the ways from one to another, and what becomes of a run whose process has ended. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from explaineval.errors import ExitCode
-from explaineval.service.processes.background import without_paths
-from explaineval.service.table import RunRow, State, WaitsFor
+
+if TYPE_CHECKING:
+    from explaineval.service.table import RunRow
+
+State = Literal["queued", "running", "waiting", "stopping", "stopped", "finished", "failed", "interrupted"]
+STATES: tuple[State, ...] = get_args(State)
+ACTIVE: tuple[State, ...] = ("queued", "running", "waiting", "stopping")
+"""States of runs that wait or go on."""
+ENDS: tuple[State, ...] = ("stopped", "failed", "interrupted")
+"""States of runs that have ended and can be continued."""
+NEXT: Mapping[State, tuple[State, ...]] = {
+    "queued": ("queued", "running", "stopping", *ENDS),
+    "running": (*ACTIVE, "finished", *ENDS),
+    "waiting": (*ACTIVE, "finished", *ENDS),
+    "stopping": ("stopping", "finished", *ENDS),
+    **dict.fromkeys(ENDS, ("queued",)),
+    "finished": (),
+}
+"""The ways out of each state. One that waits may have a process, as while its endpoint does not answer, or none."""
+WaitsFor = Literal["worker", "budget", "endpoint", "rate", "disk", "process"]
+"""What a run may wait for: a free worker, room in its token's budget, an endpoint that does not answer, the time at
+which its rate allows the next request, room on the disk, or the end of a process that an earlier server left."""
 
 
 @dataclass(frozen=True)
-class End:
-    """The state of a run without a process, why, and for what it waits: an endpoint, or until when (since 1970)."""
+class RunState:
+    """The state of a run and why, and for what it waits.
+
+    `endpoint` is the one that does not answer, `resume_at` when it goes on (seconds since 1970), `position` its place
+    in the queue. `restarted` says that its process died, which may happen only so many times.
+    """
 
     state: State
     reason: str | None = None
     waits_for: WaitsFor | None = None
-    place: str | None = None
+    endpoint: str | None = None
     resume_at: float | None = None
+    position: int | None = None
     restarted: bool = False
-    """Whether its process died, which happens only so many times."""
 
 
-@dataclass(frozen=True)
-class Process:
-    """How the process of a run ended: by which code or signal, what it said last, and what it had been asked to do.
+def before(state: State) -> tuple[State, ...]:
+    """Return the states from which a run comes into this one.
 
-    `pause` is what becomes of the run where it was asked to make room.
+    >>> before("running"), before("finished")
+    (('queued', 'running', 'waiting'), ('running', 'waiting', 'stopping'))
     """
-
-    code: int | None
-    said: dict[str, Any] | None
-    stopping: bool = False
-    closing: bool = False
-    pause: End | None = None
+    return tuple(earlier for earlier in STATES if state in NEXT[earlier])
 
 
-def end_of(row: RunRow, process: Process, restarts: int, limit_reason: str, directory: Path) -> End:
+def after_process(
+    row: RunRow,
+    code: int | None,
+    said: Mapping[str, Any] | None,
+    *,
+    stopping: bool,
+    closing: bool,
+    pause: RunState | None,
+    restarts: int,
+    limit_reason: str,
+) -> RunState:
     """Return what becomes of a run.
 
     Args:
         row: the run.
-        process: how its process ended.
+        code: the exit code of its process (below 0: by that signal), None where that is not known.
+        said: what the process said last, None where it died before that.
+        stopping: whether somebody stopped the run.
+        closing: whether the server ends.
+        pause: what becomes of it where it was asked to make room.
         restarts: how often it may be started again after its process died.
         limit_reason: what to say where no money is left.
-        directory: the data directory, which is not shown.
     """
-    said = process.said
-    may_restart = process.closing or row.restarts < restarts
+    may_restart = closing or row.restarts < restarts
     if said is None:
-        why = "its process ended" if process.code is None else f"its process ended with exit code {process.code}"
-        if process.code is not None and process.code < 0:
-            why = f"its process was ended by signal {-process.code}"
-        if process.stopping:
-            return End("stopped", f"{why} while it was stopping; answers that were paid for are kept.")
+        why = "its process ended" if code is None else f"its process ended with exit code {code}"
+        if code is not None and code < 0:
+            why = f"its process was ended by signal {-code}"
+        if stopping:
+            return RunState("stopped", f"{why} while it was stopping; answers that were paid for are kept.")
         if may_restart:
-            return End("queued", f"{why}; it is continued.", restarted=True)
-        return End("failed", f"{why} {row.restarts + 1} times; answers that were paid for are kept.")
-    code, errors = said["exit_code"], without_paths(" ".join(said["errors"]), directory)
-    if process.stopping and (code == ExitCode.INTERRUPTED or said.get("full")):
-        return End("stopped", "it was stopped; continue asks the rest.")
-    if said.get("full"):
-        return End("waiting", f"it waits for room on the disk, and goes on by itself: {errors}", "disk")
-    if code == ExitCode.DONE:
-        return End("finished")
-    if code == ExitCode.INTERRUPTED:
-        if process.pause is not None and not process.closing:
-            return process.pause
+            return RunState("queued", f"{why}; it is continued.", restarted=True)
+        return RunState("failed", f"{why} {row.restarts + 1} times; answers that were paid for are kept.")
+    exit_code, errors, full = said["exit_code"], " ".join(said["errors"]), said.get("full")
+    if stopping and (exit_code == ExitCode.INTERRUPTED or full):
+        return RunState("stopped", "it was stopped; continue asks the rest.")
+    if full:
+        return RunState("waiting", f"it waits for room on the disk, and goes on by itself: {errors}", "disk")
+    if exit_code == ExitCode.DONE:
+        return RunState("finished")
+    if exit_code == ExitCode.INTERRUPTED:
+        if pause is not None and not closing:
+            return pause
         if may_restart:
-            return End("queued", "its process was stopped from outside; it is continued.", restarted=True)
-        return End("stopped", "its process was stopped from outside.")
-    if code == ExitCode.SPENDING_LIMIT:
-        return End("interrupted", limit_reason)
-    return End("failed", errors or f"it ended with exit code {code}.")
+            return RunState("queued", "its process was stopped from outside; it is continued.", restarted=True)
+        return RunState("stopped", "its process was stopped from outside.")
+    if exit_code == ExitCode.SPENDING_LIMIT:
+        return RunState("interrupted", limit_reason)
+    return RunState("failed", errors or f"it ended with exit code {exit_code}.")
