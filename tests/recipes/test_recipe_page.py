@@ -38,7 +38,9 @@ TEMPLATE = """{% extends "base.html" %}
 {% block main %}
 <h1>Runs by state</h1>
 <ul>
-{% for state, count in document.counts.items() if count %}<li>{{ STATES[state] }}: {{ counted(count, "run") }}</li>{% endfor %}
+{% for state, count in document.counts.items() if count %}
+<li>{{ STATES[state] }}: {{ counted(count, "run") }}</li>
+{% endfor %}
 </ul>
 {% endblock %}
 """

@@ -14,7 +14,7 @@ from explaineval.config.fields import MOST, Science, Transport
 from explaineval.config.setting import ValueType, rebuilt
 from explaineval.config.values import Dollars
 from explaineval.records import Mention
-from explaineval.service.processes.states import RunState, State, WaitsFor
+from explaineval.service.processes.states import Status, State, WaitsFor
 from explaineval.service.table import FileRow, RunRow
 
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.jsonl)?$"
@@ -292,7 +292,7 @@ class RunView(Document):
     progress: Progress | None
 
     @classmethod
-    def of(cls, row: RunRow, state: RunState | None = None, **newer: Any) -> RunView:
+    def of(cls, row: RunRow, state: Status | None = None, **newer: Any) -> RunView:
         """Return the view of a row of the table, with its state now, and what else is newer than the row."""
         values = vars(row) | {"kept_usd": row.commitment if row.active else 0.0, "place": None}
         if state is not None:

@@ -36,7 +36,7 @@ from explaineval.service.processes.background import Background, BusyError
 from explaineval.service.processes.budgets import Budgets, end
 from explaineval.service.processes.endpoints import Outages, Turns
 from explaineval.service.processes.sharing import FairSlots, Shares, most_connections
-from explaineval.service.processes.states import ACTIVE, STATES, RunState
+from explaineval.service.processes.states import ACTIVE, STATES, Status
 from explaineval.service.processes.workers import Workers, find_weights_if_installed
 from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
@@ -235,10 +235,10 @@ class RunService:
         row = await self.get(user, run)
         async with self._submitting:
             if await self.workers.stop(run):  # it may have ended meanwhile
-                await asyncio.to_thread(self.table.set_state, run, RunState("stopping", row.reason, row.waits_for))
+                await asyncio.to_thread(self.table.set_state, run, Status("stopping", row.reason, row.waits_for))
             else:
                 reason = "it was stopped; continue asks the rest." if row.started else "it was stopped before it began."
-                state = RunState("stopped", reason)
+                state = Status("stopped", reason)
                 if not await self.workers.set_state(row, state, only_in=("queued", "waiting")):
                     row = await self.get(user, run)
                     raise ConflictError(f"the run has ended already: it is {row.state}.")
@@ -266,7 +266,7 @@ class RunService:
                     f"budget of {row.token}."
                 )
             await self.workers.set_state(
-                row, RunState("queued"), max_usd=limit, worst_usd=worst, restarts=0, exit_code=None, begun=None
+                row, Status("queued"), max_usd=limit, worst_usd=worst, restarts=0, exit_code=None, begun=None
             )
         row = await self.get(user, run)
         self.events.publish(run, RunView.of(row).model_dump(mode="json"))

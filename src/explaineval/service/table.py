@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from explaineval.errors import InputError
-from explaineval.service.processes.states import ACTIVE, STATES, RunState, State, WaitsFor, before
+from explaineval.service.processes.states import ACTIVE, STATES, Status, State, WaitsFor, before
 
 FILE = "service.sqlite"
 VERSION = 2
@@ -292,7 +292,7 @@ class Database:
             return writer.execute(query, (*values, run, *only_in)).rowcount > 0
 
     @_writes
-    def set_state(self, run: str, state: RunState, *, only_in: Sequence[State] | None = None, **changes: Any) -> bool:
+    def set_state(self, run: str, state: Status, *, only_in: Sequence[State] | None = None, **changes: Any) -> bool:
         """Change the state of a run, and other columns, where it is in one that leads there; return whether it was."""
         changes |= {"state": state.state, "reason": state.reason, "waits_for": state.waits_for}
         changes |= {"resume_at": state.resume_at, "ended": None if state.state in ACTIVE else now()}

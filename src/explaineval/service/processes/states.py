@@ -32,7 +32,7 @@ which its rate allows the next request, room on the disk, or the end of a proces
 
 
 @dataclass(frozen=True)
-class RunState:
+class Status:
     """The state of a run and why, and for what it waits.
 
     `endpoint` is the one that does not answer, `resume_at` when it goes on (seconds since 1970), `position` its place
@@ -64,10 +64,10 @@ def after_process(
     *,
     stopping: bool,
     closing: bool,
-    pause: RunState | None,
+    pause: Status | None,
     restarts: int,
     limit_reason: str,
-) -> RunState:
+) -> Status:
     """Return what becomes of a run.
 
     Args:
@@ -86,23 +86,23 @@ def after_process(
         if code is not None and code < 0:
             why = f"its process was ended by signal {-code}"
         if stopping:
-            return RunState("stopped", f"{why} while it was stopping; answers that were paid for are kept.")
+            return Status("stopped", f"{why} while it was stopping; answers that were paid for are kept.")
         if may_restart:
-            return RunState("queued", f"{why}; it is continued.", restarted=True)
-        return RunState("failed", f"{why} {row.restarts + 1} times; answers that were paid for are kept.")
+            return Status("queued", f"{why}; it is continued.", restarted=True)
+        return Status("failed", f"{why} {row.restarts + 1} times; answers that were paid for are kept.")
     exit_code, errors, full = said["exit_code"], " ".join(said["errors"]), said.get("full")
     if stopping and (exit_code == ExitCode.INTERRUPTED or full):
-        return RunState("stopped", "it was stopped; continue asks the rest.")
+        return Status("stopped", "it was stopped; continue asks the rest.")
     if full:
-        return RunState("waiting", f"it waits for room on the disk, and goes on by itself: {errors}", "disk")
+        return Status("waiting", f"it waits for room on the disk, and goes on by itself: {errors}", "disk")
     if exit_code == ExitCode.DONE:
-        return RunState("finished")
+        return Status("finished")
     if exit_code == ExitCode.INTERRUPTED:
         if pause is not None and not closing:
             return pause
         if may_restart:
-            return RunState("queued", "its process was stopped from outside; it is continued.", restarted=True)
-        return RunState("stopped", "its process was stopped from outside.")
+            return Status("queued", "its process was stopped from outside; it is continued.", restarted=True)
+        return Status("stopped", "its process was stopped from outside.")
     if exit_code == ExitCode.SPENDING_LIMIT:
-        return RunState("interrupted", limit_reason)
-    return RunState("failed", errors or f"it ended with exit code {exit_code}.")
+        return Status("interrupted", limit_reason)
+    return Status("failed", errors or f"it ended with exit code {exit_code}.")

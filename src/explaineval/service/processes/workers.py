@@ -33,7 +33,7 @@ from explaineval.service.processes.budgets import Budgets
 from explaineval.service.processes.endpoints import CONNECTIONS, RateQueue, Turns
 from explaineval.service.processes.endpoints import clock as clock_text
 from explaineval.service.processes.sharing import IDLE, Holder, Queue, choose_to_pause
-from explaineval.service.processes.states import ACTIVE, RunState, State, WaitsFor, after_process
+from explaineval.service.processes.states import ACTIVE, Status, State, WaitsFor, after_process
 from explaineval.service.processes.wire import LONGEST_LINE, Idle, RunConnection
 from explaineval.service.processes.worker import Started, Starter
 from explaineval.service.settings import Settings
@@ -54,7 +54,7 @@ TICK_SECONDS = 1.0
 MOST_CONNECTIONS = 4096
 LONGEST_PATIENCE = 30 * 86_400.0
 """Seconds for which the process of a run waits for an endpoint, unless it is ended before."""
-ENDED = RunState("stopped")
+ENDED = Status("stopped")
 """Says of a run that it does not wait: it has been ended instead of started."""
 
 
@@ -62,11 +62,11 @@ ENDED = RunState("stopped")
 class Paused:
     """A run without a process that waits for an endpoint, or until a time of a clock that never jumps."""
 
-    state: RunState
+    state: Status
     until: float
 
     @classmethod
-    def of(cls, state: RunState) -> Paused:
+    def of(cls, state: Status) -> Paused:
         """Return the pause of a run in this state, which may be to go on at a time of day."""
         left = 0.0 if state.resume_at is None else state.resume_at - time.time()
         return cls(state, time.monotonic() + left)
@@ -85,7 +85,7 @@ class Running:
     process: Started
     since: float
     stopping: bool = False
-    pause: RunState | None = None
+    pause: Status | None = None
     full: str | None = None
     ended: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
@@ -128,7 +128,7 @@ class Workers:
     on_progress: Callable[[str, str, Mapping[str, Any]], None]
     on_state: Callable[[RunRow], None]
     running: dict[str, Running] = field(default_factory=dict)
-    queued: dict[str, RunState] = field(default_factory=dict)
+    queued: dict[str, Status] = field(default_factory=dict)
     """Why each run that is queued waits, and which place it has."""
     paused: dict[str, Paused] = field(default_factory=dict)
     """The runs in the state `waiting` that have no process."""
@@ -158,11 +158,11 @@ class Workers:
         """
         for row in self.table.runs(states=("running", "waiting", "stopping")):
             if row.state == "stopping":
-                self.table.set_state(row.id, RunState("stopped", "it was asked to stop."))
+                self.table.set_state(row.id, Status("stopped", "it was asked to stop."))
             elif row.state == "waiting" and row.waits_for == "rate" and row.resume_at is not None:
-                self.paused[row.id] = Paused.of(RunState("waiting", row.reason, "rate", resume_at=row.resume_at))
+                self.paused[row.id] = Paused.of(Status("waiting", row.reason, "rate", resume_at=row.resume_at))
             else:
-                self.table.set_state(row.id, RunState("queued"))
+                self.table.set_state(row.id, Status("queued"))
         return self.table.runs(states=("queued", "waiting"))
 
     def wake(self) -> None:
@@ -248,9 +248,9 @@ class Workers:
                 if row is None or row.state != "waiting":
                     del self.paused[run]
                 elif over:
-                    await self.set_state(row, RunState("interrupted", outages.farewell(endpoint or "")))
+                    await self.set_state(row, Status("interrupted", outages.farewell(endpoint or "")))
                 else:
-                    await self.set_state(row, RunState("queued"))
+                    await self.set_state(row, Status("queued"))
                     due = True
         waited_for = {paused.state.endpoint for paused in self.paused.values() if paused.state.endpoint is not None}
         outages.forget(waited_for.union(*(running.row.job["endpoints"] for running in self.running.values())))
@@ -287,17 +287,17 @@ class Workers:
             return
         if row.begun is not None and clock - row.begun > hours * 3600:
             reason = f"it went on for {hours:g} hours, as long as a run may here; continue it, and it goes on."
-            self._pause(running, RunState("interrupted", reason))
+            self._pause(running, Status("interrupted", reason))
         elif idle is not None and idle.waits_for == "rate" and idle.seconds >= IDLE:
             resume_at = clock + idle.seconds
             reason = f"its rate allows the next request at {clock_text(resume_at)}; until then it has no worker."
-            self._pause(running, RunState("waiting", reason, "rate", resume_at=resume_at))
+            self._pause(running, Status("waiting", reason, "rate", resume_at=resume_at))
         elif idle is not None and idle.waits_for == "endpoint":
             place, outages = idle.place or "", self.turns.outages
             if outages.is_over(place):
-                self._pause(running, RunState("interrupted", outages.farewell(place)))
+                self._pause(running, Status("interrupted", outages.farewell(place)))
             elif moment - idle.since >= IDLE and not outages.is_prober(place, row.id):
-                self._pause(running, RunState("waiting", outages.sentence(place), "endpoint", place))
+                self._pause(running, Status("waiting", outages.sentence(place), "endpoint", place))
         await self._show_wait(running, idle)
 
     async def _show_wait(self, running: Running, idle: Idle | None) -> None:
@@ -312,7 +312,7 @@ class Workers:
             reason, waits_for = self.turns.outages.sentence(idle.place or ""), "endpoint"
         if reason == running.row.reason:
             return
-        state = RunState("running" if waits_for is None else "waiting", reason, waits_for)
+        state = Status("running" if waits_for is None else "waiting", reason, waits_for)
         running.row = replace(running.row, state=state.state, reason=reason, waits_for=waits_for)
         self._publish(running)
         await asyncio.to_thread(self.table.set_state, running.row.id, state, only_in=("running", "waiting"))
@@ -326,9 +326,9 @@ class Workers:
             holders.append(Holder(running.row.id, running.row.token, moment - running.since, waited))
         chosen = choose_to_pause(token, holders)
         if chosen is not None:
-            self._pause(self.running[chosen.run], RunState("queued"))
+            self._pause(self.running[chosen.run], Status("queued"))
 
-    def _pause(self, running: Running, state: RunState) -> None:
+    def _pause(self, running: Running, state: Status) -> None:
         """Ask the process of a run to end, after which this becomes of the run."""
         running.pause = state
         running.connection.send({"do": "stop"})
@@ -337,7 +337,7 @@ class Workers:
         await self._find_lost()
         rows = list(reversed(await asyncio.to_thread(self.table.runs, states=("queued",))))
         queue = Queue(rows, Counter(running.row.token for running in self.running.values()))
-        waits: dict[str, RunState] = {}
+        waits: dict[str, Status] = {}
         self._wanting = None
         while (row := queue.pop()) is not None:
             if row.id in self._tasks:
@@ -360,10 +360,10 @@ class Workers:
         """Let runs go on that the table calls running and that have no process, as a full disk leaves them."""
         for row in await asyncio.to_thread(self.table.runs, states=("running", "stopping")):
             if row.id not in self._tasks:
-                state = RunState("stopped", "it was stopped.") if row.state == "stopping" else RunState("queued")
+                state = Status("stopped", "it was stopped.") if row.state == "stopping" else Status("queued")
                 await self.set_state(row, state)
 
-    def _wait_for_worker(self, token: str, queue: Queue) -> RunState | None:
+    def _wait_for_worker(self, token: str, queue: Queue) -> Status | None:
         """Return why a run of a token waits for a worker; None where it need not."""
         limits = self.settings.limits
         most = self.settings.most_of_one(limits.workers, limits.workers_per_token)
@@ -377,7 +377,7 @@ class Workers:
             )
         return None
 
-    async def _start_if_possible(self, row: RunRow) -> RunState | None:
+    async def _start_if_possible(self, row: RunRow) -> Status | None:
         """Start a run that may start, or end it where it never can; return for what it waits, if it does."""
         try:
             wait = await self._wait_for_budget(row)
@@ -389,26 +389,26 @@ class Workers:
         except OSError as exc:
             if is_full(exc):
                 raise
-            await self.set_state(row, RunState("failed", f"its process cannot be started: {exc.strerror or exc}."))
+            await self.set_state(row, Status("failed", f"its process cannot be started: {exc.strerror or exc}."))
         except Exception as exc:  # a row that this version cannot read must not keep the others from starting
             event("fault", logging.ERROR, run=row.id, error=type(exc).__name__)
             reason = f"it cannot be started: an error in explaineval ({type(exc).__name__})."
-            await self.set_state(row, RunState("failed", reason))
+            await self.set_state(row, Status("failed", reason))
         else:
             return wait
         finally:
             self._begun = None
         return None
 
-    async def _wait_for_budget(self, row: RunRow) -> RunState | None:
+    async def _wait_for_budget(self, row: RunRow) -> Status | None:
         """Return for what a run waits before it is given a worker; None where it can start, or has been ended."""
         missing = [name for name in row.job["endpoints"] if name not in self.endpoints]
         if missing:
             reason = f"the endpoint {missing[0]} is not among those of this service any more."
-            await self.set_state(row, RunState("interrupted", reason))
+            await self.set_state(row, Status("interrupted", reason))
             return ENDED
         if row.job["weights"] and self.weights is None:
-            await self.set_state(row, RunState("interrupted", "the model on this machine cannot be asked any more."))
+            await self.set_state(row, Status("interrupted", "the model on this machine cannot be asked any more."))
             return ENDED
         if self.ledger.has_left_open(row.id):
             return _waiting_for("process", "a process that an earlier server left lets its paid answers come home.")
@@ -427,7 +427,7 @@ class Workers:
             return _waiting_for("budget", f"it may cost {dollars_text(wanted)}, and {rest}")
         del self._planning[row.id]
         rest = f"{dollars_text(left)} are left of the budget of {row.token}; continue it when there is more."
-        await self.set_state(row, RunState("interrupted", f"it may cost {dollars_text(wanted)} more, and {rest}"))
+        await self.set_state(row, Status("interrupted", f"it may cost {dollars_text(wanted)} more, and {rest}"))
         return ENDED
 
     async def _plan_anew(self, row: RunRow) -> None:
@@ -442,7 +442,7 @@ class Workers:
         """Start the process of a run."""
         started, begun = row.started or now(), row.begun or time.time()
         if not await asyncio.to_thread(
-            self.table.set_state, row.id, RunState("running"), only_in=("queued",), started=started, begun=begun
+            self.table.set_state, row.id, Status("running"), only_in=("queued",), started=started, begun=begun
         ):
             return  # it was stopped meanwhile
         ours, theirs = socket.socketpair()
@@ -618,7 +618,7 @@ class Workers:
         )
 
     async def set_state(
-        self, row: RunRow, state: RunState, *, only_in: Sequence[State] | None = None, **changes: Any
+        self, row: RunRow, state: Status, *, only_in: Sequence[State] | None = None, **changes: Any
     ) -> bool:
         """Write the state of a run, and tell its followers; return whether it was in a state that leads there."""
         if not await asyncio.to_thread(self.table.set_state, row.id, state, only_in=only_in, **changes):
@@ -682,8 +682,8 @@ class Workers:
             return True
 
 
-def _waiting_for(waits_for: WaitsFor, reason: str) -> RunState:
-    return RunState("queued", reason, waits_for)
+def _waiting_for(waits_for: WaitsFor, reason: str) -> Status:
+    return Status("queued", reason, waits_for)
 
 
 def _lowered(entry: EndpointConfig, wanted: Mapping[str, float]) -> EndpointConfig:
