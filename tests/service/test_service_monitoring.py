@@ -13,8 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from explaineval.config import EndpointConfig
 from explaineval.service.monitoring import Events, JsonLines, Monitor, TokenNumbers, event
-from explaineval.service.processes.endpoints import Turns
-from explaineval.service.processes.sharing import Shares
+from explaineval.service.processes.sharing import Shares, Turns
 
 
 def progress(hits: int, sent: int, usd: float | None = None, **outcomes: int) -> dict[str, Any]:

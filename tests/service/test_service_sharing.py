@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from explaineval.client.concurrency import RateLimit
-from explaineval.service.processes import endpoints as gate_outages
-from explaineval.service.processes.endpoints import Outages, RateQueue
+from explaineval.service.processes import sharing
 from explaineval.service.processes.sharing import (
     IDLE,
     LONG_QUANTUM,
     QUANTUM,
     FairSlots,
     Holder,
+    Outages,
     Queue,
+    RateQueue,
     TooManyJobsError,
     choose_to_pause,
 )
@@ -129,8 +130,8 @@ def test_who_gives_up_takes_no_time_from_others() -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make pauses short."""
-    monkeypatch.setattr(gate_outages, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(gate_outages, "LONGEST_PAUSE", 0.04)
+    monkeypatch.setattr(sharing, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(sharing, "LONGEST_PAUSE", 0.04)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -14,7 +14,7 @@ from explaineval.config.fields import MOST, Science, Transport
 from explaineval.config.setting import ValueType, rebuilt
 from explaineval.config.values import Dollars
 from explaineval.records import Mention
-from explaineval.service.processes.states import Status, State, WaitsFor
+from explaineval.service.processes.states import State, Status, WaitsFor
 from explaineval.service.table import FileRow, RunRow
 
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.jsonl)?$"

@@ -10,11 +10,12 @@ import sys
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 from prometheus_client import (
     CollectorRegistry,
@@ -32,7 +33,7 @@ from explaineval.secrets import SECRETS
 from explaineval.service.processes.sharing import Shares
 
 if TYPE_CHECKING:
-    from explaineval.service.processes.endpoints import Turns
+    from explaineval.service.processes.sharing import Turns
     from explaineval.service.processes.states import State
     from explaineval.service.table import RunRow
 
@@ -171,6 +172,18 @@ OTHER_METHOD = "(other)"
 """Stands for every method that is none of HTTP's usual ones, for the same reason."""
 
 
+OF_ENDPOINTS = (
+    (
+        CounterMetricFamily, "wait_seconds", "Seconds that requests of runs waited for a connection and the rate.",
+        "waited",
+    ),
+    (CounterMetricFamily, "connections_taken", "Requests that got a connection.", "taken"),
+    (GaugeMetricFamily, "waiting", "Requests that wait for a connection.", "waiting"),
+    (GaugeMetricFamily, "connections", "Connections that are in use.", "in_use"),
+)  # fmt: skip
+"""Numbers of each endpoint: their kind, name and meaning, and where `EndpointTurns` has them."""
+
+
 @dataclass(frozen=True)
 class TokenNumbers:
     """What is told of one token: its dollars (`left` is None without a limit), and its runs by state."""
@@ -197,22 +210,18 @@ class Monitor:
         """How many runs there are by state; set before the numbers are written."""
         self.tokens: Mapping[str, TokenNumbers] = {}
         """By name the tokens that whoever asks may see; set as `runs`."""
-        self._answers = Counter(
+        counter = partial(Counter, registry=self.registry)
+        self._answers = counter(
             "explaineval_requests",
             "Requests of runs: `cache` were answered from the cache, `sent` were asked, `retry` asked again.",
             ("endpoint", "source"),
-            registry=self.registry,
         )
-        self._trials = Counter(
-            "explaineval_trials", "Trials of runs by status; every status but ok is a failure.",
-            ("endpoint", "status"), registry=self.registry,
-        )  # fmt: skip
-        self._usd = Counter("explaineval_spent_usd", "Dollars that runs spent.", ("endpoint",), registry=self.registry)
-        self._ended = Counter("explaineval_runs_ended", "Runs that ended.", ("state",), registry=self.registry)
-        self._http = Counter(
-            "explaineval_http_requests", "Requests to the service.", ("method", "route", "status"),
-            registry=self.registry,
-        )  # fmt: skip
+        self._trials = counter(
+            "explaineval_trials", "Trials of runs by status; every status but ok is a failure.", ("endpoint", "status")
+        )
+        self._usd = counter("explaineval_spent_usd", "Dollars that runs spent.", ("endpoint",))
+        self._ended = counter("explaineval_runs_ended", "Runs that ended.", ("state",))
+        self._http = counter("explaineval_http_requests", "Requests to the service.", ("method", "route", "status"))
         self._seconds = Histogram(
             "explaineval_http_seconds", "Seconds until the service answered; streams of events are left out.",
             ("route",), registry=self.registry,
@@ -272,44 +281,36 @@ class _Now(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the numbers."""
-        names = ["endpoint"]
-        waited = CounterMetricFamily(
-            "explaineval_wait_seconds",
-            "Seconds that requests of runs waited for a connection and the rate.",
-            labels=names,
-        )
-        taken = CounterMetricFamily("explaineval_connections_taken", "Requests that got a connection.", labels=names)
-        waiting = GaugeMetricFamily("explaineval_waiting", "Requests that wait for a connection.", labels=names)
-        in_use = GaugeMetricFamily("explaineval_connections", "Connections that are in use.", labels=names)
-        for name, turns in self.monitor.turns.endpoints.items():
-            waited.add_metric([name], turns.waited)
-            taken.add_metric([name], turns.taken)
-            waiting.add_metric([name], turns.waiting)
-            in_use.add_metric([name], turns.in_use)
-        runs = GaugeMetricFamily("explaineval_runs", "Runs by state.", labels=["state"])
-        for state, count in self.monitor.runs.items():
-            runs.add_metric([state], count)
-        money = [
-            GaugeMetricFamily(f"explaineval_token_{name}_usd", f"Dollars of a token: {name}.", labels=["token"])
-            for name in ("spent", "reserved", "left")
+        monitor, turns, tokens = self.monitor, self.monitor.turns.endpoints, self.monitor.tokens.items()
+        for kind, name, text, value in OF_ENDPOINTS:
+            yield _family(
+                kind, name, text, "endpoint", [((each,), getattr(turn, value)) for each, turn in turns.items()]
+            )
+        runs = [((state,), count) for state, count in monitor.runs.items()]
+        yield _family(GaugeMetricFamily, "runs", "Runs by state.", "state", runs)
+        for name in ("spent", "reserved", "left"):
+            dollars = [((token,), getattr(numbers, name)) for token, numbers in tokens]
+            yield _family(GaugeMetricFamily, f"token_{name}_usd", f"Dollars of a token: {name}.", "token", dollars)
+        own_runs = [((token, state), count) for token, numbers in tokens for state, count in numbers.runs.items()]
+        yield _family(GaugeMetricFamily, "token_runs", "Runs of a token by state.", "token state", own_runs)
+        asked = [
+            ((token, source), monitor.asked.get((token, source), 0.0)) for token, _ in tokens for source in SOURCES
         ]
-        own_runs = GaugeMetricFamily("explaineval_token_runs", "Runs of a token by state.", labels=["token", "state"])
-        asked = CounterMetricFamily(
-            "explaineval_token_requests", "Requests of a token's runs, as in explaineval_requests.",
-            labels=["token", "source"],
-        )  # fmt: skip
-        for token, found in self.monitor.tokens.items():
-            for family, amount in zip(money, (found.spent, found.reserved, found.left), strict=True):
-                if amount is not None:
-                    family.add_metric([token], amount)
-            for state, count in found.runs.items():
-                own_runs.add_metric([token, state], count)
-            for source in SOURCES:
-                asked.add_metric([token, source], self.monitor.asked.get((token, source), 0.0))
-        followers = GaugeMetricFamily(
-            "explaineval_followers", "Connections that follow runs.", value=self.monitor.events.followers.total
-        )
-        yield from (waited, taken, waiting, in_use, runs, *money, own_runs, asked, followers)
+        text = "Requests of a token's runs, as in explaineval_requests."
+        yield _family(CounterMetricFamily, "token_requests", text, "token source", asked)
+        followers = [((), monitor.events.followers.total)]
+        yield _family(GaugeMetricFamily, "followers", "Connections that follow runs.", "", followers)
+
+
+def _family(
+    kind: Callable[..., Any], name: str, text: str, labels: str, values: Iterable[tuple[Sequence[str], float | None]]
+) -> Metric:
+    """Return numbers with their labels; those that are None are left out."""
+    family = kind(f"explaineval_{name}", text, labels=labels.split())
+    for label, value in values:
+        if value is not None:
+            family.add_metric(label, value)
+    return cast(Metric, family)
 
 
 class Observed:

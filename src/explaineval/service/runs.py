@@ -34,8 +34,7 @@ from explaineval.service.models import (
 from explaineval.service.monitoring import Events, Monitor, RunEvent, TokenNumbers
 from explaineval.service.processes.background import Background, BusyError
 from explaineval.service.processes.budgets import Budgets, end
-from explaineval.service.processes.endpoints import Outages, Turns
-from explaineval.service.processes.sharing import FairSlots, Shares, most_connections
+from explaineval.service.processes.sharing import FairSlots, Outages, Shares, Turns, most_connections
 from explaineval.service.processes.states import ACTIVE, STATES, Status
 from explaineval.service.processes.workers import Workers, find_weights_if_installed
 from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from explaineval.errors import InputError
-from explaineval.service.processes.states import ACTIVE, STATES, Status, State, WaitsFor, before
+from explaineval.service.processes.states import ACTIVE, STATES, State, Status, WaitsFor, before
 
 FILE = "service.sqlite"
 VERSION = 2
@@ -291,7 +291,6 @@ class Database:
             query = f"UPDATE runs SET {sets} WHERE id = ? AND state IN ({marks})"  # noqa: S608 - names of columns
             return writer.execute(query, (*values, run, *only_in)).rowcount > 0
 
-    @_writes
     def set_state(self, run: str, state: Status, *, only_in: Sequence[State] | None = None, **changes: Any) -> bool:
         """Change the state of a run, and other columns, where it is in one that leads there; return whether it was."""
         changes |= {"state": state.state, "reason": state.reason, "waits_for": state.waits_for}
@@ -396,11 +395,6 @@ class Database:
     def spending(self) -> dict[str, float]:
         """Return the dollars that were spent by each token."""
         return {str(token): float(usd) for token, usd in self._rows("SELECT token, usd FROM spending")}
-
-    def run_spending(self, run: str) -> float:
-        """Return the dollars that a run spent."""
-        found = self._rows("SELECT usd FROM runs WHERE id = ?", (run,))
-        return float(found[0][0]) if found else 0.0
 
     @_writes
     def put_file(self, row: FileRow) -> FileRow | None:

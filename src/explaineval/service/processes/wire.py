@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from explaineval.errors import RequestUnsentError
 from explaineval.service.processes.budgets import Budgets
-from explaineval.service.processes.endpoints import RateQueue, Turns
+from explaineval.service.processes.sharing import RateQueue, Turns
 
 LONGEST_LINE = 16 << 20
 """Bytes of a message; progress with many models is the longest."""

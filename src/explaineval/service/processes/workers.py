@@ -30,10 +30,9 @@ from explaineval.service.models import RunView
 from explaineval.service.monitoring import Events, event
 from explaineval.service.processes.background import Background, BusyError, without_paths
 from explaineval.service.processes.budgets import Budgets
-from explaineval.service.processes.endpoints import CONNECTIONS, RateQueue, Turns
-from explaineval.service.processes.endpoints import clock as clock_text
-from explaineval.service.processes.sharing import IDLE, Holder, Queue, choose_to_pause
-from explaineval.service.processes.states import ACTIVE, Status, State, WaitsFor, after_process
+from explaineval.service.processes.sharing import CONNECTIONS, IDLE, Holder, Queue, RateQueue, Turns, choose_to_pause
+from explaineval.service.processes.sharing import clock as clock_text
+from explaineval.service.processes.states import ACTIVE, State, Status, WaitsFor, after_process
 from explaineval.service.processes.wire import LONGEST_LINE, Idle, RunConnection
 from explaineval.service.processes.worker import Started, Starter
 from explaineval.service.settings import Settings
