@@ -89,7 +89,12 @@ class Crowd:
         """End the oldest connection that is asked nothing: one of this address, or any where all places are taken."""
         full = self.shares.total >= self.shares.most
         oldest = next(
-            (one for one, holder in self._open.items() if one.is_waiting and (full or holder == address)), None
+            (
+                connection
+                for connection, holder in self._open.items()
+                if connection.is_waiting and (full or holder == address)
+            ),
+            None,
         )
         if oldest is None:
             return False
@@ -208,14 +213,14 @@ def group_of(address: str) -> str:
     ('10.1.2.3', '2001:db8::/64', '10.1.2.3', '')
     """
     try:
-        found = ip_address(address.partition("%")[0])
+        parsed = ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    if isinstance(found, IPv6Address):
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-        return f"{IPv6Address(int(found) >> 64 << 64)}/64"
-    return str(found)
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
+    return str(parsed)
 
 
 def protocol_of(crowd: Crowd, base_path: str = "") -> Callable[..., LimitedProtocol]:
@@ -507,8 +512,8 @@ def serve(
         callback_notify=tidy, timeout_notify=10,
     )  # fmt: skip
     host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    url, tagger = f"http://{shown}:{port}{settings.base_path}/", find_tagger()
+    name = f"[{host}]" if ":" in host else host
+    url, tagger = f"http://{name}:{port}{settings.base_path}/", find_tagger()
     event(
         "start", version=__version__, host=host, port=port, url=url, data=str(directory), tokens=len(digests),
         endpoints=len(settings.endpoints), tagger=tagger,

@@ -166,8 +166,8 @@ class Uploads:
         """
         if not re.fullmatch(FILE_NAME, name):
             raise InputError(f"{name!r} is no name of a file: use letters, digits, - and _, and .jsonl at the end.")
-        known = await asyncio.to_thread(self.table.files, token)
-        others = sum(row.name != name for row in known) + self._under_way[token]
+        rows = await asyncio.to_thread(self.table.files, token)
+        others = sum(row.name != name for row in rows) + self._under_way[token]
         if others >= self.limits.files_per_token:
             raise InputError(
                 f"there are {counted(others, 'upload')} already, as many as are allowed: delete one first."
@@ -183,10 +183,10 @@ class Uploads:
         await asyncio.to_thread(draft.parent.mkdir, parents=True)
         try:
             digest, size = await self._write(draft, name, body)
-            found = await self.background.do(
+            content = await self.background.do(
                 "check_file", token, path=str(draft), name=name, most_rows=self.limits.file_rows
             )
-            row = FileRow(token, name, digest, found["kind"], found["rows"], size, now())
+            row = FileRow(token, name, digest, content["kind"], content["rows"], size, now())
             await asyncio.to_thread(self._keep, draft, row)
         finally:
             await asyncio.to_thread(shutil.rmtree, draft.parent, ignore_errors=True)
@@ -316,7 +316,7 @@ def back_up(directory: Path, target: Path) -> Backup:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir(mode=0o700)
-        found = _copy(directory, draft)
+        copied = _copy(directory, draft)
         os.sync()
         draft.rename(target)
     except OSError as exc:
@@ -326,7 +326,7 @@ def back_up(directory: Path, target: Path) -> Backup:
         raise _explained(exc, directory) from exc
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return found
+    return copied
 
 
 def _copy(directory: Path, draft: Path) -> Backup:

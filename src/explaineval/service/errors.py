@@ -132,9 +132,9 @@ async def _answer(request: Request, exc: Exception) -> Response:
         return error(status, message, headers)
     if isinstance(exc, AuthError) and status == 401 and path != "/login":
         return RedirectResponse(f"/login?next={quote(local_path(path))}", 303)
-    shown = page("error.html", None, status, status=status, message=message)
-    shown.headers.update(headers)
-    return shown
+    answer = page("error.html", None, status, status=status, message=message)
+    answer.headers.update(headers)
+    return answer
 
 
 async def _answer_full(request: Request, exc: Exception) -> Response:
@@ -219,8 +219,8 @@ def sentence_of(errors: Sequence[Any]) -> str:
     """
     if not errors:
         return "the request is not valid."
-    siblings = [one for one in errors if one["loc"][:-1] == errors[0]["loc"][:-1]]
-    first = next((one for one in siblings if one["type"] == "extra_forbidden"), errors[0])
+    siblings = [sibling for sibling in errors if sibling["loc"][:-1] == errors[0]["loc"][:-1]]
+    first = next((sibling for sibling in siblings if sibling["type"] == "extra_forbidden"), errors[0])
     where = ".".join(str(part) for part in first["loc"] if not INNER.fullmatch(str(part)))
     text = first["msg"].removeprefix("Value error, ").replace("Input should be ", "this must be ")
     if first["type"] == "extra_forbidden":

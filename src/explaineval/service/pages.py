@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from explaineval import text
 from explaineval._version import __version__
 from explaineval.config import SETTINGS
-from explaineval.records import MetricRow
+from explaineval.records import EXPLANATION, SIMULATED_NOTE, MetricRow
 from explaineval.scoring.codes import GRADES
 from explaineval.scoring.registry import FPR, IMPACT_RATE, PHI_AT_P, PHI_CCT, TPR, text_of
 from explaineval.scoring.task_means import MEAN, task_text
@@ -82,29 +82,23 @@ class ConditionNumbers(NamedTuple):
 
 def headline(rows: Iterable[MetricRow]) -> list[ConditionNumbers]:
     """Return what the page of a run shows of its metrics: by each condition phi-CCT as explanations have it."""
+    rates = {"TPR": TPR, "FPR": FPR, "Impact rate": IMPACT_RATE}
     by_condition: dict[tuple[object, ...], dict[str, MetricRow]] = {}
     for row in rows:
-        if row.metric in (PHI_CCT, TPR, FPR, IMPACT_RATE) and row.judge is None:
-            if row.channel not in (None, "explanation"):
-                continue
-            place = (row.endpoint, row.model, row.task, row.kind, row.order, row.style, row.shots, row.verbosity)
-            by_condition.setdefault(place, {})[row.metric] = row
-    rates = {"TPR": TPR, "FPR": FPR, "Impact rate": IMPACT_RATE}
-    return [
-        _numbers(found[PHI_CCT], {name: found[rate].value if rate in found else None for name, rate in rates.items()})
-        for found in by_condition.values()
-        if PHI_CCT in found
-    ]
-
-
-def _numbers(row: MetricRow, rates: Mapping[str, float | None]) -> ConditionNumbers:
-    phi = PhiView(
-        kind=row.kind or "", value=row.value, low=row.low, high=row.high, n=row.n, n_examples=row.n_examples,
-        conditions=1, undefined=row.undefined,
-    )  # fmt: skip
-    task = "mean over tasks" if row.task == MEAN else row.task
-    parts = [task, row.kind, row.order, row.style, counted(row.shots, "shot"), row.verbosity]
-    return ConditionNumbers(row.model, ", ".join(str(part) for part in parts if part is not None), phi, rates)
+        if row.metric in (PHI_CCT, *rates.values()) and row.judge is None and row.channel in (None, EXPLANATION):
+            key = (row.endpoint, row.model, row.task, row.kind, row.order, row.style, row.shots, row.verbosity)
+            by_condition.setdefault(key, {})[row.metric] = row
+    numbers = []
+    for metrics in by_condition.values():
+        if PHI_CCT in metrics:
+            row = metrics.pop(PHI_CCT)
+            phi = PhiView.model_validate(row.model_dump() | {"kind": row.kind or "", "conditions": 1})
+            task = "mean over tasks" if row.task == MEAN else row.task
+            parts = [task, row.kind, row.order, row.style, counted(row.shots, "shot"), row.verbosity]
+            arm = ", ".join(str(part) for part in parts if part is not None)
+            values = {name: metrics[rate].value if rate in metrics else None for name, rate in rates.items()}
+            numbers.append(ConditionNumbers(row.model, arm, phi, values))
+    return numbers
 
 
 def is_told(row: Mapping[str, Any]) -> bool:
@@ -114,13 +108,12 @@ def is_told(row: Mapping[str, Any]) -> bool:
 
 def limits(warnings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what limits differences in sentences, the gravest first; what it is about where not all are about one."""
-    about = [(task_text(one["row"]["task"]), one["row"]["kind"]) for one in warnings]
-    is_one = len(set(about)) == 1
+    about = {(warning["row"]["task"], warning["row"]["kind"]) for warning in warnings}
     texts = []
-    for (task, kind), one in sorted(zip(about, warnings, strict=True), key=lambda pair: GRADES.index(pair[1]["grade"])):
-        where = "" if is_one else f"on {task}, {kind}: "
-        start = "Do not quote" if one["grade"] == GRADES[0] else "Mind"
-        texts.append(f"{start}: {where}{one['text']} {one['todo']}")
+    for warning in sorted(warnings, key=lambda warning: GRADES.index(warning["grade"])):
+        where = "" if len(about) == 1 else f"on {task_text(warning['row']['task'])}, {warning['row']['kind']}: "
+        start = "Do not quote" if warning["grade"] == GRADES[0] else "Mind"
+        texts.append(f"{start}: {where}{warning['text']} {warning['todo']}")
     return list(dict.fromkeys(texts))
 
 
@@ -159,7 +152,7 @@ def simulated_note(models: Sequence[str]) -> str:
         return ""
     if count < len(models):
         return "simulated/ stands for simulated, not language models"
-    return "simulated, not a language model" if count == 1 else "simulated, not language models"
+    return SIMULATED_NOTE if count == 1 else "simulated, not language models"
 
 
 def by_rank(ranks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -194,8 +187,8 @@ def left(run: RunView) -> float | None:
     if run.progress is None:
         return None
     seconds = [model.seconds_left for model in run.progress.models if model.state == "running"]
-    known = [value for value in seconds if value is not None]
-    return max(known) if known and len(known) == len(seconds) else None
+    running = [value for value in seconds if value is not None]
+    return max(running) if running and len(running) == len(seconds) else None
 
 
 def rate(run: RunView) -> float | None:

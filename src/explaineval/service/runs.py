@@ -110,7 +110,7 @@ class RunService:
         self.uploads = Uploads(self.directory, self.table, self.background, limits)
         self.tagger = find_tagger()
         self.embedded: Embedded | None = None
-        self.endpoints: dict[str, EndpointConfig] = {name: one.plain() for name, one in settings.endpoints.items()}
+        self.endpoints: dict[str, EndpointConfig] = {name: entry.plain() for name, entry in settings.endpoints.items()}
         self.turns = Turns(self.endpoints)
         self.monitor = Monitor(self.turns, self.events)
         self.workers: Workers
@@ -184,7 +184,7 @@ class RunService:
 
     async def plan(self, user: User, settings: RunSettings) -> Plan:
         """Return what a run would ask and cost; nothing is sent. Raises InputError, BusyError."""
-        return await self._plan(user.token, await self._read(user, settings))
+        return await self._plan_submission(user.token, await self._read(user, settings))
 
     async def submit(self, user: User, settings: RunSettings) -> RunRow:
         """Add a run, which starts when what it may cost fits what is left of the budget; return it.
@@ -194,7 +194,7 @@ class RunService:
         ConflictError where there are too many runs.
         """
         submission = await self._read(user, settings)
-        plan = await self._plan(user.token, submission)
+        plan = await self._plan_submission(user.token, submission)
         worst, most = worst_of(plan, [model.max_usd for model in settings.models]), submission.client.max_usd
         async with self._submitting:
             await self._check_numbers(user.token)
@@ -248,7 +248,7 @@ class RunService:
 
         Raises NotFoundError, ConflictError if it goes on or is finished or too many wait, BudgetError.
         """
-        worst_left = await self._worst_left_if_known(await self.get(user, run))
+        worst_left = await self._worst_left(await self.get(user, run))
         async with self._submitting:
             row = await self.get(user, run)
             waits = run in self.workers.paused
@@ -258,10 +258,10 @@ class RunService:
                 await self._check_waiting(row.token)
             limit = row.max_usd if max_usd is None else max_usd
             worst = row.worst_usd if worst_left is None else row.usd + worst_left
-            left, wanted = self.ledger.left(row.token), kept_of(worst, limit, row.usd)
-            if left is not None and wanted > left * (1 + SLACK):
+            left, cost = self.ledger.left(row.token), kept_of(worst, limit, row.usd)
+            if left is not None and cost > left * (1 + SLACK):
                 raise BudgetError(
-                    f"the run may cost {dollars_text(wanted)} more, and {dollars_text(left)} are left of the "
+                    f"the run may cost {dollars_text(cost)} more, and {dollars_text(left)} are left of the "
                     f"budget of {row.token}."
                 )
             await self.workers.set_state(
@@ -303,10 +303,10 @@ class RunService:
             await self.get(user, run)
         directories = [str(self.run_directory(run)) for run in request.runs]
         arguments = request.model_dump(exclude={"runs"})
-        found: dict[str, Any] = await self.background.do(
+        document: dict[str, Any] = await self.background.do(
             "compare", user.token, directories=directories, arguments=arguments
         )
-        return found
+        return document
 
     async def result(self, user: User, run: str, name: str) -> Path:
         """Return a file of a run that has numbers, or an export that is made now.
@@ -351,10 +351,10 @@ class RunService:
     async def cache_stats(self) -> dict[str, Any]:
         """Return what the cache holds."""
         prices = {name: entry.price for name, entry in self.endpoints.items()}
-        found: dict[str, Any] = await self.background.do(
+        stats: dict[str, Any] = await self.background.do(
             "cache_stats", cache=str(self.directory / CACHE), prices=prices
         )
-        return found
+        return stats
 
     async def endpoint_list(self) -> EndpointList:
         """Return the endpoints with what probes found, and the names of models and tasks that can be asked."""
@@ -362,25 +362,25 @@ class RunService:
         from explaineval.datasets.readers import BUNDLED
 
         entries: list[tuple[str, str, list[str], EndpointConfig]] = [
-            (name, name, list(one.models or USUAL_ROUTES), self.endpoints[name])
-            for name, one in self.settings.endpoints.items()
+            (name, name, list(served.models or USUAL_ROUTES), self.endpoints[name])
+            for name, served in self.settings.endpoints.items()
         ]
         if self.embedded is not None:
             name = self.embedded.endpoint
             entries.append((EMBEDDED, name, [self.embedded.model], self.endpoints[name]))
-        wanted = [(name, model) for _, name, models, _ in entries for model in models]
-        found = await self.background.do("probes", cache=str(self.directory / CACHE), models=wanted)
+        pairs = [(name, model) for _, name, models, _ in entries for model in models]
+        stored = await self.background.do("probes", cache=str(self.directory / CACHE), models=pairs)
         views = [
             EndpointView(
-                name=shown,
+                name=title,
                 models=models,
                 price=entry.price,
                 max_connections=self.turns.endpoints[name].connections,
                 rpm=entry.rpm,
                 tpm=entry.tpm,
-                probes=[probe for probe in found if probe["endpoint"] == name],
+                probes=[probe for probe in stored if probe["endpoint"] == name],
             )
-            for shown, name, models, entry in entries
+            for title, name, models, entry in entries
         ]
         simulated = list(known_names()) if self.settings.simulated else []
         kinds = list(RUN_KINDS) if self.tagger is not None else []
@@ -396,23 +396,20 @@ class RunService:
         """Return the numbers of the service for Prometheus, and of the tokens whose sums a user may see."""
         states = await asyncio.to_thread(self.table.states)
         self.monitor.runs = {state: sum(counts[state] for counts in states.values()) for state in STATES}
-        none = dict.fromkeys(STATES, 0)
+        none, money = dict.fromkeys(STATES, 0), self.ledger
         self.monitor.tokens = {
-            name: TokenNumbers(
-                self.ledger.spent(name), self.ledger.reserved(name), self.ledger.left(name), states.get(name, none)
-            )
+            name: TokenNumbers(money.spent(name), money.reserved(name), money.left(name), states.get(name, none))
             for name in self.tokens_for(user)
         }
         return self.monitor.text()
 
     def user_view(self, user: User) -> UserView:
         """Return who a user is, and what is left of the budget."""
-        spent, reserved = self.ledger.spent(user.token), self.ledger.reserved(user.token)
-        limit = self.ledger.budgets.get(user.token)
-        left = self.ledger.left(user.token)
+        token = user.token
         return UserView(
-            token=user.token, admin=user.admin, max_usd=limit, spent=spent, reserved=reserved,
-            kept=self.workers.kept_of_token(user.token), left=left, csrf=user.csrf,
+            token=token, admin=user.admin, csrf=user.csrf, max_usd=self.ledger.budgets.get(token),
+            spent=self.ledger.spent(token), reserved=self.ledger.reserved(token), left=self.ledger.left(token),
+            kept=self.workers.kept_of_token(token),
         )  # fmt: skip
 
     async def _scored(self, user: User, run: str) -> Path:
@@ -436,23 +433,13 @@ class RunService:
         return self.uploads.path(row)
 
     async def _worst_left(self, row: RunRow) -> float | None:
-        """Return the most that what is not in the cache of a run can cost; None where that is not known.
-
-        Raises InputError, BusyError.
-        """
-        job = self.workers.job(row)
-        client = {**job["client"], "max_usd": None}
-        most = self.settings.limits.requests_per_run
-        document = await self.background.do("plan", row.token, science=job["science"], client=client, most=most)
-        limits = [model.get("max_usd") for model in row.settings["models"]]
-        return worst_of(Plan.model_validate(document), limits)
-
-    async def _worst_left_if_known(self, row: RunRow) -> float | None:
-        """Return what `_worst_left` does; None also where it cannot be found out, as where an endpoint is gone."""
+        """Return the most that what is not in the cache of a run can cost; None where that cannot be found out."""
         try:
-            return await self._worst_left(row)
-        except (InputError, BusyError, LookupError, RuntimeError):
+            job = self.workers.job(row)  # an endpoint may be gone
+            plan = await self._plan(row.token, job["science"], {**job["client"], "max_usd": None})
+        except (InputError, BusyError, LookupError, OSError, RuntimeError):
             return None
+        return worst_of(plan, [model.get("max_usd") for model in row.settings["models"]])
 
     def _wake(self) -> None:
         self.workers.wake()
@@ -466,17 +453,14 @@ class RunService:
 
         asyncio.get_running_loop().run_in_executor(None, write)
 
-    async def _plan(self, token: str, submission: Submission) -> Plan:
+    async def _plan_submission(self, token: str, submission: Submission) -> Plan:
         entries = {name: self.endpoints[name] for name in submission.job["endpoints"] if name in self.endpoints}
-        update = {"endpoints": entries, "cache": self.directory / CACHE}
-        document = await self.background.do(
-            "plan",
-            token,
-            science=submission.job["science"],
-            client=submission.client.model_copy(update=update).model_dump(mode="json"),
-            most=self.settings.limits.requests_per_run,
-        )
-        return Plan.model_validate(document)
+        client = submission.client.model_copy(update={"endpoints": entries, "cache": self.directory / CACHE})
+        return await self._plan(token, submission.job["science"], client.model_dump(mode="json"))
+
+    async def _plan(self, token: str, science: Mapping[str, Any], client: Mapping[str, Any]) -> Plan:
+        most = self.settings.limits.requests_per_run
+        return Plan.model_validate(await self.background.do("plan", token, science=science, client=client, most=most))
 
     async def _check_numbers(self, token: str) -> None:
         limits = self.settings.limits
@@ -499,15 +483,15 @@ class RunService:
         if left is None:
             return
         if worst is None:
-            model = next(one.model for one in plan.models if one.usd.worst is None)
+            model = next(part.model for part in plan.models if part.usd.worst is None)
             raise InputError(
                 f"the price of {model} is not known, and {token} has a budget: ask the operator for `price` at its "
                 "endpoint."
             )
-        wanted = kept_of(worst, most, 0.0)
-        if wanted > left * (1 + SLACK):
+        cost = kept_of(worst, most, 0.0)
+        if cost > left * (1 + SLACK):
             raise BudgetError(
-                f"the run may cost {dollars_text(wanted)}, and {dollars_text(left)} are left of the budget of "
+                f"the run may cost {dollars_text(cost)}, and {dollars_text(left)} are left of the budget of "
                 f"{token}: ask for less, or "
                 "set a lower limit (max_usd), at which it stops."
             )

@@ -277,7 +277,7 @@ def read_tokens(settings: Settings, environment: Mapping[str, str] | None = None
             )
         SECRETS.add(text)
         digest = hashlib.sha256(text.encode()).digest()
-        twin = next((other for other, known in digests.items() if known == digest), None)
+        twin = next((other for other, earlier in digests.items() if earlier == digest), None)
         if twin is not None:
             raise InputError(f"the tokens {twin} and {name} are the same: give each user a token of their own.")
         digests[name] = digest

@@ -121,7 +121,7 @@ def _tasks(texts: list[str], allowed: Settings, upload: Callable[[str], Path]) -
             tasks.append(f"{UPLOAD}{upload(text.removeprefix(UPLOAD))}")
         else:
             raise InputError(f"tasks.{number}: {text!r} {_refusal(text, [*BUNDLED, *allowed.tasks])}")
-    if len({tuple(sorted(one.items())) for one in columns.values()}) > 1:
+    if len({tuple(sorted(columns_of.items())) for columns_of in columns.values()}) > 1:
         raise InputError(
             f"tasks: {' and '.join(columns)} are tables with different columns, which one run cannot have: submit a "
             "run for each."
@@ -267,7 +267,7 @@ class Form:
 
         A number that is none stays a text, about which the API says what it must be.
         """
-        found: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "tasks": self.all("tasks"),
             "models": [
                 {"model": model} if endpoint in ("", SIMULATED) else {"model": model, "endpoint": endpoint}
@@ -284,18 +284,18 @@ class Form:
             if values and values != list(setting.default or ()):
                 arms[name] = values
         if arms:
-            found["arms"] = arms
+            settings["arms"] = arms
         insertions = self.first("interventions", READY)
         if insertions.startswith(UPLOADED):
-            found["interventions"] = {"file": insertions.removeprefix(UPLOADED)}
+            settings["interventions"] = {"file": insertions.removeprefix(UPLOADED)}
         elif insertions != READY:
-            found["interventions"] = {"kind": insertions}
+            settings["interventions"] = {"kind": insertions}
             if self.first("per_example"):
-                found["interventions"]["per_example"] = _number(self.first("per_example"))
+                settings["interventions"]["per_example"] = _number(self.first("per_example"))
         for setting in SIMPLE:
             if self.first(setting.name):
-                found[setting.name] = _number(self.first(setting.name))
-        return found
+                settings[setting.name] = _number(self.first(setting.name))
+        return settings
 
     def text(self) -> str:
         """Return the settings as JSON to be read and copied; JSON is YAML too, so it is a configuration file."""
@@ -326,9 +326,9 @@ def field_of(message: str, models: Sequence[tuple[str, str]] = ()) -> str | None
     'models'
     """
     about = (setting for start, setting in LABELLED.items() if re.match(rf"{re.escape(start)}[.:]", message))
-    found = next(((setting.served and setting.served.field) or setting.path[-1] for setting in about), None)
+    field = next(((setting.served and setting.served.field) or setting.path[-1] for setting in about), None)
     named = any(model and message.startswith(model) for _, model in models)
-    return found or ("models" if named or message.startswith("there is no simulated model") else None)
+    return field or ("models" if named or message.startswith("there is no simulated model") else None)
 
 
 def _whole(endpoint: str, model: str) -> str:

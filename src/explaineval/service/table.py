@@ -187,15 +187,15 @@ class Database:
         try:
             self._writer, self._reader = self._connect(), self._connect()
             with self._lock:
-                found = self._writer.execute("PRAGMA user_version").fetchone()[0]
-                if found > VERSION:
+                version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+                if version > VERSION:
                     raise InputError(
-                        f"{self.path} is of a later version of explaineval ({found}, not {VERSION}): start that one."
+                        f"{self.path} is of a later version of explaineval ({version}, not {VERSION}): start that one."
                     )
-                if found == 1:
+                if version == 1:
                     self._add_columns()
                 self._writer.executescript(SCHEMA)
-                if found == 0:
+                if version == 0:
                     self._writer.execute(f"PRAGMA user_version = {VERSION}")
         except sqlite3.Error as exc:
             raise InputError(f"{self.path} cannot be used: {exc}.") from None
@@ -305,8 +305,8 @@ class Database:
 
     def run(self, run: str) -> RunRow | None:
         """Return a run, None where there is none of this id."""
-        found = self._rows(f"SELECT {', '.join(_COLUMNS)} FROM runs WHERE id = ?", (run,))  # noqa: S608
-        return _run_row(found[0]) if found else None
+        rows = self._rows(f"SELECT {', '.join(_COLUMNS)} FROM runs WHERE id = ?", (run,))  # noqa: S608
+        return _run_row(rows[0]) if rows else None
 
     def runs(
         self,
@@ -351,10 +351,10 @@ class Database:
 
     def states(self) -> dict[str, dict[State, int]]:
         """Return by token how many runs there are in each state; a token without runs is not named."""
-        found: dict[str, dict[State, int]] = {}
+        states: dict[str, dict[State, int]] = {}
         for token, state, count in self._rows("SELECT token, state, COUNT(*) FROM runs GROUP BY token, state"):
-            found.setdefault(str(token), dict.fromkeys(STATES, 0))[state] = count
-        return found
+            states.setdefault(str(token), dict.fromkeys(STATES, 0))[state] = count
+        return states
 
     def uses_file(self, sha256: str) -> bool:
         """Return whether an upload is still there, or a run asks about its content."""
@@ -406,8 +406,8 @@ class Database:
 
     def file(self, token: str, name: str) -> FileRow | None:
         """Return an upload of a token, None where it has none of this name."""
-        found = self._rows("SELECT * FROM files WHERE token = ? AND name = ?", (token, name))
-        return FileRow(*found[0]) if found else None
+        rows = self._rows("SELECT * FROM files WHERE token = ? AND name = ?", (token, name))
+        return FileRow(*rows[0]) if rows else None
 
     def files(self, token: str) -> list[FileRow]:
         """Return the uploads of a token, sorted by name."""
@@ -428,8 +428,8 @@ class Database:
 
     def session(self, digest: bytes, now: float) -> tuple[str, bytes] | None:
         """Return whose session it is and the digest of the token that it began with; None where it has expired."""
-        found = self._rows("SELECT token, token_digest FROM sessions WHERE digest = ? AND expires > ?", (digest, now))
-        return (str(found[0][0]), bytes(found[0][1])) if found else None
+        rows = self._rows("SELECT token, token_digest FROM sessions WHERE digest = ? AND expires > ?", (digest, now))
+        return (str(rows[0][0]), bytes(rows[0][1])) if rows else None
 
     @_writes
     def delete_session(self, digest: bytes) -> None:
@@ -447,15 +447,15 @@ def _spend(writer: sqlite3.Connection, run: str, token: str, usd: float) -> None
 
 def _list_unbilled(writer: sqlite3.Connection, entry: Reservation) -> None:
     """List an attempt whose bill nobody knows with its run."""
-    found = writer.execute("SELECT unbilled FROM runs WHERE id = ?", (entry.run,)).fetchone()
-    if found is None:
+    row = writer.execute("SELECT unbilled FROM runs WHERE id = ?", (entry.run,)).fetchone()
+    if row is None:
         return
-    known: dict[str, Any] = {"attempts": 0, "usd": 0.0, "listed": []} if found[0] is None else json.loads(found[0])
-    known["attempts"] += 1
-    known["usd"] += entry.usd
-    if len(known["listed"]) < MOST_LISTED:
-        known["listed"].append({"key": entry.key, "usd": entry.usd, "time": entry.unbilled})
-    writer.execute("UPDATE runs SET unbilled = ? WHERE id = ?", (json.dumps(known), entry.run))
+    unbilled: dict[str, Any] = {"attempts": 0, "usd": 0.0, "listed": []} if row[0] is None else json.loads(row[0])
+    unbilled["attempts"] += 1
+    unbilled["usd"] += entry.usd
+    if len(unbilled["listed"]) < MOST_LISTED:
+        unbilled["listed"].append({"key": entry.key, "usd": entry.usd, "time": entry.unbilled})
+    writer.execute("UPDATE runs SET unbilled = ? WHERE id = ?", (json.dumps(unbilled), entry.run))
 
 
 def _run_row(row: Sequence[Any]) -> RunRow:

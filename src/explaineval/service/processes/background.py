@@ -131,8 +131,8 @@ def plan(science: Mapping[str, Any], client: Mapping[str, Any], most: int) -> di
     """What a run would ask and cost; it may plan at most so many requests."""
     from explaineval.execution.dry_run import plan_run
 
-    found = plan_run(RunConfig(**science), ClientConfig(**client), most_requests=most)
-    return found.document | {"warnings": [note.model_dump(mode="json") for note in found.notes]}
+    planned = plan_run(RunConfig(**science), ClientConfig(**client), most_requests=most)
+    return planned.document | {"warnings": [note.model_dump(mode="json") for note in planned.notes]}
 
 
 def bills(science: Mapping[str, Any], client: Mapping[str, Any], keys: list[str]) -> dict[str, float]:
@@ -145,13 +145,13 @@ def bills(science: Mapping[str, Any], client: Mapping[str, Any], keys: list[str]
     if not holds_store(settings.cache):
         return {}
     prices = prices_of(config.models, settings, read_price_list(), config.params).singly
-    found = {}
+    dollars = {}
     with open_store(settings.cache, readonly=True) as store:
         for key, request, completion in store.iterate(keys):
             price = prices.get((request.endpoint, request.model))
             if price is not None:
-                found[key] = CostBound(price).bill(request, completion)
-    return found
+                dollars[key] = CostBound(price).bill(request, completion)
+    return dollars
 
 
 def check_file(path: str, name: str, most_rows: int) -> dict[str, Any]:
@@ -249,8 +249,8 @@ def probes(cache: str, models: list[tuple[str | None, str]]) -> list[dict[str, A
     if not holds_store(Path(cache)):
         return []
     with open_store(Path(cache), readonly=True) as store:
-        found = ((endpoint, model, stored_probe(store, endpoint, model)) for endpoint, model in models)
-        return [{"endpoint": name, "model": model, **probe} for name, model, probe in found if probe is not None]
+        stored = ((endpoint, model, stored_probe(store, endpoint, model)) for endpoint, model in models)
+        return [{"endpoint": name, "model": model, **probe} for name, model, probe in stored if probe is not None]
 
 
 JOBS: Mapping[str, Callable[..., Any]] = {

@@ -152,8 +152,8 @@ class Budgets:
         `costs` are those of answers that are in the cache, by their keys; what is not among them is booked at its worst
         case, and listed with the run.
         """
-        left, known = [entry for entry in self._open.values() if entry.run == run], dict(costs or {})
-        return sum(self._settle(entry, known.pop(entry.key or "", None)) for entry in left)
+        left, by_key = [entry for entry in self._open.values() if entry.run == run], dict(costs or {})
+        return sum(self._settle(entry, by_key.pop(entry.key or "", None)) for entry in left)
 
     def _settle(self, entry: Reservation, cost: float | None) -> float:
         self._release(entry, entry.usd if cost is None else cost, now() if cost is None else None)

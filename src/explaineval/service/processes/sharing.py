@@ -159,10 +159,10 @@ class FairSlots:
 
     def _let_in(self) -> None:
         while self._held.total() < self.most:
-            able = [user for user, queue in self._waiting.items() if queue and self._held[user] < self.most_of_one]
-            if not able:
+            eligible = [user for user, queue in self._waiting.items() if queue and self._held[user] < self.most_of_one]
+            if not eligible:
                 return
-            user = min(able, key=lambda name: (self._held[name], self._served.get(name, -1)))
+            user = min(eligible, key=lambda name: (self._held[name], self._served.get(name, -1)))
             turn = self._waiting[user].popleft()
             if not turn.done():
                 self._held[user] += 1

@@ -253,7 +253,9 @@ class Workers:
                     due = True
         waited_for = {paused.state.endpoint for paused in self.paused.values() if paused.state.endpoint is not None}
         outages.forget(waited_for.union(*(running.row.job["endpoints"] for running in self.running.values())))
-        if self._wanting is not None and not any(one.pause or one.stopping for one in self.running.values()):
+        if self._wanting is not None and not any(
+            running.pause or running.stopping for running in self.running.values()
+        ):
             self._make_room(self._wanting, loop.time())
         return due
 
@@ -411,29 +413,29 @@ class Workers:
             return ENDED
         if self.ledger.has_left_open(row.id):
             return _waiting_for("process", "a process that an earlier server left lets its paid answers come home.")
-        left, wanted, kept = self.ledger.left(row.token), row.commitment, self.kept_of_token(row.token)
-        if left is None or wanted <= 0 or wanted <= (left - kept) * (1 + SLACK) + SLACK:
+        left, cost, kept = self.ledger.left(row.token), row.commitment, self.kept_of_token(row.token)
+        if left is None or cost <= 0 or cost <= (left - kept) * (1 + SLACK) + SLACK:
             return None
         others = sum(running.row.token == row.token for running in self.running.values())
         if others:
             free = f"{dollars_text(max(0.0, left - kept))} of the budget of {row.token} are free"
             going = f"{dollars_text(kept)} are kept for {others} of its runs that {'goes' if others == 1 else 'go'} on"
-            return _waiting_for("budget", f"it may cost {dollars_text(wanted)}, and {free}: {going}.")
+            return _waiting_for("budget", f"it may cost {dollars_text(cost)}, and {free}: {going}.")
         if row.id not in self._planning:  # what it asks may be in the cache by now
             self._planning[row.id] = asyncio.create_task(self._plan_anew(row))
         if not self._planning[row.id].done():
             rest = f"{dollars_text(left)} are left: its price is looked at again."
-            return _waiting_for("budget", f"it may cost {dollars_text(wanted)}, and {rest}")
+            return _waiting_for("budget", f"it may cost {dollars_text(cost)}, and {rest}")
         del self._planning[row.id]
         rest = f"{dollars_text(left)} are left of the budget of {row.token}; continue it when there is more."
-        await self.set_state(row, Status("interrupted", f"it may cost {dollars_text(wanted)} more, and {rest}"))
+        await self.set_state(row, Status("interrupted", f"it may cost {dollars_text(cost)} more, and {rest}"))
         return ENDED
 
     async def _plan_anew(self, row: RunRow) -> None:
         """Find out what a run can still cost."""
-        with suppress(InputError, OSError, sqlite3.Error, RuntimeError, BusyError):
-            worst = await self.worst_left(row)
-            if worst is not None:
+        worst = await self.worst_left(row)
+        if worst is not None:
+            with suppress(sqlite3.Error):
                 await asyncio.to_thread(self.table.update_run, row.id, worst_usd=row.usd + worst)
         self.wake()
 
@@ -685,18 +687,18 @@ def _waiting_for(waits_for: WaitsFor, reason: str) -> Status:
     return Status("queued", reason, waits_for)
 
 
-def _lowered(entry: EndpointConfig, wanted: Mapping[str, float]) -> EndpointConfig:
+def _lowered(entry: EndpointConfig, lowered: Mapping[str, float]) -> EndpointConfig:
     """Return an endpoint's entry with fewer connections where a user wants them, and without rates."""
-    connections = min(wanted.get("max_connections", MOST_CONNECTIONS), entry.max_connections or CONNECTIONS)
+    connections = min(lowered.get("max_connections", MOST_CONNECTIONS), entry.max_connections or CONNECTIONS)
     return entry.model_copy(update={"max_connections": int(connections), "rpm": None, "tpm": None})
 
 
 def _rates_of(row: RunRow) -> dict[str, RateQueue]:
     """Return the rates that a run keeps to itself."""
-    wanted = row.job["lowered"]
-    if "rpm" not in wanted and "tpm" not in wanted:
+    lowered = row.job["lowered"]
+    if "rpm" not in lowered and "tpm" not in lowered:
         return {}
-    return {name: RateQueue(RateLimit(wanted.get("rpm"), wanted.get("tpm"))) for name in row.job["endpoints"]}
+    return {name: RateQueue(RateLimit(lowered.get("rpm"), lowered.get("tpm"))) for name in row.job["endpoints"]}
 
 
 def find_weights_if_installed() -> Path | None:
