@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from served_pages import EVIL, LOOKS, PHONE, TOKENS, Windows, plant_run
 
 from explaineval.service.processes.states import State
-from explaineval.service.table import Database
+from explaineval.service.table import StateFile
 from servers.planted import PlantedServer
 from servers.service import RUN, Service
 
@@ -56,7 +56,7 @@ def test_a_run_in_each_state(
             expect(page.get_by_label("Model", exact=True).first).to_have_value(EVIL)
         opened.assert_quiet()
     finally:
-        table = Database(pages_service.data)
+        table = StateFile(pages_service.data)
         table.delete_run(run)
         table.close()
 
@@ -165,7 +165,7 @@ def test_two_runs_are_compared(window: Windows, pages_service: Service) -> None:
 
 def test_two_thousand_runs_have_pages(window: Windows, pages_service: Service) -> None:
     """Each run is on one page, the newest first."""
-    table = Database(pages_service.data)
+    table = StateFile(pages_service.data)
     plan = {
         "models": [],
         "warnings": [],

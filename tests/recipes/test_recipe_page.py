@@ -29,7 +29,7 @@ ACTION = '''async def count_states(user: Asking, service: Service) -> StateCount
 '''
 ROW = """    Action(
         "count_states", "GET", "/api/states", USER, count_states, RUNS,
-        pages=(Page("/states", "states.html", "By state"),),
+        pages=(PageRoute("/states", "states.html", "By state"),),
     ),
 """
 """What a contributor adds to actions.py: what is done, and its row in the table."""

@@ -22,7 +22,7 @@ from explaineval.cost import dollars, price_given
 from explaineval.errors import InputError, StoreError
 from explaineval.service import directory
 from explaineval.service.directory import back_up, prepare_directory
-from explaineval.service.table import Database, FileRow
+from explaineval.service.table import FileRow, StateFile
 from servers.service import Service
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -144,13 +144,13 @@ def test_a_copy_made_under_load_is_of_one_moment_and_goes_on(
     assert (report, bundle) == (200, 200)
 
 
-def made(directory: Path) -> Database:
+def made(directory: Path) -> StateFile:
     """Return the table of a new data directory."""
     prepare_directory(directory)
-    return Database(directory)
+    return StateFile(directory)
 
 
-def add_run(table: Database, run: str, **changes: Any) -> None:
+def add_run(table: StateFile, run: str, **changes: Any) -> None:
     """Add a run with a directory."""
     table.add_run(run, "ann", "2026-01-01", {}, {"science": {}}, {}, 1.0, None)
     table.update_run(run, **changes)

@@ -14,7 +14,7 @@ import pytest
 from explaineval.errors import RequestUnsentError
 from explaineval.service.processes import budgets as ledgers
 from explaineval.service.processes.budgets import Budgets, end
-from explaineval.service.table import RESERVE, Database, Reservation
+from explaineval.service.table import RESERVE, Reservation, StateFile
 
 OLD_TABLE = """
 CREATE TABLE runs (
@@ -33,15 +33,15 @@ PRAGMA user_version = 1;
 """What explaineval 0.2 left after a crash."""
 
 
-def spent(table: Database, run: str) -> float:
+def spent(table: StateFile, run: str) -> float:
     """Return the dollars that a run spent; 0 where there is no such run."""
     row = table.run(run)
     return 0.0 if row is None else row.usd
 
 
-def with_ledger(directory: Path, act: Callable[[Budgets], Awaitable[None]], budget: float = 1.0) -> Database:
+def with_ledger(directory: Path, act: Callable[[Budgets], Awaitable[None]], budget: float = 1.0) -> StateFile:
     """Do something with the ledger of a token, and leave it without an orderly end; return the table."""
-    table = Database(directory)
+    table = StateFile(directory)
 
     async def run() -> None:
         ledger = Budgets(table, {"ann": budget})
@@ -65,7 +65,7 @@ def test_what_is_granted_is_on_the_disk(tmp_path: Path) -> None:
 
     async def act(ledger: Budgets) -> None:
         assert await ledger.reserve("r", "ann", 0.25) is not None
-        other = Database(tmp_path)
+        other = StateFile(tmp_path)
         assert [(entry.id, entry.usd) for entry in other.reservations()] == [(1, 0.25)]
         other.close()
 
@@ -217,7 +217,7 @@ def test_what_can_never_be_written_is_given_up_and_told(
 
 def test_the_table_keeps_a_reserve_for_a_full_disk(tmp_path: Path) -> None:
     """When no page can be added any more, states can still be written."""
-    table = Database(tmp_path)
+    table = StateFile(tmp_path)
     for name in ("r", "s"):
         table.add_run(name, "ann", "now", {}, {}, {}, None, None)
     table.keep_reserve()
@@ -249,7 +249,7 @@ def test_a_table_of_the_version_before_is_taken(tmp_path: Path) -> None:
     assert row is not None
     assert (row.state, row.usd, row.waits_for) == ("running", pytest.approx(0.3), None)
     table.close()
-    Database(tmp_path).close()
+    StateFile(tmp_path).close()
 
 
 def test_what_does_not_fit_yet_waits(tmp_path: Path) -> None:

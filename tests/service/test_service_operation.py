@@ -20,7 +20,7 @@ from explaineval.service.models import RunSettings
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings, TokenSettings, needing_restart
 from explaineval.service.submissions import read_submission
-from explaineval.service.table import Database, Reservation
+from explaineval.service.table import Reservation, StateFile
 from servers.service import ENVIRONMENT, RUN, SETTINGS, TOKENS, Service
 
 ANN, BOB, BOSS = TOKENS["ann"], TOKENS["bob"], TOKENS["boss"]
@@ -155,7 +155,7 @@ def test_dollars_of_tokens_are_for_them_and_for_admins(service: Service) -> None
 
 def test_sums_for_admins_have_what_former_tokens_spent(tmp_path: Path) -> None:
     """A token that serve.yaml names no longer; users see their own."""
-    table = Database(tmp_path)
+    table = StateFile(tmp_path)
     table.book([Reservation(1, "r", "former", 2.0), Reservation(1, "r", "former", 2.0, 1.5)])
     table.close()
     tokens = {name: TokenSettings(token_file=tmp_path, admin=name == "boss") for name in ("ann", "boss")}

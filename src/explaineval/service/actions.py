@@ -471,7 +471,7 @@ def _text(form: FormData, name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Page:
+class PageRoute:
     """How a browser sees what an action returns: at which address, and in which template, as `document`.
 
     An action may also return what the template needs as a dictionary, with its `status`, or a response, which is sent
@@ -510,7 +510,7 @@ class Action:
     status: int = 200
     errors: tuple[int, ...] = ()
     described: Mapping[str, Any] = field(default_factory=dict)
-    pages: tuple[Page, ...] = ()
+    pages: tuple[PageRoute, ...] = ()
     button: Button | None = None
 
 
@@ -538,11 +538,11 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "list_runs", "GET", "/api/runs", USER, list_runs, RUNS,
-        pages=(Page("/runs", "runs.html", "Runs", more_on_runs),),
+        pages=(PageRoute("/runs", "runs.html", "Runs", more_on_runs),),
     ),
     Action(
         "get_run", "GET", "/api/runs/{run}", OWNER, get_run, RUNS, errors=(404,),
-        pages=(Page("/runs/{run}", "run.html", more=more_on_run), Page("/runs/{run}/live", "live.html")),
+        pages=(PageRoute("/runs/{run}", "run.html", more=more_on_run), PageRoute("/runs/{run}/live", "live.html")),
     ),
     Action(
         "follow_run", "GET", "/api/runs/{run}/events", OWNER, follow_run, RUNS,
@@ -556,7 +556,7 @@ ACTIONS: tuple[Action, ...] = (
         button=Button("/runs/{run}/stop", "/runs/{run}"),
     ),
     Action("continue_run", "POST", "/api/runs/{run}/continue", OWNER, continue_run, RUNS, errors=(402, 404, 409)),
-    Action("continue_by_form", "POST", None, OWNER, continue_by_form, pages=(Page("/runs/{run}/continue"),)),
+    Action("continue_by_form", "POST", None, OWNER, continue_by_form, pages=(PageRoute("/runs/{run}/continue"),)),
     Action(
         "delete_run", "DELETE", "/api/runs/{run}", OWNER, delete_run, RUNS, 204, errors=(404, 409),
         button=Button("/runs/{run}/delete", "/runs"),
@@ -581,11 +581,11 @@ ACTIONS: tuple[Action, ...] = (
             f"{', '.join(EXPORTED)} (Parquet where the service has pyarrow)."
         },
     ),
-    Action("show_form", "GET", None, USER, show_form, pages=(Page("/new", "new.html", "New run"),)),
-    Action("submit_form", "POST", None, USER, submit_form, pages=(Page("/new", "new.html"),)),
-    Action("preview_form", "POST", None, USER, preview_form, pages=(Page("/new/preview"),)),
+    Action("show_form", "GET", None, USER, show_form, pages=(PageRoute("/new", "new.html", "New run"),)),
+    Action("submit_form", "POST", None, USER, submit_form, pages=(PageRoute("/new", "new.html"),)),
+    Action("preview_form", "POST", None, USER, preview_form, pages=(PageRoute("/new/preview"),)),
     Action("compare_runs", "POST", "/api/comparisons", USER, compare_runs, RUNS, errors=(404, 409)),
-    Action("show_comparison", "GET", None, USER, show_comparison, pages=(Page("/compare", "compare.html", "Compare"),)),
+    Action("show_comparison", "GET", None, USER, show_comparison, pages=(PageRoute("/compare", "compare.html", "Compare"),)),
     Action(
         "put_file", "PUT", "/api/files/{name}", USER, put_file, UPLOADS, 201,
         described={
@@ -602,16 +602,16 @@ ACTIONS: tuple[Action, ...] = (
     Action("delete_file", "DELETE", "/api/files/{name}", USER, delete_file, UPLOADS, 204, errors=(404,)),
     Action(
         "list_endpoints", "GET", "/api/endpoints", USER, list_endpoints, SERVICE,
-        pages=(Page("/endpoints", "endpoints.html", "Endpoints", more_on_endpoints),),
+        pages=(PageRoute("/endpoints", "endpoints.html", "Endpoints", more_on_endpoints),),
     ),
-    Action("get_cache", "GET", "/api/cache", USER, get_cache, SERVICE, pages=(Page("/cache", "cache.html", "Cache"),)),
+    Action("get_cache", "GET", "/api/cache", USER, get_cache, SERVICE, pages=(PageRoute("/cache", "cache.html", "Cache"),)),
     Action("get_session", "GET", "/api/session", USER, get_session, SESSIONS),
     Action("log_in", "POST", "/api/session", ANYBODY, log_in, SESSIONS),
-    Action("show_login", "GET", None, ANYBODY, show_login, pages=(Page("/login"),)),
-    Action("log_in_by_form", "POST", None, ANYBODY, log_in_by_form, pages=(Page("/login"),)),
+    Action("show_login", "GET", None, ANYBODY, show_login, pages=(PageRoute("/login"),)),
+    Action("log_in_by_form", "POST", None, ANYBODY, log_in_by_form, pages=(PageRoute("/login"),)),
     Action("log_out", "DELETE", "/api/session", USER, log_out, SESSIONS, 204, button=Button("/logout", "/login")),
-    Action("home", "GET", None, ANYBODY, home, pages=(Page("/"),)),
-    Action("give_static_file", "GET", None, ANYBODY, give_static_file, pages=(Page("/static/{name}"),)),
+    Action("home", "GET", None, ANYBODY, home, pages=(PageRoute("/"),)),
+    Action("give_static_file", "GET", None, ANYBODY, give_static_file, pages=(PageRoute("/static/{name}"),)),
     Action("healthz", "GET", "/healthz", ANYBODY, healthz, HEALTH),
     Action("readyz", "GET", "/readyz", ANYBODY, readyz, HEALTH, errors=(503,)),
     Action(
@@ -649,7 +649,7 @@ def install(app: FastAPI) -> None:
             )  # fmt: skip
 
 
-def _shown(do: Callable[..., Any], page: Page) -> Callable[..., Any]:
+def _shown(do: Callable[..., Any], page: PageRoute) -> Callable[..., Any]:
     """Return what answers for a page."""
 
     async def show(request: Request, service: Service, document: Any = Depends(do)) -> Response:  # noqa: B008 - of this action

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from explaineval.service.settings import LOCAL, Settings
-from explaineval.service.table import Database
+from explaineval.service.table import StateFile
 
 COOKIE = "explaineval_session"
 CSRF_HEADER = "x-csrf-token"
@@ -47,7 +47,7 @@ class Auth:
     """
 
     def __init__(
-        self, settings: Settings, digests: Mapping[str, bytes], table: Database, clock: Callable[[], float] = time.time
+        self, settings: Settings, digests: Mapping[str, bytes], table: StateFile, clock: Callable[[], float] = time.time
     ) -> None:
         self.settings, self.digests, self.table, self.clock = settings, digests, table, clock
 

@@ -28,7 +28,7 @@ from explaineval.service.models import FILE_NAME
 from explaineval.service.processes.background import Background
 from explaineval.service.processes.states import ACTIVE
 from explaineval.service.settings import Capacity
-from explaineval.service.table import FILE, Database, FileRow, now
+from explaineval.service.table import FILE, FileRow, StateFile, now
 from explaineval.text import counted
 
 RUNS, CACHE, UPLOADS, LOGS, EXPORTS = "runs", "cache", "uploads", "logs", "exports"
@@ -68,7 +68,7 @@ class Disk:
         then: called after a trial that came out otherwise than the one before.
     """
 
-    def __init__(self, directory: Path, names: tuple[str, ...], table: Database, then: Callable[[], None]) -> None:
+    def __init__(self, directory: Path, names: tuple[str, ...], table: StateFile, then: Callable[[], None]) -> None:
         self.places = {f"{name}/ of the data directory": directory / name for name in names}
         self.places = {"the data directory": directory, **self.places}
         self.places["the folder for temporary files (TMPDIR)"] = Path(tempfile.gettempdir())
@@ -154,7 +154,7 @@ class FileTooLargeError(Exception):
 class Uploads:
     """The files in the data directory that users uploaded."""
 
-    def __init__(self, directory: Path, table: Database, background: Background, limits: Capacity) -> None:
+    def __init__(self, directory: Path, table: StateFile, background: Background, limits: Capacity) -> None:
         self.directory, self.table, self.background, self.limits = directory / UPLOADS, table, background, limits
         self._under_way: Counter[str] = Counter()
         """How many uploads of each token arrive now."""

@@ -155,7 +155,7 @@ async def _answer_full(request: Request, exc: Exception) -> Response:
 def _wants_page(request: Request) -> bool:
     """Return whether a page was asked for, or an address that is none of ours by a browser."""
     route = request.scope.get("route")
-    if isinstance(route, APIRoute) and not route.include_in_schema:
+    if isinstance(route, APIRoute) and not route.include_in_schema and request.method in (route.methods or ()):
         return True
     return not request.scope["path"].startswith("/api/") and "text/html" in request.headers.get("accept", "")
 

@@ -32,7 +32,7 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Body(BaseModel):
+class Received(BaseModel):
     """A document that the service is sent; it has no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -51,7 +51,7 @@ class ErrorDocument(Document):
     error: ErrorDetail
 
 
-class UploadReference(Body):
+class UploadReference(Received):
     """An upload, by its name."""
 
     file: FileName
@@ -72,7 +72,7 @@ def _narrowed(annotation: Any, most: float | None) -> Any:
     return Annotated[(base, *metadata, annotated_types.Le(most))]
 
 
-def _served(table: type[BaseModel], name: str, *, base: type[Body] = Body, optional: bool = False) -> Any:
+def _served(table: type[BaseModel], name: str, *, base: type[Received] = Received, optional: bool = False) -> Any:
     """Return a model with the settings of a table that the service offers. `optional` ones have no default there."""
     fields: dict[str, Any] = {}
     for key, field in table.model_fields.items():
@@ -94,13 +94,13 @@ def _served(table: type[BaseModel], name: str, *, base: type[Body] = Body, optio
 
 if TYPE_CHECKING:
 
-    class _Model(Body):
+    class _Model(Received):
         max_usd: float | None = None
 
-    class _Interventions(Body):
+    class _Interventions(Received):
         pass
 
-    class _Run(Body):
+    class _Run(Received):
         pass
 
 else:
@@ -334,7 +334,7 @@ class Submitted(Document):
     plan: Plan
 
 
-class Continuation(Body):
+class Continuation(Received):
     """With which limit a run goes on; none keeps the one it has."""
 
     max_usd: Dollars | None = None
@@ -362,7 +362,7 @@ class FileList(Document):
     files: list[FileView]
 
 
-class ComparisonRequest(Body):
+class ComparisonRequest(Received):
     """Which runs are compared, and how, as the options of `explaineval compare`."""
 
     runs: Annotated[list[Annotated[str, Field(pattern=RUN_ID)]], Field(min_length=1, max_length=20)]
@@ -420,7 +420,7 @@ class CacheView(Document):
     usd: float | None
 
 
-class Login(Body):
+class Login(Received):
     """A token, given once for a session of a browser."""
 
     token: Annotated[str, Field(max_length=512)]

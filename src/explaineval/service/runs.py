@@ -39,7 +39,7 @@ from explaineval.service.processes.states import ACTIVE, STATES, Status
 from explaineval.service.processes.workers import Workers, find_weights_if_installed
 from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
-from explaineval.service.table import Database, RunRow, kept_of, now
+from explaineval.service.table import RunRow, StateFile, kept_of, now
 from explaineval.text import counted, dollars_text
 
 REPORT = "report.html"
@@ -91,7 +91,7 @@ class RunService:
         limits = settings.limits
         self.directory, self.settings = directory.resolve(), settings
         prepare_directory(self.directory)
-        self.table = Database(self.directory)
+        self.table = StateFile(self.directory)
         self.auth = Auth(settings, digests, self.table)
         self.ledger = Budgets(self.table, {name: token.max_usd for name, token in settings.tokens.items()})
         connections = most_connections(limits.connections)

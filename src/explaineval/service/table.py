@@ -162,7 +162,7 @@ def _writes(method: Method) -> Method:
     """Let a method that writes use the reserve where the disk is full."""
 
     @wraps(method)
-    def write(table: Database, *args: Any, **kwargs: Any) -> Any:
+    def write(table: StateFile, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(table, *args, **kwargs)
         except sqlite3.OperationalError as exc:
@@ -173,7 +173,7 @@ def _writes(method: Method) -> Method:
     return cast(Method, write)
 
 
-class Database:
+class StateFile:
     """The SQLite file in a data directory.
 
     It keeps RESERVE bytes of itself free. Where the disk is full, they are used, so that runs can still be stopped,

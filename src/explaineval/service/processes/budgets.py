@@ -19,7 +19,7 @@ from contextlib import suppress
 from explaineval.client.spending import Budget, SpendingLimit
 from explaineval.errors import RequestUnsentError
 from explaineval.service.monitoring import event
-from explaineval.service.table import Database, Reservation, now
+from explaineval.service.table import Reservation, StateFile, now
 
 RETRY_SECONDS = 1.0
 """Seconds until what the disk did not take is written again."""
@@ -38,7 +38,7 @@ class Budgets:
         budgets: dollars that may be spent in all with each token, None for no limit.
     """
 
-    def __init__(self, table: Database, budgets: Mapping[str, float | None]) -> None:
+    def __init__(self, table: StateFile, budgets: Mapping[str, float | None]) -> None:
         self.table = table
         self.budgets = budgets
         self._budgets: dict[str, Budget] = {}

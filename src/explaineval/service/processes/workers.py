@@ -36,7 +36,7 @@ from explaineval.service.processes.states import ACTIVE, State, Status, WaitsFor
 from explaineval.service.processes.wire import LONGEST_LINE, Idle, RunConnection
 from explaineval.service.processes.worker import Started, Starter
 from explaineval.service.settings import Settings
-from explaineval.service.table import Database, RunRow, kept_of, now
+from explaineval.service.table import RunRow, StateFile, kept_of, now
 from explaineval.text import dollars_text
 
 TRIES = 3
@@ -113,7 +113,7 @@ class Workers:
     """
 
     directory: Path
-    table: Database
+    table: StateFile
     ledger: Budgets
     turns: Turns
     events: Events
