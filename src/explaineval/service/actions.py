@@ -51,7 +51,7 @@ from explaineval.service.models import (
 )
 from explaineval.service.monitoring import CONTENT_TYPE
 from explaineval.service.pages import BASE
-from explaineval.service.runs import EXPORTED, FILES, NotFoundError, NotReadyError, RunService, exports
+from explaineval.service.runs import EXPORTED, FILES, REPORT, NotFoundError, NotReadyError, RunService, exports
 from explaineval.service.submissions import AMOUNTS, Form, field_of, in_words
 from explaineval.service.table import RunRow
 
@@ -207,7 +207,7 @@ async def get_trials(run: RunId, user: Asking, service: Service) -> FileResponse
 async def get_report(run: RunId, user: Asking, service: Service) -> FileResponse:
     """Return the page on what the run found."""
     policy = {"content-security-policy": REPORT_POLICY}
-    return FileResponse(await service.report(user, run), headers=policy, media_type="text/html; charset=utf-8")
+    return FileResponse(await service.result(user, run, REPORT), headers=policy, media_type="text/html; charset=utf-8")
 
 
 async def get_file(run: RunId, name: str, user: Asking, service: Service) -> FileResponse:
@@ -585,7 +585,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("submit_form", "POST", None, USER, submit_form, pages=(PageRoute("/new", "new.html"),)),
     Action("preview_form", "POST", None, USER, preview_form, pages=(PageRoute("/new/preview"),)),
     Action("compare_runs", "POST", "/api/comparisons", USER, compare_runs, RUNS, errors=(404, 409)),
-    Action("show_comparison", "GET", None, USER, show_comparison, pages=(PageRoute("/compare", "compare.html", "Compare"),)),
+    Action(
+        "show_comparison", "GET", None, USER, show_comparison,
+        pages=(PageRoute("/compare", "compare.html", "Compare"),),
+    ),
     Action(
         "put_file", "PUT", "/api/files/{name}", USER, put_file, UPLOADS, 201,
         described={
@@ -604,7 +607,10 @@ ACTIONS: tuple[Action, ...] = (
         "list_endpoints", "GET", "/api/endpoints", USER, list_endpoints, SERVICE,
         pages=(PageRoute("/endpoints", "endpoints.html", "Endpoints", more_on_endpoints),),
     ),
-    Action("get_cache", "GET", "/api/cache", USER, get_cache, SERVICE, pages=(PageRoute("/cache", "cache.html", "Cache"),)),
+    Action(
+        "get_cache", "GET", "/api/cache", USER, get_cache, SERVICE,
+        pages=(PageRoute("/cache", "cache.html", "Cache"),),
+    ),
     Action("get_session", "GET", "/api/session", USER, get_session, SESSIONS),
     Action("log_in", "POST", "/api/session", ANYBODY, log_in, SESSIONS),
     Action("show_login", "GET", None, ANYBODY, show_login, pages=(PageRoute("/login"),)),

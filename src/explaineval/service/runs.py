@@ -7,14 +7,16 @@ import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from explaineval.client.simulated import known_names
 from explaineval.client.spending import SLACK
 from explaineval.config import RUN_KINDS, EndpointConfig
+from explaineval.datasets.readers import BUNDLED
 from explaineval.datasets.taggers import find_tagger
 from explaineval.errors import InputError
 from explaineval.rundir.directory import EXAMPLES, INTERVENTIONS, METRICS, METRICS_CSV, RUN, SHOTS, TRIALS
@@ -36,7 +38,7 @@ from explaineval.service.processes.background import Background, BusyError
 from explaineval.service.processes.budgets import Budgets, end
 from explaineval.service.processes.sharing import FairSlots, Outages, Shares, Turns, most_connections
 from explaineval.service.processes.states import ACTIVE, STATES, Status
-from explaineval.service.processes.workers import Workers, find_weights_if_installed
+from explaineval.service.processes.workers import Workers
 from explaineval.service.settings import EMBEDDED, LOCAL, Settings, needing_restart
 from explaineval.service.submissions import USUAL_ROUTES, Embedded, Submission, read_submission
 from explaineval.service.table import RunRow, StateFile, kept_of, now
@@ -309,27 +311,32 @@ class RunService:
         return document
 
     async def result(self, user: User, run: str, name: str) -> Path:
-        """Return a file of a run that has numbers, or an export that is made now.
+        """Return a file of a run that has numbers; the page on it or an export is made if there is none as new.
 
-        Raises NotFoundError for a name that is neither, ConflictError where there are no numbers yet.
+        Raises NotFoundError for a name that is none of these, ConflictError where there are no numbers yet.
         """
-        if name == REPORT:
-            return await self.report(user, run)
-        directory = await self._scored(user, run)
+        row = await self.get(user, run)
+        directory = self.run_directory(run)
+        if row.active or not await asyncio.to_thread((directory / METRICS).exists):
+            raise ConflictError(f"the run has no numbers yet: it is {row.state}.")
         if name in FILES:
             path = directory / name
             if not await asyncio.to_thread(path.is_file):
                 raise NotFoundError(f"the run has no {name}.")
             return path
-        if name not in exports():
+        job, target = "export", self.directory / EXPORTS / f"{run}-{name}"
+        arguments: dict[str, Any]
+        if name == REPORT:
+            job, arguments = "report", {"directories": [str(directory)]}
+        elif name in exports():
+            format, rows = EXPORTED[name]
+            arguments = {
+                "directory": str(directory), "cache": str(self.directory / CACHE), "format": format, "rows": rows,
+            }  # fmt: skip
+        else:
             raise NotFoundError(f"there is no file {name!r}; there are {', '.join((*FILES, REPORT, *exports()))}.")
-        format, rows = EXPORTED[name]
-        target = self.directory / EXPORTS / f"{run}-{name}"
         if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
-            await self.background.do(
-                "export", user.token, directory=str(directory), cache=str(self.directory / CACHE), format=format,
-                rows=rows, target=str(target),
-            )  # fmt: skip
+            await self.background.do(job, user.token, **arguments, target=str(target))
         return target
 
     async def check_ready(self) -> None:
@@ -339,14 +346,6 @@ class RunService:
         await self.disk.check()
         if self.disk.sentence is not None:
             raise NotReadyError(self.disk.sentence)
-
-    async def report(self, user: User, run: str) -> Path:
-        """Return the page on a run, made anew where its numbers changed since. Raises NotFoundError, ConflictError."""
-        directory = await self._scored(user, run)
-        target = self.directory / EXPORTS / f"{run}.html"
-        if not await asyncio.to_thread(_is_newer, target, directory / METRICS):
-            await self.background.do("report", user.token, directories=[str(directory)], target=str(target))
-        return target
 
     async def cache_stats(self) -> dict[str, Any]:
         """Return what the cache holds."""
@@ -358,34 +357,32 @@ class RunService:
 
     async def endpoint_list(self) -> EndpointList:
         """Return the endpoints with what probes found, and the names of models and tasks that can be asked."""
-        from explaineval.client.simulated import known_names
-        from explaineval.datasets.readers import BUNDLED
-
-        entries: list[tuple[str, str, list[str], EndpointConfig]] = [
-            (name, name, list(served.models or USUAL_ROUTES), self.endpoints[name])
-            for name, served in self.settings.endpoints.items()
-        ]
-        if self.embedded is not None:
-            name = self.embedded.endpoint
-            entries.append((EMBEDDED, name, [self.embedded.model], self.endpoints[name]))
-        pairs = [(name, model) for _, name, models, _ in entries for model in models]
-        stored = await self.background.do("probes", cache=str(self.directory / CACHE), models=pairs)
-        views = [
-            EndpointView(
+        served = {
+            name: EndpointView(
                 name=title,
                 models=models,
-                price=entry.price,
+                price=self.endpoints[name].price,
                 max_connections=self.turns.endpoints[name].connections,
-                rpm=entry.rpm,
-                tpm=entry.tpm,
-                probes=[probe for probe in stored if probe["endpoint"] == name],
+                rpm=self.endpoints[name].rpm,
+                tpm=self.endpoints[name].tpm,
+                probes=[],
             )
-            for title, name, models, entry in entries
-        ]
-        simulated = list(known_names()) if self.settings.simulated else []
-        kinds = list(RUN_KINDS) if self.tagger is not None else []
-        tasks = [*BUNDLED, *self.settings.tasks]
-        return EndpointList(endpoints=views, simulated=simulated, tasks=tasks, kinds=kinds)
+            for name, title, models in self._served()
+        }
+        pairs = [(name, model) for name, view in served.items() for model in view.models]
+        for probe in await self.background.do("probes", cache=str(self.directory / CACHE), models=pairs):
+            served[probe["endpoint"]].probes.append(probe)
+        return EndpointList(
+            endpoints=list(served.values()), simulated=list(known_names()) if self.settings.simulated else [],
+            tasks=[*BUNDLED, *self.settings.tasks], kinds=list(RUN_KINDS) if self.tagger is not None else [],
+        )  # fmt: skip
+
+    def _served(self) -> Iterator[tuple[str, str, list[str]]]:
+        """Yield each endpoint: the name that requests have, the one that users see, and its models."""
+        for name, entry in self.settings.endpoints.items():
+            yield name, name, list(entry.models or USUAL_ROUTES)
+        if self.embedded is not None:
+            yield self.embedded.endpoint, EMBEDDED, [self.embedded.model]
 
     def tokens_for(self, user: User) -> list[str]:
         """Return the tokens whose sums a user may see: their own, for an admin all, former ones included."""
@@ -411,14 +408,6 @@ class RunService:
             spent=self.ledger.spent(token), reserved=self.ledger.reserved(token), left=self.ledger.left(token),
             kept=self.workers.kept_of_token(token),
         )  # fmt: skip
-
-    async def _scored(self, user: User, run: str) -> Path:
-        """Return the directory of a run that has numbers. Raises ConflictError where it has none yet."""
-        row = await self.get(user, run)
-        directory = self.run_directory(run)
-        if row.active or not await asyncio.to_thread((directory / METRICS).exists):
-            raise ConflictError(f"the run has no numbers yet: it is {row.state}.")
-        return directory
 
     async def _read(self, user: User, settings: RunSettings) -> Submission:
         return await asyncio.to_thread(
@@ -539,11 +528,16 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 def find_embedded() -> Embedded | None:
-    """Return the model on this machine, None where it is not installed. Reads all of its weights."""
-    from explaineval.client.endpoints.llamacpp import EMBEDDED_MODEL, weights_name
+    """Return the model on this machine, None where it or what serves it is not installed. Reads all of its weights."""
+    from explaineval.client.endpoints.llamacpp import EMBEDDED_MODEL, find_weights, weights_name
 
-    weights = find_weights_if_installed()
-    return None if weights is None else Embedded(EMBEDDED_MODEL, weights_name(weights), weights)
+    if find_spec("xllamacpp") is None:
+        return None
+    try:
+        weights = find_weights(None)
+    except InputError:
+        return None
+    return Embedded(EMBEDDED_MODEL, weights_name(weights), weights)
 
 
 def _is_newer(path: Path, than: Path) -> bool:

@@ -699,17 +699,3 @@ def _rates_of(row: RunRow) -> dict[str, RateQueue]:
     if "rpm" not in lowered and "tpm" not in lowered:
         return {}
     return {name: RateQueue(RateLimit(lowered.get("rpm"), lowered.get("tpm"))) for name in row.job["endpoints"]}
-
-
-def find_weights_if_installed() -> Path | None:
-    """The weights of the small model on this machine, None where they, or what serves them, are not installed."""
-    from importlib.util import find_spec
-
-    from explaineval.client.endpoints.llamacpp import find_weights
-
-    if find_spec("xllamacpp") is None:
-        return None
-    try:
-        return find_weights(None)
-    except InputError:
-        return None
