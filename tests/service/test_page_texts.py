@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explaineval.records import MetricRow
-from explaineval.service import errors, pages
-from explaineval.service.errors import sentence_of
+from explaineval.service import pages, web
 from explaineval.service.models import PhiView, Plan, RunSettings, RunView
 from explaineval.service.submissions import MODEL_ROWS, Form, field_of
+from explaineval.service.web import sentence_of
 
 CASES = {"low": 1.0, "expected": 2.0, "worst": 3.0}
 SUMS: dict[str, Any] = {
@@ -217,7 +217,7 @@ def test_a_price_is_said_in_a_line() -> None:
 def test_a_fault_is_a_page_for_browsers(path: str, accept: str, status: int, is_page: bool) -> None:
     """It names the kind of the error and nothing that is in it."""
     app = FastAPI()
-    errors.install(app)
+    web.install_errors(app)
 
     @app.get("/fault")
     @app.get("/api/fault")

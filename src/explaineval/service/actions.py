@@ -1,17 +1,15 @@
-"""What the service does for users: one table of actions, from which the API and the pages are served."""
+"""What the service does for users: one table of actions, from which the API and the pages are served (`web`)."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse
-from fastapi.routing import APIRoute
+from fastapi import Depends, Header, Query, Request, Response
+from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import JsonValue, ValidationError
 from starlette.datastructures import FormData
@@ -21,18 +19,8 @@ from explaineval.records import MetricRow
 from explaineval.rundir.directory import METRICS, TRIALS
 from explaineval.scoring.verbosity import BY_LENGTH
 from explaineval.service import pages
-from explaineval.service.auth import COOKIE, SAFE, AuthError, User, check_origin
-from explaineval.service.errors import (
-    EXPECTED,
-    local_path,
-    message_of,
-    plain_responses,
-    responses,
-    sentence_of,
-    status_of,
-)
+from explaineval.service.auth import COOKIE, AuthError, User, check_origin
 from explaineval.service.models import (
-    FILE_NAME,
     RUN_ID,
     CacheView,
     ComparisonRequest,
@@ -51,91 +39,38 @@ from explaineval.service.models import (
 )
 from explaineval.service.monitoring import CONTENT_TYPE
 from explaineval.service.pages import BASE
-from explaineval.service.runs import EXPORTED, FILES, REPORT, NotFoundError, NotReadyError, RunService, exports
+from explaineval.service.runs import EXPORTED, FILES, REPORT, NotFoundError, RunService, exports
 from explaineval.service.submissions import AMOUNTS, Form, field_of, in_words
-from explaineval.service.table import RunRow
+from explaineval.service.web import (
+    ANYBODY,
+    EXPECTED,
+    OWNER,
+    USER,
+    Action,
+    AskedRun,
+    Asking,
+    Button,
+    PageRoute,
+    RunId,
+    Service,
+    UploadName,
+    count_follower,
+    local_path,
+    message_of,
+    plain_responses,
+    sentence_of,
+    status_of,
+    text_of_field,
+)
 
 COMPARED = 50
 """Runs that can be chosen for a comparison at once."""
-FORM = "application/x-www-form-urlencoded"
 REPORT_POLICY = (
     "sandbox allow-scripts allow-downloads allow-modals allow-popups; default-src 'none'; img-src data:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'"
 )
 """A report is a page of its own with its script inside: it runs apart from the service, without its cookies."""
 WRONG_TOKEN_SECONDS = 0.5
-
-
-# Who is asking, and what they may do
-
-
-def get_service(request: Request) -> RunService:
-    """Return the service of the app."""
-    return cast(RunService, request.app.state.service)
-
-
-Service = Annotated[RunService, Depends(get_service)]
-
-
-async def get_user(request: Request, service: Service) -> AsyncIterator[User]:
-    """Yield who is asking, and note it for the log, while the request is answered. Raises AuthError, TooManyError."""
-    user = getattr(request.state, "asking", None) or await _find_user(request, service)
-    request.state.asking, request.state.user = user, user.token
-    with service.requests.place(user.token):
-        yield user
-
-
-async def _find_user(request: Request, service: RunService) -> User:
-    cookie = request.cookies.get(COOKIE)
-    csrf: str | None = None
-    is_form = request.headers.get("content-type", "").startswith(FORM)
-    may_hold = is_form and request.method not in SAFE and not request.url.path.startswith("/api/")
-    if may_hold and cookie and await asyncio.to_thread(service.auth.user_of_session, cookie) is not None:
-        csrf = _text(await request.form(), "csrf")
-    if cookie is None or "authorization" in request.headers:
-        return service.auth.authenticate(request.method, request.headers, cookie, csrf)
-    return await asyncio.to_thread(service.auth.authenticate, request.method, request.headers, cookie, csrf)
-
-
-Asking = Annotated[User, Depends(get_user)]
-RunId = Annotated[str, Path(pattern=RUN_ID, description="The id of a run.")]
-UploadName = Annotated[str, Path(pattern=FILE_NAME, description="The name of an upload.")]
-
-
-async def get_asked_run(run: RunId, user: Asking, service: Service) -> RunRow:
-    """Return the run that is asked about. Raises NotFoundError, also where it is somebody else's."""
-    return await service.get(user, run)
-
-
-AskedRun = Annotated[RunRow, Depends(get_asked_run)]
-
-
-def count_follower(service: Service, user: Asking, _: AskedRun) -> Iterator[None]:
-    """Count a follower for as long as it is answered. Raises TooManyError, NotReadyError."""
-    if service.events.closing:
-        raise NotReadyError("the service ends.")
-    with service.events.followers.place(user.token):
-        yield
-
-
-ANYBODY, USER, OWNER = None, get_user, get_asked_run
-"""The right that an action needs: none, a token or a session, or a run that is theirs."""
-
-
-class ActionRoute(APIRoute):
-    """A route that finds out who is asking before it reads a body, where it has one and asks for a user."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
-        answer = super().get_route_handler()
-        if self.body_field is None or not self.dependencies:
-            return answer
-
-        async def authenticated(request: Request) -> Response:
-            request.state.asking = await _find_user(request, get_service(request))
-            return await answer(request)
-
-        return authenticated
 
 
 # What each action does
@@ -330,9 +265,9 @@ async def show_login(service: Service, next: str = "/runs") -> Response:
 async def log_in_by_form(request: Request, service: Service) -> Response:
     """Begin a session."""
     form = await request.form()
-    following = local_path(_text(form, "next"))
+    following = local_path(text_of_field(form, "next"))
     response = RedirectResponse(following, 303)
-    if await _begin_session(_text(form, "token").strip(), request, response, service) is None:
+    if await _begin_session(text_of_field(form, "token").strip(), request, response, service) is None:
         return pages.page("login.html", None, 401, next=following, error="The token is wrong.")
     return response
 
@@ -375,7 +310,7 @@ async def preview_form(user: Asking, service: Service, request: Request) -> dict
 
 async def continue_by_form(run: RunId, user: Asking, service: Service, request: Request) -> Response:
     """Let a run go on."""
-    text = _text(await request.form(), "max_usd").strip()
+    text = text_of_field(await request.form(), "max_usd").strip()
     try:
         limit = float(text) if text else None
     except ValueError:
@@ -462,56 +397,7 @@ def _form(data: FormData) -> Form:
     return Form(fields)
 
 
-def _text(form: FormData, name: str) -> str:
-    value = form.get(name)
-    return value if isinstance(value, str) else ""
-
-
 # The table
-
-
-@dataclass(frozen=True)
-class PageRoute:
-    """How a browser sees what an action returns: at which address, and in which template, as `document`.
-
-    An action may also return what the template needs as a dictionary, with its `status`, or a response, which is sent
-    as it is; without a template any document is sent as JSON. `title` is what the link at the top of every page says.
-    `more` returns what the template needs beside the document.
-    """
-
-    path: str
-    template: str | None = None
-    title: str | None = None
-    more: Callable[[RunService, User, Any], Awaitable[Mapping[str, Any]]] | None = None
-
-
-@dataclass(frozen=True)
-class Button:
-    """A form of a page by which an action is done: its address, and where the browser goes afterwards."""
-
-    path: str
-    then: str
-
-
-@dataclass(frozen=True)
-class Action:
-    """One thing that the service does: its operation's name, how it is asked for, and what answers.
-
-    `path` is its address in the API, None for one that only pages have. `errors` are the statuses of its own errors,
-    `described` what else OpenAPI says about it.
-    """
-
-    name: str
-    method: str
-    path: str | None
-    right: Callable[..., Any] | None
-    do: Callable[..., Any]
-    tag: str = ""
-    status: int = 200
-    errors: tuple[int, ...] = ()
-    described: Mapping[str, Any] = field(default_factory=dict)
-    pages: tuple[PageRoute, ...] = ()
-    button: Button | None = None
 
 
 RUNS, UPLOADS, SERVICE, SESSIONS, HEALTH = "runs", "uploads", "service", "sessions", "health"
@@ -626,81 +512,3 @@ ACTIONS: tuple[Action, ...] = (
     ),
 )  # fmt: skip
 """Everything that can be asked of the service. Links of pages stand in the order of their actions."""
-NAVIGATION = tuple((page.path, page.title) for action in ACTIONS for page in action.pages if page.title is not None)
-OF_THE_API = (400, 401, 403, 408, 413, 422, 503)
-"""Statuses of errors that every route of the API may have."""
-
-
-def install(app: FastAPI) -> None:
-    """Let the app answer for every action, in the API and as pages."""
-    for action in ACTIONS:
-        needed = [] if action.right is None else [Depends(action.right)]
-        if action.path is not None:
-            described = dict(action.described)
-            of_all = responses(*OF_THE_API) if action.path.startswith("/api/") else {}
-            described["responses"] = of_all | responses(*action.errors) | described.get("responses", {})
-            app.router.add_api_route(
-                action.path, action.do, methods=[action.method], name=action.name, tags=[action.tag],
-                status_code=action.status, dependencies=needed, route_class_override=ActionRoute, **described,
-            )  # fmt: skip
-        for page in action.pages:
-            app.router.add_api_route(
-                page.path, _shown(action.do, page), methods=[action.method], dependencies=needed,
-                include_in_schema=False,
-            )  # fmt: skip
-        if action.button is not None:
-            app.router.add_api_route(
-                action.button.path, _pressed(action.do, action.button), methods=["POST"], dependencies=needed,
-                include_in_schema=False,
-            )  # fmt: skip
-
-
-def _shown(do: Callable[..., Any], page: PageRoute) -> Callable[..., Any]:
-    """Return what answers for a page."""
-
-    async def show(request: Request, service: Service, document: Any = Depends(do)) -> Response:  # noqa: B008 - of this action
-        if isinstance(document, Response):
-            return document
-        if page.template is None:
-            return JSONResponse(document)
-        user: User = request.state.asking
-        values = dict(document) if isinstance(document, dict) else {"document": document}
-        if page.more is not None:
-            values |= await page.more(service, user, document)
-        return pages.page(
-            page.template, user, values.pop("status", 200), navigation=NAVIGATION, address=request.scope["path"],
-            query=request.query_params, **values,
-        )  # fmt: skip
-
-    return show
-
-
-def _pressed(do: Callable[..., Any], button: Button) -> Callable[..., Any]:
-    """Return what answers where a form of a page does an action."""
-
-    async def press(request: Request, response: Response, _: Any = Depends(do)) -> Response:  # noqa: B008 - of this action
-        answer = RedirectResponse(button.then.format(**request.path_params), 303)
-        answer.raw_headers.extend(response.raw_headers)  # a cookie
-        return answer
-
-    return press
-
-
-def describe_tokens(app: FastAPI) -> None:
-    """Let the OpenAPI description say where a token is needed."""
-    describe = app.openapi
-    needing = {
-        (action.path, action.method.lower())
-        for action in ACTIONS
-        if action.right is not None and action.path is not None and action.path.startswith("/api/")
-    }
-
-    def described() -> dict[str, Any]:
-        document = describe()
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["token"] = {"type": "http", "scheme": "bearer"}
-        for path, method in needing:
-            document["paths"][path][method]["security"] = [{"token": []}]
-        return document
-
-    app.openapi = described  # type: ignore[method-assign]  # as FastAPI documents it

@@ -29,8 +29,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from explaineval._version import __version__
 from explaineval.datasets.taggers import find_tagger, how_to_install
 from explaineval.errors import ExplainevalError, InputError
-from explaineval.service import actions, errors
-from explaineval.service.errors import error
+from explaineval.service import web
+from explaineval.service.actions import ACTIONS
 from explaineval.service.monitoring import Observed, event, write_logs
 from explaineval.service.pages import BASE
 from explaineval.service.processes.sharing import (
@@ -42,6 +42,7 @@ from explaineval.service.processes.sharing import (
 )
 from explaineval.service.runs import RunService
 from explaineval.service.settings import Settings
+from explaineval.service.web import error
 
 READ_SECONDS = 60.0
 """For how long a client may read nothing of what is sent to it."""
@@ -408,10 +409,10 @@ def create_app(directory: Path, settings: Settings, digests: Mapping[str, bytes]
         servers=[{"url": settings.base_path}] if settings.base_path else None,
         generate_unique_id_function=lambda route: route.name,
     )
-    errors.install(app)
-    actions.install(app)
+    web.install_errors(app)
+    web.install(app, ACTIONS)
     if digests:
-        actions.describe_tokens(app)
+        web.describe_tokens(app, ACTIONS)
     hosts = {*LOOPBACK_HOSTS, *(name.lower() for name in settings.hosts)} if loopback or settings.hosts else None
     limits = settings.limits
     app.add_middleware(Guard, hosts=hosts, body_bytes=limits.request_bytes, file_bytes=limits.file_bytes)

@@ -1,36 +1,41 @@
-"""Every error of the service as one JSON document with a status, or as a page, and how OpenAPI describes them."""
+"""How actions are asked for and answered: who may do what, in the API and as pages, and every error."""
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import errno
 import logging
 import os
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, cast
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
 from explaineval.config.fields import KEYWORDS
 from explaineval.errors import ExplainevalError, InputError
 from explaineval.files import FULL
 from explaineval.secrets import SECRETS
-from explaineval.service.auth import AuthError
+from explaineval.service import pages
+from explaineval.service.auth import COOKIE, SAFE, AuthError, User
 from explaineval.service.directory import FileTooLargeError
 from explaineval.service.models import FILE_NAME, RUN_ID, ErrorDocument, RunSettings
-from explaineval.service.pages import page
 from explaineval.service.processes.background import BusyError
 from explaineval.service.processes.sharing import TooManyError, TooManyJobsError
-from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError
+from explaineval.service.runs import BudgetError, ConflictError, NotFoundError, NotReadyError, RunService
+from explaineval.service.table import RunRow
 from explaineval.text import shortened
 
+FORM = "application/x-www-form-urlencoded"
 log = logging.getLogger("explaineval.service")
 
 CODES: Mapping[int, tuple[str, str]] = {
@@ -88,7 +93,7 @@ def error(status: int, message: str, headers: Mapping[str, str] | None = None) -
     return JSONResponse(document, status, dict(headers or {}))
 
 
-def install(app: FastAPI) -> None:
+def install_errors(app: FastAPI) -> None:
     """Let the app answer every error by one document, or by a page where a browser asks."""
     for kind in (*EXPECTED, HTTPException, Exception):
         app.add_exception_handler(kind, _answer)
@@ -132,7 +137,7 @@ async def _answer(request: Request, exc: Exception) -> Response:
         return error(status, message, headers)
     if isinstance(exc, AuthError) and status == 401 and path != "/login":
         return RedirectResponse(f"/login?next={quote(local_path(path))}", 303)
-    answer = page("error.html", None, status, status=status, message=message)
+    answer = pages.page("error.html", None, status, status=status, message=message)
     answer.headers.update(headers)
     return answer
 
@@ -173,6 +178,205 @@ def _methods_of(app: FastAPI, path: str) -> list[str]:
     """Return the methods that a path takes, of all its routes."""
     routes = [route for route in app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
     return sorted({method for route in routes for method in route.methods or ()})
+
+
+def get_service(request: Request) -> RunService:
+    """Return the service of the app."""
+    return cast(RunService, request.app.state.service)
+
+
+Service = Annotated[RunService, Depends(get_service)]
+
+
+async def get_user(request: Request, service: Service) -> AsyncIterator[User]:
+    """Yield who is asking, and note it for the log, while the request is answered. Raises AuthError, TooManyError."""
+    user = getattr(request.state, "asking", None) or await _find_user(request, service)
+    request.state.asking, request.state.user = user, user.token
+    with service.requests.place(user.token):
+        yield user
+
+
+async def _find_user(request: Request, service: RunService) -> User:
+    cookie = request.cookies.get(COOKIE)
+    csrf: str | None = None
+    is_form = request.headers.get("content-type", "").startswith(FORM)
+    may_hold = is_form and request.method not in SAFE and not request.url.path.startswith("/api/")
+    if may_hold and cookie and await asyncio.to_thread(service.auth.user_of_session, cookie) is not None:
+        csrf = text_of_field(await request.form(), "csrf")
+    if cookie is None or "authorization" in request.headers:
+        return service.auth.authenticate(request.method, request.headers, cookie, csrf)
+    return await asyncio.to_thread(service.auth.authenticate, request.method, request.headers, cookie, csrf)
+
+
+Asking = Annotated[User, Depends(get_user)]
+RunId = Annotated[str, Path(pattern=RUN_ID, description="The id of a run.")]
+UploadName = Annotated[str, Path(pattern=FILE_NAME, description="The name of an upload.")]
+
+
+async def get_asked_run(run: RunId, user: Asking, service: Service) -> RunRow:
+    """Return the run that is asked about. Raises NotFoundError, also where it is somebody else's."""
+    return await service.get(user, run)
+
+
+AskedRun = Annotated[RunRow, Depends(get_asked_run)]
+
+
+def count_follower(service: Service, user: Asking, _: AskedRun) -> Iterator[None]:
+    """Count a follower for as long as it is answered. Raises TooManyError, NotReadyError."""
+    if service.events.closing:
+        raise NotReadyError("the service ends.")
+    with service.events.followers.place(user.token):
+        yield
+
+
+ANYBODY, USER, OWNER = None, get_user, get_asked_run
+"""The right that an action needs: none, a token or a session, or a run that is theirs."""
+
+
+class ActionRoute(APIRoute):
+    """A route that finds out who is asking before it reads a body, where it has one and asks for a user."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        answer = super().get_route_handler()
+        if self.body_field is None or not self.dependencies:
+            return answer
+
+        async def authenticated(request: Request) -> Response:
+            request.state.asking = await _find_user(request, get_service(request))
+            return await answer(request)
+
+        return authenticated
+
+
+def text_of_field(form: FormData, name: str) -> str:
+    """Return the text of a field of a form; nothing where it is missing or a file."""
+    value = form.get(name)
+    return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True)
+class PageRoute:
+    """How a browser sees what an action returns: at which address, and in which template, as `document`.
+
+    An action may also return what the template needs as a dictionary, with its `status`, or a response, which is sent
+    as it is; without a template any document is sent as JSON. `title` is what the link at the top of every page says.
+    `more` returns what the template needs beside the document.
+    """
+
+    path: str
+    template: str | None = None
+    title: str | None = None
+    more: Callable[[RunService, User, Any], Awaitable[Mapping[str, Any]]] | None = None
+
+
+@dataclass(frozen=True)
+class Button:
+    """A form of a page by which an action is done: its address, and where the browser goes afterwards."""
+
+    path: str
+    then: str
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that the service does: its operation's name, how it is asked for, and what answers.
+
+    `path` is its address in the API, None for one that only pages have. `errors` are the statuses of its own errors,
+    `described` what else OpenAPI says about it.
+    """
+
+    name: str
+    method: str
+    path: str | None
+    right: Callable[..., Any] | None
+    do: Callable[..., Any]
+    tag: str = ""
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    described: Mapping[str, Any] = field(default_factory=dict)
+    pages: tuple[PageRoute, ...] = ()
+    button: Button | None = None
+
+
+OF_THE_API = (400, 401, 403, 408, 413, 422, 503)
+"""Statuses of errors that every route of the API may have."""
+
+
+def install(app: FastAPI, actions: Sequence[Action]) -> None:
+    """Let the app answer for every action, in the API and as pages; links of pages stand in the order of actions."""
+    navigation = [(page.path, page.title) for action in actions for page in action.pages if page.title is not None]
+    for action in actions:
+        needed = [] if action.right is None else [Depends(action.right)]
+        if action.path is not None:
+            described = dict(action.described)
+            of_all = responses(*OF_THE_API) if action.path.startswith("/api/") else {}
+            described["responses"] = of_all | responses(*action.errors) | described.get("responses", {})
+            app.router.add_api_route(
+                action.path, action.do, methods=[action.method], name=action.name, tags=[action.tag],
+                status_code=action.status, dependencies=needed, route_class_override=ActionRoute, **described,
+            )  # fmt: skip
+        for page in action.pages:
+            app.router.add_api_route(
+                page.path, _shown(action.do, page, navigation), methods=[action.method], dependencies=needed,
+                include_in_schema=False,
+            )  # fmt: skip
+        if action.button is not None:
+            app.router.add_api_route(
+                action.button.path, _pressed(action.do, action.button), methods=["POST"], dependencies=needed,
+                include_in_schema=False,
+            )  # fmt: skip
+
+
+def _shown(do: Callable[..., Any], page: PageRoute, navigation: Sequence[tuple[str, str]]) -> Callable[..., Any]:
+    """Return what answers for a page."""
+
+    async def show(request: Request, service: Service, document: Any = Depends(do)) -> Response:  # noqa: B008 - of this action
+        if isinstance(document, Response):
+            return document
+        if page.template is None:
+            return JSONResponse(document)
+        user: User = request.state.asking
+        values = dict(document) if isinstance(document, dict) else {"document": document}
+        if page.more is not None:
+            values |= await page.more(service, user, document)
+        return pages.page(
+            page.template, user, values.pop("status", 200), navigation=navigation, address=request.scope["path"],
+            query=request.query_params, **values,
+        )  # fmt: skip
+
+    return show
+
+
+def _pressed(do: Callable[..., Any], button: Button) -> Callable[..., Any]:
+    """Return what answers where a form of a page does an action."""
+
+    async def press(request: Request, response: Response, _: Any = Depends(do)) -> Response:  # noqa: B008 - of this action
+        answer = RedirectResponse(button.then.format(**request.path_params), 303)
+        answer.raw_headers.extend(response.raw_headers)  # a cookie
+        return answer
+
+    return press
+
+
+def describe_tokens(app: FastAPI, actions: Sequence[Action]) -> None:
+    """Let the OpenAPI description say where a token is needed."""
+    describe = app.openapi
+    needing = {
+        (action.path, action.method.lower())
+        for action in actions
+        if action.right is not None and action.path is not None and action.path.startswith("/api/")
+    }
+
+    def described() -> dict[str, Any]:
+        document = describe()
+        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["token"] = {"type": "http", "scheme": "bearer"}
+        for path, method in needing:
+            document["paths"][path][method]["security"] = [{"token": []}]
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]  # as FastAPI documents it
 
 
 OBJECTS = ("model_type", "model_attributes_type", "dict_type")
